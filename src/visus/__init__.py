@@ -1,0 +1,68 @@
+"""visus: design, train, look inside and ship convolutional networks, with nothing changed in silence.
+
+The names below are all that is needed for the main job; each is loaded when it is first used, so ``import visus`` does not load torch.
+This file knows public names. It must not know how anything is done.
+
+>>> import visus
+>>> data = visus.open_data("photos")  # doctest: +SKIP
+>>> run = visus.train(data)  # doctest: +SKIP
+>>> [answer.label for answer in run.predict(["new.jpg"])]  # doctest: +SKIP
+['cat']
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Data": "visus.data.opened",
+    "Design": "visus.design",
+    "Recipe": "visus.training.recipe",
+    "Run": "visus.workbench.runs",
+    "VisusError": "visus.errors",
+    "load": "visus.workbench.runs",
+    "network": "visus.workbench.modules",
+    "open_data": "visus.data.opened",
+    "parse": "visus.design",
+    "resume": "visus.workbench.training",
+    "train": "visus.workbench.training",
+}
+
+__all__ = [
+    "Data",
+    "Design",
+    "Recipe",
+    "Run",
+    "VisusError",
+    "__version__",
+    "load",
+    "network",
+    "open_data",
+    "parse",
+    "resume",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from visus.data.opened import Data, open_data
+    from visus.design import Design, parse
+    from visus.errors import VisusError
+    from visus.training.recipe import Recipe
+    from visus.workbench.modules import network
+    from visus.workbench.runs import Run, load
+    from visus.workbench.training import resume, train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'visus' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

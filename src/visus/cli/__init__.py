@@ -1,0 +1,44 @@
+"""The command line: words in, exit codes out.
+
+This room knows options, streams and exit codes: data goes to stdout, talk to stderr; 0 for success, 1 for failure, 2 for usage, 130 for Ctrl-C.
+It must not know tensors. What loads torch is imported inside the command that needs it, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line with the arguments of this process, and exit with its code."""
+    import typer
+
+    from visus.cli.app import app
+    from visus.errors import VisusError
+
+    try:
+        code = app(standalone_mode=False)
+    except VisusError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("stopped.\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: nothing is left to say, and nobody to say it to
+        sys.exit(1)
+    except Exception as error:
+        sys.exit(_usage_exit(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_exit(error: Exception) -> int:
+    """Tell a mistake in the arguments in one line, with its exit code; anything else is ours, and goes on its way."""
+    tell = getattr(error, "format_message", None)  # typer's own error class has no public name
+    if tell is None:
+        raise error
+    context = getattr(error, "ctx", None)
+    sys.stderr.write(f"error: {tell()}\n")
+    if context is not None:
+        sys.stderr.write(f"Help: {context.command_path} --help\n")
+    return int(getattr(error, "exit_code", 2))

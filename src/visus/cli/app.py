@@ -1,0 +1,249 @@
+"""The commands and their options.
+
+This file knows words, ranges and which function of the workbench does the work. It must not know how the work is done.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="visus",
+    help="Convolutional networks: design, train, look inside and ship them, with nothing changed in silence.",
+    epilog="Start with: visus train (on the pictures that come with visus), or visus train FOLDER (a folder for each class).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
+
+
+@app.callback(invoke_without_command=True)
+def visus(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Convolutional networks: design, train, look inside and ship them, with nothing changed in silence."""
+    if version:
+        from visus import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder, table or array file; none for the pictures that come with visus.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="A family, a design or its file, or package.module:callable.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Times that the training data is gone through.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Items in one step.")] = None,
+    img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.")] = None,
+    rule: Annotated[str, typer.Option(help="How a picture gets its size: squash, crop or pad.")] = "squash",
+    scale: Annotated[str, typer.Option(help="How values are scaled: mean-deviation or min-max.")] = "mean-deviation",
+    split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
+    max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Momentum of sgd, first beta of adamw.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Decay of weights, never of biases and norms.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Fall of the learning rate: linear or cosine.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Share of the training in which the rate rises.")] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(help="Probability spread over all classes in the target.")
+    ] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the whole gradient.")] = None,
+    averaging: Annotated[float | None, typer.Option(help="Decay of the averaged weights; 0 for none.")] = None,
+    class_weights: Annotated[str | None, typer.Option(help="none or balanced.")] = None,
+    flip: Annotated[bool | None, typer.Option(help="Mirror half of the items left to right.")] = None,
+    shift: Annotated[float | None, typer.Option(help="Largest shift, as a fraction of each axis.")] = None,
+    zoom: Annotated[float | None, typer.Option(help="Largest enlargement, as a fraction cut away.")] = None,
+    cutout: Annotated[float | None, typer.Option(help="Side of the blanked square, as a fraction of each axis.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better validation loss.")
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop after this time of training, such as 90s, 5m or 1h30m.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    workers: Annotated[int, typer.Option("--workers", "-j", help="Decoding threads; 0 for one for each core.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="A recipe.yaml; options given here win.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the training of this run folder.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network; print the run folder."""
+    from visus.cli.training import DataOptions, train_and_tell
+    from visus.units import read_duration
+
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "learning_rate": lr,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "warmup": warmup,
+        "label_smoothing": label_smoothing,
+        "clip_norm": clip_norm,
+        "averaging": averaging,
+        "class_weights": class_weights,
+        "flip": flip,
+        "shift": shift,
+        "zoom": zoom,
+        "cutout": cutout,
+        "patience": patience,
+        "time_limit_s": read_duration(time_limit) if time_limit else None,
+        "precision": precision,
+        "device": device,
+        "seed": seed,
+    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    options = DataOptions(data, _size(img_size), channels, rule, scale, split, max_unreadable, cache_dir, workers)
+    train_and_tell(options, model, given, config, resume, output, name, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    data: Annotated[Path | None, typer.Argument(help="Other data; none for the run's own held-out split.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
+    device: Device = "auto",
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration."""
+    from visus.cli.show import show_scores
+    from visus.workbench.runs import load
+
+    scores = load(run, device=device).evaluate(data, split=split, cache_dir=cache_dir)
+    if picture:
+        from visus.examine.pictures import draw_confusion
+
+        draw_confusion(scores, picture)
+    if as_json:
+        print(json.dumps(scores.to_json(), ensure_ascii=False))
+    else:
+        show_scores(scores)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    files: Annotated[list[str], typer.Argument(help="Files and folders; - for a list on stdin, one a line.")],
+    top: Annotated[int, typer.Option("--top", "-k", help="How many classes to tell for each item.")] = 1,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Label files; print CSV, or a JSON list."""
+    from visus.cli.prediction import predict_and_tell
+
+    named = [line for word in files for line in (sys.stdin.read().splitlines() if word == "-" else [word]) if line.strip()]
+    raise typer.Exit(predict_and_tell(run, named, top, device, as_json=as_json, quiet=quiet))
+
+
+@app.command()
+def check(
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder, table or array file; none for the pictures that come with visus.")
+    ] = None,
+    img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is in a data set, what would be done to it, and what is wrong with it, before any training."""
+    from visus.cli.show import data_facts, show_data
+    from visus.data.opened import open_data
+
+    opened = open_data(data, img_size=_size(img_size), seed=seed, max_unreadable=max_unreadable, cache_dir=cache_dir)
+    if as_json:
+        print(json.dumps(data_facts(opened), ensure_ascii=False))
+    else:
+        show_data(opened)
+
+
+@app.command()
+def summary(
+    network: Annotated[str, typer.Argument(help="A family, a design or its file.")],
+    input_shape: Annotated[str, typer.Option("--input", help="Channels and lengths, such as 3,224,224.")] = "3,224,224",
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Shapes, parameters, multiply-adds and receptive field of every layer of a design."""
+    from visus.cli.show import show_account
+    from visus.design import account, resolve
+
+    shape = _shape(input_shape)
+    design = resolve(_design_text(network), input_shape=shape, num_classes=classes)
+    facts = account(design, shape, classes)
+    if as_json:
+        print(json.dumps(facts.to_json(), ensure_ascii=False))
+    else:
+        show_account(facts)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, devices, and what is fast on this machine."""
+    from visus.cli.show import show_doctor
+    from visus.workbench.doctor import examine_machine
+
+    facts = examine_machine()
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False))
+    else:
+        show_doctor(facts)
+
+
+def _design_text(network: str) -> str:
+    """A design as it was typed, or the content of the file that was named."""
+    from visus.files import read_text
+
+    return read_text(Path(network)) if Path(network).is_file() else network
+
+
+def _size(text: str | None) -> tuple[int, ...] | int | None:
+    """A picture size such as ``96`` or ``96x128``."""
+    if text is None:
+        return None
+    lengths = _whole_numbers(text.lower().replace("x", ","), "--img-size", "96 or 96x128")
+    return lengths[0] if len(lengths) == 1 else lengths
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """An input shape such as ``3,224,224``."""
+    return _whole_numbers(text.lower().replace("x", ","), "--input", "3,224,224")
+
+
+def _whole_numbers(text: str, option: str, example: str) -> tuple[int, ...]:
+    from visus.errors import UsageError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} takes whole numbers such as {example}, not {text!r}.") from error

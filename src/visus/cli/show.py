@@ -1,0 +1,144 @@
+"""Tables on stdout: scores, data sets, designs, machines.
+
+This file knows columns and words. It must not know how a figure came about; it is given each one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from visus.units import write_bytes, write_count, write_shape, write_share
+
+if TYPE_CHECKING:
+    from visus.data.opened import Data
+    from visus.design import Account
+    from visus.evaluation.scores import Scores
+
+MOST_CLASSES_SHOWN = 20
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def show_scores(scores: Scores) -> None:
+    """The accuracy, every class, and the most frequent mistakes."""
+    console = _console()
+    console.print(
+        f"accuracy on {scores.num_items:,} items ({scores.split}): {write_share(scores.accuracy)} "
+        f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)})",
+        markup=False,
+    )
+    console.print(f"always guessing {scores.baseline_class}: {write_share(scores.baseline)}", markup=False)
+    console.print(
+        f"calibration error: {write_share(scores.calibration_error)} (mean confidence {write_share(scores.confidence)}); "
+        f"loss {scores.loss:.4f}; macro F1 {scores.macro_f1:.4f}",
+        markup=False,
+    )
+    table = Table("class", "items", "precision", "recall", "F1", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in scores.per_class:
+        table.add_row(row.name, f"{row.num_items:,}", *(_figure(value) for value in (row.precision, row.recall, row.f1)))
+    console.print(table)
+    if len(scores.per_class) <= MOST_CLASSES_SHOWN:
+        console.print("confusion: rows are true classes, columns are answers in the same order")
+        grid = Table(box=None, show_header=False)
+        for name, counts in zip((row.name for row in scores.per_class), scores.confusion, strict=True):
+            grid.add_row(name, *(str(count) for count in counts))
+        for column in grid.columns[1:]:
+            column.justify = "right"
+        console.print(grid)
+    for true, predicted, count in scores.most_confused(5):
+        console.print(f"{count} x {true} taken for {predicted}", markup=False)
+    for note in scores.notes:
+        console.print(f"note: {note}", markup=False)
+
+
+def data_facts(data: Data) -> dict[str, Any]:
+    """A data set as plain data, for ``visus check --json``."""
+    return {
+        "name": data.name,
+        "kind": data.samples.kind,
+        "input_shape": list(data.input_shape),
+        "classes": list(data.classes),
+        "num_items": {split: len(data.split(split)) for split in ("train", "val", "test")},
+        "class_counts": {split: data.class_counts(split) for split in ("train", "val", "test")},
+        "ledger": data.ledger.as_dict(),
+        "warnings": list(data.warnings),
+        "notes": list(data.samples.notes),
+        "fingerprint": data.fingerprint,
+        "cache": {"folder": str(data.store.folder), "bytes": int(data.store.pixels.nbytes)},
+    }
+
+
+def show_data(data: Data) -> None:
+    """What is in a data set, what was done to it, and what to look at."""
+    console = _console()
+    console.print(
+        f"{data.name} ({data.samples.kind}): {data.num_items:,} {data.noun}s of {write_shape(data.input_shape)}",
+        markup=False,
+    )
+    table = Table("class", "train", "val", "test", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    counts = {split: data.class_counts(split) for split in ("train", "val", "test")}
+    for name in data.classes:
+        table.add_row(name, *(f"{counts[split][name]:,}" for split in ("train", "val", "test")))
+    table.add_row("all", *(f"{len(data.split(split)):,}" for split in ("train", "val", "test")))
+    console.print(table)
+    for note in data.samples.notes:
+        console.print(f"note: {note}", markup=False)
+    for sentence in data.ledger.sentences():
+        console.print(f"ledger: {sentence}", markup=False)
+    for warning in data.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    if not data.warnings:
+        console.print("nothing to warn about.")
+    console.print(f"decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}", markup=False)
+
+
+def show_account(account: Account) -> None:
+    """The rows and totals of a design."""
+    console = _console()
+    table = Table("path", "layer", "output", "parameters", "macs", "receptive field", box=None)
+    for column in table.columns[3:5]:
+        column.justify = "right"
+    for row in account.rows:
+        fields = " x ".join("all" if field.step == 0 else str(field.size) for field in row.fields)
+        table.add_row(
+            row.path, row.text, write_shape(row.output_shape), f"{row.num_parameters:,}", write_count(row.macs), fields
+        )
+    console.print(table)
+    console.print(f"{account.num_parameters:,} parameters, {write_count(account.macs)} multiply-adds for one item")
+
+
+def show_doctor(facts: dict[str, Any]) -> None:
+    """Versions, devices, speeds and places."""
+    console = _console()
+    table = Table(box=None, show_header=False)
+    for name, value in facts["machine"].items():
+        table.add_row(name, _plain(value))
+    console.print(table)
+    speeds = Table("way of computing", "pictures/s", "to plain float32", box=None)
+    for speed in facts["speeds"]:
+        speeds.add_row(speed["name"], f"{speed['pictures_per_second']:,.0f}", f"{speed['ratio']:.2f} x")
+    console.print(speeds)
+    console.print(f"visus trains here in {facts['choice']}", markup=False)
+    console.print(f"decoded data: {facts['cache']['folder']} ({write_bytes(facts['cache']['bytes'])})", markup=False)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each or 'not installed'}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in value) or "none"
+    return str(value)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

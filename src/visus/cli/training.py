@@ -1,0 +1,291 @@
+"""``visus train``: options -> workbench, events -> a progress bar or plain lines.
+
+This file knows how a training is told on a screen. It must not know how it is carried out.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from visus.data.opened import Data, Rule, open_data
+from visus.data.preprocessing import Scale
+from visus.errors import UsageError
+from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StepDone, Stopped
+from visus.training.recipe import Recipe
+from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
+from visus.workbench.training import Prepared, Scored, resume, train
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What the options say about the data; the arguments of ``open_data``."""
+
+    path: Path | None
+    img_size: tuple[int, ...] | int | None
+    channels: int | None
+    rule: str
+    scale: str
+    split: Path | None
+    max_unreadable: float
+    cache_dir: Path | None
+    num_workers: int
+
+    def open(self, seed: int, screen: Screen) -> Data:
+        """Open the data, telling how decoding goes."""
+        rule: Rule = self.rule  # type: ignore[assignment]  # open_data refuses other words
+        scale: Scale = self.scale  # type: ignore[assignment]
+        return open_data(
+            self.path,
+            img_size=self.img_size,
+            channels=self.channels,
+            rule=rule,
+            scale=scale,
+            split=self.split,
+            seed=seed,
+            max_unreadable=self.max_unreadable,
+            cache_dir=self.cache_dir,
+            num_workers=self.num_workers,
+            on_progress=screen.decoding,
+        )
+
+
+def train_and_tell(
+    options: DataOptions,
+    model: str | None,
+    given: dict[str, Any],
+    config: Path | None,
+    resumed: Path | None,
+    output: Path,
+    name: str | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train or go on; print the run folder, or with ``as_json`` its scores.
+
+    Raises:
+        UsageError: options that do not go together.
+        typer.Exit: with code 130 after Ctrl-C.
+    """
+    stop = _StopOnSignal()
+    with ExitStack() as stack:
+        screen = stack.enter_context(Screen(quiet))
+        stack.enter_context(stop)
+        if resumed is not None:
+            _refuse_with_resume(options, model, config, name)
+            run = resume(resumed, changes=given, on_event=screen.tell, should_stop=stop)
+        else:
+            recipe = (Recipe.read(config) if config else Recipe()).replace(**given)
+            data = options.open(recipe.seed, screen)
+            run = train(
+                data,
+                model,
+                recipe,
+                output=output,
+                name=name,
+                on_event=screen.tell,
+                should_stop=stop,
+                command=shlex.join(["visus", *sys.argv[1:]]),
+            )
+    if stop.is_asked:
+        raise typer.Exit(130)
+    if as_json:
+        print(json.dumps({"run": str(run.folder)} | run.scores.to_json(), ensure_ascii=False))
+    else:
+        print(run.folder)
+
+
+def _refuse_with_resume(options: DataOptions, model: str | None, config: Path | None, name: str | None) -> None:
+    """No setting is ever silently ignored: what a run already has cannot be given again."""
+    words = {
+        "DATA": options.path,
+        "--model": model,
+        "--config": config,
+        "--name": name,
+        "--img-size": options.img_size,
+        "--channels": options.channels,
+        "--split": options.split,
+    }
+    given = [word for word, value in words.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} cannot be given with --resume: the run has its own. Leave it out, or start a new run."
+        )
+
+
+class _StopOnSignal:
+    """The first Ctrl-C asks the training to stop after its step; the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+
+    def __enter__(self) -> _StopOnSignal:
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def __call__(self) -> bool:
+        return self.is_asked
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.is_asked:
+            raise KeyboardInterrupt
+        self.is_asked = True
+
+
+class Screen:
+    """Tells a training on stderr: a progress bar on a terminal, plain lines elsewhere, nothing when quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.is_live = self.console.is_terminal and not quiet
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._num_epochs = 0
+        self._said_at = 0.0
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close_bar()
+
+    def say(self, text: str, style: str = "") -> None:
+        """One line of talk."""
+        self.console.print(text, style=style or None, markup=False)
+
+    def decoding(self, done: int, total: int) -> None:
+        """Items decoded so far; told every few seconds."""
+        now = time.monotonic()
+        if done < total and now - self._said_at > 3:
+            self._said_at = now
+            self.say(f"decoding: {done:,} of {total:,}")
+
+    def tell(self, event: Event | Prepared | Scored) -> None:
+        """One event of the training."""
+        match event:
+            case Prepared():
+                self._tell_prepared(event)
+            case Started():
+                self._tell_started(event)
+            case StepDone():
+                self._tell_step(event)
+            case EpochDone():
+                self._tell_epoch(event)
+            case CheckpointWritten():
+                pass
+            case Stopped():
+                self._close_bar()
+                self.say(f"stopped in epoch {event.epoch + 1} after step {event.step}; everything up to here is safe.")
+                self.say(f"next: visus train --resume {event.path.parent.parent}")
+            case Finished():
+                self._tell_finished(event)
+            case Scored():
+                self._tell_scored(event)
+
+    def _tell_prepared(self, event: Prepared) -> None:
+        data, recipe = event.data, event.recipe
+        parts = ", ".join(f"{len(data.split(name)):,} {name}" for name in ("train", "val", "test") if len(data.split(name)))
+        self.say(f"data: {data.name}: {write_number_of(len(data.classes), 'class', 'classes')}; {data.noun}s: {parts}")
+        pixels = data.store.pixels
+        self.say(
+            f"input: {write_shape(data.input_shape)}, scaled by {data.preprocessing.scale} of the training split; "
+            f"decoded {'before' if data.store.was_there else 'now'} into {write_bytes(pixels.nbytes)} at {data.store.folder}"
+        )
+        for note in data.samples.notes:
+            self.say(f"note: {note}")
+        for sentence in data.ledger.sentences():
+            self.say(f"ledger: {sentence}")
+        for warning in event.warnings:
+            self.say(f"warning: {warning}", "yellow")
+        made = event.network
+        self.say(
+            f"network: {made.text.strip() if made.design is None else ''}{write_count(made.num_parameters)} parameters; {event.machine.reason}"
+        )
+        changes = [
+            *(["mirrored left to right"] if recipe.flip else []),
+            *([f"shifted by up to {write_share(recipe.shift, 0)}"] if recipe.shift else []),
+            *([f"enlarged by up to 1/{1 - recipe.zoom:.2g}"] if recipe.zoom and len(data.input_shape) > 2 else []),
+            *([f"a square of {write_share(recipe.cutout, 0)} blanked"] if recipe.cutout else []),
+        ]
+        self.say(
+            f"recipe: {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
+            f"training {data.noun}s are {', '.join(changes) or 'not changed'}"
+        )
+        self.say(f"run: {event.folder}")
+
+    def _tell_started(self, event: Started) -> None:
+        self._num_epochs = event.num_epochs
+        if event.is_resumed:
+            self.say(f"going on in epoch {event.epoch + 1} after step {event.step}")
+        if self.is_live:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f} %  {task.fields[facts]}"),
+            )
+            self._bar = Progress(*columns, console=self.console, transient=True)
+            self._task = self._bar.add_task(f"epoch {event.epoch + 1}/{event.num_epochs}", total=1.0, facts="")
+            self._bar.start()
+
+    def _tell_step(self, event: StepDone) -> None:
+        if self._bar is not None:
+            facts = (
+                f"loss {event.loss:.3f}  accuracy {write_share(event.accuracy)}  {event.items_per_second:,.0f}/s  "
+                f"{write_duration(event.seconds_left)} left"
+            )
+            self._bar.update(
+                self._task, completed=event.progress, description=f"epoch {event.epoch + 1}/{self._num_epochs}", facts=facts
+            )
+
+    def _tell_epoch(self, event: EpochDone) -> None:
+        row = event.row
+        validated = (
+            f"  val_loss {row['val_loss']:.4f}  val_accuracy {write_share(row['val_accuracy'])}"
+            if row["val_loss"] == row["val_loss"]
+            else ""
+        )
+        self.say(
+            f"epoch {event.epoch + 1:>3}/{self._num_epochs}  loss {row['train_loss']:.4f}  accuracy {write_share(row['train_accuracy'])}"
+            f"{validated}  {row['pictures_per_second']:,.0f}/s  {write_duration(row['seconds'])}{'  best' if event.is_best else ''}"
+        )
+
+    def _tell_finished(self, event: Finished) -> None:
+        self._close_bar()
+        self.say(
+            f"trained for {write_duration(event.seconds)}, {write_number_of(event.num_epochs, 'epoch')} ({event.reason}); "
+            f"kept: the weights of epoch {event.best_epoch}"
+        )
+
+    def _tell_scored(self, event: Scored) -> None:
+        scores = event.scores
+        held_out = {"test": "held-out test", "val": "validation (there is no test split, and this one chose the weights)"}
+        self.say(
+            f"accuracy on the {scores.num_items:,} {held_out.get(scores.split, scores.split)} items: {write_share(scores.accuracy)} "
+            f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}; "
+            f"always guessing {scores.baseline_class}: {write_share(scores.baseline)})",
+            "bold",
+        )
+        folder = event.run.folder
+        self.say(f"report: {folder / 'report.html'}")
+        self.say(f"next: visus predict {folder} FILES...   or: visus evaluate {folder}")
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,104 @@
+"""Batches as slices of the decoded array, in a seeded order that can be entered at any place.
+
+This file knows rows, order and batches. It must not know files, networks or losses. Order and augmentation of a step depend on the seed, the
+epoch and the step alone, so a training that was stopped anywhere goes on with the numbers that it would have had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from visus.data.augment import Augmentation
+from visus.data.preprocessing import Pixels, Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The items of one split.
+
+    Args:
+        name: ``train``, ``val`` or ``test``.
+        pixels: the whole store, shape (N, C, *).
+        indices: rows of the store that belong to this split.
+        labels: class index of each of these rows.
+        items: their names.
+    """
+
+    name: str
+    pixels: Pixels
+    indices: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    items: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def rows(self, places: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Unscaled numbers of the items at ``places`` of this split, copied out of the store."""
+        return torch.from_numpy(np.ascontiguousarray(self.pixels[self.indices[places]]))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scaled inputs (N, C, *) and class indices (N,), on the device; ``step`` counts within the epoch."""
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    step: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Training batches of one split, each epoch in its own order, each item at most once an epoch.
+
+    The last batch is left out where it would be smaller than the others, unless it is the only one; the order changes, so every item has its turn.
+    """
+
+    part: Part
+    preprocessing: Preprocessing
+    batch_size: int
+    seed: int
+    augmentation: Augmentation
+    device: torch.device
+    channels_last: bool
+
+    @property
+    def num_steps(self) -> int:
+        """Batches in one epoch; at least 1."""
+        return max(1, len(self.part) // self.batch_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from ``first_step`` on."""
+        order = torch.randperm(len(self.part), generator=random_stream(self.seed, "order", epoch)).numpy()
+        for step in range(first_step, self.num_steps):
+            places = order[step * self.batch_size : (step + 1) * self.batch_size]
+            inputs = self.preprocessing.scaled(self.part.rows(places).to(self.device))
+            inputs = self.augmentation(inputs, random_stream(self.seed, "augmentation", epoch, step))
+            labels = torch.from_numpy(self.part.labels[places]).to(self.device)
+            yield Batch(in_memory_format(inputs, self.channels_last), labels, step)
+
+
+def batches_in_order(part: Part, preprocessing: Preprocessing, batch_size: int) -> Iterator[torch.Tensor]:
+    """All items of a split once, in their order, scaled and unaugmented; the last batch may be smaller."""
+    for start in range(0, len(part), batch_size):
+        yield preprocessing.scaled(part.rows(np.arange(start, min(start + batch_size, len(part)))))
+
+
+def in_memory_format(batch: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    """The batch laid out channels last where that is asked for and exists (2-D and 3-D)."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    if channels_last and batch.ndim in formats:
+        return batch.contiguous(memory_format=formats[batch.ndim])
+    return batch.contiguous()
+
+
+def random_stream(seed: int, *purpose: str | int) -> torch.Generator:
+    """A generator of its own for each purpose: the same words, the same numbers, whatever was drawn elsewhere."""
+    digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

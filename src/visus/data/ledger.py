@@ -1,0 +1,182 @@
+"""What was done to the data, counted and named.
+
+This file knows the closed list of things that visus may do to an item, and how each is said in plain English. It must
+not know who did it, nor files, arrays or networks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from visus.errors import DataError, unknown_name
+from visus.units import write_number_of
+
+MAX_EXAMPLES = 10
+"""Names that are kept for each action; the count goes on."""
+
+ACTIONS: dict[str, str] = {
+    "turned upright by its EXIF orientation": "{pictures} {was} turned upright by {its} EXIF orientation",
+    "broken EXIF orientation ignored": "{pictures} with a broken EXIF orientation {was} taken as stored",
+    "16-bit values scaled to 8-bit": "{pictures} {was} scaled from 16-bit to 8-bit values",
+    "1-bit values widened to 8-bit": "{pictures} in black and white {was} widened from 1-bit to 8-bit values",
+    "palette resolved to colour": "{pictures} with a palette {was} resolved to colour",
+    "transparency blended on white": "{pictures} with transparent parts {was} blended on white",
+    "CMYK converted to RGB": "{pictures} {was} converted from CMYK to RGB",
+    "colour space converted to RGB": "{pictures} in another colour space (YCbCr, LAB, HSV) {was} converted to RGB",
+    "first frame of an animation used": "{pictures} with several frames or pages {was} read as {its} first",
+    "decoded at a reduced size": "{pictures}, far larger than needed, {was} decoded at 1/2, 1/4 or 1/8 of the size",
+    "grey made colour": "{pictures} in grey {was} made colour (three equal channels)",
+    "colour made grey": "{pictures} in colour {was} made grey (ITU-R 601 luma)",
+    "cropped": "{pictures} {was} cropped to the middle",
+    "resized": "{items} {was} resized",
+    "padded": "{pictures} {was} padded with {its} own edge pixels",
+    "outsized": "{pictures} {has} more than four times, or less than a quarter of, the usual number of pixels",
+    "unreadable": "{files} could not be read and {was} left out",
+    "left out: hidden or not a picture": "{files} {was} left out: hidden, of the system, or not {a_picture}",
+    "duplicate": "{items} {was} found to be {exact_copies} of another, and kept on the same side of the split",
+    "duplicate row left out": "{rows} {was} left out: said before",
+    "conflict": "{items} {has} the same content as another item under another label",
+}
+"""Every action by its key, with its sentence; in the order in which a ledger tells them."""
+
+OTHER_NAMES = {
+    "could not be read and was left out": "unreadable",
+    "ignored file": "left out: hidden or not a picture",
+    "exact duplicate kept on the same side": "duplicate",
+    "duplicate row": "duplicate row left out",
+}
+"""Longer or shorter names of actions, each counted under its key."""
+
+
+class Ledger:
+    """A counter of what was done to which items.
+
+    Threads may note at the same time. The names kept are the first ones noted, so note in a fixed order where the
+    ledger must come out the same twice (one ledger for each item, merged in order).
+
+    >>> ledger = Ledger()
+    >>> ledger.note("turned upright by its EXIF orientation", "a.jpg")
+    >>> ledger.note("turned upright by its EXIF orientation", "b.jpg")
+    >>> ledger.sentences()
+    ['2 pictures were turned upright by their EXIF orientation (a.jpg, b.jpg).']
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, list[str]] = {}
+        self._reasons: dict[str, dict[str, str]] = {}
+
+    def __repr__(self) -> str:
+        return f"Ledger({self.counts})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ledger) and self.as_dict() == other.as_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # a counter that changes
+
+    def note(self, action: str, item: str, reason: str = "") -> None:
+        """Count ``action`` for ``item``.
+
+        Args:
+            action: a key of ``ACTIONS``, or another name of one.
+            item: the item's name; the first ten of an action are kept.
+            reason: why; kept for every item that has one, so that all unreadable files can be listed.
+
+        Raises:
+            ValueError: there is no such action.
+        """
+        key = _key(action)
+        with self._lock:
+            self._add(key, 1, [item], {item: reason} if reason else {})
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of items for each action that occurred, in the order of ``ACTIONS``."""
+        with self._lock:
+            return {action: self._counts[action] for action in ACTIONS if action in self._counts}
+
+    def examples(self, action: str) -> list[str]:
+        """The first ten names noted for ``action``; none where it did not occur."""
+        return list(self._examples.get(_key(action), []))
+
+    def reasons(self, action: str) -> dict[str, str]:
+        """Item and reason, for every item of ``action`` that was noted with one."""
+        return dict(self._reasons.get(_key(action), {}))
+
+    def merge(self, other: Ledger) -> None:
+        """Add all that ``other`` holds; its names stand after those that are already here."""
+        counts = other.counts
+        with self._lock:
+            for action, count in counts.items():
+                self._add(action, count, other.examples(action), other.reasons(action))
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain data for JSON: ``{action: {"count", "items", "sentence"}}``, with ``"reasons"`` where there are any."""
+        facts: dict[str, dict[str, Any]] = {}
+        for action, count in self.counts.items():
+            facts[action] = {"count": count, "items": self.examples(action), "sentence": self._sentence(action, count)}
+            if reasons := self.reasons(action):
+                facts[action]["reasons"] = reasons
+        return facts
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Mapping[str, Any]]) -> Ledger:
+        """The inverse of ``as_dict``.
+
+        Raises:
+            DataError: the data is not a ledger, or holds an action that this version does not know.
+        """
+        ledger = cls()
+        for action, entry in facts.items():
+            if action not in ACTIONS:
+                raise DataError(unknown_name("ledger action", action, ACTIONS))
+            try:
+                ledger._add(action, int(entry["count"]), list(entry["items"]), dict(entry.get("reasons", {})))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise DataError(
+                    f"the ledger entry {action!r} needs a count and a list of items, and has {entry!r}."
+                ) from error
+        return ledger
+
+    def sentences(self) -> list[str]:
+        """One plain-English sentence for each action that occurred, with the first three names; ordered as ``ACTIONS``."""
+        return [self._sentence(action, count) for action, count in self.counts.items()]
+
+    def _add(self, action: str, count: int, names: Sequence[str], reasons: Mapping[str, str]) -> None:
+        self._counts[action] = self._counts.get(action, 0) + count
+        kept = self._examples.setdefault(action, [])
+        kept.extend(names[: MAX_EXAMPLES - len(kept)])
+        if reasons:
+            self._reasons.setdefault(action, {}).update(reasons)
+
+    def _sentence(self, action: str, count: int) -> str:
+        names = self._examples[action][:3]
+        listed = ", ".join(names) + (", ..." if count > len(names) else "")
+        return f"{ACTIONS[action].format(**_words(count))}{f' ({listed})' if names else ''}."
+
+
+def _key(action: str) -> str:
+    key = OTHER_NAMES.get(action, action)
+    if key not in ACTIONS:
+        raise ValueError(unknown_name("ledger action", action, ACTIONS))
+    return key
+
+
+def _words(count: int) -> dict[str, str]:
+    """The words of a sentence that change with the count."""
+    one = count == 1
+    return {
+        "count": f"{count:,}",
+        "pictures": write_number_of(count, "picture"),
+        "items": write_number_of(count, "item"),
+        "files": write_number_of(count, "file"),
+        "rows": write_number_of(count, "row"),
+        "was": "was" if one else "were",
+        "has": "has" if one else "have",
+        "its": "its" if one else "their",
+        "exact_copies": "an exact copy" if one else "exact copies",
+        "a_picture": "a picture" if one else "pictures",
+    }

@@ -1,0 +1,377 @@
+"""A data set, opened: split, decoded and scaled, ready to be trained on.
+
+This file knows how the rooms of data are put together, and which size and channels suit a set that says nothing. It must not know networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from visus.data import pictures
+from visus.data.batches import Part
+from visus.data.ledger import Ledger
+from visus.data.preprocessing import SCALES, Preprocessing, Scale, measure_scale
+from visus.data.samples import SPLITS, Samples
+from visus.data.sources import read_source
+from visus.data.splits import apply_split, read_split_csv, split_samples
+from visus.data.store import MAX_UNREADABLE, Progress, Store, open_store, refuse_unreadable
+from visus.errors import DataError, PictureError, UsageError, unknown_name
+from visus.units import write_shape
+
+Rule = Literal["squash", "crop", "pad"]
+RULES: tuple[Rule, ...] = ("squash", "crop", "pad")
+NATIVE_SHORT_SIDE_PX = 64
+DEFAULT_SHORT_SIDE_PX = 96
+VARIED_SIZES = 8
+IMBALANCE = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set, ready to be trained on.
+
+    Args:
+        table: all items that the source names, readable or not.
+        samples: the readable ones.
+        preprocessing: what was, and will be, done to every item.
+        store: the decoded items.
+        rows: row of the store for each item of ``samples``.
+        ledger: every change that was made, counted and named.
+        is_varied: picture files of many different sizes.
+        max_unreadable: the share of unreadable files that was allowed.
+    """
+
+    table: Samples
+    samples: Samples
+    preprocessing: Preprocessing
+    store: Store
+    rows: npt.NDArray[np.int64]
+    ledger: Ledger
+    is_varied: bool
+    max_unreadable: float = MAX_UNREADABLE
+
+    @property
+    def noun(self) -> str:
+        """What one item is called: picture, recording or volume."""
+        return {1: "recording", 2: "picture", 3: "volume"}[len(self.preprocessing.size)]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know before they trust a training on this data."""
+        return (*self.samples.warnings, *_imbalance(self))
+
+    @property
+    def name(self) -> str:
+        """What the data set is called."""
+        return self.samples.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the network's outputs."""
+        return self.samples.classes
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(channels, *spatial) of one item."""
+        return self.preprocessing.input_shape
+
+    @property
+    def num_items(self) -> int:
+        """Readable items in all splits together."""
+        return len(self.samples.items)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any item, label or class changes."""
+        return self.samples.fingerprint
+
+    @property
+    def scored_split(self) -> str:
+        """The split on which a trained network is scored: the test split, or the validation split where there is none."""
+        return "test" if len(self.split("test")) else "val"
+
+    @cached_property
+    def _parts(self) -> dict[str, Part]:
+        parts = {}
+        for name in SPLITS:
+            chosen = np.flatnonzero(self.samples.splits == name)
+            items = tuple(self.samples.items[index] for index in chosen)
+            parts[name] = Part(name, self.store.pixels, self.rows[chosen], self.samples.labels[chosen], items)
+        return parts
+
+    def split(self, name: str) -> Part:
+        """The items of ``train``, ``val`` or ``test``; it may be empty.
+
+        Raises:
+            UsageError: another name.
+        """
+        if name not in SPLITS:
+            raise UsageError(unknown_name("split", name, SPLITS))
+        return self._parts[name]
+
+    def class_counts(self, split: str) -> dict[str, int]:
+        """Number of items of each class in one split."""
+        counts = np.bincount(self.split(split).labels, minlength=len(self.classes))
+        return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
+
+
+def open_data(
+    path: str | Path | None = None,
+    *,
+    img_size: int | Sequence[int] | None = None,
+    channels: int | None = None,
+    rule: Rule = "squash",
+    scale: Scale = "mean-deviation",
+    split: str | Path | None = None,
+    seed: int = 0,
+    max_unreadable: float = MAX_UNREADABLE,
+    cache_dir: str | Path | None = None,
+    num_workers: int = 0,
+    preprocessing: Preprocessing | None = None,
+    on_progress: Progress | None = None,
+) -> Data:
+    """Open a data set: a folder for each class, split folders, a table, or array files.
+
+    Args:
+        path: folder or file; None for the pictures that come with visus.
+        img_size: side in pixels, or one length for each axis; None chooses by the pictures' own sizes.
+        channels: 1 for grey, 3 for colour; None takes colour where any picture has it.
+        rule: how a picture gets its size: ``squash``, ``crop`` (short side, then centre) or ``pad``.
+        scale: ``mean-deviation`` or ``min-max``, both as the training split says.
+        split: a ``split.csv`` of an earlier run, to split in the same way.
+        seed: of the split.
+        max_unreadable: share of the files that may be left out because they cannot be read.
+        cache_dir: another folder for the decoded items.
+        num_workers: decoding threads; 0 for one for each usable core.
+        preprocessing: that of a training to go on with; size, channels, rule and scaling are then its own.
+        on_progress: called with the number of items decoded and in all.
+
+    Raises:
+        DataError: the data cannot be used as it is; the sentence says what to do.
+        UsageError: a setting that cannot be used.
+        StorageError: the cache folder cannot be written.
+    """
+    _check_settings(img_size, channels, rule, scale, max_unreadable)
+    ledger = Ledger()
+    samples = read_source(path, ledger)
+    samples = apply_split(samples, read_split_csv(Path(split))) if split else split_samples(samples, seed)
+    if preprocessing is None:
+        plan, is_varied = _plan(samples, ledger, img_size, channels, rule, scale)
+    else:
+        plan, is_varied = preprocessing, False
+    data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
+    _refuse_empty_classes(data.samples)
+    if preprocessing is None:
+        training = data.split("train")
+        offset, divisor = measure_scale(_Rows(training.pixels, training.indices), plan.scale)
+        data = dataclasses.replace(data, preprocessing=dataclasses.replace(plan, offset=offset, divisor=divisor))
+    return data
+
+
+def open_scoring_data(
+    path: str | Path | None,
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    *,
+    max_unreadable: float = MAX_UNREADABLE,
+    cache_dir: str | Path | None = None,
+    num_workers: int = 0,
+    on_progress: Progress | None = None,
+) -> Data:
+    """Open a data set to score a trained network on it.
+
+    A test split that the source names itself is what is scored; a source that names none is scored whole.
+
+    Args:
+        preprocessing: the network's.
+        classes: the network's; labels are counted by them, whatever classes the data has.
+
+    Raises:
+        DataError: a class that the network does not know, or data that cannot be used.
+    """
+    ledger = Ledger()
+    samples = read_source(path, ledger, classes=tuple(classes))
+    if not samples.official:
+        samples = dataclasses.replace(samples, splits=np.full(len(samples.items), "test", dtype="<U5"))
+    _check_kind(samples, preprocessing)
+    return _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_progress)
+
+
+def _decoded(
+    samples: Samples,
+    plan: Preprocessing,
+    ledger: Ledger,
+    is_varied: bool,
+    max_unreadable: float,
+    cache_dir: str | Path | None,
+    num_workers: int,
+    on_progress: Progress | None,
+) -> Data:
+    """The samples with their decoded items; what cannot be read is left out."""
+    folder = Path(cache_dir) if cache_dir else None
+    store = open_store(samples, plan, cache_dir=folder, num_workers=num_workers, on_progress=on_progress)
+    refuse_unreadable(store, samples, max_unreadable)
+    samples.reader.release()
+    ledger.merge(store.ledger)
+    rows = np.flatnonzero(store.readable).astype(np.int64)
+    readable = samples if len(rows) == len(samples.items) else samples.select(rows)
+    return Data(samples, readable, plan, store, rows, ledger, is_varied, max_unreadable)
+
+
+def _imbalance(data: Data) -> list[str]:
+    """A sentence where the largest class has many times the training items of the smallest."""
+    counts = data.class_counts("train")
+    if not counts or min(counts.values()) == 0:
+        return []
+    largest, smallest = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
+    if counts[largest] < IMBALANCE * counts[smallest]:
+        return []
+    return [
+        f"the classes are uneven: {largest} has {counts[largest]:,} training items and {smallest} has {counts[smallest]:,}. "
+        f"Look at the recall of each class; --class-weights balanced gives rare classes more weight."
+    ]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of a memory-mapped array, copied only when a slice of them is taken."""
+
+    pixels: npt.NDArray[np.generic]
+    indices: npt.NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.indices), *self.pixels.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, chosen: slice) -> npt.NDArray[np.generic]:
+        return self.pixels[self.indices[chosen]]
+
+
+def _check_settings(
+    img_size: int | Sequence[int] | None, channels: int | None, rule: str, scale: str, max_unreadable: float
+) -> None:
+    sizes = [] if img_size is None else [img_size] if isinstance(img_size, int) else list(img_size)
+    if any(size < 1 for size in sizes):
+        raise UsageError(f"the picture size must be at least 1 pixel, not {write_shape(sizes)}.")
+    if channels not in (None, 1, 3):
+        raise UsageError(f"channels must be 1 (grey) or 3 (colour), not {channels}.")
+    if rule not in RULES:
+        raise UsageError(unknown_name("rule", rule, RULES))
+    if scale not in SCALES:
+        raise UsageError(unknown_name("scale", scale, SCALES))
+    if not 0 <= max_unreadable < 1:
+        raise UsageError(f"the share of unreadable files must be between 0 and 1, not {max_unreadable}.")
+
+
+def _plan(
+    samples: Samples, ledger: Ledger, img_size: int | Sequence[int] | None, channels: int | None, rule: Rule, scale: Scale
+) -> tuple[Preprocessing, bool]:
+    """Size, channels and number format for a set that is opened for training, and whether its pictures vary in size."""
+    if samples.reader.kind == "array":
+        assert samples.reader.shape is not None, "rows of arrays have a shape"
+        own_channels, *own_size = samples.reader.shape
+        if channels not in (None, own_channels):
+            raise UsageError(
+                f"these arrays have {own_channels} channels, and channels={channels} was asked for.", where=str(samples.root)
+            )
+        size = _wanted_size(img_size, len(own_size)) or tuple(own_size)
+        if any(wanted > length for wanted, length in zip(size, own_size, strict=True)):
+            raise UsageError(
+                f"arrays are only made smaller: {write_shape(size)} was asked for, and they are {write_shape(own_size)}.",
+                where=str(samples.root),
+            )
+        unit = ((0.0,) * own_channels, (1.0,) * own_channels)
+        return Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit), False
+    sizes, has_colour = _survey(samples, ledger)
+    num_channels = channels or (3 if has_colour else 1)
+    size = _wanted_size(img_size, 2) or _suitable_size(sizes)
+    unit = ((0.0,) * num_channels, (1.0,) * num_channels)
+    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), len(set(sizes)) >= VARIED_SIZES
+
+
+def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:
+    if img_size is None:
+        return None
+    size = (img_size,) * num_axes if isinstance(img_size, int) else tuple(img_size)
+    if len(size) != num_axes:
+        raise UsageError(f"the size {write_shape(size)} has {len(size)} axes, and the data has {num_axes}.")
+    return size
+
+
+def _survey(samples: Samples, ledger: Ledger) -> tuple[list[tuple[int, int]], bool]:
+    """Sizes (height, width) of all picture files that have a readable header, and whether any is in colour."""
+    sizes, names, has_colour = [], [], False
+    for index, item in enumerate(samples.items):
+        try:
+            seen = pictures.probe(samples.reader.path(index), name=item)
+        except PictureError:
+            continue  # decoding meets it again, and names it
+        sizes.append(seen.size)
+        names.append(item)
+        has_colour = has_colour or seen.channels == 3
+    if sizes:
+        areas = [height * width for height, width in sizes]
+        median = sorted(areas)[len(areas) // 2]
+        for name, area in zip(names, areas, strict=True):
+            if area > 4 * median or 4 * area < median:
+                ledger.note("outsized", name)
+    return sizes, has_colour
+
+
+def _suitable_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """Small pictures keep their size; others get a short side of at most 96 px, rounded to a multiple of 8.
+
+    Where most pictures have one size, its aspect is kept; a mixed set becomes square.
+    """
+    if not sizes:
+        return (DEFAULT_SHORT_SIDE_PX, DEFAULT_SHORT_SIDE_PX)
+    commonest, count = Counter(sizes).most_common(1)[0]
+    if count < 0.5 * len(sizes):
+        median = sorted(min(size) for size in sizes)[len(sizes) // 2]
+        side = min(DEFAULT_SHORT_SIDE_PX, max(8, median // 8 * 8))
+        return (side, side)
+    if min(commonest) <= NATIVE_SHORT_SIDE_PX and max(commonest) <= 2 * NATIVE_SHORT_SIDE_PX:
+        return commonest
+    factor = min(1.0, DEFAULT_SHORT_SIDE_PX / min(commonest))
+    height, width = (max(8, math.floor(length * factor / 8 + 1e-9) * 8) for length in commonest)
+    return (height, width)
+
+
+def _check_kind(samples: Samples, plan: Preprocessing) -> None:
+    """Refuse arrays for a network of pictures and the reverse."""
+    kinds = {"pictures": "picture files", "array": "arrays"}
+    if (
+        samples.reader.kind == "array"
+        and plan.kind == "pictures"
+        and samples.reader.shape
+        and len(samples.reader.shape) == 3
+    ):
+        return
+    if samples.reader.kind != plan.kind:
+        raise DataError(
+            f"this network reads {kinds[plan.kind]}, and these are {kinds[samples.reader.kind]}.", where=str(samples.root)
+        )
+
+
+def _refuse_empty_classes(samples: Samples) -> None:
+    """Refuse a class of which no readable training item is left."""
+    empty = [samples.classes[index] for index in np.flatnonzero(samples.class_counts("train") == 0)]
+    if empty:
+        raise DataError(
+            f"no readable training item is left of {'class' if len(empty) == 1 else 'the classes'} {', '.join(empty)}. "
+            f"Repair the files that were left out.",
+            where=str(samples.root),
+        )

@@ -1,0 +1,151 @@
+"""From a file, or a stored array, to the numbers that a network reads.
+
+This file knows what was decided once for a data set (channels, size, scaling) and applies it the same way to every item, in training and
+in use; it travels with the weights. It must not know labels, splits or networks.
+
+Shape letters: N items, C channels, * the spatial axes (length; height, width; depth, height, width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from visus.data import pictures
+from visus.data.ledger import Ledger
+from visus.errors import PictureError
+
+Scale = Literal["mean-deviation", "min-max"]
+SCALES: tuple[Scale, ...] = ("mean-deviation", "min-max")
+Pixels = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to every item: ``(value - offset) / divisor`` for each channel, after it has the right channels and size.
+
+    Args:
+        kind: ``pictures`` for files that the decode door opens, ``array`` for rows of an array file.
+        channels: number of channels, C.
+        size: lengths of the spatial axes, in pixels or samples.
+        rule: how a picture gets this size: ``squash``, ``crop`` or ``pad``.
+        dtype: the stored number format, such as ``uint8``.
+        scale: ``mean-deviation`` (offset is the training mean, divisor the deviation) or ``min-max`` (to 0-1).
+        offset: one number for each channel, in stored units.
+        divisor: one number for each channel, in stored units; never zero.
+    """
+
+    kind: Literal["pictures", "array"]
+    channels: int
+    size: tuple[int, ...]
+    rule: Literal["squash", "crop", "pad"]
+    dtype: str
+    scale: Scale
+    offset: tuple[float, ...]
+    divisor: tuple[float, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(channels, *spatial) of one item."""
+        return (self.channels, *self.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; ``from_dict`` reads it back unchanged."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Preprocessing:
+        """The inverse of ``to_dict``."""
+        sequences = {name: tuple(facts[name]) for name in ("size", "offset", "divisor")}
+        return cls(**{**facts, **sequences})
+
+    def scaled(self, batch: torch.Tensor) -> torch.Tensor:
+        """Stored numbers, shape (N, C, *), as float32 scaled by what the training split said, on the same device."""
+        shape = (1, self.channels, *([1] * len(self.size)))
+        offset = torch.tensor(self.offset, device=batch.device).reshape(shape)
+        divisor = torch.tensor(self.divisor, device=batch.device).reshape(shape)
+        return (batch.float() - offset) / divisor
+
+    def read_picture(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:
+        """One picture as stored numbers, shape (C, *); what was done to it goes on the ledger.
+
+        Raises:
+            PictureError: the file cannot be read as a picture.
+        """
+        decoded = pictures.decode(file, name=name, at_least=self._decode_size())
+        pixels, actions = pictures.fit(decoded.pixels, self.channels, self.size, self.rule)
+        for action in (*decoded.actions, *actions):
+            ledger.note(action, name or str(file))
+        return pixels
+
+    def fit_array(self, rows: Pixels) -> Pixels:
+        """Rows of an array file, shape (N, C, *), brought to the right size by averaging areas.
+
+        Raises:
+            PictureError: the rows have another number of channels or of axes.
+        """
+        wanted = " x ".join(map(str, self.input_shape))
+        if rows.ndim != len(self.size) + 2 or rows.shape[1] != self.channels:
+            found = " x ".join(map(str, rows.shape[1:]))
+            raise PictureError(f"an item of {found} does not fit a network for {wanted} (channels first).")
+        return shrink(rows, self.size)
+
+    def _decode_size(self) -> tuple[int, int] | None:
+        return (self.size[0], self.size[1]) if len(self.size) == 2 else None
+
+
+_POOLS: dict[int, Callable[[torch.Tensor, Any], torch.Tensor]] = {
+    1: F.adaptive_avg_pool1d,
+    2: F.adaptive_avg_pool2d,
+    3: F.adaptive_avg_pool3d,
+}
+
+
+def shrink(rows: Pixels, size: tuple[int, ...]) -> Pixels:
+    """Rows of shape (N, C, *) resized to ``size`` by the mean over areas; whole-number formats are rounded. A no-op for equal sizes."""
+    if rows.shape[2:] == size:
+        return rows
+    means = _POOLS[len(size)](torch.from_numpy(np.asarray(rows, dtype=np.float32)), size).numpy()
+    return (np.rint(means) if np.issubdtype(rows.dtype, np.integer) else means).astype(rows.dtype)
+
+
+class RowsInChunks(Protocol):
+    """Rows of shape (N, C, *) of which slices can be taken, such as a memory-mapped array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, chosen: slice, /) -> Pixels: ...
+
+
+def measure_scale(rows: RowsInChunks, scale: Scale) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Offset and divisor for each channel from rows of shape (N, C, *), in chunks so that a memory-mapped array is never copied whole.
+
+    Returns:
+        Offsets and divisors; a channel without any spread gets the divisor 1.
+    """
+    channels = rows.shape[1]
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
+    rows_per_chunk = max(1, 2**24 // max(1, int(np.prod(rows.shape[1:]))))
+    for start in range(0, len(rows), rows_per_chunk):
+        chunk = np.asarray(rows[start : start + rows_per_chunk], dtype=np.float64)
+        chunk = np.moveaxis(chunk, 1, 0).reshape(channels, -1)
+        total += chunk.sum(axis=1)
+        squares += np.square(chunk).sum(axis=1)
+        count += chunk.shape[1]
+        low, high = np.minimum(low, chunk.min(axis=1)), np.maximum(high, chunk.max(axis=1))
+    if scale == "min-max":
+        offset, divisor = low, high - low
+    else:
+        offset = total / count
+        divisor = np.sqrt(np.maximum(squares / count - np.square(offset), 0))
+    divisor = np.where(divisor > 1e-12 * np.maximum(1, np.abs(offset)), divisor, 1.0)
+    return tuple(float(value) for value in offset), tuple(float(value) for value in divisor)

@@ -1,0 +1,237 @@
+"""One frozen table for any data set: item, label, split, group, and how the pixels of an item are reached.
+
+This file knows the table and the two ways to pixels (picture files, rows of arrays). It must not know where a data set comes
+from, how pictures are decoded, or networks.
+
+Shape letters: n items, C channels; ``spatial`` is (length,), (height, width) or (depth, height, width).
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPLITS = ("train", "val", "test")
+UNASSIGNED = ""
+
+
+class Reader(Protocol):
+    """How the pixels of items are reached; a part of the frozen table.
+
+    ``kind`` is ``"pictures"`` where items are files to be decoded (use ``path``) and ``"array"`` where items are rows (use
+    ``read``). ``shape`` is (channels, *spatial) of every row, and ``dtype`` its type; both are None for picture files.
+    """
+
+    @property
+    def kind(self) -> Literal["pictures", "array"]: ...
+    @property
+    def shape(self) -> tuple[int, ...] | None: ...
+    @property
+    def dtype(self) -> np.dtype[Any] | None: ...
+    def __len__(self) -> int: ...
+    def read(self, index: int | slice | NDArray[np.int64]) -> NDArray[Any]: ...
+    def path(self, index: int) -> Path: ...
+    def select(self, indices: NDArray[np.int64]) -> Reader: ...
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Items that are picture files under ``root``; an item may be an absolute path or lead outside with ``..``."""
+
+    root: Path
+    items: tuple[str, ...]
+
+    @property
+    def kind(self) -> Literal["pictures", "array"]:
+        """Always ``"pictures"``."""
+        return "pictures"
+
+    @property
+    def shape(self) -> None:
+        """Unknown until each file is decoded."""
+
+    @property
+    def dtype(self) -> None:
+        """Unknown until each file is decoded."""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def path(self, index: int) -> Path:
+        """Where the file of item ``index`` is."""
+        return self.root / self.items[index]
+
+    def read(self, index: int | slice | NDArray[np.int64]) -> NDArray[Any]:
+        """Never: a picture file is decoded by ``visus.data.pictures``."""
+        raise TypeError("items are picture files: decode the file that path(index) gives")
+
+    def select(self, indices: NDArray[np.int64]) -> PictureFiles:
+        """The files of these items, in this order."""
+        return PictureFiles(self.root, tuple(self.items[index] for index in indices))
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+class ArrayRows:
+    """Items that are rows of one or more arrays, one array for each published part, seen as (n, channels, *spatial).
+
+    An array is loaded when a row of it is first read and held until ``release``; it is loaded again when needed. Values keep
+    their type (in the byte order of this machine).
+
+    Args:
+        parts: for each part the number of its rows and a function that loads it as (n, channels, *spatial).
+        shape: (channels, *spatial) of every row.
+        dtype: type of the values.
+        order: which row of the parts, counted through, each item is; None for all in order.
+    """
+
+    kind: Literal["array"] = "array"
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[int, Callable[[], NDArray[Any]]]],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        order: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype.newbyteorder("=")
+        self._parts = tuple(parts)
+        self._ends = [int(end) for end in np.cumsum([num_rows for num_rows, _ in self._parts])]
+        self._order = order
+        self._loaded: dict[int, NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._order is None else len(self._order)
+
+    def read(self, index: int | slice | NDArray[np.int64]) -> NDArray[Any]:
+        """The rows of these items as a contiguous array that may not be written to.
+
+        Args:
+            index: one item, a slice of items, or an array of item numbers (any order, repeats allowed).
+
+        Returns:
+            (channels, *spatial) for one item, else (n, channels, *spatial).
+        """
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            return self._rows(np.arange(start, stop, step, dtype=np.int64))
+        if isinstance(index, np.ndarray):
+            return self._rows(index.astype(np.int64))
+        row: NDArray[Any] = self._rows(np.array([index], dtype=np.int64))[0]
+        return row
+
+    def path(self, index: int) -> Path:
+        """Never: a row of an array has no file of its own."""
+        raise TypeError("items are rows of arrays, not files: use read(index)")
+
+    def select(self, indices: NDArray[np.int64]) -> ArrayRows:
+        """The rows of these items, in this order."""
+        order = np.asarray(indices, dtype=np.int64)
+        return ArrayRows(self._parts, self.shape, self.dtype, order if self._order is None else self._order[order])
+
+    def release(self) -> None:
+        """Let go of the arrays in memory."""
+        self._loaded.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_loaded": {}}
+
+    def _rows(self, items: NDArray[np.int64]) -> NDArray[Any]:
+        if len(items) and (items.min() < -len(self) or items.max() >= len(self)):
+            raise IndexError(f"item {int(items.max())} of {len(self)}")
+        items = np.where(items < 0, items + len(self), items)
+        rows = items if self._order is None else self._order[items]
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            part = bisect.bisect_right(self._ends, int(rows[0]))
+            if rows[-1] < self._ends[part]:  # a run of rows within one part needs no gathering
+                first = int(rows[0]) - (self._ends[part] - self._parts[part][0])
+                return np.ascontiguousarray(self._part(part)[first : first + len(rows)], dtype=self.dtype)
+        result = np.empty((len(rows), *self.shape), dtype=self.dtype)
+        which = np.searchsorted(self._ends, rows, side="right")
+        for part in np.unique(which):
+            chosen = which == part
+            result[chosen] = self._part(int(part))[rows[chosen] - (self._ends[part] - self._parts[part][0])]
+        return result
+
+    def _part(self, part: int) -> NDArray[Any]:
+        if part not in self._loaded:
+            self._loaded[part] = self._parts[part][1]()
+        return self._loaded[part]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """A data set as one table; row ``i`` of every field belongs to item ``i``.
+
+    Attributes:
+        root: the folder or file that was given.
+        kind: "folder", "split folders", "table", "idx", "cifar", "npz" or "npy".
+        name: what people call the data set.
+        items: path relative to ``root`` (or to the table), in the order of their names; or ``train[17]`` for a row of an
+            array file.
+        labels: int64 index into ``classes``.
+        classes: class names; they come from the training split alone.
+        splits: "train", "val" or "test"; "" where the source says nothing (``visus.data.splits.split_samples`` decides
+            then).
+        groups: what must stay together, such as a patient or a speaker; None where the source names none.
+        contents: int64; two items have the same number where their bytes are identical.
+        fingerprint: 64 hexadecimal digits that change with any item, content, label, class, group or official split.
+        reader: how pixels are reached.
+        official: the splits that the source itself named.
+        warnings: sentences about what a person should look at.
+        notes: sentences about how the source was read.
+    """
+
+    root: Path
+    kind: str
+    name: str
+    items: tuple[str, ...]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    splits: NDArray[np.str_]
+    groups: tuple[str, ...] | None
+    contents: NDArray[np.int64]
+    fingerprint: str
+    reader: Reader
+    official: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def num_items(self) -> int:
+        """Number of items in all splits together."""
+        return len(self.items)
+
+    def indices(self, split: str) -> NDArray[np.int64]:
+        """The item numbers of a split, ascending; empty where it has none."""
+        return np.flatnonzero(self.splits == split).astype(np.int64)
+
+    def class_counts(self, split: str | None = None) -> NDArray[np.int64]:
+        """Number of items of each class, in one split or in all."""
+        labels = self.labels if split is None else self.labels[self.splits == split]
+        return np.bincount(labels, minlength=len(self.classes)).astype(np.int64)
+
+    def select(self, indices: NDArray[np.int64]) -> Samples:
+        """The table of these items only; classes and fingerprint stay those of the whole."""
+        return dataclasses.replace(
+            self,
+            items=tuple(self.items[index] for index in indices),
+            labels=self.labels[indices],
+            splits=self.splits[indices],
+            groups=None if self.groups is None else tuple(self.groups[index] for index in indices),
+            contents=self.contents[indices],
+            reader=self.reader.select(indices),
+        )

@@ -1,0 +1,232 @@
+"""Rows of arrays as items: which axis is what, and what labels may look like.
+
+This file knows shapes and label values. It must not know files, or where a split comes from.
+
+Layout letters: N items, C channels, L length, D depth, H height, W width. Items leave here as (C, *spatial). The rule for an
+array whose layout is not stated:
+
+=====  ==================================================  ==========================================
+axes   arrays of pictures (IDX, MedMNIST)                  plain arrays (x, y)
+=====  ==================================================  ==========================================
+2      NL                                                  NL
+3      NHW                                                 NHW where H and W are at least 5 and neither
+                                                           is more than twice the other, else NCL
+4      NHWC where the last axis is 1, 3 or 4, else NDHW    NHWC where the last axis is 1, 3 or 4 and
+                                                           the second is not, else NCHW
+5      NDHWC where the last axis is 1, 3 or 4, else NCDHW  NDHWC where the last axis is 1, 3 or 4 and
+                                                           the second is not, else NCDHW
+=====  ==================================================  ==========================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visus.data.samples import ArrayRows
+from visus.data.source_rules import Found
+from visus.errors import DataError, unknown_name
+from visus.units import write_shape
+
+Style = Literal["pictures", "plain"]
+ARRAY_LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
+_CHANNEL_COUNTS = (1, 3, 4)
+_WORDS = {"N": "items", "C": "channels", "L": "length", "D": "depth", "H": "height", "W": "width"}
+
+
+@dataclass(frozen=True)
+class ArrayPart:
+    """One array of items: the word before the row number in item names, its split, and how it is loaded."""
+
+    word: str
+    split: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    load: Callable[[], NDArray[Any]]
+
+
+def layout_of(shape: Sequence[int], style: Style) -> str | None:
+    """The layout letters by the rule at the top of this file; None where no rule holds.
+
+    >>> layout_of((100, 28, 28), "plain"), layout_of((100, 9, 128), "plain"), layout_of((100, 32, 32, 3), "plain")
+    ('NHW', 'NCL', 'NHWC')
+    >>> layout_of((100, 64, 64, 64), "pictures"), layout_of((100, 3, 32, 32), "plain")
+    ('NDHW', 'NCHW')
+    """
+    last_is_channels = shape[-1] in _CHANNEL_COUNTS and (style == "pictures" or shape[1] not in _CHANNEL_COUNTS)
+    match len(shape):
+        case 2:
+            return "NL"
+        case 3:
+            low, high = sorted(shape[1:])
+            return "NHW" if style == "pictures" or (low >= 5 and high <= 2 * low) else "NCL"
+        case 4 if last_is_channels:
+            return "NHWC"
+        case 4:
+            return "NDHW" if style == "pictures" else "NCHW"
+        case 5:
+            return "NDHWC" if last_is_channels else "NCDHW"
+    return None
+
+
+def channels_first(array: NDArray[Any], layout: str) -> NDArray[Any]:
+    """The same values as (N, C, *spatial): a view with the channel axis moved or added; bool becomes uint8."""
+    if array.dtype == np.bool_:
+        array = array.view(np.uint8)
+    return np.moveaxis(array, layout.index("C"), 1) if "C" in layout else array[:, np.newaxis]
+
+
+def found_in_arrays(
+    root: Path,
+    kind: str,
+    name: str,
+    parts: Sequence[ArrayPart],
+    labels: Sequence[str],
+    *,
+    style: Style = "pictures",
+    layout: str | None = None,
+    declared: Sequence[str] = (),
+    groups: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Found:
+    """The rows of all parts as items, in the order of the parts; the layout of the first part holds for all.
+
+    Args:
+        labels: class names, row by row through all parts.
+        style: which column of the rule at the top of this file holds.
+        layout: layout letters where they are stated.
+        splits: the split of each row where the parts do not say it.
+
+    Raises:
+        DataError: a type or a number of axes that cannot be used, or parts of different shapes.
+    """
+    letters, shape = _common_layout(root, parts, style, layout)
+    dtype = np.dtype(np.uint8) if parts[0].dtype == np.bool_ else parts[0].dtype
+    reader = ArrayRows([(part.shape[0], partial(_load, part.load, letters)) for part in parts], shape, dtype)
+    if style == "plain":
+        axes = ", ".join(_WORDS[letter] for letter in letters)
+        notes = (f"an array of {write_shape(parts[0].shape)} is read as ({axes}).", *notes)
+    return Found(
+        root=root,
+        kind=kind,
+        name=name,
+        items=[f"{part.word}[{row}]" for part in parts for row in range(part.shape[0])],
+        labels=labels,
+        splits=splits if splits is not None else [part.split for part in parts for _ in range(part.shape[0])],
+        reader=reader,
+        groups=groups,
+        declared=declared,
+        notes=notes,
+    )
+
+
+def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
+    """Class names of the labels in an array: whole numbers or text, of shape (n,) or (n, 1).
+
+    Raises:
+        DataError: several labels for an item, numbers that are not whole, or another type.
+    """
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise DataError(
+            f"labels of shape {write_shape(values.shape) or '()'} are not one for each item; needed: (n,) or (n, 1). "
+            "For one column for each class, save labels.argmax(1).",
+            where=str(where),
+        )
+    if values.dtype.kind == "f":
+        whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
+        if not whole.all():
+            first = int(np.argmin(whole))
+            raise DataError(f"the label of row {first} is {values[first]}, which is not a whole number.", where=str(where))
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "biuUS":
+        raise DataError(
+            f"labels of the type {values.dtype} cannot be used. Needed: whole numbers or text.", where=str(where)
+        )
+    kinds, inverse = np.unique(values, return_inverse=True)
+    try:
+        names = [str(int(kind)) if kinds.dtype.kind in "biu" else _text(kind) for kind in kinds]
+    except UnicodeDecodeError as error:
+        raise DataError("a label is bytes that are not UTF-8. Save the labels as text.", where=str(where)) from error
+    return [names[index] for index in inverse.tolist()]
+
+
+def named_values(labels: Sequence[str], names: Sequence[str], where: Path | str) -> list[str]:
+    """Class names for labels that count from 0 through a list of names; labels that are such names already stay.
+
+    Raises:
+        DataError: a label that is neither.
+    """
+    known = set(names)
+    result: dict[str, str] = {}
+    for label in dict.fromkeys(labels):
+        if label.isdecimal() and int(label) < len(names):
+            result[label] = names[int(label)]
+        elif label in known:
+            result[label] = label
+        else:
+            raise DataError(
+                f"there is a label {label} but only {len(names)} class names, for the labels 0 to {len(names) - 1}.",
+                where=str(where),
+            )
+    return [result[label] for label in labels]
+
+
+def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout: str | None) -> tuple[str, tuple[int, ...]]:
+    first = parts[0]
+    if layout is not None and layout not in ARRAY_LAYOUTS:
+        raise DataError(unknown_name("layout", layout, ARRAY_LAYOUTS), where=str(root))
+    letters = layout or (layout_of(first.shape, style) if len(first.shape) > 1 else None)
+    if letters is None or len(letters) != len(first.shape):
+        needed = f"the layout {layout} has {len(layout)} axes" if layout else "needed are 2 to 5 axes, items first"
+        raise DataError(f"the array {first.word} has the shape {write_shape(first.shape)}; {needed}.", where=str(root))
+    shapes = []
+    for part in parts:
+        if part.dtype.kind not in "buif":
+            raise DataError(
+                f"the array {part.word} has the type {part.dtype}; needed are whole or floating-point numbers.",
+                where=str(root),
+            )
+        if part.dtype != first.dtype:
+            raise DataError(
+                f"the array {first.word} has the type {first.dtype} but {part.word} has {part.dtype}. "
+                "Save both as one type.",
+                where=str(root),
+            )
+        shapes.append(_item_shape(part.shape, letters))
+        if shapes[-1] != shapes[0]:
+            raise DataError(
+                f"items of {first.word} are {write_shape(first.shape[1:])} but those of {part.word} are "
+                f"{write_shape(part.shape[1:])}. Bring them to one size.",
+                where=str(root),
+            )
+    if 0 in shapes[0]:
+        raise DataError(
+            f"items of {first.word} are {write_shape(first.shape[1:])}: there is nothing in them.", where=str(root)
+        )
+    return letters, shapes[0]
+
+
+def _item_shape(shape: tuple[int, ...], letters: str) -> tuple[int, ...]:
+    if len(shape) != len(letters):
+        return shape
+    if "C" not in letters:
+        return (1, *shape[1:])
+    channels = letters.index("C")
+    return (shape[channels], *(length for axis, length in enumerate(shape) if axis not in (0, channels)))
+
+
+def _load(load: Callable[[], NDArray[Any]], layout: str) -> NDArray[Any]:
+    return channels_first(load(), layout)
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,241 @@
+"""NPZ and NPY files: MedMNIST's names, Keras's names, and plain ``x, y``.
+
+This file knows which names of arrays belong together. It must not know shapes, or what a class list is. Nothing is ever
+unpickled: an array of Python objects is refused.
+
+=======================================  =====================================================================
+names (capitals count as small letters)  meaning
+=======================================  =====================================================================
+train_images, train_labels, val_, test_  MedMNIST: one pair for each split
+x_train, y_train, x_val, x_test, y_test  Keras: one pair for each split
+x, y   or   images, labels               one pair; optional: ``groups`` and ``splits``, one value for each item
+classes   (optional)                     class names in the order of the labels 0, 1, ...
+layout   (optional)                      the axes in letters, such as NHWC, where the rule of shapes is wrong
+=======================================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visus.data.source_arrays import ArrayPart, class_values, found_in_arrays, named_values
+from visus.data.source_rules import Found, shown, split_of
+from visus.errors import DataError, unknown_name
+from visus.units import write_shape
+
+_SPLIT_WORDS = ("train", "val", "valid", "validation", "test")
+_PLAIN = (("x", "y"), ("images", "labels"))
+_KNOWN = "train_images with train_labels, x_train with y_train, x with y, or images with labels"
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An array in a file: its name there, its header, and how it is loaded."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    load: Callable[[], NDArray[Any]]
+
+
+def read_npz(file: Path, name: str, layout: str | None = None) -> Found:
+    """The items of an NPZ file, under one of the sets of names at the top of this file.
+
+    Raises:
+        DataError: the file is damaged, holds Python objects, or has no such names.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            stored = [_npz_member(file, archive, member) for member in archive.namelist() if member.endswith(".npy")]
+    except (zipfile.BadZipFile, EOFError, zlib.error, ValueError) as error:
+        raise DataError(
+            f"the NPZ file is damaged or cut short ({error}). Copy or save it again.", where=str(file)
+        ) from error
+    except OSError as error:
+        raise DataError(f"the file cannot be read ({error.strerror or error}).", where=str(file)) from error
+    return _found(file, "npz", name, stored, layout)
+
+
+def read_npy(folder: Path, names: list[str], name: str, layout: str | None = None) -> Found:
+    """The items of a folder of NPY files such as ``x.npy`` and ``y.npy``; they are read where they lie, never loaded whole.
+
+    Raises:
+        DataError: a file is damaged, holds Python objects, or the names do not belong together.
+    """
+    stored = []
+    for file in [folder / file_name for file_name in names]:
+        array = _load_npy(file)
+        stored.append(_Stored(file.stem, array.shape, array.dtype, partial(_load_npy, file)))
+    return _found(folder, "npy", name, stored, layout)
+
+
+def is_pair(stems: list[str]) -> bool:
+    """Whether the names of NPY files hold at least one known pair.
+
+    >>> is_pair(["x", "y"]), is_pair(["X_train", "y_train"]), is_pair(["mean"])
+    (True, True, False)
+    """
+    low = {stem.lower() for stem in stems}
+    return any(images in low and labels in low for images, labels, *_ in _candidates())
+
+
+def _candidates() -> list[tuple[str, str, str, bool]]:
+    """Every known pair: items, labels, split, and whether the items are pictures by convention."""
+    pairs = [(f"{word}_images", f"{word}_labels", split_of(word) or "", True) for word in _SPLIT_WORDS]
+    pairs += [(f"x_{word}", f"y_{word}", split_of(word) or "", False) for word in _SPLIT_WORDS]
+    return pairs + [(images, labels, "", False) for images, labels in _PLAIN]
+
+
+def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str | None) -> Found:
+    arrays = {array.name.lower(): array for array in stored}
+    if len(arrays) < len(stored):
+        raise DataError("two arrays have names that differ in capitals only. Rename one.", where=str(root))
+    pairs = _pairs(root, arrays)
+    used = {key for images, labels, *_ in pairs for key in (images, labels)}
+    parts, labels = [], []
+    for images_key, labels_key, split, _ in pairs:
+        images = arrays[images_key]
+        values = class_values(arrays[labels_key].load(), f"{root}: {arrays[labels_key].name}")
+        if not images.shape or images.shape[0] != len(values):
+            raise DataError(
+                f"{images.name} has the shape {write_shape(images.shape) or '()'} but {arrays[labels_key].name} has "
+                f"{len(values):,} labels. One label is needed for each item, and items go along the first axis.",
+                where=str(root),
+            )
+        parts.append(ArrayPart(split or images.name, split, images.shape, images.dtype, images.load))
+        labels += values
+    declared: list[str] = []
+    if "classes" in arrays:
+        used.add("classes")
+        declared = _texts(arrays["classes"], root)
+        labels = named_values(labels, declared, root)
+    if "layout" in arrays:
+        used.add("layout")
+        layout = layout or "".join(_texts(arrays["layout"], root)).upper()
+    groups = splits = None
+    if not pairs[0][2]:
+        groups, splits = _per_item(root, arrays, len(labels))
+        used |= {"groups", "splits"}
+    unused = [array.name for key, array in arrays.items() if key not in used]
+    return found_in_arrays(
+        root,
+        kind,
+        name,
+        parts,
+        labels,
+        style="pictures" if pairs[0][3] else "plain",
+        layout=layout,
+        declared=declared,
+        groups=groups,
+        splits=splits,
+        notes=(f"arrays that are not used: {shown(unused)}.",) if unused else (),
+    )
+
+
+def _pairs(root: Path, arrays: dict[str, _Stored]) -> list[tuple[str, str, str, bool]]:
+    """The pairs that are there, training first.
+
+    Raises:
+        DataError: none, one without its partner, or pairs under more than one set of names.
+    """
+    complete = []
+    for pair in _candidates():
+        images, labels, *_ = pair
+        if (images in arrays) and (labels in arrays):
+            complete.append(pair)
+        elif (images in arrays) or (labels in arrays):
+            lone, absent = (images, labels) if images in arrays else (labels, images)
+            raise DataError(
+                f"the array {arrays[lone].name!r} is there without {absent!r}. Found: {shown(sorted(arrays))}.",
+                where=str(root),
+            )
+    if not complete:
+        raise DataError(
+            f"no arrays of items and labels. Found: {shown(sorted(arrays)) or 'nothing'}. Needed: {_KNOWN}.", where=str(root)
+        )
+    sets = {(bool(split), pictures, "" if split else images) for images, _, split, pictures in complete}
+    splits = [split for _, _, split, _ in complete]
+    if len(sets) > 1 or len(set(splits)) < len(splits):
+        named = shown(images for images, *_ in complete)
+        raise DataError(f"it is not clear which items are meant: {named}. Keep one set of names.", where=str(root))
+    return complete
+
+
+def _per_item(root: Path, arrays: dict[str, _Stored], num_items: int) -> tuple[list[str] | None, list[str] | None]:
+    """The optional arrays ``groups`` and ``splits``, one value for each item."""
+    values: dict[str, list[str] | None] = {"groups": None, "splits": None}
+    for key in values:
+        if key in arrays:
+            values[key] = class_values(arrays[key].load(), f"{root}: {arrays[key].name}")
+            if len(values[key] or ()) != num_items:
+                raise DataError(f"{key} has {len(values[key] or ()):,} values for {num_items:,} items.", where=str(root))
+    if values["splits"] is not None:
+        for word in dict.fromkeys(values["splits"]):
+            if split_of(word) is None:
+                raise DataError(unknown_name("split", word, _SPLIT_WORDS), where=str(root))
+        values["splits"] = [cast(str, split_of(word)) for word in values["splits"]]
+    return values["groups"], values["splits"]
+
+
+def _texts(array: _Stored, root: Path) -> list[str]:
+    values = array.load()
+    if values.dtype.kind not in "US":
+        raise DataError(f"the array {array.name!r} has the type {values.dtype}; text is needed.", where=str(root))
+    return class_values(values.reshape(-1), f"{root}: {array.name}")
+
+
+def _npz_member(file: Path, archive: zipfile.ZipFile, member: str) -> _Stored:
+    name = member.removesuffix(".npy")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    _refuse_objects(dtype, f"{file}: {name}")
+    return _Stored(name, shape, dtype, partial(_load_npz, file, name))
+
+
+def _load_npz(file: Path, name: str) -> NDArray[Any]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            array: NDArray[Any] = archive[name]
+            return array
+    except (zipfile.BadZipFile, EOFError, zlib.error, ValueError, OSError) as error:
+        raise DataError(
+            f"the array {name!r} cannot be read ({error}). The file is damaged or cut short: copy or save it again.",
+            where=str(file),
+        ) from error
+
+
+def _load_npy(file: Path) -> NDArray[Any]:
+    try:
+        with file.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            dtype = read(stream)[2]
+        _refuse_objects(dtype, str(file))
+        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        return array
+    except (EOFError, ValueError) as error:
+        raise DataError(
+            f"the NPY file is damaged or cut short ({error}). Copy or save it again.", where=str(file)
+        ) from error
+    except OSError as error:
+        raise DataError(f"the file cannot be read ({error.strerror or error}).", where=str(file)) from error
+
+
+def _refuse_objects(dtype: np.dtype[Any], where: str) -> None:
+    if dtype.hasobject:
+        raise DataError(
+            "the array holds Python objects, which are stored as pickle; visus never unpickles data. "
+            "Save it with a plain type, such as np.stack(items) for items of one size.",
+            where=where,
+        )

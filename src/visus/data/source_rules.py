@@ -1,0 +1,343 @@
+"""What holds for every source: one class list that comes from training, contents compared byte by byte, one fingerprint.
+
+This file turns what a source found (names only) into the frozen table. It must not know folders, tables or array formats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visus.data.ledger import Ledger
+from visus.data.samples import SPLITS, UNASSIGNED, Reader, Samples
+from visus.errors import DataError, closest_name, joined
+from visus.units import write_number_of
+
+_READ_BYTES = 1 << 22
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source found, before anything is numbered; the lists run item by item.
+
+    ``declared`` is the class list in the order that the source publishes; without one, class names are sorted as people sort
+    them.
+    """
+
+    root: Path
+    kind: str
+    name: str
+    items: Sequence[str]
+    labels: Sequence[str]
+    splits: Sequence[str]
+    reader: Reader
+    groups: Sequence[str] | None = None
+    declared: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder's or a table's word means, or None.
+
+    >>> split_of("Validation"), split_of("TEST"), split_of("cats")
+    ('val', 'test', None)
+    """
+    word = name.strip().lower()
+    return "val" if word in ("valid", "validation") else word if word in SPLITS else None
+
+
+def natural_key(name: str) -> tuple[object, ...]:
+    """Sort key that puts class 10 after class 9, and negative numbers in order.
+
+    >>> sorted(["10", "9", "-1", "b", "A2", "a10"], key=natural_key)
+    ['-1', '9', '10', 'A2', 'a10', 'b']
+    """
+    if re.fullmatch(r"-?\d{1,18}", name):
+        return (0, int(name), name)
+    parts = re.split(r"(\d{1,18})", name.casefold())
+    return (1, tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts), name)
+
+
+def shown(names: Iterable[str]) -> str:
+    """Up to five names, and how many more there are.
+
+    >>> shown(["a", "b"]), shown("abcdefg")
+    ('a, b', 'a, b, c, d, e and 2 more')
+    """
+    every = list(names)
+    rest = len(every) - _NAMES_SHOWN
+    return ", ".join(every[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Samples:
+    """The frozen table: labels numbered by the class list of training, contents compared, fingerprint taken.
+
+    Args:
+        found: names as the source wrote them.
+        ledger: duplicates and contradictions are noted here.
+        classes: the class list of a network to hold the data to; None takes the list from the training split.
+
+    Raises:
+        DataError: nothing found, one class only, or a class that training does not have.
+    """
+    place = str(found.root)
+    if not found.items:
+        raise DataError("no items found.", where=place)
+    found = _in_order(found)
+    labels = _clean_names(found.labels, place)
+    splits, official, notes = _official_splits(found, classes)
+    listed, warnings = _class_list(found, labels, splits, official, classes, place)
+    number = {name: index for index, name in enumerate(listed)}
+    numbers = np.fromiter((number[name] for name in labels), dtype=np.int64, count=len(labels))
+    digests = _digests(found.reader, place, found.items)
+    contents = _numbered(digests)
+    copies = _note_copies(found, numbers, listed, splits, contents, ledger)
+    return Samples(
+        root=found.root,
+        kind=found.kind,
+        name=found.name,
+        items=tuple(found.items),
+        labels=numbers,
+        classes=listed,
+        splits=np.array(splits, dtype="<U5"),
+        groups=None if found.groups is None else tuple(found.groups),
+        contents=contents,
+        fingerprint=_fingerprint(found, labels, listed, splits, digests),
+        reader=found.reader,
+        official=official,
+        warnings=(*found.warnings, *warnings, *copies),
+        notes=(*found.notes, *notes),
+    )
+
+
+def _in_order(found: Found) -> Found:
+    """Picture files in the order of their names: equal fingerprints then mean equal order, however a table lists them."""
+    if found.reader.kind != "pictures":
+        return found
+    order = np.array(sorted(range(len(found.items)), key=lambda index: natural_key(found.items[index])), dtype=np.int64)
+    return dataclasses.replace(
+        found,
+        items=[found.items[index] for index in order],
+        labels=[found.labels[index] for index in order],
+        splits=[found.splits[index] for index in order],
+        groups=None if found.groups is None else [found.groups[index] for index in order],
+        reader=found.reader.select(order),
+    )
+
+
+def _clean_names(labels: Sequence[str], place: str) -> list[str]:
+    """Class names in Unicode's composed form, so that a name typed on two systems is one name."""
+    clean: dict[str, str] = {}
+    for name in dict.fromkeys(labels):
+        clean[name] = unicodedata.normalize("NFC", name)
+        if not name.strip() or any(unicodedata.category(letter) == "Cc" for letter in name):
+            raise DataError(
+                f"the class name {name!r} is empty or holds a control character. Rename that class.", where=place
+            )
+    return [clean[name] for name in labels]
+
+
+def _official_splits(found: Found, classes: Sequence[str] | None) -> tuple[list[str], frozenset[str], tuple[str, ...]]:
+    """The splits that count as given; one part alone is still to be cut, unless a network is to be scored on it."""
+    splits = list(found.splits)
+    named = frozenset(splits) - {UNASSIGNED}
+    if not named or ("train" in named and len(named) > 1) or classes is not None:
+        return splits, named, ()
+    if len(named) > 1:
+        raise DataError(
+            "there are val and test items but no train items. Add them, or leave the split out.", where=str(found.root)
+        )
+    note = f"only a {min(named)} part is there, so it is cut into train, val and test."
+    return [UNASSIGNED] * len(splits), frozenset(), (note,)
+
+
+def _class_list(
+    found: Found, labels: list[str], splits: list[str], official: frozenset[str], classes: Sequence[str] | None, place: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The class list, from training alone or as given, and warnings; every other name is an error."""
+    by_split: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, split in zip(labels, splits, strict=True):
+        by_split[split][name] += 1
+    if classes is not None:
+        listed, owner = tuple(classes), "the network"
+    else:
+        train = by_split["train"] if official else by_split[UNASSIGNED]
+        rank = {name: index for index, name in enumerate(found.declared)}
+        listed = tuple(sorted(train, key=lambda name: (rank.get(name, len(rank)), natural_key(name))))
+        owner = "train"
+    known = set(listed)
+    problems = [
+        _unknown_class(name, count, split, owner, listed)
+        for split in (*SPLITS, UNASSIGNED)
+        for name, count in sorted(by_split[split].items(), key=lambda pair: natural_key(pair[0]))
+        if name not in known
+    ]
+    if problems:
+        raise DataError(joined(problems), where=place)
+    if classes is None and len(listed) < 2:
+        raise DataError(
+            f"one class only, {listed[0]!r} with {write_number_of(len(labels), 'item')}; "
+            "telling classes apart needs at least two. Add a folder, or rows, of another class.",
+            where=place,
+        )
+    return listed, _absences(found, listed, by_split, official, classes is not None)
+
+
+def _absences(
+    found: Found, listed: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
+) -> tuple[str, ...]:
+    """Warnings about classes that are named but have no item somewhere; their labels never shift."""
+    warnings = []
+    unused = [name for name in found.declared if name not in set(listed)]
+    if unused and not given:
+        warnings.append(f"named but without an item, so left out of the class list: {shown(unused)}.")
+    for split in sorted(official - {"train"}) or ([UNASSIGNED] if given else []):
+        absent = [name for name in listed if not by_split[split][name]]
+        if absent:
+            subject = f"{split} has" if split else "there is"
+            warnings.append(f"{subject} no item of {write_number_of(len(absent), 'class', 'classes')}: {shown(absent)}.")
+    return tuple(warnings)
+
+
+def _unknown_class(name: str, count: int, split: str, owner: str, listed: Sequence[str]) -> str:
+    guess = closest_name(name, listed)
+    hint = f" Did you mean {guess!r}?" if guess else ""
+    where = f"{split} has" if split else "there are"
+    found = f"{where} {write_number_of(count, 'item')} of the class {name!r}, which {owner} does not have."
+    return f"{found}{hint} {owner} has: {shown(listed)}."
+
+
+def _digests(reader: Reader, place: str, items: Sequence[str]) -> list[bytes]:
+    """SHA-256 of each item's bytes; a file that cannot be read gets one of its own (the decode door will name it)."""
+    if reader.kind == "pictures":
+        with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as pool:
+            return list(
+                pool.map(lambda index: _file_digest(reader.path(index), items[index]), range(len(items)), chunksize=16)
+            )
+    assert reader.shape is not None
+    assert reader.dtype is not None
+    row_bytes = max(1, reader.dtype.itemsize * int(np.prod(reader.shape)))
+    digests: list[bytes] = []
+    broken = 0
+    first = ""
+    for start in range(0, len(items), max(1, _READ_BYTES // row_bytes)):
+        rows = reader.read(slice(start, start + max(1, _READ_BYTES // row_bytes)))
+        if rows.dtype.kind == "f":
+            finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+            if not finite.all():
+                broken += int((~finite).sum())
+                first = first or items[start + int(np.argmin(finite))]
+        flat = rows.reshape(len(rows), -1).view(np.uint8)
+        digests += [hashlib.sha256(row.data).digest() for row in flat]
+    if broken:
+        raise DataError(
+            f"{write_number_of(broken, 'item')} of {len(items):,} hold NaN or infinite values, the first is {first}. "
+            "Repair them, or leave them out.",
+            where=place,
+        )
+    return digests
+
+
+def _file_digest(path: Path, item: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return hashlib.sha256(b"unreadable\0" + item.encode("utf-8", "surrogateescape")).digest()
+
+
+def _numbered(digests: Sequence[bytes]) -> NDArray[np.int64]:
+    """Equal digests as equal numbers, counted in order of first appearance."""
+    numbers: dict[bytes, int] = {}
+    return np.fromiter((numbers.setdefault(digest, len(numbers)) for digest in digests), dtype=np.int64, count=len(digests))
+
+
+def _note_copies(
+    found: Found,
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    splits: Sequence[str],
+    contents: NDArray[np.int64],
+    ledger: Ledger,
+) -> list[str]:
+    """Exact copies on the ledger; copies under two labels, and copies or groups on two official sides, also as warnings."""
+    crossing: list[str] = []
+    conflicts = 0
+    first_of: dict[int, int] = {}
+    sides_of: dict[int, set[str]] = defaultdict(set)
+    for index in _repeated(contents):
+        item, sides = found.items[index], sides_of[int(contents[index])]
+        first = first_of.setdefault(int(contents[index]), index)
+        crosses = first != index and splits[index] not in sides
+        sides.add(splits[index])
+        if crosses:
+            crossing.append(item)
+        if labels[first] != labels[index]:
+            conflicts += 1
+            reason = f"{classes[labels[first]]!r} as {found.items[first]}, {classes[labels[index]]!r} here"
+            ledger.note("conflict", item, reason)
+        elif first != index and not crosses:
+            ledger.note("duplicate", item, f"same bytes as {found.items[first]}")
+    warnings = []
+    if conflicts:
+        warnings.append(
+            f"{write_number_of(conflicts, 'item')} with bytes of another item but under another class (see the ledger)."
+        )
+    if crossing:
+        warnings.append(
+            f"{write_number_of(len(crossing), 'item')} with the same bytes as an item of another official split, "
+            f"so figures on that split flatter: {shown(crossing)}."
+        )
+    return warnings + _crossing_groups(found, splits)
+
+
+def _repeated(contents: NDArray[np.int64]) -> list[int]:
+    """Item numbers whose content occurs more than once, ascending."""
+    counts = np.bincount(contents)
+    return [int(index) for index in np.flatnonzero(counts[contents] > 1)]
+
+
+def _crossing_groups(found: Found, splits: Sequence[str]) -> list[str]:
+    if found.groups is None:
+        return []
+    sides: dict[str, set[str]] = defaultdict(set)
+    for group, split in zip(found.groups, splits, strict=True):
+        if group:
+            sides[group].add(split)
+    crossing = sorted((group for group, where in sides.items() if len(where) > 1), key=natural_key)
+    if not crossing:
+        return []
+    return [
+        f"{write_number_of(len(crossing), 'group')} with items in more than one official split, "
+        f"so figures on these splits flatter: {shown(crossing)}."
+    ]
+
+
+def _fingerprint(
+    found: Found, labels: Sequence[str], classes: Sequence[str], splits: Sequence[str], digests: Sequence[bytes]
+) -> str:
+    """SHA-256 over the class list, the layout of rows, and one line for each item in sorted order."""
+    total = hashlib.sha256()
+    groups = found.groups if found.groups is not None else [""] * len(digests)
+    head = (found.reader.kind, str(found.reader.shape), str(found.reader.dtype), *classes)
+    total.update("\0".join(head).encode() + b"\n")
+    lines = [
+        "\0".join((item, label, split, group)).encode("utf-8", "surrogateescape") + b"\0" + digest
+        for item, label, split, group, digest in zip(found.items, labels, splits, groups, digests, strict=True)
+    ]
+    for line in sorted(lines):
+        total.update(len(line).to_bytes(4, "big") + line)
+    return total.hexdigest()

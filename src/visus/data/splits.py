@@ -1,0 +1,325 @@
+"""Which item trains, which validates, which tests: seeded, stratified, with groups and copies on one side.
+
+This file knows the policy and the file ``split.csv``. It must not know where items come from, or pixels.
+
+The policy: a split that the source names is never altered. Where there is no test split and no validation split, a fifth of
+each class becomes the test split. Where there is no validation split, it is cut from training: a tenth, at most 2,000 items,
+but at least one of each class that has 3 items. A source with validation but no test has no test.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visus.data.samples import SPLITS, UNASSIGNED, Samples
+from visus.data.source_rules import shown
+from visus.errors import DataError, StorageError, UsageError, joined, unknown_name
+from visus.units import write_number_of
+
+TEST_FRACTION = 0.2
+VAL_FRACTION = 0.1
+MAX_VAL_ITEMS = 2_000
+_HEADER = ["item", "label", "split", "group"]
+
+
+class SplitRow(NamedTuple):
+    """One row of ``split.csv``: the item, its class name, its split, and its group ("" for none)."""
+
+    item: str
+    label: str
+    split: str
+    group: str
+
+
+def split_samples(
+    samples: Samples, seed: int, *, val_fraction: float | None = None, test_fraction: float | None = None
+) -> Samples:
+    """The same table with every item in a split.
+
+    Args:
+        samples: as ``read_source`` gives them.
+        seed: the same seed gives the same splits.
+        val_fraction: share of the training items that becomes validation; None for the policy, 0 for none.
+        test_fraction: share of all items that becomes the test split; None for the policy, 0 for none.
+
+    Raises:
+        DataError: a class with one item, or one group only.
+        UsageError: a fraction that is not one, or one for a split that the source itself names.
+    """
+    for name, fraction in (("val", val_fraction), ("test", test_fraction)):
+        if fraction is not None and not 0 <= fraction < 1:
+            raise UsageError(f"the {name} fraction is {fraction}; it must be at least 0 and below 1.")
+        if fraction is not None and samples.official and (name in samples.official or name == "test"):
+            raise UsageError(f"a {name} fraction was given, but the data names its own splits. Leave the fraction out.")
+    if not samples.official and test_fraction != 0:
+        _check_cut(samples)
+    splits = assign(
+        samples.labels,
+        seed=seed,
+        official=samples.splits,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        groups=samples.groups,
+        contents=samples.contents,
+    )
+    cut = dataclasses.replace(samples, splits=splits)
+    return dataclasses.replace(cut, warnings=(*samples.warnings, *_lacks(cut, val_fraction, test_fraction)))
+
+
+def assign(
+    labels: NDArray[np.int64],
+    *,
+    seed: int,
+    official: Sequence[str] | NDArray[np.str_] | None = None,
+    val_fraction: float | None = None,
+    test_fraction: float | None = None,
+    groups: Sequence[str] | None = None,
+    contents: NDArray[np.int64] | None = None,
+) -> NDArray[np.str_]:
+    """The split of each item, by the policy at the top of this file.
+
+    Args:
+        labels: class number of each item.
+        official: the split that the source names, "" for none; None where it names no split at all.
+        groups: items with the same word stay on one side; "" is no group.
+        contents: items with the same number stay on one side.
+
+    >>> from collections import Counter
+    >>> splits = assign(np.repeat([0, 1], 50), seed=0)
+    >>> sorted(Counter(splits.tolist()).items())
+    [('test', 20), ('train', 72), ('val', 8)]
+    """
+    splits = np.full(len(labels), UNASSIGNED, dtype="<U5") if official is None else np.array(official, dtype="<U5")
+    named = set(splits.tolist()) - {UNASSIGNED}
+    random = np.random.Generator(np.random.PCG64(seed))
+    units = _units(len(labels), groups, contents)
+    free = np.flatnonzero(splits == UNASSIGNED)
+    num_of_class = np.bincount(labels[np.flatnonzero((splits == UNASSIGNED) | (splits == "train"))], minlength=1)
+    if not named and test_fraction != 0:
+        at_least = num_of_class >= 2
+        target = round((TEST_FRACTION if test_fraction is None else test_fraction) * len(free))
+        splits[_cut(free, labels, units, target, at_least, random)] = "test"
+    splits[splits == UNASSIGNED] = "train"
+    if "val" not in named and val_fraction != 0:
+        pool = np.flatnonzero(splits == "train")
+        at_least = num_of_class >= 3
+        target = (
+            min(round(VAL_FRACTION * len(pool)), MAX_VAL_ITEMS) if val_fraction is None else round(val_fraction * len(pool))
+        )
+        splits[_cut(pool, labels, units, target, at_least, random)] = "val"
+    return splits
+
+
+def _check_cut(samples: Samples) -> None:
+    """Refuse data that cannot stand on two sides."""
+    single = [samples.classes[index] for index, count in enumerate(samples.class_counts()) if count == 1]
+    if single:
+        subject = f"the class {single[0]!r} has" if len(single) == 1 else f"{len(single)} classes ({shown(single)}) have"
+        raise DataError(
+            f"{subject} 1 item; needed are at least 2, one to train on and one to test on. "
+            "Add items of that class, or take the class out.",
+            where=str(samples.root),
+        )
+    if samples.groups is not None and len(set(samples.groups)) == 1 and samples.groups[0]:
+        raise DataError(
+            f"all items belong to one group, {samples.groups[0]!r}, which cannot be on two sides. "
+            "Needed are at least 2 groups.",
+            where=str(samples.root),
+        )
+
+
+def _lacks(samples: Samples, val_fraction: float | None, test_fraction: float | None) -> list[str]:
+    """Warnings about classes that a cut could not put on a side, because all their items must stay together."""
+    warnings = []
+    cuts = {"test": (test_fraction, 2), "val": (val_fraction, 3)}
+    there = samples.class_counts("train") + samples.class_counts("val") if samples.official else samples.class_counts()
+    for split, (fraction, at_least) in cuts.items():
+        if split in samples.official or fraction == 0 or (samples.official and split == "test"):
+            continue
+        counts = samples.class_counts(split)
+        absent = [name for index, name in enumerate(samples.classes) if not counts[index] and there[index] >= at_least]
+        if absent:
+            kinds = write_number_of(len(absent), "class", "classes")
+            warnings.append(f"{split} has no item of {kinds} that are mere copies or in too few groups: {shown(absent)}.")
+    return warnings
+
+
+def _units(num_items: int, groups: Sequence[str] | None, contents: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """The unit that each item belongs to: items joined by a group or by identical content, through any chain."""
+    parent = list(range(num_items))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for keys in (contents.tolist() if contents is not None else [], [group or None for group in groups or ()]):
+        first: dict[object, int] = {}
+        for item, key in enumerate(keys):
+            if key is not None and first.setdefault(key, item) != item:
+                one, other = sorted((root(first[key]), root(item)))
+                parent[other] = one
+    return np.array([root(item) for item in range(num_items)], dtype=np.int64)
+
+
+def _cut(
+    pool: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    units: NDArray[np.int64],
+    target: int,
+    at_least: NDArray[np.bool_],
+    random: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Items of the pool for the new side: near the target number, each class in proportion, whole units, no class emptied.
+
+    Units are met in random order, three times: those that fit entirely, then those that bring more than they overshoot,
+    then, for a class that must be there and is not yet, the smallest that leaves an item behind.
+    """
+    stock = np.bincount(labels[pool], minlength=len(at_least))
+    need = _shares(stock, target, at_least & (stock >= 2)).tolist()
+    left = stock.tolist()
+    members: dict[int, list[int]] = {}
+    for item in pool.tolist():
+        members.setdefault(int(units[item]), []).append(item)
+    in_order = list(members.values())
+    order = [in_order[index] for index in random.permutation(len(in_order))]
+    contains = [Counter(labels[unit].tolist()) for unit in order]
+    taken: set[int] = set()
+
+    def take(index: int) -> None:
+        taken.add(index)
+        for label, count in contains[index].items():
+            need[label] -= count
+            left[label] -= count
+
+    def leaves_some(index: int) -> bool:
+        return all(left[label] > count for label, count in contains[index].items())
+
+    for index, counts in enumerate(contains):
+        if all(need[label] >= count for label, count in counts.items()) and leaves_some(index):
+            take(index)
+    for index, counts in enumerate(contains):
+        gain = sum(count - 2 * max(0, count - max(0, need[label])) for label, count in counts.items())
+        if index not in taken and gain > 0 and leaves_some(index):
+            take(index)
+    for label in range(len(need)):
+        if need[label] > 0 and left[label] == stock[label]:
+            having = [
+                index
+                for index in range(len(order))
+                if index not in taken and label in contains[index] and leaves_some(index)
+            ]
+            if having:
+                take(min(having, key=lambda index: len(order[index])))
+    return np.array(sorted(item for index in taken for item in order[index]), dtype=np.int64)
+
+
+def _shares(stock: NDArray[np.int64], target: int, at_least: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many of each class: in proportion, by largest remainder; one where ``at_least`` says so; never all."""
+    exact = stock * (target / max(1, int(stock.sum())))
+    shares = np.floor(exact).astype(np.int64)
+    remainders = exact - shares
+    for label in np.argsort(-remainders, kind="stable")[: max(0, target - int(shares.sum()))]:
+        shares[label] += 1
+    shares = np.maximum(shares, at_least.astype(np.int64))
+    capped: NDArray[np.int64] = np.minimum(shares, np.maximum(stock - 1, 0))
+    return capped
+
+
+def write_split_csv(samples: Samples, file: Path) -> None:
+    """Write ``item,label,split,group`` for every item, so that the file is there whole or not at all.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_HEADER)
+    groups = samples.groups if samples.groups is not None else [""] * len(samples)
+    for item, label, split, group in zip(
+        samples.items, samples.labels.tolist(), samples.splits.tolist(), groups, strict=True
+    ):
+        writer.writerow([item, samples.classes[label], split, group])
+    try:
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                stream.write(text.getvalue())
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(name).chmod(0o644)
+            os.replace(name, file)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StorageError(f"split.csv cannot be written ({error.strerror}).", where=str(file.parent)) from error
+
+
+def read_split_csv(file: Path) -> tuple[SplitRow, ...]:
+    """The rows of a ``split.csv``.
+
+    Raises:
+        DataError: the file cannot be read, its header is another, a split is unknown, or an item is there twice.
+    """
+    try:
+        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            records = list(csv.reader(stream))
+    except OSError as error:
+        raise DataError(f"the file cannot be read ({error.strerror}).", where=str(file)) from error
+    if not records or records[0] != _HEADER:
+        raise DataError(
+            f"the header is {','.join(records[0]) if records else 'missing'}, not {','.join(_HEADER)}.", where=str(file)
+        )
+    rows: dict[str, SplitRow] = {}
+    for number, record in enumerate(records[1:], start=2):
+        if len(record) != len(_HEADER):
+            raise DataError(f"row {number} has {len(record)} cells instead of {len(_HEADER)}.", where=str(file))
+        row = SplitRow(*record)
+        if row.split not in SPLITS:
+            raise DataError(f"row {number}: {unknown_name('split', row.split, SPLITS)}", where=str(file))
+        if row.item in rows:
+            raise DataError(f"row {number}: {row.item} is there twice.", where=str(file))
+        rows[row.item] = row
+    return tuple(rows.values())
+
+
+def apply_split(samples: Samples, rows: Sequence[SplitRow]) -> Samples:
+    """The same table in the splits of a ``split.csv``, which must list the same items under the same labels.
+
+    Raises:
+        DataError: items that only one of the two has, or labels that differ; all of them counted, the first five named.
+    """
+    by_item = {row.item: row for row in rows}
+    there = set(samples.items)
+    only_file = [row.item for row in rows if row.item not in there]
+    only_data = [item for item in samples.items if item not in by_item]
+    names = [samples.classes[label] for label in samples.labels.tolist()]
+    differ = [
+        item for item, name in zip(samples.items, names, strict=True) if item in by_item and by_item[item].label != name
+    ]
+    mistakes = [
+        f"{write_number_of(len(items), 'item')} {problem}: {shown(items)}."
+        for items, problem in (
+            (only_file, "in split.csv but not in the data"),
+            (only_data, "in the data but not in split.csv"),
+            (differ, "with another label in split.csv"),
+        )
+        if items
+    ]
+    if mistakes:
+        raise DataError(joined(mistakes), where=str(samples.root))
+    splits = np.array([by_item[item].split for item in samples.items], dtype="<U5")
+    return dataclasses.replace(samples, splits=splits)

@@ -1,0 +1,91 @@
+"""What the arguments of layers may be: whole numbers, one for each axis, flags, and ``classes``.
+
+This file knows one argument at a time. It must not know which layer has it.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Final
+
+from visus.errors import DesignError
+
+Shape = tuple[int, ...]
+PerAxis = int | tuple[int, ...]
+
+classes: Final = "classes"
+"""Stands for the number of classes in the data, as in ``linear(classes)``."""
+
+
+def write_value(value: object) -> str:
+    """An argument as it is written in a design; ``classes`` stands bare."""
+    return "classes" if value == classes else repr(value).replace("'", '"')
+
+
+def per_axis(name: str, value: PerAxis, num_axes: int) -> tuple[int, ...]:
+    """One number for each axis.
+
+    Raises:
+        DesignError: as many numbers as axes are needed, and others were given.
+    """
+    if isinstance(value, int):
+        return (value,) * num_axes
+    if len(value) != num_axes:
+        raise DesignError(
+            f"{name}={value} has {len(value)} {'number' if len(value) == 1 else 'numbers'}, and the map has "
+            f"{num_axes} {'axis' if num_axes == 1 else 'axes'}. Give one number for all axes, or {num_axes}."
+        )
+    return value
+
+
+def need_number(name: str, value: int | str) -> int:
+    """The number that an argument stands for.
+
+    Raises:
+        DesignError: it stands for the number of classes, and that is not known here.
+    """
+    if isinstance(value, int):
+        return value
+    raise DesignError(f"{name}=classes stands for the number of classes, which is not known here. Give num_classes.")
+
+
+def check_count(name: str, value: object, *, or_classes: bool = False) -> list[str]:
+    """The mistake of a number of things that is not a whole number from 1 on."""
+    if or_classes and value == classes:
+        return []
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return []
+    return [f"{name} must be a whole number from 1 on{' or classes' if or_classes else ''}, not {value!r}."]
+
+
+def check_whole(name: str, value: object, *, least: int, axes: bool = False) -> list[str]:
+    """The mistake of a whole number, or a tuple of one for each axis, that is out of range."""
+    values = value if axes and isinstance(value, tuple) and value else (value,)
+    if all(isinstance(number, int) and not isinstance(number, bool) and number >= least for number in values):
+        return []
+    return [
+        f"{name} must be a whole number from {least} on{', or a tuple of one for each axis' if axes else ''}, not {value!r}."
+    ]
+
+
+def check_flag(name: str, value: object, *, none_allowed: bool = False) -> list[str]:
+    """The mistake of a value that is neither True nor False."""
+    if isinstance(value, bool) or (none_allowed and value is None):
+        return []
+    return [f"{name} must be True or False, not {value!r}."]
+
+
+def plain_whole(value: object) -> object:
+    """Whole numbers of other libraries as plain ones, lists as tuples; anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return tuple(plain_whole(number) for number in value)
+    try:
+        return value if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return value
+
+
+def largest(value: object) -> int:
+    """The largest number of one, or of one for each axis; 1 where they are no numbers (that is told elsewhere)."""
+    numbers = value if isinstance(value, tuple) else (value,)
+    return max((number for number in numbers if isinstance(number, int)), default=1)

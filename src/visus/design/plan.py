@@ -1,0 +1,119 @@
+"""A whole design as one frozen value: its text, and its nodes in their places.
+
+This file knows a design from outside: text, layers, nodes for an input shape. It must not know how shapes are propagated or text is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from visus.design.arguments import Shape
+from visus.design.graph import Impossible, Node, propagate
+from visus.design.items import Item, ItemLike, Sequence, as_item, check_children, write_items
+from visus.design.remedies import explain, smallest_shape
+from visus.errors import DesignError, joined
+
+MAX_LAYERS: Final = 10_000
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Design:
+    """A network as plain data: layers in a row, channels in and flattened sizes not written but inferred.
+
+    Args:
+        layers: layers and groups, classes of layers that need no arguments (``relu``), lists for sequences. A single list stands
+            for its layers.
+
+    Raises:
+        DesignError: there is no layer, or something that is none, or more than 10,000 once repeats are written out.
+
+    >>> from visus.design import classes, conv, globalpool, linear, maxpool, norm, relu
+    >>> design = Design([conv(32, 3, padding=1), norm, relu, maxpool(2), globalpool, linear(classes)])
+    >>> design.text
+    'conv(32, 3, padding=1), norm, relu, maxpool(2), globalpool, linear(classes)'
+    >>> [node.path for node in design.place((3, 32, 32), num_classes=10)][-1]
+    'linear1'
+    """
+
+    layers: tuple[Item, ...]
+
+    def __init__(self, layers: Iterable[ItemLike]) -> None:
+        items = tuple(as_item(layer) for layer in layers)
+        while len(items) == 1 and isinstance(items[0], Sequence) and items[0].name is None:
+            items = items[0].layers
+        if not items:
+            raise DesignError("the design has no layers. Write at least one, as in flatten, linear(classes).")
+        if mistakes := check_children(items):
+            raise DesignError(joined(mistakes))
+        num_layers = sum(item.num_layers for item in items)
+        if num_layers > MAX_LAYERS:
+            shown = f"{num_layers:,}" if num_layers < 10**15 else "more than a quadrillion"
+            raise DesignError(
+                f"the design has {shown} layers once repeats are written out; at most {MAX_LAYERS:,} are allowed."
+            )
+        object.__setattr__(self, "layers", items)
+
+    @property
+    def text(self) -> str:
+        """The design as it is written; ``parse`` reads it back. Long designs have one item a line."""
+        return write_items(self.layers)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Design([{', '.join(item.text for item in self.layers)}])"
+
+    def place(self, input_shape: Shape, num_classes: int | None = None) -> tuple[Node, ...]:
+        """The nodes of the design for one input, with paths and shapes.
+
+        Args:
+            input_shape: ``(channels, *spatial)`` with one to three axes, or ``(features,)``; no batch axis.
+            num_classes: what ``classes`` stands for.
+
+        Raises:
+            DesignError: a layer cannot take the shape that reaches it. The error names the layer, shows the sum, the
+                smallest input that this design accepts, and remedies that work.
+        """
+        shape = check_input_shape(input_shape)
+        if num_classes is not None and num_classes < 1:
+            raise DesignError(f"the number of classes must be at least 1, not {num_classes}.")
+        try:
+            return propagate(self.layers, shape, num_classes)
+        except Impossible as failure:
+            raise explain(self.layers, shape, num_classes, failure) from None
+
+    def output_shape(self, input_shape: Shape, num_classes: int | None = None) -> Shape:
+        """Shape of what the design makes of one input.
+
+        Raises:
+            DesignError: as for ``place``.
+        """
+        return self.place(input_shape, num_classes)[-1].output_shape
+
+    def smallest_input(self, input_shape: Shape, num_classes: int | None = None) -> Shape | None:
+        """The smallest shape with these channels and this number of axes that the design accepts; None where there is none.
+
+        >>> from visus.design import parse
+        >>> parse("conv(8, 5), maxpool(2), conv(8, 5)").smallest_input((1, 28, 28))
+        (1, 14, 14)
+        """
+        shape = check_input_shape(input_shape)
+        return smallest_shape(self.layers, shape, num_classes) if len(shape) > 1 else shape
+
+
+def check_input_shape(input_shape: Iterable[int]) -> Shape:
+    """The shape as a tuple of plain whole numbers.
+
+    Raises:
+        DesignError: it is no shape of one item.
+    """
+    shape = tuple(input_shape)
+    if not 1 <= len(shape) <= 4 or any(not isinstance(length, int) or length < 1 for length in shape):
+        raise DesignError(
+            "an input shape is (channels, *spatial) with one to three axes, or (features,), in numbers from 1 on and without "
+            f"the batch axis; {shape} is none."
+        )
+    return shape

@@ -1,0 +1,272 @@
+"""What to do about an impossible layer: the smallest input that a design accepts, and changes that were tried and work.
+
+This file knows how to vary a design and ask again. It must not know how shapes are propagated, nor how text is parsed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
+from typing import Any
+
+from visus.design.arguments import Shape
+from visus.design.graph import Impossible, Node, Route, projection_window, propagate, stride_product
+from visus.design.items import Concat, Item, Repeat, Residual
+from visus.design.layers import Conv, Depthwise, Flatten, GlobalPool, Layer, Pool
+from visus.errors import DesignError
+from visus.units import write_shape
+
+_BUDGET = 200_000  # layers visited in one search for a size
+_SUBJECTS = {1: "The shortest recording", 2: "The smallest picture", 3: "The smallest volume"}
+
+
+class _NoFit(Exception):  # noqa: N818  # never leaves this file
+    """An axis of this length does not go through."""
+
+
+def explain(items: Many[Item], input_shape: Shape, num_classes: int | None, failure: Impossible) -> DesignError:
+    """The error for an impossible item: where, the sum, the smallest input, remedies, a hint at swapped axes."""
+    parts = [failure.sentence]
+    found = _remedies(items, input_shape, num_classes, failure)
+    size_text = _size_sentence(items, input_shape, num_classes) if failure.kind else ""
+    if size_text:
+        parts.append(size_text)
+    if found:
+        parts.append(f"{'Or' if size_text else 'What works'}: {'; or '.join(found)}.")
+    if hint := _swapped_axes_hint(items, input_shape, num_classes):
+        parts.append(hint)
+    return DesignError(" ".join(parts), where=failure.path)
+
+
+def fits(items: Many[Item], input_shape: Shape, num_classes: int | None) -> bool:
+    """Whether a design accepts an input of this shape."""
+    try:
+        propagate(items, input_shape, num_classes)
+    except (Impossible, DesignError):
+        return False
+    return True
+
+
+def fitting_size(items: Many[Item], axis: int, num_axes: int, at_least: int = 1) -> int | None:
+    """The smallest length of one axis, from ``at_least`` on, that goes through all layers; None where none is found.
+
+    Axes do not see each other, so each can be searched alone. What is independent of size (channels) is not looked at.
+    """
+    try:
+        first = max(at_least, _lower_bound(items, axis, num_axes, 1))
+        num_layers = sum(item.num_layers for item in items)
+        for size in range(first, first + max(16, min(4096, _BUDGET // max(1, num_layers)))):
+            try:
+                _length_after(items, axis, num_axes, size)
+            except _NoFit:
+                continue
+            return size
+    except DesignError:  # a tuple with another number of axes
+        return None
+    return None
+
+
+def _length_after(items: Many[Item], axis: int, num_axes: int, size: int | None) -> int | None:
+    """Length of one axis after the items; None once the map has become features."""
+    for item in items:
+        if size is None:
+            return None
+        if isinstance(item, Layer):
+            size = _after_layer(item, axis, num_axes, size)
+        elif isinstance(item, Repeat):
+            for _ in range(item.times):
+                size = _length_after((item.body,), axis, num_axes, size)
+        elif isinstance(item, Residual):
+            size = _after_residual(item, axis, num_axes, size)
+        elif isinstance(item, Concat):
+            lengths = {_length_after((branch,), axis, num_axes, size) for branch in item.branches}
+            if len(lengths) > 1:
+                raise _NoFit
+            size = lengths.pop()
+        else:
+            size = _length_after(item.children, axis, num_axes, size)
+    return size
+
+
+def _after_layer(layer: Layer, axis: int, num_axes: int, size: int) -> int | None:
+    if isinstance(layer, (Flatten, GlobalPool)):
+        return None
+    windows = layer.windows(num_axes)
+    if not windows:
+        return size
+    if not windows[axis].fits(size):
+        raise _NoFit
+    return windows[axis].output_size(size)
+
+
+def _after_residual(item: Residual, axis: int, num_axes: int, size: int) -> int | None:
+    after = _length_after(item.layers, axis, num_axes, size)
+    if after in (size, None):
+        return after
+    stride = stride_product(item.layers, num_axes)[axis]
+    if projection_window(stride).output_size(size) != after:
+        raise _NoFit
+    return after
+
+
+def _lower_bound(items: Many[Item], axis: int, num_axes: int, needed: int) -> int:
+    """A length of the axis below which fewer than ``needed`` positions come out; exact for a plain sequence."""
+    for item in reversed(items):
+        if isinstance(item, (Flatten, GlobalPool)):
+            needed = 1
+        elif isinstance(item, Layer):
+            windows = item.windows(num_axes)
+            needed = windows[axis].smallest_input(needed) if windows else needed
+        elif isinstance(item, Repeat):
+            for _ in range(item.times):
+                needed = _lower_bound((item.body,), axis, num_axes, needed)
+        elif isinstance(item, Concat):
+            needed = max(_lower_bound((branch,), axis, num_axes, needed) for branch in item.branches)
+        else:
+            needed = _lower_bound(item.children, axis, num_axes, needed)
+    return needed
+
+
+def smallest_shape(items: Many[Item], input_shape: Shape, num_classes: int | None) -> Shape | None:
+    """The smallest input of these channels and this number of axes that the design accepts; None where none is found."""
+    num_axes = len(input_shape) - 1
+    sizes = [fitting_size(items, axis, num_axes) for axis in range(num_axes)]
+    if not sizes or None in sizes:
+        return None
+    shape = (input_shape[0], *(size for size in sizes if size is not None))
+    return shape if fits(items, shape, num_classes) else None
+
+
+def _size_sentence(items: Many[Item], input_shape: Shape, num_classes: int | None) -> str:
+    """The smallest input, beside the present one; or the next larger, where the present one is not too small."""
+    smallest = smallest_shape(items, input_shape, num_classes)
+    num_axes = len(input_shape) - 1
+    if smallest is None or num_axes not in _SUBJECTS:
+        return ""
+    yours = write_shape(input_shape[1:])
+    sentence = f"{_SUBJECTS[num_axes]} for this design is {write_shape(smallest[1:])} (yours: {yours})."
+    if any(least > length for least, length in zip(smallest[1:], input_shape[1:], strict=True)):
+        return sentence
+    larger = [fitting_size(items, axis, num_axes, length) for axis, length in enumerate(input_shape[1:])]
+    shape = (input_shape[0], *(size for size in larger if size is not None))
+    if None in larger or not fits(items, shape, num_classes):
+        return sentence
+    return f"{sentence} The next larger that goes through is {write_shape(shape[1:])}."
+
+
+def _remedies(items: Many[Item], input_shape: Shape, num_classes: int | None, failure: Impossible) -> list[str]:
+    """Changes of the design, as people would write them, each tried on the whole design."""
+
+    def works(changed: tuple[Item, ...] | None) -> bool:
+        return changed is not None and fits(changed, input_shape, num_classes)
+
+    if failure.kind == "window" and isinstance(failure.item, Layer) and failure.route is not None:
+        found = []
+        own, route = failure.item, failure.route
+        for name, values in (("padding", _more_padding(own, failure)), ("kernel_size", _smaller_kernels(own, failure))):
+            value = next((value for value in values if works(_with_argument(items, route, name, value))), None)
+            if value is not None:
+                found.append(f"{name}={value}")
+        earlier = _fewer_steps(items, failure)
+        found += [text for text, changed in earlier if works(changed)][:1]
+        return found
+    if failure.kind == "join" and failure.route is not None:
+        return [text for text, changed in _kept_sizes(items, failure) if works(changed)][:1]
+    return []
+
+
+def _more_padding(layer: Layer, failure: Impossible) -> Iterator[object]:
+    values: Any = layer
+    if isinstance(values.padding, int):
+        largest = max(values.kernel_size) if isinstance(values.kernel_size, tuple) else values.kernel_size
+        yield from range(
+            values.padding + 1,
+            getattr(values, "dilation", 1) * largest if isinstance(getattr(values, "dilation", 1), int) else largest,
+        )
+
+
+def _smaller_kernels(layer: Layer, failure: Impossible) -> Iterator[object]:
+    values: Any = layer
+    least = 2 if isinstance(layer, Pool) else 1
+    if isinstance(values.kernel_size, int):
+        yield from range(values.kernel_size - 1, least - 1, -1)
+    else:
+        for shrink in range(1, max(values.kernel_size)):
+            yield tuple(max(least, size - shrink) for size in values.kernel_size)
+
+
+def _fewer_steps(items: Many[Item], failure: Impossible) -> Iterator[tuple[str, tuple[Item, ...] | None]]:
+    """Designs that shrink their map less: without one pool (the nearest first), then with one stride of 1."""
+    reached = [*failure.before, Node(failure.path, failure.item, (), (), (), failure.route)]
+    written = [node for node in reversed(reached) if node.route is not None]
+    for node in written:
+        if isinstance(node.layer, Pool) and node.route is not None:
+            yield f"drop {node.path}", _replaced(items, node.route, None)
+    for node in written:
+        if isinstance(node.layer, (Conv, Depthwise)) and node.layer.stride != 1 and node.route is not None:
+            yield f"stride=1 in {node.path}", _with_argument(items, node.route, "stride", 1)
+
+
+def _kept_sizes(items: Many[Item], failure: Impossible) -> Iterator[tuple[str, tuple[Item, ...] | None]]:
+    """Designs in which layers inside the item that does not join keep the size of their map."""
+    inside = [node for node in failure.before if node.path.startswith(failure.path + ".") and node.route is not None]
+    keeping = []
+    for node in inside:
+        values: Any = node.layer
+        odd = isinstance(getattr(values, "kernel_size", None), int) and isinstance(getattr(values, "dilation", 1), int)
+        if isinstance(node.layer, (Conv, Depthwise, Pool)) and odd and values.padding != "same":
+            span = getattr(values, "dilation", 1) * (values.kernel_size - 1)
+            if span % 2 == 0 and values.padding != span // 2:
+                keeping.append((node, span // 2))
+    for node, padding in keeping:
+        assert node.route is not None
+        yield f"padding={padding} in {node.path}", _with_argument(items, node.route, "padding", padding)
+    if len(keeping) > 1:
+        changed: tuple[Item, ...] | None = tuple(items)
+        for node, padding in keeping:
+            assert node.route is not None
+            changed = changed and _with_argument(changed, node.route, "padding", padding)
+        yield " and ".join(f"padding={padding} in {node.path}" for node, padding in keeping), changed
+
+
+def _with_argument(items: Many[Item], route: Route, name: str, value: object) -> tuple[Item, ...] | None:
+    """The design with one argument of the layer at ``route`` changed; None where the layer does not allow that value."""
+    item = _at(items, route)
+    try:
+        return _replaced(items, route, dataclasses.replace(item, **{name: value}))  # type: ignore[arg-type]
+    except DesignError:
+        return None
+
+
+def _at(items: Many[Item], route: Route) -> Item:
+    item = items[route[0]]
+    for index in route[1:]:
+        item = item.children[index]
+    return item
+
+
+def _replaced(items: Many[Item], route: Route, new: Item | None) -> tuple[Item, ...] | None:
+    """The design with the item at ``route`` replaced, or taken out; None where what is left is no design."""
+    index, inner = route[0], route[1:]
+    if inner:
+        children = _replaced(items[index].children, inner, new)
+        if not children:
+            return None
+        try:
+            new = items[index].with_children(children)
+        except DesignError:
+            return None
+    kept = (*items[:index], *(() if new is None else (new,)), *items[index + 1 :])
+    return kept or None
+
+
+def _swapped_axes_hint(items: Many[Item], input_shape: Shape, num_classes: int | None) -> str:
+    """The hint for (height, width, channels) given as (channels, height, width), where the other order would have worked."""
+    swapped = (input_shape[-1], *input_shape[:-1])
+    if len(input_shape) < 3 or input_shape[-1] > 4 or input_shape[0] <= 4 or not fits(items, swapped, num_classes):
+        return ""
+    return (
+        f"The input {write_shape(input_shape)} looks like one with its channels last; they go first: {write_shape(swapped)},"
+        " which this design accepts."
+    )

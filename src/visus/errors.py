@@ -1,0 +1,169 @@
+"""The error family of visus: what went wrong, said so that a person can mend it.
+
+Every error that a user can cause is one of these. The tree, with the exit code of the command line and the status over HTTP::
+
+    VisusError                     1  500   never raised itself
+    |-- UsageError                 2  422   an option, a name or a value that cannot be used
+    |   |-- GeometryError          2  422   a window that does not fit its axis
+    |   |-- DesignError            2  422   a design that is misspelt or impossible
+    |   `-- RecipeError            2  422   a training setting that cannot be used
+    |-- DataError                  1  422   a data set that cannot be used as it is
+    |   `-- PictureError           1  415   one file that cannot be read as a picture
+    |-- RunError                   1  404   a run folder that is missing, incomplete or of another kind
+    |   `-- WeightsError           1  409   weights or a checkpoint that do not fit the network
+    |-- TrainingError              1  500   a training that cannot go on
+    |-- StorageError               1  507   a disk that is full or not writable
+    `-- MissingExtraError          1  501   an optional package that is not installed
+
+This file knows sentences and codes. It must not know networks, data or doors.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+
+class VisusError(Exception):
+    """An error with a place and a sentence; ``str()`` gives ``place: sentence``.
+
+    Args:
+        message: what was found, what is needed and what to do.
+        where: the place, such as a layer's path or a file; outer floors add theirs with ``within``.
+    """
+
+    exit_code = 1
+    http_status = 500
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.message, self.where)
+
+    def within(self, place: str) -> Self:
+        """The same error, its place told from further outside: ``place`` stands before the present place."""
+        self.where = f"{place}: {self.where}" if self.where else place
+        return self
+
+
+def _restored(kind: type[VisusError], message: str, where: str) -> VisusError:
+    """Rebuild an error that crossed a process boundary."""
+    return kind(message, where=where)
+
+
+class UsageError(VisusError):
+    """An option, a name or a value that cannot be used."""
+
+    exit_code = 2
+    http_status = 422
+
+
+class GeometryError(UsageError):
+    """A window that does not fit its axis."""
+
+
+class DesignError(UsageError):
+    """A design that is misspelt or impossible."""
+
+
+class RecipeError(UsageError):
+    """A training setting that cannot be used."""
+
+
+class DataError(VisusError):
+    """A data set that cannot be used as it is."""
+
+    http_status = 422
+
+
+class PictureError(DataError):
+    """One file that cannot be read as a picture, a recording or a volume."""
+
+    http_status = 415
+
+
+class RunError(VisusError):
+    """A run folder that is missing, incomplete or of another kind."""
+
+    http_status = 404
+
+
+class WeightsError(RunError):
+    """Weights or a checkpoint that do not fit the network."""
+
+    http_status = 409
+
+
+class TrainingError(VisusError):
+    """A training that cannot go on."""
+
+
+class StorageError(VisusError):
+    """A disk that is full or a folder that cannot be written."""
+
+    http_status = 507
+
+
+class MissingExtraError(VisusError):
+    """An optional package that is not installed."""
+
+    http_status = 501
+
+    @classmethod
+    def of(cls, package: str, extra: str, purpose: str) -> MissingExtraError:
+        """The sentence for a missing package, with the pip line that brings it.
+
+        >>> print(MissingExtraError.of("captum", "examine", "saliency maps"))
+        saliency maps need the package captum, which is not installed. Install it with: pip install 'visus[examine]'
+        """
+        return cls(
+            f"{purpose} need the package {package}, which is not installed. Install it with: pip install 'visus[{extra}]'"
+        )
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that does not exist, with the closest one that does.
+
+    Args:
+        kind: what the name should have been, such as ``optimizer``.
+        name: what was written.
+        known: every name that exists; listed in alphabetical order.
+
+    >>> unknown_name("optimizer", "adamv", ["sgd", "muon", "adamw"])
+    "unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, muon, sgd."
+    """
+    names = sorted(known)
+    guess = closest_name(name, names)
+    hint = f" Did you mean {guess!r}?" if guess else ""
+    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}."
+
+
+def closest_name(name: str, known: Sequence[str]) -> str | None:
+    """The one of ``known`` that ``name`` most likely meant, or None where none is near.
+
+    >>> closest_name("maxpol", ["avgpool", "maxpool"])
+    'maxpool'
+    """
+    folded = {candidate.lower(): candidate for candidate in known}
+    matches = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
+    return folded[matches[0]] if matches else None
+
+
+def joined(messages: Sequence[str]) -> str:
+    """Several independent mistakes as one message: one alone stays as it is, more are counted and listed by line.
+
+    >>> print(joined(["no kernel", "no channels"]))
+    2 mistakes:
+      - no kernel
+      - no channels
+    """
+    if len(messages) == 1:
+        return messages[0]
+    return "\n".join([f"{len(messages)} mistakes:", *(f"  - {message}" for message in messages)])

@@ -1,0 +1,122 @@
+"""A network's answers for batches of items.
+
+This file knows how to run any module over batches without disturbing it. It must not know where the batches come from,
+what the right answers are, or training.
+
+The answer for an item does not depend on the other items of its batch: normalisation uses its stored statistics and
+dropout is off. What remains is rounding, since PyTorch may order its sums differently for another batch size: about 1e-6 of
+the size of the logits in float32, and about 4e-3 in bfloat16, which keeps 8 bits. In bfloat16 two close logits can round to
+the same value; the class that stands first in the class list is then the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from visus.errors import DataError, UsageError
+from visus.networks.machine import autocast, memory_format
+
+
+def predict_logits(
+    module: nn.Module,
+    batches: Iterable[Tensor],
+    *,
+    device: torch.device | str = "cpu",
+    precision: str = "float32",
+    channels_last: bool = False,
+) -> Tensor:
+    """The module's output for every item of every batch, in order and each item once.
+
+    The module runs in evaluation mode and without gradients. Afterwards, also after an error, each of its submodules is in
+    the mode in which it was found.
+
+    Args:
+        module: takes (items, channels, *spatial) and gives (items, classes); already on ``device``.
+        batches: tensors of scaled values, of any and of different lengths; taken one by one.
+        device: where the batches are computed; they may come from elsewhere.
+        precision: ``"float32"`` or ``"bfloat16"``.
+        channels_last: lay the batches out with channels last. Only speed depends on it.
+
+    Returns:
+        float32 logits on the CPU, (items, classes).
+
+    Raises:
+        DataError: there was no item.
+        UsageError: the module gave something other than one row for each item.
+    """
+    place = torch.device(device)
+    parts: list[Tensor] = []
+    with evaluation_mode(module):
+        for batch in batches:
+            if not len(batch):
+                continue
+            layout = memory_format(batch.dim()) if channels_last else torch.preserve_format
+            with torch.inference_mode(), autocast(place, precision):
+                output = module(batch.to(device=place, memory_format=layout))
+            _check_output(output, batch, parts)
+            parts.append(output.to(device="cpu", dtype=torch.float32))
+    if not parts:
+        raise DataError("there is nothing to predict: no items were given.")
+    # Made outside inference mode, so that the result can also be used where gradients are wanted.
+    return torch.cat(parts).clone()
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """A context in which ``module`` is in evaluation mode; every submodule then returns to the mode in which it was."""
+    was_training = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in was_training:
+            part.training = training
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """The softmax of each row of (items, classes), computed in float64 and given as float32."""
+    return torch.softmax(logits.double(), dim=-1).float()
+
+
+def top_k(probabilities: Tensor, classes: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
+    """The ``k`` most probable classes of each item, the most probable first.
+
+    Equal probabilities keep the order of ``classes``. Where there are fewer than ``k`` classes, all are given.
+
+    Args:
+        probabilities: (items, classes).
+        classes: the name of each column.
+        k: how many; at least 1.
+
+    Raises:
+        UsageError: ``k`` is less than 1, or the columns are not the classes.
+
+    >>> top_k(torch.tensor([[0.1, 0.7, 0.2]]), ["bag", "boot", "coat"], k=2)
+    [[('boot', 0.7), ('coat', 0.2)]]
+    """
+    if k < 1:
+        raise UsageError(f"top-k needs k of at least 1, not {k}.")
+    if probabilities.dim() != 2 or probabilities.shape[1] != len(classes):
+        raise UsageError(f"probabilities of shape {tuple(probabilities.shape)} do not fit {len(classes)} classes.")
+    values, places = torch.sort(probabilities, dim=1, descending=True, stable=True)
+    rows = zip(places[:, :k].tolist(), values[:, :k].tolist(), strict=True)
+    # Seven digits are what float32 holds: 0.7 is then written 0.7.
+    return [[(classes[place], round(value, 7)) for place, value in zip(*row, strict=True)] for row in rows]
+
+
+def _check_output(output: object, batch: Tensor, earlier: list[Tensor]) -> None:
+    """Refuse an output that is not one row of logits for each item of the batch."""
+    if not isinstance(output, Tensor):
+        raise UsageError(f"the network gave a {type(output).__name__}, where a tensor of shape (items, classes) is needed.")
+    num_classes = earlier[0].shape[1] if earlier else None
+    wrong = output.dim() != 2 or output.shape[0] != len(batch)
+    if wrong or (num_classes is not None and output.shape[1] != num_classes):
+        needed = f"({len(batch)}, {num_classes if num_classes is not None else 'classes'})"
+        raise UsageError(
+            f"the network gave a tensor of shape {tuple(output.shape)} for a batch of shape {tuple(batch.shape)}, "
+            f"where {needed} is needed."
+        )

@@ -1,0 +1,277 @@
+"""How good a network's answers are, with how sure that figure is and what a guess would reach.
+
+This file knows probabilities, labels and class names. It must not know networks, data sets or printing.
+
+Counts are exact. What has no value stays without one: the precision of a class that was never predicted and the recall of a
+class without items are None (``null`` in JSON), never 0. F1 is 2 TP / (2 TP + FP + FN), so it is 0 for a class that exists
+and was never predicted, and None only for one that neither exists nor was predicted. Macro-F1 is the mean of those that are
+defined.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from visus.errors import DataError, RunError, TrainingError, UsageError
+from visus.units import write_number_of, write_share
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CALIBRATION_BINS = 15
+_CONFIDENCE = 0.95
+_TINY = torch.finfo(torch.float32).tiny
+_SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: ``num_items`` of it were scored, ``num_predicted`` items were called so; None is an undefined share."""
+
+    name: str
+    num_items: int
+    num_predicted: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How the answers for one set of items compare with their labels. All shares are from 0 to 1.
+
+    Attributes:
+        split: which split was scored, such as ``test``; empty where it was not said.
+        num_items: items scored.
+        accuracy: share of items whose most probable class is their label.
+        accuracy_low, accuracy_high: 95 % Wilson interval: how far the accuracy over many items like these may lie from that
+            over these few. It knows nothing of items of another kind.
+        baseline: share that always guessing the most frequent class of these items would get right.
+        baseline_class: that class; the first in the class list where several are equally frequent.
+        loss: mean cross-entropy in nats; a probability of 0 counts as the smallest float32.
+        confidence: mean probability of the predicted class.
+        calibration_error: expected calibration error, the mean distance between confidence and accuracy over 15 equal bins.
+        macro_f1: mean F1 over the classes that exist or were predicted.
+        per_class: one row for each class, in the order of the class list.
+        confusion: counts, rows are true classes and columns predicted ones.
+        notes: what a reader must know, such as that the scored split also chose the weights.
+    """
+
+    split: str
+    num_items: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    baseline: float
+    baseline_class: str
+    loss: float
+    confidence: float
+    calibration_error: float
+    macro_f1: float
+    per_class: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the confusion's rows and columns."""
+        return tuple(row.name for row in self.per_class)
+
+    @property
+    def num_right(self) -> int:
+        """Items whose most probable class is their label."""
+        return sum(row[place] for place, row in enumerate(self.confusion))
+
+    def sentence(self, noun: str = "item") -> str:
+        """The result as one sentence for people: accuracy, interval, number of items, baseline."""
+        return (
+            f"{write_share(self.accuracy)} of {write_number_of(self.num_items, noun)} right "
+            f"(95 % interval {100 * self.accuracy_low:.1f} to {write_share(self.accuracy_high)}); "
+            f"always guessing '{self.baseline_class}' gives {write_share(self.baseline)}"
+        )
+
+    def most_confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
+        """The most frequent mistakes as (true class, predicted class, items), the most frequent first."""
+        names = self.classes
+        wrong = [
+            (names[true], names[predicted], count)
+            for true, row in enumerate(self.confusion)
+            for predicted, count in enumerate(row)
+            if count and true != predicted
+        ]
+        return sorted(wrong, key=lambda mistake: -mistake[2])[:limit]
+
+    def confusion_csv(self) -> str:
+        """The confusion as CSV text: a header of predicted classes, then one line for each true class."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["true \\ predicted", *self.classes])
+        writer.writerows([name, *row] for name, row in zip(self.classes, self.confusion, strict=True))
+        return text.getvalue()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that ``from_json`` reads back to an equal value."""
+        facts = asdict(self)
+        facts["per_class"] = [asdict(row) for row in self.per_class]
+        facts["confusion"] = [list(row) for row in self.confusion]
+        facts["notes"] = list(self.notes)
+        return facts
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Scores:
+        """The scores that ``to_json`` wrote.
+
+        Raises:
+            RunError: a field is missing or unknown.
+        """
+        try:
+            parts = dict(facts)
+            parts["per_class"] = tuple(ClassScore(**row) for row in parts["per_class"])
+            parts["confusion"] = tuple(tuple(row) for row in parts["confusion"])
+            parts["notes"] = tuple(parts.get("notes", ()))
+            return cls(**parts)
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"these are not scores that this version of visus wrote ({error}). Evaluate the run again."
+            ) from error
+
+
+def score(
+    probabilities: Tensor | np.ndarray[Any, Any],
+    labels: Tensor | np.ndarray[Any, Any] | Sequence[int],
+    classes: Sequence[str],
+    *,
+    split: str = "",
+    notes: Sequence[str] = (),
+) -> Scores:
+    """Compare probabilities with labels.
+
+    Args:
+        probabilities: (items, classes), each row summing to 1. The prediction is the largest, the first one of equals.
+        labels: index into ``classes`` for each item; not every class need occur.
+        classes: at least two names.
+        split, notes: kept as they are.
+
+    Raises:
+        DataError: there is no item, or a label that is no class.
+        TrainingError: a probability is not a number: the network diverged.
+        UsageError: the shapes do not belong together, or the rows are not probabilities.
+    """
+    chances, truth = torch.as_tensor(probabilities).detach().cpu(), torch.as_tensor(labels).detach().cpu().long()
+    _check(chances, truth, classes)
+    chances = chances.double()
+    confidence, predicted = chances.max(dim=1)
+    confusion, per_class = _count(predicted, truth, classes)
+    num_items, num_right = len(truth), int(confusion.trace())
+    low, high = wilson_interval(num_right, num_items)
+    supports = confusion.sum(dim=1)
+    defined = [row.f1 for row in per_class if row.f1 is not None]
+    return Scores(
+        split=split,
+        num_items=num_items,
+        accuracy=num_right / num_items,
+        accuracy_low=low,
+        accuracy_high=high,
+        baseline=int(supports.max()) / num_items,
+        baseline_class=classes[int(supports.argmax())],
+        loss=float(-chances.gather(1, truth[:, None]).clamp(min=_TINY).log().mean()),
+        confidence=float(confidence.mean()),
+        calibration_error=_calibration_error(chances, truth),
+        macro_f1=statistics.fmean(defined),
+        per_class=per_class,
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        notes=tuple(notes),
+    )
+
+
+def wilson_interval(num_right: int, num_items: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
+    """The interval that holds the true share with ``confidence``, after ``num_right`` of ``num_items``.
+
+    Wilson's score interval (Wilson 1927): it stays inside 0 to 1 and is right for small counts and for shares near 0 and 1,
+    where the usual plus-or-minus is not.
+
+    >>> tuple(round(bound, 4) for bound in wilson_interval(944, 1000))
+    (0.928, 0.9566)
+    """
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    share, shift = num_right / num_items, z * z / num_items
+    middle = (share + shift / 2) / (1 + shift)
+    half = z / (1 + shift) * math.sqrt(share * (1 - share) / num_items + shift / (4 * num_items))
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+
+
+def _count(predicted: Tensor, truth: Tensor, classes: Sequence[str]) -> tuple[Tensor, tuple[ClassScore, ...]]:
+    """The confusion and the figures of each class, by torchmetrics."""
+    # Imported here: torchmetrics takes most of a second to load, and predicting does not need it.
+    from torchmetrics.functional import classification as metrics
+
+    num_classes = len(classes)
+    confusion = metrics.multiclass_confusion_matrix(predicted, truth, num_classes)
+    precision = metrics.multiclass_precision(predicted, truth, num_classes, average=None)
+    recall = metrics.multiclass_recall(predicted, truth, num_classes, average=None)
+    f1 = metrics.multiclass_f1_score(predicted, truth, num_classes, average=None)
+    rows = []
+    for place, name in enumerate(classes):
+        num_items, num_predicted = int(confusion[place].sum()), int(confusion[:, place].sum())
+        rows.append(
+            ClassScore(
+                name=name,
+                num_items=num_items,
+                num_predicted=num_predicted,
+                precision=_digits(precision[place]) if num_predicted else None,
+                recall=_digits(recall[place]) if num_items else None,
+                f1=_digits(f1[place]) if num_items or num_predicted else None,
+            )
+        )
+    return confusion, tuple(rows)
+
+
+def _calibration_error(chances: Tensor, truth: Tensor) -> float:
+    from torchmetrics.functional import classification as metrics
+
+    # Outside 0 to 1, if only by rounding, torchmetrics would take the values for logits.
+    inside = chances.clamp(0, 1)
+    error = metrics.multiclass_calibration_error(inside, truth, chances.shape[1], n_bins=CALIBRATION_BINS, norm="l1")
+    return _digits(error)
+
+
+def _digits(value: Tensor) -> float:
+    """A float32 figure with the seven digits that it holds: 0.9, not 0.8999999761581421."""
+    return round(float(value), 7)
+
+
+def _check(chances: Tensor, truth: Tensor, classes: Sequence[str]) -> None:
+    """Refuse what cannot be scored."""
+    num_classes = len(classes)
+    if num_classes < 2:
+        raise UsageError(f"scores need at least 2 classes, not {num_classes}.")
+    if chances.dim() != 2 or chances.shape[1] != num_classes or truth.shape != chances.shape[:1]:
+        raise UsageError(
+            f"probabilities of shape {tuple(chances.shape)} and labels of shape {tuple(truth.shape)} "
+            f"do not fit {num_classes} classes: (items, {num_classes}) and (items,) are needed."
+        )
+    if not len(truth):
+        raise DataError("there is nothing to score: no items were given.")
+    finite = torch.isfinite(chances).all(dim=1)
+    if not finite.all():
+        raise TrainingError(
+            f"the network's answer is not a number for {int((~finite).sum()):,} of {write_number_of(len(truth), 'item')}: "
+            "its training diverged. Use an earlier checkpoint, or train again with a smaller learning rate."
+        )
+    if chances.min() < -_SUM_TOLERANCE or (chances.sum(dim=1) - 1).abs().max() > _SUM_TOLERANCE:
+        raise UsageError(
+            "these are not probabilities: every row must be 0 or more and sum to 1. Apply softmax to logits first."
+        )
+    outside = (truth < 0) | (truth >= num_classes)
+    if outside.any():
+        wrong = int(truth[outside][0])
+        raise DataError(f"the label {wrong} is no class: with {num_classes} classes, labels are 0 to {num_classes - 1}.")

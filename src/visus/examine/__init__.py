@@ -1,0 +1,1 @@
+"""Looking at a trained network and telling people what was found. It must not know training."""

@@ -1,0 +1,145 @@
+"""Charts as SVG text for a page: lines over epochs and a heat map of a confusion.
+
+This file knows coordinates and marks; colours come from the page's style sheet by class name. It must not know runs or
+files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+
+from visus.evaluation.scores import Scores
+
+Points = Sequence[tuple[float, float]]
+
+_WIDTH, _HEIGHT = 460, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 40
+_MOST_POINTS = 400
+
+
+def line_chart(
+    title: str,
+    description: str,
+    lines: Sequence[tuple[str, Points]],
+    write_value: Callable[[float], str],
+    *,
+    lowest: float | None = None,
+    highest: float | None = None,
+    mark: float | None = None,
+) -> str:
+    """Lines over epochs as one ``<svg>``.
+
+    Args:
+        title, description: what a person hears who cannot see the chart.
+        lines: style class and (epoch, value) points of each line; a line without points is left out.
+        write_value: how a value is written beside its grid line.
+        lowest, highest: bounds that the values have by nature; the scale never goes beyond them. With only a
+            ``lowest`` of 0 it starts there.
+        mark: an epoch to mark with an upright line.
+    """
+    drawn = [(style, _thin(points)) for style, points in lines if points]
+    values = [value for _, points in drawn for _, value in points]
+    epochs = [epoch for _, points in drawn for epoch, _ in points]
+    low, high, step = _scale(values, lowest, highest)
+    first, last = min(epochs), max(epochs)
+    span = last - first or 1.0
+
+    def x(epoch: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((epoch - first) / span if last > first else 0.5)
+
+    def y(value: float) -> float:
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
+
+    parts = []
+    for index in range(round((high - low) / step) + 1):
+        value = low + index * step
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{escape(write_value(value))}</text>')
+    parts += [
+        f'<text x="{x(epoch):.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{epoch:,}</text>'
+        for epoch in _whole_ticks(first, last)
+    ]
+    parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 3}" text-anchor="middle">epoch</text>')
+    if mark is not None and first <= mark <= last:
+        parts.append(f'<line class="mark" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
+    for style, points in drawn:
+        places = [(x(epoch), y(min(high, max(low, value)))) for epoch, value in points]
+        path = " ".join(f"{across:.1f},{down:.1f}" for across, down in places)
+        parts.append(f'<polyline class="line {style}" points="{path}"/>')
+        dots = places if len(places) < 3 else places[-1:]
+        parts += [f'<circle class="dot {style}" cx="{across:.1f}" cy="{down:.1f}" r="3"/>' for across, down in dots]
+    return _svg(title, description, _WIDTH, _HEIGHT, "".join(parts))
+
+
+def heat_map(title: str, description: str, scores: Scores) -> str:
+    """The confusion of many classes as one ``<svg>``: a square for each pair that occurs, its names and count on hover."""
+    side, cell = len(scores.classes), 10
+    parts = [f'<rect class="frame" x="0" y="0" width="{side * cell}" height="{side * cell}"/>']
+    for true, row in enumerate(scores.confusion):
+        num_items = sum(row)
+        for predicted, count in enumerate(row):
+            if count:
+                kind = "hit" if true == predicted else "miss"
+                told = escape(f"{scores.classes[true]} called {scores.classes[predicted]}: {count:,} of {num_items:,}")
+                parts.append(
+                    f'<rect class="{kind}" x="{predicted * cell}" y="{true * cell}" width="{cell}" height="{cell}" '
+                    f'fill-opacity="{shade(count / num_items):.2f}"><title>{told}</title></rect>'
+                )
+    return _svg(title, description, side * cell, side * cell, "".join(parts))
+
+
+def shade(share: float) -> float:
+    """How strongly a share of a row is coloured, 0 to 1: its square root, so that rare mistakes can be seen.
+
+    >>> shade(0.0), shade(0.01), shade(1.0)
+    (0.0, 0.1, 1.0)
+    """
+    return math.sqrt(share)
+
+
+def _svg(title: str, description: str, width: int, height: int, inside: str) -> str:
+    label = escape(f"{title}. {description}", quote=True)
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{inside}</svg>'
+
+
+def _thin(points: Points) -> Points:
+    """At most ``_MOST_POINTS`` of the points, evenly taken, with the first and the last."""
+    if len(points) <= _MOST_POINTS:
+        return points
+    last = len(points) - 1
+    return [points[round(index * last / (_MOST_POINTS - 1))] for index in range(_MOST_POINTS)]
+
+
+def _scale(values: Sequence[float], lowest: float | None, highest: float | None) -> tuple[float, float, float]:
+    """Ends and step of an axis: round numbers that hold all values, four to seven grid lines."""
+    low = 0.0 if lowest == 0.0 and highest is None else min(values)
+    high = max(values)
+    if high <= low:
+        low, high = low - 0.05, high + 0.05
+    step = _round_step((high - low) / 5)
+    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    if highest is not None:
+        high = min(high, highest)
+    if lowest is not None:
+        low = max(low, lowest)
+    if (high - low) / step < 0.5:
+        low, high, step = low - step, low, step
+    return low, high, step
+
+
+def _round_step(least: float) -> float:
+    """The smallest of 1, 2, 2.5 and 5 times a power of ten that is at least ``least``.
+
+    >>> _round_step(0.034), _round_step(3.0)
+    (0.05, 5.0)
+    """
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * power >= least * 0.999)
+
+
+def _whole_ticks(first: float, last: float) -> list[int]:
+    """At most eight whole epochs for the axis, from the first one."""
+    step = max(1, math.ceil((last - first) / 7))
+    return list(range(round(first), round(last) + 1, step))

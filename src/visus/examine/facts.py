@@ -1,0 +1,242 @@
+"""What a report says, as plain data, and the sentences that the report and the model card share.
+
+This file knows the facts of a finished run and how to say them in words. It must not know HTML, Markdown or where runs are
+kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from visus.evaluation.scores import Scores
+from visus.units import write_bytes, write_duration, write_number_of, write_shape, write_share
+
+_RULES = {"squash": "stretched to fit", "crop": "scaled and cut to fit", "pad": "scaled and padded to fit"}
+_SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """Everything that ``write_report`` and ``write_card`` tell. Plain data, so that it can come from a run's files alone.
+
+    Attributes:
+        name: of the run.
+        created: when it was trained, as people write it, such as ``2031-05-04 14:05``.
+        command: what was typed to make it; empty where it was made from Python.
+        data_name: what the data is called.
+        scores: how it did; ``scores.split`` says on what.
+        classes: in the order of the network's outputs.
+        class_counts: for each split, the number of items of each class, in the order of ``classes``.
+        input_shape: (channels, *spatial).
+        num_parameters, macs: of the network; macs are for one item.
+        history: the rows of ``results.csv``, as numbers or as their text; a missing or empty value is left out.
+        seconds: what training took.
+        data: more about the data, as label and value, such as ``{"Kind": "a folder for each class"}``.
+        ledger_sentences: what was done to the data.
+        warnings: what the reader should know before they trust the result.
+        design_text: the design's notation; empty for a module of the user's own.
+        network: what was asked for, such as ``compact`` or ``package.module:callable``.
+        preprocessing: as ``Preprocessing.to_dict()`` gives it.
+        recipe: every setting of the training.
+        machine: as ``Machine.to_dict()`` gives it.
+        environment: as ``networks.machine.describe()`` gives it.
+        best_epoch: the epoch whose weights were kept, from 1; None where they are not those of one epoch.
+        noun: what one item is called: ``picture``, ``recording``, ``volume``, ``item``.
+    """
+
+    name: str
+    created: str
+    command: str
+    data_name: str
+    scores: Scores
+    classes: Sequence[str]
+    class_counts: Mapping[str, Sequence[int]]
+    input_shape: Sequence[int]
+    num_parameters: int
+    macs: int
+    history: Sequence[Mapping[str, object]]
+    seconds: float
+    data: Mapping[str, object] = field(default_factory=dict)
+    ledger_sentences: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    design_text: str = ""
+    network: str = ""
+    preprocessing: Mapping[str, object] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    machine: Mapping[str, object] = field(default_factory=dict)
+    environment: Mapping[str, object] = field(default_factory=dict)
+    best_epoch: int | None = None
+    noun: str = "picture"
+
+    @property
+    def nouns(self) -> str:
+        """More than one item."""
+        return f"{self.noun}s"
+
+    def series(self, column: str) -> list[tuple[float, float]]:
+        """One column of the history as (epoch, value) points; rows without a value are left out."""
+        points = []
+        for row in self.history:
+            epoch, value = number(row.get("epoch")), number(row.get(column))
+            if epoch is not None and value is not None:
+                points.append((epoch, value))
+        return points
+
+
+def number(value: object) -> float | None:
+    """The finite number that a cell of a table holds, or None.
+
+    >>> number("0.25"), number(""), number(None), number("nan")
+    (0.25, None, None, None)
+    """
+    try:
+        found = float(str(value))
+    except ValueError:
+        return None
+    return found if abs(found) < float("inf") else None
+
+
+def split_name(split: str) -> str:
+    """What a split is called in a sentence.
+
+    >>> split_name("val"), split_name("fold-3")
+    ('validation', 'fold-3')
+    """
+    return _SPLIT_NAMES.get(split, split)
+
+
+def result_sentences(facts: ReportFacts) -> list[str]:
+    """The result, how sure it is, and what a guess would reach."""
+    scores, split = facts.scores, split_name(facts.scores.split)
+    of_split = f" of the {split} split" if split else ""
+    sentences = [
+        f"The network names {scores.num_right:,} of {write_number_of(scores.num_items, facts.noun)}{of_split} correctly: "
+        f"{write_share(scores.accuracy)}.",
+        f"For many more {facts.nouns} like these, expect between {write_share(scores.accuracy_low)} and "
+        f"{write_share(scores.accuracy_high)} (95 % interval).",
+        f"Always guessing \u201c{scores.baseline_class}\u201d would be correct for {write_share(scores.baseline)}.",
+    ]
+    if scores.accuracy_low <= scores.baseline:
+        sentences.append(
+            f"So {write_number_of(scores.num_items, facts.noun)} do not show that the network beats that guess."
+        )
+    return sentences
+
+
+def calibration_sentence(facts: ReportFacts) -> str:
+    """Whether the probabilities can be taken at their word."""
+    scores = facts.scores
+    gap = scores.confidence - scores.accuracy
+    start = (
+        f"On average the network is {write_share(scores.confidence)} sure of its answer and correct for "
+        f"{write_share(scores.accuracy)}"
+    )
+    if abs(gap) < 0.01:
+        verdict = "the two agree within one point"
+    elif gap > 0:
+        verdict = "it is surer than it should be"
+    else:
+        verdict = "it is less sure than it could be"
+    return (
+        f"{start}: {verdict}. Over {facts.nouns} of equal confidence, confidence and accuracy differ by "
+        f"{100 * scores.calibration_error:.1f} points on average (expected calibration error, 15 bins)."
+    )
+
+
+def network_sentence(facts: ReportFacts) -> str:
+    """What the network is and what it takes."""
+    kind = "A convolutional network" if "conv" in facts.design_text else "A network"
+    asked = f" ({facts.network})" if facts.network else ""
+    return (
+        f"{kind}{asked} with {facts.num_parameters:,} parameters. "
+        f"It takes {write_shape(facts.input_shape)} values and gives a probability for each of "
+        f"{write_number_of(len(facts.classes), 'class', 'classes')}."
+    )
+
+
+def preprocessing_sentences(facts: ReportFacts) -> list[str]:
+    """What is done to an item before the network sees it. A setting that has no sentence of its own is told by its name."""
+    left = dict(facts.preprocessing)
+    sentences = []
+    channels, size, rule = left.pop("channels", None), left.pop("size", None), left.pop("rule", None)
+    if isinstance(size, Sequence) and not isinstance(size, str):
+        shape = write_shape(int(length) for length in size)
+        made = f" with {write_number_of(channels, 'channel')}" if isinstance(channels, int) else ""
+        how = f", {_RULES.get(str(rule), f'rule {rule}')}" if rule else ""
+        sentences.append(f"Each {facts.noun} is brought to {shape}{made}{how}.")
+    scale = left.pop("scale", None)
+    if scale == "mean-deviation":
+        values = _values(left, "mean"), _values(left, "deviation")
+        sentences.append(
+            f"From the values the mean of the training split is taken ({values[0]}) and they are divided by its"
+        )
+        sentences[-1] += f" standard deviation ({values[1]})."
+        left = {key: value for key, value in left.items() if key not in ("mean", "deviation", "low", "high")}
+    elif scale == "min-max":
+        values = _values(left, "low"), _values(left, "high")
+        sentences.append(f"Values are scaled so that the lowest of the training split ({values[0]}) is 0 and the highest")
+        sentences[-1] += f" ({values[1]}) is 1."
+        left = {key: value for key, value in left.items() if key not in ("mean", "deviation", "low", "high")}
+    elif scale is not None:
+        left["scale"] = scale
+    dtype = left.pop("dtype", None)
+    if dtype is not None:
+        sentences.append(f"Values are kept as {dtype} until then.")
+    sentences += [f"{key}: {value}." for key, value in left.items() if value is not None]
+    return sentences
+
+
+def _values(settings: Mapping[str, object], key: str) -> str:
+    """One number, or one for each channel, as text."""
+    value = settings.get(key)
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return ", ".join("unknown" if number(one) is None else f"{number(one):.4g}" for one in values)
+
+
+def cost_rows(facts: ReportFacts) -> list[tuple[str, str]]:
+    """What the training took, as label and value."""
+    environment, machine = facts.environment, facts.machine
+    speeds = [value for _, value in facts.series("pictures_per_second")]
+    rows = [("Training time", write_duration(facts.seconds))]
+    if facts.history:
+        rows.append(("Epochs", f"{len(facts.history):,}"))
+    if speeds:
+        rows.append((f"{facts.nouns.capitalize()} per second", f"{sum(speeds) / len(speeds):,.0f} (mean of the epochs)"))
+    if machine.get("device"):
+        rows.append(("Device", _device(str(machine["device"]), environment)))
+    if machine.get("reason"):
+        rows.append(("Precision", str(machine["reason"])))
+    if machine.get("channels_last"):
+        rows.append(("Memory layout", "channels last"))
+    if environment.get("cores"):
+        cores, threads = int(str(environment["cores"])), int(str(environment.get("threads", 0)))
+        rows.append(("Processor cores", f"{cores}, of which PyTorch used {threads}" if threads else str(cores)))
+    memory_bytes = number(environment.get("memory_bytes"))
+    if memory_bytes is not None:
+        rows.append(("Memory of the machine", write_bytes(memory_bytes)))
+    return rows
+
+
+def _device(device: str, environment: Mapping[str, object]) -> str:
+    """The device with the name of its hardware, where the environment tells it."""
+    hardware: object = None
+    devices = environment.get("cuda")
+    if device == "cpu":
+        hardware = environment.get("processor")
+    elif device.startswith("cuda") and isinstance(devices, Sequence):
+        index = int(device.partition(":")[2] or 0)
+        hardware = devices[index].get("name") if index < len(devices) else None
+    return f"{device} ({hardware})" if hardware else device
+
+
+def version_rows(facts: ReportFacts) -> list[tuple[str, str]]:
+    """What it was computed with, as label and value."""
+    environment = facts.environment
+    rows = [(key, str(environment[key])) for key in ("visus", "python") if environment.get(key)]
+    packages = environment.get("packages")
+    if isinstance(packages, Mapping):
+        rows += [(str(name), str(version)) for name, version in packages.items() if version]
+    if environment.get("platform"):
+        rows.append(("platform", str(environment["platform"])))
+    return rows

@@ -1,0 +1,94 @@
+"""Files that are whole or absent: written beside their place, flushed to the disk, then renamed.
+
+This file knows bytes and paths. It must not know what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from visus.errors import StorageError, UsageError
+from visus.units import write_bytes
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Put ``content`` at ``path`` at once: a reader, or a crash, meets the old file or the new one, never a part.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; a file that was there before is untouched.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    part = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o666 & ~_umask())
+        os.replace(part, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        if part:
+            Path(part).unlink(missing_ok=True)
+        raise StorageError(_why(path, len(data), error), where=str(path)) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Put ``value`` at ``path`` as indented JSON, whole or not at all.
+
+    Raises:
+        StorageError: as ``write_file``.
+    """
+    write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_text(path: Path) -> str:
+    """The text in a file.
+
+    Raises:
+        UsageError: it cannot be read as UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("this file cannot be read as text. Give the path of a UTF-8 text file.", where=str(path)) from error
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed ``write_file`` left in ``folder``: hidden files that never got their name."""
+    for part in folder.glob(".*.????????"):
+        part.unlink(missing_ok=True)
+
+
+def _why(path: Path, num_bytes: int, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    try:
+        free = f"; {write_bytes(shutil.disk_usage(path.parent).free)} free there"
+    except OSError:
+        free = ""
+    return f"{write_bytes(num_bytes)} could not be written: {reason}{free}. Free some space or choose another folder."
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system lets a folder be opened."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,6 @@
+"""Windows on one axis and the receptive fields that they make. Whole numbers only; no layers, no torch."""
+
+from visus.geometry.field import Field, Joined, join
+from visus.geometry.window import Solution, Window, same_padding, solve
+
+__all__ = ["Field", "Joined", "Solution", "Window", "join", "same_padding", "solve"]

@@ -1,0 +1,254 @@
+"""One axis under a sliding window: sizes, spans, borders, and ``(W - K + 2P)/S + 1`` solved for any letter.
+
+This file knows one axis and whole numbers. It must not know layers, a second axis, channels or torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from visus.errors import GeometryError, joined
+
+_LETTERS = {
+    "input_size": "W",
+    "kernel_size": "K",
+    "padding": "P",
+    "stride": "S",
+    "output_size": "O",
+}
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that slides along one axis.
+
+    Args:
+        kernel_size: number of pixels that the window reads at once, at least 1.
+        stride: pixels from one place of the window to the next, at least 1.
+        padding: pixels added before and after the axis, at least 0.
+        dilation: distance between two neighbouring pixels that are read, at least 1.
+        ceil_mode: count a last place that reaches beyond the padded axis too, as the pooling layers of torch can.
+
+    Raises:
+        GeometryError: a number is out of its range; all such numbers are named.
+    """
+
+    kernel_size: int
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
+    dilation: int = 1
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        mistakes = [
+            f"{name} must be at least 1, not {value}."
+            for name, value in (("kernel_size", self.kernel_size), ("stride", self.stride), ("dilation", self.dilation))
+            if value < 1
+        ]
+        if min(self.padding) < 0:
+            mistakes.append(f"padding must be at least 0, not {self.padding}.")
+        if mistakes:
+            raise GeometryError(joined(mistakes))
+
+    @property
+    def span(self) -> int:
+        """Pixels from the first that the window reads to the last, both counted.
+
+        >>> Window(kernel_size=3, dilation=2).span
+        5
+        """
+        return self.dilation * (self.kernel_size - 1) + 1
+
+    def fits(self, input_size: int) -> bool:
+        """Whether the window has at least one place along an axis of ``input_size`` pixels."""
+        return input_size >= 1 and self._places(input_size) >= 1
+
+    def output_size(self, input_size: int) -> int:
+        """Number of places that the window fits along an axis of ``input_size`` pixels.
+
+        The last partial step is dropped, as in ``torch.nn.Conv2d``, so up to ``stride - 1`` pixels at the far edge may never
+        be read; with ``ceil_mode`` it is kept, unless it would begin in the padding.
+
+        Args:
+            input_size: length of the axis before padding, in pixels.
+
+        Returns:
+            Length of the output axis, in pixels; at least 1.
+
+        Raises:
+            GeometryError: the padded axis is shorter than the window.
+
+        >>> Window(kernel_size=3, stride=2, padding=(1, 1)).output_size(32)
+        16
+        """
+        if not self.fits(input_size):
+            short = self.span - input_size - sum(self.padding)
+            raise GeometryError(
+                f"a window spanning {self.span} px does not fit an axis of {input_size} px padded by {self.padding}: "
+                f"{max(short, 1)} px short. Add {max(short, 1)} px of padding, or use a smaller kernel."
+            )
+        return self._places(input_size)
+
+    def smallest_input(self, output_size: int = 1) -> int:
+        """The shortest axis, in pixels, on which the window has at least ``output_size`` places.
+
+        >>> Window(kernel_size=3, stride=2, padding=(1, 1)).smallest_input(16)
+        31
+        """
+        size = max(1, (output_size - 1) * self.stride + self.span - sum(self.padding))
+        while size > 1 and self._places(size - 1) >= output_size:
+            size -= 1
+        while self._places(size) < output_size:
+            size += 1
+        return size
+
+    def unread_border(self, input_size: int) -> int:
+        """Pixels at the far edge of the axis that no place of the window reaches.
+
+        Gaps between places (a stride beyond the span, a dilation) are not counted.
+
+        >>> Window(kernel_size=2, stride=2).unread_border(7)
+        1
+        """
+        end = (self.output_size(input_size) - 1) * self.stride + self.span
+        return max(0, self.padding[0] + input_size - end)
+
+    def sum_text(self, input_size: int) -> str:
+        """The sum for the output size with its numbers; the span stands for the kernel.
+
+        >>> Window(kernel_size=5).sum_text(2)
+        '(2 - 5 + 2*0)/1 + 1 = -2'
+        >>> Window(kernel_size=3, stride=2).sum_text(2)
+        '(2 - 3 + 2*0)/2 + 1 = 0.5, rounded down to 0'
+        """
+        before, after = self.padding
+        pads = f"2*{before}" if before == after else f"{before} + {after}"
+        steps = input_size - self.span + before + after
+        left = f"({input_size} - {self.span} + {pads})/{self.stride} + 1"
+        places = self._places(input_size)
+        if steps % self.stride == 0:
+            return f"{left} = {steps // self.stride + 1}"
+        return f"{left} = {steps / self.stride + 1:.3g}, rounded {'up' if self.ceil_mode else 'down'} to {places}"
+
+    def _places(self, input_size: int) -> int:
+        """Number of places by the formula; zero or less where the window does not fit."""
+        before, after = self.padding
+        steps = input_size + before + after - self.span
+        if not self.ceil_mode:
+            return steps // self.stride + 1
+        places = -(-steps // self.stride) + 1
+        if (places - 1) * self.stride >= input_size + before:
+            places -= 1
+        return places
+
+
+def same_padding(kernel_size: int, dilation: int = 1) -> tuple[int, int]:
+    """Padding before and after that keeps the size at stride 1; an odd pixel goes after, as in torch.
+
+    >>> same_padding(3), same_padding(4)
+    ((1, 1), (1, 2))
+    """
+    total = dilation * (kernel_size - 1)
+    return total // 2, total - total // 2
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Five whole numbers that satisfy ``output_size = floor((input_size - kernel_size + 2*padding) / stride) + 1``."""
+
+    input_size: int
+    kernel_size: int
+    padding: int
+    stride: int
+    output_size: int
+
+    @property
+    def unread_border(self) -> int:
+        """Pixels of the padded far edge that the last place does not reach; 0 where the division has no remainder."""
+        return (self.input_size - self.kernel_size + 2 * self.padding) % self.stride
+
+
+def solve(
+    *,
+    input_size: int | None = None,
+    kernel_size: int | None = None,
+    padding: int | None = None,
+    stride: int | None = None,
+    output_size: int | None = None,
+) -> tuple[Solution, ...]:
+    """Every whole number for the one letter of ``O = (W - K + 2P)/S + 1`` that is left out.
+
+    The division is rounded down, as in torch. Kernels are at least 1, padding is at least 0 and less than the kernel (more
+    would let the window read nothing but padding), strides are at most the padded axis.
+
+    Returns:
+        All solutions in rising order of the missing number; empty where there is none. One output pixel is reached by every
+        stride from some number on; the list then ends with the padded axis.
+
+    Raises:
+        GeometryError: not exactly one number is missing, or a number is out of its range.
+
+    >>> [found.padding for found in solve(input_size=32, kernel_size=3, stride=1, output_size=32)]
+    [1]
+    >>> [found.input_size for found in solve(kernel_size=3, padding=1, stride=2, output_size=16)]
+    [31, 32]
+    """
+    given = {
+        "input_size": input_size,
+        "kernel_size": kernel_size,
+        "padding": padding,
+        "stride": stride,
+        "output_size": output_size,
+    }
+    missing = _check_given(given)
+    known = {name: value for name, value in given.items() if value is not None}
+    found = []
+    for candidate in _candidates(missing, known):
+        numbers = {**known, missing: candidate}
+        steps = numbers["input_size"] - numbers["kernel_size"] + 2 * numbers["padding"]
+        if steps >= 0 and steps // numbers["stride"] + 1 == numbers["output_size"]:
+            found.append(Solution(**numbers))
+    return tuple(found)
+
+
+def _check_given(given: dict[str, int | None]) -> str:
+    """The one name without a number; raises where there is not exactly one, or a number is out of range."""
+    missing = [name for name, value in given.items() if value is None]
+    mistakes = [
+        f"{name} ({_LETTERS[name]}) must be at least {least}, not {value}."
+        for name, value in given.items()
+        if value is not None and value < (least := 0 if name == "padding" else 1)
+    ]
+    if len(missing) != 1:
+        listed = ", ".join(f"{name} ({_LETTERS[name]})" for name in (missing or given))
+        mistakes.append(
+            f"exactly one of the five numbers must be left out, not {len(missing)}. "
+            + (f"Left out: {listed}." if missing else f"Leave out one of {listed}.")
+        )
+    if mistakes:
+        raise GeometryError(joined(mistakes))
+    return missing[0]
+
+
+def _candidates(missing: str, known: dict[str, int]) -> range:
+    """A range that holds every possible value of the missing number, and not many more."""
+    size, kernel, padding = known.get("input_size", 0), known.get("kernel_size", 0), known.get("padding", 0)
+    stride, places = known.get("stride", 1), known.get("output_size", 1)
+    if missing == "input_size":
+        first = (places - 1) * stride + kernel - 2 * padding
+        return range(max(1, first), first + stride)
+    if missing == "kernel_size":
+        last = size + 2 * padding - (places - 1) * stride
+        return range(max(padding + 1, last - stride + 1), last + 1)
+    if missing == "padding":
+        low = (places - 1) * stride + kernel - size
+        return range(max(0, low // 2), min(kernel, (low + stride) // 2 + 1))
+    steps = size - kernel + 2 * padding
+    if missing == "stride":
+        if steps < 0:
+            return range(0)
+        if places == 1:
+            return range(steps + 1, max(steps + 1, size + 2 * padding) + 1)
+        return range(steps // places + 1, steps // (places - 1) + 1)
+    places = max(1, steps // stride + 1)
+    return range(places, places + 1)

@@ -1,0 +1,6 @@
+"""Networks as torch modules: built from a design with the same paths, initial values, weights in and out. torch begins."""
+
+from visus.networks.build import build
+from visus.networks.initialize import initialize
+
+__all__ = ["build", "initialize"]

@@ -1,0 +1,125 @@
+"""The layers that torch lacks: sums and stacks of paths, layer norm of a map's channels, global pooling, uneven padding.
+
+Shape letters: N batch, C channels, * any number of spatial axes. This file knows the tensors of one layer. It must not
+know designs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Residual(nn.Module):
+    """The layers in a row, and their input (through ``projection``, where there is one) added: N C * -> N C' *.
+
+    Args:
+        layers: the layers by name, in order.
+        projection: what brings the input to the shape of the layers' output; None where the shapes agree.
+    """
+
+    def __init__(self, layers: dict[str, nn.Module], projection: nn.Module | None = None) -> None:
+        super().__init__()
+        self.names = tuple(layers)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        if projection is not None:
+            self.add_module("projection", projection)
+        self.has_projection = projection is not None
+
+    @property
+    def last(self) -> nn.Module:
+        """The layer whose output is added to the input."""
+        return self.get_submodule(self.names[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for name in self.names:
+            y = self._modules[name](y)  # type: ignore[misc]
+        shortcut = self._modules["projection"](x) if self.has_projection else x  # type: ignore[misc]
+        return y + shortcut
+
+
+class Concat(nn.Module):
+    """All branches read the same input; their outputs stacked along the channels: N C * -> N (C1 + C2 + ...) *."""
+
+    def __init__(self, branches: dict[str, nn.Module]) -> None:
+        super().__init__()
+        for name, branch in branches.items():
+            self.add_module(name, branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.children()], dim=1)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the channels at each position alone: N C * -> N C *."""
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_channels, self.eps = num_channels, eps
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.layer_norm(x.movedim(1, -1), (self.num_channels,), self.weight, self.bias, self.eps)
+        return y.movedim(-1, 1)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, eps={self.eps}"
+
+
+class GlobalPool(nn.Module):
+    """The mean or the largest of all positions of each channel: N C * -> N C."""
+
+    def __init__(self, kind: Literal["avg", "max"] = "avg") -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = tuple(range(2, x.dim()))
+        return x.mean(dim=axes) if self.kind == "avg" else x.amax(dim=axes)
+
+    def extra_repr(self) -> str:
+        return self.kind
+
+
+class _PadFirst(nn.Module):
+    """Zeros around the map before a convolution, unlike numbers of them on both sides. Abstract."""
+
+    pads: tuple[int, ...] = ()  # as torch.nn.functional.pad takes them: last axis first
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded: Tensor = super().forward(F.pad(x, self.pads))
+        return padded
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, pads={self.pads}"
+
+
+class PaddedConv1d(_PadFirst, nn.Conv1d):
+    """``nn.Conv1d`` of a recording padded by ``pads``."""
+
+
+class PaddedConv2d(_PadFirst, nn.Conv2d):
+    """``nn.Conv2d`` of a picture padded by ``pads``."""
+
+
+class PaddedConv3d(_PadFirst, nn.Conv3d):
+    """``nn.Conv3d`` of a volume padded by ``pads``."""
+
+
+PADDED_CONVS = {1: PaddedConv1d, 2: PaddedConv2d, 3: PaddedConv3d}
+
+
+def pad_order(pads: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """Padding before and after each axis in the order of ``torch.nn.functional.pad``: last axis first.
+
+    >>> pad_order([(1, 2), (0, 3)])
+    (0, 3, 1, 2)
+    """
+    return tuple(pad for axis in reversed(pads) for pad in axis)

@@ -1,0 +1,252 @@
+"""The training loop: a generator of events that can be stopped at any step and goes on exactly.
+
+This file knows the order of things in a training. It must not know how progress is shown, or where data comes from.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from visus.data.batches import Batch, Batches, Part, batches_in_order
+from visus.errors import StorageError, TrainingError
+from visus.evaluation.predictions import predict_logits
+from visus.networks.machine import Machine
+from visus.training.checkpoints import Position, read_checkpoint, write_checkpoint
+from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StepDone, Stopped
+from visus.training.optimizers import Average, make_optimizer
+from visus.training.recipe import Recipe
+from visus.training.runs import RunFolder
+from visus.training.schedules import rate_factor
+
+EVALUATION_BATCH = 256
+_SMOOTHING = 0.95
+
+
+@dataclass
+class Training:
+    """Everything that one training needs; ``events`` carries it out.
+
+    Args:
+        module: the network, on the machine's device; it is trained in place.
+        batches: the training split.
+        validation: the split that chooses the best epoch; empty for none, the last epoch is then the best.
+        recipe: every setting decided (``Recipe.settled``).
+        machine: device and precision.
+        folder: where weights, results and checkpoints go.
+        identity: what a checkpoint must have been made with.
+        class_weights: one weight for each class in the loss, or None.
+        should_stop: asked after each step; True ends the training cleanly with a checkpoint.
+    """
+
+    module: nn.Module
+    batches: Batches
+    validation: Part
+    recipe: Recipe
+    machine: Machine
+    folder: RunFolder
+    identity: dict[str, str]
+    class_weights: torch.Tensor | None = None
+    should_stop: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        self.optimizer = make_optimizer(self.module, self.recipe)
+        self.average = Average(self.module, self.recipe.averaging) if self.recipe.averaging else None
+        self.position = Position()
+        self._since_checkpoint = 0.0
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that the recipe asks for; a time limit may end the training before."""
+        assert self.recipe.epochs is not None, "a settled recipe knows its epochs"
+        return self.recipe.epochs
+
+    @property
+    def scored_module(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one where there is one."""
+        return self.average.module if self.average else self.module
+
+    def events(self, *, resume: bool = False) -> Iterator[Event]:
+        """Train, telling what happens.
+
+        Raises:
+            TrainingError: the loss became infinite or not a number, or ran away; the last good checkpoint is kept and named.
+            StorageError: the disk is full; the checkpoint before is untouched.
+        """
+        if resume:
+            average = self.average.module if self.average else None
+            self.position = read_checkpoint(self.folder.checkpoint, self.module, average, self.optimizer, self.identity)
+        at = self.position
+        yield Started(self.num_epochs, self.batches.num_steps, at.epoch, at.step, resume)
+        if not resume:
+            yield self._write_checkpoint()
+        reason = "all epochs"
+        while at.epoch < self.num_epochs:
+            for event in self._train_epoch():
+                yield event
+                if isinstance(event, Stopped):
+                    return
+            yield self._finish_epoch()
+            yield self._write_checkpoint()
+            if self._progress() >= 1 and at.epoch < self.num_epochs:
+                reason = "time limit"
+                break
+            if self.recipe.patience and at.epoch - 1 - at.best_epoch >= self.recipe.patience:
+                reason = "no better validation loss"
+                break
+        yield Finished(reason, at.epoch, at.best_epoch + 1, at.elapsed_s)
+
+    def _train_epoch(self) -> Iterator[Event]:
+        """The steps of one epoch, from where the training is."""
+        at = self.position
+        self.module.train()
+        began = time.perf_counter()
+        for batch in self.batches.epoch(at.epoch, at.step):
+            if self._progress() >= 1:
+                break
+            loss, num_right = self._take_step(batch)
+            seconds = time.perf_counter() - began
+            at.step += 1
+            at.num_steps += 1
+            at.loss_sum += loss * len(batch.labels)
+            at.num_right += num_right
+            at.num_seen += len(batch.labels)
+            at.elapsed_s += seconds
+            at.epoch_s += seconds
+            self._since_checkpoint += seconds
+            yield self._step_done(batch)
+            if self.should_stop():
+                written = self._write_checkpoint()
+                yield written
+                yield Stopped(written.path, at.epoch, at.step)
+                return
+            if self._since_checkpoint >= self.recipe.checkpoint_every_s and at.step < self.batches.num_steps:
+                yield self._write_checkpoint()
+            began = time.perf_counter()
+
+    def _take_step(self, batch: Batch) -> tuple[float, int]:
+        """One step of the optimizer; the loss and how many items of the batch were right before it."""
+        rate = self._learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with self.machine.autocast():
+            logits = self.module(batch.inputs).float()
+        loss = F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=self.recipe.label_smoothing)
+        value = float(loss.detach())
+        self._refuse_divergence(value, rate, logits.shape[1])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        if self.average:
+            self.average.update(self.module, self.position.num_steps + 1)
+        return value, int((logits.argmax(1) == batch.labels).sum())
+
+    def _finish_epoch(self) -> EpochDone:
+        """Validate, keep the weights, write the row of the epoch."""
+        at = self.position
+        began = time.perf_counter()
+        val_loss, val_accuracy = self._validate()
+        at.elapsed_s += time.perf_counter() - began
+        if not math.isfinite(val_loss) and len(self.validation):
+            raise self._diverged(f"the validation loss became {val_loss} after epoch {at.epoch + 1}", self._learning_rate())
+        row = {
+            "epoch": at.epoch + 1,
+            "train_loss": at.loss_sum / max(1, at.num_seen),
+            "train_accuracy": at.num_right / max(1, at.num_seen),
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
+            "learning_rate": self._learning_rate(),
+            "seconds": at.elapsed_s,
+            "pictures_per_second": at.num_seen / max(at.epoch_s, 1e-9),
+        }
+        is_best = at.best_loss is None or not len(self.validation) or val_loss <= at.best_loss
+        if is_best:
+            at.best_epoch, at.best_loss = at.epoch, (val_loss if len(self.validation) else None)
+            self.folder.write_weights("best", self.scored_module)
+        self.folder.write_weights("last", self.scored_module)
+        at.history.append(row)
+        self.folder.write_results(at.history)
+        at.epoch, at.step = at.epoch + 1, 0
+        at.loss_sum, at.num_right, at.num_seen, at.epoch_s = 0.0, 0, 0, 0.0
+        return EpochDone(at.epoch - 1, row, is_best)
+
+    def _validate(self) -> tuple[float, float]:
+        """Cross-entropy and accuracy on the validation split; not a number where it is empty."""
+        if not len(self.validation):
+            return math.nan, math.nan
+        machine = self.machine
+        inputs = batches_in_order(self.validation, self.batches.preprocessing, EVALUATION_BATCH)
+        logits = predict_logits(
+            self.scored_module,
+            inputs,
+            device=machine.device,
+            precision=machine.precision,
+            channels_last=machine.channels_last,
+        )
+        labels = torch.from_numpy(self.validation.labels)
+        return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())
+
+    def _progress(self) -> float:
+        """Share of the training that is done: of the steps, or of the time where that is further."""
+        at = self.position
+        share = (at.epoch * self.batches.num_steps + at.step) / (self.num_epochs * self.batches.num_steps)
+        return max(share, at.elapsed_s / self.recipe.time_limit_s) if self.recipe.time_limit_s else share
+
+    def _learning_rate(self) -> float:
+        """The rate of the next step; the first step is already above zero and the last one too."""
+        half_step = 0.5 / (self.num_epochs * self.batches.num_steps)
+        factor = rate_factor(
+            min(1.0, self._progress() + half_step), schedule=self.recipe.schedule, warmup=self.recipe.warmup
+        )
+        return (self.recipe.learning_rate or 0.0) * factor
+
+    def _step_done(self, batch: Batch) -> StepDone:
+        at = self.position
+        progress = self._progress()
+        left = at.elapsed_s * (1 - progress) / max(progress, 1e-9)
+        rate = at.num_seen / max(at.epoch_s, 1e-9)
+        return StepDone(at.epoch, batch.step, at.loss_sum / at.num_seen, at.num_right / at.num_seen, progress, rate, left)
+
+    def _refuse_divergence(self, loss: float, rate: float, num_classes: int) -> None:
+        """Stop before a step that could only spoil the weights."""
+        at = self.position
+        place = f"in epoch {at.epoch + 1}, step {at.step + 1}"
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss became {loss} {place}", rate)
+        at.smooth_loss = loss if at.smooth_loss is None else _SMOOTHING * at.smooth_loss + (1 - _SMOOTHING) * loss
+        bound = 3 * math.log(max(2, num_classes)) + 3
+        if at.num_steps >= 50 and at.smooth_loss > bound:
+            raise self._diverged(
+                f"the loss ran away {place}: its running mean is {at.smooth_loss:.3g}, where guessing gives {math.log(num_classes):.3g}",
+                rate,
+            )
+
+    def _diverged(self, what: str, rate: float) -> TrainingError:
+        at = self.position
+        highest = self.recipe.learning_rate or rate
+        return TrainingError(
+            f"{what} (learning rate {rate:.3g}). The last good checkpoint is kept: {self.folder.checkpoint}, and the best weights "
+            f"so far {'are those of epoch ' + str(at.best_epoch + 1) if at.best_epoch >= 0 else 'are none, since no epoch was finished'}. "
+            f"Train anew with a lower rate (--lr {highest / 4:.3g}), with --clip-norm 1, or with --precision float32."
+        )
+
+    def _write_checkpoint(self) -> CheckpointWritten:
+        at = self.position
+        average = self.average.module if self.average else None
+        try:
+            write_checkpoint(self.folder.checkpoint, at, self.module, average, self.optimizer, self.identity)
+        except StorageError as error:
+            raise StorageError(
+                f"{error.message} The checkpoint before it is whole; go on with: visus train --resume {self.folder.path}",
+                where=error.where,
+            ) from error
+        self._since_checkpoint = 0.0
+        return CheckpointWritten(self.folder.checkpoint, at.epoch, at.step)

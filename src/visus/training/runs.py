@@ -1,0 +1,191 @@
+"""A run folder: what a training leaves behind, each file whole or absent.
+
+This file knows the names of the files and what must be in them. It must not know how they are made or shown.
+
+::
+
+    recipe.yaml  design.txt  classes.txt  split.csv  ledger.json  environment.json  data.json
+    results.csv  weights/{best,last}.safetensors  checkpoint/last.safetensors
+    scores.json  confusion.csv  confusion.png  curves.png  report.html  README.md
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from visus.errors import RunError, StorageError
+from visus.files import remove_parts, write_file, write_json
+from visus.networks import weights
+
+RESULT_COLUMNS = (
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "seconds",
+    "pictures_per_second",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: where it is.
+        metadata: what travels with the weights in their header: classes, design, input shape and preprocessing, as text.
+    """
+
+    path: Path
+    metadata: dict[str, str]
+
+    @classmethod
+    def create(cls, root: Path, name: str, metadata: dict[str, str]) -> RunFolder:
+        """A new folder ``root/name``, or ``name-2``, ``name-3`` ... where that is taken; nothing is ever overwritten.
+
+        Raises:
+            StorageError: the folder cannot be made.
+        """
+        plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+        number = 1
+        while True:
+            path = root / (plain if number == 1 else f"{plain}-{number}")
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                path.mkdir()
+                (path / "weights").mkdir()
+                (path / "checkpoint").mkdir()
+            except FileExistsError:
+                number += 1
+                continue
+            except OSError as error:
+                raise StorageError(
+                    f"the run folder cannot be made: {error.strerror}. Name another place with --output.", where=str(path)
+                ) from error
+            return cls(path, metadata)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run folder.
+
+        Raises:
+            RunError: there is no such folder, it is not a run, or a file is missing.
+        """
+        if not path.is_dir():
+            raise RunError(f"there is no such run folder.{_others(path)}", where=str(path))
+        needed = ("recipe.yaml", "design.txt", "classes.txt", "split.csv", "data.json")
+        missing = [name for name in needed if not (path / name).is_file()]
+        if len(missing) == len(needed):
+            raise RunError(f"this is not a run folder of visus: it has no {needed[0]}.{_others(path)}", where=str(path))
+        if missing:
+            raise RunError(
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing from this run folder. "
+                f"Put {'it' if len(missing) == 1 else 'them'} back, or train anew with visus train.",
+                where=str(path),
+            )
+        return cls(path, {})
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file from which the training goes on."""
+        return self.path / "checkpoint" / "last.safetensors"
+
+    def weights_file(self, name: str = "best") -> Path:
+        """The weights called ``best`` or ``last``.
+
+        Raises:
+            RunError: they are missing.
+        """
+        file = self.path / "weights" / f"{name}.safetensors"
+        if not file.is_file():
+            hint = (
+                f"Go on with the training: visus train --resume {self.path}"
+                if self.checkpoint.is_file()
+                else "Train anew with visus train."
+            )
+            raise RunError(
+                f"the weights weights/{name}.safetensors are missing from this run folder. {hint}", where=str(self.path)
+            )
+        return file
+
+    def write_weights(self, name: str, module: nn.Module) -> None:
+        """Keep a network's weights, with the metadata that makes them usable, as ``weights/<name>.safetensors``."""
+        state: dict[str, torch.Tensor] = module.state_dict()
+        weights.save(state, self.path / "weights" / f"{name}.safetensors", self.metadata)
+
+    def write_results(self, history: Sequence[dict[str, float]]) -> None:
+        """All finished epochs as ``results.csv``."""
+        self.write_table(
+            "results.csv", RESULT_COLUMNS, [[f"{row[column]:.6g}" for column in RESULT_COLUMNS] for row in history]
+        )
+
+    def write_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A CSV file in the folder."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+        write_file(self.path / name, text.getvalue())
+
+    def write_text(self, name: str, text: str) -> None:
+        """A text file in the folder."""
+        write_file(self.path / name, text)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """A JSON file in the folder."""
+        write_json(self.path / name, value)
+
+    def read_text(self, name: str) -> str:
+        """A text file of the folder.
+
+        Raises:
+            RunError: it is missing or not text.
+        """
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(
+                f"{name} is missing or unreadable. Put it back, or train anew with visus train.", where=str(self.path)
+            ) from error
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file of the folder.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        try:
+            return json.loads(self.read_text(name))
+        except ValueError as error:
+            raise RunError(
+                f"{name} is damaged. Put it back, or train anew with visus train.", where=str(self.path)
+            ) from error
+
+    def remove_parts(self) -> None:
+        """Remove what a killed process left behind while writing."""
+        for folder in (self.path, self.path / "weights", self.path / "checkpoint"):
+            remove_parts(folder)
+
+
+def _others(path: Path) -> str:
+    """A sentence with the newest run folders beside the one that was named."""
+    root = path.parent if path.parent.is_dir() else Path("runs")
+    try:
+        runs = [entry for entry in root.iterdir() if (entry / "recipe.yaml").is_file() and entry != path]
+    except OSError:
+        runs = []
+    newest = sorted(runs, key=os.path.getmtime, reverse=True)[:3]
+    return (
+        f" Newest runs in {root}: {', '.join(run.name for run in newest)}." if newest else " Make one with: visus train DATA"
+    )

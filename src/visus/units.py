@@ -1,0 +1,107 @@
+"""Numbers as people write them: counts, bytes, durations, shares and shapes.
+
+This file knows how a number is written and read. It must not know where the number comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from visus.errors import UsageError
+
+_DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def write_count(number: float) -> str:
+    """A count of things or of multiply-adds with three significant digits.
+
+    >>> write_count(9_633_856), write_count(512), write_count(1_000_000)
+    ('9.63 M', '512', '1.00 M')
+    """
+    for size, letter in _DECIMAL:
+        if number >= size * 0.9995:
+            return f"{_three_digits(number / size)} {letter}"
+    return f"{number:.0f}"
+
+
+def write_bytes(num_bytes: float) -> str:
+    """A size in binary units.
+
+    >>> write_bytes(47_040_000), write_bytes(100)
+    ('44.9 MiB', '100 bytes')
+    """
+    for size, unit in _BINARY:
+        if num_bytes >= size:
+            return f"{_three_digits(num_bytes / size)} {unit}"
+    return f"{num_bytes:.0f} bytes"
+
+
+def write_duration(seconds: float) -> str:
+    """A duration in its two largest units.
+
+    >>> write_duration(0.25), write_duration(12.3), write_duration(187), write_duration(7300)
+    ('0.25 s', '12 s', '3 min 07 s', '2 h 01 min')
+    """
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def read_duration(text: str) -> float:
+    """Seconds in a duration such as ``90``, ``90s``, ``5m``, ``1h30m``.
+
+    Raises:
+        UsageError: the text is not a duration, or is zero.
+
+    >>> read_duration("1h30m"), read_duration("90")
+    (5400.0, 90.0)
+    """
+    compact = text.strip().lower().replace(" ", "").replace("min", "m")
+    if re.fullmatch(r"\d+(\.\d+)?", compact):
+        seconds = float(compact)
+    elif re.fullmatch(r"(\d+(\.\d+)?[smh])+", compact):
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smh])", compact))
+    else:
+        raise UsageError(f"{text!r} is not a duration. Write seconds, or a number with s, m or h, such as 90s, 5m or 1h30m.")
+    if seconds <= 0:
+        raise UsageError(f"a duration must be longer than zero, not {text!r}.")
+    return seconds
+
+
+def write_share(share: float, digits: int = 1) -> str:
+    """A fraction between 0 and 1 as per cent.
+
+    >>> write_share(0.9345)
+    '93.5 %'
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
+def write_shape(shape: Iterable[int]) -> str:
+    """Axis lengths as people say them.
+
+    >>> write_shape((3, 32, 32))
+    '3 x 32 x 32'
+    """
+    return " x ".join(str(length) for length in shape)
+
+
+def write_number_of(number: int, noun: str, plural: str = "") -> str:
+    """A count with its noun in the right number.
+
+    >>> write_number_of(1, "picture"), write_number_of(1200, "class", "classes")
+    ('1 picture', '1,200 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"

@@ -1,0 +1,110 @@
+"""What a person names for a prediction -> items: picture files, rows of array files, arrays.
+
+This file knows files and folders. It must not know networks or answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from visus.data.pictures import PICTURE_SUFFIXES
+from visus.data.preprocessing import Pixels, Preprocessing
+from visus.errors import PictureError, UsageError
+from visus.units import write_shape
+
+ARRAY_SUFFIXES = (".npy", ".npz")
+
+
+@dataclass(frozen=True)
+class PictureItem:
+    """A picture file."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayItem:
+    """One row of an array, shape (channels, *spatial)."""
+
+    name: str
+    row: Pixels
+
+
+Item = PictureItem | ArrayItem
+
+
+def find_items(sources: Iterable[str | Path | Pixels], preprocessing: Preprocessing) -> Iterator[Item]:
+    """The items in files, folders and arrays, in order; folders are searched with their sub-folders, in the order of their names.
+
+    Raises:
+        UsageError: something that does not exist, or a folder without any item.
+    """
+    for number, source in enumerate(sources):
+        if isinstance(source, np.ndarray):
+            yield from _rows(source, f"array {number + 1}", preprocessing)
+            continue
+        path = Path(source)
+        if path.is_dir():
+            yield from _in_folder(path, preprocessing)
+        elif not path.exists():
+            raise UsageError("there is no such file or folder.", where=str(path))
+        else:
+            yield from _in_file(path, preprocessing)
+
+
+def _in_folder(folder: Path, preprocessing: Preprocessing) -> Iterator[Item]:
+    suffixes = PICTURE_SUFFIXES if preprocessing.kind == "pictures" else ARRAY_SUFFIXES
+    hidden = [path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    files = sorted(path for path in hidden if path.suffix.lower() in suffixes and path.is_file())
+    if not files:
+        raise UsageError(
+            f"this folder has no file that this network reads ({', '.join(sorted(suffixes))}).", where=str(folder)
+        )
+    for file in files:
+        yield from _in_file(file, preprocessing)
+
+
+def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Item]:
+    if file.suffix.lower() not in ARRAY_SUFFIXES:
+        yield PictureItem(str(file), file)
+        return
+    try:
+        found = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise PictureError("this is not a readable NumPy file of plain numbers.", where=str(file)) from error
+    if isinstance(found, np.ndarray):
+        yield from _rows(found, str(file), preprocessing)
+        return
+    with found:
+        names = [name for name in ("x", "images", "x_test", "test_images") if name in found.files]
+        if not names:
+            raise UsageError(
+                f"this file has no array x, images, x_test or test_images; it has {', '.join(found.files)}.", where=str(file)
+            )
+        yield from _rows(found[names[0]], f"{file}:{names[0]}", preprocessing)
+
+
+def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[Item]:
+    """Rows of (items, channels, *spatial), of (items, *spatial) for one channel, or a single item."""
+    num_axes = len(preprocessing.size)
+    if array.ndim == num_axes + 1 and array.shape[0] == preprocessing.channels and array.shape[1:] == preprocessing.size:
+        yield ArrayItem(name, array)
+        return
+    if array.ndim == num_axes + 1 and preprocessing.channels == 1:
+        array = array[:, None]
+    elif (
+        array.ndim == num_axes + 2 and array.shape[1] != preprocessing.channels and array.shape[-1] == preprocessing.channels
+    ):
+        array = np.moveaxis(array, -1, 1)
+    if array.ndim != num_axes + 2:
+        raise UsageError(
+            f"an array of {write_shape(array.shape)} does not fit a network for {write_shape(preprocessing.input_shape)}.",
+            where=name,
+        )
+    for index, row in enumerate(array):
+        yield ArrayItem(f"{name}[{index}]", row)

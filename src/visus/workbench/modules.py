@@ -1,0 +1,170 @@
+"""Whatever a person calls a network -> an ``nn.Module`` and the text that brings it back.
+
+This file knows designs, design files, names of Python callables and modules. It must not know data sets or training.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from visus.design import Design, resolve
+from visus.errors import UsageError
+from visus.evaluation.predictions import evaluation_mode
+from visus.files import read_text
+from visus.networks.build import build
+from visus.units import write_shape
+
+Network = str | Design | nn.Module
+DEFAULT_NETWORK = "compact"
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_OBJECT = "# a Python object: "
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network that was made.
+
+    Args:
+        module: the network; gives (items, classes).
+        text: what ``design.txt`` holds, from which ``make_network`` makes it again.
+        design: the design, or None for a person's own module.
+    """
+
+    module: nn.Module
+    text: str
+    design: Design | None
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trained values."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+def make_network(
+    network: Network | None, input_shape: tuple[int, ...], num_classes: int, *, num_items: int | None = None, seed: int = 0
+) -> Made:
+    """The module for a design, its text, a design file, a family call, ``package.module:callable`` or a module.
+
+    Args:
+        network: None for ``compact``.
+        input_shape: (channels, *spatial).
+        num_classes: width of the last layer.
+        num_items: number of training items, at which some families look.
+        seed: of the initial weights.
+
+    Raises:
+        DesignError: the design is misspelt or does not fit this input.
+        UsageError: the callable cannot be found or called, or its module does not give one number for each class.
+    """
+    if isinstance(network, nn.Module):
+        _check_module(network, input_shape, num_classes, type(network).__qualname__)
+        return Made(network, f"{_OBJECT}{type(network).__module__}.{type(network).__qualname__}\n", None)
+    if isinstance(network, str) and _CALLABLE.fullmatch(network.strip()):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = _call(network.strip(), input_shape, num_classes)
+        _check_module(module, input_shape, num_classes, network.strip())
+        return Made(module, network.strip() + "\n", None)
+    if isinstance(network, str) and network.startswith(_OBJECT):
+        raise UsageError(
+            f"this network was given as a Python object ({network.removeprefix(_OBJECT).strip()}) and cannot be made from its name. "
+            f"Give the same object: visus.load(folder, network=...)."
+        )
+    design = resolve(
+        _design_text(network) if isinstance(network, str) else network or DEFAULT_NETWORK,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        num_items=num_items,
+    )
+    module = build(design, input_shape, num_classes, seed=seed)
+    return Made(module, design.text + "\n", design)
+
+
+def network(network: Network, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A network as an ``nn.Module`` that takes (items, *input_shape) and gives (items, num_classes).
+
+    Args:
+        network: a design, its text, a family call such as ``"resnet(18)"``, or ``"package.module:callable"``.
+        input_shape: (channels, *spatial), such as ``(3, 32, 32)``.
+        num_classes: width of the last layer.
+
+    Raises:
+        DesignError: the design is misspelt or does not fit this input.
+
+    >>> network("conv(8, 3), relu, globalpool, linear(classes)", (3, 32, 32), 10)(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+    return make_network(network, input_shape, num_classes).module
+
+
+def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply-adds of one item: half of what PyTorch's own counter of convolutions and matrix products says."""
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    with evaluation_mode(module), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        module(torch.zeros(1, *input_shape, device=device))
+    return int(counter.get_total_flops()) // 2
+
+
+def _design_text(network: str) -> str:
+    """The text itself, or the content of the file that it names."""
+    is_design = "(" in network or "," in network or "\n" in network
+    return read_text(Path(network)) if not is_design and (Path(network).suffix or Path(network).is_file()) else network
+
+
+def _call(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """The module that ``package.module:callable`` gives; the current folder counts as a place for packages."""
+    module_name, _, attribute = reference.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(f"the module {module_name} cannot be imported: {error}.", where=reference) from error
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise UsageError(f"{module_name} has no {attribute}.", where=reference)
+        found = getattr(found, name)
+    if isinstance(found, nn.Module):
+        return found
+    if not callable(found):
+        raise UsageError(f"{attribute} is neither a torch.nn.Module nor a callable that makes one.", where=reference)
+    known = {"num_classes": num_classes, "input_shape": input_shape, "in_channels": input_shape[0]}
+    try:
+        wanted = inspect.signature(found).parameters
+        module = found(**{name: value for name, value in known.items() if name in wanted})
+    except TypeError as error:
+        raise UsageError(
+            f"{attribute} cannot be called with num_classes, input_shape or in_channels alone: {error}.", where=reference
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"{attribute} gave {type(module).__name__}, and a torch.nn.Module is needed.", where=reference)
+    return module
+
+
+def _check_module(module: nn.Module, input_shape: tuple[int, ...], num_classes: int, name: str) -> None:
+    """Refuse a module that does not take these inputs or does not give one number for each class."""
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    try:
+        with evaluation_mode(module), torch.inference_mode():
+            output = module(torch.zeros(2, *input_shape, device=device))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"this module cannot take an input of 2 x {write_shape(input_shape)}: {error}", where=name
+        ) from error
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if shape != (2, num_classes):
+        raise UsageError(
+            f"this module gives {write_shape(shape) if isinstance(shape, tuple) else shape} for 2 items, and 2 x {num_classes} is needed: "
+            f"one number for each of the {num_classes} classes.",
+            where=name,
+        )

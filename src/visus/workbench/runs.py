@@ -1,0 +1,239 @@
+"""A finished (or stopped) run: load it, score it, use it.
+
+This file knows run folders and how to get from files to labels. It must not know how a run was trained.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from visus.data.batches import batches_in_order
+from visus.data.ledger import Ledger
+from visus.data.opened import Data, open_data, open_scoring_data
+from visus.data.preprocessing import Pixels, Preprocessing
+from visus.errors import DataError, PictureError, RunError, UsageError
+from visus.evaluation.predictions import predict_logits, probabilities, top_k
+from visus.evaluation.scores import Scores, score
+from visus.networks import weights
+from visus.networks.machine import Machine, choose
+from visus.training.recipe import Recipe
+from visus.training.runs import RunFolder
+from visus.workbench.items import ArrayItem, Item, find_items
+from visus.workbench.modules import make_network
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one item.
+
+    Args:
+        file: the file, with the row in brackets where it holds several items.
+        labels: class names, the most probable first.
+        probabilities: theirs, 0 to 1.
+        problem: why there is no answer; empty where there is one.
+    """
+
+    file: str
+    labels: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    problem: str = ""
+
+    @property
+    def label(self) -> str:
+        """The most probable class; empty where there is no answer."""
+        return self.labels[0] if self.labels else ""
+
+    @property
+    def probability(self) -> float:
+        """That of ``label``; 0 where there is no answer."""
+        return self.probabilities[0] if self.probabilities else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained network with all that belongs to it.
+
+    Args:
+        folder: the run folder.
+        module: the network with its best weights, in evaluation mode.
+        classes: class names in the order of the network's outputs.
+        preprocessing: what is done to every item.
+        machine: where it is computed.
+    """
+
+    folder: Path
+    module: nn.Module
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    machine: Machine
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How it was trained."""
+        return Recipe.read(self.folder / "recipe.yaml")
+
+    @property
+    def scores(self) -> Scores:
+        """The scores that were written when the training was done.
+
+        Raises:
+            RunError: the training was not finished, or the file is damaged.
+        """
+        return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
+
+    def logits(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+        """The network's outputs (items, classes) for batches of scaled inputs."""
+        machine = self.machine
+        return predict_logits(
+            self.module, batches, device=machine.device, precision=machine.precision, channels_last=machine.channels_last
+        )
+
+    def evaluate(
+        self, data: str | Path | Data | None = None, *, split: str | None = None, cache_dir: str | Path | None = None
+    ) -> Scores:
+        """Score the network.
+
+        Args:
+            data: other data; None for the run's own, split as it was.
+            split: ``train``, ``val`` or ``test``; None for the held-out one.
+            cache_dir: another folder for the decoded items.
+
+        Raises:
+            DataError: the data has a class that the network does not know, or has changed since the training.
+        """
+        opened = data if isinstance(data, Data) else self.open_data(data, cache_dir=cache_dir)
+        name = split or opened.scored_split
+        part = opened.split(name)
+        if not len(part):
+            raise DataError(
+                f"the {name} split of this data is empty. Choose another with --split.", where=str(opened.samples.root)
+            )
+        logits = self.logits(batches_in_order(part, self.preprocessing, EVALUATION_BATCH))
+        return score(probabilities(logits), torch.from_numpy(part.labels), self.classes, split=name)
+
+    def open_data(self, data: str | Path | None = None, *, cache_dir: str | Path | None = None) -> Data:
+        """Other data with this network's preprocessing and classes, or the run's own as it was split."""
+        if data is not None:
+            return open_scoring_data(data, self.preprocessing, self.classes, cache_dir=cache_dir)
+        return open_own_data(self.folder, self.preprocessing, cache_dir=cache_dir)
+
+    def predict(
+        self, files: Iterable[str | Path | Pixels], *, top: int = 1, ledger: Ledger | None = None
+    ) -> Iterator[Prediction]:
+        """Labels for files, folders of files, or arrays; one prediction for each item, in order.
+
+        A file that cannot be read has a prediction with its ``problem``; nothing is silently left out.
+
+        Args:
+            files: picture files, folders (searched with their sub-folders), ``.npy`` and ``.npz`` files, or arrays (items, channels, *spatial).
+            top: how many classes to tell for each item.
+            ledger: gets what was done to the items.
+
+        Raises:
+            UsageError: a file or folder that does not exist, or a folder without any item.
+        """
+        if top < 1:
+            raise UsageError(f"the number of classes to tell must be at least 1, not {top}.")
+        notes = ledger if ledger is not None else Ledger()
+        items = find_items(files, self.preprocessing)
+        while chunk := list(islice(items, EVALUATION_BATCH)):
+            yield from self._predict_chunk(chunk, top, notes)
+
+    def _predict_chunk(self, chunk: Sequence[Item], top: int, ledger: Ledger) -> Iterator[Prediction]:
+        rows: list[Pixels] = []
+        outcomes: list[int | str] = []
+        for item in chunk:
+            try:
+                rows.append(self._read(item, ledger))
+                outcomes.append(len(rows) - 1)
+            except PictureError as error:
+                ledger.note("unreadable", item.name, error.message)
+                outcomes.append(error.message)
+        answers = []
+        if rows:
+            batch = self.preprocessing.scaled(torch.from_numpy(np.stack(rows)))
+            answers = top_k(probabilities(self.logits([batch])), self.classes, top)
+        for item, outcome in zip(chunk, outcomes, strict=True):
+            if isinstance(outcome, str):
+                yield Prediction(item.name, problem=outcome)
+            else:
+                yield Prediction(
+                    item.name, tuple(name for name, _ in answers[outcome]), tuple(share for _, share in answers[outcome])
+                )
+
+    def _read(self, item: Item, ledger: Ledger) -> Pixels:
+        if isinstance(item, ArrayItem):
+            fitted: Pixels = self.preprocessing.fit_array(item.row[None])[0]
+            return fitted
+        return self.preprocessing.read_picture(item.path, ledger, name=item.name)
+
+
+def load(folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best") -> Run:
+    """A run from its folder.
+
+    Args:
+        folder: the run folder that a training left.
+        network: the module itself, for a run that was trained with a module object.
+        device: where to compute; see ``Recipe.device``.
+        which: ``best`` or ``last`` weights.
+
+    Raises:
+        RunError: the folder is not a run, or a file is missing or damaged.
+        WeightsError: the weights do not fit the design.
+    """
+    run = RunFolder.open(Path(folder))
+    tensors, metadata = weights.load(run.weights_file(which))
+    if "visus" not in metadata:
+        raise RunError("these weights were not written by a training of visus.", where=str(run.weights_file(which)))
+    facts: dict[str, Any] = json.loads(metadata["visus"])
+    preprocessing = Preprocessing.from_dict(facts["preprocessing"])
+    classes = tuple(facts["classes"])
+    module = make_network(
+        network or run.read_text("design.txt").rstrip("\n"), preprocessing.input_shape, len(classes)
+    ).module
+    weights.fit(module, tensors)
+    precision = Recipe.read(run.path / "recipe.yaml").precision
+    machine = choose(device, precision)
+    return Run(run.path, module.to(machine.device).eval(), classes, preprocessing, machine)
+
+
+def open_own_data(
+    folder: Path, preprocessing: Preprocessing, *, cache_dir: str | Path | None = None, **options: Any
+) -> Data:
+    """The data that a run was trained on, split as it was.
+
+    Raises:
+        DataError: the data has changed or is no longer there.
+    """
+    facts = RunFolder.open(folder).read_json("data.json")
+    data = open_data(
+        facts["path"],
+        preprocessing=preprocessing,
+        split=folder / "split.csv",
+        max_unreadable=facts["max_unreadable"],
+        cache_dir=cache_dir,
+        **options,
+    )
+    if data.fingerprint != facts["fingerprint"]:
+        raise DataError(
+            f"this data has changed since the run {folder.name} was trained on it. Put it back as it was, or train anew.",
+            where=str(data.samples.root),
+        )
+    return data

@@ -1,0 +1,309 @@
+"""From data and a network to a run folder with everything that a person needs to trust and use it.
+
+This file knows the order: open, prepare, train, score, tell. It must not know how progress is drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import visus
+from visus.data.augment import Augmentation
+from visus.data.batches import Batches
+from visus.data.opened import Data, open_data
+from visus.data.preprocessing import Preprocessing
+from visus.data.samples import SPLITS
+from visus.data.sources import SAMPLE_NAME
+from visus.data.splits import write_split_csv
+from visus.errors import UsageError
+from visus.evaluation.scores import Scores
+from visus.examine.card import write_card
+from visus.examine.facts import ReportFacts
+from visus.examine.pictures import draw_confusion, draw_curves
+from visus.examine.report import write_report
+from visus.networks.machine import Machine, choose, describe, memory_format
+from visus.training.checkpoints import read_position
+from visus.training.events import Event, Finished, Stopped
+from visus.training.loop import Training
+from visus.training.recipe import FIELDS, Recipe
+from visus.training.runs import RunFolder
+from visus.workbench.modules import Made, Network, count_macs, make_network
+from visus.workbench.runs import Run, load, open_own_data
+
+CHANGEABLE_ON_RESUME = ("device", "time_limit_s", "checkpoint_every_s")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything is ready and the run folder exists; the first event of a training."""
+
+    data: Data
+    network: Made
+    recipe: Recipe
+    machine: Machine
+    folder: Path
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The trained network was scored; the last event of a training."""
+
+    run: Run
+    scores: Scores
+
+
+OnEvent = Callable[[Event | Prepared | Scored], None]
+
+
+def train(
+    data: Data | str | Path | None = None,
+    network: Network | None = None,
+    recipe: Recipe | None = None,
+    *,
+    output: str | Path = "runs",
+    name: str | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    command: str = "",
+) -> Run:
+    """Train a network on data and leave a run folder.
+
+    Args:
+        data: opened data, or its path; None for the pictures that come with visus.
+        network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place); None for ``compact``.
+        recipe: how to train; None for the default.
+        output: folder of the runs.
+        name: of the run; None for the name of the data. ``-2``, ``-3`` ... is added where it is taken.
+        on_event: called with everything that happens.
+        should_stop: asked after each step; True ends the training with a checkpoint, and the run is not scored.
+        command: what was typed, for the report.
+
+    Returns:
+        The run, with the best weights.
+
+    Raises:
+        DataError, DesignError, RecipeError: something that was given cannot be used.
+        TrainingError: the training diverged.
+        StorageError: the disk is full.
+    """
+    opened = data if isinstance(data, Data) else open_data(data, seed=(recipe or Recipe()).seed)
+    chosen = (recipe or Recipe()).settled(
+        num_items=len(opened.split("train")),
+        input_shape=opened.input_shape,
+        is_colour=opened.input_shape[0] == 3 and len(opened.input_shape) == 3,
+        is_varied=opened.is_varied,
+    )
+    machine = choose(chosen.device, chosen.precision)
+    made = make_network(
+        network, opened.input_shape, len(opened.classes), num_items=len(opened.split("train")), seed=chosen.seed
+    )
+    folder = RunFolder.create(Path(output), name or _run_name(opened), _metadata(opened, made))
+    _write_start(folder, opened, made, chosen, machine, command)
+    return _carry_out(folder, opened, made, chosen, machine, False, on_event, should_stop)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    network: nn.Module | None = None,
+    changes: dict[str, Any] | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Run:
+    """Go on with a training that was stopped, in the same folder; on the same processor it ends as if it had never stopped.
+
+    Args:
+        folder: the run folder.
+        network: the module itself, for a run that was trained with a module object.
+        changes: settings that may differ from the run's recipe: device, time_limit_s and checkpoint_every_s.
+
+    Raises:
+        RunError: no run, or nothing to go on from.
+        UsageError: a change of a setting that is fixed for the run.
+    """
+    run = RunFolder.open(Path(folder))
+    fixed = [name for name in changes or {} if name not in CHANGEABLE_ON_RESUME]
+    if fixed:
+        raise UsageError(
+            f"{', '.join(fixed)} cannot change while a training goes on: the run has its recipe. "
+            f"Leave {'it' if len(fixed) == 1 else 'them'} out, or start a new run.",
+            where=str(run.path),
+        )
+    run.remove_parts()
+    read_position(run.checkpoint)
+    recipe = Recipe.read(run.path / "recipe.yaml").replace(**changes or {})
+    facts = run.read_json("data.json")
+    data = open_own_data(run.path, Preprocessing.from_dict(facts["preprocessing"]))
+    made = make_network(
+        network or run.read_text("design.txt").rstrip("\n"),
+        data.input_shape,
+        len(data.classes),
+        num_items=len(data.split("train")),
+        seed=recipe.seed,
+    )
+    machine = choose(recipe.device, recipe.precision)
+    return _carry_out(
+        dataclasses.replace(run, metadata=_metadata(data, made)), data, made, recipe, machine, True, on_event, should_stop
+    )
+
+
+def _carry_out(
+    folder: RunFolder,
+    data: Data,
+    made: Made,
+    recipe: Recipe,
+    machine: Machine,
+    is_resumed: bool,
+    on_event: OnEvent | None,
+    should_stop: Callable[[], bool] | None,
+) -> Run:
+    """Train, score and tell."""
+    tell = on_event or (lambda event: None)
+    tell(Prepared(data, made, recipe, machine, folder.path, data.warnings))
+    training = _training(folder, data, made, recipe, machine, should_stop)
+    last: Event | None = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        for event in training.events(resume=is_resumed):
+            tell(event)
+            last = event
+    run = load(folder.path, network=made.module if made.design is None else None, device=recipe.device)
+    if isinstance(last, Stopped):
+        return run
+    assert isinstance(last, Finished), "a training ends with one of two events"
+    scores = run.evaluate(data)
+    _write_end(folder, data, made, recipe, machine, scores, training, last)
+    tell(Scored(run, scores))
+    return run
+
+
+def _training(
+    folder: RunFolder, data: Data, made: Made, recipe: Recipe, machine: Machine, should_stop: Callable[[], bool] | None
+) -> Training:
+    """The training of a settled recipe."""
+    module = made.module.to(machine.device)
+    if machine.channels_last and len(data.input_shape) > 2:
+        module = module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
+    assert recipe.batch_size is not None, "a settled recipe knows its batch size"
+    batches = Batches(
+        data.split("train"),
+        data.preprocessing,
+        min(recipe.batch_size, len(data.split("train"))),
+        recipe.seed,
+        Augmentation(flip=bool(recipe.flip), shift=recipe.shift, zoom=recipe.zoom or 0.0, cutout=recipe.cutout),
+        machine.device,
+        machine.channels_last,
+    )
+    weights = _class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None
+    identity = {"design": made.text.strip(), "data set": data.fingerprint, "recipe": _fixed_settings(recipe)}
+    return Training(
+        module, batches, data.split("val"), recipe, machine, folder, identity, weights, should_stop or (lambda: False)
+    )
+
+
+def _class_weights(data: Data) -> torch.Tensor:
+    """Weights in inverse proportion to the numbers of training items, with a mean over the items of 1."""
+    counts = np.array(list(data.class_counts("train").values()), dtype=np.float64)
+    return torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+def _fixed_settings(recipe: Recipe) -> str:
+    """The settings that decide the weights, as text."""
+    return ", ".join(f"{name}={getattr(recipe, name)}" for name in FIELDS if name not in CHANGEABLE_ON_RESUME)
+
+
+def _run_name(data: Data) -> str:
+    """A folder name for a run on this data."""
+    return "fashion-sample" if data.table.name == SAMPLE_NAME else data.samples.root.stem
+
+
+def _metadata(data: Data, made: Made) -> dict[str, str]:
+    """What travels in the header of the weights: all that is needed to use them."""
+    facts = {
+        "version": visus.__version__,
+        "classes": list(data.classes),
+        "design": made.text.strip(),
+        "preprocessing": data.preprocessing.to_dict(),
+    }
+    return {"visus": json.dumps(facts)}
+
+
+def _write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, machine: Machine, command: str) -> None:
+    """The files that are known before the first step."""
+    folder.write_text("recipe.yaml", recipe.to_yaml())
+    folder.write_text("design.txt", made.text)
+    folder.write_text("classes.txt", "".join(f"{name}\n" for name in data.classes))
+    write_split_csv(data.table, folder.path / "split.csv")
+    folder.write_json("ledger.json", data.ledger.as_dict())
+    folder.write_json("environment.json", describe() | {"machine": machine.to_dict()})
+    facts = {
+        "path": None if data.table.name == SAMPLE_NAME else str(data.samples.root.resolve()),
+        "name": data.name,
+        "kind": data.samples.kind,
+        "fingerprint": data.fingerprint,
+        "preprocessing": data.preprocessing.to_dict(),
+        "num_items": {name: len(data.split(name)) for name in SPLITS},
+        "scored_split": data.scored_split,
+        "max_unreadable": data.max_unreadable,
+        "warnings": list(data.warnings),
+        "notes": list(data.samples.notes),
+        "command": command,
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    folder.write_json("data.json", facts)
+
+
+def _write_end(
+    folder: RunFolder,
+    data: Data,
+    made: Made,
+    recipe: Recipe,
+    machine: Machine,
+    scores: Scores,
+    training: Training,
+    end: Finished,
+) -> None:
+    """The files that tell the result."""
+    folder.write_json("scores.json", scores.to_json())
+    folder.write_text("confusion.csv", scores.confusion_csv())
+    draw_confusion(scores, folder.path / "confusion.png")
+    draw_curves(training.position.history, folder.path / "curves.png")
+    started = folder.read_json("data.json")
+    facts = ReportFacts(
+        name=folder.path.name,
+        created=started["created"].replace("T", " ")[:16],
+        command=started["command"],
+        data_name=data.name,
+        scores=scores,
+        classes=data.classes,
+        class_counts={name: list(data.class_counts(name).values()) for name in SPLITS},
+        input_shape=data.input_shape,
+        num_parameters=made.num_parameters,
+        macs=count_macs(made.module, data.input_shape),
+        history=training.position.history,
+        seconds=end.seconds,
+        data={"Kind": data.samples.kind, "Place": str(data.samples.root), "Fingerprint": data.fingerprint[:16]},
+        ledger_sentences=data.ledger.sentences(),
+        warnings=data.warnings,
+        design_text=made.design.text if made.design else "",
+        network=made.text.strip(),
+        preprocessing=data.preprocessing.to_dict(),
+        recipe={name: getattr(recipe, name) for name in FIELDS},
+        machine=machine.to_dict(),
+        environment=folder.read_json("environment.json"),
+        best_epoch=end.best_epoch,
+        noun=data.noun,
+    )
+    write_report(folder.path / "report.html", facts)
+    write_card(folder.path / "README.md", facts)

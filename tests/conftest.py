@@ -1,0 +1,53 @@
+"""What every test shares: a cache of its own, one thread, the Hypothesis profile, real data where it is at hand.
+
+This file knows how tests are run. It must not know what any of them claims.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Set before any test imports torch or matplotlib, so that processes started by tests inherit them too.
+os.environ["VISUS_CACHE"] = tempfile.mkdtemp(prefix="visus-test-cache-")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MPLBACKEND"] = "Agg"
+atexit.register(shutil.rmtree, os.environ["VISUS_CACHE"], ignore_errors=True)
+
+settings.register_profile("visus", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("visus")
+
+_BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> None:
+    """One thread, where torch is loaded at all, so that tests side by side do not crowd each other."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """Gives the path of a real data set by its name, or skips the test with the reason where it is absent.
+
+    ``VISUS_REAL_DATA`` names the folder of data sets; without it, ``../shared/data`` beside the repository is tried.
+    """
+    folder = Path(os.environ.get("VISUS_REAL_DATA") or _BESIDE)
+
+    def find(name: str) -> Path:
+        path = folder / name
+        if not path.exists():
+            pytest.skip(f"needs the real data set {name}: VISUS_REAL_DATA names no folder that has it")
+        return path
+
+    return find

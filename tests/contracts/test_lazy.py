@@ -1,0 +1,73 @@
+"""What is loaded when: the light rooms never load torch or numpy, and help comes at once.
+
+This file knows the cost of imports. It must not know what commands do.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"torch", "numpy", "matplotlib", "torchmetrics", "PIL", "safetensors"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The heavy packages that a new process has loaded after ``code``."""
+    script = f"{code}\nimport json, sys\nprint(json.dumps(sorted(set(sys.modules) & set({sorted(HEAVY)!r}))))"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return set(json.loads(answer.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("module", ["visus", "visus.geometry", "visus.design", "visus.cli", "visus.cli.app"])
+def test_import_loads_nothing_heavy(module: str) -> None:
+    assert loaded_by(f"import {module}") == set()
+
+
+def test_accounting_for_a_design_loads_nothing_heavy() -> None:
+    code = """
+from visus.design import account, parse, resolve
+design = parse("conv(8, 3, padding=1), norm, relu, maxpool(2), globalpool, linear(classes)")
+assert account(design, (3, 32, 32), 10).rows
+assert account(resolve("resnet(18)", input_shape=(3, 32, 32), num_classes=10), (3, 32, 32), 10).rows
+"""
+    assert loaded_by(code) == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["summary", "resnet(18)", "--json"]])
+def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from visus.cli import main
+sys.argv = ["visus", *{arguments!r}]
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+"""
+    assert loaded_by(code) == set()
+
+
+def test_public_names_are_found_before_they_are_loaded() -> None:
+    assert loaded_by("import visus\nassert set(visus.__all__) <= set(dir(visus))") == set()
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    assert loaded_by("import visus\nassert not hasattr(visus, 'no_such_name')") == set()
+
+
+def test_help_comes_within_half_a_second_of_processor_time() -> None:
+    command = [str(Path(sys.executable).with_name("visus")), "--help"]
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert answer.returncode == 0, answer.stderr
+        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(spent) < 0.5

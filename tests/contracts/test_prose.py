@@ -1,0 +1,109 @@
+"""What is written in the repository holds: links, versions, docstrings, and nothing that belongs elsewhere.
+
+This file knows text. It must not know what visus computes.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Tree = Any  # the fixture of conftest.py
+
+# Written in two pieces, so that this file does not find itself.
+FORBIDDEN = {
+    "a path of one machine": r"(?<![\w.:/-])/(?:ho" r"me|Use" r"rs|ro" r"ot|wo" r"rk)/\w",
+    "an unfinished note": r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX|T" r"BD)\b",
+}
+AMERICAN = (
+    r"\b(?:colors?|colored|centers?|centered|behaviors?|neighbors?|gray|graysc\w+|license[sd]? under|catalogs?|analyz\w+)\b"
+)
+
+
+def texts(tree: Tree) -> dict[str, str]:
+    """Every text file of the repository by its path: what git knows or would take up."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    answer = subprocess.run(listing, cwd=tree.root, capture_output=True, text=True, check=False)
+    if answer.returncode == 0:
+        names = [name for name in answer.stdout.split("\0") if name]
+    else:
+        folders = ("src", "tests", "scripts", "benchmarks", ".ci", "docs")
+        paths = [path for folder in folders for path in (tree.root / folder).rglob("*")] + list(tree.root.glob("*"))
+        names = [str(path.relative_to(tree.root)) for path in paths if "__pycache__" not in path.parts]
+    found = {}
+    for name in sorted(names):
+        path = tree.root / name
+        if path.is_file() and path.stat().st_size < 2_000_000:
+            content = path.read_bytes()
+            if b"\0" not in content and not content.startswith(b"\x1f\x8b"):
+                found[name] = content.decode("utf-8", errors="replace")
+    return found
+
+
+@pytest.mark.parametrize("kind", FORBIDDEN)
+def test_nothing_holds(kind: str, tree: Tree) -> None:
+    places = [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in texts(tree).items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(FORBIDDEN[kind], line)
+    ]
+    assert not places, f"{kind}:\n" + "\n".join(places)
+
+
+def test_every_source_file_says_what_it_must_not_know(tree: Tree) -> None:
+    silent = []
+    for name, parsed in tree.parsed.items():
+        docstring = " ".join((ast.get_docstring(parsed) or "").split())
+        if "must not know" not in docstring.lower():
+            silent.append(str(tree.sources[name].relative_to(tree.root)))
+    assert not silent, "no docstring that says what the file must not know:\n" + "\n".join(silent)
+
+
+def documents(tree: Tree) -> dict[str, str]:
+    """The Markdown documents of the repository."""
+    return {name: text for name, text in texts(tree).items() if name.endswith(".md")}
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that the headings of a document give."""
+    headings = re.findall(r"^#+ (.+?)\s*$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_relative_link_leads_somewhere(tree: Tree) -> None:
+    broken = []
+    for name, text in documents(tree).items():
+        for target in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", text):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            place = (tree.root / name).parent / path if path else tree.root / name
+            if not place.exists() or (anchor and anchor not in anchors(place.read_text("utf-8"))):
+                broken.append(f"{name}: {target}")
+    assert not broken, "\n".join(broken)
+
+
+def test_documents_are_written_in_british_english(tree: Tree) -> None:
+    places = []
+    for name, text in documents(tree).items():
+        prose = re.sub(r"^```.*?^```|`[^`\n]*`|\]\([^)]*\)", " ", text, flags=re.M | re.S)
+        places += [f"{name}: {word}" for word in re.findall(AMERICAN, prose, re.I)]
+    assert not places, "\n".join(places)
+
+
+def test_the_changelog_tells_of_this_version(tree: Tree) -> None:
+    version = tomllib.loads(tree.document("pyproject.toml"))["project"]["version"]
+    assert re.search(rf"^## \[?{re.escape(version)}\]?", tree.document("CHANGELOG.md"), re.M)
+
+
+def test_what_ships_has_its_licence(tree: Tree) -> None:
+    for name in tomllib.loads(tree.document("pyproject.toml"))["project"]["license-files"]:
+        text = Path(tree.root / name).read_text("utf-8")
+        assert "Permission is hereby granted, free of charge" in " ".join(text.split()), name

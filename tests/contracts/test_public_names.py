@@ -1,0 +1,49 @@
+"""The public names are exactly those listed here: growing the interface is a visible act.
+
+This file knows names. It must not know what stands behind them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+PUBLIC = {
+    "visus": {
+        *("Data", "Design", "Recipe", "Run", "VisusError", "__version__"),
+        *("load", "network", "open_data", "parse", "resume", "train"),
+    },
+    "visus.design": {
+        *("FAMILIES", "LAYERS", "Account", "Design", "Node", "Row", "account", "classes", "parse", "resolve"),
+        *("avgpool", "conv", "depthwise", "dropout", "flatten", "gelu", "globalpool", "groupnorm", "layernorm", "linear"),
+        *("maxpool", "norm", "relu", "silu", "softmax"),
+        *("Concat", "Item", "Layer", "Repeat", "Residual", "Sequence", "concat", "repeat", "residual", "sequence"),
+        *("alexnet", "compact", "lenet5", "mlp", "resnet", "vgg"),
+    },
+}
+
+
+@pytest.mark.parametrize("module", sorted(PUBLIC))
+def test_public_names_are_exactly_those_listed(module: str) -> None:
+    names = importlib.import_module(module).__all__
+    assert len(names) == len(set(names)), "a name is listed twice"
+    assert set(names) == PUBLIC[module]
+
+
+@pytest.mark.parametrize("module", sorted(PUBLIC))
+def test_every_public_name_is_there_and_has_a_docstring(module: str) -> None:
+    things = {name: getattr(importlib.import_module(module), name, None) for name in PUBLIC[module]}
+    assert [name for name, thing in things.items() if thing is None] == []
+    # A dataclass without a docstring is given its signature as one. A plain value, such as `relu`, has that of its class.
+    silent = [name for name, thing in things.items() if (thing.__doc__ or f"{name}(").strip().startswith(f"{name}(")]
+    assert silent == []
+
+
+def test_version_is_the_one_of_the_project() -> None:
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text("utf-8")
+    declared = re.search(r'^version = "(.+)"$', text, re.M)
+    assert declared is not None
+    assert importlib.import_module("visus").__version__ == declared[1]

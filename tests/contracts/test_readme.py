@@ -1,0 +1,157 @@
+"""README.md does what it says: its commands parse, its names exist, and all of it runs from top to bottom.
+
+This file knows the fences of README.md. It must not know what is written in them.
+
+Fences of ``sh`` hold commands; those of ``console`` hold commands after ``$ `` and what they print; those of ``python`` run
+in one process each; ``text`` and ``yaml`` are never run. The folder ``photos`` that README.md speaks of is made here.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Tree = Any  # the fixture of conftest.py
+
+
+def fences(text: str) -> list[tuple[str, str]]:
+    """(language, content) of every fence, in order."""
+    return re.findall(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", text, re.M | re.S)
+
+
+def shell_lines(language: str, content: str) -> list[str]:
+    """The commands of a fence, continued lines joined."""
+    content = content.replace("\\\n", " ")
+    if language == "console":
+        return [line[2:] for line in content.splitlines() if line.startswith("$ ")]
+    return [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def visus_calls(line: str) -> Iterator[list[str]]:
+    """The arguments of each call of visus in a line of shell, also within ``$(...)``, pipes and lists.
+
+    >>> list(visus_calls("RUN=$(visus train photos) && .venv/bin/visus doctor --json | cat"))
+    [['train', 'photos'], ['doctor', '--json']]
+    """
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="();<>|&`")
+    lexer.whitespace_split = True
+    call: list[str] = []
+    for token in [*lexer, ";"]:
+        if set(token) <= set("();<>|&`"):
+            if call and Path(call[0]).name == "visus":
+                yield call[1:]
+            call = []
+        else:
+            call.append(token)
+
+
+def parse_call(arguments: list[str]) -> None:
+    """Parse arguments as the command line does, and do nothing; raises what it would answer to a mistake."""
+    import typer
+
+    command = typer.main.get_command(importlib.import_module("visus.cli.app").app)
+    doing_nothing: Callable[..., None] = lambda **_: None  # noqa: E731
+    for part in (command, *getattr(command, "commands", {}).values()):
+        part.callback = doing_nothing
+    command.main(arguments, prog_name="visus", standalone_mode=False)
+
+
+def calls_of(tree: Tree) -> list[list[str]]:
+    """Every call of visus in README.md."""
+    shell = [
+        (language, content) for language, content in fences(tree.document("README.md")) if language in {"sh", "console"}
+    ]
+    return [call for fence in shell for line in shell_lines(*fence) for call in visus_calls(line)]
+
+
+def test_every_fence_has_a_known_language(tree: Tree) -> None:
+    assert {language for language, _ in fences(tree.document("README.md"))} <= {"sh", "console", "python", "text", "yaml"}
+
+
+def test_every_command_line_parses(tree: Tree) -> None:
+    calls = calls_of(tree)
+    assert calls, "README.md calls visus nowhere"
+    for call in calls:
+        parse_call(call)
+
+
+def test_a_misspelt_option_does_not_parse() -> None:
+    with pytest.raises(Exception, match="--epocks"):
+        parse_call(["train", "photos", "--epocks", "3"])
+
+
+def test_every_public_name_in_python_exists(tree: Tree) -> None:
+    blocks = [content for language, content in fences(tree.document("README.md")) if language == "python"]
+    assert blocks, "README.md shows no Python"
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            match node:
+                case ast.Attribute(value=ast.Name(id="visus"), attr=name):
+                    assert hasattr(importlib.import_module("visus"), name), f"visus.{name}"
+                case ast.ImportFrom(module=str(module), names=names) if module.startswith("visus"):
+                    for alias in names:
+                        assert hasattr(importlib.import_module(module), alias.name), f"{module}.{alias.name}"
+
+
+def test_ci_ends_with_the_test_command_of_the_readme(tree: Tree) -> None:
+    shell = [
+        line for fence in fences(tree.document("README.md")) if fence[0] in {"sh", "console"} for line in shell_lines(*fence)
+    ]
+    assert "scripts/test" in shell
+    called = {name: (tree.root / name).read_text("utf-8").splitlines()[-1] for name in (".ci/run", "scripts/check")}
+    assert called == {".ci/run": "scripts/check", "scripts/check": 'scripts/test "$@"'}
+    for name in (".ci/run", "scripts/check", "scripts/fix", "scripts/install", "scripts/test"):
+        assert os.access(tree.root / name, os.X_OK), f"{name} cannot be executed"
+
+
+def make_photos(folder: Path) -> None:
+    """Two classes that colour tells apart, with noise, as small JPEG files."""
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for name, colour in (("cat", (190, 90, 60)), ("dog", (60, 90, 190))):
+        (folder / name).mkdir(parents=True)
+        for number in range(60):
+            pixels = np.clip(generator.normal(colour, 40, size=(48, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{name}-{number:02d}.jpg")
+
+
+@pytest.mark.slow
+def test_readme_runs_from_top_to_bottom(tree: Tree, tmp_path: Path) -> None:
+    project = tmp_path / "visus"
+    leave = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "runs", "dist", "*.egg-info")
+    shutil.copytree(tree.root, project, ignore=leave)
+    make_photos(project / "photos")
+    steps = ["set -euxo pipefail", 'PATH="$PWD/.venv/bin:$PATH"']
+    for language, content in fences(tree.document("README.md")):
+        if language in {"sh", "console"}:
+            steps += shell_lines(language, content)
+        elif language == "python":
+            steps += ["python - <<'END_OF_PYTHON'", content.rstrip("\n"), "END_OF_PYTHON"]
+    environment = {key: value for key, value in os.environ.items() if key not in {"VIRTUAL_ENV", "PYTHONPATH"}}
+    environment["PATH"] = os.pathsep.join(
+        folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != Path(sys.executable).parent
+    )
+    answer = subprocess.run(
+        ["bash", "-c", "\n".join(steps)],
+        cwd=project,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    assert answer.returncode == 0, (answer.stdout + answer.stderr)[-4000:]

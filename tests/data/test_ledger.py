@@ -1,0 +1,157 @@
+"""The ledger counts, names, and tells it in plain English."""
+
+from __future__ import annotations
+
+import json
+import string
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visus.data.ledger import ACTIONS, MAX_EXAMPLES, OTHER_NAMES, Ledger
+from visus.errors import DataError
+
+TURNED = "turned upright by its EXIF orientation"
+
+
+def noted(*pairs: tuple[str, str]) -> Ledger:
+    ledger = Ledger()
+    for action, item in pairs:
+        ledger.note(action, item)
+    return ledger
+
+
+def test_sentences_agree_in_number() -> None:
+    assert noted((TURNED, "a.jpg")).sentences() == ["1 picture was turned upright by its EXIF orientation (a.jpg)."]
+    three = noted(*((TURNED, f"{letter}.jpg") for letter in "abc"))
+    assert three.sentences() == ["3 pictures were turned upright by their EXIF orientation (a.jpg, b.jpg, c.jpg)."]
+    many = noted(*((TURNED, f"IMG_{index}.jpg") for index in range(1200)))
+    assert many.sentences() == [
+        "1,200 pictures were turned upright by their EXIF orientation (IMG_0.jpg, IMG_1.jpg, IMG_2.jpg, ...)."
+    ]
+
+
+def test_every_action_has_its_sentence() -> None:
+    one, two = Ledger(), Ledger()
+    for action in ACTIONS:
+        one.note(action, "a")
+        two.note(action, "a")
+        two.note(action, "b")
+    assert one.sentences() == [
+        "1 picture was turned upright by its EXIF orientation (a).",
+        "1 picture with a broken EXIF orientation was taken as stored (a).",
+        "1 picture was scaled from 16-bit to 8-bit values (a).",
+        "1 picture in black and white was widened from 1-bit to 8-bit values (a).",
+        "1 picture with a palette was resolved to colour (a).",
+        "1 picture with transparent parts was blended on white (a).",
+        "1 picture was converted from CMYK to RGB (a).",
+        "1 picture in another colour space (YCbCr, LAB, HSV) was converted to RGB (a).",
+        "1 picture with several frames or pages was read as its first (a).",
+        "1 picture, far larger than needed, was decoded at 1/2, 1/4 or 1/8 of the size (a).",
+        "1 picture in grey was made colour (three equal channels) (a).",
+        "1 picture in colour was made grey (ITU-R 601 luma) (a).",
+        "1 picture was cropped to the middle (a).",
+        "1 item was resized (a).",
+        "1 picture was padded with its own edge pixels (a).",
+        "1 picture has more than four times, or less than a quarter of, the usual number of pixels (a).",
+        "1 file could not be read and was left out (a).",
+        "1 file was left out: hidden, of the system, or not a picture (a).",
+        "1 item was found to be an exact copy of another, and kept on the same side of the split (a).",
+        "1 row was left out: said before (a).",
+        "1 item has the same content as another item under another label (a).",
+    ]
+    assert two.sentences()[-5:] == [
+        "2 files could not be read and were left out (a, b).",
+        "2 files were left out: hidden, of the system, or not pictures (a, b).",
+        "2 items were found to be exact copies of another, and kept on the same side of the split (a, b).",
+        "2 rows were left out: said before (a, b).",
+        "2 items have the same content as another item under another label (a, b).",
+    ]
+
+
+def test_sentences_begin_with_the_count() -> None:
+    for template in ACTIONS.values():
+        first = next(string.Formatter().parse(template))
+        assert (first[0], first[1] in {"pictures", "items", "files", "rows"}) == ("", True)
+
+
+def test_other_names_count_under_their_key() -> None:
+    for name, key in OTHER_NAMES.items():
+        assert noted((name, "a")).counts == {key: 1}
+        assert noted((name, "a")).examples(name) == ["a"]
+
+
+def test_only_the_first_ten_names_are_kept_and_all_are_counted() -> None:
+    ledger = noted(*(("resized", str(index)) for index in range(25)))
+    assert ledger.counts == {"resized": 25}
+    assert ledger.examples("resized") == [str(index) for index in range(10)]
+
+
+def test_every_reason_is_kept() -> None:
+    ledger = Ledger()
+    for index in range(25):
+        ledger.note("unreadable", f"{index}.jpg", f"fault {index}")
+    assert ledger.reasons("unreadable") == {f"{index}.jpg": f"fault {index}" for index in range(25)}
+    assert ledger.as_dict()["unreadable"]["reasons"]["24.jpg"] == "fault 24"
+    assert ledger.reasons("resized") == {}
+
+
+def test_an_unknown_action_is_refused_with_the_closest_name() -> None:
+    with pytest.raises(ValueError) as caught:
+        Ledger().note("resize", "a")
+    assert str(caught.value).startswith(
+        "unknown ledger action 'resize'. Did you mean 'resized'? Known: 1-bit values widened to"
+    )
+
+
+def test_as_dict_is_plain_data() -> None:
+    assert noted(("resized", "a"), ("resized", "b")).as_dict() == {
+        "resized": {"count": 2, "items": ["a", "b"], "sentence": "2 items were resized (a, b)."}
+    }
+    assert Ledger().as_dict() == {}
+
+
+notes = st.lists(st.tuples(st.sampled_from(sorted(ACTIONS)), st.text(max_size=3), st.text(max_size=3)), max_size=40)
+
+
+@given(notes)
+def test_json_gives_the_ledger_back(items: list[tuple[str, str, str]]) -> None:
+    ledger = Ledger()
+    for action, item, reason in items:
+        ledger.note(action, item, reason)
+    assert Ledger.from_dict(json.loads(json.dumps(ledger.as_dict()))) == ledger
+
+
+@given(notes, st.integers(0, 40))
+def test_merging_parts_equals_noting_all(items: list[tuple[str, str, str]], cut: int) -> None:
+    whole, first, second = Ledger(), Ledger(), Ledger()
+    for index, (action, item, reason) in enumerate(items):
+        whole.note(action, item, reason)
+        (first if index < cut else second).note(action, item, reason)
+    first.merge(second)
+    assert first == whole
+
+
+def test_a_ledger_merged_with_itself_doubles() -> None:
+    ledger = noted(("resized", "a"))
+    ledger.merge(ledger)
+    assert ledger.counts == {"resized": 2}
+
+
+def test_threads_lose_no_count() -> None:
+    ledger = Ledger()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda index: ledger.note("resized", str(index)), range(4000)))
+    assert ledger.counts == {"resized": 4000}
+    assert len(ledger.examples("resized")) == MAX_EXAMPLES
+
+
+def test_a_file_that_is_no_ledger_is_refused() -> None:
+    with pytest.raises(DataError) as unknown:
+        Ledger.from_dict({"turned": {"count": 1, "items": []}})
+    assert str(unknown.value).startswith("unknown ledger action 'turned'. Known: 1-bit values widened to 8-bit, ")
+    with pytest.raises(DataError) as broken:
+        Ledger.from_dict({"resized": {"count": 1}})
+    assert str(broken.value) == "the ledger entry 'resized' needs a count and a list of items, and has {'count': 1}."

@@ -1,0 +1,384 @@
+"""Folders of pictures and tables as sources: what is read, what is passed over, and every message."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from visus.data.ledger import Ledger
+from visus.data.samples import Samples
+from visus.data.source_folders import LAYOUTS
+from visus.data.sources import read_source
+from visus.errors import DataError
+
+LEFT_OUT = "left out: hidden or not a picture"
+
+
+def lay(root: Path, *names: str) -> Path:
+    """Files of these names below the root, each with its own name as content."""
+    for name in names:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    return root
+
+
+def read(root: Path, **options: object) -> Samples:
+    return read_source(root, Ledger(), **options)  # type: ignore[arg-type]
+
+
+def message(root: Path, **options: object) -> str:
+    with pytest.raises(DataError) as caught:
+        read(root, **options)
+    return str(caught.value)
+
+
+def test_class_folders_give_labels_in_natural_order_however_deep_the_files_lie(tmp_path: Path) -> None:
+    lay(tmp_path, "10/a.jpg", "9/b1.JPG", "9/deep/er/c.PnG", "9/b2.webp")
+    samples = read(tmp_path)
+    assert samples.classes == ("9", "10")
+    assert samples.items == ("9/b1.JPG", "9/b2.webp", "9/deep/er/c.PnG", "10/a.jpg")
+    assert samples.labels.tolist() == [0, 0, 0, 1]
+    assert samples.kind == "folder"
+    assert samples.official == frozenset()
+    assert samples.reader.path(3).read_text() == "10/a.jpg"
+
+
+def test_hidden_system_and_other_files_are_passed_over_and_counted(tmp_path: Path) -> None:
+    lay(tmp_path, "a/1.jpg", "b/1.jpg", "a/.DS_Store", "b/Thumbs.db", "__MACOSX/a/1.jpg", ".ipynb_checkpoints/1.jpg", "b/notes.txt")
+    ledger = Ledger()
+    samples = read_source(tmp_path, ledger)
+    assert samples.items == ("a/1.jpg", "b/1.jpg")
+    assert ledger.counts == {LEFT_OUT: 5}
+    assert sorted(ledger.examples(LEFT_OUT)) == [".ipynb_checkpoints", "__MACOSX", "a/.DS_Store", "b/Thumbs.db", "b/notes.txt"]
+
+
+def test_pictures_beside_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
+    ledger = Ledger()
+    samples = read_source(lay(tmp_path, "a/1.jpg", "b/1.jpg", "stray.jpg"), ledger)
+    assert samples.warnings == ("1 picture beside the class folders left out, for want of a label.",)
+    assert ledger.examples(LEFT_OUT) == ["stray.jpg"]
+
+
+def test_a_wrapper_folder_is_followed_and_said(tmp_path: Path) -> None:
+    samples = read(lay(tmp_path, "photos/a/1.jpg", "photos/b/1.jpg", "README.md"))
+    assert samples.items == ("a/1.jpg", "b/1.jpg")
+    assert samples.notes == ("the data lies in the folder 'photos', which is read.",)
+
+
+def test_a_folder_without_pictures_is_no_class_and_is_named(tmp_path: Path) -> None:
+    lay(tmp_path, "a/1.jpg", "b/1.jpg")
+    (tmp_path / "c").mkdir()
+    samples = read(tmp_path)
+    assert samples.classes == ("a", "b")
+    assert samples.warnings == ("the folder 'c' holds no pictures, so it is not a class.",)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_links_to_folders_are_followed_and_a_loop_ends(tmp_path: Path) -> None:
+    lay(tmp_path / "data", "a/1.jpg", "b/1.jpg")
+    lay(tmp_path / "else", "2.jpg")
+    (tmp_path / "data/b/more").symlink_to(tmp_path / "else")
+    (tmp_path / "data/a/loop").symlink_to(tmp_path / "data/a")
+    assert read(tmp_path / "data").items == ("a/1.jpg", "b/1.jpg", "b/more/2.jpg")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_a_file_that_cannot_be_read_stays_in_the_table_for_the_decode_door_to_name(tmp_path: Path) -> None:
+    lay(tmp_path, "a/1.jpg", "b/1.jpg")
+    (tmp_path / "a/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert read(tmp_path).items == ("a/1.jpg", "a/gone.jpg", "b/1.jpg")
+
+
+def test_an_empty_folder_is_told_the_layouts(tmp_path: Path) -> None:
+    assert message(tmp_path) == f"{tmp_path}: no pictures found. {LAYOUTS}"
+    assert "train/cats/1.jpg" in LAYOUTS
+
+
+def test_pictures_without_class_folders_are_told_the_layouts(tmp_path: Path) -> None:
+    assert message(lay(tmp_path, "1.jpg", "2.jpg")) == f"{tmp_path}: 2 pictures but no class folders. {LAYOUTS}"
+
+
+def test_one_class_only_is_an_error(tmp_path: Path) -> None:
+    assert message(lay(tmp_path, "cats/1.jpg", "cats/2.jpg")) == (
+        f"{tmp_path}: one class only, 'cats' with 2 items; telling classes apart needs at least two. "
+        "Add a folder, or rows, of another class."
+    )
+
+
+def test_a_missing_path_and_wrong_files_are_named(tmp_path: Path) -> None:
+    lay(tmp_path, "cat.jpg", "data.zip", "data.xyz")
+    assert message(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: there is no such file or folder."
+    assert message(tmp_path / "cat.jpg") == (
+        f"{tmp_path / 'cat.jpg'}: this is one picture; training needs the folder that holds all of them."
+    )
+    assert message(tmp_path / "data.zip") == f"{tmp_path / 'data.zip'}: this is an archive. Unpack it and give the folder."
+    assert message(tmp_path / "data.xyz") == (
+        f"{tmp_path / 'data.xyz'}: this file is not a data set that visus knows. {LAYOUTS}"
+    )
+
+
+def test_an_unlistable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert message(tmp_path) == (
+        f"{tmp_path}: the folder cannot be listed (Permission denied). Give yourself the right to read it."
+    )
+
+
+def test_an_option_that_does_not_fit_the_source_is_refused(tmp_path: Path) -> None:
+    lay(tmp_path, "a/1.jpg", "b/1.jpg")
+    assert message(tmp_path, delimiter="tab") == f"{tmp_path}: a delimiter was given, but this is no table: it was read as folder."
+    assert message(tmp_path, layout="NHWC") == (
+        f"{tmp_path}: a layout was given, but this is no NPZ or NPY file: it was read as folder."
+    )
+
+
+# ---- split folders
+
+
+def test_split_folders_are_official_whatever_their_capitals(tmp_path: Path) -> None:
+    samples = read(lay(tmp_path, "Train/a/1.jpg", "Train/b/2.jpg", "valid/a/3.jpg", "valid/b/4.jpg", "TEST/a/5.jpg", "TEST/b/6.jpg"))
+    assert samples.kind == "split folders"
+    assert samples.official == {"train", "val", "test"}
+    assert dict(zip(samples.items, samples.splits.tolist(), strict=True)) == {
+        "TEST/a/5.jpg": "test",
+        "TEST/b/6.jpg": "test",
+        "Train/a/1.jpg": "train",
+        "Train/b/2.jpg": "train",
+        "valid/a/3.jpg": "val",
+        "valid/b/4.jpg": "val",
+    }
+    assert samples.warnings == ()
+
+
+def test_a_class_that_training_lacks_is_an_error_with_the_closest_name(tmp_path: Path) -> None:
+    lay(tmp_path, "train/cat/1.jpg", "train/dog/2.jpg", "test/cats/3.jpg", "test/dog/4.jpg", "val/zebra/5.jpg")
+    assert message(tmp_path) == (
+        f"{tmp_path}: 2 mistakes:\n"
+        "  - val has 1 item of the class 'zebra', which train does not have. train has: cat, dog.\n"
+        "  - test has 1 item of the class 'cats', which train does not have. Did you mean 'cat'? train has: cat, dog."
+    )
+
+
+def test_a_class_missing_outside_training_is_a_warning_and_labels_do_not_shift(tmp_path: Path) -> None:
+    samples = read(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "train/c/3.jpg", "test/c/4.jpg"))
+    assert samples.classes == ("a", "b", "c")
+    assert samples.labels[samples.indices("test")].tolist() == [2]
+    assert samples.warnings == ("test has no item of 2 classes: a, b.",)
+
+
+def test_copies_across_official_splits_are_a_warning(tmp_path: Path) -> None:
+    lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/b/4.jpg")
+    (tmp_path / "test/a/3.jpg").write_text("train/a/1.jpg")
+    assert read(tmp_path).warnings == (
+        "1 item with the same bytes as an item of another official split, so figures on that split flatter: train/a/1.jpg.",
+    )
+
+
+def test_a_train_folder_alone_is_still_to_be_cut(tmp_path: Path) -> None:
+    samples = read(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg"))
+    assert samples.official == frozenset()
+    assert set(samples.splits.tolist()) == {""}
+    assert samples.notes == ("only a train part is there, so it is cut into train, val and test.",)
+
+
+def test_validation_and_test_without_training_are_an_error(tmp_path: Path) -> None:
+    assert message(lay(tmp_path, "val/a/1.jpg", "test/b/2.jpg")) == (
+        f"{tmp_path}: there are val and test items but no train items. Add them, or leave the split out."
+    )
+
+
+def test_pictures_without_a_class_folder_in_a_split_are_an_error(tmp_path: Path) -> None:
+    assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg", "test/4.jpg")) == (
+        f"{tmp_path}: 2 pictures in 'test' without a class folder, the first is '3.jpg'. "
+        "Put each into a folder named after its class, such as test/cats/3.jpg, or move them elsewhere."
+    )
+
+
+def test_a_folder_beside_the_split_folders_is_asked_about(tmp_path: Path) -> None:
+    assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "tests/a/3.jpg")) == (
+        f"{tmp_path}: the folder 'tests' holds pictures and lies beside the split folder 'train', so it is neither a split nor a "
+        "class. Did you mean 'test'? Rename it, or move it elsewhere."
+    )
+
+
+def test_two_folders_for_one_split_are_an_error(tmp_path: Path) -> None:
+    assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg", "valid/a/4.jpg")) == (
+        f"{tmp_path}: the folders val, valid mean the same split. Keep one of them."
+    )
+
+
+def test_train_and_car_as_vehicles_are_classes(tmp_path: Path) -> None:
+    samples = read(lay(tmp_path, "train/1.jpg", "car/2.jpg"))
+    assert samples.kind == "folder"
+    assert samples.classes == ("car", "train")
+
+
+# ---- contents and fingerprint
+
+
+def test_copies_go_on_the_ledger_and_contradictions_are_warned_of(tmp_path: Path) -> None:
+    lay(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
+    (tmp_path / "a/2.jpg").write_text("a/1.jpg")
+    (tmp_path / "b/3.jpg").write_text("a/1.jpg")
+    ledger = Ledger()
+    samples = read_source(tmp_path, ledger)
+    assert ledger.counts == {"duplicate": 1, "conflict": 1}
+    assert ledger.reasons("duplicate") == {"a/2.jpg": "same bytes as a/1.jpg"}
+    assert ledger.reasons("conflict") == {"b/3.jpg": "'a' as a/1.jpg, 'b' here"}
+    assert samples.contents.tolist() == [0, 0, 0]
+    assert samples.warnings == ("1 item with bytes of another item but under another class (see the ledger).",)
+
+
+def test_the_fingerprint_changes_with_content_label_and_name_and_with_nothing_else(tmp_path: Path) -> None:
+    names = ["a/1.jpg", "a/2.jpg", "b/3.jpg"]
+    first = read(lay(tmp_path / "one", *names)).fingerprint
+    assert read(lay(tmp_path / "two", *reversed(names))).fingerprint == first
+    (tmp_path / "two/a/1.jpg").write_text("other")
+    changed = [
+        read(tmp_path / "two").fingerprint,
+        read(lay(tmp_path / "three", *names, "b/4.jpg")).fingerprint,
+        read(lay(tmp_path / "four", "c/1.jpg", "c/2.jpg", "b/3.jpg")).fingerprint,
+    ]
+    assert len({first, *changed}) == 4
+
+
+def test_equal_fingerprints_mean_equal_order(tmp_path: Path) -> None:
+    lay(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+    (tmp_path / "up.csv").write_text("path,label\n1.jpg,a\n2.jpg,b\n3.jpg,a\n")
+    (tmp_path / "down.csv").write_text("path,label\n3.jpg,a\n2.jpg,b\n1.jpg,a\n")
+    up, down = read(tmp_path / "up.csv"), read(tmp_path / "down.csv")
+    assert up.fingerprint == down.fingerprint
+    assert up.items == down.items
+    assert up.labels.tolist() == down.labels.tolist()
+
+
+def test_a_class_list_that_is_given_holds_and_unknown_classes_are_named(tmp_path: Path) -> None:
+    lay(tmp_path, "cat/1.jpg")
+    samples = read(tmp_path, classes=("ant", "cat"))
+    assert samples.labels.tolist() == [1]
+    assert samples.warnings == ("there is no item of 1 class: ant.",)
+    assert message(tmp_path, classes=("ant", "cats")) == (
+        f"{tmp_path}: there are 1 item of the class 'cat', which the network does not have. Did you mean 'cats'? "
+        "the network has: ant, cats."
+    )
+
+
+# ---- tables
+
+
+def table(root: Path, text: str, encoding: str = "utf-8") -> Path:
+    lay(root, "1.jpg", "2.jpg", "in/3.jpg")
+    (root / "labels.csv").write_bytes(text.encode(encoding))
+    return root / "labels.csv"
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_table_is_read_with_any_delimiter_and_a_byte_order_mark(tmp_path: Path, mark: str) -> None:
+    text = mark.join(["Label", "Path"]) + "\r\n" + mark.join(["a", "1.jpg"]) + "\r\n\r\n" + mark.join(["b", '"in/3.jpg"']) + "\r\n"
+    samples = read(table(tmp_path, text, "utf-8-sig"))
+    assert (samples.kind, samples.items, samples.classes) == ("table", ("1.jpg", "in/3.jpg"), ("a", "b"))
+    assert samples.groups is None
+
+
+def test_a_folder_with_one_table_is_read_by_it_and_says_so(tmp_path: Path) -> None:
+    samples = read(table(tmp_path, "path,label\n1.jpg,a\nin/3.jpg,b\n").parent)
+    assert samples.items == ("1.jpg", "in/3.jpg")
+    assert samples.notes == ("the table 'labels.csv' says which pictures there are and what they show; names of folders do not.",)
+
+
+def test_a_table_names_splits_and_groups(tmp_path: Path) -> None:
+    samples = read(table(tmp_path, "path,label,split,group\n1.jpg,a,train,g1\n2.jpg,b,TRAIN,g1\nin/3.jpg,b,valid,\n"))
+    assert samples.splits.tolist() == ["train", "train", "val"]
+    assert samples.groups == ("g1", "g1", "")
+    assert samples.official == {"train", "val"}
+
+
+def test_columns_that_are_not_used_are_noted(tmp_path: Path) -> None:
+    assert read(table(tmp_path, "path,width,label\n1.jpg,3,a\n2.jpg,4,b\n")).notes == ("columns that are not used: width.",)
+
+
+def test_paths_may_be_absolute_or_lead_outside(tmp_path: Path) -> None:
+    lay(tmp_path, "x.jpg")
+    file = table(tmp_path / "inner", f"path,label\n../x.jpg,a\n{tmp_path / 'inner/1.jpg'},b\n")
+    samples = read(file)
+    assert {samples.reader.path(index).resolve() for index in range(2)} == {tmp_path / "x.jpg", tmp_path / "inner/1.jpg"}
+
+
+def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
+    ledger = Ledger()
+    file = table(tmp_path, "path,label\n1.jpg,a\n./1.jpg,a\n2.jpg,b\n")
+    assert read_source(file, ledger).items == ("1.jpg", "2.jpg")
+    assert ledger.counts == {"duplicate row left out": 1}
+    assert ledger.reasons("duplicate row") == {"./1.jpg": "row 3 repeats row 2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "path,label\n1.jpg,a\n1.jpg,b\n2.jpg,b\n",
+            "rows 2 and 3 name the same file 1.jpg with two labels, 'a' and 'b'. Keep the right row.",
+        ),
+        (
+            "path,label\n1.jpg,a\nno1.jpg,b\nno2.jpg,b\nno3.jpg,b\nno4.jpg,b\nno5.jpg,b\nno6.jpg,b\n",
+            "6 rows name files that do not exist: no1.jpg (row 3), no2.jpg (row 4), no3.jpg (row 5), no4.jpg (row 6), "
+            "no5.jpg (row 7) and 1 more. Paths are relative to the folder of the table.",
+        ),
+        (
+            "path,label\n1.jpg,a\nno.jpg,b\n",
+            "1 row names a file that does not exist: no.jpg (row 3). Paths are relative to the folder of the table.",
+        ),
+        (
+            "path,label,split\n1.jpg,,train\n2.jpg,b,training\n,b,test\n",
+            "3 mistakes:\n  - row 2: no label.\n  - row 3: unknown split 'training' (known: train, val, valid, validation, test)."
+            "\n  - row 4: no path.",
+        ),
+        ("path,label,split\n1.jpg,a,train\n2.jpg,b,\n", "row 3: no split although other rows have one."),
+        ("path,label\n1.jpg,a,extra\n2.jpg,b\n", "row 2: 3 cells where the header has 2."),
+        (
+            "pth,label\n1.jpg,a\n",
+            "no column 'path'. Did you mean 'path' where it says 'pth'? The header is pth,label; it needs "
+            "path,label[,split][,group].",
+        ),
+        ("path,label,spilt\n1.jpg,a,train\n", "unknown column 'spilt'. Did you mean 'split'?"),
+        ("path,label,path\n1.jpg,a,2.jpg\n", "the column 'path' is there twice. Keep one."),
+        ("path,label\n", "the table has no rows below its header. Add a row for each picture."),
+        ("", "the table is empty. It needs the columns path,label and a row for each picture."),
+        ('path,label\n"1.jpg,a\n', "the table cannot be taken apart: unexpected end of data. Check its quotes."),
+    ],
+)
+def test_every_mistake_in_a_table_is_said(tmp_path: Path, text: str, expected: str) -> None:
+    file = table(tmp_path, text)
+    assert message(file) == f"{file}: {expected}"
+
+
+def test_a_table_in_another_encoding_is_an_error(tmp_path: Path) -> None:
+    file = table(tmp_path, "path,label\n1.jpg,café\n", "latin-1")
+    assert message(file) == f"{file}: the table is not UTF-8: byte 0xe9 at position 20. Save it as UTF-8."
+
+
+def test_an_unknown_delimiter_is_an_error(tmp_path: Path) -> None:
+    file = table(tmp_path, "path,label\n1.jpg,a\n")
+    assert message(file, delimiter="pipe") == f"{file}: 'pipe' is not a delimiter. Use comma, semicolon or tab."
+
+
+def test_two_tables_in_a_folder_are_asked_about(tmp_path: Path) -> None:
+    root = table(tmp_path, "path,label\n1.jpg,a\n").parent
+    (root / "more.csv").write_text("path,label\n2.jpg,b\n")
+    assert message(root) == f"{root}: several tables lie here: labels.csv, more.csv. Give the one that is meant as the path."
+
+
+def test_a_lone_table_with_a_wrong_header_is_told_so(tmp_path: Path) -> None:
+    lay(tmp_path, "1.jpg")
+    (tmp_path / "labels.csv").write_text("path,lable\n1.jpg,a\n")
+    assert message(tmp_path) == (
+        f"{tmp_path / 'labels.csv'}: no column 'label'. Did you mean 'label' where it says 'lable'? "
+        "The header is path,lable; it needs path,label[,split][,group]."
+    )

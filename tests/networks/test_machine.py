@@ -1,0 +1,155 @@
+"""The choice of device and precision follows from features alone; machines that are not here are played."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from visus.errors import UsageError
+from visus.networks import machine
+from visus.networks.machine import Machine, autocast, choose, describe, quick_speed
+
+
+@pytest.fixture
+def plain_machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine with nothing but an old processor; a test adds what it needs."""
+    for question in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, question, lambda: False, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    return monkeypatch
+
+
+def give_cuda(patch: pytest.MonkeyPatch, capability: tuple[int, int], count: int = 1) -> None:
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "device_count", lambda: count)
+    patch.setattr(torch.cuda, "current_device", lambda: 0)
+    patch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    patch.setattr(torch.cuda, "get_device_name", lambda device=None: "Some GPU")
+
+
+def test_an_old_processor_computes_in_float32(plain_machine: pytest.MonkeyPatch) -> None:
+    assert choose() == Machine(
+        torch.device("cpu"), "float32", False, "float32: this processor has neither AMX nor AVX-512 BF16"
+    )
+
+
+@pytest.mark.parametrize(
+    ("question", "feature"), [("_is_amx_tile_supported", "AMX"), ("_is_avx512_bf16_supported", "AVX-512 BF16")]
+)
+def test_a_processor_with_bfloat16_uses_it(plain_machine: pytest.MonkeyPatch, question: str, feature: str) -> None:
+    plain_machine.setattr(torch.cpu, question, lambda: True, raising=False)
+    assert choose() == Machine(torch.device("cpu"), "bfloat16", True, f"bfloat16: this processor has {feature}")
+
+
+def test_a_pytorch_without_the_private_questions_means_float32(plain_machine: pytest.MonkeyPatch) -> None:
+    for question in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        plain_machine.delattr(torch.cpu, question)
+    assert choose().precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "reason"),
+    [
+        ((9, 0), "bfloat16", "bfloat16: Some GPU has compute capability 9.0"),
+        ((7, 5), "float32", "float32: Some GPU has compute capability 7.5, and bfloat16 needs 8.0"),
+    ],
+)
+def test_a_gpu_is_taken_first_and_its_capability_decides(
+    plain_machine: pytest.MonkeyPatch, capability: tuple[int, int], precision: str, reason: str
+) -> None:
+    give_cuda(plain_machine, capability)
+    chosen = choose()
+    assert (str(chosen.device), chosen.precision, chosen.channels_last) == ("cuda:0", precision, precision == "bfloat16")
+    assert chosen.reason == reason
+    assert choose("cuda").device == chosen.device
+    assert choose("cpu").device.type == "cpu"
+
+
+def test_apples_gpu_computes_in_float32(plain_machine: pytest.MonkeyPatch) -> None:
+    plain_machine.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose().to_dict() == {
+        "device": "mps",
+        "precision": "float32",
+        "channels_last": False,
+        "reason": "float32: visus uses bfloat16 of itself only on x86 processors and on CUDA devices",
+    }
+
+
+def test_a_precision_that_is_asked_for_is_used(plain_machine: pytest.MonkeyPatch) -> None:
+    assert choose("cpu", "bfloat16").reason == (
+        "bfloat16: asked for, though this processor has neither AMX nor AVX-512 BF16, so it may be slower than float32"
+    )
+    give_cuda(plain_machine, (9, 0))
+    assert choose("cuda:0", "float32") == Machine(torch.device("cuda:0"), "float32", False, "float32: asked for")
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        choose(*arguments)
+    return str(caught.value)
+
+
+def test_unknown_and_absent_devices_are_refused_in_words(plain_machine: pytest.MonkeyPatch) -> None:
+    plain_machine.setattr(torch.version, "cuda", None)
+    plain_machine.setattr(torch.version, "hip", None, raising=False)
+    plain_machine.setattr(torch, "__version__", "2.13.0+cpu")
+    assert refusal("gpu") == "unknown device 'gpu'. Did you mean 'cpu'? Known: auto, cpu, cuda, mps."
+    assert refusal("cuda:x") == "unknown device 'cuda:x'. Did you mean 'cuda'? Known: auto, cpu, cuda, mps."
+    assert refusal("cuda") == (
+        "the device 'cuda' is not here: this PyTorch (2.13.0+cpu) is built without CUDA. Here: cpu. Use one of these, or auto."
+    )
+    assert refusal("mps") == "the device 'mps' is not here. Here: cpu. Use one of these, or auto."
+    assert refusal("auto", "bfloat") == "unknown precision 'bfloat'. Did you mean 'bfloat16'? Known: auto, bfloat16, float32."
+    plain_machine.setattr(torch.version, "cuda", "12.6")
+    assert refusal("cuda") == (
+        "the device 'cuda' is not here: this PyTorch (2.13.0+cpu) is built for CUDA but finds no device or no driver. "
+        "Here: cpu. Use one of these, or auto."
+    )
+    give_cuda(plain_machine, (9, 0), count=2)
+    assert refusal("cuda:7") == "the device 'cuda:7' is not here. Here: cuda:0, cuda:1, cpu. Use one of these, or auto."
+
+
+def test_autocast_lowers_a_convolution_only_for_bfloat16() -> None:
+    conv, batch = torch.nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 5, 5)
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        with autocast(torch.device("cpu"), precision):
+            assert conv(batch).dtype == dtype
+    with pytest.raises(UsageError) as caught:
+        autocast(torch.device("cpu"), "float16")
+    assert str(caught.value) == "unknown precision 'float16'. Did you mean 'bfloat16'? Known: bfloat16, float32."
+
+
+def test_the_description_is_plain_data_about_this_machine(tmp_path: Path) -> None:
+    facts = describe(tmp_path / "not" / "yet")
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["packages"]["torch"] == torch.__version__
+    assert facts["cores"] >= 1
+    assert facts["threads"] == torch.get_num_threads()
+    assert facts["free_bytes"] > 0
+    assert "free_bytes" not in describe()
+
+
+def test_a_containers_quota_limits_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"/sys/fs/cgroup/cpu.max": "150000 100000", "/sys/fs/cgroup/memory.max": "1000000"}
+    monkeypatch.setattr(machine, "_read_line", files.__getitem__)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    facts = describe()
+    assert (facts["cores"], facts["memory_bytes"]) == (2, 1_000_000)
+    files.update({"/sys/fs/cgroup/cpu.max": "max 100000", "/sys/fs/cgroup/memory.max": "max"})
+    assert describe()["cores"] == 8
+    assert describe()["memory_bytes"] > 1_000_000
+
+
+def test_the_speed_test_compares_ways_and_leaves_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    speeds = quick_speed("cpu", seconds=0.01)
+    assert torch.equal(torch.rand(3), expected)
+    assert [speed.name for speed in speeds] == ["float32", "float32, channels last", "bfloat16, channels last"]
+    assert speeds[0].ratio == 1.0
+    assert all(speed.ratio == pytest.approx(speed.pictures_per_second / speeds[0].pictures_per_second) for speed in speeds)
