@@ -155,3 +155,5 @@ def test_readme_runs_from_top_to_bottom(tree: Tree, tmp_path: Path) -> None:
         check=False,
     )
     assert answer.returncode == 0, (answer.stdout + answer.stderr)[-4000:]
+    listed = {name for row in tree.table("README.md", "What a run leaves") for name in re.findall(r"`([\w.]+)`", row[0])}
+    assert {path.name for path in (project / "runs" / "photos").iterdir()} == listed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image, ImageFile
 
 from visus.data import picture_jpeg
 from visus.data.ledger import ACTIONS
+from visus.data.picture_headers import HEAD_BYTES, format_of, stated_size
 from visus.data.pictures import PICTURE_SUFFIXES, Decoded, Limits, decode, probe
 
 from .bad_pictures import BROKEN_EXIF, animation, chunk, encoded, exif_record, photo, png
@@ -82,6 +84,18 @@ def test_the_format_is_told_by_content_and_the_ending_in_any_case(tmp_path: Path
     assert probe(file).format == "PNG"
     assert file.suffix.lower() in PICTURE_SUFFIXES
     assert all(suffix == suffix.lower() for suffix in PICTURE_SUFFIXES)
+
+
+def test_the_first_bytes_state_the_size_that_pillow_finds() -> None:
+    clear = photo().convert("RGBA")
+    clear.putalpha(90)
+    files = [encoded(photo(), name) for name in ("PNG", "GIF", "BMP", "WEBP")]
+    files += [encoded(photo(), "WEBP", lossless=True), encoded(clear, "WEBP"), encoded(clear, "WEBP", lossless=True)]
+    assert {data[12:16] for data in files[3:]} >= {b"VP8 ", b"VP8L", b"VP8X"}
+    for data in files:
+        assert stated_size(format_of(data) or "", data[:HEAD_BYTES]) == (24, 40)
+    for data in (encoded(photo(), "JPEG"), files[0][:20], files[3][:20], files[4][:20]):
+        assert stated_size(format_of(data) or "", data[:HEAD_BYTES]) is None
 
 
 def test_a_picture_of_one_pixel_is_a_picture() -> None:
@@ -252,6 +266,14 @@ def test_transparency_is_blended_on_white(values: np.ndarray[Any, Any]) -> None:
     check_agreement(data, decoded)
     np.testing.assert_array_equal(rows(decoded), on_white(values[:, :, :3], values[:, :, 3]))
     assert decoded.actions == ((BLENDED,) if values[:, :, 3].min() < 255 else ())
+
+
+def test_an_alpha_channel_that_hides_nothing_changes_nothing() -> None:
+    values = np.full((2, 2, 4), 255, np.uint8)
+    values[0, 0, :3] = (1, 2, 3)
+    decoded = decode(png(values, bits=8, colour_type=6))
+    np.testing.assert_array_equal(rows(decoded), values[:, :, :3])
+    assert (decoded.actions, decoded.mode) == ((), "RGBA")
 
 
 @pytest.mark.parametrize("picture_format", ["PNG", "WEBP", "TIFF"])
@@ -432,14 +454,24 @@ def test_limits_are_numbers_of_the_caller() -> None:
     assert Limits() == Limits(max_bytes=268_435_456, max_pixels=100_000_000)
 
 
-def test_no_setting_of_pillow_is_changed_and_no_filter_is_left(recwarn: pytest.WarningsRecorder) -> None:
-    import warnings
-
+def test_no_setting_of_the_process_is_changed() -> None:
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
-    decode(encoded(photo(), "TIFF"))
-    decode(animation("GIF"))
+    for data in (encoded(photo(), "TIFF"), animation("GIF"), encoded(photo(), "JPEG")):
+        decode(data)
+        probe(data)
     assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)) == before
-    assert len(recwarn) == 0
+
+
+def test_warnings_of_pillow_are_kept_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = encoded(photo(), "JPEG", exif=BROKEN_EXIF["entries beyond the end"])
+    tiff = encoded(photo(), "TIFF")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)  # of 960: Pillow warns, and refuses from 1,200
+    for data in (broken, tiff):
+        for reads, is_heard in ((lambda data: Image.open(io.BytesIO(data)).load(), True), (decode, False), (probe, False)):
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always")
+                reads(data)
+            assert bool(heard) == is_heard
 
 
 def test_real_photos_of_signs_have_three_large_ones(real_data: Any) -> None:

@@ -79,8 +79,9 @@ def test_big_endian_values_come_in_native_order() -> None:
 
 def test_a_reader_crosses_a_process_boundary_without_its_arrays() -> None:
     reader = rows()
+    unread = len(pickle.dumps(reader))
     reader.read(slice(None))
-    assert len(pickle.dumps(reader)) < 1000
+    assert len(pickle.dumps(reader)) == unread
     np.testing.assert_array_equal(copy.copy(reader).read(7), WHOLE[7])
 
 
@@ -112,4 +113,4 @@ def test_whole_numbers_sort_as_numbers(numbers: list[int]) -> None:
 
 @given(st.lists(st.text(max_size=8), unique=True))
 def test_the_natural_order_is_total(names: list[str]) -> None:
-    assert sorted(names, key=natural_key) == sorted(reversed(names), key=natural_key)
+    assert sorted(names, key=natural_key) == sorted(sorted(names, reverse=True), key=natural_key)

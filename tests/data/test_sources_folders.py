@@ -48,12 +48,27 @@ def test_class_folders_give_labels_in_natural_order_however_deep_the_files_lie(t
 
 
 def test_hidden_system_and_other_files_are_passed_over_and_counted(tmp_path: Path) -> None:
-    lay(tmp_path, "a/1.jpg", "b/1.jpg", "a/.DS_Store", "b/Thumbs.db", "__MACOSX/a/1.jpg", ".ipynb_checkpoints/1.jpg", "b/notes.txt")
+    lay(
+        tmp_path,
+        "a/1.jpg",
+        "b/1.jpg",
+        "a/.DS_Store",
+        "b/Thumbs.db",
+        "__MACOSX/a/1.jpg",
+        ".ipynb_checkpoints/1.jpg",
+        "b/notes.txt",
+    )
     ledger = Ledger()
     samples = read_source(tmp_path, ledger)
     assert samples.items == ("a/1.jpg", "b/1.jpg")
     assert ledger.counts == {LEFT_OUT: 5}
-    assert sorted(ledger.examples(LEFT_OUT)) == [".ipynb_checkpoints", "__MACOSX", "a/.DS_Store", "b/Thumbs.db", "b/notes.txt"]
+    assert sorted(ledger.examples(LEFT_OUT)) == [
+        ".ipynb_checkpoints",
+        "__MACOSX",
+        "a/.DS_Store",
+        "b/Thumbs.db",
+        "b/notes.txt",
+    ]
 
 
 def test_pictures_beside_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
@@ -133,7 +148,10 @@ def test_an_unlistable_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_an_option_that_does_not_fit_the_source_is_refused(tmp_path: Path) -> None:
     lay(tmp_path, "a/1.jpg", "b/1.jpg")
-    assert message(tmp_path, delimiter="tab") == f"{tmp_path}: a delimiter was given, but this is no table: it was read as folder."
+    assert (
+        message(tmp_path, delimiter="tab")
+        == f"{tmp_path}: a delimiter was given, but this is no table: it was read as folder."
+    )
     assert message(tmp_path, layout="NHWC") == (
         f"{tmp_path}: a layout was given, but this is no NPZ or NPY file: it was read as folder."
     )
@@ -143,7 +161,9 @@ def test_an_option_that_does_not_fit_the_source_is_refused(tmp_path: Path) -> No
 
 
 def test_split_folders_are_official_whatever_their_capitals(tmp_path: Path) -> None:
-    samples = read(lay(tmp_path, "Train/a/1.jpg", "Train/b/2.jpg", "valid/a/3.jpg", "valid/b/4.jpg", "TEST/a/5.jpg", "TEST/b/6.jpg"))
+    samples = read(
+        lay(tmp_path, "Train/a/1.jpg", "Train/b/2.jpg", "valid/a/3.jpg", "valid/b/4.jpg", "TEST/a/5.jpg", "TEST/b/6.jpg")
+    )
     assert samples.kind == "split folders"
     assert samples.official == {"train", "val", "test"}
     assert dict(zip(samples.items, samples.splits.tolist(), strict=True)) == {
@@ -164,6 +184,12 @@ def test_a_class_that_training_lacks_is_an_error_with_the_closest_name(tmp_path:
         "  - val has 1 item of the class 'zebra', which train does not have. train has: cat, dog.\n"
         "  - test has 1 item of the class 'cats', which train does not have. Did you mean 'cat'? train has: cat, dog."
     )
+
+
+def test_a_class_name_typed_on_two_systems_is_one_name(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    samples = read(lay(tmp_path, f"train/{composed}/1.jpg", "train/b/2.jpg", f"test/{decomposed}/3.jpg", "test/b/4.jpg"))
+    assert samples.classes == ("b", composed)
 
 
 def test_a_class_missing_outside_training_is_a_warning_and_labels_do_not_shift(tmp_path: Path) -> None:
@@ -281,7 +307,14 @@ def table(root: Path, text: str, encoding: str = "utf-8") -> Path:
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_a_table_is_read_with_any_delimiter_and_a_byte_order_mark(tmp_path: Path, mark: str) -> None:
-    text = mark.join(["Label", "Path"]) + "\r\n" + mark.join(["a", "1.jpg"]) + "\r\n\r\n" + mark.join(["b", '"in/3.jpg"']) + "\r\n"
+    text = (
+        mark.join(["Label", "Path"])
+        + "\r\n"
+        + mark.join(["a", "1.jpg"])
+        + "\r\n\r\n"
+        + mark.join(["b", '"in/3.jpg"'])
+        + "\r\n"
+    )
     samples = read(table(tmp_path, text, "utf-8-sig"))
     assert (samples.kind, samples.items, samples.classes) == ("table", ("1.jpg", "in/3.jpg"), ("a", "b"))
     assert samples.groups is None
@@ -290,7 +323,9 @@ def test_a_table_is_read_with_any_delimiter_and_a_byte_order_mark(tmp_path: Path
 def test_a_folder_with_one_table_is_read_by_it_and_says_so(tmp_path: Path) -> None:
     samples = read(table(tmp_path, "path,label\n1.jpg,a\nin/3.jpg,b\n").parent)
     assert samples.items == ("1.jpg", "in/3.jpg")
-    assert samples.notes == ("the table 'labels.csv' says which pictures there are and what they show; names of folders do not.",)
+    assert samples.notes == (
+        "the table 'labels.csv' says which pictures there are and what they show; names of folders do not.",
+    )
 
 
 def test_a_table_names_splits_and_groups(tmp_path: Path) -> None:

@@ -104,8 +104,8 @@ def test_what_cannot_be_predicted_is_refused_in_words() -> None:
     cases = [
         (nn.Flatten(), [], DataError, "there is nothing to predict: no items were given."),
         (Pair(), [batch], UsageError, "the network gave a tuple, where a tensor of shape (items, classes) is needed."),
-        (nn.ReLU(), [batch], UsageError, "the network gave a tensor of shape (3, 2, 4, 4) for a batch of shape (3, 2, 4, 4), where (3, classes) is needed."),  # noqa: E501
-        (Changing(), [batch, batch[:2]], UsageError, "the network gave a tensor of shape (2, 2) for a batch of shape (2, 2, 4, 4), where (2, 3) is needed."),  # noqa: E501
+        (nn.ReLU(), [batch], UsageError, "the network gave a tensor of shape (3, 2, 4, 4) for a batch of shape (3, 2, 4, 4), where (3, classes) is needed."),
+        (Changing(), [batch, batch[:2]], UsageError, "the network gave a tensor of shape (2, 2) for a batch of shape (2, 2, 4, 4), where (2, 3) is needed."),
     ]  # fmt: skip
     for module, batches, kind, text in cases:
         with pytest.raises(kind) as caught:

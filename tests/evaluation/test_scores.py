@@ -145,10 +145,10 @@ def test_mistakes_in_what_is_scored_are_named() -> None:
     diverged[1, 2] = math.nan
     cases = [
         (chances[:, :1], LABELS, ["bag"], UsageError, "scores need at least 2 classes, not 1."),
-        (chances, LABELS[:2], CLASSES, UsageError, "probabilities of shape (5, 3) and labels of shape (2,) do not fit 3 classes: (items, 3) and (items,) are needed."),  # noqa: E501
+        (chances, LABELS[:2], CLASSES, UsageError, "probabilities of shape (5, 3) and labels of shape (2,) do not fit 3 classes: (items, 3) and (items,) are needed."),
         (chances[:0], [], CLASSES, DataError, "there is nothing to score: no items were given."),
-        (diverged, LABELS, CLASSES, TrainingError, "the network's answer is not a number for 1 of 5 items: its training diverged. Use an earlier checkpoint, or train again with a smaller learning rate."),  # noqa: E501
-        (chances.log(), LABELS, CLASSES, UsageError, "these are not probabilities: every row must be 0 or more and sum to 1. Apply softmax to logits first."),  # noqa: E501
+        (diverged, LABELS, CLASSES, TrainingError, "the network's answer is not a number for 1 of 5 items: its training diverged. Use an earlier checkpoint, or train again with a smaller learning rate."),
+        (chances.log(), LABELS, CLASSES, UsageError, "these are not probabilities: every row must be 0 or more and sum to 1. Apply softmax to logits first."),
         (chances, [0, 1, 2, 3, 0], CLASSES, DataError, "the label 3 is no class: with 3 classes, labels are 0 to 2."),
     ]  # fmt: skip
     for values, labels, classes, kind, text in cases:

@@ -97,13 +97,15 @@ def test_unknown_and_absent_devices_are_refused_in_words(plain_machine: pytest.M
     plain_machine.setattr(torch.version, "cuda", None)
     plain_machine.setattr(torch.version, "hip", None, raising=False)
     plain_machine.setattr(torch, "__version__", "2.13.0+cpu")
-    assert refusal("gpu") == "unknown device 'gpu'. Did you mean 'cpu'? Known: auto, cpu, cuda, mps."
+    assert refusal("gpu") == "unknown device 'gpu'. Did you mean 'cuda'? Known: auto, cpu, cuda, mps."
     assert refusal("cuda:x") == "unknown device 'cuda:x'. Did you mean 'cuda'? Known: auto, cpu, cuda, mps."
     assert refusal("cuda") == (
         "the device 'cuda' is not here: this PyTorch (2.13.0+cpu) is built without CUDA. Here: cpu. Use one of these, or auto."
     )
     assert refusal("mps") == "the device 'mps' is not here. Here: cpu. Use one of these, or auto."
-    assert refusal("auto", "bfloat") == "unknown precision 'bfloat'. Did you mean 'bfloat16'? Known: auto, bfloat16, float32."
+    assert (
+        refusal("auto", "bfloat") == "unknown precision 'bfloat'. Did you mean 'bfloat16'? Known: auto, bfloat16, float32."
+    )
     plain_machine.setattr(torch.version, "cuda", "12.6")
     assert refusal("cuda") == (
         "the device 'cuda' is not here: this PyTorch (2.13.0+cpu) is built for CUDA but finds no device or no driver. "

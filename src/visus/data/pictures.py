@@ -279,7 +279,7 @@ def _orientation(picture: ImageFile.ImageFile) -> tuple[int, bool]:
     else:
         exif = picture.info.get("exif")
         found = picture_headers.exif_orientation(exif) if isinstance(exif, bytes) else 1
-    return found or 1, found is None
+    return 1 if found is None else found, found is None
 
 
 def _turned(values: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:

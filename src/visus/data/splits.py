@@ -208,7 +208,7 @@ def _cut(
         return all(left[label] > count for label, count in contains[index].items())
 
     for index, counts in enumerate(contains):
-        if all(need[label] >= count for label, count in counts.items()) and leaves_some(index):
+        if all(need[label] >= count for label, count in counts.items()):
             take(index)
     for index, counts in enumerate(contains):
         gain = sum(count - 2 * max(0, count - max(0, need[label])) for label, count in counts.items())

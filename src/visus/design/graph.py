@@ -7,7 +7,7 @@ cost tables, the notation or torch.
 from __future__ import annotations
 
 import dataclasses
-import math
+import operator
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
@@ -209,17 +209,22 @@ def projection_strides(item: Residual, size: Shape, output_size: Shape) -> tuple
     return tuple(1 if before == after else stride for stride, before, after in zip(strides, size, output_size, strict=True))
 
 
-def stride_product(items: Many[Item], num_axes: int) -> tuple[int, ...]:
-    """Pixels of the input from one position of the output to the next, on each axis; a concat counts by its first branch."""
+def stride_product(items: Many[Item], num_axes: int, *, all_paths: bool = False) -> tuple[int, ...]:
+    """Pixels of the input from one position of the output to the next, on each axis.
+
+    Args:
+        all_paths: multiply the strides of all branches of a concat, instead of those of its first branch.
+    """
     product = (1,) * num_axes
     for item in items:
         if isinstance(item, Layer):
             factors = tuple(window.stride for window in item.windows(num_axes)) or (1,) * num_axes
-        elif isinstance(item, Repeat):
-            factors = tuple(stride**item.times for stride in stride_product((item.body,), num_axes))
         else:
-            factors = stride_product(item.children[:1] if isinstance(item, Concat) else item.children, num_axes)
-        product = tuple(map(math.prod, zip(product, factors, strict=True)))
+            inner = item.children[:1] if isinstance(item, Concat) and not all_paths else item.children
+            factors = stride_product(inner, num_axes, all_paths=all_paths)
+        if isinstance(item, Repeat):
+            factors = tuple(stride**item.times for stride in factors)
+        product = tuple(map(operator.mul, product, factors))
     return product
 
 

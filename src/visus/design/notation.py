@@ -117,7 +117,7 @@ def _syntax(text: str) -> list[ast.expr]:
         line = min(max(line, 1), len(lines))
         snippet = lines[line - 1][max(0, column - 1) :][:30].strip()
         near = f" near {snippet!r}" if snippet else ""
-        raise DesignError(f"line {line}, column {column}: this cannot be read{near}: {error.msg.rstrip('.')}.") from None
+        raise DesignError(f"line {line}, column {column}: this cannot be read{near}: {error.msg.rstrip('.?')}.") from None
     except (RecursionError, MemoryError, ValueError):
         raise DesignError(
             f"the design is nested too deeply or holds characters that no design has; {MAX_DEPTH} levels are read."
@@ -209,7 +209,7 @@ class _Reader:
         factors.append(rest)
         counts = [factor for factor in reversed(factors) if self.is_number(factor)]
         others = [factor for factor in factors if not self.is_number(factor)]
-        if len(others) != 1:
+        if len(others) != 1 or len(counts) > MAX_DEPTH:
             self.wrong(
                 node, f"{self.snippet(node)} is no repeat: write a whole number, * and one item, as in 3 * [conv(64), relu]."
             )
@@ -232,8 +232,7 @@ class _Reader:
         if word in _GROUPS:
             return self.group(node, word, args, keywords)
         if word in LAYERS:
-            values = self.arguments(node, word, args, keywords)
-            return None if values is None else self.built(node, lambda: LAYERS[word](**values))
+            return self.single(node, word, args, keywords)
         if word in FAMILIES:
             self.wrong(node, f"{word} is a family, a whole network of its own: write it alone.")
         elif word == classes:
@@ -262,17 +261,29 @@ class _Reader:
             return None
         return self.built(node, lambda: _GROUPS[word](*items, name=name))
 
-    def arguments(
-        self, node: ast.expr, word: str, args: list[ast.expr], keywords: list[ast.keyword]
-    ) -> dict[str, Any] | None:
-        """The arguments of a layer by name; None where one is wrong."""
+    def single(self, node: ast.expr, word: str, args: list[ast.expr], keywords: list[ast.keyword]) -> Item | None:
+        """A single layer; names and values of its arguments are checked, and all that is wrong is told."""
         told = len(self.mistakes)
+        values = self.arguments(word, args, keywords)
+        needed = [field.name for field in dataclasses.fields(LAYERS[word]) if field.default is dataclasses.MISSING]
+        if missing := [name for name in needed if name not in values]:
+            if len(self.mistakes) == told:
+                self.wrong(node, f"{word} needs {' and '.join(missing)}, as in {_EXAMPLES[word]}.")
+            return None
+        if any(value is _MISSING for value in values.values()):
+            return None
+        item = self.built(node, lambda: LAYERS[word](**values))
+        return item if len(self.mistakes) == told else None
+
+    def arguments(self, word: str, args: list[ast.expr], keywords: list[ast.keyword]) -> dict[str, Any]:
+        """The arguments of a layer by name; those of a wrong name are told and left out."""
         fields = {argument.name: argument for argument in dataclasses.fields(LAYERS[word])}
         positions = [name for name in fields if name != "name"]
         values: dict[str, Any] = {}
         if len(args) > len(positions):
             few = f"at most {len(positions)}" if positions else "no"
-            self.wrong(args[len(positions)], f"{word} takes {few} arguments without a name, and {len(args)} are given.")
+            noun = "argument" if len(positions) == 1 else "arguments"
+            self.wrong(args[len(positions)], f"{word} takes {few} {noun} without a name, not {len(args)}.")
         for name, arg in zip(positions, args, strict=False):
             values[name] = self.value(arg)
         for keyword in keywords:
@@ -284,10 +295,7 @@ class _Reader:
                 self.wrong(keyword, f"{word} is given {keyword.arg} twice.")
             else:
                 values[keyword.arg] = self.value(keyword.value)
-        missing = [name for name in positions if fields[name].default is dataclasses.MISSING and name not in values]
-        if missing and len(self.mistakes) == told:
-            self.wrong(node, f"{word} needs {' and '.join(missing)}, as in {_EXAMPLES[word]}.")
-        return values if len(self.mistakes) == told else None
+        return values
 
     def value(self, node: ast.expr) -> Any:
         """A number, a text, True, False, None, ``classes`` or a tuple of numbers."""
@@ -298,7 +306,8 @@ class _Reader:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and self.is_number(node.operand):
             return -self.value(node.operand)
         if isinstance(node, ast.Tuple):
-            return tuple(self.value(element) for element in node.elts)
+            values = tuple(self.value(element) for element in node.elts)
+            return _MISSING if any(value is _MISSING for value in values) else values
         self.wrong(
             node, f"{self.snippet(node)} is no value: write a number, a tuple of numbers, a text, True, False or classes."
         )

@@ -17,7 +17,8 @@ from visus.design.layers import Conv, Depthwise, Flatten, GlobalPool, Layer, Poo
 from visus.errors import DesignError
 from visus.units import write_shape
 
-_BUDGET = 200_000  # layers visited in one search for a size
+_BUDGET = 40_000  # layers visited in one search for a size
+_TRIES = 16  # changes of one kind that are tried
 _SUBJECTS = {1: "The shortest recording", 2: "The smallest picture", 3: "The smallest volume"}
 
 
@@ -55,8 +56,7 @@ def fitting_size(items: Many[Item], axis: int, num_axes: int, at_least: int = 1)
     """
     try:
         first = max(at_least, _lower_bound(items, axis, num_axes, 1))
-        num_layers = sum(item.num_layers for item in items)
-        for size in range(first, first + max(16, min(4096, _BUDGET // max(1, num_layers)))):
+        for size in range(first, first + _num_tries(items, axis, num_axes)):
             try:
                 _length_after(items, axis, num_axes, size)
             except _NoFit:
@@ -65,6 +65,13 @@ def fitting_size(items: Many[Item], axis: int, num_axes: int, at_least: int = 1)
     except DesignError:  # a tuple with another number of axes
         return None
     return None
+
+
+def _num_tries(items: Many[Item], axis: int, num_axes: int) -> int:
+    """How many lengths in a row are worth a try: what goes through recurs with the strides, and time is limited."""
+    recurrence = stride_product(items, num_axes, all_paths=True)[axis]
+    num_layers = sum(item.num_layers for item in items)
+    return min(2 * recurrence + 16, max(16, _BUDGET // num_layers))
 
 
 def _length_after(items: Many[Item], axis: int, num_axes: int, size: int | None) -> int | None:
@@ -164,7 +171,7 @@ def _remedies(items: Many[Item], input_shape: Shape, num_classes: int | None, fa
     if failure.kind == "window" and isinstance(failure.item, Layer) and failure.route is not None:
         found = []
         own, route = failure.item, failure.route
-        for name, values in (("padding", _more_padding(own, failure)), ("kernel_size", _smaller_kernels(own, failure))):
+        for name, values in (("padding", _more_padding(own)), ("kernel_size", _smaller_kernels(own))):
             value = next((value for value in values if works(_with_argument(items, route, name, value))), None)
             if value is not None:
                 found.append(f"{name}={value}")
@@ -176,17 +183,18 @@ def _remedies(items: Many[Item], input_shape: Shape, num_classes: int | None, fa
     return []
 
 
-def _more_padding(layer: Layer, failure: Impossible) -> Iterator[object]:
+def _more_padding(layer: Layer) -> Iterator[int]:
     values: Any = layer
     if isinstance(values.padding, int):
-        largest = max(values.kernel_size) if isinstance(values.kernel_size, tuple) else values.kernel_size
-        yield from range(
-            values.padding + 1,
-            getattr(values, "dilation", 1) * largest if isinstance(getattr(values, "dilation", 1), int) else largest,
-        )
+        yield from range(values.padding + 1, max(window.span for window in layer.windows(_num_numbers(layer))))
 
 
-def _smaller_kernels(layer: Layer, failure: Impossible) -> Iterator[object]:
+def _num_numbers(layer: Layer) -> int:
+    """How many axes the arguments of a layer speak of; 1 where each is one number for all."""
+    return max(len(value) if isinstance(value, tuple) else 1 for value in vars(layer).values())
+
+
+def _smaller_kernels(layer: Layer) -> Iterator[object]:
     values: Any = layer
     least = 2 if isinstance(layer, Pool) else 1
     if isinstance(values.kernel_size, int):
@@ -199,35 +207,36 @@ def _smaller_kernels(layer: Layer, failure: Impossible) -> Iterator[object]:
 def _fewer_steps(items: Many[Item], failure: Impossible) -> Iterator[tuple[str, tuple[Item, ...] | None]]:
     """Designs that shrink their map less: without one pool (the nearest first), then with one stride of 1."""
     reached = [*failure.before, Node(failure.path, failure.item, (), (), (), failure.route)]
-    written = [node for node in reversed(reached) if node.route is not None]
-    for node in written:
-        if isinstance(node.layer, Pool) and node.route is not None:
-            yield f"drop {node.path}", _replaced(items, node.route, None)
-    for node in written:
-        if isinstance(node.layer, (Conv, Depthwise)) and node.layer.stride != 1 and node.route is not None:
-            yield f"stride=1 in {node.path}", _with_argument(items, node.route, "stride", 1)
+    written = [(node.path, node.layer, node.route) for node in reversed(reached) if node.route is not None]
+    pools = [(path, route) for path, layer, route in written if isinstance(layer, Pool)]
+    strided = [(path, route) for path, layer, route in written if isinstance(layer, (Conv, Depthwise)) and layer.stride != 1]
+    for path, route in pools[:_TRIES]:
+        yield f"drop {path}", _replaced(items, route, None)
+    for path, route in strided[:_TRIES]:
+        yield f"stride=1 in {path}", _with_argument(items, route, "stride", 1)
 
 
 def _kept_sizes(items: Many[Item], failure: Impossible) -> Iterator[tuple[str, tuple[Item, ...] | None]]:
     """Designs in which layers inside the item that does not join keep the size of their map."""
-    inside = [node for node in failure.before if node.path.startswith(failure.path + ".") and node.route is not None]
     keeping = []
-    for node in inside:
+    for node in failure.before:
         values: Any = node.layer
-        odd = isinstance(getattr(values, "kernel_size", None), int) and isinstance(getattr(values, "dilation", 1), int)
-        if isinstance(node.layer, (Conv, Depthwise, Pool)) and odd and values.padding != "same":
-            span = getattr(values, "dilation", 1) * (values.kernel_size - 1)
-            if span % 2 == 0 and values.padding != span // 2:
-                keeping.append((node, span // 2))
-    for node, padding in keeping:
-        assert node.route is not None
-        yield f"padding={padding} in {node.path}", _with_argument(items, node.route, "padding", padding)
-    if len(keeping) > 1:
-        changed: tuple[Item, ...] | None = tuple(items)
-        for node, padding in keeping:
-            assert node.route is not None
-            changed = changed and _with_argument(changed, node.route, "padding", padding)
-        yield " and ".join(f"padding={padding} in {node.path}" for node, padding in keeping), changed
+        if (
+            node.route is None
+            or not node.path.startswith(failure.path + ".")
+            or not isinstance(values, (Conv, Depthwise, Pool))
+        ):
+            continue
+        spans = {window.span for window in values.windows(len(node.input_shape) - 1)}
+        span = spans.pop()
+        if not spans and span % 2 == 1 and values.padding not in ("same", span // 2):
+            keeping.append((node.path, node.route, span // 2))
+    for path, route, padding in keeping[:_TRIES]:
+        yield f"padding={padding} in {path}", _with_argument(items, route, "padding", padding)
+    changed: tuple[Item, ...] | None = tuple(items)
+    for _, route, padding in keeping:
+        changed = changed and _with_argument(changed, route, "padding", padding)
+    yield " and ".join(f"padding={padding} in {path}" for path, _, padding in keeping), changed
 
 
 def _with_argument(items: Many[Item], route: Route, name: str, value: object) -> tuple[Item, ...] | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COUNTED_CLASSES = 20
 _LABELLED_CLASSES = 100
 _NAME_LENGTH = 32
-_INK, _FAINT, _TRAIN, _VALIDATION = "#1d2025", "#d9d6cf", "#b4541a", "#1f5fa8"
+_INK, _FAINT, _TRAIN, _VALIDATION = "#1d2025", "#d9d6cf", "#ab4f17", "#1f5fa8"
 
 
 def draw_confusion(scores: Scores, path: Path) -> None:
@@ -45,7 +45,7 @@ def draw_confusion(scores: Scores, path: Path) -> None:
     num_classes = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(12.0, max(2.6, 0.52 * num_classes))
-    figure = Figure(figsize=(side + 2.6, side + 1.9), facecolor="white")
+    figure = Figure(figsize=(side + 2.6, side + 1.9), facecolor="white", layout=_layout())
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
     step = -(-num_classes // _LABELLED_CLASSES)
@@ -86,7 +86,7 @@ def draw_curves(rows: Sequence[Mapping[str, object]], path: Path) -> None:
 
     if not any(number(row.get("epoch")) is not None for row in rows):
         raise DataError("there are no curves to draw: no epoch was finished.")
-    figure = Figure(figsize=(9.6, 3.6), facecolor="white")
+    figure = Figure(figsize=(9.6, 3.6), layout=_layout(), facecolor="white")
     for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for split, label, colour, style in (("train", "training", _TRAIN, "--"), ("val", "validation", _VALIDATION, "-")):
             cells = [(number(row.get("epoch")), number(row.get(f"{split}_{what}"))) for row in rows]
@@ -131,9 +131,15 @@ def _write_counts(axes: Any, confusion: Sequence[Sequence[int]], shares: Any) ->
             )
 
 
+def _layout() -> Any:
+    """Places the parts of a figure so that none is cut off, with a tenth of an inch around each."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+
+
 def _save(figure: Figure, path: Path) -> None:
     content = io.BytesIO()
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     with warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes; confusion.csv and the report hold it as it is.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")

@@ -30,7 +30,7 @@ _SHADED_CLASSES = 20
 _MAPPED_CLASSES = 150
 _OPEN_CLASSES = 30
 # Where the figures of a shaded cell change colour: with these, their contrast is at least 4.5 in light and in dark.
-_STRONG, _FULL = 0.58, 0.83
+_STRONG, _FULL_HIT, _FULL_MISS = 0.58, 0.83, 0.9
 
 
 def write_report(path: Path, facts: ReportFacts) -> None:
@@ -247,8 +247,8 @@ def _shaded_table(facts: ReportFacts) -> str:
 
 def _cell_style(strength: float, hit: bool) -> str:
     """Style classes of a shaded cell, by which the style sheet picks black or white figures."""
-    strong = " strong" if strength >= _STRONG else ""
-    return f"hit{strong}{' full' if strength >= _FULL else ''}" if hit else f"miss{strong}"
+    full = strength >= (_FULL_HIT if hit else _FULL_MISS)
+    return ("hit" if hit else "miss") + (" strong" if strength >= _STRONG else "") + (" full" if full else "")
 
 
 def _calibration(facts: ReportFacts) -> str:

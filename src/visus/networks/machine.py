@@ -240,6 +240,8 @@ def _find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(_present()[0])
     kind, _, number = name.partition(":")
+    if kind == "gpu":  # the closest name would be cpu, the opposite of what was meant
+        raise UsageError(f"unknown device {name!r}. Did you mean 'cuda'? Known: {', '.join(DEVICES)}.")
     if kind not in DEVICES or not re.fullmatch(r"[a-z]+(:\d+)?", name) or (number and kind != "cuda"):
         raise UsageError(unknown_name("device", name, DEVICES))
     present = _present()

@@ -122,6 +122,7 @@ class Training:
             self._since_checkpoint += seconds
             yield self._step_done(batch)
             if self.should_stop():
+                self.folder.write_weights("last", self.scored_module)
                 written = self._write_checkpoint()
                 yield written
                 yield Stopped(written.path, at.epoch, at.step)
@@ -167,7 +168,7 @@ class Training:
             "seconds": at.elapsed_s,
             "pictures_per_second": at.num_seen / max(at.epoch_s, 1e-9),
         }
-        is_best = at.best_loss is None or not len(self.validation) or val_loss <= at.best_loss
+        is_best = at.best_loss is None or not len(self.validation) or val_loss < at.best_loss
         if is_best:
             at.best_epoch, at.best_loss = at.epoch, (val_loss if len(self.validation) else None)
             self.folder.write_weights("best", self.scored_module)

@@ -178,9 +178,10 @@ def _carry_out(
         for event in training.events(resume=is_resumed):
             tell(event)
             last = event
-    run = load(folder.path, network=made.module if made.design is None else None, device=recipe.device)
+    own = made.module if made.design is None else None
     if isinstance(last, Stopped):
-        return run
+        return load(folder.path, network=own, device=recipe.device, which="last")
+    run = load(folder.path, network=own, device=recipe.device)
     assert isinstance(last, Finished), "a training ends with one of two events"
     scores = run.evaluate(data)
     _write_end(folder, data, made, recipe, machine, scores, training, last)

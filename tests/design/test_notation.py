@@ -1,0 +1,247 @@
+"""Text and design: an exact round trip, nothing evaluated, all mistakes told together."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visus.design import (
+    Design,
+    avgpool,
+    classes,
+    concat,
+    conv,
+    depthwise,
+    dropout,
+    flatten,
+    globalpool,
+    groupnorm,
+    layernorm,
+    linear,
+    maxpool,
+    norm,
+    parse,
+    relu,
+    repeat,
+    residual,
+    resnet,
+    resolve,
+    sequence,
+    silu,
+    vgg,
+)
+from visus.errors import DesignError
+
+names = st.none() | st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
+counts = st.integers(1, 600)
+sizes = st.integers(1, 7) | st.tuples(*3 * [st.integers(1, 7)]) | st.tuples(st.integers(1, 7))
+pads = st.integers(0, 4) | st.tuples(st.integers(0, 4), st.integers(0, 4))
+flags = st.booleans()
+leaves = st.one_of(
+    st.builds(
+        conv,
+        counts | st.just(classes),
+        sizes,
+        stride=sizes,
+        padding=pads,
+        dilation=sizes,
+        groups=counts,
+        bias=st.none() | flags,
+        name=names,
+    ),
+    st.builds(conv, counts, sizes, padding=st.just("same"), name=names),
+    st.builds(depthwise, sizes, sizes, padding=pads, multiplier=counts, bias=st.none() | flags, name=names),
+    st.builds(maxpool, st.integers(2, 5), stride=st.none() | sizes, padding=st.integers(0, 1), ceil_mode=flags, name=names),
+    st.builds(avgpool, sizes, name=names),
+    st.builds(globalpool, st.sampled_from(["avg", "max"]), name=names),
+    st.builds(groupnorm, counts, name=names),
+    st.builds(linear, counts | st.just(classes), bias=flags, name=names),
+    st.builds(dropout, st.floats(0, 1, exclude_max=True), name=names),
+    st.sampled_from([norm, relu, silu, flatten, layernorm]).flatmap(lambda layer: st.builds(layer, name=names)),
+)
+
+
+def rows(items, least=1):
+    """Rows of items, no two neighbours with the same name."""
+    return st.lists(items, min_size=least, max_size=4, unique_by=lambda item: item.name or id(item))
+
+
+items = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.builds(lambda row, name: sequence(*row, name=name), rows(inner), names),
+        st.builds(lambda row, name: residual(*row, name=name), rows(inner), names),
+        st.builds(lambda row, name: concat(*row, [], name=name), rows(inner), names),
+        st.builds(lambda times, item: times * item, st.integers(1, 4), inner),
+    ),
+    max_leaves=12,
+)
+
+
+@given(rows(items).map(Design))
+def test_text_of_a_design_reads_back_as_the_same_design(design):
+    assert parse(design.text) == design
+    assert parse(design.text).text == design.text
+
+
+def test_readme_design_is_written_as_it_was_read():
+    text = (
+        "conv(32, 3, padding=1),\nnorm,\nrelu,\nmaxpool(2),\n"
+        "2 * [residual(conv(64, 3, padding=1), norm, relu, conv(64, 3, padding=1), norm), relu],\nglobalpool,\nlinear(classes)"
+    )
+    assert parse(text).text == text
+
+
+def test_python_names_build_the_same_design_as_the_text():
+    built = Design(
+        [conv(8, (3, 5)), relu, repeat(2, norm, relu), concat([conv(4, 1)], []), globalpool("max"), linear(classes)]
+    )
+    assert built == parse(
+        'conv(8, (3, 5)), relu, 2 * [norm, relu], concat([conv(4, 1)], []), globalpool("max"), linear(classes)'
+    )
+
+
+def test_a_list_alone_stands_for_its_layers():
+    assert parse("[relu, norm]") == parse("relu, norm") == Design([[relu, norm]])
+
+
+def test_comments_line_breaks_and_a_last_comma_are_fine():
+    assert parse("conv(8),  # eight ')' filters\n  relu,\n") == Design([conv(8), relu])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "conv(32),\n  maxpol(2), resnet18, norm(3), conv(8, stribe=2), linear",
+            "5 mistakes:\n"
+            "  - line 2, column 3: unknown layer 'maxpol'. Did you mean 'maxpool'? Known: alexnet, avgpool, compact, concat, conv, "
+            "depthwise, dropout, flatten, gelu, globalpool, groupnorm, layernorm, lenet5, linear, maxpool, mlp, norm, relu, "
+            "residual, resnet, sequence, silu, softmax, vgg.\n"
+            "  - line 2, column 14: unknown layer 'resnet18'. Did you mean resnet(18)?\n"
+            "  - line 2, column 29: norm takes no arguments without a name, not 1.\n"
+            "  - line 2, column 41: unknown argument of conv 'stribe'. Did you mean 'stride'? Known: bias, dilation, groups, "
+            "kernel_size, name, out_channels, padding, stride.\n"
+            "  - line 2, column 52: linear needs out_features, as in linear(classes).",
+        ),
+        (
+            "conv(-1, 0, in_channels=3)",
+            "3 mistakes:\n"
+            "  - line 1, column 13: in_channels is not written: it is inferred from what comes before.\n"
+            "  - line 1, column 1: out_channels must be a whole number from 1 on or classes, not -1.\n"
+            "  - line 1, column 1: kernel_size must be a whole number from 1 on, or a tuple of one for each axis, not 0.",
+        ),
+        ("", "the design has no layers. Write at least one, as in flatten, linear(classes)."),
+        ("relu, conv(3", "line 1, column 11: '(' is never closed."),
+        ("relu), (relu", "line 1, column 5: ')' closes nothing."),
+        ("relu, conv(3]", "line 1, column 13: ']' does not close the '(' of line 1, column 11."),
+        ("résidu", None),
+        ("resnet(18), relu", "line 1, column 1: resnet is a family, a whole network of its own: write it alone."),
+        (
+            "99999 * [99999 * [relu]]",
+            "the design has 9,999,800,001 layers once repeats are written out; at most 10,000 are allowed.",
+        ),
+        ("relu, " + 50 * "[" + "relu" + 50 * "]", "line 1, column 47: the design is nested too deeply; 40 levels are read."),
+        (
+            "1 * " * 50 + "relu",
+            f"line 1, column 1: '{'1 * ' * 9}1...' is no repeat: write a whole number, * and one item, as in 3 * [conv(64), relu].",
+        ),
+        (
+            "2 * 3",
+            "line 1, column 1: '2 * 3' is no repeat: write a whole number, * and one item, as in 3 * [conv(64), relu].",
+        ),
+        ("0 * [relu]", "line 1, column 1: a repeat needs a whole number from 1 on, not 0."),
+        ("lambda: relu", "line 1, column 1: 'lambda: relu' cannot stand in a design: it is no layer."),
+        (
+            "(relu, norm)",
+            "line 1, column 1: '(relu, norm)' cannot stand in a design: a sequence is written in square brackets, [...].",
+        ),
+        ("os.system('ls')", "line 1, column 1: \"os.system('ls')\" cannot stand in a design: it is no layer."),
+        (
+            "conv(len('abc'))",
+            "line 1, column 6: \"len('abc')\" is no value: write a number, a tuple of numbers, a text, True, False or classes.",
+        ),
+        ("classes", "line 1, column 1: classes is the number of classes and no layer: write linear(classes)."),
+        (
+            'conv(8, padding="same", stride=2)',
+            'line 1, column 1: padding="same" needs a stride of 1, and the stride is 2. Give the padding as a number.',
+        ),
+        (
+            "maxpool(2, padding=2)",
+            "line 1, column 1: padding=2 is more than half of kernel_size=2: a window would see padding alone. Use less padding or a "
+            "larger kernel.",
+        ),
+        ("dropout(1.5)", "line 1, column 1: p is a probability from 0 to below 1, not 1.5."),
+        ('globalpool("sum")', 'line 1, column 1: a global pool is "avg" or "max", not \'sum\'.'),
+        (
+            'relu(name="2x"), sequence(relu, size=3)',
+            "2 mistakes:\n  - line 1, column 1: a name is made of letters, digits and _ and begins with a letter, unlike '2x'.\n"
+            "  - line 1, column 33: sequence takes items and name, not size.",
+        ),
+        ('relu(name="a"), norm(name="a")', "2 neighbours have the name 'a'. Give each a name of its own."),
+        (
+            "residual(), concat([relu])",
+            "2 mistakes:\n  - line 1, column 1: residual needs at least one layer, as in residual(conv(64, 3, padding=1), norm).\n"
+            "  - line 1, column 13: concat needs at least two branches, as in concat([conv(32, 1)], [maxpool(3)]).",
+        ),
+        ("[], relu", "an empty sequence does nothing here; only a branch of concat may be empty."),
+        ("conv(8, 3, kernel_size=3)", "line 1, column 12: conv is given kernel_size twice."),
+        (
+            "vgg(17)",
+            "vgg comes in the depths 11, 13, 16, 19, not 17.",
+        ),
+        ("vgg(depht=16)", "unknown argument of vgg 'depht'. Did you mean 'depth'? Known: depth."),
+        ("lenet5(3)", "lenet5 takes (), and too many positional arguments."),
+        (
+            "resnet(18)",
+            "resnet looks at the data (input_shape), which a text alone does not tell. Use "
+            'visus.design.resolve("resnet", input_shape=..., num_classes=...).',
+        ),
+    ],
+)
+def test_mistakes_are_told_with_their_place_and_a_remedy(text, message):
+    with pytest.raises(DesignError) as caught:
+        parse(text)
+    assert message is None or str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "text", ["conv relu", "x = 3", "relu for relu in relu", "\0", "1*" * 20_000 + "relu", "-" * 20_000 + "1", "'"]
+)
+def test_text_that_is_no_design_is_a_design_error(text):
+    with pytest.raises(
+        DesignError, match=r"this cannot be read|cannot stand|nested too deeply|is no repeat|a row of layers"
+    ):
+        parse(text)
+
+
+@given(st.text(alphabet="conv(3,)[]*2 relu=\"'#\n\\.-", max_size=40))
+def test_any_text_is_a_design_or_a_design_error(text):
+    try:
+        design = parse(text)
+    except DesignError:
+        return
+    assert parse(design.text) == design
+
+
+def test_a_text_of_unusual_length_is_refused():
+    with pytest.raises(DesignError) as caught:
+        parse("relu," * 30_000)
+    assert str(caught.value) == "the text of the design has 150,000 characters; at most 100,000 are read."
+
+
+def test_resolve_takes_a_design_its_text_and_family_calls():
+    facts = {"input_shape": (3, 32, 32), "num_classes": 10}
+    design = parse("globalpool, linear(classes)")
+    assert resolve(design, **facts) == resolve(design.text, **facts) == design
+    assert resolve("vgg", **facts) == resolve("vgg(16)", **facts) == resolve("vgg(depth=16)", **facts) == vgg(16)
+    assert resolve("resnet(18)", **facts) == resnet(18, input_shape=(3, 32, 32)) != resnet(18)
+    assert resolve("compact", **facts) == resolve("compact()", **facts)
+
+
+def test_layers_that_need_arguments_cannot_stand_bare_in_python():
+    with pytest.raises(DesignError) as caught:
+        Design([conv])
+    assert str(caught.value) == "conv needs arguments: write conv(...)."
+    with pytest.raises(DesignError) as caught:
+        Design(["relu"])
+    assert str(caught.value) == "a design is made of layers, and 'relu' is none."

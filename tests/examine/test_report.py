@@ -1,0 +1,246 @@
+"""The report: complete in itself, true to its facts, safe with any name, small, and readable in light and dark."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from facts_of_runs import made_up_facts, made_up_scores
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from visus.examine.charts import heat_map, line_chart, shade
+from visus.examine.report import report_page, write_report
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """The page as a browser would take it apart; an element that is not closed fails."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).replace("\u00a0", " ").split())
+
+
+def test_the_report_says_what_the_facts_say() -> None:
+    text = Page(report_page(made_up_facts(made_up_scores(notes=["Scored once."])))).text
+    for expected in (
+        "shoes-2",
+        "2031-05-04 14:05 · trained on shoes",
+        "90.0 % accuracy on 60 pictures of the test split 79.9 % to 95.3 % always “bag”: 33.3 %",
+        "The network names 54 of 60 pictures of the test split correctly: 90.0 %. For many more pictures like these, "
+        "expect between 79.9 % and 95.3 % (95 % interval). Always guessing “bag” would be correct for 33.3 %. Scored once.",
+        "coat is rare.",
+        "Kind a folder for each class",
+        "Class Training Test bag 100 20 boot 100 20 coat 100 20 All 300 60",
+        "What was done to it 2 pictures were turned upright.",
+        "Each picture is brought to 28 x 28 with 1 channel, scaled and cut to fit.",
+        "From the values the mean of the training split is taken (72.94) and they are divided by its standard deviation (90.1).",
+        "A convolutional network (compact) with 12,345 parameters. It takes 1 x 28 x 28 values and gives a probability for "
+        "each of 3 classes.",
+        "Multiply-adds for one picture 9.63 M",
+        "conv(32, 3), relu, globalpool, linear(classes)",
+        "The weights kept are those of epoch 2.",
+        "bag 20 90.0 % 90.0 % 90.0 %",
+        "True class Called Pictures bag boot 2 boot coat 2 coat bag 2",
+        "On average the network is 90.0 % sure of its answer and correct for 90.0 %: the two agree within one point. Over pictures "
+        "of equal confidence, confidence and accuracy differ by 0.0 points on average (expected calibration error, 15 bins).",
+        "Training time 3 min 07 s Epochs 3 Pictures per second 2,000 (mean of the epochs) Device cpu (Some CPU) "
+        "Precision bfloat16: asked for Memory layout channels last Processor cores 4, of which PyTorch used 2",
+        "visus train shoes --seed 7 The seed was 7.",
+        "visus 0.1.0 python 3.13.0 torch 2.13.0",
+    ):
+        assert expected in text
+    assert "simplejpeg" not in text
+
+
+def test_a_result_that_does_not_beat_guessing_is_called_so() -> None:
+    page = Page(report_page(made_up_facts(made_up_scores(num_classes=3, num_items=9, num_wrong=6))))
+    assert "So 9 pictures do not show that the network beats that guess." in page.text
+
+
+@pytest.mark.parametrize(
+    ("num_wrong", "verdict"), [(30, "it is surer than it should be"), (0, "it is less sure than it could be")]
+)
+def test_calibration_is_told_by_its_direction(num_wrong: int, verdict: str) -> None:
+    assert verdict in Page(report_page(made_up_facts(made_up_scores(num_wrong=num_wrong)))).text
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 20, 21, 100, 1000])
+def test_the_page_is_complete_in_itself_and_small(num_classes: int) -> None:
+    page = report_page(made_up_facts(made_up_scores(num_classes, num_items=4000, num_wrong=900)))
+    parsed = Page(page)
+    assert len(page.encode()) < 3_000_000
+    tags = {tag for tag, _ in parsed.tags}
+    assert not tags & {"script", "link", "img", "iframe", "object", "base", "form"}
+    for _, attributes in parsed.tags:
+        assert not set(attributes) & {"src", "href", "srcset", "action", "background"}
+    assert not re.search(r"url\(|@import|https?:", page)
+
+
+def test_figures_have_words_for_those_who_cannot_see_them() -> None:
+    for num_classes in (3, 50):
+        page = Page(report_page(made_up_facts(made_up_scores(num_classes))))
+        pictures = [attributes for tag, attributes in page.tags if tag == "svg" or attributes.get("role") == "img"]
+        assert pictures
+        assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in pictures)
+        assert dict(page.tags[0][1]) == {"lang": "en-GB"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(text=st.text(st.sampled_from("<>&\"'`%{}\\/ab é世\n"), min_size=1, max_size=12))
+def test_no_name_can_break_the_page(text: str) -> None:
+    names = [text, f"<script>{text}</script>", '"><b>']
+    scores = made_up_scores(classes=names, notes=[text])
+    facts = made_up_facts(
+        scores, name=text, created=text, command=text, data_name=text, data={text: text}, ledger_sentences=[text],
+        warnings=[text], design_text=text, network=text, recipe={text: text, "seed": text}, noun="picture",
+        class_counts={text: [1, 2, 3]}, preprocessing={text: text},
+    )  # fmt: skip
+    page = Page(report_page(facts))
+    assert {tag for tag, _ in page.tags} <= {
+        "html", "head", "meta", "title", "style", "body", "main", "header", "p", "h1", "h2", "h3", "section", "div", "span",
+        "strong", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "ul", "li", "pre", "figure", "figcaption",
+        "b", "i", "svg", "line", "text", "polyline", "circle", "rect", "details", "summary", "footer",
+    }  # fmt: skip
+    assert " ".join(names[1].split()).replace("\u00a0", " ") in page.text
+
+
+def test_the_report_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    write_report(path, made_up_facts())
+    assert path.read_text(encoding="utf-8") == report_page(made_up_facts())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_facts_that_are_missing_leave_no_empty_section() -> None:
+    facts = made_up_facts(
+        history=[], ledger_sentences=[], warnings=[], design_text="", network="", preprocessing={}, recipe={}, machine={},
+        environment={}, best_epoch=None, command="", data={}, class_counts={},
+    )  # fmt: skip
+    text = Page(report_page(facts)).text
+    assert "Nothing in the data was changed." in text
+    assert "This run was made from Python." in text
+    assert "A network with 12,345 parameters." in text
+    assert "What it cost Training time 3 min 07 s How to repeat it" in text
+    assert "Training Loss" not in text
+    assert "None" not in text
+
+
+# ------------------------------------------------------------------------------------------------------------------ charts
+
+
+def test_every_point_of_a_line_lies_where_its_value_says() -> None:
+    chart = ElementTree.fromstring(line_chart("Loss", "", [("train", [(1, 1.0), (2, 0.5), (3, 0.0)])], str, lowest=0.0))
+    line = chart.find("polyline")
+    assert line is not None
+    points = [tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()]
+    assert points == [(54.0, 14.0), (250.0, 122.0), (446.0, 230.0)]
+
+
+@given(values=st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=50))
+def test_grid_lines_are_few_and_hold_all_values(values: list[float]) -> None:
+    points = list(enumerate(values, start=1))
+    chart = ElementTree.fromstring(line_chart("Loss", "", [("val", points)], "{:.6g}".format, lowest=0.0))
+    grid = [float(line.attrib["y1"]) for line in chart.findall("line[@class='grid']")]
+    assert 2 <= len(grid) <= 8
+    assert min(grid) >= 14.0
+    assert max(grid) <= 230.05
+    line = chart.find("polyline")
+    assert line is not None
+    assert all(13.9 <= float(pair.split(",")[1]) <= 230.1 for pair in line.attrib["points"].split())
+
+
+def test_many_epochs_are_thinned_and_keep_their_ends() -> None:
+    points = [(epoch, float(epoch)) for epoch in range(1, 10_001)]
+    chart = ElementTree.fromstring(line_chart("Loss", "", [("val", points)], str, lowest=0.0))
+    line = chart.find("polyline")
+    assert line is not None
+    pairs = line.attrib["points"].split()
+    assert len(pairs) == 400
+    assert (pairs[0].split(",")[0], pairs[-1].split(",")[0]) == ("54.0", "446.0")
+
+
+def test_the_heat_map_has_a_square_for_each_pair_that_occurs() -> None:
+    scores = made_up_scores(30, num_items=300, num_wrong=20)
+    chart = ElementTree.fromstring(heat_map("Confusion", "", scores))
+    squares = chart.findall("rect")[1:]
+    occurring = sum(1 for row in scores.confusion for count in row if count)
+    assert len(squares) == occurring
+    assert sum(1 for square in squares if square.attrib["class"] == "miss") == len(scores.most_confused(10_000))
+    assert [title.text for title in squares[0]] == ["class 0 called class 0: 9 of 10"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- contrast
+
+
+def luminance(colour: list[float]) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in colour)]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def themes() -> dict[str, dict[str, list[float]]]:
+    style = resources.files("visus.examine").joinpath("report.css").read_text(encoding="utf-8")
+    found = {}
+    for name, block in zip(("light", "dark", "print"), re.findall(r":root \{(.*?)\}", style, re.DOTALL), strict=True):
+        colours = {key: value * 2 if len(value) == 3 else value for key, value in re.findall(r"--([\w-]+): #(\w+);", block)}
+        colours = {key: "".join(c * 2 for c in v[:3]) if v[:3] == v[3:] else v for key, v in colours.items()}
+        found[name] = {key: [float(int(value[i : i + 2], 16)) for i in (0, 2, 4)] for key, value in colours.items()}
+    return found
+
+
+@pytest.mark.parametrize("name", ["light", "dark", "print"])
+def test_words_stand_out_from_their_ground(name: str) -> None:
+    theme = themes()[name]
+    for words in ("ink", "soft", "accent", "warm"):
+        for ground in ("paper", "panel", "wash"):
+            assert contrast(theme[words], theme[ground]) >= 4.5, (words, ground)
+
+
+@pytest.mark.parametrize("name", ["light", "dark", "print"])
+def test_figures_in_shaded_cells_can_be_read_at_every_strength(name: str) -> None:
+    from visus.examine.report import _cell_style
+
+    theme = themes()[name]
+    for hit, colour in ((True, theme["accent"]), (False, theme["warm"])):
+        for step in range(1, 101):
+            strength = shade(step / 100)
+            style = _cell_style(strength, hit).split()
+            ink = theme["cell-full"] if "full" in style else theme["cell-strong"] if "strong" in style else theme["cell"]
+            ground = [strength * a + (1 - strength) * b for a, b in zip(colour, theme["wash"], strict=True)]
+            assert contrast(ink, ground) >= 4.5, (hit, strength)

@@ -1,0 +1,141 @@
+"""The loop: when it ends, what it refuses, what it tells."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import visus
+from visus.errors import TrainingError
+from visus.training.events import EpochDone, Finished, Started, StepDone
+from visus.training.optimizers import Average, make_optimizer
+from visus.training.recipe import Recipe
+from visus.training.schedules import rate_factor
+
+NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
+
+
+class Broken(nn.Module):
+    """Gives what is not a number from the given call in training mode on."""
+
+    def __init__(self, from_call: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 3)
+        self.calls, self.from_call = 0, from_call
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.calls += self.training
+        out: torch.Tensor = self.layer(batch.flatten(1))
+        return out * math.nan if self.training and self.calls >= self.from_call else out
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_checkpoint_named(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as caught:
+        visus.train(squares, Broken(from_call=8), quick, output=tmp_path)
+    folder = tmp_path / "squares"
+    assert str(caught.value) == (
+        f"the loss became nan in epoch 2, step 3 (learning rate 0.00625). The last good checkpoint is kept: "
+        f"{folder / 'checkpoint' / 'last.safetensors'}, and the best weights so far are those of epoch 1. "
+        f"Train anew with a lower rate (--lr 0.0025), with --clip-norm 1, or with --precision float32."
+    )
+    assert (folder / "weights" / "best.safetensors").is_file()
+    assert all(torch.isfinite(value).all() for value in visus.load(folder, network=Broken(0)).module.state_dict().values())
+
+
+def test_a_loss_that_runs_away_stops_although_it_is_a_number(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as caught:
+        visus.train(
+            squares, "flatten, linear(classes)", quick.replace(epochs=40, optimizer="sgd", learning_rate=100.0, momentum=0.0), output=tmp_path
+        )
+    assert "the loss ran away in epoch" in str(caught.value)
+    assert "where guessing gives 1.1" in str(caught.value)
+
+
+def test_results_hold_one_row_for_each_epoch_with_the_validation_of_the_averaged_weights(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    events: list[object] = []
+    run = visus.train(squares, NETWORK, quick, output=tmp_path, on_event=events.append)
+    rows = list(csv.DictReader((run.folder / "results.csv").read_text().splitlines()))
+    told = [event.row for event in events if isinstance(event, EpochDone)]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [float(row["val_loss"]) for row in rows] == pytest.approx([row["val_loss"] for row in told], rel=1e-5)
+    best = min(range(3), key=lambda epoch: told[epoch]["val_loss"])
+    assert [event.best_epoch for event in events if isinstance(event, Finished)] == [best + 1]
+    validated = run.evaluate(split="val")
+    assert validated.loss == pytest.approx(told[best]["val_loss"], abs=1e-6)
+
+
+def test_progress_goes_from_nothing_to_all_in_equal_steps(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    events: list[object] = []
+    visus.train(squares, NETWORK, quick, output=tmp_path, on_event=events.append)
+    started = next(event for event in events if isinstance(event, Started))
+    progress = [event.progress for event in events if isinstance(event, StepDone)]
+    num_steps = started.num_epochs * started.steps_per_epoch
+    assert progress == pytest.approx([step / num_steps for step in range(1, num_steps + 1)])
+
+
+def test_a_time_limit_ends_the_schedule_with_the_time(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    events: list[object] = []
+    visus.train(squares, NETWORK, quick.replace(epochs=100_000, time_limit_s=1.0), output=tmp_path, on_event=events.append)
+    end = next(event for event in events if isinstance(event, Finished))
+    rows = [event.row for event in events if isinstance(event, EpochDone)]
+    assert end.reason == "time limit"
+    assert 1.0 <= end.seconds < 5.0
+    assert rows[-1]["learning_rate"] == pytest.approx(0, abs=1e-4)
+    assert max(row["learning_rate"] for row in rows) > 0.005
+
+
+def test_early_stopping_ends_after_so_many_epochs_without_a_better_loss(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    events: list[object] = []
+    frozen = quick.replace(epochs=50, learning_rate=1e-12, averaging=0.0, patience=4, weight_decay=0.0)
+    visus.train(squares, "flatten, linear(classes)", frozen, output=tmp_path, on_event=events.append)
+    end = next(event for event in events if isinstance(event, Finished))
+    assert end.reason == "no better validation loss"
+    assert end.num_epochs - end.best_epoch == 4
+
+
+def test_balanced_class_weights_raise_the_recall_of_a_rare_class(tmp_path: Path, quick: Recipe) -> None:
+    rng = np.random.default_rng(0)
+    labels = (np.arange(300) % 10 == 0).astype(int)
+    values = rng.normal(size=(300, 1, 8)).astype(np.float32) + labels[:, None, None] * 0.7
+    np.savez(tmp_path / "rare.npz", x=values, y=labels)
+    recipe = quick.replace(epochs=12, shift=0.0)
+    plain, balanced = (
+        visus.train(tmp_path / "rare.npz", "flatten, linear(classes)", recipe.replace(class_weights=kind), output=tmp_path)
+        for kind in ("none", "balanced")
+    )
+    recalls = [run.scores.per_class[1].recall or 0.0 for run in (plain, balanced)]
+    assert recalls[1] > recalls[0]
+
+
+def test_weight_decay_leaves_biases_and_norms_alone() -> None:
+    module = visus.network(NETWORK, (1, 8, 8), 3)
+    groups = make_optimizer(module, Recipe().settled(num_items=10, input_shape=(1, 8, 8), is_colour=False, is_varied=False)).param_groups
+    assert [(group["weight_decay"], {each.ndim for each in group["params"]}) for group in groups] == [(0.05, {2, 4}), (0.0, {1})]
+
+
+def test_average_forgets_its_start_and_then_follows_slowly() -> None:
+    module = nn.Linear(1, 1)
+    average = Average(module, decay=0.99)
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+    average.module.weight.data.zero_()
+    average.update(module, 1)
+    assert float(average.module.weight) == pytest.approx(0.9)
+    average.update(module, 10**6)
+    assert float(average.module.weight) == pytest.approx(0.9 + 0.01 * 0.1)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_learning_rate_rises_once_and_falls_to_zero(schedule: str) -> None:
+    factors = [rate_factor(step / 200, schedule=schedule, warmup=0.25) for step in range(201)]
+    assert factors[0] == 0
+    assert factors[50] == 1
+    assert factors[200] == pytest.approx(0, abs=1e-12)
+    assert factors[:51] == sorted(factors[:51])
+    assert factors[50:] == sorted(factors[50:], reverse=True)

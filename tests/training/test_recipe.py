@@ -1,0 +1,98 @@
+"""The recipe: refused values, settled values, round trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visus.errors import RecipeError, UsageError
+from visus.training.recipe import FIELDS, Recipe, default_epochs
+
+RECIPES = st.builds(
+    Recipe,
+    epochs=st.none() | st.integers(1, 500),
+    learning_rate=st.none() | st.floats(1e-6, 10),
+    optimizer=st.sampled_from(["adamw", "sgd"]),
+    flip=st.none() | st.booleans(),
+    zoom=st.none() | st.floats(0, 0.9),
+    seed=st.integers(0, 2**31 - 1),
+    time_limit_s=st.none() | st.floats(1, 1e6),
+)
+
+
+@given(RECIPES)
+def test_yaml_round_trip_keeps_every_setting(recipe: Recipe) -> None:
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+
+
+def test_yaml_tells_the_meaning_of_every_setting() -> None:
+    lines = Recipe().to_yaml().splitlines()
+    assert [line.split(":")[0] for line in lines] == list(FIELDS)
+    assert all(line.split("  # ")[1] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, not 0."),
+        ({"epochs": 2.5}, "epochs must be a whole number, not 2.5."),
+        ({"flip": "yes"}, "flip must be true or false, not 'yes'."),
+        ({"learning_rate": "fast"}, "learning_rate must be a number, not 'fast'."),
+        ({"learning_rate": float("nan")}, "learning_rate must be between 1e-12 and 100, not nan."),
+        ({"optimizer": 3}, "optimizer must be a word, not 3."),
+        ({"optimizer": "adamv"}, "unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, sgd."),
+        ({"shift": 0.7, "zoom": -1}, "2 mistakes:\n  - shift must be between 0 and 0.5, not 0.7.\n  - zoom must be between 0 and 0.9, not -1."),
+    ],
+)
+def test_bad_settings_are_refused_together(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe(**settings)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_unknown_setting_in_a_file_names_the_closest(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("epoch: 3\n")
+    with pytest.raises(RecipeError) as caught:
+        Recipe.read(file)
+    assert str(caught.value).startswith(f"{file}: unknown setting 'epoch'. Did you mean 'epochs'? Known: averaging, batch_size, ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1\n- 2\n", "recipe: a recipe is a table of settings, such as 'epochs: 20', not list."),
+        ("a: [", "recipe: this is not YAML: while parsing a flow node expected the node content, but found '<stream end>' "),
+    ],
+)
+def test_text_that_is_no_recipe_is_refused(text: str, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_yaml(text)
+    assert str(caught.value).startswith(message)
+
+
+def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe.read(tmp_path / "none.yaml")
+    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: this file cannot be read as text. Give the path of a UTF-8 text file."
+
+
+def test_settled_recipe_has_no_open_setting_but_those_that_mean_never() -> None:
+    settled = Recipe().settled(num_items=1000, input_shape=(3, 96, 96), is_colour=True, is_varied=True)
+    assert {name for name in FIELDS if getattr(settled, name) is None} == {"clip_norm", "patience", "time_limit_s"}
+    assert (settled.flip, settled.zoom, settled.epochs) == (True, 0.4, 86)
+
+
+def test_given_settings_are_never_overruled() -> None:
+    given_settings = {"epochs": 7, "batch_size": 10, "learning_rate": 0.5, "weight_decay": 0.0, "flip": False, "zoom": 0.0}
+    recipe = Recipe(**given_settings)  # type: ignore[arg-type]
+    settled = recipe.settled(num_items=1000, input_shape=(3, 96, 96), is_colour=True, is_varied=True)
+    assert settled == recipe
+
+
+@given(st.integers(1, 10**7))
+def test_larger_sets_have_fewer_epochs_but_more_items_in_all(num_items: int) -> None:
+    assert 8 <= default_epochs(num_items + 1) <= default_epochs(num_items) <= 80
