@@ -5,10 +5,11 @@ This file knows bytes and paths. It must not know what the bytes mean.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,21 @@ def write_file(path: Path, content: bytes | str) -> None:
     Raises:
         StorageError: the disk is full or the folder cannot be written; a file that was there before is untouched.
     """
-    data = content.encode() if isinstance(content, str) else content
-    part = ""
+    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with open(part, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(part, 0o666 & ~_umask())
         os.replace(part, path)
         _flush_folder(path.parent)
-    except OSError as error:
-        if part:
-            Path(part).unlink(missing_ok=True)
-        raise StorageError(_why(path, len(data), error), where=str(path)) from error
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StorageError(_why(path, len(data), error), where=str(path)) from error
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -63,7 +63,7 @@ def read_text(path: Path) -> str:
 
 def remove_parts(folder: Path) -> None:
     """Remove what a killed ``write_file`` left in ``folder``: hidden files that never got their name."""
-    for part in folder.glob(".*.????????"):
+    for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)
 
 
@@ -74,12 +74,6 @@ def _why(path: Path, num_bytes: int, error: OSError) -> str:
     except OSError:
         free = ""
     return f"{write_bytes(num_bytes)} could not be written: {reason}{free}. Free some space or choose another folder."
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _flush_folder(folder: Path) -> None:

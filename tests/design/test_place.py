@@ -289,6 +289,27 @@ def changed(design, change, where):
     return parse(", ".join(parts))
 
 
+def test_a_number_of_classes_below_one_is_refused():
+    with pytest.raises(DesignError) as caught:
+        parse("globalpool, linear(classes)").place((3, 8, 8), 0)
+    assert str(caught.value) == "the number of classes must be at least 1, not 0."
+
+
+def test_torch_averages_no_volume_that_is_shorter_than_the_window():
+    with pytest.raises(DesignError) as caught:
+        parse("avgpool(3, padding=1)").place((1, 2, 4, 4))
+    assert str(caught.value) == (
+        "pool1: torch averages volumes only where the map without its padding is as long as the window, 3, and it is 2 x 4 x 4. "
+        "The smallest volume for this design is 3 x 3 x 3 (yours: 2 x 4 x 4). Or: kernel_size=2."
+    )
+
+
+def test_an_error_about_a_design_of_ten_thousand_halvings_stays_short():
+    with pytest.raises(DesignError) as caught:
+        parse("10000 * maxpool(2)").place((3, 8, 8))
+    assert len(str(caught.value)) < 300
+
+
 def test_a_deep_network_of_joins_is_explained_in_little_time():
     with pytest.raises(DesignError, match=r"residual1"):
         parse("residual(conv(8), relu), 500 * [residual(conv(8, 3, padding=1), norm), relu]").place((3, 32, 32))

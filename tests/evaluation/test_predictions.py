@@ -47,6 +47,7 @@ def test_precision_and_layout_change_the_logits_by_rounding_only(num_axes: int, 
     logits = predict_logits(network, [batch], precision=precision, channels_last=True)
     assert (logits.dtype, logits.device.type) == (torch.float32, "cpu")
     assert not logits.is_inference()
+    assert not logits.requires_grad
     torch.testing.assert_close(logits, plain, rtol=0, atol=1e-5 if precision == "float32" else 0.03)
 
 
@@ -88,6 +89,8 @@ def test_probabilities_are_the_softmax() -> None:
 def test_top_k_gives_the_most_probable_first_and_equals_in_class_order() -> None:
     chances = torch.tensor([[0.25, 0.25, 0.5], [0.2, 0.7, 0.1]])
     assert top_k(chances, ["a", "b", "c"], 2) == [[("c", 0.5), ("a", 0.25)], [("b", 0.7), ("a", 0.2)]]
+    equal = torch.full((1, 500), 0.002)
+    assert [name for name, _ in top_k(equal, range(500), 500)[0]] == list(range(500))
     assert [len(row) for row in top_k(chances, ["a", "b", "c"], 9)] == [3, 3]
 
 
@@ -105,6 +108,7 @@ def test_what_cannot_be_predicted_is_refused_in_words() -> None:
         (nn.Flatten(), [], DataError, "there is nothing to predict: no items were given."),
         (Pair(), [batch], UsageError, "the network gave a tuple, where a tensor of shape (items, classes) is needed."),
         (nn.ReLU(), [batch], UsageError, "the network gave a tensor of shape (3, 2, 4, 4) for a batch of shape (3, 2, 4, 4), where (3, classes) is needed."),
+        (nn.Flatten(0, 2), [batch], UsageError, "the network gave a tensor of shape (24, 4) for a batch of shape (3, 2, 4, 4), where (3, classes) is needed."),
         (Changing(), [batch, batch[:2]], UsageError, "the network gave a tensor of shape (2, 2) for a batch of shape (2, 2, 4, 4), where (2, 3) is needed."),
     ]  # fmt: skip
     for module, batches, kind, text in cases:

@@ -30,6 +30,11 @@ def test_a_class_that_was_not_scored_is_a_limit() -> None:
     assert "| coat | 0 | \u2013 | \u2013 | \u2013 |" in text
 
 
+def test_a_design_that_was_written_out_is_not_told_in_a_sentence() -> None:
+    text = card_text(made_up_facts(network="conv(32, 3, padding=1), norm, relu, maxpool(2), globalpool, linear(classes)"))
+    assert "A convolutional network with 12,345 parameters." in text
+
+
 def test_many_classes_are_not_listed() -> None:
     text = card_text(made_up_facts(made_up_scores(40)))
     assert "40 classes, listed in `classes.txt`; their figures are in `scores.json`." in text

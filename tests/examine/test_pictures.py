@@ -11,8 +11,7 @@ import pytest
 from facts_of_runs import made_up_facts, made_up_scores
 from PIL import Image
 
-from visus.errors import DataError, StorageError
-from visus.examine.files import write_whole
+from visus.errors import DataError
 from visus.examine.pictures import draw_confusion, draw_curves
 
 
@@ -70,29 +69,3 @@ def test_drawing_leaves_the_programs_own_plots_alone(tmp_path: Path) -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == ["False", "False"]
-
-
-def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "report.html"
-    path.write_text("old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("visus.examine.files.os.fsync", full)
-    with pytest.raises(StorageError) as caught:
-        write_whole(path, "new")
-    assert str(caught.value) == (
-        f"{path}: the file could not be written: No space left on device. Free space there or make the folder writable."
-    )
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageError) as caught:
-        write_whole(tmp_path / "nowhere" / "a.txt", "x")
-    assert str(caught.value) == (
-        f"{tmp_path / 'nowhere' / 'a.txt'}: the file could not be written: No such file or directory. "
-        "Free space there or make the folder writable."
-    )

@@ -79,3 +79,16 @@ def test_join_needs_a_path():
     with pytest.raises(GeometryError) as caught:
         join([])
     assert str(caught.value) == "a join needs at least one path, and there is none."
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 5), st.integers(1, 20))
+def test_over_holds_the_pixels_of_all_positions_and_no_others(size, stride, padding, input_size):
+    window = Window(size, stride, (padding, padding))
+    if not window.fits(input_size):
+        return
+    places = range(window.output_size(input_size))
+    seen = [place * stride - padding + tap for place in places for tap in range(size)]
+    inside = [pixel for pixel in seen if 0 <= pixel < input_size]
+    field = Field().through(window).over(len(places), input_size)
+    if inside:
+        assert (field.start, field.end, field.step) == (min(inside), max(inside) + 1, 0)

@@ -22,7 +22,6 @@ from visus.training.checkpoints import read_checkpoint
 from visus.training.events import CheckpointWritten, StepDone
 from visus.training.recipe import Recipe
 
-
 TINY_NETWORK = "conv(4, 3, padding=1), norm, relu, dropout(0.2), globalpool, linear(classes)"
 
 
@@ -48,7 +47,9 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
     return answer
 
 
-def test_the_same_seed_gives_the_same_weights_twice_and_another_seed_others(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_weights_twice_and_another_seed_others(
+    squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
     runs = [visus.train(squares, TINY_NETWORK, quick, output=tmp_path) for _ in range(2)]
     other = visus.train(squares, TINY_NETWORK, quick.replace(seed=1), output=tmp_path)
     assert same(weights_of(runs[0]), weights_of(runs[1]))
@@ -135,7 +136,9 @@ def test_a_damaged_checkpoint_is_refused(squares: Path, quick: Recipe, tmp_path:
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(WeightsError) as caught:
         visus.resume(run.folder)
-    assert str(caught.value) == f"{file}: this is not a whole checkpoint of visus. Start the training anew, without --resume."
+    assert (
+        str(caught.value) == f"{file}: this is not a whole checkpoint of visus. Start the training anew, without --resume."
+    )
 
 
 def test_a_checkpoint_of_another_design_is_refused(squares: Path, quick: Recipe, tmp_path: Path) -> None:

@@ -51,13 +51,18 @@ def test_a_loss_that_is_not_a_number_stops_with_the_checkpoint_named(squares: Pa
 def test_a_loss_that_runs_away_stops_although_it_is_a_number(squares: Path, quick: Recipe, tmp_path: Path) -> None:
     with pytest.raises(TrainingError) as caught:
         visus.train(
-            squares, "flatten, linear(classes)", quick.replace(epochs=40, optimizer="sgd", learning_rate=100.0, momentum=0.0), output=tmp_path
+            squares,
+            "flatten, linear(classes)",
+            quick.replace(epochs=40, optimizer="sgd", learning_rate=100.0, momentum=0.0),
+            output=tmp_path,
         )
     assert "the loss ran away in epoch" in str(caught.value)
     assert "where guessing gives 1.1" in str(caught.value)
 
 
-def test_results_hold_one_row_for_each_epoch_with_the_validation_of_the_averaged_weights(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_results_hold_one_row_for_each_epoch_with_the_validation_of_the_averaged_weights(
+    squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
     events: list[object] = []
     run = visus.train(squares, NETWORK, quick, output=tmp_path, on_event=events.append)
     rows = list(csv.DictReader((run.folder / "results.csv").read_text().splitlines()))
@@ -90,7 +95,9 @@ def test_a_time_limit_ends_the_schedule_with_the_time(squares: Path, quick: Reci
     assert max(row["learning_rate"] for row in rows) > 0.005
 
 
-def test_early_stopping_ends_after_so_many_epochs_without_a_better_loss(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_early_stopping_ends_after_so_many_epochs_without_a_better_loss(
+    squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
     events: list[object] = []
     frozen = quick.replace(epochs=50, learning_rate=1e-12, averaging=0.0, patience=4, weight_decay=0.0)
     visus.train(squares, "flatten, linear(classes)", frozen, output=tmp_path, on_event=events.append)
@@ -115,8 +122,13 @@ def test_balanced_class_weights_raise_the_recall_of_a_rare_class(tmp_path: Path,
 
 def test_weight_decay_leaves_biases_and_norms_alone() -> None:
     module = visus.network(NETWORK, (1, 8, 8), 3)
-    groups = make_optimizer(module, Recipe().settled(num_items=10, input_shape=(1, 8, 8), is_colour=False, is_varied=False)).param_groups
-    assert [(group["weight_decay"], {each.ndim for each in group["params"]}) for group in groups] == [(0.05, {2, 4}), (0.0, {1})]
+    groups = make_optimizer(
+        module, Recipe().settled(num_items=10, input_shape=(1, 8, 8), is_colour=False, is_varied=False)
+    ).param_groups
+    assert [(group["weight_decay"], {each.ndim for each in group["params"]}) for group in groups] == [
+        (0.05, {2, 4}),
+        (0.0, {1}),
+    ]
 
 
 def test_average_forgets_its_start_and_then_follows_slowly() -> None:

@@ -44,7 +44,10 @@ def test_yaml_tells_the_meaning_of_every_setting() -> None:
         ({"learning_rate": float("nan")}, "learning_rate must be between 1e-12 and 100, not nan."),
         ({"optimizer": 3}, "optimizer must be a word, not 3."),
         ({"optimizer": "adamv"}, "unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, sgd."),
-        ({"shift": 0.7, "zoom": -1}, "2 mistakes:\n  - shift must be between 0 and 0.5, not 0.7.\n  - zoom must be between 0 and 0.9, not -1."),
+        (
+            {"shift": 0.7, "zoom": -1},
+            "2 mistakes:\n  - shift must be between 0 and 0.5, not 0.7.\n  - zoom must be between 0 and 0.9, not -1.",
+        ),
     ],
 )
 def test_bad_settings_are_refused_together(settings: dict[str, object], message: str) -> None:
@@ -58,7 +61,9 @@ def test_unknown_setting_in_a_file_names_the_closest(tmp_path: Path) -> None:
     file.write_text("epoch: 3\n")
     with pytest.raises(RecipeError) as caught:
         Recipe.read(file)
-    assert str(caught.value).startswith(f"{file}: unknown setting 'epoch'. Did you mean 'epochs'? Known: averaging, batch_size, ")
+    assert str(caught.value).startswith(
+        f"{file}: unknown setting 'epoch'. Did you mean 'epochs'? Known: averaging, batch_size, "
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,10 @@ def test_text_that_is_no_recipe_is_refused(text: str, message: str) -> None:
 def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         Recipe.read(tmp_path / "none.yaml")
-    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: this file cannot be read as text. Give the path of a UTF-8 text file."
+    assert (
+        str(caught.value)
+        == f"{tmp_path / 'none.yaml'}: this file cannot be read as text. Give the path of a UTF-8 text file."
+    )
 
 
 def test_settled_recipe_has_no_open_setting_but_those_that_mean_never() -> None:
@@ -87,7 +95,15 @@ def test_settled_recipe_has_no_open_setting_but_those_that_mean_never() -> None:
 
 
 def test_given_settings_are_never_overruled() -> None:
-    given_settings = {"epochs": 7, "batch_size": 10, "learning_rate": 0.5, "weight_decay": 0.0, "flip": False, "zoom": 0.0}
+    given_settings = {
+        "epochs": 7,
+        "batch_size": 10,
+        "learning_rate": 0.5,
+        "weight_decay": 0.0,
+        "flip": False,
+        "zoom": 0.0,
+        "cutout": 0.0,
+    }
     recipe = Recipe(**given_settings)  # type: ignore[arg-type]
     settled = recipe.settled(num_items=1000, input_shape=(3, 96, 96), is_colour=True, is_varied=True)
     assert settled == recipe

@@ -64,9 +64,7 @@ def train(
     weight_decay: Annotated[float | None, typer.Option(help="Decay of weights, never of biases and norms.")] = None,
     schedule: Annotated[str | None, typer.Option(help="Fall of the learning rate: linear or cosine.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of the training in which the rate rises.")] = None,
-    label_smoothing: Annotated[
-        float | None, typer.Option(help="Probability spread over all classes in the target.")
-    ] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Probability spread over all classes in the target.")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the whole gradient.")] = None,
     averaging: Annotated[float | None, typer.Option(help="Decay of the averaged weights; 0 for none.")] = None,
     class_weights: Annotated[str | None, typer.Option(help="none or balanced.")] = None,
@@ -74,9 +72,7 @@ def train(
     shift: Annotated[float | None, typer.Option(help="Largest shift, as a fraction of each axis.")] = None,
     zoom: Annotated[float | None, typer.Option(help="Largest enlargement, as a fraction cut away.")] = None,
     cutout: Annotated[float | None, typer.Option(help="Side of the blanked square, as a fraction of each axis.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better validation loss.")
-    ] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better validation loss.")] = None,
     time_limit: Annotated[
         str | None, typer.Option(help="Stop after this time of training, such as 90s, 5m or 1h30m.")
     ] = None,
@@ -231,19 +227,19 @@ def _size(text: str | None) -> tuple[int, ...] | int | None:
     """A picture size such as ``96`` or ``96x128``."""
     if text is None:
         return None
-    lengths = _whole_numbers(text.lower().replace("x", ","), "--img-size", "96 or 96x128")
+    lengths = _whole_numbers(text, "--img-size", "96 or 96x128")
     return lengths[0] if len(lengths) == 1 else lengths
 
 
 def _shape(text: str) -> tuple[int, ...]:
     """An input shape such as ``3,224,224``."""
-    return _whole_numbers(text.lower().replace("x", ","), "--input", "3,224,224")
+    return _whole_numbers(text, "--input", "3,224,224")
 
 
 def _whole_numbers(text: str, option: str, example: str) -> tuple[int, ...]:
     from visus.errors import UsageError
 
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(int(part) for part in text.lower().replace("x", ",").split(","))
     except ValueError as error:
         raise UsageError(f"{option} takes whole numbers such as {example}, not {text!r}.") from error

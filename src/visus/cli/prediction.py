@@ -27,8 +27,7 @@ def predict_and_tell(run: Path, files: Sequence[str], top: int, device: str, *, 
     shown = min(top, len(loaded.classes))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     listed: list[dict[str, Any]] = []
-    if not as_json:
-        writer.writerow(["file", *(name for rank in range(1, shown + 1) for name in _columns(rank))])
+    header = ["file", *(name for rank in range(1, shown + 1) for name in _columns(rank))]
     for answer in loaded.predict(files, top=top, ledger=ledger):
         if answer.problem:
             num_unread += 1
@@ -36,6 +35,9 @@ def predict_and_tell(run: Path, files: Sequence[str], top: int, device: str, *, 
         if as_json:
             listed.append(_as_dict(answer, top))
         else:
+            if header:
+                writer.writerow(header)
+                header = []
             cells = [
                 cell
                 for pair in zip(answer.labels, answer.probabilities, strict=True)

@@ -157,7 +157,7 @@ class Screen:
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._num_epochs = 0
-        self._said_at = 0.0
+        self._said_at = time.monotonic()
 
     def __enter__(self) -> Screen:
         return self

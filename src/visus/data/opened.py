@@ -201,7 +201,7 @@ def open_scoring_data(
     """
     ledger = Ledger()
     samples = read_source(path, ledger, classes=tuple(classes))
-    if not samples.official:
+    if "test" not in samples.official:
         samples = dataclasses.replace(samples, splits=np.full(len(samples.items), "test", dtype="<U5"))
     _check_kind(samples, preprocessing)
     return _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_progress)

@@ -12,8 +12,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +22,8 @@ from numpy.typing import NDArray
 
 from visus.data.samples import SPLITS, UNASSIGNED, Samples
 from visus.data.source_rules import shown
-from visus.errors import DataError, StorageError, UsageError, joined, unknown_name
+from visus.errors import DataError, UsageError, joined, unknown_name
+from visus.files import write_file
 from visus.units import write_number_of
 
 TEST_FRACTION = 0.2
@@ -195,7 +194,8 @@ def _cut(
         members.setdefault(int(units[item]), []).append(item)
     in_order = list(members.values())
     order = [in_order[index] for index in random.permutation(len(in_order))]
-    contains = [Counter(labels[unit].tolist()) for unit in order]
+    label_of = labels.tolist()
+    contains = [Counter([label_of[item] for item in unit]) if len(unit) > 1 else {label_of[unit[0]]: 1} for unit in order]
     taken: set[int] = set()
 
     def take(index: int) -> None:
@@ -252,20 +252,7 @@ def write_split_csv(samples: Samples, file: Path) -> None:
         samples.items, samples.labels.tolist(), samples.splits.tolist(), groups, strict=True
     ):
         writer.writerow([item, samples.classes[label], split, group])
-    try:
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-                stream.write(text.getvalue())
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
-            os.replace(name, file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StorageError(f"split.csv cannot be written ({error.strerror}).", where=str(file.parent)) from error
+    write_file(file, text.getvalue())
 
 
 def read_split_csv(file: Path) -> tuple[SplitRow, ...]:

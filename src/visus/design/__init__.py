@@ -1,4 +1,7 @@
-"""Networks as plain data: layers as values, a text for every design, shapes, costs and receptive fields. No torch."""
+"""Networks as plain data: layers as values, a text for every design, shapes, costs and receptive fields.
+
+This room knows designs. It must not know modules, tensors or torch.
+"""
 
 from visus.design.account import Account, Row, account
 from visus.design.arguments import classes

@@ -12,7 +12,7 @@ from typing import Any
 from visus.design.arguments import Shape
 from visus.design.graph import Node
 from visus.design.items import Concat, Residual
-from visus.design.layers import Flatten, Layer
+from visus.design.layers import Layer
 from visus.design.plan import Design
 from visus.geometry import Field, join
 
@@ -30,7 +30,7 @@ class Row:
         output_shape: ``(channels, *spatial)`` or ``(features,)``.
         num_parameters: number of trained values.
         macs: multiply-adds for one item.
-        fields: the receptive field on each axis of the input; the whole axis after a layer that looks at all positions.
+        fields: the receptive field on each axis of the input; all that is read of it after a layer that looks at all positions.
         aligned: whether all paths that meet here look at the same middle; True for a layer.
     """
 
@@ -139,10 +139,11 @@ class _Tally:
         return fields
 
     def after(self, layer: Layer, shape: Shape, fields: Fields) -> Fields:
-        if layer.sees_whole_axis or (len(shape) == 1 and layer.mixes_features):
-            return tuple(Field.whole(size) for size in self.input_size)
-        if len(shape) == 1 or isinstance(layer, Flatten):
+        if len(shape) == 1:
             return fields
+        if layer.sees_whole_axis:
+            told = zip(fields, shape[1:], self.input_size, strict=True)
+            return tuple(field.over(num_positions, size) for field, num_positions, size in told)
         windows = layer.windows(len(shape) - 1)
         return tuple(field.through(window) for field, window in zip(fields, windows, strict=True)) if windows else fields
 

@@ -6,7 +6,7 @@ This file knows one rule: from the size of the input and the number of items to 
 from __future__ import annotations
 
 from visus.design.items import Item, sequence
-from visus.design.layers import Shape, classes, conv, globalpool, linear, maxpool, norm, relu
+from visus.design.layers import Layer, Shape, classes, conv, globalpool, linear, maxpool, norm, relu
 from visus.design.plan import Design
 
 FINAL_MAP = 4
@@ -50,7 +50,7 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
     return Design([*stem, *stages, globalpool("max"), linear(classes)])
 
 
-def _convolution(width: int, rank: int, stride: int = 1) -> tuple[Item, ...]:
+def _convolution(width: int, rank: int, stride: int = 1) -> tuple[Item | type[Layer], ...]:
     """A convolution that keeps the size of the map (or halves it), normalised and rectified."""
     kernel_size = 9 if rank == 1 else 3
     return conv(width, kernel_size, stride=stride, padding=kernel_size // 2, bias=False), norm, relu

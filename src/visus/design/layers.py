@@ -81,12 +81,7 @@ class Layer(Item):
 
     @property
     def sees_whole_axis(self) -> bool:
-        """Whether each output depends on all positions of the map (or on all features)."""
-        return False
-
-    @property
-    def mixes_features(self) -> bool:
-        """Whether each output depends on all channels of its position; after flatten, the features of the map lie there."""
+        """Whether what comes out depends on all positions of the map; the features of flatten are told together."""
         return False
 
 
@@ -95,7 +90,7 @@ class DoesNotFitError(DesignError):
 
 
 @dataclass(frozen=True, repr=False)
-class _Windowed(Layer):
+class Windowed(Layer):
     """A layer that slides a window over the map."""
 
     def _mistakes(self) -> list[str]:
@@ -109,17 +104,21 @@ class _Windowed(Layer):
         size = spatial_size(input_shape, self.word)
         windows = self.windows(len(size))
         for window, length in zip(windows, size, strict=True):
-            if not window.fits(length):
+            if not self.fits(window, length, len(size)):
                 raise DoesNotFitError(f"{_window_text(windows)} does not fit {_map_text(size)}: {window.sum_text(length)}.")
         spatial = tuple(window.output_size(length) for window, length in zip(windows, size, strict=True))
         return (self._out_channels(input_shape[0]), *spatial)
+
+    def fits(self, window: Window, length: int, num_axes: int) -> bool:
+        """Whether an axis of ``length`` positions of a map of ``num_axes`` axes is long enough for the layer's window on it."""
+        return window.fits(length)
 
     @abstractmethod
     def _out_channels(self, in_channels: int) -> int: ...
 
 
 @dataclass(frozen=True, repr=False)
-class _Convolution(_Windowed):
+class _Convolution(Windowed):
     """What conv and depthwise share. Abstract."""
 
     def _shape_of_kernel(self, num_axes: int) -> tuple[int, ...]:
@@ -274,7 +273,7 @@ class Depthwise(_Convolution):
 
 
 @dataclass(frozen=True, repr=False)
-class Pool(_Windowed):
+class Pool(Windowed):
     """What maxpool and avgpool share. Abstract.
 
     Args:
@@ -345,6 +344,20 @@ class AvgPool(Pool):
 
     word = "avgpool"
 
+    def fits(self, window: Window, length: int, num_axes: int) -> bool:
+        return window.fits(length) and (num_axes < 3 or length >= window.kernel_size)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        size = input_shape[1:]
+        windows = self.windows(len(size)) if len(size) == 3 else ()
+        for window, length in zip(windows, size, strict=False):
+            if window.fits(length) and not self.fits(window, length, len(size)):
+                raise DoesNotFitError(
+                    f"torch averages volumes only where the map without its padding is as long as the window, "
+                    f"{window.kernel_size}, and it is {write_shape(size)}."
+                )
+        return super().output_shape(input_shape)
+
 
 @dataclass(frozen=True, repr=False)
 class GlobalPool(Layer):
@@ -404,10 +417,6 @@ class LayerNorm(_SameShape):
 
     def num_parameters(self, input_shape: Shape) -> int:
         return 2 * input_shape[0]
-
-    @property
-    def mixes_features(self) -> bool:
-        return True
 
 
 @dataclass(frozen=True, repr=False)
@@ -470,10 +479,6 @@ class Softmax(_SameShape):
 
     prefix = word = "softmax"
 
-    @property
-    def mixes_features(self) -> bool:
-        return True
-
 
 @dataclass(frozen=True, repr=False)
 class Dropout(_SameShape):
@@ -503,6 +508,10 @@ class Flatten(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
+
+    @property
+    def sees_whole_axis(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, repr=False)
@@ -536,10 +545,6 @@ class Linear(Layer):
 
     def macs(self, input_shape: Shape) -> int:
         return need_number("out_features", self.out_features) * input_shape[0]
-
-    @property
-    def sees_whole_axis(self) -> bool:
-        return True
 
 
 conv, depthwise, maxpool, avgpool, globalpool = Conv, Depthwise, MaxPool, AvgPool, GlobalPool

@@ -13,11 +13,12 @@ from typing import Any
 from visus.design.arguments import Shape
 from visus.design.graph import Impossible, Node, Route, projection_window, propagate, stride_product
 from visus.design.items import Concat, Item, Repeat, Residual
-from visus.design.layers import Conv, Depthwise, Flatten, GlobalPool, Layer, Pool
+from visus.design.layers import Conv, Depthwise, Flatten, GlobalPool, Layer, Pool, Windowed
 from visus.errors import DesignError
 from visus.units import write_shape
 
 _BUDGET = 40_000  # layers visited in one search for a size
+_LARGEST_SIZE = 10**6  # a longer axis is no help to anybody
 _TRIES = 16  # changes of one kind that are tried
 _SUBJECTS = {1: "The shortest recording", 2: "The smallest picture", 3: "The smallest volume"}
 
@@ -56,6 +57,8 @@ def fitting_size(items: Many[Item], axis: int, num_axes: int, at_least: int = 1)
     """
     try:
         first = max(at_least, _lower_bound(items, axis, num_axes, 1))
+        if first > _LARGEST_SIZE:
+            return None
         for size in range(first, first + _num_tries(items, axis, num_axes)):
             try:
                 _length_after(items, axis, num_axes, size)
@@ -99,12 +102,12 @@ def _length_after(items: Many[Item], axis: int, num_axes: int, size: int | None)
 def _after_layer(layer: Layer, axis: int, num_axes: int, size: int) -> int | None:
     if isinstance(layer, (Flatten, GlobalPool)):
         return None
-    windows = layer.windows(num_axes)
-    if not windows:
+    if not isinstance(layer, Windowed):
         return size
-    if not windows[axis].fits(size):
+    window = layer.windows(num_axes)[axis]
+    if not layer.fits(window, size, num_axes):
         raise _NoFit
-    return windows[axis].output_size(size)
+    return window.output_size(size)
 
 
 def _after_residual(item: Residual, axis: int, num_axes: int, size: int) -> int | None:

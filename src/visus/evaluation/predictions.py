@@ -61,8 +61,8 @@ def predict_logits(
             parts.append(output.to(device="cpu", dtype=torch.float32))
     if not parts:
         raise DataError("there is nothing to predict: no items were given.")
-    # Made outside inference mode, so that the result can also be used where gradients are wanted.
-    return torch.cat(parts).clone()
+    # Joined outside inference mode, so that the result can also be used where gradients are wanted.
+    return torch.cat(parts)
 
 
 @contextmanager

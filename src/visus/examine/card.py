@@ -19,7 +19,7 @@ from visus.examine.facts import (
     split_name,
     version_rows,
 )
-from visus.examine.files import write_whole
+from visus.files import write_file
 from visus.units import write_number_of, write_share
 
 _LISTED_CLASSES = 30
@@ -31,7 +31,7 @@ def write_card(path: Path, facts: ReportFacts) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    write_whole(path, card_text(facts))
+    write_file(path, card_text(facts))
 
 
 def card_text(facts: ReportFacts) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from visus.evaluation.scores import Scores
 from visus.units import write_bytes, write_duration, write_number_of, write_shape, write_share
 
+_NETWORK_LENGTH = 48
 _RULES = {"squash": "stretched to fit", "crop": "scaled and cut to fit", "pad": "scaled and padded to fit"}
 _SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
@@ -147,7 +148,9 @@ def calibration_sentence(facts: ReportFacts) -> str:
 def network_sentence(facts: ReportFacts) -> str:
     """What the network is and what it takes."""
     kind = "A convolutional network" if "conv" in facts.design_text else "A network"
-    asked = f" ({facts.network})" if facts.network else ""
+    # A design that was written out stands in full beside this sentence.
+    short = "\n" not in facts.network and len(facts.network) <= _NETWORK_LENGTH
+    asked = f" ({facts.network})" if facts.network and short else ""
     return (
         f"{kind}{asked} with {facts.num_parameters:,} parameters. "
         f"It takes {write_shape(facts.input_shape)} values and gives a probability for each of "

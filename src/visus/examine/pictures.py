@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from visus.errors import DataError
 from visus.evaluation.scores import Scores
 from visus.examine.facts import number
-from visus.examine.files import write_whole
+from visus.files import write_file
 from visus.units import write_number_of, write_share
 
 if TYPE_CHECKING:
@@ -144,4 +144,4 @@ def _save(figure: Figure, path: Path) -> None:
         # A class name in a script that the font lacks is drawn as boxes; confusion.csv and the report hold it as it is.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(content, format="png", dpi=120, metadata={"Software": None})
-    write_whole(path, content.getvalue())
+    write_file(path, content.getvalue())

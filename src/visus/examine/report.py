@@ -23,7 +23,7 @@ from visus.examine.facts import (
     split_name,
     version_rows,
 )
-from visus.examine.files import write_whole
+from visus.files import write_file
 from visus.units import write_count, write_number_of, write_shape, write_share
 
 _SHADED_CLASSES = 20
@@ -39,7 +39,7 @@ def write_report(path: Path, facts: ReportFacts) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    write_whole(path, report_page(facts))
+    write_file(path, report_page(facts))
 
 
 def report_page(facts: ReportFacts) -> str:

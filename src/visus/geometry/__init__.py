@@ -1,4 +1,7 @@
-"""Windows on one axis and the receptive fields that they make. Whole numbers only; no layers, no torch."""
+"""Windows on one axis and the receptive fields that they make.
+
+This room knows whole numbers. It must not know layers, networks or torch.
+"""
 
 from visus.geometry.field import Field, Joined, join
 from visus.geometry.window import Solution, Window, same_padding, solve

@@ -36,6 +36,20 @@ class Field:
         """The field of a position that sees the whole axis of ``input_size`` pixels."""
         return cls(size=input_size, step=0, start=0)
 
+    def over(self, num_positions: int, input_size: int) -> Field:
+        """What all positions of a map see together, inside the axis: the field after a layer that looks at the whole map.
+
+        >>> Field(size=3, step=2, start=-1).over(num_positions=5, input_size=10)
+        Field(size=10, step=0, start=0)
+        """
+        if self.step == 0:
+            return self
+        lowest = max(0, -((self.end - 1) // self.step))  # the first position that sees a pixel and not padding alone
+        highest = min(num_positions - 1, (input_size - 1 - self.start) // self.step)
+        first = max(self.start + lowest * self.step, 0)
+        end = min(self.end + highest * self.step, input_size)
+        return Field(size=max(1, int(-(-(end - first) // 1))), step=0, start=first)
+
     @property
     def centre(self) -> Fraction:
         """Middle of the field of position 0, in pixels; half-way between two pixels for an even size.
@@ -73,7 +87,7 @@ class Joined:
     """The field of several paths together, and whether they look at the same place.
 
     ``aligned`` is True where all steps and all centres are equal: only then does every path see the same middle, at every
-    position. A path that sees the whole axis has no place of its own and is aligned with all.
+    position. A path that sees the same at every position is aligned with all.
     """
 
     field: Field
@@ -83,7 +97,7 @@ class Joined:
 def join(fields: Sequence[Field]) -> Joined:
     """The smallest field that holds those of all paths that end in one map, as for an addition or a concatenation.
 
-    A path that sees the whole axis makes the joined field the whole axis. Paths of unequal steps drift apart from position
+    A path that sees the same at every position makes the joined field its own. Paths of unequal steps drift apart from position
     to position; their joined field is that of position 0, with the largest step, and is not aligned.
 
     Raises:

@@ -5,11 +5,6 @@ This file knows tensors by name and one file at a time. It must not know designs
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,8 +12,9 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from visus.errors import StorageError, WeightsError, closest_name, joined
-from visus.units import write_bytes, write_shape
+from visus.errors import WeightsError, closest_name, joined
+from visus.files import write_file
+from visus.units import write_shape
 
 MAX_NAMED = 10  # so many layers that do not fit are named, the others counted
 
@@ -39,36 +35,7 @@ def save(tensors: Mapping[str, Tensor] | nn.Module, path: Path | str, metadata: 
     """
     state = tensors.state_dict() if isinstance(tensors, nn.Module) else tensors
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    write_whole(safetensors.torch.save(plain, dict(metadata) if metadata else None), path)
-
-
-def write_whole(content: bytes, path: Path | str) -> None:
-    """Write a file so that it is never half there: a new file, flushed, then renamed.
-
-    Raises:
-        StorageError: the disk is full, or the folder cannot be written.
-    """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        _flush_folder(target.parent)
-    except OSError as error:
-        _remove(temporary)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"the disk is full: {write_bytes(len(content))} are needed and {_free_text(target.parent)}. "
-                "Make room, or choose another folder. Nothing that was there is lost.",
-                where=str(target),
-            ) from None
-        raise StorageError(f"this cannot be written: {error.strerror or error}.", where=str(target)) from None
-    except BaseException:
-        _remove(temporary)
-        raise
+    write_file(Path(path), safetensors.torch.save(plain, dict(metadata) if metadata else None))
 
 
 def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -100,10 +67,11 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     messages += [_superfluous(name, state, tensors) for name in tensors if name not in state]
     mistakes = [message for message in messages if message]
     if mistakes:
-        shown = mistakes[:MAX_NAMED]
+        told = joined(mistakes)
         if len(mistakes) > MAX_NAMED:
-            shown.append(f"and {len(mistakes) - MAX_NAMED} more.")
-        raise WeightsError(f"the weights do not fit the network. {joined(shown)}")
+            lines = "\n".join(f"  - {mistake}" for mistake in mistakes[:MAX_NAMED])
+            told = f"{len(mistakes)} mistakes; the first {MAX_NAMED}:\n{lines}"
+        raise WeightsError(f"the weights do not fit the network. {told}")
     module.load_state_dict(dict(tensors))
 
 
@@ -132,26 +100,3 @@ def _size(tensor: Tensor) -> str:
 
 def _kind(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the new name itself lasting, where the system allows folders to be flushed."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
-
-
-def _free_text(folder: Path) -> str:
-    try:
-        return f"{write_bytes(shutil.disk_usage(folder).free)} are free"
-    except OSError:
-        return "less are free"

@@ -37,11 +37,13 @@ class Made:
     Args:
         module: the network; gives (items, classes).
         text: what ``design.txt`` holds, from which ``make_network`` makes it again.
+        asked: what was asked for, in the person's own words.
         design: the design, or None for a person's own module.
     """
 
     module: nn.Module
     text: str
+    asked: str
     design: Design | None
 
     @property
@@ -68,13 +70,15 @@ def make_network(
     """
     if isinstance(network, nn.Module):
         _check_module(network, input_shape, num_classes, type(network).__qualname__)
-        return Made(network, f"{_OBJECT}{type(network).__module__}.{type(network).__qualname__}\n", None)
+        return Made(
+            network, f"{_OBJECT}{type(network).__module__}.{type(network).__qualname__}\n", type(network).__qualname__, None
+        )
     if isinstance(network, str) and _CALLABLE.fullmatch(network.strip()):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = _call(network.strip(), input_shape, num_classes)
         _check_module(module, input_shape, num_classes, network.strip())
-        return Made(module, network.strip() + "\n", None)
+        return Made(module, network.strip() + "\n", network.strip(), None)
     if isinstance(network, str) and network.startswith(_OBJECT):
         raise UsageError(
             f"this network was given as a Python object ({network.removeprefix(_OBJECT).strip()}) and cannot be made from its name. "
@@ -87,7 +91,12 @@ def make_network(
         num_items=num_items,
     )
     module = build(design, input_shape, num_classes, seed=seed)
-    return Made(module, design.text + "\n", design)
+    return Made(
+        module,
+        design.text + "\n",
+        network if isinstance(network, str) else "a design" if network else DEFAULT_NETWORK,
+        design,
+    )
 
 
 def network(network: Network, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:

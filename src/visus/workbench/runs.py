@@ -126,7 +126,9 @@ class Run:
                 f"the {name} split of this data is empty. Choose another with --split.", where=str(opened.samples.root)
             )
         logits = self.logits(batches_in_order(part, self.preprocessing, EVALUATION_BATCH))
-        return score(probabilities(logits), torch.from_numpy(part.labels), self.classes, split=name)
+        return score(
+            probabilities(logits), torch.from_numpy(part.labels), self.classes, split=name, notes=_notes(opened, name)
+        )
 
     def open_data(self, data: str | Path | None = None, *, cache_dir: str | Path | None = None) -> Data:
         """Other data with this network's preprocessing and classes, or the run's own as it was split."""
@@ -183,6 +185,15 @@ class Run:
             fitted: Pixels = self.preprocessing.fit_array(item.row[None])[0]
             return fitted
         return self.preprocessing.read_picture(item.path, ledger, name=item.name)
+
+
+def _notes(data: Data, split: str) -> list[str]:
+    """What a reader of the scores must know about the split."""
+    if split == "val" and not len(data.split("test")):
+        return [
+            "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere."
+        ]
+    return []
 
 
 def load(folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best") -> Run:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-import visus
+from visus import __version__
 from visus.data.augment import Augmentation
 from visus.data.batches import Batches
 from visus.data.opened import Data, open_data
@@ -202,7 +202,7 @@ def _training(
         data.preprocessing,
         min(recipe.batch_size, len(data.split("train"))),
         recipe.seed,
-        Augmentation(flip=bool(recipe.flip), shift=recipe.shift, zoom=recipe.zoom or 0.0, cutout=recipe.cutout),
+        Augmentation(flip=bool(recipe.flip), shift=recipe.shift, zoom=recipe.zoom or 0.0, cutout=recipe.cutout or 0.0),
         machine.device,
         machine.channels_last,
     )
@@ -232,7 +232,7 @@ def _run_name(data: Data) -> str:
 def _metadata(data: Data, made: Made) -> dict[str, str]:
     """What travels in the header of the weights: all that is needed to use them."""
     facts = {
-        "version": visus.__version__,
+        "version": __version__,
         "classes": list(data.classes),
         "design": made.text.strip(),
         "preprocessing": data.preprocessing.to_dict(),
@@ -294,11 +294,11 @@ def _write_end(
         macs=count_macs(made.module, data.input_shape),
         history=training.position.history,
         seconds=end.seconds,
-        data={"Kind": data.samples.kind, "Place": str(data.samples.root), "Fingerprint": data.fingerprint[:16]},
+        data={"Kind": data.samples.kind, "Fingerprint": data.fingerprint[:16]},
         ledger_sentences=data.ledger.sentences(),
         warnings=data.warnings,
         design_text=made.design.text if made.design else "",
-        network=made.text.strip(),
+        network=made.asked,
         preprocessing=data.preprocessing.to_dict(),
         recipe={name: getattr(recipe, name) for name in FIELDS},
         machine=machine.to_dict(),

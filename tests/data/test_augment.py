@@ -1,0 +1,93 @@
+"""Augmentation: whole batches, any number of axes, nothing but what was asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visus.data.augment import Augmentation, cut_out, flip, shift, zoom_and_shift
+from visus.data.batches import random_stream
+
+SHAPES = st.sampled_from([(5, 2, 9), (5, 3, 8, 7), (4, 1, 5, 6, 7)])
+
+
+def numbered(shape: tuple[int, ...]) -> torch.Tensor:
+    """A batch in which every number is there once."""
+    count = 1
+    for length in shape:
+        count *= length
+    return torch.arange(count, dtype=torch.float32).reshape(shape) + 1
+
+
+@given(SHAPES, st.integers(0, 1000))
+def test_flip_mirrors_whole_items_or_leaves_them(shape: tuple[int, ...], seed: int) -> None:
+    batch = numbered(shape)
+    flipped = flip(batch, random_stream(seed))
+    for before, after in zip(batch, flipped, strict=True):
+        assert torch.equal(after, before) or torch.equal(after, before.flip(-1))
+
+
+def test_flip_mirrors_about_half() -> None:
+    batch = numbered((4000, 1, 3))
+    changed = (flip(batch, random_stream(0)) != batch).any(2).any(1).float().mean()
+    assert 0.45 < float(changed) < 0.55
+
+
+@given(SHAPES, st.integers(0, 1000), st.sampled_from([0.1, 0.3, 0.5]))
+def test_shift_equals_reflection_padding_and_a_crop(shape: tuple[int, ...], seed: int, share: float) -> None:
+    """Oracle: each item is one of all crops of itself padded by PyTorch's reflection."""
+    batch = numbered(shape)
+    moved = shift(batch, share, random_stream(seed))
+    reach = [min(round(share * length), length - 1) for length in shape[2:]]
+    padding = [side for each in reversed(reach) for side in (each, each)]
+    padded = torch.nn.functional.pad(batch, padding, mode="reflect")
+    for item in range(shape[0]):
+        crops = padded[item]
+        for axis, length in enumerate(shape[2:], start=1):
+            crops = crops.unfold(axis, length, 1)
+        windows = crops.flatten(1, len(shape) - 2).movedim(1, 0)
+        assert (windows == moved[item]).flatten(1).all(1).any()
+
+
+@given(SHAPES, st.integers(0, 1000))
+def test_cutout_zeroes_one_box_of_the_asked_size_or_its_part_inside(shape: tuple[int, ...], seed: int) -> None:
+    cut = cut_out(numbered(shape), 0.5, random_stream(seed))
+    for item in cut:
+        holes = (item == 0).nonzero()[:, 1:]
+        assert len(holes)
+        extent = holes.max(0).values - holes.min(0).values + 1
+        assert int(torch.prod(extent)) * shape[1] == len(holes)
+        assert all(int(side) <= round(0.5 * length) for side, length in zip(extent, shape[2:], strict=True))
+
+
+@given(st.integers(0, 1000))
+def test_zoom_of_a_constant_item_changes_nothing(seed: int) -> None:
+    batch = torch.full((3, 2, 8, 10), 4.0)
+    assert torch.allclose(zoom_and_shift(batch, 0.4, 0.1, random_stream(seed)), batch, atol=1e-5)
+
+
+def test_zoom_enlarges_and_never_shrinks_below_the_stretch() -> None:
+    """A disc of known area in the middle grows on average."""
+    axis = torch.linspace(-1, 1, 64)
+    disc = ((axis[:, None] ** 2 + axis[None] ** 2) < 0.1).float().expand(200, 1, 64, 64)
+    areas = zoom_and_shift(disc, 0.4, 0.0, random_stream(1)).sum((1, 2, 3))
+    before = float(disc[0].sum())
+    assert 1.3 * before < float(areas.median()) < 2.2 * before
+
+
+@given(SHAPES)
+def test_no_augmentation_returns_the_batch_itself(shape: tuple[int, ...]) -> None:
+    batch = numbered(shape)
+    assert Augmentation()(batch, random_stream(0)) is batch
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 40), (6, 3, 12, 12), (3, 1, 8, 8, 8)])
+def test_everything_at_once_keeps_shape_and_is_the_same_for_the_same_stream(shape: tuple[int, ...]) -> None:
+    augmentation = Augmentation(flip=True, shift=0.1, zoom=0.4, cutout=0.2)
+    batch = torch.randn(shape, generator=random_stream(5))
+    first, second = (augmentation(batch, random_stream(0, "a")) for _ in range(2))
+    assert first.shape == batch.shape
+    assert torch.equal(first, second)
+    assert not torch.equal(first, augmentation(batch, random_stream(0, "b")))

@@ -1,0 +1,76 @@
+"""Order: every item once an epoch, the same order for the same seed, and any place can be entered."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visus.data.augment import Augmentation
+from visus.data.batches import Batches, Part, batches_in_order, in_memory_format, random_stream
+from visus.data.preprocessing import Preprocessing
+
+PLAIN = Preprocessing("array", 1, (2,), "squash", "float32", "mean-deviation", (0.0,), (1.0,))
+
+
+def part(num_items: int) -> Part:
+    """Items whose values are their own number; every second row of the store belongs to the split."""
+    pixels = np.repeat(np.arange(2 * num_items, dtype=np.float32)[:, None, None], 2, axis=2)
+    indices = np.arange(0, 2 * num_items, 2)
+    return Part("train", pixels, indices, np.arange(num_items), tuple(map(str, range(num_items))))
+
+
+def batches(num_items: int, batch_size: int, seed: int = 0) -> Batches:
+    """Unaugmented batches."""
+    return Batches(part(num_items), PLAIN, batch_size, seed, Augmentation(), torch.device("cpu"), False)
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 5))
+def test_an_epoch_has_full_batches_of_distinct_items(num_items: int, batch_size: int, epoch: int) -> None:
+    batch_size = min(batch_size, num_items)
+    found = list(batches(num_items, batch_size).epoch(epoch))
+    labels = torch.cat([batch.labels for batch in found])
+    assert len(found) == max(1, num_items // batch_size)
+    assert {len(batch.labels) for batch in found} == {batch_size}
+    assert len(set(labels.tolist())) == len(labels)
+    for batch in found:
+        assert torch.equal(batch.inputs[:, 0, 0], 2.0 * batch.labels)
+
+
+@given(st.integers(5, 40), st.integers(0, 3), st.integers(0, 100))
+def test_an_epoch_can_be_entered_at_any_step(num_items: int, epoch: int, seed: int) -> None:
+    all_batches = list(batches(num_items, 2, seed).epoch(epoch))
+    for first in range(len(all_batches)):
+        rest = list(batches(num_items, 2, seed).epoch(epoch, first))
+        assert [batch.labels.tolist() for batch in rest] == [batch.labels.tolist() for batch in all_batches[first:]]
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return torch.cat([batch.labels for batch in batches(40, 4, seed).epoch(epoch)]).tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+@given(st.integers(1, 50), st.integers(1, 20))
+def test_scoring_takes_every_item_once_in_order(num_items: int, batch_size: int) -> None:
+    values = torch.cat(list(batches_in_order(part(num_items), PLAIN, batch_size)))
+    assert values[:, 0, 0].tolist() == [2.0 * number for number in range(num_items)]
+
+
+def test_random_streams_differ_by_purpose_only() -> None:
+    draws = {
+        torch.randint(2**40, (1,), generator=random_stream(0, *words)).item()
+        for words in [("a",), ("b",), ("a", 1), ("a", 1, 2)]
+    }
+    assert len(draws) == 4
+    assert torch.equal(torch.rand(3, generator=random_stream(7, "x")), torch.rand(3, generator=random_stream(7, "x")))
+
+
+def test_channels_last_changes_the_layout_and_not_the_values() -> None:
+    batch = torch.randn(2, 3, 4, 5)
+    laid = in_memory_format(batch, channels_last=True)
+    assert laid.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(laid, batch)

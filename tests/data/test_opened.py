@@ -1,0 +1,126 @@
+"""Opening: size and channels that suit a set which says nothing, warnings, and data for scoring counted by the network's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import visus
+from visus.data.opened import open_scoring_data
+from visus.errors import DataError, UsageError
+
+MakeFolder = Callable[..., Path]
+
+
+def save(folder: Path, sizes: list[tuple[int, int]], mode: str = "RGB") -> Path:
+    """Pictures of these sizes (height, width) in two classes."""
+    rng = np.random.default_rng(0)
+    for number, (height, width) in enumerate(sizes):
+        place = folder / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        values = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(values).convert(mode).save(place / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sizes", "input_size"),
+    [
+        ([(28, 28)] * 12, (28, 28)),
+        ([(20, 60)] * 12, (20, 60)),
+        ([(100, 100)] * 12, (96, 96)),
+        ([(120, 160)] * 12, (96, 128)),
+        ([(40 + 3 * number, 90 + number) for number in range(12)], (56, 56)),
+        ([(200 + number, 300) for number in range(12)], (96, 96)),
+    ],
+)
+def test_the_size_follows_from_the_pictures(
+    tmp_path: Path, sizes: list[tuple[int, int]], input_size: tuple[int, int]
+) -> None:
+    assert visus.open_data(save(tmp_path / "p", sizes)).input_shape == (3, *input_size)
+
+
+def test_grey_pictures_have_one_channel_and_one_colour_picture_makes_three(tmp_path: Path) -> None:
+    folder = save(tmp_path / "p", [(8, 8)] * 12, "L")
+    assert visus.open_data(folder).input_shape == (1, 8, 8)
+    Image.new("RGB", (8, 8), (200, 0, 0)).save(folder / "a" / "red.png")
+    data = visus.open_data(folder)
+    assert data.input_shape == (3, 8, 8)
+    assert data.ledger.counts["grey made colour"] == 12
+
+
+def test_asked_size_and_channels_are_used(tmp_path: Path) -> None:
+    folder = save(tmp_path / "p", [(30, 30)] * 12)
+    assert visus.open_data(folder, img_size=(10, 14), channels=1).input_shape == (1, 10, 14)
+
+
+def test_outsized_pictures_are_on_the_ledger(tmp_path: Path) -> None:
+    folder = save(tmp_path / "p", [(20, 20)] * 12 + [(90, 90)])
+    data = visus.open_data(folder)
+    assert data.ledger.examples("outsized") == ["a/12.png"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"img_size": 0}, "the picture size must be at least 1 pixel, not 0."),
+        ({"channels": 2}, "channels must be 1 (grey) or 3 (colour), not 2."),
+        ({"rule": "stretch"}, "unknown rule 'stretch'. Known: crop, pad, squash."),
+        ({"scale": "minmax"}, "unknown scale 'minmax'. Did you mean 'min-max'? Known: mean-deviation, min-max."),
+        ({"max_unreadable": 1.5}, "the share of unreadable files must be between 0 and 1, not 1.5."),
+        ({"img_size": (8, 8, 8)}, "the size 8 x 8 x 8 has 3 axes, and the data has 2."),
+    ],
+)
+def test_bad_settings_are_refused(tmp_path: Path, settings: dict[str, object], message: str) -> None:
+    folder = save(tmp_path / "p", [(9, 9)] * 12)
+    with pytest.raises(UsageError) as caught:
+        visus.open_data(folder, **settings)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_arrays_are_only_made_smaller(tmp_path: Path) -> None:
+    file = tmp_path / "x.npz"
+    np.savez(
+        file, x=np.zeros((12, 1, 10), dtype=np.uint8) + np.arange(12, dtype=np.uint8)[:, None, None], y=np.arange(12) % 2
+    )
+    assert visus.open_data(file, img_size=5).input_shape == (1, 5)
+    with pytest.raises(UsageError) as caught:
+        visus.open_data(file, img_size=20)
+    assert str(caught.value) == f"{file}: arrays are only made smaller: 20 was asked for, and they are 10."
+    with pytest.raises(UsageError) as caught:
+        visus.open_data(file, channels=3)
+    assert str(caught.value) == f"{file}: these arrays have 1 channels, and channels=3 was asked for."
+
+
+def test_uneven_classes_are_warned_about(make_folder: MakeFolder) -> None:
+    data = visus.open_data(make_folder({"many": 60, "few": 12}))
+    assert data.warnings == (
+        "the classes are uneven: many has 43 training items and few has 9. "
+        "Look at the recall of each class; --class-weights balanced gives rare classes more weight.",
+    )
+
+
+def test_an_unknown_split_names_the_known_ones(make_folder: MakeFolder) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.open_data(make_folder({"a": 5, "b": 5})).split("tests")
+    assert str(caught.value) == "unknown split 'tests'. Did you mean 'test'? Known: test, train, val."
+
+
+def test_data_for_scoring_is_counted_by_the_classes_of_the_network(make_folder: MakeFolder) -> None:
+    trained = visus.open_data(make_folder({"a": 8, "b": 8, "c": 8}))
+    other = make_folder({"c": 3}, below="other", seed=1) / "other"
+    data = open_scoring_data(other, trained.preprocessing, trained.classes)
+    assert data.classes == ("a", "b", "c")
+    assert data.split("test").labels.tolist() == [2, 2, 2]
+
+
+def test_data_of_another_kind_is_refused_for_scoring(make_folder: MakeFolder, tmp_path: Path) -> None:
+    trained = visus.open_data(make_folder({"a": 8, "b": 8}))
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 1, 10), dtype=np.float32), y=np.arange(4) % 2, classes=np.array(["a", "b"]))
+    with pytest.raises(DataError) as caught:
+        open_scoring_data(tmp_path / "x.npz", trained.preprocessing, trained.classes)
+    assert str(caught.value) == f"{tmp_path / 'x.npz'}: this network reads picture files, and these are arrays."

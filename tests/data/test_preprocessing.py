@@ -1,0 +1,80 @@
+"""Scaling and size: what the training split says, the same for every item."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from visus.data.ledger import Ledger
+from visus.data.preprocessing import Preprocessing, measure_scale, shrink
+from visus.errors import PictureError
+
+PICTURES = Preprocessing("pictures", 3, (8, 8), "squash", "uint8", "mean-deviation", (10.0, 20.0, 30.0), (2.0, 4.0, 8.0))
+VOLUMES = Preprocessing("array", 1, (4, 4, 4), "squash", "uint8", "min-max", (0.0,), (255.0,))
+
+
+@pytest.mark.parametrize("preprocessing", [PICTURES, VOLUMES])
+def test_plain_data_round_trip_through_json(preprocessing: Preprocessing) -> None:
+    assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
+
+
+@given(st.integers(1, 3), st.sampled_from([(7,), (3, 4), (2, 3, 2)]), st.integers(0, 10**6))
+def test_scaled_training_items_have_mean_0_and_deviation_1(channels: int, size: tuple[int, ...], seed: int) -> None:
+    rows = np.random.default_rng(seed).integers(0, 256, (20, channels, *size), dtype=np.uint8)
+    offset, divisor = measure_scale(rows, "mean-deviation")
+    scaled = Preprocessing("array", channels, size, "squash", "uint8", "mean-deviation", offset, divisor).scaled(
+        torch.from_numpy(rows)
+    )
+    by_channel = scaled.double().transpose(0, 1).flatten(1)
+    assert torch.allclose(by_channel.mean(1), torch.zeros(channels, dtype=torch.float64), atol=1e-5)
+    assert torch.allclose(by_channel.std(1, correction=0), torch.ones(channels, dtype=torch.float64), atol=1e-5)
+
+
+@given(st.integers(0, 10**6))
+def test_min_max_scaling_reaches_0_and_1_in_every_channel(seed: int) -> None:
+    rows = np.random.default_rng(seed).normal(size=(5, 2, 6)).astype(np.float32) * 1000
+    offset, divisor = measure_scale(rows, "min-max")
+    scaled = Preprocessing("array", 2, (6,), "squash", "float32", "min-max", offset, divisor).scaled(torch.from_numpy(rows))
+    assert torch.allclose(scaled.amin((0, 2)), torch.zeros(2), atol=1e-5)
+    assert torch.allclose(scaled.amax((0, 2)), torch.ones(2), atol=1e-5)
+
+
+def test_a_channel_without_spread_is_not_divided_by_zero() -> None:
+    assert measure_scale(np.full((4, 1, 3), 7, dtype=np.uint8), "mean-deviation") == ((7.0,), (1.0,))
+    assert measure_scale(np.full((4, 1, 3), 7, dtype=np.uint8), "min-max") == ((7.0,), (1.0,))
+
+
+def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (1000, 3, 80, 80), dtype=np.uint8)
+    offset, divisor = measure_scale(rows, "mean-deviation")
+    assert offset == pytest.approx(rows.mean((0, 2, 3)))
+    assert divisor == pytest.approx(rows.std((0, 2, 3)))
+
+
+def test_shrinking_averages_areas_and_rounds_whole_numbers() -> None:
+    rows = np.array([[[0, 1, 2, 4]]], dtype=np.uint8)
+    assert shrink(rows, (2,)).tolist() == [[[0, 3]]]
+    assert shrink(rows.astype(np.float32), (2,)).tolist() == [[[0.5, 3.0]]]
+    assert shrink(rows, (4,)) is rows
+
+
+def test_an_item_of_another_shape_is_refused() -> None:
+    with pytest.raises(PictureError) as caught:
+        VOLUMES.fit_array(np.zeros((1, 2, 4, 4, 4), dtype=np.uint8))
+    assert str(caught.value) == "an item of 2 x 4 x 4 x 4 does not fit a network for 1 x 4 x 4 x 4 (channels first)."
+
+
+def test_what_was_done_to_a_picture_is_noted(tmp_path: Path) -> None:
+    Image.new("L", (20, 10), 200).save(tmp_path / "grey.png")
+    ledger = Ledger()
+    pixels = PICTURES.read_picture(tmp_path / "grey.png", ledger, name="grey.png")
+    assert pixels.shape == (3, 8, 8)
+    assert (pixels == 200).all()
+    assert ledger.counts == {"grey made colour": 1, "resized": 1}

@@ -1,0 +1,80 @@
+"""Files that are whole or absent, whatever fails on the way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from visus import files
+from visus.errors import StorageError, UsageError
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    path = tmp_path / "weights.bin"
+    files.write_file(path, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, failing, full)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(StorageError) as caught:
+        files.write_file(path, b"x" * 5000)
+    assert str(caught.value) == (
+        f"{path}: 4.88 KiB could not be written: No space left on device; 100 bytes free there. Free some space or choose another folder."
+    )
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["weights.bin"]
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "absent" / "a.txt"
+    with pytest.raises(StorageError) as caught:
+        files.write_file(path, "x")
+    assert (
+        str(caught.value)
+        == f"{path}: 1 bytes could not be written: No such file or directory. Free some space or choose another folder."
+    )
+
+
+def test_an_interruption_leaves_the_old_file_and_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    files.write_file(path, "old")
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_file(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".a.txt.0123abcd.part", ".hidden", "a.part", "b.txt"):
+        (tmp_path / name).write_text("x")
+    files.remove_parts(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".hidden", "a.part", "b.txt"]
+
+
+def test_json_is_readable_by_people_and_machines(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a.json", {"name": "\u00e9t\u00e9"})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"name": "\u00e9t\u00e9"}
+    assert "\u00e9t\u00e9" in text
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError) as caught:
+        files.read_text(tmp_path / "a.bin")
+    assert (
+        str(caught.value) == f"{tmp_path / 'a.bin'}: this file cannot be read as text. Give the path of a UTF-8 text file."
+    )
