@@ -51,6 +51,11 @@ def test_paths_with_unequal_middles_are_not_aligned():
     assert (rows[-1].text, rows[-1].fields, rows[-1].aligned) == ("stack", (Field(3, 1, -1),), False)
 
 
+def test_a_sum_with_the_input_itself_holds_the_field_of_the_input():
+    (conv, total) = account(parse('residual(conv(3, 2, padding="same"))'), (3, 32)).rows
+    assert (conv.fields, total.fields, total.aligned) == ((Field(2, 1, 0),), (Field(2, 1, 0),), False)
+
+
 def test_layers_that_look_at_all_positions_see_the_whole_axis():
     found = fields("conv(8, (3, 5)), groupnorm(2), conv(8), globalpool, linear(4)", (3, 20, 30))
     assert found["conv1"] == (Field(3, 1, 0), Field(5, 1, 0))

@@ -101,12 +101,16 @@ def test_python_names_build_the_same_design_as_the_text():
     )
 
 
+def test_a_short_design_is_written_on_one_line():
+    assert parse("conv(8),\nrelu").text == "conv(8, 3), relu"
+
+
 def test_a_list_alone_stands_for_its_layers():
     assert parse("[relu, norm]") == parse("relu, norm") == Design([[relu, norm]])
 
 
 def test_comments_line_breaks_and_a_last_comma_are_fine():
-    assert parse("conv(8),  # eight ')' filters\n  relu,\n") == Design([conv(8), relu])
+    assert parse("conv(8),  # eight (filters\n  relu,\n") == Design([conv(8), relu])
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,13 @@ def test_saved_weights_load_into_the_same_network(tmp_path):
 
 def test_channels_last_and_shared_tensors_are_saved_by_value(tmp_path):
     shared = torch.arange(24.0).reshape(1, 2, 3, 4).to(memory_format=torch.channels_last)
-    weights.save({"one": shared, "two": shared}, tmp_path / "w.safetensors")
+    plain = shared.contiguous()
+    weights.save({"one": shared, "two": shared, "three": plain, "four": plain[:, 1:]}, tmp_path / "w.safetensors")
     tensors, _ = weights.load(tmp_path / "w.safetensors")
     assert torch.equal(tensors["one"], shared)
     assert torch.equal(tensors["two"], shared)
+    assert torch.equal(tensors["three"], plain)
+    assert torch.equal(tensors["four"], plain[:, 1:])
 
 
 def test_a_missing_file_and_a_damaged_one_are_told(tmp_path):

@@ -63,7 +63,7 @@ class Data:
     @property
     def noun(self) -> str:
         """What one item is called: picture, recording or volume."""
-        return {1: "recording", 2: "picture", 3: "volume"}[len(self.preprocessing.size)]
+        return self.preprocessing.noun
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -56,6 +56,16 @@ class Preprocessing:
         """(channels, *spatial) of one item."""
         return (self.channels, *self.size)
 
+    @property
+    def noun(self) -> str:
+        """What one item is called: recording, picture or volume."""
+        return {1: "recording", 2: "picture", 3: "volume"}[len(self.size)]
+
+    @property
+    def is_picture_like(self) -> bool:
+        """Whether a picture file can be turned into such an item."""
+        return len(self.size) == 2 and self.channels in (1, 3) and self.dtype == "uint8"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_dict`` reads it back unchanged."""
         return asdict(self)

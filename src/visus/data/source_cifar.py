@@ -180,7 +180,10 @@ def _class_names(folder: Path, names: Sequence[str], ten: bool, is_binary: bool)
     if is_binary:
         wanted = "batches.meta.txt" if ten else "fine_label_names.txt"
         if wanted in names:
-            text = (folder / wanted).read_text(encoding="utf-8", errors="replace")
+            try:
+                text = (folder / wanted).read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise DataError(f"the file cannot be read ({error.strerror}).", where=str(folder / wanted)) from error
             return [line.strip() for line in text.splitlines() if line.strip()]
     else:
         wanted = "batches.meta" if ten else "meta"
@@ -229,7 +232,7 @@ def _load_batch(path: Path, ten: bool) -> tuple[NDArray[np.uint8], NDArray[np.in
     if (
         not isinstance(pixels, PlainArray)
         or not isinstance(labels, list)
-        or not all(isinstance(label, int) for label in labels)
+        or not all(isinstance(label, int) and 0 <= label < 256 for label in labels)
     ):
         raise DataError("the Python batch does not hold data and labels as CIFAR's do.", where=str(path))
     if pixels.shape != (len(labels), _PIXEL_BYTES) or len(pixels.data) != len(labels) * _PIXEL_BYTES:

@@ -125,8 +125,9 @@ def _pairs(folder: Path, names: Sequence[str]) -> dict[str, tuple[Path, Path]]:
             prefixes.add(match["prefix"])
             files[split_of(part) or "test", match["what"].lower()] = folder / name
     if len(prefixes) > 1:
+        found = shown([prefix or "(no prefix)" for prefix in sorted(prefixes)])
         raise DataError(
-            f"several data sets lie in one folder: {shown(sorted(prefixes))}. Move one of them into a folder of its own.",
+            f"several data sets lie in one folder: {found}. Move one of them into a folder of its own.",
             where=str(folder),
         )
     pairs = {}

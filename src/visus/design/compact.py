@@ -8,6 +8,7 @@ from __future__ import annotations
 from visus.design.items import Item, sequence
 from visus.design.layers import Layer, Shape, classes, conv, globalpool, linear, maxpool, norm, relu
 from visus.design.plan import Design
+from visus.errors import DesignError
 
 FINAL_MAP = 4
 WIDEST = 256
@@ -30,9 +31,14 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
         num_classes: plays no part yet; a family may look at it.
         num_items: number of items to train on; None counts as many.
 
+    Raises:
+        DesignError: the input is no map.
+
     >>> compact((1, 28, 28), 10, 60_000).output_shape((1, 28, 28), 10)
     (10,)
     """
+    if len(input_shape) < 2:
+        raise DesignError(f"compact is made for maps, and the input has {input_shape[0]} features alone. Use mlp(256, 256).")
     side, rank = min(input_shape[1:]), len(input_shape) - 1
     width = _first_width(side, rank, num_items)
     stem: list[Item] = []

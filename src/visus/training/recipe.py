@@ -77,11 +77,10 @@ class Recipe:
     zoom: float | None = _setting(
         None, "largest enlargement, as a fraction cut away; open: for photos of many sizes", low=0.0, high=0.9
     )
-    cutout: float | None = _setting(
-        None,
-        "side of the square that is blanked, as a fraction of each axis; open: for photos of many sizes",
-        low=0.0,
-        high=0.9,
+    cutout: float = _setting(0.0, "side of the square that is blanked, as a fraction of each axis", low=0.0, high=0.9)
+    patience: int | None = _setting(None, "epochs without a better validation loss after which to stop; open: never", low=1)
+    time_limit_s: float | None = _setting(
+        None, "seconds of training after which to be done; the schedule ends with them", low=1.0
     )
     checkpoint_every_s: float = _setting(30.0, "seconds between checkpoints inside an epoch", low=0.0)
     precision: str = _setting("auto", "number format of the arithmetic: auto, bfloat16 or float32", known=PRECISIONS)
@@ -120,12 +119,9 @@ class Recipe:
             epochs=self.epochs or default_epochs(num_items, is_zoomed=bool(zoom)),
             batch_size=batch_size,
             learning_rate=self.learning_rate or round(min(rates[self.optimizer], 0.4), 6),
-            weight_decay=self.weight_decay
-            if self.weight_decay is not None
-            else {"sgd": 5e-4, "adamw": 0.05}[self.optimizer],
+            weight_decay=self.weight_decay if self.weight_decay is not None else {"sgd": 5e-4, "adamw": 0.2}[self.optimizer],
             flip=self.flip if self.flip is not None else is_colour or len(input_shape) == 4,
             zoom=zoom,
-            cutout=self.cutout if self.cutout is not None else (0.3 if is_varied else 0.0),
         )
 
     def to_yaml(self) -> str:

@@ -151,7 +151,7 @@ def _call(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.
     try:
         wanted = inspect.signature(found).parameters
         module = found(**{name: value for name, value in known.items() if name in wanted})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(
             f"{attribute} cannot be called with num_classes, input_shape or in_channels alone: {error}.", where=reference
         ) from error

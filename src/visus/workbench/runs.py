@@ -28,6 +28,7 @@ from visus.networks import weights
 from visus.networks.machine import Machine, choose
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
+from visus.units import write_shape
 from visus.workbench.items import ArrayItem, Item, find_items
 from visus.workbench.modules import make_network
 
@@ -184,6 +185,11 @@ class Run:
         if isinstance(item, ArrayItem):
             fitted: Pixels = self.preprocessing.fit_array(item.row[None])[0]
             return fitted
+        if self.preprocessing.kind == "array" and not self.preprocessing.is_picture_like:
+            raise PictureError(
+                f"this network reads {self.preprocessing.noun}s of {write_shape(self.preprocessing.input_shape)} from NPZ or NPY files, "
+                f"and this is a picture."
+            )
         return self.preprocessing.read_picture(item.path, ledger, name=item.name)
 
 
