@@ -22,9 +22,10 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
 
     - Pictures: 3 x 3 windows, each stage halves the map. Recordings: windows of 9, each stage divides the length by four.
       Volumes: 3 x 3 x 3; above 32 voxels a first convolution with stride 2, since volumes are large.
-    - The first stage has 64 channels for small pictures (up to 40 px) of which there are many (20,000), 32 for other pictures, 16 for
-      large ones (from 160 px) and recordings, and 8 for volumes; a stage has twice the channels of the one before, 256 at most.
-    - Global pooling takes the maximum: the network then answers whether its templates were found, wherever that was.
+    - The first stage has 64 channels for small pictures (up to 40 px) of which there are many (20,000) and 48 for fewer, 32 for larger
+      pictures, 16 for large ones (from 160 px) and recordings, and 8 for volumes; a stage has twice the channels of the one before,
+      256 at most.
+    - Global pooling takes the mean, so every place of the picture has its say.
 
     Args:
         input_shape: ``(channels, *spatial)``.
@@ -53,7 +54,7 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
         window, *after = _convolution(width, rank)
         stages.append(sequence(window, *pool, *after, *_convolution(width, rank), name=f"stage{len(stages) + 1}"))
         width = min(2 * width, WIDEST)
-    return Design([*stem, *stages, globalpool("max"), linear(classes)])
+    return Design([*stem, *stages, globalpool, linear(classes)])
 
 
 def _convolution(width: int, rank: int, stride: int = 1) -> tuple[Item | type[Layer], ...]:
@@ -68,5 +69,6 @@ def _first_width(side: int, rank: int, num_items: int | None) -> int:
         return 8
     if rank == 1 or side >= LARGE_SIDE:
         return 16
-    is_many = num_items is None or num_items >= MANY_ITEMS
-    return 64 if side <= SMALL_SIDE and is_many else 32
+    if side > SMALL_SIDE:
+        return 32
+    return 64 if num_items is None or num_items >= MANY_ITEMS else 48

@@ -202,7 +202,7 @@ def _training(
         data.preprocessing,
         min(recipe.batch_size, len(data.split("train"))),
         recipe.seed,
-        Augmentation(flip=bool(recipe.flip), shift=recipe.shift, zoom=recipe.zoom or 0.0, cutout=recipe.cutout),
+        Augmentation(flip=bool(recipe.flip), shift=recipe.shift, zoom=recipe.zoom or 0.0, cutout=recipe.cutout or 0.0),
         machine.device,
         machine.channels_last,
     )
