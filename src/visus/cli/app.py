@@ -54,10 +54,14 @@ def train(
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Items in one step.")] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.")] = None,
-    rule: Annotated[str, typer.Option(help="How a picture gets its size: squash, crop or pad.")] = "squash",
-    scale: Annotated[str, typer.Option(help="How values are scaled: mean-deviation or min-max.")] = "mean-deviation",
+    rule: Annotated[str | None, typer.Option(help="How a picture gets its size: squash (the default), crop or pad.")] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="How values are scaled: mean-deviation (the default) or min-max.")
+    ] = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
-    max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
+    max_unreadable: Annotated[
+        float | None, typer.Option(help="Share of the files that may be left out as unreadable; 0.05 by default.")
+    ] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     momentum: Annotated[float | None, typer.Option(help="Momentum of sgd, first beta of adamw.")] = None,
@@ -82,7 +86,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="A recipe.yaml; options given here win.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the training of this run folder.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs.")] = Path("runs"),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; runs by default.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     cache_dir: CacheDir = None,
     as_json: Json = False,

@@ -10,7 +10,6 @@ import shlex
 import signal
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from visus.data.opened import Data, Rule, open_data
 from visus.data.preprocessing import Scale
+from visus.data.store import MAX_UNREADABLE
 from visus.errors import UsageError
 from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StepDone, Stopped
 from visus.training.recipe import Recipe
@@ -36,17 +36,17 @@ class DataOptions:
     path: Path | None
     img_size: tuple[int, ...] | int | None
     channels: int | None
-    rule: str
-    scale: str
+    rule: str | None
+    scale: str | None
     split: Path | None
-    max_unreadable: float
+    max_unreadable: float | None
     cache_dir: Path | None
     num_workers: int
 
     def open(self, seed: int, screen: Screen) -> Data:
         """Open the data, telling how decoding goes."""
-        rule: Rule = self.rule  # type: ignore[assignment]  # open_data refuses other words
-        scale: Scale = self.scale  # type: ignore[assignment]
+        rule: Rule = self.rule or "squash"  # type: ignore[assignment]  # open_data refuses other words
+        scale: Scale = self.scale or "mean-deviation"  # type: ignore[assignment]
         return open_data(
             self.path,
             img_size=self.img_size,
@@ -55,7 +55,7 @@ class DataOptions:
             scale=scale,
             split=self.split,
             seed=seed,
-            max_unreadable=self.max_unreadable,
+            max_unreadable=MAX_UNREADABLE if self.max_unreadable is None else self.max_unreadable,
             cache_dir=self.cache_dir,
             num_workers=self.num_workers,
             on_progress=screen.decoding,
@@ -68,7 +68,7 @@ def train_and_tell(
     given: dict[str, Any],
     config: Path | None,
     resumed: Path | None,
-    output: Path,
+    output: Path | None,
     name: str | None,
     *,
     as_json: bool,
@@ -81,12 +81,22 @@ def train_and_tell(
         typer.Exit: with code 130 after Ctrl-C.
     """
     stop = _StopOnSignal()
-    with ExitStack() as stack:
-        screen = stack.enter_context(Screen(quiet))
-        stack.enter_context(stop)
+    with Screen(quiet) as screen, stop:
+
+        def tell(event: Event | Prepared | Scored) -> None:
+            stop.follow(event)
+            screen.tell(event)
+
         if resumed is not None:
-            _refuse_with_resume(options, model, config, name)
-            run = resume(resumed, changes=given, on_event=screen.tell, should_stop=stop)
+            _refuse_with_resume(options, model, config, name, output)
+            run = resume(
+                resumed,
+                changes=given,
+                cache_dir=options.cache_dir,
+                num_workers=options.num_workers,
+                on_event=tell,
+                should_stop=stop,
+            )
         else:
             recipe = (Recipe.read(config) if config else Recipe()).replace(**given)
             data = options.open(recipe.seed, screen)
@@ -94,9 +104,9 @@ def train_and_tell(
                 data,
                 model,
                 recipe,
-                output=output,
+                output=output or Path("runs"),
                 name=name,
-                on_event=screen.tell,
+                on_event=tell,
                 should_stop=stop,
                 command=shlex.join(["visus", *sys.argv[1:]]),
             )
@@ -108,7 +118,9 @@ def train_and_tell(
         print(run.folder)
 
 
-def _refuse_with_resume(options: DataOptions, model: str | None, config: Path | None, name: str | None) -> None:
+def _refuse_with_resume(
+    options: DataOptions, model: str | None, config: Path | None, name: str | None, output: Path | None
+) -> None:
     """No setting is ever silently ignored: what a run already has cannot be given again."""
     words = {
         "DATA": options.path,
@@ -118,6 +130,10 @@ def _refuse_with_resume(options: DataOptions, model: str | None, config: Path | 
         "--img-size": options.img_size,
         "--channels": options.channels,
         "--split": options.split,
+        "--rule": options.rule,
+        "--scale": options.scale,
+        "--max-unreadable": options.max_unreadable,
+        "--output": output,
     }
     given = [word for word, value in words.items() if value is not None]
     if given:
@@ -127,17 +143,27 @@ def _refuse_with_resume(options: DataOptions, model: str | None, config: Path | 
 
 
 class _StopOnSignal:
-    """The first Ctrl-C asks the training to stop after its step; the second one ends the process at once."""
+    """While steps are taken, the first Ctrl-C asks for a stop after the step, and the second one ends the process at once.
+
+    Before the first step and after the last one, Ctrl-C ends the process as anywhere else: there is nothing to lose.
+    """
 
     def __init__(self) -> None:
         self.is_asked = False
 
     def __enter__(self) -> _StopOnSignal:
-        self._before = signal.signal(signal.SIGINT, self._ask)
+        self._before = signal.getsignal(signal.SIGINT)
         return self
 
     def __exit__(self, *error: object) -> None:
         signal.signal(signal.SIGINT, self._before)
+
+    def follow(self, event: Event | Prepared | Scored) -> None:
+        """Listen for Ctrl-C from the start of the steps to their end."""
+        if isinstance(event, Started):
+            signal.signal(signal.SIGINT, self._ask)
+        elif isinstance(event, Finished):
+            signal.signal(signal.SIGINT, self._before)
 
     def __call__(self) -> bool:
         return self.is_asked

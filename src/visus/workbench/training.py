@@ -118,6 +118,8 @@ def resume(
     *,
     network: nn.Module | None = None,
     changes: dict[str, Any] | None = None,
+    cache_dir: str | Path | None = None,
+    num_workers: int = 0,
     on_event: OnEvent | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Run:
@@ -127,6 +129,9 @@ def resume(
         folder: the run folder.
         network: the module itself, for a run that was trained with a module object.
         changes: settings that may differ from the run's recipe: device, time_limit_s and checkpoint_every_s.
+        cache_dir: another folder for the decoded items.
+        num_workers: decoding threads; 0 for one for each usable core.
+        on_event, should_stop: as for ``train``.
 
     Raises:
         RunError: no run, or nothing to go on from.
@@ -144,7 +149,8 @@ def resume(
     read_position(run.checkpoint)
     recipe = Recipe.read(run.path / "recipe.yaml").replace(**changes or {})
     facts = run.read_json("data.json")
-    data = open_own_data(run.path, Preprocessing.from_dict(facts["preprocessing"]))
+    preprocessing = Preprocessing.from_dict(facts["preprocessing"])
+    data = open_own_data(run.path, preprocessing, cache_dir=cache_dir, num_workers=num_workers)
     made = make_network(
         network or run.read_text("design.txt").rstrip("\n"),
         data.input_shape,
