@@ -83,6 +83,7 @@ This travels with the weights; `visus predict` does it of itself.
 
 - Each picture is brought to 28 x 28 with 1 channel, scaled and cut to fit.
 - From the values the mean of the training split is taken (72.94) and they are divided by its standard deviation (90.1).
+- Values are kept as uint8 until then.
 
 ## Use
 

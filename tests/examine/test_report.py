@@ -123,7 +123,7 @@ def test_no_name_can_break_the_page(text: str) -> None:
     facts = made_up_facts(
         scores, name=text, created=text, command=text, data_name=text, data={text: text}, ledger_sentences=[text],
         warnings=[text], design_text=text, network=text, recipe={text: text, "seed": text}, noun="picture",
-        class_counts={text: [1, 2, 3]}, preprocessing={text: text},
+        class_counts={text: [1, 2, 3]},
     )  # fmt: skip
     page = Page(report_page(facts))
     assert {tag for tag, _ in page.tags} <= {

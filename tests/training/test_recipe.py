@@ -102,6 +102,7 @@ def test_given_settings_are_never_overruled() -> None:
         "weight_decay": 0.0,
         "flip": False,
         "zoom": 0.0,
+        "shift": 0.2,
         "cutout": 0.0,
     }
     recipe = Recipe(**given_settings)  # type: ignore[arg-type]

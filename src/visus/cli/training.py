@@ -245,7 +245,7 @@ class Screen:
         )
         changes = [
             *(["mirrored left to right"] if recipe.flip else []),
-            *([f"shifted by up to {write_share(recipe.shift, 0)}"] if recipe.shift else []),
+            *([f"shifted by up to {write_share(recipe.shift or 0, 0)}"] if recipe.shift else []),
             *([f"enlarged by up to 1/{1 - recipe.zoom:.2g}"] if recipe.zoom and len(data.input_shape) > 2 else []),
             *([f"a square of {write_share(recipe.cutout, 0)} blanked"] if recipe.cutout else []),
         ]

@@ -159,35 +159,25 @@ def network_sentence(facts: ReportFacts) -> str:
 
 
 def preprocessing_sentences(facts: ReportFacts) -> list[str]:
-    """What is done to an item before the network sees it. A setting that has no sentence of its own is told by its name."""
-    left = dict(facts.preprocessing)
-    sentences = []
-    channels, size, rule = left.pop("channels", None), left.pop("size", None), left.pop("rule", None)
-    if isinstance(size, Sequence) and not isinstance(size, str):
-        shape = write_shape(int(length) for length in size)
-        made = f" with {write_number_of(channels, 'channel')}" if isinstance(channels, int) else ""
-        how = f", {_RULES.get(str(rule), f'rule {rule}')}" if rule else ""
-        sentences.append(f"Each {facts.noun} is brought to {shape}{made}{how}.")
-    scale = left.pop("scale", None)
-    if scale == "mean-deviation":
-        values = _values(left, "mean"), _values(left, "deviation")
+    """What is done to an item before the network sees it; nothing where that is not known."""
+    known = facts.preprocessing
+    if not known:
+        return []
+    size, channels = known["size"], known["channels"]
+    assert isinstance(size, Sequence), "a size has one length for each axis"
+    shape = f"{write_shape(size)} with {write_number_of(int(str(channels)), 'channel')}"
+    how = f", {_RULES[str(known['rule'])]}" if known["kind"] == "pictures" else ""
+    sentences = [f"Each {facts.noun} is brought to {shape}{how}."]
+    offset, divisor = _values(known, "offset"), _values(known, "divisor")
+    if known["scale"] == "min-max":
         sentences.append(
-            f"From the values the mean of the training split is taken ({values[0]}) and they are divided by its"
+            f"Values are scaled so that the lowest of the training split ({offset}) is 0 and the highest, larger by {divisor}, is 1."
         )
-        sentences[-1] += f" standard deviation ({values[1]})."
-        left = {key: value for key, value in left.items() if key not in ("mean", "deviation", "low", "high")}
-    elif scale == "min-max":
-        values = _values(left, "low"), _values(left, "high")
-        sentences.append(f"Values are scaled so that the lowest of the training split ({values[0]}) is 0 and the highest")
-        sentences[-1] += f" ({values[1]}) is 1."
-        left = {key: value for key, value in left.items() if key not in ("mean", "deviation", "low", "high")}
-    elif scale is not None:
-        left["scale"] = scale
-    dtype = left.pop("dtype", None)
-    if dtype is not None:
-        sentences.append(f"Values are kept as {dtype} until then.")
-    sentences += [f"{key}: {value}." for key, value in left.items() if value is not None]
-    return sentences
+    else:
+        sentences.append(
+            f"From the values the mean of the training split is taken ({offset}) and they are divided by its standard deviation ({divisor})."
+        )
+    return [*sentences, f"Values are kept as {known['dtype']} until then."]
 
 
 def _values(settings: Mapping[str, object], key: str) -> str:

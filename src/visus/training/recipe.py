@@ -72,13 +72,18 @@ class Recipe:
         "none", "weights of the classes in the loss: none, or balanced by their numbers", known=CLASS_WEIGHTS
     )
     flip: bool | None = _setting(None, "mirror half of the items left to right; open: for colour pictures and volumes")
-    shift: float = _setting(0.05, "largest shift along each axis, as a fraction of its length", low=0.0, high=0.5)
+    shift: float | None = _setting(
+        None,
+        "largest shift along each axis, as a fraction of its length; open: 0.1 for photos of many sizes, else 0.05",
+        low=0.0,
+        high=0.5,
+    )
     zoom: float | None = _setting(
         None, "largest enlargement, as a fraction cut away; open: for photos of many sizes", low=0.0, high=0.9
     )
     cutout: float | None = _setting(
         None,
-        "side of the square that is blanked, as a fraction of each axis; open: for fewer than 20,000 items",
+        "side of the square that is blanked, as a fraction of each axis; open: 0.3 for fewer than 20,000 items, else none",
         low=0.0,
         high=0.9,
     )
@@ -126,7 +131,8 @@ class Recipe:
             weight_decay=self.weight_decay if self.weight_decay is not None else {"sgd": 5e-4, "adamw": 0.2}[self.optimizer],
             flip=self.flip if self.flip is not None else is_colour or len(input_shape) == 4,
             zoom=zoom,
-            cutout=self.cutout if self.cutout is not None else (0.3 if num_items < MANY_ITEMS and not zoom else 0.0),
+            shift=self.shift if self.shift is not None else (0.1 if is_varied else 0.05),
+            cutout=self.cutout if self.cutout is not None else (0.3 if num_items < MANY_ITEMS else 0.0),
         )
 
     def to_yaml(self) -> str:

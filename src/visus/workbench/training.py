@@ -208,7 +208,9 @@ def _training(
         data.preprocessing,
         min(recipe.batch_size, len(data.split("train"))),
         recipe.seed,
-        Augmentation(flip=bool(recipe.flip), shift=recipe.shift, zoom=recipe.zoom or 0.0, cutout=recipe.cutout or 0.0),
+        Augmentation(
+            flip=bool(recipe.flip), shift=recipe.shift or 0.0, zoom=recipe.zoom or 0.0, cutout=recipe.cutout or 0.0
+        ),
         machine.device,
         machine.channels_last,
     )
