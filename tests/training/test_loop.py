@@ -69,7 +69,7 @@ def test_results_hold_one_row_for_each_epoch_with_the_validation_of_the_averaged
     told = [event.row for event in events if isinstance(event, EpochDone)]
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [float(row["val_loss"]) for row in rows] == pytest.approx([row["val_loss"] for row in told], rel=1e-5)
-    best = min(range(3), key=lambda epoch: told[epoch]["val_loss"])
+    best = max(range(3), key=lambda epoch: (told[epoch]["val_accuracy"], epoch))
     assert [event.best_epoch for event in events if isinstance(event, Finished)] == [best + 1]
     validated = run.evaluate(split="val")
     assert validated.loss == pytest.approx(told[best]["val_loss"], abs=1e-6)
@@ -95,15 +95,16 @@ def test_a_time_limit_ends_the_schedule_with_the_time(squares: Path, quick: Reci
     assert max(row["learning_rate"] for row in rows) > 0.005
 
 
-def test_early_stopping_ends_after_so_many_epochs_without_a_better_loss(
+def test_early_stopping_ends_after_so_many_epochs_without_a_better_accuracy(
     squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     events: list[object] = []
     frozen = quick.replace(epochs=50, learning_rate=1e-12, averaging=0.0, patience=4, weight_decay=0.0)
     visus.train(squares, "flatten, linear(classes)", frozen, output=tmp_path, on_event=events.append)
     end = next(event for event in events if isinstance(event, Finished))
-    assert end.reason == "no better validation loss"
-    assert end.num_epochs - end.best_epoch == 4
+    assert end.reason == "no better validation accuracy"
+    assert end.num_epochs == 1 + 4
+    assert end.best_epoch == end.num_epochs, "of equal epochs the last is kept"
 
 
 def test_balanced_class_weights_raise_the_recall_of_a_rare_class(tmp_path: Path, quick: Recipe) -> None:

@@ -76,7 +76,9 @@ def train(
     shift: Annotated[float | None, typer.Option(help="Largest shift, as a fraction of each axis.")] = None,
     zoom: Annotated[float | None, typer.Option(help="Largest enlargement, as a fraction cut away.")] = None,
     cutout: Annotated[float | None, typer.Option(help="Side of the blanked square, as a fraction of each axis.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better validation loss.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better validation accuracy.")
+    ] = None,
     time_limit: Annotated[
         str | None, typer.Option(help="Stop after this time of training, such as 90s, 5m or 1h30m.")
     ] = None,

@@ -37,7 +37,8 @@ class Position:
         loss_sum, num_right, num_seen: sums over this epoch's items so far.
         epoch_s: seconds in this epoch so far.
         history: finished epochs, one row of ``results.csv`` each.
-        best_epoch, best_loss: the best epoch so far by validation loss; -1 before the first.
+        best_epoch, best_accuracy: the best epoch so far by validation accuracy, the latest of equals; -1 before the first.
+        improved_epoch: the epoch that last had a better accuracy than all before; -1 before the first.
         smooth_loss: running mean of the loss, by which divergence is seen.
     """
 
@@ -51,7 +52,8 @@ class Position:
     epoch_s: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
-    best_loss: float | None = None
+    best_accuracy: float = -1.0
+    improved_epoch: int = -1
     smooth_loss: float | None = None
 
 

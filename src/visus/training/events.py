@@ -53,7 +53,7 @@ class CheckpointWritten:
 
 @dataclass(frozen=True)
 class Finished:
-    """The training is over: ``reason`` is ``all epochs``, ``time limit`` or ``no better validation loss``."""
+    """The training is over: ``reason`` is ``all epochs``, ``time limit`` or ``no better validation accuracy``."""
 
     reason: str
     num_epochs: int

@@ -97,8 +97,8 @@ class Training:
             if self._progress() >= 1 and at.epoch < self.num_epochs:
                 reason = "time limit"
                 break
-            if self.recipe.patience and at.epoch - 1 - at.best_epoch >= self.recipe.patience:
-                reason = "no better validation loss"
+            if self.recipe.patience and at.epoch - 1 - at.improved_epoch >= self.recipe.patience:
+                reason = "no better validation accuracy"
                 break
         yield Finished(reason, at.epoch, at.best_epoch + 1, at.elapsed_s)
 
@@ -168,9 +168,14 @@ class Training:
             "seconds": at.elapsed_s,
             "pictures_per_second": at.num_seen / max(at.epoch_s, 1e-9),
         }
-        is_best = at.best_loss is None or not len(self.validation) or val_loss < at.best_loss
+        # An equal accuracy of a later epoch wins: the learning rate has fallen since. The loss is no judge here, since label smoothing
+        # keeps the best networks from being as sure as an unsmoothed loss would have them.
+        has_judge = len(self.validation) > 0
+        if not has_judge or val_accuracy > at.best_accuracy:
+            at.improved_epoch = at.epoch
+        is_best = not has_judge or val_accuracy >= at.best_accuracy
         if is_best:
-            at.best_epoch, at.best_loss = at.epoch, (val_loss if len(self.validation) else None)
+            at.best_epoch, at.best_accuracy = at.epoch, (val_accuracy if has_judge else -1.0)
             self.folder.write_weights("best", self.scored_module)
         self.folder.write_weights("last", self.scored_module)
         at.history.append(row)
