@@ -12,7 +12,7 @@ from visus.errors import DesignError
 
 FINAL_MAP = 4
 WIDEST = 256
-MANY_ITEMS = 20_000
+FEW_ITEMS, MANY_ITEMS = 2_000, 100_000
 SMALL_SIDE = 40
 LARGE_SIDE = 160
 
@@ -22,15 +22,15 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
 
     - Pictures: 3 x 3 windows, each stage halves the map. Recordings: windows of 9, each stage divides the length by four.
       Volumes: 3 x 3 x 3; above 32 voxels a first convolution with stride 2, since volumes are large.
-    - The first stage has 64 channels for small pictures (up to 40 px) of which there are many (20,000) and 48 for fewer, 32 for larger
-      pictures, 16 for large ones (from 160 px) and recordings, and 8 for volumes; a stage has twice the channels of the one before,
-      256 at most.
+    - The first stage has 48 channels for small pictures (up to 40 px), 32 where there are fewer than 2,000 of them and 64 from 100,000
+      on; 32 for larger pictures, 16 for large ones (from 160 px) and recordings, and 8 for volumes; a stage has twice the channels of
+      the one before, 256 at most.
     - Global pooling takes the mean, so every place of the picture has its say.
 
     Args:
         input_shape: ``(channels, *spatial)``.
         num_classes: plays no part yet; a family may look at it.
-        num_items: number of items to train on; None counts as many.
+        num_items: number of items to train on; None where that is unknown.
 
     Raises:
         DesignError: the input is no map.
@@ -69,6 +69,6 @@ def _first_width(side: int, rank: int, num_items: int | None) -> int:
         return 8
     if rank == 1 or side >= LARGE_SIDE:
         return 16
-    if side > SMALL_SIDE:
+    if side > SMALL_SIDE or (num_items is not None and num_items < FEW_ITEMS):
         return 32
-    return 64 if num_items is None or num_items >= MANY_ITEMS else 48
+    return 64 if num_items is not None and num_items >= MANY_ITEMS else 48
