@@ -28,6 +28,8 @@ from visus.training.recipe import Recipe
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
 from visus.workbench.training import Prepared, Scored, resume, train
 
+MOST_WORDS = 60  # a longer design is not repeated on the screen
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -240,9 +242,8 @@ class Screen:
         for warning in event.warnings:
             self.say(f"warning: {warning}", "yellow")
         made = event.network
-        self.say(
-            f"network: {made.text.strip() if made.design is None else ''}{write_count(made.num_parameters)} parameters; {event.machine.reason}"
-        )
+        asked = made.asked if len(made.asked) <= MOST_WORDS and "\n" not in made.asked else "a design of its own"
+        self.say(f"network: {asked}, {write_count(made.num_parameters)} parameters; {event.machine.reason}")
         changes = [
             *(["mirrored left to right"] if recipe.flip else []),
             *([f"shifted by up to {write_share(recipe.shift or 0, 0)}"] if recipe.shift else []),
@@ -250,7 +251,7 @@ class Screen:
             *([f"a square of {write_share(recipe.cutout, 0)} blanked"] if recipe.cutout else []),
         ]
         self.say(
-            f"recipe: {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
+            f"recipe: {write_number_of(recipe.epochs or 0, 'epoch')}, batches of {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
             f"training {data.noun}s are {', '.join(changes) or 'not changed'}"
         )
         self.say(f"run: {event.folder}")
