@@ -71,7 +71,7 @@ def test_outsized_pictures_are_on_the_ledger(tmp_path: Path) -> None:
         ({"channels": 2}, "channels must be 1 (grey) or 3 (colour), not 2."),
         ({"rule": "stretch"}, "unknown rule 'stretch'. Known: crop, pad, squash."),
         ({"scale": "minmax"}, "unknown scale 'minmax'. Did you mean 'min-max'? Known: mean-deviation, min-max."),
-        ({"max_unreadable": 1.5}, "the share of unreadable files must be between 0 and 1, not 1.5."),
+        ({"max_unreadable": 1.5}, "the share of unreadable files must be at least 0 and below 1, not 1.5."),
         ({"img_size": (8, 8, 8)}, "the size 8 x 8 x 8 has 3 axes, and the data has 2."),
     ],
 )

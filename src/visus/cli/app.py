@@ -84,7 +84,7 @@ def train(
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    workers: Annotated[int, typer.Option("--workers", "-j", help="Decoding threads; 0 for one for each core.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="A recipe.yaml; options given here win.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the training of this run folder.")] = None,
@@ -132,15 +132,20 @@ def evaluate(
     data: Annotated[Path | None, typer.Argument(help="Other data; none for the run's own held-out split.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
+    max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration."""
-    from visus.cli.show import show_scores
+    from visus.cli.show import show_scores, tell_data
     from visus.workbench.runs import load
 
-    scores = load(run, device=device).evaluate(data, split=split, cache_dir=cache_dir)
+    loaded = load(run, device=device)
+    opened = loaded.open_data(data, max_unreadable=max_unreadable, cache_dir=cache_dir)
+    scores = loaded.evaluate(opened, split=split)
+    if data is not None:
+        tell_data(opened)
     if picture:
         from visus.examine.pictures import draw_confusion
 
@@ -173,7 +178,7 @@ def check(
         Path | None, typer.Argument(help="Folder, table or array file; none for the pictures that come with visus.")
     ] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     cache_dir: CacheDir = None,
     as_json: Json = False,

@@ -44,6 +44,8 @@ def predict_and_tell(run: Path, files: Sequence[str], top: int, device: str, *, 
                 for cell in (pair[0], f"{pair[1]:.6f}")
             ]
             writer.writerow([answer.file, *(cells or [""] * (2 * shown))])
+    if header and not as_json:
+        writer.writerow(header)
     if as_json:
         print(json.dumps(listed, ensure_ascii=False))
     if not quiet:

@@ -5,10 +5,12 @@ This file knows columns and words. It must not know how a figure came about; it 
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from visus.units import write_bytes, write_count, write_shape, write_share
 
@@ -21,8 +23,8 @@ MOST_CLASSES_SHOWN = 20
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=160)
 
 
 def show_scores(scores: Scores) -> None:
@@ -43,13 +45,15 @@ def show_scores(scores: Scores) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for row in scores.per_class:
-        table.add_row(row.name, f"{row.num_items:,}", *(_figure(value) for value in (row.precision, row.recall, row.f1)))
+        table.add_row(
+            Text(row.name), f"{row.num_items:,}", *(_figure(value) for value in (row.precision, row.recall, row.f1))
+        )
     console.print(table)
     if len(scores.per_class) <= MOST_CLASSES_SHOWN:
         console.print("confusion: rows are true classes, columns are answers in the same order")
         grid = Table(box=None, show_header=False)
         for name, counts in zip((row.name for row in scores.per_class), scores.confusion, strict=True):
-            grid.add_row(name, *(str(count) for count in counts))
+            grid.add_row(Text(name), *(str(count) for count in counts))
         for column in grid.columns[1:]:
             column.justify = "right"
         console.print(grid)
@@ -57,6 +61,16 @@ def show_scores(scores: Scores) -> None:
         console.print(f"{count} x {true} taken for {predicted}", markup=False)
     for note in scores.notes:
         console.print(f"note: {note}", markup=False)
+
+
+def tell_data(data: Data) -> None:
+    """What was done to a data set and what to look at, on stderr."""
+    for note in data.samples.notes:
+        sys.stderr.write(f"note: {note}\n")
+    for sentence in data.ledger.sentences():
+        sys.stderr.write(f"ledger: {sentence}\n")
+    for warning in data.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
 
 
 def data_facts(data: Data) -> dict[str, Any]:
@@ -88,7 +102,7 @@ def show_data(data: Data) -> None:
         column.justify = "right"
     counts = {split: data.class_counts(split) for split in ("train", "val", "test")}
     for name in data.classes:
-        table.add_row(name, *(f"{counts[split][name]:,}" for split in ("train", "val", "test")))
+        table.add_row(Text(name), *(f"{counts[split][name]:,}" for split in ("train", "val", "test")))
     table.add_row("all", *(f"{len(data.split(split)):,}" for split in ("train", "val", "test")))
     console.print(table)
     for note in data.samples.notes:
@@ -122,7 +136,7 @@ def show_doctor(facts: dict[str, Any]) -> None:
     console = _console()
     table = Table(box=None, show_header=False)
     for name, value in facts["machine"].items():
-        table.add_row(name, _plain(value))
+        table.add_row(name, Text(_plain(value)))
     console.print(table)
     speeds = Table("way of computing", "pictures/s", "to plain float32", box=None)
     for speed in facts["speeds"]:

@@ -220,7 +220,7 @@ class Screen:
             case Stopped():
                 self._close_bar()
                 self.say(f"stopped in epoch {event.epoch + 1} after step {event.step}; everything up to here is safe.")
-                self.say(f"next: visus train --resume {event.path.parent.parent}")
+                self.say(f"next: visus train --resume {shlex.quote(str(event.path.parent.parent))}")
             case Finished():
                 self._tell_finished(event)
             case Scored():
@@ -310,7 +310,8 @@ class Screen:
         )
         folder = event.run.folder
         self.say(f"report: {folder / 'report.html'}")
-        self.say(f"next: visus predict {folder} FILES...   or: visus evaluate {folder}")
+        quoted = shlex.quote(str(folder))
+        self.say(f"next: visus predict {quoted} FILES...   or: visus evaluate {quoted}")
 
     def _close_bar(self) -> None:
         if self._bar is not None:

@@ -49,6 +49,8 @@ class Data:
         ledger: every change that was made, counted and named.
         is_varied: picture files of many different sizes.
         max_unreadable: the share of unreadable files that was allowed.
+        given: the folder or file that was asked for; None for the pictures that come with visus.
+        is_whole: all items are in the test split because they are to be scored together.
     """
 
     table: Samples
@@ -59,6 +61,15 @@ class Data:
     ledger: Ledger
     is_varied: bool
     max_unreadable: float = MAX_UNREADABLE
+    given: Path | None = None
+    is_whole: bool = False
+
+    @property
+    def short_name(self) -> str:
+        """A name for files and folders: that of the folder or file that was given, without its ending."""
+        if self.given is None:
+            return "fashion-sample"
+        return self.given.stem if self.given.is_file() else self.given.name
 
     @property
     def noun(self) -> str:
@@ -170,7 +181,14 @@ def open_data(
     else:
         plan, is_varied = preprocessing, False
     data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
+    data = dataclasses.replace(data, given=None if path is None else Path(path).resolve())
     _refuse_empty_classes(data.samples)
+    if not len(data.split("val")) and not len(data.split("test")):
+        raise DataError(
+            "nothing is left to validate or to score on: copies and groups stay on one side of a split, and here each class is one "
+            "group or one copied item. Add items, or name other groups.",
+            where=str(data.samples.root),
+        )
     if preprocessing is None:
         training = data.split("train")
         offset, divisor = measure_scale(_Rows(training.pixels, training.indices), plan.scale)
@@ -201,10 +219,12 @@ def open_scoring_data(
     """
     ledger = Ledger()
     samples = read_source(path, ledger, classes=tuple(classes))
-    if "test" not in samples.official:
+    is_whole = "test" not in samples.official
+    if is_whole:
         samples = dataclasses.replace(samples, splits=np.full(len(samples.items), "test", dtype="<U5"))
     _check_kind(samples, preprocessing)
-    return _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_progress)
+    data = _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_progress)
+    return dataclasses.replace(data, given=None if path is None else Path(path).resolve(), is_whole=is_whole)
 
 
 def _decoded(
@@ -273,7 +293,7 @@ def _check_settings(
     if scale not in SCALES:
         raise UsageError(unknown_name("scale", scale, SCALES))
     if not 0 <= max_unreadable < 1:
-        raise UsageError(f"the share of unreadable files must be between 0 and 1, not {max_unreadable}.")
+        raise UsageError(f"the share of unreadable files must be at least 0 and below 1, not {max_unreadable}.")
 
 
 def _plan(

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from visus.data import pictures
 from visus.data.ledger import Ledger
 from visus.errors import PictureError
+from visus.units import write_shape
 
 Scale = Literal["mean-deviation", "min-max"]
 SCALES: tuple[Scale, ...] = ("mean-deviation", "min-max")
@@ -99,12 +100,23 @@ class Preprocessing:
         """Rows of an array file, shape (N, C, *), brought to the right size by averaging areas.
 
         Raises:
-            PictureError: the rows have another number of channels or of axes.
+            PictureError: the rows have another number of channels or of axes, another number format, are smaller, or are not all finite.
         """
         wanted = " x ".join(map(str, self.input_shape))
         if rows.ndim != len(self.size) + 2 or rows.shape[1] != self.channels:
             found = " x ".join(map(str, rows.shape[1:]))
             raise PictureError(f"an item of {found} does not fit a network for {wanted} (channels first).")
+        if any(wanted > length for wanted, length in zip(self.size, rows.shape[2:], strict=True)):
+            found = write_shape(rows.shape[2:])
+            raise PictureError(
+                f"an item of {found} is smaller than the {write_shape(self.size)} of this network; arrays are only made smaller."
+            )
+        if rows.dtype != np.dtype(self.dtype):
+            raise PictureError(
+                f"these values are {rows.dtype}, and this network was trained on {self.dtype}. Give them in the same format and range."
+            )
+        if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(rows).all():
+            raise PictureError("a value is not a finite number. Repair the item, or leave it out.")
         return shrink(rows, self.size)
 
     def _decode_size(self) -> tuple[int, int] | None:

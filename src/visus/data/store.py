@@ -7,6 +7,7 @@ renamed, so that a half-written entry is never read.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -32,6 +33,7 @@ from visus.units import write_bytes, write_share
 FORMAT = 1
 DEFAULT_CACHE_BYTES = 50 * 2**30
 MAX_UNREADABLE = 0.05
+STALE_S = 86_400  # a part that nobody wrote to for a day was left by a killed process
 Progress = Callable[[int, int], None]
 
 
@@ -93,7 +95,7 @@ def open_store(
         root.mkdir(parents=True, exist_ok=True)
         _make_room(root, _size_bytes(samples, preprocessing), cache_bytes)
         with tempfile.TemporaryDirectory(prefix=f"{key}.", dir=root) as part:
-            _write_entry(Path(part), samples, preprocessing, num_workers or len(os.sched_getaffinity(0)), on_progress)
+            _write_entry(Path(part), samples, preprocessing, num_workers or usable_cores(), on_progress)
             _publish(Path(part), root / key)
     except OSError as error:
         raise StorageError(
@@ -104,6 +106,11 @@ def open_store(
     entry = _read_entry(root / key)
     assert entry is not None, "an entry that was just published can be read"
     return Store(entry.folder, entry.pixels, entry.readable, entry.ledger, was_there=False)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MAX_UNREADABLE) -> None:
@@ -145,9 +152,10 @@ def _read_entry(folder: Path) -> Store | None:
     try:
         facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-        os.utime(folder)
     except (OSError, ValueError):
         return None
+    with contextlib.suppress(OSError):  # a cache that can only be read is as good
+        os.utime(folder)
     readable = np.ones(len(pixels), dtype=np.bool_)
     readable[facts["unreadable"]] = False
     return Store(folder, pixels, readable, Ledger.from_dict(facts["ledger"]), was_there=True)
@@ -232,7 +240,11 @@ def _publish(part: Path, place: Path) -> None:
 
 
 def _make_room(root: Path, needed_bytes: int, cache_bytes: int) -> None:
-    """Remove the entries that were used least recently until ``needed_bytes`` more fit into the bound."""
+    """Remove what a killed process left, then the entries used least recently until ``needed_bytes`` more fit into the bound."""
+    for part in root.glob("????????????????????????.*"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > STALE_S:
+                shutil.rmtree(part)
     entries = sorted(
         (path for path in root.iterdir() if (path / "store.json").is_file()), key=lambda path: path.stat().st_mtime
     )

@@ -86,21 +86,25 @@ class Training:
         yield Started(self.num_epochs, self.batches.num_steps, at.epoch, at.step, resume)
         if not resume:
             yield self._write_checkpoint()
-        reason = "all epochs"
-        while at.epoch < self.num_epochs:
+        while not (reason := self._reason_to_end()):
             for event in self._train_epoch():
                 yield event
                 if isinstance(event, Stopped):
                     return
             yield self._finish_epoch()
             yield self._write_checkpoint()
-            if self._progress() >= 1 and at.epoch < self.num_epochs:
-                reason = "time limit"
-                break
-            if self.recipe.patience and at.epoch - 1 - at.improved_epoch >= self.recipe.patience:
-                reason = "no better validation accuracy"
-                break
         yield Finished(reason, at.epoch, at.best_epoch + 1, at.elapsed_s)
+
+    def _reason_to_end(self) -> str:
+        """Why no further epoch is begun; empty where one is. The same for a training that goes on after its end."""
+        at = self.position
+        if at.epoch >= self.num_epochs:
+            return "all epochs"
+        if at.step == 0 and self._progress() >= 1:
+            return "time limit"
+        if self.recipe.patience and len(self.validation) and at.epoch - 1 - at.improved_epoch >= self.recipe.patience:
+            return "no better validation accuracy"
+        return ""
 
     def _train_epoch(self) -> Iterator[Event]:
         """The steps of one epoch, from where the training is."""

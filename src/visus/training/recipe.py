@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -115,7 +116,7 @@ class Recipe:
         return dataclasses.replace(self, **changes)
 
     def settled(self, *, num_items: int, input_shape: tuple[int, ...], is_colour: bool, is_varied: bool) -> Recipe:
-        """The same recipe with every open setting decided.
+        """The same recipe with every open setting decided; a batch is never larger than the training split.
 
         Args:
             num_items: number of training items.
@@ -123,7 +124,7 @@ class Recipe:
             is_colour: pictures of three channels.
             is_varied: picture files of many different sizes, as a camera or a collection gives them.
         """
-        batch_size = self.batch_size or default_batch_size(num_items)
+        batch_size = min(self.batch_size or default_batch_size(num_items), num_items)
         zoom = self.zoom if self.zoom is not None else (0.4 if is_varied else 0.0)
         rates = {"sgd": 0.1 * batch_size / 64, "adamw": 0.002 * math.sqrt(batch_size / 64)}
         return self.replace(
@@ -161,7 +162,7 @@ class Recipe:
                 f"a recipe is a table of settings, such as 'epochs: 20', not {type(settings).__name__}.", where=where
             )
         try:
-            return cls().replace(**{str(name): value for name, value in settings.items()})
+            return cls().replace(**{str(name): _as_number(value) for name, value in settings.items()})
         except RecipeError as error:
             raise error.within(where) from None
 
@@ -174,6 +175,11 @@ class Recipe:
             RecipeError: its content cannot be used.
         """
         return cls.from_yaml(read_text(file), where=str(file))
+
+
+def _as_number(value: Any) -> Any:
+    """A number that YAML takes for text, such as 1e-3; anything else as it is."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
 
 
 FIELDS: dict[str, dataclasses.Field[Any]] = {rule.name: rule for rule in dataclasses.fields(Recipe)}

@@ -60,22 +60,21 @@ class RunFolder:
             StorageError: the folder cannot be made.
         """
         plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
-        number = 1
-        while True:
-            path = root / (plain if number == 1 else f"{plain}-{number}")
-            try:
-                root.mkdir(parents=True, exist_ok=True)
-                path.mkdir()
-                (path / "weights").mkdir()
-                (path / "checkpoint").mkdir()
-            except FileExistsError:
+        path = root / plain
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            number = 1
+            while path.exists():
                 number += 1
-                continue
-            except OSError as error:
-                raise StorageError(
-                    f"the run folder cannot be made: {error.strerror}. Name another place with --output.", where=str(path)
-                ) from error
-            return cls(path, metadata)
+                path = root / f"{plain}-{number}"
+            path.mkdir()
+            (path / "weights").mkdir()
+            (path / "checkpoint").mkdir()
+        except OSError as error:
+            raise StorageError(
+                f"the run folder cannot be made: {error.strerror}. Name another place with --output.", where=str(path)
+            ) from error
+        return cls(path, metadata)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

@@ -5,6 +5,8 @@ This file knows files and folders. It must not know networks or answers.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from visus.errors import PictureError, UsageError
 from visus.units import write_shape
 
 ARRAY_SUFFIXES = (".npy", ".npz")
+_DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = "this is not a readable NumPy file of plain numbers."
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Item]:
         return
     try:
         found = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise PictureError("this is not a readable NumPy file of plain numbers.", where=str(file)) from error
+    except _DAMAGE as error:
+        raise PictureError(_DAMAGED, where=str(file)) from error
     if isinstance(found, np.ndarray):
         yield from _rows(found, str(file), preprocessing)
         return
@@ -86,7 +90,11 @@ def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Item]:
             raise UsageError(
                 f"this file has no array x, images, x_test or test_images; it has {', '.join(found.files)}.", where=str(file)
             )
-        yield from _rows(found[names[0]], f"{file}:{names[0]}", preprocessing)
+        try:
+            rows = found[names[0]]
+        except _DAMAGE as error:
+            raise PictureError(_DAMAGED, where=str(file)) from error
+        yield from _rows(rows, f"{file}:{names[0]}", preprocessing)
 
 
 def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[Item]:

@@ -5,6 +5,7 @@ This file knows designs, design files, names of Python callables and modules. It
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import re
@@ -18,7 +19,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from visus.design import Design, resolve
-from visus.errors import UsageError
+from visus.errors import DesignError, UsageError
 from visus.evaluation.predictions import evaluation_mode
 from visus.files import read_text
 from visus.networks.build import build
@@ -90,6 +91,12 @@ def make_network(
         num_classes=num_classes,
         num_items=num_items,
     )
+    output_shape = design.output_shape(input_shape, num_classes)
+    if output_shape != (num_classes,):
+        raise DesignError(
+            f"this design gives {write_shape(output_shape)} numbers for an item, and {num_classes} are needed: one for each class. "
+            f"End it with globalpool, linear(classes)."
+        )
     module = build(design, input_shape, num_classes, seed=seed)
     return Made(
         module,
@@ -136,8 +143,9 @@ def _call(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as error:
+        with contextlib.redirect_stdout(sys.stderr):
+            found: Any = importlib.import_module(module_name)
+    except Exception as error:  # whatever a person's own code raises
         raise UsageError(f"the module {module_name} cannot be imported: {error}.", where=reference) from error
     for name in attribute.split("."):
         if not hasattr(found, name):
@@ -150,8 +158,11 @@ def _call(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.
     known = {"num_classes": num_classes, "input_shape": input_shape, "in_channels": input_shape[0]}
     try:
         wanted = inspect.signature(found).parameters
-        module = found(**{name: value for name, value in known.items() if name in wanted})
-    except (TypeError, ValueError) as error:
+        takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in wanted.values())
+        given = {name: value for name, value in known.items() if name in wanted or (takes_all and name == "num_classes")}
+        with contextlib.redirect_stdout(sys.stderr):
+            module = found(**given)
+    except Exception as error:  # whatever a person's own code raises
         raise UsageError(
             f"{attribute} cannot be called with num_classes, input_shape or in_channels alone: {error}.", where=reference
         ) from error
@@ -166,7 +177,7 @@ def _check_module(module: nn.Module, input_shape: tuple[int, ...], num_classes: 
     try:
         with evaluation_mode(module), torch.inference_mode():
             output = module(torch.zeros(2, *input_shape, device=device))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever a person's own code raises
         raise UsageError(
             f"this module cannot take an input of 2 x {write_shape(input_shape)}: {error}", where=name
         ) from error
@@ -177,3 +188,5 @@ def _check_module(module: nn.Module, input_shape: tuple[int, ...], num_classes: 
             f"one number for each of the {num_classes} classes.",
             where=name,
         )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise UsageError("this module has no parameter that can be trained.", where=name)

@@ -5,7 +5,9 @@ This file knows run folders and how to get from files to labels. It must not kno
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +23,7 @@ from visus.data.batches import batches_in_order
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data, open_scoring_data
 from visus.data.preprocessing import Pixels, Preprocessing
+from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, PictureError, RunError, UsageError
 from visus.evaluation.predictions import predict_logits, probabilities, top_k
 from visus.evaluation.scores import Scores, score
@@ -120,21 +123,60 @@ class Run:
             DataError: the data has a class that the network does not know, or has changed since the training.
         """
         opened = data if isinstance(data, Data) else self.open_data(data, cache_dir=cache_dir)
-        name = split or opened.scored_split
-        part = opened.split(name)
+        scores = self.score(opened, split or opened.scored_split)
+        return dataclasses.replace(scores, notes=(*scores.notes, *self._unfinished_notes()))
+
+    def score(self, data: Data, split: str) -> Scores:
+        """Score the network on one split of opened data.
+
+        Raises:
+            DataError: the split is empty.
+        """
+        part = data.split(split)
         if not len(part):
             raise DataError(
-                f"the {name} split of this data is empty. Choose another with --split.", where=str(opened.samples.root)
+                f"the {split} split of this data is empty. Choose another with --split.", where=str(data.samples.root)
             )
         logits = self.logits(batches_in_order(part, self.preprocessing, EVALUATION_BATCH))
+        shown = "all" if data.is_whole else split
         return score(
-            probabilities(logits), torch.from_numpy(part.labels), self.classes, split=name, notes=_notes(opened, name)
+            probabilities(logits), torch.from_numpy(part.labels), self.classes, split=shown, notes=self._notes(data, split)
         )
 
-    def open_data(self, data: str | Path | None = None, *, cache_dir: str | Path | None = None) -> Data:
+    def _notes(self, data: Data, split: str) -> list[str]:
+        """What a reader of the scores must know about the items and the network."""
+        notes = []
+        facts = RunFolder.open(self.folder).read_json("data.json")
+        if data.is_whole and data.fingerprint == facts["fingerprint"]:
+            notes.append(
+                f"This is the data that the network was trained on: {facts['num_items']['train']:,} of these items were learned from. "
+                "Leave the data out to score the held-out ones alone."
+            )
+        if split == "val" and not len(data.split("test")):
+            notes.append(
+                "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere."
+            )
+        return notes
+
+    def _unfinished_notes(self) -> list[str]:
+        if (self.folder / "scores.json").is_file() or not RunFolder.open(self.folder).checkpoint.is_file():
+            return []
+        return [
+            f"This training was stopped before its end. Go on with: visus train --resume {shlex.quote(str(self.folder))}"
+        ]
+
+    def open_data(
+        self,
+        data: str | Path | None = None,
+        *,
+        max_unreadable: float = MAX_UNREADABLE,
+        cache_dir: str | Path | None = None,
+    ) -> Data:
         """Other data with this network's preprocessing and classes, or the run's own as it was split."""
         if data is not None:
-            return open_scoring_data(data, self.preprocessing, self.classes, cache_dir=cache_dir)
+            return open_scoring_data(
+                data, self.preprocessing, self.classes, max_unreadable=max_unreadable, cache_dir=cache_dir
+            )
         return open_own_data(self.folder, self.preprocessing, cache_dir=cache_dir)
 
     def predict(
@@ -191,15 +233,6 @@ class Run:
                 f"and this is a picture."
             )
         return self.preprocessing.read_picture(item.path, ledger, name=item.name)
-
-
-def _notes(data: Data, split: str) -> list[str]:
-    """What a reader of the scores must know about the split."""
-    if split == "val" and not len(data.split("test")):
-        return [
-            "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere."
-        ]
-    return []
 
 
 def load(folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best") -> Run:

@@ -23,7 +23,6 @@ from visus.data.batches import Batches
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.samples import SPLITS
-from visus.data.sources import SAMPLE_NAME
 from visus.data.splits import write_split_csv
 from visus.errors import UsageError
 from visus.evaluation.scores import Scores
@@ -108,7 +107,7 @@ def train(
     made = make_network(
         network, opened.input_shape, len(opened.classes), num_items=len(opened.split("train")), seed=chosen.seed
     )
-    folder = RunFolder.create(Path(output), name or _run_name(opened), _metadata(opened, made))
+    folder = RunFolder.create(Path(output), name or opened.short_name, _metadata(opened, made))
     _write_start(folder, opened, made, chosen, machine, command)
     return _carry_out(folder, opened, made, chosen, machine, False, on_event, should_stop)
 
@@ -189,7 +188,7 @@ def _carry_out(
         return load(folder.path, network=own, device=recipe.device, which="last")
     run = load(folder.path, network=own, device=recipe.device)
     assert isinstance(last, Finished), "a training ends with one of two events"
-    scores = run.evaluate(data)
+    scores = run.score(data, data.scored_split)
     _write_end(folder, data, made, recipe, machine, scores, training, last)
     tell(Scored(run, scores))
     return run
@@ -206,7 +205,7 @@ def _training(
     batches = Batches(
         data.split("train"),
         data.preprocessing,
-        min(recipe.batch_size, len(data.split("train"))),
+        recipe.batch_size,
         recipe.seed,
         Augmentation(
             flip=bool(recipe.flip), shift=recipe.shift or 0.0, zoom=recipe.zoom or 0.0, cutout=recipe.cutout or 0.0
@@ -232,11 +231,6 @@ def _fixed_settings(recipe: Recipe) -> str:
     return ", ".join(f"{name}={getattr(recipe, name)}" for name in FIELDS if name not in CHANGEABLE_ON_RESUME)
 
 
-def _run_name(data: Data) -> str:
-    """A folder name for a run on this data."""
-    return "fashion-sample" if data.table.name == SAMPLE_NAME else data.samples.root.stem
-
-
 def _metadata(data: Data, made: Made) -> dict[str, str]:
     """What travels in the header of the weights: all that is needed to use them."""
     facts = {
@@ -257,7 +251,7 @@ def _write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, mach
     folder.write_json("ledger.json", data.ledger.as_dict())
     folder.write_json("environment.json", describe() | {"machine": machine.to_dict()})
     facts = {
-        "path": None if data.table.name == SAMPLE_NAME else str(data.samples.root.resolve()),
+        "path": None if data.given is None else str(data.given),
         "name": data.name,
         "kind": data.samples.kind,
         "fingerprint": data.fingerprint,
