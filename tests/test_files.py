@@ -39,7 +39,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
         files.write_file(path, "x")
     assert (
         str(caught.value)
-        == f"{path}: 1 bytes could not be written: No such file or directory. Free some space or choose another folder."
+        == f"{path}: 1 bytes could not be written: No such file or directory. Choose a folder that exists and can be written."
     )
 
 

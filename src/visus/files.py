@@ -6,6 +6,7 @@ This file knows bytes and paths. It must not know what the bytes mean.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -61,6 +62,16 @@ def read_text(path: Path) -> str:
         raise UsageError("this file cannot be read as text. Give the path of a UTF-8 text file.", where=str(path)) from error
 
 
+def text_or_file(words: str) -> str:
+    """What a person typed, or the content of the file that it names: a name has no bracket, no comma and no line end.
+
+    Raises:
+        UsageError: the file that is named cannot be read.
+    """
+    is_name = not any(sign in words for sign in "(,\n[")
+    return read_text(Path(words)) if is_name and (Path(words).suffix or Path(words).is_file()) else words
+
+
 def remove_parts(folder: Path) -> None:
     """Remove what a killed ``write_file`` left in ``folder``: hidden files that never got their name."""
     for part in folder.glob(".*.part"):
@@ -73,7 +84,9 @@ def _why(path: Path, num_bytes: int, error: OSError) -> str:
         free = f"; {write_bytes(shutil.disk_usage(path.parent).free)} free there"
     except OSError:
         free = ""
-    return f"{write_bytes(num_bytes)} could not be written: {reason}{free}. Free some space or choose another folder."
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "Free some space or choose another folder." if is_full else "Choose a folder that exists and can be written."
+    return f"{write_bytes(num_bytes)} could not be written: {reason}{free if is_full else ''}. {remedy}"
 
 
 def _flush_folder(folder: Path) -> None:

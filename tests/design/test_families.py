@@ -63,3 +63,9 @@ def test_stages_and_blocks_of_resnet_are_named():
     assert "stage2.block1.residual1.projection.conv1" in paths
     assert "stage1.block1.residual1.projection" not in paths
     assert "stage4.block2.residual1.norm2" in paths
+
+
+def test_compact_for_features_alone_is_refused():
+    with pytest.raises(DesignError) as caught:
+        compact((784,), 10)
+    assert str(caught.value) == "compact is made for maps, and the input has 784 features alone. Use mlp(256, 256)."

@@ -223,7 +223,7 @@ def test_check_tells_classes_ledger_and_warnings(visus_command: Call, photos: Pa
     assert facts["warnings"] == []
     text = visus_command("check", photos).out
     assert text.startswith(f"{photos.name} (folder): 60 pictures of 3 x 10 x 10")
-    assert "nothing to warn about." in text
+    assert "no warnings." in text
 
 
 def test_summary_tells_every_layer_and_the_totals(visus_command: Call) -> None:

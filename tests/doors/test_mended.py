@@ -183,3 +183,44 @@ def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:
 def test_an_empty_list_on_stdin_still_has_a_header(visus_command: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     assert visus_command("predict", run, "-").out == "file,label,probability\n"
+
+
+def test_runs_within_the_data_are_not_data(photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    run = visus.train(data, NETWORK, RECIPE, output=data / "runs")
+    assert run.evaluate().num_items == 12
+    again = visus.open_data(data)
+    assert again.classes == ("dark", "light")
+    assert again.ledger.examples("left out: hidden or not a picture") == ["runs"]
+
+
+def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "r.npz", x=np.random.default_rng(0).normal(size=(40, 1, 16)).astype(np.float32), y=np.arange(40) % 2)
+    with pytest.raises(UsageError) as caught:
+        visus.train(tmp_path / "r.npz", None, RECIPE.replace(zoom=0.5), output=tmp_path)
+    assert str(caught.value) == "zoom needs pictures or volumes, and these are recordings. Leave it out."
+    np.savez(tmp_path / "few.npz", x=np.random.default_rng(0).normal(size=(4, 1, 16)).astype(np.float32), y=np.arange(4) % 2)
+    with pytest.raises(UsageError) as caught:
+        visus.train(tmp_path / "few.npz", None, RECIPE.replace(patience=3), output=tmp_path)
+    assert str(caught.value) == "patience needs a validation split, and this data leaves none. Leave it out."
+    with pytest.raises(UsageError) as caught:
+        visus.open_data(tmp_path / "r.npz", rule="crop")
+    assert (
+        str(caught.value) == f"{tmp_path / 'r.npz'}: the rule crop is for picture files, and these are arrays. Leave it out."
+    )
+
+
+def test_predict_names_what_it_leaves_out_of_a_folder(visus_command: Call, run: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "dark", tmp_path / "some")
+    (tmp_path / "some" / "notes.txt").write_text("x")
+    answer = visus_command("predict", run, tmp_path / "some")
+    assert (
+        f"ledger: 1 file was left out: hidden, of the system, or not a picture ({tmp_path / 'some' / 'notes.txt'})."
+        in answer.err
+    )
+
+
+def test_a_long_design_is_not_taken_for_a_file(visus_command: Call) -> None:
+    design = ", ".join(["conv(8, 3, padding=1), relu"] * 30 + ["globalpool, linear(classes)"])
+    assert visus_command("summary", design, "--input", "3,8,8").code == 0

@@ -204,9 +204,10 @@ def summary(
     """Shapes, parameters, multiply-adds and receptive field of every layer of a design."""
     from visus.cli.show import show_account
     from visus.design import account, resolve
+    from visus.files import text_or_file
 
     shape = _shape(input_shape)
-    design = resolve(_design_text(network), input_shape=shape, num_classes=classes)
+    design = resolve(text_or_file(network), input_shape=shape, num_classes=classes)
     facts = account(design, shape, classes)
     if as_json:
         print(json.dumps(facts.to_json(), ensure_ascii=False))
@@ -225,13 +226,6 @@ def doctor(as_json: Json = False) -> None:
         print(json.dumps(facts, ensure_ascii=False))
     else:
         show_doctor(facts)
-
-
-def _design_text(network: str) -> str:
-    """A design as it was typed, or the content of the file that was named."""
-    from visus.files import read_text
-
-    return read_text(Path(network)) if Path(network).is_file() else network
 
 
 def _size(text: str | None) -> tuple[int, ...] | int | None:

@@ -112,7 +112,7 @@ def show_data(data: Data) -> None:
     for warning in data.warnings:
         console.print(f"warning: {warning}", markup=False)
     if not data.warnings:
-        console.print("nothing to warn about.")
+        console.print("no warnings.")
     console.print(f"decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}", markup=False)
 
 

@@ -303,6 +303,10 @@ def _plan(
     if samples.reader.kind == "array":
         assert samples.reader.shape is not None, "rows of arrays have a shape"
         own_channels, *own_size = samples.reader.shape
+        if rule != "squash":
+            raise UsageError(
+                f"the rule {rule} is for picture files, and these are arrays. Leave it out.", where=str(samples.root)
+            )
         if channels not in (None, own_channels):
             raise UsageError(
                 f"these arrays have {own_channels} channels, and channels={channels} was asked for.", where=str(samples.root)

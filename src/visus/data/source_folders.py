@@ -182,12 +182,27 @@ def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], w
 def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = None) -> tuple[list[str], list[str]]:
     """Folders and files that are not passed over; those that are go on the ledger where one is given."""
     folders, files = entries(folder)
+    passed = {name: "hidden, or of the system" for name in [*folders, *files] if is_passed_over(name)}
+    passed |= {name: "runs of visus" for name in folders if _holds_runs(folder / name)}
     if ledger is not None:
         place = "" if root is None or root == folder else f"{folder.relative_to(root).as_posix()}/"
-        for name in [*folders, *files]:
-            if is_passed_over(name):
-                ledger.note(LEFT_OUT, place + name, "hidden, or of the system")
-    return [name for name in folders if not is_passed_over(name)], [name for name in files if not is_passed_over(name)]
+        for name, reason in passed.items():
+            ledger.note(LEFT_OUT, place + name, reason)
+    return [name for name in folders if name not in passed], [name for name in files if name not in passed]
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether a folder is a run, or a folder of runs, that a training left within the data."""
+    return any(
+        (each / "recipe.yaml").is_file() and (each / "split.csv").is_file() for each in (folder, *_folders_in(folder))
+    )
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name in entries(folder)[0]]
+    except OSError:
+        return []
 
 
 def _files_below(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from visus.data.ledger import Ledger
 from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.errors import PictureError, UsageError
@@ -42,8 +43,9 @@ class ArrayItem:
 Item = PictureItem | ArrayItem
 
 
-def find_items(sources: Iterable[str | Path | Pixels], preprocessing: Preprocessing) -> Iterator[Item]:
+def find_items(sources: Iterable[str | Path | Pixels], preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Item]:
     """The items in files, folders and arrays, in order; folders are searched with their sub-folders, in the order of their names.
+    What is left out of a folder goes on the ledger.
 
     Raises:
         UsageError: something that does not exist, or a folder without any item.
@@ -54,17 +56,22 @@ def find_items(sources: Iterable[str | Path | Pixels], preprocessing: Preprocess
             continue
         path = Path(source)
         if path.is_dir():
-            yield from _in_folder(path, preprocessing)
+            yield from _in_folder(path, preprocessing, ledger)
         elif not path.exists():
             raise UsageError("there is no such file or folder.", where=str(path))
         else:
             yield from _in_file(path, preprocessing)
 
 
-def _in_folder(folder: Path, preprocessing: Preprocessing) -> Iterator[Item]:
+def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Item]:
     suffixes = PICTURE_SUFFIXES if preprocessing.kind == "pictures" else ARRAY_SUFFIXES
-    hidden = [path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    files = sorted(path for path in hidden if path.suffix.lower() in suffixes and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = []
+    for path in found:
+        if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            files.append(path)
+        else:
+            ledger.note("left out: hidden or not a picture", str(path))
     if not files:
         raise UsageError(
             f"this folder has no file that this network reads ({', '.join(sorted(suffixes))}).", where=str(folder)

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from visus.design import Design, resolve
 from visus.errors import DesignError, UsageError
 from visus.evaluation.predictions import evaluation_mode
-from visus.files import read_text
+from visus.files import text_or_file
 from visus.networks.build import build
 from visus.units import write_shape
 
@@ -86,7 +86,7 @@ def make_network(
             f"Give the same object: visus.load(folder, network=...)."
         )
     design = resolve(
-        _design_text(network) if isinstance(network, str) else network or DEFAULT_NETWORK,
+        text_or_file(network) if isinstance(network, str) else network or DEFAULT_NETWORK,
         input_shape=input_shape,
         num_classes=num_classes,
         num_items=num_items,
@@ -129,12 +129,6 @@ def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     with evaluation_mode(module), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         module(torch.zeros(1, *input_shape, device=device))
     return int(counter.get_total_flops()) // 2
-
-
-def _design_text(network: str) -> str:
-    """The text itself, or the content of the file that it names."""
-    is_design = "(" in network or "," in network or "\n" in network
-    return read_text(Path(network)) if not is_design and (Path(network).suffix or Path(network).is_file()) else network
 
 
 def _call(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:

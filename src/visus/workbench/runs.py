@@ -197,7 +197,7 @@ class Run:
         if top < 1:
             raise UsageError(f"the number of classes to tell must be at least 1, not {top}.")
         notes = ledger if ledger is not None else Ledger()
-        items = find_items(files, self.preprocessing)
+        items = find_items(files, self.preprocessing, notes)
         while chunk := list(islice(items, EVALUATION_BATCH)):
             yield from self._predict_chunk(chunk, top, notes)
 

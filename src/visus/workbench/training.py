@@ -24,7 +24,7 @@ from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.samples import SPLITS
 from visus.data.splits import write_split_csv
-from visus.errors import UsageError
+from visus.errors import RecipeError, UsageError, joined
 from visus.evaluation.scores import Scores
 from visus.examine.card import write_card
 from visus.examine.facts import ReportFacts
@@ -103,6 +103,7 @@ def train(
         is_colour=opened.input_shape[0] == 3 and len(opened.input_shape) == 3,
         is_varied=opened.is_varied,
     )
+    _refuse_unusable(chosen, opened)
     machine = choose(chosen.device, chosen.precision)
     made = make_network(
         network, opened.input_shape, len(opened.classes), num_items=len(opened.split("train")), seed=chosen.seed
@@ -192,6 +193,17 @@ def _carry_out(
     _write_end(folder, data, made, recipe, machine, scores, training, last)
     tell(Scored(run, scores))
     return run
+
+
+def _refuse_unusable(recipe: Recipe, data: Data) -> None:
+    """Refuse settings that could only be ignored on this data."""
+    mistakes = []
+    if recipe.zoom and len(data.input_shape) < 3:
+        mistakes.append("zoom needs pictures or volumes, and these are recordings. Leave it out.")
+    if recipe.patience and not len(data.split("val")):
+        mistakes.append("patience needs a validation split, and this data leaves none. Leave it out.")
+    if mistakes:
+        raise RecipeError(joined(mistakes))
 
 
 def _training(
