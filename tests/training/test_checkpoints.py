@@ -80,6 +80,13 @@ def test_stopped_after_any_step_and_resumed_ends_with_the_same_bits(
     rows = [(run.folder / "results.csv").read_text().splitlines() for run in (whole, resumed)]
     assert [row.split(",")[:6] for row in rows[0]] == [row.split(",")[:6] for row in rows[1]]
     assert resumed.scores == whole.scores
+    cards = [(run.folder / "README.md").read_text().replace(run.name, "RUN") for run in (whole, resumed)]
+    assert _without_time(cards[0]) == _without_time(cards[1])
+
+
+def _without_time(text: str) -> str:
+    """A card without what differs between any two trainings: times of day and durations."""
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d|[\d.]+ s\b|[\d,]+ (items|pictures) per second", "", text)
 
 
 def test_stopped_within_the_first_epoch_leaves_usable_weights(squares: Path, quick: Recipe, tmp_path: Path) -> None:

@@ -112,4 +112,4 @@ def test_given_settings_are_never_overruled() -> None:
 
 @given(st.integers(1, 10**7))
 def test_larger_sets_have_fewer_epochs_but_more_items_in_all(num_items: int) -> None:
-    assert 8 <= default_epochs(num_items + 1) <= default_epochs(num_items) <= 80
+    assert 11 <= default_epochs(num_items + 1) <= default_epochs(num_items) <= 80

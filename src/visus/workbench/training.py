@@ -20,6 +20,7 @@ from torch import nn
 from visus import __version__
 from visus.data.augment import Augmentation
 from visus.data.batches import Batches
+from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.samples import SPLITS
@@ -272,6 +273,7 @@ def _write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, mach
         "scored_split": data.scored_split,
         "max_unreadable": data.max_unreadable,
         "warnings": list(data.warnings),
+        "network": made.asked,
         "notes": list(data.samples.notes),
         "command": command,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -309,10 +311,10 @@ def _write_end(
         history=training.position.history,
         seconds=end.seconds,
         data={"Kind": data.samples.kind, "Fingerprint": data.fingerprint[:16]},
-        ledger_sentences=data.ledger.sentences(),
-        warnings=data.warnings,
+        ledger_sentences=Ledger.from_dict(folder.read_json("ledger.json")).sentences(),
+        warnings=started["warnings"],
         design_text=made.design.text if made.design else "",
-        network=made.asked,
+        network=started["network"],
         preprocessing=data.preprocessing.to_dict(),
         recipe={name: getattr(recipe, name) for name in FIELDS},
         machine=machine.to_dict(),
