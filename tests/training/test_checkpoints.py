@@ -72,7 +72,7 @@ def test_stopped_after_any_step_and_resumed_ends_with_the_same_bits(
     squares: Path, quick: Recipe, tmp_path: Path, num_steps: int, optimizer: str
 ) -> None:
     recipe = quick.replace(optimizer=optimizer)
-    whole = visus.train(squares, TINY_NETWORK, recipe, output=tmp_path)
+    whole = visus.train(squares, TINY_NETWORK, recipe, output=tmp_path, name="whole")
     visus.train(squares, TINY_NETWORK, recipe, output=tmp_path, name="stopped", should_stop=stop_after(num_steps))
     resumed = visus.resume(tmp_path / "stopped")
     for name in ("best", "last"):
