@@ -29,13 +29,12 @@ from visus.evaluation.predictions import predict_logits, probabilities, top_k
 from visus.evaluation.scores import Scores, score
 from visus.networks import weights
 from visus.networks.machine import Machine, choose
+from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import write_shape
 from visus.workbench.items import ArrayItem, Item, find_items
 from visus.workbench.modules import make_network
-
-EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
