@@ -37,7 +37,7 @@ def test_field_of_resnet18_is_the_sum_of_its_windows():
 
 def test_paths_that_meet_have_a_row_with_the_field_of_both():
     found = account(parse("residual(conv(8, 3, padding=1), norm, conv(8, 3, padding=1))"), (3, 32, 32)).rows
-    assert [(row.path, row.text) for row in found[-3:]] == [
+    assert [(row.path, row.layer) for row in found[-3:]] == [
         ("residual1.projection.conv1", "conv(8, 1, bias=False)"),
         ("residual1.projection.norm1", "norm"),
         ("residual1", "sum"),
@@ -48,7 +48,7 @@ def test_paths_that_meet_have_a_row_with_the_field_of_both():
 
 def test_paths_with_unequal_middles_are_not_aligned():
     rows = account(parse('concat([conv(8, 2, padding="same")], [conv(8, 3, padding=1)])'), (3, 32)).rows
-    assert (rows[-1].text, rows[-1].fields, rows[-1].aligned) == ("stack", (Field(3, 1, -1),), False)
+    assert (rows[-1].layer, rows[-1].fields, rows[-1].aligned) == ("stack", (Field(3, 1, -1),), False)
 
 
 def test_a_sum_with_the_input_itself_holds_the_field_of_the_input():
@@ -57,20 +57,21 @@ def test_a_sum_with_the_input_itself_holds_the_field_of_the_input():
 
 
 def test_layers_that_look_at_all_positions_see_the_whole_axis():
-    found = fields("conv(8, (3, 5)), groupnorm(2), conv(8), globalpool, linear(4)", (3, 20, 30))
+    found = fields("conv(8, (3, 5)), conv(8), globalpool, linear(4)", (3, 20, 30))
     assert found["conv1"] == (Field(3, 1, 0), Field(5, 1, 0))
-    assert (
-        found["groupnorm1"]
-        == found["conv2"]
-        == found["globalpool1"]
-        == found["linear1"]
-        == (Field.whole(20), Field.whole(30))
-    )
+    assert found["globalpool1"] == found["linear1"] == (Field.whole(20), Field.whole(30))
 
 
-def test_features_see_all_that_is_read_of_an_axis_and_no_more():
+def test_a_norm_over_the_map_keeps_the_windows_and_sees_the_whole_axis():
+    (first, second) = (fields("conv(8), groupnorm(2), conv(8)", (3, 20))[path][0] for path in ("groupnorm1", "conv2"))
+    assert (first, second) == (Field(3, 1, 0, is_whole=True), Field(5, 1, 0, is_whole=True))
+    assert [first.box(index) for index in (0, 17)] == [(0, 19), (0, 19)] == [second.box(index) for index in (0, 15)]
+
+
+def test_features_see_their_window_and_linear_sees_all_that_is_read():
     found = fields("conv(8, 1, stride=2), flatten, norm, linear(4)", (3, 20))
-    assert found["flatten1"] == found["norm1"] == found["linear1"] == (Field(19, 0, 0),)
+    assert found["flatten1"] == found["norm1"] == (Field(1, 2, 0),)
+    assert found["linear1"] == (Field(19, 0, 0, is_whole=True),)
 
 
 def test_account_as_json_is_plain_data():
@@ -82,7 +83,8 @@ def test_account_as_json_is_plain_data():
         "output_shape": [2, 6],
         "num_parameters": 8,
         "macs": 36,
-        "fields": [{"size": 3, "step": 1, "start": 0}],
+        "fields": [{"size": 3, "step": "1", "start": 0, "is_whole": False, "is_exact": True}],
         "aligned": True,
+        "notes": [],
     }
     assert (plain["num_parameters"], plain["macs"]) == (17, 42)

@@ -61,10 +61,10 @@ def test_join_of_unequal_steps_is_not_aligned():
     assert not join([Field(size=1, step=1), Field(size=1, step=2)]).aligned
 
 
-def test_join_with_a_path_that_sees_the_whole_axis_is_the_whole_axis():
+def test_join_with_a_gate_keeps_the_windows_and_is_whole():
     joined = join([Field(size=3, step=1, start=-1), Field.whole(10)])
-    assert joined.field == Field(size=10, step=0, start=0)
-    assert joined.field.through(Window(3, 2, (1, 1))) == Field.whole(10)
+    assert (joined.field, joined.aligned) == (Field(size=3, step=1, start=-1, is_whole=True), True)
+    assert join([Field.whole(10), Field.whole(10)]).field == Field.whole(10)
 
 
 def test_through_with_half_steps_refuses_a_field_of_half_pixels():
@@ -81,14 +81,27 @@ def test_join_needs_a_path():
     assert str(caught.value) == "a join needs at least one path, and there is none."
 
 
-@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 5), st.integers(1, 20))
-def test_over_holds_the_pixels_of_all_positions_and_no_others(size, stride, padding, input_size):
-    window = Window(size, stride, (padding, padding))
-    if not window.fits(input_size):
-        return
-    places = range(window.output_size(input_size))
-    seen = [place * stride - padding + tap for place in places for tap in range(size)]
-    inside = [pixel for pixel in seen if 0 <= pixel < input_size]
-    field = Field().through(window).over(len(places), input_size)
-    if inside:
-        assert (field.start, field.end, field.step) == (min(inside), max(inside) + 1, 0)
+@given(windows, st.integers(1, 30))
+def test_box_is_what_each_position_really_reads_and_over_what_all_do(stack, input_size):
+    field, pixels = Field.of_input(input_size), [{pixel} for pixel in range(input_size)]
+    for window in stack:
+        if not window.fits(len(pixels)):
+            return
+        field = field.through(window)
+        starts = [place * window.stride - window.padding[0] for place in range(window.output_size(len(pixels)))]
+        taps = [[start + tap * window.dilation for tap in range(window.kernel_size)] for start in starts]
+        pixels = [set().union(*(pixels[tap] for tap in own if 0 <= tap < len(pixels))) for own in taps]
+    assert [field.box(index) for index in range(len(pixels))] == [(min(own), max(own)) if own else None for own in pixels]
+    together = set().union(*pixels)
+    if together:
+        assert (field.over().start, field.over().end, field.over().step) == (min(together), max(together) + 1, 0)
+
+
+def test_box_needs_what_is_read_and_a_position_that_is_there():
+    for ask in (Field().box, Field().over, Field().gated):
+        with pytest.raises(GeometryError) as caught:
+            ask()
+        assert str(caught.value) == "only the textbook's field is known here, and not what is really read."
+    with pytest.raises(IndexError) as missing:
+        Field.of_input(3).box(3)
+    assert str(missing.value) == "there are 3 positions, and position 3 was asked for."

@@ -127,6 +127,9 @@ def test_receptive_fields_are_those_that_poisoned_pixels_show(design):
     for position in range(seen[0].numel()):
         first = field.start + position * field.step
         touched = [pixel for pixel in range(shape[1]) if seen[pixel][position]]
+        assert field.box(position) == ((touched[0], touched[-1]) if touched else None)
+        if field.is_whole:
+            continue
         assert all(first <= pixel < first + field.size for pixel in touched)
         if field.step > 0 and first >= 0 and first + field.size <= shape[1]:
             assert (touched[0], touched[-1] + 1) == (first, first + field.size)

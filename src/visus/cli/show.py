@@ -125,7 +125,7 @@ def show_account(account: Account) -> None:
     for row in account.rows:
         fields = " x ".join("all" if field.step == 0 else str(field.size) for field in row.fields)
         table.add_row(
-            row.path, row.text, write_shape(row.output_shape), f"{row.num_parameters:,}", write_count(row.macs), fields
+            row.path, row.layer, write_shape(row.output_shape), f"{row.num_parameters:,}", write_count(row.macs), fields
         )
     console.print(table)
     console.print(f"{account.num_parameters:,} parameters, {write_count(account.macs)} multiply-adds for one item")

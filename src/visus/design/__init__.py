@@ -3,7 +3,7 @@
 This room knows designs. It must not know modules, tensors or torch.
 """
 
-from visus.design.account import Account, Row, account
+from visus.design.account import Account, Row
 from visus.design.arguments import classes
 from visus.design.compact import compact
 from visus.design.families import FAMILIES, alexnet, lenet5, mlp, resnet, vgg
@@ -31,6 +31,7 @@ from visus.design.layers import (
 from visus.design.notation import parse
 from visus.design.plan import Design
 from visus.design.resolve import resolve
+from visus.design.tally import account
 
 __all__ = [
     "FAMILIES",

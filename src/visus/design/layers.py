@@ -80,9 +80,9 @@ class Layer(Item):
         return ()
 
     @property
-    def sees_whole_axis(self) -> bool:
-        """Whether what comes out depends on all positions of the map; the features of flatten are told together."""
-        return False
+    def sees(self) -> Literal["window", "map", "window and map"]:
+        """What each number that comes out depends on: its window (or its own position), all positions of the map, or both."""
+        return "window"
 
 
 class DoesNotFitError(DesignError):
@@ -387,8 +387,8 @@ class GlobalPool(Layer):
         return input_shape[:1]
 
     @property
-    def sees_whole_axis(self) -> bool:
-        return True
+    def sees(self) -> Literal["map"]:
+        return "map"
 
 
 @dataclass(frozen=True, repr=False)
@@ -423,7 +423,7 @@ class LayerNorm(_SameShape):
 class GroupNorm(_SameShape):
     """Group norm: the channels of each group, over the whole map, to mean 0 and deviation 1; then a trained scale and shift.
 
-    The receptive field after it is the whole axis, since each output depends on the mean of the map.
+    Each output depends on the mean of the map, so its receptive field is that of the windows before it and the whole picture.
     """
 
     prefix = word = "groupnorm"
@@ -448,8 +448,8 @@ class GroupNorm(_SameShape):
         return 2 * input_shape[0]
 
     @property
-    def sees_whole_axis(self) -> bool:
-        return True
+    def sees(self) -> Literal["window and map"]:
+        return "window and map"
 
 
 @dataclass(frozen=True, repr=False)
@@ -509,10 +509,6 @@ class Flatten(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
 
-    @property
-    def sees_whole_axis(self) -> bool:
-        return True
-
 
 @dataclass(frozen=True, repr=False)
 class Linear(Layer):
@@ -545,6 +541,10 @@ class Linear(Layer):
 
     def macs(self, input_shape: Shape) -> int:
         return need_number("out_features", self.out_features) * input_shape[0]
+
+    @property
+    def sees(self) -> Literal["map"]:
+        return "map"
 
 
 conv, depthwise, maxpool, avgpool, globalpool = Conv, Depthwise, MaxPool, AvgPool, GlobalPool

@@ -7,48 +7,87 @@ a second axis, networks or torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from visus.errors import GeometryError
+from visus.geometry.reads import Reads, unite
 from visus.geometry.window import Window
 
 
 @dataclass(frozen=True)
 class Field:
-    """The textbook field on one axis: position ``i`` sees the pixels from ``start + i*step`` on, ``size`` of them.
+    """The field on one axis, twice: as textbooks have it (``size``, ``step``, ``start``), and as what is really read (``box``).
 
-    Padding is continued as if the picture went on, so ``start`` may be negative and the field longer than the picture.
-    A ``step`` of 0 says that every position sees the same pixels (after a layer that looks at the whole axis).
+    In the textbook's sense position ``i`` sees the pixels from ``start + i*step`` on, ``size`` of them; padding is continued as if
+    the picture went on, so ``start`` may be negative and the field longer than the picture.
 
     Args:
         size: number of pixels from the first to the last, at least 1.
-        step: pixels from the field of one position to that of the next.
+        step: pixels from the field of one position to that of the next; 0 where every position sees the same pixels.
         start: first pixel of the field of position 0.
+        is_whole: whether every position depends on all positions of some earlier map (global pooling, a gate, attention). Such a
+            dependence beside windows, as through a squeeze-and-excite gate, leaves ``size`` and ``step`` those of the windows.
+        is_exact: whether the figures are exact; False where an operation without a rule was taken for one that sees everything.
+        reads: what each position really reads; ``box`` tells it. None where only the textbook's field is known.
     """
 
     size: int = 1
     step: int | Fraction = 1
     start: int | Fraction = 0
+    is_whole: bool = False
+    is_exact: bool = True
+    reads: Reads | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of_input(cls, input_size: int) -> Field:
+        """The field of the input's own positions."""
+        return cls(reads=Reads.identity(input_size))
 
     @classmethod
     def whole(cls, input_size: int) -> Field:
         """The field of a position that sees the whole axis of ``input_size`` pixels."""
-        return cls(size=input_size, step=0, start=0)
+        return cls(size=input_size, step=0, is_whole=True, reads=Reads.identity(input_size).over())
 
-    def over(self, num_positions: int, input_size: int) -> Field:
-        """What all positions of a map see together, inside the axis: the field after a layer that looks at the whole map.
+    def box(self, index: int = 0) -> tuple[int, int] | None:
+        """First and last pixel that position ``index`` really reads, inside the picture; None where it reads padding alone.
 
-        >>> Field(size=3, step=2, start=-1).over(num_positions=5, input_size=10)
-        Field(size=10, step=0, start=0)
+        Where all positions read the same, and where the map has been flattened, every index is answered with what all read together.
+
+        Raises:
+            IndexError: there is no such position.
+            GeometryError: only the textbook's field is known.
+
+        >>> Field.of_input(8).through(Window(3, padding=(1, 1))).box(0)
+        (0, 1)
         """
-        if self.step == 0:
-            return self
-        lowest = max(0, -((self.end - 1) // self.step))  # the first position that sees a pixel and not padding alone
-        highest = min(num_positions - 1, (input_size - 1 - self.start) // self.step)
-        first = max(self.start + lowest * self.step, 0)
-        end = min(self.end + highest * self.step, input_size)
-        return Field(size=max(1, int(-(-(end - first) // 1))), step=0, start=first)
+        if self.reads is None:
+            raise GeometryError("only the textbook's field is known here, and not what is really read.")
+        return self.reads.at(0 if len(self.reads) == 1 else index)
+
+    def over(self) -> Field:
+        """What all positions of the map see together, inside the picture: the field after a layer that looks at the whole map.
+
+        >>> Field.of_input(10).through(Window(3, stride=2, padding=(1, 1))).over()
+        Field(size=10, step=0, start=0, is_whole=True, is_exact=True)
+        """
+        if self.reads is None:
+            raise GeometryError("only the textbook's field is known here, and not what is really read.")
+        reads = self.reads.over()
+        first, last = reads.at(0) or (0, 0)
+        return Field(last - first + 1, 0, first, is_whole=True, is_exact=self.is_exact, reads=reads)
+
+    def gated(self) -> Field:
+        """The field after a layer whose positions depend on their own values and on the whole map, as for a norm over space.
+
+        Size, step and start stay those of the windows; ``is_whole`` and ``box`` tell of the map.
+
+        >>> Field.of_input(10).through(Window(3, padding=(1, 1))).gated().box(0)
+        (0, 9)
+        """
+        if self.reads is None:
+            raise GeometryError("only the textbook's field is known here, and not what is really read.")
+        return replace(self, is_whole=True, reads=self.reads.over().repeated(len(self.reads)))
 
     @property
     def centre(self) -> Fraction:
@@ -68,17 +107,19 @@ class Field:
         """The field after one more window: Dumoulin and Visin 2016 (arXiv:1603.07285), relations 5 and 6, composed.
 
         >>> Field().through(Window(3, stride=2, padding=(1, 1))).through(Window(3, padding=(1, 1)))
-        Field(size=7, step=2, start=-3)
+        Field(size=7, step=2, start=-3, is_whole=False, is_exact=True)
         """
         size = self.size + (window.span - 1) * self.step
         if size != int(size):
             raise GeometryError(
                 f"a window spanning {window.span} positions {self.step} px apart covers no whole number of pixels."
             )
-        return Field(
+        return replace(
+            self,
             size=int(size),
             step=self.step * window.stride,
             start=self.start - window.padding[0] * self.step,
+            reads=self.reads.through(window) if self.reads is not None else None,
         )
 
 
@@ -97,24 +138,31 @@ class Joined:
 def join(fields: Sequence[Field]) -> Joined:
     """The smallest field that holds those of all paths that end in one map, as for an addition or a concatenation.
 
-    A path that sees the same at every position makes the joined field its own. Paths of unequal steps drift apart from position
+    A path that sees the same at every position is a gate: the joined field keeps size and step of the others, and is whole. Paths of unequal steps drift apart from position
     to position; their joined field is that of position 0, with the largest step, and is not aligned.
 
     Raises:
         GeometryError: there is no path.
 
     >>> join([Field(size=3, start=-1), Field(size=5, start=-2)])
-    Joined(field=Field(size=5, step=1, start=-2), aligned=True)
+    Joined(field=Field(size=5, step=1, start=-2, is_whole=False, is_exact=True), aligned=True)
     >>> join([Field(size=1, step=2, start=0), Field(size=2, step=2, start=0)]).aligned
     False
     """
     if not fields:
         raise GeometryError("a join needs at least one path, and there is none.")
-    whole = [field for field in fields if field.step == 0]
-    chosen = whole or fields
-    start = min(field.start for field in chosen)
-    end = max(field.end for field in chosen)
-    hull = Field(size=int(-(-(end - start) // 1)), step=max(field.step for field in chosen), start=start)
-    steps = {field.step for field in chosen}
-    centres = {field.centre for field in chosen}
-    return Joined(field=hull, aligned=bool(whole) or (len(steps) == 1 and len(centres) == 1))
+    chosen = [each for each in fields if each.step != 0] or fields
+    start = min(each.start for each in chosen)
+    end = max(each.end for each in chosen)
+    reads = [each.reads for each in fields if each.reads is not None]
+    hull = Field(
+        size=int(-(-(end - start) // 1)),
+        step=max(each.step for each in chosen),
+        start=start,
+        is_whole=any(each.is_whole for each in fields),
+        is_exact=all(each.is_exact for each in fields),
+        reads=unite(reads) if len(reads) == len(fields) else None,
+    )
+    steps = {each.step for each in chosen}
+    centres = {each.centre for each in chosen}
+    return Joined(field=hull, aligned=len(steps) == 1 and len(centres) == 1)
