@@ -441,7 +441,7 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
         ),
         (
             {"x": np.array([["a"], ["b"]]), "y": [0, 1]},
-            ": the array x has the type <U1; needed are whole or floating-point numbers.",
+            ": the array x has the type <U1; needed are whole or floating-point numbers of at most 64 bits.",
         ),
         ({"x": np.zeros(3), "y": [0, 1, 1]}, ": the array x has the shape 3; needed are 2 to 5 axes, items first."),
         ({"x": np.zeros((3, 0)), "y": [0, 1, 1]}, ": items of x are 0: there is nothing in them."),

@@ -60,7 +60,9 @@ def test_labels_of_bytes_that_are_not_utf_8_are_an_error(tmp_path: Path) -> None
 @pytest.mark.parametrize(("name", "written"), [("", "''"), ("  ", "'  '"), ("a\tb", r"'a\tb'"), ("\x7f", r"'\x7f'")])
 def test_a_class_name_that_cannot_be_seen_is_an_error(tmp_path: Path, name: str, written: str) -> None:
     file = npz(tmp_path, x=np.eye(3), y=np.array([name, "tea", "tea"]))
-    assert message(file) == (f"{file}: the class name {written} is empty or holds a control character. Rename that class.")
+    assert message(file) == (
+        f"{file}: the class name {written} is empty, holds a control character or is not UTF-8. Rename that class."
+    )
 
 
 # ---- CIFAR's Python batches

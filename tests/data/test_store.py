@@ -109,7 +109,7 @@ def test_a_class_without_any_readable_training_item_is_an_error(photos: Path, tm
         visus.open_data(photos, cache_dir=tmp_path / "cache", max_unreadable=0.9)
     assert (
         str(caught.value)
-        == f"{photos}: no readable training item is left of class cat. Repair the files that were left out."
+        == f"{photos}: no readable training item is left of class cat. Repair the files that were left out, or put items of it into the training split."
     )
 
 

@@ -80,7 +80,7 @@ def test_predict_prints_csv_for_files_folders_and_lists(
     visus_command: Call, run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{photos / 'dark' / '01.png'}\n\n"))
-    answer = visus_command("predict", run, photos / "light", photos / "dark" / "00.png", "-", "--top", "5")
+    answer = visus_command("predict", run, photos / "light", photos / "dark" / "00.png", "-", "--top", "2")
     rows = list(csv.DictReader(io.StringIO(answer.out)))
     assert answer.code == 0
     assert len(rows) == 32
@@ -94,6 +94,12 @@ def test_predict_prints_a_json_list(visus_command: Call, run: Path, photos: Path
     found = json.loads(visus_command("predict", run, photos / "dark" / "00.png", "--json").out)
     assert [set(each) for each in found] == [{"file", "label", "probability"}]
     assert found[0]["label"] == "dark"
+
+
+def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_command: Call, run: Path, photos: Path) -> None:
+    answer = visus_command("predict", run, "nowhere.png", photos / "dark" / "00.png")
+    assert (answer.code, answer.err) == (1, "error: nowhere.png: there is no such file or folder.\n")
+    assert [row["label"] for row in csv.DictReader(io.StringIO(answer.out))] == ["", "dark"]
 
 
 def test_predict_answers_the_rest_where_a_file_cannot_be_read(
@@ -163,7 +169,6 @@ def test_predictions_of_an_item_do_not_depend_on_its_neighbours(visus_command: C
             "epochs cannot change while a training goes on: the run has its recipe.",
         ),
         (["evaluate", "{photos}"], 1, "error: {photos}: this is not a run folder of visus: it has no recipe.yaml."),
-        (["predict", "{run}", "nowhere.png"], 2, "error: nowhere.png: there is no such file or folder."),
         (["predict", "{run}"], 2, "error: Missing argument 'files'."),
         (
             ["predict", "{run}", "{photos}", "--top", "0"],

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 import visus
-from visus.errors import DataError, PictureError, RunError, StorageError, UsageError
+from visus.errors import DataError, RunError, StorageError, UsageError
 from visus.networks import weights
 from visus.training.runs import RunFolder
 from visus.workbench.modules import count_macs, make_network
@@ -133,22 +133,21 @@ def test_predict_tells_why_an_item_has_no_answer(run: Path, tmp_path: Path) -> N
     assert answer.problem
 
 
-def test_predict_refuses_what_holds_no_item(run: Path, tmp_path: Path) -> None:
+def test_predict_names_what_holds_no_item_and_goes_on(run: Path, tmp_path: Path) -> None:
     loaded = visus.load(run)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError) as caught:
-        list(loaded.predict([tmp_path / "empty"]))
-    assert str(caught.value).startswith(f"{tmp_path / 'empty'}: this folder has no file that this network reads (.bmp, ")
     np.savez(tmp_path / "other.npz", z=np.zeros(3))
-    with pytest.raises(UsageError) as caught:
-        list(loaded.predict([tmp_path / "other.npz"]))
-    assert (
-        str(caught.value) == f"{tmp_path / 'other.npz'}: this file has no array x, images, x_test or test_images; it has z."
-    )
     (tmp_path / "bad.npy").write_text("text")
-    with pytest.raises(PictureError) as caught_file:
-        list(loaded.predict([tmp_path / "bad.npy"]))
-    assert str(caught_file.value) == f"{tmp_path / 'bad.npy'}: this is not a readable NumPy file of plain numbers."
+    named = [tmp_path / "empty", tmp_path / "other.npz", tmp_path / "bad.npy", tmp_path / "none.png", np.zeros((3, 10, 10), np.uint8)]
+    empty, *others, answer = loaded.predict(named)
+    assert (empty.file, empty.labels) == (str(tmp_path / "empty"), ())
+    assert empty.problem.startswith("this folder has no file that this network reads (.bmp, ")
+    assert [(each.file, each.problem) for each in others] == [
+        (str(tmp_path / "other.npz"), "this file has no array x, images, x_test or test_images; it has z."),
+        (str(tmp_path / "bad.npy"), "this is not a readable NumPy file of plain numbers."),
+        (str(tmp_path / "none.png"), "there is no such file or folder."),
+    ]
+    assert (answer.file, answer.problem, len(answer.labels)) == ("array 5", "", 1)
     with pytest.raises(UsageError) as caught:
         list(loaded.predict([np.zeros((3, 10))]))
     assert str(caught.value) == "array 1: an array of 3 x 10 does not fit a network for 3 x 10 x 10."

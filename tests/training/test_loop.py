@@ -127,7 +127,7 @@ def test_weight_decay_leaves_biases_and_norms_alone() -> None:
         module, Recipe().settled(num_items=10, input_shape=(1, 8, 8), is_colour=False, is_varied=False)
     ).param_groups
     assert [(group["weight_decay"], {each.ndim for each in group["params"]}) for group in groups] == [
-        (0.2, {2, 4}),
+        (0.5, {2, 4}),
         (0.0, {1}),
     ]
 

@@ -6,6 +6,7 @@ It must not know tensors. What loads torch is imported inside the command that n
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -16,6 +17,9 @@ def main() -> None:
     from visus.cli.app import app
     from visus.errors import VisusError
 
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # a file name need not be UTF-8: its bytes pass unchanged
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     try:
         code = app(standalone_mode=False)
     except VisusError as error:

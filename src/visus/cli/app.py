@@ -5,6 +5,7 @@ This file knows words, ranges and which function of the workbench does the work.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -75,7 +76,7 @@ def train(
     flip: Annotated[bool | None, typer.Option(help="Mirror half of the items left to right.")] = None,
     shift: Annotated[float | None, typer.Option(help="Largest shift, as a fraction of each axis.")] = None,
     zoom: Annotated[float | None, typer.Option(help="Largest enlargement, as a fraction cut away.")] = None,
-    cutout: Annotated[float | None, typer.Option(help="Side of the blanked square, as a fraction of each axis.")] = None,
+    cutout: Annotated[float | None, typer.Option(help="Side of the blanked box, as a fraction of each axis.")] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better validation accuracy.")
     ] = None,
@@ -141,9 +142,10 @@ def evaluate(
     from visus.cli.show import show_scores, tell_data
     from visus.workbench.runs import load
 
-    loaded = load(run, device=device)
-    opened = loaded.open_data(data, max_unreadable=max_unreadable, cache_dir=cache_dir)
-    scores = loaded.evaluate(opened, split=split)
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+        loaded = load(run, device=device)
+        opened = loaded.open_data(data, max_unreadable=max_unreadable, cache_dir=cache_dir)
+        scores = loaded.evaluate(opened, split=split)
     if data is not None:
         tell_data(opened)
     if picture:
@@ -178,6 +180,10 @@ def check(
         Path | None, typer.Argument(help="Folder, table or array file; none for the pictures that come with visus.")
     ] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.")] = None,
+    rule: Annotated[str, typer.Option(help="How a picture gets its size: squash, crop or pad.")] = "squash",
+    split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
+    workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     cache_dir: CacheDir = None,
@@ -187,7 +193,17 @@ def check(
     from visus.cli.show import data_facts, show_data
     from visus.data.opened import open_data
 
-    opened = open_data(data, img_size=_size(img_size), seed=seed, max_unreadable=max_unreadable, cache_dir=cache_dir)
+    opened = open_data(
+        data,
+        img_size=_size(img_size),
+        channels=channels,
+        rule=rule,  # type: ignore[arg-type]  # open_data refuses other words
+        split=split,
+        seed=seed,
+        max_unreadable=max_unreadable,
+        cache_dir=cache_dir,
+        num_workers=workers,
+    )
     if as_json:
         print(json.dumps(data_facts(opened), ensure_ascii=False))
     else:

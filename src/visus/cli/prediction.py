@@ -5,15 +5,16 @@ This file knows how answers are written. It must not know how they are found.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from visus.data.ledger import Ledger
-from visus.workbench.runs import Prediction, load
+from visus.workbench.runs import Prediction, Run, load
 
 
 def predict_and_tell(run: Path, files: Sequence[str], top: int, device: str, *, as_json: bool, quiet: bool) -> int:
@@ -22,12 +23,16 @@ def predict_and_tell(run: Path, files: Sequence[str], top: int, device: str, *, 
     Returns:
         The exit code: 1 where any item could not be read, else 0.
     """
-    loaded = load(run, device=device)
+    data = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+        return _tell(load(run, device=device), files, top, data, as_json=as_json, quiet=quiet)
+
+
+def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, as_json: bool, quiet: bool) -> int:
     ledger, num_unread = Ledger(), 0
-    shown = min(top, len(loaded.classes))
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(data, lineterminator="\n")
     listed: list[dict[str, Any]] = []
-    header = ["file", *(name for rank in range(1, shown + 1) for name in _columns(rank))]
+    header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank))]
     for answer in loaded.predict(files, top=top, ledger=ledger):
         if answer.problem:
             num_unread += 1
@@ -43,14 +48,15 @@ def predict_and_tell(run: Path, files: Sequence[str], top: int, device: str, *, 
                 for pair in zip(answer.labels, answer.probabilities, strict=True)
                 for cell in (pair[0], f"{pair[1]:.6f}")
             ]
-            writer.writerow([answer.file, *(cells or [""] * (2 * shown))])
+            writer.writerow([answer.file, *(cells or [""] * (2 * top))])
     if header and not as_json:
         writer.writerow(header)
     if as_json:
-        print(json.dumps(listed, ensure_ascii=False))
+        print(json.dumps(listed, ensure_ascii=False), file=data)
     if not quiet:
-        for sentence in ledger.sentences():
-            sys.stderr.write(f"ledger: {sentence}\n")
+        for action, facts in ledger.as_dict().items():
+            if action != "unreadable":  # each was named above
+                sys.stderr.write(f"ledger: {facts['sentence']}\n")
     return 1 if num_unread else 0
 
 

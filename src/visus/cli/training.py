@@ -5,6 +5,7 @@ This file knows how a training is told on a screen. It must not know how it is c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import signal
@@ -22,12 +23,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from visus.data.opened import Data, Rule, open_data
 from visus.data.preprocessing import Scale
 from visus.data.store import MAX_UNREADABLE
-from visus.errors import UsageError
+from visus.errors import RecipeError, UsageError
 from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StepDone, Stopped
 from visus.training.recipe import Recipe
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
 from visus.workbench.training import Prepared, Scored, resume, train
 
+OPTIONS = {"learning_rate": "--lr", "time_limit_s": "--time-limit"}  # settings whose option has another name
 MOST_WORDS = 60  # a longer design is not repeated on the screen
 
 
@@ -82,8 +84,11 @@ def train_and_tell(
         UsageError: options that do not go together.
         typer.Exit: with code 130 after Ctrl-C.
     """
+    if name is not None and not name.strip():
+        raise UsageError("--name is empty. Give a word, or leave it out for the name of the data.")
     stop = _StopOnSignal()
-    with Screen(quiet) as screen, stop:
+    # What a person's own module prints is talk: stdout is for the run folder alone.
+    with contextlib.redirect_stdout(sys.stderr), Screen(quiet) as screen, stop:
 
         def tell(event: Event | Prepared | Scored) -> None:
             stop.follow(event)
@@ -100,7 +105,7 @@ def train_and_tell(
                 should_stop=stop,
             )
         else:
-            recipe = (Recipe.read(config) if config else Recipe()).replace(**given)
+            recipe = _recipe(config, given)
             data = options.open(recipe.seed, screen)
             run = train(
                 data,
@@ -118,6 +123,18 @@ def train_and_tell(
         print(json.dumps({"run": str(run.folder)} | run.scores.to_json(), ensure_ascii=False))
     else:
         print(run.folder)
+
+
+def _recipe(config: Path | None, given: dict[str, Any]) -> Recipe:
+    """The recipe of a file and of the options, which win; a mistake in an option is told by the option's name."""
+    recipe = Recipe.read(config) if config else Recipe()
+    try:
+        return recipe.replace(**given)
+    except RecipeError as error:
+        for setting in given:
+            option = OPTIONS.get(setting, f"--{setting.replace('_', '-')}")
+            error.message = error.message.replace(f"{setting} must", f"{option} must")
+        raise
 
 
 def _refuse_with_resume(
@@ -244,16 +261,15 @@ class Screen:
         made = event.network
         asked = made.asked if len(made.asked) <= MOST_WORDS and "\n" not in made.asked else "a design of its own"
         self.say(f"network: {asked}, {write_count(made.num_parameters)} parameters; {event.machine.reason}")
-        changes = [
-            *(["mirrored left to right"] if recipe.flip else []),
-            *([f"shifted by up to {write_share(recipe.shift or 0, 0)}"] if recipe.shift else []),
-            *([f"enlarged by up to 1/{1 - recipe.zoom:.2g}"] if recipe.zoom and len(data.input_shape) > 2 else []),
-            *([f"a square of {write_share(recipe.cutout, 0)} blanked"] if recipe.cutout else []),
-        ]
         self.say(
             f"recipe: {write_number_of(recipe.epochs or 0, 'epoch')}, batches of {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
-            f"training {data.noun}s are {', '.join(changes) or 'not changed'}"
+            f"training {data.noun}s are {', '.join(event.changes) or 'not changed'}"
         )
+        if event.num_left_out:
+            self.say(
+                f"note: {write_number_of(event.num_left_out, data.noun)} of the training split would not fill a batch: "
+                "so many sit out each epoch, others each time"
+            )
         self.say(f"run: {event.folder}")
 
     def _tell_started(self, event: Started) -> None:

@@ -7,10 +7,16 @@ Shape letters: N items, C channels, * the spatial axes, of which the last is the
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+
+from visus.units import write_shape
+
+STRETCH = 0.15  # largest logarithm of the stretch of a side when pictures are zoomed
 
 
 @dataclass(frozen=True)
@@ -20,8 +26,9 @@ class Augmentation:
     Args:
         flip: mirror half of the items along their last axis.
         shift: largest shift along each axis, as a fraction of its length; what enters is the reflection of what is there.
-        zoom: items are enlarged by up to ``1 / (1 - zoom)``, with up to 15 % change of aspect; needs two spatial axes or more.
-        cutout: a square (interval, cube) of this fraction of each axis is set to zero, the training mean.
+        zoom: items are enlarged by up to ``1 / (1 - zoom)``, each side stretched by up to 16 % more or less; needs two spatial axes or more.
+        cutout: a box (interval, square, cube) of this fraction of each axis is set to zero: the training mean, or with min-max
+            scaling the lowest value.
     """
 
     flip: bool = False
@@ -40,6 +47,34 @@ class Augmentation:
         if self.cutout:
             batch = cut_out(batch, self.cutout, generator)
         return batch
+
+    def sentences(self, size: Sequence[int]) -> list[str]:
+        """What is done to items of this size, in whole pixels, for a reader; a change that rounds to none is said too.
+
+        >>> Augmentation(flip=True, shift=0.05, cutout=0.3).sentences((28, 28))
+        ['mirrored left to right (half of them)', 'shifted by up to 1 x 1', 'blanked in a box of 8 x 8']
+        >>> Augmentation(shift=0.05, zoom=0.4).sentences((9,))
+        ['not shifted (0.05 of 9 rounds to none)']
+        """
+        said = ["mirrored left to right (half of them)"] if self.flip else []
+        if self.zoom and len(size) > 1:
+            said.append(f"enlarged by up to 1/{1 - self.zoom:.2g}, each side stretched by up to {math.expm1(STRETCH):.0%}")
+            if self.shift:
+                said.append(f"moved by up to {self.shift:g} of each side")
+        elif self.shift:
+            said.append(_in_pixels("shifted by up to", self.shift, size))
+        if self.cutout:
+            said.append(_in_pixels("blanked in a box of", self.cutout, size))
+        return said
+
+
+def _in_pixels(words: str, share: float, size: Sequence[int]) -> str:
+    """A share of each axis in whole pixels, or that it is none."""
+    pixels = [min(round(share * length), length - 1) for length in size]
+    shown = write_shape(pixels)
+    if any(pixels):
+        return f"{words} {shown}"
+    return f"not {words.split()[0]} ({share:g} of {write_shape(size)} rounds to none)"
 
 
 def flip(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -72,7 +107,7 @@ def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: to
     """Every item enlarged, stretched and moved by amounts of its own, by linear interpolation, reflected at the edges."""
     num_items, axes = len(batch), batch.ndim - 2
     window = 1 - zoom * torch.rand(num_items, 1, generator=generator)
-    stretch = torch.exp(0.15 * (2 * torch.rand(num_items, axes, generator=generator) - 1))
+    stretch = torch.exp(STRETCH * (2 * torch.rand(num_items, axes, generator=generator) - 1))
     room = 1 - window + 2 * share
     moves = (2 * torch.rand(num_items, axes, generator=generator) - 1) * room
     affine = torch.zeros(num_items, axes, axes + 1)

@@ -35,7 +35,7 @@ ACTIONS: dict[str, str] = {
     "outsized": "{pictures} {has} more than four times, or less than a quarter of, the usual number of pixels",
     "unreadable": "{files} could not be read and {was} left out",
     "left out: hidden or not a picture": "{files} {was} left out: hidden, of the system, or not {a_picture}",
-    "duplicate": "{items} {was} found to be {exact_copies} of another, and kept on the same side of the split",
+    "duplicate": "{items} {was} found to be {exact_copies} of another; a split that visus makes keeps copies on one side",
     "duplicate row left out": "{rows} {was} left out: said before",
     "conflict": "{items} {has} the same content as another item under another label",
 }

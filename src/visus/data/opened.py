@@ -396,6 +396,6 @@ def _refuse_empty_classes(samples: Samples) -> None:
     if empty:
         raise DataError(
             f"no readable training item is left of {'class' if len(empty) == 1 else 'the classes'} {', '.join(empty)}. "
-            f"Repair the files that were left out.",
+            "Repair the files that were left out, or put items of it into the training split.",
             where=str(samples.root),
         )

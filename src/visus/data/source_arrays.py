@@ -190,9 +190,9 @@ def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout:
         raise DataError(f"the array {first.word} has the shape {write_shape(first.shape)}; {needed}.", where=str(root))
     shapes = []
     for part in parts:
-        if part.dtype.kind not in "buif":
+        if part.dtype.kind not in "buif" or part.dtype.itemsize > 8:
             raise DataError(
-                f"the array {part.word} has the type {part.dtype}; needed are whole or floating-point numbers.",
+                f"the array {part.word} has the type {part.dtype}; needed are whole or floating-point numbers of at most 64 bits.",
                 where=str(root),
             )
         if part.dtype != first.dtype:

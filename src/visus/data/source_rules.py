@@ -143,9 +143,10 @@ def _clean_names(labels: Sequence[str], place: str) -> list[str]:
     clean: dict[str, str] = {}
     for name in dict.fromkeys(labels):
         clean[name] = unicodedata.normalize("NFC", name)
-        if not name.strip() or any(unicodedata.category(letter) == "Cc" for letter in name):
+        if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
             raise DataError(
-                f"the class name {name!r} is empty or holds a control character. Rename that class.", where=place
+                f"the class name {name!r} is empty, holds a control character or is not UTF-8. Rename that class.",
+                where=place,
             )
     return [clean[name] for name in labels]
 

@@ -309,4 +309,28 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow]) -> Samples:
     if mistakes:
         raise DataError(joined(mistakes), where=str(samples.root))
     splits = np.array([by_item[item].split for item in samples.items], dtype="<U5")
-    return dataclasses.replace(samples, splits=splits)
+    return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *_parted(samples, splits)))
+
+
+def _parted(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
+    """Warnings about a given split that moves items out of the splits of the source, or parts copies and groups."""
+    warnings = []
+    # A source that names train and test has its validation split cut from training: that is no move.
+    moved = (samples.splits != UNASSIGNED) & (samples.splits != splits) & ~((samples.splits == "train") & (splits == "val"))
+    if moved.any():
+        names = [samples.items[index] for index in np.flatnonzero(moved)]
+        warnings.append(
+            f"{write_number_of(len(names), 'item')} in another split by split.csv than the data itself says: {shown(names)}."
+        )
+    units = _units(len(samples), samples.groups, samples.contents)
+    sides: dict[int, set[str]] = {}
+    for unit, split in zip(units.tolist(), splits.tolist(), strict=True):
+        sides.setdefault(unit, set()).add(split)
+    parted = [index for index, unit in enumerate(units.tolist()) if len(sides[unit]) > 1]
+    if parted and not samples.official:
+        names = [samples.items[index] for index in parted]
+        warnings.append(
+            f"{write_number_of(len(names), 'item')} that are copies or of one group stand on several sides of split.csv, "
+            f"so figures on them flatter: {shown(names)}."
+        )
+    return warnings

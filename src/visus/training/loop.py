@@ -114,7 +114,10 @@ class Training:
         for batch in self.batches.epoch(at.epoch, at.step):
             if self._progress() >= 1:
                 break
-            loss, num_right = self._take_step(batch)
+            try:
+                loss, num_right = self._take_step(batch)
+            except (RuntimeError, ValueError, MemoryError) as error:
+                raise self._failed(error) from error
             seconds = time.perf_counter() - began
             at.step += 1
             at.num_steps += 1
@@ -246,6 +249,23 @@ class Training:
             f"{what} (learning rate {rate:.3g}). The last good checkpoint is kept: {self.folder.checkpoint}, and the best weights "
             f"so far {'are those of epoch ' + str(at.best_epoch + 1) if at.best_epoch >= 0 else 'are none, since no epoch was finished'}. "
             f"Train anew with a lower rate (--lr {highest / 4:.3g}), with --clip-norm 1, or with --precision float32."
+        )
+
+    def _failed(self, error: Exception) -> TrainingError:
+        """What PyTorch, or a person's own module, said in the middle of a step, with what to do."""
+        said = " ".join(str(error).split())
+        what = f"PyTorch stopped with: {said}."
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in said:
+            what = "it does not fit into memory. Use a smaller --batch-size, a smaller --img-size or a smaller network."
+        elif "more than 1 value per channel" in said:
+            what = (
+                "a norm over the batch gets one value for each channel, which has no deviation. "
+                "Use a larger --batch-size, or layernorm in place of norm."
+            )
+        at = self.position
+        return TrainingError(
+            f"epoch {at.epoch + 1}, step {at.step + 1} with a batch of {self.recipe.batch_size} could not be taken: {what} "
+            f"The last checkpoint is kept: {self.folder.checkpoint}."
         )
 
     def _write_checkpoint(self) -> CheckpointWritten:

@@ -11,6 +11,7 @@ This file knows the names of the files and what must be in them. It must not kno
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -149,11 +150,11 @@ class RunFolder:
         """A text file of the folder.
 
         Raises:
-            RunError: it is missing or not text.
+            RunError: it is missing or cannot be read.
         """
         try:
-            return (self.path / name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return (self.path / name).read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
             raise RunError(
                 f"{name} is missing or unreadable. Put it back, or train anew with visus train.", where=str(self.path)
             ) from error
@@ -179,11 +180,12 @@ class RunFolder:
 
 def _others(path: Path) -> str:
     """A sentence with the newest run folders beside the one that was named."""
-    root = path.parent if path.parent.is_dir() else Path("runs")
-    try:
-        runs = [entry for entry in root.iterdir() if (entry / "recipe.yaml").is_file() and entry != path]
-    except OSError:
-        runs = []
+    runs: list[Path] = []
+    for root in dict.fromkeys((path.parent, Path("runs"))):
+        with contextlib.suppress(OSError):
+            runs += [entry for entry in root.iterdir() if (entry / "recipe.yaml").is_file() and entry != path]
+        if runs:
+            break
     newest = sorted(runs, key=os.path.getmtime, reverse=True)[:3]
     return (
         f" Newest runs in {root}: {', '.join(run.name for run in newest)}." if newest else " Make one with: visus train DATA"

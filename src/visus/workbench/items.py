@@ -40,27 +40,39 @@ class ArrayItem:
     row: Pixels
 
 
-Item = PictureItem | ArrayItem
+@dataclass(frozen=True)
+class UnreadItem:
+    """Something that was named and cannot be read, with the reason."""
+
+    name: str
+    problem: str
+
+
+Item = PictureItem | ArrayItem | UnreadItem
 
 
 def find_items(sources: Iterable[str | Path | Pixels], preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Item]:
     """The items in files, folders and arrays, in order; folders are searched with their sub-folders, in the order of their names.
-    What is left out of a folder goes on the ledger.
+    What is left out of a folder goes on the ledger. What does not exist or does not fit is an item that cannot be read, and the others
+    follow.
 
     Raises:
-        UsageError: something that does not exist, or a folder without any item.
+        UsageError: an array that does not fit the network.
     """
     for number, source in enumerate(sources):
         if isinstance(source, np.ndarray):
             yield from _rows(source, f"array {number + 1}", preprocessing)
             continue
         path = Path(source)
-        if path.is_dir():
-            yield from _in_folder(path, preprocessing, ledger)
-        elif not path.exists():
-            raise UsageError("there is no such file or folder.", where=str(path))
-        else:
-            yield from _in_file(path, preprocessing)
+        try:
+            if path.is_dir():
+                yield from _in_folder(path, preprocessing, ledger)
+            elif not path.exists():
+                yield UnreadItem(str(path), "there is no such file or folder.")
+            else:
+                yield from _in_file(path, preprocessing)
+        except (PictureError, UsageError) as error:
+            yield UnreadItem(error.where, error.message)
 
 
 def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Item]:

@@ -19,7 +19,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from visus.design import Design, resolve
-from visus.errors import DesignError, UsageError
+from visus.design.layers import Softmax
+from visus.errors import DesignError, UsageError, closest_name
 from visus.evaluation.predictions import evaluation_mode
 from visus.files import text_or_file
 from visus.networks.build import build
@@ -29,6 +30,10 @@ Network = str | Design | nn.Module
 DEFAULT_NETWORK = "compact"
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _OBJECT = "# a Python object: "
+_SOFTMAX = (
+    "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
+    "Leave it out; visus predict gives probabilities all the same."
+)
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,14 @@ class Made:
         text: what ``design.txt`` holds, from which ``make_network`` makes it again.
         asked: what was asked for, in the person's own words.
         design: the design, or None for a person's own module.
+        warnings: what a person should know before they train it.
     """
 
     module: nn.Module
     text: str
     asked: str
     design: Design | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def num_parameters(self) -> int:
@@ -70,21 +77,22 @@ def make_network(
         UsageError: the callable cannot be found or called, or its module does not give one number for each class.
     """
     if isinstance(network, nn.Module):
-        _check_module(network, input_shape, num_classes, type(network).__qualname__)
-        return Made(
-            network, f"{_OBJECT}{type(network).__module__}.{type(network).__qualname__}\n", type(network).__qualname__, None
-        )
+        name = type(network).__qualname__
+        warnings = _check_module(network, input_shape, num_classes, name)
+        return Made(network, f"{_OBJECT}{type(network).__module__}.{name}\n", name, None, warnings)
     if isinstance(network, str) and _CALLABLE.fullmatch(network.strip()):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = _call(network.strip(), input_shape, num_classes)
-        _check_module(module, input_shape, num_classes, network.strip())
-        return Made(module, network.strip() + "\n", network.strip(), None)
+        warnings = _check_module(module, input_shape, num_classes, network.strip())
+        return Made(module, network.strip() + "\n", network.strip(), None, warnings)
     if isinstance(network, str) and network.startswith(_OBJECT):
         raise UsageError(
             f"this network was given as a Python object ({network.removeprefix(_OBJECT).strip()}) and cannot be made from its name. "
             f"Give the same object: visus.load(folder, network=...)."
         )
+    if isinstance(network, str):
+        _refuse_nearly_callable(network.strip())
     design = resolve(
         text_or_file(network) if isinstance(network, str) else network or DEFAULT_NETWORK,
         input_shape=input_shape,
@@ -103,6 +111,7 @@ def make_network(
         design.text + "\n",
         network if isinstance(network, str) else "a design" if network else DEFAULT_NETWORK,
         design,
+        (_SOFTMAX,) if isinstance(design.layers[-1], Softmax) else (),
     )
 
 
@@ -131,6 +140,18 @@ def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
+def _refuse_nearly_callable(words: str) -> None:
+    """Refuse ``models.Net``, ``models.py:Net`` and ``path/models.py:Net``, telling how they are written."""
+    by_file = re.fullmatch(r"(?:\./)?((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_]\w*)", words)
+    by_point = re.fullmatch(r"([A-Za-z_][\w.]*)\.([A-Z]\w*)", words)
+    found = by_file or by_point
+    if found and not Path(words).is_file():
+        raise UsageError(
+            f"a class or function of a Python module is written with a colon: {found[1].replace('/', '.')}:{found[2]}.",
+            where=words,
+        )
+
+
 def _call(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """The module that ``package.module:callable`` gives; the current folder counts as a place for packages."""
     module_name, _, attribute = reference.partition(":")
@@ -143,7 +164,9 @@ def _call(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.
         raise UsageError(f"the module {module_name} cannot be imported: {error}.", where=reference) from error
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise UsageError(f"{module_name} has no {attribute}.", where=reference)
+            guess = closest_name(name, [each for each in dir(found) if not each.startswith("_")])
+            hint = f" Did you mean {guess!r}?" if guess else ""
+            raise UsageError(f"{module_name} has no {attribute}.{hint}", where=reference)
         found = getattr(found, name)
     if isinstance(found, nn.Module):
         return found
@@ -165,8 +188,8 @@ def _call(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.
     return module
 
 
-def _check_module(module: nn.Module, input_shape: tuple[int, ...], num_classes: int, name: str) -> None:
-    """Refuse a module that does not take these inputs or does not give one number for each class."""
+def _check_module(module: nn.Module, input_shape: tuple[int, ...], num_classes: int, name: str) -> tuple[str, ...]:
+    """Refuse a module that does not take these inputs or does not give one number for each class; say what to look at."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     try:
         with evaluation_mode(module), torch.inference_mode():
@@ -184,3 +207,7 @@ def _check_module(module: nn.Module, input_shape: tuple[int, ...], num_classes: 
         )
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise UsageError("this module has no parameter that can be trained.", where=name)
+    is_softmax = (
+        num_classes > 1 and bool((output >= 0).all()) and torch.allclose(output.sum(1), torch.ones(2, device=device))
+    )
+    return (_SOFTMAX,) if is_softmax else ()

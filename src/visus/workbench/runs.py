@@ -33,7 +33,7 @@ from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import write_shape
-from visus.workbench.items import ArrayItem, Item, find_items
+from visus.workbench.items import ArrayItem, Item, UnreadItem, find_items
 from visus.workbench.modules import make_network
 
 
@@ -191,10 +191,12 @@ class Run:
             ledger: gets what was done to the items.
 
         Raises:
-            UsageError: a file or folder that does not exist, or a folder without any item.
+            UsageError: an array that does not fit the network, or more classes asked for than it has.
         """
         if top < 1:
             raise UsageError(f"the number of classes to tell must be at least 1, not {top}.")
+        if top > len(self.classes):
+            raise UsageError(f"{top} classes were asked for, and this network has {len(self.classes)}.")
         notes = ledger if ledger is not None else Ledger()
         items = find_items(files, self.preprocessing, notes)
         while chunk := list(islice(items, EVALUATION_BATCH)):
@@ -223,6 +225,8 @@ class Run:
                 )
 
     def _read(self, item: Item, ledger: Ledger) -> Pixels:
+        if isinstance(item, UnreadItem):
+            raise PictureError(item.problem, where=item.name)
         if isinstance(item, ArrayItem):
             fitted: Pixels = self.preprocessing.fit_array(item.row[None])[0]
             return fitted

@@ -54,6 +54,17 @@ class Prepared:
     folder: Path
     warnings: tuple[str, ...]
 
+    @property
+    def changes(self) -> list[str]:
+        """What is done at random to the training items, in whole pixels."""
+        return _augmentation(self.recipe).sentences(self.data.input_shape[1:])
+
+    @property
+    def num_left_out(self) -> int:
+        """Training items that sit out each epoch, others each time, because they would not fill a batch."""
+        num_items, batch_size = len(self.data.split("train")), self.recipe.batch_size or 1
+        return num_items % batch_size if num_items > batch_size else 0
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -177,7 +188,7 @@ def _carry_out(
 ) -> Run:
     """Train, score and tell."""
     tell = on_event or (lambda event: None)
-    tell(Prepared(data, made, recipe, machine, folder.path, data.warnings))
+    tell(Prepared(data, made, recipe, machine, folder.path, (*data.warnings, *made.warnings)))
     training = _training(folder, data, made, recipe, machine, should_stop)
     last: Event | None = None
     with torch.random.fork_rng(devices=[]):
@@ -220,9 +231,7 @@ def _training(
         data.preprocessing,
         recipe.batch_size,
         recipe.seed,
-        Augmentation(
-            flip=bool(recipe.flip), shift=recipe.shift or 0.0, zoom=recipe.zoom or 0.0, cutout=recipe.cutout or 0.0
-        ),
+        _augmentation(recipe),
         machine.device,
         machine.channels_last,
     )
@@ -231,6 +240,11 @@ def _training(
     return Training(
         module, batches, data.split("val"), recipe, machine, folder, identity, weights, should_stop or (lambda: False)
     )
+
+
+def _augmentation(recipe: Recipe) -> Augmentation:
+    """The random changes of a settled recipe."""
+    return Augmentation(bool(recipe.flip), recipe.shift or 0.0, recipe.zoom or 0.0, recipe.cutout or 0.0)
 
 
 def _class_weights(data: Data) -> torch.Tensor:
@@ -272,7 +286,7 @@ def _write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, mach
         "num_items": {name: len(data.split(name)) for name in SPLITS},
         "scored_split": data.scored_split,
         "max_unreadable": data.max_unreadable,
-        "warnings": list(data.warnings),
+        "warnings": [*data.warnings, *made.warnings],
         "network": made.asked,
         "notes": list(data.samples.notes),
         "command": command,
