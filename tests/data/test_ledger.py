@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visus.data.ledger import ACTIONS, MAX_EXAMPLES, OTHER_NAMES, Ledger
+from visus.data.ledger import ACTIONS, MAX_EXAMPLES, Ledger
 from visus.errors import DataError
 
 TURNED = "turned upright by its EXIF orientation"
@@ -75,12 +75,6 @@ def test_sentences_begin_with_the_count() -> None:
     for template in ACTIONS.values():
         first = next(string.Formatter().parse(template))
         assert (first[0], first[1] in {"pictures", "items", "files", "rows"}) == ("", True)
-
-
-def test_other_names_count_under_their_key() -> None:
-    for name, key in OTHER_NAMES.items():
-        assert noted((name, "a")).counts == {key: 1}
-        assert noted((name, "a")).examples(name) == ["a"]
 
 
 def test_only_the_first_ten_names_are_kept_and_all_are_counted() -> None:

@@ -351,7 +351,7 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
     file = table(tmp_path, "path,label\n1.jpg,a\n./1.jpg,a\n2.jpg,b\n")
     assert read_source(file, ledger).items == ("1.jpg", "2.jpg")
     assert ledger.counts == {"duplicate row left out": 1}
-    assert ledger.reasons("duplicate row") == {"./1.jpg": "row 3 repeats row 2"}
+    assert ledger.reasons("duplicate row left out") == {"./1.jpg": "row 3 repeats row 2"}
 
 
 @pytest.mark.parametrize(

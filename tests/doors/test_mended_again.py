@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -218,6 +219,17 @@ def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path
     with pytest.raises(visus.VisusError) as caught:
         visus.load("mine")
     assert str(caught.value) == "mine: there is no such run folder. Newest runs in runs: mine."
+
+
+def test_a_training_that_goes_on_elsewhere_tells_both_machines(photos: Path, tmp_path: Path) -> None:
+    run = visus.train(photos, NETWORK, RECIPE, output=tmp_path)
+    file = run.folder / "environment.json"
+    here = json.loads(file.read_text())
+    visus.resume(run.folder)
+    assert json.loads(file.read_text()) == here
+    file.write_text(json.dumps(here | {"python": "3.0"}))
+    visus.resume(run.folder)
+    assert json.loads(file.read_text()) == here | {"earlier": [here | {"python": "3.0"}]}
 
 
 def test_check_takes_the_options_of_the_data(visus_command: Call, photos: Path) -> None:

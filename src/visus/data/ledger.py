@@ -41,14 +41,6 @@ ACTIONS: dict[str, str] = {
 }
 """Every action by its key, with its sentence; in the order in which a ledger tells them."""
 
-OTHER_NAMES = {
-    "could not be read and was left out": "unreadable",
-    "ignored file": "left out: hidden or not a picture",
-    "exact duplicate kept on the same side": "duplicate",
-    "duplicate row": "duplicate row left out",
-}
-"""Longer or shorter names of actions, each counted under its key."""
-
 
 class Ledger:
     """A counter of what was done to which items.
@@ -81,14 +73,14 @@ class Ledger:
         """Count ``action`` for ``item``.
 
         Args:
-            action: a key of ``ACTIONS``, or another name of one.
+            action: a key of ``ACTIONS``.
             item: the item's name; the first ten of an action are kept.
             reason: why; kept for every item that has one, so that all unreadable files can be listed.
 
         Raises:
             ValueError: there is no such action.
         """
-        key = _key(action)
+        key = _checked(action)
         with self._lock:
             self._add(key, 1, [item], {item: reason} if reason else {})
 
@@ -100,11 +92,11 @@ class Ledger:
 
     def examples(self, action: str) -> list[str]:
         """The first ten names noted for ``action``; none where it did not occur."""
-        return list(self._examples.get(_key(action), []))
+        return list(self._examples.get(_checked(action), []))
 
     def reasons(self, action: str) -> dict[str, str]:
         """Item and reason, for every item of ``action`` that was noted with one."""
-        return dict(self._reasons.get(_key(action), {}))
+        return dict(self._reasons.get(_checked(action), {}))
 
     def merge(self, other: Ledger) -> None:
         """Add all that ``other`` holds; its names stand after those that are already here."""
@@ -158,11 +150,10 @@ class Ledger:
         return f"{ACTIONS[action].format(**_words(count))}{f' ({listed})' if names else ''}."
 
 
-def _key(action: str) -> str:
-    key = OTHER_NAMES.get(action, action)
-    if key not in ACTIONS:
+def _checked(action: str) -> str:
+    if action not in ACTIONS:
         raise ValueError(unknown_name("ledger action", action, ACTIONS))
-    return key
+    return action
 
 
 def _words(count: int) -> dict[str, str]:

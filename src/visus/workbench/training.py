@@ -171,6 +171,7 @@ def resume(
         seed=recipe.seed,
     )
     machine = choose(recipe.device, recipe.precision)
+    _renew_environment(run, machine)
     return _carry_out(
         dataclasses.replace(run, metadata=_metadata(data, made)), data, made, recipe, machine, True, on_event, should_stop
     )
@@ -293,6 +294,14 @@ def _write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, mach
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     folder.write_json("data.json", facts)
+
+
+def _renew_environment(folder: RunFolder, machine: Machine) -> None:
+    """Where a training goes on elsewhere, or with other versions, the file tells both."""
+    before, now = folder.read_json("environment.json"), describe() | {"machine": machine.to_dict()}
+    earlier = before.pop("earlier", [])
+    if json.loads(json.dumps(now)) != before:
+        folder.write_json("environment.json", now | {"earlier": [*earlier, before]})
 
 
 def _write_end(
