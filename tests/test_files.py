@@ -78,3 +78,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     assert (
         str(caught.value) == f"{tmp_path / 'a.bin'}: this file cannot be read as text. Give the path of a UTF-8 text file."
     )
+
+
+def test_json_has_lists_of_numbers_on_one_line_and_reads_back_unchanged(tmp_path: Path) -> None:
+    value = {"matrix": [[1, 2], [], [3.5, None]], "words": ["a [1,\n 2]", "b"], "tables": [{"x": [True]}], "none": []}
+    files.write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text("utf-8")
+    assert json.loads(text) == value
+    assert "    [1, 2],\n    [],\n    [3.5, null]\n" in text
+    assert '"words": [\n    "a [1,\\n 2]",\n    "b"\n  ]' in text

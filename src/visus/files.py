@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 
 from visus.errors import StorageError, UsageError
 from visus.units import write_bytes
+
+_LIST_OF_NUMBERS = re.compile(r"\[(\n[^\[\]{}\"]*)\]")  # a text has no line ends in JSON, so this is no part of one
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -42,12 +45,13 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Put ``value`` at ``path`` as indented JSON, whole or not at all.
+    """Put ``value`` at ``path`` as indented JSON, a list of plain numbers on one line, whole or not at all.
 
     Raises:
         StorageError: as ``write_file``.
     """
-    write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    write_file(path, _LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
 
 
 def read_text(path: Path) -> str:
