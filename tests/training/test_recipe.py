@@ -91,7 +91,7 @@ def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_settled_recipe_has_no_open_setting_but_those_that_mean_never() -> None:
     settled = Recipe().settled(num_items=1000, input_shape=(3, 96, 96), is_colour=True, is_varied=True)
     assert {name for name in FIELDS if getattr(settled, name) is None} == {"clip_norm", "patience", "time_limit_s"}
-    assert (settled.flip, settled.zoom, settled.epochs) == (True, 0.4, 59)
+    assert (settled.flip, settled.zoom, settled.epochs) == (True, 0.4, 66)
 
 
 def test_given_settings_are_never_overruled() -> None:
