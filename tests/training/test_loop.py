@@ -14,6 +14,7 @@ from torch import nn
 import visus
 from visus.errors import TrainingError
 from visus.training.events import EpochDone, Finished, Started, StepDone
+from visus.training.loop import Training
 from visus.training.optimizers import Average, make_optimizer
 from visus.training.recipe import Recipe
 from visus.training.schedules import rate_factor
@@ -69,10 +70,35 @@ def test_results_hold_one_row_for_each_epoch_with_the_validation_of_the_averaged
     told = [event.row for event in events if isinstance(event, EpochDone)]
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [float(row["val_loss"]) for row in rows] == pytest.approx([row["val_loss"] for row in told], rel=1e-5)
-    best = max(range(3), key=lambda epoch: (told[epoch]["val_accuracy"], epoch))
+    best = latest_within_one_standard_error(
+        [row["val_accuracy"] for row in told], len(visus.open_data(squares).split("val"))
+    )
     assert [event.best_epoch for event in events if isinstance(event, Finished)] == [best + 1]
     validated = run.evaluate(split="val")
     assert validated.loss == pytest.approx(told[best]["val_loss"], abs=1e-6)
+
+
+def latest_within_one_standard_error(accuracies: list[float], num_items: int) -> int:
+    highest = max(accuracies)
+    smoothed = (highest * num_items + 1) / (num_items + 2)
+    bound = highest - (smoothed * (1 - smoothed) / num_items) ** 0.5
+    return max(epoch for epoch, accuracy in enumerate(accuracies) if accuracy >= bound)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "kept"), [([0.5, 0.9, 0.8], 3), ([0.5, 0.9, 0.7], 2), ([1.0, 0.9, 0.8], 1), ([0.6, 0.5, 1.0], 3)]
+)
+def test_the_latest_epoch_within_one_standard_error_of_the_best_is_kept(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accuracies: list[float], kept: int
+) -> None:
+    answers = iter(accuracies)
+    events: list[object] = []
+    monkeypatch.setattr(Training, "_validate", lambda self: (0.5, next(answers)))
+    visus.train(squares, NETWORK, quick, output=tmp_path, on_event=events.append)
+    assert len(visus.open_data(squares).split("val")) == 10
+    assert latest_within_one_standard_error(accuracies, 10) == kept - 1
+    assert [event.best_epoch for event in events if isinstance(event, Finished)] == [kept]
+    assert [event.is_best for event in events if isinstance(event, EpochDone)][kept:] == [False] * (3 - kept)
 
 
 def test_progress_goes_from_nothing_to_all_in_equal_steps(squares: Path, quick: Recipe, tmp_path: Path) -> None:

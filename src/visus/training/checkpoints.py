@@ -37,7 +37,8 @@ class Position:
         loss_sum, num_right, num_seen: sums over this epoch's items so far.
         epoch_s: seconds in this epoch so far.
         history: finished epochs, one row of ``results.csv`` each.
-        best_epoch, best_accuracy: the best epoch so far by validation accuracy, the latest of equals; -1 before the first.
+        best_epoch: the latest epoch so far within one standard error of the highest validation accuracy; -1 before the first.
+        best_accuracy: that highest accuracy; -1 before the first.
         improved_epoch: the epoch that last had a better accuracy than all before; -1 before the first.
         smooth_loss: running mean of the loss, by which divergence is seen.
     """

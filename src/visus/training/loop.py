@@ -175,14 +175,15 @@ class Training:
             "seconds": at.elapsed_s,
             "pictures_per_second": at.num_seen / max(at.epoch_s, 1e-9),
         }
-        # An equal accuracy of a later epoch wins: the learning rate has fallen since. The loss is no judge here, since label smoothing
-        # keeps the best networks from being as sure as an unsmoothed loss would have them.
+        # The latest epoch within one standard error of the highest accuracy is kept (Breiman et al. 1984, section 3.4.3): the learning rate
+        # has fallen since, and a few validation items would else choose a lucky early epoch. The loss is no judge here, since label
+        # smoothing keeps the best networks from being as sure as an unsmoothed loss would have them.
         has_judge = len(self.validation) > 0
         if not has_judge or val_accuracy > at.best_accuracy:
-            at.improved_epoch = at.epoch
-        is_best = not has_judge or val_accuracy >= at.best_accuracy
+            at.improved_epoch, at.best_accuracy = at.epoch, (val_accuracy if has_judge else -1.0)
+        is_best = not has_judge or val_accuracy >= at.best_accuracy - standard_error(at.best_accuracy, len(self.validation))
         if is_best:
-            at.best_epoch, at.best_accuracy = at.epoch, (val_accuracy if has_judge else -1.0)
+            at.best_epoch = at.epoch
             self.folder.write_weights("best", self.scored_module)
         self.folder.write_weights("last", self.scored_module)
         at.history.append(row)
@@ -280,3 +281,13 @@ class Training:
             ) from error
         self._since_checkpoint = 0.0
         return CheckpointWritten(self.folder.checkpoint, at.epoch, at.step)
+
+
+def standard_error(share: float, num_items: int) -> float:
+    """Standard error of a share of ``num_items``, with one success and one failure added so that it is never 0 (Laplace).
+
+    >>> round(standard_error(0.9, 100), 4), round(standard_error(1.0, 100), 4)
+    (0.031, 0.0099)
+    """
+    smoothed = (share * num_items + 1) / (num_items + 2)
+    return math.sqrt(smoothed * (1 - smoothed) / num_items)
