@@ -28,6 +28,7 @@ _HOMES = {
     "open_data": "visus.data.opened",
     "parse": "visus.design",
     "resume": "visus.workbench.training",
+    "summary": "visus.workbench.summaries",
     "train": "visus.workbench.training",
 }
 
@@ -43,6 +44,7 @@ __all__ = [
     "open_data",
     "parse",
     "resume",
+    "summary",
     "train",
 ]
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from visus.training.recipe import Recipe
     from visus.workbench.modules import network
     from visus.workbench.runs import Run, load
+    from visus.workbench.summaries import summary
     from visus.workbench.training import resume, train
 
 

@@ -14,14 +14,16 @@ import pytest
 PUBLIC = {
     "visus": {
         *("Data", "Design", "Recipe", "Run", "VisusError", "__version__"),
-        *("load", "network", "open_data", "parse", "resume", "train"),
+        *("load", "network", "open_data", "parse", "resume", "summary", "train"),
     },
     "visus.design": {
         *("FAMILIES", "LAYERS", "Account", "Design", "Node", "Row", "account", "classes", "parse", "resolve"),
-        *("avgpool", "conv", "depthwise", "dropout", "flatten", "gelu", "globalpool", "groupnorm", "layernorm", "linear"),
-        *("maxpool", "norm", "relu", "silu", "softmax"),
+        *("conv", "depthwise", "transposed", "maxpool", "avgpool", "blurpool", "globalpool", "upsample"),
+        *("norm", "layernorm", "groupnorm", "relu", "relu6", "leakyrelu", "elu", "gelu", "silu", "hardswish"),
+        *("sigmoid", "hardsigmoid", "tanh", "softmax", "se", "scale", "dropout", "droppath", "flatten", "linear"),
         *("Concat", "Item", "Layer", "Repeat", "Residual", "Sequence", "concat", "repeat", "residual", "sequence"),
-        *("alexnet", "compact", "lenet5", "mlp", "resnet", "vgg"),
+        *("alexnet", "compact", "convnext", "densenet", "efficientnet_lite", "inception", "lenet5", "mlp", "mobilenet"),
+        *("resnet", "vgg"),
     },
 }
 

@@ -1,8 +1,11 @@
 """The account: columns add up, receptive fields are the published ones, joins and global layers included."""
 
 import json
+from fractions import Fraction
 
-from visus.design import account, alexnet, parse, resnet, vgg
+import pytest
+
+from visus.design import account, alexnet, parse, resnet, resolve, vgg
 from visus.geometry import Field
 
 
@@ -86,5 +89,84 @@ def test_account_as_json_is_plain_data():
         "fields": [{"size": 3, "step": "1", "start": 0, "is_whole": False, "is_exact": True}],
         "aligned": True,
         "notes": [],
+        "bytes_weights": 32,
+        "bytes_output": 48,
+        "bytes_saved": 32,
+        "unread_px": [0],
     }
-    assert (plain["num_parameters"], plain["macs"]) == (17, 42)
+    assert (plain["num_parameters"], plain["macs"], plain["bytes_weights"]) == (17, 42, 68)
+
+
+def test_bytes_are_those_of_weights_and_buffers_and_of_one_output():
+    found = {row.path: row for row in account(parse("conv(8, 3), norm, relu, blurpool(4), globalpool"), (3, 20, 30)).rows}
+    assert [found[path].bytes_weights for path in found] == [4 * 8 * 27, 4 * 4 * 8 + 8, 0, 4 * 16, 0]
+    assert [found[path].bytes_output for path in found] == [4 * 8 * 18 * 28] * 3 + [4 * 8 * 9 * 14, 32]
+
+
+def test_border_that_no_window_reaches_is_counted_on_each_axis():
+    found = {row.path: row.unread_px for row in account(parse("conv(8, 2, stride=2), relu, maxpool(3)"), (3, 9, 12)).rows}
+    assert found == {"conv1": (1, 0), "relu1": (), "pool1": (1, 0)}
+
+
+def test_a_gate_keeps_the_windows_and_sees_the_whole_axis():
+    (gate,) = fields("conv(8), se(2)", (3, 20))["se1"]
+    assert (gate, gate.box(0)) == (Field(3, 1, 0, is_whole=True), (0, 19))
+
+
+def test_up_and_down_again_beside_its_input_is_aligned_unless_the_way_up_is_shifted():
+    skip = "conv(8, 3, padding=1), concat([], [maxpool(2), conv(8, 3, padding=1), {}])"
+    for up in ("upsample(2)", 'upsample(2, mode="linear")', "transposed(8, 4, stride=2, padding=1)"):
+        rows = account(parse(skip.format(up)), (3, 32)).rows
+        assert (rows[-1].layer, rows[-1].fields[0].step, rows[-1].aligned) == ("stack", 1, True)
+    shifted = skip.format("transposed(8, 3, stride=2, padding=1, output_padding=1)")
+    assert not account(parse(shifted), (3, 32)).rows[-1].aligned
+
+
+def test_upsampling_divides_the_step_and_keeps_the_size_of_the_largest_field():
+    (near,) = fields("maxpool(4), upsample(2)", (3, 32))["upsample1"]
+    (line,) = fields('maxpool(4), upsample(8, mode="linear")', (3, 32))["upsample1"]
+    assert (near.size, near.step, near.start, near.box(1), near.box(2)) == (4, 2, 0, (0, 3), (4, 7))
+    assert (line.size, line.step, line.start, line.box(63)) == (8, Fraction(1, 2), -4, (28, 31))
+
+
+SLIM_RESNET50 = """
+conv(64, 7, stride=2, padding=3), norm, relu, maxpool(3, stride=2, padding=1),
+sequence(2 * [{}, relu], {}, relu, name="stage1"), sequence(3 * [{}, relu], {}, relu, name="stage2"),
+sequence(5 * [{}, relu], {}, relu, name="stage3"), sequence(3 * [{}, relu], name="stage4")
+""".format(
+    *(
+        f"residual(conv({width}, 1), norm, relu, conv({width}, 3, stride={stride}, padding=1), norm, relu, conv({4 * width}, 1), norm)"
+        for width, stride in ((64, 1), (64, 2), (128, 1), (128, 2), (256, 1), (256, 2), (512, 1))
+    )
+)
+SLIM_ALEXNET = """
+conv(64, 11, stride=4), relu, maxpool(3, stride=2), conv(192, 5, padding=2), relu, maxpool(3, stride=2),
+2 * [conv(384, 3, padding=1), relu], conv(256, 3, padding=1), relu, maxpool(3, stride=2)
+"""
+PUBLISHED_FIELDS = {  # size, step, padding up to the last map; Araujo, Norris and Sim 2019, doi:10.23915/distill.00021
+    "alexnet_v2": (SLIM_ALEXNET, (195, 32, 64)),
+    "alexnet with 2 px of padding first": ("alexnet", (195, 32, 66)),
+    "vgg16": ("vgg(16)", (212, 32, 90)),
+    "mobilenet_v1": ("mobilenet(1)", (315, 32, 157)),
+    "inception_v3": ("inception(3)", (1311, 32, 618)),
+    "resnet_v1_50, stride in the last unit of a stage": (SLIM_RESNET50, (483, 32, 241)),
+    "resnet18": ("resnet(18)", (435, 32, 217)),
+    "resnet34": ("resnet(34)", (899, 32, 449)),
+    "resnet50": ("resnet(50)", (427, 32, 213)),
+    "resnet101": ("resnet(101)", (971, 32, 485)),
+    "resnet152": ("resnet(152)", (1451, 32, 725)),
+    "densenet121": ("densenet(121)", (2071, 32, 1021)),
+    "mobilenet_v2": ("mobilenet(2)", (491, 32, 245)),
+    "convnext_tiny": ('convnext("tiny")', (1688, 32, 828)),
+    "efficientnet_lite0": ("efficientnet_lite(0)", (851, 32, 425)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_FIELDS)
+def test_size_step_and_padding_of_the_last_map_are_the_published_ones(name):
+    network, expected = PUBLISHED_FIELDS[name]
+    rows = account(resolve(network, input_shape=(3, 321, 321), num_classes=10), (3, 321, 321), 10).rows
+    last = [row for row in rows if len(row.output_shape) == 3][-1]
+    for field in last.fields:
+        assert (field.size, field.step, -field.start) == expected
+    assert all(row.aligned for row in rows)

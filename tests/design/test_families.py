@@ -2,7 +2,22 @@
 
 import pytest
 
-from visus.design import account, alexnet, compact, lenet5, mlp, parse, resnet, resolve, vgg
+from visus.design import (
+    account,
+    alexnet,
+    compact,
+    convnext,
+    densenet,
+    efficientnet_lite,
+    inception,
+    lenet5,
+    mlp,
+    mobilenet,
+    parse,
+    resnet,
+    resolve,
+    vgg,
+)
 from visus.errors import DesignError
 
 PUBLISHED = [  # for 1,000 classes at 224 x 224 pixels, as listed with the weights that torch offers
@@ -16,6 +31,20 @@ PUBLISHED = [  # for 1,000 classes at 224 x 224 pixels, as listed with the weigh
     ("vgg13_bn", vgg(13), 133_053_736),
     ("vgg16_bn", vgg(16), 138_365_992),
     ("vgg19_bn", vgg(19), 143_678_248),
+    ("inception_v3 without its auxiliary head", inception(), 23_834_568),
+    ("densenet121", densenet(121), 7_978_856),
+    ("densenet169", densenet(169), 14_149_480),
+    ("densenet201", densenet(201), 20_013_928),
+    ("mobilenet_v1", mobilenet(1), 4_231_976),
+    ("mobilenet_v2", mobilenet(2), 3_504_872),
+    ("convnext_tiny", convnext("tiny"), 28_589_128),
+    ("convnext_small", convnext("small"), 50_223_688),
+    ("convnext_base", convnext("base"), 88_591_464),
+    ("efficientnet_lite0", efficientnet_lite(0), 4_652_008),
+    ("efficientnet_lite1", efficientnet_lite(1), 5_416_680),
+    ("efficientnet_lite2", efficientnet_lite(2), 6_092_072),
+    ("efficientnet_lite3", efficientnet_lite(3), 8_197_096),
+    ("efficientnet_lite4", efficientnet_lite(4), 13_006_568),
 ]
 
 
@@ -33,29 +62,79 @@ def test_macs_of_resnet50_and_vgg16_are_the_published_ones():
     assert round(account(vgg(16), (3, 224, 224), 1000).macs / 1e9, 2) == 15.47
 
 
+@pytest.mark.parametrize(
+    ("design", "size", "published"),
+    [
+        (inception(), 299, 5.713),
+        (densenet(121), 224, 2.834),
+        (mobilenet(1), 224, 0.569),
+        (mobilenet(2), 224, 0.301),
+        (convnext("tiny"), 224, 4.456),
+        (efficientnet_lite(0), 224, 0.385),
+    ],
+    ids=["inception", "densenet121", "mobilenet_v1", "mobilenet_v2", "convnext_tiny", "efficientnet_lite0"],
+)
+def test_macs_in_billions_are_the_published_ones(design, size, published):
+    assert round(account(design, (3, size, size), 1000).macs / 1e9, 3) == published
+
+
 @pytest.mark.parametrize("size", [32, 64, 65, 224])
 def test_resnet_keeps_the_size_of_small_pictures(size):
     design = resolve("resnet(18)", input_shape=(3, size, size), num_classes=10)
     assert (design.layers[0].text == "conv(64, 3, padding=1)") == (size <= 64)
 
 
-@pytest.mark.parametrize("family", ["resnet(18)", "vgg(11)", "mlp(64, 32)", "compact"])
+@pytest.mark.parametrize(
+    "family",
+    ["resnet(18)", "vgg(11)", "mlp(64, 32)", "compact", "densenet", "mobilenet", "efficientnet_lite(0)", 'convnext("tiny")'],
+)
 @pytest.mark.parametrize("shape", [(1, 64), (3, 64, 64), (1, 32, 32, 32)])
 def test_families_serve_recordings_pictures_and_volumes(family, shape):
     assert resolve(family, input_shape=shape, num_classes=7).output_shape(shape, 7) == (7,)
 
 
 @pytest.mark.parametrize(
-    "design", [lenet5(), alexnet(), vgg(19), resnet(152), mlp(512, 512, drop=0.2), compact((3, 32, 32), 10, 50_000)]
+    "design",
+    [
+        *(lenet5(), alexnet(), vgg(19), resnet(152), mlp(512, 512, drop=0.2), compact((3, 32, 32), 10, 50_000)),
+        *(inception(), densenet(121), mobilenet(1), mobilenet(2, width=0.35), efficientnet_lite(4)),
+        *(convnext("small"), convnext("tiny", drop=0.1)),
+    ],
 )
 def test_text_of_a_family_reads_back_as_the_same_design(design):
     assert parse(design.text) == design
 
 
-def test_a_depth_that_does_not_exist_is_told():
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("resnet(20)", "resnet comes in the depths 18, 34, 50, 101, 152, not 20."),
+        ("resnet((1, 2))", "resnet comes in the depths 18, 34, 50, 101, 152, not (1, 2)."),
+        ("densenet(120)", "densenet comes in the depths 121, 169, 201, not 120."),
+        ("inception(2)", "inception comes in the versions 3, not 2."),
+        ("mobilenet(3)", "mobilenet comes in the versions 1, 2, not 3."),
+        ("mobilenet(2, width=0)", "width of mobilenet is a factor above 0 and up to 16, not 0."),
+        ("efficientnet_lite(5)", "efficientnet_lite comes in the sizes 0, 1, 2, 3, 4, not 5."),
+        ('convnext("large")', "convnext comes in the sizes tiny, small, base, not 'large'."),
+        ('convnext("tiny", drop=1)', "drop of convnext is a probability from 0 to below 1, not 1."),
+        ("mobilenet2", "line 1, column 1: unknown layer 'mobilenet2'. Did you mean mobilenet(2)?"),
+    ],
+)
+def test_a_member_of_a_family_that_does_not_exist_is_told(network, message):
     with pytest.raises(DesignError) as caught:
-        resnet(20)
-    assert str(caught.value) == "resnet comes in the depths 18, 34, 50, 101, 152, not 20."
+        resolve(network, input_shape=(3, 224, 224), num_classes=10)
+    assert str(caught.value) == message
+
+
+def test_width_of_mobilenet_counts_in_eights_and_keeps_the_published_numbers():
+    counts = {width: account(mobilenet(2, width=width), (3, 224, 224), 1000).num_parameters for width in (0.5, 1.4)}
+    assert counts == {0.5: 1_968_680, 1.4: 6_108_776}
+
+
+def test_chances_of_convnext_grow_evenly_to_the_last_block():
+    nodes = [node for top in convnext("tiny", drop=0.17).place((3, 64, 64), 10) for node in top.walk()]
+    chances = [node.layer.p for node in nodes if node.name.startswith("droppath")]
+    assert chances == pytest.approx([0.01 * index for index in range(1, 18)])  # the first is never left out
 
 
 def test_stages_and_blocks_of_resnet_are_named():

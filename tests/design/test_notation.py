@@ -5,18 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.design import (
+    LAYERS,
     Design,
     Repeat,
     avgpool,
+    blurpool,
     classes,
     concat,
     conv,
     depthwise,
     dropout,
-    flatten,
+    droppath,
+    elu,
     globalpool,
     groupnorm,
-    layernorm,
+    leakyrelu,
     linear,
     maxpool,
     norm,
@@ -26,12 +29,20 @@ from visus.design import (
     residual,
     resnet,
     resolve,
+    scale,
+    se,
     sequence,
-    silu,
+    transposed,
+    upsample,
     vgg,
 )
 from visus.errors import DesignError
 
+KNOWN = (
+    "alexnet, avgpool, blurpool, compact, concat, conv, convnext, densenet, depthwise, dropout, droppath, efficientnet_lite, elu, "
+    "flatten, gelu, globalpool, groupnorm, hardsigmoid, hardswish, inception, layernorm, leakyrelu, lenet5, linear, maxpool, mlp, "
+    "mobilenet, norm, relu, relu6, residual, resnet, scale, se, sequence, sigmoid, silu, softmax, tanh, transposed, upsample, vgg."
+)
 names = st.none() | st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
 counts = st.integers(1, 600)
 sizes = st.integers(1, 7) | st.tuples(*3 * [st.integers(1, 7)]) | st.tuples(st.integers(1, 7))
@@ -57,7 +68,33 @@ leaves = st.one_of(
     st.builds(groupnorm, counts, name=names),
     st.builds(linear, counts | st.just(classes), bias=flags, name=names),
     st.builds(dropout, st.floats(0, 1, exclude_max=True), name=names),
-    st.sampled_from([norm, relu, silu, flatten, layernorm]).flatmap(lambda layer: st.builds(layer, name=names)),
+    st.builds(
+        transposed,
+        counts | st.just(classes),
+        sizes,
+        stride=sizes,
+        padding=pads,
+        dilation=sizes,
+        groups=counts,
+        bias=st.none() | flags,
+        name=names,
+    ),
+    st.builds(upsample, sizes, mode=st.sampled_from(["nearest", "linear"]), name=names),
+    st.builds(blurpool, st.integers(3, 7), stride=sizes, name=names),
+    st.builds(
+        se,
+        counts,
+        activation=st.sampled_from(["relu", "silu"]),
+        scale_activation=st.sampled_from(["sigmoid", "hardsigmoid"]),
+        name=names,
+    ),
+    st.builds(scale, st.floats(-10, 10), name=names),
+    st.builds(droppath, st.floats(0, 1, exclude_max=True), name=names),
+    st.builds(leakyrelu, st.floats(0, 1), name=names),
+    st.builds(elu, st.floats(0, 4), name=names),
+    st.sampled_from([layer for layer in LAYERS.values() if not vars(layer).get("__annotations__")]).flatmap(
+        lambda layer: st.builds(layer, name=names)
+    ),
 )
 
 
@@ -119,9 +156,7 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
         (
             "conv(32),\n  maxpol(2), resnet18, norm(3), conv(8, stribe=2), linear",
             "5 mistakes:\n"
-            "  - line 2, column 3: unknown layer 'maxpol'. Did you mean 'maxpool'? Known: alexnet, avgpool, compact, concat, conv, "
-            "depthwise, dropout, flatten, gelu, globalpool, groupnorm, layernorm, lenet5, linear, maxpool, mlp, norm, relu, "
-            "residual, resnet, sequence, silu, softmax, vgg.\n"
+            "  - line 2, column 3: unknown layer 'maxpol'. Did you mean 'maxpool'? Known: " + KNOWN + "\n"
             "  - line 2, column 14: unknown layer 'resnet18'. Did you mean resnet(18)?\n"
             "  - line 2, column 29: norm takes no arguments without a name, not 1.\n"
             "  - line 2, column 41: unknown argument of conv 'stribe'. Did you mean 'stride'? Known: bias, dilation, groups, "
@@ -174,6 +209,33 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
             "line 1, column 1: padding=2 is more than half of kernel_size=2: a window would see padding alone. Use less padding or a "
             "larger kernel.",
         ),
+        ("se", "line 1, column 1: se needs squeeze_channels, as in se(16)."),
+        ("transposed(8)", "line 1, column 1: transposed needs kernel_size, as in transposed(64, 2, stride=2)."),
+        (
+            'se(0, activation="gelu", scale_activation="relu")',
+            "3 mistakes:\n"
+            "  - line 1, column 1: squeeze_channels must be a whole number from 1 on, not 0.\n"
+            '  - line 1, column 1: activation of se is "relu" or "silu", not \'gelu\'.\n'
+            '  - line 1, column 1: scale_activation of se is "sigmoid" or "hardsigmoid", not \'relu\'.',
+        ),
+        (
+            "transposed(8, 3, stride=(2, 1), output_padding=1)",
+            "line 1, column 1: output_padding=1 must be less than stride=(2, 1) or dilation=1, as torch demands.",
+        ),
+        (
+            'transposed(8, 3, padding="same")',
+            "line 1, column 1: padding must be a whole number from 0 on, or a tuple of one for each axis, not 'same'.",
+        ),
+        (
+            'upsample(0, mode="cubic")',
+            "2 mistakes:\n"
+            "  - line 1, column 1: scale_factor must be a whole number from 1 on, or a tuple of one for each axis, not 0.\n"
+            '  - line 1, column 1: mode of upsample is "nearest" or "linear" (on two axes bilinear, on three trilinear), not \'cubic\'.',
+        ),
+        ("upsample(64)", "line 1, column 1: scale_factor must be at most 32, not 64."),
+        ("blurpool(2)", "line 1, column 1: kernel_size of a blurpool is a whole number from 3 to 7, not 2."),
+        ('scale("x")', "line 1, column 1: init must be a number, not 'x'."),
+        ("hardswich", "line 1, column 1: unknown layer 'hardswich'. Did you mean 'hardswish'? Known: " + KNOWN),
         ("dropout(1.5)", "line 1, column 1: p is a probability from 0 to below 1, not 1.5."),
         ('globalpool("sum")', 'line 1, column 1: a global pool is "avg" or "max", not \'sum\'.'),
         (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from visus.design import Design, conv, depthwise, maxpool, parse, resnet, sequence, vgg
+from visus.design import Design, blurpool, conv, depthwise, maxpool, parse, resnet, sequence, transposed, upsample, vgg
 from visus.design.graph import Impossible, propagate
 from visus.errors import DesignError
 
@@ -72,6 +72,7 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
     assert found["conv1"] == found["conv2"] == "conv(8, 3, bias=True)"
     assert found["residual1.conv1"] == "conv(8, 1, bias=True)"
     assert found["depthwise1"] == "depthwise(3, bias=False)"
+    assert layers("transposed(8, 2), norm")["transposed1"] == "transposed(8, 2, bias=False)"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,53 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
             "conv1: kernel_size=(3, 5) has 2 numbers, and the map has 1 axis. Give one number for all axes, or 1.",
         ),
         (
+            "conv(8), transposed(4, 3, padding=4)",
+            (3, 4, 4),
+            "transposed1: a 3 x 3 transposed window does not fit a 2 x 2 map: (2 - 1)*1 - 2*4 + 1*(3 - 1) + 0 + 1 = -4. The smallest "
+            "picture for this design is 9 x 9 (yours: 4 x 4). Or: padding=1.",
+        ),
+        (
+            "maxpool(2), blurpool(5)",
+            (3, 5, 5),
+            "blurpool1: a blurpool of 5 mirrors 2 px at the border and needs 3 px on every axis, and gets a 2 x 2 map. The smallest "
+            "picture for this design is 6 x 6 (yours: 5 x 5). Or: kernel_size=3; or drop pool1.",
+        ),
+        (
+            "residual(upsample(2))",
+            (3, 8, 8),
+            "residual1: the layers turn a map of 8 x 8 into 16 x 16, which cannot be added to the input: a projection does not "
+            "enlarge. Keep what enlarges the map out of the residual.",
+        ),
+        (
+            "conv(8, 3, padding=1), concat([], [maxpool(2), upsample(2)])",
+            (3, 31, 31),
+            "concat1: branch1 ends in a map of 8 x 31 x 31 and branch2 in a map of 8 x 30 x 30. To be stacked, they must agree in all "
+            "but the channels. The smallest picture for this design is 2 x 2 (yours: 31 x 31). The next larger that goes through is "
+            "32 x 32.",
+        ),
+        (
+            "concat([], [6 * maxpool(2), 6 * upsample(2)])",
+            (3, 65, 65),
+            "concat1: branch1 ends in a map of 3 x 65 x 65 and branch2 in a map of 3 x 64 x 64. To be stacked, they must agree in all "
+            "but the channels. The smallest picture for this design is 64 x 64 (yours: 65 x 65). The next larger that goes through is "
+            "128 x 128.",
+        ),
+        (
+            "5 * upsample(32)",
+            (3, 8, 8),
+            "upsample4: upsample makes an axis of 8,388,608 px; at most 1,000,000 are allowed. Enlarge the map less.",
+        ),
+        (
+            "globalpool, se(4)",
+            (3, 8, 8),
+            "se1: se needs a map (channels and at least one axis), and gets 3 features. Put it before flatten, globalpool or linear.",
+        ),
+        (
+            "transposed(8, 2, groups=2)",
+            (3, 8),
+            "transposed1: groups=2 must divide the 3 channels that come in and the 8 that go out. Groups that do: 1.",
+        ),
+        (
             "globalpool, linear(classes)",
             (3, 8, 8),
             "linear1: out_features=classes stands for the number of classes, which is not known here. Give num_classes.",
@@ -195,6 +243,9 @@ windowed = st.one_of(
     st.builds(conv, st.integers(1, 4), st.integers(1, 5), stride=st.integers(1, 3), padding=st.integers(0, 2)),
     st.builds(depthwise, st.integers(1, 5), stride=st.integers(1, 2), dilation=st.integers(1, 3)),
     st.builds(maxpool, st.integers(2, 4), stride=st.integers(1, 3), padding=st.integers(0, 1), ceil_mode=st.booleans()),
+    st.builds(transposed, st.integers(1, 4), st.integers(1, 4), stride=st.integers(1, 2), padding=st.integers(0, 2)),
+    st.builds(upsample, st.integers(1, 2)),
+    st.builds(blurpool, st.integers(3, 5), stride=st.integers(1, 2)),
 )
 stacks = st.lists(
     windowed | st.lists(windowed, min_size=1, max_size=3).map(lambda row: 2 * sequence(*row)), min_size=1, max_size=5

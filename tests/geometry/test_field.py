@@ -1,5 +1,7 @@
 """Receptive fields: the fields of all positions are listed one by one and compared."""
 
+import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.errors import GeometryError
-from visus.geometry import Field, Window, join
+from visus.geometry import Field, TransposedWindow, Upsampling, Window, join
 
 windows = st.lists(
     st.builds(
@@ -19,6 +21,22 @@ windows = st.lists(
     ),
     max_size=4,
 )
+
+
+enlarging = st.one_of(
+    st.builds(Upsampling, st.integers(1, 4), st.sampled_from(["nearest", "linear"])),
+    st.integers(1, 3).flatmap(
+        lambda stride: st.builds(
+            TransposedWindow,
+            st.integers(1, 5),
+            stride=st.just(stride),
+            padding=st.integers(0, 2),
+            output_padding=st.integers(0, stride - 1),
+            dilation=st.integers(1, 3),
+        )
+    ),
+)
+lenses = st.lists(st.one_of(enlarging, *2 * [windows.filter(bool).map(lambda stack: stack[0])]), max_size=4)
 
 
 @given(windows, st.integers(0, 5))
@@ -67,12 +85,92 @@ def test_join_with_a_gate_keeps_the_windows_and_is_whole():
     assert join([Field.whole(10), Field.whole(10)]).field == Field.whole(10)
 
 
-def test_through_with_half_steps_refuses_a_field_of_half_pixels():
+def test_half_a_pixel_of_a_field_known_by_its_step_alone_is_rounded_outwards():
     half = Field(size=2, step=Fraction(1, 2), start=0)
-    assert half.through(Window(3)).size == 3
-    with pytest.raises(GeometryError) as caught:
-        half.through(Window(2))
-    assert str(caught.value) == "a window spanning 2 positions 1/2 px apart covers no whole number of pixels."
+    assert (half.through(Window(3)).size, half.through(Window(2)).size) == (3, 3)
+    assert [half.textbook(index) for index in range(3)] == [(0, 1), (0, 2), (1, 2)]
+
+
+@given(lenses, st.integers(-6, 6))
+def test_textbook_field_of_every_position_is_the_union_of_those_that_it_is_made_of(stack, position):
+    field, pixels = Field(), {position}
+    for lens in stack:
+        field = field.through(lens)
+    for lens in reversed(stack):
+        pixels = {tap for each in pixels for tap in lens.taps(each)}
+    assert field.textbook(position) == ((min(pixels), max(pixels)) if pixels else None)
+
+
+@given(lenses)
+def test_size_is_the_largest_start_the_first_and_step_the_mean_of_all_positions(stack):
+    field = Field()
+    for lens in stack:
+        field = field.through(lens)
+    period = field.step.denominator * math.prod(lens.step.denominator for lens in stack)
+    seen = [field.textbook(index) for index in range(period)]
+    assert field.size == max((last - first + 1 for first, last in filter(None, seen)), default=1)
+    assert field.step == math.prod(lens.step for lens in stack)
+    if seen[0]:
+        assert field.start == seen[0][0]
+        assert field.textbook(period)[0] - seen[0][0] == period * field.step
+
+
+@given(lenses, st.integers(1, 12))
+def test_box_after_enlarging_is_the_union_of_what_is_read(stack, input_size):
+    field, pixels = Field.of_input(input_size), [{pixel} for pixel in range(input_size)]
+    for lens in stack:
+        if not lens.fits(len(pixels)):
+            return
+        field, size = field.through(lens), len(pixels)
+        taps = [
+            lens.taps_inside(place, size) if hasattr(lens, "taps_inside") else lens.taps(place)
+            for place in range(lens.output_size(size))
+        ]
+        pixels = [set().union(*(pixels[tap] for tap in own if 0 <= tap < size)) for own in taps]
+    assert [field.box(index) for index in range(len(pixels))] == [(min(own), max(own)) if own else None for own in pixels]
+
+
+def test_size_is_the_largest_of_the_positions_that_the_map_has():
+    sizes = [
+        field.through(Upsampling(2)).through(Window(2)).size for field in (Field(), Field.of_input(1), Field.of_input(2))
+    ]
+    assert sizes == [2, 1, 2]
+
+
+def test_up_and_down_again_meets_its_skip_in_the_middle():
+    down = Field().through(Window(3, padding=(1, 1)))
+    for up in (
+        Upsampling(2),
+        Upsampling(2, "linear"),
+        TransposedWindow(2, stride=2),
+        TransposedWindow(4, stride=2, padding=1),
+    ):
+        assert join([down, down.through(Window(2, 2)).through(up)]).aligned
+    shifted = TransposedWindow(3, stride=2, padding=1, output_padding=1)
+    assert not join([down, down.through(Window(2, 2)).through(shifted)]).aligned
+
+
+def test_join_of_unlike_neighbours_holds_all_paths_at_every_position():
+    near, line = (Field().through(Upsampling(2, mode)) for mode in ("nearest", "linear"))
+    joined = join([near, line]).field
+    assert [joined.textbook(index) for index in range(4)] == [(-1, 0), (0, 1), (0, 1), (1, 2)]
+    assert (joined.size, joined.step, joined.start) == (2, Fraction(1, 2), -1)
+
+
+def test_fields_of_neighbours_without_end_are_given_up_and_said_so():
+    field = Field()
+    for _ in range(5):
+        field = field.through(Upsampling(7)).through(Window(3, stride=2))
+    assert (field.step, field.is_exact, field.textbook(0)[0]) == (Fraction(32, 7**5), False, field.start)
+    odd, even = (Field().through(Upsampling(scale)).through(Window(1, stride=scale - 1)) for scale in (91, 90))
+    assert not join([replace(odd, step=Fraction(1, 7)), replace(even, step=Fraction(1, 7))]).field.is_exact
+
+
+def test_a_mirrored_border_reads_pixels_inside():
+    field = Field.of_input(6).through(Window(5, stride=2, padding=(2, 2), reflect=True))
+    assert [field.box(index) for index in range(3)] == [(0, 2), (0, 4), (2, 5)]
+    assert (field.start, field.size, field.textbook(0)) == (-2, 5, (-2, 2))
+    assert Field.of_input(6).through(Window(2, stride=9, padding=(2, 0), reflect=True)).box(0) == (1, 2)
 
 
 def test_join_needs_a_path():

@@ -13,6 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from visus.cli import comparison, design
+from visus.cli.words import whole_numbers
+
 app = typer.Typer(
     name="visus",
     help="Convolutional networks: design, train, look inside and ship them, with nothing changed in silence.",
@@ -133,19 +136,30 @@ def evaluate(
     data: Annotated[Path | None, typer.Argument(help="Other data; none for the run's own held-out split.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
+    shifts: Annotated[
+        bool, typer.Option("--shifts", help="Measure too how the answers change when the items move.")
+    ] = False,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix", help="With --shifts: train the design with global and blurred pooling beside it, and show both."
+        ),
+    ] = False,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration."""
+    """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration; with --shifts, whether it moves."""
     from visus.cli.show import show_scores, tell_data
     from visus.workbench.runs import load
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+        comparison.check_fix(shifts=shifts, fix=fix, data=data)
         loaded = load(run, device=device)
         opened = loaded.open_data(data, max_unreadable=max_unreadable, cache_dir=cache_dir)
         scores = loaded.evaluate(opened, split=split)
+        moved = comparison.measure_moves(loaded, opened, split, fix=fix, cache_dir=cache_dir) if shifts else None
     if data is not None:
         tell_data(opened)
     if picture:
@@ -153,9 +167,11 @@ def evaluate(
 
         draw_confusion(scores, picture)
     if as_json:
-        print(json.dumps(scores.to_json(), ensure_ascii=False))
+        print(json.dumps(scores.to_json() | (moved.to_json() if moved else {}), ensure_ascii=False))
     else:
         show_scores(scores)
+        if moved:
+            moved.show()
 
 
 @app.command()
@@ -210,25 +226,8 @@ def check(
         show_data(opened)
 
 
-@app.command()
-def summary(
-    network: Annotated[str, typer.Argument(help="A family, a design or its file.")],
-    input_shape: Annotated[str, typer.Option("--input", help="Channels and lengths, such as 3,224,224.")] = "3,224,224",
-    classes: Annotated[int, typer.Option(help="Number of classes.")] = 1000,
-    as_json: Json = False,
-) -> None:
-    """Shapes, parameters, multiply-adds and receptive field of every layer of a design."""
-    from visus.cli.show import show_account
-    from visus.design import account, resolve
-    from visus.files import text_or_file
-
-    shape = _shape(input_shape)
-    design = resolve(text_or_file(network), input_shape=shape, num_classes=classes)
-    facts = account(design, shape, classes)
-    if as_json:
-        print(json.dumps(facts.to_json(), ensure_ascii=False))
-    else:
-        show_account(facts)
+for command in (design.summary, design.diff, design.solve, comparison.compare):
+    app.command()(command)
 
 
 @app.command()
@@ -248,19 +247,5 @@ def _size(text: str | None) -> tuple[int, ...] | int | None:
     """A picture size such as ``96`` or ``96x128``."""
     if text is None:
         return None
-    lengths = _whole_numbers(text, "--img-size", "96 or 96x128")
+    lengths = whole_numbers(text, "--img-size", "96 or 96x128")
     return lengths[0] if len(lengths) == 1 else lengths
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    """An input shape such as ``3,224,224``."""
-    return _whole_numbers(text, "--input", "3,224,224")
-
-
-def _whole_numbers(text: str, option: str, example: str) -> tuple[int, ...]:
-    from visus.errors import UsageError
-
-    try:
-        return tuple(int(part) for part in text.lower().replace("x", ",").split(","))
-    except ValueError as error:
-        raise UsageError(f"{option} takes whole numbers such as {example}, not {text!r}.") from error

@@ -1,4 +1,4 @@
-"""Tables on stdout: scores, data sets, designs, machines.
+"""Tables on stdout: scores, data sets, machines.
 
 This file knows columns and words. It must not know how a figure came about; it is given each one.
 """
@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from visus.units import write_bytes, write_count, write_shape, write_share
+from visus.units import write_bytes, write_shape, write_share
 
 if TYPE_CHECKING:
     from visus.data.opened import Data
-    from visus.design import Account
     from visus.evaluation.scores import Scores
 
 MOST_CLASSES_SHOWN = 20
@@ -114,21 +113,6 @@ def show_data(data: Data) -> None:
     if not data.warnings:
         console.print("no warnings.")
     console.print(f"decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}", markup=False)
-
-
-def show_account(account: Account) -> None:
-    """The rows and totals of a design."""
-    console = _console()
-    table = Table("path", "layer", "output", "parameters", "macs", "receptive field", box=None)
-    for column in table.columns[3:5]:
-        column.justify = "right"
-    for row in account.rows:
-        fields = " x ".join("all" if field.step == 0 else str(field.size) for field in row.fields)
-        table.add_row(
-            row.path, row.layer, write_shape(row.output_shape), f"{row.num_parameters:,}", write_count(row.macs), fields
-        )
-    console.print(table)
-    console.print(f"{account.num_parameters:,} parameters, {write_count(account.macs)} multiply-adds for one item")
 
 
 def show_doctor(facts: dict[str, Any]) -> None:

@@ -252,6 +252,11 @@ class Screen:
             f"input: {write_shape(data.input_shape)}, scaled by {data.preprocessing.scale} of the training split; "
             f"decoded {'before' if data.store.was_there else 'now'} into {write_bytes(pixels.nbytes)} at {data.store.folder}"
         )
+        if data.preprocessing.shuffle_seed is not None:
+            self.say(
+                f"shuffled: the positions of every {data.noun} are in one fixed random order (seed {data.preprocessing.shuffle_seed}), "
+                "after all other changes"
+            )
         for note in data.samples.notes:
             self.say(f"note: {note}")
         for sentence in data.ledger.sentences():

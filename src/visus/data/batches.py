@@ -78,8 +78,9 @@ class Batches:
         order = torch.randperm(len(self.part), generator=random_stream(self.seed, "order", epoch)).numpy()
         for step in range(first_step, self.num_steps):
             places = order[step * self.batch_size : (step + 1) * self.batch_size]
-            inputs = self.preprocessing.scaled(self.part.rows(places).to(self.device))
+            inputs = self.preprocessing.scale_values(self.part.rows(places).to(self.device))
             inputs = self.augmentation(inputs, random_stream(self.seed, "augmentation", epoch, step))
+            inputs = self.preprocessing.shuffled(inputs)  # last, so that the changes are those of the true picture
             labels = torch.from_numpy(self.part.labels[places]).to(self.device)
             yield Batch(in_memory_format(inputs, self.channels_last), labels, step)
 

@@ -245,6 +245,9 @@ def _decoded(
     ledger.merge(store.ledger)
     rows = np.flatnonzero(store.readable).astype(np.int64)
     readable = samples if len(rows) == len(samples.items) else samples.select(rows)
+    if plan.shuffle_seed is not None:
+        for item in readable.items:
+            ledger.note("shuffled", item)
     return Data(samples, readable, plan, store, rows, ledger, is_varied, max_unreadable)
 
 

@@ -8,6 +8,8 @@ Shape letters: N items, C channels, * the spatial axes (length; height, width; d
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,6 +43,8 @@ class Preprocessing:
         scale: ``mean-deviation`` (offset is the training mean, divisor the deviation) or ``min-max`` (to 0-1).
         offset: one number for each channel, in stored units.
         divisor: one number for each channel, in stored units; never zero.
+        shuffle_seed: where it is given, the last thing done to an item is to put its positions into one random order that this seed
+            fixes, the same for all items and channels (``pixel_order``); None, the default, leaves them where they are.
     """
 
     kind: Literal["pictures", "array"]
@@ -51,6 +55,7 @@ class Preprocessing:
     scale: Scale
     offset: tuple[float, ...]
     divisor: tuple[float, ...]
+    shuffle_seed: int | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -78,7 +83,19 @@ class Preprocessing:
         return cls(**{**facts, **sequences})
 
     def scaled(self, batch: torch.Tensor) -> torch.Tensor:
-        """Stored numbers, shape (N, C, *), as float32 scaled by what the training split said, on the same device."""
+        """Stored numbers, shape (N, C, *), as the network reads them: float32 on the same device, scaled, and shuffled where that is asked for."""
+        return self.shuffled(self.scale_values(batch))
+
+    def shuffled(self, batch: torch.Tensor) -> torch.Tensor:
+        """Scaled numbers with their positions in the order that ``shuffle_seed`` fixes; unchanged where it is None."""
+        if self.shuffle_seed is None:
+            return batch
+        flat = batch.flatten(2)
+        order = pixel_order(flat.shape[2], self.shuffle_seed).to(batch.device)
+        return flat[:, :, order].reshape(batch.shape)
+
+    def scale_values(self, batch: torch.Tensor) -> torch.Tensor:
+        """Stored numbers, shape (N, C, *), as float32 scaled by what the training split said, on the same device, never shuffled."""
         shape = (1, self.channels, *([1] * len(self.size)))
         offset = torch.tensor(self.offset, device=batch.device).reshape(shape)
         divisor = torch.tensor(self.divisor, device=batch.device).reshape(shape)
@@ -121,6 +138,20 @@ class Preprocessing:
 
     def _decode_size(self) -> tuple[int, int] | None:
         return (self.size[0], self.size[1]) if len(self.size) == 2 else None
+
+
+@functools.lru_cache(maxsize=8)
+def pixel_order(num_positions: int, seed: int) -> torch.Tensor:
+    """One random order of positions: which position each place takes its value from.
+
+    Positions are sorted by the BLAKE2b hash of seed and position, so the order is the same on every machine and with every version.
+
+    >>> pixel_order(6, 0).tolist()
+    [1, 0, 4, 3, 5, 2]
+    """
+    marks = (hashlib.blake2b(f"{seed} {position}".encode(), digest_size=16).digest() for position in range(num_positions))
+    order = sorted(range(num_positions), key=list(marks).__getitem__)
+    return torch.tensor(order, dtype=torch.long)
 
 
 _POOLS: dict[int, Callable[[torch.Tensor, Any], torch.Tensor]] = {

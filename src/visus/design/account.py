@@ -5,11 +5,14 @@ This file knows rows and how they are added up. It must not know how a row came 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from visus.design.arguments import Shape
+from visus.design.memory import Memory
+from visus.design.table import write_table
+from visus.errors import UsageError
 from visus.geometry import Field
 
 Fields = tuple[Field, ...]
@@ -29,6 +32,11 @@ class Row:
         fields: the receptive field on each axis of the input.
         aligned: whether all paths that meet here look at the same middle; True for a layer.
         notes: what a reader must know beside the figures, such as ``hull`` or ``batch-coupled``.
+        bytes_weights: bytes of all that the layer keeps: trained values, and buffers such as a running mean.
+        bytes_output: bytes of what comes out for one item, as float32.
+        bytes_saved: bytes that PyTorch keeps of the layer for the backward pass, for one item, as float32; a tensor counts for the
+            layer that keeps it first. None for a row of a traced module, whose bytes are known as a whole only.
+        unread_px: pixels at the far edge of each axis of what comes in that no window reaches; empty where there is no window.
     """
 
     path: str
@@ -39,6 +47,10 @@ class Row:
     fields: Fields
     aligned: bool = True
     notes: tuple[str, ...] = ()
+    bytes_weights: int = 0
+    bytes_output: int = 0
+    bytes_saved: int | None = None
+    unread_px: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain data; the step of a field is a fraction as text."""
@@ -60,6 +72,10 @@ class Row:
             ],
             "aligned": self.aligned,
             "notes": list(self.notes),
+            "bytes_weights": self.bytes_weights,
+            "bytes_output": self.bytes_output,
+            "bytes_saved": self.bytes_saved,
+            "unread_px": list(self.unread_px),
         }
 
 
@@ -71,11 +87,13 @@ class Account:
         input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
         output: shape of what comes out, without the batch axis.
         rows: one for each layer.
+        memory: what answers for the bytes at work; None where the network failed before its end.
     """
 
     input_shape: Shape
     output: Shape
     rows: tuple[Row, ...]
+    memory: Memory | None = field(default=None, repr=False, compare=False)
 
     @property
     def num_parameters(self) -> int:
@@ -87,6 +105,62 @@ class Account:
         """Multiply-adds of the whole network for one item."""
         return sum(row.macs for row in self.rows)
 
+    @property
+    def bytes_weights(self) -> int:
+        """Bytes of all that the network keeps: trained values, and buffers such as a running mean."""
+        return sum(row.bytes_weights for row in self.rows)
+
+    def bytes_training(self, batch_size: int, optimizer: str = "adamw") -> int:
+        """Most bytes at once that PyTorch allocates in a training step: float32, on the CPU, the interpreter left out.
+
+        A step is forward, cross-entropy, backward and the update of the optimizer, whose own numbers are there already; gradients
+        were given back before it (``zero_grad``). The batch counts, its labels do not.
+
+        Args:
+            batch_size: items of the batch.
+            optimizer: ``"adamw"`` keeps two numbers for each trained one, ``"sgd"`` (with momentum) one, ``"none"`` none.
+
+        Raises:
+            UsageError: an argument cannot be used, or the network failed before its end.
+
+        >>> from visus.design import account, parse
+        >>> account(parse("linear(10)"), (100,)).bytes_training(64)
+        52320
+        """
+        return self._memory.training(batch_size, optimizer)
+
+    def bytes_inference(self, batch_size: int = 1) -> int:
+        """Most bytes at once that PyTorch allocates when it computes the output without gradients, as ``bytes_training``.
+
+        Raises:
+            UsageError: the batch size is no whole number from 1 on, or the network failed before its end.
+        """
+        return self._memory.inference(batch_size)
+
+    def bytes_standing(self, optimizer: str = "adamw") -> int:
+        """Bytes that a training needs at every moment: weights, buffers and the optimizer's numbers.
+
+        Raises:
+            UsageError: the optimizer is unknown, or the network failed before its end.
+        """
+        return self._memory.standing(optimizer)
+
+    def bytes_saved(self, batch_size: int) -> int:
+        """Bytes that PyTorch keeps for the backward pass, loss included.
+
+        Raises:
+            UsageError: the batch size is no whole number from 1 on, or the network failed before its end.
+        """
+        return self._memory.saved(batch_size)
+
+    @property
+    def _memory(self) -> Memory:
+        if self.memory is None:
+            raise UsageError(
+                "this account ends before its network does, so its memory is not known. Mend the network first."
+            )
+        return self.memory
+
     def to_json(self) -> dict[str, Any]:
         """The account as plain data."""
         return {
@@ -94,8 +168,19 @@ class Account:
             "output": list(self.output),
             "num_parameters": self.num_parameters,
             "macs": self.macs,
+            "bytes_weights": self.bytes_weights,
             "rows": [row.to_json() for row in self.rows],
         }
+
+    def to_table(self) -> str:
+        """The account as plain text: a line for each row, exact numbers, totals in the last line.
+
+        >>> print(Account((8,), (2,), (Row("linear1", "linear(2)", (2,), 18, 16, ()),)).to_table())
+        path     layer      output  parameters  macs  receptive field
+        linear1  linear(2)  2               18    16
+        1 row                               18    16
+        """
+        return write_table(self.rows)
 
 
 def _plain(number: int | Fraction) -> int | float:

@@ -6,10 +6,12 @@ This file knows one argument at a time. It must not know which layer has it.
 from __future__ import annotations
 
 import operator
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
 
 from visus.errors import DesignError
 
+Made = TypeVar("Made")
 Shape = tuple[int, ...]
 PerAxis = int | tuple[int, ...]
 
@@ -83,6 +85,17 @@ def plain_whole(value: object) -> object:
         return value if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         return value
+
+
+def known_choice(family: str, kinds: str, choice: object, known: Mapping[Any, Made]) -> Made:
+    """What belongs to the member of a family that was asked for.
+
+    Raises:
+        DesignError: there is no such member.
+    """
+    if not isinstance(choice, (int, str)) or isinstance(choice, bool) or choice not in known:
+        raise DesignError(f"{family} comes in the {kinds} {', '.join(map(str, known))}, not {choice!r}.")
+    return known[choice]
 
 
 def largest(value: object) -> int:

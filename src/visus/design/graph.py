@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from visus.design.arguments import Shape, classes
 from visus.design.items import Concat, Item, Repeat, Residual, Sequence
-from visus.design.layers import Conv, Depthwise, DoesNotFitError, Layer, Linear, Norm
+from visus.design.layers import Conv, Depthwise, DoesNotFitError, Layer, Linear, Norm, Transposed
 from visus.errors import DesignError
 from visus.geometry import Window
 from visus.units import write_shape
@@ -79,12 +80,15 @@ class Impossible(Exception):  # noqa: N818  # not a mistake of the user yet: rem
         path, route, item: which item.
         kind: "window" where a window does not fit its map, "join" where shapes do not meet, else "".
         before: the layers that were placed so far, in order.
+
+    ``nodes`` holds the same layers with the groups that were done; branches that never met stand side by side in one node.
     """
 
     def __init__(self, sentence: str, *, path: str, route: Route | None, item: Item, kind: str, before: Many[Node]) -> None:
         super().__init__(sentence)
         self.sentence, self.path, self.route, self.item, self.kind = sentence, path, route, item, kind
         self.before = tuple(before)
+        self.nodes: tuple[Node, ...] = ()
 
 
 def propagate(items: Many[Item], input_shape: Shape, num_classes: int | None) -> tuple[Node, ...]:
@@ -110,7 +114,11 @@ class _Propagation:
         for index, (item, name, own_route) in enumerate(entries):
             follower = _starts_with_norm(entries[index + 1][0]) if index + 1 < len(entries) else norm_follows
             own_path = f"{path}.{name}" if path else name
-            nodes.append(self.item(item, shape, path=own_path, route=own_route, norm_follows=follower))
+            try:
+                nodes.append(self.item(item, shape, path=own_path, route=own_route, norm_follows=follower))
+            except Impossible as failure:
+                failure.nodes = (*nodes, *failure.nodes)
+                raise
             shape = nodes[-1].output_shape
         return tuple(nodes)
 
@@ -141,7 +149,7 @@ class _Propagation:
         for name in ("out_channels", "out_features"):
             if getattr(layer, name, None) == classes and self.num_classes is not None:
                 changes[name] = self.num_classes
-        if isinstance(layer, (Conv, Depthwise)) and layer.bias is None:
+        if isinstance(layer, (Conv, Depthwise, Transposed)) and layer.bias is None:
             changes["bias"] = not norm_follows
         return dataclasses.replace(layer, **changes) if changes else layer  # type: ignore[arg-type]
 
@@ -150,11 +158,19 @@ class _Propagation:
         output_shape = body[-1].output_shape
         if output_shape == shape:
             return Node(path, item, shape, shape, (body,), route)
+        try:
+            projection = self.projection_of(item, shape, body, path=path, route=route)
+        except Impossible as failure:
+            failure.nodes = body
+            raise
+        return Node(path, item, shape, output_shape, (body, (projection,)), route)
+
+    def projection_of(self, item: Residual, shape: Shape, body: Many[Node], *, path: str, route: Route) -> Node:
+        """The projection beside a body that changes the shape."""
         if any(node.name == "projection" for node in body):
             sentence = "the name projection is kept for the layers that fit the input to the sum. Choose another name."
             raise self.impossible(sentence, path, route, item, "")
-        projection = self.projection(item, shape, output_shape, path=path, route=route)
-        return Node(path, item, shape, output_shape, (body, (projection,)), route)
+        return self.projection(item, shape, body[-1].output_shape, path=path, route=route)
 
     def projection(self, item: Residual, shape: Shape, output_shape: Shape, *, path: str, route: Route) -> Node:
         """The layers that bring the input of a residual to the shape of what comes out of its body."""
@@ -167,7 +183,7 @@ class _Propagation:
         if len(shape) == 1:
             layer: Layer = Linear(output_shape[0], bias=False)
         else:
-            strides = projection_strides(item, shape[1:], output_shape[1:])
+            strides = self.strides(item, shape, output_shape, path=path, route=route)
             layer = Conv(output_shape[0], 1, stride=strides[0] if len(set(strides)) == 1 else strides, bias=False)
             reached = layer.output_shape(shape)
             if reached != output_shape:
@@ -183,11 +199,32 @@ class _Propagation:
         second = self.leaf(Norm(), output_shape, path=f"{own_path}.norm1", route=None, norm_follows=False)
         return Node(own_path, body, shape, output_shape, ((first, second),), None)
 
+    def strides(self, item: Residual, shape: Shape, output_shape: Shape, *, path: str, route: Route) -> tuple[int, ...]:
+        """The strides of the projection; an item that enlarges its map has none."""
+        strides = projection_strides(item, shape[1:], output_shape[1:])
+        if any(stride.denominator != 1 for stride in strides):
+            sentence = (
+                f"the layers turn a map of {write_shape(shape[1:])} into {write_shape(output_shape[1:])}, which cannot be added "
+                "to the input: a projection does not enlarge. Keep what enlarges the map out of the residual."
+            )
+            raise self.impossible(sentence, path, route, item, "join")
+        return tuple(int(stride) for stride in strides)
+
     def concat(self, item: Concat, shape: Shape, *, path: str, route: Route) -> Node:
         names = _names(item.branches, "branch")
-        branches = []
-        for index, (branch, name) in enumerate(zip(item.branches, names, strict=True)):
-            branches.append(self.item(branch, shape, path=f"{path}.{name}", route=(*route, index), norm_follows=False))
+        branches: list[Node] = []
+        try:
+            for index, (branch, name) in enumerate(zip(item.branches, names, strict=True)):
+                branches.append(self.item(branch, shape, path=f"{path}.{name}", route=(*route, index), norm_follows=False))
+            return self.stack(item, names, branches, path=path, route=route)
+        except Impossible as failure:
+            side_by_side = (*((branch,) for branch in branches), failure.nodes)
+            failure.nodes = (Node(path, Sequence(()), shape, shape, side_by_side, route),)
+            raise
+
+    def stack(self, item: Concat, names: Many[str], branches: Many[Node], *, path: str, route: Route) -> Node:
+        """The node of branches whose ends are stacked."""
+        shape = branches[0].input_shape
         shapes = [branch.output_shape for branch in branches]
         for name, other in zip(names[1:], shapes[1:], strict=True):
             if other[1:] != shapes[0][1:]:
@@ -203,22 +240,27 @@ class _Propagation:
         return Impossible(sentence, path=path, route=route, item=item, kind=kind, before=self.placed)
 
 
-def projection_strides(item: Residual, size: Shape, output_size: Shape) -> tuple[int, ...]:
-    """Stride of the projection on each axis: that of the body's layers together, and 1 where the size stays the same."""
+def projection_strides(item: Residual, size: Shape, output_size: Shape) -> tuple[int | Fraction, ...]:
+    """Stride of the projection on each axis: that of the body's layers together, and 1 where the size stays the same.
+
+    It is a fraction where the layers together enlarge the map; no projection does that.
+    """
     strides = stride_product(item.layers, len(size))
     return tuple(1 if before == after else stride for stride, before, after in zip(strides, size, output_size, strict=True))
 
 
-def stride_product(items: Many[Item], num_axes: int, *, all_paths: bool = False) -> tuple[int, ...]:
-    """Pixels of the input from one position of the output to the next, on each axis.
+def stride_product(items: Many[Item], num_axes: int, *, all_paths: bool = False) -> tuple[int | Fraction, ...]:
+    """Pixels of the input from one position of the output to the next, on each axis; a fraction where a map is enlarged.
 
     Args:
-        all_paths: multiply the strides of all branches of a concat, instead of those of its first branch.
+        all_paths: multiply the strides of all branches of a concat, instead of those of its first branch; what enlarges a map
+            counts as 1. So long is the period in which lengths that go through recur.
     """
-    product = (1,) * num_axes
+    product: tuple[int | Fraction, ...] = (1,) * num_axes
     for item in items:
         if isinstance(item, Layer):
-            factors = tuple(window.stride for window in item.windows(num_axes)) or (1,) * num_axes
+            steps = (lens.step for lens in item.lenses(num_axes))
+            factors = tuple(max(1, step) if all_paths else step for step in steps) or (1,) * num_axes
         else:
             inner = item.children[:1] if isinstance(item, Concat) and not all_paths else item.children
             factors = stride_product(inner, num_axes, all_paths=all_paths)

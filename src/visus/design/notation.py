@@ -327,4 +327,10 @@ class _Reader:
         return FamilyCall(func.id, args, tuple((keyword.arg or "", self.value(keyword.value)) for keyword in node.keywords))
 
 
-_EXAMPLES: Final = {"conv": "conv(64, 3, padding=1)", "linear": "linear(classes)", "groupnorm": "groupnorm(8)"}
+_EXAMPLES: Final = {
+    "conv": "conv(64, 3, padding=1)",
+    "groupnorm": "groupnorm(8)",
+    "linear": "linear(classes)",
+    "se": "se(16)",
+    "transposed": "transposed(64, 2, stride=2)",
+}

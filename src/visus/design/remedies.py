@@ -13,7 +13,7 @@ from typing import Any
 from visus.design.arguments import Shape
 from visus.design.graph import Impossible, Node, Route, projection_window, propagate, stride_product
 from visus.design.items import Concat, Item, Repeat, Residual
-from visus.design.layers import Conv, Depthwise, Flatten, GlobalPool, Layer, Pool, Windowed
+from visus.design.layers import Conv, Depthwise, Flatten, GlobalPool, Layer, Pool, Transposed, Windowed
 from visus.errors import DesignError
 from visus.units import write_shape
 
@@ -72,7 +72,7 @@ def fitting_size(items: Many[Item], axis: int, num_axes: int, at_least: int = 1)
 
 def _num_tries(items: Many[Item], axis: int, num_axes: int) -> int:
     """How many lengths in a row are worth a try: what goes through recurs with the strides, and time is limited."""
-    recurrence = stride_product(items, num_axes, all_paths=True)[axis]
+    recurrence = int(stride_product(items, num_axes, all_paths=True)[axis])
     num_layers = sum(item.num_layers for item in items)
     return min(2 * recurrence + 16, max(16, _BUDGET // num_layers))
 
@@ -104,10 +104,10 @@ def _after_layer(layer: Layer, axis: int, num_axes: int, size: int) -> int | Non
         return None
     if not isinstance(layer, Windowed):
         return size
-    window = layer.windows(num_axes)[axis]
-    if not layer.fits(window, size, num_axes):
+    lens = layer.lenses(num_axes)[axis]
+    if not layer.fits(lens, size, num_axes):
         raise _NoFit
-    return window.output_size(size)
+    return lens.output_size(size)
 
 
 def _after_residual(item: Residual, axis: int, num_axes: int, size: int) -> int | None:
@@ -115,7 +115,7 @@ def _after_residual(item: Residual, axis: int, num_axes: int, size: int) -> int 
     if after in (size, None):
         return after
     stride = stride_product(item.layers, num_axes)[axis]
-    if projection_window(stride).output_size(size) != after:
+    if stride.denominator != 1 or projection_window(int(stride)).output_size(size) != after:
         raise _NoFit
     return after
 
@@ -126,8 +126,8 @@ def _lower_bound(items: Many[Item], axis: int, num_axes: int, needed: int) -> in
         if isinstance(item, (Flatten, GlobalPool)):
             needed = 1
         elif isinstance(item, Layer):
-            windows = item.windows(num_axes)
-            needed = windows[axis].smallest_input(needed) if windows else needed
+            lenses = item.lenses(num_axes)
+            needed = lenses[axis].smallest_input(needed) if lenses else needed
         elif isinstance(item, Repeat):
             for _ in range(item.times):
                 needed = _lower_bound((item.body,), axis, num_axes, needed)
@@ -174,7 +174,7 @@ def _remedies(items: Many[Item], input_shape: Shape, num_classes: int | None, fa
     if failure.kind == "window" and isinstance(failure.item, Layer) and failure.route is not None:
         found = []
         own, route = failure.item, failure.route
-        for name, values in (("padding", _more_padding(own)), ("kernel_size", _smaller_kernels(own))):
+        for name, values in (("padding", _other_padding(own)), ("kernel_size", _smaller_kernels(own))):
             value = next((value for value in values if works(_with_argument(items, route, name, value))), None)
             if value is not None:
                 found.append(f"{name}={value}")
@@ -186,9 +186,12 @@ def _remedies(items: Many[Item], input_shape: Shape, num_classes: int | None, fa
     return []
 
 
-def _more_padding(layer: Layer) -> Iterator[int]:
+def _other_padding(layer: Layer) -> Iterator[int]:
+    """More padding, the least first; for a transposed convolution, whose padding takes away, less."""
     values: Any = layer
-    if isinstance(values.padding, int):
+    if isinstance(layer, Transposed):
+        yield from range(layer.padding - 1, -1, -1) if isinstance(layer.padding, int) else ()
+    elif isinstance(getattr(layer, "padding", None), int):
         yield from range(values.padding + 1, max(window.span for window in layer.windows(_num_numbers(layer))))
 
 

@@ -193,7 +193,7 @@ def score(
     )
 
 
-def wilson_interval(num_right: int, num_items: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
+def wilson_interval(num_right: float, num_items: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
     """The interval that holds the true share with ``confidence``, after ``num_right`` of ``num_items``.
 
     Wilson's score interval (Wilson 1927): it stays inside 0 to 1 and is right for small counts and for shares near 0 and 1,

@@ -177,6 +177,11 @@ def preprocessing_sentences(facts: ReportFacts) -> list[str]:
         sentences.append(
             f"From the values the mean of the training split is taken ({offset}) and they are divided by its standard deviation ({divisor})."
         )
+    if known.get("shuffle_seed") is not None:
+        sentences.append(
+            f"Last of all, the positions of every {facts.noun} are put into one fixed random order (seed {known['shuffle_seed']}), "
+            "the same for all."
+        )
     return [*sentences, f"Values are kept as {known['dtype']} until then."]
 
 

@@ -6,12 +6,14 @@ a second axis, networks or torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from visus.errors import GeometryError
-from visus.geometry.reads import Reads, unite
+from visus.geometry.phases import Interval, Phases, hull
+from visus.geometry.reads import Lens, Reads, unite
 from visus.geometry.window import Window
 
 
@@ -20,7 +22,9 @@ class Field:
     """The field on one axis, twice: as textbooks have it (``size``, ``step``, ``start``), and as what is really read (``box``).
 
     In the textbook's sense position ``i`` sees the pixels from ``start + i*step`` on, ``size`` of them; padding is continued as if
-    the picture went on, so ``start`` may be negative and the field longer than the picture.
+    the picture went on, so ``start`` may be negative and the field longer than the picture. After an upsampling or a transposed
+    convolution with a stride the step is a fraction and neighbours differ: ``size`` is the largest, ``step`` the mean, and
+    ``textbook`` tells of each position.
 
     Args:
         size: number of pixels from the first to the last, at least 1.
@@ -30,6 +34,7 @@ class Field:
             dependence beside windows, as through a squeeze-and-excite gate, leaves ``size`` and ``step`` those of the windows.
         is_exact: whether the figures are exact; False where an operation without a rule was taken for one that sees everything.
         reads: what each position really reads; ``box`` tells it. None where only the textbook's field is known.
+        phases: the fields of the positions one by one, where they are not all alike; None where they are.
     """
 
     size: int = 1
@@ -38,6 +43,7 @@ class Field:
     is_whole: bool = False
     is_exact: bool = True
     reads: Reads | None = field(default=None, compare=False, repr=False)
+    phases: Phases | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of_input(cls, input_size: int) -> Field:
@@ -89,13 +95,30 @@ class Field:
             raise GeometryError("only the textbook's field is known here, and not what is really read.")
         return replace(self, is_whole=True, reads=self.reads.over().repeated(len(self.reads)))
 
+    def textbook(self, index: int = 0) -> Interval | None:
+        """First and last pixel of the textbook's field of one position, padding continued; None where it sees nothing.
+
+        A step of a fraction of a pixel, without fields known one by one, is rounded outwards.
+
+        >>> Field.of_input(8).through(Window(3, padding=(1, 1))).textbook(0)
+        (-1, 1)
+        """
+        if self.phases is not None:
+            return self.phases.at(index)
+        first = self.start + index * self.step
+        return math.floor(first), math.ceil(first + self.size - 1)
+
     @property
     def centre(self) -> Fraction:
         """Middle of the field of position 0, in pixels; half-way between two pixels for an even size.
 
+        Where neighbours differ, it is where the middles of all positions lie in the mean.
+
         >>> Field(size=4, start=-1).centre
         Fraction(1, 2)
         """
+        if self.phases is not None:
+            return self.phases.centre
         return Fraction(self.start) + Fraction(self.size - 1, 2)
 
     @property
@@ -103,24 +126,39 @@ class Field:
         """First pixel after the field of position 0."""
         return self.start + self.size
 
-    def through(self, window: Window) -> Field:
+    def through(self, lens: Lens) -> Field:
         """The field after one more window: Dumoulin and Visin 2016 (arXiv:1603.07285), relations 5 and 6, composed.
+
+        Through a transposed window or an upsampling, and from there on, the field of each position is the union of those that it
+        is made of; ``size`` is the largest of them, and ``step`` is divided by the stride or the scale (Araujo, Norris and Sim
+        2019, doi:10.23915/distill.00021).
 
         >>> Field().through(Window(3, stride=2, padding=(1, 1))).through(Window(3, padding=(1, 1)))
         Field(size=7, step=2, start=-3, is_whole=False, is_exact=True)
         """
-        size = self.size + (window.span - 1) * self.step
-        if size != int(size):
-            raise GeometryError(
-                f"a window spanning {window.span} positions {self.step} px apart covers no whole number of pixels."
+        reads = self.reads.through(lens) if self.reads is not None else None
+        step = self.step * lens.step
+        if isinstance(lens, Window) and self.phases is None:
+            return replace(
+                self,
+                size=math.ceil(self.size + (lens.span - 1) * self.step),
+                step=_plain(step),
+                start=self.start - lens.padding[0] * self.step,
+                reads=reads,
             )
-        return replace(
-            self,
-            size=int(size),
-            step=self.step * window.stride,
-            start=self.start - window.padding[0] * self.step,
-            reads=self.reads.through(window) if self.reads is not None else None,
-        )
+        phases = (self.phases or Phases.alike(self.start, self.size, self.step)).through(lens)
+        if phases is None:  # too many unlike neighbours to follow
+            first = self.textbook(lens.taps(0).start) or (math.floor(self.start), 0)
+            size = math.ceil(self.size + (lens.span - 1) * self.step)
+            return replace(self, size=size, step=step, start=first[0], is_exact=False, reads=reads, phases=None)
+        return self._with(phases, step, reads)
+
+    def _with(self, phases: Phases, step: int | Fraction, reads: Reads | None) -> Field:
+        """The field with other fields of its positions, one by one or, where they are alike, all at once."""
+        phases = phases.reduced()
+        known = phases if len(phases.intervals) > 1 else None
+        size = phases.largest(len(reads) if reads is not None else None)
+        return replace(self, size=size, step=_plain(step), start=phases.start, reads=reads, phases=known)
 
 
 @dataclass(frozen=True)
@@ -128,7 +166,8 @@ class Joined:
     """The field of several paths together, and whether they look at the same place.
 
     ``aligned`` is True where all steps and all centres are equal: only then does every path see the same middle, at every
-    position. A path that sees the same at every position is aligned with all.
+    position (in the mean over neighbours, where one of them was upsampled). A path that sees the same at every position is
+    aligned with all.
     """
 
     field: Field
@@ -138,8 +177,9 @@ class Joined:
 def join(fields: Sequence[Field]) -> Joined:
     """The smallest field that holds those of all paths that end in one map, as for an addition or a concatenation.
 
-    A path that sees the same at every position is a gate: the joined field keeps size and step of the others, and is whole. Paths of unequal steps drift apart from position
-    to position; their joined field is that of position 0, with the largest step, and is not aligned.
+    A path that sees the same at every position is a gate: the joined field keeps size and step of the others, and is whole. Paths
+    of unequal steps drift apart from position to position; their joined field is that of position 0, with the largest step, and
+    is not aligned.
 
     Raises:
         GeometryError: there is no path.
@@ -152,17 +192,25 @@ def join(fields: Sequence[Field]) -> Joined:
     if not fields:
         raise GeometryError("a join needs at least one path, and there is none.")
     chosen = [each for each in fields if each.step != 0] or fields
+    steps = {each.step for each in chosen}
     start = min(each.start for each in chosen)
     end = max(each.end for each in chosen)
     reads = [each.reads for each in fields if each.reads is not None]
-    hull = Field(
-        size=int(-(-(end - start) // 1)),
-        step=max(each.step for each in chosen),
+    joined = Field(
+        size=math.ceil(end - start),
+        step=max(steps),
         start=start,
         is_whole=any(each.is_whole for each in fields),
         is_exact=all(each.is_exact for each in fields),
         reads=unite(reads) if len(reads) == len(fields) else None,
     )
-    steps = {each.step for each in chosen}
+    if len(steps) == 1 and any(each.phases is not None for each in chosen):
+        phases = hull([each.phases or Phases.alike(each.start, each.size, each.step) for each in chosen])
+        joined = joined._with(phases, joined.step, joined.reads) if phases else replace(joined, is_exact=False)
     centres = {each.centre for each in chosen}
-    return Joined(field=hull, aligned=len(steps) == 1 and len(centres) == 1)
+    return Joined(field=joined, aligned=len(steps) == 1 and len(centres) == 1)
+
+
+def _plain(step: int | Fraction) -> int | Fraction:
+    """A whole number as such."""
+    return step.numerator if step.denominator == 1 else step

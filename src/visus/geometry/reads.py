@@ -6,10 +6,14 @@ This file knows coordinates on one axis. It must not know layers, a second axis,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from visus.geometry.enlarging import TransposedWindow, Upsampling
 from visus.geometry.window import Window
+
+Lens = Window | TransposedWindow | Upsampling
+"""What a map is looked at through on one axis, on the way to the next map."""
 
 NOTHING: Final = 2**62
 """The first pixel of a position that reads no pixel; its last is -NOTHING, so that every union leaves it out."""
@@ -56,10 +60,24 @@ class Reads:
             [max(self.last[each], default=-NOTHING) for each in slices],
         )
 
-    def through(self, window: Window) -> Reads:
-        """What the places of a window read."""
-        starts = range(-window.padding[0], window.output_size(len(self)) * window.stride - window.padding[0], window.stride)
-        return self.gather(range(start, start + window.span, window.dilation) for start in starts)
+    def through(self, lens: Lens) -> Reads:
+        """What the positions after a window, a transposed window or an upsampling read."""
+        if not isinstance(lens, Window):
+            return self.gather(lens.taps_inside(index, len(self)) for index in range(lens.output_size(len(self))))
+        if lens.reflect:
+            return self.mirrored(*lens.padding).through(replace(lens, padding=(0, 0), reflect=False))
+        starts = range(-lens.padding[0], lens.output_size(len(self)) * lens.stride - lens.padding[0], lens.stride)
+        return self.gather(range(start, start + lens.span, lens.dilation) for start in starts)
+
+    def mirrored(self, before: int, after: int) -> Reads:
+        """What the positions of a map read that is padded with its own pixels, mirrored at its first and its last.
+
+        >>> Reads.identity(4).mirrored(2, 1).pairs()
+        [(2, 2), (1, 1), (0, 0), (1, 1), (2, 2), (3, 3), (2, 2)]
+        """
+        size = len(self)
+        positions = [*range(before, 0, -1), *range(size), *range(size - 2, size - 2 - after, -1)]
+        return Reads([self.first[index] for index in positions], [self.last[index] for index in positions])
 
     def over(self) -> Reads:
         """What a single position reads that looks at the whole map."""

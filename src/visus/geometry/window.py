@@ -5,6 +5,7 @@ This file knows one axis and whole numbers. It must not know layers, a second ax
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from visus.errors import GeometryError, joined
@@ -28,6 +29,7 @@ class Window:
         padding: pixels added before and after the axis, at least 0.
         dilation: distance between two neighbouring pixels that are read, at least 1.
         ceil_mode: count a last place that reaches beyond the padded axis too, as the pooling layers of torch can.
+        reflect: the pixels of the padding are those of the axis, mirrored at its first and its last pixel, instead of nothing.
 
     Raises:
         GeometryError: a number is out of its range; all such numbers are named.
@@ -38,6 +40,7 @@ class Window:
     padding: tuple[int, int] = (0, 0)
     dilation: int = 1
     ceil_mode: bool = False
+    reflect: bool = False
 
     def __post_init__(self) -> None:
         mistakes = [
@@ -59,9 +62,31 @@ class Window:
         """
         return self.dilation * (self.kernel_size - 1) + 1
 
+    @property
+    def step(self) -> int:
+        """Positions of the map that comes in from one position of the map that goes out to the next."""
+        return self.stride
+
+    def period(self, period: int) -> int:
+        """After so many places what is read repeats itself, where what comes in does so after ``period`` positions.
+
+        >>> Window(3, stride=2).period(6)
+        3
+        """
+        return period // math.gcd(period, self.stride)
+
     def fits(self, input_size: int) -> bool:
-        """Whether the window has at least one place along an axis of ``input_size`` pixels."""
-        return input_size >= 1 and self._places(input_size) >= 1
+        """Whether the window has at least one place along an axis of ``input_size`` pixels; a mirror needs pixels to show."""
+        return input_size >= 1 + self.reflect * max(self.padding) and self._places(input_size) >= 1
+
+    def taps(self, position: int) -> range:
+        """The positions of the map that comes in that the window reads at one place; some lie in the padding.
+
+        >>> list(Window(3, stride=2, padding=(1, 1), dilation=2).taps(0))
+        [-1, 1, 3]
+        """
+        start = position * self.stride - self.padding[0]
+        return range(start, start + self.span, self.dilation)
 
     def output_size(self, input_size: int) -> int:
         """Number of places that the window fits along an axis of ``input_size`` pixels.
@@ -81,6 +106,11 @@ class Window:
         >>> Window(kernel_size=3, stride=2, padding=(1, 1)).output_size(32)
         16
         """
+        if self.reflect and 1 <= input_size <= max(self.padding):
+            raise GeometryError(
+                f"an axis of {input_size} px cannot be mirrored {max(self.padding)} px beyond its ends. "
+                f"It needs {max(self.padding) + 1} px, or a smaller kernel."
+            )
         if not self.fits(input_size):
             short = self.span - input_size - sum(self.padding)
             raise GeometryError(
@@ -95,8 +125,9 @@ class Window:
         >>> Window(kernel_size=3, stride=2, padding=(1, 1)).smallest_input(16)
         31
         """
-        size = max(1, (output_size - 1) * self.stride + self.span - sum(self.padding))
-        while size > 1 and self._places(size - 1) >= output_size:
+        least = 1 + self.reflect * max(self.padding)
+        size = max(least, (output_size - 1) * self.stride + self.span - sum(self.padding))
+        while size > least and self._places(size - 1) >= output_size:
             size -= 1
         while self._places(size) < output_size:
             size += 1

@@ -1,4 +1,4 @@
-"""The layers that torch lacks: sums and stacks of paths, layer norm of a map's channels, global pooling, uneven padding.
+"""The layers that torch lacks: sums and stacks of paths, layer norm of a map's channels, pools, uneven padding.
 
 Shape letters: N batch, C channels, * any number of spatial axes. This file knows the tensors of one layer. It must not
 know designs.
@@ -32,9 +32,9 @@ class Residual(nn.Module):
         self.has_projection = projection is not None
 
     @property
-    def last(self) -> nn.Module:
-        """The layer whose output is added to the input."""
-        return self.get_submodule(self.names[-1])
+    def body(self) -> tuple[nn.Module, ...]:
+        """The layers in order; the input is added to what comes out of the last."""
+        return tuple(self.get_submodule(name) for name in self.names)
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
@@ -86,6 +86,43 @@ class GlobalPool(nn.Module):
 
     def extra_repr(self) -> str:
         return self.kind
+
+
+class BlurPool(nn.Module):
+    """Each channel blurred by fixed weights, its border mirrored, then every ``stride``-th value: N C * -> N C *.
+
+    Zhang 2019 (arXiv:1904.11486). The filter is a buffer that is not saved: it follows from the design.
+
+    Args:
+        weights: the filter on one axis; on several it is their product.
+        stride: one for each axis.
+    """
+
+    filter: Tensor
+
+    def __init__(self, weights: Sequence[float], stride: Sequence[int]) -> None:
+        super().__init__()
+        self.weights, self.stride = tuple(weights), tuple(stride)
+        self.pads = pad_order([((len(weights) - 1) // 2, len(weights) // 2)] * len(stride))
+        self.register_buffer("filter", torch.empty(1, 1, *(len(weights),) * len(stride)), persistent=False)
+        self.reset_filter()
+
+    def reset_filter(self) -> None:
+        """Give the filter its values, as after a move from the meta device."""
+        values = torch.tensor(self.weights, dtype=self.filter.dtype, device=self.filter.device)
+        product = torch.ones((), dtype=self.filter.dtype, device=self.filter.device)
+        for _ in self.stride:
+            product = product[..., None] * values
+        self.filter.copy_(product)
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.stride) - 1]
+        kernel = self.filter.to(x.dtype).expand(x.shape[1], 1, *self.filter.shape[2:])
+        y: Tensor = convolve(F.pad(x, self.pads, mode="reflect"), kernel, stride=self.stride, groups=x.shape[1])
+        return y
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weights)}, stride={self.stride}"
 
 
 class _PadFirst(nn.Module):

@@ -13,32 +13,48 @@ import torch
 from torch import nn
 
 from visus.design import Design, Node
+from visus.design.arguments import per_axis
 from visus.design.items import Concat as ConcatItem
 from visus.design.items import Residual as ResidualItem
 from visus.design.layers import (
     AvgPool,
+    BlurPool,
     Conv,
     Depthwise,
     Dropout,
+    DropPath,
+    Elu,
     Flatten,
     Gelu,
     GlobalPool,
     GroupNorm,
+    HardSigmoid,
+    HardSwish,
     Layer,
     LayerNorm,
+    LeakyRelu,
     Linear,
     MaxPool,
     Norm,
     Relu,
+    Relu6,
+    Scale,
     Shape,
+    Sigmoid,
     Silu,
     Softmax,
+    SqueezeExcite,
+    Tanh,
+    Transposed,
+    Upsample,
 )
 from visus.errors import DesignError
-from visus.networks import blocks
+from visus.networks import blocks, gates
 from visus.networks.initialize import initialize
 
 _CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_LINEAR_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _MAX_POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _AVG_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _NORMS: dict[int, Any] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -127,6 +143,24 @@ def _convolution(layer: Conv | Depthwise, shape: Shape) -> nn.Module:
     return padded
 
 
+def _transposed(layer: Transposed, shape: Shape) -> nn.Module:
+    names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
+    lenses = layer.lenses(len(shape) - 1)
+    module: nn.Module = _TRANSPOSED[len(shape) - 1](
+        shape[0],
+        layer.output_shape(shape)[0],
+        **{name: tuple(getattr(lens, name) for lens in lenses) for name in names},
+        groups=layer.groups,
+        bias=layer.has_bias,
+    )
+    return module
+
+
+def _upsample(layer: Upsample, shape: Shape) -> nn.Module:
+    scales = tuple(float(scale) for scale in per_axis("scale_factor", layer.scale_factor, len(shape) - 1))
+    return nn.Upsample(scale_factor=scales, mode="nearest" if layer.mode == "nearest" else _LINEAR_MODES[len(shape) - 1])
+
+
 def _pool(layer: MaxPool | AvgPool, shape: Shape) -> nn.Module:
     windows = layer.windows(len(shape) - 1)
     kinds = _MAX_POOLS if isinstance(layer, MaxPool) else _AVG_POOLS
@@ -142,18 +176,33 @@ def _pool(layer: MaxPool | AvgPool, shape: Shape) -> nn.Module:
 _BUILDERS: dict[type[Layer], Callable[[Any, Shape], nn.Module]] = {
     Conv: _convolution,
     Depthwise: _convolution,
+    Transposed: _transposed,
     MaxPool: _pool,
     AvgPool: _pool,
+    BlurPool: lambda layer, shape: blocks.BlurPool(layer.weights, per_axis("stride", layer.stride, len(shape) - 1)),
+    Upsample: _upsample,
     GlobalPool: lambda layer, shape: blocks.GlobalPool(layer.kind),
     Norm: lambda layer, shape: _NORMS[len(shape) - 1](shape[0]),
     LayerNorm: lambda layer, shape: blocks.LayerNorm(shape[0]),
     GroupNorm: lambda layer, shape: nn.GroupNorm(layer.num_groups, shape[0]),
     Relu: lambda layer, shape: nn.ReLU(),
+    Relu6: lambda layer, shape: nn.ReLU6(),
+    LeakyRelu: lambda layer, shape: nn.LeakyReLU(layer.negative_slope),
+    Elu: lambda layer, shape: nn.ELU(layer.alpha),
     Gelu: lambda layer, shape: nn.GELU(),
     Silu: lambda layer, shape: nn.SiLU(),
+    HardSwish: lambda layer, shape: nn.Hardswish(),
+    Sigmoid: lambda layer, shape: nn.Sigmoid(),
+    HardSigmoid: lambda layer, shape: nn.Hardsigmoid(),
+    Tanh: lambda layer, shape: nn.Tanh(),
     Softmax: lambda layer, shape: nn.Softmax(dim=1),
+    SqueezeExcite: lambda layer, shape: gates.SqueezeExcite(
+        shape[0], layer.squeeze_channels, layer.activation, layer.scale_activation
+    ),
+    Scale: lambda layer, shape: gates.Scale(shape[0], layer.init),
     Dropout: lambda layer, shape: nn.Dropout(layer.p),
+    DropPath: lambda layer, shape: gates.DropPath(layer.p),
     Flatten: lambda layer, shape: nn.Flatten(),
     Linear: lambda layer, shape: nn.Linear(shape[0], layer.out_features, bias=layer.bias),
 }
-_INSTANCE_NAMES = frozenset(vars(nn.Module())) | {"names", "has_projection", "last"}
+_INSTANCE_NAMES = frozenset(vars(nn.Module())) | {"names", "has_projection", "body"}

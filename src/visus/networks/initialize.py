@@ -6,13 +6,15 @@ This file knows how each kind of layer begins. It must not know designs or train
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from visus.networks.blocks import LayerNorm, Residual
+from visus.networks.blocks import BlurPool, LayerNorm, Residual
+from visus.networks.gates import DropPath, Scale, SqueezeExcite
 
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, LayerNorm)
 LAST_LINEAR_DEVIATION = 0.01
 
@@ -24,7 +26,8 @@ def initialize(module: nn.Module, seed: int | torch.Generator = 0) -> nn.Module:
     Convolutions and linear layers are Kaiming-normal (He et al. 2015, arXiv:1502.01852, eq. 14 by fan-out for convolutions,
     eq. 10 by fan-in for linear layers), biases 0. The last linear layer is normal with a deviation of 0.01, so that a new
     network gives all classes nearly the same probability. Norms begin as the identity, and the last norm of a residual at 0
-    (Goyal et al. 2017, arXiv:1706.02677, section 5.1), so that a new residual passes its input on.
+    (Goyal et al. 2017, arXiv:1706.02677, section 5.1), so that a new residual passes its input on. The gate of a new
+    squeeze-and-excite is the same for all items: its second layer begins at 0.
 
     Args:
         module: the network, on the CPU.
@@ -45,18 +48,34 @@ def initialize(module: nn.Module, seed: int | torch.Generator = 0) -> nn.Module:
             layer.weight.normal_(0.0, deviation, generator=generator)
         elif isinstance(layer, _NORMS):
             layer.weight.fill_(1.0)
+        elif isinstance(layer, (SqueezeExcite, Scale, BlurPool)):
+            _begin(layer, generator)
         if isinstance(layer, (*_CONVS, nn.Linear, *_NORMS)) and layer.bias is not None:
             layer.bias.zero_()
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
             layer.reset_running_stats()
     for layer in layers:
-        if isinstance(layer, Residual) and (norm := _last_norm(layer.last)) is not None:
+        if isinstance(layer, Residual) and (norm := _last_norm(layer.body)) is not None:
             nn.init.zeros_(norm.get_parameter("weight"))
     return module
 
 
-def _last_norm(layer: nn.Module) -> nn.Module | None:
-    """The norm that is the last thing a layer does; None where it ends with something else."""
-    while isinstance(layer, nn.Sequential) and len(layer):
-        layer = layer[-1]
-    return layer if isinstance(layer, _NORMS) else None
+def _begin(layer: SqueezeExcite | Scale | BlurPool, generator: torch.Generator) -> None:
+    """First values of a layer of visus' own."""
+    if isinstance(layer, BlurPool):
+        layer.reset_filter()
+    elif isinstance(layer, Scale):
+        layer.weight.fill_(layer.init)
+    else:
+        for values in layer.parameters():
+            values.zero_()
+        fan_in = layer.squeeze_weight.shape[1]
+        layer.squeeze_weight.normal_(0.0, math.sqrt(2.0 / fan_in), generator=generator)
+
+
+def _last_norm(layers: Sequence[nn.Module]) -> nn.Module | None:
+    """The norm that is the last thing that layers in a row do, paths left out aside; None where they end with something else."""
+    kept = [layer for layer in layers if not isinstance(layer, DropPath)]
+    if kept and isinstance(kept[-1], nn.Sequential):
+        return _last_norm(list(kept[-1]))
+    return kept[-1] if kept and isinstance(kept[-1], _NORMS) else None

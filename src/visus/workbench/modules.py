@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,10 @@ from visus.evaluation.predictions import evaluation_mode
 from visus.files import text_or_file
 from visus.networks.build import build
 from visus.units import write_shape
+from visus.workbench.named import is_callable_name, refuse_nearly_callable
 
 Network = str | Design | nn.Module
 DEFAULT_NETWORK = "compact"
-_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _OBJECT = "# a Python object: "
 _SOFTMAX = (
     "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
@@ -80,10 +79,10 @@ def make_network(
         name = type(network).__qualname__
         warnings = _check_module(network, input_shape, num_classes, name)
         return Made(network, f"{_OBJECT}{type(network).__module__}.{name}\n", name, None, warnings)
-    if isinstance(network, str) and _CALLABLE.fullmatch(network.strip()):
+    if isinstance(network, str) and is_callable_name(network):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module = _call(network.strip(), input_shape, num_classes)
+            module = call_by_name(network.strip(), input_shape, num_classes)
         warnings = _check_module(module, input_shape, num_classes, network.strip())
         return Made(module, network.strip() + "\n", network.strip(), None, warnings)
     if isinstance(network, str) and network.startswith(_OBJECT):
@@ -92,7 +91,7 @@ def make_network(
             f"Give the same object: visus.load(folder, network=...)."
         )
     if isinstance(network, str):
-        _refuse_nearly_callable(network.strip())
+        refuse_nearly_callable(network.strip())
     design = resolve(
         text_or_file(network) if isinstance(network, str) else network or DEFAULT_NETWORK,
         input_shape=input_shape,
@@ -140,20 +139,12 @@ def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def _refuse_nearly_callable(words: str) -> None:
-    """Refuse ``models.Net``, ``models.py:Net`` and ``path/models.py:Net``, telling how they are written."""
-    by_file = re.fullmatch(r"(?:\./)?((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_]\w*)", words)
-    by_point = re.fullmatch(r"([A-Za-z_][\w.]*)\.([A-Z]\w*)", words)
-    found = by_file or by_point
-    if found and not Path(words).is_file():
-        raise UsageError(
-            f"a class or function of a Python module is written with a colon: {found[1].replace('/', '.')}:{found[2]}.",
-            where=words,
-        )
+def call_by_name(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """The module that ``package.module:callable`` gives; the current folder counts as a place for packages.
 
-
-def _call(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    """The module that ``package.module:callable`` gives; the current folder counts as a place for packages."""
+    Raises:
+        UsageError: the callable cannot be found or called, or gives no module.
+    """
     module_name, _, attribute = reference.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))

@@ -139,10 +139,10 @@ class Run:
         logits = self.logits(batches_in_order(part, self.preprocessing, EVALUATION_BATCH))
         shown = "all" if data.is_whole else split
         return score(
-            probabilities(logits), torch.from_numpy(part.labels), self.classes, split=shown, notes=self._notes(data, split)
+            probabilities(logits), torch.from_numpy(part.labels), self.classes, split=shown, notes=self.notes_on(data, split)
         )
 
-    def _notes(self, data: Data, split: str) -> list[str]:
+    def notes_on(self, data: Data, split: str) -> list[str]:
         """What a reader of the scores must know about the items and the network."""
         notes = []
         facts = RunFolder.open(self.folder).read_json("data.json")
@@ -209,6 +209,8 @@ class Run:
             try:
                 rows.append(self._read(item, ledger))
                 outcomes.append(len(rows) - 1)
+                if self.preprocessing.shuffle_seed is not None:
+                    ledger.note("shuffled", item.name)
             except PictureError as error:
                 ledger.note("unreadable", item.name, error.message)
                 outcomes.append(error.message)

@@ -1,0 +1,162 @@
+"""The commands that need no data: summary, diff and solve.
+
+This file knows their words and which function does the work. It must not know how the work is done, nor how tables are drawn.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from visus.cli.words import shape_of
+
+if TYPE_CHECKING:
+    from visus.workbench.summaries import Summary
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
+Network = Annotated[str, typer.Argument(help="A family, a design or its file, or package.module:callable.")]
+Input = Annotated[str, typer.Option("--input", help="Channels and lengths, such as 3,224,224.")]
+Classes = Annotated[int, typer.Option(help="Number of classes.")]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", "-b", min=1, help="Items in one step, for the memory of a training.")
+]
+Detail = Annotated[str, typer.Option(help="layers, or operations for every tensor on the way.")]
+
+
+def summary(
+    network: Network,
+    input_shape: Input = "3,224,224",
+    classes: Classes = 1000,
+    detail: Detail = "layers",
+    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the pictures, in px.")] = None,
+    batch_size: BatchSize = 64,
+    as_json: Json = False,
+) -> None:
+    """Shapes, parameters, multiply-adds and receptive field of every layer of a network, its memory, and advice that follows from them."""
+    from visus.cli.show_design import show_summary
+    from visus.workbench.summaries import training_of
+
+    found = _summarize(network, input_shape, classes, detail, object_px)
+    training = training_of(found.account, batch_size) if found.error is None else None
+    if as_json:
+        memory = {"batch_size": batch_size, "bytes_training": training.bytes_training} if training else {}
+        _print_json({**found.to_json(), **memory, **({"error": str(found.error)} if found.error else {})})
+    else:
+        show_summary(found, training)
+    if found.error is not None:
+        raise found.error
+
+
+def diff(
+    left: Network,
+    right: Annotated[str, typer.Argument(help="Another one.")],
+    input_shape: Input = "3,224,224",
+    classes: Classes = 1000,
+    detail: Detail = "layers",
+    batch_size: BatchSize = 64,
+    as_json: Json = False,
+) -> None:
+    """Two networks side by side: their rows matched by path, what differs marked, the totals."""
+    from visus.cli.show_design import show_difference
+    from visus.design.difference import pairs
+    from visus.workbench.summaries import training_of
+
+    accounts = []
+    for network in (left, right):
+        found = _summarize(network, input_shape, classes, detail, None)
+        if found.error is not None:
+            raise found.error.within(network)
+        accounts.append(found.account)
+    matched = pairs(*accounts)
+    trainings = [training_of(each, batch_size) for each in accounts]
+    if as_json:
+        names = ("output", "num_parameters", "macs", "bytes_weights")
+        totals = [
+            {
+                **{name: getattr(each, name) for name in names},
+                "batch_size": batch_size,
+                "bytes_training": training.bytes_training,
+            }
+            for each, training in zip(accounts, trainings, strict=True)
+        ]
+        _print_json({"left": totals[0], "right": totals[1], "rows": [pair.to_json() for pair in matched]})
+    else:
+        show_difference((left, right), accounts, trainings, matched)
+
+
+def solve(
+    network: Annotated[
+        str | None, typer.Argument(help="With --field: the design to start from; none for a plain stack.")
+    ] = None,
+    size_in: Annotated[int | None, typer.Option("--in", help="Length of the axis, W.")] = None,
+    kernel: Annotated[int | None, typer.Option(help="Kernel size, K.")] = None,
+    padding: Annotated[int | None, typer.Option(help="Padding on each side, P.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Stride, S.")] = None,
+    size_out: Annotated[int | None, typer.Option("--out", help="Length of what comes out, O.")] = None,
+    dilation: Annotated[int | None, typer.Option(min=1, help="Distance between neighbouring pixels of the kernel.")] = None,
+    field: Annotated[
+        int | None, typer.Option(min=1, help="Receptive field of the last map, in px: ways to reach it.")
+    ] = None,
+    input_shape: Annotated[str | None, typer.Option("--input", help="With --field: channels and lengths.")] = None,
+    classes: Annotated[int | None, typer.Option(help="With --field: number of classes; 1000 by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The missing letter of O = (W - K + 2P)/S + 1 in whole numbers; or, with --field, ways to see so many pixels."""
+    letters = {"input_size": size_in, "kernel_size": kernel, "padding": padding, "stride": stride, "output_size": size_out}
+    words = dict(zip(letters, ("--in", "--kernel", "--padding", "--stride", "--out"), strict=True))
+    if field is not None:
+        _refuse("--field", [words[name] for name, value in letters.items() if value is not None], dilation and "--dilation")
+        _solve_field(network, field, input_shape or "3,224,224", classes or 1000, as_json=as_json)
+        return
+    others = [word for word, value in (("--input", input_shape), ("--classes", classes)) if value is not None]
+    _refuse("the letters of a window", others, "NETWORK" if network is not None else None)
+    from visus.cli.show_design import show_solutions
+    from visus.design.solve import solve_with_dilation
+
+    found = solve_with_dilation(dilation=dilation or 1, **letters)
+    missing = next(name for name, value in letters.items() if value is None)
+    if as_json:
+        names = (*letters, "unread_border")
+        _print_json([{name: getattr(each, name) for name in names} | {"dilation": dilation or 1} for each in found])
+    else:
+        show_solutions(found, missing, dilation or 1)
+
+
+def _solve_field(network: str | None, field: int, input_shape: str, classes: int, *, as_json: bool) -> None:
+    from visus.cli.show_design import show_ways
+    from visus.design.solve import ways_to_see
+    from visus.errors import UsageError
+    from visus.workbench.summaries import design_of
+
+    shape = shape_of(input_shape)
+    design = design_of(network, shape, classes) if network is not None else None
+    if network is not None and design is None:
+        raise UsageError(
+            "ways to a receptive field are made of designs, and this is the name of a Python callable.", where=network
+        )
+    ways = ways_to_see(field, shape, classes, design)
+    if as_json:
+        _print_json([way.to_json() for way in ways])
+    else:
+        show_ways(ways, field)
+
+
+def _refuse(what: str, words: list[str], other: Any) -> None:
+    """No setting is ever silently ignored: what plays no part is refused."""
+    from visus.errors import UsageError
+
+    if given := [*words, *([other] if other else [])]:
+        raise UsageError(f"{', '.join(given)} cannot be given with {what}. Leave it out.")
+
+
+def _summarize(network: str, input_shape: str, classes: int, detail: str, object_px: int | None) -> Summary:
+    from visus.workbench.summaries import summarize
+
+    words: Any = detail  # summarize refuses other words
+    return summarize(network, shape_of(input_shape), classes, detail=words, object_px=object_px)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,209 @@
+"""Tables of comparisons on stdout: runs side by side, and what shifts do to a network's answers.
+
+This file knows columns and words. It must not know how a figure came about; it is given each one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from visus.evaluation.shifts import WAYS
+from visus.units import write_count, write_duration, write_number_of, write_shape, write_share
+
+if TYPE_CHECKING:
+    from visus.evaluation.equivariance import Equivariance
+    from visus.evaluation.placement import Placement
+    from visus.evaluation.shifts import PhasePattern
+    from visus.workbench.comparisons import Comparison, Contender
+    from visus.workbench.shifts import ShiftReport
+
+MOST_DIFFERING = 20
+MOST_PHASES = 64  # a larger pattern is told in its mean and its largest figure
+CURVE_POINTS = 8
+
+
+def show_comparison(found: Comparison) -> None:
+    """The runs, what sets each of them apart from the first, and the items on which two of them differ."""
+    console = _console()
+    table = _table("run", "network", "accuracy", "95 % interval", "parameters", "macs", "trained in", right=(2, 4, 5, 6))
+    has_shifts = any(each.shifts for each in found.contenders)
+    if has_shifts:
+        table.add_column("two shifts agree", justify="right")
+    for each in found.contenders:
+        scores = each.scores
+        cells = [
+            write_share(scores.accuracy),
+            f"{write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}",
+            write_count(each.num_parameters),
+            write_count(each.macs),
+            write_duration(each.seconds),
+        ]
+        cells += [write_share(each.shifts.consistency) if each.shifts else ""] if has_shifts else []
+        table.add_row(Text(each.name), _kind(each), *cells)
+    console.print(table)
+    first = found.contenders[0]
+    items = write_number_of(first.scores.num_items, found.noun)
+    console.print(
+        f"{items} ({found.split}); always guessing {first.scores.baseline_class}: {write_share(first.scores.baseline)}"
+    )
+    if first.shifts is not None:
+        reach = write_shape(first.shifts.reach_px)
+        console.print(
+            f"two shifts agree: the same label for two of the shifts by up to {reach} px, {WAYS[first.shifts.way]}"
+        )
+    for pair in found.pairs:
+        console.print(pair.sentence(found.noun))
+    _show_curves(console, found.contenders)
+    if len(found.contenders) == 2:
+        _show_differing(console, found)
+    for note in found.notes:
+        console.print(f"note: {note}")
+
+
+def _kind(each: Contender) -> str:
+    kind = "as designed" if each.kind == "network" else f"perceptron, {each.kind}"
+    return f"{kind}, shuffled" if each.is_shuffled else kind
+
+
+def _show_curves(console: Console, contenders: Sequence[Contender]) -> None:
+    """The learning curves at a few epochs: the validation accuracy, or that of training where nothing was validated."""
+    longest = max(len(each.history) for each in contenders)
+    if longest < 2:
+        return
+    epochs = sorted({round(1 + index * (longest - 1) / (CURVE_POINTS - 1)) for index in range(CURVE_POINTS)})
+    column = (
+        "val_accuracy"
+        if all(row["val_accuracy"] == row["val_accuracy"] for row in contenders[0].history)
+        else "train_accuracy"
+    )
+    table = _table(f"{column} after epoch", *(str(epoch) for epoch in epochs), right=range(1, len(epochs) + 1))
+    for each in contenders:
+        shown = [write_share(each.history[epoch - 1][column]) if epoch <= len(each.history) else "" for epoch in epochs]
+        table.add_row(Text(each.name), *shown)
+    console.print(table)
+
+
+def _show_differing(console: Console, found: Comparison) -> None:
+    differing = found.pairs[0].answers.differing
+    if not differing:
+        return
+    left, right = found.contenders[0].name, found.contenders[1].name
+    console.print(f"they answer differently for {write_number_of(len(differing), found.noun)}:")
+    table = Table(found.noun, "label", Column(Text(left)), Column(Text(right)), "right", box=None)
+    names = {"left": left, "right": right, "neither": "neither"}
+    for each in differing[:MOST_DIFFERING]:
+        table.add_row(*(Text(cell) for cell in (each.item, each.label, each.left, each.right, names[each.right_one])))
+    console.print(table)
+    if len(differing) > MOST_DIFFERING:
+        console.print(f"... and {len(differing) - MOST_DIFFERING:,} more; --json lists all")
+
+
+def show_shifts(report: ShiftReport, *, title: str = "moved") -> None:
+    """What happens to the answers when the items move: by the way of moving, by phase, by layer, by place; and what would help."""
+    console = _console()
+    ways = report.ways
+    console.print(
+        f"{title}: {report.num_items:,} of {write_number_of(report.num_in_split, report.noun)} ({report.split}), by up to "
+        f"{write_shape(ways[0].reach_px)} px, {write_number_of(ways[0].num_shifts, 'shift')} of each"
+    )
+    headings = (
+        "way",
+        "two shifts agree",
+        "95 % interval",
+        "label kept",
+        "never changes",
+        "logits change",
+        "at most",
+        "what enters",
+    )
+    table = _table(*headings, right=(1, 3, 4, 5, 6))
+    for each in ways:
+        interval = f"{write_share(each.consistency_low)} to {write_share(each.consistency_high)}"
+        shares = (each.kept, each.always, each.logit_change, each.largest_logit_change)
+        table.add_row(each.way, write_share(each.consistency), interval, *map(write_share, shares), WAYS[each.way])
+    console.print(table)
+    if report.step_px is not None:
+        console.print(
+            f"the network's step is {write_shape(report.step_px)} px: inside the picture, only shifts up to it differ"
+        )
+    if report.phases is not None:
+        _show_phases(console, report.phases)
+    _show_layers(console, report.layers)
+    _show_placement(console, report.placement)
+    for remedy in report.remedies:
+        console.print(f"would help: {remedy.name}: {remedy.sentence}")
+        console.print(f"  {remedy.command}", soft_wrap=True)
+    for note in report.notes:
+        console.print(f"note: {note}")
+
+
+def _show_phases(console: Console, phases: PhasePattern) -> None:
+    console.print(
+        f"logits change by {write_share(phases.mean_logit_change)} on average over the phases of the step, moved round a ring, "
+        f"and by {write_share(max(phases.logit_change))} at most"
+    )
+    if len(phases.logit_change) > MOST_PHASES or len(phases.step_px) > 2:
+        return
+    width = phases.step_px[-1]
+    grid = Table(box=None, show_header=False)
+    for start in range(0, len(phases.logit_change), width):
+        grid.add_row(*(write_share(value) for value in phases.logit_change[start : start + width]))
+    for column in grid.columns:
+        column.justify = "right"
+    console.print(grid)
+
+
+def _show_layers(console: Console, layers: Sequence[Equivariance]) -> None:
+    """The error of every layer for each shift, inside the picture and everywhere, and which layer breaks it."""
+    if not layers:
+        return
+    headings = [heading for each in layers for heading in (f"by {write_shape(each.shift_px)} px", "inside")]
+    table = _table("layer", "step", *headings, right=range(2, 2 + len(headings)))
+    for rows in zip(*(each.layers for each in layers), strict=True):
+        errors = [_error(value) for row in rows for value in (row.error, row.interior_error)]
+        table.add_row(Text(rows[0].path), " x ".join(map(str, rows[0].step_px)), *errors)
+    console.print(table)
+    for each in layers:
+        console.print(each.sentence())
+
+
+def _show_placement(console: Console, placement: Placement) -> None:
+    """The accuracy over places, as a grid for each size of the object."""
+    canvas = write_shape(placement.canvas_px)
+    for each in placement.sizes:
+        size = write_shape(each.object_px)
+        if len(each.accuracy) == 1:
+            console.print(f"objects of {size} px fill the canvas: {write_share(each.accuracy[0])} right")
+            continue
+        console.print(
+            f"objects of {size} px on an empty canvas of {canvas}: {write_share(each.lowest)} to {write_share(each.highest)} right by place"
+        )
+        if len(each.shape) > 2:
+            continue
+        grid = Table(box=None, show_header=False)
+        for start in range(0, len(each.accuracy), each.shape[-1]):
+            grid.add_row(*(write_share(value) for value in each.accuracy[start : start + each.shape[-1]]))
+        for column in grid.columns:
+            column.justify = "right"
+        console.print(grid)
+
+
+def _error(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if value >= 5e-5 else "0"
+
+
+def _table(*headings: str, right: Sequence[int]) -> Table:
+    table = Table(*headings, box=None)
+    for index in right:
+        table.columns[index].justify = "right"
+    return table
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=160)

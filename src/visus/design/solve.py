@@ -1,0 +1,281 @@
+"""Ways to a receptive field, each a design with its costs; and the missing letter of ``(W - K + 2P)/S + 1`` with a dilation.
+
+This file knows how a design is changed to see more. It must not know what a field is for, nor how an answer is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from typing import Any, Final
+
+from visus.design.account import Account
+from visus.design.advised import Facts
+from visus.design.arguments import Shape, classes
+from visus.design.changes import appended, changed, flat, leaves, trunk, with_arguments, with_window
+from visus.design.graph import Node
+from visus.design.items import Item
+from visus.design.layers import Conv, Depthwise, Layer, conv, globalpool, linear, maxpool, norm, relu
+from visus.design.plan import Design
+from visus.design.reading import has_holes, middle, read_by, shadow
+from visus.design.tally import account
+from visus.errors import DesignError
+from visus.geometry import Solution, solve
+
+_MOST: Final = {"more layers": 200, "larger kernels": 64, "stride": 12, "pooling": 12, "dilation": 12}
+
+
+@dataclass(frozen=True)
+class Way:
+    """A design that sees so much, and what it costs.
+
+    Args:
+        kind: ``as it is``, ``more layers``, ``larger kernels``, ``stride``, ``pooling`` or ``dilation``.
+        change: what was changed, in words.
+        design: the changed design.
+        account: its account.
+        has_gaps: whether one position of the last map steps over pixels inside its field.
+    """
+
+    kind: str
+    change: str
+    design: Design
+    account: Account
+    has_gaps: bool
+
+    @property
+    def field_px(self) -> tuple[int, ...]:
+        """Size of the receptive field of the last map on each axis."""
+        row = Facts(self.account).last_map()
+        return tuple(field.size for field in row.fields) if row else ()
+
+    @property
+    def final_map(self) -> Shape:
+        """Shape of the last map."""
+        row = Facts(self.account).last_map()
+        return row.output_shape if row else ()
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of what all layers give for one item, in 4 bytes a number."""
+        return activation_bytes(self.account)
+
+    def to_json(self) -> dict[str, Any]:
+        """The way as plain data."""
+        return {
+            "kind": self.kind,
+            "change": self.change,
+            "design": self.design.text,
+            "field": list(self.field_px),
+            "num_parameters": self.account.num_parameters,
+            "macs": self.account.macs,
+            "activation_bytes": self.activation_bytes,
+            "final_map": list(self.final_map),
+            "has_gaps": self.has_gaps,
+        }
+
+
+def activation_bytes(costs: Account) -> int:
+    """Bytes of what all layers of a network give for one item, in 4 bytes a number; flatten gives nothing new."""
+    return sum(row.bytes_output for row in costs.rows if row.layer != "flatten")
+
+
+def plain_stack() -> Design:
+    """Six convolutions of 3 x 3 with 32, 64 and 128 channels, nothing shrunk: what the ways start from where no design is given.
+
+    >>> plain_stack().text.count("conv(")
+    6
+    """
+    layers = [part for width in (32, 32, 64, 64, 128, 128) for part in (conv(width, 3, padding=1), norm, relu)]
+    return Design([*layers, globalpool, linear(classes)])
+
+
+def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, design: Design | None = None) -> tuple[Way, ...]:
+    """The design as it is, and ways to a last map that sees ``field_px`` on every axis; those that cannot reach it are left out.
+
+    - more layers: 3 x 3 convolutions with norm and relu after the last map, as many as are needed;
+    - larger kernels: every convolution that looks at its neighbours, by the same even number;
+    - stride: 2 in the first of these, in as few as are needed;
+    - pooling: 2 x 2 before as few of the first of them as are needed;
+    - dilation: 2, 4, 8, ... in as few of the last ones as are needed.
+
+    Raises:
+        DesignError: the design is impossible, has no convolution that looks at neighbours, or sees so much already.
+
+    >>> for way in ways_to_see(30, (3, 64, 64), 10):
+    ...     print(way.kind, way.field_px, way.final_map)
+    as it is (13, 13) (128, 64, 64)
+    more layers (31, 31) (128, 64, 64)
+    larger kernels (37, 37) (128, 64, 64)
+    stride (39, 39) (128, 16, 16)
+    pooling (42, 42) (128, 16, 16)
+    dilation (35, 35) (128, 64, 64)
+    """
+    design = design or plain_stack()
+    nodes = design.place(input_shape, num_classes)
+    facts = Facts(account(design, input_shape, num_classes), nodes)
+    now = _way(facts, "as it is", "", design)
+    if now is None or not _neighbour_convs(nodes):
+        raise DesignError(
+            "there is no convolution that looks at its neighbours, so nothing can look further. Give a design with one."
+        )
+    if min(now.field_px) >= field_px:
+        seen = " x ".join(map(str, now.field_px))
+        raise DesignError(
+            f"the last map of this design sees {seen} px already, and {field_px} px were asked for. Ask for more."
+        )
+    found = [now]
+    for kind, make in _MAKERS.items():
+        for count in range(_least_layers(facts, field_px) if make is _more_layers else 1, _MOST[kind] + 1):
+            made = make(nodes, count)
+            way = _way(facts, kind, made[0], made[1]) if made is not None else None
+            if way is not None and min(way.field_px, default=0) >= field_px:
+                found.append(way)
+                break
+            if made is None:
+                break
+    return tuple(found)
+
+
+def solve_with_dilation(*, dilation: int = 1, **letters: int | None) -> tuple[Solution, ...]:
+    """Every solution for the one letter that is left out, where neighbouring pixels of the kernel are ``dilation`` apart.
+
+    The span ``dilation*(kernel_size - 1) + 1`` stands for the kernel in the formula.
+
+    Args:
+        letters: as for ``visus.geometry.solve``.
+
+    Raises:
+        GeometryError: as for ``visus.geometry.solve``.
+
+    >>> [found.padding for found in solve_with_dilation(input_size=32, kernel_size=3, stride=1, output_size=32, dilation=4)]
+    [4]
+    """
+    kernel = letters.get("kernel_size")
+    span = dilation * (kernel - 1) + 1 if kernel is not None else None
+    found = solve(**{**letters, "kernel_size": span})
+    fitting = [each for each in found if (each.kernel_size - 1) % dilation == 0]
+    return tuple(
+        Solution(each.input_size, (each.kernel_size - 1) // dilation + 1, each.padding, each.stride, each.output_size)
+        for each in fitting
+    )
+
+
+# ---- the ways ----
+
+_Made = tuple[str, Design | None]
+
+
+def _way(facts: Facts, kind: str, change: str, design: Design | None) -> Way | None:
+    costs = facts.again(design) if kind != "as it is" else facts.account
+    if design is None or costs is None or Facts(costs).last_map() is None:
+        return None
+    body = trunk(design.place(facts.account.input_shape)) if kind != "as it is" else trunk(facts.nodes)
+    area = read_by(body, middle(body[-1].output_shape[1:]), gates=False) if body else ()
+    holes = bool(area) and any(has_holes(shadow(area, axis)) for axis in range(len(facts.input_size)))
+    return Way(kind, change, design, costs, holes)
+
+
+def _neighbour_convs(nodes: Many[Node]) -> list[Node]:
+    """The convolutions before the last map whose windows are larger than 1."""
+    found = []
+    for node in leaves(trunk(nodes)):
+        if isinstance(node.layer, (Conv, Depthwise)) and node.route is not None:
+            spans = [window.span for window in node.layer.windows(len(node.input_shape) - 1)]
+            found += [node] if max(spans) > 1 else []
+    return found
+
+
+def _least_layers(facts: Facts, field_px: int) -> int:
+    """How many 3 x 3 convolutions are needed at the step of the last map at least."""
+    row = facts.last_map()
+    fields = row.fields if row else ()
+    return max((-(-(field_px - field.size) // (2 * max(1, int(field.step)))) for field in fields), default=1) or 1
+
+
+def _more_layers(nodes: Many[Node], count: int) -> _Made:
+    channels = trunk(nodes)[-1].output_shape[0]
+    layers: list[Item] = [part for _ in range(count) for part in (conv(channels, 3, padding=1), norm(), relu())]
+    return f"{count} * [conv({channels}, 3, padding=1), norm, relu] after the last map", appended(nodes, layers)
+
+
+def _larger_kernels(nodes: Many[Node], count: int) -> _Made:
+    def enlarged(node: Node) -> Layer | None:
+        layer: Any = node.layer
+        num_axes = len(node.input_shape) - 1
+        return (
+            with_window(layer, num_axes, kernel_size=layer.kernel_size + 2 * count)
+            if isinstance(layer.kernel_size, int)
+            else None
+        )
+
+    made = {node.path: enlarged(node) for node in _neighbour_convs(nodes)}
+    sizes = sorted({getattr(layer, "kernel_size", 0) for layer in made.values() if layer})
+    return f"kernels of {', '.join(map(str, sizes))}", _replaced(nodes, made)
+
+
+def _strides(nodes: Many[Node], count: int) -> _Made | None:
+    still: list[Any] = [node for node in _neighbour_convs(nodes) if getattr(node.layer, "stride", 2) == 1]
+    if count > len(still):
+        return None
+    made: dict[str, Layer | None] = {}
+    for node in still[:count]:
+        layer = node.layer
+        pad = [window.padding[0] for window in layer.windows(len(node.input_shape) - 1)]
+        plain = layer.padding if layer.padding != "same" else pad[0] if len(set(pad)) == 1 else tuple(pad)
+        made[node.path] = with_arguments(layer, stride=2, padding=plain)
+    return f"stride=2 in {_named(list(made))}", _replaced(nodes, made)
+
+
+def _pools(nodes: Many[Node], count: int) -> _Made | None:
+    body = flat(trunk(nodes))
+    starts = [node.path for node in body[1:] if not isinstance(node.layer, Layer) or node in _neighbour_convs(nodes)]
+    if count > len(starts):
+        return None
+    chosen = set(starts[:count])
+
+    def pooled(node: Node) -> list[Item] | None:
+        if node.path not in chosen:
+            return None
+        kept = changed([node], lambda each: None)
+        return [maxpool(2), *kept.layers] if kept else None
+
+    return f"maxpool(2) before {_named(starts[:count])}", changed(nodes, pooled)
+
+
+def _dilations(nodes: Many[Node], count: int) -> _Made | None:
+    convs = _neighbour_convs(nodes)
+    if count > len(convs):
+        return None
+    factors = [2**power for power in range(1, count + 1)]
+    made: dict[str, Layer | None] = {}
+    for node, factor in zip(convs[-count:], factors, strict=True):
+        layer: Any = node.layer
+        num_axes = len(node.input_shape) - 1
+        made[node.path] = (
+            with_window(layer, num_axes, dilation=factor * layer.dilation) if isinstance(layer.dilation, int) else None
+        )
+    return f"dilation={', '.join(map(str, factors))} in {_named(list(made))}", _replaced(nodes, made)
+
+
+_MAKERS: Final[dict[str, Callable[[Many[Node], int], _Made | None]]] = {
+    "more layers": _more_layers,
+    "larger kernels": _larger_kernels,
+    "stride": _strides,
+    "pooling": _pools,
+    "dilation": _dilations,
+}
+
+
+def _replaced(nodes: Many[Node], made: dict[str, Layer | None]) -> Design | None:
+    """The design with these layers in their places; None where one of them cannot be made."""
+    if not made or None in made.values():
+        return None
+    layers = {path: layer for path, layer in made.items() if layer is not None}
+    return changed(nodes, lambda node: [layers[node.path]] if node.path in layers else None)
+
+
+def _named(paths: Many[str]) -> str:
+    """The paths, or the first and the last of many."""
+    return ", ".join(paths) if len(paths) <= 3 else f"{paths[0]} to {paths[-1]}"

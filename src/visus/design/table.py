@@ -1,0 +1,96 @@
+"""The account as a plain table: a line for each row, whole numbers that add up to the totals in the last line.
+
+This file knows columns and how a field is written. It must not know how a figure came about, nor colours and screens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Final, Protocol
+
+from visus.geometry import Field
+from visus.units import write_number_of, write_shape
+
+HEADINGS: Final = ("path", "layer", "output", "parameters", "macs", "receptive field")
+MARKS: Final = {
+    "*": "every position depends on the whole map too, as through a gate or a norm over space",
+    "~": "not exact: an operation without a rule is taken for one that sees everything",
+    "!": "the paths that meet here are not aligned",
+}
+"""What the marks after a receptive field mean."""
+
+
+class Line(Protocol):
+    """What a table needs to know of a row of an account."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def output_shape(self) -> tuple[int, ...]: ...
+    @property
+    def num_parameters(self) -> int: ...
+    @property
+    def macs(self) -> int: ...
+    @property
+    def fields(self) -> tuple[Field, ...]: ...
+    @property
+    def aligned(self) -> bool: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+
+def write_field(field: Field) -> str:
+    """Size and step of a field, with its marks; ``all`` where every position sees the same pixels.
+
+    >>> write_field(Field(7, 2, -3)), write_field(Field(5, Fraction(1, 2), 0)), write_field(Field.whole(8))
+    ('7/2', '5/(1/2)', 'all')
+    """
+    if field.step == 0:
+        return "all" if field.is_exact else "all~"
+    step = Fraction(field.step)
+    text = f"{field.size}/{step}" if step.denominator == 1 else f"{field.size}/({step})"
+    return text + ("*" if field.is_whole else "") + ("" if field.is_exact else "~")
+
+
+def write_fields(row: Line) -> str:
+    """The receptive fields of a row: once where all axes have the same, else one for each axis; then the notes of the row."""
+    texts = [write_field(field) for field in row.fields]
+    fields = (texts[0] if len(set(texts)) == 1 else " x ".join(texts)) + ("" if row.aligned else "!")
+    return " ".join([fields, *row.notes]).strip()
+
+
+def marks_in(rows: Iterable[Line]) -> list[str]:
+    """A sentence for each mark that stands in these rows."""
+    written = {mark for row in rows for mark in write_fields(row) if mark in MARKS}
+    return [f"{mark} {sentence}" for mark, sentence in MARKS.items() if mark in written]
+
+
+def cells(row: Line) -> tuple[str, ...]:
+    """What stands in the columns of one row; the numbers are exact."""
+    return (
+        row.path,
+        row.layer,
+        write_shape(row.output_shape),
+        f"{row.num_parameters:,}",
+        f"{row.macs:,}",
+        write_fields(row),
+    )
+
+
+def write_table(rows: Sequence[Line]) -> str:
+    """The whole table, its last line the totals; every column is as wide as its longest cell."""
+    parameters, macs = (sum(getattr(row, name) for row in rows) for name in ("num_parameters", "macs"))
+    total = (write_number_of(len(rows), "row"), "", "", f"{parameters:,}", f"{macs:,}", "")
+    lines = [HEADINGS, *(cells(row) for row in rows), total]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    written = [
+        "  ".join(
+            cell.rjust(width) if HEADINGS[column] in ("parameters", "macs") else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([*written, *marks_in(rows)])

@@ -1,0 +1,116 @@
+"""Fields of neighbours that are not alike, as after an upsampling: they repeat themselves after a number of positions.
+
+This file knows intervals of pixels that recur. It must not know what is really read, layers, networks or torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from visus.geometry.reads import Lens
+
+Interval = tuple[int, int]
+"""First and last pixel."""
+
+MOST: Final = 4096
+"""So many unlike neighbours are followed one by one; more come from odd chains of enlarging and shrinking alone."""
+
+
+@dataclass(frozen=True)
+class Phases:
+    """The field of every position of a map without ends.
+
+    Args:
+        intervals: the fields of positions 0, 1, ...; None for a position that sees nothing.
+        shift: pixels from the field of a position to that of the one ``len(intervals)`` later.
+    """
+
+    intervals: tuple[Interval | None, ...]
+    shift: int
+
+    @classmethod
+    def alike(cls, start: int | Fraction, size: int, step: int | Fraction) -> Phases:
+        """Those of positions ``step`` apart; fractions of pixels are rounded outwards."""
+        period = Fraction(step).denominator
+        firsts = [start + index * step for index in range(period)]
+        return cls(tuple((math.floor(first), math.ceil(first + size - 1)) for first in firsts), int(period * step))
+
+    def at(self, index: int) -> Interval | None:
+        """The field of one position, before 0 too.
+
+        >>> Phases(((0, 0), (0, 1)), 1).at(-1)
+        (-1, 0)
+        """
+        times, phase = divmod(index, len(self.intervals))
+        interval = self.intervals[phase]
+        return None if interval is None else (interval[0] + times * self.shift, interval[1] + times * self.shift)
+
+    def through(self, lens: Lens) -> Phases | None:
+        """Those after a window, a transposed window or an upsampling; None where too many neighbours are unlike."""
+        period = lens.period(len(self.intervals))
+        if period > MOST:
+            return None
+        shift = self.shift * period * lens.step / len(self.intervals)
+        return Phases(tuple(_union([self.at(tap) for tap in lens.taps(index)]) for index in range(period)), int(shift))
+
+    def reduced(self) -> Phases:
+        """The same with the shortest period.
+
+        >>> Phases(((0, 2), (1, 3)), 2).reduced()
+        Phases(intervals=((0, 2),), shift=1)
+        """
+        count = len(self.intervals)
+        for period in range(1, count):
+            if count % period or self.shift * period % count:
+                continue
+            shorter = Phases(self.intervals[:period], self.shift * period // count)
+            if all(shorter.at(index) == interval for index, interval in enumerate(self.intervals)):
+                return shorter
+        return self
+
+    @property
+    def start(self) -> int | Fraction:
+        """First pixel of the field of position 0; where that sees nothing, so many steps before the first that sees something."""
+        for index, interval in enumerate(self.intervals):
+            if interval is not None:
+                first = interval[0] - Fraction(index * self.shift, len(self.intervals))
+                return first.numerator if first.denominator == 1 else first
+        return 0
+
+    def largest(self, num_positions: int | None = None) -> int:
+        """Number of pixels of the longest field, at least 1; of so many positions from 0 on, where that is given."""
+        seen = self.intervals[:num_positions]
+        return max((interval[1] - interval[0] + 1 for interval in seen if interval is not None), default=1)
+
+    @property
+    def centre(self) -> Fraction:
+        """Where the middles of all positions lie in the mean, each taken back to position 0."""
+        step = Fraction(self.shift, len(self.intervals))
+        middles = [
+            Fraction(interval[0] + interval[1], 2) - index * step
+            for index, interval in enumerate(self.intervals)
+            if interval is not None
+        ]
+        return sum(middles, Fraction(0)) / len(middles) if middles else Fraction(0)
+
+
+def hull(paths: Sequence[Phases]) -> Phases | None:
+    """The smallest fields that hold those of all paths, position by position; all paths have the same mean step.
+
+    None where too many neighbours are unlike.
+    """
+    period = math.lcm(*(len(path.intervals) for path in paths))
+    if period > MOST:
+        return None
+    shift = paths[0].shift * period // len(paths[0].intervals)
+    return Phases(tuple(_union([path.at(index) for path in paths]) for index in range(period)), shift)
+
+
+def _union(intervals: Sequence[Interval | None]) -> Interval | None:
+    """The smallest interval that holds all of them; None where none holds a pixel."""
+    seen = [interval for interval in intervals if interval is not None]
+    return (min(first for first, _ in seen), max(last for _, last in seen)) if seen else None

@@ -1,0 +1,324 @@
+"""Follows every operation of a module while it runs on tensors without data, and notes what each tensor sees of the input.
+
+This file knows how operations are intercepted: which are answered, which write into others, which are views, which have no
+rule. It must not know rules, nor rows and layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from visus.networks import trace_rules, trace_views, trace_windows
+from visus.networks.trace_calls import (
+    HULL,
+    MARK,
+    RULES,
+    Axes,
+    Call,
+    Hull,
+    Mark,
+    Rule,
+    axes_of,
+    mark_of,
+    meta_like,
+    seeing,
+    tensors,
+)
+from visus.networks.trace_moves import hull, inexact
+from visus.networks.trace_shapes import ANSWERS, COSTS, META, Answer
+from visus.networks.trace_sight import united
+from visus.networks.trace_writes import written
+
+_RULES = (trace_rules, trace_views, trace_windows)  # their rules are entered by being imported
+
+SMALL: Final = 1 << 16  # constants of so many elements are computed, so that lists of places keep their values
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is known of an operation of torch.
+
+    Args:
+        name: without the underscore of those that work in place.
+        rule: what its output sees; None where no rule is known.
+        answer: the shape of its output; None where torch is asked.
+        cost: multiply-adds; None where it has none.
+        kind: ``view``, ``in place``, ``out`` for one that writes into an argument of that name, or ``plain``.
+        is_random: whether it draws random numbers.
+    """
+
+    name: str
+    rule: Rule | None
+    answer: Answer | None
+    cost: Callable[..., int] | None
+    kind: str
+    is_random: bool
+
+
+_OPERATIONS: dict[Any, Operation] = {}
+
+
+def operation(func: Any) -> Operation:
+    """What is known of an operation; worked out once."""
+    found = _OPERATIONS.get(func)
+    if found is None:
+        found = _OPERATIONS[func] = _describe(func)
+    return found
+
+
+def _describe(func: Any) -> Operation:
+    schema = func._schema
+    full = schema.name.split("::")[-1]
+    is_own = schema.name.startswith("aten::")
+    kind = "plain"
+    written_arguments = [each for each in schema.arguments if each.alias_info is not None and each.alias_info.is_write]
+    if written_arguments:
+        kind = "in place" if written_arguments[0].name in ("self", "input") and full.endswith("_") else "out"
+        if kind == "out" and not any(each.is_out for each in written_arguments):
+            kind = "plain"  # such as running values of a batch norm
+    elif any(each.alias_info is not None for each in schema.returns):
+        kind = "view"
+    name = full[:-1] if kind == "in place" else full
+    rule = RULES.get(name) if is_own else None
+    if rule is None and is_own and trace_rules.is_pointwise(func):
+        rule = trace_rules.pointwise
+    is_random = torch.Tag.nondeterministic_seeded in func.tags
+    plain = kind in ("plain", "in place") and is_own
+    return Operation(name, rule, ANSWERS.get(name) if plain else None, COSTS.get(name) if is_own else None, kind, is_random)
+
+
+class Watcher(Protocol):
+    """Is told of operations as they are computed."""
+
+    def computed(self, call: Call, macs: int) -> None:
+        """An operation whose output depends on the input, and its multiply-adds."""
+
+    def constant(self, given: list[Tensor], macs: int) -> None:
+        """An operation on tensors that do not depend on the input, and its multiply-adds."""
+
+
+class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows every operation inside ``with``, and tells ``watcher`` of each.
+
+    Args:
+        watcher: is told of each operation.
+        with_data: whether tensors have data, so that the module can look at values.
+    """
+
+    def __init__(self, watcher: Watcher, with_data: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.watcher = watcher
+        self.with_data = with_data
+        self.wants_values = False  # whether a list of places was met whose values are unknown without data
+        self.marked: list[Tensor] = []
+        self.module: nn.Module | None = None
+        self.own_storages: Callable[[], set[int]] = set
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def mark(self, value: Tensor, axes: Axes | None) -> None:
+        """Note what a new tensor sees."""
+        setattr(value, MARK, Mark(axes, tuple(value.shape)))
+
+    def unmark(self) -> None:
+        """Take the marks from tensors that were there before."""
+        for value in self.marked:
+            value.__dict__.pop(MARK, None)
+        self.marked.clear()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        known = _OPERATIONS.get(func) or operation(func)
+        first: Any = args[0] if args else None
+        if axes_of(first) is None and next(seeing(args, kwargs), None) is None:
+            return self._constant(known, func, args, kwargs)
+        if self.with_data:
+            out = func(*args, **kwargs)
+        elif known.kind == "view":
+            out = func(*(args if first.is_meta else meta_like(args)), **kwargs)
+        else:
+            out = None
+            if known.answer is not None:
+                out = args[0] if known.kind == "in place" else known.answer(args, kwargs)
+            if out is None:
+                out = self._asked(known, func, args, kwargs)
+        call = Call(known.name, func, args, kwargs, out, self.module)
+        if known.kind == "view":
+            self._follow_view(known, call)
+        else:
+            found = self._ruled(known, call)
+            if known.kind == "in place":
+                origin = mark_of(args[1]) if known.name == "copy" else None
+                self._write(first, found[0] if isinstance(found, list) else found, origin)
+            elif known.kind == "out":
+                self._write(
+                    kwargs.get("out", out if isinstance(out, Tensor) else out[0]),
+                    found[0] if isinstance(found, list) else found,
+                )
+            else:
+                self._place(out, found)
+        self.watcher.computed(call, 0 if known.cost is None else known.cost(args, out))
+        return out
+
+    def _asked(self, known: Operation, func: Any, args: Any, kwargs: Any) -> Any:
+        """The output as torch makes it of tensors without data."""
+        out = func(*meta_like(args), **{key: meta_like(value) for key, value in kwargs.items()})
+        return args[0] if known.kind == "in place" else out
+
+    def _constant(self, known: Operation, func: Any, args: Any, kwargs: Any) -> Any:
+        """An operation on what does not depend on the input."""
+        given = list(tensors(args)) + list(tensors(kwargs.values()))
+        out = self._constant_output(known, func, args, kwargs, given)
+        if given:
+            self.watcher.constant(given, 0 if known.cost is None else known.cost(args, out))
+        return out
+
+    def _constant_output(self, known: Operation, func: Any, args: Any, kwargs: Any, given: list[Tensor]) -> Any:
+        """The output: computed where it is small, so that its values are known."""
+        if known.kind == "view":
+            out = func(*args, **kwargs)
+            if given and not isinstance(args[0], nn.Parameter):
+                self._follow_view(known, Call(known.name, func, args, kwargs, out, self.module))
+            return out
+        if known.kind in ("in place", "out") and any(_storage(value) in self.own_storages() for value in given[:1]):
+            return args[0]  # what belongs to the module stays as it is
+        if self.with_data:
+            return func(*args, **kwargs)
+        if (
+            any(value.is_meta for value in given)
+            or sum(value.numel() for value in given) > SMALL
+            or (known.is_random and given)
+        ):
+            out = known.answer(args, kwargs) if known.answer is not None and known.kind == "plain" else None
+            return self._asked(known, func, args, kwargs) if out is None else out
+        if given or known.is_random:
+            return func(*args, **kwargs)
+        if kwargs.get("device") == META and known.name not in ("empty", "empty_strided"):
+            shape = args[0] if args and isinstance(args[0], (list, tuple)) else ()
+            if all(isinstance(length, int) for length in shape) and _num_elements(shape) <= SMALL:
+                return func(*args, **{**kwargs, "device": torch.device("cpu")})
+        return func(*args, **kwargs)
+
+    @staticmethod
+    def _hull(call: Call) -> Axes:
+        """All that the inputs saw, for each axis."""
+        paths = [(axes_of(value) or (), tuple(value.shape)) for value in call.seeing()]
+        num_axes = len(paths[0][0])
+        seen = [[term for axes, shape in paths for term in hull(axes[axis], shape)] for axis in range(num_axes)]
+        return tuple(united(terms, ()) for terms in seen)
+
+    def _ruled(self, known: Operation, call: Call) -> Axes | list[Axes | None] | None:
+        """What the output sees; the hull of all that was seen where no rule says."""
+        found: Any = HULL
+        if known.rule is not None:
+            try:
+                found = known.rule(call)
+            except (
+                ArithmeticError,
+                IndexError,
+                KeyError,
+                TypeError,
+                ValueError,
+                AttributeError,
+                StopIteration,
+                AssertionError,
+            ):
+                found = HULL  # arguments that the rule was not made for
+        self.wants_values |= call.wants_values
+        if isinstance(found, Hull):
+            call.is_hull = True
+            whole = self._hull(call)
+            return [whole] * len(call.out) if isinstance(call.out, (list, tuple)) else whole
+        if call.is_hull:
+            if isinstance(found, list):
+                return [None if axes is None else tuple(inexact(terms) for terms in axes) for axes in found]
+            return tuple(inexact(terms) for terms in found)
+        return found  # type: ignore[no-any-return]
+
+    def _place(self, out: Any, found: Axes | list[Axes | None] | None) -> None:
+        """Mark the outputs with what they see."""
+        if isinstance(out, Tensor):
+            axes = found[0] if isinstance(found, list) else found
+            setattr(out, MARK, Mark(axes, tuple(out.shape)))
+        elif isinstance(out, (list, tuple)):
+            each = found if isinstance(found, list) else [found]
+            for index, value in enumerate(out):
+                if isinstance(value, Tensor) and index < len(each) and each[index] is not None:
+                    setattr(value, MARK, Mark(each[index], tuple(value.shape)))
+
+    def _follow_view(self, known: Operation, call: Call) -> None:
+        """Mark the views with what they see and where they came from."""
+        source = call.args[0]
+        above = mark_of(source)
+        if above is None:
+            above = Mark(None, tuple(source.shape))
+            setattr(source, MARK, above)
+            self.marked.append(source)
+        axes = above.current()
+        found = self._ruled(known, call) if axes is not None else None
+        outs = [call.out] if isinstance(call.out, Tensor) else list(call.out)
+        for index, out in enumerate(outs):
+            if out is source:
+                continue
+            own = found[index] if isinstance(found, list) else found
+            replay, part = _replayed(self, known, call, above, index), _part(call, index)
+            setattr(out, MARK, Mark(own, tuple(out.shape), above, replay, part))
+
+    def _write(self, target: Tensor, axes: Axes | None, origin: Mark | None = None) -> None:
+        """Values written into a tensor, and into what it is a view of."""
+        mark = mark_of(target)
+        if mark is None:
+            mark = Mark(None, tuple(target.shape))
+            setattr(target, MARK, mark)
+            self.marked.append(target)
+        if axes is mark.current():
+            return
+        written(mark, axes, origin)
+
+
+def _replayed(follower: Follower, known: Operation, call: Call, above: Mark, index: int) -> Callable[[Axes], Axes]:
+    """Gives what a view sees from what its source sees, later."""
+    shape, out, args, func, kwargs = above.shape, call.out, call.args, call.func, call.kwargs
+
+    def replay(axes: Axes) -> Axes:
+        stand_in = torch.empty(shape, device=META)
+        setattr(stand_in, MARK, Mark(axes, shape))
+        again = Call(known.name, func, (stand_in, *args[1:]), kwargs, out, None)
+        found = follower._ruled(known, again)
+        own = found[index] if isinstance(found, list) else found
+        return own or ()
+
+    return replay
+
+
+def _part(call: Call, index: int) -> Callable[[Tensor], Tensor]:
+    """Gives the view of a tensor, as torch makes it."""
+    func, args, kwargs, several = call.func, call.args, call.kwargs, not isinstance(call.out, Tensor)
+
+    def part(value: Tensor) -> Tensor:
+        out = func(value, *args[1:], **kwargs)
+        return out[index] if several else out  # type: ignore[no-any-return]
+
+    return part
+
+
+def _storage(value: Tensor) -> int:
+    try:
+        return int(value.untyped_storage()._cdata)
+    except (RuntimeError, NotImplementedError):
+        return 0
+
+
+def _num_elements(shape: Any) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count

@@ -1,0 +1,496 @@
+"""What the positions of one tensor see of one axis of the input: first and last pixel, as textbooks have it and as really read.
+
+Every operation is a minimum: of first pixels, and of last pixels with their sign turned. ``Sight`` holds the numbers of one
+axis, a ``Line`` lays them along one dimension of a tensor, a ``Grid`` holds numbers that differ along several dimensions. A
+tensor has a tuple of such ``Terms``, which together are their union. This file knows numbers and dimensions. It must not
+know operations of torch, layers or modules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visus.geometry import Field, Window, join
+from visus.geometry.phases import Phases
+from visus.geometry.phases import hull as hull_of_phases
+from visus.geometry.reads import NOTHING, Reads
+from visus.networks.trace_taps import Number, Taps
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+LARGEST: Final = 4_000_000  # numbers in one array; what would need more is taken for its hull over the other dimensions
+
+
+class Sight:
+    """What the positions along one dimension see of one axis of the input. Frozen in use; results of rules are kept in ``memo``.
+
+    Args:
+        reads: (2, positions): first pixel and minus the last that each really reads, ``NOTHING`` twice where it reads none;
+            one position stands for all where all read the same.
+        first, last: the textbook's first and last pixel of position 0; ``NOTHING`` and ``-NOTHING`` where ``step`` is 0.
+        step: pixels from position to position; 0 where all positions see the same.
+        whole, exact: as ``is_whole`` and ``is_exact`` of ``Field``.
+        phases: the textbook's fields one by one, where neighbours are not alike.
+    """
+
+    __slots__ = ("exact", "first", "last", "memo", "phases", "reads", "step", "whole")
+
+    def __init__(
+        self,
+        reads: Array,
+        first: Number,
+        last: Number,
+        step: Number,
+        whole: bool,
+        exact: bool,
+        phases: Phases | None = None,
+    ) -> None:
+        self.reads, self.first, self.last, self.step = reads, first, last, step
+        self.whole, self.exact, self.phases = whole, exact, phases
+        self.memo: dict[Any, Any] = {}
+
+    @classmethod
+    def of_input(cls, length: int) -> Sight:
+        places = np.arange(length)
+        return cls(np.stack([places, -places]), 0, 0, 1, False, True)
+
+    def through(self, taps: Taps) -> Sight:
+        """What the new positions see that read these by ``taps``."""
+        found: Sight | None = self.memo.get(taps)
+        if found is None:
+            reads = _gather(self.reads, taps, 1)
+            lens = taps.lens
+            if lens is not None and self.step and (self.phases is not None or not isinstance(lens, Window)):
+                book = self.book().through(lens)
+                found = Sight(reads, *_numbers(book), self.whole, book.is_exact, book.phases)
+            else:
+                found = Sight(reads, *_shifted(self, taps), self.whole, self.exact)
+            self.memo[taps] = found
+        return found
+
+    def book(self) -> Field:
+        """The textbook's field alone."""
+        size = math.ceil(self.last - self.first + 1)
+        return Field(size, self.step, self.first, self.whole, self.exact, phases=self.phases)
+
+    def over(self) -> Sight:
+        """What one position sees that looks at all of these."""
+        found: Sight | None = self.memo.get("over")
+        if found is None:
+            found = self.memo["over"] = Sight(_hull(self.reads), NOTHING, -NOTHING, 0, True, self.exact)
+        return found
+
+    def gated(self) -> Sight:
+        """What each position sees that looks at its own place and at all of these."""
+        found: Sight | None = self.memo.get("gated")
+        if found is None:
+            hull = _hull(self.reads)
+            found = self.memo["gated"] = Sight(hull, self.first, self.last, self.step, True, self.exact, self.phases)
+        return found
+
+    def inexact(self) -> Sight:
+        """The same, taken for a hull."""
+        return Sight(self.reads, self.first, self.last, self.step, self.whole, False, self.phases)
+
+    def join(self, other: Sight) -> Sight:
+        """What the positions of both together see."""
+        if other is self:
+            return self
+        found: Sight | None = self.memo.get(other)
+        if found is None:
+            reads = np.minimum(self.reads, other.reads)
+            whole = self.whole or other.whole
+            if whole and reads.shape[1] > 1 and bool((reads == reads[:, :1]).all()):
+                reads = reads[:, :1]
+            exact = self.exact and other.exact
+            if self.phases is None and other.phases is None:
+                book = min(self.first, other.first), max(self.last, other.last), largest_step(self.step, other.step)
+                found = Sight(reads, *book, whole, exact)
+            else:
+                both = join([each.book() for each in (self, other) if each.step]).field
+                found = Sight(reads, *_numbers(both), whole, exact and both.is_exact, both.phases)
+            self.memo[other] = found
+        return found
+
+    def field(self, length: int, num_positions: int) -> Field:
+        """The field of a map.
+
+        Args:
+            length: number of positions that are told one by one; 0 where the tensor has no dimension for the axis any more.
+            num_positions: number of positions that there are.
+        """
+        found: Field | None = self.memo.get(("field", length, num_positions))
+        if found is None:
+            reads = self.reads if length else _hull(self.reads)
+            if reads.shape[1] == 1 and length > 1:
+                reads = np.repeat(reads, length, axis=1)
+            found = _field(Reads(reads[0].tolist(), (-reads[1]).tolist()), self, num_positions)
+            self.memo["field", length, num_positions] = found
+        return found
+
+
+class Line(NamedTuple):
+    """A sight laid along one dimension; all other dimensions see the same.
+
+    Args:
+        sight: what the positions see.
+        dim: the dimension; None where the tensor has none for the axis any more, and every element sees the same.
+        length: number of positions of the axis.
+        inner: so many neighbouring places of ``dim`` belong to the same position, as where width was merged into height.
+    """
+
+    sight: Sight
+    dim: int | None
+    length: int
+    inner: int = 1
+
+
+class Grid(NamedTuple):
+    """Numbers that differ along several dimensions, such as those of channels that came in by different paths.
+
+    Args:
+        reads: (2, ...) as in ``Sight``; each dimension of the tensor has its own length here, or 1 where all are the same.
+        book: (2, ...) first and minus last of the textbook, of position 0 of ``own``.
+        own: the dimension of the axis, where there is one.
+        step, whole, exact, phases: as in ``Sight``; the phases are those of all together.
+        merged: the dimension into which that of the axis was merged, as in a flattened map.
+    """
+
+    reads: Array
+    book: Array
+    own: int | None
+    step: Number
+    whole: bool
+    exact: bool
+    phases: Phases | None = None
+    merged: int | None = None
+
+
+Term = Line | Grid
+Terms = tuple[Term, ...]
+
+
+def largest_step(one: Number, other: Number) -> Number:
+    """The step of two paths that meet; a path of step 0 is a gate."""
+    if one == 0 or other == 0:
+        return one or other
+    return max(one, other)
+
+
+def is_constant(term: Term) -> bool:
+    """Whether all elements of the tensor read the same."""
+    return (term.sight.reads if isinstance(term, Line) else term.reads).size == 2
+
+
+def to_grid(term: Term, shape: Shape) -> Grid:
+    """A term as a grid over the dimensions of its tensor."""
+    if isinstance(term, Grid):
+        return term
+    sight, dim = term.sight, term.dim
+    ones = [1] * len(shape)
+    book = np.array([sight.first, -sight.last], dtype=_kind(sight)).reshape(2, *ones)
+    if dim is None:
+        return Grid(sight.reads.reshape(2, *ones), book, None, sight.step, sight.whole, sight.exact)
+    plain = term.inner == 1 and term.length == shape[dim]
+    reads = sight.reads
+    if not plain:
+        places = (np.arange(shape[dim]) // term.inner) % term.length
+        reads = reads if reads.shape[1] == 1 else reads[:, places]
+        if sight.step:
+            shifts = np.outer([1, -1], places) * in_arrays(sight.step)
+            book = book.reshape(2, 1) + shifts
+            ones[dim] = shape[dim]
+            book = book.reshape(2, *ones)
+    ones[dim] = reads.shape[1]
+    flags = sight.step, sight.whole, sight.exact
+    if plain:
+        return Grid(reads.reshape(2, *ones), book, dim, *flags, sight.phases)
+    return Grid(reads.reshape(2, *ones), book, None, *flags, merged=dim)
+
+
+def simplest(grid: Grid, shape: Shape, look: bool = False) -> Term:
+    """A grid as a line where its numbers differ along the axis alone; with ``look``, numbers are compared and not sizes only."""
+    reads, book, own = grid.reads, grid.book, grid.own
+    if look and reads.size <= 200_000:
+        for dim in range(1, reads.ndim):
+            if dim - 1 != own and (reads.shape[dim] > 1 or book.shape[dim] > 1):
+                first = (slice(None),) * dim + (slice(0, 1),)
+                if bool((reads == reads[first]).all() and (book == book[first]).all()):
+                    reads, book = reads[first], book[first]
+        grid = grid._replace(reads=reads, book=book)
+    if book.size == 2 and reads.size == 2 * (1 if own is None else reads.shape[own + 1]):
+        first, last = book.reshape(2).tolist()
+        if grid.step == 0 or first > NOTHING // 2:
+            sight = Sight(reads.reshape(2, -1), NOTHING, -NOTHING, 0, grid.whole, grid.exact)
+        else:
+            sight = Sight(
+                reads.reshape(2, -1), _number(first), -_number(last), grid.step, grid.whole, grid.exact, grid.phases
+            )
+        if own is None and grid.merged is not None:
+            return Line(sight, grid.merged, 1, shape[grid.merged])
+        return Line(sight, own, 1 if own is None else shape[own])
+    return grid
+
+
+def bounded(grid: Grid) -> Grid:
+    """The grid, or its hull over the longest other dimensions where it holds too many numbers."""
+    reads, book, exact = grid.reads, grid.book, grid.exact
+    while reads.size > LARGEST:
+        lengths = [0 if dim - 1 == grid.own else reads.shape[dim] for dim in range(1, reads.ndim)]
+        longest = int(np.argmax(lengths)) + 1
+        if reads.shape[longest] == 1:
+            break
+        reads, book, exact = reads.min(longest, keepdims=True), book.min(longest, keepdims=True), False
+    return grid._replace(reads=reads, book=book, exact=exact)
+
+
+def fits(*shapes: Sequence[int]) -> bool:
+    """Whether an array over the longest of each dimension stays within bounds."""
+    lengths: list[int] = [max(each) for each in zip(*shapes, strict=True)]
+    return bool(2 * math.prod(lengths) <= LARGEST)
+
+
+def as_one(terms: Terms, shape: Shape) -> Grid:
+    """All terms as one grid; terms that would need too much room become what all their positions see."""
+    grids = [to_grid(term, shape) for term in terms]
+    one = grids[0]
+    for other in grids[1:]:
+        if not fits(one.reads.shape[1:], other.reads.shape[1:]):
+            hull = _hull(other.reads.reshape(2, -1)).reshape(2, *[1] * len(shape))
+            other = Grid(hull, np.full_like(hull, NOTHING), None, 0, True, False)
+        one = _smaller(one, other)
+    return one
+
+
+def united(terms: Iterable[Term], shape: Shape) -> Terms:
+    """The union of terms over one shape, with as few terms as cost no room."""
+    kept: list[Term] = []
+    for term in terms:
+        for index, other in enumerate(kept):
+            met = _met(other, term, shape)
+            if met is not None:
+                kept[index] = met
+                break
+        else:
+            kept.append(term)
+    return tuple(kept)
+
+
+def _met(one: Term, other: Term, shape: Shape) -> Term | None:
+    """Two terms as one; None where they lie along different dimensions, and one array of both would be long."""
+    if isinstance(one, Line) and isinstance(other, Line):
+        if one[1:] == other[1:]:
+            sight = one.sight.join(other.sight)
+            return one if sight is one.sight else Line(sight, *one[1:])
+        for line, constant in ((one, other), (other, one)):
+            if constant.sight.reads.shape[1] == 1 and (constant.dim is None or constant.sight.step == 0):
+                return Line(line.sight.join(constant.sight), *line[1:])
+        if one.dim != other.dim:
+            return None
+    grids = to_grid(one, shape), to_grid(other, shape)
+    lengths = [max(pair) for pair in zip(grids[0].reads.shape, grids[1].reads.shape, strict=True)]
+    if math.prod(lengths) > max(grids[0].reads.size, grids[1].reads.size, LARGEST // 16):
+        return None
+    return simplest(_smaller(*grids), shape)
+
+
+def _smaller(one: Grid, other: Grid) -> Grid:
+    own = one.own if one.own is not None else other.own
+    book = np.minimum(one.book, other.book)
+    if own is not None and book.shape[own + 1] > 1:
+        book = book[(slice(None),) * (own + 1) + (slice(0, 1),)]
+    step = largest_step(one.step, other.step)
+    if (one.own is None) != (other.own is None):  # the step of a lost axis says nothing
+        step = (one.step or other.step) if other.own is None else (other.step or one.step)
+    flags = one.whole or other.whole, one.exact and other.exact
+    phases = together([(each.phases, each.book, each.step) for each in (one, other)])
+    merged = one.merged if one.merged is not None else other.merged
+    return Grid(np.minimum(one.reads, other.reads), book, own, step, *flags, phases, merged if own is None else None)
+
+
+def together(paths: Sequence[tuple[Phases | None, Array, Number]]) -> Phases | None:
+    """The phases of paths that meet; None where all positions are alike, or the paths have unequal steps."""
+    if all(phases is None for phases, _, _ in paths):
+        return None
+    chosen = [path for path in paths if path[2]]
+    if len({step for _, _, step in chosen}) > 1:
+        return None
+    known = []
+    for phases, book, step in chosen:
+        first, last = (_number(least) for least in book.reshape(2, -1).min(1).tolist())
+        known.append(phases or Phases.alike(first, math.ceil(-last - first + 1), step))
+    return hull_of_phases(known)
+
+
+def are_aligned(paths: Sequence[Terms]) -> bool:
+    """Whether paths that meet look at the same middle at every position; gates are aligned with all."""
+    seen: tuple[Number, Number] | None = None
+    for terms in paths:
+        for term in terms:
+            for step, middle in _middles(term):
+                if seen is None:
+                    seen = (step, middle)
+                elif seen != (step, middle):
+                    return False
+    return True
+
+
+def _middles(term: Term) -> Iterable[tuple[Number, Number]]:
+    """Step and twice the centre of position 0, of each kind of field in a term."""
+    if isinstance(term, Line):
+        sight = term.sight
+        middle = sight.first + sight.last if sight.phases is None else 2 * sight.phases.centre
+        return [(sight.step, middle)] if sight.step else []
+    if term.step == 0:
+        return []
+    if term.phases is not None:
+        return [(term.step, 2 * term.phases.centre)]
+    first, last = term.book.reshape(2, -1)
+    middles = (first - last)[first < NOTHING // 2]
+    return [(term.step, middles.min()), (term.step, middles.max())] if middles.size else []
+
+
+def field_of(terms: Terms, shape: Shape) -> Field:
+    """The receptive field on one axis, for the whole tensor: the hull over all dimensions but that of the axis."""
+    if len(terms) == 1 and isinstance(terms[0], Line):
+        sight, dim, length, inner = terms[0]
+        return sight.field(length if dim is not None and inner == 1 and length == shape[dim] else 0, length)
+    own = next((term.dim if isinstance(term, Line) else term.own for term in terms if _has_own(term, shape)), None)
+    sights = [_onto(to_grid(term, shape), own) for term in terms]
+    length = 1 if own is None else shape[own]
+    united_sight = sights[0]
+    for sight in sights[1:]:
+        united_sight = united_sight.join(sight)
+    return united_sight.field(0 if own is None else length, length)
+
+
+def _has_own(term: Term, shape: Shape) -> bool:
+    if isinstance(term, Grid):
+        return term.own is not None
+    return term.dim is not None and term.inner == 1 and term.length == shape[term.dim]
+
+
+def _onto(grid: Grid, own: int | None) -> Sight:
+    """The hull of a grid over all dimensions but one."""
+    others = tuple(dim for dim in range(1, grid.reads.ndim) if own is None or dim != own + 1)
+    book = least(grid.book.reshape(2, -1), 1).tolist()
+    first, last = _number(book[0]), -_number(book[1])
+    if grid.step == 0 or first > NOTHING // 2:
+        first, last = NOTHING, -NOTHING
+    return Sight(least(grid.reads, others).reshape(2, -1), first, last, grid.step, grid.whole, grid.exact, grid.phases)
+
+
+def least(array: Array, axes: int | tuple[int, ...], keepdims: bool = False) -> Array:
+    """The minimum along dimensions; ``NOTHING`` of no numbers at all."""
+    found: Array = array.min(axes, keepdims=keepdims, initial=NOTHING)
+    return found
+
+
+def each(terms: Terms, rule: Callable[[Term], Term]) -> Terms:
+    """The rule for every term: all rules give the union of what they give for the parts."""
+    return (rule(terms[0]),) if len(terms) == 1 else tuple(rule(term) for term in terms)
+
+
+def gather_along(array: Array, taps: Taps, dim: int) -> Array:
+    """The least of the old numbers along ``dim`` for each new position."""
+    return _gather(array, taps, dim)
+
+
+def _gather(array: Array, taps: Taps, dim: int) -> Array:
+    if array.shape[dim] == 1:
+        if taps.all_read:
+            return array
+        array = array if taps.old_length == 1 else np.repeat(array, taps.old_length, axis=dim)
+    if taps.all_read and taps.table.shape[1] == 1:
+        return array.take(taps.table[:, 0], axis=dim)
+    edge = list(array.shape)
+    edge[dim] = 1
+    longer = np.concatenate((array, np.full(edge, NOTHING, dtype=array.dtype)), axis=dim)
+    table = taps.table
+    if array.ndim == 2 and table.size <= 4096:
+        return np.minimum.reduce(longer.take(table, axis=1), axis=2)  # type: ignore[no-any-return]
+    least = longer.take(table[:, 0], axis=dim)
+    for tap in range(1, table.shape[1]):
+        np.minimum(least, longer.take(table[:, tap], axis=dim), out=least)
+    return least
+
+
+def _shifted(sight: Sight, taps: Taps) -> tuple[Number, Number, Number]:
+    """First, last and step of the textbook after taps."""
+    step = sight.step
+    if step == 0:
+        return sight.first, sight.last, 0
+    low, high = sorted((taps.lowest * step, taps.highest * step))
+    return _number(sight.first + low), _number(sight.last + high), _number(step * taps.scale)
+
+
+def shifted_book(grid: Grid, taps: Taps) -> tuple[Array, Number, Phases | None]:
+    """Textbook, step and phases of a grid after taps along its own dimension."""
+    if grid.step == 0:
+        return grid.book, grid.step, None
+    phases, lens = grid.phases, taps.lens
+    if lens is not None and (phases is not None or not isinstance(lens, Window)):
+        if phases is None:
+            first, last = (_number(least) for least in grid.book.reshape(2, -1).min(1).tolist())
+            phases = Phases.alike(first, math.ceil(-last - first + 1), grid.step)
+        phases = phases.through(lens)
+        phases = None if phases is None else phases.reduced()
+        phases = phases if phases is not None and len(phases.intervals) > 1 else None
+    else:
+        phases = None
+    low, high = sorted((taps.lowest * grid.step, taps.highest * grid.step))
+    kind = np.float64 if isinstance(low, Fraction) or isinstance(high, Fraction) else grid.book.dtype
+    shift = np.array([low, -high], dtype=kind).reshape(2, *[1] * (grid.book.ndim - 1))
+    return settled(grid.book + shift), _number(grid.step * taps.scale), phases
+
+
+def settled(book: Array) -> Array:
+    """A textbook's numbers after a shift: what was nothing still is."""
+    book[book > NOTHING // 2] = NOTHING
+    return book
+
+
+def _hull(reads: Array) -> Array:
+    return least(reads, 1, True) if reads.shape[1] != 1 else reads
+
+
+def _field(reads: Reads, sight: Sight, num_positions: int) -> Field:
+    if sight.step == 0 or sight.first > NOTHING // 2:
+        whole = reads.over()
+        first, last = whole.at(0) or (0, 0)
+        return Field(last - first + 1, 0, first, is_whole=True, is_exact=sight.exact, reads=reads)
+    if sight.phases is not None:
+        size, start = sight.phases.largest(num_positions), sight.phases.start
+    else:
+        size, start = math.ceil(sight.last - sight.first + 1), sight.first
+    return Field(size, sight.step, start, sight.whole, sight.exact, reads, sight.phases)
+
+
+def _numbers(book: Field) -> tuple[Number, Number, Number]:
+    """First, last and step of a textbook's field."""
+    return book.start, book.start + book.size - 1, book.step
+
+
+def in_arrays(number: Number) -> int | float:
+    """A number as arrays hold it."""
+    return float(number) if isinstance(number, Fraction) else number
+
+
+def _kind(sight: Sight) -> Any:
+    return np.float64 if isinstance(sight.first, Fraction) or isinstance(sight.last, Fraction) else np.int64
+
+
+def _number(number: Any) -> Number:
+    """A whole number as an int; numbers of arrays are near fractions of small denominators."""
+    if isinstance(number, float) and not number.is_integer():
+        number = Fraction(number).limit_denominator(1 << 12)
+    if isinstance(number, Fraction):
+        return number.numerator if number.denominator == 1 else number
+    return int(number)

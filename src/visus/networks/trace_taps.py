@@ -1,0 +1,208 @@
+"""Which old positions each new position of one axis reads: windows, transposed windows, padding, resizing, slices.
+
+This file knows whole numbers on one axis. It must not know what a position reads of the picture, nor tensors of torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visus.geometry.enlarging import TransposedWindow, Upsampling
+from visus.geometry.reads import Lens
+from visus.geometry.window import Window
+
+Indices = NDArray[np.int64]
+Number = int | Fraction
+
+
+class Taps:
+    """For each new position the old ones that it reads, and the same as a rule that goes on beyond the border.
+
+    Args:
+        table: (new length, most taps) old positions; ``old_length`` stands for none.
+        old_length: number of old positions.
+        lowest, highest: old positions between which the taps of new position 0 lie as textbooks have it, padding included.
+        scale: old positions from one new position to the next.
+        lens: the same as the geometry of textbooks has it; None where that has no word for it.
+
+    ``unread`` is the number of old positions at the far edge that no window reaches.
+    """
+
+    __slots__ = ("all_read", "highest", "is_identity", "length", "lens", "lowest", "old_length", "scale", "table", "unread")
+
+    def __init__(
+        self, table: Indices, old_length: int, lowest: Number, highest: Number, scale: Number, lens: Lens | None = None
+    ) -> None:
+        self.table = table
+        self.length = len(table)
+        self.old_length = old_length
+        self.lowest, self.highest, self.scale, self.lens = lowest, highest, scale, lens
+        self.is_identity = (
+            scale == 1 and table.shape == (old_length, 1) and bool((table[:, 0] == np.arange(old_length)).all())
+        )
+        self.unread = 0
+        self.all_read = bool((table != old_length).any(axis=1).all())
+
+
+@lru_cache(4096)
+def window(old_length: int, length: int, kernel_size: int, stride: int, before: int, dilation: int) -> Taps:
+    """The places of a sliding window; ``before`` pixels of padding stand before the axis, and may be negative."""
+    table = np.arange(length)[:, None] * stride - before + np.arange(kernel_size) * dilation
+    lens = Window(kernel_size, stride, (before, 0), dilation) if before >= 0 else None
+    taps = Taps(_inside(table, old_length), old_length, -before, (kernel_size - 1) * dilation - before, stride, lens)
+    taps.unread = max(0, old_length - 1 - int(table.max(initial=-1)))
+    return taps
+
+
+@lru_cache(1024)
+def transposed(old_length: int, length: int, kernel_size: int, stride: int, before: int, dilation: int) -> Taps:
+    """The places of a transposed window: old position ``i`` is spread over ``i*stride - before + tap*dilation``."""
+    reached = np.arange(length)[:, None] + before - np.arange(kernel_size) * dilation
+    table = np.where(reached % stride == 0, reached // stride, -1)
+    counts = [
+        [(phase - tap * dilation) // stride for tap in range(kernel_size) if (phase - tap * dilation) % stride == 0]
+        for phase in range(stride)
+    ]
+    widths = [max(taps) - min(taps) for taps in counts if taps]
+    lowest = -(-(before - (kernel_size - 1) * dilation) // stride)
+    lens = TransposedWindow(kernel_size, stride, before, 0, dilation)
+    return Taps(
+        _inside(table, old_length), old_length, lowest, lowest + max(widths), whole_or_fraction(Fraction(1, stride)), lens
+    )
+
+
+@lru_cache(1024)
+def adaptive(old_length: int, length: int) -> Taps:
+    """The places of an adaptive pooling."""
+    starts = [index * old_length // length for index in range(length)]
+    ends = [-(-(index + 1) * old_length // length) for index in range(length)]
+    widest = max(end - start for start, end in zip(starts, ends, strict=True))
+    table = np.array(starts)[:, None] + np.arange(widest)
+    table[table >= np.array(ends)[:, None]] = old_length
+    return Taps(table, old_length, 0, widest - 1, whole_or_fraction(Fraction(old_length, length)))
+
+
+@lru_cache(1024)
+def resized(old_length: int, length: int, mode: str, align_corners: bool, scale: float | None) -> Taps:
+    """The places of an interpolation: ``nearest``, ``nearest-exact``, ``linear`` or ``cubic``.
+
+    ``scale`` is new length by old as the caller gave it, None where it follows from the lengths.
+    """
+    if old_length == length and not (mode == "cubic" and not align_corners and scale not in (None, 1.0)):
+        return window(old_length, length, 1, 1, 0, 1)
+    step = Fraction(old_length, length)
+    if align_corners:
+        step = Fraction(old_length - 1, length - 1) if length > 1 else Fraction(0)
+        sources = [index * step for index in range(length)]
+    else:
+        ratio = step if not scale or scale <= 0 else 1 / Fraction(scale).limit_denominator(1 << 20)
+        shift = Fraction(0) if mode == "nearest" else Fraction(1, 2)
+        sources = [ratio * (index + shift) - (shift if mode in ("linear", "cubic") else 0) for index in range(length)]
+        step = ratio
+    if mode in ("nearest", "nearest-exact"):
+        table = np.array([[min(math.floor(source), old_length - 1)] for source in sources])
+        return Taps(table, old_length, 0, 0, whole_or_fraction(step), _enlarging(step, align_corners, "nearest"))
+    reach = (-1, 2) if mode == "cubic" else (0, 1)
+    lows = [math.floor(max(source, Fraction(0)) if mode == "linear" else source) for source in sources]
+    table = np.array(lows)[:, None] + np.arange(reach[0], reach[1] + 1)
+    lowest = math.floor(sources[0])
+    table = np.clip(table, 0, old_length - 1)
+    lens = _enlarging(step, align_corners, "linear") if mode == "linear" else None
+    return Taps(table, old_length, lowest + reach[0], lowest + reach[1], whole_or_fraction(step), lens)
+
+
+def _enlarging(step: Fraction, align_corners: bool, mode: Literal["nearest", "linear"]) -> Upsampling | None:
+    return Upsampling(step.denominator, mode) if step.numerator == 1 and not align_corners else None
+
+
+@lru_cache(1024)
+def antialiased(old_length: int, length: int, mode: str, align_corners: bool, scale: float | None) -> Taps:
+    """The places of an interpolation whose kernel widens with the step, as for ``antialias=True``."""
+    step = Fraction(old_length, length)
+    if align_corners:
+        step = Fraction(old_length - 1, length - 1) if length > 1 else Fraction(0)
+    elif scale and scale > 0:
+        step = 1 / Fraction(scale).limit_denominator(1 << 20)
+    support = Fraction(2 if mode == "cubic" else 1) * max(step, Fraction(1))
+    rows = []
+    for index in range(length):
+        centre = step * (index + Fraction(1, 2))
+        low = max(int(centre - support + Fraction(1, 2)), 0)
+        high = min(int(centre + support + Fraction(1, 2)), old_length)
+        rows.append(range(low, high))
+    start = math.floor(step / 2 - support + Fraction(1, 2))
+    widest = max(len(row) for row in rows)
+    return Taps(_ragged(rows, old_length), old_length, start, start + max(widest, 1) - 1, whole_or_fraction(step))
+
+
+@lru_cache(1024)
+def padded(old_length: int, before: int, after: int, mode: str) -> Taps:
+    """Padding of one axis: ``constant`` (which reads nothing), ``reflect``, ``replicate`` or ``circular``; may be negative."""
+    places = np.arange(-before, old_length + after)
+    if mode == "reflect":
+        places = np.abs(places)
+        places = np.where(places >= old_length, 2 * (old_length - 1) - places, places)
+    elif mode == "replicate":
+        places = np.clip(places, 0, old_length - 1)
+    elif mode == "circular":
+        places = places % old_length
+    lens = Window(1, 1, (before, 0)) if before >= 0 else None
+    return Taps(_inside(places[:, None], old_length), old_length, -before, -before, 1, lens)
+
+
+@lru_cache(1024)
+def sliced(old_length: int, start: int, length: int, step: int) -> Taps:
+    """Every ``step``-th position from ``start`` on; a negative step walks back."""
+    return Taps((start + step * np.arange(length))[:, None], old_length, start, start, step)
+
+
+@lru_cache(1024)
+def rolled(old_length: int, shift: int) -> Taps:
+    """Positions moved by ``shift``, those that leave coming in at the other end."""
+    return Taps(((np.arange(old_length) - shift) % old_length)[:, None], old_length, -shift, -shift, 1)
+
+
+@lru_cache(1024)
+def tiled(old_length: int, num_times: int) -> Taps:
+    """The axis repeated end to end."""
+    return Taps(np.tile(np.arange(old_length), num_times)[:, None], old_length, 0, 0, 1)
+
+
+@lru_cache(1024)
+def stretched(old_length: int, num_times: int) -> Taps:
+    """Each position repeated on the spot."""
+    table = np.repeat(np.arange(old_length), num_times)[:, None]
+    return Taps(table, old_length, 0, 0, whole_or_fraction(Fraction(1, num_times)), Upsampling(num_times))
+
+
+def picked(old_length: int, places: Sequence[int]) -> Taps:
+    """The positions of a list; those outside the axis read nothing."""
+    table = np.asarray(places, dtype=np.int64).reshape(-1, 1)
+    table = np.where((table < 0) & (table >= -old_length), table + old_length, table)
+    first = int(table[0, 0]) if len(table) else 0
+    step = int(table[1, 0]) - first if len(table) > 1 else 1
+    return Taps(_inside(table, old_length), old_length, first, first, step or 1)
+
+
+def _inside(table: Indices, old_length: int) -> Indices:
+    """The table with ``old_length`` for every place outside the axis."""
+    return np.where((table < 0) | (table >= old_length), old_length, table)
+
+
+def _ragged(rows: Sequence[Sequence[int]], old_length: int) -> Indices:
+    table = np.full((len(rows), max((len(row) for row in rows), default=1) or 1), old_length, dtype=np.int64)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = row
+    return table
+
+
+def whole_or_fraction(number: Fraction) -> Number:
+    """A fraction, as an int where it is whole."""
+    return number.numerator if number.denominator == 1 else number

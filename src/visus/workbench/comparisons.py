@@ -1,0 +1,363 @@
+"""Runs side by side: two of them item by item, a run beside its perceptron twins, and both on shuffled pictures.
+
+This file knows which runs are trained for a comparison and what is compared. It must not know how anything is shown.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from visus.data.batches import Part, batches_in_order
+from visus.design import Design
+from visus.design.twins import KINDS, perceptron_twins
+from visus.errors import DataError, RunError, UsageError, unknown_name
+from visus.evaluation.paired import Paired, compare_answers
+from visus.evaluation.predictions import probabilities
+from visus.evaluation.scores import Scores, score
+from visus.evaluation.shifts import ShiftFigures, measure_shifts
+from visus.training.loop import EVALUATION_BATCH
+from visus.training.runs import RunFolder
+from visus.workbench.modules import count_macs
+from visus.workbench.runs import Run, open_own_data
+from visus.workbench.shifts import MOST_ITEMS, NUM_SHIFTS, own_design, reading, some_items
+from visus.workbench.training import OnEvent, train
+
+TRAINED_KINDS: Final = ("equal parameters", "equal width")
+SHUFFLE_SEED: Final = 0
+SHIFT_WAY: Final = "roll"
+_SHUFFLE_NOTE: Final = (
+    f"shuffled: the positions of all items are in one random order (seed {SHUFFLE_SEED}), after all other changes. A perceptron with its "
+    "first weights in the same order answers the same, so what it changes by is the chance of its start."
+)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the networks that are compared.
+
+    Args:
+        name: of its run.
+        kind: ``network``, or a key of ``design.twins.KINDS`` for a perceptron.
+        is_shuffled: whether it was trained, and is scored, on shuffled positions.
+        folder: its run folder.
+        num_parameters, macs: its trained values, and its multiply-adds for one item.
+        seconds: what its training took.
+        scores: on the items that all contenders are compared on.
+        history: a row for each epoch of its ``results.csv``.
+        shifts: how its answers change when the items move round a ring; None where that was not asked for.
+    """
+
+    name: str
+    kind: str
+    is_shuffled: bool
+    folder: Path
+    num_parameters: int
+    macs: int
+    seconds: float
+    scores: Scores
+    history: tuple[dict[str, float], ...]
+    shifts: ShiftFigures | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The contender as plain data."""
+        facts = {name: getattr(self, name) for name in ("name", "kind", "is_shuffled", "num_parameters", "macs", "seconds")}
+        return {
+            **facts,
+            "folder": str(self.folder),
+            "scores": self.scores.to_json(),
+            "history": [dict(row) for row in self.history],
+            "shifts": self.shifts.to_json() if self.shifts else None,
+        }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two of the contenders, by name, and how their answers differ."""
+
+    left: str
+    right: str
+    answers: Paired
+
+    def sentence(self, noun: str = "item") -> str:
+        """The difference as one sentence for people."""
+        return self.answers.sentence(self.left, self.right, noun)
+
+    def to_json(self) -> dict[str, Any]:
+        """The pair as plain data."""
+        return {"left": self.left, "right": self.right, **self.answers.to_json()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs on the same items; the first is what the others are compared with.
+
+    Args:
+        split: which split the items are of; ``all`` where the data was scored whole.
+        noun: what an item is called.
+        contenders: the runs.
+        pairs: the first run with each of the others; and each perceptron with itself on shuffled positions, where there is one.
+        notes: what a reader must know.
+    """
+
+    split: str
+    noun: str
+    contenders: tuple[Contender, ...]
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain data."""
+        return {
+            "split": self.split,
+            "num_items": self.contenders[0].scores.num_items,
+            "runs": [each.to_json() for each in self.contenders],
+            "pairs": [pair.to_json() for pair in self.pairs],
+            "notes": list(self.notes),
+        }
+
+
+def compare_runs(
+    left: Run,
+    right: Run,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> Comparison:
+    """Two runs on the same items, item by item.
+
+    Without ``data``, the items are those that both runs held out; each run reads them with its own size and scaling.
+
+    Args:
+        left, right: the runs; they may differ in network, recipe, seed and size of the items.
+        data: other data; None for the runs' own.
+        split: ``train``, ``val`` or ``test``; None for the held-out one.
+        cache_dir: another folder for the decoded items.
+
+    Raises:
+        UsageError: the runs know different classes.
+        DataError: the runs were trained on different data and none was given, or no item is held out by both.
+    """
+    if set(left.classes) != set(right.classes):
+        others = sorted(set(left.classes) ^ set(right.classes))
+        raise UsageError(
+            f"{left.name} and {right.name} cannot be compared: only one of them knows {', '.join(others)}. Give runs with the same classes."
+        )
+    facts = [RunFolder.open(run.folder).read_json("data.json") for run in (left, right)]
+    if data is None and facts[0]["fingerprint"] != facts[1]["fingerprint"]:
+        raise DataError(
+            f"{left.name} was trained on {facts[0]['name']} and {right.name} on other data ({facts[1]['name']}), so they share no "
+            "held-out items. Give the data to compare them on with --data."
+        )
+    opened = [run.open_data(data, cache_dir=cache_dir) for run in (left, right)]
+    chosen = split or opened[0].scored_split
+    parts = [each.split(chosen) for each in opened]
+    shared = set(parts[0].items) & set(parts[1].items)
+    if not shared:
+        raise DataError(
+            f"no item is in the {chosen} split of both {left.name} and {right.name}. Name another with --split, or give data with --data."
+        )
+    kept = [_only(part, shared) for part in parts]
+    notes = [note for run, each in zip((left, right), opened, strict=True) for note in run.notes_on(each, chosen)]
+    left_out = len(parts[0]) - len(shared)
+    if left_out:
+        notes.append(
+            f"{left_out:,} of the {len(parts[0]):,} items in the {chosen} split of {left.name} are not in that of {right.name}, and are left out."
+        )
+    shown = "all" if opened[0].is_whole else chosen
+    return _compare([(left, "network", kept[0]), (right, "network", kept[1])], shown, opened[0].noun, notes)
+
+
+def compare_with_twins(
+    run: Run,
+    *,
+    kinds: Sequence[str] = TRAINED_KINDS,
+    with_shuffled: bool = False,
+    output: Path | None = None,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    command: str = "",
+) -> Comparison:
+    """Train the perceptron twins of a run with its data, split, recipe and seed, and compare all of them.
+
+    Args:
+        run: the run; its network must be a design with a convolution.
+        kinds: which twins, keys of ``design.twins.KINDS``.
+        with_shuffled: train the network and each twin once more on pictures whose positions are in one fixed random order.
+        output: folder of the new runs; None for that of the run.
+        cache_dir: another folder for the decoded items.
+        on_event: called with everything that happens in the trainings.
+        command: what was typed, for the reports.
+
+    Raises:
+        UsageError: the network is no design, or there is no such kind.
+        DesignError: the design has no convolution.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(unknown_name("kind of twin", kind, KINDS))
+    design = _design_for(run, "perceptron twins are made of designs")
+    shape, num_classes = run.preprocessing.input_shape, len(run.classes)
+    twins = {twin.kind: twin for twin in perceptron_twins(design, shape, num_classes) if twin.kind in kinds}
+
+    def again(network: Design, word: str, shuffle_seed: int | None) -> Run:
+        return train_again(
+            run, network, f"{run.name}-{word}", shuffle_seed=shuffle_seed,
+            output=output, cache_dir=cache_dir, on_event=on_event, command=command,
+        )  # fmt: skip
+
+    runs: list[tuple[Run, str]] = [(run, "network")]
+    if with_shuffled:
+        runs.append((again(design, "shuffled", SHUFFLE_SEED), "network"))
+    for kind in kinds:
+        word = f"mlp-{kind.replace(' ', '-')}"
+        runs.append((again(twins[kind].design, word, None), kind))
+        if with_shuffled:
+            runs.append((again(twins[kind].design, f"{word}-shuffled", SHUFFLE_SEED), kind))
+    notes = [f"{kind}: {KINDS[kind]}" for kind in kinds]
+    return compare_trained(runs, notes=[*notes, *([_SHUFFLE_NOTE] if with_shuffled else [])], cache_dir=cache_dir)
+
+
+def compare_shuffled(
+    run: Run,
+    *,
+    output: Path | None = None,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    command: str = "",
+) -> Comparison:
+    """Train the network of a run once more on pictures whose positions are in one fixed random order, and compare.
+
+    Raises:
+        UsageError: the network is no design.
+    """
+    design = _design_for(run, "a network is trained once more from its design")
+    other = train_again(
+        run, design, f"{run.name}-shuffled", shuffle_seed=SHUFFLE_SEED,
+        output=output, cache_dir=cache_dir, on_event=on_event, command=command,
+    )  # fmt: skip
+    return compare_trained([(run, "network"), (other, "network")], notes=[_SHUFFLE_NOTE], cache_dir=cache_dir)
+
+
+def compare_trained(
+    runs: Sequence[tuple[Run, str]], *, notes: Sequence[str] = (), cache_dir: str | Path | None = None
+) -> Comparison:
+    """Runs with one data set and one split, each with its kind, on the held-out items; their answers to shifts too."""
+    first = open_own_data(runs[0][0].folder, runs[0][0].preprocessing, cache_dir=cache_dir)
+    part = first.split(first.scored_split)
+    entries = [(run, kind, part) for run, kind in runs]
+    return _compare(
+        entries, first.scored_split, first.noun, [*runs[0][0].notes_on(first, first.scored_split), *notes], shifts=True
+    )
+
+
+def train_again(
+    run: Run,
+    network: Design,
+    name: str,
+    *,
+    shuffle_seed: int | None = None,
+    output: Path | None = None,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    command: str = "",
+) -> Run:
+    """Another network with the data, split, recipe and seed of a run, in a run folder of its own.
+
+    Args:
+        shuffle_seed: where it is given, the positions of all items are in the order that it fixes (``Preprocessing``).
+        output: folder of the new run; None for that of the run.
+    """
+    preprocessing = dataclasses.replace(run.preprocessing, shuffle_seed=shuffle_seed)
+    data = open_own_data(run.folder, preprocessing, cache_dir=cache_dir)
+    folder = output or run.folder.parent
+    return train(data, network, run.recipe, output=folder, name=name, on_event=on_event, command=command)
+
+
+def _design_for(run: Run, purpose: str) -> Design:
+    if run.preprocessing.shuffle_seed is not None:
+        raise UsageError(
+            "this run was trained on shuffled pictures itself. Give the run that it was made from.", where=str(run.folder)
+        )
+    design = own_design(run)
+    if design is None:
+        raise UsageError(f"{purpose}, and this run's network is a Python object or callable.", where=str(run.folder))
+    return design
+
+
+def _compare(
+    entries: Sequence[tuple[Run, str, Part]], split: str, noun: str, notes: Sequence[str], *, shifts: bool = False
+) -> Comparison:
+    """Each run's answers for its own reading of the same items, in the order of the first run's."""
+    first_run, _, first_part = entries[0]
+    places = {item: index for index, item in enumerate(first_part.items)}
+    answers: list[list[int]] = []
+    contenders = []
+    for run, kind, part in entries:
+        logits = run.logits(batches_in_order(part, run.preprocessing, EVALUATION_BATCH))
+        order = np.argsort([places[item] for item in part.items])
+        logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
+        found = score(probabilities(logits), torch.from_numpy(first_part.labels), first_run.classes, split=split)
+        answers.append(logits.argmax(dim=1).tolist())
+        contenders.append(_contender(run, kind, found, _shifts(run, part) if shifts else None))
+    if len({each.name for each in contenders}) < len(contenders):
+        contenders = [dataclasses.replace(each, name=str(each.folder)) for each in contenders]
+
+    def pair(left: int, right: int) -> Pair:
+        labels = first_part.labels.tolist()
+        compared = compare_answers(answers[left], answers[right], labels, first_run.classes, first_part.items)
+        return Pair(contenders[left].name, contenders[right].name, compared)
+
+    chosen = [(0, other) for other in range(1, len(contenders))]
+    chosen += [
+        (index, index + 1)
+        for index, (each, after) in enumerate(itertools.pairwise(contenders))
+        if index and after.is_shuffled and each.kind == after.kind and not each.is_shuffled
+    ]
+    return Comparison(split, noun, tuple(contenders), tuple(pair(*each) for each in chosen), tuple(dict.fromkeys(notes)))
+
+
+def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None) -> Contender:
+    text = RunFolder.open(run.folder).read_text("results.csv")
+    try:
+        history = tuple({name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text)))
+    except (TypeError, ValueError) as error:
+        raise RunError(
+            "results.csv is damaged. Put it back, or train anew with visus train.", where=str(run.folder)
+        ) from error
+    return Contender(
+        name=run.name,
+        kind=kind,
+        is_shuffled=run.preprocessing.shuffle_seed is not None,
+        folder=run.folder,
+        num_parameters=sum(values.numel() for values in run.module.parameters()),
+        macs=count_macs(run.module, run.preprocessing.input_shape),
+        seconds=sum(row.get("seconds", 0.0) for row in history),
+        scores=scores,
+        history=history,
+        shifts=shifts,
+    )
+
+
+def _shifts(run: Run, part: Part) -> ShiftFigures:
+    items, _ = some_items(run, part, MOST_ITEMS)
+    reach = tuple(min(length - 1, max(1, round(length / 8))) for length in items.shape[2:])
+    return measure_shifts(reading(run), items, reach, SHIFT_WAY, most=NUM_SHIFTS, device=run.machine.device)
+
+
+def _only(part: Part, items: set[str]) -> Part:
+    """The part's items that are among ``items``."""
+    chosen = np.array([index for index, item in enumerate(part.items) if item in items], dtype=np.int64)
+    return Part(
+        part.name, part.pixels, part.indices[chosen], part.labels[chosen], tuple(part.items[index] for index in chosen)
+    )

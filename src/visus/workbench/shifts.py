@@ -1,0 +1,278 @@
+"""``visus evaluate RUN --shifts``: whether a trained network's answers move with the picture, and what would help at which price.
+
+This file knows which shifts are measured on a run, and which changes of its design there are. It must not know how a figure is
+computed, nor how it is shown.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from visus.data.batches import Part, random_stream
+from visus.data.opened import Data
+from visus.data.preprocessing import Preprocessing
+from visus.design import Account, Design, account
+from visus.design.steadier import with_blur_pooling, with_global_pooling
+from visus.errors import DataError, DesignError
+from visus.evaluation.equivariance import Equivariance, measure_equivariance
+from visus.evaluation.placement import Placement, measure_placement
+from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
+from visus.networks.trace import TraceError, trace
+from visus.training.runs import RunFolder
+from visus.units import write_count, write_number_of, write_shape
+from visus.workbench.modules import count_macs
+from visus.workbench.runs import Run
+from visus.workbench.summaries import design_of
+
+NUM_SHIFTS: Final = 49
+MOST_ITEMS, FEWEST_ITEMS = 200, 16
+MACS: Final = 10**12  # about a minute on two processor cores
+PHASE_ITEMS, MAP_ITEMS, MOST_PHASES = 16, 4, 1024
+SHIFT_AUGMENTATION: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change that should make the answers move less, with its price.
+
+    Args:
+        name: what is changed.
+        sentence: what it costs, for people.
+        command: what to type to train it beside the run.
+        design: the changed design as text; empty where the design stays.
+        num_parameters, macs: of the changed network, for one item; None where it stays.
+    """
+
+    name: str
+    sentence: str
+    command: str
+    design: str = ""
+    num_parameters: int | None = None
+    macs: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The remedy as plain data."""
+        return {**self.__dict__}
+
+
+@dataclass(frozen=True)
+class ShiftReport:
+    """What was measured of one run's network.
+
+    Args:
+        split: the split that the items are of.
+        num_items: items that were moved, of ``num_in_split``.
+        num_in_split: items of the split.
+        noun: what an item is called.
+        step_px: the network's step on each axis; None where it has none that could be found.
+        ways: figures for each way to move an item.
+        phases: the pattern over the phases of the step, moved round a ring; None where there is one phase, or far too many.
+        layers: every layer's error, for a shift of one pixel and for one by the step; empty where the layers see no picture.
+        placement: accuracy over place and size of the object.
+        remedies: what would help.
+        notes: what a reader must know.
+    """
+
+    split: str
+    num_items: int
+    num_in_split: int
+    noun: str
+    step_px: tuple[int, ...] | None
+    ways: tuple[ShiftFigures, ...]
+    phases: PhasePattern | None
+    layers: tuple[Equivariance, ...]
+    placement: Placement
+    remedies: tuple[Remedy, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return {
+            "split": self.split,
+            "num_items": self.num_items,
+            "num_in_split": self.num_in_split,
+            "step_px": list(self.step_px) if self.step_px else None,
+            "ways": [each.to_json() for each in self.ways],
+            "phases": self.phases.to_json() if self.phases else None,
+            "layers": [each.to_json() for each in self.layers],
+            "placement": self.placement.to_json(),
+            "remedies": [each.to_json() for each in self.remedies],
+            "notes": list(self.notes),
+        }
+
+
+def report_shifts(run: Run, data: Data, split: str | None = None, *, num_items: int | None = None) -> ShiftReport:
+    """Measure how a run's answers change when its items move.
+
+    All figures are computed in float32: what a shorter number format rounds away would count as a change.
+
+    Args:
+        run: the run.
+        data: opened data.
+        split: which split; None for the one that is scored.
+        num_items: so many items, drawn with a fixed seed; None for up to 200, fewer where the network is costly.
+
+    Raises:
+        DataError: the split is empty.
+    """
+    part = data.split(split or data.scored_split)
+    shape, macs = run.preprocessing.input_shape, count_macs(run.module, run.preprocessing.input_shape)
+    affordable = max(FEWEST_ITEMS, MACS // max(1, macs * NUM_SHIFTS * (len(WAYS) + 1)))
+    items, labels = some_items(run, part, num_items or min(MOST_ITEMS, affordable))
+    module, device = reading(run), run.machine.device
+    reach = tuple(min(length - 1, max(1, round(length / 8))) for length in shape[1:])
+    ways = tuple(measure_shifts(module, items, reach, way, most=NUM_SHIFTS, device=device) for way in WAYS)
+    step, costs, notes = _step(run)
+    phases = None
+    if step and 1 < math.prod(step) <= MOST_PHASES:
+        phases = measure_phases(module, items[:PHASE_ITEMS], step, device=device)
+    layers: list[Equivariance] = []
+    if costs is not None:
+        few = items[:MAP_ITEMS].to(run.machine.device)
+        shifts = dict.fromkeys([(1,) * len(reach), *([step] if step else [])])
+        layers = [measure_equivariance(run.module, few, shift, account=costs) for shift in shifts]
+    background = 0.0 if run.preprocessing.scale == "mean-deviation" else items.mean(dim=(0, *range(2, items.dim())))
+    if run.preprocessing.scale != "mean-deviation":
+        notes.append("Objects were placed on the mean of the items that were moved.")
+    return ShiftReport(
+        split="all" if data.is_whole else part.name,
+        num_items=len(items),
+        num_in_split=len(part),
+        noun=data.noun,
+        step_px=step,
+        ways=ways,
+        phases=phases,
+        layers=tuple(layers),
+        placement=measure_placement(module, items, labels, background=background, device=device),
+        remedies=tuple(remedies(run)),
+        notes=tuple(notes),
+    )
+
+
+def some_items(run: Run, part: Part, num_items: int) -> tuple[Tensor, Tensor]:
+    """So many items of a split, scaled and never shuffled, and their labels; drawn with a fixed seed, in the order of the split.
+
+    Raises:
+        DataError: the split is empty.
+    """
+    if not len(part):
+        raise DataError(f"the {part.name} split of this data is empty. Choose another with --split.")
+    drawn = torch.randperm(len(part), generator=random_stream(0, "shifts"))[:num_items].sort().values.numpy()
+    return run.preprocessing.scale_values(part.rows(drawn)), torch.from_numpy(part.labels[drawn])
+
+
+class _Shuffle(nn.Module):
+    """The fixed order of positions that a run was trained with, so that an item can be moved before it is shuffled."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.preprocessing.shuffled(x)
+
+
+def reading(run: Run) -> nn.Module:
+    """The run's network as one that reads scaled items: where it was trained on shuffled ones, they are shuffled in front of it."""
+    if run.preprocessing.shuffle_seed is None:
+        return run.module
+    return nn.Sequential(_Shuffle(run.preprocessing), run.module).eval()
+
+
+def _step(run: Run) -> tuple[tuple[int, ...] | None, Account | None, list[str]]:
+    """The network's step and account, and why there is none."""
+    if run.preprocessing.shuffle_seed is not None:
+        return None, None, ["The network reads shuffled positions, so its layers see no picture that could move."]
+    try:
+        costs = trace(run.module, run.preprocessing.input_shape)
+    except TraceError as error:
+        return None, None, [f"The network's layers could not be followed: {error.message}"]
+    return total_step(costs), costs, []
+
+
+def remedies(run: Run) -> list[Remedy]:
+    """What would make the answers of a run move less, each with its price and the command that trains it."""
+    found = [
+        Remedy(
+            "shift augmentation",
+            f"it costs nothing in use; the training {run.preprocessing.noun}s are shifted by up to "
+            f"{100 * SHIFT_AUGMENTATION:.0f} % of each side",
+            _command(run, "", f"--shift {SHIFT_AUGMENTATION}"),
+        )
+    ]
+    if (run.recipe.shift or 0.0) >= SHIFT_AUGMENTATION:
+        found = []
+    shape, num_classes = run.preprocessing.input_shape, len(run.classes)
+    design = own_design(run)
+    if design is None or len(shape) < 2:
+        return found
+    before = account(design, shape, num_classes)
+    changes = (
+        ("global pooling instead of flatten", with_global_pooling),
+        ("blurred pooling instead of strides", with_blur_pooling),
+    )
+    for name, change in reversed(changes):
+        changed = change(design)
+        try:
+            after = account(changed, shape, num_classes) if changed is not None else None
+        except DesignError:
+            continue
+        if changed is not None and after is not None:
+            sentence = f"{_price(before.num_parameters, after.num_parameters)} parameters, {_price(before.macs, after.macs)} multiply-adds"
+            found.insert(
+                0, Remedy(name, sentence, _command(run, changed.text), changed.text, after.num_parameters, after.macs)
+            )
+    return found
+
+
+def own_design(run: Run) -> Design | None:
+    """The design that a run was trained with; None for a module or a callable."""
+    text = RunFolder.open(run.folder).read_text("design.txt").strip()
+    return None if text.startswith("#") else design_of(text, run.preprocessing.input_shape, len(run.classes))
+
+
+def steadier_design(run: Run) -> Design | None:
+    """The run's design with all structural remedies at once; None where there is none."""
+    design = own_design(run)
+    if design is None or len(run.preprocessing.input_shape) < 2:
+        return None
+    pooled = with_global_pooling(design)
+    blurred = with_blur_pooling(pooled or design)
+    try:
+        if blurred is not None:
+            blurred.place(run.preprocessing.input_shape, len(run.classes))
+    except DesignError:
+        blurred = None
+    return blurred or pooled
+
+
+def _command(run: Run, design: str, more: str = "") -> str:
+    """The command that trains a change beside the run: same data, split, size, scaling and recipe."""
+    folder, prepared = RunFolder.open(run.folder), run.preprocessing
+    facts = folder.read_json("data.json")
+    asked = " ".join(design.split()) or " ".join(folder.read_text("design.txt").split())
+    words = ["visus", "train", *([facts["path"]] if facts["path"] else []), "-m", asked]
+    words += ["-c", str(run.folder / "recipe.yaml"), "--split", str(run.folder / "split.csv")]
+    words += ["--img-size", "x".join(str(length) for length in prepared.size)]
+    if prepared.kind == "pictures":
+        words += ["--channels", str(prepared.channels), *(["--rule", prepared.rule] if prepared.rule != "squash" else [])]
+    words += ["--scale", prepared.scale] if prepared.scale != "mean-deviation" else []
+    return f"{shlex.join(words)}{f' {more}' if more else ''}"
+
+
+def _price(before: int, after: int) -> str:
+    return f"{write_count(after)} instead of {write_count(before)}" if before != after else f"the same {write_count(after)}"
+
+
+def headline(report: ShiftReport) -> str:
+    """What was moved, for people: ``162 of 2,000 pictures (test), by up to 4 x 4 px``."""
+    return (
+        f"{report.num_items:,} of {write_number_of(report.num_in_split, report.noun)} ({report.split}), by up to "
+        f"{write_shape(report.ways[0].reach_px)} px, {report.ways[0].num_shifts} shifts of each"
+    )

@@ -1,0 +1,185 @@
+"""``visus.summary``: whatever a person calls a network -> its account, and the advice that follows from it.
+
+This file knows how a network is told to be a design or a module. It must not know how rows are made, nor how they are printed. Torch
+is loaded for modules alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from visus.design import Account, Design, account, resolve
+from visus.design.advice import Advice, advise
+from visus.design.memory import checked_batch_size
+from visus.design.tally import account_so_far
+from visus.errors import DesignError, UsageError, VisusError, unknown_name
+from visus.files import text_or_file
+from visus.workbench.named import is_callable_name, refuse_nearly_callable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    Network = str | Design | nn.Module
+
+Detail = Literal["layers", "operations"]
+DETAILS: Final = ("layers", "operations")
+
+
+@dataclass(frozen=True)
+class Training:
+    """The memory of a training step, in bytes as ``Account.bytes_training`` gives them, for adamw.
+
+    Args:
+        batch_size: items of the batch.
+        bytes_training: most bytes at once; None where they are not known.
+        bytes_standing: of that, weights and the optimizer's numbers, which are there at every moment.
+        bytes_saved: of that, what is kept for the backward pass.
+        why: why the memory is not known.
+    """
+
+    batch_size: int
+    bytes_training: int | None = None
+    bytes_standing: int = 0
+    bytes_saved: int = 0
+    why: str = ""
+
+
+def training_of(costs: Account, batch_size: int) -> Training:
+    """The memory of a training step; a module that cannot be run without data has none that is known.
+
+    Raises:
+        UsageError: the batch size is no whole number from 1 on.
+    """
+    checked_batch_size(batch_size)
+    try:
+        total = costs.bytes_training(batch_size)
+        return Training(batch_size, total, costs.bytes_standing(), costs.bytes_saved(batch_size))
+    except UsageError as error:
+        return Training(batch_size, why=str(error))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network's account with what follows from it.
+
+    Args:
+        account: the rows; where ``error`` is set, those up to the layer that fails.
+        advice: what is wasteful or wrong, the gravest first.
+        design: the design, or None for a module.
+        error: why the account ends early; None where it does not.
+    """
+
+    account: Account
+    advice: tuple[Advice, ...] = ()
+    design: Design | None = None
+    error: VisusError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The account and the advice as plain data."""
+        return {**self.account.to_json(), "advice": [advice.to_json() for advice in self.advice]}
+
+
+def summary(
+    network: Network,
+    input_shape: tuple[int, ...],
+    num_classes: int = 1000,
+    *,
+    detail: Detail = "layers",
+    object_px: int | None = None,
+) -> Account:
+    """The account of any network: shapes, parameters, multiply-adds and receptive fields of every layer.
+
+    Args:
+        network: a design, its text, a family call such as ``"resnet(18)"``, a design file, ``"package.module:callable"`` or a module.
+        input_shape: ``(channels, *spatial)``, without the batch axis.
+        num_classes: what ``classes`` stands for.
+        detail: ``"layers"`` for a row for each layer, ``"operations"`` for one for each tensor on the way.
+        object_px: size of the objects in the pictures, for the advice of ``summarize``.
+
+    Raises:
+        DesignError: the design is misspelt, or a layer cannot take what reaches it.
+        UsageError: the module cannot be found, or cannot take this input.
+
+    >>> costs = summary("conv(64, 3, padding=1)", (3, 224, 224))
+    >>> costs.num_parameters, costs.macs, costs.output
+    (1792, 86704128, (64, 224, 224))
+    """
+    found = summarize(network, input_shape, num_classes, detail=detail, object_px=object_px)
+    if found.error is not None:
+        raise found.error
+    return found.account
+
+
+def summarize(
+    network: Network,
+    input_shape: tuple[int, ...],
+    num_classes: int = 1000,
+    *,
+    detail: Detail = "layers",
+    object_px: int | None = None,
+) -> Summary:
+    """The account and the advice; a layer that fails ends the rows, and the error comes with them.
+
+    Raises:
+        DesignError: the design is misspelt, or the input shape is none.
+        UsageError: the module cannot be found, or the detail does not exist.
+    """
+    if detail not in DETAILS:
+        raise UsageError(unknown_name("detail", detail, DETAILS))
+    if object_px is not None and object_px < 1:
+        raise UsageError(f"the size of objects must be at least 1 px, not {object_px}.")
+    shape = tuple(input_shape)
+    design = design_of(network, shape, num_classes)
+    if design is None:
+        return _of_module(_module_of(network, shape, num_classes), shape, detail, object_px)
+    try:
+        costs = account(design, shape, num_classes)
+    except DesignError as error:
+        return Summary(account_so_far(design, shape, num_classes), design=design, error=error)
+    advice = advise(costs, design, num_classes, object_px=object_px)
+    if detail == "operations":
+        from visus.networks.build import build
+        from visus.networks.trace import trace
+
+        return Summary(trace(build(design, shape, num_classes), shape, detail=detail), advice, design)
+    return Summary(costs, advice, design)
+
+
+def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) -> Design | None:
+    """The design that is meant, or None for a module and for the name of a callable.
+
+    Raises:
+        DesignError: the text cannot be read.
+        UsageError: the words are nearly the name of a callable, or a file that cannot be read.
+    """
+    if isinstance(network, Design):
+        return network
+    if not isinstance(network, str) or is_callable_name(network):
+        return None
+    refuse_nearly_callable(network.strip())
+    return resolve(text_or_file(network), input_shape=input_shape, num_classes=num_classes)
+
+
+def _module_of(network: Any, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    from torch import nn
+
+    from visus.workbench.modules import call_by_name
+
+    if isinstance(network, str):
+        return call_by_name(network.strip(), input_shape, num_classes)
+    if not isinstance(network, nn.Module):
+        raise UsageError(
+            f"a network is a design, its text, a name such as package.module:callable or a torch.nn.Module, not {type(network).__name__}."
+        )
+    return network
+
+
+def _of_module(module: nn.Module, input_shape: tuple[int, ...], detail: Detail, object_px: int | None) -> Summary:
+    from visus.networks.trace import TraceError, trace
+
+    try:
+        costs = trace(module, input_shape, detail=detail)
+    except TraceError as error:
+        return Summary(error.account, error=error)
+    return Summary(costs, advise(costs, object_px=object_px))

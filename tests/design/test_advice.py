@@ -1,0 +1,386 @@
+"""Advice: the exact text for each kind of waste, and beside each text a law that finds its numbers in another way.
+
+The other way is PyTorch: modules that are built and run, pixels that are poisoned one after another, parameters that are counted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from visus.design import FAMILIES, account, parse, resolve
+from visus.design.account import Account
+from visus.design.advice import KINDS, advise
+from visus.design.changes import with_window
+from visus.design.layers import Conv
+from visus.networks.build import build
+from visus.units import write_count
+from visus.workbench.modules import count_macs
+
+from .poison import pixels_that_matter
+
+WASTEFUL = {
+    "border": (
+        "conv(4, 3, padding=1), relu, maxpool(2), conv(8, 3, padding=1), relu, globalpool, linear(classes)",
+        (1, 15, 15),
+        None,
+        "pool1: (15 - 2 + 2*0)/2 + 1 = 7.5, rounded down to 7, and the last position of 15 on each axis is left over: 29 of its 225 positions, 12.9 %, are never read. What helps: ceil_mode=True (a map of 8 x 8, 26.6 k macs); or padding=1 (a map of 8 x 8, 26.6 k macs); or pictures of 16 x 16 or 14 x 14.",
+    ),
+    "stride": (
+        "conv(8, 2, stride=4), relu, globalpool, linear(classes)",
+        (3, 32, 32),
+        None,
+        "conv1: a window of 2 that moves 4 positions at a time steps over 2 of every 4: on a map of 32 x 32, 768 of its 1,024 positions, 75.0 %, are never read. What helps: kernel_size=4 (482 parameters, 24.7 k macs); or stride=2 (194 parameters, 24.7 k macs).",
+    ),
+    "gaps in a map": (
+        "conv(4, 3, stride=4, dilation=2), relu, globalpool, linear(classes)",
+        (3, 32, 32),
+        None,
+        "conv1: a window of 3 with dilation 2 that moves 4 positions at a time never meets those between: on a map of 32 x 32, 799 of its 1,024 positions, 78.0 %, are never read. What helps: kernel_size=4, dilation=1 (246 parameters, 12.3 k macs).",
+    ),
+    "gaps in a field": (
+        "2 * [conv(8, 3, padding=2, dilation=2), relu], globalpool, linear(classes)",
+        (3, 32, 32),
+        None,
+        "block2.conv1: one position in the middle of the last map sees 9 x 9 px and reads 25 of these 81: its windows step over 69.1 % of what lies between (gridding). What helps: dilation=1 in block1.conv1 (a field of 7 px); or conv(8, 3, padding=1) after the last map (a field of 11 px, 1.48 k parameters, 1.40 M macs).",
+    ),
+    "channels": (
+        "conv(32, 3, padding=1), relu, maxpool(2), conv(8, 3, padding=1), relu, globalpool, linear(classes)",
+        (3, 32, 32),
+        None,
+        "conv2: the channels fall from 32 to 8 while the map shrinks from 32 x 32 to 16 x 16: 32 x 1,024 = 32,768 numbers for each item become 8 x 256 = 2,048, 6.2 % of them. What helps: 32 channels from there on (10.5 k parameters, 3.24 M macs).",
+    ),
+    "linear": (
+        "conv(8, 3, padding=1), relu, maxpool(2), flatten, linear(64), relu, linear(classes)",
+        (1, 28, 28),
+        None,
+        "linear1: this layer holds 99.3 % of all parameters: 8 x 14 x 14 x 64 = 100,352 weights. Global pooling before it: 100 k to 576. What helps: globalpool in the place of flatten1 (101 k to 1.31 k parameters, 57.6 k macs).",
+    ),
+    "pool": (
+        "conv(8, 8), relu, maxpool(3, stride=1, padding=1), flatten, linear(classes)",
+        (1, 8, 8),
+        None,
+        "pool1: the map that is pooled here is 1 x 1: the largest and the mean of 1 number are that number. What helps: leaving it out (610 parameters, 592 macs).",
+    ),
+    "softmax": (
+        "conv(8, 3), relu, globalpool, linear(classes), softmax",
+        (1, 12, 12),
+        None,
+        "softmax1: the network ends with a softmax, and the cross-entropy applies one itself: a second one squeezes 10 answers that lie between 0 and 1 to shares of at most e/(e + 9) = 23.2 %, and the gradient becomes small where an answer is sure. What helps: leaving out softmax1: no parameter is lost.",
+    ),
+    "norm over a group": (
+        "conv(6, 3), relu, globalpool, groupnorm(6), linear(classes)",
+        (1, 12, 12),
+        None,
+        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value less its own mean is 0: what comes out is the trained shift, whatever the picture. What helps: groupnorm(3), 2 values in each group (142 parameters, 5.46 k macs).",
+    ),
+    "norm over a batch": (
+        "conv(6, 3), relu, globalpool, norm, linear(classes)",
+        (1, 12, 12),
+        None,
+        "norm1: each channel is normalised over batch x 1 values: a training batch of 1 item, such as what is left over at the end of an epoch, gives it 1 value, of which 0 remains (torch refuses it). What helps: layernorm, over 6 channels of each item (142 parameters, 5.46 k macs).",
+    ),
+    "unproductive": (
+        "conv(8, 5, padding=2), relu, 2 * [residual(conv(8, 5, padding=2), norm), relu], globalpool, linear(classes)",
+        (1, 8, 8),
+        None,
+        "block2.residual1.conv1: what enters this layer has a receptive field of 9 px, and the picture of 8 x 8 fits into it: this layer can add no new part of the picture (Richter et al. 2021). It holds 1.60 k parameters (45.3 % of all) and 102 k macs. What helps: pictures of 10 x 10 (340 k macs); or leaving out block2 (1.91 k parameters, 115 k macs).",
+    ),
+    "object": (
+        "conv(8, 3, padding=1), relu, maxpool(2), conv(16, 3, padding=1), relu, globalpool, linear(classes)",
+        (3, 32, 32),
+        14,
+        "relu2: the last map sees 8 px, 6 less than an object of 14 px: no position of it can see such an object whole, and a detector cannot find the border of what it does not see. What helps: 2 more layers of conv(16, 3, padding=1), norm, relu (6.23 k parameters, 1.70 M macs); or pictures reduced to 18 x 18, on which the object has 7.88 px.",
+    ),
+}
+
+
+def advice_on(name, **changes):
+    text, shape, object_px, _ = WASTEFUL[name]
+    design = parse(text)
+    return advise(account(design, shape, 10), design, 10, object_px=object_px, **changes)
+
+
+@pytest.mark.parametrize("name", WASTEFUL)
+def test_a_wasteful_design_is_told_so_once_with_its_sum_and_its_remedies(name):
+    assert [advice.text for advice in advice_on(name)] == [WASTEFUL[name][3]]
+
+
+def test_every_kind_has_its_wasteful_design():
+    assert {advice_on(name)[0].kind for name in WASTEFUL} == set(KINDS)
+
+
+def test_a_design_without_waste_has_no_advice():
+    text = "conv(8, 3, padding=1), norm, relu, maxpool(2), conv(16, 3, padding=1), norm, relu, globalpool, linear(classes)"
+    assert advise(account(parse(text), (3, 32, 32), 10), parse(text), 10, object_px=8) == ()
+
+
+def test_advice_as_json_has_four_names():
+    (advice,) = advice_on("softmax")
+    assert advice.to_json() == {
+        "kind": "softmax",
+        "path": "softmax1",
+        "sentence": advice.sentence,
+        "remedies": ["leaving out softmax1: no parameter is lost"],
+    }
+
+
+# ---- the numbers of the sentences, found in another way ----
+
+
+def never_read(text, shape):
+    """Of a layer alone: pixels that change nothing, and all pixels, by poisoning."""
+    matter = pixels_that_matter(parse(text), shape)
+    return int((~matter).sum()), matter.numel()
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "shape"),
+    [
+        ("border", "maxpool(2)", (1, 15, 15)),
+        ("stride", "conv(8, 2, stride=4)", (3, 32, 32)),
+        ("gaps in a map", "conv(4, 3, stride=4, dilation=2)", (3, 32, 32)),
+    ],
+)
+def test_positions_never_read_are_those_that_change_nothing_when_poisoned(name, layer, shape):
+    unread, total = never_read(layer, shape)
+    assert f"{unread:,} of its {total:,} positions, {100 * unread / total:.1f} %, are never read" in WASTEFUL[name][3]
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "shape"),
+    [
+        ("border", "maxpool(2, ceil_mode=True)", (1, 15, 15)),
+        ("border", "maxpool(2, padding=1)", (1, 15, 15)),
+        ("border", "maxpool(2)", (1, 16, 16)),
+        ("border", "maxpool(2)", (1, 14, 14)),
+        ("stride", "conv(8, 4, stride=4)", (3, 32, 32)),
+        ("stride", "conv(8, 2, stride=2)", (3, 32, 32)),
+        ("gaps in a map", "conv(4, 4, stride=4)", (3, 32, 32)),
+    ],
+)
+def test_the_remedies_against_unread_positions_read_all(name, layer, shape):
+    assert never_read(layer, shape)[0] == 0
+
+
+def test_no_smaller_change_of_the_picture_reads_the_whole_map():
+    assert never_read("maxpool(2)", (1, 15, 15))[0] > 0  # 14 and 16 are the neighbours of 15
+
+
+def seen_from_the_middle(text, shape):
+    """Pixels that change the middle of the map, and the box around them, by poisoning."""
+    design = parse(text)
+    at = [length // 2 for length in design.output_shape(shape)[1:]]
+    matter = pixels_that_matter(design, shape, at=at)
+    rows, columns = (torch.nonzero(matter.any(axis))[:, 0] for axis in (1, 0))
+    spans = [int(each.max() - each.min()) + 1 for each in (rows, columns)]
+    return int(matter.sum()), spans
+
+
+def test_pixels_in_gaps_are_those_that_change_nothing_in_the_middle():
+    block = "conv(8, 3, padding=2, dilation=2), relu"
+    read, spans = seen_from_the_middle(f"{block}, {block}", (3, 32, 32))
+    box = math.prod(spans)
+    told = f"sees {spans[0]} x {spans[1]} px and reads {read} of these {box}: its windows step over {100 * (box - read) / box:.1f} %"
+    assert told in WASTEFUL["gaps in a field"][3]
+    for remedied, size in ((f"conv(8, 3, padding=1), relu, {block}", 7), (f"{block}, {block}, conv(8, 3, padding=1)", 11)):
+        assert seen_from_the_middle(remedied, (3, 32, 32)) == (size**2, [size, size])
+        assert f"(a field of {size} px" in WASTEFUL["gaps in a field"][3]
+
+
+def test_numbers_on_falling_channels_are_those_of_the_tensors():
+    sizes = []
+    module = build(parse(WASTEFUL["channels"][0]), (3, 32, 32), 10)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _layer, _given, output: sizes.append(output[0].numel()))
+    module(torch.zeros(1, 3, 32, 32))
+    assert (
+        f"= {sizes[0]:,} numbers for each item become 8 x 256 = {sizes[1]:,}, {100 * sizes[1] / sizes[0]:.1f} % of them"
+        in (WASTEFUL["channels"][3].replace("6.2 %", f"{100 * sizes[1] / sizes[0]:.1f} %"))
+    )
+
+
+def test_the_share_of_the_first_linear_layer_is_that_of_its_weights():
+    module = build(parse(WASTEFUL["linear"][0]), (1, 28, 28), 10)
+    first = next(layer for layer in module.modules() if isinstance(layer, nn.Linear))
+    own, total = sum(each.numel() for each in first.parameters()), sum(each.numel() for each in module.parameters())
+    assert (
+        f"holds {100 * own / total:.1f} % of all parameters: 8 x 14 x 14 x 64 = {first.weight.numel():,} weights"
+        in (WASTEFUL["linear"][3])
+    )
+    pooled = nn.Linear(8, first.out_features)
+    assert (
+        f"{write_count(own)} to {write_count(sum(each.numel() for each in pooled.parameters()))}." in WASTEFUL["linear"][3]
+    )
+
+
+def test_pooling_one_position_changes_nothing():
+    given = torch.randn(2, 8, 1, 1)
+    assert torch.equal(nn.functional.max_pool2d(given, 3, 1, 1), given)
+
+
+def test_a_second_softmax_gives_at_most_the_share_that_is_told():
+    sure = torch.zeros(10)
+    sure[3] = 1
+    assert f"= {100 * sure.softmax(0).max():.1f} %" in WASTEFUL["softmax"][3]
+
+
+def test_a_norm_over_one_value_forgets_it():
+    layer = nn.GroupNorm(6, 6)
+    nn.init.normal_(layer.bias)
+    assert torch.allclose(
+        layer(torch.randn(4, 6)), layer.bias.expand(4, 6), atol=1e-3
+    )  # float32 leaves a little of the value
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        nn.BatchNorm1d(6)(torch.randn(1, 6))
+
+
+def field_of(text):
+    """Pixels that change the middle of the map on one axis of a larger picture, the hull of them, by poisoning."""
+    return seen_from_the_middle(text, (1, 24, 24))[1][0]
+
+
+def test_the_field_that_enters_an_unproductive_layer_is_the_poisoned_one():
+    first = "conv(8, 5, padding=2), relu, residual(conv(8, 5, padding=2), norm), relu"
+    assert f"a receptive field of {field_of(first)} px, and the picture of 8 x 8 fits" in WASTEFUL["unproductive"][3]
+    assert f"pictures of {field_of(first) + 1} x {field_of(first) + 1}" in WASTEFUL["unproductive"][3]
+    module = build(parse(WASTEFUL["unproductive"][0]), (1, 8, 8), 10)
+    own = sum(each.numel() for each in module.get_submodule("block2.residual1.conv1").parameters())
+    total = sum(each.numel() for each in module.parameters())
+    assert f"holds {write_count(own)} parameters ({100 * own / total:.1f} % of all)" in WASTEFUL["unproductive"][3]
+
+
+def test_the_field_that_is_smaller_than_an_object_is_the_poisoned_one():
+    convs = "conv(8, 3, padding=1), relu, maxpool(2), conv(16, 3, padding=1), relu"
+    size, more = field_of(convs), ", conv(16, 3, padding=1)"
+    assert f"sees {size} px, {14 - size} less than an object of 14 px" in WASTEFUL["object"][3]
+    assert field_of(convs + more) < 14 <= field_of(convs + 2 * more)  # so two more layers are needed, and are enough
+    assert 14 * 18 / 32 <= size < 14 * 19 / 32  # so 18 px is the largest picture on which the object fits
+    assert f"the object has {14 * 18 / 32:.3g} px" in WASTEFUL["object"][3]
+
+
+# ---- the costs of the remedies, counted in modules that are built ----
+
+REMEDIED = [
+    (
+        "border",
+        "conv(4, 3, padding=1), relu, maxpool(2, ceil_mode=True), conv(8, 3, padding=1), relu, globalpool, linear(classes)",
+    ),
+    (
+        "border",
+        "conv(4, 3, padding=1), relu, maxpool(2, padding=1), conv(8, 3, padding=1), relu, globalpool, linear(classes)",
+    ),
+    ("stride", "conv(8, 4, stride=4), relu, globalpool, linear(classes)"),
+    ("stride", "conv(8, 2, stride=2), relu, globalpool, linear(classes)"),
+    ("gaps in a map", "conv(4, 4, stride=4), relu, globalpool, linear(classes)"),
+    ("gaps in a field", "2 * [conv(8, 3, padding=2, dilation=2), relu], conv(8, 3, padding=1), globalpool, linear(classes)"),
+    ("channels", "conv(32, 3, padding=1), relu, maxpool(2), conv(32, 3, padding=1), relu, globalpool, linear(classes)"),
+    ("linear", "conv(8, 3, padding=1), relu, maxpool(2), globalpool, linear(64), relu, linear(classes)"),
+    ("pool", "conv(8, 8), relu, flatten, linear(classes)"),
+    ("norm over a group", "conv(6, 3), relu, globalpool, groupnorm(3), linear(classes)"),
+    ("norm over a batch", "conv(6, 3), relu, globalpool, layernorm, linear(classes)"),
+    (
+        "unproductive",
+        "conv(8, 5, padding=2), relu, residual(conv(8, 5, padding=2), norm), relu, globalpool, linear(classes)",
+    ),
+    (
+        "object",
+        "conv(8, 3, padding=1), relu, maxpool(2), conv(16, 3, padding=1), relu, 2 * [conv(16, 3, padding=1), norm, relu], "
+        "globalpool, linear(classes)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), REMEDIED)
+def test_the_costs_of_a_remedy_are_those_of_the_module(name, text):
+    shape = WASTEFUL[name][1]
+    module = build(parse(text), shape, 10)
+    parameters, macs = sum(each.numel() for each in module.parameters()), count_macs(module, shape)
+    told = WASTEFUL[name][3].partition("What helps: ")[2]
+    assert f"{write_count(macs)} macs" in told
+    if "parameters" in told:
+        assert f"{write_count(parameters)} parameters" in told
+
+
+def test_several_norms_over_a_batch_are_told_once_with_all_their_rows():
+    design = parse("conv(6, 3), globalpool, norm, linear(5), norm, linear(classes)")
+    (advice,) = advise(account(design, (1, 12, 12), 10), design, 10)
+    assert advice.paths == ("norm1", "norm2")
+    assert "over batch x 1 values, here and in 1 later norm: a training batch" in advice.sentence
+    assert advice.remedies[0].startswith("layernorm, over 5 to 6 channels of each item")
+
+
+# ---- where there is nothing to say ----
+
+OWN_SIZES = {"lenet5": (1, 32, 32), "mlp": (1, 28, 28), "compact": (3, 32, 32), "inception": (3, 299, 299)}
+OWN_ARGUMENTS = {"mlp": "mlp(512)"}
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_well_known_families_have_no_advice_but_what_is_known_of_them(family):
+    shape = OWN_SIZES.get(family, (3, 224, 224))
+    design = resolve(OWN_ARGUMENTS.get(family, family), input_shape=shape, num_classes=1000)
+    num_classes = 1000 if shape[1] > 32 else 10
+    found = advise(account(design, shape, num_classes), design, num_classes)
+    assert {advice.kind for advice in found} <= {"unproductive", "linear"}
+    assert ("linear" in {advice.kind for advice in found}) == (family in ("lenet5", "alexnet", "vgg"))
+
+
+def test_unproductive_layers_of_resnet18_begin_where_the_field_first_holds_the_picture():
+    design = resolve("resnet(18)", input_shape=(3, 224, 224), num_classes=1000)
+    costs = account(design, (3, 224, 224), 1000)
+    (advice,) = advise(costs, design, 1000)
+    fields = {row.path: row.fields[0].size for row in costs.rows}
+    assert fields["stage4.block1.residual1.relu1"] >= 224 > fields["stage3.block2.relu1"]
+    assert advice.paths == (
+        *("stage4.block1.residual1.conv2", "stage4.block2.residual1.conv1", "stage4.block2.residual1.conv2"),
+    )
+    assert f"receptive field of {fields['stage4.block1.residual1.relu1']} px" in advice.sentence
+
+
+# ---- from rows alone, as of a traced module ----
+
+
+@pytest.mark.parametrize("name", ["channels", "linear", "softmax", "unproductive", "object"])
+def test_rows_alone_tell_the_same_sentence(name):
+    text, shape, object_px, _ = WASTEFUL[name]
+    costs = account(parse(text), shape, 10)
+    (alone,), (known,) = advise(costs, object_px=object_px), advice_on(name)
+    assert (alone.kind, alone.path, alone.sentence) == (known.kind, known.path, known.sentence)
+
+
+def test_rows_alone_tell_of_a_border_that_nothing_reads():
+    costs = account(parse("conv(4, 4, stride=4), relu, globalpool, linear(classes)"), (1, 31, 31), 10)
+    assert [advice.text for advice in advise(costs)] == [
+        "of the 961 px of the picture, 177 are never read by what comes out: 18.4 %."
+    ]
+    assert never_read("conv(4, 4, stride=4)", (1, 31, 31)) == (177, 961)
+
+
+def test_an_account_without_rows_has_no_advice():
+    assert advise(Account((1, 4, 4), (1, 4, 4), ())) == ()
+
+
+def test_recordings_and_volumes_are_told_of_on_their_own_axes():
+    design = parse("conv(4, 3), relu, maxpool(2), globalpool, linear(classes)")
+    (recording,) = advise(account(design, (1, 17), 3), design, 3)
+    assert (
+        "the last position of 15 on the axis is left over: 1 of its 15 positions, 6.7 %, are never read."
+        in recording.sentence
+    )
+    (volume,) = advise(account(design, (1, 9, 9, 9), 3), design, 3)
+    assert (
+        "the last position of 7 on each axis is left over: 127 of its 343 positions, 37.0 %, are never read."
+        in volume.sentence
+    )
+    assert 7**3 - 6**3 == 127
+
+
+def test_a_window_that_cannot_keep_the_size_is_not_offered():
+    assert with_window(Conv(4, 4), 1, kernel_size=3) is None
+    assert re.fullmatch(r"conv\(4, 5, padding=1\)", with_window(Conv(4, 3), 1, kernel_size=5).text)

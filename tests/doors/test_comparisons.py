@@ -1,0 +1,387 @@
+"""``visus compare`` of runs, and ``visus evaluate --shifts``: the same items, the same recipe, and every refusal in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import visus
+from visus.data.ledger import Ledger
+from visus.data.preprocessing import Preprocessing
+from visus.design import parse
+from visus.errors import DataError, RunError, UsageError
+from visus.evaluation.shifts import WAYS
+from visus.training.recipe import Recipe
+from visus.training.runs import RunFolder
+from visus.workbench.comparisons import compare_runs, compare_shuffled, compare_with_twins
+from visus.workbench.shifts import reading, remedies, report_shifts, some_items, steadier_design
+
+from .conftest import Call
+
+FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
+
+
+@pytest.fixture(scope="session")
+def flat(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that flattens, on the same pictures and split as ``run``."""
+    recipe = visus.Recipe(epochs=2, batch_size=8, precision="float32", learning_rate=0.01)
+    return visus.train(photos, FLAT, recipe, output=tmp_path_factory.mktemp("flat"), name="flat").folder
+
+
+@pytest.fixture(scope="session")
+def other_split(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the same pictures, split by another seed."""
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", seed=5)
+    return visus.train(photos, FLAT, recipe, output=tmp_path_factory.mktemp("other"), name="other").folder
+
+
+# ---- two runs ----
+
+
+def test_two_runs_are_compared_item_by_item(run: Path, flat: Path) -> None:
+    left, right = visus.load(run), visus.load(flat)
+    found = compare_runs(left, right)
+    (pair,) = found.pairs
+    assert (found.split, found.noun, pair.answers.num_items) == ("test", "picture", 12)
+    assert [each.scores.accuracy for each in found.contenders] == [left.evaluate().accuracy, right.evaluate().accuracy]
+    assert pair.answers.accuracy_left == found.contenders[0].scores.accuracy
+    names = {str(each.item) for each in pair.answers.differing}
+    answers = [{str(Path(each.file)): each.label for each in one.predict([_root(run)])} for one in (left, right)]
+    assert names == {
+        item for item in left.open_data().split("test").items
+        if answers[0][str(_root(run) / item)] != answers[1][str(_root(run) / item)]
+    }  # fmt: skip
+
+
+def _root(run: Path) -> Path:
+    return Path(RunFolder.open(run).read_json("data.json")["path"])
+
+
+def test_a_run_equals_itself(run: Path) -> None:
+    found = compare_runs(visus.load(run), visus.load(run))
+    assert (found.pairs[0].answers.p_value, found.pairs[0].answers.differing) == (1.0, ())
+    assert [each.name for each in found.contenders] == [str(run)] * 2
+
+
+def test_only_items_that_both_held_out_are_compared_and_the_rest_is_told(run: Path, other_split: Path) -> None:
+    left, right = visus.load(run), visus.load(other_split)
+    found = compare_runs(left, right)
+    shared = set(left.open_data().split("test").items) & set(right.open_data().split("test").items)
+    assert 0 < found.contenders[0].scores.num_items == len(shared) < 12
+    assert found.notes == (
+        f"{12 - len(shared)} of the 12 items in the test split of {run.name} are not in that of other, and are left out.",
+    )
+
+
+def test_classes_in_another_order_are_matched_by_name(run: Path) -> None:
+    left = visus.load(run)
+    module = torch.nn.Sequential(left.module, _Swap())
+    right = dataclasses.replace(left, module=module, classes=left.classes[::-1])
+    assert compare_runs(left, right, _root(run)).pairs[0].answers.differing == ()
+
+
+class _Swap(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flip(1)
+
+
+def test_other_data_is_compared_whole(run: Path, flat: Path, visus_command: Call) -> None:
+    facts = json.loads(visus_command("compare", run, flat, "--data", _root(run), "--json").out)
+    assert (facts["split"], facts["num_items"], len(facts["pairs"])) == ("all", 60, 1)
+    assert facts["notes"][0].startswith(
+        "This is the data that the network was trained on: 43 of these items were learned from."
+    )
+
+
+def test_what_two_runs_do_not_share_is_refused(run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for classes, name in ((("dark", "light"), "pairs"), (("dark", "bright"), "named")):
+        for label in classes:
+            (tmp_path / name / label).mkdir(parents=True)
+            for number in range(12):
+                values = rng.integers(0, 256, (10, 10, 3), dtype=np.uint8)
+                Image.fromarray(values).save(tmp_path / name / label / f"{number}.png")
+    recipe = visus.Recipe(epochs=1, batch_size=4, precision="float32")
+    pairs, named = (visus.train(tmp_path / name, FLAT, recipe, output=tmp_path / "runs") for name in ("pairs", "named"))
+    with pytest.raises(DataError) as caught:
+        compare_runs(visus.load(run), pairs)
+    assert str(caught.value) == (
+        f"{run.name} was trained on {_root(run).name} and pairs on other data (pairs), so they share no held-out items. "
+        "Give the data to compare them on with --data."
+    )
+    with pytest.raises(UsageError) as caught_usage:
+        compare_runs(visus.load(run), named)
+    assert str(caught_usage.value) == (
+        f"{run.name} and named cannot be compared: only one of them knows bright, light. Give runs with the same classes."
+    )
+
+
+def test_runs_without_a_common_item_are_refused(run: Path, flat: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(flat, moved)
+    text = (moved / "split.csv").read_text()
+    swapped = text.replace(",test", ",xxxx").replace(",train", ",test").replace(",xxxx", ",train")
+    (moved / "split.csv").write_text(swapped)
+    with pytest.raises(DataError) as caught:
+        compare_runs(visus.load(run), visus.load(moved))
+    assert str(caught.value) == (
+        f"no item is in the test split of both {run.name} and moved. Name another with --split, or give data with --data."
+    )
+
+
+def test_damaged_results_are_named(run: Path, flat: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(flat, broken)
+    (broken / "results.csv").write_text("epoch,seconds\n1,soon\n")
+    with pytest.raises(RunError) as caught:
+        compare_runs(visus.load(run), visus.load(broken))
+    assert str(caught.value) == f"{broken}: results.csv is damaged. Put it back, or train anew with visus train."
+
+
+def test_the_table_of_two_runs_names_the_items_on_which_they_differ(run: Path, flat: Path, visus_command: Call) -> None:
+    answer = visus_command("compare", run, flat)
+    found = compare_runs(visus.load(run), visus.load(flat))
+    assert answer.code == 0
+    assert "12 pictures (test); always guessing dark: 50.0 %" in answer.out
+    flowing = " ".join(answer.out.split())
+    assert found.pairs[0].sentence("picture") in flowing
+    for each in found.pairs[0].answers.differing:
+        assert each.item in answer.out
+
+
+# ---- twins and shuffled pictures ----
+
+
+def test_twins_are_trained_with_the_same_data_split_recipe_and_seed(flat: Path, tmp_path: Path) -> None:
+    found = compare_with_twins(visus.load(flat), with_shuffled=True, output=tmp_path)
+    assert [(each.kind, each.is_shuffled) for each in found.contenders] == [
+        ("network", False), ("network", True), ("equal parameters", False), ("equal parameters", True),
+        ("equal width", False), ("equal width", True),
+    ]  # fmt: skip
+    assert [each.name for each in found.contenders][1:3] == ["flat-shuffled", "flat-mlp-equal-parameters"]
+    for each in found.contenders[1:]:
+        assert Recipe.read(each.folder / "recipe.yaml") == Recipe.read(flat / "recipe.yaml")
+        assert (each.folder / "split.csv").read_bytes() == (flat / "split.csv").read_bytes()
+        assert len(each.history) == 2
+        assert each.shifts is not None
+    network, _, twin, *_ = found.contenders
+    assert abs(twin.num_parameters - network.num_parameters) < 0.5 * network.num_parameters
+    pairs = [(pair.left, pair.right) for pair in found.pairs]
+    assert pairs[:5] == [("flat", each.name) for each in found.contenders[1:]]
+    assert pairs[5:] == [
+        ("flat-mlp-equal-parameters", "flat-mlp-equal-parameters-shuffled"),
+        ("flat-mlp-equal-width", "flat-mlp-equal-width-shuffled"),
+    ]
+    assert json.loads(json.dumps(found.to_json()))["runs"][1]["is_shuffled"] is True
+    assert found.notes[-1].startswith("shuffled: the positions of all items are in one random order (seed 0)")
+
+
+def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
+    flat: Path, photos: Path, tmp_path: Path, visus_command: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = visus_command("compare", flat, "--shuffle-pixels", "-o", tmp_path, "--json")
+    facts = json.loads(answer.out)
+    folder = Path(facts["runs"][1]["folder"])
+    assert (
+        "shuffled: the positions of every picture are in one fixed random order (seed 0), after all other changes"
+        in answer.err
+    )
+    assert json.loads((folder / "ledger.json").read_text())["shuffled"]["count"] == 60
+    sentence = "Last of all, the positions of every picture are put into one fixed random order (seed 0), the same for all."
+    assert sentence in (folder / "README.md").read_text()
+    assert sentence in (folder / "report.html").read_text()
+    loaded = visus.load(folder)
+    assert loaded.preprocessing.shuffle_seed == 0
+    assert loaded.evaluate() == loaded.scores
+    told = visus_command("predict", folder, photos / "dark" / "00.png")
+    assert "ledger: 1 item had its pixels put into one fixed random order" in told.err
+    (by_hand,) = loaded.predict([photos / "dark" / "00.png"])
+    pixels = loaded.preprocessing.read_picture(photos / "dark" / "00.png", Ledger())
+    plain = Preprocessing.from_dict({**loaded.preprocessing.to_dict(), "shuffle_seed": None}).scaled(
+        torch.from_numpy(pixels[None])
+    )
+    with torch.no_grad():
+        shuffled = torch.softmax(loaded.module(loaded.preprocessing.shuffled(plain)).double(), 1)
+    assert by_hand.probability == pytest.approx(float(shuffled.max()), abs=1e-5)
+
+
+def test_a_shuffle_is_repeated_bit_for_bit(flat: Path, tmp_path: Path) -> None:
+    first, second = (compare_shuffled(visus.load(flat), output=tmp_path / name) for name in ("a", "b"))
+    weights = [visus.load(each.contenders[1].folder).module.state_dict() for each in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_what_has_no_twin_is_refused(flat: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        compare_with_twins(visus.load(flat), kinds=["equal depth"])
+    assert str(caught.value) == (
+        "unknown kind of twin 'equal depth'. Did you mean 'equal width'? Known: equal output, equal parameters, equal width."
+    )
+    shuffled = compare_shuffled(visus.load(flat), output=tmp_path).contenders[1].folder
+    with pytest.raises(UsageError) as caught:
+        compare_shuffled(visus.load(shuffled))
+    assert str(caught.value) == (
+        f"{shuffled}: this run was trained on shuffled pictures itself. Give the run that it was made from."
+    )
+    own = tmp_path / "own"
+    shutil.copytree(run, own)
+    loaded = visus.load(own)
+    (own / "design.txt").write_text("# a Python object: nets.Own\n")
+    for call, purpose in ((compare_with_twins, "perceptron twins are made of designs"), (compare_shuffled, "a network is trained once more from its design")):  # fmt: skip
+        with pytest.raises(UsageError) as caught:
+            call(loaded)
+        assert str(caught.value) == f"{own}: {purpose}, and this run's network is a Python object or callable."
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{run}"], "what to compare with is missing. Name another run, or add --with-mlp or --shuffle-pixels."),
+        (
+            ["{run}", "{run}", "--with-mlp", "--input", "3,8,8"],
+            "--with-mlp, --input cannot be given with two runs. Leave it out.",
+        ),
+        (["{run}", "--with-mlp", "--split", "val"], "--split cannot be given with one run. Leave it out."),
+        (["lenet5", "--with-mlp", "--device", "cpu"], "--device cannot be given with a network. Leave it out."),
+    ],
+)
+def test_options_that_play_no_part_are_refused(visus_command: Call, run: Path, words: list[str], message: str) -> None:
+    given = [word.replace("{run}", str(run)) for word in words]
+    assert visus_command("compare", *given) == (2, "", f"error: {message}\n")
+
+
+# ---- shifts ----
+
+
+def test_the_shift_report_has_every_way_layer_and_place(flat: Path) -> None:
+    loaded = visus.load(flat)
+    report = report_shifts(loaded, loaded.open_data(), num_items=8)
+    assert (report.num_items, report.num_in_split, report.step_px, report.split) == (8, 12, (2, 2), "test")
+    assert [each.way for each in report.ways] == list(WAYS)
+    assert report.phases is not None
+    assert report.phases.step_px == (2, 2)
+    assert [each.shift_px for each in report.layers] == [(1, 1), (2, 2)]
+    assert [row.path for row in report.layers[0].layers] == ["conv1", "relu1", "pool1", "flatten1", "linear1"]
+    assert [each.object_px for each in report.placement.sizes] == [(5, 5), (8, 8), (10, 10)]
+    assert json.loads(json.dumps(report.to_json()))["layers"][1]["shift_px"] == [2, 2]
+
+
+def test_remedies_are_commands_that_run_and_prices_that_are_right(flat: Path, tmp_path: Path, visus_command: Call) -> None:
+    found = remedies(visus.load(flat))
+    assert [each.name for each in found] == [
+        "global pooling instead of flatten", "blurred pooling instead of strides", "shift augmentation",
+    ]  # fmt: skip
+    for remedy in found:
+        words = shlex.split(remedy.command)
+        assert words[:2] == ["visus", "train"]
+        answer = visus_command(*words[1:], "--epochs", "1", "-o", tmp_path, "--json", "-q")
+        assert (answer.code, answer.err) == (0, "")
+        trained = visus.load(json.loads(answer.out)["run"])
+        assert trained.preprocessing == visus.load(flat).preprocessing
+        assert (trained.folder / "split.csv").read_bytes() == (flat / "split.csv").read_bytes()
+        if remedy.design:
+            assert remedy.num_parameters == sum(values.numel() for values in trained.module.parameters())
+    assert [each.sentence for each in found] == [
+        "122 instead of 314 parameters, 10.8 k instead of 11.0 k multiply-adds",
+        "the same 314 parameters, 11.9 k instead of 11.0 k multiply-adds",
+        "it costs nothing in use; the training pictures are shifted by up to 10 % of each side",
+    ]
+
+
+def test_a_network_with_nothing_to_change_has_fewer_remedies(run: Path, visus_command: Call) -> None:
+    loaded = visus.load(run)
+    assert [each.name for each in remedies(loaded)] == ["shift augmentation"]
+    assert steadier_design(loaded) is None
+    answer = visus_command("evaluate", run, "--shifts", "--fix")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.endswith(
+        f"error: {run}: this network has no flatten and no stride that could be changed, or is no design. Leave --fix out.\n"
+    )
+
+
+def test_the_steadier_design_has_all_structural_changes_at_once(flat: Path) -> None:
+    assert steadier_design(visus.load(flat)) == parse(
+        "conv(4, 3, padding=1), relu, maxpool(2, stride=1), blurpool(3), globalpool, linear(classes)"
+    )
+
+
+def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None:
+    facts = json.loads(visus_command("evaluate", flat, "--shifts", "--json").out)
+    assert facts["num_items"] == 12
+    assert [each["way"] for each in facts["shifts"]["ways"]] == list(WAYS)
+    plain = json.loads(visus_command("evaluate", flat, "--json").out)
+    assert {key: value for key, value in facts.items() if key != "shifts"} == plain
+    lines = visus_command("evaluate", flat, "--shifts").out.splitlines()
+    assert "moved: 12 of 12 pictures (test), by up to 1 x 1 px, 9 shifts of each" in lines
+    assert "the network's step is 2 x 2 px: inside the picture, only shifts up to it differ" in lines
+    assert any(
+        line.startswith("pool1 breaks it first: its step of 2 x 2 px does not divide a shift of 1 x 1 px") for line in lines
+    )
+    assert sum(line.startswith("would help: ") for line in lines) == 3
+
+
+def test_fix_trains_the_changed_design_and_shows_both(visus_command: Call, flat: Path, tmp_path: Path) -> None:
+    here = tmp_path / "flat"
+    shutil.copytree(flat, here)
+    facts = json.loads(visus_command("evaluate", here, "--shifts", "--fix", "--json").out)
+    assert [each["name"] for each in facts["comparison"]["runs"]] == ["flat", "flat-steadier"]
+    assert (tmp_path / "flat-steadier" / "design.txt").read_text().strip().endswith("globalpool, linear(classes)")
+    changes = [each["ways"][0]["logit_change"] for each in (facts["shifts"], facts["shifts_fixed"])]
+    assert changes[1] < changes[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fix"], "--fix needs --shifts. Add it, or leave --fix out."),
+        (
+            ["{photos}", "--shifts", "--fix"],
+            "--fix trains on the run's own data, so other data cannot be given with it. Leave it out.",
+        ),
+    ],
+)
+def test_fix_is_refused_where_it_could_only_be_ignored(
+    visus_command: Call, flat: Path, photos: Path, words: list[str], message: str
+) -> None:
+    given = [word.replace("{photos}", str(photos)) for word in words]
+    assert visus_command("evaluate", flat, *given) == (2, "", f"error: {message}\n")
+
+
+def test_a_shuffled_run_is_moved_before_it_is_shuffled(flat: Path, tmp_path: Path) -> None:
+    folder = compare_shuffled(visus.load(flat), output=tmp_path).contenders[1].folder
+    loaded = visus.load(folder)
+    report = report_shifts(loaded, loaded.open_data(), num_items=6)
+    assert (report.step_px, report.phases, report.layers) == (None, None, ())
+    assert report.notes == ("The network reads shuffled positions, so its layers see no picture that could move.",)
+    part = loaded.open_data().split("test")
+    items, labels = some_items(loaded, part, 12)
+    right = (reading(loaded)(items).argmax(1) == labels).double().mean()
+    assert float(right) == loaded.scores.accuracy
+    with torch.no_grad():
+        expected = loaded.module(loaded.preprocessing.scaled(part.rows(np.arange(12))))
+        assert torch.equal(reading(loaded)(items), expected)
+        assert not torch.equal(loaded.module(items), expected)
+
+
+def test_an_empty_split_cannot_be_moved(flat: Path, tmp_path: Path) -> None:
+    loaded = visus.load(flat)
+    whole = loaded.open_data(_root(flat))
+    with pytest.raises(DataError) as caught:
+        report_shifts(loaded, whole, "val")
+    assert str(caught.value) == "the val split of this data is empty. Choose another with --split."
+
+
+def test_min_max_scaled_objects_stand_on_the_mean_of_the_items(photos: Path, tmp_path: Path) -> None:
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+    run = visus.train(visus.open_data(photos, scale="min-max"), FLAT, recipe, output=tmp_path)
+    report = report_shifts(run, run.open_data(), num_items=4)
+    assert report.notes == ("Objects were placed on the mean of the items that were moved.",)
+    assert all("--scale min-max" in remedy.command for remedy in report.remedies)

@@ -1,0 +1,514 @@
+"""``visus summary``, ``diff``, ``solve`` and ``compare``: the texts that they print, exactly, and what they do not load."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import visus
+from visus.design import account, parse
+from visus.errors import DesignError, UsageError
+from visus.workbench.summaries import summarize
+
+from .conftest import Call
+
+IMPOSSIBLE = [
+    (
+        "conv(8, 3), relu, maxpool(2), conv(16, 5), relu, maxpool(2), conv(32, 5), globalpool, linear(classes)",
+        "1,20,20",
+        """
+ path   layer                   output       parameters    macs  receptive field
+ conv1  conv(8, 3, bias=True)   8 x 18 x 18          80  23.3 k  3/1
+ relu1  relu                    8 x 18 x 18           0       0  3/1
+ pool1  maxpool(2)              8 x 9 x 9             0       0  4/2
+ conv2  conv(16, 5, bias=True)  16 x 5 x 5        3,216  80.0 k  12/2
+ relu2  relu                    16 x 5 x 5            0       0  12/2
+ pool2  maxpool(2)              16 x 2 x 2            0       0  14/4
+3,296 parameters, 103 k multiply-adds for one item up to here
+""",
+        "conv3: a 5 x 5 window does not fit a 2 x 2 map: (2 - 5 + 2*0)/1 + 1 = -2. The smallest picture for this design is 30 x 30 (yours: 20 x 20). Or: padding=2; or kernel_size=2; or drop pool2.",
+    ),
+    (
+        "conv(8, 3), norm, relu, linear(classes)",
+        "3,8,8",
+        """
+ path   layer                   output     parameters    macs  receptive field
+ conv1  conv(8, 3, bias=False)  8 x 6 x 6         216  7.78 k  3/1
+ norm1  norm                    8 x 6 x 6          16       0  3/1
+ relu1  relu                    8 x 6 x 6           0       0  3/1
+232 parameters, 7.78 k multiply-adds for one item up to here
+""",
+        "linear1: linear needs features, and gets a map of 8 x 6 x 6. Add flatten or globalpool before it.",
+    ),
+    (
+        "flatten, linear(16), relu, conv(8, 3)",
+        "3,8,8",
+        """
+ path      layer       output  parameters    macs  receptive field
+ flatten1  flatten     192              0       0  1/1
+ linear1   linear(16)  16           3,088  3.07 k  all
+ relu1     relu        16               0       0  all
+3,088 parameters, 3.07 k multiply-adds for one item up to here
+""",
+        "conv1: conv needs a map (channels and at least one axis), and gets 16 features. Put it before flatten, globalpool or linear.",
+    ),
+    (
+        "conv(8, 3), relu, residual(conv(8, 3), norm), relu",
+        "3,8,8",
+        """
+ path             layer                   output     parameters    macs  receptive field
+ conv1            conv(8, 3, bias=True)   8 x 6 x 6         224  7.78 k  3/1
+ relu1            relu                    8 x 6 x 6           0       0  3/1
+ residual1.conv1  conv(8, 3, bias=False)  8 x 4 x 4         576  9.22 k  5/1
+ residual1.norm1  norm                    8 x 4 x 4          16       0  5/1
+816 parameters, 17.0 k multiply-adds for one item up to here
+""",
+        "residual1: the layers turn a map of 6 x 6 into 4 x 4, which cannot be added to the input: a projection of stride 1 makes it 6 x 6. What works: padding=1 in residual1.conv1.",
+    ),
+    (
+        "conv(8, 3), concat([conv(4, 1)], [maxpool(2)]), relu",
+        "3,8,8",
+        """
+ path                   layer                  output     parameters    macs  receptive field
+ conv1                  conv(8, 3, bias=True)  8 x 6 x 6         224  7.78 k  3/1
+ concat1.branch1.conv1  conv(4, 1, bias=True)  4 x 6 x 6          36  1.15 k  3/1
+ concat1.branch2.pool1  maxpool(2)             8 x 3 x 3           0       0  4/2
+260 parameters, 8.93 k multiply-adds for one item up to here
+""",
+        "concat1: branch1 ends in a map of 4 x 6 x 6 and branch2 in a map of 8 x 3 x 3. To be stacked, they must agree in all but the channels.",
+    ),
+    (
+        "conv(8, 3), groupnorm(3), relu",
+        "3,8,8",
+        """
+ path   layer                  output     parameters    macs  receptive field
+ conv1  conv(8, 3, bias=True)  8 x 6 x 6         224  7.78 k  3/1
+224 parameters, 7.78 k multiply-adds for one item up to here
+""",
+        "groupnorm1: 8 channels cannot be cut into 3 equal groups. Nearest that can: 2.",
+    ),
+    (
+        "conv(6, 3), relu, conv(8, 3, groups=4)",
+        "3,8,8",
+        """
+ path   layer                  output     parameters    macs  receptive field
+ conv1  conv(6, 3, bias=True)  6 x 6 x 6         168  5.83 k  3/1
+ relu1  relu                   6 x 6 x 6           0       0  3/1
+168 parameters, 5.83 k multiply-adds for one item up to here
+""",
+        "conv2: groups=4 must divide the 6 channels that come in and the 8 that go out. Groups that do: 1, 2.",
+    ),
+    (
+        "conv(8, 3), relu, residual(conv(8, 3, padding=1), flatten), linear(classes)",
+        "3,8,8",
+        """
+ path                layer                             output     parameters    macs  receptive field
+ conv1               conv(8, 3, bias=True)             8 x 6 x 6         224  7.78 k  3/1
+ relu1               relu                              8 x 6 x 6           0       0  3/1
+ residual1.conv1     conv(8, 3, padding=1, bias=True)  8 x 6 x 6         584  20.7 k  5/1
+ residual1.flatten1  flatten                           288                 0       0  5/1
+808 parameters, 28.5 k multiply-adds for one item up to here
+""",
+        "residual1: the layers turn a map of 8 x 6 x 6 into 288 features, which cannot be added to the input. Keep flatten and globalpool out of the residual.",
+    ),
+    (
+        "conv(8, 3), avgpool(2), conv(16, (3, 3, 3))",
+        "3,8,8",
+        """
+ path   layer                  output     parameters    macs  receptive field
+ conv1  conv(8, 3, bias=True)  8 x 6 x 6         224  7.78 k  3/1
+ pool1  avgpool(2)             8 x 3 x 3           0       0  4/2
+224 parameters, 7.78 k multiply-adds for one item up to here
+""",
+        "conv2: kernel_size=(3, 3, 3) has 3 numbers, and the map has 2 axes. Give one number for all axes, or 2.",
+    ),
+    (
+        'sequence(conv(8, 3, dilation=4), relu, name="stem"), 2 * [conv(8, 3), maxpool(2)], globalpool, linear(classes)',
+        "3,16,16",
+        """
+ path          layer                              output     parameters    macs  receptive field
+ stem.conv1    conv(8, 3, dilation=4, bias=True)  8 x 8 x 8         224  13.8 k  9/1
+ stem.relu1    relu                               8 x 8 x 8           0       0  9/1
+ block1.conv1  conv(8, 3, bias=True)              8 x 6 x 6         584  20.7 k  11/1
+ block1.pool1  maxpool(2)                         8 x 3 x 3           0       0  12/2
+ block2.conv1  conv(8, 3, bias=True)              8 x 1 x 1         584     576  16/2
+1,392 parameters, 35.1 k multiply-adds for one item up to here
+""",
+        "block2.pool1: a 2 x 2 window does not fit a 1 x 1 map: (1 - 2 + 2*0)/2 + 1 = 0.5, rounded down to 0. The smallest picture for this design is 18 x 18 (yours: 16 x 16). Or: padding=1; or drop block2.pool1.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("design", "shape", "table", "error"), IMPOSSIBLE)
+def test_an_impossible_design_prints_its_rows_up_to_the_failing_layer_and_then_the_error(
+    visus_command: Call, design: str, shape: str, table: str, error: str
+) -> None:
+    answer = visus_command("summary", design, "--input", shape, "--classes", "10")
+    assert "\n".join(line.rstrip() for line in answer.out.splitlines()) == table.strip("\n")
+    assert (answer.code, answer.err) == (2, f"error: {error}\n")
+
+
+@pytest.mark.parametrize(("design", "shape", "table", "error"), IMPOSSIBLE)
+def test_rows_up_to_the_failing_layer_are_those_of_the_same_layers_without_what_follows(
+    design: str, shape: str, table: str, error: str
+) -> None:
+    lengths = tuple(map(int, shape.split(",")))
+    found = summarize(design, lengths, 10)
+    assert str(found.error) == error
+    assert len(found.account.rows) == len(table.strip("\n").splitlines()) - 2
+    before, _, _ = design.partition(", concat" if "concat" in design else ", residual" if "residual" in design else "\0")
+    if before != design:
+        alone = account(parse(before), lengths, 10)
+        assert found.account.rows[: len(alone.rows)] == alone.rows
+
+
+def test_impossible_as_json_has_the_rows_so_far_and_the_error(visus_command: Call) -> None:
+    answer = visus_command("summary", "conv(8, 3), linear(2)", "--input", "1,8,8", "--json")
+    facts = json.loads(answer.out)
+    assert answer.code == 2
+    assert [row["path"] for row in facts["rows"]] == ["conv1"]
+    assert facts["error"] == answer.err.removeprefix("error: ").strip()
+
+
+def test_summary_prints_advice_after_the_totals_and_marks_what_they_mean(visus_command: Call) -> None:
+    text = 'conv(4, 3), groupnorm(2), concat([conv(4, 2, padding="same")], [conv(4, 3, padding=1)]), globalpool, linear(classes), softmax'
+    lines = visus_command("summary", text, "--input", "1,12,12", "--classes", "3").out.splitlines()
+    assert [line.split()[-1] for line in lines[1:6]] == ["3/1", "3/1*", "4/1*", "5/1*", "5/1*!"]
+    assert lines[9:12] == [
+        "* every position depends on the whole map too, as through a gate or a norm over space",
+        "! the paths that meet here are not aligned",
+        "291 parameters, 24.4 k multiply-adds for one item",
+    ]
+    assert lines[12].startswith("memory for training with batches of 64: ")
+    assert lines[13].startswith("softmax1: the network ends with a softmax")
+
+
+def test_summary_as_json_has_the_promised_names(visus_command: Call) -> None:
+    text = "conv(4, 3), relu, globalpool, linear(classes), softmax"
+    facts = json.loads(visus_command("summary", text, "--input", "1,12,12", "--classes", "3", "--json").out)
+    assert {"input", "output", "num_parameters", "macs", "rows", "advice"} <= facts.keys()
+    assert (facts["input"], facts["output"], facts["num_parameters"]) == ([1, 12, 12], [3], 55)
+    assert set(facts["advice"][0]) == {"kind", "path", "sentence", "remedies"}
+    assert (facts["advice"][0]["kind"], facts["advice"][0]["path"]) == ("softmax", "softmax1")
+
+
+def test_summary_tells_the_memory_of_a_training(visus_command: Call) -> None:
+    # 1,010 parameters: 12,120 bytes with adamw's numbers; kept: 400 bytes of the input and 40 of the shares for each item.
+    line = "memory for training with batches of {}: {} (weights and adamw: 11.8 KiB; kept for the backward pass: {})"
+    for words, size, total, kept in (([], 64, "51.1 KiB", "27.5 KiB"), (["-b", "2"], 2, "24.5 KiB", "880 bytes")):
+        out = visus_command("summary", "linear(10)", "--input", "100", *words).out.splitlines()
+        assert line.format(size, total, kept) in out
+
+
+def test_summary_as_json_has_the_memory_for_its_batch_size(visus_command: Call) -> None:
+    facts = json.loads(visus_command("summary", "linear(10)", "--input", "100", "--batch-size", "3", "--json").out)
+    costs = account(parse("linear(10)"), (100,))
+    assert (facts["batch_size"], facts["bytes_weights"], facts["bytes_training"]) == (3, 4040, costs.bytes_training(3))
+    assert (facts["rows"][0]["bytes_output"], facts["rows"][0]["bytes_saved"]) == (40, 400)
+
+
+def test_summary_of_a_module_that_looks_at_values_says_why_its_memory_is_not_known(
+    visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "looking_nets.py").write_text(
+        "from torch import nn\n\n\nclass Looking(nn.Module):\n    def forward(self, x):\n        return x if x.sum() > 0 else -x\n\n\ndef make(num_classes):\n    return Looking()\n"
+    )
+    answer = visus_command("summary", "looking_nets:make", "--input", "3,9,9")
+    assert answer.code == 0
+    assert (
+        " ".join(answer.out.split()).count("the memory of this module is not known, for it fails on tensors without data: ")
+        == 1
+    )
+    facts = json.loads(visus_command("summary", "looking_nets:make", "--input", "3,9,9", "--json").out)
+    assert facts["bytes_training"] is None
+
+
+def test_rows_that_are_spoken_of_are_coloured(visus_command: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    lines = visus_command("summary", "conv(4, 1, stride=2), flatten, linear(classes)", "--input", "1,9,9").out.splitlines()
+    assert "\x1b[33m" in next(line for line in lines if "conv1" in line)  # yellow: pixels are never read
+    assert "\x1b[36m" in next(line for line in lines if "linear1" in line)  # cyan: often meant to be so
+    assert "\x1b[3" not in next(line for line in lines if "flatten1" in line)
+
+
+# ---- from Python ----
+
+
+def test_summary_in_python_takes_a_design_its_text_a_family_and_a_file(tmp_path: Path) -> None:
+    text = "conv(4, 3), relu, globalpool, linear(classes)"
+    (tmp_path / "net.txt").write_text(text)
+    found = [visus.summary(each, (1, 9, 9), 3) for each in (visus.parse(text), text, str(tmp_path / "net.txt"))]
+    assert found[0] == found[1] == found[2] == account(parse(text), (1, 9, 9), 3)
+    assert visus.summary("resnet(18)", (3, 224, 224)).num_parameters == 11_689_512
+
+
+def test_summary_in_python_raises_what_the_design_raises() -> None:
+    with pytest.raises(DesignError) as caught:
+        visus.summary("conv(8, 9), globalpool", (1, 4, 4))
+    assert str(caught.value).startswith("conv1: a 9 x 9 window does not fit a 4 x 4 map: (4 - 9 + 2*0)/1 + 1 = -4.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"network": 3},
+            "a network is a design, its text, a name such as package.module:callable or a torch.nn.Module, not int.",
+        ),
+        (
+            {"network": "conv(1)", "detail": "layer"},
+            "unknown detail 'layer'. Did you mean 'layers'? Known: layers, operations.",
+        ),
+        ({"network": "conv(1)", "object_px": 0}, "the size of objects must be at least 1 px, not 0."),
+        (
+            {"network": "torch.nn.Linear"},
+            "torch.nn.Linear: a class or function of a Python module is written with a colon: torch.nn:Linear.",
+        ),
+    ],
+)
+def test_what_cannot_be_summarised_is_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.summary(input_shape=(1, 8, 8), **arguments)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_a_module_is_traced_and_advised_by_its_rows() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 3), nn.Softmax(dim=1))
+    found = summarize(module, (1, 12, 12), 3)
+    assert found.account.num_parameters == sum(each.numel() for each in module.parameters())
+    assert found.design is None
+    assert [advice.kind for advice in found.advice] == ["softmax", "linear"]
+
+
+def test_a_failing_module_prints_its_rows_up_to_the_failing_layer(
+    visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_nets.py").write_text(
+        "from torch import nn\n\n\ndef make(num_classes):\n    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(4, num_classes))\n"
+    )
+    answer = visus_command("summary", "broken_nets:make", "--input", "3,9,9", "--classes", "5")
+    assert answer.code == 2
+    assert [line.split()[0] for line in answer.out.splitlines()] == ["path", "0", "224"]
+    assert answer.err.startswith("error: 1: Linear(5) fails on an input of shape (8, 7, 7)")
+
+
+def test_the_operations_of_a_design_are_those_of_its_module() -> None:
+    text = "conv(4, 3), relu, globalpool, linear(classes)"
+    layers, operations = (visus.summary(text, (1, 9, 9), 3, detail=detail) for detail in ("layers", "operations"))
+    assert (operations.num_parameters, operations.macs, operations.output) == (
+        layers.num_parameters,
+        layers.macs,
+        layers.output,
+    )
+    assert len(operations.rows) >= len(layers.rows)
+
+
+# ---- cost ----
+
+
+def test_summary_of_a_design_takes_little_time_and_loads_neither_torch_nor_numpy() -> None:
+    script = (
+        "import sys\nfrom visus.cli import main\nsys.argv = ['visus', 'summary', 'resnet(50)', '--input', '3,224,224']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    print(end.code, sorted({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+        assert answer.stdout.splitlines()[-1] == "0 []"
+    assert min(spent) < 0.6
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["diff", "resnet(18)", "vgg(11)", "--json"],
+        ["solve", "--field", "40", "--input", "3,64,64", "--json"],
+        ["compare", "lenet5", "--with-mlp", "--input", "1,32,32", "--json"],
+    ],
+)
+def test_the_other_commands_about_designs_load_neither_torch_nor_numpy(words: list[str]) -> None:
+    script = (
+        f"import sys\nfrom visus.cli import main\nsys.argv = ['visus', *{words!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    print(end.code, sorted({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "0 []"
+
+
+# ---- diff ----
+
+
+def test_diff_shows_what_differs_side_by_side(visus_command: Call) -> None:
+    left, right = "conv(8, 3), relu, globalpool, linear(classes)", "conv(8, 3), norm, relu, globalpool, linear(classes)"
+    lines = [
+        line.rstrip() for line in visus_command("diff", left, right, "--input", "1,9,9", "--classes", "3").out.splitlines()
+    ]
+    assert lines == [
+        "    path         layer                   output     parameters    macs  receptive field",
+        " <  conv1        conv(8, 3, bias=True)   8 x 7 x 7          80  3.53 k  3/1",
+        " >  conv1        conv(8, 3, bias=False)  8 x 7 x 7          72  3.53 k  3/1",
+        " >  norm1        norm                    8 x 7 x 7          16       0  3/1",
+        "    relu1        relu                    8 x 7 x 7           0       0  3/1",
+        "    globalpool1  globalpool              8                   0       0  all",
+        "    linear1      linear(3)               3                  27      24  all",
+        "2 of 5 rows differ; < conv(8, 3), relu, globalpool, linear(classes), > conv(8, 3), norm, relu, globalpool, linear(classes)",
+        "parameters: 107 and 115, +8, 1.07 times",
+        "macs: 3,552 and 3,552, +0, 1 times",
+        "memory for training with batches of 64: 317 KiB and 415 KiB, 1.31 times",
+    ]
+
+
+def test_diff_as_json_has_the_totals_and_names_what_differs(visus_command: Call) -> None:
+    facts = json.loads(visus_command("diff", "conv(8, 3), relu", "conv(4, 3), relu", "--input", "1,9,9", "--json").out)
+    asked = [account(parse(f"conv({width}, 3), relu"), (1, 9, 9)).bytes_training(64) for width in (8, 4)]
+    totals = [
+        {**facts[side], "bytes_training": facts[side]["bytes_training"] - most}
+        for side, most in zip(("left", "right"), asked, strict=True)
+    ]
+    same = {"batch_size": 64, "bytes_training": 0}
+    assert totals == [
+        {"output": [8, 7, 7], "num_parameters": 80, "macs": 3528, "bytes_weights": 320, **same},
+        {"output": [4, 7, 7], "num_parameters": 40, "macs": 1764, "bytes_weights": 160, **same},
+    ]
+    assert [row["differs"] for row in facts["rows"]] == [
+        ["layer", "output_shape", "num_parameters", "macs"],
+        ["output_shape"],
+    ]
+
+
+def test_diff_of_an_impossible_design_names_it(visus_command: Call) -> None:
+    answer = visus_command("diff", "conv(8, 3)", "conv(8, 9)", "--input", "1,8,8")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: conv(8, 9): conv1: a 9 x 9 window does not fit a 8 x 8 map")
+
+
+# ---- solve ----
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["--in", "224", "--kernel", "7", "--stride", "2", "--out", "112"],
+            "padding (P) = 3: (224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over\n",
+        ),
+        (
+            ["--kernel", "3", "--padding", "1", "--stride", "2", "--out", "16"],
+            "input_size (W) = 31: (31 - 3 + 2*1)/2 + 1 = 16\n"
+            "input_size (W) = 32: (32 - 3 + 2*1)/2 + 1 = 16; 1 px of the padded far edge left over\n",
+        ),
+        (
+            ["--in", "32", "--stride", "1", "--padding", "4", "--out", "32", "--dilation", "4"],
+            "kernel_size (K) = 3: (32 - 9 + 2*4)/1 + 1 = 32\n",
+        ),
+        (["--in", "8", "--kernel", "3", "--padding", "0", "--out", "20"], "no whole number for stride (S) gives this.\n"),
+    ],
+)
+def test_solve_gives_every_whole_number_for_the_missing_letter(visus_command: Call, words: list[str], text: str) -> None:
+    assert visus_command("solve", *words) == (0, text, "")
+
+
+def test_solved_paddings_give_the_output_in_torch(visus_command: Call) -> None:
+    words = ["--in", "57", "--kernel", "5", "--stride", "3", "--out", "19", "--dilation", "2", "--json"]
+    found = json.loads(visus_command("solve", *words).out)
+    assert found
+    for each in found:
+        layer = nn.Conv1d(1, 1, 5, stride=3, padding=each["padding"], dilation=2)
+        assert layer(torch.zeros(1, 1, 57)).shape[-1] == 19
+    assert set(found[0]) == {
+        *("input_size", "kernel_size", "padding", "stride", "output_size", "unread_border", "dilation"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--in", "8", "--field", "20"], "--in cannot be given with --field. Leave it out."),
+        (["--field", "20", "--dilation", "2"], "--dilation cannot be given with --field. Leave it out."),
+        (["resnet(18)", "--in", "8"], "NETWORK cannot be given with the letters of a window. Leave it out."),
+        (
+            ["--in", "8", "--kernel", "3", "--classes", "3"],
+            "--classes cannot be given with the letters of a window. Leave it out.",
+        ),
+        (
+            ["torch.nn:Linear", "--field", "9"],
+            "torch.nn:Linear: ways to a receptive field are made of designs, and this is the name of a Python callable.",
+        ),
+        (
+            ["conv(8, 3)", "--field", "3"],
+            "the last map of this design sees 3 x 3 px already, and 3 px were asked for. Ask for more.",
+        ),
+        (
+            ["globalpool, linear(classes)", "--field", "3"],
+            "there is no convolution that looks at its neighbours, so nothing can look further. Give a design with one.",
+        ),
+    ],
+)
+def test_solve_refuses_what_plays_no_part(visus_command: Call, words: list[str], message: str) -> None:
+    assert visus_command("solve", *words) == (2, "", f"error: {message}\n")
+
+
+def test_solve_shows_that_stride_reaches_the_field_without_more_memory(visus_command: Call) -> None:
+    ways = {
+        way["kind"]: way
+        for way in json.loads(visus_command("solve", "--field", "100", "--input", "3,224,224", "--json").out)
+    }
+    assert set(ways) == {"as it is", "more layers", "larger kernels", "stride", "pooling", "dilation"}
+    assert all(min(way["field"]) >= 100 for kind, way in ways.items() if kind != "as it is")
+    assert ways["stride"]["num_parameters"] == ways["as it is"]["num_parameters"]
+    assert (
+        ways["stride"]["activation_bytes"] < ways["as it is"]["activation_bytes"] < ways["more layers"]["activation_bytes"]
+    )
+    text = visus_command("solve", "--field", "100", "--input", "3,224,224").out.splitlines()
+    assert text[-2] == "stride: 127 px instead of 13 in 0.026 times the memory of the design as it is"
+
+
+# ---- compare ----
+
+
+def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
+    lines = [line.rstrip() for line in visus_command("compare", "conv(64, 3, padding=1)", "--with-mlp").out.splitlines()]
+    assert lines == [
+        " network                parameters    macs   weights  activations  widths",
+        " the design                  1,792  86.7 M  7.00 KiB     12.2 MiB",
+        " equal width             9,633,856  9.63 M  36.8 MiB    256 bytes  64",
+        " equal output      483,388,358,656   483 G  1.76 TiB     12.2 MiB  3,211,264",
+        " equal parameters          150,529   151 k   588 KiB      4 bytes  1",
+        "equal width: each convolution becomes a dense layer with as many units as it has filters",
+        "equal output: each convolution becomes a dense layer that gives as many numbers as it hands on",
+        "equal parameters: all hidden layers have the one width that comes nearest to the parameters of the design; "
+        "even layers of one unit have 150,529 parameters",
+        "for one item of 3 x 224 x 224, 4 bytes a number",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lenet5"], "what to compare with is missing. Add --with-mlp; two networks side by side are shown by visus diff."),
+        (
+            ["torch.nn:Linear", "--with-mlp"],
+            "torch.nn:Linear: perceptron twins are made of designs, and this is the name of a Python callable.",
+        ),
+        (
+            ["mlp(8)", "--with-mlp"],
+            "this design has no convolution, so it is its own perceptron. Give a design with at least one.",
+        ),
+    ],
+)
+def test_compare_refuses_what_has_no_twin(visus_command: Call, words: list[str], message: str) -> None:
+    assert visus_command("compare", *words) == (2, "", f"error: {message}\n")

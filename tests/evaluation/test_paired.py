@@ -1,0 +1,109 @@
+"""Two networks on the same items: intervals and tests as published, counts that add up, the items on which they differ."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from math import comb
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visus.errors import DataError, UsageError
+from visus.evaluation.paired import compare_answers, difference_interval, mcnemar
+
+COUNT = st.integers(0, 40)
+
+
+@pytest.mark.parametrize(
+    ("table", "low", "high"),
+    [
+        ((14, 0, 5, 22), 0.011, 0.226),  # Altman and others 2000, Statistics with confidence, table 6.2
+        ((1, 1, 7, 12), 0.026, 0.507),  # Fagerland, Lydersen and Laake 2014 (doi:10.1002/sim.6148), airway responsiveness
+    ],
+)
+def test_the_interval_is_the_published_one(table: tuple[int, int, int, int], low: float, high: float) -> None:
+    assert difference_interval(*table) == pytest.approx((low, high), abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("only_left", "only_right", "p_value"),
+    [
+        (1, 7, 0.0703),  # Fagerland, Lydersen and Laake 2013 (doi:10.1186/1471-2288-13-91)
+        (12, 2, 0.0129),  # Armitage and Berry 1994, p. 127, two media for cultures
+        (5, 0, 2 / 32),
+        (3, 3, 1.0),
+        (0, 0, 1.0),
+    ],
+)
+def test_the_test_gives_the_published_probability(only_left: int, only_right: int, p_value: float) -> None:
+    assert mcnemar(only_left, only_right) == pytest.approx(p_value, abs=5e-5)
+
+
+@given(COUNT, COUNT)
+def test_the_test_sums_the_binomial_tails(only_left: int, only_right: int) -> None:
+    num_tosses, fewer = only_left + only_right, min(only_left, only_right)
+    tails = Fraction(2 * sum(comb(num_tosses, k) for k in range(fewer + 1)), 2**num_tosses)
+    assert mcnemar(only_left, only_right) == float(min(Fraction(1), tails))
+
+
+def test_the_test_takes_thousands_of_items() -> None:
+    assert 0 < mcnemar(4_000, 4_300) < 0.01
+
+
+@given(COUNT, COUNT, COUNT, COUNT)
+def test_the_interval_holds_the_difference_and_turns_with_the_sides(a: int, b: int, c: int, d: int) -> None:
+    if a + b + c + d == 0:
+        return
+    low, high = difference_interval(a, b, c, d)
+    assert -1 <= low - 1e-12 <= (c - b) / (a + b + c + d) <= high + 1e-12
+    assert high <= 1
+    assert difference_interval(a, c, b, d) == pytest.approx((-high, -low), abs=1e-12)
+
+
+@given(COUNT, COUNT, COUNT, COUNT)
+def test_counts_add_up_and_answers_that_differ_are_listed(a: int, b: int, c: int, d: int) -> None:
+    left, right = [0] * (a + b) + [1] * (c + d), [0] * a + [1] * b + [0] * c + [1] * d
+    names = [str(number) for number in range(a + b + c + d)]
+    if not names:
+        return
+    found = compare_answers(left, right, [0] * len(names), ["yes", "no"], names)
+    assert (found.both_right, found.only_left, found.only_right, found.both_wrong) == (a, b, c, d)
+    assert found.accuracy_right - found.accuracy_left == pytest.approx(found.difference)
+    assert [each.item for each in found.differing] == names[a : a + b + c]
+    assert {each.right_one for each in found.differing} <= {"left", "right"}
+    assert json.loads(json.dumps(found.to_json()))["num_items"] == len(names)
+
+
+def test_two_wrong_answers_that_differ_are_listed_and_count_for_neither() -> None:
+    found = compare_answers([1], [2], [0], ["a", "b", "c"], ["x.png"])
+    assert (found.both_wrong, found.difference, found.p_value) == (1, 0.0, 1.0)
+    assert found.differing[0].right_one == "neither"
+
+
+def test_sentences_name_the_better_one_and_say_where_nothing_is_shown() -> None:
+    def said(a: int, b: int, c: int, d: int) -> str:
+        left, right = [0] * (a + b) + [1] * (c + d), [0] * a + [1] * b + [0] * c + [1] * d
+        names = [str(number) for number in range(a + b + c + d)]
+        return compare_answers(left, right, [0] * len(names), ["yes", "no"], names).sentence("one", "two", "picture")
+
+    assert said(70, 3, 20, 7) == (
+        "two is right more often than one by 17.0 points on 100 pictures (95 % interval 7.9 to 26.2; one alone is right "
+        "on 23, McNemar's exact test p = 0.00049)."
+    )
+    assert said(70, 4, 3, 23).startswith("one is right more often than two by 1.0 points on 100 pictures (95 % interval -4")
+    assert said(70, 4, 3, 23).endswith("p = 1); so few do not tell them apart.")
+    assert said(70, 4, 4, 22) == (
+        "one and two are right equally often, on 74.0 % of 100 pictures; one alone on 4 and two alone on 4."
+    )
+    assert said(70, 0, 0, 30) == "one and two are right on the same 100 pictures."
+
+
+def test_what_cannot_be_compared_is_refused_in_words() -> None:
+    with pytest.raises(DataError) as caught:
+        compare_answers([], [], [], ["a", "b"], [])
+    assert str(caught.value) == "there is nothing to compare: no item was answered by both."
+    with pytest.raises(UsageError) as caught:
+        compare_answers([0, 1], [0], [0, 1], ["a", "b"], ["x", "y"])
+    assert str(caught.value) == ("two answers, a label and a name are needed for each item, and there are 2, 1, 2 and 2.")
