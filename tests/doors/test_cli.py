@@ -238,7 +238,10 @@ def test_summary_tells_every_layer_and_the_totals(visus_command: Call) -> None:
         "summary", "conv(8, 3), relu, globalpool, linear(classes)", "--input", "3,32,32", "--classes", "10"
     ).out
     assert "conv1" in text
-    assert text.splitlines()[-1] == "314 parameters, 194 k multiply-adds for one item"
+    assert text.splitlines()[-2:] == [
+        "314 parameters, 194 k multiply-adds for one item",
+        "memory for training with batches of 64: 6.03 MiB (weights and adamw: 3.68 KiB; kept for the backward pass: 2.51 MiB)",
+    ]
 
 
 def test_summary_reads_a_design_file(visus_command: Call, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class Recipe:
     )
     cutout: float | None = _setting(
         None,
-        "side of the box that is blanked, as a fraction of each axis; open: 0.4 for fewer than 20,000 items, else none",
+        "side of the box that is blanked, as a fraction of each axis; open: 0.4 for fewer than 20,000 items, 0.3 beside a zoom, else none",
         low=0.0,
         high=0.9,
     )
@@ -140,7 +140,7 @@ class Recipe:
             flip=self.flip if self.flip is not None else is_colour or len(input_shape) == 4,
             zoom=zoom,
             shift=self.shift if self.shift is not None else (0.1 if is_varied else 0.05),
-            cutout=self.cutout if self.cutout is not None else (0.4 if is_small else 0.0),
+            cutout=self.cutout if self.cutout is not None else (0.0 if not is_small else 0.3 if zoom else 0.4),
         )
 
     def to_yaml(self) -> str:
