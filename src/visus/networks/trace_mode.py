@@ -32,7 +32,7 @@ from visus.networks.trace_calls import (
 )
 from visus.networks.trace_moves import hull, inexact
 from visus.networks.trace_shapes import ANSWERS, COSTS, META, Answer
-from visus.networks.trace_sight import united
+from visus.networks.trace_unions import united
 from visus.networks.trace_writes import written
 
 _RULES = (trace_rules, trace_views, trace_windows)  # their rules are entered by being imported

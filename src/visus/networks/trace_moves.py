@@ -22,8 +22,6 @@ from visus.networks.trace_sight import (
     Sight,
     Term,
     Terms,
-    are_aligned,
-    as_one,
     bounded,
     each,
     gather_along,
@@ -33,10 +31,9 @@ from visus.networks.trace_sight import (
     shifted_book,
     simplest,
     to_grid,
-    together,
-    united,
 )
 from visus.networks.trace_taps import Number, Taps, whole_or_fraction
+from visus.networks.trace_unions import are_aligned, as_one, together, united
 
 
 def along(terms: Terms, shape: Shape, dim: int, taps: Taps) -> Terms:

@@ -15,7 +15,7 @@ from visus.design.account import Row
 from visus.design.layer import BYTES_PER_VALUE
 from visus.geometry import Field
 from visus.networks.trace_calls import Axes, Call, axes_of, tensors
-from visus.networks.trace_sight import field_of
+from visus.networks.trace_unions import field_of
 
 _HOOK: Final = "visus.trace"  # the key of the hooks in a module's own tables, for as long as it is traced
 

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, register
-from visus.networks.trace_moves import accumulated, broadcast, gated, grouped, joined, reduced, unsqueezed
-from visus.networks.trace_sight import Line, Shape, Term, Terms, united
+from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, mark_of, register
+from visus.networks.trace_moves import accumulated, along, broadcast, gated, grouped, joined, reduced, unsqueezed
+from visus.networks.trace_sight import Line, Shape, Term, Terms
+from visus.networks.trace_taps import sliced
+from visus.networks.trace_unions import united
 
 # ---- element by element ----
 
@@ -115,9 +117,6 @@ def glu(call: Call) -> Axes:
     """The first half of a dimension, gated by the second."""
     shape, after = call.shape(0), call.out_shape
     dim = call.named().get("dim", -1) % len(shape)
-    from visus.networks.trace_moves import along
-    from visus.networks.trace_taps import sliced
-
     half = after[dim]
     found = []
     for terms in call.axes(0) or ():
@@ -222,7 +221,7 @@ def _is_by_instance(call: Call) -> bool:
     """Whether the batch was laid into the channels before, as an instance norm does."""
     if isinstance(call.module, torch.nn.modules.instancenorm._InstanceNorm):
         return True
-    mark = call.args[0].__dict__.get("_visus_mark")
+    mark = mark_of(call.args[0])
     is_view = mark is not None and mark.source is not None
     return is_view and call.shape(0)[0] == 1 and not isinstance(call.module, torch.nn.modules.batchnorm._BatchNorm)
 

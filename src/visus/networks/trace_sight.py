@@ -9,7 +9,7 @@ know operations of torch, layers or modules.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from visus.geometry import Field, Window, join
 from visus.geometry.phases import Phases
-from visus.geometry.phases import hull as hull_of_phases
 from visus.geometry.reads import NOTHING, Reads
 from visus.networks.trace_taps import Number, Taps
 
@@ -84,14 +83,14 @@ class Sight:
         """What one position sees that looks at all of these."""
         found: Sight | None = self.memo.get("over")
         if found is None:
-            found = self.memo["over"] = Sight(_hull(self.reads), NOTHING, -NOTHING, 0, True, self.exact)
+            found = self.memo["over"] = Sight(hull_of(self.reads), NOTHING, -NOTHING, 0, True, self.exact)
         return found
 
     def gated(self) -> Sight:
         """What each position sees that looks at its own place and at all of these."""
         found: Sight | None = self.memo.get("gated")
         if found is None:
-            hull = _hull(self.reads)
+            hull = hull_of(self.reads)
             found = self.memo["gated"] = Sight(hull, self.first, self.last, self.step, True, self.exact, self.phases)
         return found
 
@@ -128,7 +127,7 @@ class Sight:
         """
         found: Field | None = self.memo.get(("field", length, num_positions))
         if found is None:
-            reads = self.reads if length else _hull(self.reads)
+            reads = self.reads if length else hull_of(self.reads)
             if reads.shape[1] == 1 and length > 1:
                 reads = np.repeat(reads, length, axis=1)
             found = _field(Reads(reads[0].tolist(), (-reads[1]).tolist()), self, num_positions)
@@ -231,7 +230,13 @@ def simplest(grid: Grid, shape: Shape, look: bool = False) -> Term:
             sight = Sight(reads.reshape(2, -1), NOTHING, -NOTHING, 0, grid.whole, grid.exact)
         else:
             sight = Sight(
-                reads.reshape(2, -1), _number(first), -_number(last), grid.step, grid.whole, grid.exact, grid.phases
+                reads.reshape(2, -1),
+                plain_number(first),
+                -plain_number(last),
+                grid.step,
+                grid.whole,
+                grid.exact,
+                grid.phases,
             )
         if own is None and grid.merged is not None:
             return Line(sight, grid.merged, 1, shape[grid.merged])
@@ -255,136 +260,6 @@ def fits(*shapes: Sequence[int]) -> bool:
     """Whether an array over the longest of each dimension stays within bounds."""
     lengths: list[int] = [max(each) for each in zip(*shapes, strict=True)]
     return bool(2 * math.prod(lengths) <= LARGEST)
-
-
-def as_one(terms: Terms, shape: Shape) -> Grid:
-    """All terms as one grid; terms that would need too much room become what all their positions see."""
-    grids = [to_grid(term, shape) for term in terms]
-    one = grids[0]
-    for other in grids[1:]:
-        if not fits(one.reads.shape[1:], other.reads.shape[1:]):
-            hull = _hull(other.reads.reshape(2, -1)).reshape(2, *[1] * len(shape))
-            other = Grid(hull, np.full_like(hull, NOTHING), None, 0, True, False)
-        one = _smaller(one, other)
-    return one
-
-
-def united(terms: Iterable[Term], shape: Shape) -> Terms:
-    """The union of terms over one shape, with as few terms as cost no room."""
-    kept: list[Term] = []
-    for term in terms:
-        for index, other in enumerate(kept):
-            met = _met(other, term, shape)
-            if met is not None:
-                kept[index] = met
-                break
-        else:
-            kept.append(term)
-    return tuple(kept)
-
-
-def _met(one: Term, other: Term, shape: Shape) -> Term | None:
-    """Two terms as one; None where they lie along different dimensions, and one array of both would be long."""
-    if isinstance(one, Line) and isinstance(other, Line):
-        if one[1:] == other[1:]:
-            sight = one.sight.join(other.sight)
-            return one if sight is one.sight else Line(sight, *one[1:])
-        for line, constant in ((one, other), (other, one)):
-            if constant.sight.reads.shape[1] == 1 and (constant.dim is None or constant.sight.step == 0):
-                return Line(line.sight.join(constant.sight), *line[1:])
-        if one.dim != other.dim:
-            return None
-    grids = to_grid(one, shape), to_grid(other, shape)
-    lengths = [max(pair) for pair in zip(grids[0].reads.shape, grids[1].reads.shape, strict=True)]
-    if math.prod(lengths) > max(grids[0].reads.size, grids[1].reads.size, LARGEST // 16):
-        return None
-    return simplest(_smaller(*grids), shape)
-
-
-def _smaller(one: Grid, other: Grid) -> Grid:
-    own = one.own if one.own is not None else other.own
-    book = np.minimum(one.book, other.book)
-    if own is not None and book.shape[own + 1] > 1:
-        book = book[(slice(None),) * (own + 1) + (slice(0, 1),)]
-    step = largest_step(one.step, other.step)
-    if (one.own is None) != (other.own is None):  # the step of a lost axis says nothing
-        step = (one.step or other.step) if other.own is None else (other.step or one.step)
-    flags = one.whole or other.whole, one.exact and other.exact
-    phases = together([(each.phases, each.book, each.step) for each in (one, other)])
-    merged = one.merged if one.merged is not None else other.merged
-    return Grid(np.minimum(one.reads, other.reads), book, own, step, *flags, phases, merged if own is None else None)
-
-
-def together(paths: Sequence[tuple[Phases | None, Array, Number]]) -> Phases | None:
-    """The phases of paths that meet; None where all positions are alike, or the paths have unequal steps."""
-    if all(phases is None for phases, _, _ in paths):
-        return None
-    chosen = [path for path in paths if path[2]]
-    if len({step for _, _, step in chosen}) > 1:
-        return None
-    known = []
-    for phases, book, step in chosen:
-        first, last = (_number(least) for least in book.reshape(2, -1).min(1).tolist())
-        known.append(phases or Phases.alike(first, math.ceil(-last - first + 1), step))
-    return hull_of_phases(known)
-
-
-def are_aligned(paths: Sequence[Terms]) -> bool:
-    """Whether paths that meet look at the same middle at every position; gates are aligned with all."""
-    seen: tuple[Number, Number] | None = None
-    for terms in paths:
-        for term in terms:
-            for step, middle in _middles(term):
-                if seen is None:
-                    seen = (step, middle)
-                elif seen != (step, middle):
-                    return False
-    return True
-
-
-def _middles(term: Term) -> Iterable[tuple[Number, Number]]:
-    """Step and twice the centre of position 0, of each kind of field in a term."""
-    if isinstance(term, Line):
-        sight = term.sight
-        middle = sight.first + sight.last if sight.phases is None else 2 * sight.phases.centre
-        return [(sight.step, middle)] if sight.step else []
-    if term.step == 0:
-        return []
-    if term.phases is not None:
-        return [(term.step, 2 * term.phases.centre)]
-    first, last = term.book.reshape(2, -1)
-    middles = (first - last)[first < NOTHING // 2]
-    return [(term.step, middles.min()), (term.step, middles.max())] if middles.size else []
-
-
-def field_of(terms: Terms, shape: Shape) -> Field:
-    """The receptive field on one axis, for the whole tensor: the hull over all dimensions but that of the axis."""
-    if len(terms) == 1 and isinstance(terms[0], Line):
-        sight, dim, length, inner = terms[0]
-        return sight.field(length if dim is not None and inner == 1 and length == shape[dim] else 0, length)
-    own = next((term.dim if isinstance(term, Line) else term.own for term in terms if _has_own(term, shape)), None)
-    sights = [_onto(to_grid(term, shape), own) for term in terms]
-    length = 1 if own is None else shape[own]
-    united_sight = sights[0]
-    for sight in sights[1:]:
-        united_sight = united_sight.join(sight)
-    return united_sight.field(0 if own is None else length, length)
-
-
-def _has_own(term: Term, shape: Shape) -> bool:
-    if isinstance(term, Grid):
-        return term.own is not None
-    return term.dim is not None and term.inner == 1 and term.length == shape[term.dim]
-
-
-def _onto(grid: Grid, own: int | None) -> Sight:
-    """The hull of a grid over all dimensions but one."""
-    others = tuple(dim for dim in range(1, grid.reads.ndim) if own is None or dim != own + 1)
-    book = least(grid.book.reshape(2, -1), 1).tolist()
-    first, last = _number(book[0]), -_number(book[1])
-    if grid.step == 0 or first > NOTHING // 2:
-        first, last = NOTHING, -NOTHING
-    return Sight(least(grid.reads, others).reshape(2, -1), first, last, grid.step, grid.whole, grid.exact, grid.phases)
 
 
 def least(array: Array, axes: int | tuple[int, ...], keepdims: bool = False) -> Array:
@@ -428,7 +303,7 @@ def _shifted(sight: Sight, taps: Taps) -> tuple[Number, Number, Number]:
     if step == 0:
         return sight.first, sight.last, 0
     low, high = sorted((taps.lowest * step, taps.highest * step))
-    return _number(sight.first + low), _number(sight.last + high), _number(step * taps.scale)
+    return plain_number(sight.first + low), plain_number(sight.last + high), plain_number(step * taps.scale)
 
 
 def shifted_book(grid: Grid, taps: Taps) -> tuple[Array, Number, Phases | None]:
@@ -438,7 +313,7 @@ def shifted_book(grid: Grid, taps: Taps) -> tuple[Array, Number, Phases | None]:
     phases, lens = grid.phases, taps.lens
     if lens is not None and (phases is not None or not isinstance(lens, Window)):
         if phases is None:
-            first, last = (_number(least) for least in grid.book.reshape(2, -1).min(1).tolist())
+            first, last = (plain_number(least) for least in grid.book.reshape(2, -1).min(1).tolist())
             phases = Phases.alike(first, math.ceil(-last - first + 1), grid.step)
         phases = phases.through(lens)
         phases = None if phases is None else phases.reduced()
@@ -448,7 +323,7 @@ def shifted_book(grid: Grid, taps: Taps) -> tuple[Array, Number, Phases | None]:
     low, high = sorted((taps.lowest * grid.step, taps.highest * grid.step))
     kind = np.float64 if isinstance(low, Fraction) or isinstance(high, Fraction) else grid.book.dtype
     shift = np.array([low, -high], dtype=kind).reshape(2, *[1] * (grid.book.ndim - 1))
-    return settled(grid.book + shift), _number(grid.step * taps.scale), phases
+    return settled(grid.book + shift), plain_number(grid.step * taps.scale), phases
 
 
 def settled(book: Array) -> Array:
@@ -457,7 +332,7 @@ def settled(book: Array) -> Array:
     return book
 
 
-def _hull(reads: Array) -> Array:
+def hull_of(reads: Array) -> Array:
     return least(reads, 1, True) if reads.shape[1] != 1 else reads
 
 
@@ -487,7 +362,7 @@ def _kind(sight: Sight) -> Any:
     return np.float64 if isinstance(sight.first, Fraction) or isinstance(sight.last, Fraction) else np.int64
 
 
-def _number(number: Any) -> Number:
+def plain_number(number: Any) -> Number:
     """A whole number as an int; numbers of arrays are near fractions of small denominators."""
     if isinstance(number, float) and not number.is_integer():
         number = Fraction(number).limit_denominator(1 << 12)

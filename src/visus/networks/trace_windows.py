@@ -15,8 +15,9 @@ from visus.networks import trace_taps as taps_of
 from visus.networks.trace_calls import Axes, Call, own_dims, per_axis, register
 from visus.networks.trace_layouts import reshaped
 from visus.networks.trace_moves import along, grouped, permuted, reduced, spread
-from visus.networks.trace_sight import Shape, Terms, is_constant, to_grid, united
+from visus.networks.trace_sight import Shape, Terms, is_constant, to_grid
 from visus.networks.trace_taps import Taps
+from visus.networks.trace_unions import united
 
 
 @register(

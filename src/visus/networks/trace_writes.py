@@ -16,20 +16,9 @@ from visus.geometry.reads import NOTHING
 from visus.networks.trace_calls import Axes, Mark
 from visus.networks.trace_moves import hull
 from visus.networks.trace_shapes import META
-from visus.networks.trace_sight import (
-    Array,
-    Grid,
-    Line,
-    Shape,
-    Sight,
-    Terms,
-    as_one,
-    largest_step,
-    settled,
-    simplest,
-    united,
-)
+from visus.networks.trace_sight import Array, Grid, Line, Shape, Sight, Terms, largest_step, settled, simplest
 from visus.networks.trace_taps import Number, whole_or_fraction
+from visus.networks.trace_unions import as_one, united
 
 LARGEST_INDEX: Final = 4_000_000  # elements of a tensor whose places are followed one by one
 
