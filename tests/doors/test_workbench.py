@@ -138,7 +138,13 @@ def test_predict_names_what_holds_no_item_and_goes_on(run: Path, tmp_path: Path)
     (tmp_path / "empty").mkdir()
     np.savez(tmp_path / "other.npz", z=np.zeros(3))
     (tmp_path / "bad.npy").write_text("text")
-    named = [tmp_path / "empty", tmp_path / "other.npz", tmp_path / "bad.npy", tmp_path / "none.png", np.zeros((3, 10, 10), np.uint8)]
+    named = [
+        tmp_path / "empty",
+        tmp_path / "other.npz",
+        tmp_path / "bad.npy",
+        tmp_path / "none.png",
+        np.zeros((3, 10, 10), np.uint8),
+    ]
     empty, *others, answer = loaded.predict(named)
     assert (empty.file, empty.labels) == (str(tmp_path / "empty"), ())
     assert empty.problem.startswith("this folder has no file that this network reads (.bmp, ")

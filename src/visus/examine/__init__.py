@@ -1,1 +1,70 @@
-"""Looking at a trained network and telling people what was found. It must not know training."""
+"""Looking inside a trained network, its pictures and pages. It must not know training, terminals or HTTP.
+
+Functions take a module and arrays and give frozen values with arrays; drawing is separate. Each name is loaded when it is first used, so
+``import visus.examine`` does not load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "Unit": "visus.examine.explained",
+    "activations": "visus.examine.activation_maps",
+    "deletion_and_insertion": "visus.examine.saliency_checks",
+    "effective_field": "visus.examine.effective",
+    "effective_field_sampled": "visus.examine.effective",
+    "filters": "visus.examine.layer_kernels",
+    "grad_cam": "visus.examine.saliency",
+    "gradient_saliency": "visus.examine.saliency",
+    "integrated_gradients": "visus.examine.saliency",
+    "measured_rates": "visus.examine.effective",
+    "occlusion": "visus.examine.saliency",
+    "outside_share": "visus.examine.explained",
+    "pixel_sum": "visus.examine.pixel_sums",
+    "randomised_weights": "visus.examine.saliency_checks",
+    "templates": "visus.examine.strongest_patches",
+    "unit_values": "visus.examine.strongest_patches",
+}
+
+__all__ = [
+    "Unit",
+    "activations",
+    "deletion_and_insertion",
+    "effective_field",
+    "effective_field_sampled",
+    "filters",
+    "grad_cam",
+    "gradient_saliency",
+    "integrated_gradients",
+    "measured_rates",
+    "occlusion",
+    "outside_share",
+    "pixel_sum",
+    "randomised_weights",
+    "templates",
+    "unit_values",
+]
+
+if TYPE_CHECKING:
+    from visus.examine.activation_maps import activations
+    from visus.examine.effective import effective_field, effective_field_sampled, measured_rates
+    from visus.examine.explained import Unit, outside_share
+    from visus.examine.layer_kernels import filters
+    from visus.examine.pixel_sums import pixel_sum
+    from visus.examine.saliency import grad_cam, gradient_saliency, integrated_gradients, occlusion
+    from visus.examine.saliency_checks import deletion_and_insertion, randomised_weights
+    from visus.examine.strongest_patches import templates, unit_values
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'visus.examine' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

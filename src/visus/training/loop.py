@@ -143,7 +143,9 @@ class Training:
         rate = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)  # before the forward pass, so that old gradients do not stand beside its maps
+        self.optimizer.zero_grad(
+            set_to_none=True
+        )  # before the forward pass, so that old gradients do not stand beside its maps
         with self.machine.autocast():
             logits = self.module(batch.inputs).float()
         loss = F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=self.recipe.label_smoothing)
