@@ -24,7 +24,9 @@ def loaded_by(code: str) -> set[str]:
     return set(json.loads(answer.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("module", ["visus", "visus.geometry", "visus.design", "visus.cli", "visus.cli.app"])
+@pytest.mark.parametrize(
+    "module", ["visus", "visus.geometry", "visus.design", "visus.examine", "visus.cli", "visus.cli.app"]
+)
 def test_import_loads_nothing_heavy(module: str) -> None:
     assert loaded_by(f"import {module}") == set()
 

@@ -25,6 +25,12 @@ PUBLIC = {
         *("alexnet", "compact", "convnext", "densenet", "efficientnet_lite", "inception", "lenet5", "mlp", "mobilenet"),
         *("resnet", "vgg"),
     },
+    "visus.examine": {
+        *("activations", "filters", "pixel_sum", "templates", "unit_values"),
+        *("effective_field", "effective_field_sampled", "measured_rates"),
+        *("Unit", "grad_cam", "gradient_saliency", "integrated_gradients", "occlusion"),
+        *("deletion_and_insertion", "outside_share", "randomised_weights"),
+    },
 }
 
 

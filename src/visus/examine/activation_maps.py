@@ -1,0 +1,274 @@
+"""What every layer of a module says to given items: its maps, how many of its units are silent, which filters are dead.
+
+Shape letters: N items, C channels, * the spatial axes of a map. This file knows maps and counts over them. It must not know training,
+pictures of maps or printing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from visus.design.account import Fields
+from visus.errors import UsageError
+from visus.examine.layer_calls import (
+    Array,
+    Call,
+    Ended,
+    Inputs,
+    Sights,
+    as_batches,
+    at_rest,
+    called_layers,
+    chosen_layers,
+    frozen,
+    heard,
+    run,
+    to_array,
+    unknown_layer,
+    unwrapped,
+)
+from visus.networks.trace_rows import layer_text
+
+SPARSE = 0.95
+"""A filter whose units are silent in at least this share of places and items is called sparse."""
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What each channel came to, over places and items.
+
+    Args:
+        zero_share: share of units that are exactly 0.
+        lowest, highest, mean: of the units.
+    """
+
+    zero_share: Array
+    lowest: Array
+    highest: Array
+    mean: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """One call of a layer.
+
+    Args:
+        path: the layer's path; ``#2`` behind it where the layer was called before.
+        layer: the layer as it is written, such as ``Conv2d(8, 3, padding=1)``.
+        shape: ``(channels, *spatial)`` of one item.
+        values: the maps, (N, C, *); None where only the figures were kept.
+        sights: what the layers see; traced when it is first asked for.
+        counted: the figures, where they were counted already.
+    """
+
+    path: str
+    layer: str
+    shape: tuple[int, ...]
+    values: Array | None
+    sights: Sights
+    counted: Figures | None = None
+
+    @property
+    def fields(self) -> Fields:
+        """The receptive field on each axis of the input; none where the layer does not depend on the input."""
+        return self.sights.fields(self.path)
+
+    @cached_property
+    def figures(self) -> Figures:
+        """What each channel came to."""
+        if self.counted is not None or self.values is None:
+            assert self.counted is not None, "figures are counted wherever maps are not kept"
+            return self.counted
+        tally = _Tally(self.path, self.layer, self.shape)
+        tally.add(torch.tensor(self.values))
+        return tally.figures()
+
+    @property
+    def zero_share(self) -> Array:
+        """For each channel the share of its units, over places and items, that are exactly 0."""
+        return self.figures.zero_share
+
+    @property
+    def is_rectified(self) -> bool:
+        """Whether no value of the whole layer is below 0, as after a ReLU."""
+        return bool(self.figures.lowest.min() >= 0)
+
+    @property
+    def dead(self) -> tuple[int, ...]:
+        """Channels that were never above 0, in a layer that was nowhere below 0.
+
+        Elsewhere a value below 0 says as much as one above, so no channel is called dead: see ``never_positive``.
+        """
+        return self.never_positive if self.is_rectified else ()
+
+    @property
+    def never_positive(self) -> tuple[int, ...]:
+        """Channels that were never above 0 over the given items, whatever the layer."""
+        return tuple(int(channel) for channel in np.flatnonzero(self.figures.highest <= 0))
+
+    @property
+    def sparse(self) -> tuple[int, ...]:
+        """Channels that are 0 in at least 95 % of their units, and not dead."""
+        dead = set(self.dead)
+        return tuple(int(channel) for channel in np.flatnonzero(self.zero_share >= SPARSE) if int(channel) not in dead)
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """The layers in the order of computation.
+
+    Args:
+        input_shape: ``(channels, *spatial)`` of one item.
+        num_items: items that were looked at.
+        layers: one for each call of a layer.
+    """
+
+    input_shape: tuple[int, ...]
+    num_items: int
+    layers: tuple[Activation, ...]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Their paths."""
+        return tuple(each.path for each in self.layers)
+
+    def __getitem__(self, path: str) -> Activation:
+        """The layer of a path.
+
+        Raises:
+            UsageError: there is no such layer.
+        """
+        for each in self.layers:
+            if each.path == path:
+                return each
+        raise UsageError(unknown_layer(path, self.paths))
+
+
+def activations(
+    module: nn.Module,
+    inputs: Inputs | Iterable[Inputs],
+    layers: str | Sequence[str] | None = None,
+    *,
+    summary_only: bool = False,
+) -> Activations:
+    """The maps of every layer, in the order of computation, with receptive fields, silent units and dead filters.
+
+    The module runs once over each item, in evaluation mode, and comes back as it was.
+
+    Args:
+        module: any module that takes one tensor.
+        inputs: scaled items (N, C, *), or batches of them, such as those of ``visus.data.batches.batches_in_order``.
+        layers: paths of layers; None for all. Nothing after the last of them is computed.
+        summary_only: keep figures alone, so that a whole split can be looked at in the memory of one batch.
+
+    Returns:
+        The layers; their arrays cannot be written to.
+
+    Raises:
+        UsageError: no item was given, or there is no such layer.
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU())
+    >>> seen = activations(module, torch.zeros(5, 1, 8, 8))
+    >>> [(each.path, each.shape, each.fields[0].size) for each in seen.layers]
+    [('0', (2, 8, 8), 3), ('1', (2, 8, 8), 3)]
+    """
+    module = unwrapped(module)
+    tallies: dict[str, _Tally] = {}
+    wanted: list[str] | None = None
+    shape: tuple[int, ...] = ()
+    num_items = 0
+    with at_rest(module), torch.no_grad():
+        for batch in as_batches(module, inputs):
+            shape = tuple(batch.shape[1:])
+            if wanted is None and layers is not None:
+                wanted = chosen_layers(layers, called_layers(module, batch[:1]))
+            num_items += len(batch)
+            _listen_once(module, batch, wanted, tallies, summary_only)
+    if not num_items:
+        raise UsageError("inputs of at least one item are needed, and there is none.")
+    sights = Sights(module, shape)
+    return Activations(shape, num_items, tuple(tally.settled(sights, summary_only) for tally in tallies.values()))
+
+
+def _listen_once(
+    module: nn.Module, batch: Tensor, wanted: list[str] | None, tallies: dict[str, _Tally], summary_only: bool
+) -> None:
+    """One forward; it is repeated with copies where a function of the module wrote into a map that was kept."""
+    for copies in (False, True):
+        kept: dict[str, tuple[Tensor, int]] = {}
+        with heard(module, _listener(wanted, tallies, kept, summary_only, copies)):
+            run(module, batch)
+        if all(values._version == version for values, version in kept.values()):
+            break
+    for path, (values, _) in kept.items():
+        tallies[path].parts.append(values)
+
+
+def _listener(
+    wanted: list[str] | None,
+    tallies: dict[str, _Tally],
+    kept: dict[str, tuple[Tensor, int]],
+    summary_only: bool,
+    copies: bool,
+) -> Callable[[Call], None]:
+    last = wanted[-1] if wanted else None
+
+    def listen(call: Call) -> None:
+        if wanted is None or call.path in wanted:
+            if call.path not in tallies:
+                tallies[call.path] = _Tally(call.path, layer_text(call.module), tuple(call.output.shape[1:]))
+            if summary_only:
+                tallies[call.path].add(call.output)
+            else:
+                values = call.output.clone() if copies else call.output
+                kept[call.path] = values, values._version
+        if call.path == last:
+            raise Ended
+
+    return listen
+
+
+class _Tally:
+    """One layer's maps, or its figures added up batch by batch."""
+
+    def __init__(self, path: str, layer: str, shape: tuple[int, ...]) -> None:
+        self.path, self.layer, self.shape = path, layer, shape
+        self.parts: list[Tensor] = []
+        self.num_units = 0
+        self.zeros: Array = np.zeros(shape[0], dtype=np.int64)
+        self.total: Array = np.zeros(shape[0])
+        self.lowest: Array = np.full(shape[0], np.inf)
+        self.highest: Array = np.full(shape[0], -np.inf)
+
+    def add(self, values: Tensor) -> None:
+        """Count the maps of one batch."""
+        flat = values.flatten(2) if values.dim() > 2 else values.unsqueeze(2)
+        num_units = flat.shape[0] * flat.shape[2]
+        lowest, highest = torch.aminmax(flat, dim=2)
+        self.lowest = np.minimum(self.lowest, lowest.amin(0).double().cpu().numpy())
+        self.highest = np.maximum(self.highest, highest.amax(0).double().cpu().numpy())
+        self.zeros += num_units - flat.count_nonzero((0, 2)).cpu().numpy()
+        self.total += flat.sum(2).double().sum(0).cpu().numpy()
+        self.num_units += num_units
+
+    def figures(self) -> Figures:
+        """The figures of all that was added."""
+        return Figures(
+            frozen(self.zeros / self.num_units),
+            frozen(self.lowest),
+            frozen(self.highest),
+            frozen(self.total / self.num_units),
+        )
+
+    def settled(self, sights: Sights, summary_only: bool) -> Activation:
+        """The layer."""
+        if summary_only:
+            return Activation(self.path, self.layer, self.shape, None, sights, self.figures())
+        values = self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+        return Activation(self.path, self.layer, self.shape, to_array(values), sights)

@@ -1,0 +1,84 @@
+"""The kernels of a layer as arrays, its axes named, and scaled so that they can be drawn.
+
+This file knows weights of layers. It must not know inputs, maps or drawing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from visus.errors import UsageError
+from visus.examine.layer_calls import Array, frozen, to_array, unknown_layer, unwrapped
+from visus.networks.trace_rows import layer_text
+
+AXES: Final = {0: (), 1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+@dataclass(frozen=True, eq=False)
+class Filters:
+    """The kernels of one layer.
+
+    Args:
+        path: the layer's path.
+        layer: the layer as it is written.
+        kernels: (filters, channels in of their group, *spatial).
+        axes: the names of these axes.
+        bias: one number for each filter; None where the layer has none.
+        groups: of how many groups of channels each filter sees one.
+    """
+
+    path: str
+    layer: str
+    kernels: Array
+    axes: tuple[str, ...]
+    bias: Array | None
+    groups: int
+
+    def shown(self, *, together: bool = False) -> Array:
+        """The kernels between 0 and 1 for drawing, weight 0 at 0.5.
+
+        Args:
+            together: scale all filters by the largest weight of the layer; else each by its own, so that faint ones can be seen.
+        """
+        axes = tuple(range(self.kernels.ndim)) if together else tuple(range(1, self.kernels.ndim))
+        largest = np.abs(self.kernels).max(axis=axes, keepdims=True)
+        return frozen(0.5 + 0.5 * self.kernels / np.where(largest > 0, largest, 1))
+
+
+def filters(module: nn.Module, layer: str) -> Filters:
+    """The kernels of a convolution, transposed or not, or of a linear layer.
+
+    Args:
+        module: any module.
+        layer: the layer's path; a number of a call behind it, such as ``#2``, says nothing here.
+
+    Raises:
+        UsageError: there is no such layer, or it has no kernels.
+
+    >>> found = filters(nn.Sequential(nn.Conv2d(3, 8, 5), nn.ReLU()), "0")
+    >>> found.kernels.shape, found.axes
+    ((8, 3, 5, 5), ('filter', 'channel in', 'height', 'width'))
+    """
+    layers = {path: part for path, part in unwrapped(module).named_modules() if not part._modules}
+    path = layer.partition("#")[0]
+    if path not in layers:
+        raise UsageError(unknown_layer(path, list(layers)))
+    part = layers[path]
+    if not isinstance(part, (nn.modules.conv._ConvNd, nn.Linear)):
+        known = [name for name, each in layers.items() if isinstance(each, (nn.modules.conv._ConvNd, nn.Linear))]
+        raise UsageError(f"{layer_text(part)} has no kernels. Layers that have: {', '.join(known) or 'none'}.", where=path)
+    groups = 1 if isinstance(part, nn.Linear) else part.groups
+    weight = part.weight.detach()
+    if isinstance(part, nn.modules.conv._ConvTransposeNd):  # (in, out of a group, *) -> (out, in of a group, *)
+        parts = weight.reshape(groups, -1, *weight.shape[1:])
+        weight = parts.transpose(1, 2).flatten(0, 1)
+    num_axes = weight.dim() - 2
+    names = ("filter", "feature in") if isinstance(part, nn.Linear) else ("filter", "channel in", *AXES[num_axes])
+    bias = None if part.bias is None else to_array(part.bias.clone())
+    kernels = to_array(weight.clone(memory_format=torch.contiguous_format))
+    return Filters(path, layer_text(part), kernels, names, bias, groups)

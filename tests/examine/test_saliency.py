@@ -1,0 +1,229 @@
+"""Saliency: the methods against their definitions and against captum, and nothing outside of what a unit can see."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import networks_to_look_into as networks
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from visus.errors import MissingExtraError, UsageError
+from visus.examine import Unit, activations, grad_cam, gradient_saliency, integrated_gradients, occlusion, outside_share
+
+SMALL = (
+    "conv(6, 3, padding=1), norm, relu, conv(8, 3, stride=2, padding=1), norm, relu, conv(8, 3), relu, globalpool, linear(4)"
+)
+
+
+def small(shape: tuple[int, ...] = (2, 14, 13)) -> nn.Module:
+    return networks.designed(SMALL, shape, 4)
+
+
+def unit_of_every_layer(module: nn.Module, shape: tuple[int, ...]) -> list[Unit]:
+    """In each layer with a map the unit that is highest in the first item, so that its gate is open."""
+    units = []
+    for each in activations(module, networks.noise(1, *shape)).layers:
+        assert each.values is not None
+        if len(each.shape) == len(shape):
+            place = np.unravel_index(int(each.values[0].argmax()), each.shape)
+            units.append(Unit(each.path, int(place[0]), tuple(int(index) for index in place[1:])))
+    return units
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (small, (2, 14, 13)),
+        (networks.u_net, (1, 16, 16)),
+        (lambda: small((2, 25)), (2, 25)),
+        (lambda: small((2, 9, 9, 9)), (2, 9, 9, 9)),
+        (networks.twice, (2, 8, 8)),
+    ],
+    ids=["picture", "u-net", "recording", "volume", "twice"],
+)
+def test_no_map_of_a_unit_has_anything_outside_its_box(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    pytest.importorskip("captum")
+    module, items = make(), networks.noise(1, *shape)
+    num_partial = 0
+    for unit in unit_of_every_layer(module, shape):
+        maps = [
+            gradient_saliency(module, items, unit),
+            integrated_gradients(module, items, unit, steps=3),
+            occlusion(module, items, unit, window=3, stride=2),
+        ]
+        if unit.layer not in {"conv1", "fine.0", "conv"}:
+            maps.append(grad_cam(module, items, unit))
+        for each in maps:
+            assert each.outside_box == 0.0, (each.method, unit)
+            assert each.box is not None
+            num_partial += np.prod([last - first + 1 for first, last in each.box]) < np.prod(shape[1:])
+        assert np.abs(maps[0].map).sum() > 0, "there is a map at all"
+    assert num_partial > 0
+
+
+def test_the_gradient_is_that_of_the_module() -> None:
+    module, items = small(), networks.noise(3, 2, 14, 13)
+    x = items.clone().requires_grad_(True)
+    scores = module(x)[torch.arange(3), torch.tensor([0, 3, 2])]
+    (expected,) = torch.autograd.grad(scores.sum(), x)
+    found = gradient_saliency(module, items, (0, 3, 2))
+    np.testing.assert_allclose(found.values, expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.map, expected.abs().amax(1).numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.scores, scores.detach().numpy(), atol=1e-6)
+    assert found.target == (0, 3, 2)
+    assert all(values.requires_grad for values in module.parameters())
+
+
+def test_without_a_target_the_modules_own_answer_is_explained() -> None:
+    module, items = small(), networks.noise(5, 2, 14, 13)
+    with torch.no_grad():
+        answers = tuple(module(items).argmax(1).tolist())
+    assert gradient_saliency(module, items).target == grad_cam(module, items).target == answers
+
+
+def test_grad_cam_equals_captums() -> None:
+    attr = pytest.importorskip("captum.attr")
+    module, items = small(), networks.noise(3, 2, 14, 13)
+    for layer in ("relu2", "conv2", "relu3"):
+        found = grad_cam(module, items, 1, layer=layer)
+        theirs = attr.LayerGradCam(module, module.get_submodule(layer)).attribute(
+            items.clone().requires_grad_(True), target=1, relu_attributions=True
+        )
+        np.testing.assert_allclose(found.coarse, theirs.detach().numpy()[:, 0], atol=1e-6)
+        larger = attr.LayerAttribution.interpolate(theirs, (14, 13), "bilinear").detach().numpy()[:, 0]
+        np.testing.assert_allclose(found.map, larger, atol=1e-6)
+        assert (found.layer, found.reason, found.spilled) == (layer, "", 0.0)
+
+
+def test_grad_cam_chooses_the_last_layer_with_more_than_one_place_and_says_why() -> None:
+    module, items = small(), networks.noise(2, 2, 14, 13)
+    found = grad_cam(module, items, 2)
+    assert found.reason == (
+        "'relu3' is the last layer whose map has more than one place (5 x 5): "
+        "what it says is furthest from pixels and still has a place."
+    )
+    np.testing.assert_allclose(found.coarse, grad_cam(module, items, 2, layer="relu3").coarse, atol=1e-7)
+    of_unit = grad_cam(module, items, Unit("conv3", 1, (0, 0)))
+    assert of_unit.layer == "relu2"
+    assert of_unit.reason.startswith("'relu2' is the last layer before 'conv3' whose map has more than one place (7 x 7): ")
+    assert of_unit.spilled > 0, "the enlarged map was cut off where the unit cannot see"
+
+
+def test_grad_cam_runs_the_module_once() -> None:
+    module, calls = small(), []
+    module.get_submodule("conv1").register_forward_hook(lambda *_: calls.append(1))
+    grad_cam(module, networks.noise(1, 2, 14, 13))
+    assert len(calls) == 1
+
+
+def test_integrated_gradients_add_up_to_the_change_of_the_score() -> None:
+    pytest.importorskip("captum")
+    module, items = small(), networks.noise(2, 2, 14, 13)
+    found = integrated_gradients(module, items, (1, 2), steps=64)
+    with torch.no_grad():
+        plain = module(torch.zeros(1, 2, 14, 13))[0, [1, 2]].numpy()
+    assert found.values is not None
+    assert found.gap is not None
+    np.testing.assert_allclose(found.values.sum((1, 2, 3)), found.scores - plain + found.gap, atol=1e-4)
+    assert np.abs(found.gap).max() < 0.05 * np.abs(found.scores - plain).max() + 0.05
+    np.testing.assert_allclose(found.map, found.values.sum(1), atol=1e-6)
+
+
+def test_occlusion_is_the_fall_of_the_score() -> None:
+    pytest.importorskip("captum")
+    module, items = small(), networks.noise(2, 2, 14, 13)
+    found = occlusion(module, items, (1, 2), window=(7, 13), stride=(7, 13))
+    for item, target in enumerate((1, 2)):
+        for rows in (slice(0, 7), slice(7, 14)):
+            blotted = items[item : item + 1].clone()
+            blotted[:, :, rows] = 0
+            with torch.no_grad():
+                fall = float(module(items[item : item + 1])[0, target] - module(blotted)[0, target])
+            np.testing.assert_allclose(found.values[item, :, rows], fall, atol=1e-5)  # type: ignore[index]
+
+
+def test_a_unit_that_reads_padding_alone_has_an_empty_map() -> None:
+    pytest.importorskip("captum")
+    module, unit = nn.Conv2d(1, 1, 1, padding=1), Unit("", 0, (0, 0))
+    for method in (gradient_saliency, integrated_gradients, occlusion):
+        found = method(module, networks.noise(1, 1, 4, 4), unit)
+        assert (found.box, found.outside_box, float(np.abs(found.map).sum())) == (None, 0.0, 0.0)
+
+
+def test_outside_share_tells_what_spills() -> None:
+    maps = np.zeros((1, 4, 4))
+    maps[0, 0, 0], maps[0, 2, 2] = -1, 3
+    assert outside_share(maps, ((1, 3), (1, 3))) == 0.25
+    assert outside_share(maps, None) == 1.0
+    assert outside_share(0 * maps, None) == 0.0
+
+
+def test_without_captum_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "captum", None)
+    for method in (integrated_gradients, occlusion):
+        with pytest.raises(MissingExtraError) as told:
+            method(small(), networks.noise(1, 2, 14, 13))
+        assert str(told.value) == (
+            "integrated gradients and occlusion need the package captum, which is not installed. "
+            "Install it with: pip install 'visus[examine]'"
+        )
+    assert grad_cam(small(), networks.noise(1, 2, 14, 13)).map.shape == (1, 14, 13)
+
+
+def test_mistakes_are_told() -> None:
+    pytest.importorskip("captum")
+    module, items = small(), networks.noise(2, 2, 14, 13)
+    for call, sentence in (
+        (
+            lambda: gradient_saliency(module, items, 4),
+            "there are 4 classes, and class 4 was asked for: they are counted from 0.",
+        ),
+        (
+            lambda: gradient_saliency(module, items, [1, 2, 3]),
+            "3 classes were given for 2 items: give one, or one for each item.",
+        ),
+        (
+            lambda: gradient_saliency(networks.u_net(), networks.noise(1, 1, 8, 8)),
+            "classes are explained where a module gives (items, classes), and this one gives a tensor of shape (1, 4, 8, 8). Name a Unit.",
+        ),
+        (
+            lambda: gradient_saliency(module, items, Unit("relu4", 0)),
+            "unknown layer 'relu4'. Did you mean 'relu3'? Known: conv1, conv2, conv3, globalpool1, linear1, norm1, norm2, relu1, relu2, relu3.",
+        ),
+        (
+            lambda: grad_cam(module, items, Unit("relu4", 0)),
+            "unknown layer 'relu4'. Did you mean 'relu3'? Known: conv1, conv2, conv3, globalpool1, linear1, norm1, norm2, relu1, relu2, relu3.",
+        ),
+        (
+            lambda: grad_cam(module, items, layer="relu"),
+            "unknown layer 'relu'. Did you mean 'relu3'? Known: conv1, conv2, conv3, globalpool1, linear1, norm1, norm2, relu1, relu2, relu3.",
+        ),
+        (
+            lambda: grad_cam(module, items, layer="linear1"),
+            "linear1: Grad-CAM needs a map, and this layer gives the shape (4,).",
+        ),
+        (
+            lambda: grad_cam(module, items, Unit("relu1", 0), layer="relu2"),
+            "the layer 'relu2' does not come before 'relu1', whose unit is explained. Choose an earlier one.",
+        ),
+        (
+            lambda: grad_cam(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)), networks.noise(1, 2, 2, 2)),
+            "Grad-CAM needs a layer whose map has more than one place, and there is none here. Use gradient_saliency.",
+        ),
+        (
+            lambda: grad_cam(
+                nn.Sequential(nn.Flatten(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)), networks.noise(1, 2, 2, 2)
+            ),
+            "a 1-D map cannot be laid over a 2-D input. Choose a layer whose map has as many axes.",
+        ),
+        (lambda: integrated_gradients(module, items, steps=0), "integrated gradients need at least 1 step, not 0."),
+        (lambda: occlusion(module, items, window=(20, 3)), "window must be from 1 to 14 x 13, and is 20 x 3."),
+        (lambda: occlusion(module, items, window=3, stride=4), "stride must be from 1 to 3 x 3, and is 4 x 4."),
+    ):
+        with pytest.raises(UsageError) as told:
+            call()
+        assert str(told.value) == sentence

@@ -1,0 +1,127 @@
+"""Checks that say when a map is not to be believed: on networks and maps of which the truth is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networks_to_look_into as networks
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from visus.errors import UsageError
+from visus.examine import Unit, deletion_and_insertion, gradient_saliency, randomised_weights
+from visus.examine.explained import Saliency, Target
+from visus.examine.layer_calls import Sights
+from visus.examine.saliency_checks import rank_correlation
+
+SHAPE = (1, 12, 12)
+
+
+def looks_at_one_corner() -> nn.Module:
+    """Class 1 where the upper left quarter is bright, class 0 where it is not; the rest does not matter."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(144, 2))
+    weight = torch.zeros(2, 12, 12)
+    weight[1, :6, :6] = torch.linspace(0.2, 0.4, 36).reshape(6, 6)
+    module[1].weight.data[:] = weight.flatten(1)
+    module[1].bias.data[:] = torch.tensor([3.0, 0.0])
+    return module
+
+
+def edges(module: nn.Module, inputs: Any, target: Target) -> Saliency:
+    """A map that shows the picture's edges, whatever the weights."""
+    found = gradient_saliency(module, inputs, target)
+    rows = np.abs(np.gradient(torch.as_tensor(inputs).numpy()[:, 0], axis=1))
+    return Saliency("edges", found.target, found.scores, rows, None, Sights(module, SHAPE))
+
+
+def test_random_weights_destroy_a_gradient_and_leave_edges() -> None:
+    module, items = looks_at_one_corner(), torch.rand(4, *SHAPE) + 0.5
+    found = randomised_weights(module, items, 1)
+    assert found.layers == ("1",)
+    assert found.is_sensitive
+    assert found.sentence == (
+        f"With all weights random the map is another one (rank correlation {found.similarity[-1]:.2f}): it tells of what was learned."
+    )
+    fooled = randomised_weights(module, items, 1, method=edges)
+    assert not fooled.is_sensitive
+    assert fooled.similarity[-1] == pytest.approx(1.0)
+    assert fooled.sentence == (
+        "With all weights random the map stays much the same (rank correlation 1.00): it shows the picture's edges or the network's build, "
+        "not what was learned. Do not believe it."
+    )
+
+
+def test_weights_become_random_from_the_last_layer_to_the_first_and_the_module_is_left_alone() -> None:
+    module = networks.designed("conv(6, 3), norm, relu, se(2), conv(6, 3), relu, globalpool, linear(3)", (2, 10, 10))
+    before = {name: values.clone() for name, values in module.state_dict().items()}
+    state = torch.get_rng_state()
+    items = networks.noise(2, 2, 10, 10)
+    found = randomised_weights(module, items)
+    assert found.layers == ("linear1", "conv2", "se1", "norm1", "conv1")
+    assert len(found.similarity) == 5
+    assert all(torch.equal(before[name], values) for name, values in module.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+    np.testing.assert_array_equal(found.similarity, randomised_weights(module, items).similarity)
+    assert not np.array_equal(found.similarity, randomised_weights(module, items, seed=1).similarity)
+    assert randomised_weights(module, items, layers=["conv1"]).layers == ("conv1",)
+
+
+def test_curves_fall_and_rise_where_the_map_is_right_and_not_where_it_is_wrong() -> None:
+    module, items = looks_at_one_corner(), torch.rand(3, *SHAPE) + 0.5
+    right = gradient_saliency(module, items, 1)
+    found = deletion_and_insertion(module, items, right, steps=8)
+    assert (found.shares[0], found.shares[-1], len(found.shares)) == (0.0, 1.0, 9)
+    with torch.no_grad():
+        ends = [float(torch.softmax(module(each), 1)[:, 1].mean()) for each in (items, torch.zeros_like(items))]
+    assert [found.deletion[0], found.insertion[-1]] == pytest.approx([ends[0]] * 2)
+    assert [found.deletion[-1], found.insertion[0]] == pytest.approx([ends[1]] * 2)
+    assert (np.diff(found.deletion) <= 1e-6).all()
+    assert (np.diff(found.insertion) >= -1e-6).all()
+    assert found.is_better_than_random
+    assert found.sentence.startswith("The pixels that the map names matter more than others: deletion 0.")
+    wrong = Saliency("wrong", right.target, right.scores, right.map.max() - right.map, None, Sights(module, SHAPE))
+    misled = deletion_and_insertion(module, items, wrong, steps=8)
+    assert misled.deletion_area > found.deletion_area
+    assert not misled.is_better_than_random
+    assert misled.sentence.startswith("The pixels that the map names matter no more than others: deletion ")
+    assert misled.sentence.endswith("Do not believe it.")
+
+
+def test_curves_of_a_unit_are_of_its_value() -> None:
+    module, items = nn.Conv2d(1, 2, 3), networks.noise(2, 1, 6, 6)
+    found = deletion_and_insertion(module, items, gradient_saliency(module, items, Unit("", 1, (0, 0))), steps=4)
+    with torch.no_grad():
+        assert found.deletion[0] == pytest.approx(float(module(items)[:, 1, 0, 0].mean()), abs=1e-6)
+
+
+@given(st.lists(st.integers(0, 5), min_size=3, max_size=30), st.integers(0, 99))
+def test_rank_correlation_is_that_of_ranks_with_ties(values: list[int], seed: int) -> None:
+    one = np.array(values, dtype=float)
+    other = np.random.default_rng(seed).integers(0, 4, len(values)).astype(float)
+
+    def ranks(each: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.array([(each < value).sum() + ((each == value).sum() - 1) / 2 for value in each])
+
+    expected = 0.0 if np.ptp(one) == 0 or np.ptp(other) == 0 else np.corrcoef(ranks(one), ranks(other))[0, 1]
+    assert rank_correlation(one, other) == pytest.approx(expected, abs=1e-9)
+    assert rank_correlation(one, np.exp(one)) == pytest.approx(0.0 if np.ptp(one) == 0 else 1.0)
+
+
+def test_mistakes_are_told() -> None:
+    module, items = looks_at_one_corner(), torch.rand(2, *SHAPE)
+    right = gradient_saliency(module, items)
+    for call, sentence in (
+        (lambda: deletion_and_insertion(module, items, right, steps=0), "curves need at least 1 step, not 0."),
+        (
+            lambda: deletion_and_insertion(module, items[:1], right),
+            "the map has the shape (2, 12, 12) and the items (1, 1, 12, 12): give the items that it was made of.",
+        ),
+        (lambda: randomised_weights(nn.Flatten(), items), "there is no layer whose weights could become random."),
+    ):
+        with pytest.raises(UsageError) as told:
+            call()
+        assert str(told.value) == sentence
