@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import visus
+from visus.evaluation.predictions import predict_logits
 from visus.examine import (
     activations,
     effective_field,
@@ -36,6 +37,7 @@ from visus.networks.machine import describe
 from visus.training.recipe import Recipe
 
 NUM_SAMPLES = 200
+SEARCHED = 32
 TIMED: dict[str, tuple[str, tuple[int, ...]]] = {
     "compact, 1 x 28 x 28": ("compact", (1, 28, 28)),
     "compact, 3 x 96 x 96": ("compact", (3, 96, 96)),
@@ -92,13 +94,17 @@ def times_of(text: str, shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
             "one sample of the effective field": lambda: effective_field_sampled(module, item, layer),
             "effective field in one pass": lambda: effective_field(module, rates, layer),
             "effective field of one channel": lambda: effective_field(module, rates, layer, channel=0),
-            "templates of every layer, without patches": lambda: templates(module, item, layer),
         },
         rounds,
+    )
+    items = torch.randn(SEARCHED, *shape)
+    searched = medians(
+        {"forward": lambda: predict_logits(module, [items]), "templates": lambda: templates(module, items)}, 3
     )
     return {
         "milliseconds": {name: round(value, 3) for name, value in found.items()},
         "ratios_to_forward": {name: round(value / found["forward"], 2) for name, value in found.items()},
+        "templates_of_every_layer_over_32_items_to_their_forward": round(searched["templates"] / searched["forward"], 2),
         "one_pass_to_one_sample": round(
             found["effective field in one pass"] / found["one sample of the effective field"], 2
         ),
