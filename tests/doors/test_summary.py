@@ -512,3 +512,11 @@ def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
 )
 def test_compare_refuses_what_has_no_twin(visus_command: Call, words: list[str], message: str) -> None:
     assert visus_command("compare", *words) == (2, "", f"error: {message}\n")
+
+
+def test_a_module_on_features_is_summed_up_without_a_picture() -> None:
+    from torch import nn
+
+    network = nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 4))
+    costs = visus.summary(network, (20,))
+    assert (costs.output, costs.num_parameters) == ((4,), sum(values.numel() for values in network.parameters()))

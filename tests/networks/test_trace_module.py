@@ -294,3 +294,35 @@ def test_lower_precision_inside_a_module_is_run_with_data() -> None:
             return m.conv(x)
 
     assert trace(Made(forward, conv=conv(padding=1)), (4, 8, 8)).rows[0].fields[0].size == 3
+
+
+class Remembering(nn.Module):
+    """Keeps what it computes, in every way that people use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.register_buffer("ema", torch.zeros(4))
+        self.table, self.seen, self.calls = None, [], 0
+        self.cache: dict[str, torch.Tensor] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        if self.table is None:
+            self.table = torch.zeros_like(y[0])
+        if not hasattr(self, "late"):
+            self.register_buffer("late", torch.ones_like(y[0]))
+        self.ema = self.ema * 0.9 + y.mean((0, 2, 3))
+        self.seen.append(y)
+        self.cache["y"] = y
+        self.calls += 1
+        return y + self.table + self.late + self.cache["y"]
+
+
+def test_what_a_forward_keeps_is_forgotten_and_the_module_runs_afterwards() -> None:
+    module = Remembering()
+    trace(module, (3, 8, 8))
+    assert (module.table, module.seen, module.cache, module.calls) == (None, [], {}, 0)
+    assert set(dict(module.named_buffers())) == {"ema"}
+    assert torch.equal(module.ema, torch.zeros(4))
+    assert module(torch.zeros(2, 3, 8, 8)).shape == (2, 4, 6, 6)

@@ -116,6 +116,8 @@ def _unproductive_nodes(facts: Facts) -> dict[str, tuple[int, ...]]:
 
 def _unproductive_rows(rows: Many[Row], size: Shape) -> dict[str, tuple[int, ...]]:
     """The same where only rows are known: those after the last that has not seen everything, in the order of computation."""
+    if not size:
+        return {}
 
     def covers(row: Row) -> bool:
         pairs = zip(row.fields, size, strict=False)

@@ -201,15 +201,36 @@ def _hooked(recorder: Recorder) -> Iterator[None]:
 @contextmanager
 def _kept(module: nn.Module, training: bool) -> Iterator[None]:
     """The module in one mode; it and all random generators come back as they were."""
-    changed = [each for each in module.modules() if each.training is not training]
+    before = [_state(each) for each in module.modules()]
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    for each in changed:
+    for each in module.modules():
         each.__dict__["training"] = training
     try:
         yield
     finally:
-        for each in changed:
-            each.__dict__["training"] = not training
+        for state in before:
+            _give_back(*state)
         torch.set_rng_state(states[0])
         random.setstate(states[1])
         np.random.set_state(states[2])
+
+
+_Held = list[tuple[Any, Any]]
+
+
+def _state(module: nn.Module) -> tuple[nn.Module, dict[str, Any], _Held]:
+    """A module's attributes, and what its own lists and tables hold: a forward may keep what it computed in any of them."""
+    attributes = dict(module.__dict__)
+    return module, attributes, [(each, each.copy()) for each in attributes.values() if isinstance(each, (dict, list, set))]
+
+
+def _give_back(module: nn.Module, attributes: dict[str, Any], held: _Held) -> None:
+    """Put back what ``_state`` found."""
+    module.__dict__.clear()
+    module.__dict__.update(attributes)
+    for container, content in held:
+        container.clear()
+        if isinstance(container, list):
+            container.extend(content)
+        else:
+            container.update(content)
