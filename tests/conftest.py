@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -51,3 +52,22 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def highest_total() -> Callable[[Callable[[], Any]], int]:
+    """``highest_total(work)``: the highest running total of the CPU allocator's records while ``work`` runs, in bytes."""
+
+    def measure(work: Callable[[], Any]) -> int:
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as records:
+            work()
+        events = [event for event in records.profiler.kineto_results.events() if event.name() == "[memory]"]
+        total = highest = 0
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            total += event.nbytes()
+            highest = max(highest, total)
+        return highest
+
+    return measure

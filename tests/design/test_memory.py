@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 
 from visus.design import LAYERS, Account, account, parse
 from visus.design.keeping import TABLE
@@ -65,18 +64,6 @@ def kept_by_autograd(module: nn.Module, x: Tensor) -> int:
     with saved_tensors_hooks(pack, lambda value: value):
         module(x).log_softmax(1).sum()
     return sum(storage.nbytes() for key, storage in kept.items() if key not in own)
-
-
-def highest_total(work: Callable[[], Any]) -> int:
-    """The highest running total of the CPU allocator's records while ``work`` runs."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as records:
-        work()
-    events = [event for event in records.profiler.kineto_results.events() if event.name() == "[memory]"]
-    total = highest = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        total += event.nbytes()
-        highest = max(highest, total)
-    return highest
 
 
 def test_every_layer_has_its_entry() -> None:
@@ -150,7 +137,9 @@ def test_more_items_never_need_less_and_the_parts_are_in_the_whole(text: str, nu
         "conv(32, 3, padding=1), 2 * [concat([], [norm, relu, conv(16, 3, padding=1)])], norm, silu, globalpool, linear(classes)",
     ],
 )
-def test_the_most_at_once_is_what_the_allocator_hands_out(text: str) -> None:
+def test_the_most_at_once_is_what_the_allocator_hands_out(
+    text: str, highest_total: Callable[[Callable[[], Any]], int]
+) -> None:
     design, shape, num_items = parse(text), (3, 48, 48), 16
     module = build(design, shape, 10).train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from visus.design import account, parse
 from visus.errors import UsageError
@@ -56,18 +55,6 @@ class Looking(nn.Module):
         return x if x.sum() > 0 else -x
 
 
-def highest_total(work: Callable[[], Any]) -> int:
-    """The highest running total of the CPU allocator's records while ``work`` runs."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as records:
-        work()
-    events = [event for event in records.profiler.kineto_results.events() if event.name() == "[memory]"]
-    total = highest = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        total += event.nbytes()
-        highest = max(highest, total)
-    return highest
-
-
 @pytest.mark.parametrize("text", SAME)
 def test_design_and_module_give_the_same(text: str) -> None:
     shape = (3, 32, 32)
@@ -79,7 +66,7 @@ def test_design_and_module_give_the_same(text: str) -> None:
     assert traced.bytes_inference(16) == pytest.approx(counted.bytes_inference(16), rel=0.005)
 
 
-def test_any_module_is_followed_to_what_the_allocator_hands_out() -> None:
+def test_any_module_is_followed_to_what_the_allocator_hands_out(highest_total: Callable[[Callable[[], Any]], int]) -> None:
     module, shape, num_items = Gated(), (3, 32, 32), 16
     costs = trace(module, shape)
     update = torch.optim.AdamW(module.parameters(), lr=1e-4)

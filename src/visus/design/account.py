@@ -7,16 +7,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 from visus.design.arguments import Shape
 from visus.design.memory import Memory
 from visus.design.table import write_table
-from visus.errors import UsageError
+from visus.errors import UsageError, unknown_name
 from visus.geometry import Field
 
 Fields = tuple[Field, ...]
 """One receptive field for each axis of the input; none for an input of features."""
+
+DETAILS: Final = ("layers", "operations")
+"""What an account has rows for: each layer, or each tensor on the way."""
+
+
+def check_detail(detail: str) -> None:
+    """Refuse a detail that does not exist.
+
+    Raises:
+        UsageError: with the closest name.
+    """
+    if detail not in DETAILS:
+        raise UsageError(unknown_name("detail", detail, DETAILS))
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from visus.design.account import Account
-from visus.errors import UsageError, unknown_name
+from visus.design.account import Account, check_detail
+from visus.errors import UsageError
 from visus.networks.trace_calls import axes_of, tensors
 from visus.networks.trace_memory import ModuleMemory
 from visus.networks.trace_mode import Follower
 from visus.networks.trace_rows import Recorder, layer_text
 from visus.networks.trace_shapes import META
 from visus.networks.trace_sight import Line, Sight
-
-DETAILS = ("layers", "operations")
 
 
 class TraceError(UsageError):
@@ -79,8 +77,7 @@ def _checked(module: nn.Module, input_shape: Sequence[int], detail: str) -> tupl
     """The shape as a tuple; raises where an argument cannot be used."""
     if not isinstance(module, nn.Module):
         raise UsageError(f"a module of torch is needed, not {type(module).__name__}. Give a torch.nn.Module.")
-    if detail not in DETAILS:
-        raise UsageError(unknown_name("detail", detail, DETAILS))
+    check_detail(detail)
     shape = tuple(input_shape)
     if not shape or not all(isinstance(length, int) and length > 0 for length in shape):
         raise UsageError(f"the input shape is (channels, *spatial) in whole numbers from 1 on, not {shape}.")

@@ -6,6 +6,7 @@ rule. It must not know rules, nor rows and layers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -203,7 +204,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         if kwargs.get("device") == META and known.name not in ("empty", "empty_strided"):
             shape = args[0] if args and isinstance(args[0], (list, tuple)) else ()
-            if all(isinstance(length, int) for length in shape) and _num_elements(shape) <= SMALL:
+            if all(isinstance(length, int) for length in shape) and math.prod(shape) <= SMALL:
                 return func(*args, **{**kwargs, "device": torch.device("cpu")})
         return func(*args, **kwargs)
 
@@ -315,10 +316,3 @@ def _storage(value: Tensor) -> int:
         return int(value.untyped_storage()._cdata)
     except (RuntimeError, NotImplementedError):
         return 0
-
-
-def _num_elements(shape: Any) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count

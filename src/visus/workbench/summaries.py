@@ -7,13 +7,14 @@ is loaded for modules alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from visus.design import Account, Design, account, resolve
+from visus.design.account import check_detail
 from visus.design.advice import Advice, advise
 from visus.design.memory import checked_batch_size
 from visus.design.tally import account_so_far
-from visus.errors import DesignError, UsageError, VisusError, unknown_name
+from visus.errors import DesignError, UsageError, VisusError
 from visus.files import text_or_file
 from visus.workbench.named import is_callable_name, refuse_nearly_callable
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     Network = str | Design | nn.Module
 
 Detail = Literal["layers", "operations"]
-DETAILS: Final = ("layers", "operations")
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,7 @@ def summarize(
         DesignError: the design is misspelt, or the input shape is none.
         UsageError: the module cannot be found, or the detail does not exist.
     """
-    if detail not in DETAILS:
-        raise UsageError(unknown_name("detail", detail, DETAILS))
+    check_detail(detail)
     if object_px is not None and object_px < 1:
         raise UsageError(f"the size of objects must be at least 1 px, not {object_px}.")
     shape = tuple(input_shape)
