@@ -46,6 +46,18 @@ def test_min_max_scaling_reaches_0_and_1_in_every_channel(seed: int) -> None:
     assert torch.allclose(scaled.amax((0, 2)), torch.ones(2), atol=1e-5)
 
 
+@given(st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_scaled_numbers_go_back_to_the_stored_ones(channels: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 256, (3, channels, 4, 5), dtype=np.uint8)
+    offset, divisor = tuple(rng.uniform(0, 255, channels)), tuple(rng.uniform(1, 255, channels))
+    preprocessing = Preprocessing("pictures", channels, (4, 5), "squash", "uint8", "mean-deviation", offset, divisor)
+    stored = torch.from_numpy(rows)
+    torch.testing.assert_close(
+        preprocessing.stored_values(preprocessing.scale_values(stored)), stored.float(), atol=1e-3, rtol=0
+    )
+
+
 def test_a_channel_without_spread_is_not_divided_by_zero() -> None:
     assert measure_scale(np.full((4, 1, 3), 7, dtype=np.uint8), "mean-deviation") == ((7.0,), (1.0,))
     assert measure_scale(np.full((4, 1, 3), 7, dtype=np.uint8), "min-max") == ((7.0,), (1.0,))

@@ -101,6 +101,13 @@ class Preprocessing:
         divisor = torch.tensor(self.divisor, device=batch.device).reshape(shape)
         return (batch.float() - offset) / divisor
 
+    def stored_values(self, batch: torch.Tensor) -> torch.Tensor:
+        """Scaled numbers, shape (N, C, *), in the units in which items are stored: what ``scale_values`` was given, to rounding."""
+        shape = (1, self.channels, *([1] * len(self.size)))
+        offset = torch.tensor(self.offset, device=batch.device).reshape(shape)
+        divisor = torch.tensor(self.divisor, device=batch.device).reshape(shape)
+        return batch * divisor + offset
+
     def read_picture(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:
         """One picture as stored numbers, shape (C, *); what was done to it goes on the ledger.
 

@@ -28,8 +28,9 @@ def line_chart(
     lowest: float | None = None,
     highest: float | None = None,
     mark: float | None = None,
+    along: str = "epoch",
 ) -> str:
-    """Lines over epochs as one ``<svg>``.
+    """Lines over epochs, or over anything else that is counted, as one ``<svg>``.
 
     Args:
         title, description: what a person hears who cannot see the chart.
@@ -38,6 +39,7 @@ def line_chart(
         lowest, highest: bounds that the values have by nature; the scale never goes beyond them. With only a
             ``lowest`` of 0 it starts there.
         mark: an epoch to mark with an upright line.
+        along: what the lines go along; escaped.
     """
     drawn = [(style, _thin(points)) for style, points in lines if points]
     values = [value for _, points in drawn for _, value in points]
@@ -61,7 +63,7 @@ def line_chart(
         f'<text x="{x(epoch):.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{epoch:,}</text>'
         for epoch in _whole_ticks(first, last)
     ]
-    parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 3}" text-anchor="middle">epoch</text>')
+    parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(along)}</text>')
     if mark is not None and first <= mark <= last:
         parts.append(f'<line class="mark" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
     for style, points in drawn:

@@ -1,4 +1,4 @@
-"""The report of a run as one HTML file that opens anywhere: no script, no font, no picture and no address from outside.
+"""The report of a run as one HTML file.
 
 This file knows how the facts of a run are laid out on a page. It must not know where runs are kept or how figures are found.
 Every text that comes from a user is escaped here, at the place where it enters the page.
@@ -6,9 +6,7 @@ Every text that comes from a user is escaped here, at the place where it enters 
 
 from __future__ import annotations
 
-import importlib.resources
 import statistics
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -22,6 +20,20 @@ from visus.examine.facts import (
     result_sentences,
     split_name,
     version_rows,
+)
+from visus.examine.page import (
+    beside,
+    facts_table,
+    folded,
+    header,
+    label_place,
+    page,
+    percent,
+    section,
+    share_cell,
+    table_head,
+    table_row,
+    wide_table,
 )
 from visus.files import write_file
 from visus.units import write_count, write_number_of, write_shape, write_share
@@ -44,8 +56,6 @@ def write_report(path: Path, facts: ReportFacts) -> None:
 
 def report_page(facts: ReportFacts) -> str:
     """The report as HTML text; the same facts give the same text."""
-    style = importlib.resources.files("visus.examine").joinpath("report.css").read_text(encoding="utf-8")
-    # A number and its per cent sign stay on one line.
     sections = [
         _result(facts),
         _warnings(facts),
@@ -58,17 +68,12 @@ def report_page(facts: ReportFacts) -> str:
         _cost(facts),
         _repeat(facts),
     ]
-    about = " · ".join(escape(part) for part in (facts.created, f"trained on {facts.data_name}") if part)
-    return (
-        '<!doctype html>\n<html lang="en-GB">\n<head>\n<meta charset="utf-8">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(facts.name)} · visus report</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f'<header><p class="eyebrow">Report of a training</p><h1>{escape(facts.name)}</h1>'
-        f'<p class="under">{about}</p></header>\n'
-        + "\n".join(section.replace(" %", "\u00a0%") for section in sections if section)
-        + f"\n<footer>Written by visus {escape(str(facts.environment.get('visus', '')))}. "
-        "This page is complete in itself and opens without a connection.</footer>\n</main>\n</body>\n</html>\n"
+    return page(
+        facts.name,
+        header("Report of a training", facts.name, (facts.created, f"trained on {facts.data_name}")),
+        sections,
+        kind="report",
+        made_with=str(facts.environment.get("visus", "")),
     )
 
 
@@ -81,12 +86,12 @@ def _result(facts: ReportFacts) -> str:
     label = f"On a scale from 0 to 100 %: accuracy {write_share(scores.accuracy)}, interval {low} to {high}; {guess}."
     scale = (
         f'<div class="scale" role="img" aria-label="{escape(label)}"><span class="track"></span>'
-        f'<span class="interval" style="left:{_percent(scores.accuracy_low)};'
-        f'width:{_percent(scores.accuracy_high - scores.accuracy_low)}"></span>'
-        f'<span class="point" style="left:{_percent(scores.accuracy)}"></span>'
-        f'<span class="guess" style="left:{_percent(scores.baseline)}"></span>'
-        f'<span class="above" style="{_label_place(scores.accuracy)}">{low} to {high}</span>'
-        f'<span class="below" style="{_label_place(scores.baseline)}">{escape(guess)}</span></div>'
+        f'<span class="interval" style="left:{percent(scores.accuracy_low)};'
+        f'width:{percent(scores.accuracy_high - scores.accuracy_low)}"></span>'
+        f'<span class="point" style="left:{percent(scores.accuracy)}"></span>'
+        f'<span class="guess" style="left:{percent(scores.baseline)}"></span>'
+        f'<span class="above" style="{label_place(scores.accuracy)}">{low} to {high}</span>'
+        f'<span class="below" style="{label_place(scores.baseline)}">{escape(guess)}</span></div>'
     )
     sentences = " ".join(escape(sentence) for sentence in result_sentences(facts))
     notes = "".join(f"<p>{escape(note)}</p>" for note in scores.notes)
@@ -110,7 +115,7 @@ def _data(facts: ReportFacts) -> str:
     changed = f"<h3>What was done to it</h3>{done}"
     prepared = "".join(f"<li>{escape(sentence)}</li>" for sentence in preprocessing_sentences(facts))
     before = f"<h3>What the network sees</h3><ul>{prepared}</ul>" if prepared else ""
-    return _section("Data", _beside(_facts_table(rows) + _counts(facts), changed + before))
+    return section("Data", beside(facts_table(rows) + _counts(facts), changed + before))
 
 
 def _counts(facts: ReportFacts) -> str:
@@ -119,12 +124,13 @@ def _counts(facts: ReportFacts) -> str:
     if not splits:
         return ""
     totals = [sum(facts.class_counts[split]) for split in splits]
-    head = _head(["Class", *(split_name(split).capitalize() for split in splits)])
+    head = table_head(["Class", *(split_name(split).capitalize() for split in splits)])
     body = "".join(
-        _row(name, (f"{facts.class_counts[split][place]:,}" for split in splits)) for place, name in enumerate(facts.classes)
+        table_row(name, (f"{facts.class_counts[split][place]:,}" for split in splits))
+        for place, name in enumerate(facts.classes)
     )
-    foot = f"<tfoot>{_row('All', (f'{total:,}' for total in totals))}</tfoot>"
-    table = _table(f"{facts.nouns.capitalize()} of each class in each split", f"{head}<tbody>{body}</tbody>{foot}")
+    foot = f"<tfoot>{table_row('All', (f'{total:,}' for total in totals))}</tfoot>"
+    table = wide_table(f"{facts.nouns.capitalize()} of each class in each split", f"{head}<tbody>{body}</tbody>{foot}")
     if len(facts.classes) <= _OPEN_CLASSES:
         return table
     lines = []
@@ -135,7 +141,7 @@ def _counts(facts: ReportFacts) -> str:
         spread = spread if least < most else f"{least:,} of each class"
         lines.append(f"<li>{escape(split_name(split).capitalize())}: {write_number_of(total, facts.noun)}; {spread}</li>")
     told = write_number_of(len(facts.classes), "class", "classes")
-    return f"<p>{told}:</p><ul>{''.join(lines)}</ul>{_folded(f'Every one of the {told}', table)}"
+    return f"<p>{told}:</p><ul>{''.join(lines)}</ul>{folded(f'Every one of the {told}', table)}"
 
 
 def _network(facts: ReportFacts) -> str:
@@ -145,7 +151,7 @@ def _network(facts: ReportFacts) -> str:
         (f"Multiply-adds for one {facts.noun}", write_count(facts.macs)),
     ]
     design = f"<pre>{escape(facts.design_text)}</pre>" if facts.design_text else ""
-    return _section("Network", f"<p>{escape(network_sentence(facts))}</p>{_facts_table(rows)}{design}")
+    return section("Network", f"<p>{escape(network_sentence(facts))}</p>{facts_table(rows)}{design}")
 
 
 def _curves(facts: ReportFacts) -> str:
@@ -177,7 +183,7 @@ def _curves(facts: ReportFacts) -> str:
     if not figures:
         return ""
     kept = f"<p>The weights kept are those of epoch {facts.best_epoch}.</p>" if facts.best_epoch is not None else ""
-    return _section("Training", f'{kept}<div class="pair">{"".join(figures)}</div>')
+    return section("Training", f'{kept}<div class="pair">{"".join(figures)}</div>')
 
 
 def _key(style: str, name: str) -> str:
@@ -188,20 +194,20 @@ def _per_class(facts: ReportFacts) -> str:
     scores = facts.scores
     body = []
     for row in scores.per_class:
-        bar = f'<span class="bar" aria-hidden="true"><i style="width:{_percent(row.f1 or 0)}"></i></span>'
-        cells = [f"{row.num_items:,}", _share(row.precision), _share(row.recall), _share(row.f1), bar]
-        body.append(_row(row.name, cells))
-    head = _head(["Class", facts.nouns.capitalize(), "Precision", "Recall", "F1", ""])
-    foot = f"<tfoot>{_row('Mean', ['', '', '', _share(scores.macro_f1), ''])}</tfoot>"
-    table = _table("Precision, recall and F1 of each class", f"{head}<tbody>{''.join(body)}</tbody>{foot}")
+        bar = f'<span class="bar" aria-hidden="true"><i style="width:{percent(row.f1 or 0)}"></i></span>'
+        cells = [f"{row.num_items:,}", share_cell(row.precision), share_cell(row.recall), share_cell(row.f1), bar]
+        body.append(table_row(row.name, cells))
+    head = table_head(["Class", facts.nouns.capitalize(), "Precision", "Recall", "F1", ""])
+    foot = f"<tfoot>{table_row('Mean', ['', '', '', share_cell(scores.macro_f1), ''])}</tfoot>"
+    table = wide_table("Precision, recall and F1 of each class", f"{head}<tbody>{''.join(body)}</tbody>{foot}")
     said = (
         "<p>Precision: of those given this name, the share that bear it rightly. Recall: of those that are this, the share "
         "that were named so. F1 is their harmonic mean. A dash stands where there was nothing to divide by.</p>"
     )
     if len(scores.classes) > _OPEN_CLASSES:
-        table = _folded(f"All {write_number_of(len(scores.classes), 'class', 'classes')}", table)
-        table = f"<p>The mean F1 of the classes is {_share(scores.macro_f1)}.</p>{table}"
-    return _section("Class by class", said + table)
+        table = folded(f"All {write_number_of(len(scores.classes), 'class', 'classes')}", table)
+        table = f"<p>The mean F1 of the classes is {share_cell(scores.macro_f1)}.</p>{table}"
+    return section("Class by class", said + table)
 
 
 def _confusion(facts: ReportFacts) -> str:
@@ -212,21 +218,21 @@ def _confusion(facts: ReportFacts) -> str:
         f'<tr><th scope="row">{escape(true)}</th><td class="words">{escape(predicted)}</td><td>{count:,}</td></tr>'
         for true, predicted, count in mistakes
     )
-    listed = _table(
+    listed = wide_table(
         "The most frequent mistakes",
-        f"{_head(['True class', 'Called', facts.nouns.capitalize()], num_words=2)}<tbody>{pairs}</tbody>",
+        f"{table_head(['True class', 'Called', facts.nouns.capitalize()], num_words=2)}<tbody>{pairs}</tbody>",
     )
     listed = listed if mistakes else f"<p>There was no mistake among these {facts.nouns}.</p>"
     if len(scores.classes) <= _SHADED_CLASSES:
-        return _section("What was taken for what", said + _beside(_shaded_table(facts), listed, "flow"))
+        return section("What was taken for what", said + beside(_shaded_table(facts), listed, "flow"))
     if len(scores.classes) <= _MAPPED_CLASSES:
         told = (
             f"{scores.num_right:,} of {scores.num_items:,} lie on the diagonal. The most frequent mistakes are in the table."
         )
         chart = heat_map("What was taken for what", told, scores)
         said = said.replace("</p>", " Point at a square for its names.</p>")
-        return _section("What was taken for what", said + _beside(f'<figure class="heat">{chart}</figure>', listed))
-    return _section("What was taken for what", listed)
+        return section("What was taken for what", said + beside(f'<figure class="heat">{chart}</figure>', listed))
+    return section("What was taken for what", listed)
 
 
 def _shaded_table(facts: ReportFacts) -> str:
@@ -242,7 +248,7 @@ def _shaded_table(facts: ReportFacts) -> str:
             cells.append(f'<td class="{style}" style="--s:{strength:.2f}">{count:,}</td>' if count else "<td>0</td>")
         body.append(f'<tr><th scope="row">{escape(scores.classes[true])}</th>{"".join(cells)}</tr>')
     head = f'<thead><tr><td class="corner"></td>{names}</tr></thead>'
-    return _table(f"{facts.nouns.capitalize()}, true by predicted", f"{head}<tbody>{''.join(body)}</tbody>", "confusion")
+    return wide_table(f"{facts.nouns.capitalize()}, true by predicted", f"{head}<tbody>{''.join(body)}</tbody>", "confusion")
 
 
 def _cell_style(strength: float, hit: bool) -> str:
@@ -252,11 +258,11 @@ def _cell_style(strength: float, hit: bool) -> str:
 
 
 def _calibration(facts: ReportFacts) -> str:
-    return _section("Can its probabilities be believed?", f"<p>{escape(calibration_sentence(facts))}</p>")
+    return section("Can its probabilities be believed?", f"<p>{escape(calibration_sentence(facts))}</p>")
 
 
 def _cost(facts: ReportFacts) -> str:
-    return _section("What it cost", _facts_table(cost_rows(facts)))
+    return section("What it cost", facts_table(cost_rows(facts)))
 
 
 def _repeat(facts: ReportFacts) -> str:
@@ -268,70 +274,12 @@ def _repeat(facts: ReportFacts) -> str:
     if seed is not None:
         parts.append(f"<p>The seed was {escape(str(seed))}.</p>")
     if facts.recipe:
-        settings = _facts_table([(str(key), str(value)) for key, value in facts.recipe.items()])
-        parts.append(_folded("Every setting of the training", settings))
+        settings = facts_table([(str(key), str(value)) for key, value in facts.recipe.items()])
+        parts.append(folded("Every setting of the training", settings))
     versions = version_rows(facts)
     if versions:
-        parts.append(_folded("What it was computed with", _facts_table(versions)))
-    return _section("How to repeat it", "".join(parts))
-
-
-# ------------------------------------------------------------------------------------------------------------- page pieces
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{title}</h2>{content}</section>"
-
-
-def _beside(left: str, right: str, style: str = "pair") -> str:
-    """Two parts beside each other where the page is wide enough, else one below the other: ``pair`` for equal halves."""
-    return f'<div class="{style}"><div>{left}</div><div>{right}</div></div>'
-
-
-def _folded(title: str, content: str) -> str:
-    return f"<details><summary>{escape(title)}</summary>{content}</details>"
-
-
-def _table(caption: str, content: str, style: str = "") -> str:
-    kind = f' class="{style}"' if style else ""
-    label = escape(caption)
-    table = f"<table{kind}><caption>{label}</caption>{content}</table>"
-    return f'<div class="wide" tabindex="0" role="region" aria-label="{label}">{table}</div>'
-
-
-def _facts_table(rows: Sequence[tuple[str, str]]) -> str:
-    """Labels and values in words, escaped."""
-    body = "".join(
-        f'<tr><th scope="row">{escape(label)}</th><td class="words">{escape(value)}</td></tr>' for label, value in rows
-    )
-    return f'<div class="wide"><table><tbody>{body}</tbody></table></div>'
-
-
-def _head(names: Sequence[str], num_words: int = 1) -> str:
-    """A table's head; its first ``num_words`` columns hold words, the others numbers. An empty name heads a drawing."""
-    cells = []
-    for place, name in enumerate(names):
-        kind = ' class="words"' if place < num_words else ""
-        cells.append(f'<th scope="col"{kind}>{escape(name)}</th>' if name else "<td></td>")
-    return f"<thead><tr>{''.join(cells)}</tr></thead>"
-
-
-def _row(label: str, cells: Iterable[str]) -> str:
-    """A table row; the label is escaped, the cells are page text already."""
-    return f'<tr><th scope="row">{escape(label)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-
-
-def _share(value: float | None) -> str:
-    return '<span class="none" title="undefined">\u2013</span>' if value is None else write_share(value)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3f}%"
-
-
-def _label_place(share: float) -> str:
-    """A label's place: at its share of the width, and moved left by the same share of its own, so that it stays inside."""
-    return f"left:{_percent(share)};transform:translateX(-{_percent(share)})"
+        parts.append(folded("What it was computed with", facts_table(versions)))
+    return section("How to repeat it", "".join(parts))
 
 
 def _write_loss(value: float) -> str:

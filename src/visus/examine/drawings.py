@@ -1,0 +1,146 @@
+"""Arrays as small pictures: items as they are, maps in shades, maps laid over their item, sheets of many.
+
+This file knows pixels, colour scales and PNG bytes. It must not know modules, runs or pages. A drawn picture is a ``uint8`` array
+(height, width, 3) until ``png`` packs it. One pixel stays one value until ``enlarged`` repeats it, so nothing is smoothed.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Values = npt.NDArray[np.floating[Any]]
+Drawn = npt.NDArray[np.uint8]
+
+_NUM_SHADES = 256
+_PAPER = 255
+
+
+def png(drawn: Drawn) -> bytes:
+    """The picture as the bytes of a PNG file."""
+    content = io.BytesIO()
+    Image.fromarray(drawn).save(content, format="PNG", optimize=True)
+    return content.getvalue()
+
+
+def as_picture(values: Values, lowest: float | None = None, highest: float | None = None) -> Drawn:
+    """An item as a picture: three channels are red, green and blue, one is grey, and of any other number the mean is grey.
+
+    Args:
+        values: (channels, height, width), in any unit.
+        lowest, highest: drawn black and white; those of the values where they are left out.
+
+    >>> as_picture(np.array([[[0.0, 1.0]]]))[0, :, 0].tolist()
+    [0, 255]
+    """
+    channels = values if len(values) == 3 else values.mean(axis=0, keepdims=True)
+    low = float(channels.min()) if lowest is None else lowest
+    high = float(channels.max()) if highest is None else highest
+    levels = np.clip((channels - low) / (high - low or 1.0), 0.0, 1.0)
+    drawn = np.rint(levels * 255).astype(np.uint8).transpose(1, 2, 0)
+    return np.ascontiguousarray(np.broadcast_to(drawn, (*drawn.shape[:2], 3)))
+
+
+def in_shades(values: Values, highest: float | None = None, lowest: float = 0.0) -> Drawn:
+    """A map without a sign, dark at ``lowest``, bright at ``highest`` (its largest value where left out): (height, width)."""
+    high = float(values.max()) if highest is None else highest
+    levels = np.clip((values - lowest) / (high - lowest or 1.0), 0.0, 1.0)
+    return _coloured(levels, "magma")
+
+
+def in_signed_shades(values: Values, highest: float | None = None) -> Drawn:
+    """A map with a sign, (height, width): white is 0, red is above, blue below, both full at ``highest``."""
+    high = float(np.abs(values).max()) if highest is None else highest
+    levels = np.clip(values / (high or 1.0), -1.0, 1.0) / 2 + 0.5
+    return _coloured(levels, "RdBu_r")
+
+
+def laid_over(picture: Drawn, values: Values, highest: float | None = None) -> Drawn:
+    """A map over the item that it belongs to, of the same height and width: grey where it is 0, red where it is highest.
+
+    Values below 0 are drawn as 0.
+    """
+    high = float(values.max()) if highest is None else highest
+    strength = np.clip(values / (high or 1.0), 0.0, 1.0)[..., None] if high > 0 else np.zeros((*values.shape, 1))
+    grey = picture.mean(axis=2, keepdims=True) * 0.75 + 40
+    warm = np.array([235.0, 64.0, 20.0])
+    mixed = grey * (1 - 0.75 * strength) + warm * 0.75 * strength
+    drawn: Drawn = np.rint(mixed).clip(0, 255).astype(np.uint8)
+    return drawn
+
+
+def enlarged(drawn: Drawn, side: int) -> Drawn:
+    """Every pixel repeated a whole number of times, so that the longer side comes as near to ``side`` as it can from below.
+
+    A picture that is larger is left as it is.
+
+    >>> enlarged(np.zeros((2, 3, 3), np.uint8), 10).shape
+    (6, 9, 3)
+    """
+    times = max(1, side // max(drawn.shape[:2]))
+    repeated: Drawn = drawn.repeat(times, axis=0).repeat(times, axis=1)
+    return repeated
+
+
+def sheet(pictures: Sequence[Drawn], columns: int, gap: int = 2) -> Drawn:
+    """Pictures in rows of ``columns``, each in a place of the size of the largest, ``gap`` white pixels between them.
+
+    >>> sheet([np.zeros((4, 4, 3), np.uint8)] * 5, columns=3, gap=1).shape
+    (9, 14, 3)
+    """
+    columns = min(columns, len(pictures))
+    height = max(each.shape[0] for each in pictures)
+    width = max(each.shape[1] for each in pictures)
+    rows = -(-len(pictures) // columns)
+    paper = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), _PAPER, dtype=np.uint8)
+    for index, each in enumerate(pictures):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        paper[top : top + each.shape[0], left : left + each.shape[1]] = each
+    return paper
+
+
+def framed(drawn: Drawn, box: Sequence[tuple[int, int]], colour: tuple[int, int, int] = (235, 64, 20)) -> Drawn:
+    """The outline of a box, first and last pixel on both axes, drawn on a copy; what lies outside the picture is left out.
+
+    >>> framed(np.zeros((4, 4, 3), np.uint8), [(1, 2), (1, 2)])[:, :, 0].any(axis=1).tolist()
+    [False, True, True, False]
+    """
+    (top, bottom), (left, right) = box
+    height, width = drawn.shape[:2]
+    marked = drawn.copy()
+    rows, columns = slice(max(0, top), min(height, bottom + 1)), slice(max(0, left), min(width, right + 1))
+    for place in (top, bottom):
+        if 0 <= place < height:
+            marked[place, columns] = colour
+    for place in (left, right):
+        if 0 <= place < width:
+            marked[rows, place] = colour
+    return marked
+
+
+def slices(volume: Values, count: int) -> list[Values]:
+    """At most ``count`` slices of a volume along its depth, evenly taken: (channels, depth, height, width) to (channels, height, width)."""
+    depth = volume.shape[1]
+    places = np.unique(np.linspace(0, depth - 1, min(count, depth)).round().astype(int))
+    return [volume[:, place] for place in places]
+
+
+def _coloured(levels: Values, scale: str) -> Drawn:
+    shades = _shades(scale)
+    chosen: Drawn = shades[np.rint(np.nan_to_num(levels) * (_NUM_SHADES - 1)).astype(np.intp)]
+    return chosen
+
+
+@functools.cache
+def _shades(scale: str) -> Drawn:
+    import matplotlib
+
+    table = matplotlib.colormaps[scale](np.linspace(0, 1, _NUM_SHADES))[:, :3]
+    shades: Drawn = np.rint(table * 255).astype(np.uint8)
+    return shades

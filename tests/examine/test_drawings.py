@@ -1,0 +1,111 @@
+"""Small pictures of arrays: a pixel is a value, and what is drawn can be read back."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from visus.examine.drawings import (
+    as_picture,
+    enlarged,
+    framed,
+    in_shades,
+    in_signed_shades,
+    laid_over,
+    png,
+    sheet,
+    slices,
+)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_a_png_holds_the_pixels_that_were_drawn(height: int, width: int, seed: int) -> None:
+    drawn = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(drawn)))), drawn)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_picture_of_bytes_is_drawn_as_it_is(seed: int) -> None:
+    item = np.random.default_rng(seed).integers(0, 256, (3, 4, 5)).astype(np.float64)
+    assert np.array_equal(as_picture(item, 0, 255), item.transpose(1, 2, 0))
+
+
+def test_one_channel_is_grey_and_two_are_their_mean() -> None:
+    item = np.array([[[0.0, 10.0]], [[20.0, 30.0]]])
+    assert np.array_equal(as_picture(item, 0, 255)[0], [[10] * 3, [20] * 3])
+
+
+def test_a_flat_item_is_black_and_raises_no_warning() -> None:
+    assert not as_picture(np.full((1, 2, 2), 7.0)).any()
+
+
+def test_shades_grow_brighter_with_the_value() -> None:
+    brightness = in_shades(np.linspace(0, 3, 50)[None]).astype(int).sum(axis=2)[0]
+    assert (np.diff(brightness) >= 0).all()
+    assert brightness[0] < brightness[-1]
+
+
+def test_signed_shades_are_red_above_0_blue_below_and_near_white_at_0() -> None:
+    (below, zero, above) = in_signed_shades(np.array([[-2.0, 0.0, 2.0]]))[0].astype(int)
+    assert above[0] > above[2]
+    assert below[2] > below[0]
+    assert zero.min() > 240
+
+
+def test_a_map_that_is_nowhere_above_0_leaves_the_item_grey() -> None:
+    picture = as_picture(np.random.default_rng(0).random((3, 4, 4)))
+    over = laid_over(picture, -np.ones((4, 4)))
+    assert (over == over[:, :, :1]).all()
+
+
+def test_a_map_reddens_the_item_most_where_it_is_highest() -> None:
+    picture = np.full((2, 2, 3), 100, np.uint8)
+    over = laid_over(picture, np.array([[0.0, 1.0], [2.0, 4.0]])).astype(int)
+    redness = (over[..., 0] - over[..., 2]).reshape(-1)
+    assert redness.argmax() == 3
+    assert (np.diff(redness) >= 0).all()
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 50))
+def test_enlarging_repeats_pixels_and_only_pixels(height: int, width: int, side: int) -> None:
+    drawn = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    large = enlarged(drawn, side)
+    times = large.shape[0] // height
+    assert large.shape == (height * times, width * times, 3)
+    assert np.array_equal(large[::times, ::times], drawn)
+    assert times == 1 or max(large.shape[:2]) <= side
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=9), st.integers(1, 4))
+def test_every_picture_of_a_sheet_can_be_cut_out_again(sizes: list[tuple[int, int]], columns: int) -> None:
+    pictures = [np.full((height, width, 3), index, np.uint8) for index, (height, width) in enumerate(sizes)]
+    paper = sheet(pictures, columns, gap=1)
+    high, wide = max(size[0] for size in sizes), max(size[1] for size in sizes)
+    across = min(columns, len(pictures))
+    for index, each in enumerate(pictures):
+        top, left = index // across * (high + 1), index % across * (wide + 1)
+        assert np.array_equal(paper[top : top + each.shape[0], left : left + each.shape[1]], each)
+
+
+@pytest.mark.parametrize("box", [[(-3, 1), (-2, 2)], [(2, 9), (3, 12)], [(0, 3), (0, 4)], [(-5, -2), (8, 9)]])
+def test_a_frame_marks_the_border_pixels_of_the_box_inside_the_picture(box: list[tuple[int, int]]) -> None:
+    drawn = np.zeros((4, 5, 3), np.uint8)
+    marked = framed(drawn, box, (1, 1, 1))[:, :, 0]
+    (top, bottom), (left, right) = box
+    for row in range(4):
+        for column in range(5):
+            inside = top <= row <= bottom and left <= column <= right
+            edge = row in (top, bottom) or column in (left, right)
+            assert marked[row, column] == (inside and edge)
+    assert not drawn.any()
+
+
+def test_slices_are_evenly_taken_with_the_first_and_the_last() -> None:
+    volume = np.arange(10.0).reshape(1, 10, 1, 1)
+    assert [each.item() for each in slices(volume, 4)] == [0, 3, 6, 9]
+    assert len(slices(volume, 99)) == 10
