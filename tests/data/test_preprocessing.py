@@ -50,7 +50,7 @@ def test_min_max_scaling_reaches_0_and_1_in_every_channel(seed: int) -> None:
 def test_scaled_numbers_go_back_to_the_stored_ones(channels: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, 256, (3, channels, 4, 5), dtype=np.uint8)
-    offset, divisor = tuple(rng.uniform(0, 255, channels)), tuple(rng.uniform(1, 255, channels))
+    offset, divisor = tuple(rng.uniform(0, 255, channels).tolist()), tuple(rng.uniform(1, 255, channels).tolist())
     preprocessing = Preprocessing("pictures", channels, (4, 5), "squash", "uint8", "mean-deviation", offset, divisor)
     stored = torch.from_numpy(rows)
     torch.testing.assert_close(
