@@ -30,6 +30,7 @@ PUBLIC = {
         *("effective_field", "effective_field_sampled", "measured_rates"),
         *("Unit", "grad_cam", "gradient_saliency", "integrated_gradients", "occlusion"),
         *("deletion_and_insertion", "outside_share", "randomised_weights"),
+        *("layer_likeness", "match_filters"),
     },
 }
 

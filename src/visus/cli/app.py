@@ -62,6 +62,10 @@ def train(
     scale: Annotated[
         str | None, typer.Option(help="How values are scaled: mean-deviation (the default) or min-max.")
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Other labels: a column of the table, or a CSV file with a row path,label for each item."),
+    ] = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     max_unreadable: Annotated[
         float | None, typer.Option(help="Share of the files that may be left out as unreadable; 0.05 by default.")
@@ -126,7 +130,7 @@ def train(
         "seed": seed,
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    options = DataOptions(data, _size(img_size), channels, rule, scale, split, max_unreadable, cache_dir, workers)
+    options = DataOptions(data, _size(img_size), channels, rule, scale, labels, split, max_unreadable, cache_dir, workers)
     train_and_tell(options, model, given, config, resume, output, name, as_json=as_json, quiet=quiet)
 
 
@@ -198,6 +202,10 @@ def check(
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.")] = None,
     rule: Annotated[str, typer.Option(help="How a picture gets its size: squash, crop or pad.")] = "squash",
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Other labels: a column of the table, or a CSV file with a row path,label for each item."),
+    ] = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
@@ -214,6 +222,7 @@ def check(
         img_size=_size(img_size),
         channels=channels,
         rule=rule,  # type: ignore[arg-type]  # open_data refuses other words
+        labels=labels,
         split=split,
         seed=seed,
         max_unreadable=max_unreadable,

@@ -37,6 +37,15 @@ def compare(
             "--shuffle-pixels", help="Train it, and with --with-mlp its twins, on pictures in one random order of pixels."
         ),
     ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Train it for another task and compare the filters: reconstruction, or other labels (a column of its table, or a CSV file)."
+        ),
+    ] = None,
+    control: Annotated[
+        bool, typer.Option("--control/--no-control", help="With --task: train the run's own task from the other start too.")
+    ] = True,
     data: Annotated[
         Path | None, typer.Option(help="With two runs: the data to compare them on, instead of their own.")
     ] = None,
@@ -55,17 +64,21 @@ def compare(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of a training but errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """Two runs item by item; or a run, or a design, beside its perceptron twins."""
+    """Two runs item by item; a run, or a design, beside its perceptron twins; or a run beside itself, trained for another task."""
     of_runs = {"--data": data, "--split": split}
-    of_training = {"--shuffle-pixels": shuffle_pixels, "--output": output, "--quiet": quiet}
+    of_task = {"--task": task, "--no-control": not control}
+    of_training = {"--shuffle-pixels": shuffle_pixels, "--output": output, "--quiet": quiet} | of_task
     of_run = {"--device": device, "--cache-dir": cache_dir}
     of_design = {"--input": input_shape, "--classes": classes}
     if second is not None:
         _refuse("two runs", {"--with-mlp": with_mlp} | of_training | of_design)
         _tell(_two_runs(Path(first), second, data, split, device or "auto", cache_dir), as_json=as_json)
+    elif task is not None:
+        _refuse("--task", {"--with-mlp": with_mlp, "--shuffle-pixels": shuffle_pixels} | of_runs | of_design)
+        _compare_tasks(Path(first), task, control, output, device or "auto", cache_dir, quiet=quiet, as_json=as_json)
     elif Path(first).is_dir() or shuffle_pixels:
-        _refuse("one run", of_runs | of_design)
-        _need_other(with_mlp or shuffle_pixels, "Name another run, or add --with-mlp or --shuffle-pixels.")
+        _refuse("one run", of_runs | of_design | {"--no-control": not control})
+        _need_other(with_mlp or shuffle_pixels, "Name another run, or add --with-mlp, --shuffle-pixels or --task.")
         with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
             found = _trained(Path(first), with_mlp, shuffle_pixels, output, device or "auto", cache_dir, quiet=quiet)
         _tell(found, as_json=as_json)
@@ -117,6 +130,33 @@ def _trained(
         if not with_mlp:
             return compare_shuffled(run, **given)
         return compare_with_twins(run, with_shuffled=shuffle_pixels, **given)
+
+
+def _compare_tasks(
+    folder: Path,
+    task: str,
+    control: bool,
+    output: Path | None,
+    device: str,
+    cache_dir: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from visus.cli.show_compare import show_tasks
+    from visus.cli.training import Screen
+    from visus.workbench.runs import load
+    from visus.workbench.tasks import compare_tasks
+
+    with contextlib.redirect_stdout(sys.stderr), Screen(quiet) as screen:
+        found = compare_tasks(
+            load(folder, device=device), task, with_control=control, output=output, cache_dir=cache_dir,
+            on_event=screen.tell, on_drawn=screen.drawn, command=shlex.join(["visus", *sys.argv[1:]]),
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(found.to_json(), ensure_ascii=False))
+    else:
+        show_tasks(found)
 
 
 def _tell(found: Comparison, *, as_json: bool) -> None:

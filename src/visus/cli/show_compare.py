@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from visus.evaluation.shifts import PhasePattern
     from visus.workbench.comparisons import Comparison, Contender
     from visus.workbench.shifts import ShiftReport
+    from visus.workbench.tasks import TaskComparison
 
 MOST_DIFFERING = 20
 MOST_PHASES = 64  # a larger pattern is told in its mean and its largest figure
@@ -63,6 +64,28 @@ def show_comparison(found: Comparison) -> None:
         _show_differing(console, found)
     for note in found.notes:
         console.print(f"note: {note}")
+
+
+def show_tasks(found: TaskComparison) -> None:
+    """A run beside itself, trained for another task: how alike the first filters and every layer are."""
+    console, facts = _console(), found.facts
+    table = _table("like the run", *(other.name for other in facts.others), right=range(1, len(facts.others) + 1))
+    table.add_row(Text(f"filters of {facts.layer}, mean cosine"), *(f"{other.matching.mean:.2f}" for other in facts.others))
+    by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
+    for layer in facts.others[0].layers:
+        cells = [each.get(layer.path) for each in by_path]
+        table.add_row(Text(f"{layer.path}, alignment"), *("" if cell is None else f"{cell:.2f}" for cell in cells))
+    console.print(table)
+    console.print(f"{facts.name}: {facts.result}")
+    for other in facts.others:
+        if other.result:
+            console.print(f"{other.name}: {other.result}")
+    for sentence in facts.sentences():
+        console.print(sentence)
+    console.print(
+        f"alignment: centred kernel alignment of the layers' answers to {write_number_of(facts.num_items, facts.noun)}, 0 to 1"
+    )
+    console.print(f"page: {found.page}", soft_wrap=True)
 
 
 def _kind(each: Contender) -> str:

@@ -27,6 +27,7 @@ from visus.errors import RecipeError, UsageError
 from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StepDone, Stopped
 from visus.training.recipe import Recipe
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
+from visus.workbench.tasks import Drawn
 from visus.workbench.training import Prepared, Scored, resume, train
 
 OPTIONS = {"learning_rate": "--lr", "time_limit_s": "--time-limit"}  # settings whose option has another name
@@ -42,6 +43,7 @@ class DataOptions:
     channels: int | None
     rule: str | None
     scale: str | None
+    labels: str | None
     split: Path | None
     max_unreadable: float | None
     cache_dir: Path | None
@@ -57,6 +59,7 @@ class DataOptions:
             channels=self.channels,
             rule=rule,
             scale=scale,
+            labels=self.labels,
             split=self.split,
             seed=seed,
             max_unreadable=MAX_UNREADABLE if self.max_unreadable is None else self.max_unreadable,
@@ -148,6 +151,7 @@ def _refuse_with_resume(
         "--name": name,
         "--img-size": options.img_size,
         "--channels": options.channels,
+        "--labels": options.labels,
         "--split": options.split,
         "--rule": options.rule,
         "--scale": options.scale,
@@ -220,6 +224,14 @@ class Screen:
         if done < total and now - self._said_at > 3:
             self._said_at = now
             self.say(f"decoding: {done:,} of {total:,}")
+
+    def drawn(self, event: Drawn) -> None:
+        """An epoch of a training that gives the items back."""
+        done = event.epoch
+        explained = (
+            "" if done.explained is None else f", explains {write_share(done.explained)} of the validation items' variance"
+        )
+        self.say(f"epoch {done.epoch}/{event.num_epochs}: squared error {done.loss:.3g}{explained}")
 
     def tell(self, event: Event | Prepared | Scored) -> None:
         """One event of the training."""

@@ -50,6 +50,7 @@ class Data:
         is_varied: picture files of many different sizes.
         max_unreadable: the share of unreadable files that was allowed.
         given: the folder or file that was asked for; None for the pictures that come with visus.
+        labels: other labels that were asked for: a column of the table or a file; None for the data's own.
         is_whole: all items are in the test split because they are to be scored together.
     """
 
@@ -62,6 +63,7 @@ class Data:
     is_varied: bool
     max_unreadable: float = MAX_UNREADABLE
     given: Path | None = None
+    labels: str | None = None
     is_whole: bool = False
 
     @property
@@ -143,6 +145,7 @@ def open_data(
     channels: int | None = None,
     rule: Rule = "squash",
     scale: Scale = "mean-deviation",
+    labels: str | Path | None = None,
     split: str | Path | None = None,
     seed: int = 0,
     max_unreadable: float = MAX_UNREADABLE,
@@ -159,7 +162,9 @@ def open_data(
         channels: 1 for grey, 3 for colour; None takes colour where any picture has it.
         rule: how a picture gets its size: ``squash``, ``crop`` (short side, then centre) or ``pad``.
         scale: ``mean-deviation`` or ``min-max``, both as the training split says.
-        split: a ``split.csv`` of an earlier run, to split in the same way.
+        labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item, named as in
+            ``split.csv``; None for the data's own.
+        split: a ``split.csv`` of an earlier run, to split in the same way; with ``labels``, it may have other labels.
         seed: of the split.
         max_unreadable: share of the files that may be left out because they cannot be read.
         cache_dir: another folder for the decoded items.
@@ -174,14 +179,20 @@ def open_data(
     """
     _check_settings(img_size, channels, rule, scale, max_unreadable)
     ledger = Ledger()
-    samples = read_source(path, ledger)
-    samples = apply_split(samples, read_split_csv(Path(split))) if split else split_samples(samples, seed)
+    samples = read_source(path, ledger, labels=labels)
+    if split:
+        samples = apply_split(samples, read_split_csv(Path(split)), same_labels=labels is None)
+    else:
+        samples = split_samples(samples, seed)
     if preprocessing is None:
         plan, is_varied = _plan(samples, ledger, img_size, channels, rule, scale)
     else:
         plan, is_varied = preprocessing, False
     data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
-    data = dataclasses.replace(data, given=None if path is None else Path(path).resolve())
+    kept = str(Path(labels).resolve()) if labels is not None and Path(labels).is_file() else labels
+    data = dataclasses.replace(
+        data, given=None if path is None else Path(path).resolve(), labels=None if kept is None else str(kept)
+    )
     _refuse_empty_classes(data.samples)
     if not len(data.split("val")) and not len(data.split("test")):
         raise DataError(

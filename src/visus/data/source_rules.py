@@ -11,9 +11,9 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ _NAMES_SHOWN = 5
 class Found:
     """What a source found, before anything is numbered; the lists run item by item.
 
-    ``declared`` is the class list in the order that the source publishes; without one, class names are sorted as people sort
+    ``columns`` are the other columns of a table, by name. ``declared`` is the class list in the order that the source publishes; without one, class names are sorted as people sort
     them.
     """
 
@@ -44,6 +44,7 @@ class Found:
     splits: Sequence[str]
     reader: Reader
     groups: Sequence[str] | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     declared: Sequence[str] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -119,8 +120,13 @@ def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Sam
         reader=found.reader,
         official=official,
         warnings=(*found.warnings, *warnings, *copies),
-        notes=(*found.notes, *notes),
+        notes=(*found.notes, *_unused(found), *notes),
     )
+
+
+def _unused(found: Found) -> tuple[str, ...]:
+    """A note about columns of a table that play no part."""
+    return (f"columns that are not used: {shown(found.columns)}.",) if found.columns else ()
 
 
 def _in_order(found: Found) -> Found:

@@ -30,6 +30,7 @@ class _Row:
     label: str
     split: str
     group: str
+    others: dict[str, str]
 
 
 def is_table(file: Path) -> bool:
@@ -58,7 +59,7 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
     Raises:
         DataError: every mistake in the header, else every mistake in the rows, together.
     """
-    heads, records, notes = _records(file, _character(delimiter, file))
+    heads, records = _records(file, _character(delimiter, file))
     rows, mistakes = _rows(heads, records)
     kept, contradictions = _without_duplicates(rows, file, ledger)
     mistakes += contradictions + _missing(kept, file)
@@ -76,7 +77,7 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
         splits=[row.split for row in kept],
         reader=PictureFiles(file.parent, tuple(items)),
         groups=[row.group for row in kept] if "group" in heads else None,
-        notes=notes,
+        columns={head: [row.others[head] for row in kept] for head in heads if head not in _COLUMNS},
     )
 
 
@@ -88,8 +89,8 @@ def _character(delimiter: str | None, file: Path) -> str | None:
     raise DataError(f"{delimiter!r} is not a delimiter. Use comma, semicolon or tab.", where=str(file))
 
 
-def _records(file: Path, delimiter: str | None) -> tuple[list[str], list[tuple[int, list[str]]], tuple[str, ...]]:
-    """Column names, numbered records without the empty ones, and a note about columns that are not used."""
+def _records(file: Path, delimiter: str | None) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Column names, and numbered records without the empty ones."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -108,7 +109,8 @@ def _records(file: Path, delimiter: str | None) -> tuple[list[str], list[tuple[i
     if not numbered:
         raise DataError("the table is empty. It needs the columns path,label and a row for each picture.", where=str(file))
     heads = [head.strip().lower() for head in numbered[0][1]]
-    return heads, numbered[1:], _checked_heads(heads, file)
+    _check_heads(heads, file)
+    return heads, numbered[1:]
 
 
 def _delimiter(line: str) -> str:
@@ -123,8 +125,8 @@ def _heads(line: str, delimiter: str) -> list[str]:
         return []
 
 
-def _checked_heads(heads: list[str], file: Path) -> tuple[str, ...]:
-    """A note about columns that are not used.
+def _check_heads(heads: list[str], file: Path) -> None:
+    """Refuse a header that cannot be meant.
 
     Raises:
         DataError: a needed column is not there, a column is there twice, or one is a slip of a known name.
@@ -146,7 +148,6 @@ def _checked_heads(heads: list[str], file: Path) -> tuple[str, ...]:
     mistakes += [f"the column {column!r} is there twice. Keep one." for column in _COLUMNS if heads.count(column) > 1]
     if mistakes:
         raise DataError(joined(mistakes), where=str(file))
-    return (f"columns that are not used: {shown(others)}.",) if others else ()
 
 
 def _rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple[list[_Row], list[str]]:
@@ -167,7 +168,8 @@ def _rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple[list[
                 number
             )
         if not empty and split is not None:
-            rows.append(_Row(number, cells["path"], cells["label"], split, cells.get("group", "")))
+            others = {head: cell for head, cell in cells.items() if head not in _COLUMNS}
+            rows.append(_Row(number, cells["path"], cells["label"], split, cells.get("group", ""), others))
     without = [row.number for row in rows if not row.split]
     if without and len(without) < len(rows):
         wrong["no split although other rows have one"] = without

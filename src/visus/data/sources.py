@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visus.data.ledger import Ledger
+from visus.data.other_labels import with_other_labels
 from visus.data.samples import Samples
 from visus.data.source_cifar import is_cifar, read_cifar
 from visus.data.source_folders import LAYOUTS, LEFT_OUT, entries, is_passed_over, is_picture_name, read_folders, unwrap
@@ -31,6 +32,7 @@ def read_source(
     ledger: Ledger,
     *,
     classes: Sequence[str] | None = None,
+    labels: str | Path | None = None,
     delimiter: str | None = None,
     layout: str | None = None,
 ) -> Samples:
@@ -44,6 +46,7 @@ def read_source(
         path: a folder, a table, an NPZ, NPY or IDX file; None for the pictures that come with visus.
         ledger: what was passed over, repeated or contradictory is noted here.
         classes: the class list of a trained network to hold the data to; None takes the list from the training split.
+        labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item.
         delimiter: of a table: "comma", "semicolon" or "tab"; None finds it.
         layout: of plain arrays: the axes in letters, such as ``NHWC``; None follows the rule of
             ``visus.data.source_arrays``.
@@ -52,7 +55,7 @@ def read_source(
         DataError: nothing there that can be used, or a mistake in it; the message names the place.
     """
     if path is None:
-        return sample_data(ledger, classes=classes)
+        return sample_data(ledger, classes=classes, labels=labels)
     place = Path(path)
     if not place.exists():
         raise DataError("there is no such file or folder.", where=str(path))
@@ -63,10 +66,10 @@ def read_source(
         raise DataError(f"a delimiter was given, but this is no table: it was read as {found.kind}.", where=str(path))
     if layout and found.kind not in ("npz", "npy"):
         raise DataError(f"a layout was given, but this is no NPZ or NPY file: it was read as {found.kind}.", where=str(path))
-    return assemble(found, ledger, classes)
+    return assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
 
 
-def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None) -> Samples:
+def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels: str | Path | None = None) -> Samples:
     """The pictures that come with visus: Fashion-MNIST's test file, always cut 8,000 / 2,000 in the same way.
 
     The cut counts as official, so no seed moves a picture between training and test.
@@ -79,7 +82,8 @@ def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None) -> Samp
     found = read_idx(_SAMPLE_FOLDER, entries(_SAMPLE_FOLDER)[1], SAMPLE_NAME)
     unsplit = dataclasses.replace(found, name=SAMPLE_NAME, splits=[""] * len(found.items))
     cut = split_samples(assemble(unsplit, ledger, None), seed=_SAMPLE_SEED, val_fraction=0.0, test_fraction=0.2)
-    return assemble(dataclasses.replace(unsplit, splits=cut.splits.tolist()), ledger, classes)
+    found = dataclasses.replace(unsplit, splits=cut.splits.tolist())
+    return assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
 
 
 def _read_folder(given: Path, ledger: Ledger, delimiter: str | None, layout: str | None) -> Found:

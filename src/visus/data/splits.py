@@ -283,8 +283,13 @@ def read_split_csv(file: Path) -> tuple[SplitRow, ...]:
     return tuple(rows.values())
 
 
-def apply_split(samples: Samples, rows: Sequence[SplitRow]) -> Samples:
-    """The same table in the splits of a ``split.csv``, which must list the same items under the same labels.
+def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool = True) -> Samples:
+    """The same table in the splits of a ``split.csv``, which must list the same items.
+
+    Args:
+        samples: the table.
+        rows: of the file.
+        same_labels: refuse items that have another label in the file.
 
     Raises:
         DataError: items that only one of the two has, or labels that differ; all of them counted, the first five named.
@@ -295,7 +300,9 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow]) -> Samples:
     only_data = [item for item in samples.items if item not in by_item]
     names = [samples.classes[label] for label in samples.labels.tolist()]
     differ = [
-        item for item, name in zip(samples.items, names, strict=True) if item in by_item and by_item[item].label != name
+        item
+        for item, name in zip(samples.items, names, strict=True)
+        if same_labels and item in by_item and by_item[item].label != name
     ]
     mistakes = [
         f"{write_number_of(len(items), 'item')} {problem}: {shown(items)}."

@@ -19,6 +19,8 @@ _HOMES = {
     "grad_cam": "visus.examine.saliency",
     "gradient_saliency": "visus.examine.saliency",
     "integrated_gradients": "visus.examine.saliency",
+    "layer_likeness": "visus.examine.similarity",
+    "match_filters": "visus.examine.similarity",
     "measured_rates": "visus.examine.effective",
     "occlusion": "visus.examine.saliency",
     "outside_share": "visus.examine.explained",
@@ -38,6 +40,8 @@ __all__ = [
     "grad_cam",
     "gradient_saliency",
     "integrated_gradients",
+    "layer_likeness",
+    "match_filters",
     "measured_rates",
     "occlusion",
     "outside_share",
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from visus.examine.pixel_sums import pixel_sum
     from visus.examine.saliency import grad_cam, gradient_saliency, integrated_gradients, occlusion
     from visus.examine.saliency_checks import deletion_and_insertion, randomised_weights
+    from visus.examine.similarity import layer_likeness, match_filters
     from visus.examine.strongest_patches import templates, unit_values
 
 

@@ -25,8 +25,19 @@ _PAPER = 255
 def png(drawn: Drawn) -> bytes:
     """The picture as the bytes of a PNG file."""
     content = io.BytesIO()
-    Image.fromarray(drawn).save(content, format="PNG", optimize=True)
+    _with_palette(drawn).save(content, format="PNG", optimize=True)
     return content.getvalue()
+
+
+def _with_palette(drawn: Drawn) -> Image.Image:
+    """The same pixels, by number where they have at most 256 colours, which takes a third of the bytes."""
+    codes = drawn.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
+    colours, places = np.unique(codes, return_inverse=True)
+    if len(colours) > _NUM_SHADES:
+        return Image.fromarray(drawn)
+    picture = Image.fromarray(places.reshape(codes.shape).astype(np.uint8))
+    picture.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8).tobytes())
+    return picture
 
 
 def as_picture(values: Values, lowest: float | None = None, highest: float | None = None) -> Drawn:
@@ -88,6 +99,27 @@ def enlarged(drawn: Drawn, side: int) -> Drawn:
     return repeated
 
 
+def reduced(drawn: npt.NDArray[Any], side: int) -> Any:
+    """Means of blocks of whole pixels, so that no side is longer than ``side``; what is small enough is left as it is.
+
+    Args:
+        drawn: (height, width, anything), pixels or values of a map.
+        side: the longest side that is wanted.
+
+    >>> reduced(np.arange(4.0).reshape(1, 4, 1), 2)[0, :, 0].tolist()
+    [0.5, 2.5]
+    """
+    times = -(-max(drawn.shape[:2]) // side)
+    if times <= 1:
+        return drawn
+    found = drawn.astype(np.float64)
+    for axis in (0, 1):
+        starts = np.arange(0, found.shape[axis], times)
+        lengths = np.diff([*starts, found.shape[axis]]).reshape([-1 if each == axis else 1 for each in range(found.ndim)])
+        found = np.add.reduceat(found, starts, axis=axis) / lengths
+    return np.rint(found).astype(drawn.dtype) if np.issubdtype(drawn.dtype, np.integer) else found
+
+
 def sheet(pictures: Sequence[Drawn], columns: int, gap: int = 2) -> Drawn:
     """Pictures in rows of ``columns``, each in a place of the size of the largest, ``gap`` white pixels between them.
 
@@ -122,6 +154,30 @@ def framed(drawn: Drawn, box: Sequence[tuple[int, int]], colour: tuple[int, int,
         if 0 <= place < width:
             marked[rows, place] = colour
     return marked
+
+
+def kernel_picture(kernel: Values, highest: float | None = None) -> Drawn:
+    """One filter as a picture: of three channels in two dimensions in colour, grey for 0; else each channel in signed shades, side by side.
+
+    Args:
+        kernel: (channels, *spatial): a line of one dimension is one pixel high, of a volume the middle slice is drawn, and a plain
+            vector (channels,) is a line.
+        highest: the size of a weight that has full colour; the kernel's largest where it is left out.
+
+    >>> kernel_picture(np.array([[[0.0, 1.0]], [[0.0, 0.0]], [[0.0, -1.0]]])).tolist()
+    [[[128, 128, 128], [255, 128, 0]]]
+    """
+    high = (float(np.abs(kernel).max()) if highest is None else highest) or 1.0
+    rank = kernel.ndim - 1
+    if kernel.ndim == 1:
+        kernel = kernel[None]
+    if kernel.ndim == 2:
+        kernel = kernel[:, None]
+    if kernel.ndim == 4:
+        kernel = kernel[:, kernel.shape[1] // 2]
+    if rank == 2 and len(kernel) == 3:
+        return as_picture(kernel, -high, high)
+    return sheet([in_signed_shades(channel, high) for channel in kernel], columns=len(kernel), gap=1)
 
 
 def slices(volume: Values, count: int) -> list[Values]:

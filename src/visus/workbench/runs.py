@@ -281,6 +281,7 @@ def open_own_data(
     data = open_data(
         facts["path"],
         preprocessing=preprocessing,
+        labels=facts.get("labels"),
         split=folder / "split.csv",
         max_unreadable=facts["max_unreadable"],
         cache_dir=cache_dir,

@@ -223,7 +223,17 @@ def _training(
     folder: RunFolder, data: Data, made: Made, recipe: Recipe, machine: Machine, should_stop: Callable[[], bool] | None
 ) -> Training:
     """The training of a settled recipe."""
-    module = made.module.to(machine.device)
+    module, batches = prepare(made.module, data, recipe, machine)
+    weights = _class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None
+    identity = {"design": made.text.strip(), "data set": data.fingerprint, "recipe": _fixed_settings(recipe)}
+    return Training(
+        module, batches, data.split("val"), recipe, machine, folder, identity, weights, should_stop or (lambda: False)
+    )
+
+
+def prepare(module: nn.Module, data: Data, recipe: Recipe, machine: Machine) -> tuple[nn.Module, Batches]:
+    """A module where it is to be trained, and the batches that a settled recipe gives it."""
+    module = module.to(machine.device)
     if machine.channels_last and len(data.input_shape) > 2:
         module = module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
     assert recipe.batch_size is not None, "a settled recipe knows its batch size"
@@ -236,11 +246,7 @@ def _training(
         machine.device,
         machine.channels_last,
     )
-    weights = _class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None
-    identity = {"design": made.text.strip(), "data set": data.fingerprint, "recipe": _fixed_settings(recipe)}
-    return Training(
-        module, batches, data.split("val"), recipe, machine, folder, identity, weights, should_stop or (lambda: False)
-    )
+    return module, batches
 
 
 def _augmentation(recipe: Recipe) -> Augmentation:
@@ -280,6 +286,7 @@ def _write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, mach
     folder.write_json("environment.json", describe() | {"machine": machine.to_dict()})
     facts = {
         "path": None if data.given is None else str(data.given),
+        "labels": data.labels,
         "name": data.name,
         "kind": data.samples.kind,
         "fingerprint": data.fingerprint,

@@ -1,0 +1,173 @@
+"""How alike two networks see: filters matched one to one, and layers compared by what they make of the same items.
+
+This file knows kernels, items and layers. It must not know runs, tasks or drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from visus.errors import MissingExtraError, UsageError
+from visus.examine.layer_calls import Array, Call, Inputs, as_batch, at_rest, frozen, heard, run, unwrapped
+
+FEWEST_ITEMS = 4
+_MOST_VALUES = 2**24  # of a layer's maps that are multiplied at once
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """Filters of two layers, each with the one that it is most like, no filter twice.
+
+    Args:
+        partners: for each filter of the first layer the number of its partner in the second.
+        cosines: of each pair, -1 to 1; 1 for the same pattern, whatever its contrast. A filter that is 0 has cosine 0.
+    """
+
+    partners: tuple[int, ...]
+    cosines: Array
+
+    @property
+    def mean(self) -> float:
+        """Mean cosine of the pairs."""
+        return float(self.cosines.mean())
+
+
+def match_filters(one: Array, other: Array) -> Matching:
+    """Filters of two layers matched so that the sum of their cosines is largest (the assignment problem).
+
+    Args:
+        one, other: kernels (filters, ...), of the same shape.
+
+    Raises:
+        UsageError: the shapes differ.
+        MissingExtraError: scipy is not installed.
+
+    >>> found = match_filters(np.eye(3), np.eye(3)[[2, 0, 1]])
+    >>> found.partners, found.mean
+    ((1, 2, 0), 1.0)
+    """
+    if one.shape != other.shape:
+        raise UsageError(
+            f"filters are matched one to one, and these are {tuple(one.shape)} and {tuple(other.shape)}. Give layers of one shape."
+        )
+    cosines = _unit_rows(one) @ _unit_rows(other).T
+    rows, columns = _assignment()(cosines, maximize=True)
+    return Matching(tuple(int(column) for column in columns), frozen(cosines[rows, columns]))
+
+
+@dataclass(frozen=True)
+class LayerLikeness:
+    """One layer of two networks.
+
+    Args:
+        path: its path in both.
+        cka: centred kernel alignment of what it makes of the same items: 1 for the same up to turning and scaling, about 0 for
+            unrelated. None where it makes the same of all items.
+    """
+
+    path: str
+    cka: float | None
+
+
+def layer_likeness(one: nn.Module, other: nn.Module, items: Inputs) -> tuple[LayerLikeness, ...]:
+    """Centred kernel alignment of every layer that two networks share by path, in the order of computation.
+
+    The linear kernel (Kornblith et al. 2019, arXiv:1905.00414), with the estimator of Song et al. 2012 that is not biased by
+    few items, as in Nguyen et al. 2021 (arXiv:2010.15327). Only the products of items with items are kept, so the memory is that of
+    one layer's maps.
+
+    Args:
+        one, other: modules; layers that only one of them has are left out.
+        items: scaled items (N, C, *), the same for both; at least 4.
+
+    Raises:
+        UsageError: too few items.
+    """
+    left, right = _products(one, items), _products(other, items)
+    return tuple(LayerLikeness(path, kernel_alignment(left[path], right[path])) for path in left if path in right)
+
+
+def kernel_alignment(one: Array, other: Array) -> float | None:
+    """Centred alignment of two kernels (N, N) of the same items; None where one of them tells no item from another.
+
+    >>> kernel = np.outer([0.0, 1.0, 2.0, 3.0, 5.0], [0.0, 1.0, 2.0, 3.0, 5.0])
+    >>> round(kernel_alignment(kernel, 7 * kernel), 6)
+    1.0
+    """
+    own, others = _dependence(one, one), _dependence(other, other)
+    if own <= 1e-12 * _size(one) or others <= 1e-12 * _size(other):
+        return None
+    return _dependence(one, other) / float(np.sqrt(own * others))
+
+
+def _size(kernel: Array) -> float:
+    return float(np.square(kernel).sum()) or 1.0
+
+
+def _dependence(one: Array, other: Array) -> float:
+    """The unbiased Hilbert-Schmidt independence criterion of Song et al. 2012, equation 5."""
+    num_items = len(one)
+    left, right = one - np.diag(np.diag(one)), other - np.diag(np.diag(other))
+    total = float((left * right.T).sum())
+    total += float(left.sum() * right.sum()) / ((num_items - 1) * (num_items - 2))
+    total -= 2 * float(left.sum(0) @ right.sum(1)) / (num_items - 2)
+    return total / (num_items * (num_items - 3))
+
+
+@torch.no_grad()
+def _products(module: nn.Module, items: Inputs) -> dict[str, Array]:
+    """For each layer the products of what it makes of every item with what it makes of every other, centred."""
+    module = unwrapped(module)
+    found: dict[str, Array] = {}
+
+    def listen(call: Call) -> None:
+        values = call.output.detach()
+        if len(values) == num_items and values.is_floating_point():
+            found[call.path] = _gram(values.flatten(1))
+
+    with at_rest(module):
+        batch = as_batch(module, items)
+        num_items = len(batch)
+        if num_items < FEWEST_ITEMS:
+            raise UsageError(f"layers are compared on at least {FEWEST_ITEMS} items, and there are {num_items}.")
+        with heard(module, listen):
+            run(module, batch)
+    return found
+
+
+def _gram(values: Tensor) -> Array:
+    """(N, features) to (N, N), the mean item taken off, a part of the features at a time."""
+    width = max(1, _MOST_VALUES // len(values))
+    total = torch.zeros(len(values), len(values), dtype=torch.float64)
+    for part in torch.split(values, width, dim=1):
+        centred = (part - part.mean(0)).double().cpu()
+        total += centred @ centred.T
+    return np.asarray(total.numpy())
+
+
+def _unit_rows(kernels: Array) -> Array:
+    flat = np.asarray(kernels, dtype=np.float64).reshape(len(kernels), -1)
+    lengths = np.linalg.norm(flat, axis=1, keepdims=True)
+    unit: Array = flat / np.where(lengths > 0, lengths, 1.0)
+    return unit
+
+
+def _assignment() -> Any:
+    """scipy's solver of the assignment problem, where it is installed."""
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError:
+        raise MissingExtraError.of("scipy", "examine", "matched filters") from None
+    return linear_sum_assignment
+
+
+def mean_likeness(layers: Sequence[LayerLikeness]) -> float | None:
+    """Mean over the layers that have a figure; None where none has."""
+    known = [layer.cka for layer in layers if layer.cka is not None]
+    return sum(known) / len(known) if known else None
