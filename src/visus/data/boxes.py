@@ -1,0 +1,193 @@
+"""How large the objects in pictures are, from the boxes that were drawn around them.
+
+This file knows the formats in which boxes are published, and sizes. It must not know pixels, labels to learn from, or networks. Nothing but
+the standard library is loaded.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from visus.errors import DataError
+from visus.units import write_number_of, write_shape
+
+OBJECT_SHARE = 0.95
+_FORMATS = (
+    "Known are a folder of Pascal VOC files (.xml), a COCO file (.json), a folder of YOLO files (.txt), and a table (.csv) with the columns "
+    "path,xmin,ymin,xmax,ymax,width,height."
+)
+_TABLE = ("path", "xmin", "ymin", "xmax", "ymax", "width", "height")
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box.
+
+    Args:
+        height, width: of the box, as shares of its picture's height and width.
+    """
+
+    height: float
+    width: float
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether it has a size, and lies within its picture but for rounding."""
+        return 0 < self.height <= 1.01 and 0 < self.width <= 1.01
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The boxes of a set of pictures.
+
+    Args:
+        kind: the format: ``Pascal VOC``, ``COCO``, ``YOLO`` or ``table``.
+        num_pictures: pictures that have at least one.
+        boxes: all of them that have a size.
+        num_left_out: boxes without height or width, or larger than their picture.
+    """
+
+    kind: str
+    num_pictures: int
+    boxes: tuple[Box, ...]
+    num_left_out: int = 0
+
+    def long_sides_px(self, input_size: tuple[int, int]) -> list[float]:
+        """The longer side of every box, ascending, in pixels of pictures that are stretched to ``(height, width)``."""
+        height, width = input_size
+        return sorted(max(box.height * height, box.width * width) for box in self.boxes)
+
+    def object_px(self, input_size: tuple[int, int], share: float = OBJECT_SHARE) -> int:
+        """The size that so many of the objects do not exceed, in whole pixels of the input."""
+        sides = self.long_sides_px(input_size)
+        return max(1, math.ceil(sides[math.ceil(share * len(sides)) - 1] - 1e-9))
+
+    def sentence(self, input_size: tuple[int, int]) -> str:
+        """How large the objects are, for people.
+
+        >>> Boxes("YOLO", 1, (Box(0.5, 0.25), Box(0.1, 0.1))).sentence((100, 200))
+        'objects: 2 boxes in 1 picture (YOLO); their longer side on 100 x 200: half at most 20 px, 95 % at most 50 px'
+        """
+        boxes = write_number_of(len(self.boxes), "box", "boxes")
+        return (
+            f"objects: {boxes} in {write_number_of(self.num_pictures, 'picture')} ({self.kind}); their longer side on {write_shape(input_size)}: "
+            f"half at most {self.object_px(input_size, 0.5)} px, 95 % at most {self.object_px(input_size)} px"
+            + (
+                f"; {write_number_of(self.num_left_out, 'box', 'boxes')} without a possible size left out"
+                if self.num_left_out
+                else ""
+            )
+        )
+
+
+def read_boxes(path: str | Path) -> Boxes:
+    """The boxes at a path.
+
+    Args:
+        path: a folder of Pascal VOC or YOLO files (folders within it too), a COCO file, or a table.
+
+    Raises:
+        DataError: there are none, or a file is damaged; the message names it.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise DataError("there is no such file or folder of boxes.", where=str(path))
+    kind, reader, files = _format(place)
+    boxes: list[Box] = []
+    pictures: set[str] = set()
+    num_left_out = 0
+    for file in files:
+        try:
+            for picture, box in reader(file):
+                if box.is_possible:
+                    pictures.add(picture)
+                    boxes.append(box)
+                else:
+                    num_left_out += 1
+        except (ElementTree.ParseError, UnicodeDecodeError, json.JSONDecodeError, csv.Error, OSError) as error:
+            raise DataError(f"this file of boxes cannot be read ({error}).", where=str(file)) from error
+        except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+            raise DataError(
+                f"this is no {kind} file of boxes, or a damaged one ({_said(error)}).", where=str(file)
+            ) from error
+    if not boxes:
+        raise DataError(f"no box was found. {_FORMATS}", where=str(path))
+    return Boxes(kind, len(pictures), tuple(boxes), num_left_out)
+
+
+_Reader = Callable[[Path], Iterator[tuple[str, Box]]]
+
+
+def _format(place: Path) -> tuple[str, _Reader, list[Path]]:
+    if place.is_dir():
+        for suffix, kind, reader in ((".xml", "Pascal VOC", _read_voc), (".txt", "YOLO", _read_yolo)):
+            files = sorted(
+                file for file in place.rglob(f"*{suffix}") if file.name != "classes.txt" and "ImageSets" not in file.parts
+            )
+            if files:
+                return kind, reader, files
+        raise DataError(f"no file of boxes lies here. {_FORMATS}", where=str(place))
+    known: dict[str, tuple[str, _Reader]] = {
+        ".json": ("COCO", _read_coco), ".csv": ("table", _read_table), ".xml": ("Pascal VOC", _read_voc), ".txt": ("YOLO", _read_yolo),
+    }  # fmt: skip
+    if place.suffix.lower() not in known:
+        raise DataError(f"this file is not one of boxes. {_FORMATS}", where=str(place))
+    return *known[place.suffix.lower()], [place]
+
+
+def _read_voc(file: Path) -> Iterator[tuple[str, Box]]:
+    """Everingham et al. 2010: ``annotation/size`` and ``annotation/object/bndbox``, in pixels."""
+    root = ElementTree.fromstring(file.read_bytes())
+    width, height = (_number(root.find(f"size/{name}"), name) for name in ("width", "height"))
+    for found in root.iter("bndbox"):
+        xmin, ymin, xmax, ymax = (_number(found.find(name), name) for name in ("xmin", "ymin", "xmax", "ymax"))
+        yield str(file), _box(ymax - ymin, xmax - xmin, height, width)
+
+
+def _number(element: ElementTree.Element | None, name: str) -> float:
+    if element is None or element.text is None:
+        raise ValueError(f"no {name}")
+    return float(element.text)
+
+
+def _read_coco(file: Path) -> Iterator[tuple[str, Box]]:
+    """Lin et al. 2014: ``images`` with their sizes, ``annotations`` with ``bbox`` = x, y, width, height in pixels."""
+    facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    sizes = {image["id"]: (float(image["height"]), float(image["width"])) for image in facts["images"]}
+    for each in facts["annotations"]:
+        _, _, width, height = (float(value) for value in each["bbox"])
+        yield str(each["image_id"]), _box(height, width, *sizes[each["image_id"]])
+
+
+def _read_yolo(file: Path) -> Iterator[tuple[str, Box]]:
+    """Lines of class, centre x, centre y, width and height, as shares of the picture."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.strip():
+            _, _, _, width, height = (float(word) for word in line.split())
+            yield str(file), _box(height, width, 1.0, 1.0)
+
+
+def _read_table(file: Path) -> Iterator[tuple[str, Box]]:
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        rows = csv.DictReader(text)
+        absent = [name for name in _TABLE if name not in (rows.fieldnames or ())]
+        if absent:
+            raise ValueError(f"no column {', '.join(absent)}")
+        for row in rows:
+            xmin, ymin, xmax, ymax, width, height = (float(row[name]) for name in _TABLE[1:])
+            yield row["path"], _box(ymax - ymin, xmax - xmin, height, width)
+
+
+def _box(height: float, width: float, picture_height: float, picture_width: float) -> Box:
+    return Box(height / picture_height, width / picture_width)
+
+
+def _said(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
