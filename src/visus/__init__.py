@@ -24,6 +24,7 @@ _HOMES = {
     "Run": "visus.workbench.runs",
     "VisusError": "visus.errors",
     "load": "visus.workbench.runs",
+    "look": "visus.workbench.looking",
     "network": "visus.workbench.modules",
     "open_data": "visus.data.opened",
     "parse": "visus.design",
@@ -40,6 +41,7 @@ __all__ = [
     "VisusError",
     "__version__",
     "load",
+    "look",
     "network",
     "open_data",
     "parse",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from visus.design import Design, parse
     from visus.errors import VisusError
     from visus.training.recipe import Recipe
+    from visus.workbench.looking import look
     from visus.workbench.modules import network
     from visus.workbench.runs import Run, load
     from visus.workbench.summaries import summary

@@ -14,7 +14,7 @@ import pytest
 PUBLIC = {
     "visus": {
         *("Data", "Design", "Recipe", "Run", "VisusError", "__version__"),
-        *("load", "network", "open_data", "parse", "resume", "summary", "train"),
+        *("load", "look", "network", "open_data", "parse", "resume", "summary", "train"),
     },
     "visus.design": {
         *("FAMILIES", "LAYERS", "Account", "Design", "Node", "Row", "account", "classes", "parse", "resolve"),
@@ -31,6 +31,7 @@ PUBLIC = {
         *("Unit", "grad_cam", "gradient_saliency", "integrated_gradients", "occlusion"),
         *("deletion_and_insertion", "outside_share", "randomised_weights"),
         *("layer_likeness", "match_filters"),
+        *("feature_layer", "features", "find_mistakes", "nearest_items", "suspicious_labels"),
     },
 }
 

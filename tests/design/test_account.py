@@ -1,12 +1,20 @@
 """The account: columns add up, receptive fields are the published ones, joins and global layers included."""
 
 import json
+import time
 from fractions import Fraction
 
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from visus.design import account, alexnet, parse, resnet, resolve, vgg
+from visus.design.layers import conv, flatten, layernorm, linear, maxpool, relu, softmax
+from visus.design.plan import Design
+from visus.errors import DesignError
 from visus.geometry import Field
+from visus.networks.build import build
 
 
 def fields(text, shape=(3, 32, 32)):
@@ -170,3 +178,99 @@ def test_size_step_and_padding_of_the_last_map_are_the_published_ones(name):
     for field in last.fields:
         assert (field.size, field.step, -field.start) == expected
     assert all(row.aligned for row in rows)
+
+
+# ---- a map laid out in a row ----
+
+
+def features_poisoned(design, shape):
+    """Which pixels each feature of what comes out depends on (features, *size), found by poisoning one after another."""
+    module, count = build(design, shape, 3).double().eval(), torch.Size(shape[1:]).numel()
+    with torch.no_grad():
+        for values in module.parameters():
+            values.copy_(torch.rand_like(values) + 0.5)
+        batch = torch.rand(count, *shape, dtype=torch.float64)
+        batch.flatten(2)[torch.arange(count), :, torch.arange(count)] = float("nan")
+        return module(batch).isnan().T.reshape(-1, *shape[1:])
+
+
+def ends_on(poisoned, axis):
+    """First and last pixel of each feature on one axis."""
+    others = tuple(each + 1 for each in range(poisoned.ndim - 1) if each != axis)
+    lines = poisoned.any(dim=others) if others else poisoned
+    return [(int(line.nonzero().min()), int(line.nonzero().max())) if line.any() else None for line in lines]
+
+
+after_flatten = st.sampled_from([[], [relu], [linear(5)], [layernorm], [softmax], [relu, linear(4), relu]])
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(1, 3),
+    st.sampled_from([(9,), (6, 7), (3, 4, 5)]),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(0, 2),
+    st.booleans(),
+    after_flatten,
+)
+def test_each_feature_of_a_laid_out_map_reads_what_the_oracle_says(channels, size, kernel, stride, padding, pooled, after):
+    pool = [maxpool(2, stride=1)] if pooled else []
+    layer = conv(channels, kernel, stride=stride, padding=min(padding, kernel - 1))  # no window of padding alone
+    design = Design([layer, *pool, flatten, *after])
+    try:
+        rows = account(design, (2, *size), 3).rows
+    except DesignError:
+        return
+    poisoned = features_poisoned(design, (2, *size))
+    for axis, field in enumerate(rows[-1].fields):
+        assert [field.box(unit) for unit in range(len(poisoned))] == ends_on(poisoned, axis)
+
+
+def test_features_stacked_side_by_side_read_what_the_oracle_says():
+    design = parse("conv(2, 2), concat([flatten], [maxpool(2), flatten, relu], [flatten, linear(3)]), norm")
+    row = account(design, (1, 5, 6), 3).rows[-1]
+    poisoned = features_poisoned(design, (1, 5, 6))
+    for axis, field in enumerate(row.fields):
+        assert [field.box(unit) for unit in range(len(poisoned))] == ends_on(poisoned, axis)
+    (stack,) = [row for row in account(design, (1, 5, 6), 3).rows if row.layer == "stack"]
+    assert (stack.output_shape, stack.aligned) == ((40 + 8 + 3,), False)
+    with pytest.raises(IndexError):
+        stack.fields[0].box(40 + 8 + 3)
+
+
+def test_a_feature_that_is_not_there_has_no_box():
+    row = account(parse("conv(4, 3), flatten"), (1, 9, 8)).rows[1]
+    assert (row.output_shape, row.fields[0].box(167), row.fields[1].box(167)) == ((168,), (6, 8), (5, 7))
+    with pytest.raises(IndexError) as caught:
+        row.fields[0].box(168)
+    assert str(caught.value) == "there are 168 positions, and position 168 was asked for."
+
+
+def test_a_norm_over_groups_of_features_is_said_not_to_be_exact():
+    one, several = (account(parse(f"flatten, groupnorm({groups})"), (4, 6)).rows[1].fields[0] for groups in (1, 2))
+    assert (one.is_whole, one.is_exact, several.is_whole, several.is_exact) == (True, True, True, False)
+
+
+# ---- long recordings and large pictures ----
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("compact", (1, 1_000_000)),
+        ("16 * [conv(8, 3, stride=2, padding=1), norm, relu], globalpool, linear(classes)", (1, 1_000_000)),
+        (
+            "conv(8, 3), maxpool(2), conv(8, 5), maxpool(3), transposed(8, 4, stride=2), flatten, linear(classes)",
+            (3, 4096, 4096),
+        ),
+        ("resnet(50)", (3, 4096, 4096)),
+        ("conv(8, 400, padding=1000, dilation=7), blurpool(5, stride=8), upsample(3), flatten, norm", (1, 2_000_000)),
+    ],
+)
+def test_a_long_recording_costs_no_more_time_than_a_short_one(text, shape):
+    design = resolve(text, input_shape=shape, num_classes=5)
+    start = time.process_time()
+    costs = account(design, shape, 5)
+    assert time.process_time() - start < 0.3
+    assert costs.rows[-1].fields[0].box(0)

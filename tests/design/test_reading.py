@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import operator
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.design import Design, concat, conv, globalpool, linear, maxpool, norm, parse, residual, se, transposed, upsample
 from visus.design.changes import changed, trunk, with_window
+from visus.design.flow import flows_of
 from visus.design.layers import Conv
-from visus.design.reading import everything, first_read, has_holes, middle, num_positions, read_by, shadow
+from visus.design.reading import (
+    all_read,
+    everything,
+    has_holes,
+    middle,
+    num_positions,
+    positions_read,
+    read_by,
+    read_through,
+    shadow,
+)
 from visus.errors import DesignError
+from visus.geometry import Window
 
 from .poison import pixels_that_matter
 
@@ -69,12 +85,34 @@ def test_layers_that_look_at_the_map_read_all_of_it():
     assert num_positions(read_by(nodes[:2], middle((3, 3)), gates=False)) == 1
 
 
-def test_the_first_layers_of_a_residual_read_together():
-    body = [conv(1, 1, stride=2), conv(1, 1)]
-    (node,) = Design([residual(*body)]).place((1, 4))
-    assert first_read(node) == ((0b0101,),)
-    (node,) = Design([residual(conv(1, 2, stride=2))]).place((1, 4))
-    assert first_read(node) == ((0b1111,),)
+def test_what_feeds_a_sum_is_the_body_and_what_stands_beside_it():
+    flows = flows_of(parse("conv(2, 1), residual(conv(2, 1), relu), concat([], [norm])").place((1, 4)))
+    assert [(flow.kind, flow.sources) for flow in flows] == [
+        *(("window", (-1,)), ("window", (0,)), ("values", (1,)), ("sum", (2, 0)), ("norm", (3,)), ("stack", (3, 4))),
+    ]
+    projected = flows_of(parse("residual(conv(2, 2, stride=2))").place((1, 4)))
+    assert projected[-1].sources == (0, 2)  # the convolution, and the norm behind that of the projection
+
+
+@given(
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 5),
+    padding=st.integers(0, 6),
+    dilation=st.integers(1, 3),
+    size=st.integers(3, 30),
+)
+def test_all_places_together_read_what_each_reads(kernel, stride, padding, dilation, size):
+    window = Window(kernel, stride, (padding, padding), dilation)
+    if window.fits(size):
+        places = window.output_size(size)
+        each = [positions_read(window, size, 1 << place) for place in range(places)]
+        assert all_read(window, size, places) == functools.reduce(operator.or_, each)
+
+
+def test_a_row_without_a_word_for_what_it_reads_is_taken_to_read_all():
+    (flow,) = flows_of(parse("conv(2, 1, stride=2)").place((1, 6)))
+    assert read_through(flow, (1, 6), everything((3,))) == ((0b010101,),)
+    assert read_through(dataclasses.replace(flow, sees="unknown"), (1, 6), everything((3,))) == everything((6,))
 
 
 def test_shadows_and_holes():

@@ -7,15 +7,13 @@ import re
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from visus.design import Account, Row, account, lenet5, parse, resnet
 from visus.design.changes import changed, trunk
 from visus.design.difference import pairs
-from visus.design.solve import activation_bytes, plain_stack, solve_with_dilation, ways_to_see
+from visus.design.solve import NoWay, activation_bytes, plain_stack, ways_to_see
 from visus.design.twins import KINDS, perceptron_twins
-from visus.geometry import Field, Window
+from visus.geometry import Field
 from visus.networks.build import build
 
 from .poison import pixels_that_matter
@@ -38,10 +36,10 @@ def seen_by_poison(design, shape):
 @pytest.mark.parametrize("wanted", [9, 11, 14])
 def test_each_way_really_sees_so_much_and_no_less(wanted):
     shape = (1, 64)
-    ways = ways_to_see(wanted, shape, 3, SMALL)
-    assert [way.kind for way in ways] == ["as it is", "more layers", "larger kernels", "stride", "pooling", "dilation"][
-        : len(ways)
-    ]
+    found = ways_to_see(wanted, shape, 3, SMALL)
+    ways = [found.now, *found.found]
+    assert [way.kind for way in ways] == ["as it is", "more layers", "larger kernels", "stride", "pooling", "dilation"]
+    assert found.missing == ()
     for way in ways:
         seen = seen_by_poison(way.design, shape)
         assert (int(seen.max() - seen.min()) + 1,) == way.field_px
@@ -53,9 +51,9 @@ def test_each_way_really_sees_so_much_and_no_less(wanted):
 
 
 def test_ways_are_the_smallest_of_their_kind():
-    ways = {way.kind: (way.change, way.field_px[0]) for way in ways_to_see(12, (1, 64, 64), 3, SMALL)}
-    assert ways == {
-        "as it is": ("", 7),
+    found = ways_to_see(12, (1, 64, 64), 3, SMALL)
+    assert (found.now.kind, found.now.change, found.now.field_px) == ("as it is", "", (7, 7))
+    assert {way.kind: (way.change, way.field_px[0]) for way in found.found} == {
         "more layers": ("3 * [conv(2, 3, padding=1), norm, relu] after the last map", 13),
         "larger kernels": ("kernels of 5", 13),
         "stride": ("stride=2 in conv1, conv2", 15),
@@ -65,11 +63,12 @@ def test_ways_are_the_smallest_of_their_kind():
 
 
 def test_stride_and_pooling_cost_less_memory_than_the_plain_stack_and_the_same_parameters():
-    ways = {way.kind: way for way in ways_to_see(100, (3, 224, 224), 1000)}
+    found = ways_to_see(100, (3, 224, 224), 1000)
+    ways = {way.kind: way for way in found.found}
     for kind in ("stride", "pooling"):
         assert ways[kind].account.num_parameters == account(plain_stack(), (3, 224, 224), 1000).num_parameters
-        assert ways[kind].activation_bytes < ways["as it is"].activation_bytes
-        assert ways[kind].account.macs < ways["as it is"].account.macs
+        assert ways[kind].activation_bytes < found.now.activation_bytes
+        assert ways[kind].account.macs < found.now.account.macs
 
 
 def test_activation_bytes_are_those_of_the_tensors():
@@ -82,31 +81,46 @@ def test_activation_bytes_are_those_of_the_tensors():
 
 
 def test_ways_lead_through_residual_networks_too():
-    for way in ways_to_see(440, (3, 224, 224), 10, resnet(18))[1:]:
+    for way in ways_to_see(440, (3, 224, 224), 10, resnet(18)).found:
         assert min(way.field_px) >= 440
         assert way.account == account(way.design, (3, 224, 224))
 
 
-# ---- letters ----
+KINDS_OF_WAYS = ["more layers", "larger kernels", "stride", "pooling", "dilation"]
 
 
-@given(
-    kernel=st.integers(1, 6),
-    stride=st.integers(1, 4),
-    padding=st.integers(0, 3),
-    dilation=st.integers(1, 4),
-    size=st.integers(20, 60),
-)
-def test_every_letter_is_found_again(kernel, stride, padding, dilation, size):
-    places = Window(kernel, stride, (padding, padding), dilation).output_size(size)
-    letters = {"input_size": size, "kernel_size": kernel, "padding": padding, "stride": stride, "output_size": places}
-    for name in letters:
-        found = solve_with_dilation(dilation=dilation, **{**letters, name: None})
-        if name not in ("padding", "kernel_size") or padding < dilation * (kernel - 1) + 1:
-            assert letters[name] in [getattr(each, name) for each in found]
-        for each in found:
-            window = Window(each.kernel_size, each.stride, (each.padding, each.padding), dilation)
-            assert window.output_size(each.input_size) == each.output_size
+@pytest.mark.parametrize("wanted", [8, 15, 30, 150, 3000])
+@pytest.mark.parametrize("shape", [(1, 64), (1, 12, 9)])
+def test_each_kind_of_way_is_found_or_told_why_not(wanted, shape):
+    found = ways_to_see(wanted, shape, 3, SMALL)
+    assert sorted([*(way.kind for way in found.found), *(each.kind for each in found.missing)]) == sorted(KINDS_OF_WAYS)
+    assert all(min(way.field_px) >= wanted for way in found.found)
+
+
+def test_ways_that_do_not_lead_there_say_how_far_they_lead_and_what_ends_them():
+    stack = "conv(2, 3, padding=1), relu, conv(2, (3, 5), padding=(1, 2), dilation=(1, 1)), relu, conv(2, 3, padding=1), globalpool"
+    found = ways_to_see(5000, (1, 40, 40), 3, parse(stack))
+    assert found.found == ()
+    assert found.missing == (
+        NoWay("more layers", "at least 2,497 more convolutions are needed, and 200 are tried at most"),
+        NoWay("larger kernels", "not every layer that it needs can be changed so"),
+        NoWay(
+            "stride",
+            "with stride=2 in conv1, conv2, conv3 it is 15 x 19 px, and no other convolution that looks at its neighbours has a stride of 1",
+        ),
+        NoWay("pooling", "with maxpool(2) before conv2, conv3 it is 18 x 22 px, and there is no other place for a pool"),
+        NoWay("dilation", "with dilation=2 in conv3 it is 9 x 11 px, and not every layer that it needs can be changed so"),
+    )
+    plain = {each.kind: each.reason for each in ways_to_see(900, (1, 64, 64), 3, SMALL).missing}
+    assert plain["larger kernels"] == "with kernels of 131 it is 391 x 391 px, and nothing beyond is tried"
+    assert plain["dilation"] == (
+        "with dilation=2, 4, 8 in conv1, conv2, conv3 it is 29 x 29 px, and no other convolution looks at its neighbours"
+    )
+    tight = parse("conv(2, 3), conv(2, 3), conv(2, 3), globalpool")
+    (stride,) = [each.reason for each in ways_to_see(40, (1, 12, 12), 3, tight).missing if each.kind == "stride"]
+    assert stride.startswith(
+        "with stride=2 in conv1 it is 11 x 11 px, and stride=2 in conv1, conv2 is impossible: conv3: a 3 x 3 window"
+    )
 
 
 # ---- twins ----

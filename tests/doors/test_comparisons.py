@@ -244,7 +244,7 @@ def test_what_has_no_twin_is_refused(flat: Path, run: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{run}"], "what to compare with is missing. Name another run, or add --with-mlp or --shuffle-pixels."),
+        (["{run}"], "what to compare with is missing. Name another run, or add --with-mlp, --shuffle-pixels or --task."),
         (
             ["{run}", "{run}", "--with-mlp", "--input", "3,8,8"],
             "--with-mlp, --input cannot be given with two runs. Leave it out.",

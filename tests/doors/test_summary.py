@@ -367,7 +367,7 @@ def test_diff_shows_what_differs_side_by_side(visus_command: Call) -> None:
         "    linear1      linear(3)               3                  27      24  all",
         "2 of 5 rows differ; < conv(8, 3), relu, globalpool, linear(classes), > conv(8, 3), norm, relu, globalpool, linear(classes)",
         "parameters: 107 and 115, +8, 1.07 times",
-        "macs: 3,552 and 3,552, +0, 1 times",
+        "macs: 3,552 and 3,552, the same",
         "memory for training with batches of 64: 317 KiB and 415 KiB, 1.31 times",
     ]
 
@@ -399,39 +399,115 @@ def test_diff_of_an_impossible_design_names_it(visus_command: Call) -> None:
 # ---- solve ----
 
 
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (
-            ["--in", "224", "--kernel", "7", "--stride", "2", "--out", "112"],
-            "padding (P) = 3: (224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over\n",
-        ),
-        (
-            ["--kernel", "3", "--padding", "1", "--stride", "2", "--out", "16"],
-            "input_size (W) = 31: (31 - 3 + 2*1)/2 + 1 = 16\n"
-            "input_size (W) = 32: (32 - 3 + 2*1)/2 + 1 = 16; 1 px of the padded far edge left over\n",
-        ),
-        (
-            ["--in", "32", "--stride", "1", "--padding", "4", "--out", "32", "--dilation", "4"],
-            "kernel_size (K) = 3: (32 - 9 + 2*4)/1 + 1 = 32\n",
-        ),
-        (["--in", "8", "--kernel", "3", "--padding", "0", "--out", "20"], "no whole number for stride (S) gives this.\n"),
-    ],
-)
+SOLVED = [
+    (
+        ["--in", "224", "--kernel", "7", "--stride", "2", "--out", "112"],
+        "padding (P) = 3: (224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over\n",
+    ),
+    (
+        ["--kernel", "3", "--padding", "1", "--stride", "2", "--out", "16"],
+        "input_size (W) = 31: (31 - 3 + 2*1)/2 + 1 = 16\n"
+        "input_size (W) = 32: (32 - 3 + 2*1)/2 + 1 = 16; 1 px of the padded far edge left over\n",
+    ),
+    (
+        ["--in", "32", "--stride", "1", "--padding", "4", "--out", "32", "--dilation", "4"],
+        "kernel_size (K) = 3: (32 - 9 + 2*4)/1 + 1 = 32; K_eff = 4*(3 - 1) + 1 = 9\n",
+    ),
+    (
+        ["--in", "224", "--kernel", "3", "--padding", "1", "--out", "1"],
+        "stride (S) = any from 224 on: (224 - 3 + 2*1)/224 + 1 = 1; 223 px of the padded far edge left over\n",
+    ),
+    (
+        ["--kernel", "3", "--padding", "1", "--stride", "1000000000", "--out", "1000000000"],
+        "input_size (W) = any from 999999999000000001 to 1000000000000000000, 1,000,000,000 whole numbers; the first and the last:\n"
+        "input_size (W) = 999999999000000001: (999999999000000001 - 3 + 2*1)/1000000000 + 1 = 1000000000\n"
+        "input_size (W) = 1000000000000000000: (1000000000000000000 - 3 + 2*1)/1000000000 + 1 = 1000000000; "
+        "999999999 px of the padded far edge left over\n",
+    ),
+    (
+        ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "112"],
+        "(224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over: right\n",
+    ),
+]
+
+UNSOLVED = [
+    (
+        ["--in", "8", "--kernel", "3", "--padding", "0", "--out", "20"],
+        "no whole number for stride (S) gives output_size (O) = 20. The nearest: 6 with stride (S) = 1, (8 - 3 + 2*0)/1 + 1 = 6.\n",
+    ),
+    (
+        ["--in", "224", "--kernel", "2", "--stride", "1", "--out", "224"],
+        "no whole number for padding (P) gives output_size (O) = 224. The nearest: 223 with padding (P) = 0, "
+        "(224 - 2 + 2*0)/1 + 1 = 223; or 225 with padding (P) = 1, (224 - 2 + 2*1)/1 + 1 = 225.\n",
+    ),
+    (
+        ["--in", "2", "--kernel", "5", "--padding", "0", "--stride", "1"],
+        "nothing comes out: (2 - 5 + 2*0)/1 + 1 = -2, so the kernel does not fit.\n",
+    ),
+    (
+        ["--in", "2", "--kernel", "5", "--padding", "0", "--out", "1"],
+        "no whole number for stride (S) gives output_size (O) = 1, whatever it is: (2 - 5 + 2*0)/1 + 1 = -2, so the kernel does not fit.\n",
+    ),
+    (
+        ["--in", "1", "--padding", "1", "--stride", "1", "--out", "1", "--dilation", "10"],
+        "no whole number for kernel_size (K) gives output_size (O) = 1: no kernel that spans more than its padding fits.\n",
+    ),
+    (
+        ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "111"],
+        "(224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over: not 111\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "text"), SOLVED)
 def test_solve_gives_every_whole_number_for_the_missing_letter(visus_command: Call, words: list[str], text: str) -> None:
     assert visus_command("solve", *words) == (0, text, "")
+
+
+@pytest.mark.parametrize(("words", "text"), UNSOLVED)
+def test_solve_says_with_the_sum_why_there_is_no_solution(visus_command: Call, words: list[str], text: str) -> None:
+    assert visus_command("solve", *words) == (1, text, "")
+
+
+@pytest.mark.parametrize(("words", "text"), [*SOLVED, *UNSOLVED])
+def test_solve_as_json_has_the_same_code_and_the_same_numbers(visus_command: Call, words: list[str], text: str) -> None:
+    answer = visus_command("solve", *words, "--json")
+    facts = json.loads(answer.out)
+    assert answer.code == int((words, text) in UNSOLVED)
+    if "is_right" in facts:
+        assert (facts["is_right"], facts["gives"], facts["output_size"]) == (answer.code == 0, 112, int(words[-1]))
+        return
+    assert (facts["least"] is None) == bool(answer.code)
+    for each in [*facts["solutions"], *facts["nearest"]]:
+        assert f"{each[facts['missing']]}: " in text or f"{each[facts['missing']]}, " in text or len(facts["solutions"]) > 2
 
 
 def test_solved_paddings_give_the_output_in_torch(visus_command: Call) -> None:
     words = ["--in", "57", "--kernel", "5", "--stride", "3", "--out", "19", "--dilation", "2", "--json"]
     found = json.loads(visus_command("solve", *words).out)
-    assert found
-    for each in found:
+    assert (found["missing"], found["least"], found["most"], found["num_solutions"]) == ("padding", 3, 4, 2)
+    for each in found["solutions"]:
         layer = nn.Conv1d(1, 1, 5, stride=3, padding=each["padding"], dilation=2)
         assert layer(torch.zeros(1, 1, 57)).shape[-1] == 19
-    assert set(found[0]) == {
-        *("input_size", "kernel_size", "padding", "stride", "output_size", "unread_border", "dilation"),
-    }
+    names = {"input_size", "kernel_size", "padding", "stride", "output_size", "unread_border", "dilation", "kernel_span"}
+    assert set(found["solutions"][0]) == names
+
+
+def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
+    words = ["solve", "conv(4, 3, padding=1), globalpool", "--field", "100000", "--input", "1,32,32"]
+    answer = visus_command(*words)
+    assert (answer.code, answer.err) == (1, "")
+    assert answer.out.splitlines()[3:] == [
+        "more layers: no way: at least 49,999 more convolutions are needed, and 200 are tried at most.",
+        "larger kernels: no way: with kernels of 131 it is 131 x 131 px, and nothing beyond is tried.",
+        "stride: no way: with stride=2 in conv1 it is 3 x 3 px, and no other convolution that looks at its neighbours has a stride of 1.",
+        "pooling: no way: there is no other place for a pool.",
+        "dilation: no way: with dilation=2 in conv1 it is 5 x 5 px, and no other convolution looks at its neighbours.",
+    ]
+    plain = visus_command(*words, "--json")
+    facts = json.loads(plain.out)
+    assert (plain.code, facts["field"], facts["ways"], facts["now"]["field"]) == (1, 100000, [], [3, 3])
+    assert [f"{each['kind']}: no way: {each['reason']}." for each in facts["no_way"]] == answer.out.splitlines()[3:]
 
 
 @pytest.mark.parametrize(
@@ -463,16 +539,12 @@ def test_solve_refuses_what_plays_no_part(visus_command: Call, words: list[str],
 
 
 def test_solve_shows_that_stride_reaches_the_field_without_more_memory(visus_command: Call) -> None:
-    ways = {
-        way["kind"]: way
-        for way in json.loads(visus_command("solve", "--field", "100", "--input", "3,224,224", "--json").out)
-    }
-    assert set(ways) == {"as it is", "more layers", "larger kernels", "stride", "pooling", "dilation"}
-    assert all(min(way["field"]) >= 100 for kind, way in ways.items() if kind != "as it is")
-    assert ways["stride"]["num_parameters"] == ways["as it is"]["num_parameters"]
-    assert (
-        ways["stride"]["activation_bytes"] < ways["as it is"]["activation_bytes"] < ways["more layers"]["activation_bytes"]
-    )
+    facts = json.loads(visus_command("solve", "--field", "100", "--input", "3,224,224", "--json").out)
+    now, ways = facts["now"], {way["kind"]: way for way in facts["ways"]}
+    assert (set(ways), facts["no_way"]) == ({"more layers", "larger kernels", "stride", "pooling", "dilation"}, [])
+    assert all(min(way["field"]) >= 100 for way in ways.values())
+    assert ways["stride"]["num_parameters"] == now["num_parameters"]
+    assert ways["stride"]["activation_bytes"] < now["activation_bytes"] < ways["more layers"]["activation_bytes"]
     text = visus_command("solve", "--field", "100", "--input", "3,224,224").out.splitlines()
     assert text[-2] == "stride: 127 px instead of 13 in 0.026 times the memory of the design as it is"
 
@@ -520,3 +592,58 @@ def test_a_module_on_features_is_summed_up_without_a_picture() -> None:
     network = nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 4))
     costs = visus.summary(network, (20,))
     assert (costs.output, costs.num_parameters) == ((4,), sum(values.numel() for values in network.parameters()))
+
+
+# ---- what is typed by mistake ----
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["solve", "--in", "1e3", "--kernel", "3"], "--in takes a whole number, not '1e3'. Write 1e3 as 1000."),
+        (["solve", "--in=2.5e2", "--kernel", "3"], "--in takes a whole number, not '2.5e2'. Write 2.5e2 as 250."),
+        (["summary", "lenet5", "-b", "many"], "-b takes a whole number, not 'many'."),
+        (
+            ["summary", "lenet5", "--input", "3,1e11,1e5"],
+            "--input takes whole numbers such as 3,224,224, not '3,1e11,1e5'. Write 1e11 as 100000000000, and 1e5 as 100000.",
+        ),
+    ],
+)
+def test_a_number_that_is_not_written_out_is_refused_in_words(visus_command: Call, words: list[str], message: str) -> None:
+    answer = visus_command(*words)
+    assert (answer.code, answer.out, answer.err.splitlines()[0]) == (2, "", f"error: {message}")
+
+
+@pytest.mark.parametrize("command", [["summary"], ["diff", "lenet5"], ["solve", "--field", "50"], ["compare", "--with-mlp"]])
+def test_an_input_of_an_absurd_size_is_refused(visus_command: Call, command: list[str]) -> None:
+    network = "conv(4, 3), globalpool, linear(classes)"
+    answer = visus_command(*command, network, "--input", "3,100000000000,100000")
+    assert (answer.code, answer.out) == (2, "")
+    sentence = (
+        "an input with an axis of 100,000,000,000 px is too long: at most 10,000,000 px are allowed. Give a shorter one."
+    )
+    assert answer.err == f"error: {sentence}\n"
+
+
+def test_an_absurd_input_of_a_module_is_refused_before_it_is_run() -> None:
+    with pytest.raises(DesignError) as caught:
+        visus.summary(nn.Conv2d(3, 4, 3), (3, 10**11, 10))
+    assert str(caught.value).startswith("an input with an axis of 100,000,000,000 px is too long")
+
+
+@pytest.mark.parametrize("command", [["summary"], ["diff", "lenet5"], ["diff"], ["solve", "--field", "9"]])
+def test_a_folder_in_the_place_of_a_network_is_refused(visus_command: Call, command: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run.1"
+    folder.mkdir()
+    words = [*command, str(folder), *(["lenet5"] if command == ["diff"] else [])]
+    needed = "this is a folder, and a network is needed: a family, a design or its file, or package.module:callable."
+    assert visus_command(*words) == (2, "", f"error: {folder}: {needed}\n")
+    (folder / "design.txt").write_text("conv(3)")
+    told = f"{needed} The network of this run is in {folder / 'design.txt'}."
+    assert visus_command(*words) == (2, "", f"error: {folder}: {told}\n")
+
+
+def test_a_family_is_taken_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lenet5").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert visus.summary("lenet5", (1, 32, 32), 10).output == (10,)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
+from visus.evaluation.equivariance import Equivariance, LayerShift
 from visus.evaluation.scores import Scores, score
+from visus.evaluation.shifts import ShiftFigures
+from visus.evaluation.temperature import calibrate
 from visus.examine.facts import ReportFacts
+from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
+from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
 
 
 def made_up_scores(num_classes: int = 3, num_items: int = 60, num_wrong: int = 6, **more: Any) -> Scores:
@@ -53,3 +59,49 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
         "best_epoch": 2,
     }  # fmt: skip
     return ReportFacts(**{**settings, **more})
+
+
+def made_up_inside(
+    shape: tuple[int, ...] = (3, 24, 20), name: str = "boot-07.jpg", label: str = "boot", **more: Any
+) -> Inside:
+    """All that a report tells beyond the scores, of items of a shape, as of a network of two convolutions."""
+    rng = np.random.default_rng(0)
+    spatial = shape[1:]
+    alike = (Alike(f"near-{name}", 3, label, 0.97),)
+    wrong = tuple(Shown(f"{place}-{name}", place, label, "coat", 0.99, 0.005, alike) for place in range(6))
+    right = tuple(Shown(f"{place}-{name}", place, label, label, 0.41, 0.41, alike) for place in range(6, 12))
+    mistakes = NamedMistakes(
+        split="test", noun="picture", num_items=60, num_wrong=6, confident_wrong=wrong, unsure_right=right,
+        confusions=tuple(Pair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong, num_suspicious=9,
+        feature_layer="linear1", num_compared=200, num_training=300, notes=("These items also chose the weights that were kept.",),
+    )  # fmt: skip
+    logits = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * 2
+    labels = torch.arange(60) % 3
+    reach = (3,) * len(spatial)
+    ways = tuple(
+        ShiftFigures(way, reach, 9, False, 50, share, share - 0.1, share + 0.05, 0.9, 0.7, 0.1, 0.2)
+        for way, share in (("roll", 0.93), ("zeros", 0.89))
+    )
+    moves = LayerShift("pool1", "maxpool(2)", (2,) * len(spatial), False, 0.2, 0.15)
+    layers = Equivariance((1,) * len(spatial), "roll", 4, (moves,))
+    remedy = ("blurred pooling instead of strides", "12.3 k instead of 12.3 k parameters", "visus train shoes -m <design>")
+    kernels = rng.normal(size=(8, shape[0], *([3] * len(spatial))))
+    settings: dict[str, Any] = {
+        "calibration": calibrate(logits, labels, "test", (logits.flip(0), labels), "val"),
+        "moves": Moves("test", 50, ways, layers, (remedy,), ("Measured on few.",)),
+        "mistakes": mistakes,
+        "saliencies": Saliencies(
+            "Grad-CAM", "conv2", "'conv2' is the last layer whose map is fine.",
+            {place: rng.random(spatial) for place in range(12)}, "With all weights random the map stays much the same.", False,
+        ),
+        "items": {place: rng.integers(0, 256, size=shape).astype(np.uint8) for place in range(12)},
+        "training_items": {3: rng.integers(0, 256, size=shape).astype(np.uint8)},
+        "sight": Sight(
+            spatial, (Reach("conv1", "Conv2d(8, 3)", reach, False), Reach("pool", "globalpool", spatial, True)), "conv1",
+            tuple(length // 2 for length in spatial), tuple((4, 6) for _ in spatial),
+        ),
+        "kernels": Kernels("conv1", "Conv2d(8, 3)", 8, kernels),
+        "costs": (("Answers", "60 pictures in 0.1 s, 600 per second"),),
+        "advice": ("conv2: what enters this layer sees all of it already.",),
+    }  # fmt: skip
+    return Inside(**{**settings, **more})

@@ -18,6 +18,7 @@ from visus.examine.drawings import (
     in_signed_shades,
     laid_over,
     png,
+    reduced,
     sheet,
     slices,
 )
@@ -26,7 +27,7 @@ from visus.examine.drawings import (
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_a_png_holds_the_pixels_that_were_drawn(height: int, width: int, seed: int) -> None:
     drawn = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(drawn)))), drawn)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(drawn))).convert("RGB")), drawn)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -109,3 +110,24 @@ def test_slices_are_evenly_taken_with_the_first_and_the_last() -> None:
     volume = np.arange(10.0).reshape(1, 10, 1, 1)
     assert [each.item() for each in slices(volume, 4)] == [0, 3, 6, 9]
     assert len(slices(volume, 99)) == 10
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_means_of_blocks_keep_the_mean_of_whole_blocks_and_fit_the_side(
+    height: int, width: int, side: int, seed: int
+) -> None:
+    values = np.random.default_rng(seed).random((height, width, 2))
+    small = reduced(values, side)
+    assert max(small.shape[:2]) <= max(side, 1)
+    times = -(-max(height, width) // side)
+    if height % times == 0 and width % times == 0:
+        assert np.allclose(small.mean(axis=(0, 1)), values.mean(axis=(0, 1)))
+    if times <= 1:
+        assert small is values
+
+
+def test_a_picture_of_few_colours_takes_fewer_bytes() -> None:
+    rng = np.random.default_rng(0)
+    few = rng.integers(0, 256, (200, 3), dtype=np.uint8)[rng.integers(0, 200, (60, 60))]
+    assert len(png(few)) < 0.6 * few.size
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(few))).convert("RGB")), few)

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from facts_of_runs import made_up_facts, made_up_scores
+from facts_of_runs import made_up_facts, made_up_inside, made_up_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,13 +123,13 @@ def test_no_name_can_break_the_page(text: str) -> None:
     facts = made_up_facts(
         scores, name=text, created=text, command=text, data_name=text, data={text: text}, ledger_sentences=[text],
         warnings=[text], design_text=text, network=text, recipe={text: text, "seed": text}, noun="picture",
-        class_counts={text: [1, 2, 3]},
+        class_counts={text: [1, 2, 3]}, inside=made_up_inside((1, 6, 5), text, names[1], advice=(text,), missing={"filters": text}),
     )  # fmt: skip
     page = Page(report_page(facts))
     assert {tag for tag, _ in page.tags} <= {
         "html", "head", "meta", "title", "style", "body", "main", "header", "p", "h1", "h2", "h3", "section", "div", "span",
         "strong", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "ul", "li", "pre", "figure", "figcaption",
-        "b", "i", "svg", "line", "text", "polyline", "circle", "rect", "details", "summary", "footer",
+        "b", "i", "svg", "line", "text", "polyline", "circle", "rect", "details", "summary", "footer", "img", "br",
     }  # fmt: skip
     assert " ".join(names[1].split()).replace("\u00a0", " ") in page.text
 
@@ -151,7 +151,7 @@ def test_facts_that_are_missing_leave_no_empty_section() -> None:
     assert "Nothing in the data was changed." in text
     assert "This run was made from Python." in text
     assert "A network with 12,345 parameters." in text
-    assert "What it cost Training time 3 min 07 s How to repeat it" in text
+    assert "parameters. Training time 3 min 07 s How to repeat it" in text
     assert "Training Loss" not in text
     assert "None" not in text
 

@@ -70,6 +70,14 @@ def test_weights_become_random_from_the_last_layer_to_the_first_and_the_module_i
     assert randomised_weights(module, items, layers=["conv1"]).layers == ("conv1",)
 
 
+def test_comparing_once_gives_the_last_of_all_steps() -> None:
+    module = networks.designed("conv(4, 3), relu, conv(4, 3), relu, globalpool, linear(classes)", SHAPE)
+    items = networks.noise(2, *SHAPE)
+    each, once = (randomised_weights(module, items, only_last=last) for last in (False, True))
+    assert once.layers == each.layers[-1:]
+    assert once.similarity.tolist() == each.similarity[-1:].tolist()
+
+
 def test_curves_fall_and_rise_where_the_map_is_right_and_not_where_it_is_wrong() -> None:
     module, items = looks_at_one_corner(), torch.rand(3, *SHAPE) + 0.5
     right = gradient_saliency(module, items, 1)

@@ -10,7 +10,7 @@ import torch
 
 from visus.errors import UsageError
 from visus.networks import machine
-from visus.networks.machine import Machine, autocast, choose, describe, quick_speed
+from visus.networks.machine import Machine, autocast, choose, describe, quick_speed, suited
 
 
 @pytest.fixture
@@ -135,15 +135,10 @@ def test_the_description_is_plain_data_about_this_machine(tmp_path: Path) -> Non
     assert "free_bytes" not in describe()
 
 
-def test_a_containers_quota_limits_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {"/sys/fs/cgroup/cpu.max": "150000 100000", "/sys/fs/cgroup/memory.max": "1000000"}
-    monkeypatch.setattr(machine, "_read_line", files.__getitem__)
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    facts = describe()
-    assert (facts["cores"], facts["memory_bytes"]) == (2, 1_000_000)
-    files.update({"/sys/fs/cgroup/cpu.max": "max 100000", "/sys/fs/cgroup/memory.max": "max"})
-    assert describe()["cores"] == 8
-    assert describe()["memory_bytes"] > 1_000_000
+def test_cores_and_memory_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: 3)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1_000_000)
+    assert (describe()["cores"], describe()["memory_bytes"]) == (3, 1_000_000)
 
 
 def test_the_speed_test_compares_ways_and_leaves_random_numbers_alone() -> None:
@@ -155,3 +150,24 @@ def test_the_speed_test_compares_ways_and_leaves_random_numbers_alone() -> None:
     assert [speed.name for speed in speeds] == ["float32", "float32, channels last", "bfloat16, channels last"]
     assert speeds[0].ratio == 1.0
     assert all(speed.ratio == pytest.approx(speed.pictures_per_second / speeds[0].pictures_per_second) for speed in speeds)
+
+
+@pytest.mark.parametrize(("channels", "dilation"), [(24, 1), (24, 2), (40, 3)])
+def test_gradients_in_the_layout_that_suits_a_network_are_those_of_float32(channels: int, dilation: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+    suiting = suited(Machine(torch.device("cpu"), "bfloat16", True, "bfloat16: asked for"), torch.nn.Sequential(layer))
+    assert suiting.channels_last == (dilation == 1)
+    said = "bfloat16: asked for" + (
+        "" if dilation == 1 else "; not channels last, since the network has dilated convolutions"
+    )
+    assert suiting.reason == said
+    layout = torch.channels_last if suiting.channels_last else torch.contiguous_format
+    items = torch.randn(4, channels, 32, 32, generator=generator)
+    weights = torch.randn(4, channels, 32, 32, generator=generator)
+    (expected,) = torch.autograd.grad((layer(items) * weights).sum(), [layer.weight])
+    layer = layer.to(memory_format=layout)
+    with suiting.autocast():
+        drawn = layer(items.contiguous(memory_format=layout))
+    (found,) = torch.autograd.grad((drawn.float() * weights).sum(), [layer.weight])
+    assert float((found - expected).norm() / expected.norm()) < 0.02

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 from typing import Any
 
@@ -15,10 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from visus.design import convnext, densenet, efficientnet_lite, inception, mobilenet, resnet
 from visus.errors import UsageError
-from visus.networks import build
+from visus.networks import build, trace_mode
 from visus.networks.trace import TraceError, trace
+from visus.networks.trace_calls import RuleError
 
 from .hard_modules import HARD, Made, conv
+from .rearranged_modules import cut, put_together
 
 
 class Net(nn.Module):
@@ -216,8 +219,8 @@ def test_a_failing_layer_is_named_and_the_rows_before_it_are_kept() -> None:
     with pytest.raises(TraceError) as caught:
         trace(module, (3, 8, 8))
     assert str(caught.value) == (
-        "3: Linear(4) fails on an input of shape (288,): RuntimeError: a and b must have same reduction dim, but got "
-        "[1, 288] X [100, 4]. Give another input shape, or mend the module."
+        "3: Linear(4) fails on an input of shape (288,): RuntimeError: mat1 and mat2 shapes cannot be multiplied "
+        "(1x288 and 100x4). Give another input shape, or mend the module."
     )
     assert [row.path for row in caught.value.account.rows] == ["0", "1", "2"]
     assert caught.value.account.output == (288,)
@@ -232,6 +235,72 @@ def test_a_failure_outside_of_layers_is_told_with_the_module_around_it() -> None
     assert str(caught.value) == (
         "1: Made fails on an input of shape (4, 6, 6): ValueError: too small. Give another input shape, or mend the module."
     )
+
+
+def test_a_mistake_in_the_modules_own_code_is_told_with_its_place() -> None:
+    def forward(m: Any, x: torch.Tensor) -> Any:
+        return {"map": x}["maps"]
+
+    module = nn.Sequential(conv(), Made(forward))
+    with pytest.raises(TraceError) as caught:
+        trace(module, (4, 8, 8))
+    place = f"{__file__}, line {forward.__code__.co_firstlineno + 1}"
+    assert str(caught.value) == (
+        f"1: the code of Made fails: KeyError: 'maps', at {place}. Mend it there; no input shape is at fault."
+    )
+
+
+def test_a_rule_that_fails_is_a_fault_of_visus_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(call: Any) -> Any:
+        raise IndexError("list index out of range")
+
+    known = trace_mode.operation(torch.ops.aten.flip.default)
+    monkeypatch.setitem(trace_mode._OPERATIONS, torch.ops.aten.flip.default, dataclasses.replace(known, rule=broken))
+    with pytest.raises(RuleError) as caught:
+        trace(Made(lambda m, x: m.conv(x).flip(2), conv=conv()), (4, 8, 8))
+    assert str(caught.value) == (
+        "the rule for flip fails on tensors of shape (1, 4, 6, 6): IndexError: list index out of range. This is a fault of "
+        "visus, not of the module. Please report it with this line."
+    )
+
+
+def test_the_last_row_tells_of_what_the_module_returns() -> None:
+    def written(m: Any, x: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros(len(x), 4, 8, 12, device=x.device)
+        out[:, :, 1:-1, 1:-1] = m.conv(x)
+        return out
+
+    def in_windows(m: Any, x: torch.Tensor) -> torch.Tensor:
+        windows = m.mix(cut(x.permute(0, 2, 3, 1), 4))
+        return put_together(windows, 4, 8, 12).permute(0, 3, 1, 2)
+
+    def turned(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.conv(x).flatten(2).transpose(1, 2)
+
+    for forward, shape, box in (
+        (written, (4, 8, 12), (0, 2)),
+        (in_windows, (4, 8, 12), (1, 1)),
+        (turned, (60, 4), (0, 2)),
+    ):
+        costs = trace(Made(forward, conv=conv(), mix=nn.Linear(4, 4)), (4, 8, 12))
+        row = [row for row in costs.rows if row.notes != ("not run",)][-1]
+        assert (row.path, row.layer, row.output_shape, row.fields[0].box(1)) == ("output", "output", shape, box)
+        assert costs.output == shape
+    assert trace(nn.Sequential(conv(), nn.ReLU()), (4, 8, 8)).rows[-1].path == "1"
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_windows_in_the_batch_stand_in_front_of_the_shape(training: bool) -> None:
+    module = Made(lambda m, x: m.mix(cut(x.permute(0, 2, 3, 1), 4)), mix=nn.Linear(4, 4))
+    costs = trace(module, (4, 8, 12), training=training)
+    assert costs.rows[-1].output_shape == costs.output == (6, 16, 4)
+    assert costs.rows[-1].bytes_output == 4 * 6 * 16 * 4
+
+
+def test_a_module_that_picks_by_a_mask_is_run_with_data() -> None:
+    module = Made(lambda m, x: m.conv(x) * x[x >= 0].mean(), conv=conv(padding=1))
+    field = trace(module, (4, 8, 8)).rows[-1].fields[0]
+    assert (field.box(0), field.is_exact) == ((0, 7), False)
 
 
 def test_arguments_that_cannot_be_used_are_refused() -> None:
@@ -278,7 +347,7 @@ def test_recurrence_written_as_a_loop_reads_what_came_before() -> None:
     rows = trace(Made(forward, cell=nn.GRUCell(3, 5), last=nn.Identity()), (3, 6)).rows
     assert rows[-1].fields[0].reads is not None
     assert rows[-1].fields[0].reads.pairs() == [(0, last) for last in range(6)]
-    assert [row.notes for row in rows if row.notes] == []
+    assert {row.notes for row in rows if row.notes} == {("size approximate",)}  # the later, the more is seen
 
 
 def test_parametrized_weights_are_counted_where_they_are_made() -> None:

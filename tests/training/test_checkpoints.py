@@ -115,6 +115,7 @@ def test_no_file_of_a_finished_run_is_a_left_over_part(squares: Path, quick: Rec
         "data.json",
         "design.txt",
         "environment.json",
+        "inside.json",
         "ledger.json",
         "recipe.yaml",
         "report.html",

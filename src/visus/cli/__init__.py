@@ -41,8 +41,10 @@ def _usage_exit(error: Exception) -> int:
     tell = getattr(error, "format_message", None)  # typer's own error class has no public name
     if tell is None:
         raise error
+    from visus.cli.words import not_whole
+
     context = getattr(error, "ctx", None)
-    sys.stderr.write(f"error: {tell()}\n")
+    sys.stderr.write(f"error: {not_whole(tell(), sys.argv) or tell()}\n")
     if context is not None:
         sys.stderr.write(f"Help: {context.command_path} --help\n")
     return int(getattr(error, "exit_code", 2))

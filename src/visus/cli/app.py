@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from visus.cli import comparison, design
+from visus.cli import comparison, design, look
 from visus.cli.words import whole_numbers
 
 app = typer.Typer(
@@ -149,6 +149,14 @@ def evaluate(
             "--fix", help="With --shifts: train the design with global and blurred pooling beside it, and show both."
         ),
     ] = False,
+    mistakes: Annotated[
+        bool,
+        typer.Option(
+            "--mistakes",
+            help="List too what it gets wrong, by name: the surest wrong ones, confusions, labels that may be wrong.",
+        ),
+    ] = False,
+    most: Annotated[int | None, typer.Option(help="With --mistakes: items of each kind; 8 by default.")] = None,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     device: Device = "auto",
     cache_dir: CacheDir = None,
@@ -156,14 +164,17 @@ def evaluate(
 ) -> None:
     """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration; with --shifts, whether it moves."""
     from visus.cli.show import show_scores, tell_data
+    from visus.cli.show_mistakes import num_shown, show_mistakes
     from visus.workbench.runs import load
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         comparison.check_fix(shifts=shifts, fix=fix, data=data)
+        shown = num_shown(most, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(data, max_unreadable=max_unreadable, cache_dir=cache_dir)
         scores = loaded.evaluate(opened, split=split)
         moved = comparison.measure_moves(loaded, opened, split, fix=fix, cache_dir=cache_dir) if shifts else None
+        wrong = loaded.mistakes(opened, split=split, most=shown, cache_dir=cache_dir) if mistakes else None
     if data is not None:
         tell_data(opened)
     if picture:
@@ -171,11 +182,14 @@ def evaluate(
 
         draw_confusion(scores, picture)
     if as_json:
-        print(json.dumps(scores.to_json() | (moved.to_json() if moved else {}), ensure_ascii=False))
+        found = (moved.to_json() if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
+        print(json.dumps(scores.to_json() | found, ensure_ascii=False))
     else:
         show_scores(scores)
         if moved:
             moved.show()
+        if wrong:
+            show_mistakes(wrong)
 
 
 @app.command()
@@ -235,7 +249,7 @@ def check(
         show_data(opened)
 
 
-for command in (design.summary, design.diff, design.solve, comparison.compare):
+for command in (design.summary, design.diff, design.solve, comparison.compare, look.look):
     app.command()(command)
 
 

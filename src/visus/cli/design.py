@@ -6,6 +6,7 @@ This file knows their words and which function does the work. It must not know h
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +32,12 @@ def summary(
     classes: Classes = 1000,
     detail: Detail = "layers",
     object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the pictures, in px.")] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Boxes around the objects (Pascal VOC, COCO, YOLO or a table): the size that 95 % do not exceed is --object."
+        ),
+    ] = None,
     batch_size: BatchSize = 64,
     as_json: Json = False,
 ) -> None:
@@ -38,15 +45,42 @@ def summary(
     from visus.cli.show_design import show_summary
     from visus.workbench.summaries import training_of
 
-    found = _summarize(network, input_shape, classes, detail, object_px)
+    objects = None
+    if boxes is not None:
+        object_px, objects = _object_px(boxes, input_shape, object_px)
+    found = _summarize(network, input_shape, classes, detail, object_px, batch_size)
     training = training_of(found.account, batch_size) if found.error is None else None
     if as_json:
         memory = {"batch_size": batch_size, "bytes_training": training.bytes_training} if training else {}
-        _print_json({**found.to_json(), **memory, **({"error": str(found.error)} if found.error else {})})
+        told = {"objects": objects, "object_px": object_px} if objects else {}
+        _print_json({**found.to_json(), **memory, **told, **({"error": str(found.error)} if found.error else {})})
     else:
         show_summary(found, training)
+        if objects:
+            print(objects)
     if found.error is not None:
         raise found.error
+
+
+def _object_px(boxes: Path, input_shape: str, given: int | None) -> tuple[int, str]:
+    """The size of most objects on this input, and the sentence that says how large they are.
+
+    Raises:
+        UsageError: a size was given too, or the input is no picture.
+    """
+    from visus.data.boxes import read_boxes
+    from visus.errors import UsageError
+
+    if given is not None:
+        raise UsageError("--object and --boxes both say how large the objects are. Leave one out.")
+    shape = shape_of(input_shape)
+    if len(shape) != 3:
+        raise UsageError(
+            f"--boxes are drawn in pictures, and --input {input_shape} is none. Leave them out, or give --object."
+        )
+    found = read_boxes(boxes)
+    size = (shape[1], shape[2])
+    return found.object_px(size), found.sentence(size)
 
 
 def diff(
@@ -103,7 +137,7 @@ def solve(
     classes: Annotated[int | None, typer.Option(help="With --field: number of classes; 1000 by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The missing letter of O = (W - K + 2P)/S + 1 in whole numbers; or, with --field, ways to see so many pixels."""
+    """The missing letter of O = (W - K + 2P)/S + 1 in whole numbers, or a check of all five; or, with --field, ways to see so many pixels."""
     letters = {"input_size": size_in, "kernel_size": kernel, "padding": padding, "stride": stride, "output_size": size_out}
     words = dict(zip(letters, ("--in", "--kernel", "--padding", "--stride", "--out"), strict=True))
     if field is not None:
@@ -112,20 +146,34 @@ def solve(
         return
     others = [word for word, value in (("--input", input_shape), ("--classes", classes)) if value is not None]
     _refuse("the letters of a window", others, "NETWORK" if network is not None else None)
-    from visus.cli.show_design import show_solutions
-    from visus.design.solve import solve_with_dilation
+    _solve_letters(letters, dilation or 1, as_json=as_json)
 
-    found = solve_with_dilation(dilation=dilation or 1, **letters)
-    missing = next(name for name, value in letters.items() if value is None)
-    if as_json:
-        names = (*letters, "unread_border")
-        _print_json([{name: getattr(each, name) for name in names} | {"dilation": dilation or 1} for each in found])
+
+def _solve_letters(letters: dict[str, int | None], dilation: int, *, as_json: bool) -> None:
+    """Solve for the letter that is left out, or check all five; exit code 1 where there is no solution or the sum is wrong."""
+    from visus.cli.show_solve import check_json, show_check, show_solutions, solutions_json
+    from visus.geometry import solution_of, solve
+
+    given = solution_of(dilation=dilation, **letters)
+    if given is not None:
+        if as_json:
+            _print_json(check_json(given))
+        else:
+            show_check(given)
+        found: Any = given.gives == given.output_size
     else:
-        show_solutions(found, missing, dilation or 1)
+        found = solve(dilation=dilation, **letters)
+        if as_json:
+            _print_json(solutions_json(found))
+        else:
+            show_solutions(found)
+    if not found:
+        raise typer.Exit(1)
 
 
 def _solve_field(network: str | None, field: int, input_shape: str, classes: int, *, as_json: bool) -> None:
-    from visus.cli.show_design import show_ways
+    """Ways to a receptive field; exit code 1 where there is none."""
+    from visus.cli.show_solve import show_ways
     from visus.design.solve import ways_to_see
     from visus.errors import UsageError
     from visus.workbench.summaries import design_of
@@ -138,9 +186,11 @@ def _solve_field(network: str | None, field: int, input_shape: str, classes: int
         )
     ways = ways_to_see(field, shape, classes, design)
     if as_json:
-        _print_json([way.to_json() for way in ways])
+        _print_json({"field": field, **ways.to_json()})
     else:
         show_ways(ways, field)
+    if not ways.found:
+        raise typer.Exit(1)
 
 
 def _refuse(what: str, words: list[str], other: Any) -> None:
@@ -151,11 +201,13 @@ def _refuse(what: str, words: list[str], other: Any) -> None:
         raise UsageError(f"{', '.join(given)} cannot be given with {what}. Leave it out.")
 
 
-def _summarize(network: str, input_shape: str, classes: int, detail: str, object_px: int | None) -> Summary:
+def _summarize(
+    network: str, input_shape: str, classes: int, detail: str, object_px: int | None, batch_size: int | None = None
+) -> Summary:
     from visus.workbench.summaries import summarize
 
     words: Any = detail  # summarize refuses other words
-    return summarize(network, shape_of(input_shape), classes, detail=words, object_px=object_px)
+    return summarize(network, shape_of(input_shape), classes, detail=words, object_px=object_px, batch_size=batch_size)
 
 
 def _print_json(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Tables of networks on stdout: accounts with their advice, two of them side by side, ways, twins and solved windows.
+"""Tables of networks on stdout: accounts with their advice, two of them side by side, and twins.
 
 This file knows columns, colours and words. It must not know how a figure came about; it is given each one.
 """
@@ -19,42 +19,39 @@ from visus.units import write_bytes, write_count, write_number_of, write_shape
 if TYPE_CHECKING:
     from visus.design import Account, Row
     from visus.design.advice import Advice
-    from visus.design.solve import Way
     from visus.design.twins import Twin
-    from visus.geometry import Solution
     from visus.workbench.summaries import Summary, Training
 
 _STYLES = {"linear": "cyan", "unproductive": "cyan"}  # often meant to be so; anything else is yellow
 _COLUMNS = ("path", "layer", "output", "parameters", "macs", "receptive field")
-_LETTERS = {"input_size": "W", "kernel_size": "K", "padding": "P", "stride": "S", "output_size": "O"}
 
 
 def show_summary(found: Summary, training: Training | None) -> None:
     """The rows, the totals, what the marks mean, the memory of a training where the network has one, and the advice."""
-    console = _console()
+    out = console()
     styles = _styles(found.advice)
-    table = _table(*_COLUMNS, right=(3, 4))
+    table = table_of(*_COLUMNS, right=(3, 4))
     for row in found.account.rows:
         table.add_row(*_cells(row), style=styles.get(row.path, ""))
-    console.print(table)
+    out.print(table)
     for mark in marks_in(found.account.rows):
-        console.print(mark)
+        out.print(mark)
     so_far = " up to here" if found.error is not None else ""
-    console.print(
+    out.print(
         f"{found.account.num_parameters:,} parameters, {write_count(found.account.macs)} multiply-adds for one item{so_far}"
     )
     if training is not None:
-        console.print(_memory(training))
+        out.print(_memory(training))
     for advice in found.advice:
-        console.print(f"{advice.text}", style=_STYLES.get(advice.kind, "yellow"))
+        out.print(f"{advice.text}", style=_STYLES.get(advice.kind, "yellow"))
 
 
 def show_difference(
     names: Sequence[str], accounts: Sequence[Account], trainings: Sequence[Training], pairs: Sequence[Pair]
 ) -> None:
     """The rows of two networks side by side, what differs with a mark and a colour; then their totals."""
-    console = _console()
-    table = _table("", *_COLUMNS, right=(4, 5))
+    out = console()
+    table = table_of("", *_COLUMNS, right=(4, 5))
     for pair in pairs:
         if pair.left is not None and not pair.differs:
             table.add_row("", *_cells(pair.left))
@@ -62,54 +59,20 @@ def show_difference(
         for sign, style, row in (("<", "red", pair.left), (">", "green", pair.right)):
             if row is not None:
                 table.add_row(sign, *_marked(row, pair, style))
-    console.print(table)
+    out.print(table)
     differing = sum(bool(pair.differs) for pair in pairs)
-    console.print(f"{differing} of {write_number_of(len(pairs), 'row')} differ; < {_short(names[0])}, > {_short(names[1])}")
+    out.print(f"{differing} of {write_number_of(len(pairs), 'row')} differ; < {_short(names[0])}, > {_short(names[1])}")
     for name in ("num_parameters", "macs"):
         one, other = (getattr(account, name) for account in accounts)
         word = "parameters" if name == "num_parameters" else "macs"
-        console.print(f"{word}: {one:,} and {other:,}, {other - one:+,}{_times(one, other)}")
+        gap = f", {other - one:+,}{_times(one, other)}" if other != one else ", the same"
+        out.print(f"{word}: {one:,} and {other:,}{gap}")
     one, other = (training.bytes_training for training in trainings)
     if one is None or other is None:
-        console.print(_memory(trainings[0 if one is None else 1]))
+        out.print(_memory(trainings[0 if one is None else 1]))
         return
     size = trainings[0].batch_size
-    console.print(
-        f"memory for training with batches of {size}: {write_bytes(one)} and {write_bytes(other)}{_times(one, other)}"
-    )
-
-
-def show_solutions(found: Sequence[Solution], missing: str, dilation: int) -> None:
-    """A line for each solution, with its sum."""
-    console = _console()
-    if not found:
-        console.print(f"no whole number for {missing} ({_LETTERS[missing]}) gives this.")
-    for each in found:
-        span = dilation * (each.kernel_size - 1) + 1
-        left_over = (each.input_size - span + 2 * each.padding) % each.stride
-        note = f"; {left_over} px of the padded far edge left over" if left_over else ""
-        console.print(
-            f"{missing} ({_LETTERS[missing]}) = {getattr(each, missing)}: "
-            f"({each.input_size} - {span} + 2*{each.padding})/{each.stride} + 1 = {each.output_size}{note}"
-        )
-
-
-def show_ways(ways: Sequence[Way], field: int) -> None:
-    """A line for each way to a receptive field, with what it costs beside the design as it is."""
-    console = _console()
-    table = _table("way", "change", "field", "parameters", "macs", "activations", "last map", right=(3, 4, 5))
-    for way in ways:
-        sees = write_shape(way.field_px) + (" with gaps" if way.has_gaps else "")
-        numbers = (f"{way.account.num_parameters:,}", write_count(way.account.macs), write_bytes(way.activation_bytes))
-        table.add_row(way.kind, Text(way.change), sees, *numbers, write_shape(way.final_map))
-    console.print(table)
-    console.print(f"wanted: {field} px on every axis; activations: what all layers give for one item, 4 bytes a number")
-    for way in ways[1:]:
-        ratio = way.activation_bytes / ways[0].activation_bytes
-        if way.kind in ("stride", "pooling") and ratio < 1:
-            console.print(
-                f"{way.kind}: {way.field_px[0]} px instead of {ways[0].field_px[0]} in {ratio:.2g} times the memory of the design as it is"
-            )
+    out.print(f"memory for training with batches of {size}: {write_bytes(one)} and {write_bytes(other)}{_times(one, other)}")
 
 
 def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
@@ -117,16 +80,16 @@ def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
     from visus.design.solve import activation_bytes
     from visus.design.twins import KINDS
 
-    console = _console()
-    table = _table("network", "parameters", "macs", "weights", "activations", "widths", right=(1, 2, 3, 4))
+    out = console()
+    table = table_of("network", "parameters", "macs", "weights", "activations", "widths", right=(1, 2, 3, 4))
     for twin in twins:
         weights, given = write_bytes(4 * twin.account.num_parameters), write_bytes(activation_bytes(twin.account))
         numbers = (f"{twin.account.num_parameters:,}", write_count(twin.account.macs), weights, given)
         table.add_row(twin.kind, *numbers, _short(", ".join(f"{width:,}" for width in twin.widths)))
-    console.print(table)
+    out.print(table)
     for twin in twins[1:]:
-        console.print(f"{twin.kind}: {KINDS[twin.kind]}{f'; {twin.note}' if twin.note else ''}")
-    console.print(f"for one item of {write_shape(input_shape)}, 4 bytes a number")
+        out.print(f"{twin.kind}: {KINDS[twin.kind]}{f'; {twin.note}' if twin.note else ''}")
+    out.print(f"for one item of {write_shape(input_shape)}, 4 bytes a number")
 
 
 def _memory(training: Training) -> str:
@@ -141,7 +104,8 @@ def _memory(training: Training) -> str:
 
 
 def _times(one: float, other: float) -> str:
-    return f", {other / one:.3g} times" if one else ""
+    times = f"{other / one:.3g}" if one else "1"
+    return f", {times} times" if times != "1" else ""
 
 
 def _styles(advice: Sequence[Advice]) -> dict[str, str]:
@@ -169,7 +133,8 @@ def _marked(row: Row, pair: Pair, style: str) -> list[Text]:
     ]
 
 
-def _table(*headings: str, right: Sequence[int]) -> Table:
+def table_of(*headings: str, right: Sequence[int]) -> Table:
+    """A table without lines; the columns ``right`` are numbers."""
     table = Table(*headings, box=None)
     for index in right:
         table.columns[index].justify = "right"
@@ -181,6 +146,7 @@ def _short(words: str, most: int = 60) -> str:
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
-def _console() -> Console:
-    console = Console(highlight=False, markup=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=160)
+def console() -> Console:
+    """Plain text on stdout, in a table as wide as the terminal, or as 160 characters where there is none."""
+    found = Console(highlight=False, markup=False, soft_wrap=False)
+    return found if found.is_terminal else Console(highlight=False, markup=False, width=160)

@@ -5,7 +5,15 @@ This file knows how an option is spelt. It must not know what the numbers are fo
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from typing import Final
+
 from visus.errors import UsageError
+
+_POWER: Final = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,18}))?[eE]\+?(\d{1,3})\s*")
+_NOT_WHOLE: Final = re.compile(r"Invalid value for (.*?): .*valid integer")
+_MOST_ZEROS: Final = 18
 
 
 def whole_numbers(text: str, option: str, example: str) -> tuple[int, ...]:
@@ -20,7 +28,44 @@ def whole_numbers(text: str, option: str, example: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.lower().replace("x", ",").split(","))
     except ValueError as error:
-        raise UsageError(f"{option} takes whole numbers such as {example}, not {text!r}.") from error
+        raise UsageError(f"{option} takes whole numbers such as {example}, not {text!r}.{written_out(text)}") from error
+
+
+def written_out(text: str) -> str:
+    """How the whole numbers of a text are written that are written as powers of ten; nothing where there are none.
+
+    >>> written_out("3,1e3,2.5e2")
+    ' Write 1e3 as 1000, and 2.5e2 as 250.'
+    """
+    found = [(part.strip(), *match.groups()) for part in text.split(",") if (match := _POWER.fullmatch(part))]
+    told = []
+    for part, whole, fraction, power in found:
+        zeros = int(power) - len(fraction or "")
+        if 0 <= zeros <= _MOST_ZEROS:
+            told.append(f"{part} as {int(whole + (fraction or ''))}{'0' * zeros}")
+    return f" Write {', and '.join(told)}." if told else ""
+
+
+def not_whole(message: str, typed: Sequence[str]) -> str | None:
+    """The sentence for an option that takes a whole number and got something else; None where the message is about another mistake.
+
+    Args:
+        message: what typer says.
+        typed: the words of the command line.
+
+    >>> not_whole("Invalid value for '--in': '1e3' is not a valid integer.", ["visus", "solve", "--in", "1e3"])
+    "--in takes a whole number, not '1e3'. Write 1e3 as 1000."
+    """
+    match = _NOT_WHOLE.match(message)
+    if match is None:
+        return None
+    options = re.findall(r"'(-[^']*)'", match[1])
+    for word, after in zip(typed, [*typed[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option in options:
+            given = value if equals else after
+            return f"{option} takes a whole number, not {given!r}.{written_out(given)}"
+    return None
 
 
 def shape_of(text: str) -> tuple[int, ...]:

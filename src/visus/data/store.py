@@ -28,6 +28,7 @@ from visus.data.ledger import Ledger
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.samples import Reader, Samples
 from visus.errors import DataError, PictureError, StorageError
+from visus.limits import usable_cores
 from visus.units import write_bytes, write_share
 
 FORMAT = 1
@@ -106,11 +107,6 @@ def open_store(
     entry = _read_entry(root / key)
     assert entry is not None, "an entry that was just published can be read"
     return Store(entry.folder, entry.pixels, entry.readable, entry.ledger, was_there=False)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MAX_UNREADABLE) -> None:

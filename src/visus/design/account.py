@@ -5,11 +5,14 @@ This file knows rows and how they are added up. It must not know how a row came 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
 
+from visus.design.advised import Advice
 from visus.design.arguments import Shape
+from visus.design.flow import Flow
 from visus.design.memory import Memory
 from visus.design.table import write_table
 from visus.errors import UsageError, unknown_name
@@ -101,12 +104,18 @@ class Account:
         output: shape of what comes out, without the batch axis.
         rows: one for each layer.
         memory: what answers for the bytes at work; None where the network failed before its end.
+        flows: gives what feeds each row, for advice; None where there is a row for each operation.
+        ends: the places of the rows that give what comes out; those that feed it where it has no row of its own.
+        advice: what follows from the rows, the gravest first: ``visus.summary`` gives it, an account alone has none.
     """
 
     input_shape: Shape
     output: Shape
     rows: tuple[Row, ...]
     memory: Memory | None = field(default=None, repr=False, compare=False)
+    flows: Callable[[], tuple[Flow, ...]] | None = field(default=None, repr=False, compare=False)
+    ends: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    advice: tuple[Advice, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def num_parameters(self) -> int:
@@ -183,6 +192,7 @@ class Account:
             "macs": self.macs,
             "bytes_weights": self.bytes_weights,
             "rows": [row.to_json() for row in self.rows],
+            "advice": [advice.to_json() for advice in self.advice],
         }
 
     def to_table(self) -> str:

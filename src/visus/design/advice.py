@@ -5,18 +5,18 @@ This file knows which kinds of advice there are, and their order. It must not kn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Final
 
 from visus.design.account import Account
 from visus.design.advice_cost import falling_channels, large_linear, lone_values, pooled_points, softmax_last
-from visus.design.advice_sight import gaps, object_size, unproductive, unread
+from visus.design.advice_reads import gaps, unread
+from visus.design.advice_sight import object_size, unproductive
 from visus.design.advised import Advice as Advice
-from visus.design.advised import Facts
+from visus.design.facts import Facts, Finder, remedied
 from visus.design.plan import Design
 
 KINDS: Final[dict[str, str]] = {
-    "object": "the last map sees less than an object",
+    "object": "the last map sees less than an object, or the picture is smaller than one",
     "norm": "a norm over one value",
     "softmax": "a softmax before the cross-entropy",
     "pool": "a map with one position is pooled",
@@ -29,22 +29,30 @@ KINDS: Final[dict[str, str]] = {
 }
 """Every kind of advice and what it is about, the gravest first; the last two are often meant to be so."""
 
-_SOURCES: Final[tuple[Callable[[Facts], Iterator[Advice]], ...]] = (
+_FINDERS: Final[tuple[Finder, ...]] = (
     *(object_size, lone_values, softmax_last, pooled_points, unread),
     *(falling_channels, large_linear, unproductive),
 )
 
 
 def advise(
-    account: Account, design: Design | None = None, num_classes: int | None = None, *, object_px: int | None = None
+    account: Account,
+    design: Design | None = None,
+    num_classes: int | None = None,
+    *,
+    object_px: int | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Advice, ...]:
     """What to say about a network, the gravest first; empty where there is nothing.
 
+    Of a design and of the module that is built from it, the same is said; remedies are tried on a design alone.
+
     Args:
-        account: its account.
-        design: the design that the account is of; without it, only what follows from the rows is said, and no remedy is tried.
+        account: its account, with a row for each layer.
+        design: the design that the account is of; without it, no remedy is tried.
         num_classes: what ``classes`` stands for.
         object_px: size of the objects in the pictures, in pixels of the input.
+        batch_size: items of a batch of the training: with 1, a batch norm over one position has one value.
 
     Raises:
         DesignError: the design cannot take the account's input.
@@ -55,8 +63,8 @@ def advise(
     ['softmax']
     """
     nodes = design.place(account.input_shape, num_classes) if design is not None else ()
-    facts = Facts(account, nodes, object_px)
-    found = [advice for source in _SOURCES for advice in source(facts)]
-    if not any(advice.kind in ("stride", "gaps") for advice in found):
-        found += gaps(facts)
-    return tuple(sorted(found, key=lambda advice: list(KINDS).index(advice.kind)))
+    facts = Facts(account, nodes, object_px, batch_size)
+    advice = [remedied(found, finder) for finder in _FINDERS for found in finder(facts)]
+    if not any(each.kind in ("stride", "gaps") for each in advice):
+        advice += [remedied(found, gaps) for found in gaps(facts)]
+    return tuple(sorted(advice, key=lambda each: list(KINDS).index(each.kind)))

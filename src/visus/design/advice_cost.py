@@ -1,34 +1,33 @@
 """Advice on what is spent or lost for nothing: channels, the first linear layer, norms, pools and softmax.
 
-This file knows what follows from shapes, parameters and the kind of a layer. It must not know positions or how advice is printed.
+This file knows what follows from shapes, parameters and the kind of a row. It must not know positions or how advice is printed.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
-from typing import Any, Final
+from typing import Any
 
 from visus.design.account import Row
-from visus.design.advised import Advice, Facts, costs
+from visus.design.advised import Advice
 from visus.design.changes import changed, with_layer, without
+from visus.design.facts import Candidate, Facts, Found, costs
+from visus.design.flow import INPUT
 from visus.design.graph import Node
-from visus.design.layers import Conv, Flatten, GlobalPool, GroupNorm, Layer, LayerNorm, Norm, Pool, globalpool
+from visus.design.items import Item
+from visus.design.layers import Conv, Flatten, GroupNorm, Pool, globalpool
 from visus.design.layers import layernorm as layer_norm
 from visus.units import write_count, write_number_of, write_shape, write_share
 
-_STACKS: Final = ("stack", "cat")  # rows that put channels together, of a design and of a traced module
 
-
-def falling_channels(facts: Facts) -> Iterator[Advice]:
+def falling_channels(facts: Facts) -> Iterator[Found]:
     """Fewer channels on a smaller map, counted by the widest convolution or stack of branches at each size of map."""
     levels: list[tuple[tuple[int, ...], int, Row]] = []  # size of map, widest channels, the first row that is so wide
-    for row in facts.account.rows:
-        is_map = len(row.output_shape) == len(facts.account.input_shape) > 1
-        if not is_map or not (row.macs or row.layer in _STACKS):
+    for row, flow in zip(facts.rows, facts.flows, strict=True):
+        if not facts.is_map(row.output_shape) or not (row.macs or flow.kind == "stack"):
             continue
         here, width = row.output_shape[1:], row.output_shape[0]
         known = next((index for index, level in enumerate(levels) if level[0] == here), None)
@@ -44,26 +43,22 @@ def falling_channels(facts: Facts) -> Iterator[Advice]:
                 f"{channels} x {math.prod(size):,} = {before:,} numbers for each item become {fewer} x {math.prod(smaller):,} = {after:,}, "
                 f"{write_share(after / before)} of them."
             )
-            yield Advice("channels", row.path, sentence, tuple(_as_wide(facts, smaller, channels)), (row.path,))
+            advice = Advice("channels", row.path, sentence, paths=(row.path,))
+            yield Found(advice, lambda size=smaller, width=channels: _as_wide(facts, size, width))  # type: ignore[misc]
             return
 
 
-def large_linear(facts: Facts) -> Iterator[Advice]:
+def large_linear(facts: Facts) -> Iterator[Found]:
     """The first linear layer after a map holds more than half of all parameters."""
-    rows = facts.account.rows
-    index = next((index for index, row in enumerate(rows) if _is_linear(row)), None)
-    if index is None or 2 * rows[index].num_parameters <= facts.account.num_parameters:
+    place = next((place for place, row in enumerate(facts.rows) if _is_linear(row)), None)
+    if place is None or 2 * facts.rows[place].num_parameters <= facts.account.num_parameters:
         return
-    row = rows[index]
+    row, source = facts.rows[place], _map_before(facts, place)
     features = row.macs // row.output_shape[0]
-    maps = [each for each in rows[:index] if len(each.output_shape) > 1]
-    if (
-        not any(each.macs for each in maps)
-        or math.prod(maps[-1].output_shape) != features
-        or maps[-1].output_shape[0] == features
-    ):
+    convolved = any(each.macs for each in facts.rows[:place] if len(each.output_shape) > 1)
+    channels, *size = facts.shape_at(source)
+    if source == INPUT or not convolved or channels * math.prod(size) != features or channels == features:
         return
-    channels, *size = maps[-1].output_shape
     bias = row.num_parameters - row.macs
     less = row.output_shape[0] * channels + bias
     sentence = (
@@ -71,76 +66,94 @@ def large_linear(facts: Facts) -> Iterator[Advice]:
         f"{channels} x {write_shape(size)} x {row.output_shape[0]} = {row.macs:,} weights. "
         f"Global pooling before it: {write_count(row.num_parameters)} to {write_count(less)}."
     )
-    yield Advice("linear", row.path, sentence, tuple(_pooled(facts)), (row.path,))
+    yield Found(Advice("linear", row.path, sentence, paths=(row.path,)), lambda: _pooled(facts))
 
 
-def softmax_last(facts: Facts) -> Iterator[Advice]:
+def softmax_last(facts: Facts) -> Iterator[Found]:
     """The network ends with a softmax, which the loss applies itself."""
-    rows = facts.account.rows
-    if not rows or not re.match(r"softmax", rows[-1].layer, re.IGNORECASE):
+    ends = [end for end in facts.account.ends if end != INPUT and facts.flows[end].kind == "softmax"]
+    if len(facts.account.ends) != 1 or not ends:
         return
+    row = facts.rows[ends[0]]
+    answers = row.output_shape[0] if row.output_shape else 1
     sentence = (
         "the network ends with a softmax, and the cross-entropy applies one itself: a second one squeezes "
-        f"{rows[-1].output_shape[0]} answers that lie between 0 and 1 to shares of at most "
-        f"e/(e + {rows[-1].output_shape[0] - 1}) = {write_share(_largest_share(rows[-1].output_shape[0]))}, "
+        f"{answers} answers that lie between 0 and 1 to shares of at most "
+        f"e/(e + {answers - 1}) = {write_share(math.e / (math.e + answers - 1))}, "
         "and the gradient becomes small where an answer is sure."
     )
-    yield Advice(
-        "softmax", rows[-1].path, sentence, (f"leaving out {rows[-1].path}: no parameter is lost",), (rows[-1].path,)
-    )
+    if answers == 1:
+        sentence = "the network ends with a softmax over 1 answer, which makes it 1 whatever the picture."
+    yield Found(Advice("softmax", row.path, sentence, paths=(row.path,)), lambda: _unshared(facts, row))
 
 
-def pooled_points(facts: Facts) -> Iterator[Advice]:
-    """A pooling over a map with one position."""
-    for node in facts.leaves:
-        size = node.input_shape[1:]
-        if isinstance(node.layer, (Pool, GlobalPool)) and size and math.prod(size) == 1:
-            sentence = (
-                f"the map that is pooled here is {write_shape(size)}: the largest and the mean of 1 number are that number."
-            )
-            yield Advice("pool", node.path, sentence, tuple(_unpooled(facts, node)), (node.path,))
+def pooled_points(facts: Facts) -> Iterator[Found]:
+    """Poolings of maps with one position: one piece of advice for all of them."""
+    found = []
+    for place, flow in enumerate(facts.flows):
+        shape = facts.shape_at(facts.source(place))
+        if flow.kind in ("pool", "global pool") and len(shape) > 1 and math.prod(shape[1:]) == 1:
+            found.append((facts.rows[place].path, shape[1:]))
+    if found:
+        others = f"; so it is in {write_number_of(len(found) - 1, 'later pool')}" if len(found) > 1 else ""
+        sentence = (
+            f"the map that is pooled here is {write_shape(found[0][1])}: the largest and the mean of 1 number are that "
+            f"number{others}."
+        )
+        paths = tuple(path for path, _ in found)
+        yield Found(Advice("pool", paths[0], sentence, paths=paths), lambda: _unpooled(facts, paths))
 
 
-def lone_values(facts: Facts) -> Iterator[Advice]:
+def lone_values(facts: Facts) -> Iterator[Found]:
     """A norm over a single value, which leaves nothing of it."""
-    for node in facts.leaves:
-        layer, channels, positions = node.layer, node.input_shape[0], math.prod(node.input_shape[1:])
-        if isinstance(layer, GroupNorm) and channels // layer.num_groups * positions == 1:
-            sentence = (
-                f"{channels} channels / {layer.num_groups} groups x {positions} position = 1 value in each group, and a value less "
-                "its own mean is 0: what comes out is the trained shift, whatever the picture."
-            )
-            yield Advice("norm", node.path, sentence, tuple(_wider_norms(facts, node)), (node.path,))
-        elif isinstance(layer, LayerNorm) and channels == 1:
-            sentence = (
-                "1 channel is normalised over its 1 value at each position, and a value less its own mean is 0: what comes out is the "
-                "trained shift, whatever the picture."
-            )
-            yield Advice("norm", node.path, sentence, tuple(_left_out(facts, node)), (node.path,))
+    for row, flow in zip(facts.rows, facts.flows, strict=True):
+        normed = flow.normed
+        if normed is None or normed.num_values != 1 or normed.by == "batch":
+            continue
+        sentence = (
+            f"{normed.channels} channels / {normed.num_groups} groups x 1 position = 1 value in each group, and a value less "
+            if normed.by == "group"
+            else "each value is normalised alone, and a value less "
+        ) + "its own mean is 0: what comes out is the trained shift, whatever the picture."
+        yield Found(
+            Advice("norm", row.path, sentence, paths=(row.path,)),
+            lambda path=row.path: _wider_norms(facts, path),  # type: ignore[misc]
+            1,
+        )
     yield from _lone_batches(facts)
 
 
-def _lone_batches(facts: Facts) -> Iterator[Advice]:
-    """Batch norms over maps with one position: one piece of advice for all of them."""
-    found = [node for node in facts.leaves if isinstance(node.layer, Norm) and math.prod(node.input_shape[1:]) == 1]
-    if found:
+def _lone_batches(facts: Facts) -> Iterator[Found]:
+    """Batch norms over one position in batches of one item: one piece of advice for all of them."""
+    found = [
+        row.path
+        for row, flow in zip(facts.rows, facts.flows, strict=True)
+        if flow.normed is not None and flow.normed.by == "batch" and flow.normed.num_values == 1
+    ]
+    if found and facts.batch_size == 1:
         others = f", here and in {write_number_of(len(found) - 1, 'later norm')}" if len(found) > 1 else ""
         sentence = (
-            f"each channel is normalised over batch x {write_shape(found[0].input_shape[1:] or (1,))} values{others}: a training batch "
-            "of 1 item, such as what is left over at the end of an epoch, gives it 1 value, of which 0 remains (torch refuses it)."
+            f"in a batch of 1 item each channel is normalised over 1 item x 1 position = 1 value{others}, and a value less its own "
+            "mean is 0 (torch refuses to train so)."
         )
-        paths = tuple(node.path for node in found)
-        yield Advice("norm", paths[0], sentence, tuple(_layer_norm(facts, found)), paths)
+        yield Found(Advice("norm", found[0], sentence, paths=tuple(found)), lambda: _layer_norm(facts, found))
 
 
 # ---- remedies ----
 
 
-def _as_wide(facts: Facts, size: tuple[int, ...], channels: int) -> Iterator[str]:
+def _tried(facts: Facts, text: str, design: Any, *, with_costs: bool = True) -> Iterator[Candidate]:
+    """A change of a design that gives outputs of the same shape, with its costs."""
+    tried = facts.tried(design)
+    if tried is not None and tried.account.output == facts.account.output:
+        yield Candidate(f"{text} ({costs(tried.account)})" if with_costs else text, design, tried)
+
+
+def _as_wide(facts: Facts, size: tuple[int, ...], channels: int) -> Iterator[Candidate]:
     """The design with at least so many channels from this size of map on."""
     reached = False
 
-    def widened(node: Node) -> list[Layer] | None:
+    def widened(node: Node) -> list[Item] | None:
         nonlocal reached
         reached = reached or node.output_shape[1:] == size
         layer: Any = node.layer
@@ -148,58 +161,72 @@ def _as_wide(facts: Facts, size: tuple[int, ...], channels: int) -> Iterator[str
             return None
         return [Conv(channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation, bias=layer.bias)]
 
-    account = facts.again(changed(facts.nodes, widened)) if facts.nodes else None
-    if account is not None and account.output == facts.account.output:
-        yield f"{channels} channels from there on ({costs(account)})"
+    yield from _tried(facts, f"{channels} channels from there on", changed(facts.nodes, widened, named=True))
 
 
-def _pooled(facts: Facts) -> Iterator[str]:
+def _pooled(facts: Facts) -> Iterator[Candidate]:
     flatten = next((node for node in facts.leaves if isinstance(node.layer, Flatten)), None)
-    account = facts.again(with_layer(facts.nodes, flatten.path, globalpool())) if flatten else None
-    if flatten is not None and account is not None:
-        yield f"globalpool in the place of {flatten.path} ({write_count(facts.account.num_parameters)} to {costs(account)})"
+    design = with_layer(facts.nodes, flatten.path, globalpool(), named=True) if flatten else None
+    tried = facts.tried(design)
+    if flatten is not None and tried is not None:
+        before = write_count(facts.account.num_parameters)
+        yield Candidate(f"globalpool in the place of {flatten.path} ({before} to {costs(tried.account)})", design, tried)
 
 
-def _unpooled(facts: Facts, node: Node) -> Iterator[str]:
-    design = (
-        without(facts.nodes, [node.path]) if isinstance(node.layer, Pool) else with_layer(facts.nodes, node.path, Flatten())
-    )
-    account = facts.again(design)
-    if account is not None and account.output == facts.account.output:
-        yield (
-            f"leaving it out ({costs(account)})"
-            if isinstance(node.layer, Pool)
-            else f"flatten in its place ({costs(account)})"
-        )
+def _unshared(facts: Facts, row: Row) -> Iterator[Candidate]:
+    text = f"leaving out {row.path}: no parameter is lost"
+    if not facts.nodes:
+        yield Candidate(text)
+    else:
+        yield from _tried(facts, text, without(facts.nodes, [row.path], named=True), with_costs=False)
 
 
-def _wider_norms(facts: Facts, node: Node) -> Iterator[str]:
+def _unpooled(facts: Facts, paths: Many[str]) -> Iterator[Candidate]:
+    """The design without these pools; a global one becomes a flatten."""
+
+    def left_out(node: Node) -> list[Item] | None:
+        if node.path not in paths:
+            return None
+        return [] if isinstance(node.layer, Pool) else [Flatten()]
+
+    pools = [node for node in facts.leaves if node.path in paths]
+    if not pools:
+        return
+    text = "leaving it out" if isinstance(pools[0].layer, Pool) else "flatten in its place"
+    if len(pools) > 1:
+        text = "leaving them out" if isinstance(pools[-1].layer, Pool) else "leaving them out, with flatten for a global one"
+    yield from _tried(facts, text, changed(facts.nodes, left_out, named=True))
+
+
+def _wider_norms(facts: Facts, path: str) -> Iterator[Candidate]:
+    """Fewer groups where there are several channels; else no norm."""
+    node = facts.node(path)
+    if node is None:
+        return
     channels = node.input_shape[0]
     groups = max((number for number in range(1, channels) if channels % number == 0), default=0)
-    account = facts.again(with_layer(facts.nodes, node.path, GroupNorm(groups))) if groups else None
-    if account is not None:
-        yield f"groupnorm({groups}), {channels // groups} values in each group ({costs(account)})"
+    if groups and isinstance(node.layer, GroupNorm):
+        text = f"groupnorm({groups}), {channels // groups} values in each group"
+        yield from _tried(facts, text, with_layer(facts.nodes, path, GroupNorm(groups), named=True))
+    yield from _tried(facts, "leaving it out", without(facts.nodes, [path], named=True))
 
 
-def _left_out(facts: Facts, node: Node) -> Iterator[str]:
-    account = facts.again(without(facts.nodes, [node.path]))
-    if account is not None:
-        yield f"leaving it out ({costs(account)})"
-
-
-def _layer_norm(facts: Facts, nodes: Many[Node]) -> Iterator[str]:
-    paths = {node.path for node in nodes}
-    if min(node.input_shape[0] for node in nodes) < 2:
+def _layer_norm(facts: Facts, paths: Many[str]) -> Iterator[Candidate]:
+    yield Candidate("batches of 2 items or more")
+    nodes = [node for node in facts.leaves if node.path in paths]
+    if not nodes or min(node.input_shape[0] for node in nodes) < 2:
         return
-    account = facts.again(changed(facts.nodes, lambda node: [layer_norm()] if node.path in paths else None))
-    if account is not None:
-        channels = sorted({node.input_shape[0] for node in nodes})
-        many = str(channels[0]) if len(channels) == 1 else f"{channels[0]} to {channels[-1]}"
-        yield f"layernorm, over {many} channels of each item ({costs(account)})"
+    channels = sorted({node.input_shape[0] for node in nodes})
+    many = str(channels[0]) if len(channels) == 1 else f"{channels[0]} to {channels[-1]}"
+    design = changed(facts.nodes, lambda node: [layer_norm()] if node.path in paths else None, named=True)
+    yield from _tried(facts, f"layernorm, over {many} channels of each item", design)
 
 
-def _largest_share(num_classes: int) -> float:
-    return math.e / (math.e + num_classes - 1)
+def _map_before(facts: Facts, place: int) -> int:
+    """The place of the map that features were made of: the nearest of what feeds a row, and what feeds that."""
+    while place != INPUT and len(facts.shape_at(place)) < 2:
+        place = next(iter(facts.flows[place].sources), INPUT)
+    return place
 
 
 def _is_linear(row: Row) -> bool:

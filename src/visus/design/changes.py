@@ -19,30 +19,36 @@ Change = Callable[[Node], "Many[Item] | None"]
 """For a node: the items that take its place (none to leave it out), or None to keep it as it is."""
 
 
-def changed(nodes: Many[Node], change: Change) -> Design | None:
+def changed(nodes: Many[Node], change: Change, *, named: bool = False) -> Design | None:
     """The design of these nodes after a change, repeats written out; None where what is left is no design.
 
-    Names are left away, so that two layers of the same name cannot stand side by side; projections are made anew.
+    Projections are made anew.
+
+    Args:
+        named: keep every path, by a name for every item; what takes an item's place takes its name. Otherwise names are left
+            away, so that two layers of the same name cannot stand side by side.
 
     >>> from visus.design import parse
     >>> changed(parse("2 * [conv(8, 3), relu]").place((1, 9, 9)), lambda node: [] if node.name == "relu1" else None)
     Design([[conv(8, 3, bias=True)], [conv(8, 3, bias=True)]])
+    >>> changed(parse("conv(8, 3), relu").place((1, 9)), lambda node: [] if node.name == "relu1" else None, named=True)
+    Design([conv(8, 3, bias=True, name="conv1")])
     """
     try:
-        return Design(_items(nodes, change))
+        return Design(_items(nodes, change, named))
     except DesignError:
         return None
 
 
-def without(nodes: Many[Node], paths: Iterable[str]) -> Design | None:
+def without(nodes: Many[Node], paths: Iterable[str], *, named: bool = False) -> Design | None:
     """The design without the items at these paths."""
     left_out = set(paths)
-    return changed(nodes, lambda node: [] if node.path in left_out else None)
+    return changed(nodes, lambda node: [] if node.path in left_out else None, named=named)
 
 
-def with_layer(nodes: Many[Node], path: str, *layers: Item) -> Design | None:
+def with_layer(nodes: Many[Node], path: str, *layers: Item, named: bool = False) -> Design | None:
     """The design with other layers in the place of the one at ``path``."""
-    return changed(nodes, lambda node: layers if node.path == path else None)
+    return changed(nodes, lambda node: layers if node.path == path else None, named=named)
 
 
 def with_arguments(layer: Layer, **arguments: object) -> Layer | None:
@@ -92,14 +98,22 @@ def trunk(nodes: Many[Node]) -> list[Node]:
     return found
 
 
-def appended(nodes: Many[Node], layers: Many[Item]) -> Design | None:
-    """The design with more layers after its last map."""
-    body = trunk(nodes)
+def appended(nodes: Many[Node], layers: Many[Item], *, named: bool = False) -> Design | None:
+    """The design with more layers after its last map.
+
+    >>> from visus.design import conv, parse
+    >>> appended(parse("[conv(8, 3), relu], globalpool").place((1, 9)), [conv(4, 3)])
+    Design([[conv(8, 3, bias=True), relu, conv(4, 3)], globalpool])
+    """
     keep: Change = lambda node: None  # noqa: E731
-    try:
-        return Design([*_items(body, keep), *layers, *_items(flat(nodes)[len(body) :], keep)])
-    except DesignError:
-        return None
+    body = trunk(nodes)
+    if not body:
+        try:
+            return Design([*layers, *_items(nodes, keep, named)])
+        except DesignError:
+            return None
+    last = body[-1]
+    return changed(nodes, lambda node: [*_items([last], keep, named), *layers] if node is last else None, named=named)
 
 
 def leaves(nodes: Many[Node]) -> list[Node]:
@@ -107,25 +121,29 @@ def leaves(nodes: Many[Node]) -> list[Node]:
     return [node for outer in nodes for node in outer.walk() if isinstance(node.layer, Layer)]
 
 
-def _items(nodes: Many[Node], change: Change) -> list[Item]:
+def _items(nodes: Many[Node], change: Change, named: bool) -> list[Item]:
     items: list[Item] = []
     for node in nodes:
+        name = node.name if named else None
         new = change(node)
         if new is not None:
-            items += new
+            items += [dataclasses.replace(item, name=None if index else name) for index, item in enumerate(new)]
         elif isinstance(node.layer, Layer):
-            items.append(dataclasses.replace(node.layer, name=None))
-        elif (group := _group(node, change)) is not None:
-            items.append(group)
+            items.append(dataclasses.replace(node.layer, name=name))
+        elif (group := _group(node, change, named)) is not None:
+            items.append(dataclasses.replace(group, name=name))
     return items
 
 
-def _group(node: Node, change: Change) -> Item | None:
+def _group(node: Node, change: Change, named: bool) -> Item | None:
     if isinstance(node.layer, Concat):
         opened = [branch[0].branches[0] if isinstance(branch[0].layer, Sequence) else branch for branch in node.branches]
-        inner = [Sequence(tuple(_items(branch, change))) for branch in opened]
+        names = [branch[0].name if named else None for branch in node.branches]
+        inner = [
+            Sequence(tuple(_items(branch, change, named)), name=name) for branch, name in zip(opened, names, strict=True)
+        ]
         return Concat(tuple(inner)) if any(each.layers for each in inner) else None
-    children = tuple(_items(node.branches[0], change)) if node.branches else ()
+    children = tuple(_items(node.branches[0], change, named)) if node.branches else ()
     if not children:
         return None
     return Residual(children) if isinstance(node.layer, Residual) else Sequence(children)

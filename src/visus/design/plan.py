@@ -16,6 +16,7 @@ from visus.design.remedies import explain, smallest_shape
 from visus.errors import DesignError, joined
 
 MAX_LAYERS: Final = 10_000
+LONGEST_INPUT: Final = 10_000_000
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -116,4 +117,18 @@ def check_input_shape(input_shape: Iterable[int]) -> Shape:
             "an input shape is (channels, *spatial) with one to three axes, or (features,), in numbers from 1 on and without "
             f"the batch axis; {shape} is none."
         )
+    check_lengths(shape)
     return shape
+
+
+def check_lengths(input_shape: Shape) -> None:
+    """Refuse axes that are so long that what is read of them cannot be followed in a short time.
+
+    Raises:
+        DesignError: an axis is longer than ``LONGEST_INPUT``.
+    """
+    longest = max((length for length in input_shape[1:] if isinstance(length, int)), default=1)
+    if longest > LONGEST_INPUT:
+        raise DesignError(
+            f"an input with an axis of {longest:,} px is too long: at most {LONGEST_INPUT:,} px are allowed. Give a shorter one."
+        )

@@ -6,15 +6,14 @@ for position ``i``. This file knows which positions feed which. It must not know
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Many
 from functools import lru_cache
 
 from visus.design.arguments import Shape
+from visus.design.flow import INPUT, Flow, flows_of
 from visus.design.graph import Node
-from visus.design.items import Concat, Residual
-from visus.design.layers import Layer
-from visus.geometry import Lens
+from visus.geometry import Lens, Window, marks_read
 
 Box = tuple[int, ...]
 """Positions of a map: those whose index on every axis is a set bit of that axis's number."""
@@ -45,14 +44,7 @@ def positions_read(lens: Lens, input_size: int, places: int) -> int:
     >>> bin(positions_read(Window(2, dilation=2), 5, 0b001)), bin(positions_read(Window(1, stride=2), 5, 0b111))
     ('0b101', '0b10101')
     """
-    read = 0
-    while places:
-        lowest = places & -places
-        for position in lens.taps(lowest.bit_length() - 1):
-            if 0 <= position < input_size:
-                read |= 1 << position
-        places ^= lowest
-    return read
+    return marks_read(lens, input_size, places)
 
 
 def read_by(nodes: Many[Node], needed: Area, *, gates: bool = True) -> Area:
@@ -61,48 +53,60 @@ def read_by(nodes: Many[Node], needed: Area, *, gates: bool = True) -> Area:
     Args:
         gates: whether a layer that looks at the whole map beside its window (a norm over space, a gate) reads all of it.
     """
-    for node in reversed(nodes):
-        needed = _read_by_one(node, needed, gates)
-    return needed
+    flows = flows_of(nodes)
+    return areas_read(flows, nodes[0].input_shape, {len(flows) - 1: needed}, gates=gates)[INPUT] if flows else needed
 
 
-def _read_by_one(node: Node, needed: Area, gates: bool) -> Area:
-    layer = node.layer
-    if isinstance(layer, Layer):
-        return _read_by_layer(layer, node, needed, gates)
-    ends = [read_by(branch, needed, gates=gates) for branch in node.branches]
-    if isinstance(layer, Residual) and len(ends) == 1:
-        ends.append(needed)
-    return _united(ends) if isinstance(layer, (Residual, Concat)) else ends[0]
+def areas_read(flows: Many[Flow], input_shape: Shape, needed: Mapping[int, Area], *, gates: bool = True) -> dict[int, Area]:
+    """For each row, and for the input, the positions of what comes out of it that feed ``needed``, itself included.
+
+    Args:
+        flows: the rows, each after those that feed it.
+        needed: positions of what comes out of some rows, by their places.
+        gates: as for ``read_by``.
+    """
+    found: dict[int, Area] = {INPUT: (), **needed}
+    for place in range(len(flows) - 1, -1, -1):
+        area = found.get(place)
+        if not area:
+            continue
+        for source in flows[place].sources:
+            shape = input_shape if source == INPUT else flows[source].output_shape
+            read, known = read_through(flows[place], shape, area, gates=gates), found.get(source)
+            found[source] = smallest((*known, *read)) if known else read
+    return found
 
 
-def _read_by_layer(layer: Layer, node: Node, needed: Area, gates: bool) -> Area:
-    size = node.input_shape[1:]
-    if not needed or not size:
-        return needed
-    if layer.sees == "map" or len(node.output_shape) != len(node.input_shape):
+def read_through(flow: Flow, shape: Shape, needed: Area, *, gates: bool = True) -> Area:
+    """The positions of a source of this shape that a row reads for the positions ``needed`` of what comes out of it."""
+    size = shape[1:]
+    if not needed:
+        return ()
+    is_map = len(shape) == len(flow.output_shape)
+    if not size or not is_map or flow.sees in ("map", "unknown") or (flow.sees == "window and map" and gates):
         return everything(size)
-    if layer.sees == "window and map" and gates:
-        return everything(size)
-    lenses = layer.lenses(len(size))
-    if (
-        lenses
-        and tuple(lens.output_size(length) for lens, length in zip(lenses, size, strict=True)) == node.output_shape[1:]
-    ):
-        return _smallest(tuple(map(positions_read, lenses, size, box)) for box in needed)
-    return needed if node.output_shape[1:] == size else everything(size)
+    if flow.lenses and output_size(flow, size) == flow.output_shape[1:]:
+        if needed == everything(flow.output_shape[1:]):
+            return (tuple(map(all_read, flow.lenses, size, flow.output_shape[1:])),)
+        return smallest(tuple(map(positions_read, flow.lenses, size, box)) for box in needed)
+    return needed if flow.output_shape[1:] == size else everything(size)
 
 
-def first_read(node: Node) -> Area:
-    """The positions of the map that enters ``node`` which the first layers inside it read, wherever their own output goes."""
-    layer = node.layer
-    if isinstance(layer, Layer):
-        return _read_by_one(node, everything(node.output_shape[1:]), gates=True)
-    everywhere = everything(node.input_shape[1:])
-    ends = [first_read(branch[0]) if branch else everywhere for branch in node.branches]
-    if isinstance(layer, Residual) and len(ends) == 1:
-        ends.append(everywhere)
-    return _united(ends) if ends else everywhere
+def output_size(flow: Flow, size: Shape) -> Shape:
+    """The size of the map that the lenses of a row make of one of this size; none where they do not fit."""
+    pairs = list(zip(flow.lenses, size, strict=True)) if len(flow.lenses) == len(size) else []
+    return (
+        tuple(lens.output_size(length) for lens, length in pairs) if all(lens.fits(length) for lens, length in pairs) else ()
+    )
+
+
+@lru_cache(maxsize=4096)
+def all_read(lens: Lens, input_size: int, num_places: int) -> int:
+    """The positions of an axis that all places of a lens read together."""
+    if isinstance(lens, Window) and not lens.reflect and lens.dilation == 1 and lens.stride <= lens.kernel_size:
+        first, last = -lens.padding[0], (num_places - 1) * lens.stride + lens.kernel_size - lens.padding[0]
+        return ((1 << max(0, min(last, input_size))) - 1) & ~((1 << max(0, first)) - 1)
+    return positions_read(lens, input_size, (1 << num_places) - 1)
 
 
 def num_positions(area: Area) -> int:
@@ -121,7 +125,7 @@ def num_positions(area: Area) -> int:
             total *= axis.bit_count()
         return total
     longest = max(box[0].bit_length() for box in area)
-    return sum(num_positions(_smallest(box[1:] for box in area if box[0] >> index & 1)) for index in range(longest))
+    return sum(num_positions(smallest(box[1:] for box in area if box[0] >> index & 1)) for index in range(longest))
 
 
 def shadow(area: Area, axis: int) -> int:
@@ -142,11 +146,7 @@ def has_holes(positions: int) -> bool:
     return from_first & (from_first + 1) != 0
 
 
-def _united(areas: Iterable[Area]) -> Area:
-    return _smallest(box for area in areas for box in area)
-
-
-def _smallest(boxes: Iterable[Box]) -> Area:
+def smallest(boxes: Iterable[Box]) -> Area:
     """The same union without boxes that lie in another one."""
     kept: list[Box] = []
     for box in dict.fromkeys(boxes):

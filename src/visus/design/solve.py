@@ -1,4 +1,4 @@
-"""Ways to a receptive field, each a design with its costs; and the missing letter of ``(W - K + 2P)/S + 1`` with a dilation.
+"""Ways to a receptive field, each a design with its costs, and why others do not lead there.
 
 This file knows how a design is changed to see more. It must not know what a field is for, nor how an answer is printed.
 """
@@ -11,19 +11,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from visus.design.account import Account
-from visus.design.advised import Facts
 from visus.design.arguments import Shape, classes
 from visus.design.changes import appended, changed, flat, leaves, trunk, with_arguments, with_window
+from visus.design.facts import Facts
 from visus.design.graph import Node
 from visus.design.items import Item
 from visus.design.layers import Conv, Depthwise, Layer, conv, globalpool, linear, maxpool, norm, relu
 from visus.design.plan import Design
 from visus.design.reading import has_holes, middle, read_by, shadow
-from visus.design.tally import account
+from visus.design.tally import account, account_of_nodes
 from visus.errors import DesignError
-from visus.geometry import Solution, solve
 
 _MOST: Final = {"more layers": 200, "larger kernels": 64, "stride": 12, "pooling": 12, "dilation": 12}
+_NO_FURTHER: Final = {
+    "stride": "no other convolution that looks at its neighbours has a stride of 1",
+    "pooling": "there is no other place for a pool",
+    "dilation": "no other convolution looks at its neighbours",
+}
+"""Why a way ends that cannot be gone on with."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,41 @@ class Way:
         }
 
 
+@dataclass(frozen=True)
+class NoWay:
+    """A kind of change that does not lead to the field, and why: how far it leads, and what ends it."""
+
+    kind: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The kind and the reason as plain data."""
+        return {"kind": self.kind, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Every kind of change: those that lead to the field and those that do not.
+
+    Args:
+        now: the design as it is.
+        found: one for each kind that leads to the field.
+        missing: the other kinds.
+    """
+
+    now: Way
+    found: tuple[Way, ...]
+    missing: tuple[NoWay, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of them as plain data."""
+        return {
+            "now": self.now.to_json(),
+            "ways": [way.to_json() for way in self.found],
+            "no_way": [each.to_json() for each in self.missing],
+        }
+
+
 def activation_bytes(costs: Account) -> int:
     """Bytes of what all layers of a network give for one item, in 4 bytes a number; flatten gives nothing new."""
     return sum(row.bytes_output for row in costs.rows if row.layer != "flatten")
@@ -91,8 +131,8 @@ def plain_stack() -> Design:
     return Design([*layers, globalpool, linear(classes)])
 
 
-def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, design: Design | None = None) -> tuple[Way, ...]:
-    """The design as it is, and ways to a last map that sees ``field_px`` on every axis; those that cannot reach it are left out.
+def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, design: Design | None = None) -> Ways:
+    """Ways from a design to a last map that sees ``field_px`` on every axis; of those that do not lead there, why.
 
     - more layers: 3 x 3 convolutions with norm and relu after the last map, as many as are needed;
     - larger kernels: every convolution that looks at its neighbours, by the same even number;
@@ -103,7 +143,8 @@ def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, desi
     Raises:
         DesignError: the design is impossible, has no convolution that looks at neighbours, or sees so much already.
 
-    >>> for way in ways_to_see(30, (3, 64, 64), 10):
+    >>> ways = ways_to_see(30, (3, 64, 64), 10)
+    >>> for way in (ways.now, *ways.found):
     ...     print(way.kind, way.field_px, way.final_map)
     as it is (13, 13) (128, 64, 64)
     more layers (31, 31) (128, 64, 64)
@@ -111,11 +152,13 @@ def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, desi
     stride (39, 39) (128, 16, 16)
     pooling (42, 42) (128, 16, 16)
     dilation (35, 35) (128, 64, 64)
+    >>> ways_to_see(2000, (3, 64, 64), 10).missing[0].reason
+    'at least 994 more convolutions are needed, and 200 are tried at most'
     """
     design = design or plain_stack()
     nodes = design.place(input_shape, num_classes)
     facts = Facts(account(design, input_shape, num_classes), nodes)
-    now = _way(facts, "as it is", "", design)
+    now = _way("as it is", "", design, nodes, facts.account)
     if now is None or not _neighbour_convs(nodes):
         raise DesignError(
             "there is no convolution that looks at its neighbours, so nothing can look further. Give a design with one."
@@ -125,41 +168,9 @@ def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, desi
         raise DesignError(
             f"the last map of this design sees {seen} px already, and {field_px} px were asked for. Ask for more."
         )
-    found = [now]
-    for kind, make in _MAKERS.items():
-        for count in range(_least_layers(facts, field_px) if make is _more_layers else 1, _MOST[kind] + 1):
-            made = make(nodes, count)
-            way = _way(facts, kind, made[0], made[1]) if made is not None else None
-            if way is not None and min(way.field_px, default=0) >= field_px:
-                found.append(way)
-                break
-            if made is None:
-                break
-    return tuple(found)
-
-
-def solve_with_dilation(*, dilation: int = 1, **letters: int | None) -> tuple[Solution, ...]:
-    """Every solution for the one letter that is left out, where neighbouring pixels of the kernel are ``dilation`` apart.
-
-    The span ``dilation*(kernel_size - 1) + 1`` stands for the kernel in the formula.
-
-    Args:
-        letters: as for ``visus.geometry.solve``.
-
-    Raises:
-        GeometryError: as for ``visus.geometry.solve``.
-
-    >>> [found.padding for found in solve_with_dilation(input_size=32, kernel_size=3, stride=1, output_size=32, dilation=4)]
-    [4]
-    """
-    kernel = letters.get("kernel_size")
-    span = dilation * (kernel - 1) + 1 if kernel is not None else None
-    found = solve(**{**letters, "kernel_size": span})
-    fitting = [each for each in found if (each.kernel_size - 1) % dilation == 0]
-    return tuple(
-        Solution(each.input_size, (each.kernel_size - 1) // dilation + 1, each.padding, each.stride, each.output_size)
-        for each in fitting
-    )
+    answers = [_search(facts, kind, field_px) for kind in _MAKERS]
+    found = tuple(each for each in answers if isinstance(each, Way))
+    return Ways(now, found, tuple(each for each in answers if isinstance(each, NoWay)))
 
 
 # ---- the ways ----
@@ -167,13 +178,44 @@ def solve_with_dilation(*, dilation: int = 1, **letters: int | None) -> tuple[So
 _Made = tuple[str, Design | None]
 
 
-def _way(facts: Facts, kind: str, change: str, design: Design | None) -> Way | None:
-    costs = facts.again(design) if kind != "as it is" else facts.account
-    if design is None or costs is None or Facts(costs).last_map() is None:
+def _search(facts: Facts, kind: str, field_px: int) -> Way | NoWay:
+    """The least change of a kind that leads to the field, or why none does."""
+    make, most = _MAKERS[kind], _MOST[kind]
+    least = _least_layers(facts, field_px) if kind == "more layers" else 1
+    if least > most:
+        return NoWay(kind, f"at least {least:,} more convolutions are needed, and {most} are tried at most")
+    shape, so_far, end = facts.account.input_shape, "", "nothing beyond is tried"
+    for count in range(least, most + 1):
+        made = make(facts.nodes, count)
+        if made is None:
+            end = _NO_FURTHER.get(kind, "")
+            break
+        change, design = made
+        if design is None:
+            end = "not every layer that it needs can be changed so"
+            break
+        try:
+            nodes = design.place(shape)
+        except DesignError as error:
+            end = f"{change} is impossible: {str(error).rstrip('.')}"
+            break
+        way = _way(kind, change, design, nodes, account_of_nodes(nodes, shape))
+        if way is None:
+            end = f"{change} leaves no map"
+            break
+        if min(way.field_px) >= field_px:
+            return way
+        so_far = f"with {change} it is {' x '.join(map(str, way.field_px))} px, and "
+    return NoWay(kind, so_far + end)
+
+
+def _way(kind: str, change: str, design: Design, nodes: Many[Node], costs: Account) -> Way | None:
+    """A way with what it costs; None where it has no map with a field of its own."""
+    if Facts(costs).last_map() is None:
         return None
-    body = trunk(design.place(facts.account.input_shape)) if kind != "as it is" else trunk(facts.nodes)
+    body = trunk(nodes)
     area = read_by(body, middle(body[-1].output_shape[1:]), gates=False) if body else ()
-    holes = bool(area) and any(has_holes(shadow(area, axis)) for axis in range(len(facts.input_size)))
+    holes = bool(area) and any(has_holes(shadow(area, axis)) for axis in range(len(costs.input_shape) - 1))
     return Way(kind, change, design, costs, holes)
 
 

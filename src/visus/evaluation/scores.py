@@ -185,7 +185,7 @@ def score(
         baseline_class=classes[int(supports.argmax())],
         loss=float(-chances.gather(1, truth[:, None]).clamp(min=_TINY).log().mean()),
         confidence=float(confidence.mean()),
-        calibration_error=_calibration_error(chances, truth),
+        calibration_error=_calibration_error(confidence, predicted == truth),
         macro_f1=statistics.fmean(defined),
         per_class=per_class,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
@@ -235,13 +235,20 @@ def _count(predicted: Tensor, truth: Tensor, classes: Sequence[str]) -> tuple[Te
     return confusion, tuple(rows)
 
 
-def _calibration_error(chances: Tensor, truth: Tensor) -> float:
-    from torchmetrics.functional import classification as metrics
+def calibration_bins(confidence: Tensor) -> Tensor:
+    """For each confidence the bin that it lies in, of 15 equal ones from 0 to 1; the low end belongs to a bin, and 1 to the last.
 
-    # Outside 0 to 1, if only by rounding, torchmetrics would take the values for logits.
-    inside = chances.clamp(0, 1)
-    error = metrics.multiclass_calibration_error(inside, truth, chances.shape[1], n_bins=CALIBRATION_BINS, norm="l1")
-    return _digits(error)
+    >>> calibration_bins(torch.tensor([0.0, 0.5, 1.0])).tolist()
+    [0, 7, 14]
+    """
+    return (confidence * CALIBRATION_BINS).long().clamp(0, CALIBRATION_BINS - 1)
+
+
+def _calibration_error(confidence: Tensor, is_right: Tensor) -> float:
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): over the bins, how far confidence and accuracy lie apart."""
+    gaps = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
+    gaps.index_add_(0, calibration_bins(confidence), confidence.double() - is_right.double())
+    return _digits(gaps.abs().sum() / len(confidence))
 
 
 def _digits(value: Tensor) -> float:

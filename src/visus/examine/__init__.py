@@ -15,17 +15,22 @@ _HOMES = {
     "deletion_and_insertion": "visus.examine.saliency_checks",
     "effective_field": "visus.examine.effective",
     "effective_field_sampled": "visus.examine.effective",
+    "feature_layer": "visus.examine.mistakes",
+    "features": "visus.examine.mistakes",
     "filters": "visus.examine.layer_kernels",
+    "find_mistakes": "visus.examine.mistakes",
     "grad_cam": "visus.examine.saliency",
     "gradient_saliency": "visus.examine.saliency",
     "integrated_gradients": "visus.examine.saliency",
     "layer_likeness": "visus.examine.similarity",
     "match_filters": "visus.examine.similarity",
     "measured_rates": "visus.examine.effective",
+    "nearest_items": "visus.examine.mistakes",
     "occlusion": "visus.examine.saliency",
     "outside_share": "visus.examine.explained",
     "pixel_sum": "visus.examine.pixel_sums",
     "randomised_weights": "visus.examine.saliency_checks",
+    "suspicious_labels": "visus.examine.mistakes",
     "templates": "visus.examine.strongest_patches",
     "unit_values": "visus.examine.strongest_patches",
 }
@@ -36,17 +41,22 @@ __all__ = [
     "deletion_and_insertion",
     "effective_field",
     "effective_field_sampled",
+    "feature_layer",
+    "features",
     "filters",
+    "find_mistakes",
     "grad_cam",
     "gradient_saliency",
     "integrated_gradients",
     "layer_likeness",
     "match_filters",
     "measured_rates",
+    "nearest_items",
     "occlusion",
     "outside_share",
     "pixel_sum",
     "randomised_weights",
+    "suspicious_labels",
     "templates",
     "unit_values",
 ]
@@ -56,6 +66,7 @@ if TYPE_CHECKING:
     from visus.examine.effective import effective_field, effective_field_sampled, measured_rates
     from visus.examine.explained import Unit, outside_share
     from visus.examine.layer_kernels import filters
+    from visus.examine.mistakes import feature_layer, features, find_mistakes, nearest_items, suspicious_labels
     from visus.examine.pixel_sums import pixel_sum
     from visus.examine.saliency import grad_cam, gradient_saliency, integrated_gradients, occlusion
     from visus.examine.saliency_checks import deletion_and_insertion, randomised_weights

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from visus.examine.facts import (
     ReportFacts,
-    calibration_sentence,
+    calibration_sentences,
     cost_rows,
     network_sentence,
     preprocessing_sentences,
@@ -41,7 +41,7 @@ def card_text(facts: ReportFacts) -> str:
         f"{_plain(network_sentence(facts))} Trained on {_plain(facts.data_name)}, {_plain(facts.created)}.",
         *_section("Result", [" ".join(_plain(sentence) for sentence in result_sentences(facts))]),
         *([_bullets(facts.scores.notes)] if facts.scores.notes else []),
-        _plain(calibration_sentence(facts)),
+        " ".join(_plain(sentence) for sentence in calibration_sentences(facts)),
         *_section("Classes", [_classes(facts)]),
         *_section("Data", [_bullets(_data_lines(facts))]),
         *_section("Limits", [_bullets(_limits(facts))]),

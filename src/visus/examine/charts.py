@@ -1,4 +1,4 @@
-"""Charts as SVG text for a page: lines over epochs and a heat map of a confusion.
+"""Charts as SVG text for a page: lines over epochs, curves and bars of values, a heat map of a confusion.
 
 This file knows coordinates and marks; colours come from the page's style sheet by class name. It must not know runs or
 files.
@@ -9,6 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from visus.evaluation.scores import Scores
 
@@ -17,6 +21,7 @@ Points = Sequence[tuple[float, float]]
 _WIDTH, _HEIGHT = 460, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 40
 _MOST_POINTS = 400
+_MOST_STRETCHES = 120  # of the ground behind a curve
 
 
 def line_chart(
@@ -73,6 +78,106 @@ def line_chart(
         dots = places if len(places) < 3 else places[-1:]
         parts += [f'<circle class="dot {style}" cx="{across:.1f}" cy="{down:.1f}" r="3"/>' for across, down in dots]
     return _svg(title, description, _WIDTH, _HEIGHT, "".join(parts))
+
+
+def curve(
+    title: str,
+    lines: Sequence[tuple[str, Sequence[float] | npt.NDArray[Any]]],
+    *,
+    lowest: float | None = None,
+    highest: float | None = None,
+    heat: npt.NDArray[Any] | None = None,
+    box: tuple[int, int] | None = None,
+    size: tuple[int, int] = (300, 84),
+) -> str:
+    """Values along one axis as a small ``<svg>`` without scales, a line at 0 where 0 is among them.
+
+    Args:
+        title: what a person hears who cannot see it; escaped.
+        lines: style class and values of each line; of more values than pixels the lowest and the highest of each stretch.
+        lowest, highest: ends of the height; those of the values where they are left out.
+        heat: a number from 0 on for each place, drawn as a stronger ground where it is larger.
+        box: first and last place to outline.
+        size: width and height, in CSS pixels.
+    """
+    width, height = size
+    values = [float(value) for _, line in lines for value in line] or [0.0]
+    low = min(values) if lowest is None else lowest
+    high = max(values) if highest is None else highest
+    num_places = max(len(line) for _, line in lines)
+    across = width / max(1, num_places)
+
+    def y(value: float) -> float:
+        return 2 + (height - 4) * ((high - min(high, max(low, value))) / (high - low) if high > low else 0.5)
+
+    parts = [f'<rect class="frame" x="0" y="0" width="{width}" height="{height}"/>']
+    if heat is not None and float(heat.max()) > 0:
+        shares, each = _thin_heat(heat), width / min(len(heat), _MOST_STRETCHES)
+        parts += [
+            f'<rect class="heat" x="{place * each:.1f}" y="0" width="{each + 0.1:.1f}" height="{height}" fill-opacity="{share:.2f}"/>'
+            for place, share in enumerate(shares)
+            if share >= 0.02
+        ]
+    if low < 0 < high:
+        parts.append(f'<line class="grid" x1="0" x2="{width}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>')
+    for style, line in lines:
+        points = _ends_of_stretches(line, width)
+        path = " ".join(f"{(place + 0.5) * across:.1f},{y(value):.1f}" for place, value in points)
+        parts.append(f'<polyline class="line {style}" points="{path}"/>')
+    if box is not None:
+        first, last = box
+        parts.append(
+            f'<rect class="box" x="{first * across:.1f}" y="1" width="{(last + 1 - first) * across:.1f}" height="{height - 2}"/>'
+        )
+    label = escape(title, quote=True)
+    return (
+        f'<svg class="curve" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{label}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def bars(title: str, values: Sequence[float] | npt.NDArray[Any], *, size: tuple[int, int] = (600, 90)) -> str:
+    """A bar for each value, up for more than 0 and down for less, as a small ``<svg>`` without scales."""
+    width, height = size
+    numbers = [float(value) for value in values]
+    low, high = min(0.0, *numbers), max(0.0, *numbers)
+    each = width / len(numbers)
+
+    def y(value: float) -> float:
+        return 1 + (height - 2) * (high - value) / ((high - low) or 1.0)
+
+    parts = [f'<line class="grid" x1="0" x2="{width}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>']
+    for place, value in enumerate(numbers):
+        top, bottom = sorted((y(value), y(0)))
+        kind = "hit" if value >= 0 else "miss"
+        parts.append(
+            f'<rect class="{kind}" x="{place * each:.1f}" y="{top:.1f}" width="{max(0.5, each * 0.8):.1f}" '
+            f'height="{max(0.4, bottom - top):.1f}"/>'
+        )
+    label = escape(title, quote=True)
+    return f'<svg class="bars" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def _ends_of_stretches(line: Sequence[float] | npt.NDArray[Any], most: int) -> Points:
+    """Place and value of each point; of a line with more than ``most``, the lowest and the highest of each stretch, so that no peak is lost.
+
+    >>> _ends_of_stretches([0.0, 9.0, 1.0, 2.0, -3.0, 0.0], 4)
+    [(0.0, 0.0), (1.0, 9.0), (3.0, 2.0), (4.0, -3.0)]
+    """
+    values = np.asarray(line, dtype=np.float64)
+    if len(values) <= most:
+        return [(float(place), float(value)) for place, value in enumerate(values)]
+    points = []
+    for places in np.array_split(np.arange(len(values)), most // 2):
+        ends = sorted({int(places[values[places].argmin()]), int(places[values[places].argmax()])})
+        points += [(float(place), float(values[place])) for place in ends]
+    return points
+
+
+def _thin_heat(heat: npt.NDArray[Any]) -> list[float]:
+    """Shares of the largest value, at most ``_MOST_STRETCHES`` of them, each the largest of its stretch."""
+    parts = np.array_split(heat, min(len(heat), _MOST_STRETCHES))
+    return [float(part.max()) / float(heat.max()) for part in parts]
 
 
 def heat_map(title: str, description: str, scores: Scores) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from visus.evaluation.scores import Scores
+from visus.evaluation.shifts import WAYS
+from visus.examine.report_inside import Inside
 from visus.units import write_bytes, write_duration, write_number_of, write_shape, write_share
 
 _NETWORK_LENGTH = 48
@@ -44,6 +46,7 @@ class ReportFacts:
         environment: as ``networks.machine.describe()`` gives it.
         best_epoch: the epoch whose weights were kept, from 1; None where they are not those of one epoch.
         noun: what one item is called: ``picture``, ``recording``, ``volume``, ``item``.
+        inside: what was measured beyond the scores.
     """
 
     name: str
@@ -69,6 +72,7 @@ class ReportFacts:
     environment: Mapping[str, object] = field(default_factory=dict)
     best_epoch: int | None = None
     noun: str = "picture"
+    inside: Inside = field(default_factory=Inside)
 
     @property
     def nouns(self) -> str:
@@ -143,6 +147,85 @@ def calibration_sentence(facts: ReportFacts) -> str:
         f"{start}: {verdict}. Over {facts.nouns} of equal confidence, confidence and accuracy differ by "
         f"{100 * scores.calibration_error:.1f} points on average (expected calibration error, 15 bins)."
     )
+
+
+def calibration_sentences(facts: ReportFacts) -> list[str]:
+    """Whether the probabilities can be taken at their word, and whether a temperature would mend them."""
+    found = facts.inside.calibration
+    sentences = [calibration_sentence(facts)]
+    if found is None:
+        return sentences
+    if found.temperature is None or found.after is None:
+        return [*sentences, "There is no validation split to fit a temperature on, so nothing is said of one."]
+    change = (
+        f"the error would be {100 * found.after.error:.1f} points instead of {100 * found.before.error:.1f}, and the loss "
+        f"{found.after.loss:.3f} instead of {found.before.loss:.3f}"
+    )
+    fitted = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} split"
+    sentences.append(f"With all logits divided by a temperature of {found.temperature:.3g}, fitted on {fitted}, {change}.")
+    if found.after.loss >= found.before.loss:
+        sentences.append("So here it does not help.")
+    if found.is_own:
+        sentences.append(f"These are the very {facts.nouns} that it was fitted on, so expect less of it elsewhere.")
+    elif found.fitted_on == "val":
+        sentences.append(f"No {facts.noun} that was scored had a part in it.")
+    if found.is_at_limit:
+        sentences.append("That temperature is the limit of what is tried: no best one was found.")
+    sentences.append("It is told and not used: visus predict gives the probabilities as they are.")
+    return sentences
+
+
+def shift_sentences(facts: ReportFacts) -> list[str]:
+    """Whether the answers stay when the items move, and which layer breaks it."""
+    moves = facts.inside.moves
+    if moves is None:
+        return []
+    worst, best = (order(moves.ways, key=lambda way: way.consistency) for order in (min, max))
+    by = f"by up to {write_shape(worst.reach_px)} px"
+    other = f", and {write_share(best.consistency)} ({best.way}: {WAYS[best.way]})" if best is not worst else ""
+    sentences = [
+        f"Two shifts of one {facts.noun} {by} get the same answer in {write_share(worst.consistency)} of cases "
+        f"({worst.way}: {WAYS[worst.way]}){other}.",
+        f"Measured on {write_number_of(moves.num_items, facts.noun)} of the {split_name(moves.split)} split.",
+    ]
+    if moves.layers is not None:
+        shift = f"For a shift of {write_shape(moves.layers.shift_px)} px, moved by {moves.layers.way}: "
+        sentences.append(shift + moves.layers.sentence())
+    return sentences
+
+
+def sight_sentences(facts: ReportFacts) -> list[str]:
+    """How far the network sees."""
+    sight = facts.inside.sight
+    if sight is None:
+        return []
+    picture = write_shape(sight.size_px)
+    if not sight.layers:
+        return [f"No layer of it has a receptive field on a {facts.noun} of {picture} px."]
+    place = next(
+        (index for index, each in enumerate(sight.layers) if each.is_all or _covers(each.size_px, sight.size_px)), None
+    )
+    sentences = []
+    if place is not None:
+        each = sight.layers[place]
+        field = (
+            "sees everything" if each.is_all else f"has a receptive field ({write_shape(each.size_px)} px) that covers it"
+        )
+        sentences.append(f"Of a {facts.noun} of {picture} px, '{each.path}' is the first layer that {field}.")
+    else:
+        sentences.append(f"No layer sees the whole {facts.noun} of {picture} px through its windows.")
+    if sight.gates:
+        sentences.append(f"From '{sight.gates}' on, a gate tells each place of the whole {facts.noun} beside that.")
+    if sight.last_path and sight.box is not None:
+        really = write_shape([last + 1 - first for first, last in sight.box])
+        sentences.append(
+            f"The middle unit of the last map ('{sight.last_path}') really reads {really} px of the {facts.noun}."
+        )
+    return sentences
+
+
+def _covers(size_px: Sequence[int], picture_px: Sequence[int]) -> bool:
+    return all(size >= length for size, length in zip(size_px, picture_px, strict=True))
 
 
 def network_sentence(facts: ReportFacts) -> str:

@@ -10,10 +10,10 @@ import statistics
 from html import escape
 from pathlib import Path
 
+from visus.evaluation.scores import ClassScore
 from visus.examine.charts import heat_map, line_chart, shade
 from visus.examine.facts import (
     ReportFacts,
-    calibration_sentence,
     cost_rows,
     network_sentence,
     preprocessing_sentences,
@@ -35,12 +35,18 @@ from visus.examine.page import (
     table_row,
     wide_table,
 )
+from visus.examine.report_sight import advice_part, kernels_part, sight_part
+from visus.examine.report_trust import calibration_section, mistakes_section, shift_section
 from visus.files import write_file
-from visus.units import write_count, write_number_of, write_shape, write_share
+from visus.units import write_count, write_duration, write_number_of, write_shape, write_share
 
 _SHADED_CLASSES = 20
 _MAPPED_CLASSES = 150
 _OPEN_CLASSES = 30
+_OPEN_LINES = 16
+_LONGEST_TEXT = 20_000
+_LONGEST_CHART = 800_000
+_MOST_ROWS = 1000
 # Where the figures of a shaded cell change colour: with these, their contrast is at least 4.5 in light and in dark.
 _STRONG, _FULL_HIT, _FULL_MISS = 0.58, 0.83, 0.9
 
@@ -59,12 +65,14 @@ def report_page(facts: ReportFacts) -> str:
     sections = [
         _result(facts),
         _warnings(facts),
+        _confusion(facts),
+        _per_class(facts),
+        calibration_section(facts),
+        shift_section(facts),
+        mistakes_section(facts),
         _data(facts),
         _network(facts),
         _curves(facts),
-        _per_class(facts),
-        _confusion(facts),
-        _calibration(facts),
         _cost(facts),
         _repeat(facts),
     ]
@@ -115,7 +123,18 @@ def _data(facts: ReportFacts) -> str:
     changed = f"<h3>What was done to it</h3>{done}"
     prepared = "".join(f"<li>{escape(sentence)}</li>" for sentence in preprocessing_sentences(facts))
     before = f"<h3>What the network sees</h3><ul>{prepared}</ul>" if prepared else ""
-    return section("Data", beside(facts_table(rows) + _counts(facts), changed + before))
+    return section("Data", _data_sentence(facts) + beside(facts_table(rows) + _counts(facts), changed + before))
+
+
+def _data_sentence(facts: ReportFacts) -> str:
+    """Who learned, who chose, who was scored."""
+    totals = {split: sum(counts) for split, counts in facts.class_counts.items() if sum(counts)}
+    if "train" not in totals:
+        return ""
+    told = f"It learned from {write_number_of(totals['train'], facts.noun)} of {write_number_of(len(facts.classes), 'class', 'classes')}"
+    told += f"; {totals['val']:,} others chose the weights" if "val" in totals else ""
+    told += f"; {totals['test']:,} were held out and scored" if "test" in totals else ""
+    return f"<p>{escape(told)}.</p>"
 
 
 def _counts(facts: ReportFacts) -> str:
@@ -127,7 +146,7 @@ def _counts(facts: ReportFacts) -> str:
     head = table_head(["Class", *(split_name(split).capitalize() for split in splits)])
     body = "".join(
         table_row(name, (f"{facts.class_counts[split][place]:,}" for split in splits))
-        for place, name in enumerate(facts.classes)
+        for place, name in enumerate(facts.classes[:_MOST_ROWS])
     )
     foot = f"<tfoot>{table_row('All', (f'{total:,}' for total in totals))}</tfoot>"
     table = wide_table(f"{facts.nouns.capitalize()} of each class in each split", f"{head}<tbody>{body}</tbody>{foot}")
@@ -141,7 +160,10 @@ def _counts(facts: ReportFacts) -> str:
         spread = spread if least < most else f"{least:,} of each class"
         lines.append(f"<li>{escape(split_name(split).capitalize())}: {write_number_of(total, facts.noun)}; {spread}</li>")
     told = write_number_of(len(facts.classes), "class", "classes")
-    return f"<p>{told}:</p><ul>{''.join(lines)}</ul>{folded(f'Every one of the {told}', table)}"
+    title = f"Every one of the {told}"
+    if len(facts.classes) > _MOST_ROWS:
+        title = f"The first {_MOST_ROWS:,} of the {told}; each item's class stands in split.csv"
+    return f"<p>{told}:</p><ul>{''.join(lines)}</ul>{folded(title, table)}"
 
 
 def _network(facts: ReportFacts) -> str:
@@ -150,8 +172,11 @@ def _network(facts: ReportFacts) -> str:
         ("Parameters", f"{facts.num_parameters:,}"),
         (f"Multiply-adds for one {facts.noun}", write_count(facts.macs)),
     ]
-    design = f"<pre>{escape(facts.design_text)}</pre>" if facts.design_text else ""
-    return section("Network", f"<p>{escape(network_sentence(facts))}</p>{facts_table(rows)}{design}")
+    design = f"<pre>{escape(_cut(facts.design_text))}</pre>" if facts.design_text else ""
+    if facts.design_text.count("\n") >= _OPEN_LINES:
+        design = folded("The design", design)
+    inside = sight_part(facts) + kernels_part(facts) + advice_part(facts)
+    return section("Network", f"<p>{escape(network_sentence(facts))}</p>{facts_table(rows)}{design}{inside}")
 
 
 def _curves(facts: ReportFacts) -> str:
@@ -192,27 +217,41 @@ def _key(style: str, name: str) -> str:
 
 def _per_class(facts: ReportFacts) -> str:
     scores = facts.scores
+    rows = sorted(scores.per_class, key=_by_f1)[:_MOST_ROWS] if len(scores.per_class) > _MOST_ROWS else scores.per_class
     body = []
-    for row in scores.per_class:
+    for row in rows:
         bar = f'<span class="bar" aria-hidden="true"><i style="width:{percent(row.f1 or 0)}"></i></span>'
         cells = [f"{row.num_items:,}", share_cell(row.precision), share_cell(row.recall), share_cell(row.f1), bar]
         body.append(table_row(row.name, cells))
     head = table_head(["Class", facts.nouns.capitalize(), "Precision", "Recall", "F1", ""])
     foot = f"<tfoot>{table_row('Mean', ['', '', '', share_cell(scores.macro_f1), ''])}</tfoot>"
     table = wide_table("Precision, recall and F1 of each class", f"{head}<tbody>{''.join(body)}</tbody>{foot}")
+    ranked = sorted((row for row in scores.per_class if row.f1 is not None), key=lambda row: -(row.f1 or 0))
+    best, worst = ranked[0], ranked[-1]
+    first = f"Best is \u201c{best.name}\u201d (F1 {share_cell(best.f1)}), worst \u201c{worst.name}\u201d ({share_cell(worst.f1)})."
     said = (
-        "<p>Precision: of those given this name, the share that bear it rightly. Recall: of those that are this, the share "
+        f"<p>{escape(first)}</p><p>Precision: of those given this name, the share that bear it rightly. Recall: of those that are this, the share "
         "that were named so. F1 is their harmonic mean. A dash stands where there was nothing to divide by.</p>"
     )
     if len(scores.classes) > _OPEN_CLASSES:
-        table = folded(f"All {write_number_of(len(scores.classes), 'class', 'classes')}", table)
+        title = f"All {write_number_of(len(scores.classes), 'class', 'classes')}"
+        if len(rows) < len(scores.classes):
+            title = f"The {len(rows):,} classes with the lowest F1; all {len(scores.classes):,} stand in scores.json"
+        table = folded(title, table)
         table = f"<p>The mean F1 of the classes is {share_cell(scores.macro_f1)}.</p>{table}"
     return section("Class by class", said + table)
 
 
+def _by_f1(row: ClassScore) -> float:
+    """The lowest F1 first; what has none comes last."""
+    return 2.0 if row.f1 is None else row.f1
+
+
 def _confusion(facts: ReportFacts) -> str:
     scores = facts.scores
-    said = "<p>Rows are true classes, columns what the network said; a stronger colour is a larger share of the row.</p>"
+    worst = scores.most_confused(1)
+    first = f"The most frequent mistake is {worst[0][0]} called {worst[0][1]}: {worst[0][2]:,} times. " if worst else ""
+    said = f"<p>{escape(first)}Rows are true classes, columns what the network said; a stronger colour is a larger share of the row.</p>"
     mistakes = scores.most_confused(10)
     pairs = "".join(
         f'<tr><th scope="row">{escape(true)}</th><td class="words">{escape(predicted)}</td><td>{count:,}</td></tr>'
@@ -230,6 +269,8 @@ def _confusion(facts: ReportFacts) -> str:
             f"{scores.num_right:,} of {scores.num_items:,} lie on the diagonal. The most frequent mistakes are in the table."
         )
         chart = heat_map("What was taken for what", told, scores)
+        if len(chart) > _LONGEST_CHART:
+            return section("What was taken for what", f"{said}<p>All of it stands in confusion.csv.</p>{listed}")
         said = said.replace("</p>", " Point at a square for its names.</p>")
         return section("What was taken for what", said + beside(f'<figure class="heat">{chart}</figure>', listed))
     return section("What was taken for what", listed)
@@ -257,12 +298,9 @@ def _cell_style(strength: float, hit: bool) -> str:
     return ("hit" if hit else "miss") + (" strong" if strength >= _STRONG else "") + (" full" if full else "")
 
 
-def _calibration(facts: ReportFacts) -> str:
-    return section("Can its probabilities be believed?", f"<p>{escape(calibration_sentence(facts))}</p>")
-
-
 def _cost(facts: ReportFacts) -> str:
-    return section("What it cost", facts_table(cost_rows(facts)))
+    first = f"<p>The training took {write_duration(facts.seconds)}; the network has {facts.num_parameters:,} parameters.</p>"
+    return section("What it cost", first + facts_table([*cost_rows(facts), *facts.inside.costs]))
 
 
 def _repeat(facts: ReportFacts) -> str:
@@ -280,6 +318,11 @@ def _repeat(facts: ReportFacts) -> str:
     if versions:
         parts.append(folded("What it was computed with", facts_table(versions)))
     return section("How to repeat it", "".join(parts))
+
+
+def _cut(text: str) -> str:
+    """A text no longer than a page can bear; the rest stands in the run's folder."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}\n\u2026 (the rest stands in design.txt)"
 
 
 def _write_loss(value: float) -> str:

@@ -106,6 +106,7 @@ def randomised_weights(
     *,
     method: Method = gradient_saliency,
     layers: Sequence[str] | None = None,
+    only_last: bool = False,
     seed: int = 0,
 ) -> RandomWeights:
     """Whether a method's map changes when weights become random, layer by layer from the last (Adebayo et al. 2018, arXiv:1810.03292, section 3.1).
@@ -119,6 +120,7 @@ def randomised_weights(
         target: a class, a class for each item, or a ``Unit``; None for the class that the trained module gives, also later.
         method: takes module, inputs and target, such as ``gradient_saliency``.
         layers: paths of the layers, in the order in which they become random; None for all that have weights.
+        only_last: compare once, when all of them are random, which saves a map for each layer but one.
         seed: of the random weights.
 
     Raises:
@@ -136,10 +138,12 @@ def randomised_weights(
     similarity = []
     for place, path in enumerate(paths):
         _reset(parts[path], seed + place)
+        if only_last and place < len(paths) - 1:
+            continue
         again = method(random, batch, first.target)
         pairs = zip(first.map, again.map, strict=True)
         similarity.append(float(np.mean([rank_correlation(np.abs(one), np.abs(other)) for one, other in pairs])))
-    return RandomWeights(tuple(paths), frozen(np.array(similarity)))
+    return RandomWeights(tuple(paths[-len(similarity) :]), frozen(np.array(similarity)))
 
 
 def deletion_and_insertion(

@@ -4,21 +4,29 @@ This room knows whole numbers. It must not know layers, networks or torch.
 """
 
 from visus.geometry.enlarging import TransposedWindow, Upsampling
-from visus.geometry.field import Field, Joined, join
-from visus.geometry.reads import Lens, Reads, unite
-from visus.geometry.window import Solution, Window, same_padding, solve
+from visus.geometry.field import Field, Joined, beside, join
+from visus.geometry.letters import LETTERS, Solution, Solutions, solution_of, solve
+from visus.geometry.marks import marks_read
+from visus.geometry.reads import Lens, Reads, chain, unite
+from visus.geometry.window import Window, same_padding
 
 __all__ = [
+    "LETTERS",
     "Field",
     "Joined",
     "Lens",
     "Reads",
     "Solution",
+    "Solutions",
     "TransposedWindow",
     "Upsampling",
     "Window",
+    "beside",
+    "chain",
     "join",
+    "marks_read",
     "same_padding",
+    "solution_of",
     "solve",
     "unite",
 ]

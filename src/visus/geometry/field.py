@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from visus.errors import GeometryError
 from visus.geometry.phases import Interval, Phases, hull
-from visus.geometry.reads import Lens, Reads, unite
+from visus.geometry.reads import Lens, Reads, chain, unite
 from visus.geometry.window import Window
 
 
@@ -58,7 +58,8 @@ class Field:
     def box(self, index: int = 0) -> tuple[int, int] | None:
         """First and last pixel that position ``index`` really reads, inside the picture; None where it reads padding alone.
 
-        Where all positions read the same, and where the map has been flattened, every index is answered with what all read together.
+        Of a map that was laid out in a row, positions are its values, channel by channel. Where all positions read the same, every
+        index is answered with what they read.
 
         Raises:
             IndexError: there is no such position.
@@ -95,8 +96,25 @@ class Field:
             raise GeometryError("only the textbook's field is known here, and not what is really read.")
         return replace(self, is_whole=True, reads=self.reads.over().repeated(len(self.reads)))
 
+    def laid_out(self, each: int, total: int) -> Field:
+        """The field after all values of a map are laid out in a row, the last axis fastest, channel by channel.
+
+        Size, step and start stay those of the map; ``box`` tells of each value.
+
+        Args:
+            each: so many values one after another are at one position of this axis: the product of the lengths of the axes after it.
+            total: so many values there are.
+
+        >>> rows, columns = Field.of_input(2).laid_out(3, 12), Field.of_input(3).laid_out(1, 12)
+        >>> rows.box(4), columns.box(4), rows.box(11), columns.box(11)  # value 4 is at (1, 1) of channel 0
+        ((1, 1), (1, 1), (1, 1), (2, 2))
+        """
+        return self if self.reads is None else replace(self, reads=self.reads.laid_out(each, total))
+
     def textbook(self, index: int = 0) -> Interval | None:
         """First and last pixel of the textbook's field of one position, padding continued; None where it sees nothing.
+
+        Positions are those of the map, after it was laid out in a row too.
 
         A step of a fraction of a pixel, without fields known one by one, is rounded outwards.
 
@@ -209,6 +227,35 @@ def join(fields: Sequence[Field]) -> Joined:
         joined = joined._with(phases, joined.step, joined.reads) if phases else replace(joined, is_exact=False)
     centres = {each.centre for each in chosen}
     return Joined(field=joined, aligned=len(steps) == 1 and len(centres) == 1)
+
+
+def beside(fields: Sequence[Field], lengths: Sequence[int]) -> Joined:
+    """The field of rows of features that stand one after another, as for a concatenation of them.
+
+    Size, step and start are those of the smallest field that holds all, aligned as for ``join``; ``box`` tells of each feature.
+
+    Args:
+        lengths: number of features of each row.
+
+    Raises:
+        GeometryError: there is no row.
+
+    >>> beside([Field.of_input(2), Field.whole(2)], [2, 5]).field.box(3)
+    (0, 1)
+    """
+    aligned = join([replace(each, reads=None) for each in fields]).aligned
+    rows = [each.reads for each in fields if each.reads is not None]
+    told = [row.repeated(length) if len(row) == 1 else row for row, length in zip(rows, lengths, strict=False)]
+    start = min(each.start for each in fields)
+    field = Field(
+        size=math.ceil(max(each.end for each in fields) - start),
+        step=max(each.step for each in fields),
+        start=start,
+        is_whole=any(each.is_whole for each in fields),
+        is_exact=all(each.is_exact for each in fields),
+        reads=chain(told) if len(rows) == len(fields) else None,
+    )
+    return Joined(field, aligned)
 
 
 def _plain(step: int | Fraction) -> int | Fraction:

@@ -1,4 +1,4 @@
-"""One axis under a sliding window: sizes, spans, borders, and ``(W - K + 2P)/S + 1`` solved for any letter.
+"""One axis under a sliding window: sizes, spans and borders.
 
 This file knows one axis and whole numbers. It must not know layers, a second axis, channels or torch.
 """
@@ -9,14 +9,6 @@ import math
 from dataclasses import dataclass
 
 from visus.errors import GeometryError, joined
-
-_LETTERS = {
-    "input_size": "W",
-    "kernel_size": "K",
-    "padding": "P",
-    "stride": "S",
-    "output_size": "O",
-}
 
 
 @dataclass(frozen=True)
@@ -125,13 +117,11 @@ class Window:
         >>> Window(kernel_size=3, stride=2, padding=(1, 1)).smallest_input(16)
         31
         """
-        least = 1 + self.reflect * max(self.padding)
-        size = max(least, (output_size - 1) * self.stride + self.span - sum(self.padding))
-        while size > least and self._places(size - 1) >= output_size:
-            size -= 1
-        while self._places(size) < output_size:
-            size += 1
-        return size
+        before, pads = self.padding[0], sum(self.padding)
+        size = (output_size - 1) * self.stride + self.span - pads
+        if self.ceil_mode:  # the last place may be cut short, unless it begins in the padding: then one more place is needed
+            size = min(size + 1, max(size - self.stride + 1, (output_size - 1) * self.stride - before + 1))
+        return max(size, 1 + self.reflect * max(self.padding))
 
     def unread_border(self, input_size: int) -> int:
         """Pixels at the far edge of the axis that no place of the window reaches.
@@ -181,105 +171,3 @@ def same_padding(kernel_size: int, dilation: int = 1) -> tuple[int, int]:
     """
     total = dilation * (kernel_size - 1)
     return total // 2, total - total // 2
-
-
-@dataclass(frozen=True)
-class Solution:
-    """Five whole numbers that satisfy ``output_size = floor((input_size - kernel_size + 2*padding) / stride) + 1``."""
-
-    input_size: int
-    kernel_size: int
-    padding: int
-    stride: int
-    output_size: int
-
-    @property
-    def unread_border(self) -> int:
-        """Pixels of the padded far edge that the last place does not reach; 0 where the division has no remainder."""
-        return (self.input_size - self.kernel_size + 2 * self.padding) % self.stride
-
-
-def solve(
-    *,
-    input_size: int | None = None,
-    kernel_size: int | None = None,
-    padding: int | None = None,
-    stride: int | None = None,
-    output_size: int | None = None,
-) -> tuple[Solution, ...]:
-    """Every whole number for the one letter of ``O = (W - K + 2P)/S + 1`` that is left out.
-
-    The division is rounded down, as in torch. Kernels are at least 1, padding is at least 0 and less than the kernel (more
-    would let the window read nothing but padding), strides are at most the padded axis.
-
-    Returns:
-        All solutions in rising order of the missing number; empty where there is none. One output pixel is reached by every
-        stride from some number on; the list then ends with the padded axis.
-
-    Raises:
-        GeometryError: not exactly one number is missing, or a number is out of its range.
-
-    >>> [found.padding for found in solve(input_size=32, kernel_size=3, stride=1, output_size=32)]
-    [1]
-    >>> [found.input_size for found in solve(kernel_size=3, padding=1, stride=2, output_size=16)]
-    [31, 32]
-    """
-    given = {
-        "input_size": input_size,
-        "kernel_size": kernel_size,
-        "padding": padding,
-        "stride": stride,
-        "output_size": output_size,
-    }
-    missing = _check_given(given)
-    known = {name: value for name, value in given.items() if value is not None}
-    found = []
-    for candidate in _candidates(missing, known):
-        numbers = {**known, missing: candidate}
-        steps = numbers["input_size"] - numbers["kernel_size"] + 2 * numbers["padding"]
-        if steps >= 0 and steps // numbers["stride"] + 1 == numbers["output_size"]:
-            found.append(Solution(**numbers))
-    return tuple(found)
-
-
-def _check_given(given: dict[str, int | None]) -> str:
-    """The one name without a number; raises where there is not exactly one, or a number is out of range."""
-    missing = [name for name, value in given.items() if value is None]
-    mistakes = [
-        f"{name} ({_LETTERS[name]}) must be at least {least}, not {value}."
-        for name, value in given.items()
-        if value is not None and value < (least := 0 if name == "padding" else 1)
-    ]
-    if len(missing) != 1:
-        listed = ", ".join(f"{name} ({_LETTERS[name]})" for name in (missing or given))
-        mistakes.append(
-            f"exactly one of the five numbers must be left out, not {len(missing)}. "
-            + (f"Left out: {listed}." if missing else f"Leave out one of {listed}.")
-        )
-    if mistakes:
-        raise GeometryError(joined(mistakes))
-    return missing[0]
-
-
-def _candidates(missing: str, known: dict[str, int]) -> range:
-    """A range that holds every possible value of the missing number, and not many more."""
-    size, kernel, padding = known.get("input_size", 0), known.get("kernel_size", 0), known.get("padding", 0)
-    stride, places = known.get("stride", 1), known.get("output_size", 1)
-    if missing == "input_size":
-        first = (places - 1) * stride + kernel - 2 * padding
-        return range(max(1, first), first + stride)
-    if missing == "kernel_size":
-        last = size + 2 * padding - (places - 1) * stride
-        return range(max(padding + 1, last - stride + 1), last + 1)
-    if missing == "padding":
-        low = (places - 1) * stride + kernel - size
-        return range(max(0, low // 2), min(kernel, (low + stride) // 2 + 1))
-    steps = size - kernel + 2 * padding
-    if missing == "stride":
-        if steps < 0:
-            return range(0)
-        if places == 1:
-            return range(steps + 1, max(steps + 1, size + 2 * padding) + 1)
-        return range(steps // places + 1, steps // (places - 1) + 1)
-    places = max(1, steps // stride + 1)
-    return range(places, places + 1)

@@ -1,6 +1,7 @@
 """What this machine is and how a network is best computed on it.
 
-This file knows devices, number formats and the features of processors. It must not know networks, data or training.
+This file knows devices, number formats, the features of processors and where their kernels go wrong. It must not know designs, data or
+training.
 
 The choice of precision follows from the features of the machine and never from a timing, so that the same machine gives
 the same numbers every time. ``quick_speed`` measures, and is only ever shown.
@@ -9,8 +10,8 @@ the same numbers every time. ``quick_speed`` measures, and is only ever shown.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
-import os
 import platform
 import re
 import shutil
@@ -24,6 +25,7 @@ import torch
 from torch import nn
 
 from visus.errors import UsageError, unknown_name
+from visus.limits import memory_bytes, usable_cores
 
 PRECISIONS = ("auto", "bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -43,6 +45,7 @@ _PACKAGES = (
 _EXTRAS = ("simplejpeg",)
 _BFLOAT16_CAPABILITY = (8, 0)
 _SPEED_BATCH = 32
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,27 @@ def choose(device: str = "auto", precision: str = "auto") -> Machine:
     return Machine(place, chosen, chosen == "bfloat16" and place.type != "mps", f"{chosen}: {reason}")
 
 
+def suited(machine: Machine, module: nn.Module) -> Machine:
+    """The machine's choice, less the channels-last layout where a training of this network would get wrong gradients by it.
+
+    PyTorch's processor kernels for bfloat16 (oneDNN) leave weights' gradients unwritten for dilated convolutions on channels-last maps of
+    30 px and more whose channels are no multiple of 16: 24, 40 and 56 channels gave numbers that are none, with torch 2.13 on
+    AVX-512 BF16. In the usual layout they are right.
+
+    >>> where = Machine(torch.device("cpu"), "bfloat16", True, "bfloat16: asked for")
+    >>> suited(where, nn.Conv2d(3, 8, 3)).channels_last, suited(where, nn.Conv2d(24, 8, 3, dilation=2)).channels_last
+    (True, False)
+    """
+    is_dilated = any(max(getattr(part, "dilation", (1,))) > 1 for part in module.modules() if isinstance(part, _CONVS))
+    if not (is_dilated and machine.channels_last and machine.precision == "bfloat16" and machine.device.type == "cpu"):
+        return machine
+    return dataclasses.replace(
+        machine,
+        channels_last=False,
+        reason=f"{machine.reason}; not channels last, since the network has dilated convolutions",
+    )
+
+
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
     """A context in which operations on ``device`` run in ``precision`` (``"float32"`` or ``"bfloat16"``)."""
     if precision == "bfloat16":
@@ -157,9 +181,9 @@ def describe(folder: Path | None = None) -> dict[str, Any]:
         "packages": {name: _version(name) for name in (*_PACKAGES, *_EXTRAS)},
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": memory_bytes(),
         "features": _features(),
         "cuda": _cuda_devices(),
         "mps": _has_mps(),
@@ -330,25 +354,6 @@ def _processor() -> str:
     return match[1].strip() if match else platform.processor() or platform.machine()
 
 
-def _usable_cores() -> int:
-    """Cores that this process may use: its affinity, where the system tells it, cut by a container's quota (cgroup 2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _read_line("/sys/fs/cgroup/cpu.max").partition(" ")
-    if quota.isdigit() and period.isdigit() and int(period):
-        cores = min(cores, max(1, -(-int(quota) // int(period))))
-    return cores
-
-
-def _memory_bytes() -> int | None:
-    """Memory of the machine, cut by a container's limit (cgroup 2); None where it cannot be asked."""
-    try:
-        memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
-    limit = _read_line("/sys/fs/cgroup/memory.max")
-    return min(memory_bytes, int(limit)) if limit.isdigit() else memory_bytes
-
-
 def _free_bytes(folder: Path) -> int | None:
     """Free space on the disk that ``folder`` is or would be on; None where it cannot be asked."""
     for place in (folder, *folder.absolute().parents):
@@ -359,13 +364,6 @@ def _free_bytes(folder: Path) -> int | None:
         except OSError:
             return None
     return None
-
-
-def _read_line(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
 
 
 def _version(package: str) -> str | None:

@@ -6,10 +6,13 @@ rules, nor the text of designs.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import random
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +21,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from visus.design.account import Account, check_detail
+from visus.design.flow import INPUT
 from visus.errors import UsageError
-from visus.networks.trace_calls import axes_of, tensors
+from visus.networks.trace_calls import RuleError, axes_of, tensors
+from visus.networks.trace_flows import flows_of_rows, give
 from visus.networks.trace_memory import ModuleMemory
 from visus.networks.trace_mode import Follower
-from visus.networks.trace_rows import Recorder, layer_text
+from visus.networks.trace_rows import Recorder, layer_text, of_one_item
 from visus.networks.trace_shapes import META
 from visus.networks.trace_sight import Line, Sight
 
@@ -43,17 +48,23 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, detail: str = "layer
         module: the module; its forward takes one tensor.
         input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
         detail: ``layers`` gives a row for each call of a layer (a module without children), and for each operation outside of
-            layers that joins paths, changes the receptive field or multiplies matrices; a layer that is called again has
-            ``#2`` behind its path. ``operations`` gives a row for each tensor that depends on the input.
+            layers that joins paths, changes the receptive field, multiplies matrices or makes shares of features; a layer
+            that is called again has ``#2`` behind its path. ``operations`` gives a row for each tensor that depends on the input.
         training: whether the module is run in training mode. Batch norms then see the whole batch: "batch-coupled".
 
     Returns:
         The account. Multiply-adds are those of convolutions and matrix products, attention included, as
-        ``torch.utils.flop_counter`` counts them. A row whose operation has no rule is noted as "hull", and all fields after it
-        are marked as not exact. Parameters that nothing used have a row noted as "not run", without a field.
+        ``torch.utils.flop_counter`` counts them. A row whose operation has no rule is noted as "hull", and the boxes of all
+        fields after it are marked as not exact: they may be larger than what is read. Where the textbook has no field, because
+        positions do not follow each other evenly as after a roll of the flattened map, the row is noted as "size approximate":
+        the boxes are exact, size is that of the largest. Where an axis has no dimension of its own, as in windows that were
+        merged into the batch, the box is what all positions read together; the shape has the windows of one item in front.
+        Where the last row does not tell of what the module returns, a row ``output`` is added. Parameters that nothing used
+        have a row noted as "not run", without a field.
 
     Raises:
         TraceError: the module fails on this input; ``account`` has the rows up to there.
+        RuleError: a rule of visus fails, which is a fault of visus.
         UsageError: an argument cannot be used.
 
     >>> costs = trace(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)), (3, 32, 32))
@@ -64,9 +75,13 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, detail: str = "layer
     """
     shape = _checked(module, input_shape, detail)
     module = getattr(module, "_orig_mod", module)
-    outcome, wants_values = _attempt(module, shape, detail, training, with_data=False)
-    if wants_values:
-        better, _ = _attempt(module, shape, detail, training, with_data=True)
+    num_items = 2 if training else 1  # a batch norm in training mode refuses a single value
+    outcome, wants_values = _attempt(module, shape, detail, training, num_items, with_data=False)
+    if isinstance(outcome, _Failure) and outcome.is_single_value:  # so does a group norm in any mode
+        num_items = 2
+        outcome, wants_values = _attempt(module, shape, detail, training, num_items, with_data=False)
+    if wants_values or isinstance(outcome, _Failure):
+        better, _ = _attempt(module, shape, detail, training, num_items, with_data=True)
         outcome = better if isinstance(outcome, _Failure) or not isinstance(better, _Failure) else outcome
     if isinstance(outcome, _Failure):
         raise outcome.error from outcome.cause
@@ -90,49 +105,46 @@ def _checked(module: nn.Module, input_shape: Sequence[int], detail: str) -> tupl
 
 
 class _Failure:
-    """A module that failed: what is said, and whether it wanted to look at values."""
+    """A module that failed: what is said, and whether it needs more items.
+
+    What fails on tensors without data is run again with data: it may look at values, or do what only these can. What fails
+    there too is what torch says to the user.
+    """
 
     def __init__(self, error: TraceError, cause: Exception) -> None:
         self.error, self.cause = error, cause
-        text = str(cause).lower()
-        self.needs_data = isinstance(cause, NotImplementedError) or any(word in text for word in _WANTS_DATA)
-
-
-_WANTS_DATA = (
-    "meta",
-    "same device",
-    "item()",
-    "data-dependent",
-    "no data",
-    "storage",
-    "fake",
-    "scalar type",
-    "should be the same",
-)
+        self.is_single_value = "more than 1 value per channel" in str(cause).lower()
 
 
 def _attempt(
-    module: nn.Module, shape: tuple[int, ...], detail: str, training: bool, with_data: bool
+    module: nn.Module, shape: tuple[int, ...], detail: str, training: bool, num_items: int, with_data: bool
 ) -> tuple[Account | _Failure, bool]:
     """One run: the account or the failure, and whether a run with data would know more."""
-    num_items = 2 if training else 1  # a batch norm in training mode refuses a single value
     recorder = Recorder(module, detail == "operations", num_items)
     follower = Follower(recorder, with_data)
     follower.own_storages = functools.cache(lambda: _own_storages(module))
     x = _input(module, (num_items, *shape), with_data)
     follower.mark(x, tuple(_seen_by_input(axis + 2, length) for axis, length in enumerate(shape[1:])))
-    output: Any = None
+    give(x, INPUT)
     try:
         with torch.no_grad(), _kept(module, training), _hooked(recorder), follower:
             output = _run(module, x, with_data)
+        recorder.returned(output)
+        ends = recorder.ends(output)
+        returned = _shape_of(output, num_items)
+    except RuleError:
+        raise
     except Exception as error:
-        failure = _Failure(_told(error, recorder, shape), error)
-        return failure, failure.needs_data
+        return _Failure(_told(error, recorder, shape), error), False
     finally:
         follower.unmark()
     recorder.not_run()
     memory = ModuleMemory(module, shape)
-    return Account(shape, _shape_of(output), tuple(recorder.rows), memory), follower.wants_values
+    facts = Account(shape, returned, tuple(recorder.rows), memory)
+    if detail == "layers":
+        flows = functools.partial(flows_of_rows, tuple(recorder.noted), shape)
+        facts = dataclasses.replace(facts, flows=flows, ends=ends)
+    return facts, follower.wants_values
 
 
 def _seen_by_input(dim: int, length: int) -> tuple[Line]:
@@ -155,28 +167,41 @@ def _run(module: nn.Module, x: Tensor, with_data: bool) -> Any:
     return torch.func.functional_call(module, buffers, (x,))
 
 
-def _shape_of(output: Any) -> tuple[int, ...]:
+def _shape_of(output: Any, num_items: int) -> tuple[int, ...]:
     """Shape of the first tensor of an output, without the batch axis."""
     values = list(output.values()) if isinstance(output, dict) else [output]
     found = list(tensors(values))
     seeing = [value for value in found if axes_of(value) is not None]
-    return tuple((seeing or found)[0].shape[1:]) if found else ()
+    return of_one_item(tuple((seeing or found)[0].shape), num_items) if found else ()
 
 
 def _told(error: Exception, recorder: Recorder, shape: tuple[int, ...]) -> TraceError:
     """The error with the module that failed and the rows up to it."""
     scope = recorder.stack[-1] if recorder.stack else None
-    reached = scope.input_shape[1:] if scope is not None and scope.input_shape else shape
+    reached = of_one_item(scope.input_shape, recorder.num_items) if scope is not None and scope.input_shape else shape
     name = layer_text(scope.module) if scope is not None else "the module"
     sentence = str(error).strip().split("\n")[0].rstrip(".") or "no reason is given"
+    place = _own_fault(error)
     told = TraceError(
         f"{name} fails on an input of shape {reached}: {type(error).__name__}: {sentence}. "
-        "Give another input shape, or mend the module.",
+        "Give another input shape, or mend the module."
+        if place is None
+        else f"the code of {name} fails: {type(error).__name__}: {sentence}, at {place}. Mend it there; no input shape is at fault.",
         where=scope.path if scope is not None else "",
     )
     last = recorder.rows[-1].output_shape if recorder.rows else ()
     told.account = Account(shape, last, tuple(recorder.rows))
     return told
+
+
+def _own_fault(error: Exception) -> str | None:
+    """File and line of a mistake in the module's own code; None for what torch refuses and for what the module refuses itself."""
+    if not isinstance(error, (KeyError, AttributeError, NameError, TypeError, ZeroDivisionError, ImportError)):
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or Path(frames[-1].filename).is_relative_to(Path(torch.__file__).parent):
+        return None
+    return f"{frames[-1].filename}, line {frames[-1].lineno}"
 
 
 def _own_storages(module: nn.Module) -> set[int]:

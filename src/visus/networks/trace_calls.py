@@ -11,6 +11,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from visus.errors import VisusError
+from visus.geometry import Lens
 from visus.networks.trace_sight import Line, Shape, Terms
 
 Axes = tuple[Terms, ...]
@@ -28,9 +30,11 @@ class Mark:
         source: the mark of the tensor that this one is a view of.
         replay: gives the axes of the view from those of the source.
         part: gives the view of a tensor, as torch does.
+
+    ``fed`` has the places of the rows that the values come from; None where they are those of the source, or the input's.
     """
 
-    __slots__ = ("axes", "part", "replay", "seen", "shape", "source", "version")
+    __slots__ = ("axes", "fed", "part", "replay", "seen", "shape", "source", "version")
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class Mark:
         part: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.axes, self.shape, self.source, self.replay, self.part = axes, shape, source, replay, part
+        self.fed: frozenset[int] | None = None
         self.version = 0
         self.seen = 0 if source is None else source.version
 
@@ -84,11 +89,13 @@ class Call:
         "func",
         "is_hull",
         "kwargs",
+        "lenses",
         "module",
         "name",
         "notes",
         "out",
         "padded_px",
+        "pads",
         "unread_px",
         "wants_values",
     )
@@ -100,6 +107,8 @@ class Call:
         self.notes: tuple[str, ...] = ()
         self.unread_px: tuple[int, ...] = ()  # for each axis of the input: positions at the far edge that no window reaches
         self.padded_px: tuple[int, ...] = ()  # and those that were added there
+        self.lenses: tuple[Lens, ...] = ()  # what the last dimensions are looked at through, where there is a word for it
+        self.pads: tuple[tuple[int, int], ...] = ()  # pixels added before and after the last dimensions
 
     def axes(self, place: int) -> Axes | None:
         """What the argument at a place sees."""
@@ -163,6 +172,14 @@ def seeing(args: Any, kwargs: dict[str, Any]) -> Iterator[Tensor]:
         for value in tensors(kwargs.values()):
             if axes_of(value) is not None:
                 yield value
+
+
+class RuleError(VisusError):
+    """A rule of visus that fails on what it is given: a fault of visus, not of the module."""
+
+
+class NeedsValuesError(Exception):
+    """An operation whose outcome depends on values, met on tensors that have none; the module is run again with data."""
 
 
 class Hull:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 
 import numpy as np
 
-from visus.geometry.reads import NOTHING
+from visus.networks.trace_places import blanked, explicit, found_again, lying, recovered
 from visus.networks.trace_sight import (
     LARGEST,
     Array,
@@ -21,14 +20,26 @@ from visus.networks.trace_sight import (
     Term,
     Terms,
     bounded,
+    compressed,
     each,
-    in_arrays,
     least,
-    settled,
     simplest,
     to_grid,
 )
-from visus.networks.trace_taps import Number, stretched, whole_or_fraction
+from visus.networks.trace_taps import Number, stretched
+
+
+def laid_out(axes: Sequence[Terms], shape: Shape, after: Shape) -> tuple[Terms, ...]:
+    """All axes under another shape, each with the dimension that is its own, where there is one."""
+    if shape == after:
+        return tuple(axes)
+    axes = blanked(tuple(axes), shape)
+    places = [lying(terms, shape) for terms in axes]
+    found = [
+        reshaped(terms, shape, after, frozenset().union(*places[:axis], *places[axis + 1 :]))
+        for axis, terms in enumerate(axes)
+    ]
+    return found_again(found, after)
 
 
 def reshaped(terms: Terms, shape: Shape, after: Shape, others: frozenset[int] = frozenset()) -> Terms:
@@ -53,7 +64,8 @@ def _reshaped(term: Term, shape: Shape, after: Shape, others: frozenset[int]) ->
         for dim in range(len(after) - 1, -1, -1):
             above = below * after[dim]
             if below <= flat < above:
-                if flat * term.length > above or flat % below:
+                period = flat * term.length
+                if period > above or flat % below or (above % period and math.prod(after[:dim]) > 1):
                     break
                 inner = flat // below
                 if (
@@ -66,7 +78,7 @@ def _reshaped(term: Term, shape: Shape, after: Shape, others: frozenset[int]) ->
             below = above
         if term.length == 1:
             return Line(term.sight, None, 1)
-    return simplest(_relaid(to_grid(term, shape), shape, after, others), after)
+    return simplest(_relaid(to_grid(term, shape), shape, after), after)
 
 
 def _merges_alone(line: Line, shape: Shape, inner: int, others: frozenset[int]) -> bool:
@@ -90,97 +102,48 @@ def _kept_place(line: Line, shape: Shape, after: Shape) -> int | None:
     return place if is_kept else None
 
 
-def _relaid(grid: Grid, shape: Shape, after: Shape, others: frozenset[int]) -> Grid:
-    parts: list[tuple[range, range]] = list(_segments(shape, after))
+def _relaid(grid: Grid, shape: Shape, after: Shape) -> Grid:
+    """A grid under another shape; its axis keeps a dimension that is neither cut nor merged."""
+    parts = list(_segments(shape, after))
     own: int | None = None
-    step = grid.step
-    reads, book = grid.reads, grid.book
-    merged: int | None = None
-    if grid.merged is not None:
-        new = next(new for old, new in parts if grid.merged in old)
-        merged = new[0] if len(new) == 1 else None
+    outer: tuple[int, Number] | None = None  # where the axis is cut: the dimension of its parts, pixels from part to part
     if grid.own is not None:
-        old, new = next((old, new) for old, new in parts if grid.own in old)
+        old, new = next(part for part in parts if grid.own in part[0])
         long_old = [dim for dim in old if shape[dim] > 1]
         long_new = [dim for dim in new if after[dim] > 1]
-        if long_old in ([grid.own], []) and long_new:
+        if long_old == [grid.own] and len(long_new) == 1:
             own = long_new[0]
-            below = math.prod(after[dim] for dim in long_new[1:])
-            if below > 1:
-                book = _with_steps(book, grid.own, shape[grid.own], step, below)
-            step = step * below
-        elif len(long_new) == 1 and long_old and long_old[0] == grid.own and not others.intersection(long_old[1:]):
-            own = long_new[0]
-            inner = math.prod(shape[dim] for dim in long_old[1:])
-            book = book[tuple(slice(0, 1) if dim - 1 in old else slice(None) for dim in range(book.ndim))]
-            step = whole_or_fraction(Fraction(step) / inner)
-        elif long_old in ([grid.own], []):
-            own = new[0] if len(new) == 1 else None
-        else:
-            merged = long_new[-1] if long_new else None
-            if step:
-                book = _with_steps(book, grid.own, shape[grid.own], step, shape[grid.own])
-    reads = _refilled(reads, parts, shape, after)
-    book = _refilled(book, parts, shape, after)
-    if own is not None and book.shape[own + 1] > 1:
-        book = book[(slice(None),) * (own + 1) + (slice(0, 1),)]
-    return bounded(Grid(reads, book, own, step, grid.whole, grid.exact, merged=None if own is not None else merged))
+        elif not long_old and len(new) == 1:
+            own = new[0]
+        elif grid.own in long_old:
+            if long_old == [grid.own]:
+                outer = long_new[0], grid.step * math.prod(after[dim] for dim in long_new[1:])
+            grid = explicit(grid, shape)
+    reads, is_hull = _refilled(grid.reads, parts, shape, after)
+    book, is_rough = _refilled(grid.book, parts, shape, after)
+    flags = grid.whole, grid.exact and not is_hull
+    relaid = compressed(Grid(reads, book, own, grid.step, *flags, grid.phases, rough=grid.rough or is_rough))
+    lies = frozenset[int]() if own is None else frozenset((own,))
+    for old, new in parts:
+        if grid.lies.intersection(old):
+            lies |= _holding(relaid, [dim for dim in new if after[dim] > 1])
+    relaid = bounded(relaid._replace(lies=lies))
+    again = None if outer is None else recovered(relaid, outer[0], after, outer[1])
+    return relaid if again is None else again
 
 
-def found_again(axes: Sequence[Terms], shape: Shape) -> tuple[Terms, ...]:
-    """The dimensions of axes that were lost when windows were cut out, where these were put together again.
+def _holding(grid: Grid, dims: Sequence[int]) -> frozenset[int]:
+    """Those of the dimensions, into which an axis was cut, along which its numbers differ."""
+    if len(dims) == 1:
+        return frozenset(dims)
+    return frozenset(dim for dim in dims if max(grid.reads.shape[dim + 1], grid.book.shape[dim + 1]) > 1)
 
-    Such a dimension is the only one along which what is read of its axis differs, it differs for no other axis, and it does not
-    run backwards. The textbook knows no step there; it is taken for the pixels that are read, by the positions.
+
+def _refilled(array: Array, parts: Sequence[tuple[range, range]], shape: Shape, after: Shape) -> tuple[Array, bool]:
+    """The numbers under the new shape, and whether they were too many and are taken for their hull.
+
+    Only stretches of dimensions along which they differ are written out.
     """
-    long = [_long_dims(terms, shape) for terms in axes]
-    found = []
-    for axis, terms in enumerate(axes):
-        others = set().union(*long[:axis], *long[axis + 1 :])
-        grid = terms[0]
-        if (
-            len(terms) == 1
-            and isinstance(grid, Grid)
-            and grid.own is None
-            and len(long[axis]) == 1
-            and not long[axis] & others
-        ):
-            terms = (simplest(_with_own(grid, shape, min(long[axis])), shape),)
-        found.append(terms)
-    return tuple(found)
-
-
-def _long_dims(terms: Terms, shape: Shape) -> set[int]:
-    """The dimensions along which what is read differs."""
-    found: set[int] = set()
-    for term in terms:
-        if isinstance(term, Grid):
-            found.update(dim for dim in range(len(shape)) if term.reads.shape[dim + 1] > 1)
-        elif term.dim is not None and term.sight.reads.shape[1] > 1:
-            found.add(term.dim)
-    return found
-
-
-def _with_own(grid: Grid, shape: Shape, own: int) -> Grid:
-    reads = grid.reads.reshape(2, -1)
-    steps = np.diff(reads * np.array([[1], [-1]]), axis=1)
-    if reads.max() >= NOTHING or (steps < 0).any() or not steps.any():
-        return grid
-    step = max(1, round(int(-reads[1, -1] - reads[0, 0] + 1) / shape[own])) if grid.step else 0
-    first = (slice(None),) * (own + 1) + (slice(0, 1),)
-    return grid._replace(book=grid.book[first], own=own, step=step, merged=None)
-
-
-def _with_steps(book: Array, own: int, length: int, step: Number, period: int) -> Array:
-    """The textbook of every position along ``own``, the positions counted anew after each ``period``."""
-    shifts = np.outer([1, -1], np.arange(length) % period) * in_arrays(step)
-    lengths = [1] * (book.ndim - 1)
-    lengths[own] = length
-    return settled(book + shifts.reshape(2, *lengths))
-
-
-def _refilled(array: Array, parts: Sequence[tuple[range, range]], shape: Shape, after: Shape) -> Array:
-    """The numbers under the new shape; only stretches of dimensions along which they differ are written out."""
     full, new = [2], [2]
     for old_dims, new_dims in parts:
         if all(array.shape[dim + 1] == 1 for dim in old_dims):
@@ -190,8 +153,8 @@ def _refilled(array: Array, parts: Sequence[tuple[range, range]], shape: Shape, 
             full += [shape[dim] for dim in old_dims]
             new += [after[dim] for dim in new_dims]
     if math.prod(full) > 4 * LARGEST:
-        return least(array.reshape(2, -1), 1).reshape(2, *[1] * len(after))
-    return np.broadcast_to(array, full).reshape(new)
+        return least(array.reshape(2, -1), 1).reshape(2, *[1] * len(after)), True
+    return np.broadcast_to(array, full).reshape(new), False
 
 
 def _segments(shape: Shape, after: Shape) -> Iterator[tuple[range, range]]:

@@ -24,7 +24,9 @@ from visus.networks.trace_calls import (
     Call,
     Hull,
     Mark,
+    NeedsValuesError,
     Rule,
+    RuleError,
     axes_of,
     mark_of,
     meta_like,
@@ -52,6 +54,7 @@ class Operation:
         cost: multiply-adds; None where it has none.
         kind: ``view``, ``in place``, ``out`` for one that writes into an argument of that name, or ``plain``.
         is_random: whether it draws random numbers.
+        looks: whether a number that it gives, or the shape of its output, depends on values.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Operation:
     cost: Callable[..., int] | None
     kind: str
     is_random: bool
+    looks: bool
 
 
 _OPERATIONS: dict[Any, Operation] = {}
@@ -91,7 +95,9 @@ def _describe(func: Any) -> Operation:
         rule = trace_rules.pointwise
     is_random = torch.Tag.nondeterministic_seeded in func.tags
     plain = kind in ("plain", "in place") and is_own
-    return Operation(name, rule, ANSWERS.get(name) if plain else None, COSTS.get(name) if is_own else None, kind, is_random)
+    looks = torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
+    answer, cost = ANSWERS.get(name) if plain else None, COSTS.get(name) if is_own else None
+    return Operation(name, rule, answer, cost, kind, is_random, looks)
 
 
 class Watcher(Protocol):
@@ -138,6 +144,8 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         known = _OPERATIONS.get(func) or operation(func)
+        if known.looks and not self.with_data and _is_blind(known, args):
+            raise NeedsValuesError(f"{known.name} depends on values")
         first: Any = args[0] if args else None
         if axes_of(first) is None and next(seeing(args, kwargs), None) is None:
             return self._constant(known, func, args, kwargs)
@@ -222,17 +230,8 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known.rule is not None:
             try:
                 found = known.rule(call)
-            except (
-                ArithmeticError,
-                IndexError,
-                KeyError,
-                TypeError,
-                ValueError,
-                AttributeError,
-                StopIteration,
-                AssertionError,
-            ):
-                found = HULL  # arguments that the rule was not made for
+            except Exception as error:
+                raise _fault(call, error) from error
         self.wants_values |= call.wants_values
         if isinstance(found, Hull):
             call.is_hull = True
@@ -283,6 +282,22 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if axes is mark.current():
             return
         written(mark, axes, origin)
+
+
+def _is_blind(known: Operation, args: Any) -> bool:
+    """Whether the values that an operation looks at are unknown; lists of places give a known shape, masks do not."""
+    if known.name in ("index", "_unsafe_index"):
+        return any(value.is_meta and value.dtype in (torch.bool, torch.uint8) for value in tensors(args[1]))
+    return any(value.is_meta for value in tensors(args))
+
+
+def _fault(call: Call, error: Exception) -> RuleError:
+    """What is said of a rule that fails: rules give a hull where they do not know the arguments, so this is a fault of visus."""
+    shapes = ", ".join(str(tuple(value.shape)) for value in tensors(call.args))
+    return RuleError(
+        f"the rule for {call.name} fails on tensors of shape {shapes}: {type(error).__name__}: {error}. "
+        "This is a fault of visus, not of the module. Please report it with this line."
+    )
 
 
 def _replayed(follower: Follower, known: Operation, call: Call, above: Mark, index: int) -> Callable[[Axes], Axes]:

@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from visus.geometry.reads import NOTHING
+from visus.networks.trace_places import explicit, recovered
 from visus.networks.trace_sight import (
     LARGEST,
     Array,
@@ -36,22 +37,29 @@ from visus.networks.trace_taps import Number, Taps, whole_or_fraction
 from visus.networks.trace_unions import are_aligned, as_one, together, united
 
 
-def along(terms: Terms, shape: Shape, dim: int, taps: Taps) -> Terms:
-    """The positions of ``dim`` replaced by those of ``taps``."""
+def along(terms: Terms, shape: Shape, dim: int, taps: Taps, notes_gaps: bool = False) -> Terms:
+    """The positions of ``dim`` replaced by those of ``taps``.
+
+    Positions that read nothing, such as padding, are noted where the axis lies along ``dim``; with ``notes_gaps`` in any case,
+    as is needed where no other axis lies there that notes them.
+    """
+    everywhere = not taps.all_read and (notes_gaps or len(terms) > 1)
     after = (*shape[:dim], taps.length, *shape[dim + 1 :])
 
     def rule(term: Term) -> Term:
         if isinstance(term, Line):
-            if term.dim != dim:
+            if term.dim != dim and not everywhere:
                 return term
-            if term.inner == 1 and term.length == shape[dim]:
+            if term.dim == dim and term.inner == 1 and term.length == shape[dim]:
                 return Line(term.sight.through(taps), dim, taps.length)
         grid = to_grid(term, shape)
         if grid.own == dim:
             book, step, phases = shifted_book(grid, taps)
         else:
             book, step, phases = gather_along(grid.book, taps, dim + 1), grid.step, grid.phases
-        gathered = grid._replace(reads=gather_along(grid.reads, taps, dim + 1), book=book, step=step, phases=phases)
+        rough = grid.rough or (grid.phases is not None and phases is None and not isinstance(taps.scale, int))
+        reads = gather_along(grid.reads, taps, dim + 1)
+        gathered = grid._replace(reads=reads, book=book, step=step, phases=phases, rough=rough)
         return simplest(bounded(gathered), after, look=True)
 
     return each(terms, rule)
@@ -72,15 +80,16 @@ def reduced(terms: Terms, shape: Shape, dims: Sequence[int], keepdim: bool, keep
             if term.dim in gone:
                 return Line(term.sight.over(), places[term.dim] if keepdim and keep_own else None, 1)
             return Line(term.sight, places[term.dim], term.length, term.inner)
-        over = term.own in gone or term.merged in gone
+        over = term.own in gone or (term.own is None and bool(term.lies) and term.lies <= gone)
         axes = tuple(dim + 1 for dim in sorted(gone))
         reads, book = (least(array, axes, keepdim) for array in (term.reads, term.book))
         own = places.get(term.own) if term.own is not None and (not over or (keepdim and keep_own)) else None
-        merged = None if term.merged is None or over else places[term.merged]
+        lies = frozenset(places[dim] for dim in term.lies - gone)
         if over:
-            grid = Grid(reads, np.full_like(book, NOTHING), own, 0, True, term.exact)
+            lies = lies if own is None else lies | {own}
+            grid = Grid(reads, np.full_like(book, NOTHING), own, 0, True, term.exact, lies=lies)
         else:
-            grid = Grid(reads, book, own, term.step, term.whole, term.exact, term.phases, merged)
+            grid = Grid(reads, book, own, term.step, term.whole, term.exact, term.phases, lies, term.rough)
         after = tuple(1 if dim in gone else length for dim, length in enumerate(shape) if keepdim or dim not in gone)
         return simplest(grid, after)
 
@@ -90,7 +99,7 @@ def reduced(terms: Terms, shape: Shape, dims: Sequence[int], keepdim: bool, keep
 def gated(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
     """What is seen where each place depends on itself and on all places along ``dims``, as in a softmax or a norm."""
     gone = set(dims)
-    beside = any(_place(term) not in {None, *gone} for term in terms)  # such as the queries beside the keys of an attention
+    beside = any(_places(term) - gone for term in terms)  # such as the queries beside the keys of an attention
 
     def rule(term: Term) -> Term:
         if isinstance(term, Line):
@@ -101,19 +110,22 @@ def gated(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
             if term.inner == 1 and term.length == shape[term.dim]:
                 return Line(term.sight.gated(), *term[1:])
             return Line(term.sight.gated(), None, 1)
-        axes = tuple(dim + 1 for dim in sorted(gone))
-        reads, book = (least(array, axes, True) for array in (term.reads, term.book))
-        whole = term.whole or term.own in gone or term.merged in gone
-        return simplest(term._replace(reads=reads, book=book, whole=whole), shape)
+        over = term.own in gone or (term.own is None and bool(term.lies) and term.lies <= gone)
+        if over and beside:
+            return next(iter(reduced((term,), shape, dims, True, False)))
+        reads = least(term.reads, tuple(dim + 1 for dim in sorted(gone)), True)
+        kept = term.lies if over else frozenset()  # a gate leaves the textbook's fields of the windows
+        book = least(term.book, tuple(dim + 1 for dim in sorted(gone - kept)), True)
+        return simplest(term._replace(reads=reads, book=book, whole=term.whole or over), shape)
 
     return each(terms, rule)
 
 
-def _place(term: Term) -> int | None:
-    """The dimension in which a term has its axis."""
+def _places(term: Term) -> frozenset[int]:
+    """The dimensions in which a term has its axis."""
     if isinstance(term, Line):
-        return term.dim
-    return term.own if term.own is not None else term.merged
+        return frozenset() if term.dim is None else frozenset((term.dim,))
+    return term.lies
 
 
 def hull(terms: Terms, shape: Shape) -> Terms:
@@ -129,8 +141,9 @@ def permuted(terms: Terms, order: Sequence[int]) -> Terms:
         if isinstance(term, Line):
             return term if term.dim is None else Line(term.sight, order.index(term.dim), term.length, term.inner)
         axes = (0, *(dim + 1 for dim in order))
-        own, merged = (None if dim is None else order.index(dim) for dim in (term.own, term.merged))
-        return term._replace(reads=term.reads.transpose(axes), book=term.book.transpose(axes), own=own, merged=merged)
+        own = None if term.own is None else order.index(term.own)
+        lies = frozenset(order.index(dim) for dim in term.lies)
+        return term._replace(reads=term.reads.transpose(axes), book=term.book.transpose(axes), own=own, lies=lies)
 
     return each(terms, rule)
 
@@ -141,9 +154,9 @@ def unsqueezed(terms: Terms, dim: int) -> Terms:
     def rule(term: Term) -> Term:
         if isinstance(term, Line):
             return term if term.dim is None or term.dim < dim else term._replace(dim=term.dim + 1)
-        own, merged = (at if at is None or at < dim else at + 1 for at in (term.own, term.merged))
+        own = term.own if term.own is None or term.own < dim else term.own + 1
         reads, book = (np.expand_dims(array, dim + 1) for array in (term.reads, term.book))
-        return term._replace(reads=reads, book=book, own=own, merged=merged)
+        return term._replace(reads=reads, book=book, own=own, lies=_shifted(term.lies, dim))
 
     return each(terms, rule)
 
@@ -160,9 +173,10 @@ def squeezed(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
                 return term
             return Line(term.sight, None, 1) if term.dim in gone else term._replace(dim=places[term.dim])
         axes = tuple(dim + 1 for dim in sorted(gone))
-        own, merged = (None if dim is None else places.get(dim) for dim in (term.own, term.merged))
+        own = None if term.own is None else places.get(term.own)
+        lies = frozenset(places[dim] for dim in term.lies - gone)
         reads, book = (array.squeeze(axes) for array in (term.reads, term.book))
-        return simplest(term._replace(reads=reads, book=book, own=own, merged=merged), after)
+        return simplest(term._replace(reads=reads, book=book, own=own, lies=lies), after)
 
     return each(terms, rule)
 
@@ -182,10 +196,11 @@ def broadcast(terms: Terms, shape: Shape, after: Shape) -> Terms:
             return term._replace(dim=term.dim + added)
         ones = (1,) * added
         reads, book = (array.reshape(2, *ones, *array.shape[1:]) for array in (term.reads, term.book))
-        own, merged = (None if dim is None else dim + added for dim in (term.own, term.merged))
+        own = None if term.own is None else term.own + added
         if own is not None and shape[own - added] == 1 != after[own]:
             return Grid(reads, np.full_like(book, NOTHING), None, 0, True, term.exact)
-        return term._replace(reads=reads, book=book, own=own, merged=merged)
+        lies = frozenset(dim + added for dim in term.lies)
+        return term._replace(reads=reads, book=book, own=own, lies=lies)
 
     return each(terms, rule)
 
@@ -211,10 +226,22 @@ def stacked(paths: Sequence[tuple[Terms | None, Shape]], dim: int) -> tuple[Term
         return (_end_to_end(paths, dim, total),), True
     after = (*paths[0][1][:dim], total, *paths[0][1][dim + 1 :])
     grids = [as_one(terms, shape) if terms else None for terms, shape in paths]
+    owns = {grid.own for grid in grids if grid is not None and grid.step and (grid.own is not None or grid.book.size > 2)}
+    if len(owns) > 1:
+        pairs = zip(grids, paths, strict=True)
+        grids = [None if grid is None else explicit(grid, shape) for grid, (_, shape) in pairs]
+    one = _stacked(grids, [shape for _, shape in paths], dim)
+    for own in owns - {None} if len(owns) > 1 else ():
+        one = recovered(one, own, after) or one  # type: ignore[arg-type]
+    return (simplest(bounded(one), after),), one.own == dim or are_aligned(known)
+
+
+def _stacked(grids: Sequence[Grid | None], shapes: Sequence[Shape], dim: int) -> Grid:
+    """Grids one behind the other; they have the same dimension for the axis, or none has."""
     present = [grid for grid in grids if grid is not None]
     own = next((grid.own for grid in present if grid.own is not None), None)
-    reads = _stack([None if grid is None else grid.reads for grid in grids], paths, dim)
-    book = _stack([None if grid is None else grid.book for grid in grids], paths, dim)
+    reads, is_hull = _stack([None if grid is None else grid.reads for grid in grids], shapes, dim)
+    book, is_rough = _stack([None if grid is None else grid.book for grid in grids], shapes, dim)
     if own is not None and own == dim:
         book = least(book, own + 1, True)
     elif own is not None and book.shape[own + 1] > 1:
@@ -222,10 +249,10 @@ def stacked(paths: Sequence[tuple[Terms | None, Shape]], dim: int) -> tuple[Term
     step: Number = 0
     for grid in present:
         step = grid.step if step == 0 else max(step, grid.step) if grid.step else step
-    whole, exact = any(grid.whole for grid in present), all(grid.exact for grid in present)
+    whole, exact = any(grid.whole for grid in present), all(grid.exact for grid in present) and not is_hull
     phases = together([(grid.phases, grid.book, grid.step) for grid in present])
-    grid = bounded(Grid(reads, book, own, step, whole, exact, phases))
-    return (simplest(grid, after),), own == dim or are_aligned(known)
+    lies = frozenset[int]().union(*(grid.lies for grid in present))
+    return Grid(reads, book, own, step, whole, exact, phases, lies, is_rough or any(grid.rough for grid in present))
 
 
 def _length(paths: Sequence[tuple[Terms | None, Shape]], line: Line, dim: int) -> int:
@@ -253,23 +280,24 @@ def _end_to_end(paths: Sequence[tuple[Terms | None, Shape]], dim: int, total: in
     return Line(Sight(np.concatenate(parts, axis=1), book.first, book.last, book.step, *flags), dim, total)
 
 
-def _stack(arrays: Sequence[Array | None], paths: Sequence[tuple[Terms | None, Shape]], dim: int) -> Array:
+def _stack(arrays: Sequence[Array | None], shapes: Sequence[Shape], dim: int) -> tuple[Array, bool]:
+    """Arrays one behind the other, and whether they were too large and are taken for their hull."""
     known = [array for array in arrays if array is not None]
     longest = [max(lengths) for lengths in zip(*(array.shape for array in known), strict=True)]
-    total = sum(shape[dim] for _, shape in paths)
+    total = sum(shape[dim] for shape in shapes)
     longest[dim + 1] = total
     if math.prod(longest) > LARGEST:
         lowest = np.minimum.reduce([least(array.reshape(2, -1), 1) for array in known])
-        return np.asarray(lowest.reshape(2, *[1] * (len(longest) - 1)))
+        return np.asarray(lowest.reshape(2, *[1] * (len(longest) - 1))), True
     kind = np.result_type(*(array.dtype for array in known))
     whole = np.full(longest, NOTHING, dtype=kind)
     place = 0
-    for array, (_, shape) in zip(arrays, paths, strict=True):
+    for array, shape in zip(arrays, shapes, strict=True):
         if array is not None:
             part = (slice(None),) * (dim + 1) + (slice(place, place + shape[dim]),)
             whole[part] = array
         place += shape[dim]
-    return whole
+    return whole, False
 
 
 def grouped(terms: Terms, shape: Shape, dim: int, num_groups: int, out_channels: int) -> Terms:
@@ -283,12 +311,15 @@ def grouped(terms: Terms, shape: Shape, dim: int, num_groups: int, out_channels:
             if num_groups == 1:
                 return Line(term.sight.over(), None, 1)
         grid = to_grid(term, shape)
+        if num_groups == 1 and grid.own is None and grid.lies == {dim}:
+            return reduced((grid,), shape, (dim,), True, False)[0]
         own = None if grid.own == dim else grid.own
         reads, book = (_mixed(array, dim + 1, num_groups, out_channels) for array in (grid.reads, grid.book))
         if grid.own == dim:
             book, step, whole = np.full_like(book, NOTHING), 0, True
             return simplest(Grid(reads, book, None, step, whole, grid.exact), after)
-        return simplest(grid._replace(reads=reads, book=book, own=own), after, look=num_groups == 1)
+        lies = grid.lies - {dim} if num_groups == 1 else grid.lies
+        return simplest(grid._replace(reads=reads, book=book, own=own, lies=lies), after, look=num_groups == 1)
 
     return each(terms, rule)
 
@@ -311,6 +342,8 @@ def spread(terms: Terms, shape: Shape, dim: int, taps: Taps) -> Terms:
         if isinstance(term, Line) and term.dim != dim:
             return term if term.dim is None or term.dim < dim else term._replace(dim=term.dim + 1)
         grid = to_grid(term, shape)
+        if grid.own == dim and grid.phases is not None:
+            grid = explicit(grid, shape)
         arrays = []
         for array in (grid.reads, grid.book):
             if array.shape[dim + 1] == 1:
@@ -325,9 +358,16 @@ def spread(terms: Terms, shape: Shape, dim: int, taps: Taps) -> Terms:
             first = np.arange(num_taps) * in_arrays(_apart(taps) * step) + in_arrays(taps.lowest * step)
             line = np.stack([first, -first]).reshape(2, *[1] * dim, 1, num_taps, *[1] * (len(shape) - dim - 1))
             book, step = settled(book + line), whole_or_fraction(Fraction(step * taps.scale))
-        return simplest(bounded(Grid(reads, book, own, step, grid.whole, grid.exact)), after)
+        lies = _shifted(grid.lies, dim + 1) | ({dim + 1} if dim in grid.lies else frozenset())
+        flags = grid.whole, grid.exact
+        return simplest(bounded(Grid(reads, book, own, step, *flags, grid.phases, lies, grid.rough)), after)
 
     return each(terms, rule)
+
+
+def _shifted(dims: frozenset[int], place: int) -> frozenset[int]:
+    """Dimensions after one was put in at a place."""
+    return frozenset(dim if dim < place else dim + 1 for dim in dims)
 
 
 def _apart(taps: Taps) -> Number:

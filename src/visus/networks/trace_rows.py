@@ -12,10 +12,12 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from visus.design.account import Row
+from visus.design.flow import INPUT
 from visus.design.layer import BYTES_PER_VALUE
 from visus.geometry import Field
-from visus.networks.trace_calls import Axes, Call, axes_of, tensors
-from visus.networks.trace_unions import field_of
+from visus.networks.trace_calls import Axes, Call, axes_of, mark_of, tensors
+from visus.networks.trace_flows import MOVES, Done, Noted, done, give, noted, pass_on, sources_of
+from visus.networks.trace_unions import are_rough, fields_of
 
 _HOOK: Final = "visus.trace"  # the key of the hooks in a module's own tables, for as long as it is traced
 
@@ -34,6 +36,7 @@ class Scope:
 
     __slots__ = (
         "aligned",
+        "done",
         "input_shape",
         "is_leaf",
         "macs",
@@ -53,6 +56,7 @@ class Scope:
         self.aligned = True
         self.unread_px: tuple[int, ...] = ()
         self.padded_px: tuple[int, ...] = ()
+        self.done: list[Done] = []
 
     @property
     def is_pending(self) -> bool:
@@ -71,6 +75,7 @@ class Recorder:
 
     def __init__(self, module: nn.Module, by_operation: bool, num_items: int) -> None:
         self.rows: list[Row] = []
+        self.noted: list[Noted] = []  # what feeds each row, for a row of each layer
         self.by_operation, self.num_items = by_operation, num_items
         self.modules = dict(module.named_modules())
         self.paths = {each: path for path, each in self.modules.items()}
@@ -79,6 +84,7 @@ class Recorder:
         self.stack: list[Scope] = []
         self.num_calls: dict[str, int] = {}
         self.last: tuple[Axes, tuple[int, ...], tuple[Field, ...]] = (), (), ()
+        self.last_is_rough = False
 
     # ---- modules ----
 
@@ -134,27 +140,55 @@ class Recorder:
             return
         shape: tuple[int, ...] = () if out is None else tuple(out.shape)
         axes = None if out is None else axes_of(out)
+        fields = () if axes is None else self._fields(axes, shape)
+        if axes and self.last_is_rough:
+            scope.notes["size approximate"] = None
+        output_shape = of_one_item(shape, self.num_items)
         row = Row(
             path,
             layer,
-            shape[1:],
+            output_shape,
             scope.num_parameters,
             scope.macs,
-            () if axes is None else self._fields(axes, shape),
+            fields,
             scope.aligned,
             tuple(scope.notes),
             bytes_weights=scope.num_bytes,
-            bytes_output=0 if out is None else BYTES_PER_VALUE * math.prod(shape[1:]),
+            bytes_output=0 if out is None else BYTES_PER_VALUE * math.prod(output_shape),
             unread_px=scope.unread_px,
         )
         self.rows.append(row)
+        if not self.by_operation:
+            self.noted.append(noted(scope.done, out))
+            give(output, len(self.rows) - 1)
         scope.macs = scope.num_parameters = scope.num_bytes = 0
 
     def _fields(self, axes: Axes, shape: tuple[int, ...]) -> tuple[Field, ...]:
         """The fields of a tensor; those of the row before where nothing changed, as through a norm."""
         if self.last[0] is not axes or self.last[1] != shape:
             self.last = axes, shape, fields_of(axes, shape)
+            self.last_is_rough = are_rough(axes, shape)
         return self.last[2]
+
+    def returned(self, output: Any) -> None:
+        """The module has ended: where its last row does not tell of what it returns, as after a write into a part, one is added."""
+        out = _first_seeing(output)
+        axes = None if out is None else axes_of(out)
+        if out is None or axes is None:
+            return
+        shape = tuple(out.shape)
+        what = of_one_item(shape, self.num_items), self._fields(axes, shape)
+        places = [place for place in sources_of(out) if place != INPUT]
+        told = self.rows[-1:] if self.by_operation else [self.rows[place] for place in places]
+        if not any((row.output_shape, row.fields) == what and _same_boxes(row.fields, what[1]) for row in told):
+            self._add(self._named("output"), "output", output, Scope("output", nn.Identity(), True, None))
+
+    def ends(self, output: Any) -> tuple[int, ...]:
+        """The places of the rows that give what the module returns."""
+        outs = [
+            value for value in tensors(list(output.values()) if isinstance(output, dict) else [output]) if mark_of(value)
+        ]
+        return tuple(sorted({place for out in outs if axes_of(out) is not None for place in sources_of(out)}))
 
     # ---- operations ----
 
@@ -162,6 +196,11 @@ class Recorder:
         """An operation whose output depends on the input."""
         scope = self.stack[-1]
         macs //= self.num_items
+        if not self.by_operation:
+            given = list(call.seeing())
+            pass_on(call, given)
+            if scope.is_leaf:
+                scope.done.append(done(call, given))
         if scope.is_leaf and not self.by_operation:
             scope.macs += macs
             scope.aligned &= call.aligned
@@ -189,6 +228,7 @@ class Recorder:
         here = Scope(scope.path, scope.module, True, None)
         here.macs, here.num_parameters, here.num_bytes = macs + scope.macs, scope.num_parameters, scope.num_bytes
         here.aligned, here.unread_px, here.notes = call.aligned, call.unread_px, dict.fromkeys(_notes(call))
+        here.done.append(done(call, list(call.seeing())))
         scope.macs = scope.num_parameters = scope.num_bytes = 0
         path = self._named(f"{scope.path}.{name}" if scope.path else name)
         outs = call.out if isinstance(call.out, (list, tuple)) and self.by_operation else [call.out]
@@ -206,11 +246,24 @@ class Recorder:
                 self.rows.append(
                     Row(path, layer_text(module), (), *counts, (), notes=("not run",), bytes_weights=scope.num_bytes)
                 )
+                self.noted.append(noted((), None))
 
 
-def fields_of(axes: Axes, shape: tuple[int, ...]) -> tuple[Field, ...]:
-    """The receptive field on each axis of the input."""
-    return tuple(field_of(terms, shape) for terms in axes)
+def of_one_item(shape: tuple[int, ...], num_items: int) -> tuple[int, ...]:
+    """A tensor's shape without its batch; windows that were merged into the batch stand in front, as many as one item has.
+
+    >>> of_one_item((2, 8, 32, 32), 2), of_one_item((128, 49, 96), 2)
+    ((8, 32, 32), (64, 49, 96))
+    """
+    if shape and shape[0] != num_items and shape[0] % num_items == 0:
+        return (shape[0] // num_items, *shape[1:])
+    return shape[1:]
+
+
+def _same_boxes(one: Iterable[Field], two: Iterable[Field]) -> bool:
+    """Whether fields tell the same of each position."""
+    pairs = [(a.reads, b.reads) for a, b in zip(one, two, strict=True)]
+    return all(a is b or (a is not None and b is not None and (a.first, a.last) == (b.first, b.last)) for a, b in pairs)
 
 
 def _notes(call: Call) -> tuple[str, ...]:
@@ -218,14 +271,16 @@ def _notes(call: Call) -> tuple[str, ...]:
 
 
 def _is_notable(call: Call) -> bool:
-    """Whether an operation outside all layers joins paths or changes what is seen."""
+    """Whether an operation outside all layers joins paths, changes what is seen, or makes shares of features."""
     if call.is_hull or call.notes:
         return True
-    if call.name in _ONLY_MOVE:
+    if call.name in MOVES:
         return False
     out = _first_seeing(call.out)
     if out is None:
         return False
+    if call.name in ("_softmax", "softmax") and out.dim() == 2:
+        return True
     seen = list(call.seeing())
     if len(seen) > 1:
         return True
@@ -233,12 +288,6 @@ def _is_notable(call: Call) -> bool:
     if before is after or before is None or after is None:
         return False
     return fields_of(before, tuple(seen[0].shape)) != fields_of(after, tuple(out.shape))
-
-
-_ONLY_MOVE: Final = frozenset(
-    ("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "clone", "alias", "detach",
-     "_to_copy", "split", "split_with_sizes", "chunk", "unbind")
-)  # fmt: skip
 
 
 def _first_seeing(output: Any) -> Tensor | None:

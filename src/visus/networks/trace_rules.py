@@ -14,7 +14,8 @@ from torch import Tensor
 
 from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, mark_of, register
 from visus.networks.trace_moves import accumulated, along, broadcast, gated, grouped, joined, reduced, unsqueezed
-from visus.networks.trace_sight import Line, Shape, Term, Terms
+from visus.networks.trace_places import blanked
+from visus.networks.trace_sight import Grid, Line, Shape, Term, Terms, least
 from visus.networks.trace_taps import sliced
 from visus.networks.trace_unions import united
 
@@ -63,7 +64,7 @@ def _joined(call: Call, paths: Sequence[Tensor], after: Shape) -> Axes:
         shape = tuple(paths[0].shape)
         return first if shape == after else tuple(broadcast(terms, shape, after) for terms in first)
     shapes = [tuple(path.shape) for path in paths]
-    seen = [axes_of(path) or () for path in paths]
+    seen = [blanked(axes_of(path) or (), shape) for path, shape in zip(paths, shapes, strict=True)]
     found = []
     for axis in range(len(first)):
         terms, aligned = joined([(axes[axis], shape) for axes, shape in zip(seen, shapes, strict=True)], after)
@@ -355,6 +356,8 @@ def fourier(call: Call) -> Axes:
     def rule(term: Term) -> Term:
         if isinstance(term, Line) and term.dim in dims:
             return term._replace(length=after[term.dim or 0])
+        if isinstance(term, Grid):
+            return term._replace(book=least(term.book, tuple(dim + 1 for dim in dims), True))
         return term
 
     return tuple(tuple(rule(term) for term in gated(terms, shape, dims)) for terms in call.axes(0) or ())

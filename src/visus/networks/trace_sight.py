@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from visus.geometry import Field, Window, join
 from visus.geometry.phases import Phases
 from visus.geometry.reads import NOTHING, Reads
-from visus.networks.trace_taps import Number, Taps
+from visus.networks.trace_taps import Number, Taps, whole_or_fraction
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -37,9 +37,10 @@ class Sight:
         step: pixels from position to position; 0 where all positions see the same.
         whole, exact: as ``is_whole`` and ``is_exact`` of ``Field``.
         phases: the textbook's fields one by one, where neighbours are not alike.
+        rough: whether the textbook has no field here, and ``first``, ``last`` and ``step`` are those of the largest.
     """
 
-    __slots__ = ("exact", "first", "last", "memo", "phases", "reads", "step", "whole")
+    __slots__ = ("exact", "first", "last", "memo", "phases", "reads", "rough", "step", "whole")
 
     def __init__(
         self,
@@ -50,9 +51,10 @@ class Sight:
         whole: bool,
         exact: bool,
         phases: Phases | None = None,
+        rough: bool = False,
     ) -> None:
         self.reads, self.first, self.last, self.step = reads, first, last, step
-        self.whole, self.exact, self.phases = whole, exact, phases
+        self.whole, self.exact, self.phases, self.rough = whole, exact, phases, rough
         self.memo: dict[Any, Any] = {}
 
     @classmethod
@@ -68,9 +70,13 @@ class Sight:
             lens = taps.lens
             if lens is not None and self.step and (self.phases is not None or not isinstance(lens, Window)):
                 book = self.book().through(lens)
-                found = Sight(reads, *_numbers(book), self.whole, book.is_exact, book.phases)
+                found = Sight(reads, *_numbers(book), self.whole, book.is_exact, book.phases, self.rough)
+            elif self.phases is not None:
+                phases = moved(self.phases, taps)
+                numbers = _shifted(self, taps) if phases is None else _mean(phases)
+                found = Sight(reads, *numbers, self.whole, self.exact, phases, self.rough or phases is None)
             else:
-                found = Sight(reads, *_shifted(self, taps), self.whole, self.exact)
+                found = Sight(reads, *_shifted(self, taps), self.whole, self.exact, None, self.rough)
             self.memo[taps] = found
         return found
 
@@ -91,12 +97,13 @@ class Sight:
         found: Sight | None = self.memo.get("gated")
         if found is None:
             hull = hull_of(self.reads)
-            found = self.memo["gated"] = Sight(hull, self.first, self.last, self.step, True, self.exact, self.phases)
+            book = self.first, self.last, self.step
+            found = self.memo["gated"] = Sight(hull, *book, True, self.exact, self.phases, self.rough)
         return found
 
     def inexact(self) -> Sight:
         """The same, taken for a hull."""
-        return Sight(self.reads, self.first, self.last, self.step, self.whole, False, self.phases)
+        return Sight(self.reads, self.first, self.last, self.step, self.whole, False, self.phases, self.rough)
 
     def join(self, other: Sight) -> Sight:
         """What the positions of both together see."""
@@ -108,13 +115,13 @@ class Sight:
             whole = self.whole or other.whole
             if whole and reads.shape[1] > 1 and bool((reads == reads[:, :1]).all()):
                 reads = reads[:, :1]
-            exact = self.exact and other.exact
+            exact, rough = self.exact and other.exact, self.rough or other.rough
             if self.phases is None and other.phases is None:
                 book = min(self.first, other.first), max(self.last, other.last), largest_step(self.step, other.step)
-                found = Sight(reads, *book, whole, exact)
+                found = Sight(reads, *book, whole, exact, None, rough)
             else:
                 both = join([each.book() for each in (self, other) if each.step]).field
-                found = Sight(reads, *_numbers(both), whole, exact and both.is_exact, both.phases)
+                found = Sight(reads, *_numbers(both), whole, exact and both.is_exact, both.phases, rough)
             self.memo[other] = found
         return found
 
@@ -156,10 +163,10 @@ class Grid(NamedTuple):
 
     Args:
         reads: (2, ...) as in ``Sight``; each dimension of the tensor has its own length here, or 1 where all are the same.
-        book: (2, ...) first and minus last of the textbook, of position 0 of ``own``.
+        book: (2, ...) first and minus last of the textbook, of position 0 of ``own``; of every element where there is none.
         own: the dimension of the axis, where there is one.
-        step, whole, exact, phases: as in ``Sight``; the phases are those of all together.
-        merged: the dimension into which that of the axis was merged, as in a flattened map.
+        step, whole, exact, phases, rough: as in ``Sight``; the phases are those of all together.
+        lies: all dimensions in which the axis lies, ``own`` among them: several where it was cut into windows.
     """
 
     reads: Array
@@ -169,7 +176,8 @@ class Grid(NamedTuple):
     whole: bool
     exact: bool
     phases: Phases | None = None
-    merged: int | None = None
+    lies: frozenset[int] = frozenset()
+    rough: bool = False
 
 
 Term = Line | Grid
@@ -195,53 +203,55 @@ def to_grid(term: Term, shape: Shape) -> Grid:
     sight, dim = term.sight, term.dim
     ones = [1] * len(shape)
     book = np.array([sight.first, -sight.last], dtype=_kind(sight)).reshape(2, *ones)
-    if dim is None:
-        return Grid(sight.reads.reshape(2, *ones), book, None, sight.step, sight.whole, sight.exact)
-    plain = term.inner == 1 and term.length == shape[dim]
-    reads = sight.reads
-    if not plain:
-        places = (np.arange(shape[dim]) // term.inner) % term.length
-        reads = reads if reads.shape[1] == 1 else reads[:, places]
-        if sight.step:
-            shifts = np.outer([1, -1], places) * in_arrays(sight.step)
-            book = book.reshape(2, 1) + shifts
-            ones[dim] = shape[dim]
-            book = book.reshape(2, *ones)
-    ones[dim] = reads.shape[1]
     flags = sight.step, sight.whole, sight.exact
-    if plain:
-        return Grid(reads.reshape(2, *ones), book, dim, *flags, sight.phases)
-    return Grid(reads.reshape(2, *ones), book, None, *flags, merged=dim)
+    if dim is None:
+        return Grid(sight.reads.reshape(2, *ones), book, None, *flags, rough=sight.rough)
+    reads, lies = sight.reads, frozenset((dim,))
+    if term.inner == 1 and term.length == shape[dim]:
+        ones[dim] = reads.shape[1]
+        return Grid(reads.reshape(2, *ones), book, dim, *flags, sight.phases, lies, sight.rough)
+    places = (np.arange(shape[dim]) // term.inner) % term.length
+    reads = reads if reads.shape[1] == 1 else reads[:, places]
+    if sight.step:
+        ones[dim] = shape[dim]
+        shifts = np.outer([1, -1], places) * in_arrays(sight.step)
+        book = book.reshape(2, 1) + shifts if sight.phases is None else intervals_at(sight.phases, places)
+        book = book.reshape(2, *ones)
+    ones[dim] = reads.shape[1]
+    return Grid(reads.reshape(2, *ones), book, None, *flags, lies=lies, rough=sight.rough)
 
 
 def simplest(grid: Grid, shape: Shape, look: bool = False) -> Term:
     """A grid as a line where its numbers differ along the axis alone; with ``look``, numbers are compared and not sizes only."""
+    if look and grid.reads.size <= 200_000:
+        grid = compressed(grid)
     reads, book, own = grid.reads, grid.book, grid.own
-    if look and reads.size <= 200_000:
-        for dim in range(1, reads.ndim):
-            if dim - 1 != own and (reads.shape[dim] > 1 or book.shape[dim] > 1):
-                first = (slice(None),) * dim + (slice(0, 1),)
-                if bool((reads == reads[first]).all() and (book == book[first]).all()):
-                    reads, book = reads[first], book[first]
-        grid = grid._replace(reads=reads, book=book)
     if book.size == 2 and reads.size == 2 * (1 if own is None else reads.shape[own + 1]):
         first, last = book.reshape(2).tolist()
+        flags = grid.whole, grid.exact
         if grid.step == 0 or first > NOTHING // 2:
-            sight = Sight(reads.reshape(2, -1), NOTHING, -NOTHING, 0, grid.whole, grid.exact)
+            sight = Sight(reads.reshape(2, -1), NOTHING, -NOTHING, 0, *flags)
         else:
-            sight = Sight(
-                reads.reshape(2, -1),
-                plain_number(first),
-                -plain_number(last),
-                grid.step,
-                grid.whole,
-                grid.exact,
-                grid.phases,
-            )
-        if own is None and grid.merged is not None:
-            return Line(sight, grid.merged, 1, shape[grid.merged])
+            numbers = plain_number(first), -plain_number(last), grid.step
+            sight = Sight(reads.reshape(2, -1), *numbers, *flags, grid.phases, grid.rough)
+        if own is None and len(grid.lies) == 1:
+            (dim,) = grid.lies
+            return Line(sight, dim, 1, shape[dim])
         return Line(sight, own, 1 if own is None else shape[own])
     return grid
+
+
+def compressed(grid: Grid) -> Grid:
+    """The grid without the dimensions along which all its numbers are the same."""
+    reads, book = grid.reads, grid.book
+    for dim in range(1, reads.ndim):
+        if dim - 1 != grid.own:
+            first = (slice(None),) * dim + (slice(0, 1),)
+            if reads.shape[dim] > 1 and bool((reads == reads[first]).all()):
+                reads = reads[first]
+            if book.shape[dim] > 1 and bool((book == book[first]).all()):
+                book = book[first]
+    return grid._replace(reads=reads, book=book)
 
 
 def bounded(grid: Grid) -> Grid:
@@ -317,13 +327,39 @@ def shifted_book(grid: Grid, taps: Taps) -> tuple[Array, Number, Phases | None]:
             phases = Phases.alike(first, math.ceil(-last - first + 1), grid.step)
         phases = phases.through(lens)
         phases = None if phases is None else phases.reduced()
-        phases = phases if phases is not None and len(phases.intervals) > 1 else None
-    else:
-        phases = None
+    elif phases is not None:
+        phases = moved(phases, taps)
+    phases = phases if phases is not None and len(phases.intervals) > 1 else None
     low, high = sorted((taps.lowest * grid.step, taps.highest * grid.step))
     kind = np.float64 if isinstance(low, Fraction) or isinstance(high, Fraction) else grid.book.dtype
     shift = np.array([low, -high], dtype=kind).reshape(2, *[1] * (grid.book.ndim - 1))
     return settled(grid.book + shift), plain_number(grid.step * taps.scale), phases
+
+
+def moved(phases: Phases, taps: Taps) -> Phases | None:
+    """Phases after taps that go on evenly beyond the border; None where they do so by a fraction."""
+    low, high, scale = taps.lowest, taps.highest, taps.scale
+    if not (isinstance(low, int) and isinstance(high, int) and isinstance(scale, int)):
+        return None
+    found: list[tuple[int, int] | None] = []
+    for index in range(len(phases.intervals)):
+        read = [phases.at(place) for place in range(low + index * scale, high + index * scale + 1)]
+        seen = [interval for interval in read if interval is not None]
+        found.append((min(first for first, _ in seen), max(last for _, last in seen)) if seen else None)
+    return Phases(tuple(found), phases.shift * scale).reduced()
+
+
+def _mean(phases: Phases) -> tuple[Number, Number, Number]:
+    """First, last and step of the textbook of phases."""
+    start = phases.start
+    return start, start + phases.largest() - 1, whole_or_fraction(Fraction(phases.shift, len(phases.intervals)))
+
+
+def intervals_at(phases: Phases, places: Sequence[int] | Array) -> Array:
+    """(2, places): first and minus last of the textbook at positions."""
+    found = [phases.at(int(place)) or (NOTHING, -NOTHING) for place in places]
+    signed: Array = np.array(found, dtype=np.int64).reshape(-1, 2).T * np.array([[1], [-1]])
+    return signed
 
 
 def settled(book: Array) -> Array:

@@ -14,6 +14,7 @@ from visus.geometry import Field
 from visus.geometry.phases import Phases
 from visus.geometry.phases import hull as hull_of_phases
 from visus.geometry.reads import NOTHING
+from visus.networks.trace_places import blanked, explicit, has_blank, lying, recovered
 from visus.networks.trace_sight import (
     LARGEST,
     Array,
@@ -25,6 +26,7 @@ from visus.networks.trace_sight import (
     Terms,
     fits,
     hull_of,
+    is_constant,
     largest_step,
     least,
     plain_number,
@@ -39,10 +41,10 @@ def as_one(terms: Terms, shape: Shape) -> Grid:
     grids = [to_grid(term, shape) for term in terms]
     one = grids[0]
     for other in grids[1:]:
-        if not fits(one.reads.shape[1:], other.reads.shape[1:]):
+        if not (fits(one.reads.shape[1:], other.reads.shape[1:]) and fits(one.book.shape[1:], other.book.shape[1:])):
             hull = hull_of(other.reads.reshape(2, -1)).reshape(2, *[1] * len(shape))
             other = Grid(hull, np.full_like(hull, NOTHING), None, 0, True, False)
-        one = _smaller(one, other)
+        one = _smaller(one, other, shape)
     return one
 
 
@@ -72,13 +74,22 @@ def _met(one: Term, other: Term, shape: Shape) -> Term | None:
         if one.dim != other.dim:
             return None
     grids = to_grid(one, shape), to_grid(other, shape)
-    lengths = [max(pair) for pair in zip(grids[0].reads.shape, grids[1].reads.shape, strict=True)]
-    if math.prod(lengths) > max(grids[0].reads.size, grids[1].reads.size, LARGEST // 16):
-        return None
-    return simplest(_smaller(*grids), shape)
+    for arrays in ([grid.reads for grid in grids], [grid.book for grid in grids]):
+        lengths = [max(pair) for pair in zip(arrays[0].shape, arrays[1].shape, strict=True)]
+        if math.prod(lengths) > max(arrays[0].size, arrays[1].size, LARGEST // 16):
+            return None
+    return simplest(_smaller(*grids, shape), shape)
 
 
-def _smaller(one: Grid, other: Grid) -> Grid:
+def _smaller(one: Grid, other: Grid, shape: Shape) -> Grid:
+    """The union of two grids."""
+    if one.own != other.own and all(grid.step and (grid.own is not None or grid.book.size > 2) for grid in (one, other)):
+        both = _smaller(explicit(one, shape), explicit(other, shape), shape)
+        for own in (one.own, other.own):
+            again = None if own is None else recovered(both, own, shape)
+            if again is not None:
+                return again
+        return both
     own = one.own if one.own is not None else other.own
     book = np.minimum(one.book, other.book)
     if own is not None and book.shape[own + 1] > 1:
@@ -88,8 +99,8 @@ def _smaller(one: Grid, other: Grid) -> Grid:
         step = (one.step or other.step) if other.own is None else (other.step or one.step)
     flags = one.whole or other.whole, one.exact and other.exact
     phases = together([(each.phases, each.book, each.step) for each in (one, other)])
-    merged = one.merged if one.merged is not None else other.merged
-    return Grid(np.minimum(one.reads, other.reads), book, own, step, *flags, phases, merged if own is None else None)
+    reads = np.minimum(one.reads, other.reads)
+    return Grid(reads, book, own, step, *flags, phases, one.lies | other.lies, one.rough or other.rough)
 
 
 def together(paths: Sequence[tuple[Phases | None, Array, Number]]) -> Phases | None:
@@ -109,14 +120,30 @@ def together(paths: Sequence[tuple[Phases | None, Array, Number]]) -> Phases | N
 def are_aligned(paths: Sequence[Terms]) -> bool:
     """Whether paths that meet look at the same middle at every position; gates are aligned with all."""
     seen: tuple[Number, Number] | None = None
+    elements: Array | None = None
     for terms in paths:
         for term in terms:
+            if isinstance(term, Grid) and term.own is None and term.step and term.book.size > 2:
+                middles = term.book[0] - term.book[1]
+                if elements is not None and not _are_equal(elements, middles):
+                    return False
+                elements = middles
+                continue
             for step, middle in _middles(term):
                 if seen is None:
                     seen = (step, middle)
                 elif seen != (step, middle):
                     return False
-    return True
+    return seen is None or elements is None
+
+
+def _are_equal(one: Array, other: Array) -> bool:
+    """Whether middles are the same wherever both are known."""
+    lengths = zip(one.shape, other.shape, strict=True) if one.ndim == other.ndim else ()
+    if one.ndim != other.ndim or any(a != b and 1 not in (a, b) for a, b in lengths):
+        return False
+    apart = np.abs(one - other)
+    return not bool(((apart != 0) & (apart < NOTHING // 2)).any())
 
 
 def _middles(term: Term) -> Iterable[tuple[Number, Number]]:
@@ -134,18 +161,93 @@ def _middles(term: Term) -> Iterable[tuple[Number, Number]]:
     return [(term.step, middles.min()), (term.step, middles.max())] if middles.size else []
 
 
-def field_of(terms: Terms, shape: Shape) -> Field:
-    """The receptive field on one axis, for the whole tensor: the hull over all dimensions but that of the axis."""
+def fields_of(axes: Sequence[Terms], shape: Shape) -> tuple[Field, ...]:
+    """The receptive field on each axis of the input, for the whole tensor: the hull over all dimensions but that of the axis.
+
+    A map in which the axis has no dimension of its own, as after a shuffle of its pixels, is told along the dimension that the
+    axis has in a map; a tensor that is none, such as a flattened one, is told by what all its positions see together.
+    """
+    told = [_of_line(terms, shape) for terms in axes]
+    if None not in told:
+        return tuple(told)  # type: ignore[arg-type]
+    axes = blanked(tuple(axes), shape)
+    return tuple(_field_of(terms, shape, _usual(axes, axis, shape)) for axis, terms in enumerate(axes))
+
+
+def _of_line(terms: Terms, shape: Shape) -> Field | None:
+    """The field of a line with a dimension of its own, the most frequent case; None for all else."""
+    if len(terms) > 1 or not isinstance(terms[0], Line) or has_blank(terms[0]):
+        return None
+    sight, dim, length, inner = terms[0]
+    if dim is None or (sight.reads.shape[1] == 1 and length != shape[dim]):
+        return sight.field(0, length)
+    return sight.field(length, length) if dim and inner == 1 and length == shape[dim] else None
+
+
+def _usual(axes: Sequence[Terms], axis: int, shape: Shape) -> int | None:
+    """The dimension of an axis in a map that holds its pixels in another order."""
+    if len(shape) != len(axes) + 2:
+        return None
+    spatial = sorted(set().union(*(lying(terms, shape) for terms in axes)))
+    if 0 in spatial:  # windows, merged into the batch
+        return None
+    return spatial[axis] if len(spatial) == len(axes) else axis + 2
+
+
+def _field_of(terms: Terms, shape: Shape, usual: int | None) -> Field:
     if len(terms) == 1 and isinstance(terms[0], Line):
         sight, dim, length, inner = terms[0]
-        return sight.field(length if dim is not None and inner == 1 and length == shape[dim] else 0, length)
+        is_own = dim is not None and inner == 1 and length == shape[dim]
+        if dim is None or dim == 0 or is_own or sight.reads.shape[1] == 1:
+            return sight.field(length if is_own else 0, length)
+        if usual is None:
+            return _in_a_row(terms[0], shape).field(shape[dim], length)
     own = next((term.dim if isinstance(term, Line) else term.own for term in terms if _has_own(term, shape)), None)
+    if (own is None or shape[own] == 1) and not all(is_constant(term) for term in terms):
+        lies = lying(terms, shape)
+        own = usual if usual is not None else next(iter(lies)) if len(lies) == 1 and 0 not in lies else own
     sights = [_onto(to_grid(term, shape), own) for term in terms]
     length = 1 if own is None else shape[own]
     united_sight = sights[0]
     for sight in sights[1:]:
         united_sight = united_sight.join(sight)
     return united_sight.field(0 if own is None else length, length)
+
+
+def _in_a_row(line: Line, shape: Shape) -> Sight:
+    """What each place of a dimension sees into which the axis was merged; the textbook is that of the map."""
+    assert line.dim is not None
+    sight, total = line.sight, shape[line.dim]
+    found: Sight | None = sight.memo.get(("row", total, line.inner))
+    if found is None:
+        reads = sight.reads[:, np.arange(total) // line.inner % line.length]
+        book = sight.first, sight.last, sight.step
+        found = Sight(reads, *book, sight.whole, sight.exact, sight.phases, sight.rough)
+        sight.memo["row", total, line.inner] = found
+    return found
+
+
+def are_rough(axes: Sequence[Terms], shape: Shape) -> bool:
+    """Whether the textbook has no field for what is seen of some axis: its size is then that of the largest, its step a guess."""
+    grids = False
+    for terms in axes:
+        for term in terms:
+            if isinstance(term, Grid):
+                grids = True
+            elif term.sight.rough:
+                return True
+    if not grids:
+        return False
+    is_map = (_usual(axes, 0, shape) or 0) > 1
+    return any(_is_rough(terms, shape, is_map) for terms in axes)
+
+
+def _is_rough(terms: Terms, shape: Shape, is_map: bool) -> bool:
+    if any(term.sight.rough if isinstance(term, Line) else term.rough for term in terms):
+        return True
+    if not is_map or any(_has_own(term, shape) for term in terms):
+        return False
+    return any(not is_constant(term) and isinstance(term, Grid) and bool(term.step) for term in terms)
 
 
 def _has_own(term: Term, shape: Shape) -> bool:
@@ -157,8 +259,12 @@ def _has_own(term: Term, shape: Shape) -> bool:
 def _onto(grid: Grid, own: int | None) -> Sight:
     """The hull of a grid over all dimensions but one."""
     others = tuple(dim for dim in range(1, grid.reads.ndim) if own is None or dim != own + 1)
+    reads = least(grid.reads, others).reshape(2, -1)
     book = least(grid.book.reshape(2, -1), 1).tolist()
     first, last = plain_number(book[0]), -plain_number(book[1])
     if grid.step == 0 or first > NOTHING // 2:
-        first, last = NOTHING, -NOTHING
-    return Sight(least(grid.reads, others).reshape(2, -1), first, last, grid.step, grid.whole, grid.exact, grid.phases)
+        return Sight(reads, NOTHING, -NOTHING, 0, grid.whole, grid.exact)
+    if grid.own is None:
+        sizes = -grid.book[0] - grid.book[1]
+        last = first + plain_number(sizes[np.abs(sizes) < NOTHING // 2].max())
+    return Sight(reads, first, last, grid.step, grid.whole, grid.exact, grid.phases, grid.rough)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from visus.networks import trace_taps as taps_of
-from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, own_dims, register
-from visus.networks.trace_layouts import found_again, reshaped
+from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, register
+from visus.networks.trace_layouts import laid_out, reshaped
 from visus.networks.trace_moves import (
     along,
     broadcast,
@@ -27,7 +27,8 @@ from visus.networks.trace_moves import (
     stacked,
     unsqueezed,
 )
-from visus.networks.trace_sight import Line, Shape, Terms
+from visus.networks.trace_places import blanked, found_again
+from visus.networks.trace_sight import Shape, Terms
 
 
 @register(
@@ -48,11 +49,7 @@ def view(call: Call) -> Axes:
     axes = call.axes(0) or ()
     if shape == after:
         return axes
-    owns = [own_dims((terms,), shape) for terms in axes]
-    found = tuple(
-        reshaped(terms, shape, after, frozenset().union(*owns[:axis], *owns[axis + 1 :])) for axis, terms in enumerate(axes)
-    )
-    return found if all(isinstance(terms[0], Line) for terms in found) else found_again(found, after)
+    return laid_out(axes, shape, after)
 
 
 @register("as_strided", "as_strided_copy", "as_strided_scatter")
@@ -297,7 +294,7 @@ def stack(call: Call) -> Axes:
 
 
 def _stacked(call: Call, parts: Sequence[tuple[Tensor, Shape]], dim: int, first: Callable[[Terms], Terms]) -> Axes:
-    seen = [axes_of(part) for part, _ in parts]
+    seen = [None if (axes := axes_of(part)) is None else blanked(axes, tuple(part.shape)) for part, _ in parts]
     num_axes = next(len(axes) for axes in seen if axes is not None)
     found = []
     for axis in range(num_axes):
@@ -305,8 +302,6 @@ def _stacked(call: Call, parts: Sequence[tuple[Tensor, Shape]], dim: int, first:
         terms, aligned = stacked(paths, dim)
         call.aligned &= aligned
         found.append(terms)
-    if all(isinstance(terms[0], Line) for terms in found):
-        return tuple(found)
     return found_again(found, call.out_shape)
 
 

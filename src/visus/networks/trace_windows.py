@@ -7,15 +7,18 @@ of PyTorch's operations with windows. It must not know modules, rows or how tens
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from visus.geometry import TransposedWindow, Window
 from visus.networks import trace_taps as taps_of
 from visus.networks.trace_calls import Axes, Call, own_dims, per_axis, register
-from visus.networks.trace_layouts import reshaped
+from visus.networks.trace_layouts import laid_out, reshaped
 from visus.networks.trace_moves import along, grouped, permuted, reduced, spread
-from visus.networks.trace_sight import Shape, Terms, is_constant, to_grid
+from visus.networks.trace_places import found_again
+from visus.networks.trace_sight import Shape, Terms, is_constant
 from visus.networks.trace_taps import Taps
 from visus.networks.trace_unions import united
 
@@ -41,15 +44,26 @@ def convolution(call: Call) -> Axes:
     ]
     if not is_transposed:
         call.unread_px = _unread(call, taps)
+        call.lenses = tuple(map(_window, weight.shape[2:], strides, pads, dilations))
+    else:
+        extra = per_axis(call.args[7], num_axes)
+        call.lenses = tuple(map(TransposedWindow, weight.shape[2:], strides, pads, extra, dilations))
     found = []
+    unowned = _unowned(call, taps)
     for axis, terms in enumerate(call.axes(0) or ()):
         own, current = grouped(terms, shape, 1, groups, after[1]), (shape[0], after[1], *shape[2:])
         for dim, each in enumerate(taps, 2):
             if not each.is_identity:
-                own = along(own, current, dim, each)
+                own = along(own, current, dim, each, dim in unowned)
             current = (*current[:dim], each.length, *current[dim + 1 :])
         found.append(_with_weights(call, axis, own, after))
     return tuple(found) if found else _weights_alone(call)
+
+
+@lru_cache(1024)
+def _window(kernel_size: int, stride: int, pad: int, dilation: int, ceil_mode: bool = False) -> Window:
+    """The window of geometry with the same padding on both sides."""
+    return Window(kernel_size, stride, (pad, pad), dilation, ceil_mode)
 
 
 def _convolution_arguments(call: Call) -> tuple[Any, ...]:
@@ -114,6 +128,8 @@ def pooling(call: Call) -> Axes:
         for axis in range(num_axes)
     ]
     call.unread_px = _unread(call, taps)
+    ceil_mode = bool(named.get("ceil_mode", False))
+    call.lenses = tuple(map(_window, kernel, stride, padding, dilation, [ceil_mode] * num_axes))
     return _all_along(call, taps)
 
 
@@ -131,14 +147,23 @@ def _all_along(call: Call, taps: Sequence[Taps]) -> Axes:
     """The last dimensions replaced by those of the taps, one for each."""
     found = []
     first = len(call.shape(0)) - len(taps)
+    unowned = _unowned(call, taps)
     for terms in call.axes(0) or ():
         shape = call.shape(0)
         for axis, each in enumerate(taps):
             dim = first + axis
-            terms = along(terms, shape, dim, each)
+            terms = along(terms, shape, dim, each, dim in unowned)
             shape = (*shape[:dim], each.length, *shape[dim + 1 :])
         found.append(terms)
     return tuple(found)
+
+
+def _unowned(call: Call, taps: Sequence[Taps]) -> frozenset[int]:
+    """Dimensions with positions that read padding alone, in which no axis of the input lies."""
+    if all(each.all_read for each in taps):
+        return frozenset()
+    first = len(call.shape(0)) - len(taps)
+    return frozenset(dim for dim, each in enumerate(taps, first) if not each.all_read) - call.own_dims(0)
 
 
 @register(
@@ -192,10 +217,10 @@ def resizing(call: Call) -> Axes:
         keys = {1: ("scales",), 2: ("scales_h", "scales_w"), 3: ("scales_d", "scales_h", "scales_w")}[num_axes]
         scales = [named.get(key) for key in keys]
     make = taps_of.antialiased if call.name.endswith("_aa") else taps_of.resized
-    return _all_along(
-        call,
-        [make(shape[2 + axis], after[2 + axis], mode, corners, scales[axis]) for axis in range(num_axes)],
-    )
+    taps = [make(shape[2 + axis], after[2 + axis], mode, corners, scales[axis]) for axis in range(num_axes)]
+    lenses = tuple(each.lens for each in taps if each.lens is not None)
+    call.lenses = lenses if len(lenses) == num_axes else ()
+    return _all_along(call, taps)
 
 
 @register(
@@ -207,6 +232,7 @@ def padding(call: Call) -> Axes:
     """``pad(x, [before, after of the last axis, before, after of the one before it, ...])``."""
     mode = {"con": "constant", "ref": "reflect", "rep": "replicate"}[call.name[:3]]
     pads = call.args[1]
+    call.pads = tuple((pads[index], pads[index + 1]) for index in range(len(pads) - 2, -1, -2))
     owns = call.own_dims(0)
     after = {len(call.shape(0)) - 1 - index: pads[2 * index + 1] for index in range(len(pads) // 2)}
     call.padded_px = tuple(after.get(dim, 0) for terms in call.axes(0) or () for dim in own_dims((terms,), call.shape(0)))
@@ -217,9 +243,7 @@ def padding(call: Call) -> Axes:
             dim, (before, after) = len(shape) - 1 - index, pads[2 * index : 2 * index + 2]
             if before or after:
                 each = taps_of.padded(shape[dim], before, after, mode)
-                if dim not in owns and not each.all_read:
-                    terms = tuple(to_grid(term, shape) for term in terms)
-                terms = along(terms, shape, dim, each)
+                terms = along(terms, shape, dim, each, dim not in owns)
                 shape = (*shape[:dim], each.length, *shape[dim + 1 :])
         found.append(terms)
     return tuple(found)
@@ -243,8 +267,8 @@ def patches(call: Call) -> Axes:
     found = []
     for terms in call.axes(0) or ():
         own = spread(spread(terms, shape, first + 1, columns), (*shape[:-1], places[1], wide), first, rows)
-        found.append(reshaped(permuted(own, order), turned, call.out_shape, frozenset((first + 2, first + 3))))
-    return tuple(found)
+        found.append(permuted(own, order))
+    return laid_out(found, turned, call.out_shape)
 
 
 @register("col2im")
@@ -270,7 +294,7 @@ def patches_put_back(call: Call) -> Axes:
             own = along(own, current, first + axis, each)
             current = (*current[: first + axis], sizes[axis], *current[first + axis + 1 :])
         found.append(own)
-    return tuple(found)
+    return found_again(found, call.out_shape)
 
 
 def _folding(num_places: int, length: int, kernel: int, stride: int, before: int, dilation: int) -> Taps:
@@ -314,7 +338,5 @@ def channel_shuffle(call: Call) -> Axes:
 def _relaid(call: Call, cut: Shape, order: Sequence[int]) -> Axes:
     """Cut into more dimensions, put into a new order, merged into the shape of the output."""
     turned = tuple(cut[dim] for dim in order)
-    return tuple(
-        reshaped(permuted(reshaped(terms, call.shape(0), cut), order), turned, call.out_shape)
-        for terms in call.axes(0) or ()
-    )
+    parts = laid_out(call.axes(0) or (), call.shape(0), cut)
+    return laid_out([permuted(terms, order) for terms in parts], turned, call.out_shape)

@@ -15,8 +15,20 @@ import torch
 from visus.geometry.reads import NOTHING
 from visus.networks.trace_calls import Axes, Mark
 from visus.networks.trace_moves import hull
+from visus.networks.trace_places import explicit
 from visus.networks.trace_shapes import META
-from visus.networks.trace_sight import Array, Grid, Line, Shape, Sight, Terms, largest_step, settled, simplest
+from visus.networks.trace_sight import (
+    Array,
+    Grid,
+    Line,
+    Shape,
+    Sight,
+    Terms,
+    compressed,
+    largest_step,
+    settled,
+    simplest,
+)
 from visus.networks.trace_taps import Number, whole_or_fraction
 from visus.networks.trace_unions import as_one, united
 
@@ -117,6 +129,8 @@ def _overwritten(old: Terms | None, shape: Shape, new: Terms | None, part: Shape
     if not partial:
         return (simplest(grid, shape, look=True),) if grid is not None else (_blank(),)
     before = as_one(old, shape) if old else None
+    if before is not None and grid is not None and before.own != grid.own and before.step and grid.step:
+        before, grid = explicit(before, shape), explicit(grid, tuple(len(span) for span in box.spans))
     return (_pasted(before, grid, shape, box.spans, partial, goes_on),)
 
 
@@ -129,10 +143,13 @@ def _laid_into(new: Terms | None, part: Shape, kept: list[int], long: list[int],
     book_lengths = [1] * len(shape)
     for here, there in zip(kept, long, strict=True):
         lengths[there], book_lengths[there] = grid.reads.shape[here + 1], grid.book.shape[here + 1]
-    own = None if grid.own is None else dict(zip(kept, long, strict=True)).get(grid.own)
+    places = dict(zip(kept, long, strict=True))
+    own = None if grid.own is None else places.get(grid.own)
     if own is None and grid.own is not None and len(part) == len(shape):
         own = grid.own
-    return grid._replace(reads=grid.reads.reshape(2, *lengths), book=grid.book.reshape(2, *book_lengths), own=own)
+    lies = frozenset(places[dim] for dim in grid.lies if dim in places) | (frozenset() if own is None else {own})
+    reads, book = grid.reads.reshape(2, *lengths), grid.book.reshape(2, *book_lengths)
+    return grid._replace(reads=reads, book=book, own=own, lies=lies)
 
 
 def _blank() -> Line:
@@ -187,7 +204,10 @@ def _pasted(
         book[where] = np.minimum(book[where], new_book) if overlaps else new_book
     others = [each for each in (before, grid) if each is not None]
     step = largest_step(before.step, step) if before is not None else step
-    pasted = Grid(reads, book, own, step, any(each.whole for each in others), all(each.exact for each in others))
+    flags = any(each.whole for each in others), all(each.exact for each in others)
+    lies = frozenset[int]().union(*(each.lies for each in others))
+    rough = any(each.rough or each.phases is not None for each in others)
+    pasted = Grid(reads, book, own, step, *flags, lies=lies, rough=rough)
     return simplest(pasted, shape, look=True)
 
 
@@ -218,4 +238,6 @@ def _scattered(old: Terms | None, shape: Shape, new: Terms | None, part: Shape, 
     for grid in known:
         step = largest_step(step, grid.step)
     flags = any(grid.whole for grid in known), all(grid.exact for grid in known)
-    return (simplest(Grid(reads, book, own, step, *flags), shape, look=True),)
+    pasted = compressed(Grid(reads, book, own, step, *flags, rough=True))
+    lies = frozenset(dim for dim in range(len(shape)) if pasted.reads.shape[dim + 1] > 1)
+    return (simplest(pasted._replace(lies=lies), shape, look=True),)

@@ -6,7 +6,7 @@ This file knows the names of the files and what must be in them. It must not kno
 
     recipe.yaml  design.txt  classes.txt  split.csv  ledger.json  environment.json  data.json
     results.csv  weights/{best,last}.safetensors  checkpoint/last.safetensors
-    scores.json  confusion.csv  confusion.png  curves.png  report.html  README.md
+    scores.json  inside.json  confusion.csv  confusion.png  curves.png  report.html  README.md
 """
 
 from __future__ import annotations

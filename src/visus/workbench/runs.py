@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from visus.data.batches import batches_in_order
+from visus.data.batches import Part, batches_in_order
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data, open_scoring_data
 from visus.data.preprocessing import Pixels, Preprocessing
@@ -28,13 +28,16 @@ from visus.errors import DataError, PictureError, RunError, UsageError
 from visus.evaluation.predictions import predict_logits, probabilities, top_k
 from visus.evaluation.scores import Scores, score
 from visus.networks import weights
-from visus.networks.machine import Machine, choose
+from visus.networks.machine import Machine, choose, suited
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import write_shape
 from visus.workbench.items import ArrayItem, Item, UnreadItem, find_items
 from visus.workbench.modules import make_network
+
+if TYPE_CHECKING:
+    from visus.examine.named_mistakes import NamedMistakes
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,8 @@ class Run:
         scores = self.score(opened, split or opened.scored_split)
         return dataclasses.replace(scores, notes=(*scores.notes, *self._unfinished_notes()))
 
-    def score(self, data: Data, split: str) -> Scores:
-        """Score the network on one split of opened data.
+    def answers(self, data: Data, split: str) -> torch.Tensor:
+        """The network's outputs (items, classes) for one split of opened data, in the order of its items.
 
         Raises:
             DataError: the split is empty.
@@ -136,11 +139,64 @@ class Run:
             raise DataError(
                 f"the {split} split of this data is empty. Choose another with --split.", where=str(data.samples.root)
             )
-        logits = self.logits(batches_in_order(part, self.preprocessing, EVALUATION_BATCH))
+        return self.logits(batches_in_order(part, self.preprocessing, EVALUATION_BATCH))
+
+    def score(self, data: Data, split: str, answers: torch.Tensor | None = None) -> Scores:
+        """Score the network on one split of opened data.
+
+        Args:
+            data: opened data.
+            split: which split of it.
+            answers: what ``answers`` gave for it, where that is at hand.
+
+        Raises:
+            DataError: the split is empty.
+        """
+        logits = self.answers(data, split) if answers is None else answers
         shown = "all" if data.is_whole else split
-        return score(
-            probabilities(logits), torch.from_numpy(part.labels), self.classes, split=shown, notes=self.notes_on(data, split)
-        )
+        labels = torch.from_numpy(data.split(split).labels)
+        return score(probabilities(logits), labels, self.classes, split=shown, notes=self.notes_on(data, split))
+
+    def mistakes(
+        self,
+        data: str | Path | Data | None = None,
+        *,
+        split: str | None = None,
+        most: int = 8,
+        cache_dir: str | Path | None = None,
+    ) -> NamedMistakes:
+        """The answers that are worth a look: the surest wrong ones, the least sure right ones, confusions, labels that may be wrong.
+
+        Beside each stand the training items that are most like it to the network; at most 5,000 are compared.
+
+        Args:
+            data: other data; None for the run's own, split as it was.
+            split: ``train``, ``val`` or ``test``; None for the held-out one.
+            most: items of each kind.
+            cache_dir: another folder for the decoded items.
+
+        Raises:
+            DataError: the split is empty, or the data has changed since the training.
+            UsageError: fewer than one item is asked for.
+        """
+        from visus.workbench.mistakes import Answering, named_mistakes  # a prediction does not need it
+
+        opened = data if isinstance(data, Data) else self.open_data(data, cache_dir=cache_dir)
+        chosen = split or opened.scored_split
+        network = Answering(self.module, self.classes, self.preprocessing)
+        training, notes = self._training_items(opened, cache_dir)
+        shown = "all" if opened.is_whole else chosen
+        found = named_mistakes(network, opened.split(chosen), self.answers(opened, chosen), training, split=shown, most=most)
+        return dataclasses.replace(found, notes=(*found.notes, *notes))
+
+    def _training_items(self, data: Data, cache_dir: str | Path | None) -> tuple[Part | None, list[str]]:
+        """The items that the network learned from; for other data, why they are not there if they are not."""
+        if not data.is_whole and len(data.split("train")):
+            return data.split("train"), []
+        try:
+            return self.open_data(cache_dir=cache_dir).split("train"), []
+        except DataError as error:
+            return None, [f"Similar training items were not looked for: {error.message}"]
 
     def notes_on(self, data: Data, split: str) -> list[str]:
         """What a reader of the scores must know about the items and the network."""
@@ -265,7 +321,7 @@ def load(folder: str | Path, *, network: nn.Module | None = None, device: str = 
     ).module
     weights.fit(module, tensors)
     precision = Recipe.read(run.path / "recipe.yaml").precision
-    machine = choose(device, precision)
+    machine = suited(choose(device, precision), module)
     return Run(run.path, module.to(machine.device).eval(), classes, preprocessing, machine)
 
 

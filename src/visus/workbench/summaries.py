@@ -6,17 +6,18 @@ is loaded for modules alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from visus.design import Account, Design, account, resolve
 from visus.design.account import check_detail
 from visus.design.advice import Advice, advise
 from visus.design.memory import checked_batch_size
+from visus.design.plan import check_lengths
 from visus.design.tally import account_so_far
 from visus.errors import DesignError, UsageError, VisusError
 from visus.files import text_or_file
-from visus.workbench.named import is_callable_name, refuse_nearly_callable
+from visus.workbench.named import is_callable_name, refuse_folder, refuse_nearly_callable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,20 +65,23 @@ class Summary:
     """A network's account with what follows from it.
 
     Args:
-        account: the rows; where ``error`` is set, those up to the layer that fails.
-        advice: what is wasteful or wrong, the gravest first.
+        account: the rows and the advice; where ``error`` is set, the rows up to the layer that fails.
         design: the design, or None for a module.
         error: why the account ends early; None where it does not.
     """
 
     account: Account
-    advice: tuple[Advice, ...] = ()
     design: Design | None = None
     error: VisusError | None = None
 
+    @property
+    def advice(self) -> tuple[Advice, ...]:
+        """What is wasteful or wrong, the gravest first."""
+        return self.account.advice
+
     def to_json(self) -> dict[str, Any]:
         """The account and the advice as plain data."""
-        return {**self.account.to_json(), "advice": [advice.to_json() for advice in self.advice]}
+        return self.account.to_json()
 
 
 def summary(
@@ -87,15 +91,19 @@ def summary(
     *,
     detail: Detail = "layers",
     object_px: int | None = None,
+    batch_size: int | None = None,
 ) -> Account:
-    """The account of any network: shapes, parameters, multiply-adds and receptive fields of every layer.
+    """The account of any network: shapes, parameters, multiply-adds and receptive fields of every layer, and advice.
+
+    The advice stands in ``.advice``: each piece has ``kind``, ``path``, ``sentence``, ``remedies`` and, as one line, ``text``.
 
     Args:
         network: a design, its text, a family call such as ``"resnet(18)"``, a design file, ``"package.module:callable"`` or a module.
         input_shape: ``(channels, *spatial)``, without the batch axis.
         num_classes: what ``classes`` stands for.
         detail: ``"layers"`` for a row for each layer, ``"operations"`` for one for each tensor on the way.
-        object_px: size of the objects in the pictures, for the advice of ``summarize``.
+        object_px: size of the objects in the pictures, in pixels of the input: whether the last map sees one whole is told.
+        batch_size: items of a batch of the training: with 1, batch norms over one position are told of.
 
     Raises:
         DesignError: the design is misspelt, or a layer cannot take what reaches it.
@@ -104,8 +112,10 @@ def summary(
     >>> costs = summary("conv(64, 3, padding=1)", (3, 224, 224))
     >>> costs.num_parameters, costs.macs, costs.output
     (1792, 86704128, (64, 224, 224))
+    >>> [advice.kind for advice in summary("conv(64, 3, stride=7), globalpool", (3, 224, 224)).advice]
+    ['stride']
     """
-    found = summarize(network, input_shape, num_classes, detail=detail, object_px=object_px)
+    found = summarize(network, input_shape, num_classes, detail=detail, object_px=object_px, batch_size=batch_size)
     if found.error is not None:
         raise found.error
     return found.account
@@ -118,6 +128,7 @@ def summarize(
     *,
     detail: Detail = "layers",
     object_px: int | None = None,
+    batch_size: int | None = None,
 ) -> Summary:
     """The account and the advice; a layer that fails ends the rows, and the error comes with them.
 
@@ -128,21 +139,24 @@ def summarize(
     check_detail(detail)
     if object_px is not None and object_px < 1:
         raise UsageError(f"the size of objects must be at least 1 px, not {object_px}.")
+    if batch_size is not None:
+        checked_batch_size(batch_size)
     shape = tuple(input_shape)
+    check_lengths(shape)
     design = design_of(network, shape, num_classes)
     if design is None:
-        return _of_module(_module_of(network, shape, num_classes), shape, detail, object_px)
+        return _of_module(_module_of(network, shape, num_classes), shape, detail, object_px, batch_size)
     try:
         costs = account(design, shape, num_classes)
     except DesignError as error:
-        return Summary(account_so_far(design, shape, num_classes), design=design, error=error)
-    advice = advise(costs, design, num_classes, object_px=object_px)
+        return Summary(account_so_far(design, shape, num_classes), design, error)
+    advice = advise(costs, design, num_classes, object_px=object_px, batch_size=batch_size)
     if detail == "operations":
         from visus.networks.build import build
         from visus.networks.trace import trace
 
-        return Summary(trace(build(design, shape, num_classes), shape, detail=detail), advice, design)
-    return Summary(costs, advice, design)
+        costs = trace(build(design, shape, num_classes), shape, detail=detail)
+    return Summary(replace(costs, advice=advice), design)
 
 
 def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) -> Design | None:
@@ -150,14 +164,18 @@ def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) 
 
     Raises:
         DesignError: the text cannot be read.
-        UsageError: the words are nearly the name of a callable, or a file that cannot be read.
+        UsageError: the words are nearly the name of a callable, a folder, or a file that cannot be read.
     """
     if isinstance(network, Design):
         return network
     if not isinstance(network, str) or is_callable_name(network):
         return None
     refuse_nearly_callable(network.strip())
-    return resolve(text_or_file(network), input_shape=input_shape, num_classes=num_classes)
+    try:
+        return resolve(text_or_file(network), input_shape=input_shape, num_classes=num_classes)
+    except UsageError:
+        refuse_folder(network.strip())
+        raise
 
 
 def _module_of(network: Any, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -174,11 +192,14 @@ def _module_of(network: Any, input_shape: tuple[int, ...], num_classes: int) -> 
     return network
 
 
-def _of_module(module: nn.Module, input_shape: tuple[int, ...], detail: Detail, object_px: int | None) -> Summary:
+def _of_module(
+    module: nn.Module, input_shape: tuple[int, ...], detail: Detail, object_px: int | None, batch_size: int | None
+) -> Summary:
     from visus.networks.trace import TraceError, trace
 
     try:
         costs = trace(module, input_shape, detail=detail)
+        layers = costs if detail == "layers" else trace(module, input_shape)  # advice speaks of layers
     except TraceError as error:
         return Summary(error.account, error=error)
-    return Summary(costs, advise(costs, object_px=object_px))
+    return Summary(replace(costs, advice=advise(layers, object_px=object_px, batch_size=batch_size)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,12 +32,13 @@ from visus.examine.card import write_card
 from visus.examine.facts import ReportFacts
 from visus.examine.pictures import draw_confusion, draw_curves
 from visus.examine.report import write_report
-from visus.networks.machine import Machine, choose, describe, memory_format
+from visus.networks.machine import Machine, choose, describe, memory_format, suited
 from visus.training.checkpoints import read_position
 from visus.training.events import Event, Finished, Stopped
 from visus.training.loop import Training
 from visus.training.recipe import FIELDS, Recipe
 from visus.training.runs import RunFolder
+from visus.workbench.inside import Scoring, measure_inside
 from visus.workbench.modules import Made, Network, count_macs, make_network
 from visus.workbench.runs import Run, load, open_own_data
 
@@ -116,10 +118,10 @@ def train(
         is_varied=opened.is_varied,
     )
     _refuse_unusable(chosen, opened)
-    machine = choose(chosen.device, chosen.precision)
     made = make_network(
         network, opened.input_shape, len(opened.classes), num_items=len(opened.split("train")), seed=chosen.seed
     )
+    machine = suited(choose(chosen.device, chosen.precision), made.module)
     folder = RunFolder.create(Path(output), name or opened.short_name, _metadata(opened, made))
     _write_start(folder, opened, made, chosen, machine, command)
     return _carry_out(folder, opened, made, chosen, machine, False, on_event, should_stop)
@@ -170,7 +172,7 @@ def resume(
         num_items=len(data.split("train")),
         seed=recipe.seed,
     )
-    machine = choose(recipe.device, recipe.precision)
+    machine = suited(choose(recipe.device, recipe.precision), made.module)
     _renew_environment(run, machine)
     return _carry_out(
         dataclasses.replace(run, metadata=_metadata(data, made)), data, made, recipe, machine, True, on_event, should_stop
@@ -202,8 +204,12 @@ def _carry_out(
         return load(folder.path, network=own, device=recipe.device, which="last")
     run = load(folder.path, network=own, device=recipe.device)
     assert isinstance(last, Finished), "a training ends with one of two events"
-    scores = run.score(data, data.scored_split)
-    _write_end(folder, data, made, recipe, machine, scores, training, last)
+    started = time.perf_counter()
+    answers = run.answers(data, data.scored_split)
+    scoring_s = time.perf_counter() - started
+    scores = run.score(data, data.scored_split, answers)
+    finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size or 1, scoring_s)
+    _write_end(folder, data, made, recipe, machine, scores, training, last, finished)
     tell(Scored(run, scores))
     return run
 
@@ -320,9 +326,12 @@ def _write_end(
     scores: Scores,
     training: Training,
     end: Finished,
+    scoring: Scoring,
 ) -> None:
     """The files that tell the result."""
     folder.write_json("scores.json", scores.to_json())
+    inside = measure_inside(scoring)
+    folder.write_json("inside.json", inside.to_json())
     folder.write_text("confusion.csv", scores.confusion_csv())
     draw_confusion(scores, folder.path / "confusion.png")
     draw_curves(training.position.history, folder.path / "curves.png")
@@ -351,6 +360,7 @@ def _write_end(
         environment=folder.read_json("environment.json"),
         best_epoch=end.best_epoch,
         noun=data.noun,
+        inside=inside,
     )
     write_report(folder.path / "report.html", facts)
     write_card(folder.path / "README.md", facts)

@@ -1,0 +1,667 @@
+"""The class note, measured: each of its sentences on visus's own networks, and the page docs/class_note.md written from the figures.
+
+    python benchmarks/class_note.py --work FOLDER [--fashion DATA] [--cifar DATA] [--epochs 5] [--output FILE.json] [--page FILE.md]
+
+FOLDER keeps the trained runs, so that a second call only measures what is missing. Without --fashion and --cifar the pictures that come
+with visus stand in. For a trial at small scale: --epochs 1 --tries 50.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import visus
+from visus.design import account, parse
+from visus.design.twins import perceptron_twins
+from visus.errors import DesignError, GeometryError
+from visus.evaluation.shifts import measure_shifts
+from visus.examine import activations, templates, unit_values
+from visus.geometry import Window
+from visus.networks.machine import describe
+from visus.units import write_count, write_number_of, write_share
+from visus.workbench.comparisons import compare_with_twins
+from visus.workbench.shifts import some_items
+from visus.workbench.tasks import compare_tasks
+
+NETWORK = (
+    "conv(32, 3, padding=1), norm, relu, maxpool(2), conv(64, 3, padding=1), norm, relu, maxpool(2), "
+    "conv(128, 3, padding=1), norm, relu, globalpool, linear(classes)"
+)
+FLAT = NETWORK.replace("globalpool", "flatten")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the note, and what came out.
+
+    Args:
+        says: the sentence.
+        verdict: one line.
+        measured: paragraphs and tables in Markdown.
+        figures: the numbers behind them.
+    """
+
+    says: str
+    verdict: str
+    measured: list[str]
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the claims are measured with.
+
+    Args:
+        work: folder of the runs.
+        fashion, cifar: data sets; None for the pictures that come with visus, or for none.
+        epochs: of every training.
+        tries: random sums that are checked.
+    """
+
+    work: Path
+    fashion: Path | None
+    cifar: Path | None
+    epochs: int
+    tries: int
+
+    def run(self, name: str, data: Path | None, design: str) -> visus.Run:
+        """The run of that name, trained where it is not there yet."""
+        folder = self.work / name
+        if not (folder / "scores.json").is_file():
+            print(f"training {name}", file=sys.stderr, flush=True)
+            folder = visus.train(data, design, visus.Recipe(epochs=self.epochs), output=self.work, name=name).folder
+        return visus.load(folder)
+
+    def kept(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Figures that took long, from an earlier call where there are any."""
+        file = self.work / f"{name}.json"
+        if not file.is_file():
+            print(f"measuring {name}", file=sys.stderr, flush=True)
+            file.write_text(json.dumps(measure()))
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
+
+
+def verdict(is_so: bool, holds: str, fails: str) -> str:
+    """The line that the figures decide."""
+    return holds if is_so else fails
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def pictures_are_tensors(bench: Bench) -> Claim:
+    """Shapes and values of a batch."""
+    data = visus.open_data(bench.fashion)
+    part = data.split("train")
+    stored = part.rows(np.arange(64))
+    scaled = data.preprocessing.scaled(part.rows(np.arange(min(5000, len(part)))))
+    figures = {
+        "shape": list(stored.shape), "dtype": str(stored.dtype), "lowest": int(stored.min()), "highest": int(stored.max()),
+        "scaled_mean": float(scaled.mean()), "scaled_deviation": float(scaled.std()),
+        "scaled_lowest": float(scaled.min()), "scaled_highest": float(scaled.max()),
+    }  # fmt: skip
+    said = (
+        f"A batch of 64 pictures of {data.name} is a tensor of {' x '.join(map(str, stored.shape))}, {stored.dtype}, with values from "
+        f"{figures['lowest']} to {figures['highest']}. visus takes the mean of the training split off and divides by its deviation: mean "
+        f"{figures['scaled_mean']:.3f}, deviation {figures['scaled_deviation']:.3f}, from {figures['scaled_lowest']:.2f} to "
+        f"{figures['scaled_highest']:.2f}. The two numbers travel with the weights, so `visus predict` scales in the same way."
+    )
+    return Claim("A picture is a tensor (batch, channels, height, width), scaled from 0-255.", "Holds.", [said], figures)
+
+
+def dense_layers_take_memory(bench: Bench) -> Claim:
+    """One convolution beside dense layers, in parameters and multiply-adds."""
+    design, shape = parse("conv(64, 3, padding=1)"), (3, 224, 224)
+    own = account(design, shape, 1000)
+    twins = perceptron_twins(design, shape, 1000)
+    rows = [["3 x 3 convolution to 64 maps", f"{own.num_parameters:,}", write_count(own.macs), "64 x 224 x 224"]]
+    for twin in twins[1:]:
+        made = account(twin.design, shape, 1000)
+        width = made.rows[-1].output_shape
+        rows.append([f"dense, {twin.kind}", f"{made.num_parameters:,}", write_count(made.macs), " x ".join(map(str, width))])
+    dense = account(twins[1].design, shape, 1000)
+    figures = {"convolution": [own.num_parameters, own.macs], "dense": [dense.num_parameters, dense.macs]}
+    said = (
+        f"On a picture of 3 x 224 x 224, a dense layer of 64 units has {dense.num_parameters / own.num_parameters:,.0f} times the weights "
+        f"of the convolution, and gives 64 numbers where the convolution gives 64 maps. But the convolution costs "
+        f"{own.macs / dense.macs:.1f} times the multiply-adds: it uses its few weights at each of 50,176 places."
+    )
+    return Claim(
+        "A multilayer perceptron on pictures takes too much memory; a convolution needs little.",
+        "Holds for weights. For arithmetic it is the other way round.",
+        [said, table(["layer", "parameters", "multiply-adds", "output"], rows)],
+        figures,
+    )
+
+
+def perceptrons_ignore_space(bench: Bench) -> Claim:
+    """The network and its perceptron twins, on pictures as they are and with all pixels in one random order."""
+    paragraphs, figures, falls = [], {}, []
+    for name, data in (("fashion", bench.fashion), ("cifar", bench.cifar)):
+        if name == "cifar" and data is None:
+            continue
+        run = bench.run(name, data, NETWORK)
+        found = bench.kept(
+            f"{name}-twins", lambda run=run: compare_with_twins(run, with_shuffled=True, output=bench.work).to_json()
+        )
+        figures[name] = found
+        by_kind: dict[str, dict[bool, Any]] = {}
+        for each in found["runs"]:
+            by_kind.setdefault(each["kind"], {})[each["is_shuffled"]] = each
+        rows = []
+        for kind, pair in by_kind.items():
+            plain, shuffled = (pair[False]["scores"]["accuracy"], pair[True]["scores"]["accuracy"])
+            falls.append((kind, shuffled - plain))
+            rows.append([
+                "convolutional network" if kind == "network" else f"perceptron, {kind}", write_count(pair[False]["num_parameters"]),
+                write_count(pair[False]["macs"]), write_share(plain), write_share(shuffled), f"{100 * (shuffled - plain):+.1f} points",
+                write_share(pair[False]["shifts"]["consistency"]),
+            ])  # fmt: skip
+        head = ["network", "parameters", "multiply-adds", "accuracy", "pixels shuffled", "change", "two shifts agree"]
+        reach = found["runs"][0]["shifts"]["reach_px"]
+        paragraphs.append(
+            f"{visus.open_data(data).name}, {write_number_of(found['num_items'], 'held-out picture')}, {write_number_of(bench.epochs, 'epoch')} each; the last "
+            f"column: how often two shifts of a picture, by up to {reach[0]} px round a ring, get the same label.\n\n{table(head, rows)}"
+        )
+        paragraphs += [f"> {pair['left']} and {pair['right']}: {_difference(pair)}" for pair in found["pairs"][:1]]
+    return Claim(
+        "A perceptron ignores the spatial structure of a picture; a convolutional network lives by it.",
+        verdict(
+            all(fall < -0.03 for kind, fall in falls if kind == "network")
+            and all(abs(fall) < 0.02 for kind, fall in falls if kind != "network"),
+            "Holds: one fixed shuffle of all pixels costs the convolutional network more than 3 points, and no perceptron as much as 2.",
+            "Holds in part: see the changes below.",
+        ),
+        ["The same order of pixels is used for all pictures, in training and in scoring.", *paragraphs],
+        figures,
+    )
+
+
+def _difference(pair: dict[str, Any]) -> str:
+    return (
+        f"{write_share(pair['accuracy_left'])} and {write_share(pair['accuracy_right'])}, a paired difference of "
+        f"{100 * (pair['accuracy_right'] - pair['accuracy_left']):+.1f} points."
+    )
+
+
+def convolutions_see_translations(bench: Bench) -> Claim:
+    """Exact invariance where it holds by construction, and its loss by padding and by flattening."""
+    torch.manual_seed(0)
+
+    def stack(mode: str, head: nn.Module) -> nn.Module:
+        padded = {"padding": 1, "padding_mode": mode}
+        return nn.Sequential(
+            nn.Conv2d(3, 16, 3, **padded), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, **padded), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, **padded), nn.ReLU(), head, nn.LazyLinear(10),
+        ).double().eval()  # fmt: skip
+
+    class Mean(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3))
+
+    items = torch.randn(16, 3, 32, 32, dtype=torch.float64)
+    rows, figures = [], {}
+    networks = (
+        ("circular padding, global mean", stack("circular", Mean())),
+        ("zero padding, global mean", stack("zeros", Mean())),
+        ("circular padding, flatten", stack("circular", nn.Flatten())),
+    )
+    with torch.no_grad():
+        for name, module in networks:
+            still = module(items)
+            changes = [
+                float(((module(items.roll((shift, shift), (2, 3))) - still).norm(dim=1) / still.norm(dim=1)).mean())
+                for shift in (4, 1)
+            ]
+            figures[name] = changes
+            rows.append([name, f"{changes[0]:.1e}", f"{changes[1]:.1e}"])
+    names = list(figures)
+    run = bench.run("fashion", bench.fashion, NETWORK)
+    flat = bench.run("fashion-flat", bench.fashion, FLAT)
+    trained = []
+    for name, each in (("global pooling", run), ("flatten", flat)):
+        items_, _ = some_items(each, each.open_data().split("test"), 1000)
+        shifts = measure_shifts(each.module, items_, (3, 3), "zeros", device=each.machine.device)
+        figures[f"trained, {name}, zeros"] = shifts.to_json()
+        trained.append(
+            [
+                f"trained, {name}",
+                write_share(each.scores.accuracy),
+                write_share(shifts.consistency),
+                write_share(shifts.logit_change),
+            ]
+        )
+    return Claim(
+        "A convolutional network is translation invariant.",
+        verdict(
+            figures["circular padding, global mean"][0]
+            < 1e-12
+            < 1e-3
+            < min(min(each) for each in (figures[names[1]], figures[names[2]])),
+            "Only of shifts by its whole step, on a ring, with global pooling: then but for rounding. Zero padding, a shift between steps, and "
+            "flattening each break it.",
+            "Not as the figures below should show it.",
+        ),
+        [
+            "New networks of three convolutions and two poolings (step 4 px) in float64; relative change of the ten outputs when random "
+            "pictures are rolled:",
+            table(["network", "shift by the step, 4 px", "shift by 1 px"], rows),
+            "Trained networks, held-out pictures of Fashion-MNIST shifted by up to 3 px with zeros moving in:",
+            table(["network", "accuracy", "two shifts agree", "logits change by"], trained),
+        ],
+        figures,
+    )
+
+
+def filters_are_templates(bench: Bench) -> Claim:
+    """Each unit's strongest patch, fed alone, gives its value."""
+    run = bench.run("fashion", bench.fashion, NETWORK)
+    data = run.open_data()
+    items, _ = some_items(run, data.split("test"), 1000)
+    rows, figures = [], {}
+    generator = torch.Generator().manual_seed(0)
+    for layer in [path for path, part in run.module.named_modules() if isinstance(part, (nn.Conv2d, nn.ReLU, nn.MaxPool2d))]:
+        worst, num_checked, size = 0.0, 0, 0
+        for channel, best in enumerate(templates(run.module, items, layer, top=1)[layer].channels):
+            for each in best:
+                if each.box is None or not each.value:
+                    continue
+                alone = torch.randn(1, *items.shape[1:], generator=generator)
+                place = (0, slice(None), *(slice(first, last + 1) for first, last in each.box))
+                alone[place] = torch.tensor(np.asarray(each.patch))
+                value = float(unit_values(run.module, alone, layer, channel, each.position)[0])
+                worst = max(worst, abs(value - each.value) / abs(each.value))
+                num_checked += 1
+                size = max(size, *(last - first + 1 for first, last in each.box))
+        rows.append([layer, str(num_checked), f"{size} px", f"{worst:.1e}"])
+        figures[layer] = worst
+    return Claim(
+        "The filters are templates, and each gives a map of where its template was found.",
+        verdict(
+            max(figures.values()) < 1e-4,
+            "Holds, but for rounding: what a unit says depends on the pixels of its receptive field alone.",
+            "Does not hold to rounding: see below.",
+        ),
+        [
+            "For each filter the patch of 1,000 held-out pictures that excites it most, cut to the pixels that the unit reads, with noise "
+            "everywhere else: the largest relative change of the unit's value.",
+            table(["layer", "filters", "patch", "largest change"], rows),
+        ],
+        figures,
+    )
+
+
+def the_formula_is_right(bench: Bench) -> Claim:
+    """The size formula against PyTorch, on random sums."""
+    chosen, wrong, impossible = random.Random(0), 0, 0
+    for _ in range(bench.tries):
+        size, kernel = chosen.randint(1, 300), chosen.randint(1, 12)
+        stride, padding, dilation = chosen.randint(1, 6), chosen.randint(0, 6), chosen.randint(1, 4)
+        layer = nn.Conv1d(1, 1, kernel, stride, padding, dilation, device="meta")
+        try:
+            theirs: int | None = layer(torch.empty(1, 1, size, device="meta")).shape[-1]
+        except RuntimeError:
+            theirs = None
+        try:
+            ours: int | None = Window(kernel, stride, (padding, padding), dilation).output_size(size)
+        except GeometryError:
+            ours = None
+        wrong += ours != theirs
+        impossible += theirs is None
+    figures = {"num_sums": bench.tries, "num_wrong": wrong, "num_impossible": impossible}
+    said = (
+        f"{bench.tries:,} random sums against `torch.nn.Conv1d`: {wrong} differ; {impossible:,} are impossible, and refused by both. The "
+        "division is rounded down, and a dilated kernel counts as D (K - 1) + 1: `visus solve` says both, and how many pixels at the "
+        "border are then never read."
+    )
+    return Claim(
+        "The output has (W - K + 2P)/S + 1 places.",
+        verdict(
+            not wrong,
+            "Holds, rounded down, with the kernel's span in place of K.",
+            "Does not hold: see the sums that differ.",
+        ),
+        [said],
+        figures,
+    )
+
+
+def kernels_have_their_size(bench: Bench) -> Claim:
+    """Counted weights against built ones, and one design in one, two and three dimensions."""
+    rows, figures = [], {}
+    text = "conv(32, 3, padding=1), relu, maxpool(2), conv(64, 3, padding=1), relu, globalpool, linear(classes)"
+    for shape in ((1, 1000), (1, 32, 32), (1, 16, 16, 16)):
+        counted = visus.summary(text, shape, num_classes=10)
+        built = sum(values.numel() for values in visus.network(text, shape, 10).parameters())
+        second = next(row for row in counted.rows if row.path == "conv2")
+        rows.append([
+            f"{len(shape) - 1}-D, {' x '.join(map(str, shape))}", f"{counted.num_parameters:,}", f"{built:,}",
+            f"64 x 32 x {' x '.join(['3'] * (len(shape) - 1))} + 64 = {second.num_parameters:,}", write_count(counted.macs),
+        ])  # fmt: skip
+        figures[f"{len(shape) - 1}-D"] = [counted.num_parameters, built]
+    return Claim(
+        "A kernel has C_out * C_in * K_w * K_h weights; there are 1-D, 2-D and 3-D convolutions.",
+        verdict(
+            all(counted == built for counted, built in figures.values()),
+            "Holds; with a bias there are C_out more, and with groups C_in is that of one group.",
+            "Does not hold.",
+        ),
+        [
+            "One design on a recording, a picture and a volume:",
+            table(["input", "parameters counted", "built in PyTorch", "second convolution", "multiply-adds"], rows),
+        ],
+        figures,
+    )
+
+
+def relu_makes_zeros(bench: Bench) -> Claim:
+    """Share of silent units behind each ReLU."""
+    run = bench.run("fashion", bench.fashion, NETWORK)
+    items, _ = some_items(run, run.open_data().split("test"), 500)
+    seen = activations(run.module, items)
+    rows, figures = [], {}
+    for layer in seen.layers:
+        if isinstance(run.module.get_submodule(layer.path), nn.ReLU):
+            zeros = float(np.mean(layer.zero_share))
+            figures[layer.path] = {"zero_share": zeros, "dead": list(layer.dead), "sparse": list(layer.sparse)}
+            rows.append([layer.path, f"{layer.shape[0]}", write_share(zeros), str(len(layer.dead)), str(len(layer.sparse))])
+    return Claim(
+        "ReLU passes what is above zero and nothing else.",
+        "Holds; so a good part of every map is silent.",
+        [
+            "500 held-out pictures of Fashion-MNIST; a dead filter was never above 0, a sparse one is silent in 95 % of its places:",
+            table(["layer", "filters", "units at 0", "dead", "sparse"], rows),
+        ],
+        figures,
+    )
+
+
+def pooling_makes_maps_small(bench: Bench) -> Claim:
+    """Maximum, mean and stride in place of pooling: accuracy, cost, and what a shift does."""
+    stem = "conv(32, 3{}, padding=1), norm, relu{}, conv(64, 3{}, padding=1), norm, relu{}, globalpool, linear(classes)"
+    kinds = {
+        "no pooling": stem.format("", "", "", ""),
+        "maximum": stem.format("", ", maxpool(2)", "", ", maxpool(2)"),
+        "mean": stem.format("", ", avgpool(2)", "", ", avgpool(2)"),
+        "stride 2": stem.format(", stride=2", "", ", stride=2", ""),
+    }
+    rows, figures = [], {}
+    for kind, design in kinds.items():
+        run = bench.run(f"pooling-{kind.replace(' ', '-')}", None, design)
+        costs = visus.summary(design, run.preprocessing.input_shape, num_classes=len(run.classes))
+        last = next(row for row in reversed(costs.rows) if len(row.output_shape) == 3)
+        items, _ = some_items(run, run.open_data().split("test"), 500)
+        shifts = measure_shifts(run.module, items, (2, 2), "roll", device=run.machine.device)
+        figures[kind] = {
+            "accuracy": run.scores.accuracy, "consistency": shifts.consistency, "macs": costs.macs,
+            "bytes_training": costs.bytes_training(64), "field": last.fields[0].size,
+        }  # fmt: skip
+        rows.append([
+            kind, write_share(run.scores.accuracy), write_share(shifts.consistency), write_count(costs.macs),
+            f"{costs.bytes_training(64) / 2**20:.0f} MiB", f"{last.fields[0].size} px",
+        ])  # fmt: skip
+    return Claim(
+        "Pooling takes the maximum or the mean of each window, and makes the maps smaller.",
+        "Holds: it costs no weights, saves most of the memory and arithmetic, and doubles how fast the receptive field grows.",
+        [
+            f"Two convolutions on the pictures that come with visus, {write_number_of(bench.epochs, 'epoch')}, one seed (differences below 2 points say nothing); "
+            "two shifts by up to 2 px round a ring:",
+            table(["pooling", "accuracy", "two shifts agree", "multiply-adds", "a step of 64", "receptive field"], rows),
+        ],
+        figures,
+    )
+
+
+def softmax_gives_probabilities(bench: Bench) -> Claim:
+    """Whether the probabilities can be taken at their word."""
+    scores = bench.run("fashion", bench.fashion, NETWORK).scores
+    figures = {"confidence": scores.confidence, "accuracy": scores.accuracy, "calibration_error": scores.calibration_error}
+    said = (
+        f"After {write_number_of(bench.epochs, 'epoch')} the network is on average {write_share(scores.confidence)} sure and {write_share(scores.accuracy)} right; "
+        f"over pictures of equal confidence the two differ by {100 * scores.calibration_error:.1f} points (expected calibration error, 15 "
+        "bins). Label smoothing is part of the recipe, which makes it less sure than it could be. The report of a run says what a "
+        "temperature fitted on the validation split would change."
+    )
+    return Claim(
+        "At the end stand flatten, fully connected layers and softmax, which gives probabilities.",
+        "They add up to 1; whether they are probabilities must be measured.",
+        [said],
+        figures,
+    )
+
+
+def stacks_narrow_and_deepen(bench: Bench) -> Claim:
+    """Where weights and multiply-adds of known stacks lie."""
+    rows, figures = [], {}
+    for family in ("alexnet", "vgg(16)", "resnet(50)"):
+        costs = visus.summary(family, (3, 224, 224), num_classes=1000)
+        convolutions = [row for row in costs.rows if row.layer.startswith("conv(")]
+        kernels = sorted(
+            {int(row.layer.removeprefix("conv(").rstrip(")").split(",")[1]) for row in convolutions}, reverse=True
+        )
+        first = convolutions[: max(1, len(convolutions) // 4)]
+        share = sum(row.macs for row in first) / costs.macs
+        weights = sum(row.num_parameters for row in first) / costs.num_parameters
+        figures[family] = {"macs_in_first_quarter": share, "parameters_in_first_quarter": weights}
+        rows.append([
+            family, ", ".join(map(str, kernels)), f"{convolutions[0].output_shape[0]} to {convolutions[-1].output_shape[0]}",
+            f"{convolutions[0].output_shape[1]} to {convolutions[-1].output_shape[1]}", write_share(share), write_share(weights),
+        ])  # fmt: skip
+    return Claim(
+        "In a stack kernels shrink and channels grow.",
+        "Holds of AlexNet; since VGG kernels are small from the start. The maps shrink while the channels grow.",
+        [
+            "On pictures of 224 x 224 (the last columns: what the first quarter of the convolutions has of all):",
+            table(["network", "kernels", "channels", "side of the map", "multiply-adds", "parameters"], rows),
+        ],
+        figures,
+    )
+
+
+def _far_marks(folder: Path, apart: int = 12, num_items: int = 3000) -> Path:
+    """Pictures with two marks ``apart`` px from each other; they point in the same direction in one class, across in the other."""
+    file = folder / f"marks-{apart}.npz"
+    if not file.is_file():
+        rng = np.random.default_rng(0)
+        x = rng.normal(0, 0.15, (num_items, 1, 32, 32)).astype(np.float32)
+        y = rng.integers(0, 2, num_items)
+        first = rng.integers(0, 2, num_items)
+        for index in range(num_items):
+            top, left = rng.integers(2, 29), rng.integers(2, 32 - apart - 3)
+            for column, is_upright in ((left, first[index]), (left + apart, first[index] ^ y[index])):
+                place = (slice(top, top + 3), column + 1) if is_upright else (top + 1, slice(column, column + 3))
+                x[(index, 0, *place)] += 1.0
+        np.savez(file, x=x, y=y)
+    return file
+
+
+def fields_decide_what_is_seen(bench: Bench) -> Claim:
+    """Networks of equal design but for dilation, on pictures that only a field beyond 12 px can tell apart."""
+    data = _far_marks(bench.work)
+    rows, figures = [], {}
+    for depth, dilation in ((2, 1), (4, 1), (4, 2), (6, 2)):
+        convolutions = ", ".join(
+            f"conv(24, 3, padding={dilation if place else 1}{f', dilation={dilation}' if place and dilation > 1 else ''}), norm, relu"
+            for place in range(depth)
+        )
+        design = f"{convolutions}, globalpool, linear(classes)"
+        name = f"marks-{depth}-{dilation}"
+        folder = bench.work / name
+        if not (folder / "scores.json").is_file():
+            print(f"training {name}", file=sys.stderr, flush=True)
+            recipe = visus.Recipe(epochs=20, cutout=0.0, shift=0.0, flip=False)
+            folder = visus.train(data, design, recipe, output=bench.work, name=name).folder
+        run = visus.load(folder)
+        costs = visus.summary(design, (1, 32, 32), num_classes=2)
+        last = next(row for row in reversed(costs.rows) if len(row.output_shape) == 3 and not row.fields[0].is_whole)
+        figures[name] = {"field": last.fields[1].size, "accuracy": run.scores.accuracy, "num_items": run.scores.num_items}
+        rows.append([
+            write_number_of(depth, "convolution"), str(dilation), f"{last.fields[1].size} px", f"{costs.num_parameters:,}",
+            f"{write_share(run.scores.accuracy)} ({write_share(run.scores.accuracy_low)} to {write_share(run.scores.accuracy_high)})",
+        ])  # fmt: skip
+    return Claim(
+        "The receptive field must be large enough; a detector cannot see an object larger than it.",
+        verdict(
+            all((each["accuracy"] > 0.8) == (each["field"] >= 15) for each in figures.values()),
+            "Holds: a network whose field is smaller than the object guesses, and one whose field holds it does not.",
+            "Holds in part: see the figures below.",
+        ),
+        [
+            "Pictures of 32 x 32 with two small marks whose outer ends are 15 px apart. The class says whether they point the same way, so "
+            "neither mark tells it alone. Convolutions, global mean, linear; 20 epochs:",
+            table(["network", "dilation", "receptive field", "parameters", "accuracy (95 % interval)"], rows),
+            "Dilation widens the field for no weight and no multiply-add, as stride does for the maps behind it.",
+        ],
+        figures,
+    )
+
+
+def filters_follow_from_the_task(bench: Bench) -> Claim:
+    """The same network trained to name pictures and to give them back."""
+    run = bench.run("fashion", bench.fashion, NETWORK)
+    found = bench.kept("fashion-task", lambda: compare_tasks(run, "reconstruction", output=bench.work).to_json())
+    others = found["others"]
+    rows = [
+        ["first filters, mean cosine of partners", *(f"{other['filters']['mean_cosine']:.2f}" for other in others)],
+        *(
+            [
+                f"{path}, alignment",
+                *("" if other["layers"].get(path) is None else f"{other['layers'][path]:.2f}" for other in others),
+            ]
+            for path in others[0]["layers"]
+            if path.startswith(("conv", "globalpool", "linear"))
+        ),
+    ]
+    said = [
+        f"Fashion-MNIST: {found['result']} {others[0]['name'].capitalize()}: {others[0]['result']}",
+        table(["like the run", *(other["name"] for other in others)], rows),
+        " ".join(found["sentences"]),
+    ]
+    return Claim(
+        "Which filters come out follows from the task and the loss.",
+        verdict(
+            others[0]["layers"]["globalpool1"] < others[1]["layers"]["globalpool1"] - 0.2,
+            "Holds of the last layers: there a second training for the same task finds nearly the same, and one for another task does not.",
+            "Not seen in the last layers.",
+        ),
+        said,
+        found,
+    )
+
+
+def channels_must_be_worked_out(bench: Bench) -> Claim:
+    """What a person writes, and what they read after a slip."""
+    network = visus.network("resnet(18)", (3, 64, 64), 10)
+    numbers = sum(isinstance(part, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)) for part in network.modules())
+    torch_says, visus_says = "", ""
+    try:
+        nn.Sequential(nn.Conv2d(3, 16, 5), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 30 * 30, 10))(
+            torch.zeros(1, 3, 62, 62)
+        )
+    except RuntimeError as error:
+        torch_says = str(error)
+    try:
+        parse("conv(16, 5), maxpool(2), conv(32, 40), flatten, linear(classes)").place((3, 62, 62), 10)
+    except DesignError as error:
+        visus_says = str(error)
+    figures = {"numbers_in_resnet18": numbers, "torch": torch_says, "visus": visus_says}
+    return Claim(
+        "In PyTorch, channels in and out must be worked out by oneself.",
+        "Holds; a design of visus names channels out alone.",
+        [
+            f"ResNet-18 in PyTorch's own layers needs {numbers} numbers of channels or features in; as a design it needs none, for the first "
+            "layer reads them from the data and every other from the layer before it.",
+            f"After a slip PyTorch says `{torch_says}`. visus says, before anything runs: `{visus_says}`",
+        ],
+        figures,
+    )
+
+
+CLAIMS = (
+    pictures_are_tensors,
+    dense_layers_take_memory,
+    perceptrons_ignore_space,
+    convolutions_see_translations,
+    filters_are_templates,
+    the_formula_is_right,
+    kernels_have_their_size,
+    relu_makes_zeros,
+    pooling_makes_maps_small,
+    softmax_gives_probabilities,
+    stacks_narrow_and_deepen,
+    fields_decide_what_is_seen,
+    filters_follow_from_the_task,
+    channels_must_be_worked_out,
+)
+
+
+def write_page(claims: list[Claim], machine: dict[str, Any], command: str) -> str:
+    """The page in Markdown."""
+    parts = [
+        "# The class note, measured",
+        "A class note describes the convolutional network. Here each of its sentences stands beside what visus measures. Everything below "
+        f"is written by `{command}`; the figures are in `benchmarks/results/`.",
+        f"Machine: {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, torch {machine['packages']['torch']}.",
+        table(
+            ["", "the note says", "measured"], [[str(n), each.says, each.verdict] for n, each in enumerate(claims, start=1)]
+        ),
+    ]
+    for number, each in enumerate(claims, start=1):
+        parts += [f"## {number}. {each.says}", f"**{each.verdict}**", *each.measured]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Measure all claims and write the page."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--work", type=Path, required=True)
+    options.add_argument("--fashion", type=Path)
+    options.add_argument("--cifar", type=Path)
+    options.add_argument("--epochs", type=int, default=5)
+    options.add_argument("--tries", type=int, default=5000)
+    options.add_argument("--output", type=Path)
+    options.add_argument("--page", type=Path)
+    options.add_argument(
+        "--only", nargs="+", choices=[each.__name__ for each in CLAIMS], help="these claims, printed and not written"
+    )
+    chosen = options.parse_args()
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    bench = Bench(chosen.work, chosen.fashion, chosen.cifar, chosen.epochs, chosen.tries)
+    claims = []
+    for measure in CLAIMS:
+        if chosen.only and measure.__name__ not in chosen.only:
+            continue
+        claims.append(measure(bench))
+        print(f"{claims[-1].says}\n    {claims[-1].verdict}", file=sys.stderr, flush=True)
+    machine = describe()
+    words = [f"--fashion {chosen.fashion.name}"] if chosen.fashion else []
+    words += [f"--cifar {chosen.cifar.name}"] if chosen.cifar else []
+    command = " ".join(["python benchmarks/class_note.py --work FOLDER", *words, f"--epochs {chosen.epochs}"])
+    page = write_page(claims, machine, command)
+    if chosen.only:
+        print(page)
+        return
+    if chosen.page:
+        chosen.page.write_text(page, encoding="utf-8")
+    if chosen.output:
+        kept = {name: machine[name] for name in ("visus", "python", "processor", "cores", "threads")}
+        kept |= {"torch": machine["packages"]["torch"], "command": command, "claims": [asdict(each) for each in claims]}
+        chosen.output.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

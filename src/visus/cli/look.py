@@ -1,0 +1,130 @@
+"""``visus look``: options -> workbench, what was found -> a table or JSON, and the page into a file.
+
+This file knows options, columns and where the page goes. It must not know how anything is measured or drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from visus.cli.words import shape_of, whole_numbers
+
+if TYPE_CHECKING:
+    from visus.workbench.looking import Look
+
+
+def look(
+    network: Annotated[
+        str, typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network, as for visus summary, untrained.")
+    ],
+    picture: Annotated[
+        str, typer.Argument(help="A file; FILE:17 for a row of an array file; test:17 for an item of the data.")
+    ],
+    layer: Annotated[str | None, typer.Option(help="Path of the layer whose unit is taken apart.")] = None,
+    channel: Annotated[int | None, typer.Option(help="Its filter, from 0; that with the highest value by default.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Its place in the map, such as 12,20; that of the highest value by default.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Class that saliency explains; the network's answer by default.")
+    ] = None,
+    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the pictures, in px.")] = None,
+    templates: Annotated[
+        bool,
+        typer.Option("--templates/--no-templates", help="Look for the patches of the data that excite each filter most."),
+    ] = True,
+    data: Annotated[Path | None, typer.Option(help="Other data; none for the run's own.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The page; look-PICTURE.html in the run folder by default.")
+    ] = None,
+    input_shape: Annotated[
+        str | None, typer.Option("--input", help="With a network: channels and lengths, such as 3,224,224.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(help="With a network: number of classes; 1000 by default.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the page's path alone.")] = False,
+) -> None:
+    """What a network sees in one picture: a page with maps, filters, templates, saliency and receptive fields; a table of its layers."""
+    from visus.errors import UsageError
+    from visus.workbench.looking import look as look_inside
+    from visus.workbench.looking import names_run, page_name
+
+    is_run = names_run(network)
+    if is_run and (
+        given := [word for word, value in {"--input": input_shape, "--classes": classes}.items() if value is not None]
+    ):
+        raise UsageError(f"{', '.join(given)} cannot be given with a run. Leave it out.")
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+        found = look_inside(
+            network,
+            picture,
+            layer=layer,
+            channel=channel,
+            at=whole_numbers(at, "--at", "12,20") if at is not None else None,
+            target=target,
+            object_px=object_px,
+            templates=templates,
+            data=data,
+            input_shape=shape_of(input_shape) if input_shape is not None else None,
+            num_classes=classes or 1000,
+            cache_dir=cache_dir,
+        )
+        place = found.write(output or (Path(network) if is_run else Path()) / page_name(picture))
+    if as_json:
+        print(json.dumps({**found.to_json(), "page": str(place)}, ensure_ascii=False))
+    elif quiet:
+        print(place)
+    else:
+        _show(found, place, [network, picture])
+
+
+def _show(found: Look, place: Path, named: list[str]) -> None:
+    """The answer, a row for each layer, and where the page is."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from visus.cli.show import _console
+    from visus.units import write_shape, write_share
+
+    facts, console = found.facts, _console()
+    if facts.answer is not None:
+        best = facts.answer.order[0]
+        truth = f"; its label is {facts.item.truth}" if facts.item.truth else ""
+        share = write_share(float(facts.answer.probabilities[best]))
+        console.print(f"{facts.item.name}: {facts.answer.classes[best]}, {share}{truth}", markup=False)
+    table = Table("layer", "shape", "reads px/step", "zeros", "dead", "sparse", box=None)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for layer in facts.layers:
+        cells = (
+            write_shape(layer.shape),
+            layer.field,
+            write_share(layer.zero_share),
+            _count(layer.dead),
+            _count(layer.sparse),
+        )
+        table.add_row(*(Text(cell) for cell in (layer.path, *cells)))
+    console.print(table)
+    over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
+    console.print(f"zeros of this {facts.item.noun}; dead and sparse filters over {over}", markup=False)
+    if warning := facts.missing.get("training"):
+        sys.stderr.write(f"warning: {warning}\n")
+    unit = facts.unit.unit if facts.unit is not None else None
+    more = (
+        f"   next: visus look {shlex.join(named)} --layer {unit.layer} --channel {unit.channel}" if unit is not None else ""
+    )
+    console.print(f"page: {place}{more}", markup=False, soft_wrap=True)
+
+
+def _count(channels: tuple[int, ...]) -> str:
+    return f"{len(channels):,}" if channels else "-"

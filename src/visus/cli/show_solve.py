@@ -1,0 +1,143 @@
+"""Answers of ``visus solve`` on stdout: solved sums, a checked sum, ways to a receptive field.
+
+This file knows how an answer is worded. It must not know how it was found.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.text import Text
+
+from visus.cli.show_design import console, table_of
+from visus.units import write_bytes, write_count, write_shape
+
+if TYPE_CHECKING:
+    from visus.design.solve import Ways
+    from visus.geometry import Solution, Solutions
+
+MOST_LINES: Final = 10
+"""So many solutions are written one by one; of more, the first and the last."""
+
+
+def show_solutions(found: Solutions) -> None:
+    """A line for each solution, with its sum; or why there is none."""
+    for line in _lines(found):
+        console().print(line, soft_wrap=True)
+
+
+def solutions_json(found: Solutions) -> dict[str, Any]:
+    """All solutions as plain data: their ends, and the first of them one by one."""
+    told = [] if not found else _first(found)
+    return {
+        "missing": found.missing,
+        "least": found.least if found else None,
+        "most": found.most if found else None,
+        "num_solutions": None if found.most is None else len(found),
+        "solutions": [_facts(each) for each in told],
+        "nearest": [_facts(each) for each in found.nearest],
+    }
+
+
+def show_check(given: Solution) -> None:
+    """Whether five numbers satisfy the formula, with the sum."""
+    right = given.gives == given.output_size
+    console().print(f"{sum_text(given)}: {'right' if right else f'not {given.output_size}'}", soft_wrap=True)
+
+
+def check_json(given: Solution) -> dict[str, Any]:
+    """The same as plain data; ``gives`` is None where the kernel does not fit."""
+    return {
+        "is_right": given.gives == given.output_size,
+        "gives": given.gives if given.gives >= 1 else None,
+        **_facts(given),
+    }
+
+
+def sum_text(each: Solution) -> str:
+    """The sum with its numbers, what is left over, and what a dilated kernel spans.
+
+    >>> from visus.geometry import Solution
+    >>> sum_text(Solution(224, 3, 1, 2, 111, dilation=2))
+    '(224 - 5 + 2*1)/2 + 1 = 111; 1 px of the padded far edge left over; K_eff = 2*(3 - 1) + 1 = 5'
+    >>> sum_text(Solution(2, 5, 0, 1, 1))
+    '(2 - 5 + 2*0)/1 + 1 = -2, so the kernel does not fit'
+    """
+    text = f"({each.input_size} - {each.span} + 2*{each.padding})/{each.stride} + 1 = {each.gives}"
+    if each.gives < 1:
+        text += ", so the kernel does not fit"
+    elif each.unread_border:
+        text += f"; {each.unread_border} px of the padded far edge left over"
+    return text + (f"; K_eff = {each.dilation}*({each.kernel_size} - 1) + 1 = {each.span}" if each.dilation > 1 else "")
+
+
+def show_ways(ways: Ways, field_px: int) -> None:
+    """A line for each way to a receptive field, with what it costs beside the design as it is; and why others do not lead there."""
+    out = console()
+    table = table_of("way", "change", "field", "parameters", "macs", "activations", "last map", right=(3, 4, 5))
+    for way in (ways.now, *ways.found):
+        sees = write_shape(way.field_px) + (" with gaps" if way.has_gaps else "")
+        numbers = (f"{way.account.num_parameters:,}", write_count(way.account.macs), write_bytes(way.activation_bytes))
+        table.add_row(way.kind, Text(way.change), sees, *numbers, write_shape(way.final_map))
+    out.print(table)
+    out.print(f"wanted: {field_px} px on every axis; activations: what all layers give for one item, 4 bytes a number")
+    for way in ways.found:
+        ratio = way.activation_bytes / ways.now.activation_bytes
+        if way.kind in ("stride", "pooling") and ratio < 1:
+            out.print(
+                f"{way.kind}: {way.field_px[0]} px instead of {ways.now.field_px[0]} in {ratio:.2g} times the memory of the design as it is"
+            )
+    for each in ways.missing:
+        out.print(f"{each.kind}: no way: {each.reason}.", soft_wrap=True)
+
+
+def _lines(found: Solutions) -> list[str]:
+    if not found:
+        return [_no_solution(found)]
+    letter = _letter(found.missing)
+    if found.most is None:
+        return [f"{letter} = any from {found.least} on: {sum_text(found.at(found.least))}"]
+    lines = [f"{letter} = {getattr(each, found.missing)}: {sum_text(each)}" for each in _first(found)]
+    if len(found) <= MOST_LINES:
+        return lines
+    last = f"{letter} = {found.most}: {sum_text(found.at(found.most))}"
+    return [
+        f"{letter} = any from {found.least} to {found.most}, {len(found):,} whole numbers; the first and the last:",
+        lines[0],
+        last,
+    ]
+
+
+def _no_solution(found: Solutions) -> str:
+    """Why there is no solution, with the sum, or with the nearest that there are."""
+    wanted = _letter(found.missing)
+    if found.missing == "output_size":
+        return f"nothing comes out: {sum_text(found.known)}."
+    if not found.nearest and found.missing == "stride":
+        one = found.at(1)
+        return f"no whole number for {wanted} gives output_size (O) = {one.output_size}, whatever it is: {sum_text(one)}."
+    if not found.nearest:
+        return f"no whole number for {wanted} gives output_size (O) = {found.known.output_size}: no kernel that spans more than its padding fits."
+    sums = "; or ".join(
+        f"{each.output_size} with {_letter(found.missing)} = {getattr(each, found.missing)}, {sum_text(each)}"
+        for each in found.nearest
+    )
+    return f"no whole number for {wanted} gives output_size (O) = {found.known.output_size}. The nearest: {sums}."
+
+
+def _letter(name: str) -> str:
+    from visus.geometry import LETTERS
+
+    return f"{name} ({LETTERS[name]})"
+
+
+def _first(found: Solutions) -> list[Solution]:
+    """The first solutions, as many as are written one by one."""
+    from itertools import islice
+
+    return list(islice(found, MOST_LINES))
+
+
+def _facts(each: Solution) -> dict[str, Any]:
+    names = ("input_size", "kernel_size", "padding", "stride", "output_size", "dilation", "unread_border")
+    return {**{name: getattr(each, name) for name in names}, "kernel_span": each.span}

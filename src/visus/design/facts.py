@@ -1,0 +1,197 @@
+"""The facts from which advice is drawn: rows, what feeds them, and the design to try changes on where there is one.
+
+This file knows how facts are looked up and how a changed design is asked again. It must not know what is wasteful.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from visus.design.account import Account, Fields, Row
+from visus.design.advised import Advice, Remedy
+from visus.design.arguments import Shape
+from visus.design.changes import leaves
+from visus.design.flow import INPUT, Flow
+from visus.design.graph import Impossible, Node, propagate
+from visus.design.plan import Design
+from visus.design.tally import account_of_nodes
+from visus.errors import DesignError
+from visus.geometry import Field
+from visus.units import write_count
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a network: its account, and the nodes where it is a design.
+
+    Args:
+        account: the rows.
+        nodes: those of the design; empty for a module that was traced.
+        object_px: size of the objects in the pictures; None where that is not told.
+        batch_size: items of a batch of the training; None where that is not told.
+    """
+
+    account: Account
+    nodes: tuple[Node, ...] = ()
+    object_px: int | None = None
+    batch_size: int | None = None
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of what comes in, without the batch axis."""
+        return self.account.input_shape
+
+    @property
+    def input_size(self) -> Shape:
+        """Lengths of the axes of the input."""
+        return self.account.input_shape[1:]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the account."""
+        return self.account.rows
+
+    @property
+    def leaves(self) -> list[Node]:
+        """The layers of the design, in order."""
+        return leaves(self.nodes)
+
+    @cached_property
+    def flows(self) -> tuple[Flow, ...]:
+        """What feeds each row; where that is not known, it is the row before it, read in a way that nobody knows."""
+        if self.account.flows is not None:
+            return self.account.flows()
+        return tuple(Flow("values", row.output_shape, (place - 1,), sees="unknown") for place, row in enumerate(self.rows))
+
+    @cached_property
+    def readers(self) -> dict[int, list[int]]:
+        """For each row, and for the input, the places of the rows that it feeds, in order."""
+        found: dict[int, list[int]] = {}
+        for place, flow in enumerate(self.flows):
+            for source in flow.sources:
+                found.setdefault(source, []).append(place)
+        return found
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each row by its path."""
+        return {row.path: place for place, row in enumerate(self.rows)}
+
+    def shape_at(self, place: int) -> Shape:
+        """Shape of what comes out of a row, or of the input."""
+        return self.input_shape if place == INPUT else self.rows[place].output_shape
+
+    def source(self, place: int) -> int:
+        """The place of what enters a row; of several, the first."""
+        return next(iter(self.flows[place].sources), INPUT)
+
+    def fields_at(self, place: int) -> Fields:
+        """The receptive fields of what comes out of a row, or of the input."""
+        return tuple(map(Field.of_input, self.input_size)) if place == INPUT else self.rows[place].fields
+
+    def is_exact(self, place: int) -> bool:
+        """Whether the fields of a row are neither a hull nor approximate."""
+        row = self.rows[place] if place != INPUT else None
+        return row is None or ("size approximate" not in row.notes and all(field.is_exact for field in row.fields))
+
+    def is_map(self, shape: Shape) -> bool:
+        """Whether a shape is that of a map, with as many axes as the input."""
+        return len(shape) == len(self.input_shape) > 1
+
+    def node(self, path: str) -> Node | None:
+        """The layer of the design at a path; None for a module."""
+        return next((node for node in self.leaves if node.path == path), None)
+
+    def last_map(self) -> Row | None:
+        """The last row that is a map with fields of its own; None where there is none."""
+        for row in reversed(self.rows):
+            if (
+                len(row.output_shape) == len(self.input_shape)
+                and row.fields
+                and all(field.step != 0 for field in row.fields)
+            ):
+                return row
+        return None
+
+    def tried(
+        self,
+        design: Design | None,
+        input_shape: Shape | None = None,
+        *,
+        object_px: int | None = None,
+        with_memory: bool = False,
+        with_fields: bool = True,
+    ) -> Facts | None:
+        """The facts of a changed design for the same input, or for another one; None where it is impossible."""
+        if design is None:
+            return None
+        shape = input_shape or self.input_shape
+        try:
+            nodes = propagate(design.layers, shape, None)
+        except (Impossible, DesignError):
+            return None
+        costs = account_of_nodes(nodes, shape, with_memory=with_memory, with_fields=with_fields)
+        return Facts(costs, nodes, object_px or self.object_px, self.batch_size)
+
+    def again(self, design: Design | None) -> Account | None:
+        """The account of a changed design for the same input; None where it is impossible."""
+        found = self.tried(design, with_memory=True)
+        return found.account if found is not None else None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change that may help.
+
+    Args:
+        text: the change, with figures of the changed network.
+        design, facts: the changed design and its facts; None where there is nothing to try.
+        leaves_some: whether it leaves a part of what is wrong, which ``text`` then tells.
+    """
+
+    text: str
+    design: Design | None = None
+    facts: Facts | None = None
+    leaves_some: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """Advice without its remedies, and what gives them.
+
+    Args:
+        advice: what is so.
+        candidates: changes, the best first; asked for only where the advice is given.
+        most: so many of those that help are told.
+    """
+
+    advice: Advice
+    candidates: Callable[[], Iterable[Candidate]] = tuple
+    most: int = 3
+
+
+Finder = Callable[[Facts], Iterable[Found]]
+"""Finds the advice of one kind, or of several that belong together."""
+
+
+def remedied(found: Found, finder: Finder) -> Advice:
+    """The advice with those of its changes after which the same is not said of the same place any more."""
+    kept: list[Remedy] = []
+    for each in found.candidates():
+        facts = each.facts
+        stays = facts is not None and any(other.advice.is_same_as(found.advice) for other in finder(facts))
+        if stays and not each.leaves_some:
+            continue
+        shape, object_px = (facts.input_shape, facts.object_px) if facts is not None else (None, None)
+        kept.append(Remedy(each.text, each.design, shape, object_px, not stays))
+        if len(kept) == found.most:
+            break
+    return dataclasses.replace(found.advice, changes=tuple(kept))
+
+
+def costs(account: Account) -> str:
+    """Parameters and multiply-adds of a network, as people write them."""
+    return f"{write_count(account.num_parameters)} parameters, {write_count(account.macs)} macs"

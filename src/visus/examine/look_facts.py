@@ -1,0 +1,347 @@
+"""What a look into a network found, as plain facts: the item, the answer, saliency, layers, filters, templates, one sum, one unit's fields.
+
+Shape letters: C channels, * the spatial axes of an item or of a map. This file knows values and how they are written as JSON. It must not
+know drawing, pages, runs or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visus.design.account import Fields
+from visus.design.table import write_field
+from visus.examine.activation_maps import Activation
+from visus.examine.effective import EffectiveField
+from visus.examine.explained import Saliency, Unit
+from visus.examine.layer_calls import Array, Box
+from visus.examine.layer_kernels import Filters
+from visus.examine.pixel_sums import PixelSum
+from visus.examine.saliency_checks import Curves, RandomWeights
+
+
+@dataclass(frozen=True, eq=False)
+class LookedItem:
+    """The item that was looked at.
+
+    Args:
+        name: what it is called.
+        noun: picture, recording or volume.
+        values: (C, *) as the network sees it, in the units in which items are stored.
+        lowest, highest: of these units, drawn black and white.
+        original: the picture as its file is, (height, width, 3); None where the item is a row of an array.
+        sentences: what was done between the two.
+        truth: its label, where it is known.
+    """
+
+    name: str
+    noun: str
+    values: Array
+    lowest: float
+    highest: float
+    original: npt.NDArray[np.uint8] | None = None
+    sentences: tuple[str, ...] = ()
+    truth: str = ""
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Lengths of its spatial axes."""
+        return self.values.shape[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the network says.
+
+    Args:
+        classes: their names, in the order of the outputs.
+        probabilities: theirs, by softmax.
+        target: the class that saliency explains.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: Array
+    target: int
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The classes, the most probable first."""
+        return tuple(int(place) for place in np.argsort(-self.probabilities, kind="stable"))
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One saliency map of the item with its checks.
+
+    Args:
+        saliency: the map.
+        curves: deletion and insertion; None where they were not measured.
+        weights: how the map changes with random weights; None where that was not measured.
+    """
+
+    saliency: Saliency
+    curves: Curves | None = None
+    weights: RandomWeights | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LayerLook:
+    """One layer.
+
+    Args:
+        seen: its maps of the item.
+        over: its figures over many items; None where there were none.
+        fields: its receptive field on each axis of the input; none where it is not known.
+    """
+
+    seen: Activation
+    over: Activation | None
+    fields: Fields
+
+    @property
+    def path(self) -> str:
+        """The layer's path; ``#2`` behind it where the layer was called before."""
+        return self.seen.path
+
+    @property
+    def layer(self) -> str:
+        """The layer as it is written."""
+        return self.seen.layer
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(channels, *spatial)`` of one item."""
+        return self.seen.shape
+
+    @property
+    def maps(self) -> Array:
+        """Its maps of the item, (C, *)."""
+        assert self.seen.values is not None, "maps of the item are kept"
+        maps: Array = self.seen.values[0]
+        return maps
+
+    @property
+    def zero_share(self) -> float:
+        """Share of its units that are exactly 0 for the item."""
+        return float(self.seen.zero_share.mean())
+
+    @property
+    def dead(self) -> tuple[int, ...]:
+        """Filters that were never above 0, over many items where there were such, else for the item alone."""
+        return (self.over or self.seen).dead
+
+    @property
+    def sparse(self) -> tuple[int, ...]:
+        """Filters that are 0 in at least 95 % of their units and not dead, over the same items."""
+        return (self.over or self.seen).sparse
+
+    @property
+    def field(self) -> str:
+        """The receptive field as ``visus summary`` writes it: size/step, or ``all``; empty where it is not known."""
+        texts = [write_field(each) for each in self.fields]
+        return texts[0] if len(set(texts)) == 1 else " x ".join(texts)
+
+    def strongest(self, count: int) -> list[int]:
+        """At most ``count`` channels, that with the highest value first."""
+        return [int(channel) for channel in np.argsort(-self.seen.figures.highest, kind="stable")[:count]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Its figures as plain data."""
+        return {
+            "path": self.path,
+            "layer": self.layer,
+            "shape": list(self.shape),
+            "fields": [{"size": each.size, "step": str(Fraction(each.step))} for each in self.fields],
+            "zero_share": self.zero_share,
+            "dead": list(self.dead),
+            "sparse": list(self.sparse),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A place of an item that excites a filter.
+
+    Args:
+        item: the item's name.
+        position: the unit's place in its map.
+        value: what the unit says.
+        box: what it really reads; None where it reads padding alone.
+        pixels: (C, *) inside the box, in the units in which items are stored.
+    """
+
+    item: str
+    position: tuple[int, ...]
+    value: float
+    box: Box | None
+    pixels: Array
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPatches:
+    """The templates of one layer.
+
+    Args:
+        path: the layer's path.
+        channels: channel and its patches, the strongest first.
+        num_channels: of the layer in all.
+    """
+
+    path: str
+    channels: tuple[tuple[int, tuple[Patch, ...]], ...]
+    num_channels: int
+
+
+@dataclass(frozen=True, eq=False)
+class UnitFields:
+    """What one unit reads.
+
+    Args:
+        unit: the unit, its position settled.
+        box: what it really reads; None where it reads padding alone.
+        textbook: first and last pixel on each axis with padding continued, as if the item went on; None where that is not known.
+        now: its effective field in this network.
+        before: the same before training; None where that is not known.
+        how: a sentence on how they were measured.
+    """
+
+    unit: Unit
+    box: Box | None
+    textbook: Box | None
+    now: EffectiveField | None
+    before: EffectiveField | None = None
+    how: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class LookFacts:
+    """All that a look found.
+
+    Args:
+        name: of the network.
+        is_trained: whether its weights were trained.
+        made_with: the version of visus.
+        item: what was looked at.
+        layers: in the order of computation.
+        answer: None where the module gives something else than classes.
+        methods: saliency maps, the default one first.
+        reason: why that is the default.
+        kernels: those of the first layer that has some; None where none has.
+        patches: templates of layers; none where there is no data.
+        patches_of: the items that they were looked for in, as words.
+        num_over: items that figures of layers are over; 1 for the item alone.
+        sum: one output as a sum; None where no layer is a convolution or a linear one.
+        unit: what one unit reads; None where it is not known.
+        object_px: size of the objects, where a person said it.
+        missing: why a part is not there, by the part's name.
+    """
+
+    name: str
+    is_trained: bool
+    made_with: str
+    item: LookedItem
+    layers: tuple[LayerLook, ...]
+    answer: Answer | None = None
+    methods: tuple[Method, ...] = ()
+    reason: str = ""
+    kernels: Filters | None = None
+    patches: tuple[LayerPatches, ...] = ()
+    patches_of: str = ""
+    num_over: int = 1
+    sum: PixelSum | None = None
+    unit: UnitFields | None = None
+    object_px: int | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """All measures as plain data, without maps."""
+        answer = self.answer
+        return {
+            "network": self.name,
+            "is_trained": self.is_trained,
+            "item": {"name": self.item.name, "shape": list(self.item.values.shape), "truth": self.item.truth or None},
+            "answer": None
+            if answer is None
+            else {
+                "label": answer.classes[answer.order[0]],
+                "probabilities": dict(zip(answer.classes, _floats(answer.probabilities), strict=True)),
+                "explained": answer.classes[answer.target],
+            },
+            "saliency": [_method_json(each) for each in self.methods],
+            "saliency_reason": self.reason,
+            "num_items_of_figures": self.num_over,
+            "layers": [each.to_json() for each in self.layers],
+            "templates": [_patches_json(each) for each in self.patches],
+            "sum": None if self.sum is None else _sum_json(self.sum),
+            "unit": None if self.unit is None else _unit_json(self.unit),
+            "object_px": self.object_px,
+            "missing": dict(self.missing),
+        }
+
+
+def _floats(values: Sequence[Any] | Array) -> list[float]:
+    return [float(value) for value in values]
+
+
+def _method_json(method: Method) -> dict[str, Any]:
+    curves, weights = method.curves, method.weights
+    return {
+        "method": method.saliency.method,
+        "layer": method.saliency.layer or None,
+        "outside_box": method.saliency.outside_box,
+        "random_weights_correlation": None if weights is None else float(weights.similarity[-1]),
+        "deletion_area": None if curves is None else curves.deletion_area,
+        "insertion_area": None if curves is None else curves.insertion_area,
+        "is_better_than_random": None if curves is None else curves.is_better_than_random,
+    }
+
+
+def _patches_json(layer: LayerPatches) -> dict[str, Any]:
+    return {
+        "path": layer.path,
+        "channels": [
+            {
+                "channel": channel,
+                "patches": [
+                    {"item": each.item, "position": list(each.position), "value": each.value, "box": _box_json(each.box)}
+                    for each in patches
+                ],
+            }
+            for channel, patches in layer.channels
+        ],
+    }
+
+
+def _sum_json(found: PixelSum) -> dict[str, Any]:
+    return {
+        "layer": found.path,
+        "channel": found.channel,
+        "position": list(found.position),
+        "num_terms": int(found.products.size),
+        "products": float(found.products.sum()),
+        "bias": found.bias,
+        "sum": found.sum,
+        "value": found.value,
+    }
+
+
+def _unit_json(found: UnitFields) -> dict[str, Any]:
+    return {
+        "layer": found.unit.layer,
+        "channel": found.unit.channel,
+        "position": list(found.unit.position or ()),
+        "box": _box_json(found.box),
+        "textbook": _box_json(found.textbook),
+        "effective_deviation_px": None if found.now is None else list(found.now.deviation_px),
+        "effective_deviation_before_px": None if found.before is None else list(found.before.deviation_px),
+        "num_items": None if found.now is None else found.now.num_items,
+    }
+
+
+def _box_json(box: Box | None) -> list[list[int]] | None:
+    return None if box is None else [list(ends) for ends in box]

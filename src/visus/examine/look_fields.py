@@ -1,0 +1,207 @@
+"""The part of a look page about what units read: one unit's box, textbook box and effective field, and how fields grow with depth.
+
+This file knows boxes, fields and charts of them. It must not know modules or how a field is measured.
+"""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import Final
+
+import numpy as np
+
+from visus.examine import look_drawn
+from visus.examine.charts import Points, line_chart
+from visus.examine.drawings import as_picture, png, reduced
+from visus.examine.effective import EffectiveField
+from visus.examine.layer_calls import Box, cut
+from visus.examine.look_facts import LayerLook, LookFacts
+from visus.examine.look_sums import write_place
+from visus.examine.page import image, section
+from visus.units import write_shape, write_share
+
+FIELD_PX: Final = 224
+CARRIED: Final = 0.9
+_READ, _TEXTBOOK = (20, 120, 235), (150, 150, 150)
+_PAPER: Final = 224
+
+
+def fields_section(facts: LookFacts) -> str:
+    """The unit first, then growth over depth."""
+    title = "What a unit reads"
+    if facts.unit is None:
+        return section(title, f"<p>{escape(facts.missing.get('fields', ''))}</p>{_growth(facts)}")
+    return section(title, _words(facts) + _drawings(facts) + _growth(facts))
+
+
+def _words(facts: LookFacts) -> str:
+    found = facts.unit
+    assert found is not None, "asked for where there is one"
+    place = f" at {write_place(found.unit.position)}" if found.unit.position else ""
+    which = f"Unit {found.unit.channel} of <b>{escape(found.unit.layer or 'the module')}</b>{place}"
+    if found.box is None:
+        return f"<p>{which} reads padding alone: no pixel can change it.</p>"
+    text = f"<p>{which} really reads {_box_words(found.box)}."
+    if found.textbook is not None and found.textbook != found.box:
+        text += f" The textbook, which lets padding go on for ever, says {_box_words(found.textbook)}."
+    elif found.textbook is not None:
+        text += " The textbook's field is the same: no padding is in it."
+    if found.now is not None:
+        text += f"</p><p>{_effective_words(found.now, found.before, found.box)} {escape(found.how)}"
+    return f"{text}</p>"
+
+
+def _box_words(box: Box) -> str:
+    size = write_shape(last - first + 1 for first, last in box)
+    ends = ", ".join(f"{first} to {last}" for first, last in box)
+    return f"{size} px ({ends})"
+
+
+def _effective_words(now: EffectiveField, before: EffectiveField | None, box: Box) -> str:
+    """How much narrower than the box the pixels lie that really move the unit."""
+    half = write_shape_of_lengths(now.deviation_px)
+    text = (
+        f"Not all of these pixels count alike. How strongly each moves the unit is its effective field: about its middle it is spread "
+        f"by {half} px (one standard deviation on each axis)"
+    )
+    num_pixels, in_box = _num_carrying(now), math.prod(last - first + 1 for first, last in box)
+    text += f", and {write_share(CARRIED, 0)} of its square comes from {num_pixels:,} of the box's {in_box:,} px"
+    if before is not None:
+        text += f". Before training it was {write_shape_of_lengths(before.deviation_px)} px"
+        grew = float(np.mean(now.deviation_px)) / (float(np.mean(before.deviation_px)) or 1.0)
+        change = (
+            "training made it wider"
+            if grew > 1.05
+            else "training made it narrower"
+            if grew < 0.95
+            else "training left it as wide"
+        )
+        text += f": {change}"
+    return f"{text}."
+
+
+def _num_carrying(field: EffectiveField) -> int:
+    """The fewest pixels that together carry 90 % of the squared strength."""
+    energy = np.sort(np.square(field.strength).ravel())[::-1].cumsum()
+    return int(np.searchsorted(energy, CARRIED * energy[-1])) + 1 if energy[-1] > 0 else 0
+
+
+def write_shape_of_lengths(lengths: tuple[float, ...]) -> str:
+    """Lengths with a decimal: one number where all are alike.
+
+    >>> write_shape_of_lengths((1.23, 1.19)), write_shape_of_lengths((1.2, 3.0))
+    ('1.2', '1.2 x 3.0')
+    """
+    texts = [f"{length:.1f}" for length in lengths]
+    return texts[0] if len(set(texts)) == 1 else " x ".join(texts)
+
+
+def _drawings(facts: LookFacts) -> str:
+    found = facts.unit
+    assert found is not None, "asked for where there is one"
+    if found.box is None:
+        return ""
+    item = facts.item
+    figures = []
+    if len(item.spatial) == 2:
+        figures.append(_boxes(facts, found.box, found.textbook))
+    for field, name in ((found.now, "now" if facts.is_trained else "of this network"), (found.before, "before training")):
+        if field is None:
+            continue
+        title = f"Effective field {name}"
+        drawn = look_drawn.over(
+            item.values, item.lowest, item.highest, field.strength, f"{title} over the {item.noun}", FIELD_PX, found.box
+        )
+        figures.append(f"<figure><figcaption>{title}</figcaption>{drawn}</figure>")
+        if len(item.spatial) == 2 and all(
+            2 * (last - first + 1) < n for (first, last), n in zip(found.box, item.spatial, strict=True)
+        ):
+            alone = look_drawn.one_map(
+                cut(field.strength[None], found.box)[0],
+                float(field.strength.max()),
+                False,
+                f"{title} inside the box",
+                FIELD_PX // 2,
+            )
+            figures.append(f"<figure><figcaption>Inside the box; the brighter, the stronger</figcaption>{alone}</figure>")
+    return f'<div class="flow">{"".join(figures)}</div>'
+
+
+def _boxes(facts: LookFacts, box: Box, textbook: Box | None) -> str:
+    """The two boxes on the picture, with as much round it as the textbook's box needs, at most the picture's own size."""
+    item = facts.item
+    margins = [(0, 0), (0, 0)]
+    if textbook is not None:
+        margins = [
+            (min(max(0, -first), length), min(max(0, last + 1 - length), length))
+            for (first, last), length in zip(textbook, item.spatial, strict=True)
+        ]
+    drawn = as_picture(item.values, item.lowest, item.highest)
+    paper = np.pad(drawn, [*margins, (0, 0)], constant_values=_PAPER)
+    paper = reduced(paper, FIELD_PX)
+    large = paper
+    if textbook is not None:
+        shown_box = tuple(
+            (max(first, -before), min(last, length - 1 + after))
+            for (first, last), (before, after), length in zip(textbook, margins, item.spatial, strict=True)
+        )
+        large = look_drawn.outlined(large, margins, shown_box, item.spatial, FIELD_PX, _TEXTBOOK)
+    large = look_drawn.outlined(large, margins, box, item.spatial, FIELD_PX, _READ)
+    told = f"The {item.noun} with what the unit really reads in blue and the textbook's box in grey"
+    shown = image(png(large), told, width=large.shape[1], height=large.shape[0], style="pixels")
+    is_cut = textbook is not None and any(
+        -first > length or last + 1 > 2 * length for (first, last), length in zip(textbook, item.spatial, strict=True)
+    )
+    more = "; the textbook's box goes on beyond this drawing" if is_cut else ""
+    return f"<figure><figcaption>Blue: really read. Grey: the textbook's box{more}.</figcaption>{shown}</figure>"
+
+
+def _growth(facts: LookFacts) -> str:
+    """The size of the field over the layers in depth order, with the size of the item and of its objects."""
+    layers = [layer for layer in facts.layers if layer.fields and any(each.step != 0 for each in layer.fields)]
+    if len(layers) < 2:
+        return ""
+    sizes = [_largest(layer) for layer in layers]
+    length = max(facts.item.spatial)
+    lines: list[tuple[str, Points]] = [("val", _steps(sizes)), ("size", [(1, float(length)), (len(sizes), float(length))])]
+    keys = '<span class="named"><span class="key"></span>receptive field in px</span> '
+    keys += f'<span class="named"><span class="key size"></span>the {facts.item.noun}: {length:,} px</span> '
+    if facts.object_px is not None:
+        lines.append(("train", [(1, float(facts.object_px)), (len(sizes), float(facts.object_px))]))
+        keys += f'<span class="named"><span class="key train"></span>an object: {facts.object_px} px</span>'
+    chart = line_chart(
+        "Receptive field over depth",
+        f"From {sizes[0]} px in {layers[0].path} to {sizes[-1]} px in {layers[-1].path}.",
+        lines,
+        lambda value: f"{value:,.0f}",
+        lowest=0.0,
+        along="layer, in the order of computation",
+    )
+    return (
+        f"<h3>Growth over depth</h3><p>{escape(_growth_words(facts, layers, sizes, length))}</p>"
+        f'<figure class="growth"><figcaption>{keys}</figcaption>{chart}</figure>'
+    )
+
+
+def _steps(sizes: list[int]) -> list[tuple[float, float]]:
+    return [(float(place), float(size)) for place, size in enumerate(sizes, start=1)]
+
+
+def _largest(layer: LayerLook) -> int:
+    return max(each.size for each in layer.fields)
+
+
+def _growth_words(facts: LookFacts, layers: list[LayerLook], sizes: list[int], length: int) -> str:
+    text = f"The deeper a layer, the more of the {facts.item.noun} its values read: {sizes[0]} px in {layers[0].path}, {sizes[-1]} px in {layers[-1].path}."
+    text += _reached(layers, sizes, length, f"the {facts.item.noun}'s {length} px")
+    if facts.object_px is not None:
+        text += _reached(layers, sizes, facts.object_px, f"an object of {facts.object_px} px")
+    return text
+
+
+def _reached(layers: list[LayerLook], sizes: list[int], length: int, what: str) -> str:
+    first = next((layer for layer, size in zip(layers, sizes, strict=True) if size >= length), None)
+    if first is None:
+        return f" None of these layers has a field as large as {what}."
+    return f" From {first.path} on a field is as large as {what}."

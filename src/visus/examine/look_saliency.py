@@ -1,0 +1,202 @@
+"""The parts of a look page about the item, the answer and where the network looked, with the checks beside each map.
+
+This file knows answers, maps and their checks. It must not know modules or how a map is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from visus.examine import look_drawn
+from visus.examine.charts import line_chart
+from visus.examine.explained import Unit
+from visus.examine.layer_calls import Array
+from visus.examine.look_facts import Answer, LookedItem, LookFacts, Method
+from visus.examine.page import folded, percent, section, table_head, table_row, wide_table
+from visus.examine.saliency_checks import Curves
+from visus.units import write_shape, write_share
+
+ITEM_PX, ORIGINAL_PX, MAP_PX = 224, 320, 168
+SHOWN_CLASSES: Final = 5
+
+_WHY: Final = {
+    "gradient": "how much the answer would change with each pixel (Simonyan et al. 2014)",
+    "Grad-CAM": "the maps of one layer, each weighted by how much the answer rises with it (Selvaraju et al. 2017)",
+    "integrated gradients": "gradients added up on the way from a plain item to this one (Sundararajan et al. 2017)",
+    "occlusion": "how much the answer falls when a window is blotted out (Zeiler and Fergus 2014)",
+}
+
+
+def item_section(facts: LookFacts) -> str:
+    """The item as it is, as the network sees it, and what it says."""
+    item = facts.item
+    seen = look_drawn.item(item.values, item.lowest, item.highest, f"The {item.noun} as the network sees it", ITEM_PX)
+    figures = ""
+    if item.original is not None:
+        drawn = look_drawn.picture(item.original, f"{item.name} as the file is", _original_px(item))
+        size = write_shape(item.original.shape[:2])
+        figures += f"<figure><figcaption>The {item.noun} as its file is: {size} px</figcaption>{drawn}</figure>"
+    told = f"As the network sees it: {write_shape(item.values.shape)} (channels first)"
+    figures += f"<figure><figcaption>{told}{_slices_words(item)}</figcaption>{seen}</figure>"
+    done = "".join(f"<li>{escape(sentence)}</li>" for sentence in item.sentences)
+    changed = f"<ul>{done}</ul>" if done else ""
+    answer = _answer(facts.answer, item) if facts.answer else f"<p>{escape(facts.missing.get('answer', ''))}</p>"
+    return section(f"The {item.noun} and the answer", f'<div class="flow">{figures}<div>{answer}</div></div>{changed}')
+
+
+def _original_px(item: LookedItem) -> int:
+    assert item.original is not None, "asked for where there is one"
+    return min(ORIGINAL_PX, max(ITEM_PX, int(max(item.original.shape[:2]))))
+
+
+def _slices_words(item: LookedItem) -> str:
+    if len(item.spatial) != 3:
+        return ""
+    return f"; {min(look_drawn.SLICES, item.spatial[0])} slices along the depth, the first on the left"
+
+
+def _answer(answer: Answer, item: LookedItem) -> str:
+    best = answer.order[0]
+    text = f"<p>The network says <b>{escape(answer.classes[best])}</b>, with a probability of {write_share(float(answer.probabilities[best]))}."
+    if item.truth:
+        is_right = item.truth == answer.classes[best]
+        text += f" Its label is {escape(item.truth)}: the answer is {'right' if is_right else 'wrong'}."
+    rows = []
+    for place in answer.order[:SHOWN_CLASSES]:
+        share = float(answer.probabilities[place])
+        bar = f'<span class="bar" aria-hidden="true"><i style="width:{percent(share)}"></i></span>'
+        rows.append(table_row(answer.classes[place], [write_share(share), bar]))
+    left = len(answer.classes) - len(rows)
+    rest = f'<p class="under">{left:,} more classes share {write_share(_rest(answer))}.</p>' if left > 0 else ""
+    table = wide_table("Its probabilities", f"{table_head(['Class', 'Probability', ''])}<tbody>{''.join(rows)}</tbody>")
+    return f"{text}</p>{table}{rest}"
+
+
+def _rest(answer: Answer) -> float:
+    return float(answer.probabilities[list(answer.order[SHOWN_CLASSES:])].sum())
+
+
+def saliency_section(facts: LookFacts) -> str:
+    """The default map with all its checks, then the other methods."""
+    if not facts.methods:
+        return section("Where it looked", f"<p>{escape(facts.missing.get('saliency', ''))}</p>")
+    first, *others = facts.methods
+    asked = _explained(facts)
+    said = (
+        f"<p>Explained is {asked}. The map is {escape(first.saliency.method)}: {_WHY[first.saliency.method]}. "
+        f"{escape(facts.reason)}</p>"
+    )
+    left = _figure(facts, first)
+    if first.saliency.coarse is not None:
+        left += _coarse(facts, first)
+    right = f"<h3>Can it be believed?</h3>{_checks(facts, first)}"
+    body = f'<div class="flow"><div>{left}</div><div class="checks">{right}</div></div>' + _curves(first)
+    if others:
+        figures = "".join(f'<div class="method">{_figure(facts, method)}{_checks(facts, method)}</div>' for method in others)
+        body += folded(
+            f"The same by {_listed([each.saliency.method for each in others])}", f'<div class="flow">{figures}</div>'
+        )
+    missing = facts.missing.get("methods", "")
+    return section("Where it looked", said + body + (f"<p>{escape(missing)}</p>" if missing else ""))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _explained(facts: LookFacts) -> str:
+    target = facts.methods[0].saliency.target
+    if isinstance(target, Unit):
+        return f"unit {target.channel} of {escape(target.layer)} at {', '.join(map(str, target.position or ()))}"
+    assert facts.answer is not None, "classes are explained where there are classes"
+    name = escape(facts.answer.classes[target[0]])
+    is_answer = target[0] == facts.answer.order[0]
+    return f"the output of class <b>{name}</b>, {'which is the answer' if is_answer else 'which is not the answer'}"
+
+
+def _figure(facts: LookFacts, method: Method) -> str:
+    item, heat = facts.item, method.saliency.map[0]
+    told = f"{method.saliency.method} over the {item.noun}: red where it matters most"
+    drawn = look_drawn.over(item.values, item.lowest, item.highest, heat, told, MAP_PX)
+    blank = "" if float(heat.max()) > 0 else " The map is nowhere above 0."
+    colour = "the darker the ground" if heat.ndim == 1 else "the redder"
+    return f"<figure><figcaption><b>{escape(method.saliency.method)}</b>{colour}, the more it matters.{blank}</figcaption>{drawn}</figure>"
+
+
+def _coarse(facts: LookFacts, method: Method) -> str:
+    """Grad-CAM's map as large as its layer's: what was really computed, before it was enlarged."""
+    coarse = method.saliency.coarse
+    assert coarse is not None, "asked for where there is one"
+    told = f"The map of {method.saliency.layer} before it was enlarged, {write_shape(coarse.shape[1:])}"
+    drawn = look_drawn.one_map(coarse[0], float(coarse.max()) or 1.0, False, told, MAP_PX // 2)
+    return f"<figure><figcaption>What was computed: {write_shape(coarse.shape[1:])} values, then enlarged.</figcaption>{drawn}</figure>"
+
+
+def _checks(facts: LookFacts, method: Method) -> str:
+    """One sentence for each check, in the order of weights, pixels, field."""
+    lines = []
+    if method.weights is not None:
+        lines.append((method.weights.is_sensitive, method.weights.sentence))
+    if method.curves is not None:
+        lines.append((method.curves.is_better_than_random, method.curves.sentence))
+    if facts.layers and facts.layers[0].fields:
+        lines.append(_outside(method))
+    listed = "".join(
+        f'<li class="{"holds" if holds else "fails"}"><b>{"Holds" if holds else "Fails"}.</b> {escape(sentence)}</li>'
+        for holds, sentence in lines
+    )
+    return f'<ul class="verdicts">{listed}</ul>'
+
+
+def _outside(method: Method) -> tuple[bool, str]:
+    share = method.saliency.outside_box
+    if share == 0:
+        spilled = method.saliency.spilled
+        cut = f" ({write_share(spilled)} of it was cut off there)" if spilled else ""
+        return True, f"Nothing of the map lies outside of what is really read{cut}."
+    return (
+        False,
+        f"{write_share(share)} of the map lies outside of what is really read, where nothing can matter. Do not believe it.",
+    )
+
+
+def _curves(method: Method) -> str:
+    curves = method.curves
+    if curves is None:
+        return ""
+    is_unit = isinstance(method.saliency.target, Unit)
+    score = "value of the unit" if is_unit else "probability of the class"
+    figures = "".join(
+        _chart(curves, name, along, score, found, random)
+        for name, along, found, random in (
+            ("Deletion", "share of the pixels taken away, in %", curves.deletion, curves.random_deletion),
+            ("Insertion", "share of the pixels put back, in %", curves.insertion, curves.random_insertion),
+        )
+    )
+    said = (
+        f"<p>If the map is right, the {score} falls early when its strongest pixels are taken away first, and rises early when they "
+        "come first.</p>"
+    )
+    return f'{said}<div class="pair">{figures}</div>'
+
+
+def _chart(curves: Curves, name: str, along: str, score: str, found: Array, random: Array) -> str:
+    shares = [100 * float(share) for share in curves.shares]
+    chart = line_chart(
+        f"{name}: {score}",
+        f"From {float(found[0]):.2f} to {float(found[-1]):.2f}; half-way {float(found[len(found) // 2]):.2f}, in random order "
+        f"{float(random[len(random) // 2]):.2f}.",
+        [
+            ("train", list(zip(shares, map(float, random), strict=True))),
+            ("val", list(zip(shares, map(float, found), strict=True))),
+        ],
+        lambda value: f"{value:.3g}",
+        along=along,
+    )
+    keys = (
+        '<span class="named"><span class="key"></span>by the map</span> '
+        '<span class="named"><span class="key train"></span>in random order</span>'
+    )
+    return f"<figure><figcaption><b>{name}</b>{keys}</figcaption>{chart}</figure>"

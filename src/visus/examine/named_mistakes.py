@@ -1,0 +1,105 @@
+"""Mistakes with the names of their items, as they are told to people and written as JSON.
+
+This file knows names, labels and probabilities. It must not know how any is found, arrays, or drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A training item that looks alike to the network.
+
+    Attributes:
+        item: its name.
+        place: in the training split, from 0.
+        label: its class.
+        similarity: cosine of the angle between the features of both, -1 to 1.
+    """
+
+    item: str
+    place: int
+    label: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An item that is worth a look.
+
+    Attributes:
+        item: its name.
+        place: in its split, from 0.
+        label: its class.
+        answer: what the network says.
+        probability: of the answer.
+        label_probability: of its class.
+        alike: the training items nearest to it; empty where they were not looked for.
+    """
+
+    item: str
+    place: int
+    label: str
+    answer: str
+    probability: float
+    label_probability: float
+    alike: tuple[Alike, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One class taken for another: how often, and some such items, the surest answer first."""
+
+    label: str
+    answer: str
+    num_items: int
+    items: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class NamedMistakes:
+    """The answers of a network that are worth a look.
+
+    Attributes:
+        split: what the items are of; ``all`` for other data that was scored whole.
+        noun: what an item is called.
+        num_items: items of the split.
+        num_wrong: wrong answers among them.
+        confident_wrong: the surest wrong answers, the surest first.
+        unsure_right: the least sure right answers, the least sure first.
+        confusions: the most frequent pairs.
+        suspicious: items whose label is probably another (``mistakes.suspicious_labels``); here ``answer`` is the class suggested.
+        num_suspicious: such items in all.
+        feature_layer: the layer whose inputs were compared for ``alike``; empty where none were.
+        num_compared, num_training: training items that were compared, of so many.
+        notes: what a reader must know.
+    """
+
+    split: str
+    noun: str
+    num_items: int
+    num_wrong: int
+    confident_wrong: tuple[Shown, ...]
+    unsure_right: tuple[Shown, ...]
+    confusions: tuple[Pair, ...]
+    suspicious: tuple[Shown, ...]
+    num_suspicious: int
+    feature_layer: str = ""
+    num_compared: int = 0
+    num_training: int = 0
+    notes: tuple[str, ...] = ()
+
+    def shown(self) -> Iterator[Shown]:
+        """All items that are told, some of them more than once."""
+        yield from self.confident_wrong
+        yield from self.unsure_right
+        yield from (each for pair in self.confusions for each in pair.items)
+        yield from self.suspicious
+
+    def to_json(self) -> dict[str, Any]:
+        """The mistakes as plain data."""
+        return asdict(self)

@@ -1,0 +1,38 @@
+"""What this process may use of the machine: cores and memory, cut by the quota of a container.
+
+This file knows what the system allows. It must not know what cores and memory are used for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+_QUOTAS: Final = Path("/sys/fs/cgroup")  # of cgroup 2, as Linux has it
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, where the system tells it, cut by a container's quota; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _quota("cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit() and int(period):
+        cores = min(cores, max(1, -(-int(quota) // int(period))))
+    return cores
+
+
+def memory_bytes() -> int | None:
+    """Memory of the machine, cut by a container's limit; None where it cannot be asked."""
+    try:
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+    limit = _quota("memory.max")
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def _quota(name: str) -> str:
+    try:
+        return (_QUOTAS / name).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,336 @@
+"""The parts of a look, each measured from a module, one item and a pool of items, within a bounded number of multiply-adds.
+
+Shape letters: N items, C channels, * spatial axes. This file knows which unit, which layers and how many items are taken. It must not know
+run folders, files or pages.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from visus.data.batches import Part
+from visus.errors import MissingExtraError, UsageError, closest_name, unknown_name
+from visus.examine.activation_maps import Activation, activations
+from visus.examine.effective import EffectiveField, effective_field, effective_field_sampled
+from visus.examine.explained import Saliency, Target, Unit
+from visus.examine.layer_calls import Inputs, at_rest, channel_in, first_tensor, position_in, unknown_layer
+from visus.examine.layer_kernels import Filters, filters
+from visus.examine.look_facts import Answer, LayerLook, LayerPatches, Method, Patch, UnitFields
+from visus.examine.pixel_sums import PixelSum, pixel_sum
+from visus.examine.saliency import WINDOWS, grad_cam, gradient_saliency, integrated_gradients, occlusion
+from visus.examine.saliency_checks import deletion_and_insertion, randomised_weights
+from visus.examine.saliency_layer import fine_layer
+from visus.examine.strongest_patches import templates
+from visus.networks.trace import trace
+from visus.units import write_number_of
+from visus.workbench.looked_items import Pool
+
+# Multiply-adds that a part may take, about: 3 x 10^10 in a second of one processor core, fewer for small maps.
+FIGURE_MACS, PATCH_MACS, FIELD_MACS = 10**10, 6 * 10**10, 2 * 10**10
+COSTLY_MACS: Final = 2 * 10**8  # of one item, from which on saliency and its checks take coarser steps
+MOST_FIGURE_ITEMS, MOST_PATCH_ITEMS, MOST_FIELD_ITEMS = 256, 4000, 200
+FEWEST_ITEMS: Final = 16
+PATCH_LAYERS, PATCH_FILTERS, PATCHES = 6, 8, 4
+SURE: Final = 0.98
+_SHOWN_CLASSES: Final = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Subjected:
+    """A module with the item that is looked at.
+
+    Args:
+        module: the module.
+        x: (1, C, *), scaled.
+        macs: multiply-adds of one item; at least 1.
+    """
+
+    module: nn.Module
+    x: Tensor
+    macs: int
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether hundreds of passes take longer than a person waits."""
+        return self.macs > COSTLY_MACS
+
+    def affordable(self, budget: int, most: int) -> int:
+        """How many items may be gone through once."""
+        return min(most, max(FEWEST_ITEMS, budget // self.macs))
+
+
+def layers_of(subject: Subjected, pool: Pool | None) -> tuple[tuple[LayerLook, ...], int, str]:
+    """Every layer, the number of items that their figures are over, and why their fields are not known, or nothing."""
+    seen = activations(subject.module, subject.x)
+    over: dict[str, Activation] = {}
+    num_items = 1
+    if pool is not None:
+        some = pool.scaled(subject.affordable(FIGURE_MACS, MOST_FIGURE_ITEMS))
+        num_items = len(some)
+        over = {each.path: each for each in activations(subject.module, torch.split(some, 64), summary_only=True).layers}
+    fields, why = {}, ""
+    try:
+        fields = {row.path: row.fields for row in trace(subject.module, tuple(subject.x.shape[1:])).rows}
+    except UsageError as error:
+        why = f"What the layers of this network read could not be followed: {error}"
+    layers = tuple(LayerLook(each, over.get(each.path), fields.get(each.path, ())) for each in seen.layers)
+    return layers, num_items, why
+
+
+@torch.no_grad()
+def answer_of(subject: Subjected, classes: Sequence[str], target: str | int | None) -> Answer | None:
+    """The probabilities of the classes, and the class that is explained; None where the module gives something else.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    with at_rest(subject.module):
+        output = first_tensor(subject.module(subject.x))
+    if output is None or output.dim() != 2:
+        return None
+    logits = output[0].float()
+    is_share = bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < 1e-4
+    shares = (logits if is_share else torch.softmax(logits, 0)).numpy()
+    names = tuple(classes) if len(classes) == len(shares) else tuple(str(index) for index in range(len(shares)))
+    return Answer(names, shares, int(shares.argmax()) if target is None else class_index(target, names))
+
+
+def class_index(target: str | int, classes: Sequence[str]) -> int:
+    """The place of a class that is given by name or by number.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    if isinstance(target, str) and target in classes:
+        return list(classes).index(target)
+    if isinstance(target, int) or target.isdecimal():
+        if not 0 <= int(target) < len(classes):
+            raise UsageError(f"there are {len(classes)} classes, and class {target} was asked for: they are counted from 0.")
+        return int(target)
+    if len(classes) <= _SHOWN_CLASSES:
+        raise UsageError(unknown_name("class", target, classes))
+    guess = closest_name(target, classes)
+    hint = f" Did you mean {guess!r}?" if guess else ""
+    raise UsageError(f"unknown class {target!r}.{hint} There are {len(classes)}, from {classes[0]} to {classes[-1]}.")
+
+
+# ---- saliency ----
+
+
+def saliency_of(subject: Subjected, target: Target, *, is_trained: bool) -> tuple[tuple[Method, ...], str, str]:
+    """The default map with all checks and the others with theirs; why it is the default; what is missing.
+
+    Weights are made random only where they were trained: else they are random already.
+    """
+    module, x = subject.module, subject.x
+    fine = None if isinstance(target, Unit) else fine_layer(module, x)
+    try:
+        first = grad_cam(module, x, target, layer=fine[0] if fine else None)
+        reason = (
+            "It is the default wherever a network has maps: it takes one pass, and when Adebayo et al. (2018) made weights random, it changed "
+            f"with them. {fine[1] if fine else first.reason}"
+        )
+        again: Callable[[nn.Module, Inputs, Target], Saliency] = functools.partial(grad_cam, layer=first.layer)
+    except UsageError as error:
+        first, again = gradient_saliency(module, x, target), gradient_saliency
+        reason = f"It is the default here because Grad-CAM cannot be had: {error.message.split('. ')[0].rstrip('.')}."
+    others: list[Saliency] = [] if first.method == "gradient" else [gradient_saliency(module, x, target)]
+    missing = ""
+    try:
+        others.append(integrated_gradients(module, x, target, steps=12 if subject.is_costly else 32))
+        window, stride = occlusion_windows(tuple(x.shape[2:]), subject.is_costly)
+        others.append(occlusion(module, x, target, window=window, stride=stride))
+    except MissingExtraError as error:
+        missing = str(error)
+    methods = [_checked(subject, first, again if is_trained else None, 8 if subject.is_costly else 16)]
+    for each in others:
+        method = gradient_saliency if is_trained and each.method == "gradient" else None
+        methods.append(_checked(subject, each, method, 4 if subject.is_costly else 8))
+    return tuple(methods), reason, missing
+
+
+def occlusion_windows(spatial: tuple[int, ...], is_costly: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Windows of occlusion and their steps: an eighth of each axis, half of one apart; where that is too many passes, a whole one apart.
+
+    Of a volume a quarter of each axis, a whole one apart, so that there are no more than 64.
+
+    >>> occlusion_windows((32, 32), False), occlusion_windows((32, 32), True)
+    (((4, 4), (2, 2)), ((4, 4), (4, 4)))
+    """
+    parts = WINDOWS // 2 if len(spatial) > 2 else WINDOWS
+    windows = tuple(-(-length // parts) for length in spatial)
+    return windows, windows if is_costly or len(spatial) > 2 else tuple(max(1, length // 2) for length in windows)
+
+
+def _checked(subject: Subjected, saliency: Saliency, again: Callable[..., Saliency] | None, steps: int) -> Method:
+    """A map with its checks; randomised weights only where the method is cheap enough to be run once more."""
+    curves = deletion_and_insertion(subject.module, subject.x, saliency, steps=steps)
+    weights = None
+    if again is not None:
+        try:
+            weights = randomised_weights(subject.module, subject.x, saliency.target, method=again, only_last=True)
+        except UsageError:  # a network without weights: there is nothing to make random
+            weights = None
+    return Method(saliency, curves, weights)
+
+
+# ---- units ----
+
+
+def unit_of(
+    subject: Subjected, layers: Sequence[LayerLook], layer: str | None, channel: int | None, at: Sequence[int] | None
+) -> Unit:
+    """The unit that is meant: of a layer, its strongest channel for the item, and where that is strongest, where nothing else is said.
+
+    Raises:
+        UsageError: no such layer, channel or position; or a channel or position without a layer.
+    """
+    if layer is None and (channel is not None or at is not None):
+        raise UsageError("a channel and a position are those of a layer. Name it with --layer.")
+    if layer is None:
+        chosen = _deep_layer(subject.module, layers)
+    else:
+        chosen = next((each for each in layers if each.path == layer), layers[0])
+        if chosen.path != layer:
+            raise UsageError(unknown_layer(layer, [each.path for each in layers]))
+    which = chosen.strongest(1)[0] if channel is None else channel_in(chosen.shape[0], channel, chosen.path)
+    if at is not None:
+        return Unit(chosen.path, which, position_in(chosen.shape[1:], at, chosen.path))
+    return Unit(chosen.path, which, strongest_place(chosen, which))
+
+
+def strongest_place(layer: LayerLook, channel: int) -> tuple[int, ...]:
+    """Where a channel is highest for the item; empty where the layer has no map."""
+    values = layer.maps[channel]
+    return tuple(int(index) for index in np.unravel_index(int(values.argmax()), values.shape)) if values.ndim else ()
+
+
+def _kind(module: nn.Module, layer: LayerLook) -> nn.Module:
+    return module.get_submodule(layer.path.partition("#")[0])
+
+
+def _is_plain_convolution(part: nn.Module) -> bool:
+    return isinstance(part, nn.modules.conv._ConvNd) and not isinstance(part, nn.modules.conv._ConvTransposeNd)
+
+
+def _deep_layer(module: nn.Module, layers: Sequence[LayerLook]) -> LayerLook:
+    """The last convolution whose field is at most three quarters of the item on every axis; else the first; else the first layer."""
+    spatial = layers[0].seen.sights.input_shape[1:]
+    convolutions = [each for each in layers if _is_plain_convolution(_kind(module, each))]
+    small = [
+        each
+        for each in convolutions
+        if each.fields
+        and all(field.size <= 0.75 * length for field, length in zip(each.fields, spatial, strict=True))
+        and math.prod(each.shape[1:]) > 1
+    ]
+    return small[-1] if small else convolutions[0] if convolutions else layers[0]
+
+
+def sum_of(subject: Subjected, layers: Sequence[LayerLook], unit: Unit | None) -> tuple[PixelSum | None, str]:
+    """One output as a sum: of the unit where its layer is a convolution or a linear one, else of the first that is; and why it is another."""
+    summable = [each for each in layers if _can_be_summed(_kind(subject.module, each))]
+    if not summable:
+        return None, "No layer of this network is a convolution or a linear layer, so there is no such sum."
+    why = ""
+    if unit is not None and unit.layer in [each.path for each in summable]:
+        return pixel_sum(subject.module, subject.x, unit.layer, unit.channel, unit.position), ""
+    first = summable[0]
+    if unit is not None:
+        asked = next(each for each in layers if each.path == unit.layer)
+        why = f"{asked.path} is {asked.layer} and has no kernel; so this is the strongest unit of {first.path}."
+    channel = first.strongest(1)[0]
+    return pixel_sum(subject.module, subject.x, first.path, channel, strongest_place(first, channel)), why
+
+
+def _can_be_summed(part: nn.Module) -> bool:
+    return _is_plain_convolution(part) or isinstance(part, nn.Linear)
+
+
+def kernels_of(subject: Subjected, layers: Sequence[LayerLook]) -> Filters | None:
+    """The kernels of the first layer that has some."""
+    for each in layers:
+        if isinstance(_kind(subject.module, each), (nn.modules.conv._ConvNd, nn.Linear)):
+            return filters(subject.module, each.path)
+    return None
+
+
+# ---- over many items ----
+
+
+def patches_of(subject: Subjected, layers: Sequence[LayerLook], pool: Pool) -> tuple[tuple[LayerPatches, ...], str]:
+    """Templates of at most six convolutions behind the first, and in which items they were looked for."""
+    convolutions = [each for each in layers if isinstance(_kind(subject.module, each), nn.modules.conv._ConvNd)]
+    deeper = convolutions[1:] or convolutions
+    if not deeper:
+        return (), ""
+    places = np.unique(np.linspace(0, len(deeper) - 1, min(PATCH_LAYERS, len(deeper))).round().astype(int))
+    chosen = [deeper[place] for place in places]
+    some = pool.some(subject.affordable(PATCH_MACS, MOST_PATCH_ITEMS))
+    found = templates(subject.module, some, [each.path for each in chosen], top=PATCHES, preprocessing=pool.preprocessing)
+    made = []
+    for layer, strongest in zip(found.layers, chosen, strict=True):
+        channels = tuple(
+            (channel, tuple(_patch(each, some, pool) for each in layer.channels[channel]))
+            for channel in strongest.strongest(PATCH_FILTERS)
+        )
+        made.append(LayerPatches(layer.path, channels, len(layer.channels)))
+    of = "all" if len(some) == len(pool) else f"{len(some):,} of"
+    return tuple(made), f"{of} {write_number_of(len(pool), 'item')} of {pool.name}"
+
+
+def _patch(template: Any, some: Part | Tensor, pool: Pool) -> Patch:
+    pixels = template.patch
+    if pool.preprocessing is not None and pixels.size:
+        pixels = pool.preprocessing.stored_values(torch.tensor(pixels)[None])[0].numpy()
+    name = some.items[template.item] if isinstance(some, Part) else f"item {template.item}"
+    return Patch(name, template.position, template.value, template.box, pixels)
+
+
+def fields_of(
+    subject: Subjected, layers: Sequence[LayerLook], unit: Unit, pool: Pool | None, before: nn.Module | None
+) -> UnitFields:
+    """What a unit reads, and how strongly, in this network and in the one before training."""
+    layer = next(each for each in layers if each.path == unit.layer)
+    box = layer.seen.sights.box(unit.layer, unit.position or (), layer.shape[1:])
+    textbook = _textbook(layer, unit.position or ())
+    now, how = _effective(subject, unit, pool)
+    then = _effective(Subjected(before, subject.x, subject.macs), unit, pool)[0] if before is not None else None
+    return UnitFields(unit, box, textbook, now, then, how)
+
+
+def _textbook(layer: LayerLook, position: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
+    if len(position) != len(layer.fields):
+        return None
+    found = [field.textbook(index) for field, index in zip(layer.fields, position, strict=True)]
+    return None if any(each is None for each in found) else tuple(each for each in found if each is not None)
+
+
+def _effective(subject: Subjected, unit: Unit, pool: Pool | None) -> tuple[EffectiveField | None, str]:
+    """The effective field: sampled where there are items, else by one pass on noise."""
+    module, shape = subject.module, tuple(subject.x.shape[1:])
+    if pool is not None:
+        items = pool.scaled(subject.affordable(FIELD_MACS, MOST_FIELD_ITEMS))
+        found = effective_field_sampled(module, items, unit.layer, unit.position, unit.channel, until=SURE)
+        return found, f"It is the root mean square of the gradient over {found.num_items:,} items of {pool.name}."
+    try:
+        found = effective_field(module, shape, unit.layer, unit.position, unit.channel)
+        return (
+            found,
+            "It was found by one backward pass with rates measured on noise, since there is no data: take it for a sketch.",
+        )
+    except UsageError:
+        noise = torch.randn(FEWEST_ITEMS, *shape, generator=torch.Generator().manual_seed(0))
+        found = effective_field_sampled(module, noise, unit.layer, unit.position, unit.channel)
+        return (
+            found,
+            f"It is the root mean square of the gradient over {FEWEST_ITEMS} items of noise, since there is no data.",
+        )

@@ -1,0 +1,218 @@
+"""What a run tells beyond its scores: measured on its own held-out items, in every rank, and never at the price of the run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import visus
+from visus.errors import UsageError
+from visus.evaluation.predictions import probabilities
+from visus.evaluation.temperature import fit_temperature
+from visus.workbench.inside import sight_of
+
+from .conftest import Call
+
+RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
+
+
+def inside_of(folder: Path) -> Any:
+    return json.loads((folder / "inside.json").read_text())
+
+
+def arrays(folder: Path, size: tuple[int, ...], num_items: int = 60) -> Path:
+    """Items of three classes that differ in their mean, as an NPZ file."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(num_items) % 3
+    values = rng.normal(size=(num_items, *size)) + labels.reshape(-1, *([1] * len(size)))
+    np.savez(folder / "items.npz", x=values.astype(np.float32), y=labels)
+    return folder / "items.npz"
+
+
+def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
+    facts, page = inside_of(run), (run / "report.html").read_text("utf-8")
+    scores = json.loads((run / "scores.json").read_text())
+    assert facts["missing"] == {}
+    assert facts["calibration"]["before"]["error"] == pytest.approx(scores["calibration_error"], abs=1e-6)
+    assert facts["calibration"]["before"]["loss"] == pytest.approx(scores["loss"], abs=1e-6)
+    assert facts["mistakes"]["num_wrong"] == scores["num_items"] - sum(row[k] for k, row in enumerate(scores["confusion"]))
+    assert facts["moves"]["num_items"] <= scores["num_items"]
+    assert facts["sight"]["layers"][0]["path"] == "conv1"
+    assert len(page.encode()) < 3_000_000
+    for words in (
+        "divided by a temperature of",
+        "Does its answer stay when the picture moves?",
+        "Its first filters",
+        "How far it sees",
+    ):
+        assert words in page
+
+
+def test_the_temperature_is_fitted_on_the_validation_split_alone(run: Path) -> None:
+    loaded = visus.load(run)
+    data = loaded.open_data()
+    labels = torch.from_numpy(data.split("val").labels)
+    told = inside_of(run)["calibration"]
+    assert (told["fitted_on"], told["measured_on"], told["num_fitted"]) == ("val", "test", len(labels))
+    assert told["temperature"] == pytest.approx(fit_temperature(loaded.answers(data, "val"), labels), rel=1e-6)
+
+
+def test_predictions_are_not_changed_by_the_temperature(run: Path, photos: Path) -> None:
+    loaded = visus.load(run)
+    (answer,) = loaded.predict([photos / "dark" / "00.png"])
+    pixels = torch.from_numpy(loaded.preprocessing.read_picture(photos / "dark" / "00.png", visus.data.ledger.Ledger()))
+    plain = probabilities(loaded.logits([loaded.preprocessing.scaled(pixels[None])]))
+    assert answer.probability == pytest.approx(float(plain.max()), abs=1e-6)
+
+
+def test_mistakes_are_named_by_their_files(run: Path) -> None:
+    loaded = visus.load(run)
+    found = loaded.mistakes(most=3)
+    with open(run / "split.csv", newline="") as file:
+        splits = {row["item"]: (row["split"], row["label"]) for row in csv.DictReader(file)}
+    assert found.unsure_right
+    for each in found.shown():
+        assert splits[each.item] == ("test", each.label)
+        assert len(each.alike) == 3
+        assert all(splits[near.item] == ("train", near.label) for near in each.alike)
+    sure = [each.probability for each in found.unsure_right]
+    assert sure == sorted(sure)
+    assert (found.num_compared, found.feature_layer) == (found.num_training, "linear1")
+    assert not found.notes
+    assert found.num_items == loaded.scores.num_items
+
+
+def test_of_items_that_were_learned_it_is_said_so(run: Path) -> None:
+    found = visus.load(run).mistakes(split="train", most=2)
+    assert found.notes == (
+        "The network has learned from these very items: it knows many wrong labels by heart and suspects only a few. "
+        "Held-out items tell more.",
+    )
+    for each in found.shown():
+        assert each.item not in {near.item for near in each.alike}
+    assert visus.load(run).mistakes(split="val").notes == ("These items also chose the weights that were kept.",)
+
+
+def test_mistakes_on_other_data_are_compared_with_the_items_of_the_training(run: Path, photos: Path) -> None:
+    found = visus.load(run).mistakes(photos, most=2)
+    assert (found.split, found.num_items) == ("all", 60)
+    assert found.num_compared == found.num_training > 0
+
+
+def test_the_command_lists_mistakes(visus_command: Call, run: Path) -> None:
+    told = json.loads(visus_command("evaluate", run, "--mistakes", "--most", "2", "--json").out)["mistakes"]
+    assert told == json.loads(json.dumps(visus.load(run).mistakes(most=2).to_json()))
+    answer = visus_command("evaluate", run, "--mistakes", "--most", "2")
+    assert answer.code == 0
+    assert f"mistakes: {told['num_wrong']} of {told['num_items']} pictures of the test split" in answer.out
+    for each in told["unsure_right"]:
+        assert each["item"] in answer.out
+    assert "mistakes" not in json.loads(visus_command("evaluate", run, "--json").out)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--most", "2"], "error: --most needs --mistakes. Add it, or leave --most out.\n"),
+        (["--mistakes", "--most", "0"], "error: --most must be at least 1, not 0.\n"),
+    ],
+)
+def test_a_number_of_mistakes_is_used_or_refused(visus_command: Call, run: Path, words: list[str], message: str) -> None:
+    answer = visus_command("evaluate", run, *words)
+    assert (answer.code, answer.err) == (2, message)
+
+
+@pytest.mark.parametrize(("size", "noun"), [((2, 64), "recording"), ((1, 12, 12, 12), "volume")])
+def test_recordings_and_volumes_have_the_same_report(tmp_path: Path, size: tuple[int, ...], noun: str) -> None:
+    run = visus.train(arrays(tmp_path, size), "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
+    facts, page = inside_of(run.folder), (run.folder / "report.html").read_text("utf-8")
+    assert facts["missing"] == {}
+    assert facts["saliency"]["method"] == "Grad-CAM"
+    assert f"Does its answer stay when the {noun} moves?" in page
+    assert page.count("<svg" if noun == "recording" else "<img") > 10
+
+
+class Odd(nn.Module):
+    """It runs on whole batches of the size of its training alone, and its gradients cannot be had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(300, 2) * 0.01)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training and not torch.is_grad_enabled() and torch.is_inference_mode_enabled():
+            return x.flatten(1) @ self.weight
+        if self.training:
+            return x.flatten(1) @ self.weight
+        raise RuntimeError("this network is odd\nand says so.")
+
+
+def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(photos: Path, tmp_path: Path) -> None:
+    run = visus.train(photos, Odd(), RECIPE, output=tmp_path)
+    facts, page = inside_of(run.folder), (run.folder / "report.html").read_text("utf-8")
+    assert run.scores.num_items == 12
+    assert set(facts["missing"]) == {"sight", "advice", "alike", "saliency", "filters"}
+    assert len(facts["mistakes"]["unsure_right"] + facts["mistakes"]["confident_wrong"]) > 0
+    assert "Training pictures that are like them could not be found: RuntimeError: this network is odd and says so." in page
+    assert facts["missing"]["saliency"] == "RuntimeError: this network is odd and says so."
+    assert "Where the network looked could not be drawn: RuntimeError: this network is odd and says so." in page
+    assert facts["calibration"]["temperature"] > 0
+    assert facts["moves"]["num_items"] > 0
+
+
+def test_without_a_test_split_the_temperature_is_said_to_be_fitted_on_the_scored_items(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values, labels = rng.normal(size=(40, 8, 8)).astype(np.float32), np.arange(40) % 2
+    names = {"train": slice(0, 28), "val": slice(28, 40)}
+    parts = {f"{name}_images": values[part] for name, part in names.items()} | {
+        f"{name}_labels": labels[part] for name, part in names.items()
+    }
+    np.savez(tmp_path / "halves.npz", **parts)
+    run = visus.train(tmp_path / "halves.npz", "conv(2, 3), globalpool, linear(classes)", RECIPE, output=tmp_path)
+    told = inside_of(run.folder)["calibration"]
+    assert told["measured_on"] == told["fitted_on"] == "val"
+    assert "These are the very pictures that it was fitted on" in (run.folder / "report.html").read_text("utf-8")
+
+
+def test_a_shuffled_run_is_looked_into_in_its_true_order(photos: Path, tmp_path: Path) -> None:
+    import dataclasses
+
+    data = visus.open_data(photos)
+    shuffled = dataclasses.replace(data, preprocessing=dataclasses.replace(data.preprocessing, shuffle_seed=1))
+    run = visus.train(shuffled, "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
+    facts = inside_of(run.folder)
+    assert facts["saliency"]["method"] == "gradient"
+    assert facts["moves"]["layers"] is None
+    assert "The network reads shuffled positions, so its layers see no picture that could move." in facts["moves"]["notes"]
+
+
+def test_sight_tells_growth_the_middle_box_and_gates() -> None:
+    sight = sight_of(
+        visus.summary(
+            "conv(4, 3, padding=1), relu, conv(4, 3, stride=2), se(2), globalpool, linear(classes)", (3, 16, 16), 5
+        )
+    )
+    assert [(each.path, each.size_px, each.is_all) for each in sight.layers] == [
+        ("conv1", (3, 3), False),
+        ("conv2", (5, 5), False),
+        ("globalpool1", (16, 16), True),
+    ]
+    assert sight.gates == "se1"
+    assert sight.last_path == "se1"
+    plain = sight_of(
+        visus.summary("conv(4, 3, padding=1), relu, conv(4, 3, stride=2), globalpool, linear(classes)", (3, 16, 16), 5)
+    )
+    assert (plain.last_path, plain.last_position, plain.box, plain.gates) == ("conv2", (3, 3), ((5, 9), (5, 9)), "")
+
+
+def test_a_network_of_a_person_can_be_asked_for_no_mistakes(run: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.load(run).mistakes(most=0)
+    assert str(caught.value) == "the number of items to show must be at least 1, not 0."

@@ -1,0 +1,333 @@
+"""``visus look`` and ``visus.look``: one page, one table, and every mistake in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import visus
+from visus.errors import PictureError, RunError, UsageError
+from visus.workbench.looked_parts import occlusion_windows
+from visus.workbench.looking import Look
+
+from .conftest import Call
+
+LAYERS = ["conv1", "norm1", "relu1", "globalpool1", "linear1"]
+
+
+@pytest.fixture(scope="session")
+def found(run: Path) -> Look:
+    """A look at a held-out picture."""
+    return visus.look(run, "test:1", object_px=4)
+
+
+@pytest.fixture
+def picture(photos: Path) -> Path:
+    """One of the pictures."""
+    return photos / "dark" / "03.png"
+
+
+def test_the_command_writes_a_page_beside_the_run_and_prints_a_row_for_each_layer(
+    visus_command: Call, run: Path, picture: Path
+) -> None:
+    answer = visus_command("look", run, picture, "--no-templates")
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
+    page = Path(re.fullmatch(r"page: (\S+)   next: visus look .+ --layer conv1 --channel \d", lines[-1])[1])  # type: ignore[index]
+    assert page == run / "look-03.html"
+    assert [line.split()[0] for line in lines[2 : 2 + len(LAYERS)]] == LAYERS
+    assert "<h1>03.png</h1>" in page.read_text("utf-8")
+    again = visus_command("look", run, picture, "--no-templates", "--quiet")
+    assert again.out == f"{run / 'look-03-2.html'}\n"
+    assert page.read_text("utf-8") == Path(again.out.strip()).read_text("utf-8")
+
+
+def test_measures_are_one_json_value(visus_command: Call, run: Path, tmp_path: Path) -> None:
+    answer = visus_command("look", run, "test:1", "--json", "-o", tmp_path / "a.html", "--layer", "conv1", "--at", "2,3")
+    facts = json.loads(answer.out)
+    assert facts["page"] == str(tmp_path / "a.html")
+    assert [layer["path"] for layer in facts["layers"]] == LAYERS
+    assert facts["layers"][0]["fields"] == [{"size": 3, "step": "1"}] * 2
+    assert facts["unit"]["position"] == [2, 3]
+    assert facts["unit"]["box"] == [[2, 4], [3, 5]]
+    assert facts["sum"]["num_terms"] == 27
+    assert facts["sum"]["sum"] == pytest.approx(facts["sum"]["value"], rel=1e-4, abs=1e-6)
+    assert facts["answer"]["label"] in ("dark", "light")
+
+
+def test_a_look_is_measured_on_the_run_s_own_network(found: Look, run: Path) -> None:
+    loaded = visus.load(run, device="cpu")
+    data = loaded.open_data()
+    x = loaded.preprocessing.scaled(data.split("test").rows(np.array([1])))
+    with torch.no_grad():
+        first = loaded.module.get_submodule("conv1")(x)[0].numpy()
+    assert np.allclose(found.layers[0].maps, first, atol=1e-6)
+    answer = found.facts.answer
+    assert answer is not None
+    with torch.no_grad():
+        assert np.allclose(answer.probabilities, torch.softmax(loaded.module(x)[0], 0).numpy(), atol=1e-6)
+    assert found.facts.item.truth == data.classes[int(data.split("test").labels[1])]
+    assert np.allclose(found.facts.item.values, data.split("test").rows(np.array([1]))[0].numpy(), atol=1e-3)
+
+
+def test_templates_are_patches_of_the_training_split(found: Look, run: Path) -> None:
+    part = visus.load(run, device="cpu").open_data().split("train")
+    (layer,) = found.facts.patches
+    assert layer.path == "conv1"
+    assert found.facts.patches_of == f"all {len(part)} items of the training split"
+    for _, patches in layer.channels:
+        assert [each.value for each in patches] == sorted((each.value for each in patches), reverse=True)
+        for patch in patches:
+            row = part.rows(np.array([part.items.index(patch.item)]))[0].numpy()
+            (top, bottom), (left, right) = patch.box or ()
+            assert np.allclose(patch.pixels, row[:, top : bottom + 1, left : right + 1], atol=1e-2)
+
+
+def test_effective_fields_lie_in_the_box_before_and_after_training(found: Look) -> None:
+    unit = found.facts.unit
+    assert unit is not None
+    assert unit.now is not None
+    assert unit.before is not None
+    (top, bottom), (left, right) = unit.box or ()
+    for field in (unit.now, unit.before):
+        outside = field.strength.copy()
+        outside[top : bottom + 1, left : right + 1] = 0
+        assert not outside.any()
+    assert not np.allclose(unit.now.strength, unit.before.strength)
+
+
+def test_the_same_look_is_the_same_page(found: Look, run: Path) -> None:
+    assert visus.look(run, "test:1", object_px=4).page() == found.page()
+
+
+def test_a_run_whose_data_is_gone_is_looked_at_without_templates(run: Path, picture: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    facts = json.loads((moved / "data.json").read_text())
+    (moved / "data.json").write_text(json.dumps({**facts, "path": str(tmp_path / "gone")}))
+    looked = visus.look(moved, picture)
+    assert looked.facts.patches == ()
+    assert looked.facts.missing["patches"].startswith(
+        "The run's data could not be opened, so no patches were looked for in it: "
+    )
+    assert looked.facts.unit is not None
+    assert looked.facts.unit.how == (
+        "It was found by one backward pass with rates measured on noise, since there is no data: take it for a sketch."
+    )
+
+
+def test_a_design_is_looked_at_untrained_and_says_so(visus_command: Call, picture: Path, tmp_path: Path) -> None:
+    answer = visus_command(
+        "look", "conv(4, 3), relu, globalpool, linear(classes)", picture, "--input", "3,10,10", "--classes", "3",
+        "-o", tmp_path / "page.html",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert answer.err == (
+        "warning: This network was not trained: its weights are those that it begins with. What is seen here is what random filters do, "
+        "and no answer means anything.\n"
+    )
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "not trained: its weights are random" in page
+    assert "With all weights random" not in page
+
+
+def test_other_data_names_items_and_gives_templates(visus_command: Call, run: Path, photos: Path, tmp_path: Path) -> None:
+    answer = visus_command("look", run, "test:5", "--data", photos, "-o", tmp_path / "a.html", "--json")
+    assert json.loads(answer.out)["item"]["truth"] == "dark"
+
+
+@pytest.mark.parametrize("shape", [(2, 40), (1, 8, 9), (3, 8, 8), (1, 6, 7, 8)])
+def test_recordings_pictures_and_volumes_have_a_page(shape: tuple[int, ...]) -> None:
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)) - 0.5
+    pool = torch.rand(12, *shape, generator=torch.Generator().manual_seed(1))
+    network = "conv(4, 3, padding=1), relu, maxpool(2), conv(5, 2), relu, globalpool, linear(classes)"
+    looked = visus.look(network, noise, data=pool, num_classes=3)
+    page = looked.page()
+    noun = {1: "recording", 2: "picture", 3: "volume"}[len(shape) - 1]
+    assert f"The {noun} and the answer" in page
+    assert looked.facts.patches[0].path == "conv2"
+    assert looked.facts.patches_of == "all 12 items of the items given"
+    assert ("<svg" in page and "<img" not in page) == (len(shape) == 2)
+
+
+def test_a_module_without_classes_or_maps_has_a_page_that_says_so() -> None:
+    features = visus.look(nn.Sequential(nn.Flatten(), nn.Linear(20, 6), nn.ReLU(), nn.Linear(6, 2)), torch.rand(1, 4, 5))
+    assert features.facts.methods[0].saliency.method == "gradient"
+    assert features.facts.reason == (
+        "It is the default here because Grad-CAM cannot be had: Grad-CAM needs a layer whose map has more than one place, and there is none "
+        "here."
+    )
+    maps = visus.look(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.rand(1, 6, 6))
+    assert maps.facts.answer is None
+    assert (
+        "This network gives something else than one number for each class, so it has no answer of that kind." in maps.page()
+    )
+
+
+def test_the_module_comes_back_as_it_was() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(48, 2))
+    before = {name: values.clone() for name, values in module.state_dict().items()}
+    state = torch.random.get_rng_state()
+    visus.look(module.train(), torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(0)))
+    assert module.training
+    assert module[2].inplace
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert all(torch.equal(values, before[name]) for name, values in module.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_an_item_may_come_as_a_batch_of_one() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
+    item = torch.rand(1, 3, 6, 6)
+    assert np.array_equal(visus.look(module, item).layers[0].maps, visus.look(module, item[0]).layers[0].maps)
+
+
+def rows_of_recordings(folder: Path) -> Path:
+    """An NPY file of five recordings of two channels."""
+    path = folder / "five.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(5, 2, 30)).astype(np.float32))
+    return path
+
+
+def test_a_row_of_an_array_file_is_named_by_its_number(tmp_path: Path) -> None:
+    path = rows_of_recordings(tmp_path)
+    network = "conv(4, 3), relu, globalpool, linear(classes)"
+    looked = visus.look(network, f"{path}:3", input_shape=(2, 30), num_classes=2)
+    assert np.allclose(looked.facts.item.values, np.load(path)[3], atol=1e-5)
+    assert looked.facts.item.name == f"{path}[3]"
+
+
+NETWORK = "conv(4, 3), relu, globalpool, linear(classes)"
+
+
+def test_mistakes_in_the_item_are_told_in_words(run: Path, tmp_path: Path) -> None:
+    rows = rows_of_recordings(tmp_path)
+    image = tmp_path / "broken.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    Image.new("RGB", (12, 12)).save(tmp_path / "fine.png")
+    with pytest.raises(PictureError) as absent:
+        visus.look(run, "absent.png")
+    assert str(absent.value) == (
+        "absent.png: there is no such file. Name a picture, FILE:17 for a row of an array file, or test:17."
+    )
+    with pytest.raises(PictureError) as broken:
+        visus.look(run, image)
+    assert str(broken.value) == (
+        "broken.png: the PNG file is cut short or damaged in its header. Copy or export it again, or remove it."
+    )
+    with pytest.raises(UsageError) as outside:
+        visus.look(run, "test:900")
+    assert str(outside.value) == "test:900: the test split has 12 items, counted from 0, and number 900 was asked for."
+    with pytest.raises(UsageError) as several:
+        visus.look(NETWORK, rows, input_shape=(2, 30))
+    assert str(several.value) == f"{rows}: this file holds 5 recordings: say which, from {rows}:0 to {rows}:4."
+    with pytest.raises(UsageError) as beyond:
+        visus.look(NETWORK, f"{rows}:5", input_shape=(2, 30))
+    assert str(beyond.value) == f"{rows}: this file holds 5 recordings, counted from 0, and number 5 was asked for."
+    with pytest.raises(UsageError) as numbered:
+        visus.look(run, f"{tmp_path / 'fine.png'}:0")
+    assert (
+        str(numbered.value)
+        == f"{tmp_path / 'fine.png'}: this is no array file, so it has no numbered rows. Name the file alone."
+    )
+    with pytest.raises(PictureError) as no_picture:
+        visus.look(NETWORK, tmp_path / "fine.png", input_shape=(2, 30))
+    assert str(no_picture.value) == (
+        f"{tmp_path / 'fine.png'}: this network reads recordings of 2 x 30 from NPZ or NPY files, and this is a picture."
+    )
+    with pytest.raises(PictureError) as short:
+        visus.look(NETWORK, f"{rows}:1", input_shape=(2, 40))
+    assert str(short.value) == (
+        f"{rows}[1]: an item of 30 is smaller than the 40 of this network; arrays are only made smaller."
+    )
+    with pytest.raises(UsageError) as without:
+        visus.look(NETWORK, "test:3", input_shape=(3, 10, 10))
+    assert (
+        str(without.value) == "test:3: there is no data of which this could be an item. Give it with --data, or name a file."
+    )
+    with pytest.raises(UsageError) as flat:
+        visus.look(NETWORK, np.zeros(4))
+    assert str(flat.value) == "one item of (channels, *spatial) is needed, and this has the shape 4."
+    with pytest.raises(PictureError) as infinite:
+        visus.look(NETWORK, np.full((1, 8, 8), np.inf))
+    assert str(infinite.value) == "the item given: a value is not a finite number. Repair the item, or give another one."
+    with pytest.raises(UsageError) as sizeless:
+        visus.look(NETWORK, tmp_path / "fine.png")
+    assert str(sizeless.value) == (
+        "a file is read at the size of the network's input. Give it, such as input_shape=(3, 224, 224), or --input 3,224,224."
+    )
+    with pytest.raises(UsageError) as axes:
+        visus.look(NETWORK, tmp_path / "fine.png", input_shape=(3,))
+    assert str(axes.value) == "an input has channels and one to three lengths, such as 3,224,224, and not (3,)."
+
+
+def test_mistakes_in_the_unit_the_class_and_the_network_are_told_in_words(run: Path) -> None:
+    for options, sentence in (
+        (
+            {"layer": "conv2"},
+            "unknown layer 'conv2'. Did you mean 'conv1'? Known: conv1, globalpool1, linear1, norm1, relu1.",
+        ),
+        (
+            {"layer": "relu1", "channel": 4},
+            "relu1: there are 4 channels, and channel 4 was asked for: they are counted from 0.",
+        ),
+        (
+            {"layer": "relu1", "at": (9, 0)},
+            "relu1: the map has the size (8, 8), and position (9, 0) was asked for.",
+        ),
+        ({"layer": "linear1", "at": (0, 0)}, "linear1: the map has the size (), and position (0, 0) was asked for."),
+        ({"channel": 2}, "a channel and a position are those of a layer. Name it with --layer."),
+        ({"target": "dork"}, "unknown class 'dork'. Did you mean 'dark'? Known: dark, light."),
+        ({"target": 2}, "there are 2 classes, and class 2 was asked for: they are counted from 0."),
+        ({"object_px": 0}, "the size of objects must be at least 1 px, not 0."),
+        ({"input_shape": (3, 8, 8)}, "a run has an input shape and classes of its own. Leave input_shape and classes out."),
+        ({"data": torch.zeros(1, 3, 8, 8)}, "the data of a run is a folder, a file or opened data, and no tensor."),
+    ):
+        with pytest.raises(UsageError) as mistake:
+            visus.look(run, "test:0", **options)  # type: ignore[arg-type]
+        assert str(mistake.value) == sentence
+    with pytest.raises(UsageError) as many:
+        visus.look(NETWORK, torch.rand(1, 8, 8), num_classes=30, target="cat")
+    assert str(many.value) == "unknown class 'cat'. There are 30, from 0 to 29."
+    with pytest.raises(UsageError) as classless:
+        visus.look(nn.Conv2d(1, 2, 3), torch.rand(1, 8, 8), target=0)
+    assert (
+        str(classless.value)
+        == "this network gives something else than one number for each class, so no class can be explained."
+    )
+    with pytest.raises(UsageError) as channels:
+        visus.look(nn.Conv2d(3, 2, 3), torch.rand(1, 8, 8))
+    assert str(channels.value).startswith("Conv2d: this module cannot take an item of (1, 8, 8): ")
+    with pytest.raises(RunError, match="there is no such run folder"):
+        visus.look("runs/of/nobody", "a.png")
+
+
+def test_options_that_play_no_part_are_refused(visus_command: Call, run: Path) -> None:
+    answer = visus_command("look", run, "test:0", "--input", "3,8,8", "--classes", "4")
+    assert (answer.code, answer.err) == (2, "error: --input, --classes cannot be given with a run. Leave it out.\n")
+    answer = visus_command("look", run, "test:0", "--layer", "conv1", "--at", "middle")
+    assert (answer.code, answer.err) == (2, "error: --at takes whole numbers such as 12,20, not 'middle'.\n")
+
+
+def test_a_page_that_is_there_is_never_overwritten(found: Look, tmp_path: Path) -> None:
+    places = [found.write(tmp_path / "page.html") for _ in range(3)]
+    assert [place.name for place in places] == ["page.html", "page-2.html", "page-3.html"]
+
+
+def test_a_volume_is_occluded_in_no_more_than_64_windows() -> None:
+    windows, steps = occlusion_windows((24, 40, 33), False)
+    assert windows == steps == (6, 10, 9)
+
+
+def test_a_look_is_frozen(found: Look) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.facts = found.facts  # type: ignore[misc]

@@ -1,0 +1,106 @@
+"""Temperature: it is the best one, it changes no answer, and the error before and after is that of a sum done by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from visus.errors import DataError, UsageError
+from visus.evaluation.predictions import probabilities
+from visus.evaluation.scores import score
+from visus.evaluation.temperature import COOLEST, HOTTEST, calibrate, fit_temperature, reliability
+
+
+def answers(seed: int, num_items: int = 200, num_classes: int = 5, sharpness: float = 4.0) -> tuple[Tensor, Tensor]:
+    """Logits that know something of the labels, more or less sharp than they should be."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(num_classes, (num_items,), generator=generator)
+    logits = torch.randn(num_items, num_classes, generator=generator) + 1.5 * F.one_hot(labels, num_classes)
+    return sharpness * logits, labels
+
+
+@given(seed=st.integers(0, 1000), sharpness=st.floats(0.2, 8.0))
+def test_no_other_temperature_has_a_smaller_loss(seed: int, sharpness: float) -> None:
+    logits, labels = answers(seed, sharpness=sharpness)
+    found = fit_temperature(logits, labels)
+    losses = [float(F.cross_entropy(logits.double() / t, labels)) for t in (found, found * 0.98, found * 1.02)]
+    assert losses[0] < min(losses[1:])
+    hot = torch.tensor(found, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(F.cross_entropy(logits.double() / hot, labels), hot)
+    assert abs(float(slope)) < 1e-8
+
+
+def test_sharper_logits_need_a_temperature_higher_by_the_same_factor() -> None:
+    logits, labels = answers(3)
+    assert fit_temperature(3 * logits, labels) == pytest.approx(3 * fit_temperature(logits, labels), rel=1e-9)
+
+
+def test_a_temperature_that_has_no_end_is_told_as_the_limit() -> None:
+    logits = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
+    assert fit_temperature(logits, torch.tensor([0, 1])) == COOLEST
+    assert fit_temperature(logits, torch.tensor([1, 0])) == HOTTEST
+    always_right = torch.tensor([0, 1])
+    assert calibrate(logits, always_right, "test", (logits, always_right), "val").is_at_limit
+
+
+@given(seed=st.integers(0, 1000))
+def test_the_error_is_the_sum_over_bins_done_by_hand(seed: int) -> None:
+    logits, labels = answers(seed, 80)
+    found = reliability(logits, labels)
+    chances = probabilities(logits).tolist()
+    total = 0.0
+    for low in range(15):
+        rows = [
+            row for row in range(80) if low / 15 <= max(chances[row]) and (max(chances[row]) < (low + 1) / 15 or low == 14)
+        ]
+        if rows:
+            sure = sum(max(chances[row]) for row in rows) / len(rows)
+            right = sum(chances[row].index(max(chances[row])) == int(labels[row]) for row in rows) / len(rows)
+            total += len(rows) * abs(sure - right) / 80
+    assert found.error == pytest.approx(total, abs=1e-9)
+    assert sum(each.num_items for each in found.bins) == 80
+
+
+@given(seed=st.integers(0, 1000), sharpness=st.sampled_from([1.0, 4.0, 60.0]))
+def test_the_scores_tell_the_same_error(seed: int, sharpness: float) -> None:
+    logits, labels = answers(seed, sharpness=sharpness)  # the sharpest are sure to the last bit
+    scores = score(probabilities(logits), labels, list("abcde"))
+    found = reliability(logits, labels)
+    assert found.error == pytest.approx(scores.calibration_error, abs=2e-6)
+    assert found.loss == pytest.approx(scores.loss, abs=1e-6)
+    assert found.confidence == pytest.approx(scores.confidence, abs=1e-6)
+
+
+def test_calibration_is_measured_on_other_items_than_it_is_fitted_on() -> None:
+    scored, held_back = answers(1, 400), answers(2, 400)
+    found = calibrate(*scored, "test", held_back, "val")
+    assert found.temperature == fit_temperature(*held_back)
+    assert (found.fitted_on, found.num_fitted, found.measured_on, found.num_items) == ("val", 400, "test", 400)
+    assert not found.is_own
+    assert found.after == reliability(*scored, found.temperature)
+    assert found.after.error < found.before.error
+    assert json.loads(json.dumps(found.to_json()))["temperature"] == found.temperature
+
+
+def test_without_items_to_fit_on_only_the_present_is_told() -> None:
+    found = calibrate(*answers(1), "test")
+    assert (found.temperature, found.after, found.fitted_on) == (None, None, "")
+
+
+def test_what_cannot_be_calibrated_is_refused() -> None:
+    nothing = torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)
+    with pytest.raises(DataError) as caught:
+        reliability(*nothing)
+    assert str(caught.value) == "there is nothing to calibrate: no items were given."
+    with pytest.raises(DataError) as caught:
+        fit_temperature(*nothing)
+    assert str(caught.value) == "there is nothing to fit a temperature on: no items were given."
+    with pytest.raises(UsageError) as wrong:
+        reliability(*answers(1), 0.0)
+    assert str(wrong.value) == "a temperature must be above 0, not 0.0."

@@ -1,0 +1,218 @@
+"""What is really read, told by rules: held against walks that look at every position, one by one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from visus.geometry import Field, Lens, Reads, TransposedWindow, Upsampling, Window, chain, unite
+from visus.geometry.marks import apart, every, marks_read
+from visus.geometry.recurring import Chained, Chosen, Laid, Recurring, choose_each
+
+windows = st.builds(
+    Window,
+    st.integers(1, 12),
+    stride=st.integers(1, 4),
+    padding=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+    dilation=st.integers(1, 3),
+    reflect=st.booleans(),
+)
+enlarging = st.one_of(
+    st.builds(Upsampling, st.integers(1, 3), st.sampled_from(["nearest", "linear"])),
+    st.integers(1, 3).flatmap(
+        lambda stride: st.builds(
+            TransposedWindow,
+            st.integers(1, 4),
+            stride=st.just(stride),
+            padding=st.integers(0, 2),
+            output_padding=st.integers(0, stride - 1),
+            dilation=st.integers(1, 3),
+        )
+    ),
+)
+lenses = st.lists(st.one_of(windows, windows, enlarging), max_size=5)
+
+
+def taps_of(lens: Lens, place: int, size: int) -> set[int]:
+    """The positions inside a map that one position after a lens reads; a mirror shows pixels of the map."""
+    taps = lens.taps(place) if isinstance(lens, Window) else lens.taps_inside(place, size)
+    if isinstance(lens, Window) and lens.reflect:
+        return {abs(tap) if tap < size else 2 * (size - 1) - tap for tap in taps}
+    return {tap for tap in taps if 0 <= tap < size}
+
+
+def walked_back(stack: list[Lens], sizes: list[int], place: int) -> tuple[int, int] | None:
+    """First and last pixel that one position after all lenses reads: back through each of them."""
+    pixels = {place}
+    for lens, size in zip(reversed(stack), reversed(sizes[:-1]), strict=True):
+        pixels = {tap for each in pixels for tap in taps_of(lens, each, size)}
+    return (min(pixels), max(pixels)) if pixels else None
+
+
+def through(stack: list[Lens], input_size: int) -> tuple[list[int], Reads]:
+    """The lengths of all maps, and what the positions of the last one read."""
+    sizes, reads = [input_size], Reads.identity(input_size)
+    for lens in stack:
+        assume(lens.fits(sizes[-1]))
+        sizes.append(lens.output_size(sizes[-1]))
+        reads = reads.through(lens)
+    return sizes, reads
+
+
+@given(lenses, st.integers(1, 160))
+def test_every_position_reads_what_a_walk_back_finds(stack: list[Lens], input_size: int) -> None:
+    sizes, reads = through(stack, input_size)
+    assert reads.pairs() == [walked_back(stack, sizes, place) for place in range(sizes[-1])]
+    assert len(reads) == sizes[-1]
+
+
+@given(lenses, st.integers(10**5, 10**9), st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(0, 40))
+def test_a_long_axis_is_read_as_a_walk_back_finds(
+    stack: list[Lens], input_size: int, shares: list[float], border: int
+) -> None:
+    sizes, reads = through(stack, input_size)
+    last = sizes[-1] - 1
+    for place in [border, last - border, *(int(share * last) for share in shares)]:
+        assert reads.at(place) == walked_back(stack, sizes, place)
+    ends = [each for each in map(reads.at, [*range(300), *range(last - 300, last + 1)]) if each]
+    assert reads.over().at(0) == (min(each[0] for each in ends), max(each[1] for each in ends))
+
+
+@given(lenses, lenses, st.integers(1, 160), st.booleans())
+def test_paths_that_meet_read_what_all_of_them_read(
+    left: list[Lens], right: list[Lens], input_size: int, is_gated: bool
+) -> None:
+    paths = [through(stack, input_size)[1] for stack in (left, right)]
+    if is_gated:
+        paths[1] = paths[0].over().repeated(len(paths[0]))
+    assume(len(paths[0]) == len(paths[1]))
+    found = unite(paths).pairs()
+    for both in zip(found, paths[0].pairs(), paths[1].pairs(), strict=True):
+        seen = [each for each in both[1:] if each]
+        assert both[0] == ((min(each[0] for each in seen), max(each[1] for each in seen)) if seen else None)
+
+
+@given(lenses, st.integers(1, 40), st.integers(1, 4), st.integers(1, 3))
+def test_values_laid_out_read_what_their_positions_do(stack: list[Lens], input_size: int, each: int, channels: int) -> None:
+    sizes, reads = through(stack, input_size)
+    laid = reads.laid_out(each, channels * sizes[-1] * each)
+    assert laid.pairs() == [one for _ in range(channels) for one in reads.pairs() for _ in range(each)]
+    assert laid.over().pairs() == reads.over().pairs()
+    assert unite([laid, reads.over()]).pairs() == reads.over().pairs() * len(laid)
+    assert chain([laid, reads]).pairs() == laid.pairs() + reads.pairs()
+    assert chain([laid, reads]).over().pairs() == reads.over().pairs()
+
+
+def test_a_window_as_long_as_the_axis_is_no_slower() -> None:
+    reads, start = Reads.identity(200_000).through(Window(3, padding=(9, 9))), time.process_time()
+    wide = reads.through(Window(100_001, padding=(50_000, 50_000)))
+    assert (wide.at(0), wide.at(100_000), wide.at(200_015)) == ((0, 49_993), (49_991, 149_993), (150_006, 199_999))
+    assert time.process_time() - start < 5  # by comparing all of them one by one it would be an hour
+
+
+def test_a_long_axis_costs_no_more_than_a_short_one() -> None:
+    start = time.process_time()
+    field = Field.of_input(10**12)
+    for _ in range(50):
+        field = field.through(Window(9, padding=(4, 4))).through(Window(3, stride=2, padding=(1, 1))).through(Upsampling(2))
+    assert field.box(len(field.reads or ()) - 1)
+    assert time.process_time() - start < 1
+
+
+# ---- numbers told by a rule ----
+
+rows = st.builds(
+    Recurring,
+    st.lists(st.integers(-9, 9), max_size=3),
+    st.lists(st.integers(-9, 9), min_size=1, max_size=3),
+    st.integers(-3, 3),
+    st.integers(0, 6),
+    st.lists(st.integers(-9, 9), max_size=3),
+)
+
+
+def written_out(row: Recurring) -> list[int]:
+    middle = [number + time * row.shift for time in range(row.times) for number in row.pattern]
+    return [*row.head, *middle, *row.tail]
+
+
+@given(rows, st.data())
+def test_numbers_of_a_rule_are_those_of_a_list(row: Recurring, data: st.DataObject) -> None:
+    plain = written_out(row)
+    assert list(row) == plain == row[:]
+    assert [row[-1 - place] for place in range(len(plain))] == plain[::-1]
+    first, end = sorted(data.draw(st.tuples(*2 * [st.integers(0, len(plain))])))
+    assert row.part(first, end) == plain[first:end]
+    if plain:
+        assert (min(row.extremes()), max(row.extremes())) == (min(plain), max(plain))
+    with pytest.raises(IndexError):
+        row[len(plain)]
+
+
+@given(st.lists(rows, min_size=1, max_size=3), st.sampled_from([min, max]))
+@settings(max_examples=300)
+def test_a_choice_by_rule_is_that_of_lists(several: list[Recurring], choose) -> None:  # type: ignore[no-untyped-def]
+    shortest = min(map(len, several))
+    several = [row if len(row) == shortest else Recurring.of(written_out(row)[:shortest]) for row in several]
+    plain = [choose(numbers) for numbers in zip(*map(written_out, several), strict=True)]
+    found = choose_each(choose, several)
+    assert found is None or written_out(found) == plain
+    assert list(Chosen(choose, tuple(several))) == plain
+    assert not plain or choose(Chosen(choose, tuple(several)).extremes()) == choose(plain)
+    assert list(Chained(several)) == [number for row in several for number in written_out(row)]
+
+
+def test_a_choice_by_rule_is_made_where_one_row_wins_throughout() -> None:
+    rising, flat = Recurring.of(range(5, 105)), Recurring([], [0], 0, 100, [])
+    found = [choose_each(choose, [rising, flat]) for choose in (min, max)]
+    assert [row and row.times for row in found] == [100, 100]
+    assert choose_each(min, [rising, Recurring([], [50], 0, 100, [])]) is None
+
+
+def test_laid_out_numbers_are_found_like_those_of_a_list() -> None:
+    laid = Laid(range(3), each=2, total=12)
+    assert laid[:] == [0, 0, 1, 1, 2, 2] * 2
+    assert (laid[-1], laid[2:4], set(laid.extremes())) == (2, [1, 1], {0, 2})
+
+
+# ---- marks ----
+
+
+@given(st.one_of(windows, enlarging), st.integers(1, 40), st.integers(0))
+def test_marks_are_those_of_all_taps(lens: Lens, input_size: int, places: int) -> None:
+    assume(lens.fits(input_size))
+    places &= (1 << lens.output_size(input_size)) - 1
+    found = {tap for place in range(places.bit_length()) if places >> place & 1 for tap in lens.taps(place)}
+    assert marks_read(lens, input_size, places) == sum(1 << tap for tap in found if 0 <= tap < input_size)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("scale", range(1, 6))
+def test_the_mark_of_every_single_place_of_an_upsampling_is_that_of_its_taps(scale: int, mode: Any) -> None:
+    lens = Upsampling(scale, mode)
+    for place in range(scale * 7):
+        found = sum(1 << tap for tap in lens.taps(place) if 0 <= tap < 7)
+        assert marks_read(lens, 7, 1 << place) == found
+
+
+@given(st.integers(0, 2**70), st.integers(1, 9))
+def test_marks_are_moved_apart_and_together_again(marks: int, stride: int) -> None:
+    moved = apart(marks, stride)
+    assert {place for place in range(700) if moved >> place & 1} == {
+        place * stride for place in range(80) if marks >> place & 1
+    }
+    assert every(moved, stride) == marks
+
+
+def test_a_million_marks_are_read_at_once() -> None:
+    start = time.process_time()
+    marks = 1 << 500
+    for _ in range(10):
+        marks = marks_read(Window(3, stride=4, padding=(1, 1)), 10**6, marks)
+    marks = marks_read(TransposedWindow(3, stride=1), 10**6, (1 << 10**6) - 1)
+    assert marks.bit_count() == 10**6
+    assert time.process_time() - start < 1
