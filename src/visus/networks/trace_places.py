@@ -132,7 +132,7 @@ def found_again(axes: Sequence[Terms], shape: Shape) -> tuple[Terms, ...]:
     """
     if all(isinstance(term, Line) or term.own is not None for terms in axes for term in terms):
         return tuple(axes)
-    axes = [tuple(compressed(term) if isinstance(term, Grid) else term for term in terms) for terms in axes]
+    axes = [tuple(_looked_at(term) if isinstance(term, Grid) else term for term in terms) for terms in axes]
     along: list[set[int]] = [set().union(*(differing(term) for term in terms)) for terms in axes]
     found = []
     for axis, terms in enumerate(axes):
@@ -140,6 +140,12 @@ def found_again(axes: Sequence[Terms], shape: Shape) -> tuple[Terms, ...]:
         usual = axis + 2 if len(shape) == len(axes) + 2 else None
         found.append(tuple(_with_own(term, shape, along[axis], others, usual) for term in terms))
     return tuple(found)
+
+
+def _looked_at(grid: Grid) -> Grid:
+    """The grid compressed, lying only where its numbers still differ."""
+    grid = compressed(grid)
+    return grid if grid.own is not None else grid._replace(lies=grid.lies & differing(grid))
 
 
 def _with_own(term: Term, shape: Shape, along: set[int], others: set[int], usual: int | None) -> Term:
