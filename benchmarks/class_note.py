@@ -158,7 +158,7 @@ def perceptrons_ignore_space(bench: Bench) -> Claim:
         found = bench.kept(
             f"{name}-twins", lambda run=run: compare_with_twins(run, with_shuffled=True, output=bench.work).to_json()
         )
-        figures[name] = found
+        figures[name] = {"num_items": found["num_items"], "rows": []}
         by_kind: dict[str, dict[bool, Any]] = {}
         for each in found["runs"]:
             by_kind.setdefault(each["kind"], {})[each["is_shuffled"]] = each
@@ -166,6 +166,10 @@ def perceptrons_ignore_space(bench: Bench) -> Claim:
         for kind, pair in by_kind.items():
             plain, shuffled = (pair[False]["scores"]["accuracy"], pair[True]["scores"]["accuracy"])
             falls.append((kind, shuffled - plain))
+            figures[name]["rows"].append({
+                "kind": kind, "num_parameters": pair[False]["num_parameters"], "macs": pair[False]["macs"], "accuracy": plain,
+                "accuracy_shuffled": shuffled, "consistency": pair[False]["shifts"]["consistency"],
+            })  # fmt: skip
             rows.append([
                 "convolutional network" if kind == "network" else f"perceptron, {kind}", write_count(pair[False]["num_parameters"]),
                 write_count(pair[False]["macs"]), write_share(plain), write_share(shuffled), f"{100 * (shuffled - plain):+.1f} points",
@@ -194,7 +198,7 @@ def perceptrons_ignore_space(bench: Bench) -> Claim:
 def _difference(pair: dict[str, Any]) -> str:
     return (
         f"{write_share(pair['accuracy_left'])} and {write_share(pair['accuracy_right'])}, a paired difference of "
-        f"{100 * (pair['accuracy_right'] - pair['accuracy_left']):+.1f} points."
+        f"{100 * pair['difference']:+.1f} points (95 % interval {100 * pair['difference_low']:+.1f} to {100 * pair['difference_high']:+.1f})."
     )
 
 
@@ -416,7 +420,12 @@ def pooling_makes_maps_small(bench: Bench) -> Claim:
         ])  # fmt: skip
     return Claim(
         "Pooling takes the maximum or the mean of each window, and makes the maps smaller.",
-        "Holds: it costs no weights, saves most of the memory and arithmetic, and doubles how fast the receptive field grows.",
+        verdict(
+            figures["maximum"]["macs"] < figures["no pooling"]["macs"] / 2
+            and figures["maximum"]["bytes_training"] < figures["no pooling"]["bytes_training"] * 0.6,
+            "Holds: it costs no weights, saves most of the arithmetic and about half of the memory, and doubles how fast the receptive field grows.",
+            "Holds in part: see the figures below.",
+        ),
         [
             f"Two convolutions on the pictures that come with visus, {write_number_of(bench.epochs, 'epoch')}, one seed (differences below 2 points say nothing); "
             "two shifts by up to 2 px round a ring:",
@@ -559,7 +568,7 @@ def filters_follow_from_the_task(bench: Bench) -> Claim:
             "Not seen in the last layers.",
         ),
         said,
-        found,
+        {name: found[name] for name in ("result", "layer", "num_items", "others", "sentences")},
     )
 
 
@@ -585,7 +594,8 @@ def channels_must_be_worked_out(bench: Bench) -> Claim:
         [
             f"ResNet-18 in PyTorch's own layers needs {numbers} numbers of channels or features in; as a design it needs none, for the first "
             "layer reads them from the data and every other from the layer before it.",
-            f"After a slip PyTorch says `{torch_says}`. visus says, before anything runs: `{visus_says}`",
+            f"After a wrong number PyTorch says `{torch_says}`. A design has no such number to get wrong; where a window does not fit, visus "
+            f"says before anything runs: `{visus_says}`",
         ],
         figures,
     )
@@ -648,8 +658,7 @@ def main() -> None:
         claims.append(measure(bench))
         print(f"{claims[-1].says}\n    {claims[-1].verdict}", file=sys.stderr, flush=True)
     machine = describe()
-    words = [f"--fashion {chosen.fashion.name}"] if chosen.fashion else []
-    words += [f"--cifar {chosen.cifar.name}"] if chosen.cifar else []
+    words = [f"--{name} DATA" for name in ("fashion", "cifar") if getattr(chosen, name)]
     command = " ".join(["python benchmarks/class_note.py --work FOLDER", *words, f"--epochs {chosen.epochs}"])
     page = write_page(claims, machine, command)
     if chosen.only:
