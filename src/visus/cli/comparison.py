@@ -60,7 +60,7 @@ def compare(
     input_shape: Annotated[
         str | None, typer.Option("--input", help="With a network: channels and lengths; 3,224,224 by default.")
     ] = None,
-    classes: Annotated[int | None, typer.Option(help="With a network: number of classes; 1000 by default.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="With a network: number of classes; 1000 by default.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of a training but errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
@@ -76,7 +76,7 @@ def compare(
     elif task is not None:
         _refuse("--task", {"--with-mlp": with_mlp, "--shuffle-pixels": shuffle_pixels} | of_runs | of_design)
         _compare_tasks(Path(first), task, control, output, device or "auto", cache_dir, quiet=quiet, as_json=as_json)
-    elif Path(first).is_dir() or shuffle_pixels:
+    elif Path(first).is_dir() or (shuffle_pixels and not _is_design(first, of_design)):
         _refuse("one run", of_runs | of_design | {"--no-control": not control})
         _need_other(with_mlp or shuffle_pixels, "Name another run, or add --with-mlp, --shuffle-pixels or --task.")
         with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
@@ -86,6 +86,11 @@ def compare(
         _refuse("a network", of_runs | of_training | of_run)
         _need_other(with_mlp, "Add --with-mlp; two networks side by side are shown by visus diff.")
         _compare_design(first, input_shape or "3,224,224", classes or 1000, as_json=as_json)
+
+
+def _is_design(first: str, of_design: dict[str, Any]) -> bool:
+    """Whether the words can be no run folder, or are asked about as a design is."""
+    return any(sign in first for sign in "(,") or any(value is not None for value in of_design.values())
 
 
 def _need_other(is_there: bool, remedy: str) -> None:

@@ -5,7 +5,9 @@ This file knows their words and which function does the work. It must not know h
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 Network = Annotated[str, typer.Argument(help="A family, a design or its file, or package.module:callable.")]
 Input = Annotated[str, typer.Option("--input", help="Channels and lengths, such as 3,224,224.")]
-Classes = Annotated[int, typer.Option(help="Number of classes.")]
+Classes = Annotated[int, typer.Option(min=1, help="Number of classes.")]
 BatchSize = Annotated[
     int, typer.Option("--batch-size", "-b", min=1, help="Items in one step, for the memory of a training.")
 ]
@@ -48,8 +50,9 @@ def summary(
     objects = None
     if boxes is not None:
         object_px, objects = _object_px(boxes, input_shape, object_px)
-    found = _summarize(network, input_shape, classes, detail, object_px, batch_size)
-    training = training_of(found.account, batch_size) if found.error is None else None
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+        found = _summarize(network, input_shape, classes, detail, object_px, batch_size)
+        training = training_of(found.account, batch_size) if found.error is None else None
     if as_json:
         memory = {"batch_size": batch_size, "bytes_training": training.bytes_training} if training else {}
         told = {"objects": objects, "object_px": object_px} if objects else {}
@@ -98,13 +101,14 @@ def diff(
     from visus.workbench.summaries import training_of
 
     accounts = []
-    for network in (left, right):
-        found = _summarize(network, input_shape, classes, detail, None)
-        if found.error is not None:
-            raise found.error.within(network)
-        accounts.append(found.account)
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own modules print is talk
+        for network in (left, right):
+            found = _summarize(network, input_shape, classes, detail, None)
+            if found.error is not None:
+                raise found.error.within(network)
+            accounts.append(found.account)
+        trainings = [training_of(each, batch_size) for each in accounts]
     matched = pairs(*accounts)
-    trainings = [training_of(each, batch_size) for each in accounts]
     if as_json:
         names = ("output", "num_parameters", "macs", "bytes_weights")
         totals = [
@@ -134,7 +138,7 @@ def solve(
         int | None, typer.Option(min=1, help="Receptive field of the last map, in px: ways to reach it.")
     ] = None,
     input_shape: Annotated[str | None, typer.Option("--input", help="With --field: channels and lengths.")] = None,
-    classes: Annotated[int | None, typer.Option(help="With --field: number of classes; 1000 by default.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="With --field: number of classes; 1000 by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """The missing letter of O = (W - K + 2P)/S + 1 in whole numbers, or a check of all five; or, with --field, ways to see so many pixels."""

@@ -76,7 +76,7 @@ def look(
             templates=templates,
             data=data,
             input_shape=shape_of(input_shape) if input_shape is not None else None,
-            num_classes=classes or 1000,
+            num_classes=classes,
             cache_dir=cache_dir,
         )
         place = found.write(output or (Path(network) if is_run else Path()) / page_name(picture))
@@ -85,7 +85,10 @@ def look(
     elif quiet:
         print(place)
     else:
-        _show(found, place, [network, picture])
+        given = {"--data": data, "--input": input_shape, "--classes": classes, "--target": target, "--object": object_px}
+        given["--cache-dir"] = cache_dir
+        options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+        _show(found, place, [network, picture, *options])
 
 
 def _show(found: Look, place: Path, named: list[str]) -> None:
@@ -110,21 +113,25 @@ def _show(found: Look, place: Path, named: list[str]) -> None:
             write_shape(layer.shape),
             layer.field,
             write_share(layer.zero_share),
-            _count(layer.dead),
-            _count(layer.sparse),
+            layer.num_dead,
+            f"{len(layer.sparse):,}",
         )
-        table.add_row(*(Text(cell) for cell in (layer.path, *cells)))
+        table.add_row(*(Text(cell) for cell in (layer.path or "(the module)", *cells)))
     console.print(table)
     over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
     console.print(f"zeros of this {facts.item.noun}; dead and sparse filters over {over}", markup=False)
+    for note in (facts.dash, facts.missing.get("layers", "")):
+        if note:
+            console.print(note, markup=False)
+    for layer in facts.layers:
+        if layer.never_positive and not layer.is_rectified and len(layer.shape) > 1:
+            console.print(f"never above 0 in {layer.path or 'the module'}: {len(layer.never_positive):,}", markup=False)
     if warning := facts.missing.get("training"):
         sys.stderr.write(f"warning: {warning}\n")
     unit = facts.unit.unit if facts.unit is not None else None
     more = (
-        f"   next: visus look {shlex.join(named)} --layer {unit.layer} --channel {unit.channel}" if unit is not None else ""
+        f"   next: visus look {shlex.join([*named, '--layer', unit.layer])} --channel {unit.channel}"
+        if unit is not None
+        else ""
     )
     console.print(f"page: {place}{more}", markup=False, soft_wrap=True)
-
-
-def _count(channels: tuple[int, ...]) -> str:
-    return f"{len(channels):,}" if channels else "-"

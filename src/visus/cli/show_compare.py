@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MOST_DIFFERING = 20
 MOST_PHASES = 64  # a larger pattern is told in its mean and its largest figure
 CURVE_POINTS = 8
+STEADY = 0.01  # a layer that changes by less than this is said not to change
 
 
 def show_comparison(found: Comparison) -> None:
@@ -72,7 +73,7 @@ def show_tasks(found: TaskComparison) -> None:
     table = _table("like the run", *(other.name for other in facts.others), right=range(1, len(facts.others) + 1))
     table.add_row(Text(f"filters of {facts.layer}, mean cosine"), *(f"{other.matching.mean:.2f}" for other in facts.others))
     by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
-    for layer in facts.others[0].layers:
+    for layer in max((other.layers for other in facts.others), key=len):
         cells = [each.get(layer.path) for each in by_path]
         table.add_row(Text(f"{layer.path}, alignment"), *("" if cell is None else f"{cell:.2f}" for cell in cells))
     console.print(table)
@@ -151,23 +152,36 @@ def show_shifts(report: ShiftReport, *, title: str = "moved") -> None:
         table.add_row(each.way, write_share(each.consistency), interval, *map(write_share, shares), WAYS[each.way])
     console.print(table)
     if report.step_px is not None:
-        console.print(
-            f"the network's step is {write_shape(report.step_px)} px: inside the picture, only shifts up to it differ"
-        )
+        console.print(f"the network's step is {write_shape(report.step_px)} px: {_beyond_the_step(report)}", soft_wrap=True)
     if report.phases is not None:
         _show_phases(console, report.phases)
     _show_layers(console, report.layers)
     _show_placement(console, report.placement)
     for remedy in report.remedies:
-        console.print(f"would help: {remedy.name}: {remedy.sentence}")
+        console.print(f"to try: {remedy.name}: {remedy.sentence}")
         console.print(f"  {remedy.command}", soft_wrap=True)
     for note in report.notes:
         console.print(f"note: {note}")
 
 
+def _beyond_the_step(report: ShiftReport) -> str:
+    """Whether a shift by the step itself leaves the answers alone, as it leaves maps: what follows a flattened map does not."""
+    by_step = [each for each in report.layers if each.shift_px == report.step_px]
+    last = by_step[0].layers[-1] if by_step and by_step[0].layers else None
+    if last is None or last.error is None:
+        return "inside the picture, a shift by it moves every map by whole positions"
+    if last.error < STEADY:
+        return "inside the picture, only shifts up to it differ"
+    return (
+        f"inside the picture, a shift by it moves every map by whole positions, and yet changes {last.path} by {write_share(last.error)}, "
+        "since the border, or what stands behind the maps, depends on the place"
+    )
+
+
 def _show_phases(console: Console, phases: PhasePattern) -> None:
     console.print(
-        f"logits change by {write_share(phases.mean_logit_change)} on average over the phases of the step, moved round a ring, "
+        f"logits change by {write_share(phases.mean_logit_change)} on average over the phases of the step but the first, which is no shift; "
+        f"moved round a ring, "
         f"and by {write_share(max(phases.logit_change))} at most"
     )
     if len(phases.logit_change) > MOST_PHASES or len(phases.step_px) > 2:

@@ -68,6 +68,8 @@ def sum_text(each: Solution) -> str:
         text += ", so the kernel does not fit"
     elif each.unread_border:
         text += f"; {each.unread_border} px of the padded far edge left over"
+    if each.gives >= 1 and each.reads_padding_alone:
+        text += "; the first window reads padding alone, which a convolution takes and a pool refuses"
     return text + (f"; K_eff = {each.dilation}*({each.kernel_size} - 1) + 1 = {each.span}" if each.dilation > 1 else "")
 
 
@@ -113,11 +115,9 @@ def _no_solution(found: Solutions) -> str:
     wanted = _letter(found.missing)
     if found.missing == "output_size":
         return f"nothing comes out: {sum_text(found.known)}."
-    if not found.nearest and found.missing == "stride":
+    if not found.nearest:
         one = found.at(1)
         return f"no whole number for {wanted} gives output_size (O) = {one.output_size}, whatever it is: {sum_text(one)}."
-    if not found.nearest:
-        return f"no whole number for {wanted} gives output_size (O) = {found.known.output_size}: no kernel that spans more than its padding fits."
     sums = "; or ".join(
         f"{each.output_size} with {_letter(found.missing)} = {getattr(each, found.missing)}, {sum_text(each)}"
         for each in found.nearest
@@ -139,5 +139,14 @@ def _first(found: Solutions) -> list[Solution]:
 
 
 def _facts(each: Solution) -> dict[str, Any]:
-    names = ("input_size", "kernel_size", "padding", "stride", "output_size", "dilation", "unread_border")
+    names = (
+        "input_size",
+        "kernel_size",
+        "padding",
+        "stride",
+        "output_size",
+        "dilation",
+        "unread_border",
+        "reads_padding_alone",
+    )
     return {**{name: getattr(each, name) for name in names}, "kernel_span": each.span}

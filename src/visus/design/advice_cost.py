@@ -22,6 +22,8 @@ from visus.design.layers import Conv, Flatten, GroupNorm, Pool, globalpool
 from visus.design.layers import layernorm as layer_norm
 from visus.units import write_count, write_number_of, write_shape, write_share
 
+_MOST_SHRUNK = 16  # times that a map shrinks between two widths that are told as one step
+
 
 def falling_channels(facts: Facts) -> Iterator[Found]:
     """Fewer channels on a smaller map, counted by the widest convolution or stack of branches at each size of map."""
@@ -37,12 +39,19 @@ def falling_channels(facts: Facts) -> Iterator[Found]:
             levels[known] = (here, width, row)
     for (size, channels, _), (smaller, fewer, row) in itertools.pairwise(levels):
         before, after = channels * math.prod(size), fewer * math.prod(smaller)
+        kept = channels * math.prod(smaller)
         if math.prod(smaller) < math.prod(size) and fewer < channels:
             sentence = (
                 f"the channels fall from {channels} to {fewer} while the map shrinks from {write_shape(size)} to {write_shape(smaller)}: "
-                f"{channels} x {math.prod(size):,} = {before:,} numbers for each item become {fewer} x {math.prod(smaller):,} = {after:,}, "
-                f"{write_share(after / before)} of them."
+                f"{channels} x {math.prod(size):,} = {before:,} numbers for each item become "
             )
+            if kept * _MOST_SHRUNK < before:  # most of it is not this layer's doing
+                sentence += (
+                    f"{channels} x {math.prod(smaller):,} = {kept:,} by the smaller map alone, and {fewer} x {math.prod(smaller):,} = "
+                    f"{after:,} by fewer channels, {write_share(after / kept)} of those."
+                )
+            else:
+                sentence += f"{fewer} x {math.prod(smaller):,} = {after:,}, {write_share(after / before)} of them."
             advice = Advice("channels", row.path, sentence, paths=(row.path,))
             yield Found(advice, lambda size=smaller, width=channels: _as_wide(facts, size, width))  # type: ignore[misc]
             return

@@ -150,13 +150,19 @@ def spatial_size(input_shape: Shape, word: str) -> Shape:
 
 def lens_text(lenses: Many[Lens]) -> str:
     """``a 5 x 5 window``; with its span where pixels between are left out."""
-    kernel = write_shape(lens.scale_factor if isinstance(lens, Upsampling) else lens.kernel_size for lens in lenses)
+    sizes = [lens.scale_factor if isinstance(lens, Upsampling) else lens.kernel_size for lens in lenses]
+    kernel = write_shape(sizes)
     kind = "transposed window" if isinstance(lenses[0], TransposedWindow) else "window"
-    text = f"a {kernel} {kind}" if len(lenses) > 1 else f"a {kind} of {kernel}"
+    text = f"{_article(sizes[0])} {kernel} {kind}" if len(lenses) > 1 else f"a {kind} of {kernel}"
     span = write_shape(lens.span for lens in lenses)
     return text if span == kernel or kind != "window" else f"{text} that spans {span}"
 
 
 def map_text(size: Shape) -> str:
     """``a 2 x 2 map``, or ``a length of 2`` on one axis."""
-    return f"a {write_shape(size)} map" if len(size) > 1 else f"a length of {size[0]}"
+    return f"{_article(size[0])} {write_shape(size)} map" if len(size) > 1 else f"a length of {size[0]}"
+
+
+def _article(number: int) -> str:
+    """``an`` before 8, 11, 18, 80 and the like."""
+    return "an" if str(number).startswith("8") or number in (11, 18) else "a"

@@ -290,17 +290,17 @@ class _Walk:
             view_of=x.storage if is_view else None,
         )
         step = _Step((x,), y, keeping=kept, trained=trained)
-        before = self.fixed, self.item
         if self.keeps and y.has_gradient:
             self.keep(step)
             self.tape.append(step)
-        elif self.keeps:
+            self.note(*kept.forward)
+            return y
+        if self.keeps:
             self.rows.append(0)
-        else:  # made, and given back at once
-            self.fixed, self.item = self.fixed + kept.extra.fixed, self.item + (0 if is_view else kept.extra.item)
+        before = self.fixed, self.item  # what is made beside is given back at once
+        self.fixed, self.item = self.fixed + kept.extra.fixed, self.item + (0 if is_view else kept.extra.item)
         self.note(*kept.forward)
-        if not self.keeps:
-            self.fixed, self.item = before
+        self.fixed, self.item = before
         return y
 
     def keep(self, step: _Step) -> None:

@@ -161,7 +161,8 @@ def _size_sentence(items: Many[Item], input_shape: Shape, num_classes: int | Non
     larger = [fitting_size(items, axis, num_axes, length) for axis, length in enumerate(input_shape[1:])]
     shape = (input_shape[0], *(size for size in larger if size is not None))
     if None in larger or not fits(items, shape, num_classes):
-        return sentence
+        least = f"{_SUBJECTS[num_axes]} for this design is {write_shape(smallest[1:])}"
+        return f"{least}; from yours on ({yours}) none was found that goes through."
     return f"{sentence} The next larger that goes through is {write_shape(shape[1:])}."
 
 

@@ -21,12 +21,12 @@ from visus.design.plan import Design
 from visus.design.reading import has_holes, middle, read_by, shadow
 from visus.design.tally import account, account_of_nodes
 from visus.errors import DesignError
+from visus.units import write_shape
 
 _MOST: Final = {"more layers": 200, "larger kernels": 64, "stride": 12, "pooling": 12, "dilation": 12}
 _NO_FURTHER: Final = {
     "stride": "no other convolution that looks at its neighbours has a stride of 1",
     "pooling": "there is no other place for a pool",
-    "dilation": "no other convolution looks at its neighbours",
 }
 """Why a way ends that cannot be gone on with."""
 
@@ -138,7 +138,8 @@ def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, desi
     - larger kernels: every convolution that looks at its neighbours, by the same even number;
     - stride: 2 in the first of these, in as few as are needed;
     - pooling: 2 x 2 before as few of the first of them as are needed;
-    - dilation: 2, 4, 8, ... in as few of the last ones as are needed.
+    - dilation: 2, 4, 8, ... in as few of the last ones as are needed; where that is not enough in all of them, more in the last one,
+      as long as its window fits the map that it reads.
 
     Raises:
         DesignError: the design is impossible, has no convolution that looks at neighbours, or sees so much already.
@@ -188,6 +189,8 @@ def _search(facts: Facts, kind: str, field_px: int) -> Way | NoWay:
     for count in range(least, most + 1):
         made = make(facts.nodes, count)
         if made is None:
+            if kind == "dilation" and count > 1:
+                return _dilated_further(facts, count - 1, field_px, so_far)
             end = _NO_FURTHER.get(kind, "")
             break
         change, design = made
@@ -286,11 +289,37 @@ def _pools(nodes: Many[Node], count: int) -> _Made | None:
     return f"maxpool(2) before {_named(starts[:count])}", changed(nodes, pooled)
 
 
-def _dilations(nodes: Many[Node], count: int) -> _Made | None:
+def _dilated_further(facts: Facts, count: int, field_px: int, so_far: str) -> Way | NoWay:
+    """More dilation in the last of ``count`` convolutions than twice that of the one before: the field grows evenly with it."""
+    node, shape = _neighbour_convs(facts.nodes)[-1], facts.account.input_shape
+    placed = []
+    for factor in (2**count, 2**count + 1):
+        made = _dilations(facts.nodes, count, factor)
+        tried = facts.tried(made[1]) if made else None
+        row = Facts(tried.account).last_map() if tried else None
+        placed.append([field.size for field in row.fields] if row else [])
+    growth = [(each, after - each) for each, after in zip(*placed, strict=False)]
+    if not growth or min(more for _, more in growth) < 1:
+        return NoWay("dilation", f"{so_far}more of it is not possible in {node.path}")
+    factor = 2**count + max(-((each - field_px) // more) for each, more in growth)
+    layer: Any = node.layer
+    span = max(window.span - 1 for window in layer.windows(len(shape) - 1)) * factor + 1
+    made = _dilations(facts.nodes, count, factor)
+    change, design = made or ("", None)
+    if span > min(node.input_shape[1:]):
+        size = write_shape(node.input_shape[1:])
+        return NoWay("dilation", f"{so_far}{change} spans {span:,} px in {node.path}, where the map is {size}")
+    nodes = design.place(shape) if design is not None else ()
+    way = _way("dilation", change, design, nodes, account_of_nodes(nodes, shape)) if design is not None else None
+    return way or NoWay("dilation", f"{so_far}more of it is not possible in {node.path}")
+
+
+def _dilations(nodes: Many[Node], count: int, last: int | None = None) -> _Made | None:
     convs = _neighbour_convs(nodes)
     if count > len(convs):
         return None
     factors = [2**power for power in range(1, count + 1)]
+    factors[-1] = last or factors[-1]
     made: dict[str, Layer | None] = {}
     for node, factor in zip(convs[-count:], factors, strict=True):
         layer: Any = node.layer

@@ -20,6 +20,9 @@ MARKS: Final = {
 }
 """What the marks after a receptive field mean."""
 
+ITSELF = "(itself)"
+"""The path of a module that is one layer."""
+
 
 class Line(Protocol):
     """What a table needs to know of a row of an account."""
@@ -71,7 +74,7 @@ def marks_in(rows: Iterable[Line]) -> list[str]:
 def cells(row: Line) -> tuple[str, ...]:
     """What stands in the columns of one row; the numbers are exact."""
     return (
-        row.path,
+        row.path or ITSELF,
         row.layer,
         write_shape(row.output_shape),
         f"{row.num_parameters:,}",

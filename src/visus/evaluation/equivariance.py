@@ -90,7 +90,7 @@ class Equivariance:
             return f"every layer moves with a shift of {shift} px."
         if not found.step_px:
             return (
-                f"{found.path} breaks it: behind it each number belongs to one place of the picture, and a shift of {shift} px "
+                f"{found.path or 'the module'} breaks it: behind it each number belongs to one place of the picture, and a shift of {shift} px "
                 f"changes it by {_percent(found.error)}."
             )
         if found.interior_error is not None and found.interior_error > BROKEN:
@@ -100,9 +100,9 @@ class Equivariance:
                 if not found.is_whole
                 else "its positions are not treated alike"
             )
-            return f"{found.path} breaks it first: {reason}; its map changes by {_percent(found.interior_error)}."
+            return f"{found.path or 'the module'} breaks it first: {reason}; its map changes by {_percent(found.interior_error)}."
         return (
-            f"{found.path} breaks it first, at the border alone: what is put around the picture does not move with it; "
+            f"{found.path or 'the module'} breaks it first, at the border alone: what is put around the picture does not move with it; "
             f"its map changes by {_percent(found.error)}."
         )
 

@@ -54,8 +54,8 @@ class ShiftFigures:
         num_shifts: different shifts that were tried on each item, none at all among them.
         is_every_shift: whether these are all shifts within reach, and not a random choice of them.
         num_items: items that were moved.
-        consistency: how often two shifts of one item, drawn at random, get the same label (Zhang 2019, arXiv:1904.11486, section
-            4.1); computed for all pairs of the tried shifts, so nothing is left to the draw.
+        consistency: how often two different shifts of one item, drawn at random, get the same label (Zhang 2019, arXiv:1904.11486,
+            section 4.1); computed for all pairs of the tried shifts, so nothing is left to the draw. 1 where only one was tried.
         consistency_low, consistency_high: its 95 % interval over items; Wilson's, which is at most too wide here.
         kept: share of all shifted items that keep the label of the unmoved one.
         always: share of the items whose label no shift changes.
@@ -224,7 +224,8 @@ def measure_shifts(
     logits = torch.stack([_of(module, each, device) for each in _shifted(batch, reach_px, shifts, way)])
     labels = logits.argmax(dim=-1)  # shifts, items
     counts = F.one_hot(labels, logits.shape[-1]).sum(dim=0).double()  # items, classes
-    agreeing = (counts.square().sum(dim=1) / len(shifts) ** 2).mean()
+    num_pairs = len(shifts) * (len(shifts) - 1)  # of two different shifts
+    agreeing = ((counts * (counts - 1)).sum(dim=1) / num_pairs).mean() if num_pairs else torch.ones(())
     low, high = wilson_interval(float(agreeing) * len(batch), len(batch))
     kept = (labels == labels[0]).double()
     changes = logit_changes(logits)

@@ -136,6 +136,21 @@ class LayerLook:
         return (self.over or self.seen).dead
 
     @property
+    def is_rectified(self) -> bool:
+        """Whether no value is below 0, over the same items: only there a filter that is never above 0 is called dead."""
+        return (self.over or self.seen).is_rectified
+
+    @property
+    def never_positive(self) -> tuple[int, ...]:
+        """Filters that were never above 0 over the same items, whatever the layer: dead where an activation cuts off what is below 0."""
+        return (self.over or self.seen).never_positive
+
+    @property
+    def num_dead(self) -> str:
+        """How many filters are dead, as text; a dash where that cannot be told, for the layer has values below 0."""
+        return f"{len(self.dead):,}" if self.is_rectified else "\u2013"
+
+    @property
     def sparse(self) -> tuple[int, ...]:
         """Filters that are 0 in at least 95 % of their units and not dead, over the same items."""
         return (self.over or self.seen).sparse
@@ -158,7 +173,8 @@ class LayerLook:
             "shape": list(self.shape),
             "fields": [{"size": each.size, "step": str(Fraction(each.step))} for each in self.fields],
             "zero_share": self.zero_share,
-            "dead": list(self.dead),
+            "dead": list(self.dead) if self.is_rectified else None,
+            "never_positive": list(self.never_positive),
             "sparse": list(self.sparse),
         }
 
@@ -258,6 +274,16 @@ class LookFacts:
     object_px: int | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def dash(self) -> str:
+        """What a dash in the column of dead filters means; empty where none stands there."""
+        if all(each.is_rectified for each in self.layers):
+            return ""
+        return (
+            "\u2013: the layer has values below 0, as before an activation, so that none of its filters can be called dead. "
+            "Where the activation is a function and no layer, look at those that were never above 0."
+        )
+
     def to_json(self) -> dict[str, Any]:
         """All measures as plain data, without maps."""
         answer = self.answer
@@ -294,7 +320,9 @@ def _method_json(method: Method) -> dict[str, Any]:
         "method": method.saliency.method,
         "layer": method.saliency.layer or None,
         "outside_box": method.saliency.outside_box,
-        "random_weights_correlation": None if weights is None else float(weights.similarity[-1]),
+        "random_weights_correlation": None
+        if weights is None or weights.is_sensitive is None
+        else float(weights.similarity[-1]),
         "deletion_area": None if curves is None else curves.deletion_area,
         "insertion_area": None if curves is None else curves.insertion_area,
         "is_better_than_random": None if curves is None else curves.is_better_than_random,

@@ -136,18 +136,17 @@ def _table(facts: LookFacts) -> str:
             escape(write_shape(layer.shape)),
             escape(layer.field) or "\u2013",
             write_share(layer.zero_share),
-            _count(layer.dead),
-            _count(layer.sparse),
+            layer.num_dead,
+            f"{len(layer.sparse):,}",
         ]
-        rows.append(table_row(layer.path, cells))
+        rows.append(table_row(layer.path or "(the module)", cells))
     head = table_head(["Layer", "Shape", "Reads, px / step", "Zeros", "Dead", "Sparse"])
     over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
     told = f"Layers in the order of computation; zeros for this {facts.item.noun}, dead and sparse filters over {over}"
-    return wide_table(told, f"{head}<tbody>{''.join(rows)}</tbody>")
-
-
-def _count(channels: tuple[int, ...]) -> str:
-    return f"{len(channels):,}" if channels else "\u2013"
+    notes = [note for note in (facts.dash, facts.missing.get("layers", "")) if note]
+    return wide_table(told, f"{head}<tbody>{''.join(rows)}</tbody>") + "".join(
+        f'<p class="under">{escape(note)}</p>' for note in notes
+    )
 
 
 def _layer(facts: LookFacts, layer: LayerLook, chosen: Allowance) -> str:
@@ -173,6 +172,8 @@ def _sentences(facts: LookFacts, layer: LayerLook) -> list[str]:
     over = f"over {facts.num_over:,} items" if facts.num_over > 1 else f"on this {facts.item.noun}"
     if layer.dead:
         sentences.append(f"Never above 0 {over}: {_named(layer.dead)}.")
+    elif layer.never_positive and not layer.is_rectified and math.prod(spatial) > 1:
+        sentences.append(f"Never above 0 {over}: {_named(layer.never_positive)}; behind a relu they would be dead.")
     if layer.sparse:
         sentences.append(f"0 in at least 95 % of the places {over}: {_named(layer.sparse)}.")
     return sentences

@@ -21,6 +21,7 @@ from visus.units import write_shape, write_share
 ITEM_PX, ORIGINAL_PX, MAP_PX = 224, 320, 168
 SHOWN_CLASSES: Final = 5
 
+_VERDICTS: Final = {True: ("holds", "Holds"), False: ("fails", "Fails"), None: ("open", "Cannot be judged")}
 _WHY: Final = {
     "gradient": "how much the answer would change with each pixel (Simonyan et al. 2014)",
     "Grad-CAM": "the maps of one layer, each weighted by how much the answer rises with it (Selvaraju et al. 2017)",
@@ -136,7 +137,7 @@ def _coarse(facts: LookFacts, method: Method) -> str:
 
 def _checks(facts: LookFacts, method: Method) -> str:
     """One sentence for each check, in the order of weights, pixels, field."""
-    lines = []
+    lines: list[tuple[bool | None, str]] = []
     if method.weights is not None:
         lines.append((method.weights.is_sensitive, method.weights.sentence))
     if method.curves is not None:
@@ -144,13 +145,15 @@ def _checks(facts: LookFacts, method: Method) -> str:
     if facts.layers and facts.layers[0].fields:
         lines.append(_outside(method))
     listed = "".join(
-        f'<li class="{"holds" if holds else "fails"}"><b>{"Holds" if holds else "Fails"}.</b> {escape(sentence)}</li>'
+        f'<li class="{_VERDICTS[holds][0]}"><b>{_VERDICTS[holds][1]}.</b> {escape(sentence)}</li>'
         for holds, sentence in lines
     )
     return f'<ul class="verdicts">{listed}</ul>'
 
 
-def _outside(method: Method) -> tuple[bool, str]:
+def _outside(method: Method) -> tuple[bool | None, str]:
+    if not method.saliency.map.any():
+        return None, "The map is 0 everywhere, so nothing of it can lie outside of what is really read."
     share = method.saliency.outside_box
     if share == 0:
         spilled = method.saliency.spilled
@@ -177,7 +180,8 @@ def _curves(method: Method) -> str:
     )
     said = (
         f"<p>If the map is right, the {score} falls early when its strongest pixels are taken away first, and rises early when they "
-        "come first.</p>"
+        "come first. A pixel that is taken away becomes 0 in the values that the network reads: the mean of the training items, where they "
+        "were scaled by it.</p>"
     )
     return f'{said}<div class="pair">{figures}</div>'
 

@@ -120,7 +120,8 @@ class Saliencies:
         reason: why this method or layer.
         maps: for each place in the split, one number for each pixel, (*).
         check: what random weights do to the maps, as a sentence; empty where that was not tried.
-        is_believable: whether random weights destroy the maps; None where that was not tried.
+        is_believable: whether random weights destroy the maps; None where that was not tried or cannot be judged.
+        by_gradient: places whose map by ``method`` is nowhere above 0, and which show the size of the gradient instead.
     """
 
     method: str
@@ -129,6 +130,7 @@ class Saliencies:
     maps: Mapping[int, Array]
     check: str = ""
     is_believable: bool | None = None
+    by_gradient: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +177,8 @@ class Inside:
                 "layer": shown.layer,
                 "check": shown.check,
                 "is_believable": shown.is_believable,
+                "reason": shown.reason,
+                "by_gradient": sorted(shown.by_gradient),
             }
             if shown
             else None,

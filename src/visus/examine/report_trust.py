@@ -197,12 +197,14 @@ def _card(facts: ReportFacts, each: Shown) -> str:
     if seen is not None and values is not None:
         told = f"where the network looked in {_short(each.item)}"
         drawn += over(values, *inside.value_range, seen, told, _VOLUME_SIDE if values.ndim == 4 else _SIDE)
+    by_gradient = inside.saliencies is not None and each.place in inside.saliencies.by_gradient
     words = f"<b>{escape(_short(each.label))}</b>"
     if each.answer != each.label:
         words += f" called <b>{escape(_short(each.answer))}</b>, {write_share(each.probability)} sure"
         words += f" ({escape(_short(each.label))}: {write_share(each.label_probability)})"
     else:
         words += f", {write_share(each.probability)} sure"
+    words += ". Where it looked: by the gradient" if by_gradient else ""
     like = "".join(_alike(inside, near) for near in each.alike)
     like = f'<div class="alike">{like}</div>' if like else ""
     return (

@@ -6,6 +6,7 @@ This file knows maps, weights and scores. It must not know how a map is made, tr
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,7 +21,9 @@ from visus.examine.layer_calls import Array, Inputs, as_batch, at_rest, called_l
 from visus.examine.saliency import gradient_saliency
 
 REMAINS: Final = 0.5  # rank correlation with the map of random weights from which on a map is said to remain
-NUM_RANDOM: Final = 3
+NUM_RANDOM: Final = 8
+BEYOND: Final = 2.0  # standard deviations of random orders, by which an area must differ from their mean for a verdict
+_ROUNDING: Final = 1e-6
 
 Method = Callable[[nn.Module, Inputs, Target], Saliency]
 
@@ -31,21 +34,28 @@ class RandomWeights:
 
     Args:
         layers: paths of the layers in the order in which they became random; each step keeps the earlier ones random.
-        similarity: for each step the rank correlation of the map's sizes with those of the trained network, mean over items.
+        similarity: for each step the rank correlation of the map's sizes with those of the trained network, mean over items; not a number
+            where one of the two maps is the same everywhere, for then it ranks no pixel above another.
+        is_map_flat: whether the trained network's own maps are the same everywhere.
     """
 
     layers: tuple[str, ...]
     similarity: Array
+    is_map_flat: bool = False
 
     @property
-    def is_sensitive(self) -> bool:
-        """Whether the map is destroyed where all weights are random: its rank correlation is then below 0.5."""
-        return bool(self.similarity[-1] < REMAINS)
+    def is_sensitive(self) -> bool | None:
+        """Whether the map is destroyed where all weights are random: its rank correlation is then below 0.5; None where that cannot be judged."""
+        last = float(self.similarity[-1])
+        return None if math.isnan(last) else last < REMAINS
 
     @property
     def sentence(self) -> str:
         """What it means."""
         last = float(self.similarity[-1])
+        if self.is_sensitive is None:
+            whose = "The map" if self.is_map_flat else "With all weights random the map"
+            return f"{whose} is the same everywhere, so there is nothing to compare."
         if self.is_sensitive:
             return f"With all weights random the map is another one (rank correlation {last:.2f}): it tells of what was learned."
         return (
@@ -62,7 +72,9 @@ class Curves:
         shares: share of the pixels that was taken away, or that came, at each step; from 0 to 1.
         deletion: the score while they are taken away.
         insertion: the score while they come.
-        random_deletion, random_insertion: the same in random order.
+        random_deletion, random_insertion: the same in random order, means over several orders.
+        random_areas: (2, orders), the areas below deletion and insertion of each random order; None where they were not kept.
+        is_map_flat: whether the map is the same everywhere, and so names no pixels.
     """
 
     shares: Array
@@ -70,6 +82,8 @@ class Curves:
     insertion: Array
     random_deletion: Array
     random_insertion: Array
+    random_areas: Array | None = None
+    is_map_flat: bool = False
 
     @property
     def deletion_area(self) -> float:
@@ -82,21 +96,48 @@ class Curves:
         return _area(self.shares, self.insertion)
 
     @property
-    def is_better_than_random(self) -> bool:
-        """Whether both areas say more than a random order of the pixels."""
-        deleted = self.deletion_area < _area(self.shares, self.random_deletion)
-        return deleted and self.insertion_area > _area(self.shares, self.random_insertion)
+    def gains(self) -> tuple[float, float]:
+        """By how much deletion falls and insertion rises earlier than in random order, as areas: more than 0 where the map is right."""
+        return (
+            _area(self.shares, self.random_deletion) - self.deletion_area,
+            self.insertion_area - _area(self.shares, self.random_insertion),
+        )
+
+    @property
+    def margins(self) -> tuple[float, float]:
+        """What a gain must be larger than to say anything: two standard deviations of the areas of random orders."""
+        if self.random_areas is None or self.random_areas.shape[1] < 2:
+            return _ROUNDING, _ROUNDING
+        deletion, insertion = (max(_ROUNDING, BEYOND * float(each.std(ddof=1))) for each in self.random_areas)
+        return deletion, insertion
+
+    @property
+    def is_better_than_random(self) -> bool | None:
+        """Whether both areas say more than a random order of the pixels; None where that cannot be told from chance."""
+        if self.is_map_flat:
+            return None
+        pairs = list(zip(self.gains, self.margins, strict=True))
+        if any(gain < -margin for gain, margin in pairs):
+            return False
+        return True if all(gain > margin for gain, margin in pairs) else None
 
     @property
     def sentence(self) -> str:
         """What it means."""
-        areas = (
-            f"deletion {self.deletion_area:.2f} (in random order {_area(self.shares, self.random_deletion):.2f}), "
-            f"insertion {self.insertion_area:.2f} ({_area(self.shares, self.random_insertion):.2f})"
-        )
+        if self.is_map_flat:
+            return "The map is the same everywhere, so it names no pixels that could be taken away first."
+        found = (self.deletion_area, self.insertion_area)
+        random = (_area(self.shares, self.random_deletion), _area(self.shares, self.random_insertion))
+        words = [
+            f"{name} {area:.3f} (in random order {other:.3f} \u00b1 {margin:.3f})"
+            for name, area, other, margin in zip(("deletion", "insertion"), found, random, self.margins, strict=True)
+        ]
+        areas = ", ".join(words)
+        if self.is_better_than_random is None:
+            return f"Whether the pixels that the map names matter more than others cannot be told from chance: {areas}."
         if self.is_better_than_random:
             return f"The pixels that the map names matter more than others: {areas}."
-        return f"The pixels that the map names matter no more than others: {areas}. Do not believe it."
+        return f"The pixels that the map names matter less than others: {areas}. Do not believe it."
 
 
 def randomised_weights(
@@ -135,6 +176,7 @@ def randomised_weights(
     paths = [path for path in dict.fromkeys(paths) if parts[path]._parameters]
     if not paths:
         raise UsageError("there is no layer whose weights could become random.")
+    is_flat = all(_is_flat(each) for each in first.map)
     similarity = []
     for place, path in enumerate(paths):
         _reset(parts[path], seed + place)
@@ -142,8 +184,11 @@ def randomised_weights(
             continue
         again = method(random, batch, first.target)
         pairs = zip(first.map, again.map, strict=True)
-        similarity.append(float(np.mean([rank_correlation(np.abs(one), np.abs(other)) for one, other in pairs])))
-    return RandomWeights(tuple(paths[-len(similarity) :]), frozen(np.array(similarity)))
+        alike = [
+            rank_correlation(np.abs(one), np.abs(other)) for one, other in pairs if not _is_flat(one) and not _is_flat(other)
+        ]
+        similarity.append(float(np.mean(alike)) if alike else math.nan)
+    return RandomWeights(tuple(paths[-len(similarity) :]), frozen(np.array(similarity)), is_flat)
 
 
 def deletion_and_insertion(
@@ -154,10 +199,11 @@ def deletion_and_insertion(
     steps: int = 16,
     baseline: float = 0.0,
     seed: int = 0,
+    beside: Curves | None = None,
 ) -> Curves:
     """Deletion and insertion curves (Petsiuk et al. 2018, arXiv:1806.07421, section 3.3) of a map.
 
-    The score is the class's probability by softmax, or a unit's value as it is.
+    The score is the class's probability by softmax, or a unit's value as it is. Pixels that the map holds to be equal come in random order.
 
     Args:
         module: the module that the map is of.
@@ -166,6 +212,7 @@ def deletion_and_insertion(
         steps: from no pixel to all of them.
         baseline: the value of a pixel that is taken away; 0 is the mean of the training items where they were scaled by it.
         seed: of the random orders.
+        beside: curves of another map of the same items, target and steps, whose random orders are taken over, which saves most of the time.
 
     Raises:
         UsageError: the map is of other items, or there is no step.
@@ -181,13 +228,23 @@ def deletion_and_insertion(
     num_pixels = saliency.map[0].size
     counts = np.unique(np.linspace(0, num_pixels, steps + 1).round().astype(int))
     rng = np.random.default_rng(seed)
-    orders = np.argsort(-saliency.map.reshape(len(batch), -1), axis=1, kind="stable")
+    values, shares = saliency.map.reshape(len(batch), -1), counts / num_pixels
+    shuffled = rng.permuted(np.tile(np.arange(num_pixels), (len(batch), 1)), axis=1)
+    ranked = np.argsort(-np.take_along_axis(values, shuffled, axis=1), axis=1, kind="stable")
+    orders = np.take_along_axis(shuffled, ranked, axis=1)
     curves = _curves(module, batch, saliency.target, orders, counts, baseline)
-    random = [
-        _curves(module, batch, saliency.target, rng.permuted(orders, axis=1), counts, baseline) for _ in range(NUM_RANDOM)
-    ]
-    means = np.mean(random, axis=0)
-    return Curves(frozen(counts / num_pixels), *(frozen(each) for each in (*curves, *means)))
+    is_flat = all(_is_flat(each) for each in values)
+    if beside is not None and np.array_equal(beside.shares, shares):
+        means: Sequence[Array] = (beside.random_deletion, beside.random_insertion)
+        areas = beside.random_areas
+    else:
+        random = [
+            _curves(module, batch, saliency.target, rng.permuted(orders, axis=1), counts, baseline)
+            for _ in range(NUM_RANDOM)
+        ]
+        means = [frozen(each) for each in np.mean(random, axis=0)]
+        areas = frozen(np.array([[_area(shares, curve) for curve in each] for each in zip(*random, strict=True)]))
+    return Curves(frozen(shares), frozen(curves[0]), frozen(curves[1]), means[0], means[1], areas, is_flat)
 
 
 @torch.no_grad()
@@ -223,6 +280,11 @@ def rank_correlation(one: Array, other: Array) -> float:
     first, second = first - first.mean(), second - second.mean()
     length = float(np.sqrt((first @ first) * (second @ second)))
     return float(first @ second) / length if length else 0.0
+
+
+def _is_flat(values: Array) -> bool:
+    """Whether a map is the same everywhere, up to rounding."""
+    return float(np.ptp(values)) <= _ROUNDING * float(np.abs(values).max())
 
 
 def _ranks(values: Array) -> Array:

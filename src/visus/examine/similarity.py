@@ -134,11 +134,20 @@ def _products(module: nn.Module, items: Inputs) -> dict[str, Array]:
     with at_rest(module):
         batch = as_batch(module, items)
         num_items = len(batch)
-        if num_items < FEWEST_ITEMS:
-            raise UsageError(f"layers are compared on at least {FEWEST_ITEMS} items, and there are {num_items}.")
+        refuse_too_few(num_items)
         with heard(module, listen):
             run(module, batch)
     return found
+
+
+def refuse_too_few(num_items: int) -> None:
+    """Refuse so few items that nothing could be said.
+
+    Raises:
+        UsageError: fewer than 4.
+    """
+    if num_items < FEWEST_ITEMS:
+        raise UsageError(f"layers are compared on at least {FEWEST_ITEMS} items, and there are {num_items}.")
 
 
 def _gram(values: Tensor) -> Array:

@@ -47,6 +47,15 @@ class Solution:
         return self._steps // self.stride + 1
 
     @property
+    def reads_padding_alone(self) -> bool:
+        """Whether the first window holds no pixel: the padding is as wide as what the kernel spans, or wider.
+
+        >>> Solution(7, 3, 11, 2, 14).reads_padding_alone
+        True
+        """
+        return self.padding >= self.span
+
+    @property
     def _steps(self) -> int:
         return self.input_size - self.span + 2 * self.padding
 
@@ -106,8 +115,8 @@ def solve(
 ) -> Solutions:
     """Every whole number for the one letter of ``O = (W - K + 2P)/S + 1`` that is left out, in a time that no size lengthens.
 
-    The division is rounded down, as in torch. Kernels are at least 1, padding is at least 0 and less than the span of the kernel
-    (more would let the window read nothing but padding).
+    The division is rounded down, as in torch. Kernels are at least 1 and padding is at least 0. Padding that is as wide as the span of
+    the kernel is a solution too: torch's convolutions take it, its pools refuse it (``Solution.reads_padding_alone``).
 
     Args:
         dilation: distance between neighbouring pixels of the kernel, at least 1.
@@ -170,14 +179,12 @@ def _ends(missing: str, known: Solution) -> tuple[int, int | None, tuple[int, ..
         return max(1, low + span - pads), high + span - pads, (1,)
     if missing == "kernel_size":
         room = known.input_size + pads - 1  # steps = room - dilation*(K - 1)
-        first, last = -(-known.padding // known.dilation) + 1, room // known.dilation + 1
         longest = (room - low) // known.dilation + 1
-        least = max(first, -((high - room) // known.dilation) + 1)
-        return least, longest, _between(longest, first, last)
+        least = max(1, -((high - room) // known.dilation) + 1)
+        return least, longest, _between(longest, 1, room // known.dilation + 1)
     if missing == "padding":
         needed = -((known.input_size - span - low) // 2)
-        most = min(span - 1, (high + span - known.input_size) // 2)
-        return max(0, needed), most, _between(needed - 1, 0, span - 1)
+        return max(0, needed), (high + span - known.input_size) // 2, _between(needed - 1, 0, max(0, needed))
     steps = known.input_size - span + pads
     if missing == "output_size":
         places = steps // known.stride + 1

@@ -54,12 +54,14 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, detail: str = "layer
 
     Returns:
         The account. Multiply-adds are those of convolutions and matrix products, attention included, as
-        ``torch.utils.flop_counter`` counts them. A row whose operation has no rule is noted as "hull", and the boxes of all
+        ``torch.utils.flop_counter`` counts them, and those of an LSTM, which that leaves out; a row noted as "not counted" has an
+        operation that is none of torch's own, as in quantised layers, whose weights and multiply-adds are not known. A row whose operation has no rule is noted as "hull", and the boxes of all
         fields after it are marked as not exact: they may be larger than what is read. Where the textbook has no field, because
         positions do not follow each other evenly as after a roll of the flattened map, the row is noted as "size approximate":
         the boxes are exact, size is that of the largest. Where an axis has no dimension of its own, as in windows that were
         merged into the batch, the box is what all positions read together; the shape has the windows of one item in front.
-        Where the last row does not tell of what the module returns, a row ``output`` is added. Parameters that nothing used
+        Where the last row does not tell of what the module returns, a row ``output`` is added; it is noted as "not traced" where
+        no operation of torch leads to it from the input, as after a way through NumPy. Parameters that nothing used
         have a row noted as "not run", without a field.
 
     Raises:
@@ -120,6 +122,14 @@ def _attempt(
     module: nn.Module, shape: tuple[int, ...], detail: str, training: bool, num_items: int, with_data: bool
 ) -> tuple[Account | _Failure, bool]:
     """One run: the account or the failure, and whether a run with data would know more."""
+    with torch.inference_mode(False):  # tensors made in inference mode are handed over in larger parts
+        return _followed(module, shape, detail, training, num_items, with_data)
+
+
+def _followed(
+    module: nn.Module, shape: tuple[int, ...], detail: str, training: bool, num_items: int, with_data: bool
+) -> tuple[Account | _Failure, bool]:
+    """As ``_attempt``, outside of inference mode."""
     recorder = Recorder(module, detail == "operations", num_items)
     follower = Follower(recorder, with_data)
     follower.own_storages = functools.cache(lambda: _own_storages(module))
@@ -129,8 +139,7 @@ def _attempt(
     try:
         with torch.no_grad(), _kept(module, training), _hooked(recorder), follower:
             output = _run(module, x, with_data)
-        recorder.returned(output)
-        ends = recorder.ends(output)
+        ends = recorder.returned(output)
         returned = _shape_of(output, num_items)
     except RuleError:
         raise

@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from visus.design.keeping import Bytes, Convolution
 from visus.design.memory import checked_batch_size, optimizer_of
 from visus.errors import UsageError
+from visus.networks.trace_shapes import bytes_of
 
 Shape = tuple[int, ...]
 
@@ -83,7 +84,7 @@ class ModuleMemory:
     def _weights(self) -> int:
         """Bytes of parameters and buffers; what several modules share counts once."""
         values = {id(value): value for value in (*self.module.parameters(), *self.module.buffers())}
-        return sum(value.nbytes for value in values.values())
+        return sum(bytes_of(value) for value in values.values())
 
     def _step(self, batch_size: int) -> _Pass:
         with _without_data(self.module, training=True) as values, _Ledger(values) as ledger:
@@ -216,7 +217,7 @@ def _convolution_of(
         tuple(y_shape[1:]),
         weight.nbytes,
         num_taps=weight[0, 0].numel(),
-        is_depthwise=groups == x.shape[1] > 1,
+        num_groups=groups,
         is_strided=any(step > 1 for step in stride),
         is_transposed=is_transposed,
         is_turned=_is_turned(x),
@@ -240,7 +241,7 @@ def _forward_convolution(args: Any, out: Any) -> int:
 def _backward_convolution(args: Any, out: Any) -> int:
     given, x, weight, _, stride, _, _, is_transposed, _, groups = args[:10]
     facts = _convolution_of(x, weight, given.shape, stride, is_transposed, groups)
-    moments = facts.backward() if out[0] is None else (*facts.backward(), *facts.to_input())
+    moments = (*(facts.backward() if out[1] is not None else ()), *(facts.to_input() if out[0] is not None else ()))
     is_in_order = _is_turned(given) if facts.is_turned else given.is_contiguous()
     return _most(moments, len(x)) + (0 if is_in_order else given.nbytes)
 
@@ -259,7 +260,8 @@ def _size(value: Tensor) -> int:
 
 
 def _backward_batch_norm(args: Any, out: Any) -> int:
-    return _size(args[1]) + (0 if args[0].is_contiguous() == args[1].is_contiguous() else _size(args[0]))
+    made = _size(args[1]) if args[9][0] else 0  # where it is not asked for, the gradient of the input is made all the same
+    return made + (0 if args[0].is_contiguous() == args[1].is_contiguous() else _size(args[0]))
 
 
 def _forward_upsample(args: Any, out: Any) -> int:

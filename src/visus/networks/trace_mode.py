@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from visus.errors import VisusError
 from visus.networks import trace_rules, trace_views, trace_windows
 from visus.networks.trace_calls import (
     HULL,
@@ -34,7 +35,8 @@ from visus.networks.trace_calls import (
     tensors,
 )
 from visus.networks.trace_moves import hull, inexact
-from visus.networks.trace_shapes import ANSWERS, COSTS, META, Answer
+from visus.networks.trace_shapes import ANSWERS, COSTS, META, UNCOUNTED, Answer
+from visus.networks.trace_sight import blank
 from visus.networks.trace_unions import united
 from visus.networks.trace_writes import written
 
@@ -55,6 +57,7 @@ class Operation:
         kind: ``view``, ``in place``, ``out`` for one that writes into an argument of that name, or ``plain``.
         is_random: whether it draws random numbers.
         looks: whether a number that it gives, or the shape of its output, depends on values.
+        is_counted: whether its multiply-adds are known, or it has none.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Operation:
     kind: str
     is_random: bool
     looks: bool
+    is_counted: bool
 
 
 _OPERATIONS: dict[Any, Operation] = {}
@@ -97,7 +101,8 @@ def _describe(func: Any) -> Operation:
     plain = kind in ("plain", "in place") and is_own
     looks = torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
     answer, cost = ANSWERS.get(name) if plain else None, COSTS.get(name) if is_own else None
-    return Operation(name, rule, answer, cost, kind, is_random, looks)
+    is_counted = cost is not None or (is_own and name not in UNCOUNTED) or schema.name.startswith("prims::")
+    return Operation(name, rule, answer, cost, kind, is_random, looks, is_counted)
 
 
 class Watcher(Protocol):
@@ -144,6 +149,9 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         known = _OPERATIONS.get(func) or operation(func)
+        if torch.is_inference_mode_enabled():  # there, torch hands over layers whole that are followed in parts
+            with torch.inference_mode(False), torch.no_grad(), self:
+                return func(*args, **kwargs)
         if known.looks and not self.with_data and _is_blind(known, args):
             raise NeedsValuesError(f"{known.name} depends on values")
         first: Any = args[0] if args else None
@@ -156,26 +164,38 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             out = None
             if known.answer is not None:
-                out = args[0] if known.kind == "in place" else known.answer(args, kwargs)
+                out = args[0] if known.kind == "in place" else _answered(known.answer, args, kwargs)
             if out is None:
                 out = self._asked(known, func, args, kwargs)
         call = Call(known.name, func, args, kwargs, out, self.module)
+        try:
+            self._followed(known, call)
+        except VisusError:
+            raise
+        except Exception as error:
+            raise _fault(call, error) from error
+        return out
+
+    def _followed(self, known: Operation, call: Call) -> None:
+        """Mark what came out of an operation, and tell the watcher."""
+        args, out = call.args, call.out
         if known.kind == "view":
             self._follow_view(known, call)
         else:
             found = self._ruled(known, call)
             if known.kind == "in place":
                 origin = mark_of(args[1]) if known.name == "copy" else None
-                self._write(first, found[0] if isinstance(found, list) else found, origin)
+                self._write(args[0], found[0] if isinstance(found, list) else found, origin)
             elif known.kind == "out":
                 self._write(
-                    kwargs.get("out", out if isinstance(out, Tensor) else out[0]),
+                    call.kwargs.get("out", out if isinstance(out, Tensor) else out[0]),
                     found[0] if isinstance(found, list) else found,
                 )
             else:
                 self._place(out, found)
+        if not known.is_counted:
+            call.notes = (*call.notes, "not counted")
         self.watcher.computed(call, 0 if known.cost is None else known.cost(args, out))
-        return out
 
     def _asked(self, known: Operation, func: Any, args: Any, kwargs: Any) -> Any:
         """The output as torch makes it of tensors without data."""
@@ -186,8 +206,11 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """An operation on what does not depend on the input."""
         given = list(tensors(args)) + list(tensors(kwargs.values()))
         out = self._constant_output(known, func, args, kwargs, given)
-        if given:
-            self.watcher.constant(given, 0 if known.cost is None else known.cost(args, out))
+        try:
+            if given:
+                self.watcher.constant(given, 0 if known.cost is None else known.cost(args, out))
+        except Exception as error:
+            raise _fault(Call(known.name, func, args, kwargs, out, self.module), error) from error
         return out
 
     def _constant_output(self, known: Operation, func: Any, args: Any, kwargs: Any, given: list[Tensor]) -> Any:
@@ -195,7 +218,11 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known.kind == "view":
             out = func(*args, **kwargs)
             if given and not isinstance(args[0], nn.Parameter):
-                self._follow_view(known, Call(known.name, func, args, kwargs, out, self.module))
+                call = Call(known.name, func, args, kwargs, out, self.module)
+                try:
+                    self._follow_view(known, call)
+                except Exception as error:
+                    raise _fault(call, error) from error
             return out
         if known.kind in ("in place", "out") and any(_storage(value) in self.own_storages() for value in given[:1]):
             return args[0]  # what belongs to the module stays as it is
@@ -206,7 +233,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             or sum(value.numel() for value in given) > SMALL
             or (known.is_random and given)
         ):
-            out = known.answer(args, kwargs) if known.answer is not None and known.kind == "plain" else None
+            out = _answered(known.answer, args, kwargs) if known.answer is not None and known.kind == "plain" else None
             return self._asked(known, func, args, kwargs) if out is None else out
         if given or known.is_random:
             return func(*args, **kwargs)
@@ -227,7 +254,9 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _ruled(self, known: Operation, call: Call) -> Axes | list[Axes | None] | None:
         """What the output sees; the hull of all that was seen where no rule says."""
         found: Any = HULL
-        if known.rule is not None:
+        if isinstance(call.out, Tensor) and 0 in call.out.shape:
+            found = tuple((blank(),) for _ in axes_of(next(call.seeing())) or ())
+        elif known.rule is not None:
             try:
                 found = known.rule(call)
             except Exception as error:
@@ -282,6 +311,14 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if axes is mark.current():
             return
         written(mark, axes, origin)
+
+
+def _answered(answer: Answer, args: Any, kwargs: Any) -> Any:
+    """The answer to an operation's shape; None where the arguments are too unusual for it, so that torch is asked."""
+    try:
+        return answer(args, kwargs)
+    except (IndexError, TypeError, ValueError, AttributeError, RuntimeError, ZeroDivisionError):
+        return None
 
 
 def _is_blind(known: Operation, args: Any) -> bool:

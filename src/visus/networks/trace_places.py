@@ -102,7 +102,7 @@ def blanked(axes: tuple[Terms, ...], shape: Shape) -> tuple[Terms, ...]:
             blank = nothing if blank is None else blank | nothing
     if blank is None or 2 * blank.size > LARGEST:
         return axes if blank is None else tuple(each(terms, _inexact) for terms in axes)
-    return tuple(each(terms, partial(_without, blank=blank, shape=shape)) for terms in axes)
+    return tuple(without(terms, blank, shape) for terms in axes)
 
 
 def has_blank(term: Term) -> bool:
@@ -113,6 +113,11 @@ def has_blank(term: Term) -> bool:
     if found is None:
         found = term.sight.memo["blank"] = bool(term.sight.reads[0].max(initial=0) >= NOTHING)
     return found
+
+
+def without(terms: Terms, blank: Array, shape: Shape) -> Terms:
+    """The terms, where some elements read nothing; ``blank`` has the tensor's dimensions, or 1 where all are the same."""
+    return each(terms, partial(_without, blank=blank, shape=shape))
 
 
 def _without(term: Term, blank: Array, shape: Shape) -> Term:
@@ -151,12 +156,12 @@ def _looked_at(grid: Grid) -> Grid:
 def _with_own(term: Term, shape: Shape, along: set[int], others: set[int], usual: int | None) -> Term:
     if isinstance(term, Line) or term.own is not None or any(shape[dim] > 1 for dim in term.lies & others):
         return term
-    alone = sorted(along - others, key=lambda dim: (dim != usual, dim))
+    alone = sorted((along & term.lies or along) - others, key=lambda dim: (dim != usual, dim))
     for dim in alone:
         again = recovered(term, dim, shape)
         if again is not None:
             return simplest(again, shape)
-    if len(alone) == 1 == len(along):
+    if len(alone) == 1 == len(along) or (usual is not None and alone == [usual]):
         return simplest(_taken_for_own(term, alone[0], shape), shape)
     return term
 

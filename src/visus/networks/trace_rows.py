@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from torch import Tensor, nn
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 from visus.design.account import Row
 from visus.design.flow import INPUT
 from visus.design.layer import BYTES_PER_VALUE
+from visus.errors import VisusError
 from visus.geometry import Field
-from visus.networks.trace_calls import Axes, Call, axes_of, mark_of, tensors
+from visus.networks.trace_calls import Axes, Call, RuleError, axes_of, mark_of, tensors
 from visus.networks.trace_flows import MOVES, Done, Noted, done, give, noted, pass_on, sources_of
+from visus.networks.trace_shapes import bytes_of
 from visus.networks.trace_unions import are_rough, fields_of
 
 _HOOK: Final = "visus.trace"  # the key of the hooks in a module's own tables, for as long as it is traced
@@ -106,6 +109,10 @@ class Recorder:
 
     def begin(self, module: nn.Module, args: Any) -> None:
         """A module begins."""
+        with _ours(f"the row of {self.paths[module]}"):
+            self._begin(module, args)
+
+    def _begin(self, module: nn.Module, args: Any) -> None:
         is_leaf = not module._modules
         first = args[0] if args else None
         shape = tuple(first.shape) if isinstance(first, Tensor) else None
@@ -115,6 +122,10 @@ class Recorder:
 
     def end(self, module: nn.Module, args: Any, output: Any) -> None:
         """A module ends: a layer gets its row."""
+        with _ours(f"the row of {self.paths[module]}"):
+            self._end(module, output)
+
+    def _end(self, module: nn.Module, output: Any) -> None:
         scope = self.stack.pop()
         while scope.module is not module and self.stack:
             scope = self.stack.pop()
@@ -130,7 +141,7 @@ class Recorder:
         """Count the parameters and buffers among values that no row has counted yet."""
         for value in values:
             if value is not None and self.unclaimed.pop(id(value), None) is not None:
-                scope.num_bytes += value.nbytes
+                scope.num_bytes += bytes_of(value)
                 if isinstance(value, nn.Parameter):
                     scope.num_parameters += value.numel()
 
@@ -170,11 +181,25 @@ class Recorder:
             self.last_is_rough = are_rough(axes, shape)
         return self.last[2]
 
-    def returned(self, output: Any) -> None:
-        """The module has ended: where its last row does not tell of what it returns, as after a write into a part, one is added."""
+    def returned(self, output: Any) -> tuple[int, ...]:
+        """The module has ended: where its last row does not tell of what it returns, as after a write into a part, one is added.
+
+        Returns:
+            The places of the rows that give what the module returns.
+        """
+        with _ours("the last row"):
+            self._add_output(output)
+            return self._ends(output)
+
+    def _add_output(self, output: Any) -> None:
         out = _first_seeing(output)
         axes = None if out is None else axes_of(out)
         if out is None or axes is None:
+            made = next(tensors(list(output.values()) if isinstance(output, dict) else [output]), None)
+            if made is not None:
+                shape = of_one_item(tuple(made.shape), self.num_items)
+                self.rows.append(Row(self._named("output"), "output", shape, 0, 0, (), notes=("not traced",)))
+                self.noted.append(noted((), None))
             return
         shape = tuple(out.shape)
         what = of_one_item(shape, self.num_items), self._fields(axes, shape)
@@ -183,8 +208,8 @@ class Recorder:
         if not any((row.output_shape, row.fields) == what and _same_boxes(row.fields, what[1]) for row in told):
             self._add(self._named("output"), "output", output, Scope("output", nn.Identity(), True, None))
 
-    def ends(self, output: Any) -> tuple[int, ...]:
-        """The places of the rows that give what the module returns."""
+    @staticmethod
+    def _ends(output: Any) -> tuple[int, ...]:
         outs = [
             value for value in tensors(list(output.values()) if isinstance(output, dict) else [output]) if mark_of(value)
         ]
@@ -247,6 +272,20 @@ class Recorder:
                     Row(path, layer_text(module), (), *counts, (), notes=("not run",), bytes_weights=scope.num_bytes)
                 )
                 self.noted.append(noted((), None))
+
+
+@contextmanager
+def _ours(what: str) -> Iterator[None]:
+    """A mistake made while a row is written is a fault of visus, and said to be one."""
+    try:
+        yield
+    except VisusError:
+        raise
+    except Exception as error:
+        raise RuleError(
+            f"{what} cannot be written: {type(error).__name__}: {error}. "
+            "This is a fault of visus, not of the module. Please report it with this line."
+        ) from error
 
 
 def of_one_item(shape: tuple[int, ...], num_items: int) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ compute without a window. It must not know modules, rows or how tensors are foll
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, mark_of, register
 from visus.networks.trace_moves import accumulated, along, broadcast, gated, grouped, joined, reduced, unsqueezed
-from visus.networks.trace_places import blanked
-from visus.networks.trace_sight import Grid, Line, Shape, Term, Terms, least
+from visus.networks.trace_places import blanked, without
+from visus.networks.trace_sight import LARGEST, Grid, Line, Shape, Term, Terms, least
 from visus.networks.trace_taps import sliced
 from visus.networks.trace_unions import united
 
@@ -28,7 +29,7 @@ def pointwise(call: Call) -> Axes:
 
 
 register(
-    *("where", "masked_fill", "lerp", "addcmul", "addcdiv", "add", "sub", "mul", "div", "maximum", "minimum", "threshold"),
+    *("lerp", "addcmul", "addcdiv", "add", "sub", "mul", "div", "maximum", "minimum", "threshold"),
     *("glu_jvp", "rrelu_with_noise", "_prelu_kernel", "prelu", "clamp", "heaviside", "fmod", "remainder"),
     *(
         "hardswish",
@@ -55,6 +56,57 @@ register(
         "_masked_scale",
     ),
 )(pointwise)
+
+
+@register("where")
+def where(call: Call) -> Axes | None:
+    """``where(condition, one, other)``: by a condition that is known, each place sees one of the two."""
+    if len(call.args) < 3 or axes_of(call.args[0]) is not None:
+        return pointwise(call)
+    return _chosen(call, call.args[0], call.axes(1), call.axes(2))
+
+
+@register("masked_fill")
+def masked_fill(call: Call) -> Axes | None:
+    """``masked_fill(x, mask, value)``: by a mask that is known, what it covers sees the value alone."""
+    if axes_of(call.args[1]) is not None:
+        return pointwise(call)
+    return _chosen(call, call.args[1], axes_of(call.args[2]), call.axes(0))
+
+
+def _chosen(call: Call, mask: Tensor, one: Axes | None, other: Axes | None) -> Axes | None:
+    """One of two, place by place, by a mask that does not depend on the input; of a mask that is not known, the hull of both."""
+    if one is not None and one is other:
+        return pointwise(call)
+    if not mask.is_meta and mask.numel() and bool((mask == mask.reshape(-1)[0]).all()):
+        axes, place = (one, 1) if mask.reshape(-1)[0] else (other, 2)
+        if call.name == "masked_fill":
+            place = 2 if axes is one else 0
+        return None if axes is None else _joined(call, [call.args[place]], call.out_shape)
+    after = call.out_shape
+    if mask.is_meta or 2 * math.prod(after) > LARGEST:
+        call.is_hull |= mask.numel() != 1
+        return pointwise(call)
+    taken = mask.detach().cpu().numpy().reshape(*[1] * (len(after) - mask.dim()), *mask.shape) != 0
+    values = (call.args[2], call.args[0]) if call.name == "masked_fill" else call.args[1:3]
+    paths = [
+        [without(broadcast(terms, tuple(value.shape), after), blank, after) for terms in axes]
+        for axes, value, blank in ((one, values[0], ~taken), (other, values[1], taken))
+        if axes is not None
+    ]
+    found = []
+    for seen in zip(*paths, strict=True):
+        terms, aligned = joined([(terms, after) for terms in seen], after)
+        call.aligned &= aligned
+        found.append(terms)
+    return tuple(found)
+
+
+@register("tril", "triu")
+def triangle(call: Call) -> Axes:
+    """``tril(x, diagonal=0)``: what is not in the triangle is zero; taken for all of it."""
+    call.is_hull = True
+    return call.axes(0) or ()
 
 
 def _joined(call: Call, paths: Sequence[Tensor], after: Shape) -> Axes:

@@ -33,6 +33,23 @@ def new(shape: Sequence[int], like: Tensor) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=META)
 
 
+def bytes_of(value: Tensor) -> int:
+    """Bytes of a tensor's numbers; of one that keeps only those that are not zero, of these and their places.
+
+    >>> bytes_of(torch.zeros(2, 3)), bytes_of(torch.eye(5).to_sparse())
+    (24, 100)
+    """
+    if value.layout == torch.strided:
+        return value.nbytes
+    if value.layout == torch.sparse_coo:
+        return value._indices().nbytes + value._values().nbytes
+    if value.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return value.crow_indices().nbytes + value.col_indices().nbytes + value.values().nbytes
+    if value.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return value.ccol_indices().nbytes + value.row_indices().nbytes + value.values().nbytes
+    return value.numel() * value.element_size()
+
+
 def same(like: Tensor) -> Tensor:
     """A tensor without data, with shape, number format and order of another."""
     if like.is_contiguous():
@@ -271,6 +288,18 @@ def _product_cost(args: Sequence[Any], out: Any) -> int:
     return int(math.prod(one.shape) * other.shape[-1])
 
 
+def _sparse_product_cost(args: Sequence[Any], out: Any) -> int:
+    one, other = [value for value in args if isinstance(value, Tensor)][-2:]
+    if one.layout == torch.strided:
+        return int(one.shape[0] * other._nnz())
+    return int(one._nnz() * other.shape[-1])
+
+
+def _lstm_cost(args: Sequence[Any], out: Any) -> int:
+    x, of_input, of_state = (value.shape for value in args[:3])
+    return int(math.prod(x[:-1]) * (math.prod(of_input) + math.prod(of_state)))
+
+
 def _linear_cost(args: Sequence[Any], out: Any) -> int:
     return int(math.prod(args[0].shape) * args[1].shape[0])
 
@@ -280,12 +309,18 @@ def _attention_cost(args: Sequence[Any], out: Any) -> int:
     return int(math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
 
 
-# Multiply-adds of a convolution, a matrix product or an attention, as ``torch.utils.flop_counter`` counts them, halved.
+UNCOUNTED: Final = frozenset(("_cudnn_rnn", "miopen_rnn", "_lstm_mps", "quantized_lstm", "quantized_gru"))
+"""Operations of torch itself that multiply matrices inside, and whose multiply-adds are not known."""
+
+# Multiply-adds of a convolution, a matrix product or an attention, as ``torch.utils.flop_counter`` counts them, halved; beside
+# them those of an LSTM, which on the CPU is one operation, and of a product with a matrix that keeps only what is not zero.
 COSTS: Final[dict[str, Callable[[Sequence[Any], Any], int]]] = {
     **dict.fromkeys(
         ("convolution", "_convolution", "cudnn_convolution", "mkldnn_convolution", "_slow_conv2d_forward"), _convolution_cost
     ),
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm", "_int_mm", "_addmm_activation"), _product_cost),
+    **dict.fromkeys(("_sparse_addmm", "_sparse_mm"), _sparse_product_cost),
+    "mkldnn_rnn_layer": _lstm_cost,
     **dict.fromkeys(("linear", "mkldnn_linear", "_mkldnn_linear"), _linear_cost),
     **dict.fromkeys(
         (

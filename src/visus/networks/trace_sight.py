@@ -184,6 +184,12 @@ Term = Line | Grid
 Terms = tuple[Term, ...]
 
 
+def blank() -> Line:
+    """What is seen by values that do not depend on the input."""
+    nothing = np.full((2, 1), NOTHING)
+    return Line(Sight(nothing, NOTHING, -NOTHING, 0, False, True), None, 1)
+
+
 def largest_step(one: Number, other: Number) -> Number:
     """The step of two paths that meet; a path of step 0 is a gate."""
     if one == 0 or other == 0:

@@ -14,7 +14,7 @@ from visus.geometry import Field
 from visus.geometry.phases import Phases
 from visus.geometry.phases import hull as hull_of_phases
 from visus.geometry.reads import NOTHING
-from visus.networks.trace_places import blanked, explicit, has_blank, lying, recovered
+from visus.networks.trace_places import blanked, differing, explicit, has_blank, lying, recovered
 from visus.networks.trace_sight import (
     LARGEST,
     Array,
@@ -24,6 +24,7 @@ from visus.networks.trace_sight import (
     Sight,
     Term,
     Terms,
+    compressed,
     fits,
     hull_of,
     is_constant,
@@ -188,10 +189,12 @@ def _usual(axes: Sequence[Terms], axis: int, shape: Shape) -> int | None:
     """The dimension of an axis in a map that holds its pixels in another order."""
     if len(shape) != len(axes) + 2:
         return None
-    spatial = sorted(set().union(*(lying(terms, shape) for terms in axes)))
+    places = [lying(terms, shape) for terms in axes]
+    spatial = sorted(frozenset[int]().union(*places))
     if 0 in spatial:  # windows, merged into the batch
         return None
-    return spatial[axis] if len(spatial) == len(axes) else axis + 2
+    among_channels = 1 in spatial and (1 in shape[2:] or 1 not in places[0])  # and not channels that stand last
+    return spatial[axis] if len(spatial) == len(axes) and not among_channels else axis + 2
 
 
 def _field_of(terms: Terms, shape: Shape, usual: int | None) -> Field:
@@ -205,13 +208,23 @@ def _field_of(terms: Terms, shape: Shape, usual: int | None) -> Field:
     own = next((term.dim if isinstance(term, Line) else term.own for term in terms if _has_own(term, shape)), None)
     if (own is None or shape[own] == 1) and not all(is_constant(term) for term in terms):
         lies = lying(terms, shape)
+        if not lies and len(shape) > 2:  # such as the states of a recurrent layer, stacked one behind the other
+            lies = frozenset[int]().union(*map(differing, terms))
         own = usual if usual is not None else next(iter(lies)) if len(lies) == 1 and 0 not in lies else own
+    elif usual is not None and own is not None and own != usual and usual in _spread(terms, shape):
+        own = usual
     sights = [_onto(to_grid(term, shape), own) for term in terms]
     length = 1 if own is None else shape[own]
     united_sight = sights[0]
     for sight in sights[1:]:
         united_sight = united_sight.join(sight)
     return united_sight.field(0 if own is None else length, length)
+
+
+def _spread(terms: Terms, shape: Shape) -> frozenset[int]:
+    """The dimensions along which what is really read differs."""
+    grids = [compressed(to_grid(term, shape)) for term in terms]
+    return frozenset(dim for grid in grids for dim, length in enumerate(grid.reads.shape[1:]) if length > 1)
 
 
 def _in_a_row(line: Line, shape: Shape) -> Sight:

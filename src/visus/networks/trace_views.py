@@ -32,8 +32,8 @@ from visus.networks.trace_sight import Shape, Terms
 
 
 @register(
-    *("alias", "detach", "clone", "_to_copy", "contiguous", "lift_fresh", "lift", "to", "dropout", "native_dropout", "tril"),
-    *("triu", "view_of", "_conj", "conj", "positive", "feature_dropout", "alpha_dropout", "resolve_conj", "resolve_neg"),
+    *("alias", "detach", "clone", "_to_copy", "contiguous", "lift_fresh", "lift", "to", "dropout", "native_dropout"),
+    *("view_of", "_conj", "conj", "positive", "feature_dropout", "alpha_dropout", "resolve_conj", "resolve_neg"),
     *("_neg_view", "real", "imag", "_conj_physical", "detach_copy", "alias_copy", "lift_fresh_copy", "bernoulli"),
     *("_fused_dropout", "_pin_memory", "nan_to_num", "copysign", "normal", "fake_quantize_per_tensor_affine"),
 )

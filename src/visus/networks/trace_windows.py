@@ -6,7 +6,7 @@ of PyTorch's operations with windows. It must not know modules, rows or how tens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -134,13 +134,15 @@ def pooling(call: Call) -> Axes:
 
 
 def _unread(call: Call, taps: Sequence[Taps]) -> tuple[int, ...]:
-    """Positions at the far edge that no window reaches, for each axis of the input that has a dimension."""
+    """Positions at the far edge that no window reaches, for each axis of the input."""
+    first = len(call.shape(0)) - len(taps)
+    return _by_axis(call, {dim: each.unread for dim, each in enumerate(taps, first)})
+
+
+def _by_axis(call: Call, by_dim: Mapping[int, int]) -> tuple[int, ...]:
+    """A number of each dimension as one of each axis of the input; 0 for an axis that has no dimension of its own any more."""
     shape = call.shape(0)
-    first = len(shape) - len(taps)
-    found: list[int] = []
-    for terms in call.axes(0) or ():
-        found += [taps[dim - first].unread if dim >= first else 0 for dim in own_dims((terms,), shape)]
-    return tuple(found)
+    return tuple(by_dim.get(min(own_dims((terms,), shape), default=-1), 0) for terms in call.axes(0) or ())
 
 
 def _all_along(call: Call, taps: Sequence[Taps]) -> Axes:
@@ -235,7 +237,7 @@ def padding(call: Call) -> Axes:
     call.pads = tuple((pads[index], pads[index + 1]) for index in range(len(pads) - 2, -1, -2))
     owns = call.own_dims(0)
     after = {len(call.shape(0)) - 1 - index: pads[2 * index + 1] for index in range(len(pads) // 2)}
-    call.padded_px = tuple(after.get(dim, 0) for terms in call.axes(0) or () for dim in own_dims((terms,), call.shape(0)))
+    call.padded_px = _by_axis(call, after)
     found = []
     for terms in call.axes(0) or ():
         shape = call.shape(0)

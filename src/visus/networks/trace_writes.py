@@ -22,8 +22,8 @@ from visus.networks.trace_sight import (
     Grid,
     Line,
     Shape,
-    Sight,
     Terms,
+    blank,
     compressed,
     largest_step,
     settled,
@@ -41,6 +41,8 @@ def written(mark: Mark, axes: Axes | None, origin: Mark | None = None) -> None:
     ``origin`` is the mark of the tensor that the values were copied from. Where it is another part of the same tensor, as in
     circular padding, the textbook's field goes on as if the map did.
     """
+    if 0 in mark.shape:
+        return  # nothing was written
     chain = [mark]
     while chain[-1].source is not None:
         chain.append(chain[-1].source)
@@ -127,7 +129,7 @@ def _overwritten(old: Terms | None, shape: Shape, new: Terms | None, part: Shape
     partial = [dim for dim in range(len(shape)) if len(box.spans[dim]) < shape[dim]]
     grid = _laid_into(new, part, box.kept, box.long, shape)
     if not partial:
-        return (simplest(grid, shape, look=True),) if grid is not None else (_blank(),)
+        return (simplest(grid, shape, look=True),) if grid is not None else (blank(),)
     before = as_one(old, shape) if old else None
     if before is not None and grid is not None and before.own != grid.own and before.step and grid.step:
         before, grid = explicit(before, shape), explicit(grid, tuple(len(span) for span in box.spans))
@@ -145,17 +147,11 @@ def _laid_into(new: Terms | None, part: Shape, kept: list[int], long: list[int],
         lengths[there], book_lengths[there] = grid.reads.shape[here + 1], grid.book.shape[here + 1]
     places = dict(zip(kept, long, strict=True))
     own = None if grid.own is None else places.get(grid.own)
-    if own is None and grid.own is not None and len(part) == len(shape):
+    if own is None and grid.own is not None and len(part) == len(shape) and kept == long:
         own = grid.own
     lies = frozenset(places[dim] for dim in grid.lies if dim in places) | (frozenset() if own is None else {own})
     reads, book = grid.reads.reshape(2, *lengths), grid.book.reshape(2, *book_lengths)
     return grid._replace(reads=reads, book=book, own=own, lies=lies)
-
-
-def _blank() -> Line:
-    """What is seen by values that do not depend on the input."""
-    nothing = np.full((2, 1), NOTHING)
-    return Line(Sight(nothing, NOTHING, -NOTHING, 0, False, True), None, 1)
 
 
 def _pasted(
@@ -190,6 +186,8 @@ def _pasted(
     ]
     if own is not None and old_book.shape[own + 1] > 1:
         old_book = old_book[(slice(None),) * (own + 1) + (slice(0, 1),)]
+    if own is not None and new_book.shape[own + 1] > 1:
+        new_book = new_book.min(own + 1, keepdims=True)
     kind = np.result_type(old_book.dtype, new_book.dtype)
     book = np.broadcast_to(old_book, lengths).astype(kind).copy()
     where = np.ix_(

@@ -6,12 +6,11 @@ or drawn. A part that a person's own module cannot give is told as missing, with
 
 from __future__ import annotations
 
-import functools
 import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -24,14 +23,14 @@ from visus.errors import DesignError, UsageError, VisusError
 from visus.evaluation.equivariance import measure_equivariance
 from visus.evaluation.shifts import WAYS, measure_shifts
 from visus.evaluation.temperature import Calibration, calibrate
-from visus.examine.layer_calls import Array, Inputs, called_layers
+from visus.examine.layer_calls import Array, called_layers
 from visus.examine.layer_kernels import filters
 from visus.examine.named_mistakes import NamedMistakes
 from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
-from visus.examine.saliency import grad_cam, gradient_saliency
+from visus.examine.saliency import gradient_saliency
 from visus.examine.saliency_checks import randomised_weights
-from visus.examine.saliency_layer import fine_layer
 from visus.units import write_bytes, write_count, write_duration
+from visus.workbench.looked_parts import MapMethod, default_saliency, empty_words
 from visus.workbench.mistakes import MOST_TRAINING, Answering, named_mistakes
 from visus.workbench.modules import Made
 from visus.workbench.runs import Run
@@ -195,32 +194,34 @@ def _saliencies(finished: Scoring, mistakes: NamedMistakes) -> Saliencies:
     """Where the network looked for the answers that are shown in full."""
     module = reading(finished.run)
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
-    method, reason = _method(finished, module)
+    is_shuffled = finished.run.preprocessing.shuffle_seed is not None
+    if is_shuffled:
+        method: MapMethod = gradient_saliency
+        reason = "The network reads shuffled positions, so it is the size of the gradient at each pixel."
+    else:
+        _, method, reason = default_saliency(module, *_scaled(finished, places[:1]))
     maps: dict[int, Array] = {}
     for start in range(0, len(places), _MAPS_AT_ONCE):
         some = places[start : start + _MAPS_AT_ONCE]
         found = method(module, *_scaled(finished, some))
         maps |= dict(zip(some, found.map, strict=True))
-    check = randomised_weights(module, *_scaled(finished, places[:_CHECKED_ITEMS]), method=method, only_last=True)
-    return Saliencies(found.method, found.layer, reason or found.reason, maps, check.sentence, check.is_sensitive)
-
-
-def _method(finished: Scoring, module: nn.Module) -> tuple[Callable[[nn.Module, Inputs, Any], Any], str]:
-    """Grad-CAM where a layer has a map that lies as the item does, else the gradient; and why."""
-    if finished.run.preprocessing.shuffle_seed is not None:
-        return gradient_saliency, "The network reads shuffled positions, so it is the size of the gradient at each pixel."
-    batch, answers = _scaled(finished, [0])
-    fine = fine_layer(module, batch)
-    try:
-        grad_cam(module, batch, answers, layer=fine[0] if fine else None)
-    except UsageError:
-        return (
-            gradient_saliency,
-            "No layer has a map that Grad-CAM could lay over it, so it is the size of the gradient at each pixel.",
-        )
-    if fine is None:
-        return grad_cam, ""
-    return functools.partial(grad_cam, layer=fine[0]), fine[1]
+    name, layer = found.method, found.layer
+    empty = [place for place in places if not float(maps[place].max()) > 0] if name == "Grad-CAM" else []
+    for start in range(0, len(empty), _MAPS_AT_ONCE):
+        some = empty[start : start + _MAPS_AT_ONCE]
+        maps |= dict(zip(some, gradient_saliency(module, *_scaled(finished, some)).map, strict=True))
+    if empty:
+        noun = finished.data.noun
+        if len(empty) == len(places):
+            what = f"each of these {len(places):,} {noun}s" if len(places) > 1 else f"this {noun}"
+            reason, method, name, layer = f"{empty_words(layer, what)}.", gradient_saliency, "gradient", ""
+        else:
+            what = f"{len(empty):,} of these {len(places):,} {noun}s"
+            reason = f"{reason} {empty_words(layer, what)}; there the size of the gradient at each pixel is drawn, as is said below each."
+    told = frozenset(empty) if name == "Grad-CAM" else frozenset()
+    checked = [place for place in places if place not in told][:_CHECKED_ITEMS]
+    check = randomised_weights(module, *_scaled(finished, checked), method=method, only_last=True)
+    return Saliencies(name, layer, reason.strip(), maps, check.sentence, check.is_sensitive, told)
 
 
 def _scaled(finished: Scoring, places: list[int]) -> tuple[Tensor, list[int]]:

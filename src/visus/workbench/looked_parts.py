@@ -26,7 +26,7 @@ from visus.examine.layer_kernels import Filters, filters
 from visus.examine.look_facts import Answer, LayerLook, LayerPatches, Method, Patch, UnitFields
 from visus.examine.pixel_sums import PixelSum, pixel_sum
 from visus.examine.saliency import WINDOWS, grad_cam, gradient_saliency, integrated_gradients, occlusion
-from visus.examine.saliency_checks import deletion_and_insertion, randomised_weights
+from visus.examine.saliency_checks import Curves, deletion_and_insertion, randomised_weights
 from visus.examine.saliency_layer import fine_layer
 from visus.examine.strongest_patches import templates
 from visus.networks.trace import trace
@@ -41,6 +41,8 @@ FEWEST_ITEMS: Final = 16
 PATCH_LAYERS, PATCH_FILTERS, PATCHES = 6, 8, 4
 SURE: Final = 0.98
 _SHOWN_CLASSES: Final = 20
+
+MapMethod = Callable[[nn.Module, Inputs, Target], Saliency]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,22 @@ def layers_of(subject: Subjected, pool: Pool | None) -> tuple[tuple[LayerLook, .
         why = f"What the layers of this network read could not be followed: {error}"
     layers = tuple(LayerLook(each, over.get(each.path), fields.get(each.path, ())) for each in seen.layers)
     return layers, num_items, why
+
+
+def left_out(module: nn.Module, layers: Sequence[LayerLook]) -> str:
+    """Which parts with weights are not among the layers, and why; empty where none is left out."""
+    seen = {each.path.partition("#")[0] for each in layers}
+    absent = [
+        f"{path or 'the module'} ({type(part).__name__})"
+        for path, part in module.named_modules()
+        if path not in seen and any(values is not None for values in part._parameters.values())
+    ]
+    if not absent:
+        return ""
+    listed = ", ".join(absent[:_SHOWN_CLASSES]) + (
+        f" and {len(absent) - _SHOWN_CLASSES:,} more" if len(absent) > _SHOWN_CLASSES else ""
+    )
+    return f"Left out: {listed}. They have weights and were not called as layers without parts, so nothing was heard of their maps."
 
 
 @torch.no_grad()
@@ -131,18 +149,16 @@ def saliency_of(subject: Subjected, target: Target, *, is_trained: bool) -> tupl
     Weights are made random only where they were trained: else they are random already.
     """
     module, x = subject.module, subject.x
-    fine = None if isinstance(target, Unit) else fine_layer(module, x)
-    try:
-        first = grad_cam(module, x, target, layer=fine[0] if fine else None)
+    first, again, reason = default_saliency(module, x, target)
+    others: list[Saliency] = [] if first.method == "gradient" else [gradient_saliency(module, x, target)]
+    if first.method == "Grad-CAM":
         reason = (
             "It is the default wherever a network has maps: it takes one pass, and when Adebayo et al. (2018) made weights random, it changed "
-            f"with them. {fine[1] if fine else first.reason}"
+            f"with them. {reason}"
         )
-        again: Callable[[nn.Module, Inputs, Target], Saliency] = functools.partial(grad_cam, layer=first.layer)
-    except UsageError as error:
-        first, again = gradient_saliency(module, x, target), gradient_saliency
-        reason = f"It is the default here because Grad-CAM cannot be had: {error.message.split('. ')[0].rstrip('.')}."
-    others: list[Saliency] = [] if first.method == "gradient" else [gradient_saliency(module, x, target)]
+    if not float(first.map.max()) > 0 and others:
+        reason = f"It is the default here because {empty_words(first.layer, 'this item')}."
+        first, others, again = others[0], [first], gradient_saliency
     missing = ""
     try:
         others.append(integrated_gradients(module, x, target, steps=12 if subject.is_costly else 32))
@@ -150,11 +166,34 @@ def saliency_of(subject: Subjected, target: Target, *, is_trained: bool) -> tupl
         others.append(occlusion(module, x, target, window=window, stride=stride))
     except MissingExtraError as error:
         missing = str(error)
-    methods = [_checked(subject, first, again if is_trained else None, 8 if subject.is_costly else 16)]
+    methods = [_checked(subject, first, again if is_trained else None)]
     for each in others:
         method = gradient_saliency if is_trained and each.method == "gradient" else None
-        methods.append(_checked(subject, each, method, 4 if subject.is_costly else 8))
+        methods.append(_checked(subject, each, method, methods[0].curves))
     return tuple(methods), reason, missing
+
+
+def default_saliency(module: nn.Module, x: Tensor, target: Target) -> tuple[Saliency, MapMethod, str]:
+    """Grad-CAM where a layer has a map that lies as the item does, else the gradient; how to make it again, and why this layer or method."""
+    fine = None if isinstance(target, Unit) else fine_layer(module, x)
+    try:
+        found = grad_cam(module, x, target, layer=fine[0] if fine else None)
+    except UsageError as error:
+        why = f"It is the default here because Grad-CAM cannot be had: {error.message.split('. ')[0].rstrip('.')}."
+        return gradient_saliency(module, x, target), gradient_saliency, why
+    return found, functools.partial(grad_cam, layer=found.layer), fine[1] if fine else found.reason
+
+
+def empty_words(layer: str, what: str) -> str:
+    """Why Grad-CAM shows nothing.
+
+    >>> empty_words("conv4", "this item")
+    "Grad-CAM's map is nowhere above 0 for this item: nothing in the maps of 'conv4', weighted by their mean gradients, speaks for the answer"
+    """
+    return (
+        f"Grad-CAM's map is nowhere above 0 for {what}: nothing in the maps of '{layer}', weighted by their mean gradients, speaks for "
+        "the answer"
+    )
 
 
 def occlusion_windows(spatial: tuple[int, ...], is_costly: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -170,9 +209,10 @@ def occlusion_windows(spatial: tuple[int, ...], is_costly: bool) -> tuple[tuple[
     return windows, windows if is_costly or len(spatial) > 2 else tuple(max(1, length // 2) for length in windows)
 
 
-def _checked(subject: Subjected, saliency: Saliency, again: Callable[..., Saliency] | None, steps: int) -> Method:
+def _checked(subject: Subjected, saliency: Saliency, again: MapMethod | None, beside: Curves | None = None) -> Method:
     """A map with its checks; randomised weights only where the method is cheap enough to be run once more."""
-    curves = deletion_and_insertion(subject.module, subject.x, saliency, steps=steps)
+    steps = 8 if subject.is_costly else 16
+    curves = deletion_and_insertion(subject.module, subject.x, saliency, steps=steps, beside=beside)
     weights = None
     if again is not None:
         try:

@@ -20,12 +20,13 @@ from visus import __version__
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.design import Design
+from visus.design.notation import read
 from visus.errors import UsageError, VisusError
 from visus.examine.explained import Target
 from visus.examine.layer_calls import at_rest
 from visus.examine.look_facts import LayerLook, LayerPatches, LookFacts
 from visus.examine.look_page import look_page
-from visus.files import write_file
+from visus.files import text_or_file, write_file
 from visus.training.runs import RunFolder
 from visus.workbench.looked_items import Named, Pool, Subject, find_item, item_of_tensor
 from visus.workbench.looked_parts import (
@@ -34,16 +35,19 @@ from visus.workbench.looked_parts import (
     fields_of,
     kernels_of,
     layers_of,
+    left_out,
     patches_of,
     saliency_of,
     sum_of,
     unit_of,
 )
 from visus.workbench.modules import count_macs, make_network
+from visus.workbench.named import is_callable_name
 from visus.workbench.runs import Run, load
 
 Network = Run | nn.Module | Design | str | Path
 Items = Data | Tensor | str | Path
+NUM_CLASSES: Final = 1000
 UNTRAINED: Final = (
     "This network was not trained: its weights are those that it begins with. What is seen here is what random filters do, and no answer means "
     "anything."
@@ -125,7 +129,7 @@ def look(
     templates: bool = True,
     data: Items | None = None,
     input_shape: Sequence[int] | None = None,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     classes: Sequence[str] | None = None,
     cache_dir: str | Path | None = None,
 ) -> Look:
@@ -144,7 +148,7 @@ def look(
         templates: whether to look for the patches that excite filters most, which takes a pass over data.
         data: other data, or scaled items (N, channels, *spatial) for a module; None for a run's own.
         input_shape: (channels, *spatial) for a network that is no run, where neither item nor data says it.
-        num_classes: of a design or a callable, where no data says it.
+        num_classes: of a design or a callable, where no data says it; None for 1000.
         classes: names of a module's classes.
         cache_dir: another folder for the decoded data.
 
@@ -196,12 +200,12 @@ def _opened(
     item: Named,
     data: Items | None,
     input_shape: Sequence[int] | None,
-    num_classes: int,
+    num_classes: int | None,
     classes: Sequence[str] | None,
     cache_dir: str | Path | None,
 ) -> _Opened:
     if isinstance(network, Run):
-        if input_shape is not None or classes is not None:
+        if input_shape is not None or classes is not None or num_classes is not None:
             raise UsageError("a run has an input shape and classes of its own. Leave input_shape and classes out.")
         if isinstance(data, Tensor):
             raise UsageError("the data of a run is a folder, a file or opened data, and no tensor.")
@@ -216,10 +220,13 @@ def _opened(
     shape = tuple(input_shape) if input_shape is not None else opened.input_shape if opened is not None else None
     subject = _subject(network, item, shape, opened)
     names = tuple(classes or (opened.classes if opened is not None else ()))
+    if num_classes is not None and names and len(names) != num_classes:
+        whose = "are named" if classes else "are in the data"
+        raise UsageError(f"{num_classes} classes are asked for, and {len(names)} {whose}. Leave the number out.")
     no_pool = "There is no data to look in. Give some, and the patches that excite each filter most are found in it."
     if isinstance(network, nn.Module):
         return _Opened(type(network).__qualname__, _on_cpu(network), True, names, subject, pool, no_pool)
-    made = make_network(network, tuple(subject.scaled.shape[1:]), len(names) or num_classes)
+    made = make_network(network, tuple(subject.scaled.shape[1:]), len(names) or num_classes or NUM_CLASSES)
     name = made.asked if made.asked != "a design" else made.text.strip()
     return _Opened(name, made.module.eval(), False, names, subject, pool, no_pool)
 
@@ -249,6 +256,12 @@ def _subject(network: nn.Module | Design | str, item: Named, shape: tuple[int, .
         is_batch = item.ndim > 2 and len(item) == 1 and _takes(network, item) and not _takes(network, item[None])
         return item_of_tensor(item[0] if is_batch else item)
     if shape is None:
+        if isinstance(network, str) and not is_callable_name(network):
+            read(text_or_file(network))  # a misspelt design is the first thing to say
+        if _is_of_split(item):
+            raise UsageError(
+                "an item of a split is one of data. Give the data with --data, or name a file.", where=str(item)
+            )
         raise UsageError(
             "a file is read at the size of the network's input. Give it, such as input_shape=(3, 224, 224), or --input 3,224,224."
         )
@@ -323,6 +336,7 @@ def _facts(
     _try(module, x, opened.name)
     subject = Subjected(module, x, max(1, count_macs(module, tuple(x.shape[1:]))))
     layers, num_over, no_fields = layers_of(subject, opened.pool)
+    missing["layers"] = left_out(module, layers)
     unit = unit_of(subject, layers, layer, channel, at)
     answer = answer_of(subject, opened.classes, target)
     if answer is None:

@@ -9,6 +9,9 @@ import contextlib
 import importlib
 import inspect
 import sys
+import sysconfig
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,20 +166,49 @@ def call_by_name(reference: str, input_shape: tuple[int, ...], num_classes: int)
         return found
     if not callable(found):
         raise UsageError(f"{attribute} is neither a torch.nn.Module nor a callable that makes one.", where=reference)
-    known = {"num_classes": num_classes, "input_shape": input_shape, "in_channels": input_shape[0]}
+    given = _arguments(found, attribute, reference, input_shape, num_classes)
     try:
-        wanted = inspect.signature(found).parameters
-        takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in wanted.values())
-        given = {name: value for name, value in known.items() if name in wanted or (takes_all and name == "num_classes")}
         with contextlib.redirect_stdout(sys.stderr):
             module = found(**given)
     except Exception as error:  # whatever a person's own code raises
-        raise UsageError(
-            f"{attribute} cannot be called with num_classes, input_shape or in_channels alone: {error}.", where=reference
-        ) from error
+        sentence = " ".join(str(error).split()).rstrip(".")
+        told = f"{type(error).__name__}{f': {sentence}' if sentence else ''}{_place_in_code(error)}"
+        raise UsageError(f"the code of {attribute} failed with {told}.", where=reference) from error
     if not isinstance(module, nn.Module):
         raise UsageError(f"{attribute} gave {type(module).__name__}, and a torch.nn.Module is needed.", where=reference)
     return module
+
+
+def _arguments(
+    found: Callable[..., Any], attribute: str, reference: str, input_shape: tuple[int, ...], num_classes: int
+) -> dict[str, Any]:
+    """What a callable is called with, of the three that are known; a class of modules without an ``__init__`` takes nothing.
+
+    Raises:
+        UsageError: it needs something else.
+    """
+    if isinstance(found, type) and inspect.getattr_static(found, "__init__") is nn.Module.__init__:
+        return {}
+    known = {"num_classes": num_classes, "input_shape": input_shape, "in_channels": input_shape[0]}
+    try:
+        signature = inspect.signature(found)
+        wanted = signature.parameters
+        takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in wanted.values())
+        given = {name: value for name, value in known.items() if name in wanted or (takes_all and name == "num_classes")}
+        signature.bind(**given)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{attribute} cannot be called with num_classes, input_shape or in_channels alone: {error}.", where=reference
+        ) from error
+    return given
+
+
+def _place_in_code(error: Exception) -> str:
+    """Where a person's own code was when it failed: the innermost line that is neither PyTorch's nor the standard library's."""
+    places = [each for each in traceback.extract_tb(error.__traceback__)[1:] if not each.filename.startswith("<")]
+    installed = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+    own = [each for each in places if not each.filename.startswith(installed)] or places
+    return f", at {own[-1].filename} line {own[-1].lineno}" if own else ""
 
 
 def _check_module(module: nn.Module, input_shape: tuple[int, ...], num_classes: int, name: str) -> tuple[str, ...]:

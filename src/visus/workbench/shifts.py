@@ -75,7 +75,7 @@ class ShiftReport:
         phases: the pattern over the phases of the step, moved round a ring; None where there is one phase, or far too many.
         layers: every layer's error, for a shift of one pixel and for one by the step; empty where the layers see no picture.
         placement: accuracy over place and size of the object.
-        remedies: what would help.
+        remedies: what to try; how much it helps is measured by ``--fix``.
         notes: what a reader must know.
     """
 
@@ -197,7 +197,12 @@ def _step(run: Run) -> tuple[tuple[int, ...] | None, Account | None, list[str]]:
 
 
 def remedies(run: Run) -> list[Remedy]:
-    """What would make the answers of a run move less, each with its price and the command that trains it."""
+    """What may make the answers of a run move less, each with its price and the command that trains it beside the run.
+
+    None for a run on shuffled positions, whose pictures no change of the design can put back in order.
+    """
+    if run.preprocessing.shuffle_seed is not None:
+        return []
     found = [
         Remedy(
             "shift augmentation",
@@ -262,6 +267,7 @@ def _command(run: Run, design: str, more: str = "") -> str:
     words += ["--img-size", "x".join(str(length) for length in prepared.size)]
     if prepared.kind == "pictures":
         words += ["--channels", str(prepared.channels), *(["--rule", prepared.rule] if prepared.rule != "squash" else [])]
+    words += ["--labels", facts["labels"]] if facts.get("labels") else []
     words += ["--scale", prepared.scale] if prepared.scale != "mean-deviation" else []
     return f"{shlex.join(words)}{f' {more}' if more else ''}"
 

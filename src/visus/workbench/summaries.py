@@ -6,6 +6,7 @@ is loaded for modules alone.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -134,14 +135,19 @@ def summarize(
 
     Raises:
         DesignError: the design is misspelt, or the input shape is none.
-        UsageError: the module cannot be found, or the detail does not exist.
+        UsageError: the module cannot be found, the detail does not exist, or the input shape is none.
     """
     check_detail(detail)
     if object_px is not None and object_px < 1:
         raise UsageError(f"the size of objects must be at least 1 px, not {object_px}.")
     if batch_size is not None:
         checked_batch_size(batch_size)
-    shape = tuple(input_shape)
+    try:
+        shape = tuple(map(operator.index, input_shape))
+    except TypeError as error:
+        raise UsageError(
+            f"the input shape is (channels, *lengths), such as (3, 224, 224), and not {input_shape!r}."
+        ) from error
     check_lengths(shape)
     design = design_of(network, shape, num_classes)
     if design is None:
@@ -164,8 +170,10 @@ def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) 
 
     Raises:
         DesignError: the text cannot be read.
-        UsageError: the words are nearly the name of a callable, a folder, or a file that cannot be read.
+        UsageError: the words are nearly the name of a callable, a folder, or a file that cannot be read; or there are no classes.
     """
+    if num_classes < 1:
+        raise UsageError(f"the number of classes must be at least 1, not {num_classes}.")
     if isinstance(network, Design):
         return network
     if not isinstance(network, str) or is_callable_name(network):

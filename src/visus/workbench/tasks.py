@@ -20,7 +20,7 @@ from visus.data.opened import Data, open_data
 from visus.errors import UsageError
 from visus.examine.layer_calls import Array, called_layers
 from visus.examine.layer_kernels import filters
-from visus.examine.similarity import layer_likeness, match_filters
+from visus.examine.similarity import layer_likeness, match_filters, refuse_too_few
 from visus.examine.task_page import Other, TaskFacts, task_page
 from visus.files import write_file, write_json
 from visus.networks import weights
@@ -109,6 +109,7 @@ def compare_tasks(
     own = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
     items, _ = some_items(run, own.split(own.scored_split), _num_items(run))
     items = run.preprocessing.shuffled(items)
+    refuse_too_few(len(items))
     layer = first_filters(run.module, items[:1])
     match_filters(
         filters(run.module, layer).kernels, filters(run.module, layer).kernels
@@ -117,37 +118,37 @@ def compare_tasks(
     def again(data: Data, name: str) -> Run:
         return train(data, text, run.recipe.replace(seed=seed), output=folder, name=name, on_event=on_event, command=command)
 
-    made: list[tuple[str, str, nn.Module]] = []
+    made: list[tuple[str, str, nn.Module, str | None]] = []
     folders = []
     if task == RECONSTRUCTION:
-        module, epoch, place = _draw(run, own, text, seed, folder, on_drawn)
+        drawing, epoch, place = _draw(run, own, text, seed, folder, on_drawn)
         explained = (
             ""
             if epoch.explained is None
             else f"It explains {write_share(epoch.explained)} of the validation items' variance."
         )
-        made.append(("giving the items back", explained, module))
+        made.append(("giving the items back", explained, drawing.network, drawing.layer))
         folders.append(place)
     else:
         data = _relabelled(run, task, cache_dir)
         other = again(data, f"{run.name}-{Path(task).stem}")
-        made.append((f"the labels {Path(task).name}", _result(other), other.module))
+        made.append((f"the labels {Path(task).name}", _result(other), other.module, None))
         folders.append(other.folder)
     if with_control:
         control = again(own, f"{run.name}-seed-{seed}")
-        made.append(("the same labels from another start", _result(control), control.module))
+        made.append(("the same labels from another start", _result(control), control.module, None))
         folders.append(control.folder)
     fresh = make_network(
         text, run.preprocessing.input_shape, len(run.classes), num_items=len(own.split("train")), seed=seed
     ).module.to(run.machine.device)
-    made.append(("no training at all", "", fresh))
+    made.append(("no training at all", "", fresh, None))
     facts = TaskFacts(
         name=run.name,
         task="the run's own labels",
         result=_result(run),
         layer=layer,
         kernels=filters(run.module, layer).kernels,
-        others=tuple(_held(run.module, module, layer, items, name, result) for name, result, module in made),
+        others=tuple(_held(run.module, layer, items, *each) for each in made),
         num_items=len(items),
         noun=own.noun,
     )
@@ -170,11 +171,15 @@ def first_filters(module: nn.Module, items: torch.Tensor) -> str:
     raise UsageError("this network has no layer with filters, so there is nothing to compare.")
 
 
-def _held(run: nn.Module, other: nn.Module, layer: str, items: torch.Tensor, name: str, result: str) -> Other:
+def _held(
+    run: nn.Module, layer: str, items: torch.Tensor, name: str, result: str, other: nn.Module, last: str | None
+) -> Other:
+    """Another network held against the run; up to its layer ``last``, where what follows was not trained."""
     kernels: Array = filters(other, layer).kernels
-    return Other(
-        name, result, kernels, match_filters(filters(run, layer).kernels, kernels), layer_likeness(run, other, items)
-    )
+    layers = layer_likeness(run, other, items)
+    paths = [each.path for each in layers]
+    trained = layers[: paths.index(last) + 1] if last in paths else layers
+    return Other(name, result, kernels, match_filters(filters(run, layer).kernels, kernels), trained)
 
 
 def _num_items(run: Run) -> int:
@@ -201,8 +206,8 @@ def _relabelled(run: Run, labels: str, cache_dir: str | Path | None) -> Data:
 
 def _draw(
     run: Run, data: Data, text: Network, seed: int, output: Path, on_drawn: Callable[[Drawn], None] | None
-) -> tuple[nn.Module, ReconstructionEpoch, Path]:
-    """Train the network to give its items back; the network, its last epoch, and the folder with the weights."""
+) -> tuple[Reconstructing, ReconstructionEpoch, Path]:
+    """Train the network to give its items back; what was trained, its last epoch, and the folder with the weights."""
     shape = run.preprocessing.input_shape
     recipe = run.recipe.replace(seed=seed)
     made = make_network(text, shape, len(run.classes), num_items=len(data.split("train")), seed=seed)
@@ -220,4 +225,4 @@ def _draw(
     weights.save(module, folder.path / "weights" / "last.safetensors", {"layer": module.layer})
     facts = {"task": RECONSTRUCTION, "layer": module.layer, "seconds": time.perf_counter() - began}
     write_json(folder.path / "reconstruction.json", facts | {"history": [dataclasses.asdict(each) for each in history]})
-    return module.network.eval(), history[-1], folder.path
+    return module.eval(), history[-1], folder.path
