@@ -1,8 +1,7 @@
-import warnings
-
 """Built networks: PyTorch is the oracle for shapes, parameters, multiply-adds, paths and receptive fields of random designs."""
 
 import math
+import warnings
 
 import pytest
 import torch
