@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 import visus
 from visus.evaluation.predictions import predict_logits
+from visus.evaluation.shifts import measure_phases, total_step
 from visus.examine import (
     activations,
     effective_field,
@@ -38,6 +40,7 @@ from visus.training.recipe import Recipe
 
 NUM_SAMPLES = 200
 SEARCHED = 32
+MOST_PHASES = 256
 TIMED: dict[str, tuple[str, tuple[int, ...]]] = {
     "compact, 1 x 28 x 28": ("compact", (1, 28, 28)),
     "compact, 3 x 96 x 96": ("compact", (3, 96, 96)),
@@ -101,8 +104,18 @@ def times_of(text: str, shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
     searched = medians(
         {"forward": lambda: predict_logits(module, [items]), "templates": lambda: templates(module, items)}, 3
     )
+    step = total_step(visus.summary(module, shape))
+    num_phases = math.prod(step) if step else 0
+    phases = {}
+    if step and num_phases <= MOST_PHASES:
+        told = medians({"forward": forward, "phases": lambda: measure_phases(module, item, step)}, 3)
+        phases = {
+            "num_phases": num_phases,
+            "all_phases_to_so_many_forwards": round(told["phases"] / told["forward"] / num_phases, 2),
+        }
     return {
         "milliseconds": {name: round(value, 3) for name, value in found.items()},
+        **phases,
         "ratios_to_forward": {name: round(value / found["forward"], 2) for name, value in found.items()},
         "templates_of_every_layer_over_32_items_to_their_forward": round(searched["templates"] / searched["forward"], 2),
         "one_pass_to_one_sample": round(
