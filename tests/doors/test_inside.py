@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import types
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from torch import nn
 
 import visus
 from visus.errors import UsageError
+from visus.evaluation import temperature
 from visus.evaluation.predictions import probabilities
 from visus.evaluation.temperature import fit_temperature
 from visus.examine import saliency
 from visus.workbench import inside
 from visus.workbench.inside import sight_of
+from visus.workbench.mistakes import Answering, named_mistakes
 from visus.workbench.modules import make_network
 
 from .conftest import Call
@@ -51,7 +54,7 @@ def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
     assert facts["sight"]["layers"][0]["path"] == "conv1"
     assert len(page.encode()) < 3_000_000
     for words in (
-        "divided by a temperature of",
+        "are too few to fit a temperature on: 50 are needed",
         "Does its answer stay when the picture moves?",
         "Its first filters",
         "How far it sees",
@@ -59,13 +62,18 @@ def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
         assert words in page
 
 
-def test_the_temperature_is_fitted_on_the_validation_split_alone(run: Path) -> None:
+def test_the_temperature_is_fitted_on_the_validation_split_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = visus.load(run)
     data = loaded.open_data()
     labels = torch.from_numpy(data.split("val").labels)
     told = inside_of(run)["calibration"]
     assert (told["fitted_on"], told["measured_on"], told["num_fitted"]) == ("val", "test", len(labels))
-    assert told["temperature"] == pytest.approx(fit_temperature(loaded.answers(data, "val"), labels), rel=1e-6)
+    assert told["temperature"] is None  # of so few items
+    monkeypatch.setattr(temperature, "FEWEST", 1)
+    made = make_network("mlp", (3, 16, 16), 2)
+    found = inside._calibration(inside.Scoring(loaded, data, made, loaded.answers(data, "test"), 1, 8, 1.0))
+    assert (found.fitted_on, found.measured_on) == ("val", "test")
+    assert found.temperature == pytest.approx(fit_temperature(loaded.answers(data, "val"), labels), rel=1e-6)
 
 
 def test_predictions_are_not_changed_by_the_temperature(run: Path, photos: Path) -> None:
@@ -108,6 +116,50 @@ def test_mistakes_on_other_data_are_compared_with_the_items_of_the_training(run:
     found = visus.load(run).mistakes(photos, most=2)
     assert (found.split, found.num_items) == ("all", 60)
     assert found.num_compared == found.num_training > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """A split without items."""
+
+    labels: np.ndarray[Any, Any]
+    name: str = "test"
+
+    @property
+    def items(self) -> list[str]:
+        return [f"{place}.png" for place in range(len(self.labels))]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@pytest.mark.parametrize(
+    ("share_known", "sentence"),
+    [
+        (
+            0.0,
+            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 30 of 150 pictures as they are "
+            "labelled, which does not show that it beats always guessing one class (20.0 %).",
+        ),
+        (
+            0.5,
+            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 85 of 150 pictures as they are "
+            "labelled, and would suspect 65 labels, more than a quarter.",
+        ),
+        (0.95, ""),
+    ],
+)
+def test_a_network_that_knows_little_judges_no_labels(share_known: float, sentence: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(150) % 5
+    said = np.where(rng.random(150) < share_known, labels, rng.integers(0, 5, 150))
+    logits = torch.from_numpy(4.0 * np.eye(5)[said] + rng.random((150, 5)))
+    network: Any = Answering(nn.Identity(), tuple("abcde"), types.SimpleNamespace(noun="picture"))  # type: ignore[arg-type]
+    part: Any = Labelled(labels)
+    found = named_mistakes(network, part, logits)
+    assert found.notes == ((sentence,) if sentence else ())
+    assert (found.num_suspicious > 0) == (sentence == "")
+    assert (found.suspicious != ()) == (sentence == "")
 
 
 def test_the_command_lists_mistakes(visus_command: Call, run: Path) -> None:
@@ -203,14 +255,14 @@ def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(
     assert "Training pictures that are like them could not be found: RuntimeError: this network is odd and says so." in page
     assert facts["missing"]["saliency"] == "RuntimeError: this network is odd and says so."
     assert "Where the network looked could not be drawn: RuntimeError: this network is odd and says so." in page
-    assert facts["calibration"]["temperature"] > 0
+    assert facts["calibration"]["before"]["loss"] > 0
     assert facts["moves"]["num_items"] > 0
 
 
 def test_without_a_test_split_the_temperature_is_said_to_be_fitted_on_the_scored_items(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    values, labels = rng.normal(size=(40, 8, 8)).astype(np.float32), np.arange(40) % 2
-    names = {"train": slice(0, 28), "val": slice(28, 40)}
+    values, labels = rng.normal(size=(100, 8, 8)).astype(np.float32), np.arange(100) % 2
+    names = {"train": slice(0, 28), "val": slice(28, 100)}
     parts = {f"{name}_images": values[part] for name, part in names.items()} | {
         f"{name}_labels": labels[part] for name, part in names.items()
     }

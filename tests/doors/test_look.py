@@ -256,10 +256,10 @@ def test_mistakes_in_the_item_are_told_in_words(run: Path, tmp_path: Path) -> No
     assert str(outside.value) == "test:900: the test split has 12 items, counted from 0, and number 900 was asked for."
     with pytest.raises(UsageError) as several:
         visus.look(NETWORK, rows, input_shape=(2, 30))
-    assert str(several.value) == f"{rows}: this file holds 5 recordings: say which, from {rows}:0 to {rows}:4."
+    assert str(several.value) == f"{rows}: this file holds 5 items: say which, from {rows}:0 to {rows}:4."
     with pytest.raises(UsageError) as beyond:
         visus.look(NETWORK, f"{rows}:5", input_shape=(2, 30))
-    assert str(beyond.value) == f"{rows}: this file holds 5 recordings, counted from 0, and number 5 was asked for."
+    assert str(beyond.value) == f"{rows}: this file holds 5 items, counted from 0, and number 5 was asked for."
     with pytest.raises(UsageError) as numbered:
         visus.look(run, f"{tmp_path / 'fine.png'}:0")
     assert (
@@ -270,6 +270,12 @@ def test_mistakes_in_the_item_are_told_in_words(run: Path, tmp_path: Path) -> No
         visus.look(NETWORK, tmp_path / "fine.png", input_shape=(2, 30))
     assert str(no_picture.value) == (
         f"{tmp_path / 'fine.png'}: this network reads recordings of 2 x 30 from NPZ or NPY files, and this is a picture."
+    )
+    (tmp_path / "sound.wav").write_bytes(b"RIFF")
+    with pytest.raises(PictureError) as sound:
+        visus.look(NETWORK, tmp_path / "sound.wav", input_shape=(2, 30))
+    assert str(sound.value) == (
+        f"{tmp_path / 'sound.wav'}: this network reads recordings of 2 x 30 from NPZ or NPY files, and this is neither."
     )
     with pytest.raises(PictureError) as short:
         visus.look(NETWORK, f"{rows}:1", input_shape=(2, 40))
@@ -334,6 +340,11 @@ def test_mistakes_in_the_unit_the_class_and_the_network_are_told_in_words(run: P
     with pytest.raises(UsageError) as channels:
         visus.look(nn.Conv2d(3, 2, 3), torch.rand(1, 8, 8))
     assert str(channels.value).startswith("Conv2d: this module cannot take an item of (1, 8, 8): ")
+    with pytest.raises(UsageError) as number:
+        visus.look(5, torch.rand(1, 8, 8))  # type: ignore[arg-type]
+    assert (
+        str(number.value) == "a network is a run or its folder, a module, a design or the name of a callable, and not int."
+    )
     with pytest.raises(RunError, match="there is no such run folder"):
         visus.look("runs/of/nobody", "a.png")
 
@@ -405,6 +416,7 @@ class Functional(nn.Module):
 
 
 def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() -> None:
+    torch.manual_seed(0)
     found = visus.look(Functional(), torch.randn(1, 8, 8))
     conv = next(each for each in found.layers if each.path == "conv")
     assert (conv.num_dead, conv.dead) == ("\u2013", ())
@@ -422,7 +434,15 @@ def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() 
     relu = positive.layers[1]
     assert relu.is_rectified
     assert relu.num_dead == str(len(relu.dead))
-    assert positive.facts.missing["layers"] == ""
+    assert "layers" not in positive.facts.missing
+
+
+def test_a_recording_has_samples_and_a_layer_without_a_bias_has_none() -> None:
+    page = visus.look(nn.Sequential(nn.Conv1d(2, 3, 5, bias=False), nn.ReLU(), nn.Conv1d(3, 2, 3)), torch.rand(2, 40)).page()
+    assert not re.search(r"\d px", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
+    assert "Reads, samples / step" in page
+    assert "10 products, and no bias." in page
+    assert "3 products and a bias" not in page
 
 
 def test_options_that_play_no_part_are_refused(visus_command: Call, run: Path) -> None:

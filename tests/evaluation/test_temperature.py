@@ -45,7 +45,7 @@ def test_a_temperature_that_has_no_end_is_told_as_the_limit() -> None:
     logits = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
     assert fit_temperature(logits, torch.tensor([0, 1])) == COOLEST
     assert fit_temperature(logits, torch.tensor([1, 0])) == HOTTEST
-    always_right = torch.tensor([0, 1])
+    logits, always_right = logits.repeat(25, 1), torch.tensor([0, 1] * 25)
     assert calibrate(logits, always_right, "test", (logits, always_right), "val").is_at_limit
 
 
@@ -86,6 +86,13 @@ def test_calibration_is_measured_on_other_items_than_it_is_fitted_on() -> None:
     assert found.after == reliability(*scored, found.temperature)
     assert found.after.error < found.before.error
     assert json.loads(json.dumps(found.to_json()))["temperature"] == found.temperature
+
+
+@pytest.mark.parametrize(("num_items", "is_fitted"), [(1, False), (5, False), (49, False), (50, True)])
+def test_on_few_items_no_temperature_is_fitted(num_items: int, is_fitted: bool) -> None:
+    found = calibrate(*answers(1), "test", answers(2, num_items), "val")
+    assert (found.temperature is not None, found.after is not None) == (is_fitted, is_fitted)
+    assert (found.fitted_on, found.num_fitted) == ("val", num_items)
 
 
 def test_without_items_to_fit_on_only_the_present_is_told() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from visus.examine.charts import bars, curve
+from visus.examine.charts import bars, curve, line_chart
 from visus.examine.look_drawn import one_map, reduced_item
 from visus.examine.look_facts import LookFacts
 from visus.examine.look_layers import MAPS_BYTES, field_words, layers_section, placed
@@ -188,6 +188,15 @@ def test_a_curve_s_ground_is_strongest_where_the_heat_is() -> None:
     opacities = [float(each) for each in re.findall(r'class="heat"[^>]*fill-opacity="([\d.]+)"', drawn)]
     assert opacities == [1.0, 0.5]
     assert 'class="box" x="100.0"' in drawn
+
+
+@given(st.floats(-1, 1), st.floats(1e-6, 1.0))
+def test_no_two_grid_lines_of_a_chart_read_alike(low: float, span: float) -> None:
+    for write in ("{:.3g}".format, lambda value: f"{100 * value:.0f} %"):
+        chart = line_chart("title", "words", [("val", [(1, low), (2, low + span)])], write)
+        labels = re.findall(r'text-anchor="end">([^<]*)<', chart)
+        assert len(labels) > 1
+        assert len(set(labels)) == len(labels)
 
 
 def test_bars_go_up_for_more_than_0_and_down_for_less() -> None:

@@ -142,3 +142,17 @@ def test_a_label_that_is_more_probable_than_any_other_is_not_suspected() -> None
         [[0.99, 0.01], [0.55, 0.45], [0.6, 0.4]]
     )  # the second lies below its own class's mean and above the other's
     assert [each.place for each in suspicious_labels(chances, [0, 0, 1])] == []
+
+
+def test_labels_and_features_that_do_not_fit_are_refused() -> None:
+    for label in (2, -1):
+        with pytest.raises(UsageError) as told:
+            find_mistakes(np.array([[0.9, 0.1], [0.3, 0.7]]), [0, label])
+        assert str(told.value) == f"a label is {label}, and there are probabilities of 2 classes, counted from 0."
+    with pytest.raises(UsageError) as wide:
+        nearest_items(np.zeros((2, 3)), [np.zeros((5, 4))])
+    assert str(wide.value) == (
+        "features of shape (2, 3) and (5, 4) cannot be compared: (items, features) are needed, with as many features in both."
+    )
+    table = np.random.default_rng(0).normal(size=(5, 3))
+    assert nearest_items(table[:2], table, most=1).places.tolist() == [[0], [1]]

@@ -14,9 +14,10 @@ from test_report import Page
 
 from visus.evaluation.temperature import reliability
 from visus.examine.card import card_text
+from visus.examine.charts import growth_figure
 from visus.examine.facts import calibration_sentences, shift_sentences, sight_sentences
 from visus.examine.report import report_page
-from visus.examine.report_charts import growth_chart, reliability_chart
+from visus.examine.report_charts import reliability_chart
 from visus.examine.report_inside import Inside, Reach, Sight
 
 SHAPES = [(3, 24, 20), (1, 300), (2, 40), (1, 12, 16, 16), (5, 9, 9)]
@@ -127,13 +128,13 @@ def test_the_temperature_is_told_with_where_it_was_fitted() -> None:
 
     from visus.evaluation.temperature import calibrate
 
-    logits = torch.tensor([[4.0, 0.0, 0.0]] * 30)
-    labels = torch.tensor([0, 0, 1] * 10)
+    logits = torch.tensor([[4.0, 0.0, 0.0]] * 60)
+    labels = torch.tensor([0, 0, 1] * 20)
     facts = made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test", (logits, labels), "val")))
     first, second, *more = calibration_sentences(facts)
     assert first.startswith("On average the network is 90.0 % sure")
     assert second == (
-        "With all logits divided by a temperature of 2.89, fitted on 30 pictures of the validation split, the error would be 0.0 points "
+        "With all logits divided by a temperature of 2.89, fitted on 60 pictures of the validation split, the error would be 0.0 points "
         "instead of 29.8, and the loss 0.868 instead of 1.369."
     )
     assert more == [
@@ -147,7 +148,11 @@ def test_the_temperature_is_told_with_where_it_was_fitted() -> None:
     assert (
         calibration_sentences(none)[-1] == "There is no validation split to fit a temperature on, so nothing is said of one."
     )
-    right = torch.zeros(30, dtype=torch.long)
+    few = made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test", (logits[:5], labels[:5]), "val")))
+    assert calibration_sentences(few)[1:] == [
+        "5 pictures of the validation split are too few to fit a temperature on: 50 are needed, so nothing is said of one."
+    ]
+    right = torch.zeros(60, dtype=torch.long)
     endless = made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test", (logits, right), "val")))
     assert "That temperature is the limit of what is tried: no best one was found." in calibration_sentences(endless)
 
@@ -172,6 +177,17 @@ def test_sight_is_told_for_what_sees_all_little_and_through_gates() -> None:
 # ---- charts ----
 
 
+def test_a_line_goes_through_no_bin_of_few_items() -> None:
+    import torch
+
+    logits = torch.tensor([[3.0, 0.0]] * 5 + [[2.0, 0.0]] * 6 + [[0.5, 0.0]] * 4)
+    chart = ElementTree.fromstring(reliability_chart(reliability(logits, torch.zeros(15, dtype=torch.long)), None))
+    assert len(chart.findall("circle")) == 3
+    line = chart.find("polyline")
+    assert line is not None
+    assert len(line.attrib["points"].split()) == 2
+
+
 def test_every_dot_lies_where_confidence_and_accuracy_say() -> None:
     import torch
 
@@ -189,13 +205,13 @@ def test_every_dot_lies_where_confidence_and_accuracy_say() -> None:
     assert len(chart.findall("rect[@class='count']")) == 2
 
 
-def test_bars_are_as_high_as_the_fields_and_change_colour_at_the_size_of_the_picture() -> None:
-    chart = ElementTree.fromstring(growth_chart("the picture", [3, 10, 20, 90], 20, "told"))
-    bars = list(chart.findall("rect"))
-    assert [bar.attrib["class"] for bar in bars] == ["hit", "hit", "all", "all"]
-    heights = [float(bar.attrib["height"]) for bar in bars]
-    assert heights[1] / heights[0] == pytest.approx(10 / 3, rel=0.02)
-    assert heights[3] <= 260
-    limit = chart.find("line[@class='limit']")
-    assert limit is not None
-    assert float(limit.attrib["y1"]) == pytest.approx(float(bars[2].attrib["y"]), abs=0.11)
+def test_the_fields_of_all_layers_are_drawn_in_full_with_the_length_of_the_picture() -> None:
+    sizes = [3, 10, 20, 90]
+    figure = ElementTree.fromstring(growth_figure("the picture", "px", sizes, 20, "told"))
+    fields, length = (
+        [float(pair.split(",")[1]) for pair in line.attrib["points"].split()] for line in figure.iter("polyline")
+    )
+    assert length == [fields[2]] * 2  # the third layer's field is as large as the picture
+    steps = np.diff(fields) / np.diff(sizes)
+    assert steps == pytest.approx(np.full(3, steps[0]), abs=0.02)
+    assert min(fields) >= 0

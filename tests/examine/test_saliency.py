@@ -227,3 +227,10 @@ def test_mistakes_are_told() -> None:
         with pytest.raises(UsageError) as told:
             call()
         assert str(told.value) == sentence
+
+
+def test_one_item_without_its_items_axis_is_refused() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
+    with pytest.raises(UsageError) as told:
+        grad_cam(module, torch.zeros(3, 8, 8))
+    assert str(told.value) == "this is one item of the shape (3, 8, 8), and items are needed: give it as inputs[None]."

@@ -33,7 +33,7 @@ def looks_at_one_corner() -> nn.Module:
 
 
 def edges(module: nn.Module, inputs: Any, target: Target) -> Saliency:
-    """A map that shows the picture's edges, whatever the weights."""
+    """A map that shows the item's edges, whatever the weights."""
     found = gradient_saliency(module, inputs, target)
     rows = np.abs(np.gradient(torch.as_tensor(inputs).numpy()[:, 0], axis=1))
     return Saliency("edges", found.target, found.scores, rows, None, Sights(module, SHAPE))
@@ -51,7 +51,7 @@ def test_random_weights_destroy_a_gradient_and_leave_edges() -> None:
     assert not fooled.is_sensitive
     assert fooled.similarity[-1] == pytest.approx(1.0)
     assert fooled.sentence == (
-        "With all weights random the map stays much the same (rank correlation 1.00): it shows the picture's edges or the network's build, "
+        "With all weights random the map stays much the same (rank correlation 1.00): it shows the item's edges or the network's build, "
         "not what was learned. Do not believe it."
     )
 

@@ -85,9 +85,15 @@ def look(
     elif quiet:
         print(place)
     else:
-        given = {"--data": data, "--input": input_shape, "--classes": classes, "--target": target, "--object": object_px}
-        given["--cache-dir"] = cache_dir
-        options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+        all_options = {
+            "--data": data,
+            "--input": input_shape,
+            "--classes": classes,
+            "--target": target,
+            "--object": object_px,
+        }
+        all_options["--cache-dir"] = cache_dir
+        options = [word for name, value in all_options.items() if value is not None for word in (name, str(value))]
         _show(found, place, [network, picture, *options])
 
 
@@ -105,7 +111,7 @@ def _show(found: Look, place: Path, named: list[str]) -> None:
         truth = f"; its label is {facts.item.truth}" if facts.item.truth else ""
         share = write_share(float(facts.answer.probabilities[best]))
         console.print(f"{facts.item.name}: {facts.answer.classes[best]}, {share}{truth}", markup=False)
-    table = Table("layer", "shape", "reads px/step", "zeros", "dead", "sparse", box=None)
+    table = Table("layer", "shape", f"reads {facts.item.unit}/step", "zeros", "dead", "sparse", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
     for layer in facts.layers:

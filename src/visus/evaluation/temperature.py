@@ -18,8 +18,11 @@ from torch import Tensor
 from visus.errors import DataError, UsageError
 from visus.evaluation.scores import CALIBRATION_BINS, calibration_bins
 
-COOLEST, HOTTEST = 0.01, 100.0
+COOLEST, HOTTEST = 0.05, 20.0
 """The temperatures that are tried; where all items are right with any margin, none is the best and the coolest is given."""
+
+FEWEST: Final = 50
+"""On fewer items no temperature is fitted: chance would choose it."""
 
 _TINY: Final = torch.finfo(torch.float32).tiny
 _ROUNDS: Final = 60
@@ -72,7 +75,7 @@ class Calibration:
         before: as the network is.
         fitted_on: the split that the temperature was fitted on; empty where there is none.
         num_fitted: items of it.
-        temperature: by which the logits would be divided; None where nothing was left to fit it on.
+        temperature: by which the logits would be divided; None where nothing, or too little, was left to fit it on.
         after: with that temperature.
     """
 
@@ -145,7 +148,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         labels: (items,) class indices.
 
     Returns:
-        The temperature, between 0.01 and 100.
+        The temperature, between 0.05 and 20.
 
     Raises:
         DataError: there is no item.
@@ -185,7 +188,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 def calibrate(
     logits: Tensor, labels: Tensor, split: str, held_back: tuple[Tensor, Tensor] | None = None, held_back_split: str = ""
 ) -> Calibration:
-    """Reliability before and after a temperature.
+    """Reliability before and after a temperature; of fewer than 50 items to fit it on, before alone.
 
     Args:
         logits, labels: of the scored items: (items, classes) and (items,).
@@ -199,6 +202,8 @@ def calibrate(
     before = reliability(logits, labels)
     if held_back is None:
         return Calibration(split, len(logits), before)
+    if 0 < len(held_back[0]) < FEWEST:
+        return Calibration(split, len(logits), before, held_back_split, len(held_back[0]))
     temperature = fit_temperature(*held_back)
     after = reliability(logits, labels, temperature)
     return Calibration(split, len(logits), before, held_back_split, len(held_back[0]), temperature, after)

@@ -60,10 +60,10 @@ def line_chart(
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
 
     parts = []
-    for index in range(round((high - low) / step) + 1):
-        value = low + index * step
+    ticks = [low + index * step for index in range(round((high - low) / step) + 1)]
+    for value, label in zip(ticks, _labels(ticks, step, write_value), strict=True):
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{escape(write_value(value))}</text>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{escape(label)}</text>')
     parts += [
         f'<text x="{x(epoch):.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{epoch:,}</text>'
         for epoch in _whole_ticks(first, last)
@@ -78,6 +78,42 @@ def line_chart(
         dots = places if len(places) < 3 else places[-1:]
         parts += [f'<circle class="dot {style}" cx="{across:.1f}" cy="{down:.1f}" r="3"/>' for across, down in dots]
     return _svg(title, description, _WIDTH, _HEIGHT, "".join(parts))
+
+
+def growth_figure(
+    what: str, unit: str, sizes: Sequence[int], length: int, told: str, *, object_px: int | None = None, caption: str = ""
+) -> str:
+    """How far each layer sees, the first at the left, with the length of the item and of its objects, as a ``<figure>``.
+
+    Args:
+        what: what the item is called, such as ``the picture``; escaped.
+        unit: what lengths are counted in.
+        sizes: receptive field of each layer; drawn in full, however far beyond the item.
+        length: of the item's axis.
+        told: what a person hears who cannot see the chart.
+        object_px: length of the objects; None where it is not known.
+        caption: before the keys; escaped.
+    """
+    last = float(len(sizes))
+    lines: list[tuple[str, Points]] = [
+        ("val", [(float(place), float(size)) for place, size in enumerate(sizes, start=1)]),
+        ("size", [(1.0, float(length)), (last, float(length))]),
+    ]
+    keys = f"<b>{escape(caption)}</b> " if caption else ""
+    keys += f'<span class="named"><span class="key"></span>receptive field in {unit}</span> '
+    keys += f'<span class="named"><span class="key size"></span>{escape(what)}: {length:,} {unit}</span> '
+    if object_px is not None:
+        lines.append(("train", [(1.0, float(object_px)), (last, float(object_px))]))
+        keys += f'<span class="named"><span class="key train"></span>an object: {object_px} {unit}</span>'
+    chart = line_chart(
+        "Receptive field over depth",
+        told,
+        lines,
+        lambda value: f"{value:,.0f}",
+        lowest=0.0,
+        along="layer, in the order of computation",
+    )
+    return f'<figure class="growth"><figcaption>{keys}</figcaption>{chart}</figure>'
 
 
 def curve(
@@ -217,6 +253,23 @@ def _thin(points: Points) -> Points:
         return points
     last = len(points) - 1
     return [points[round(index * last / (_MOST_POINTS - 1))] for index in range(_MOST_POINTS)]
+
+
+def _labels(ticks: Sequence[float], step: float, write_value: Callable[[float], str]) -> list[str]:
+    """What stands beside the grid lines; with more decimals where two would read alike.
+
+    >>> _labels([0.508, 0.509, 0.51], 0.001, "{:.2g}".format), _labels([0.1, 0.2], 0.1, "{:.2g}".format)
+    (['0.508', '0.509', '0.510'], ['0.1', '0.2'])
+    """
+    labels = [write_value(value) for value in ticks]
+    if len(set(labels)) == len(labels):
+        return labels
+    unit = " %" if all(label.endswith(" %") for label in labels) else ""
+    factor = 100.0 if unit else 1.0
+    decimals = next(
+        (count for count in range(12) if abs(round(step * factor, count) - step * factor) < 1e-6 * step * factor), 12
+    )
+    return [f"{value * factor:.{decimals}f}{unit}" for value in ticks]
 
 
 def _scale(values: Sequence[float], lowest: float | None, highest: float | None) -> tuple[float, float, float]:

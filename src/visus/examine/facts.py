@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS
+from visus.evaluation.temperature import FEWEST
 from visus.examine.report_inside import Inside
 from visus.units import write_bytes, write_duration, write_number_of, write_shape, write_share
 
@@ -155,6 +156,9 @@ def calibration_sentences(facts: ReportFacts) -> list[str]:
     sentences = [calibration_sentence(facts)]
     if found is None:
         return sentences
+    if found.temperature is None and found.num_fitted:
+        few = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} split"
+        return [*sentences, f"{few} are too few to fit a temperature on: {FEWEST} are needed, so nothing is said of one."]
     if found.temperature is None or found.after is None:
         return [*sentences, "There is no validation split to fit a temperature on, so nothing is said of one."]
     change = (

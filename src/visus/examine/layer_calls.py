@@ -220,6 +220,12 @@ def as_batch(module: nn.Module, inputs: Inputs) -> Tensor:
         raise UsageError(
             f"inputs of shape (items, channels, *spatial) with at least one item are needed, not {tuple(batch.shape)}."
         )
+    convolutions = [part for part in module.modules() if isinstance(part, nn.modules.conv._ConvNd)]
+    ranks = {len(part.kernel_size) for part in convolutions}
+    if ranks == {batch.dim() - 1} and convolutions[0].in_channels == batch.shape[0]:
+        raise UsageError(
+            f"this is one item of the shape {tuple(batch.shape)}, and items are needed: give it as inputs[None]."
+        )
     values = next((each for each in module.parameters() if each.is_floating_point()), None)
     return batch.detach() if values is None else batch.detach().to(device=values.device, dtype=values.dtype)
 

@@ -25,6 +25,15 @@ from visus.examine.pixel_sums import PixelSum
 from visus.examine.saliency_checks import Curves, RandomWeights
 
 
+def length_unit(rank: int) -> str:
+    """What lengths along an item's axes are counted in, by their number.
+
+    >>> length_unit(1), length_unit(2)
+    ('samples', 'px')
+    """
+    return "samples" if rank == 1 else "px"
+
+
 @dataclass(frozen=True, eq=False)
 class LookedItem:
     """The item that was looked at.
@@ -52,6 +61,11 @@ class LookedItem:
     def spatial(self) -> tuple[int, ...]:
         """Lengths of its spatial axes."""
         return self.values.shape[1:]
+
+    @property
+    def unit(self) -> str:
+        """What lengths along its axes are counted in."""
+        return length_unit(len(self.spatial))
 
 
 @dataclass(frozen=True, eq=False)

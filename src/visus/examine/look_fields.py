@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 
 from visus.examine import look_drawn
-from visus.examine.charts import Points, line_chart
+from visus.examine.charts import growth_figure
 from visus.examine.drawings import as_picture, png, reduced
 from visus.examine.effective import EffectiveField
 from visus.examine.layer_calls import Box, cut
-from visus.examine.look_facts import LayerLook, LookFacts
+from visus.examine.look_facts import LayerLook, LookFacts, length_unit
 from visus.examine.look_sums import write_place
 from visus.examine.page import image, section
 from visus.units import write_shape, write_share
@@ -55,20 +55,20 @@ def _words(facts: LookFacts) -> str:
 def _box_words(box: Box) -> str:
     size = write_shape(last - first + 1 for first, last in box)
     ends = ", ".join(f"{first} to {last}" for first, last in box)
-    return f"{size} px ({ends})"
+    return f"{size} {length_unit(len(box))} ({ends})"
 
 
 def _effective_words(now: EffectiveField, before: EffectiveField | None, box: Box) -> str:
-    """How much narrower than the box the pixels lie that really move the unit."""
-    half = write_shape_of_lengths(now.deviation_px)
+    """How much narrower than the box the values lie that really move the unit."""
+    half, unit = write_shape_of_lengths(now.deviation_px), length_unit(len(box))
     text = (
-        f"Not all of these pixels count alike. How strongly each moves the unit is its effective field: about its middle it is spread "
-        f"by {half} px (one standard deviation on each axis)"
+        f"Not all of these {unit} count alike. How strongly each moves the unit is its effective field: about its middle it is spread "
+        f"by {half} {unit} (one standard deviation on each axis)"
     )
     num_pixels, in_box = _num_carrying(now), math.prod(last - first + 1 for first, last in box)
-    text += f", and {write_share(CARRIED, 0)} of its square comes from {num_pixels:,} of the box's {in_box:,} px"
+    text += f", and {write_share(CARRIED, 0)} of its square comes from {num_pixels:,} of the box's {in_box:,} {unit}"
     if before is not None:
-        text += f". Before training it was {write_shape_of_lengths(before.deviation_px)} px"
+        text += f". Before training it was {write_shape_of_lengths(before.deviation_px)} {unit}"
         grew = float(np.mean(now.deviation_px)) / (float(np.mean(before.deviation_px)) or 1.0)
         change = (
             "training made it wider"
@@ -164,28 +164,10 @@ def _growth(facts: LookFacts) -> str:
         return ""
     sizes = [_largest(layer) for layer in layers]
     length = max(facts.item.spatial)
-    lines: list[tuple[str, Points]] = [("val", _steps(sizes)), ("size", [(1, float(length)), (len(sizes), float(length))])]
-    keys = '<span class="named"><span class="key"></span>receptive field in px</span> '
-    keys += f'<span class="named"><span class="key size"></span>the {facts.item.noun}: {length:,} px</span> '
-    if facts.object_px is not None:
-        lines.append(("train", [(1, float(facts.object_px)), (len(sizes), float(facts.object_px))]))
-        keys += f'<span class="named"><span class="key train"></span>an object: {facts.object_px} px</span>'
-    chart = line_chart(
-        "Receptive field over depth",
-        f"From {sizes[0]} px in {layers[0].path} to {sizes[-1]} px in {layers[-1].path}.",
-        lines,
-        lambda value: f"{value:,.0f}",
-        lowest=0.0,
-        along="layer, in the order of computation",
-    )
-    return (
-        f"<h3>Growth over depth</h3><p>{escape(_growth_words(facts, layers, sizes, length))}</p>"
-        f'<figure class="growth"><figcaption>{keys}</figcaption>{chart}</figure>'
-    )
-
-
-def _steps(sizes: list[int]) -> list[tuple[float, float]]:
-    return [(float(place), float(size)) for place, size in enumerate(sizes, start=1)]
+    unit = facts.item.unit
+    told = f"From {sizes[0]} {unit} in {layers[0].path} to {sizes[-1]} {unit} in {layers[-1].path}."
+    figure = growth_figure(f"the {facts.item.noun}", unit, sizes, length, told, object_px=facts.object_px)
+    return f"<h3>Growth over depth</h3><p>{escape(_growth_words(facts, layers, sizes, length))}</p>{figure}"
 
 
 def _largest(layer: LayerLook) -> int:
@@ -193,10 +175,12 @@ def _largest(layer: LayerLook) -> int:
 
 
 def _growth_words(facts: LookFacts, layers: list[LayerLook], sizes: list[int], length: int) -> str:
-    text = f"The deeper a layer, the more of the {facts.item.noun} its values read: {sizes[0]} px in {layers[0].path}, {sizes[-1]} px in {layers[-1].path}."
-    text += _reached(layers, sizes, length, f"the {facts.item.noun}'s {length} px")
+    unit = facts.item.unit
+    ends = f"{sizes[0]} {unit} in {layers[0].path}, {sizes[-1]} {unit} in {layers[-1].path}"
+    text = f"The deeper a layer, the more of the {facts.item.noun} its values read: {ends}."
+    text += _reached(layers, sizes, length, f"the {facts.item.noun}'s {length} {unit}")
     if facts.object_px is not None:
-        text += _reached(layers, sizes, facts.object_px, f"an object of {facts.object_px} px")
+        text += _reached(layers, sizes, facts.object_px, f"an object of {facts.object_px} {unit}")
     return text
 
 

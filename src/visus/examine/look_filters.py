@@ -91,7 +91,8 @@ def _kernel(kernel: Array, top: float, told: str) -> str:
 
 
 def _templates(facts: LookFacts) -> str:
-    title = "<h3>What deeper filters look for</h3>"
+    is_first = facts.kernels is not None and [each.path for each in facts.patches] == [facts.kernels.path]
+    title = f"<h3>What {'these' if is_first else 'deeper'} filters look for</h3>"
     if not facts.patches:
         return f"{title}<p>{escape(facts.missing.get('patches', ''))}</p>"
     said = (

@@ -16,7 +16,7 @@ from visus.design.account import Fields
 from visus.examine import look_drawn
 from visus.examine.charts import bars
 from visus.examine.layer_calls import Array
-from visus.examine.look_facts import LayerLook, LookedItem, LookFacts
+from visus.examine.look_facts import LayerLook, LookedItem, LookFacts, length_unit
 from visus.examine.page import folded, section, table_head, table_row, wide_table
 from visus.units import write_number_of, write_shape, write_share
 
@@ -125,7 +125,8 @@ def field_words(layer: LayerLook) -> str:
     if all(each.step == 0 for each in layer.fields):
         return "everything"
     sizes = sorted({each.size for each in layer.fields})
-    size = f"{sizes[0]} px" if len(layer.fields) == 1 else f"{write_shape(each.size for each in layer.fields)} px"
+    size = str(sizes[0]) if len(layer.fields) == 1 else write_shape(each.size for each in layer.fields)
+    size = f"{size} {length_unit(len(layer.fields))}"
     return size + (" and, through a gate or a norm, everything" if any(each.is_whole for each in layer.fields) else "")
 
 
@@ -140,7 +141,7 @@ def _table(facts: LookFacts) -> str:
             f"{len(layer.sparse):,}",
         ]
         rows.append(table_row(layer.path or "(the module)", cells))
-    head = table_head(["Layer", "Shape", "Reads, px / step", "Zeros", "Dead", "Sparse"])
+    head = table_head(["Layer", "Shape", f"Reads, {facts.item.unit} / step", "Zeros", "Dead", "Sparse"])
     over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
     told = f"Layers in the order of computation; zeros for this {facts.item.noun}, dead and sparse filters over {over}"
     notes = [note for note in (facts.dash, facts.missing.get("layers", "")) if note]
@@ -165,7 +166,7 @@ def _sentences(facts: LookFacts, layer: LayerLook) -> list[str]:
         sentences = [f"{write_number_of(layer.shape[0], 'map')} of {write_shape(spatial)}."]
     if layer.fields:
         steps = sorted({each.step for each in layer.fields})
-        step = f", {write_shape_of_steps(layer.fields)} px from one to the next" if steps != [0] else ""
+        step = f", {write_shape_of_steps(layer.fields)} {facts.item.unit} from one to the next" if steps != [0] else ""
         sentences.append(f"Each value reads {field_words(layer)}{step}.")
     if layer.zero_share > 0:
         sentences.append(f"{write_share(layer.zero_share)} of the values are exactly 0.")

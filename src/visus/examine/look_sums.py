@@ -40,10 +40,11 @@ def _words(facts: LookFacts, found: PixelSum) -> str:
         else write_number_of(found.kernel.shape[0], "number")
     )
     why = facts.missing.get("sum", "")
+    bias = ", and no bias" if "bias=False" in found.layer else " and a bias"
     return (
         (f"<p>{escape(why)}</p>" if why else "")
         + f"<p>Filter {found.channel} of <b>{escape(found.path or 'the module')}</b>{place} reads {reads} and has as many weights: "
-        f"{write_number_of(num_terms, 'product')} and a bias. What a network does in every place of every map is this.{border}</p>"
+        f"{write_number_of(num_terms, 'product')}{bias}. What a network does in every place of every map is this.{border}</p>"
     )
 
 

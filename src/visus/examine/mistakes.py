@@ -241,14 +241,22 @@ def nearest_items(wanted: Array, compared: Iterable[Array], *, most: int = 3, sk
 
     Raises:
         DataError: there is nothing to compare with.
+        UsageError: the features are no tables, or have another width.
 
     >>> nearest_items(np.array([[1.0, 0.0]]), [np.array([[0.0, 2.0], [3.0, 0.1]])], most=1).places.tolist()
     [[1]]
     """
+    if isinstance(compared, np.ndarray) and compared.ndim == 2:
+        compared = [compared]
     queries = _directions(wanted)
     own = np.full(len(queries), -1) if skip is None else np.asarray(skip)
     best, where, count = np.zeros((len(queries), 0)), np.zeros((len(queries), 0), dtype=np.int64), 0
     for batch in compared:
+        if np.ndim(wanted) != 2 or np.ndim(batch) != 2 or np.shape(batch)[1] != np.shape(wanted)[1]:
+            raise UsageError(
+                f"features of shape {np.shape(wanted)} and {np.shape(batch)} cannot be compared: (items, features) are needed, with as many "
+                "features in both."
+            )
         similar = queries @ _directions(batch).T
         places = np.arange(count, count + len(batch))
         similar[own[:, None] == places] = -np.inf
@@ -288,4 +296,7 @@ def _checked(probabilities: Any, labels: Any) -> tuple[Array, Array]:
         )
     if not len(truth):
         raise DataError("there is nothing to look at: no items were given.")
+    if truth.min() < 0 or truth.max() >= chances.shape[1]:
+        wrong = int(truth.min() if truth.min() < 0 else truth.max())
+        raise UsageError(f"a label is {wrong}, and there are probabilities of {chances.shape[1]} classes, counted from 0.")
     return chances, truth

@@ -1,4 +1,4 @@
-"""Charts of a report as SVG text: confidence against accuracy, and how far each layer sees.
+"""Charts of a report as SVG text: confidence against accuracy.
 
 This file knows coordinates and marks; colours come from the page's style sheet by class name. It must not know runs or files.
 """
@@ -14,8 +14,8 @@ from visus.units import write_share
 
 _SIDE, _LEFT, _TOP, _BOTTOM, _RIGHT = 300, 52, 12, 44, 26
 _COUNTS = 46
+_JOINED = 5  # items of a bin from which on a line goes through its dot: of fewer, accuracy is chance
 _LARGEST_DOT, _SMALLEST_DOT = 7.0, 1.8
-_WIDTH, _HEIGHT = 560, 260
 
 
 def reliability_chart(before: Reliability, after: Reliability | None) -> str:
@@ -37,46 +37,6 @@ def reliability_chart(before: Reliability, after: Reliability | None) -> str:
     parts += [_count_bars(before.bins), _foot("confidence", height)]
     label = escape(f"Confidence and accuracy. {'; '.join(told)}.", quote=True)
     return f'<svg class="reliability" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-
-
-def growth_chart(title: str, sizes_px: Sequence[float], picture_px: float, told: str) -> str:
-    """How far each layer sees, the first layer at the left, with the size of the picture as a line.
-
-    Args:
-        title: of the axis; escaped.
-        sizes_px: receptive field after each layer, in pixels of the input; larger ones than twice the picture are drawn at twice.
-        picture_px: length of the input's axis.
-        told: what a person hears who cannot see the chart; escaped.
-    """
-    high = min(max([*sizes_px, picture_px]), 2 * picture_px) * 1.04
-    across = (_WIDTH - _LEFT - _RIGHT) / max(1, len(sizes_px))
-
-    def y(value: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - min(value, high) / high)
-
-    parts = []
-    step = _tick_step(high)
-    for index in range(int(high / step) + 1):
-        value = index * step
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
-    for place, size in enumerate(sizes_px):
-        style = "hit" if size < picture_px else "all"
-        left, top = _LEFT + (place + 0.12) * across, y(size)
-        parts.append(
-            f'<rect class="{style}" x="{left:.1f}" y="{top:.1f}" width="{max(0.5, 0.76 * across):.1f}" height="{max(0.5, y(0) - top):.1f}"/>'
-        )
-    line = y(picture_px)
-    parts.append(f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{line:.1f}" y2="{line:.1f}"/>')
-    parts.append(
-        f'<text class="limit" x="{_LEFT + 4}" y="{max(_TOP + 10, line - 5):.1f}">{escape(title)}: {picture_px:g} px</text>'
-    )
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(
-        f'<text x="{middle}" y="{_HEIGHT - 12}" text-anchor="middle">layers, the first at the left; px of the input upwards</text>'
-    )
-    label = escape(told, quote=True)
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def _x(share: float) -> float:
@@ -103,7 +63,8 @@ def _dots(style: str, bins: Sequence[Bin]) -> str:
         if each.confidence is None or each.accuracy is None:
             continue
         across, up = _x(each.confidence), _y(each.accuracy)
-        places.append(f"{across:.1f},{up:.1f}")
+        if each.num_items >= _JOINED:
+            places.append(f"{across:.1f},{up:.1f}")
         radius = _SMALLEST_DOT + (_LARGEST_DOT - _SMALLEST_DOT) * math.sqrt(each.num_items / total)
         parts.append(f'<circle class="dot {style}" cx="{across:.1f}" cy="{up:.1f}" r="{radius:.1f}"/>')
     return f'<polyline class="line {style}" points="{" ".join(places)}"/>{"".join(parts)}'
@@ -129,9 +90,3 @@ def _foot(along: str, height: float) -> str:
         for tick in (0.0, 0.5, 1.0)
     )
     return f'{ticks}<text x="{_x(0.5)}" y="{height - 5}" text-anchor="middle">{escape(along)}; below: how many items have it</text>'
-
-
-def _tick_step(high: float) -> float:
-    """A round step for at most six grid lines."""
-    power = 10.0 ** math.floor(math.log10(high / 5))
-    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= high / 6)

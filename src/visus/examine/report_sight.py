@@ -10,13 +10,13 @@ from html import escape
 
 import numpy as np
 
-from visus.examine.charts import curve
+from visus.examine.charts import curve, growth_figure
 from visus.examine.drawings import enlarged, kernel_picture, png, reduced, sheet
 from visus.examine.facts import ReportFacts, sight_sentences
 from visus.examine.layer_calls import Array
 from visus.examine.look_drawn import item, over
+from visus.examine.look_facts import length_unit
 from visus.examine.page import beside, folded, image, table_head, table_row, wide_table
-from visus.examine.report_charts import growth_chart
 from visus.examine.report_inside import Kernels, Sight
 from visus.examine.report_trust import missing_part
 from visus.units import write_shape
@@ -37,11 +37,11 @@ def sight_part(facts: ReportFacts) -> str:
         return f"<h3>How far it sees</h3>{said}"
     axis = max(range(len(sight.size_px)), key=lambda place: sight.size_px[place])
     sizes = [each.size_px[axis] for each in sight.layers]
-    told = f"Receptive field in px, from the first layer to the last: {', '.join(map(str, sizes[:60]))}."
-    chart = growth_chart(
-        f"the {facts.noun}", sizes, sight.size_px[axis], f"{told} The {facts.noun} has {sight.size_px[axis]} px."
-    )
-    figure = f'<figure class="growth"><figcaption><b>How far each layer sees</b></figcaption>{chart}</figure>'
+    unit = length_unit(len(sight.size_px))
+    length = sight.size_px[axis]
+    told = f"Receptive field in {unit}, from the first layer to the last: {', '.join(map(str, sizes[:60]))}."
+    told = f"{told} The {facts.noun} has {length} {unit}."
+    figure = growth_figure(f"the {facts.noun}", unit, sizes, length, told, caption="How far each layer sees")
     example = _example(facts, sight)
     drawn = beside(figure, example) if example else figure
     return f"<h3>How far it sees</h3>{said}{drawn}{folded('Every layer', _layers(sight))}"

@@ -59,7 +59,7 @@ class RandomWeights:
         if self.is_sensitive:
             return f"With all weights random the map is another one (rank correlation {last:.2f}): it tells of what was learned."
         return (
-            f"With all weights random the map stays much the same (rank correlation {last:.2f}): it shows the picture's edges or the network's "
+            f"With all weights random the map stays much the same (rank correlation {last:.2f}): it shows the item's edges or the network's "
             "build, not what was learned. Do not believe it."
         )
 

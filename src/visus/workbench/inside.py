@@ -24,13 +24,12 @@ from visus.evaluation.equivariance import measure_equivariance
 from visus.evaluation.shifts import WAYS, measure_shifts
 from visus.evaluation.temperature import Calibration, calibrate
 from visus.examine.layer_calls import Array, called_layers
-from visus.examine.layer_kernels import filters
 from visus.examine.named_mistakes import NamedMistakes
 from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
 from visus.examine.saliency import gradient_saliency
 from visus.examine.saliency_checks import randomised_weights
 from visus.units import write_bytes, write_count, write_duration
-from visus.workbench.looked_parts import MapMethod, default_saliency, empty_words
+from visus.workbench.looked_parts import MapMethod, default_saliency, empty_words, kernels_of
 from visus.workbench.mistakes import MOST_TRAINING, Answering, named_mistakes
 from visus.workbench.modules import Made
 from visus.workbench.runs import Run
@@ -261,20 +260,15 @@ def _kernels(finished: Scoring) -> Kernels | None:
     """The filters of the first layer that has any; None where they have no form that could be drawn."""
     run = finished.run
     batch, _ = _scaled(finished, [0])
-    module = run.module
-    parts = dict(module.named_modules())
-    kinds = (nn.modules.conv._ConvNd, nn.Linear)
-    called = called_layers(module, batch.to(run.machine.device))
-    path = next((each for each in called if isinstance(parts.get(each), kinds)), None)
-    if path is None:
+    found = kernels_of(run.module, called_layers(run.module, batch.to(run.machine.device)))
+    if found is None:
         return None
-    found = filters(module, path)
     values, shape = found.kernels, run.preprocessing.input_shape
     if values.ndim == 2 and run.preprocessing.shuffle_seed is None and values.shape[1] == math.prod(shape):
         values = values.reshape(-1, *shape)
     if values.ndim != len(shape) + 1 or math.prod(values.shape[2:]) == 1:
         return None
-    return Kernels(path, found.layer, len(values), values[:_MOST_KERNELS])
+    return Kernels(found.path, found.layer, len(values), values[:_MOST_KERNELS])
 
 
 def _costs(finished: Scoring, costs: Account | None) -> tuple[tuple[str, str], ...]:

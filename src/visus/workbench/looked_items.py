@@ -28,6 +28,7 @@ from visus.units import write_number_of, write_shape
 from visus.workbench.items import ARRAY_SUFFIXES, ArrayItem, UnreadItem, find_items
 
 Named = str | Path | Pixels | Tensor
+_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 NOUNS = {1: "recording", 2: "picture", 3: "volume"}
 
 
@@ -178,12 +179,12 @@ def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *
         raise PictureError(items[0].problem, where=items[0].name)
     if index is None and len(items) > 1:
         raise UsageError(
-            f"this file holds {write_number_of(len(items), preprocessing.noun)}: say which, from {text}:0 to {text}:{len(items) - 1}.",
+            f"this file holds {write_number_of(len(items), 'item')}: say which, from {text}:0 to {text}:{len(items) - 1}.",
             where=text,
         )
     if index is not None and index >= len(items):
         raise UsageError(
-            f"this file holds {write_number_of(len(items), preprocessing.noun)}, counted from 0, and number {index} was asked for.",
+            f"this file holds {write_number_of(len(items), 'item')}, counted from 0, and number {index} was asked for.",
             where=text,
         )
     item = items[index or 0]
@@ -205,7 +206,7 @@ def _of_picture(text: str, preprocessing: Preprocessing, *, own_scale: bool) -> 
     if preprocessing.kind == "array" and not preprocessing.is_picture_like:
         raise PictureError(
             f"this network reads {preprocessing.noun}s of {write_shape(preprocessing.input_shape)} from NPZ or NPY files, "
-            "and this is a picture.",
+            f"and this is {'a picture' if path.suffix.lower() in _PICTURES else 'neither'}.",
             where=text,
         )
     ledger = Ledger()

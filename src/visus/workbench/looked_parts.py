@@ -295,11 +295,11 @@ def _can_be_summed(part: nn.Module) -> bool:
     return _is_plain_convolution(part) or isinstance(part, nn.Linear)
 
 
-def kernels_of(subject: Subjected, layers: Sequence[LayerLook]) -> Filters | None:
-    """The kernels of the first layer that has some."""
-    for each in layers:
-        if isinstance(_kind(subject.module, each), (nn.modules.conv._ConvNd, nn.Linear)):
-            return filters(subject.module, each.path)
+def kernels_of(module: nn.Module, paths: Sequence[str]) -> Filters | None:
+    """The kernels of the first of these layers that has some; None where none has."""
+    for path in paths:
+        if isinstance(module.get_submodule(path.partition("#")[0]), (nn.modules.conv._ConvNd, nn.Linear)):
+            return filters(module, path)
     return None
 
 

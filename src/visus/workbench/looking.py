@@ -164,6 +164,10 @@ def look(
     """
     if object_px is not None and object_px < 1:
         raise UsageError(f"the size of objects must be at least 1 px, not {object_px}.")
+    if not isinstance(network, (Run, nn.Module, Design, str, Path)):
+        raise UsageError(
+            f"a network is a run or its folder, a module, a design or the name of a callable, and not {type(network).__name__}."
+        )
     if isinstance(network, Path) or (isinstance(network, str) and names_run(network)):
         network = load(network, device="cpu")
     opened = _opened(network, item, data, input_shape, num_classes, classes, cache_dir)
@@ -361,7 +365,7 @@ def _facts(
     else:
         patches, patches_in = patches_of(subject, layers, opened.pool)
         missing["patches"] = "" if patches else "No layer of this network is a convolution."
-    kernels = kernels_of(subject, layers)
+    kernels = kernels_of(module, [each.path for each in layers])
     missing["kernels"] = "" if kernels else "No layer of this network has kernels."
     return LookFacts(
         name=opened.name,

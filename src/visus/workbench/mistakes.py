@@ -17,6 +17,7 @@ from visus.data.batches import Part, random_stream
 from visus.data.preprocessing import Preprocessing
 from visus.errors import UsageError
 from visus.evaluation.predictions import probabilities
+from visus.evaluation.scores import wilson_interval
 from visus.examine.mistakes import (
     MOST,
     Suspect,
@@ -27,12 +28,14 @@ from visus.examine.mistakes import (
     suspicious_labels,
 )
 from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
+from visus.units import write_number_of, write_share
 
 MOST_TRAINING: Final = 5000
 """At most so many training items are compared; where there are more, so many are drawn with a fixed seed."""
 
 _BATCH: Final = 256
 _ALIKE: Final = 3
+_MOST_SUSPECT: Final = 0.25
 _LEARNED = "The network has learned from these very items: it knows many wrong labels by heart and suspects only a few. Held-out items tell more."
 _CHOSE = "These items also chose the weights that were kept."
 
@@ -87,7 +90,11 @@ def named_mistakes(
         chosen, own = float(chances[place, answer]), float(chances[place, label])
         return Shown(part.items[place], place, names[label], names[answer], chosen, own)
 
+    poor = "" if part.name == "train" else _too_poor(network, part, found.num_wrong, len(suspects))
+    if poor:
+        suspects = ()
     notes = [_LEARNED] if part.name == "train" else [_CHOSE] if part.name == "val" else []
+    notes += [poor] if poor else []
     told = NamedMistakes(
         split=split or part.name,
         noun=network.preprocessing.noun,
@@ -104,6 +111,27 @@ def named_mistakes(
         notes=tuple(notes),
     )
     return told if training is None or not len(training) else _with_alike(network, told, part, training, most_training)
+
+
+def _too_poor(network: Answering, part: Part, num_wrong: int, num_suspects: int) -> str:
+    """Why a network's doubt about labels is worth nothing; empty where it is worth something.
+
+    It must beat the guess of the most frequent class, by the lower end of the 95 % interval of its accuracy, and suspect no more than a
+    quarter of all labels.
+    """
+    num_items = len(part)
+    low, _ = wilson_interval(num_items - num_wrong, num_items)
+    guess = int(np.bincount(part.labels).max()) / num_items
+    if not num_suspects or (low > guess and num_suspects <= _MOST_SUSPECT * num_items):
+        return ""
+    noun = network.preprocessing.noun
+    right = f"it names {num_items - num_wrong:,} of {write_number_of(num_items, noun)} as they are labelled"
+    why = (
+        f"and would suspect {num_suspects:,} labels, more than a quarter"
+        if low > guess
+        else f"which does not show that it beats always guessing one class ({write_share(guess)})"
+    )
+    return f"Labels that may be wrong are not listed, for this network is too poor to judge them: {right}, {why}."
 
 
 def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> Shown:
