@@ -195,3 +195,17 @@ def test_mistakes_are_told() -> None:
         with pytest.raises(UsageError) as told:
             call()
         assert str(told.value) == sentence
+
+
+def test_curves_that_disagree_are_no_verdict() -> None:
+    module, items = looks_at_one_corner(), torch.rand(2, *SHAPE) + 0.5
+    found = deletion_and_insertion(module, items, gradient_saliency(module, items, 1), steps=8)
+    wrong = dataclasses.replace(found, deletion=np.ones_like(found.deletion))
+    assert wrong.gains[0] < -wrong.margins[0]
+    assert wrong.gains[1] > wrong.margins[1]
+    assert wrong.is_at_odds
+    assert wrong.is_better_than_random is None
+    assert wrong.sentence.startswith(
+        "Deletion and insertion disagree on whether the pixels that the map names matter more than others: deletion 1.000 (in random"
+    )
+    assert not found.is_at_odds

@@ -113,13 +113,19 @@ class Curves:
 
     @property
     def is_better_than_random(self) -> bool | None:
-        """Whether both areas say more than a random order of the pixels; None where that cannot be told from chance."""
-        if self.is_map_flat:
+        """Whether both areas say more than a random order of the pixels; None where that cannot be told from chance, or they disagree."""
+        if self.is_map_flat or self.is_at_odds:
             return None
         pairs = list(zip(self.gains, self.margins, strict=True))
         if any(gain < -margin for gain, margin in pairs):
             return False
         return True if all(gain > margin for gain, margin in pairs) else None
+
+    @property
+    def is_at_odds(self) -> bool:
+        """Whether one area says more than a random order, and the other less."""
+        pairs = list(zip(self.gains, self.margins, strict=True))
+        return any(gain < -margin for gain, margin in pairs) and any(gain > margin for gain, margin in pairs)
 
     @property
     def sentence(self) -> str:
@@ -133,6 +139,10 @@ class Curves:
             for name, area, other, margin in zip(("deletion", "insertion"), found, random, self.margins, strict=True)
         ]
         areas = ", ".join(words)
+        if self.is_at_odds:
+            return (
+                f"Deletion and insertion disagree on whether the pixels that the map names matter more than others: {areas}."
+            )
         if self.is_better_than_random is None:
             return f"Whether the pixels that the map names matter more than others cannot be told from chance: {areas}."
         if self.is_better_than_random:
