@@ -96,17 +96,19 @@ class Preprocessing:
 
     def scale_values(self, batch: torch.Tensor) -> torch.Tensor:
         """Stored numbers, shape (N, C, *), as float32 scaled by what the training split said, on the same device, never shuffled."""
-        shape = (1, self.channels, *([1] * len(self.size)))
-        offset = torch.tensor(self.offset, device=batch.device).reshape(shape)
-        divisor = torch.tensor(self.divisor, device=batch.device).reshape(shape)
+        offset, divisor = self._scaling(batch.device)
         return (batch.float() - offset) / divisor
 
     def stored_values(self, batch: torch.Tensor) -> torch.Tensor:
         """Scaled numbers, shape (N, C, *), in the units in which items are stored: what ``scale_values`` was given, to rounding."""
-        shape = (1, self.channels, *([1] * len(self.size)))
-        offset = torch.tensor(self.offset, device=batch.device).reshape(shape)
-        divisor = torch.tensor(self.divisor, device=batch.device).reshape(shape)
+        offset, divisor = self._scaling(batch.device)
         return batch * divisor + offset
+
+    def _scaling(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Offset and divisor of each channel, shape (1, C, 1, ...)."""
+        shape = (1, self.channels, *([1] * len(self.size)))
+        offset, divisor = (torch.tensor(values, device=device).reshape(shape) for values in (self.offset, self.divisor))
+        return offset, divisor
 
     def read_picture(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:
         """One picture as stored numbers, shape (C, *); what was done to it goes on the ledger.

@@ -31,7 +31,9 @@ from visus.workbench.named import is_callable_name, refuse_nearly_callable
 
 Network = str | Design | nn.Module
 DEFAULT_NETWORK = "compact"
-_OBJECT = "# a Python object: "
+OBJECT_PREFIX = "# a Python object: "
+"""What the text of a network begins with that was given as an object, and cannot be made again from its text."""
+
 _SOFTMAX = (
     "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
     "Leave it out; visus predict gives probabilities all the same."
@@ -81,16 +83,16 @@ def make_network(
     if isinstance(network, nn.Module):
         name = type(network).__qualname__
         warnings = _check_module(network, input_shape, num_classes, name)
-        return Made(network, f"{_OBJECT}{type(network).__module__}.{name}\n", name, None, warnings)
+        return Made(network, f"{OBJECT_PREFIX}{type(network).__module__}.{name}\n", name, None, warnings)
     if isinstance(network, str) and is_callable_name(network):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = call_by_name(network.strip(), input_shape, num_classes)
         warnings = _check_module(module, input_shape, num_classes, network.strip())
         return Made(module, network.strip() + "\n", network.strip(), None, warnings)
-    if isinstance(network, str) and network.startswith(_OBJECT):
+    if isinstance(network, str) and network.startswith(OBJECT_PREFIX):
         raise UsageError(
-            f"this network was given as a Python object ({network.removeprefix(_OBJECT).strip()}) and cannot be made from its name. "
+            f"this network was given as a Python object ({network.removeprefix(OBJECT_PREFIX).strip()}) and cannot be made from its name. "
             f"Give the same object: visus.load(folder, network=...)."
         )
     if isinstance(network, str):

@@ -334,18 +334,26 @@ def open_own_data(
         DataError: the data has changed or is no longer there.
     """
     facts = RunFolder.open(folder).read_json("data.json")
-    data = open_data(
-        facts["path"],
-        preprocessing=preprocessing,
-        labels=facts.get("labels"),
-        split=folder / "split.csv",
-        max_unreadable=facts["max_unreadable"],
-        cache_dir=cache_dir,
-        **options,
-    )
+    data = open_under_labels(folder, preprocessing, facts.get("labels"), cache_dir=cache_dir, **options)
     if data.fingerprint != facts["fingerprint"]:
         raise DataError(
             f"this data has changed since the run {folder.name} was trained on it. Put it back as it was, or train anew.",
             where=str(data.samples.root),
         )
     return data
+
+
+def open_under_labels(
+    folder: Path, preprocessing: Preprocessing, labels: str | None, *, cache_dir: str | Path | None = None, **options: Any
+) -> Data:
+    """The items that a run was trained on, split as they were, under any labels that ``open_data`` takes; None for the data's own."""
+    facts = RunFolder.open(folder).read_json("data.json")
+    return open_data(
+        facts["path"],
+        preprocessing=preprocessing,
+        labels=labels,
+        split=folder / "split.csv",
+        max_unreadable=facts["max_unreadable"],
+        cache_dir=cache_dir,
+        **options,
+    )

@@ -26,7 +26,7 @@ from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_ph
 from visus.networks.trace import TraceError, trace
 from visus.training.runs import RunFolder
 from visus.units import write_count, write_number_of, write_shape
-from visus.workbench.modules import count_macs
+from visus.workbench.modules import OBJECT_PREFIX, count_macs
 from visus.workbench.runs import Run
 from visus.workbench.summaries import design_of
 
@@ -239,7 +239,7 @@ def remedies(run: Run) -> list[Remedy]:
 def own_design(run: Run) -> Design | None:
     """The design that a run was trained with; None for a module or a callable."""
     text = RunFolder.open(run.folder).read_text("design.txt").strip()
-    return None if text.startswith("#") else design_of(text, run.preprocessing.input_shape, len(run.classes))
+    return None if text.startswith(OBJECT_PREFIX) else design_of(text, run.preprocessing.input_shape, len(run.classes))
 
 
 def steadier_design(run: Run) -> Design | None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from visus import __version__
-from visus.data.opened import Data, open_data
+from visus.data.opened import Data
 from visus.errors import UsageError
 from visus.examine.layer_calls import Array, called_layers
 from visus.examine.layer_kernels import filters
@@ -28,15 +28,14 @@ from visus.networks.reconstructing import Reconstructing
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
 from visus.training.runs import RunFolder
 from visus.units import write_share
-from visus.workbench.modules import Network, make_network
-from visus.workbench.runs import Run, open_own_data
+from visus.workbench.modules import OBJECT_PREFIX, Network, make_network
+from visus.workbench.runs import Run, open_own_data, open_under_labels
 from visus.workbench.shifts import some_items
 from visus.workbench.training import OnEvent, prepare, train
 
 RECONSTRUCTION: Final = "reconstruction"
 MOST_ITEMS: Final = 256
 _MOST_VALUES: Final = 2**22  # of all compared items together
-_OBJECT: Final = "# a Python object: "
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +98,7 @@ def compare_tasks(
         MissingExtraError: scipy is not installed.
     """
     text = RunFolder.open(run.folder).read_text("design.txt").strip()
-    if text.startswith(_OBJECT):
+    if text.startswith(OBJECT_PREFIX):
         raise UsageError(
             "a network is trained for another task from its design, and this run was trained with a Python object.",
             where=str(run.folder),
@@ -111,9 +110,8 @@ def compare_tasks(
     items = run.preprocessing.shuffled(items)
     refuse_too_few(len(items))
     layer = first_filters(run.module, items[:1])
-    match_filters(
-        filters(run.module, layer).kernels, filters(run.module, layer).kernels
-    )  # says at once what is not installed
+    kernels = filters(run.module, layer).kernels
+    match_filters(kernels, kernels)  # says before any training what is not installed
 
     def again(data: Data, name: str) -> Run:
         return train(data, text, run.recipe.replace(seed=seed), output=folder, name=name, on_event=on_event, command=command)
@@ -130,7 +128,7 @@ def compare_tasks(
         made.append(("giving the items back", explained, drawing.network, drawing.layer))
         folders.append(place)
     else:
-        data = _relabelled(run, task, cache_dir)
+        data = open_under_labels(run.folder, run.preprocessing, task, cache_dir=cache_dir)
         other = again(data, f"{run.name}-{Path(task).stem}")
         made.append((f"the labels {Path(task).name}", _result(other), other.module, None))
         folders.append(other.folder)
@@ -147,7 +145,7 @@ def compare_tasks(
         task="the run's own labels",
         result=_result(run),
         layer=layer,
-        kernels=filters(run.module, layer).kernels,
+        kernels=kernels,
         others=tuple(_held(run.module, layer, items, *each) for each in made),
         num_items=len(items),
         noun=own.noun,
@@ -189,19 +187,6 @@ def _num_items(run: Run) -> int:
 def _result(run: Run) -> str:
     scores = run.scores
     return f"It names {write_share(scores.accuracy)} of {scores.num_items:,} held-out items rightly."
-
-
-def _relabelled(run: Run, labels: str, cache_dir: str | Path | None) -> Data:
-    """The run's data and split under other labels."""
-    facts = RunFolder.open(run.folder).read_json("data.json")
-    return open_data(
-        facts["path"],
-        preprocessing=run.preprocessing,
-        labels=labels,
-        split=run.folder / "split.csv",
-        max_unreadable=facts["max_unreadable"],
-        cache_dir=cache_dir,
-    )
 
 
 def _draw(
