@@ -1,4 +1,4 @@
-"""Numbers as people write them: counts, bytes, durations, shares and shapes.
+"""Numbers as people write them: counts, bytes, durations, shares, shapes and sizes; and what an item of one, two or three axes is called.
 
 This file knows how a number is written and read. It must not know where the number comes from.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from visus.errors import UsageError
 
@@ -92,6 +93,48 @@ def write_shape(shape: Iterable[int]) -> str:
     '3 x 32 x 32'
     """
     return " x ".join(str(length) for length in shape)
+
+
+@dataclass(frozen=True)
+class RankWords:
+    """What people call an item with so many spatial axes.
+
+    Args:
+        item: the item.
+        place: one position in it.
+        unit: what stands behind lengths along its axes.
+    """
+
+    item: str
+    place: str
+    unit: str
+
+
+_RANK_WORDS = {
+    1: RankWords("recording", "sample", "samples"),
+    2: RankWords("picture", "pixel", "px"),
+    3: RankWords("volume", "voxel", "voxels"),
+}
+
+
+def rank_words(rank: int) -> RankWords:
+    """The words for an item with one, two or three spatial axes.
+
+    >>> [rank_words(rank).item for rank in (1, 2, 3)], rank_words(3).unit
+    (['recording', 'picture', 'volume'], 'voxels')
+    """
+    return _RANK_WORDS[rank]
+
+
+def write_size(lengths: Iterable[int | str]) -> str:
+    """Lengths along the axes of an item, with their unit, which follows from the number of axes.
+
+    >>> write_size((28, 20)), write_size([8000]), write_size([1]), write_size((1, 2, 2))
+    ('28 x 20 px', '8000 samples', '1 sample', '1 x 2 x 2 voxels')
+    """
+    texts = [str(length) for length in lengths]
+    words = rank_words(len(texts))
+    return f"{' x '.join(texts)} {words.place if texts == ['1'] else words.unit}"
 
 
 def write_number_of(number: int, noun: str, plural: str = "") -> str:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visus.data.augment import Augmentation, cut_out, flip, shift, zoom_and_shift
+from visus.data.augment import Augmentation, cut_out, mirror, mirror_and_shift, shrink, zoom_and_shift
 from visus.data.batches import random_stream
 
 SHAPES = st.sampled_from([(5, 2, 9), (5, 3, 8, 7), (4, 1, 5, 6, 7)])
@@ -21,34 +21,65 @@ def numbered(shape: tuple[int, ...]) -> torch.Tensor:
     return torch.arange(count, dtype=torch.float32).reshape(shape) + 1
 
 
+def drawn(num_items: int, seed: int) -> torch.Tensor:
+    """Which items to mirror."""
+    return torch.rand(num_items, generator=random_stream(seed, "mirrored")) < 0.5
+
+
 @given(SHAPES, st.integers(0, 1000))
-def test_flip_mirrors_whole_items_or_leaves_them(shape: tuple[int, ...], seed: int) -> None:
-    batch = numbered(shape)
-    flipped = flip(batch, random_stream(seed))
-    for before, after in zip(batch, flipped, strict=True):
-        assert torch.equal(after, before) or torch.equal(after, before.flip(-1))
+def test_mirror_mirrors_the_items_that_it_is_told(shape: tuple[int, ...], seed: int) -> None:
+    batch, mirrored = numbered(shape), drawn(shape[0], seed)
+    for before, after, is_mirrored in zip(batch, mirror(batch, mirrored), mirrored, strict=True):
+        assert torch.equal(after, before.flip(-1) if is_mirrored else before)
 
 
-def test_flip_mirrors_about_half() -> None:
+def test_random_flips_mirror_about_half() -> None:
     batch = numbered((4000, 1, 3))
-    changed = (flip(batch, random_stream(0)) != batch).any(2).any(1).float().mean()
+    changed = (Augmentation("random")(batch, random_stream(0)) != batch).any(2).any(1).float().mean()
     assert 0.45 < float(changed) < 0.55
 
 
-@given(SHAPES, st.integers(0, 1000), st.sampled_from([0.1, 0.3, 0.5]))
-def test_shift_equals_reflection_padding_and_a_crop(shape: tuple[int, ...], seed: int, share: float) -> None:
-    """Oracle: each item is one of all crops of itself padded by PyTorch's reflection."""
+@given(SHAPES, st.integers(0, 1000), st.sampled_from([0.1, 0.3, 0.5]), st.booleans())
+def test_shift_equals_mirroring_reflection_padding_and_a_crop(
+    shape: tuple[int, ...], seed: int, share: float, is_mirrored: bool
+) -> None:
+    """Oracle: each item is one of all crops of itself, mirrored or not, padded by PyTorch's reflection."""
     batch = numbered(shape)
-    moved = shift(batch, share, random_stream(seed))
+    mirrored = drawn(shape[0], seed) if is_mirrored else None
+    moved = mirror_and_shift(batch, mirrored, share, random_stream(seed))
     reach = [min(round(share * length), length - 1) for length in shape[2:]]
     padding = [side for each in reversed(reach) for side in (each, each)]
-    padded = torch.nn.functional.pad(batch, padding, mode="reflect")
+    padded = torch.nn.functional.pad(mirror(batch, mirrored), padding, mode="reflect")
     for item in range(shape[0]):
         crops = padded[item]
         for axis, length in enumerate(shape[2:], start=1):
             crops = crops.unfold(axis, length, 1)
         windows = crops.flatten(1, len(shape) - 2).movedim(1, 0)
         assert (windows == moved[item]).flatten(1).all(1).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32, torch.bool])
+def test_stored_numbers_are_moved_exactly_and_scaled_once(dtype: torch.dtype) -> None:
+    """The same as scaling first, to the bit."""
+    stored = (torch.rand(40, 2, 9, 7, generator=random_stream(3)) * 200).to(dtype)
+    calls = 0
+
+    def scale(values: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return (values.float() - 17) / 3
+
+    for changes in (Augmentation("random", shift=0.2, cutout=0.3), Augmentation("random"), Augmentation(zoom=0.3)):
+        late = changes(stored, random_stream(1), scale=scale)
+        assert torch.equal(late, changes((stored.float() - 17) / 3, random_stream(1)))
+    assert calls == 3
+
+
+def test_every_place_is_as_likely_as_every_other() -> None:
+    batch = torch.arange(9.0).reshape(1, 1, 9).expand(6000, 1, 9)
+    moved = mirror_and_shift(batch, None, 0.25, random_stream(0))[:, 0, 4]
+    assert moved.unique().tolist() == [2, 3, 4, 5, 6]
+    assert all(1050 < int((moved == value).sum()) < 1350 for value in range(2, 7))
 
 
 @given(SHAPES, st.integers(0, 1000))
@@ -83,9 +114,26 @@ def test_no_augmentation_returns_the_batch_itself(shape: tuple[int, ...]) -> Non
     assert Augmentation()(batch, random_stream(0)) is batch
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 12), (2, 3, 12, 8), (2, 1, 12, 8, 4)])
+@pytest.mark.parametrize("side", [0.25, 0.5])
+def test_shrinking_by_a_whole_number_is_the_mean_over_boxes(shape: tuple[int, ...], side: float) -> None:
+    batch = torch.randn(shape, generator=random_stream(0))
+    pool = (torch.nn.functional.avg_pool1d, torch.nn.functional.avg_pool2d, torch.nn.functional.avg_pool3d)[len(shape) - 3]
+    assert torch.allclose(shrink(batch, side), pool(batch, round(1 / side)), atol=1e-6)
+
+
+@given(SHAPES, st.floats(0.25, 1))
+def test_shrinking_keeps_constants_and_means_and_rounds_the_length(shape: tuple[int, ...], side: float) -> None:
+    batch = torch.randn(shape, generator=random_stream(0))
+    smaller = shrink(batch, side)
+    assert smaller.shape[2:] == tuple(max(1, round(side * length)) for length in shape[2:])
+    assert torch.allclose(smaller.flatten(2).mean(2), batch.flatten(2).mean(2), atol=1e-4)
+    assert torch.allclose(shrink(torch.full(shape, 3.0), side), torch.full(smaller.shape, 3.0), atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(6, 1, 40), (6, 3, 12, 12), (3, 1, 8, 8, 8)])
 def test_everything_at_once_keeps_shape_and_is_the_same_for_the_same_stream(shape: tuple[int, ...]) -> None:
-    augmentation = Augmentation(flip=True, shift=0.1, zoom=0.4, cutout=0.2)
+    augmentation = Augmentation("random", shift=0.1, zoom=0.4, cutout=0.2)
     batch = torch.randn(shape, generator=random_stream(5))
     first, second = (augmentation(batch, random_stream(0, "a")) for _ in range(2))
     assert first.shape == batch.shape

@@ -74,3 +74,29 @@ def test_channels_last_changes_the_layout_and_not_the_values() -> None:
     laid = in_memory_format(batch, channels_last=True)
     assert laid.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(laid, batch)
+
+
+def test_alternating_flips_show_every_item_both_ways_in_two_epochs() -> None:
+    """About half are mirrored at first; in the next epoch the others are."""
+    pixels = np.arange(60, dtype=np.uint8).reshape(30, 1, 2)
+    split = Part("train", pixels, np.arange(30), np.arange(30), tuple(map(str, range(30))))
+    plain = Preprocessing("array", 1, (2,), "squash", "uint8", "mean-deviation", (0.0,), (1.0,))
+    order = Batches(split, plain, 10, 0, Augmentation("alternating"), torch.device("cpu"), False)
+
+    def mirrored(epoch: int) -> list[bool]:
+        found = {int(label): bool(item[0, 0] > item[0, 1]) for each in order.epoch(epoch) for label, item in zip(each.labels, each.inputs, strict=True)}
+        return [found[item] for item in range(30)]
+
+    epochs = [mirrored(epoch) for epoch in range(4)]
+    assert epochs[0] == epochs[2] == [not each for each in epochs[1]] == [not each for each in epochs[3]]
+    assert 5 < sum(epochs[0]) < 25
+
+
+def test_sides_are_asked_for_each_batch() -> None:
+    sides = iter([0.5, 0.75, 1.0])
+    split = Part("train", np.zeros((6, 1, 8, 8), np.uint8), np.arange(6), np.arange(6), tuple("abcdef"))
+    plain = Preprocessing("array", 1, (8, 8), "squash", "uint8", "mean-deviation", (0.0,), (1.0,))
+    order = Batches(split, plain, 2, 0, Augmentation(shift=0.2), torch.device("cpu"), True)
+    found = list(order.epoch(0, side=lambda: next(sides)))
+    assert [each.inputs.shape[2:] for each in found] == [(4, 4), (6, 6), (8, 8)]
+    assert all(each.inputs.is_contiguous(memory_format=torch.channels_last) for each in found)

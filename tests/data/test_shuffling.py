@@ -63,7 +63,7 @@ def test_a_perceptron_with_its_first_weights_shuffled_alike_answers_the_same() -
 def test_training_items_are_shuffled_after_all_other_changes() -> None:
     pixels = np.random.default_rng(0).normal(size=(8, 2, 4, 6)).astype(np.float32)
     part = Part("train", pixels, np.arange(8), np.arange(8), tuple("abcdefgh"))
-    changes = Augmentation(flip=True, shift=0.3, cutout=0.4)
+    changes = Augmentation("random", shift=0.3, cutout=0.4)
     of = {each: Batches(part, each, 4, 0, changes, torch.device("cpu"), False) for each in (PLAIN, MIXED)}
     for plain, mixed in zip(of[PLAIN].epoch(0), of[MIXED].epoch(0), strict=True):
         assert torch.equal(MIXED.shuffled(plain.inputs), mixed.inputs)
@@ -84,7 +84,7 @@ def test_the_ledger_tells_of_every_shuffled_item(tmp_path) -> None:  # type: ign
     mixed = open_data(tmp_path / "rows.npz", preprocessing=dataclasses.replace(plain.preprocessing, shuffle_seed=0))
     assert "shuffled" not in plain.ledger.counts
     assert mixed.ledger.counts["shuffled"] == 40
-    assert mixed.ledger.sentences()[-1].startswith("40 items had their pixels put into one fixed random order (")
+    assert mixed.ledger.sentences()[-1].startswith("40 items had their positions put into one fixed random order (")
     assert mixed.store.folder == plain.store.folder
     scored = open_scoring_data(tmp_path / "rows.npz", mixed.preprocessing, mixed.classes)
     assert scored.ledger.counts["shuffled"] == 40

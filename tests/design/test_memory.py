@@ -142,6 +142,7 @@ def test_more_items_never_need_less_and_the_parts_are_in_the_whole(text: str, nu
         "globalpool, layernorm, linear(classes)",
         "conv(32, 3, padding=1), 2 * [concat([], [norm, relu, conv(16, 3, padding=1)])], norm, silu, globalpool, linear(classes)",
         "gelu, norm, flatten, linear(classes)",
+        "whiten(2), gelu, conv(32, 3, padding=1, bias=False), maxpool(2), norm, gelu, globalpool, linear(classes)",
         pytest.param(
             "depthwise(5, padding=1, stride=2), transposed(4, 3, stride=3), blurpool(5), flatten, linear(16), relu, linear(classes)",
             marks=IN_BLOCKS_OF_16,

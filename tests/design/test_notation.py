@@ -35,13 +35,15 @@ from visus.design import (
     transposed,
     upsample,
     vgg,
+    whiten,
 )
 from visus.errors import DesignError
 
 KNOWN = (
     "alexnet, avgpool, blurpool, compact, concat, conv, convnext, densenet, depthwise, dropout, droppath, efficientnet_lite, elu, "
     "flatten, gelu, globalpool, groupnorm, hardsigmoid, hardswish, inception, layernorm, leakyrelu, lenet5, linear, maxpool, mlp, "
-    "mobilenet, norm, relu, relu6, residual, resnet, scale, se, sequence, sigmoid, silu, softmax, tanh, transposed, upsample, vgg."
+    "mobilenet, norm, relu, relu6, residual, resnet, scale, se, sequence, sigmoid, silu, softmax, tanh, transposed, upsample, vgg, "
+    "whiten."
 )
 names = st.none() | st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
 counts = st.integers(1, 600)
@@ -61,6 +63,8 @@ leaves = st.one_of(
         name=names,
     ),
     st.builds(conv, counts, sizes, padding=st.just("same"), name=names),
+    st.builds(whiten, sizes, stride=sizes, padding=pads, name=names),
+    st.builds(whiten, sizes, padding=st.just("same"), name=names),
     st.builds(depthwise, sizes, sizes, padding=pads, multiplier=counts, bias=st.none() | flags, name=names),
     st.builds(maxpool, st.integers(2, 5), stride=st.none() | sizes, padding=st.integers(0, 1), ceil_mode=flags, name=names),
     st.builds(avgpool, sizes, name=names),

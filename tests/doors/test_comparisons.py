@@ -203,7 +203,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
     assert loaded.preprocessing.shuffle_seed == 0
     assert loaded.evaluate() == loaded.scores
     told = visus_command("predict", folder, photos / "dark" / "00.png")
-    assert "ledger: 1 item had its pixels put into one fixed random order" in told.err
+    assert "ledger: 1 item had its positions put into one fixed random order" in told.err
     (by_hand,) = loaded.predict([photos / "dark" / "00.png"])
     pixels = loaded.preprocessing.read_picture(photos / "dark" / "00.png", Ledger())
     plain = Preprocessing.from_dict({**loaded.preprocessing.to_dict(), "shuffle_seed": None}).scaled(
@@ -309,8 +309,9 @@ def test_a_network_with_nothing_to_change_has_fewer_remedies(run: Path, visus_co
 
 
 def test_the_steadier_design_has_all_structural_changes_at_once(flat: Path) -> None:
-    assert steadier_design(visus.load(flat)) == parse(
-        "conv(4, 3, padding=1), relu, maxpool(2, stride=1), blurpool(3), globalpool, linear(classes)"
+    assert steadier_design(visus.load(flat)) == (
+        parse("conv(4, 3, padding=1), relu, maxpool(2, stride=1), blurpool(3), globalpool, linear(classes)"),
+        "global pooling instead of flatten, blurred pooling instead of strides",
     )
 
 
@@ -342,6 +343,19 @@ def test_fix_trains_the_changed_design_and_shows_both(visus_command: Call, flat:
     assert (tmp_path / "flat-steadier" / "design.txt").read_text().strip().endswith("globalpool, linear(classes)")
     changes = [each["ways"][0]["logit_change"] for each in (facts["shifts"], facts["shifts_fixed"])]
     assert changes[1] < changes[0]
+    kinds = [each["kind"] for each in facts["comparison"]["runs"]]
+    assert kinds == ["network", "global pooling instead of flatten, blurred pooling instead of strides"]
+
+
+def test_fix_names_what_was_changed(visus_command: Call, flat: Path, tmp_path: Path) -> None:
+    here = tmp_path / "flat"
+    shutil.copytree(flat, here)
+    lines = visus_command("evaluate", here, "--shifts", "--fix").out.splitlines()
+    changes = "global pooling instead of flatten, blurred pooling instead of strides"
+    assert any(line.startswith(f"with {changes}, ") for line in lines)
+    assert any(re.match(r" flat +as designed +\d", line) for line in lines)
+    # A narrow column breaks its words over lines, so the row begins with the first of them.
+    assert any(re.match(r" flat-steadier +global pooling .*\d", line) for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -317,11 +317,11 @@ def test_mistakes_in_the_unit_the_class_and_the_network_are_told_in_words(run: P
             {"layer": "relu1", "at": (9, 0)},
             "relu1: the map has the size (8, 8), and position (9, 0) was asked for.",
         ),
-        ({"layer": "linear1", "at": (0, 0)}, "linear1: the map has the size (), and position (0, 0) was asked for."),
+        ({"layer": "linear1", "at": (0, 0)}, "linear1: this layer has no map, so its units have no position. Leave it out."),
         ({"channel": 2}, "a channel and a position are those of a layer. Name it with --layer."),
         ({"target": "dork"}, "unknown class 'dork'. Did you mean 'dark'? Known: dark, light."),
         ({"target": 2}, "there are 2 classes, and class 2 was asked for: they are counted from 0."),
-        ({"object_px": 0}, "the size of objects must be at least 1 px, not 0."),
+        ({"object_px": 0}, "the size of objects must be at least 1, not 0."),
         ({"input_shape": (3, 8, 8)}, "a run has an input shape and classes of its own. Leave input_shape and classes out."),
         ({"data": torch.zeros(1, 3, 8, 8)}, "the data of a run is a folder, a file or opened data, and no tensor."),
     ):
@@ -450,6 +450,66 @@ def test_options_that_play_no_part_are_refused(visus_command: Call, run: Path) -
     assert (answer.code, answer.err) == (2, "error: --input, --classes cannot be given with a run. Leave it out.\n")
     answer = visus_command("look", run, "test:0", "--layer", "conv1", "--at", "middle")
     assert (answer.code, answer.err) == (2, "error: --at takes whole numbers such as 12,20, not 'middle'.\n")
+
+
+def test_a_page_goes_into_a_folder_that_is_there_and_no_other_is_waited_for(
+    visus_command: Call, run: Path, tmp_path: Path
+) -> None:
+    answer = visus_command("look", run, "test:0", "--no-templates", "-q", "-o", tmp_path)
+    assert answer == (0, f"{tmp_path / 'look-test-0.html'}\n", "")
+    absent = tmp_path / "pages"
+    assert visus_command("look", run, "test:0", "-o", absent / "page.html") == (
+        2, "", f"error: --output: there is no folder {absent}. Make it, or name another place.\n",
+    )  # fmt: skip
+
+
+def test_a_page_written_into_a_folder_is_named_after_its_item(found: Look, tmp_path: Path) -> None:
+    place = found.write(tmp_path)
+    assert place == tmp_path / "look-08.html"
+
+
+def test_a_folder_is_no_item(run: Path, photos: Path) -> None:
+    with pytest.raises(PictureError) as caught:
+        visus.look(run, photos / "dark")
+    assert str(caught.value) == f"{photos / 'dark'}: this is a folder, and one item is looked at. Name one of its files."
+
+
+def test_a_callable_without_a_number_of_classes_is_taken_as_it_is(
+    visus_command: Call, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "asitis.py").write_text(
+        "from torch import nn\n\n\ndef seven():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(256, 7))\n\n\n"
+        "def maps():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())\n"
+    )
+    for name in ("asitis:seven", "asitis:maps"):
+        answer = visus_command("look", name, picture, "--input", "3,10,10", "-q")
+        assert answer.code == 0, answer.err
+    with pytest.raises(UsageError) as caught:
+        visus.look("asitis:seven", picture, input_shape=(3, 10, 10), num_classes=5)
+    assert str(caught.value) == (
+        "asitis:seven: this module gives 2 x 7 for 2 items, and 2 x 5 is needed: one number for each of the 5 classes."
+    )
+
+
+def test_classes_of_a_module_must_be_those_that_it_gives() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    with pytest.raises(UsageError) as caught:
+        visus.look(module, torch.rand(1, 8, 8), num_classes=0)
+    assert str(caught.value) == "the number of classes must be at least 1, not 0."
+    for given in ({"num_classes": 5}, {"classes": ["a", "b", "c", "d", "e"]}):
+        with pytest.raises(UsageError) as caught:
+            visus.look(module, torch.rand(1, 8, 8), **given)  # type: ignore[arg-type]
+        assert str(caught.value) == (
+            "this module gives 2 numbers for an item, and 5 classes are asked for. Name 2, or leave them out."
+        )
+    with pytest.raises(UsageError) as caught:
+        visus.look(module[:2], torch.rand(1, 8, 8), num_classes=2)
+    assert str(caught.value) == (
+        "this module gives something else than one number for each class, and 2 classes are asked for. Leave them out."
+    )
+    assert visus.look(module, torch.rand(1, 8, 8), classes=["cat", "dog"]).facts.answer.classes == ("cat", "dog")  # type: ignore[union-attr]
+    assert visus.look(module, torch.rand(1, 8, 8), num_classes=2).facts.answer.classes == ("0", "1")  # type: ignore[union-attr]
 
 
 def test_a_page_that_is_there_is_never_overwritten(found: Look, tmp_path: Path) -> None:

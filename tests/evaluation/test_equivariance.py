@@ -89,7 +89,7 @@ def test_flatten_is_named_where_it_ties_numbers_to_places() -> None:
     found = measure_equivariance(Ring(), pictures(2, 1, 12), (1,))
     assert [each.path for each in found.layers] == ["body", "flatten", "head"]
     assert found.sentence().startswith(
-        "flatten breaks it: behind it each number belongs to one place of the picture, and a shift of 1 px changes it by "
+        "flatten breaks it: behind it each number belongs to one place of the recording, and a shift of 1 sample changes it by "
     )
 
 
@@ -148,5 +148,5 @@ def test_a_cropped_picture_has_no_counterpart_and_is_refused() -> None:
         measure_equivariance(ring(1), pictures(1, 2, 16), (1,), "crop")
     assert (
         str(caught.value)
-        == "a cropped picture is an enlarged one, so its maps have no unmoved counterpart. Use another way."
+        == "a cropped item is an enlarged one, so its maps have no unmoved counterpart. Use another way."
     )

@@ -54,6 +54,7 @@ from visus.design.layers import (
     tanh,
     transposed,
     upsample,
+    whiten,
 )
 from visus.errors import DesignError
 from visus.networks import build
@@ -110,7 +111,12 @@ parts = st.one_of(
     st.builds(lambda row: 2 * sequence(*row), plain),
 )
 heads = st.sampled_from([[globalpool], [globalpool("max")], [flatten], [flatten, linear(8), norm, relu]])
-designs = st.builds(lambda row, head: Design([*row, *head, linear(classes)]), st.lists(parts, min_size=1, max_size=5), heads)
+whitening = st.builds(whiten, st.integers(1, 2), stride=st.integers(1, 2), padding=st.sampled_from([0, 1]))
+stems = st.sampled_from([[], [], [whiten(2, padding="same")]]) | whitening.map(lambda layer: [layer])
+designs = st.builds(
+    lambda stem, row, head: Design([*stem, *row, *head, linear(classes)]),
+    *(stems, st.lists(parts, min_size=1, max_size=5), heads),
+)
 
 
 def largest_map(design, shape):
@@ -304,8 +310,8 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_state_alone(
 
 def test_initial_values_are_kaiming_normal_and_residuals_pass_their_input_on():
     network = build(resnet(18, input_shape=(3, 32, 32)), (3, 32, 32), 10)
-    stem, last = network.conv1.weight, network.get_submodule("stage2.block2.residual1")
-    assert abs(float(stem.detach().std()) - math.sqrt(2 / (64 * 9))) < 0.002
+    last = network.get_submodule("stage2.block2.residual1")
+    assert abs(float(last.conv1.weight.detach().std()) - math.sqrt(2 / (128 * 9))) < 0.002
     assert float(last.norm2.weight.detach().abs().sum()) == 0.0
     assert float(last.norm1.weight.detach().min()) == 1.0
     x = torch.rand(2, 128, 8, 8)
@@ -313,6 +319,36 @@ def test_initial_values_are_kaiming_normal_and_residuals_pass_their_input_on():
     assert float(network.linear1.weight.detach().std()) < 0.011
     assert float(network.linear1.bias.detach().abs().sum()) == 0.0
     assert all(values.isfinite().all() for values in network.state_dict().values())
+
+
+@pytest.mark.parametrize(("kernel", "shape"), [(9, (4, 20)), (3, (4, 9, 9)), (3, (4, 6, 6, 6))])
+def test_convolutions_that_keep_positions_begin_by_handing_their_map_on(kernel, shape):
+    network = build(parse(f"conv(7, {kernel}, padding={kernel // 2}), conv(3, {kernel}, padding={kernel - 1}, dilation=2)"), shape)
+    x = torch.randn(2, *shape)
+    made = network.conv1(x)
+    assert torch.equal(made[:, :4], x)
+    assert float(made[:, 4:].abs().min()) > 0
+    assert torch.equal(network(x), x[:, :3])
+
+
+@pytest.mark.parametrize("layer", ["conv(8, 3)", "conv(8, 3, stride=2, padding=1)", "conv(8, 2)", "conv(8, 1)", "conv(8, 3, padding=1, groups=4)"])
+def test_other_convolutions_begin_at_random(layer):
+    weight = build(parse(layer), (4, 8, 8)).conv1.weight
+    assert abs(float(weight.detach().std()) - math.sqrt(2 / (8 // network_groups(layer) * weight[0, 0].numel()))) < 0.15
+    assert float(weight.detach().abs().max()) != 1
+
+
+def network_groups(layer):
+    return 4 if "groups=4" in layer else 1
+
+
+def test_the_last_layer_begins_smaller_the_more_it_reads():
+    deviations = [
+        float(build(parse("linear(40), relu, linear(classes)"), (shape,), 500).linear2.weight.detach().std()) for shape in (3,)
+    ]
+    wide = build(parse("linear(classes)"), (2000,), 50).linear1.weight.detach().std()
+    assert deviations[0] == pytest.approx(0.01, rel=0.05)
+    assert float(wide) == pytest.approx(1 / 2000, rel=0.05)
 
 
 def test_depthwise_filters_begin_as_large_as_those_of_other_convolutions():

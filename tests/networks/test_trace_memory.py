@@ -24,6 +24,7 @@ SAME = (
     "conv(8, 3, padding=1), 3 * [concat([], [norm, relu, conv(4, 3, padding=1)])], norm, se(4), silu, avgpool(2), flatten, linear(classes)",
     "conv(8, 3, padding=1), relu, transposed(4, 4, stride=2, padding=1), gelu, conv(classes, 1)",
     "gelu, norm, flatten, linear(classes)",
+    "whiten(2, padding=1), gelu, conv(8, 3, padding=1), norm, gelu, globalpool, linear(classes)",
     "depthwise(5, padding=1, stride=2), transposed(4, 3, stride=3), blurpool(5), flatten, linear(16), relu, linear(classes)",
     "blurpool(5), conv(16, 3), relu, blurpool(3), upsample(2), conv(6, 3, groups=2), globalpool, linear(classes)",
 )

@@ -66,7 +66,7 @@ def test_global_random_state_has_no_influence_and_is_left_alone(squares: Path, q
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 @pytest.mark.parametrize("num_steps", [1, 5, 6, 13])
 def test_stopped_after_any_step_and_resumed_ends_with_the_same_bits(
     squares: Path, quick: Recipe, tmp_path: Path, num_steps: int, optimizer: str

@@ -150,7 +150,8 @@ def test_balanced_class_weights_raise_the_recall_of_a_rare_class(tmp_path: Path,
 def test_weight_decay_leaves_biases_and_norms_alone() -> None:
     module = visus.network(NETWORK, (1, 8, 8), 3)
     groups = make_optimizer(
-        module, Recipe().settled(num_items=10, input_shape=(1, 8, 8), is_colour=False, is_varied=False)
+        module,
+        Recipe(optimizer="adamw").settled(num_items=10, input_shape=(1, 8, 8), is_colour=False, is_varied=False),
     ).param_groups
     assert [(group["weight_decay"], {each.ndim for each in group["params"]}) for group in groups] == [
         (0.5, {2, 4}),

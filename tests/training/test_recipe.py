@@ -9,14 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.errors import RecipeError, UsageError
-from visus.training.recipe import FIELDS, Recipe, default_epochs
+from visus.training.recipe import EARLIER_SETTINGS, FIELDS, LATER_SETTINGS, Recipe, default_epochs
 
 RECIPES = st.builds(
     Recipe,
     epochs=st.none() | st.integers(1, 500),
     learning_rate=st.none() | st.floats(1e-6, 10),
-    optimizer=st.sampled_from(["adamw", "sgd"]),
-    flip=st.none() | st.booleans(),
+    optimizer=st.none() | st.sampled_from(["adamw", "muon", "sgd"]),
+    flip=st.none() | st.booleans() | st.sampled_from(["alternating", "none", "random"]),
+    curriculum=st.none() | st.sampled_from(["1", "0.5, 1", "0.75, 0.875, 1"]),
+    tta=st.none() | st.sampled_from(["none", "flip", "shift", "flip+shift"]),
     zoom=st.none() | st.floats(0, 0.9),
     seed=st.integers(0, 2**31 - 1),
     time_limit_s=st.none() | st.floats(1, 1e6),
@@ -39,11 +41,21 @@ def test_yaml_tells_the_meaning_of_every_setting() -> None:
     [
         ({"epochs": 0}, "epochs must be at least 1, not 0."),
         ({"epochs": 2.5}, "epochs must be a whole number, not 2.5."),
-        ({"flip": "yes"}, "flip must be true or false, not 'yes'."),
+        ({"flip": "half"}, "unknown flip 'half'. Known: alternating, none, random."),
+        ({"tta": "flips"}, "unknown tta 'flips'. Did you mean 'flip'? Known: flip, flip+shift, none, shift."),
+        (
+            {"curriculum": "0.1, 1"},
+            "curriculum must be parts of the side between 0.25 and 1, such as 0.75, 0.875, 1, not '0.1, 1'.",
+        ),
+        (
+            {"curriculum": "small"},
+            "curriculum must be parts of the side between 0.25 and 1, such as 0.75, 0.875, 1, not 'small'.",
+        ),
+        ({"curriculum": 0.5}, "curriculum must end with 1, since the network is used at the whole size, not with 0.5."),
         ({"learning_rate": "fast"}, "learning_rate must be a number, not 'fast'."),
         ({"learning_rate": float("nan")}, "learning_rate must be between 1e-12 and 100, not nan."),
         ({"optimizer": 3}, "optimizer must be a word, not 3."),
-        ({"optimizer": "adamv"}, "unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, sgd."),
+        ({"optimizer": "adamv"}, "unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, muon, sgd."),
         (
             {"shift": 0.7, "zoom": -1},
             "2 mistakes:\n  - shift must be between 0 and 0.5, not 0.7.\n  - zoom must be between 0 and 0.9, not -1.",
@@ -91,23 +103,97 @@ def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_settled_recipe_has_no_open_setting_but_those_that_mean_never() -> None:
     settled = Recipe().settled(num_items=1000, input_shape=(3, 96, 96), is_colour=True, is_varied=True)
     assert {name for name in FIELDS if getattr(settled, name) is None} == {"clip_norm", "patience", "time_limit_s"}
-    assert (settled.flip, settled.zoom, settled.epochs) == (True, 0.4, 66)
+    assert (settled.optimizer, settled.flip, settled.zoom) == ("muon", "alternating", 0.4)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_rates_of_head_and_biases_are_open_where_there_is_one_rate_for_all(optimizer: str) -> None:
+    recipe = Recipe(optimizer=optimizer)
+    settled = recipe.settled(num_items=1000, input_shape=(3, 96, 96), is_colour=True, is_varied=True)
+    assert (settled.head_rate, settled.bias_rate) == (None, None)
+    assert (settled.momentum, settled.warmup, settled.label_smoothing) == (0.9, 0.2, 0.1)
+
+
+def test_a_network_without_convolutions_is_trained_by_adamw() -> None:
+    settled = Recipe().settled(
+        num_items=1000, input_shape=(1, 28, 28), is_colour=False, is_varied=False, has_filters=False, takes_any_size=False
+    )
+    assert (settled.optimizer, settled.curriculum, settled.flip, settled.tta) == ("adamw", "1", "none", "none")
 
 
 def test_given_settings_are_never_overruled() -> None:
     given_settings = {
         "epochs": 7,
         "batch_size": 10,
+        "optimizer": "muon",
         "learning_rate": 0.5,
+        "head_rate": 0.3,
+        "bias_rate": 0.2,
+        "momentum": 0.1,
         "weight_decay": 0.0,
-        "flip": False,
+        "warmup": 0.0,
+        "label_smoothing": 0.0,
+        "flip": "none",
         "zoom": 0.0,
         "shift": 0.2,
         "cutout": 0.0,
+        "curriculum": "0.5, 1",
+        "tta": "shift",
     }
     recipe = Recipe(**given_settings)  # type: ignore[arg-type]
     settled = recipe.settled(num_items=1000, input_shape=(3, 96, 96), is_colour=True, is_varied=True)
     assert settled == recipe
+
+
+def test_flip_as_earlier_recipes_say_it_is_read() -> None:
+    assert [Recipe.from_yaml(f"flip: {word}").flip for word in ("true", "false", "null")] == ["random", "none", None]
+
+
+EARLIER_FILE = """\
+epochs: 30  # times that the training data is gone through
+batch_size: 64
+optimizer: adamw
+learning_rate: 0.002
+momentum: 0.9
+weight_decay: 0.5
+schedule: linear
+warmup: 0.2
+label_smoothing: 0.1
+clip_norm: null
+averaging: 0.998
+class_weights: none
+flip: true
+shift: 0.05
+zoom: 0.0
+cutout: 0.4
+patience: null
+time_limit_s: null
+checkpoint_every_s: 30.0
+precision: auto
+device: auto
+seed: 0
+"""
+
+
+def test_a_whole_recipe_of_an_earlier_run_keeps_its_meaning() -> None:
+    """Its settings as they stand, and nothing of what came after it, even where it is settled anew."""
+    recipe = Recipe.from_yaml(EARLIER_FILE)
+    assert (recipe.optimizer, recipe.flip, recipe.sides, recipe.tta, recipe.floor) == (
+        "adamw",
+        "random",
+        (1.0,),
+        "none",
+        0.0,
+    )
+    assert recipe.settled(num_items=1000, input_shape=(3, 96, 96), is_colour=True, is_varied=True) == recipe
+    short = Recipe.from_yaml("epochs: 30\n")
+    assert (short.optimizer, short.tta) == (None, None)
+
+
+def test_settings_are_of_the_first_version_or_say_what_was_before_them() -> None:
+    first = {line.split(":")[0] for line in EARLIER_FILE.splitlines()}
+    assert set(EARLIER_SETTINGS) == first
+    assert set(FIELDS) == first | set(LATER_SETTINGS)
 
 
 @given(st.integers(1, 10**7))

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from visus.cli import comparison, design, look
+from visus.cli import benchmark, comparison, design, look
 from visus.cli.words import whole_numbers
 
 app = typer.Typer(
@@ -54,6 +54,15 @@ def train(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="A family, a design or its file, or package.module:callable.")
     ] = None,
+    pretrained: Annotated[
+        bool | None,
+        typer.Option(
+            help="Begin with ImageNet weights (of the extra visus[pretrained]), or do not; left out: for few photos, where they are here."
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Begin with the weights in this file: safetensors, or a state dict of PyTorch.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Times that the training data is gone through.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Items in one step.")] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
@@ -70,7 +79,7 @@ def train(
     max_unreadable: Annotated[
         float | None, typer.Option(help="Share of the files that may be left out as unreadable; 0.05 by default.")
     ] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="muon, adamw or sgd.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     momentum: Annotated[float | None, typer.Option(help="Momentum of sgd, first beta of adamw.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Decay of weights, never of biases and norms.")] = None,
@@ -103,7 +112,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network; print the run folder."""
-    from visus.cli.training import DataOptions, train_and_tell
+    from visus.cli.training import Begun, DataOptions, train_and_tell
     from visus.units import read_duration
 
     settings: dict[str, Any] = {
@@ -131,7 +140,8 @@ def train(
     }
     given = {key: value for key, value in settings.items() if value is not None}
     options = DataOptions(data, _size(img_size), channels, rule, scale, labels, split, max_unreadable, cache_dir, workers)
-    train_and_tell(options, model, given, config, resume, output, name, as_json=as_json, quiet=quiet)
+    begun = Begun(pretrained, weights)
+    train_and_tell(options, model, begun, given, config, resume, output, name, as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -156,6 +166,9 @@ def evaluate(
             help="List too what it gets wrong, by name: the surest wrong ones, confusions, labels that may be wrong.",
         ),
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the run's report.html anew, from its folder and its data.")
+    ] = False,
     most: Annotated[int | None, typer.Option(help="With --mistakes: items of each kind; 8 by default.")] = None,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     device: Device = "auto",
@@ -169,9 +182,11 @@ def evaluate(
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         comparison.check_fix(shifts=shifts, fix=fix, data=data)
+        comparison.check_report(report=report, data=data, split=split)
         shown = num_shown(most, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(data, max_unreadable=max_unreadable, cache_dir=cache_dir)
+        written = comparison.write_report(loaded, opened) if report else None
         scores = loaded.evaluate(opened, split=split)
         moved = comparison.measure_moves(loaded, opened, split, fix=fix, cache_dir=cache_dir) if shifts else None
         wrong = loaded.mistakes(opened, split=split, most=shown, cache_dir=cache_dir) if mistakes else None
@@ -183,6 +198,7 @@ def evaluate(
         draw_confusion(scores, picture)
     if as_json:
         found = (moved.to_json() if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
+        found |= {"report": str(written)} if written else {}
         print(json.dumps(scores.to_json() | found, ensure_ascii=False))
     else:
         show_scores(scores)
@@ -190,6 +206,8 @@ def evaluate(
             moved.show()
         if wrong:
             show_mistakes(wrong)
+        if written:
+            print(f"report: {written}")
 
 
 @app.command()
@@ -249,7 +267,7 @@ def check(
         show_data(opened)
 
 
-for command in (design.summary, design.diff, design.solve, comparison.compare, look.look):
+for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, benchmark.benchmark):
     app.command()(command)
 
 

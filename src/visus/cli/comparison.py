@@ -219,7 +219,8 @@ class Moves:
 
         show_shifts(self.report)
         if self.fixed is not None and self.comparison is not None:
-            show_shifts(self.fixed, title=f"the changed design, {self.comparison.contenders[1].folder}")
+            changed = self.comparison.contenders[1]
+            show_shifts(self.fixed, title=f"with {changed.kind}, {changed.folder}")
             show_comparison(self.comparison)
 
 
@@ -237,6 +238,23 @@ def check_fix(*, shifts: bool, fix: bool, data: Path | None) -> None:
         raise UsageError("--fix trains on the run's own data, so other data cannot be given with it. Leave it out.")
 
 
+def check_report(*, report: bool, data: Path | None, split: str | None) -> None:
+    """Refuse what a report, which tells of the run's own held-out items, could only ignore.
+
+    Raises:
+        UsageError: other data or a split is given with it.
+    """
+    if report:
+        _refuse("--report, which tells of the run's own held-out items", {"DATA": data, "--split": split})
+
+
+def write_report(run: Run, data: Data) -> Path:
+    """Write the report of a run anew; where it is."""
+    from visus.workbench.reports import rewrite_report
+
+    return rewrite_report(run, data)
+
+
 def measure_moves(run: Run, data: Data, split: str | None, *, fix: bool, cache_dir: Path | None) -> Moves:
     """The shift report of a run; with ``fix``, the changed design is trained and measured too.
 
@@ -250,15 +268,16 @@ def measure_moves(run: Run, data: Data, split: str | None, *, fix: bool, cache_d
 
     if not fix:
         return Moves(report_shifts(run, data, split))
-    design = steadier_design(run)
-    if design is None:
+    steadier = steadier_design(run)
+    if steadier is None:
         raise UsageError(
             "this network has no flatten and no stride that could be changed, or is no design. Leave --fix out.",
             where=str(run.folder),
         )
+    design, changes = steadier
     report = report_shifts(run, data, split)
     with Screen(quiet=False) as screen:
         command = shlex.join(["visus", *sys.argv[1:]])
         other = train_again(run, design, f"{run.name}-steadier", cache_dir=cache_dir, on_event=screen.tell, command=command)
-    both = compare_trained([(run, "network"), (other, "network")], cache_dir=cache_dir)
+    both = compare_trained([(run, "network"), (other, changes)], cache_dir=cache_dir)
     return Moves(report, report_shifts(other, data, split), both)

@@ -35,7 +35,7 @@ def look(
     target: Annotated[
         str | None, typer.Option(help="Class that saliency explains; the network's answer by default.")
     ] = None,
-    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the pictures, in px.")] = None,
+    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the items, in px.")] = None,
     templates: Annotated[
         bool,
         typer.Option("--templates/--no-templates", help="Look for the patches of the data that excite each filter most."),
@@ -47,7 +47,7 @@ def look(
     input_shape: Annotated[
         str | None, typer.Option("--input", help="With a network: channels and lengths, such as 3,224,224.")
     ] = None,
-    classes: Annotated[int | None, typer.Option(help="With a network: number of classes; 1000 by default.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="With a network: number of classes; 1000 by default.")] = None,
     cache_dir: Annotated[
         Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")
     ] = None,
@@ -60,6 +60,8 @@ def look(
     from visus.workbench.looking import names_run, page_name
 
     is_run = names_run(network)
+    if output is not None and not output.parent.is_dir():  # said before minutes are spent
+        raise UsageError(f"--output: there is no folder {output.parent}. Make it, or name another place.")
     if is_run and (
         given := [word for word, value in {"--input": input_shape, "--classes": classes}.items() if value is not None]
     ):
@@ -79,7 +81,10 @@ def look(
             num_classes=classes,
             cache_dir=cache_dir,
         )
-        place = found.write(output or (Path(network) if is_run else Path()) / page_name(picture))
+        folder = Path(network) if is_run else Path()
+        place = found.write(
+            output / page_name(picture) if output and output.is_dir() else output or folder / page_name(picture)
+        )
     if as_json:
         print(json.dumps({**found.to_json(), "page": str(place)}, ensure_ascii=False))
     elif quiet:
@@ -125,7 +130,7 @@ def _show(found: Look, place: Path, named: list[str]) -> None:
         table.add_row(*(Text(cell) for cell in (layer.path or "(the module)", *cells)))
     console.print(table)
     over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
-    console.print(f"zeros of this {facts.item.noun}; dead and sparse filters over {over}", markup=False)
+    console.print(f"zeros of this {facts.item.noun}; dead and sparse {facts.channels} over {over}", markup=False)
     for note in (facts.dash, facts.missing.get("layers", "")):
         if note:
             console.print(note, markup=False)

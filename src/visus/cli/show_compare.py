@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from visus.design.twins import KINDS
 from visus.evaluation.shifts import WAYS
-from visus.units import write_count, write_duration, write_number_of, write_shape, write_share
+from visus.units import write_count, write_duration, write_number_of, write_share, write_size
 
 if TYPE_CHECKING:
     from visus.evaluation.equivariance import Equivariance
@@ -54,10 +55,8 @@ def show_comparison(found: Comparison) -> None:
         f"{items} ({found.split}); always guessing {first.scores.baseline_class}: {write_share(first.scores.baseline)}"
     )
     if first.shifts is not None:
-        reach = write_shape(first.shifts.reach_px)
-        console.print(
-            f"two shifts agree: the same label for two of the shifts by up to {reach} px, {WAYS[first.shifts.way]}"
-        )
+        reach = write_size(first.shifts.reach_px)
+        console.print(f"two shifts agree: the same label for two of the shifts by up to {reach}, {WAYS[first.shifts.way]}")
     for pair in found.pairs:
         console.print(pair.sentence(found.noun))
     _show_curves(console, found.contenders)
@@ -71,7 +70,9 @@ def show_tasks(found: TaskComparison) -> None:
     """A run beside itself, trained for another task: how alike the first filters and every layer are."""
     console, facts = _console(), found.facts
     table = _table("like the run", *(other.name for other in facts.others), right=range(1, len(facts.others) + 1))
-    table.add_row(Text(f"filters of {facts.layer}, mean cosine"), *(f"{other.matching.mean:.2f}" for other in facts.others))
+    table.add_row(
+        Text(f"{facts.unit}s of {facts.layer}, mean cosine"), *(f"{other.matching.mean:.2f}" for other in facts.others)
+    )
     by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
     for layer in max((other.layers for other in facts.others), key=len):
         cells = [each.get(layer.path) for each in by_path]
@@ -90,7 +91,7 @@ def show_tasks(found: TaskComparison) -> None:
 
 
 def _kind(each: Contender) -> str:
-    kind = "as designed" if each.kind == "network" else f"perceptron, {each.kind}"
+    kind = "as designed" if each.kind == "network" else f"perceptron, {each.kind}" if each.kind in KINDS else each.kind
     return f"{kind}, shuffled" if each.is_shuffled else kind
 
 
@@ -133,7 +134,7 @@ def show_shifts(report: ShiftReport, *, title: str = "moved") -> None:
     ways = report.ways
     console.print(
         f"{title}: {report.num_items:,} of {write_number_of(report.num_in_split, report.noun)} ({report.split}), by up to "
-        f"{write_shape(ways[0].reach_px)} px, {write_number_of(ways[0].num_shifts, 'shift')} of each"
+        f"{write_size(ways[0].reach_px)}, {write_number_of(ways[0].num_shifts, 'shift')} of each"
     )
     headings = (
         "way",
@@ -152,7 +153,7 @@ def show_shifts(report: ShiftReport, *, title: str = "moved") -> None:
         table.add_row(each.way, write_share(each.consistency), interval, *map(write_share, shares), WAYS[each.way])
     console.print(table)
     if report.step_px is not None:
-        console.print(f"the network's step is {write_shape(report.step_px)} px: {_beyond_the_step(report)}", soft_wrap=True)
+        console.print(f"the network's step is {write_size(report.step_px)}: {_beyond_the_step(report)}", soft_wrap=True)
     if report.phases is not None:
         _show_phases(console, report.phases)
     _show_layers(console, report.layers)
@@ -169,11 +170,11 @@ def _beyond_the_step(report: ShiftReport) -> str:
     by_step = [each for each in report.layers if each.shift_px == report.step_px]
     last = by_step[0].layers[-1] if by_step and by_step[0].layers else None
     if last is None or last.error is None:
-        return "inside the picture, a shift by it moves every map by whole positions"
+        return f"inside the {report.noun}, a shift by it moves every map by whole positions"
     if last.error < STEADY:
-        return "inside the picture, only shifts up to it differ"
+        return f"inside the {report.noun}, only shifts up to it differ"
     return (
-        f"inside the picture, a shift by it moves every map by whole positions, and yet changes {last.path} by {write_share(last.error)}, "
+        f"inside the {report.noun}, a shift by it moves every map by whole positions, and yet changes {last.path} by {write_share(last.error)}, "
         "since the border, or what stands behind the maps, depends on the place"
     )
 
@@ -199,7 +200,7 @@ def _show_layers(console: Console, layers: Sequence[Equivariance]) -> None:
     """The error of every layer for each shift, inside the picture and everywhere, and which layer breaks it."""
     if not layers:
         return
-    headings = [heading for each in layers for heading in (f"by {write_shape(each.shift_px)} px", "inside")]
+    headings = [heading for each in layers for heading in (f"by {write_size(each.shift_px)}", "inside")]
     table = _table("layer", "step", *headings, right=range(2, 2 + len(headings)))
     for rows in zip(*(each.layers for each in layers), strict=True):
         errors = [_error(value) for row in rows for value in (row.error, row.interior_error)]
@@ -211,14 +212,14 @@ def _show_layers(console: Console, layers: Sequence[Equivariance]) -> None:
 
 def _show_placement(console: Console, placement: Placement) -> None:
     """The accuracy over places, as a grid for each size of the object."""
-    canvas = write_shape(placement.canvas_px)
+    canvas = write_size(placement.canvas_px)
     for each in placement.sizes:
-        size = write_shape(each.object_px)
+        size = write_size(each.object_px)
         if len(each.accuracy) == 1:
-            console.print(f"objects of {size} px fill the canvas: {write_share(each.accuracy[0])} right")
+            console.print(f"objects of {size} fill the canvas: {write_share(each.accuracy[0])} right")
             continue
         console.print(
-            f"objects of {size} px on an empty canvas of {canvas}: {write_share(each.lowest)} to {write_share(each.highest)} right by place"
+            f"objects of {size} on an empty canvas of {canvas}: {write_share(each.lowest)} to {write_share(each.highest)} right by place"
         )
         if len(each.shape) > 2:
             continue

@@ -23,10 +23,23 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from visus.data.opened import Data, Rule, open_data
 from visus.data.preprocessing import Scale
 from visus.data.store import MAX_UNREADABLE
+from visus.data.survey import Suit
 from visus.errors import RecipeError, UsageError
-from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StepDone, Stopped
+from visus.training.events import (
+    CheckpointWritten,
+    EpochDone,
+    Event,
+    FeaturesDone,
+    Finished,
+    HeadFitted,
+    Started,
+    StartScored,
+    StepDone,
+    Stopped,
+)
 from visus.training.recipe import Recipe
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
+from visus.workbench.pretrained import choice_of
 from visus.workbench.tasks import Drawn
 from visus.workbench.training import Prepared, Scored, resume, train
 
@@ -49,8 +62,8 @@ class DataOptions:
     cache_dir: Path | None
     num_workers: int
 
-    def open(self, seed: int, screen: Screen) -> Data:
-        """Open the data, telling how decoding goes."""
+    def open(self, seed: int, screen: Screen, suit: Suit | None = None) -> Data:
+        """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""
         rule: Rule = self.rule or "squash"  # type: ignore[assignment]  # open_data refuses other words
         scale: Scale = self.scale or "mean-deviation"  # type: ignore[assignment]
         return open_data(
@@ -65,13 +78,23 @@ class DataOptions:
             max_unreadable=MAX_UNREADABLE if self.max_unreadable is None else self.max_unreadable,
             cache_dir=self.cache_dir,
             num_workers=self.num_workers,
+            suit=suit,
             on_progress=screen.decoding,
         )
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the options say about the weights that a training begins with; the arguments of ``train``."""
+
+    pretrained: bool | None = None
+    weights: Path | None = None
 
 
 def train_and_tell(
     options: DataOptions,
     model: str | None,
+    begun: Begun,
     given: dict[str, Any],
     config: Path | None,
     resumed: Path | None,
@@ -98,7 +121,7 @@ def train_and_tell(
             screen.tell(event)
 
         if resumed is not None:
-            _refuse_with_resume(options, model, config, name, output)
+            _refuse_with_resume(options, model, begun, config, name, output)
             run = resume(
                 resumed,
                 changes=given,
@@ -109,11 +132,18 @@ def train_and_tell(
             )
         else:
             recipe = _recipe(config, given)
-            data = options.open(recipe.seed, screen)
+            choice = choice_of(
+                begun.pretrained, network=model, file=begun.weights, channels=options.channels, scale=options.scale
+            )
+            data = options.open(recipe.seed, screen, choice)
+            if choice is not None and choice.note:
+                screen.say(f"note: {choice.note}")
             run = train(
                 data,
                 model,
                 recipe,
+                pretrained=begun.pretrained,
+                weights=begun.weights,
                 output=output or Path("runs"),
                 name=name,
                 on_event=tell,
@@ -126,6 +156,14 @@ def train_and_tell(
         print(json.dumps({"run": str(run.folder)} | run.scores.to_json(), ensure_ascii=False))
     else:
         print(run.folder)
+
+
+def _scaling(data: Data) -> str:
+    """How values are scaled, in a few words."""
+    plan = data.preprocessing
+    if plan.scale == "fixed":
+        return "scaled as its weights were trained"
+    return f"scaled by {plan.scale} of the training split"
 
 
 def _recipe(config: Path | None, given: dict[str, Any]) -> Recipe:
@@ -141,12 +179,14 @@ def _recipe(config: Path | None, given: dict[str, Any]) -> Recipe:
 
 
 def _refuse_with_resume(
-    options: DataOptions, model: str | None, config: Path | None, name: str | None, output: Path | None
+    options: DataOptions, model: str | None, begun: Begun, config: Path | None, name: str | None, output: Path | None
 ) -> None:
     """No setting is ever silently ignored: what a run already has cannot be given again."""
     words = {
         "DATA": options.path,
         "--model": model,
+        "--pretrained": begun.pretrained,
+        "--weights": begun.weights,
         "--config": config,
         "--name": name,
         "--img-size": options.img_size,
@@ -238,8 +278,17 @@ class Screen:
         match event:
             case Prepared():
                 self._tell_prepared(event)
+            case FeaturesDone():
+                self._tell_features(event)
+            case HeadFitted():
+                self.say(
+                    f"head: fitted on the features of {write_number_of(event.num_views, 'view')} of each training item, "
+                    f"decay {event.decay:g}; {write_duration(event.seconds)}"
+                )
             case Started():
                 self._tell_started(event)
+            case StartScored():
+                self._tell_start_scored(event)
             case StepDone():
                 self._tell_step(event)
             case EpochDone():
@@ -261,7 +310,7 @@ class Screen:
         self.say(f"data: {data.name}: {write_number_of(len(data.classes), 'class', 'classes')}; {data.noun}s: {parts}")
         pixels = data.store.pixels
         self.say(
-            f"input: {write_shape(data.input_shape)}, scaled by {data.preprocessing.scale} of the training split; "
+            f"input: {write_shape(data.input_shape)}, {_scaling(data)}; "
             f"decoded {'before' if data.store.was_there else 'now'} into {write_bytes(pixels.nbytes)} at {data.store.folder}"
         )
         if data.preprocessing.shuffle_seed is not None:
@@ -275,6 +324,8 @@ class Screen:
             self.say(f"ledger: {sentence}")
         for warning in event.warnings:
             self.say(f"warning: {warning}", "yellow")
+        for sentence in event.beginning.sentences() if event.beginning else ():
+            self.say(f"weights: {sentence}")
         made = event.network
         asked = made.asked if len(made.asked) <= MOST_WORDS and "\n" not in made.asked else "a design of its own"
         self.say(f"network: {asked}, {write_count(made.num_parameters)} parameters; {event.machine.reason}")
@@ -288,6 +339,17 @@ class Screen:
                 "so many sit out each epoch, others each time"
             )
         self.say(f"run: {event.folder}")
+
+    def _tell_features(self, event: FeaturesDone) -> None:
+        """Items looked at so far; told every few seconds."""
+        now = time.monotonic()
+        if event.done < event.total and now - self._said_at > 3:
+            self._said_at = now
+            self.say(f"features: {event.done:,} of {event.total:,}")
+
+    def _tell_start_scored(self, event: StartScored) -> None:
+        if event.val_loss == event.val_loss:
+            self.say(f"before the first step: val_loss {event.val_loss:.4f}  val_accuracy {write_share(event.val_accuracy)}")
 
     def _tell_started(self, event: Started) -> None:
         self._num_epochs = event.num_epochs
@@ -329,7 +391,7 @@ class Screen:
         self._close_bar()
         self.say(
             f"trained for {write_duration(event.seconds)}, {write_number_of(event.num_epochs, 'epoch')} ({event.reason}); "
-            f"kept: the weights of epoch {event.best_epoch}"
+            f"kept: {f'the weights of epoch {event.best_epoch}' if event.best_epoch else 'the weights that it began with'}"
         )
 
     def _tell_scored(self, event: Scored) -> None:

@@ -1,14 +1,15 @@
-"""Augmentation of whole batches on their device: flip, shift, zoom and cutout, for recordings, pictures and volumes alike.
+"""Augmentation of whole batches on their device: flip, shift, zoom, cutout and smaller sides, for recordings, pictures and volumes alike.
 
-This file knows tensors of scaled numbers. It must not know files, labels or networks.
+This file knows tensors of numbers, stored or scaled. It must not know files, labels or networks.
 
 Shape letters: N items, C channels, * the spatial axes, of which the last is the width (or the length of a recording).
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,14 @@ import torch.nn.functional as F
 from visus.units import write_shape
 
 STRETCH = 0.15  # largest logarithm of the stretch of a side when pictures are zoomed
+_FLIPS = {
+    "random": "mirrored left to right (half of them)",
+    "alternating": "mirrored left to right (each in every second epoch)",
+}
+_MIRRORED_BY_PADDING = (
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.float32, torch.float64),
+)
 
 
 @dataclass(frozen=True)
@@ -24,39 +33,60 @@ class Augmentation:
     """Random changes that keep the label, drawn anew for every item of every batch.
 
     Args:
-        flip: mirror half of the items along their last axis.
+        flip: mirror items along their last axis: ``none``, ``random`` (half of them, drawn each time) or ``alternating`` (each in every
+            second epoch; Jordan 2024, arXiv:2404.00498, section 3.6).
         shift: largest shift along each axis, as a fraction of its length; what enters is the reflection of what is there.
         zoom: items are enlarged by up to ``1 / (1 - zoom)``, each side stretched by up to 16 % more or less; needs two spatial axes or more.
         cutout: a box (interval, square, cube) of this fraction of each axis is set to zero: the training mean, or with min-max
             scaling the lowest value.
     """
 
-    flip: bool = False
+    flip: str = "none"
     shift: float = 0.0
     zoom: float = 0.0
     cutout: float = 0.0
 
-    def __call__(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """A changed copy of ``batch`` (N, C, *); random numbers come from ``generator``, on the CPU, so that devices agree."""
-        if self.flip:
-            batch = flip(batch, generator)
-        if self.zoom and batch.ndim > 3:
-            batch = zoom_and_shift(batch, self.zoom, self.shift, generator)
+    def __call__(
+        self,
+        batch: torch.Tensor,
+        generator: torch.Generator,
+        *,
+        scale: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        mirrored: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """A changed copy of ``batch`` (N, C, *); random numbers come from ``generator``, on the CPU, so that devices agree.
+
+        Args:
+            batch: stored numbers; scaled ones where ``scale`` is left out.
+            generator: of all random numbers.
+            scale: from stored numbers to new, scaled ones. It is called once, as late as can be: stored numbers are a quarter of the
+                bytes, and moving them is exact.
+            mirrored: which items are mirrored (N,), on the CPU, where ``flip`` is ``alternating``.
+        """
+        if self.flip == "random":
+            mirrored = torch.rand(len(batch), generator=generator) < 0.5
+        is_zoomed = bool(self.zoom) and batch.ndim > 3
+        if scale is not None and (is_zoomed or batch.dtype not in _MIRRORED_BY_PADDING):
+            batch, scale = scale(batch), None
+        if is_zoomed:
+            batch = zoom_and_shift(mirror(batch, mirrored), self.zoom, self.shift, generator)
         elif self.shift:
-            batch = shift(batch, self.shift, generator)
-        if self.cutout:
-            batch = cut_out(batch, self.cutout, generator)
-        return batch
+            batch = mirror_and_shift(batch, mirrored, self.shift, generator)
+        else:
+            batch = mirror(batch, mirrored)
+        if scale is not None:
+            batch = scale(batch)
+        return cut_out(batch, self.cutout, generator) if self.cutout else batch
 
     def sentences(self, size: Sequence[int]) -> list[str]:
         """What is done to items of this size, in whole pixels, for a reader; a change that rounds to none is said too.
 
-        >>> Augmentation(flip=True, shift=0.05, cutout=0.3).sentences((28, 28))
+        >>> Augmentation("random", shift=0.05, cutout=0.3).sentences((28, 28))
         ['mirrored left to right (half of them)', 'shifted by up to 1 x 1', 'blanked in a box of 8 x 8']
         >>> Augmentation(shift=0.05, zoom=0.4).sentences((9,))
         ['not shifted (0.05 of 9 rounds to none)']
         """
-        said = ["mirrored left to right (half of them)"] if self.flip else []
+        said = [_FLIPS[self.flip]] if self.flip in _FLIPS else []
         if self.zoom and len(size) > 1:
             said.append(f"enlarged by up to 1/{1 - self.zoom:.2g}, each side stretched by up to {math.expm1(STRETCH):.0%}")
             if self.shift:
@@ -77,30 +107,35 @@ def _in_pixels(words: str, share: float, size: Sequence[int]) -> str:
     return f"not {words.split()[0]} ({share:g} of {write_shape(size)} rounds to none)"
 
 
-def flip(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """About half of the items mirrored along the last axis."""
-    mirrored = torch.rand(len(batch), generator=generator) < 0.5
-    chosen = mirrored.to(batch.device).reshape(-1, *[1] * (batch.ndim - 1))
-    return torch.where(chosen, batch.flip(-1), batch)
+def mirror(batch: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
+    """The items (N, C, *) of which ``mirrored`` (N,) says so mirrored along the last axis; the batch itself where there is nothing to say."""
+    if mirrored is None:
+        return batch
+    return torch.where(mirrored.to(batch.device).reshape(-1, *[1] * (batch.ndim - 1)), batch.flip(-1), batch)
 
 
-def shift(batch: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Every item moved by a whole number of pixels of its own, reflected at the edges.
+def mirror_and_shift(
+    batch: torch.Tensor, mirrored: torch.Tensor | None, share: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Items mirrored, then moved by a whole number of pixels of their own, reflected at the edges.
 
-    An axis of length W moves by at most ``round(share * W)`` and never by W or more.
+    An axis of length W moves by at most ``round(share * W)`` and never by W or more. Each item is one window of the batch with a reflected
+    border, or of that mirrored: one copy does both.
     """
-    positions = []
-    for axis, length in enumerate(batch.shape[2:]):
-        reach = min(round(share * length), length - 1)
-        moves = torch.randint(-reach, reach + 1, (len(batch), 1), generator=generator)
-        index = torch.arange(length) + moves
-        index = index.abs()
-        index = torch.where(index >= length, 2 * (length - 1) - index, index).to(batch.device)
-        positions.append(index.reshape(len(batch), *[length if other == axis else 1 for other in range(batch.ndim - 2)]))
-    items = torch.arange(len(batch), device=batch.device).reshape(-1, *[1] * (batch.ndim - 2))
-    # Two index tensors around a slice put the sliced axis (channels) last: move it back.
-    where: list[torch.Tensor | slice] = [items, slice(None), *positions]
-    return batch[tuple(where)].movedim(-1, 1)
+    size, axes = batch.shape[2:], range(2, batch.ndim)
+    reach = [min(round(share * length), length - 1) for length in size]
+    if not any(reach):
+        return mirror(batch, mirrored)
+    windows = F.pad(batch, [side for each in reversed(reach) for side in (each, each)], mode="reflect")
+    rows = torch.arange(len(batch))
+    if mirrored is not None:
+        windows = torch.cat([windows, windows.flip(-1)])
+        rows = rows + len(batch) * mirrored
+    places = [torch.randint(0, 2 * each + 1, (len(batch),), generator=generator) for each in reach]
+    for axis, length in zip(axes, size, strict=True):
+        windows = windows.unfold(axis, length, 1)
+    where: list[torch.Tensor | slice] = [rows.to(batch.device), slice(None), *(each.to(batch.device) for each in places)]
+    return windows[tuple(where)]
 
 
 def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: torch.Generator) -> torch.Tensor:
@@ -126,4 +161,29 @@ def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator) -> to
         position = torch.arange(length)
         hit = (position >= first) & (position < first + side)
         inside = inside & hit.reshape(len(batch), 1, *[length if other == axis else 1 for other in range(batch.ndim - 2)])
-    return batch.masked_fill(inside.to(batch.device), 0.0)
+    return batch * (~inside).to(batch.device, batch.dtype)
+
+
+def shrink(batch: torch.Tensor, side: float) -> torch.Tensor:
+    """Items (N, C, *) with each axis at ``side`` times its length, rounded: every new value is the mean over the stretch that it covers.
+
+    >>> shrink(torch.tensor([[[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]]), 2 / 3)
+    tensor([[[0.3333, 1.6667, 3.3333, 4.6667]]])
+    """
+    for axis in range(2, batch.ndim):
+        length = batch.shape[axis]
+        smaller = max(1, round(side * length))
+        if smaller < length:
+            means = _means(length, smaller).to(batch.device, batch.dtype)
+            batch = (batch.movedim(axis, -1) @ means).movedim(-1, axis)
+    return batch
+
+
+@functools.lru_cache(maxsize=64)
+def _means(length: int, smaller: int) -> torch.Tensor:
+    """(length, smaller): how much of each old value is in each new one; columns add up to 1."""
+    step = length / smaller
+    starts = torch.arange(smaller, dtype=torch.float64) * step
+    old = torch.arange(length, dtype=torch.float64)[:, None]
+    overlap = torch.minimum(old + 1, starts + step) - torch.maximum(old, starts)
+    return (overlap.clamp(min=0) / step).float()

@@ -7,14 +7,15 @@ epoch and the step alone, so a training that was stopped anywhere goes on with t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from visus.data.augment import Augmentation
+from visus.data.augment import Augmentation, shrink
 from visus.data.preprocessing import Pixels, Preprocessing
 
 
@@ -73,16 +74,34 @@ class Batches:
         """Batches in one epoch; at least 1."""
         return max(1, len(self.part) // self.batch_size)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from ``first_step`` on."""
+    def epoch(self, epoch: int, first_step: int = 0, side: Callable[[], float] = lambda: 1.0) -> Iterator[Batch]:
+        """The batches of one epoch, from ``first_step`` on.
+
+        Args:
+            epoch: which epoch, from 0.
+            first_step: where to begin.
+            side: asked before each batch: the part of the whole side at which its items are given.
+        """
         order = torch.randperm(len(self.part), generator=random_stream(self.seed, "order", epoch)).numpy()
         for step in range(first_step, self.num_steps):
             places = order[step * self.batch_size : (step + 1) * self.batch_size]
-            inputs = self.preprocessing.scale_values(self.part.rows(places).to(self.device))
-            inputs = self.augmentation(inputs, random_stream(self.seed, "augmentation", epoch, step))
-            inputs = self.preprocessing.shuffled(inputs)  # last, so that the changes are those of the true picture
+            inputs = self._inputs(places, epoch, step, side())
             labels = torch.from_numpy(self.part.labels[places]).to(self.device)
             yield Batch(in_memory_format(inputs, self.channels_last), labels, step)
+
+    def _inputs(self, places: npt.NDArray[np.int64], epoch: int, step: int, side: float) -> torch.Tensor:
+        """Items changed, scaled and made smaller."""
+        stream = random_stream(self.seed, "augmentation", epoch, step)
+        mirrored = self._first_mirrored[places] ^ bool(epoch % 2) if self.augmentation.flip == "alternating" else None
+        rows = self.part.rows(places).to(self.device)
+        inputs = self.augmentation(rows, stream, scale=self.preprocessing.scale_values, mirrored=mirrored)
+        inputs = self.preprocessing.shuffled(inputs)  # last, so that the changes are those of the true picture
+        return shrink(inputs, side) if side < 1 else inputs
+
+    @cached_property
+    def _first_mirrored(self) -> torch.Tensor:
+        """Which items are mirrored in the first epoch, and every second one after it."""
+        return torch.rand(len(self.part), generator=random_stream(self.seed, "mirrored")) < 0.5
 
 
 def batches_in_order(part: Part, preprocessing: Preprocessing, batch_size: int) -> Iterator[torch.Tensor]:

@@ -6,8 +6,6 @@ This file knows how the rooms of data are put together, and which size and chann
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +15,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from visus.data import pictures
 from visus.data.batches import Part
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import SCALES, Preprocessing, Scale, measure_scale
@@ -25,14 +22,12 @@ from visus.data.samples import SPLITS, Samples
 from visus.data.sources import read_source
 from visus.data.splits import apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Progress, Store, open_store, refuse_unreadable
-from visus.errors import DataError, PictureError, UsageError, unknown_name
+from visus.data.survey import Suit, suitable_size, survey_pictures
+from visus.errors import DataError, UsageError, unknown_name
 from visus.units import write_shape
 
 Rule = Literal["squash", "crop", "pad"]
 RULES: tuple[Rule, ...] = ("squash", "crop", "pad")
-NATIVE_SHORT_SIDE_PX = 64
-DEFAULT_SHORT_SIDE_PX = 96
-VARIED_SIZES = 8
 IMBALANCE = 3.0
 
 
@@ -152,6 +147,7 @@ def open_data(
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
     preprocessing: Preprocessing | None = None,
+    suit: Suit | None = None,
     on_progress: Progress | None = None,
 ) -> Data:
     """Open a data set: a folder for each class, split folders, a table, or array files.
@@ -170,6 +166,8 @@ def open_data(
         cache_dir: another folder for the decoded items.
         num_workers: decoding threads; 0 for one for each usable core.
         preprocessing: that of a training to go on with; size, channels, rule and scaling are then its own.
+        suit: asked how picture files are to be read for a network that already knows some; its answer is used instead of ``scale``, of
+            ``channels`` and of the size that suits the data.
         on_progress: called with the number of items decoded and in all.
 
     Raises:
@@ -185,7 +183,7 @@ def open_data(
     else:
         samples = split_samples(samples, seed)
     if preprocessing is None:
-        plan, is_varied = _plan(samples, ledger, img_size, channels, rule, scale)
+        plan, is_varied = _plan(samples, ledger, img_size, channels, rule, scale, suit)
     else:
         plan, is_varied = preprocessing, False
     data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
@@ -200,7 +198,7 @@ def open_data(
             "group or one copied item. Add items, or name other groups.",
             where=str(data.samples.root),
         )
-    if preprocessing is None:
+    if preprocessing is None and plan.scale != "fixed":
         training = data.split("train")
         offset, divisor = measure_scale(_Rows(training.pixels, training.indices), plan.scale)
         data = dataclasses.replace(data, preprocessing=dataclasses.replace(plan, offset=offset, divisor=divisor))
@@ -311,7 +309,13 @@ def _check_settings(
 
 
 def _plan(
-    samples: Samples, ledger: Ledger, img_size: int | Sequence[int] | None, channels: int | None, rule: Rule, scale: Scale
+    samples: Samples,
+    ledger: Ledger,
+    img_size: int | Sequence[int] | None,
+    channels: int | None,
+    rule: Rule,
+    scale: Scale,
+    suit: Suit | None,
 ) -> tuple[Preprocessing, bool]:
     """Size, channels and number format for a set that is opened for training, and whether its pictures vary in size."""
     if samples.reader.kind == "array":
@@ -333,11 +337,14 @@ def _plan(
             )
         unit = ((0.0,) * own_channels, (1.0,) * own_channels)
         return Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit), False
-    sizes, has_colour = _survey(samples, ledger)
-    num_channels = channels or (3 if has_colour else 1)
-    size = _wanted_size(img_size, 2) or _suitable_size(sizes)
+    seen = dataclasses.replace(survey_pictures(samples, ledger), wanted_size=_wanted_size(img_size, 2))
+    if suit and (suited := suit(seen)):
+        plan = Preprocessing("pictures", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
+        return plan, seen.is_varied
+    num_channels = channels or (3 if seen.has_colour else 1)
     unit = ((0.0,) * num_channels, (1.0,) * num_channels)
-    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), len(set(sizes)) >= VARIED_SIZES
+    size = seen.wanted_size or suitable_size(seen.sizes)
+    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied
 
 
 def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:
@@ -347,45 +354,6 @@ def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[i
     if len(size) != num_axes:
         raise UsageError(f"the size {write_shape(size)} has {len(size)} axes, and the data has {num_axes}.")
     return size
-
-
-def _survey(samples: Samples, ledger: Ledger) -> tuple[list[tuple[int, int]], bool]:
-    """Sizes (height, width) of all picture files that have a readable header, and whether any is in colour."""
-    sizes, names, has_colour = [], [], False
-    for index, item in enumerate(samples.items):
-        try:
-            seen = pictures.probe(samples.reader.path(index), name=item)
-        except PictureError:
-            continue  # decoding meets it again, and names it
-        sizes.append(seen.size)
-        names.append(item)
-        has_colour = has_colour or seen.channels == 3
-    if sizes:
-        areas = [height * width for height, width in sizes]
-        median = sorted(areas)[len(areas) // 2]
-        for name, area in zip(names, areas, strict=True):
-            if area > 4 * median or 4 * area < median:
-                ledger.note("outsized", name)
-    return sizes, has_colour
-
-
-def _suitable_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    """Small pictures keep their size; others get a short side of at most 96 px, rounded to a multiple of 8.
-
-    Where most pictures have one size, its aspect is kept; a mixed set becomes square.
-    """
-    if not sizes:
-        return (DEFAULT_SHORT_SIDE_PX, DEFAULT_SHORT_SIDE_PX)
-    commonest, count = Counter(sizes).most_common(1)[0]
-    if count < 0.5 * len(sizes):
-        median = sorted(min(size) for size in sizes)[len(sizes) // 2]
-        side = min(DEFAULT_SHORT_SIDE_PX, max(8, median // 8 * 8))
-        return (side, side)
-    if min(commonest) <= NATIVE_SHORT_SIDE_PX and max(commonest) <= 2 * NATIVE_SHORT_SIDE_PX:
-        return commonest
-    factor = min(1.0, DEFAULT_SHORT_SIDE_PX / min(commonest))
-    height, width = (max(8, math.floor(length * factor / 8 + 1e-9) * 8) for length in commonest)
-    return (height, width)
 
 
 def _check_kind(samples: Samples, plan: Preprocessing) -> None:

@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from visus.data import pictures
 from visus.data.ledger import Ledger
 from visus.errors import PictureError
-from visus.units import write_shape
+from visus.units import rank_words, write_shape
 
-Scale = Literal["mean-deviation", "min-max"]
-SCALES: tuple[Scale, ...] = ("mean-deviation", "min-max")
+Scale = Literal["mean-deviation", "min-max", "fixed"]
+SCALES: tuple[Scale, ...] = ("mean-deviation", "min-max")  # those that are measured on the training split
 Pixels = npt.NDArray[Any]
 
 
@@ -40,7 +40,8 @@ class Preprocessing:
         size: lengths of the spatial axes, in pixels or samples.
         rule: how a picture gets this size: ``squash``, ``crop`` or ``pad``.
         dtype: the stored number format, such as ``uint8``.
-        scale: ``mean-deviation`` (offset is the training mean, divisor the deviation) or ``min-max`` (to 0-1).
+        scale: ``mean-deviation`` (offset is the training mean, divisor the deviation), ``min-max`` (to 0-1), or ``fixed`` (the
+            numbers that a network was trained with before).
         offset: one number for each channel, in stored units.
         divisor: one number for each channel, in stored units; never zero.
         shuffle_seed: where it is given, the last thing done to an item is to put its positions into one random order that this seed
@@ -65,7 +66,7 @@ class Preprocessing:
     @property
     def noun(self) -> str:
         """What one item is called: recording, picture or volume."""
-        return {1: "recording", 2: "picture", 3: "volume"}[len(self.size)]
+        return rank_words(len(self.size)).item
 
     @property
     def is_picture_like(self) -> bool:
@@ -97,7 +98,8 @@ class Preprocessing:
     def scale_values(self, batch: torch.Tensor) -> torch.Tensor:
         """Stored numbers, shape (N, C, *), as float32 scaled by what the training split said, on the same device, never shuffled."""
         offset, divisor = self._scaling(batch.device)
-        return (batch.float() - offset) / divisor
+        values = batch.to(torch.float32, copy=True)
+        return values.sub_(offset).div_(divisor)
 
     def stored_values(self, batch: torch.Tensor) -> torch.Tensor:
         """Scaled numbers, shape (N, C, *), in the units in which items are stored: what ``scale_values`` was given, to rounding."""

@@ -52,6 +52,7 @@ from visus.design.layers import (
     tanh,
     transposed,
     upsample,
+    whiten,
 )
 from visus.design.notation import parse
 from visus.design.plan import Design
@@ -118,4 +119,5 @@ __all__ = [
     "transposed",
     "upsample",
     "vgg",
+    "whiten",
 ]

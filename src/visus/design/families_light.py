@@ -59,7 +59,8 @@ def mobilenet(version: int = 2, *, width: float = 1.0) -> Design:
 
 
 def efficientnet_lite(size: int = 0) -> Design:
-    """EfficientNet-Lite (Tan and Le 2019, arXiv:1905.11946, as released in 2020: without gates, relu6, stem and head unscaled).
+    """EfficientNet-Lite (Tan and Le 2019, arXiv:1905.11946, as released in 2020: without gates, relu6, stem and head unscaled;
+    norms with an eps of 0.001).
 
     Args:
         size: 0 to 4; made for 224, 240, 260, 280 and 300 pixels. Padding is the same on both sides, as in PyTorch.
@@ -76,25 +77,26 @@ def efficientnet_lite(size: int = 0) -> Design:
         at_an_end = index in (0, len(_EFFICIENTNET) - 1)
         deeper = num_blocks if at_an_end else math.ceil(num_blocks * depth)
         rows.append((expansion, _multiple(out * width), deeper, stride, kernel))
-    head = [*_mix(1280, relu6), globalpool, dropout(drop), linear(classes)]
-    return Design([*_stem(32, relu6), *_inverted_stages(32, rows), *head])
+    normed = norm(eps=0.001)
+    head = [*_mix(1280, relu6, normed), globalpool, dropout(drop), linear(classes)]
+    return Design([*_stem(32, relu6, normed), *_inverted_stages(32, rows, normed), *head])
 
 
-def _stem(width: int, activation: type[Layer]) -> tuple[ItemLike, ...]:
-    return conv(width, 3, stride=2, padding=1), norm, activation
+def _stem(width: int, activation: type[Layer], normed: ItemLike = norm) -> tuple[ItemLike, ...]:
+    return conv(width, 3, stride=2, padding=1), normed, activation
 
 
-def _window(kernel: int, stride: int, activation: type[Layer]) -> tuple[ItemLike, ...]:
+def _window(kernel: int, stride: int, activation: type[Layer], normed: ItemLike = norm) -> tuple[ItemLike, ...]:
     """A window over each channel alone."""
-    return depthwise(kernel, stride=stride, padding=kernel // 2), norm, activation
+    return depthwise(kernel, stride=stride, padding=kernel // 2), normed, activation
 
 
-def _mix(width: int, activation: type[Layer]) -> tuple[ItemLike, ...]:
+def _mix(width: int, activation: type[Layer], normed: ItemLike = norm) -> tuple[ItemLike, ...]:
     """All channels mixed at each position."""
-    return conv(width, 1), norm, activation
+    return conv(width, 1), normed, activation
 
 
-def _inverted_stages(in_channels: int, rows: Many[tuple[int, ...]]) -> list[Item]:
+def _inverted_stages(in_channels: int, rows: Many[tuple[int, ...]], normed: ItemLike = norm) -> list[Item]:
     """Stages of inverted residuals: many channels inside, few between. A block that keeps its shape adds its input."""
     stages: list[Item] = []
     for number, (expansion, out, num_blocks, stride, kernel) in enumerate(rows, 1):
@@ -103,8 +105,8 @@ def _inverted_stages(in_channels: int, rows: Many[tuple[int, ...]]) -> list[Item
             inner = in_channels * expansion
             first = stride if index == 0 else 1
             body = [
-                *(_mix(inner, relu6) if expansion > 1 else ()),
-                *(*_window(kernel, first, relu6), conv(out, 1), norm),
+                *(_mix(inner, relu6, normed) if expansion > 1 else ()),
+                *(*_window(kernel, first, relu6, normed), conv(out, 1), normed),
             ]
             keeps = first == 1 and in_channels == out
             blocks.append(sequence(residual(*body)) if keeps else sequence(*body))

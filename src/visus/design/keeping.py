@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from visus.design.arguments import Shape, per_axis
 from visus.design.layer import BYTES_PER_VALUE, Layer
-from visus.design.layers_convolution import Conv, Depthwise, Transposed
+from visus.design.layers_convolution import Conv, Depthwise, Transposed, Whiten
 from visus.design.layers_features import Flatten, Linear
 from visus.design.layers_pooling import AvgPool, BlurPool, GlobalPool, MaxPool, Upsample
 from visus.design.layers_values import (
@@ -253,6 +253,21 @@ def _convolution(layer: Conv | Depthwise, input_shape: Shape, output_shape: Shap
     return Keeping(extra=padded, forward=facts.forward(), backward=more, copies=True)
 
 
+def _whiten(layer: Whiten, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
+    """Nothing is kept: its filters stay, and the gradient of a number added to a channel is a sum over what arrives."""
+    windows = layer.windows(len(input_shape) - 1)
+    weight_bytes = layer.bytes_weights(input_shape) - BYTES_PER_VALUE * layer.num_parameters(input_shape)
+    facts = Convolution(
+        input_shape,
+        output_shape,
+        weight_bytes,
+        num_taps=math.prod(window.kernel_size for window in windows),
+        is_strided=any(window.stride > 1 for window in windows),
+        is_turned=is_turned,
+    )
+    return Keeping(forward=facts.forward(), to_input=facts.to_input())
+
+
 def _transposed(layer: Transposed, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
     facts = Convolution(
         input_shape,
@@ -351,6 +366,7 @@ TABLE: Final[dict[type[Layer], Callable[[Any, Shape, Shape, bool], Keeping]]] = 
     **dict.fromkeys((Relu, Sigmoid, Tanh, Softmax), _OF_OUTPUT),
     **dict.fromkeys((Relu6, LeakyRelu, Elu, Gelu, Silu, HardSwish, HardSigmoid, AvgPool, Linear), _OF_INPUT),
     Transposed: _transposed,
+    Whiten: _whiten,
     MaxPool: _maxpool,
     BlurPool: _blurpool,
     GlobalPool: _globalpool,

@@ -9,7 +9,7 @@ from typing import Final
 
 from visus.design.arguments import Shape, classes
 from visus.design.layer import DoesNotFitError, Layer, Windowed
-from visus.design.layers_convolution import Conv, Depthwise, Transposed
+from visus.design.layers_convolution import Conv, Depthwise, Transposed, Whiten
 from visus.design.layers_features import Flatten, Linear
 from visus.design.layers_pooling import AvgPool, BlurPool, GlobalPool, MaxPool, Pool, Upsample
 from visus.design.layers_values import (
@@ -33,7 +33,7 @@ from visus.design.layers_values import (
     Tanh,
 )
 
-conv, depthwise, transposed = Conv, Depthwise, Transposed
+conv, depthwise, transposed, whiten = Conv, Depthwise, Transposed, Whiten
 maxpool, avgpool, blurpool, globalpool, upsample = MaxPool, AvgPool, BlurPool, GlobalPool, Upsample
 norm, layernorm, groupnorm = Norm, LayerNorm, GroupNorm
 relu, relu6, leakyrelu, elu, gelu, silu, hardswish = Relu, Relu6, LeakyRelu, Elu, Gelu, Silu, HardSwish
@@ -44,7 +44,7 @@ flatten, linear = Flatten, Linear
 LAYERS: Final[dict[str, type[Layer]]] = {
     cls.word: cls
     for cls in (
-        *(Conv, Depthwise, Transposed, MaxPool, AvgPool, BlurPool, GlobalPool, Upsample, Norm, LayerNorm, GroupNorm),
+        *(Conv, Depthwise, Transposed, Whiten, MaxPool, AvgPool, BlurPool, GlobalPool, Upsample, Norm, LayerNorm, GroupNorm),
         *(Relu, Relu6, LeakyRelu, Elu, Gelu, Silu, HardSwish, Sigmoid, HardSigmoid, Tanh, Softmax),
         *(SqueezeExcite, Scale, Dropout, DropPath, Flatten, Linear),
     )
@@ -84,6 +84,7 @@ __all__ = [
     "Tanh",
     "Transposed",
     "Upsample",
+    "Whiten",
     "Windowed",
     "avgpool",
     "blurpool",
@@ -114,4 +115,5 @@ __all__ = [
     "tanh",
     "transposed",
     "upsample",
+    "whiten",
 ]

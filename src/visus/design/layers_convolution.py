@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from visus.design.arguments import PerAxis, Shape, check_count, check_flag, check_whole, largest, need_number, per_axis
-from visus.design.layer import Windowed, spatial_size
+from visus.design.layer import BYTES_PER_VALUE, Windowed, spatial_size
 from visus.errors import DesignError
 from visus.geometry import Lens, TransposedWindow, Window, same_padding
+
+MOST_WHITENED: Final = 2_048  # channels; their patches' covariance has a quarter of this number squared
 
 
 @dataclass(frozen=True, repr=False)
@@ -162,6 +164,55 @@ class Depthwise(_Convolution):
 
     def _out_channels(self, in_channels: int) -> int:
         return in_channels * self.multiplier
+
+
+@dataclass(frozen=True, repr=False)
+class Whiten(_Convolution):
+    """A convolution whose filters are computed from the training data and then stay: principal axes of its patches, and their negatives.
+
+    Each filter is an eigenvector of the covariance of the patches, divided by the deviation along it, so that what goes out has deviation 1
+    and channels of different axes do not go together. There are two filters for each value of a patch. The number that is added to each
+    channel is trained.
+
+    Args:
+        kernel_size: of the patches, one number for all axes or a tuple with one for each.
+        stride, padding: as for ``conv``.
+
+    >>> Whiten(2).output_shape((3, 32, 32)), Whiten(2).num_parameters((3, 32, 32))
+    ((24, 31, 31), 24)
+    """
+
+    prefix = word = "whiten"
+    positional = 1
+    dilation: ClassVar[int] = 1
+    bias: ClassVar[bool] = True
+
+    kernel_size: PerAxis = 2
+    stride: PerAxis = 1
+    padding: PerAxis | Literal["same"] = 0
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        spatial = super().output_shape(input_shape)[1:]
+        num_values = self._taps(input_shape)
+        if 2 * num_values > MOST_WHITENED:
+            raise DesignError(
+                f"whiten makes two channels for each of the {num_values:,} values of a patch; at most {MOST_WHITENED:,} channels are "
+                "allowed. Use a smaller kernel_size."
+            )
+        return (2 * num_values, *spatial)
+
+    def num_groups(self, in_channels: int) -> int:
+        return 1
+
+    def num_parameters(self, input_shape: Shape) -> int:
+        return 2 * self._taps(input_shape)
+
+    def bytes_weights(self, input_shape: Shape) -> int:
+        num_values = self._taps(input_shape)
+        return BYTES_PER_VALUE * 2 * num_values * (num_values + 1)
+
+    def _out_channels(self, in_channels: int) -> int:
+        return in_channels  # ``output_shape`` puts the true number in its place, which depends on the number of axes too
 
 
 @dataclass(frozen=True, repr=False)

@@ -17,10 +17,26 @@ from visus.errors import DesignError
 _COUNTER_BYTES: Final = 8  # batch norm counts its batches in a 64-bit number
 
 
+@dataclass(frozen=True, repr=False)
 class Norm(SameShape):
-    """Batch norm: each channel to mean 0 and deviation 1 over the batch, then a trained scale and shift."""
+    """Batch norm: each channel to mean 0 and deviation 1 over the batch, then a trained scale and shift.
+
+    Args:
+        eps: added to the variance before its root is taken, as in torch. EfficientNet was trained with 0.001.
+
+    >>> Norm(eps=1e-3).text
+    'norm(eps=0.001)'
+    """
 
     prefix = word = "norm"
+
+    eps: float = 1e-5
+
+    def _mistakes(self) -> list[str]:
+        mistakes = super()._mistakes() + _number(self, "eps")
+        if not mistakes and self.eps <= 0:
+            mistakes.append(f"eps must be above 0, not {self.eps:g}.")
+        return mistakes
 
     def num_parameters(self, input_shape: Shape) -> int:
         return 2 * input_shape[0]
@@ -251,7 +267,7 @@ class DropPath(_Dropping):
     p: float = 0.1
 
 
-def _number(layer: LeakyRelu | Elu | Scale, name: str) -> list[str]:
+def _number(layer: Norm | LeakyRelu | Elu | Scale, name: str) -> list[str]:
     """The mistake of an argument that is no finite number; a whole one becomes a float."""
     value = getattr(layer, name)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):

@@ -32,6 +32,7 @@ from visus.evaluation.predictions import evaluation_mode
 from visus.evaluation.shifts import Shift, moved
 from visus.geometry import Field
 from visus.networks.trace import trace
+from visus.units import rank_words, write_size
 
 BROKEN: Final = 1e-3
 """A relative error beyond this is no rounding any more."""
@@ -84,25 +85,24 @@ class Equivariance:
 
     def sentence(self) -> str:
         """Which layer breaks it and why, for people."""
-        shift = " x ".join(str(pixels) for pixels in self.shift_px)
+        shift, noun = write_size(self.shift_px), rank_words(len(self.shift_px)).item
         found = self.first_broken
         if found is None:
-            return f"every layer moves with a shift of {shift} px."
+            return f"every layer moves with a shift of {shift}."
         if not found.step_px:
             return (
-                f"{found.path or 'the module'} breaks it: behind it each number belongs to one place of the picture, and a shift of {shift} px "
+                f"{found.path or 'the module'} breaks it: behind it each number belongs to one place of the {noun}, and a shift of {shift} "
                 f"changes it by {_percent(found.error)}."
             )
         if found.interior_error is not None and found.interior_error > BROKEN:
-            step = " x ".join(str(step) for step in found.step_px)
             reason = (
-                f"its step of {step} px does not divide a shift of {shift} px"
+                f"its step of {write_size(found.step_px)} does not divide a shift of {shift}"
                 if not found.is_whole
                 else "its positions are not treated alike"
             )
             return f"{found.path or 'the module'} breaks it first: {reason}; its map changes by {_percent(found.interior_error)}."
         return (
-            f"{found.path or 'the module'} breaks it first, at the border alone: what is put around the picture does not move with it; "
+            f"{found.path or 'the module'} breaks it first, at the border alone: what is put around the {noun} does not move with it; "
             f"its map changes by {_percent(found.error)}."
         )
 
@@ -141,7 +141,7 @@ def measure_equivariance(
         TraceError: the module cannot be traced on this input.
     """
     if way == "crop":
-        raise UsageError("a cropped picture is an enlarged one, so its maps have no unmoved counterpart. Use another way.")
+        raise UsageError("a cropped item is an enlarged one, so its maps have no unmoved counterpart. Use another way.")
     traced = account or trace(module, tuple(batch.shape[1:]))
     rows = {row.path: row for row in traced.rows}
     shifted = moved(batch, shift_px, way)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from visus.errors import DataError, UsageError
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.shifts import BATCH
+from visus.units import rank_words, write_shape
 
 SIZES: Final = (0.5, 0.75, 1.0)
 _INTERPOLATION: Final = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -107,6 +108,7 @@ def measure_placement(
     if not len(batch):
         raise DataError("there is nothing to paste: no items were given.")
     own = tuple(batch.shape[2:])
+    unit = rank_words(len(own)).unit
     wanted = tuple(canvas_px) if canvas_px is not None else own
     most = num_places or (3 if len(own) == 3 else 5)
     placed = []
@@ -114,7 +116,7 @@ def measure_placement(
         size = tuple(max(1, round(share * length)) for length in own)
         if len(wanted) != len(own) or any(length > room for length, room in zip(size, wanted, strict=False)):
             raise UsageError(
-                f"an object of {_px(size)} does not fit onto a canvas of {_px(wanted)}. Give a larger canvas or smaller sizes."
+                f"an object of {write_shape(size)} {unit} does not fit onto a canvas of {write_shape(wanted)} {unit}. Give a larger canvas or smaller sizes."
             )
         small = batch if size == own else _resized(batch, size)
         starts = tuple(_places(room - length, most) for room, length in zip(wanted, size, strict=True))
@@ -153,7 +155,3 @@ def _places(room: int, most: int) -> tuple[int, ...]:
     """
     num_places = min(most, room + 1)
     return tuple(round(index * room / max(1, num_places - 1)) for index in range(num_places))
-
-
-def _px(lengths: Sequence[int]) -> str:
-    return f"{' x '.join(str(length) for length in lengths)} px"

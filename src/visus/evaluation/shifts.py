@@ -25,15 +25,16 @@ from visus.design.account import Account
 from visus.errors import DataError, UsageError, unknown_name
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import wilson_interval
+from visus.units import rank_words, write_shape
 
 WAYS: Final = {
     "roll": "what leaves at one side enters at the other",
     "zeros": "zeros enter: the training mean, or with min-max scaling the lowest value",
-    "edge": "the outermost pixels are repeated",
-    "reflect": "the mirrored picture enters",
-    "crop": "the picture is enlarged, and windows of its first size are cut out",
+    "edge": "the outermost values are repeated",
+    "reflect": "its mirror image enters",
+    "crop": "it is enlarged, and windows of its first size are cut out",
 }
-"""Every way to move a picture, and what then stands where it was."""
+"""Every way to move an item, and what then stands where it was."""
 
 MAX_SHIFTS: Final = 64
 BATCH: Final = 256
@@ -125,9 +126,11 @@ def canvas(batch: Tensor, reach_px: Sequence[int], way: str = "roll") -> Tensor:
     if way not in WAYS:
         raise UsageError(unknown_name("way to move a picture", way, WAYS))
     size = tuple(batch.shape[2:])
+    unit = rank_words(len(size)).unit
     if len(reach_px) != len(size) or not all(0 <= reach < length for reach, length in zip(reach_px, size, strict=False)):
         raise UsageError(
-            f"items of {_px(size)} can be moved by less than their length on each axis, and {_px(reach_px)} was asked for."
+            f"items of {write_shape(size)} {unit} can be moved by less than their length on each axis, and {write_shape(reach_px)} {unit} "
+            "was asked for."
         )
     if way == "crop":
         larger = [length + 2 * reach for length, reach in zip(size, reach_px, strict=True)]
@@ -286,7 +289,3 @@ def _shifted(batch: Tensor, reach_px: Sequence[int], shifts: Sequence[Shift], wa
 
 def _of(module: nn.Module, batch: Tensor, device: torch.device | str) -> Tensor:
     return predict_logits(module, (part.contiguous() for part in torch.split(batch, BATCH)), device=device)
-
-
-def _px(lengths: Sequence[int]) -> str:
-    return f"{' x '.join(str(length) for length in lengths)} px"

@@ -13,7 +13,7 @@ from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS
 from visus.evaluation.temperature import FEWEST
 from visus.examine.report_inside import Inside
-from visus.units import write_bytes, write_duration, write_number_of, write_shape, write_share
+from visus.units import write_bytes, write_duration, write_number_of, write_shape, write_share, write_size
 
 _NETWORK_LENGTH = 48
 _RULES = {"squash": "stretched to fit", "crop": "scaled and cut to fit", "pad": "scaled and padded to fit"}
@@ -48,6 +48,7 @@ class ReportFacts:
         best_epoch: the epoch whose weights were kept, from 1; None where they are not those of one epoch.
         noun: what one item is called: ``picture``, ``recording``, ``volume``, ``item``.
         inside: what was measured beyond the scores.
+        start: what the training began with, as ``start.json`` has it; empty for new weights.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ReportFacts:
     best_epoch: int | None = None
     noun: str = "picture"
     inside: Inside = field(default_factory=Inside)
+    start: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def nouns(self) -> str:
@@ -185,7 +187,7 @@ def shift_sentences(facts: ReportFacts) -> list[str]:
     if moves is None:
         return []
     worst, best = (order(moves.ways, key=lambda way: way.consistency) for order in (min, max))
-    by = f"by up to {write_shape(worst.reach_px)} px"
+    by = f"by up to {write_size(worst.reach_px)}"
     other = f", and {write_share(best.consistency)} ({best.way}: {WAYS[best.way]})" if best is not worst else ""
     sentences = [
         f"Two shifts of one {facts.noun} {by} get the same answer in {write_share(worst.consistency)} of cases "
@@ -193,7 +195,7 @@ def shift_sentences(facts: ReportFacts) -> list[str]:
         f"Measured on {write_number_of(moves.num_items, facts.noun)} of the {split_name(moves.split)} split.",
     ]
     if moves.layers is not None:
-        shift = f"For a shift of {write_shape(moves.layers.shift_px)} px, moved by {moves.layers.way}: "
+        shift = f"For a shift of {write_size(moves.layers.shift_px)}, moved by {moves.layers.way}: "
         sentences.append(shift + moves.layers.sentence())
     return sentences
 
@@ -203,28 +205,24 @@ def sight_sentences(facts: ReportFacts) -> list[str]:
     sight = facts.inside.sight
     if sight is None:
         return []
-    picture = write_shape(sight.size_px)
+    size = write_size(sight.size_px)
     if not sight.layers:
-        return [f"No layer of it has a receptive field on a {facts.noun} of {picture} px."]
+        return [f"No layer of it has a receptive field on a {facts.noun} of {size}."]
     place = next(
         (index for index, each in enumerate(sight.layers) if each.is_all or _covers(each.size_px, sight.size_px)), None
     )
     sentences = []
     if place is not None:
         each = sight.layers[place]
-        field = (
-            "sees everything" if each.is_all else f"has a receptive field ({write_shape(each.size_px)} px) that covers it"
-        )
-        sentences.append(f"Of a {facts.noun} of {picture} px, '{each.path}' is the first layer that {field}.")
+        field = "sees everything" if each.is_all else f"has a receptive field ({write_size(each.size_px)}) that covers it"
+        sentences.append(f"Of a {facts.noun} of {size}, '{each.path}' is the first layer that {field}.")
     else:
-        sentences.append(f"No layer sees the whole {facts.noun} of {picture} px through its windows.")
+        sentences.append(f"No layer sees the whole {facts.noun} of {size} through its windows.")
     if sight.gates:
         sentences.append(f"From '{sight.gates}' on, a gate tells each place of the whole {facts.noun} beside that.")
     if sight.last_path and sight.box is not None:
-        really = write_shape([last + 1 - first for first, last in sight.box])
-        sentences.append(
-            f"The middle unit of the last map ('{sight.last_path}') really reads {really} px of the {facts.noun}."
-        )
+        really = write_size([last + 1 - first for first, last in sight.box])
+        sentences.append(f"The middle unit of the last map ('{sight.last_path}') really reads {really} of the {facts.noun}.")
     return sentences
 
 
@@ -241,8 +239,25 @@ def network_sentence(facts: ReportFacts) -> str:
     return (
         f"{kind}{asked} with {facts.num_parameters:,} parameters. "
         f"It takes {write_shape(facts.input_shape)} values and gives a probability for each of "
-        f"{write_number_of(len(facts.classes), 'class', 'classes')}."
+        f"{write_number_of(len(facts.classes), 'class', 'classes')}.{''.join(f' {each}' for each in start_sentences(facts))}"
     )
+
+
+def start_sentences(facts: ReportFacts) -> list[str]:
+    """What the training began with, and what its own steps brought; nothing for new weights."""
+    if not facts.start:
+        return []
+    sentences = [f"It starts from {facts.start['source']}."]
+    before = number(facts.start.get("val_accuracy"))
+    kept = [value for epoch, value in facts.series("val_accuracy") if epoch == facts.best_epoch]
+    if before is None:
+        return sentences
+    fitted = "with nothing but its head fitted" if facts.start.get("left_new") else "as it was"
+    if kept:
+        after = f"after fine-tuning {write_share(kept[0])} (epoch {facts.best_epoch}, which was kept)"
+    else:
+        after = "fine-tuning made it no better, so these weights were kept"
+    return [*sentences, f"On the validation split it had {write_share(before)} right {fitted}; {after}."]
 
 
 def preprocessing_sentences(facts: ReportFacts) -> list[str]:
@@ -259,6 +274,10 @@ def preprocessing_sentences(facts: ReportFacts) -> list[str]:
     if known["scale"] == "min-max":
         sentences.append(
             f"Values are scaled so that the lowest of the training split ({offset}) is 0 and the highest, larger by {divisor}, is 1."
+        )
+    elif known["scale"] == "fixed":
+        sentences.append(
+            f"From the values {offset} is taken and they are divided by {divisor}: so the weights that it starts from were trained."
         )
     else:
         sentences.append(

@@ -329,6 +329,8 @@ def position_in(spatial: Sequence[int], position: Sequence[int] | None, layer: s
     if position is None:
         return tuple(length // 2 for length in spatial)
     place = tuple(int(index) for index in position)
+    if place and not spatial:
+        raise UsageError("this layer has no map, so its units have no position. Leave it out.", where=layer)
     if len(place) != len(spatial) or not all(0 <= index < length for index, length in zip(place, spatial, strict=True)):
         raise UsageError(f"the map has the size {tuple(spatial)}, and position {place} was asked for.", where=layer)
     return place

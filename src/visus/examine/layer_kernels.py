@@ -5,6 +5,7 @@ This file knows weights of layers. It must not know inputs, maps or drawing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,30 @@ class Filters:
     axes: tuple[str, ...]
     bias: Array | None
     groups: int
+
+    @property
+    def noun(self) -> str:
+        """What one of them is called: a filter, or of a linear layer, which is laid over no map, a unit."""
+        return "unit" if self.kernels.ndim == 2 else "filter"
+
+    def as_maps(self, item_shape: tuple[int, ...]) -> Array | None:
+        """The kernels (filters, channels, *spatial); those of a linear layer that reads a whole item in the shape of the item.
+
+        Args:
+            item_shape: (channels, *spatial) of one item.
+
+        Returns:
+            None where the numbers that a linear layer reads are no places of the item.
+
+        >>> filters(nn.Sequential(nn.Flatten(), nn.Linear(27, 4)), "1").as_maps((3, 3, 3)).shape
+        (4, 3, 3, 3)
+        """
+        if self.kernels.ndim > 2:
+            return self.kernels
+        if self.kernels.shape[1] != math.prod(item_shape):
+            return None
+        maps: Array = self.kernels.reshape(len(self.kernels), *item_shape)
+        return maps
 
     def shown(self, *, together: bool = False) -> Array:
         """The kernels between 0 and 1 for drawing, weight 0 at 0.5.
@@ -78,7 +103,7 @@ def filters(module: nn.Module, layer: str) -> Filters:
         parts = weight.reshape(groups, -1, *weight.shape[1:])
         weight = parts.transpose(1, 2).flatten(0, 1)
     num_axes = weight.dim() - 2
-    names = ("filter", "feature in") if isinstance(part, nn.Linear) else ("filter", "channel in", *AXES[num_axes])
+    names = ("unit", "feature in") if isinstance(part, nn.Linear) else ("filter", "channel in", *AXES[num_axes])
     bias = None if part.bias is None else to_array(part.bias.clone())
     kernels = to_array(weight.clone(memory_format=torch.contiguous_format))
     return Filters(path, layer_text(part), kernels, names, bias, groups)

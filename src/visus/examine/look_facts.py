@@ -23,15 +23,7 @@ from visus.examine.layer_calls import Array, Box
 from visus.examine.layer_kernels import Filters
 from visus.examine.pixel_sums import PixelSum
 from visus.examine.saliency_checks import Curves, RandomWeights
-
-
-def length_unit(rank: int) -> str:
-    """What lengths along an item's axes are counted in, by their number.
-
-    >>> length_unit(1), length_unit(2)
-    ('samples', 'px')
-    """
-    return "samples" if rank == 1 else "px"
+from visus.units import rank_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +57,12 @@ class LookedItem:
     @property
     def unit(self) -> str:
         """What lengths along its axes are counted in."""
-        return length_unit(len(self.spatial))
+        return rank_words(len(self.spatial)).unit
+
+    @property
+    def place(self) -> str:
+        """What one position in it is called: sample, pixel or voxel."""
+        return rank_words(len(self.spatial)).place
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +130,11 @@ class LayerLook:
         return self.seen.shape
 
     @property
+    def noun(self) -> str:
+        """What one of its channels is called: a filter where it makes a map, a unit where it is one number of the whole item."""
+        return "filter" if len(self.shape) > 1 else "unit"
+
+    @property
     def maps(self) -> Array:
         """Its maps of the item, (C, *)."""
         assert self.seen.values is not None, "maps of the item are kept"
@@ -146,7 +148,7 @@ class LayerLook:
 
     @property
     def dead(self) -> tuple[int, ...]:
-        """Filters that were never above 0, over many items where there were such, else for the item alone."""
+        """Filters or units that were never above 0, over many items where there were such, else for the item alone."""
         return (self.over or self.seen).dead
 
     @property
@@ -289,12 +291,17 @@ class LookFacts:
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
+    def channels(self) -> str:
+        """What the columns of dead and sparse ones count: filters, units, or both."""
+        return " and ".join(dict.fromkeys(f"{noun}s" for noun in sorted(each.noun for each in self.layers)))
+
+    @property
     def dash(self) -> str:
-        """What a dash in the column of dead filters means; empty where none stands there."""
+        """What a dash in the column of dead filters and units means; empty where none stands there."""
         if all(each.is_rectified for each in self.layers):
             return ""
         return (
-            "\u2013: the layer has values below 0, as before an activation, so that none of its filters can be called dead. "
+            "\u2013: the layer has values below 0, as before an activation, so that nothing in it can be called dead. "
             "Where the activation is a function and no layer, look at those that were never above 0."
         )
 

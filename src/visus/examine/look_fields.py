@@ -16,10 +16,10 @@ from visus.examine.charts import growth_figure
 from visus.examine.drawings import as_picture, png, reduced
 from visus.examine.effective import EffectiveField
 from visus.examine.layer_calls import Box, cut
-from visus.examine.look_facts import LayerLook, LookFacts, length_unit
+from visus.examine.look_facts import LayerLook, LookFacts
 from visus.examine.look_sums import write_place
 from visus.examine.page import image, section
-from visus.units import write_shape, write_share
+from visus.units import rank_words, write_share, write_size
 
 FIELD_PX: Final = 224
 CARRIED: Final = 0.9
@@ -41,7 +41,7 @@ def _words(facts: LookFacts) -> str:
     place = f" at {write_place(found.unit.position)}" if found.unit.position else ""
     which = f"Unit {found.unit.channel} of <b>{escape(found.unit.layer or 'the module')}</b>{place}"
     if found.box is None:
-        return f"<p>{which} reads padding alone: no pixel can change it.</p>"
+        return f"<p>{which} reads padding alone: no {facts.item.place} can change it.</p>"
     text = f"<p>{which} really reads {_box_words(found.box)}."
     if found.textbook is not None and found.textbook != found.box:
         text += f" The textbook, which lets padding go on for ever, says {_box_words(found.textbook)}."
@@ -53,14 +53,14 @@ def _words(facts: LookFacts) -> str:
 
 
 def _box_words(box: Box) -> str:
-    size = write_shape(last - first + 1 for first, last in box)
+    size = write_size(last - first + 1 for first, last in box)
     ends = ", ".join(f"{first} to {last}" for first, last in box)
-    return f"{size} {length_unit(len(box))} ({ends})"
+    return f"{size} ({ends})"
 
 
 def _effective_words(now: EffectiveField, before: EffectiveField | None, box: Box) -> str:
     """How much narrower than the box the values lie that really move the unit."""
-    half, unit = write_shape_of_lengths(now.deviation_px), length_unit(len(box))
+    half, unit = write_shape_of_lengths(now.deviation_px), rank_words(len(box)).unit
     text = (
         f"Not all of these {unit} count alike. How strongly each moves the unit is its effective field: about its middle it is spread "
         f"by {half} {unit} (one standard deviation on each axis)"

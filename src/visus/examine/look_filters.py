@@ -16,10 +16,9 @@ from visus.examine import look_drawn
 from visus.examine.charts import curve
 from visus.examine.drawings import Drawn, as_picture, in_signed_shades, sheet
 from visus.examine.layer_calls import Array
-from visus.examine.layer_kernels import Filters
 from visus.examine.look_facts import LayerPatches, LookFacts, Patch
 from visus.examine.page import section
-from visus.units import write_number_of, write_shape
+from visus.units import write_number_of, write_shape, write_size
 
 MOST_KERNELS: Final = 64
 KERNEL_PX, PATCH_PX = 48, 56
@@ -31,21 +30,25 @@ _BYTES_PER_PX, _BYTES_BESIDE = 1.9, 420
 
 def filters_section(facts: LookFacts) -> str:
     """First the kernels themselves, then the templates."""
-    return section("Filters", _kernels(facts) + _templates(facts))
+    title = "Filters" if facts.kernels is None or facts.kernels.noun == "filter" else "First units"
+    return section(title, _kernels(facts) + _templates(facts))
 
 
 def _kernels(facts: LookFacts) -> str:
     found = facts.kernels
     if found is None:
         return f"<p>{escape(facts.missing.get('kernels', ''))}</p>"
-    kernels = _as_maps(found, facts.item.values.shape)
+    kernels = found.as_maps(facts.item.values.shape)
     if kernels is None:
         return (
             f"<p>The first layer with weights, <b>{escape(found.path)}</b>, reads {write_number_of(found.kernels.shape[1], 'number')} "
             "that are no places of the item, so its weights are not drawn.</p>"
         )
     top = float(np.abs(kernels).max())
-    drawn = [_kernel(kernel, top, f"Filter {index} of {found.path}") for index, kernel in enumerate(kernels[:MOST_KERNELS])]
+    drawn = [
+        _kernel(kernel, top, f"{found.noun.capitalize()} {index} of {found.path}")
+        for index, kernel in enumerate(kernels[:MOST_KERNELS])
+    ]
     left = len(kernels) - len(drawn)
     rest = f" The other {left:,} are not drawn." if left > 0 else ""
     is_colour = kernels.ndim == 4 and kernels.shape[1] == 3
@@ -59,20 +62,10 @@ def _kernels(facts: LookFacts) -> str:
     figures = "".join(f"<figure>{each}<figcaption>{index}</figcaption></figure>" for index, each in enumerate(drawn))
     return (
         f"<h3>{escape(found.path or 'the module')} <span class='under'>{escape(found.layer)}</span></h3>"
-        f"<p>{write_number_of(len(kernels), 'filter')} of {write_shape(kernels.shape[1:])} weights (channels first), all on one scale. "
+        f"<p>{write_number_of(len(kernels), found.noun)} of {write_shape(kernels.shape[1:])} weights (channels first), all on one scale. "
         f"{scale}.{rest}</p>"
         f'<div class="maps">{figures}</div>'
     )
-
-
-def _as_maps(found: Filters, item_shape: tuple[int, ...]) -> Array | None:
-    """The kernels, (F, C, *); those of a linear layer that reads all pixels as large as the item."""
-    kernels = found.kernels
-    if kernels.ndim > 2:
-        return kernels
-    if kernels.shape[1] == math.prod(item_shape):
-        return kernels.reshape(len(kernels), *item_shape)
-    return None
 
 
 def _kernel(kernel: Array, top: float, told: str) -> str:
@@ -92,11 +85,12 @@ def _kernel(kernel: Array, top: float, told: str) -> str:
 
 def _templates(facts: LookFacts) -> str:
     is_first = facts.kernels is not None and [each.path for each in facts.patches] == [facts.kernels.path]
-    title = f"<h3>What {'these' if is_first else 'deeper'} filters look for</h3>"
+    nouns = f"{facts.kernels.noun}s" if facts.kernels is not None and not facts.patches else "filters"
+    title = f"<h3>What {'these' if is_first else 'deeper'} {nouns} look for</h3>"
     if not facts.patches:
         return f"{title}<p>{escape(facts.missing.get('patches', ''))}</p>"
     said = (
-        f"<p>For each filter, the places in {escape(facts.patches_of)} that excite it most, cut to the pixels that the unit really "
+        f"<p>For each filter, the places in {escape(facts.patches_of)} that excite it most, cut to the {facts.item.place}s that the unit really "
         f"reads: nothing outside of them can change its answer. Of each layer the {write_number_of(len(facts.patches[0].channels), 'filter')} "
         f"are shown that fired most on this {facts.item.noun}, at most one place of an item.</p>"
     )
@@ -136,8 +130,8 @@ def _layer(facts: LookFacts, layer: LayerPatches, side: int) -> str:
 def _patch(facts: LookFacts, path: str, channel: int, patch: Patch, side: int) -> str:
     if patch.box is None or not patch.pixels.size:
         return ""
-    size = write_shape(patch.pixels.shape[1:])
-    told = f"Filter {channel} of {path} says {patch.value:.3g} to {size} px of {patch.item}"
+    size = write_size(patch.pixels.shape[1:])
+    told = f"Filter {channel} of {path} says {patch.value:.3g} to {size} of {patch.item}"
     pixels = look_drawn.reduced_item(patch.pixels, side) if patch.pixels.ndim > 2 else patch.pixels
     shown = look_drawn.item(pixels, facts.item.lowest, facts.item.highest, told, max(PATCH_PX, side))
     return f"<figure>{shown}<figcaption>{patch.value:.3g}</figcaption></figure>"

@@ -16,9 +16,9 @@ from visus.design.account import Fields
 from visus.examine import look_drawn
 from visus.examine.charts import bars
 from visus.examine.layer_calls import Array
-from visus.examine.look_facts import LayerLook, LookedItem, LookFacts, length_unit
+from visus.examine.look_facts import LayerLook, LookedItem, LookFacts
 from visus.examine.page import folded, section, table_head, table_row, wide_table
-from visus.units import write_number_of, write_shape, write_share
+from visus.units import write_number_of, write_shape, write_share, write_size
 
 OPEN_LAYERS: Final = 32
 OPEN_MAPS: Final = 7  # the rest is folded
@@ -88,10 +88,14 @@ def _pixels(spatial: tuple[int, ...], side: int) -> float:
 def layers_section(facts: LookFacts) -> str:
     """Every layer in the order of computation: a table of all, then one part for each."""
     chosen, parts = _most_that_fits(facts)
+    order = escape(_order_sentence(facts))
+    has_maps = any(math.prod(layer.shape[1:]) > 1 for layer in facts.layers)
     said = (
-        f"<p>A map shows where a filter answered. {escape(_order_sentence(facts))} Of each layer at most "
-        f"{write_number_of(chosen.num_maps, 'map')} are drawn, those with the highest value on this {facts.item.noun} first: below each "
-        f"stands its number and that value. All maps of a layer share one scale.</p>"
+        f"<p>A map shows where a filter answered. {order} Of each layer at most {write_number_of(chosen.num_maps, 'map')} are drawn, those "
+        f"with the highest value on this {facts.item.noun} first: below each stands its number and that value. All maps of a layer share "
+        "one scale.</p>"
+        if has_maps
+        else f"<p>{order}</p>"
     )
     if len(parts) > OPEN_LAYERS:
         parts = [
@@ -124,9 +128,7 @@ def field_words(layer: LayerLook) -> str:
         return ""
     if all(each.step == 0 for each in layer.fields):
         return "everything"
-    sizes = sorted({each.size for each in layer.fields})
-    size = str(sizes[0]) if len(layer.fields) == 1 else write_shape(each.size for each in layer.fields)
-    size = f"{size} {length_unit(len(layer.fields))}"
+    size = write_size(each.size for each in layer.fields)
     return size + (" and, through a gate or a norm, everything" if any(each.is_whole for each in layer.fields) else "")
 
 
@@ -143,7 +145,9 @@ def _table(facts: LookFacts) -> str:
         rows.append(table_row(layer.path or "(the module)", cells))
     head = table_head(["Layer", "Shape", f"Reads, {facts.item.unit} / step", "Zeros", "Dead", "Sparse"])
     over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
-    told = f"Layers in the order of computation; zeros for this {facts.item.noun}, dead and sparse filters over {over}"
+    told = (
+        f"Layers in the order of computation; zeros for this {facts.item.noun}, dead and sparse {facts.channels} over {over}"
+    )
     notes = [note for note in (facts.dash, facts.missing.get("layers", "")) if note]
     return wide_table(told, f"{head}<tbody>{''.join(rows)}</tbody>") + "".join(
         f'<p class="under">{escape(note)}</p>' for note in notes
@@ -172,11 +176,13 @@ def _sentences(facts: LookFacts, layer: LayerLook) -> list[str]:
         sentences.append(f"{write_share(layer.zero_share)} of the values are exactly 0.")
     over = f"over {facts.num_over:,} items" if facts.num_over > 1 else f"on this {facts.item.noun}"
     if layer.dead:
-        sentences.append(f"Never above 0 {over}: {_named(layer.dead)}.")
+        sentences.append(f"Never above 0 {over}: {_named(layer.dead, layer.noun)}.")
     elif layer.never_positive and not layer.is_rectified and math.prod(spatial) > 1:
-        sentences.append(f"Never above 0 {over}: {_named(layer.never_positive)}; behind a relu they would be dead.")
+        sentences.append(
+            f"Never above 0 {over}: {_named(layer.never_positive, layer.noun)}; behind a relu they would be dead."
+        )
     if layer.sparse:
-        sentences.append(f"0 in at least 95 % of the places {over}: {_named(layer.sparse)}.")
+        sentences.append(f"0 in at least 95 % of the places {over}: {_named(layer.sparse, layer.noun)}.")
     return sentences
 
 
@@ -186,10 +192,10 @@ def write_shape_of_steps(fields: Fields) -> str:
     return steps[0] if len(set(steps)) == 1 else " x ".join(steps)
 
 
-def _named(channels: tuple[int, ...]) -> str:
+def _named(channels: tuple[int, ...], noun: str) -> str:
     listed = ", ".join(str(channel) for channel in channels[:_NAMED])
     more = f" and {len(channels) - _NAMED:,} more" if len(channels) > _NAMED else ""
-    return f"{write_number_of(len(channels), 'filter')} ({listed}{more})"
+    return f"{write_number_of(len(channels), noun)} ({listed}{more})"
 
 
 def _vector(layer: LayerLook) -> str:

@@ -170,17 +170,18 @@ def _curves(method: Method) -> str:
     if curves is None:
         return ""
     is_unit = isinstance(method.saliency.target, Unit)
+    places = f"{curves.place}s"
     score = "value of the unit" if is_unit else "probability of the class"
     figures = "".join(
         _chart(curves, name, along, score, found, random)
         for name, along, found, random in (
-            ("Deletion", "share of the pixels taken away, in %", curves.deletion, curves.random_deletion),
-            ("Insertion", "share of the pixels put back, in %", curves.insertion, curves.random_insertion),
+            ("Deletion", f"share of the {places} taken away, in %", curves.deletion, curves.random_deletion),
+            ("Insertion", f"share of the {places} put back, in %", curves.insertion, curves.random_insertion),
         )
     )
     said = (
-        f"<p>If the map is right, the {score} falls early when its strongest pixels are taken away first, and rises early when they "
-        "come first. A pixel that is taken away becomes 0 in the values that the network reads: the mean of the training items, where they "
+        f"<p>If the map is right, the {score} falls early when its strongest {places} are taken away first, and rises early when they "
+        f"come first. A {curves.place} that is taken away becomes 0 in the values that the network reads: the mean of the training items, where they "
         "were scaled by it.</p>"
     )
     return f'{said}<div class="pair">{figures}</div>'

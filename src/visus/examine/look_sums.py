@@ -22,7 +22,7 @@ _ROW: Final = 12
 
 
 def sum_section(facts: LookFacts) -> str:
-    """One output pixel as a sum, in full."""
+    """One output as a sum, in full."""
     found = facts.sum
     if found is None:
         return section("One number, in full", f"<p>{escape(facts.missing.get('sum', ''))}</p>")
@@ -39,12 +39,14 @@ def _words(facts: LookFacts, found: PixelSum) -> str:
         if found.kernel.ndim > 1
         else write_number_of(found.kernel.shape[0], "number")
     )
+    everywhere = "in every place of every map" if found.kernel.ndim > 1 else "for every number of every layer"
+    noun = "Filter" if found.kernel.ndim > 1 else "Unit"
     why = facts.missing.get("sum", "")
     bias = ", and no bias" if "bias=False" in found.layer else " and a bias"
     return (
         (f"<p>{escape(why)}</p>" if why else "")
-        + f"<p>Filter {found.channel} of <b>{escape(found.path or 'the module')}</b>{place} reads {reads} and has as many weights: "
-        f"{write_number_of(num_terms, 'product')}{bias}. What a network does in every place of every map is this.{border}</p>"
+        + f"<p>{noun} {found.channel} of <b>{escape(found.path or 'the module')}</b>{place} reads {reads} and has as many weights: "
+        f"{write_number_of(num_terms, 'product')}{bias}. What a network does {everywhere} is this.{border}</p>"
     )
 
 

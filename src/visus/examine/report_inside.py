@@ -102,12 +102,14 @@ class Kernels:
         layer: the layer as it is written.
         num_filters: filters in all.
         values: (filters, channels, *spatial); for a perceptron its weights in the shape of an item.
+        noun: what one of them is called, ``filter`` or ``unit``.
     """
 
     path: str
     layer: str
     num_filters: int
     values: Array
+    noun: str = "filter"
 
 
 @dataclass(frozen=True, eq=False)

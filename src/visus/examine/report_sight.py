@@ -15,11 +15,10 @@ from visus.examine.drawings import enlarged, kernel_picture, png, reduced, sheet
 from visus.examine.facts import ReportFacts, sight_sentences
 from visus.examine.layer_calls import Array
 from visus.examine.look_drawn import item, over
-from visus.examine.look_facts import length_unit
 from visus.examine.page import beside, folded, image, table_head, table_row, wide_table
 from visus.examine.report_inside import Kernels, Sight
 from visus.examine.report_trust import missing_part
-from visus.units import write_shape
+from visus.units import rank_words, write_shape
 
 _SIDE = 168
 _KERNEL_SIDE, _KERNEL_COLUMNS, _KERNEL_CHANNELS = 36, 16, 4
@@ -37,7 +36,7 @@ def sight_part(facts: ReportFacts) -> str:
         return f"<h3>How far it sees</h3>{said}"
     axis = max(range(len(sight.size_px)), key=lambda place: sight.size_px[place])
     sizes = [each.size_px[axis] for each in sight.layers]
-    unit = length_unit(len(sight.size_px))
+    unit = rank_words(len(sight.size_px)).unit
     length = sight.size_px[axis]
     told = f"Receptive field in {unit}, from the first layer to the last: {', '.join(map(str, sizes[:60]))}."
     told = f"{told} The {facts.noun} has {length} {unit}."
@@ -48,7 +47,7 @@ def sight_part(facts: ReportFacts) -> str:
 
 
 def kernels_part(facts: ReportFacts) -> str:
-    """The filters of the first layer."""
+    """The filters of the first layer, or its units where it is a linear one."""
     found = facts.inside.kernels
     if found is None:
         absent = missing_part(facts, "filters")
@@ -66,10 +65,10 @@ def kernels_part(facts: ReportFacts) -> str:
         else ""
     )
     said = (
-        f"<p>These are {some} filters of '{escape(found.path)}' ({escape(found.layer)}), {how}; each is scaled by its own largest "
+        f"<p>These are {some} {found.noun}s of '{escape(found.path)}' ({escape(found.layer)}), {how}; each is scaled by its own largest "
         f"weight.{more}</p>"
     )
-    return f"<h3>Its first filters</h3>{said}{_drawn_kernels(found)}"
+    return f"<h3>Its first {found.noun}s</h3>{said}{_drawn_kernels(found)}"
 
 
 def advice_part(facts: ReportFacts) -> str:
@@ -91,7 +90,7 @@ def _layers(sight: Sight) -> str:
         )
         for each in sight.layers[:_MOST_LAYERS]
     ]
-    caption = "Receptive field of the layers that change it, in px of the input"
+    caption = f"Receptive field of the layers that change it, in {rank_words(len(sight.size_px)).unit} of the input"
     if len(sight.layers) > _MOST_LAYERS:
         caption += f"; the first {_MOST_LAYERS} of {len(sight.layers)}"
     return wide_table(caption, f"{table_head(['Layer', 'As it is written', 'Sees'])}<tbody>{''.join(rows)}</tbody>")
@@ -102,29 +101,29 @@ def _example(facts: ReportFacts, sight: Sight) -> str:
     values = next(iter(facts.inside.items.values()), None)
     if sight.box is None or values is None or values.ndim - 1 != len(sight.box):
         return ""
-    where = ", ".join(f"{first} to {last}" for first, last in sight.box)
-    told = f"a {facts.noun} with the box that the middle of the last map reads: {where} px"
+    where = ", ".join(f"{first} to {last}" for first, last in sight.box) + f" {rank_words(len(sight.box)).unit}"
+    told = f"a {facts.noun} with the box that the middle of the last map reads: {where}"
     spatial = values.shape[1:]
     if len(spatial) == 3:  # the box has no depth on a page
         drawn = item(values, *facts.inside.value_range, told, _SIDE)
     else:
         drawn = over(values, *facts.inside.value_range, np.zeros(spatial), told, _SIDE, sight.box)
-    caption = f"What the middle unit of the last map ('{escape(sight.last_path)}') really reads: {escape(where)} px"
+    caption = f"What the middle unit of the last map ('{escape(sight.last_path)}') really reads: {escape(where)}"
     return f'<figure><figcaption>{caption}</figcaption><div class="strip">{drawn}</div></figure>'
 
 
 def _drawn_kernels(found: Kernels) -> str:
     if found.values.ndim == 3:
-        drawn = "".join(_curve(place, each) for place, each in enumerate(found.values))
+        drawn = "".join(_curve(f"{found.noun} {place}", each) for place, each in enumerate(found.values))
         return f'<div class="strip">{drawn}</div>'
     pictures = []
     for each in found.values:
         chosen = each if len(each) == 3 and each.ndim == 3 else each[:_KERNEL_CHANNELS]
         pictures.append(enlarged(reduced(kernel_picture(chosen), _KERNEL_SIDE), _KERNEL_SIDE))
     joined = sheet(pictures, _KERNEL_COLUMNS if pictures[0].shape[1] <= _KERNEL_SIDE else 6, gap=3)
-    told = f"{len(pictures)} filters of {found.path}, in rows"
+    told = f"{len(pictures)} {found.noun}s of {found.path}, in rows"
     return image(png(joined), told, width=joined.shape[1], height=joined.shape[0], style="pixels sheet")
 
 
-def _curve(place: int, values: Array) -> str:
-    return curve(f"filter {place}", [("val", line) for line in values[:_KERNEL_CHANNELS]], size=(90, 44))
+def _curve(title: str, values: Array) -> str:
+    return curve(title, [("val", line) for line in values[:_KERNEL_CHANNELS]], size=(90, 44))

@@ -16,7 +16,7 @@ from visus.examine.named_mistakes import Alike, NamedMistakes, Shown
 from visus.examine.page import beside, folded, section, table_head, table_row, wide_table
 from visus.examine.report_charts import reliability_chart
 from visus.examine.report_inside import Inside
-from visus.units import write_number_of, write_shape, write_share
+from visus.units import write_number_of, write_share, write_size
 
 _SIDE, _SMALL, _VOLUME_SIDE = 96, 56, 112
 _LONGEST_NAME = 80
@@ -81,8 +81,10 @@ def shift_section(facts: ReportFacts) -> str:
         for each in moves.ways
     ]
     head = table_head(["Moved by", "Two shifts agree", "95 % interval", "Label kept", "Never changed", "Logits change"])
-    reach = write_shape(moves.ways[0].reach_px)
-    caption = f"{write_number_of(moves.num_items, facts.noun)} moved by up to {reach} px, {moves.ways[0].num_shifts} shifts of each"
+    reach = write_size(moves.ways[0].reach_px)
+    caption = (
+        f"{write_number_of(moves.num_items, facts.noun)} moved by up to {reach}, {moves.ways[0].num_shifts} shifts of each"
+    )
     table = wide_table(caption, f"{head}<tbody>{''.join(rows)}</tbody>")
     helps = "".join(
         f'<li><b>{escape(name)}</b>: {escape(price)}.<pre class="command">{escape(command)}</pre></li>'

@@ -19,6 +19,7 @@ from visus.errors import UsageError
 from visus.examine.explained import Explained, Saliency, Target, Unit
 from visus.examine.layer_calls import Array, Inputs, as_batch, at_rest, called_layers, frozen, unwrapped
 from visus.examine.saliency import gradient_saliency
+from visus.units import rank_words
 
 REMAINS: Final = 0.5  # rank correlation with the map of random weights from which on a map is said to remain
 NUM_RANDOM: Final = 8
@@ -75,6 +76,7 @@ class Curves:
         random_deletion, random_insertion: the same in random order, means over several orders.
         random_areas: (2, orders), the areas below deletion and insertion of each random order; None where they were not kept.
         is_map_flat: whether the map is the same everywhere, and so names no pixels.
+        place: what one position is called: pixel, sample or voxel.
     """
 
     shares: Array
@@ -84,6 +86,7 @@ class Curves:
     random_insertion: Array
     random_areas: Array | None = None
     is_map_flat: bool = False
+    place: str = "pixel"
 
     @property
     def deletion_area(self) -> float:
@@ -131,7 +134,7 @@ class Curves:
     def sentence(self) -> str:
         """What it means."""
         if self.is_map_flat:
-            return "The map is the same everywhere, so it names no pixels that could be taken away first."
+            return f"The map is the same everywhere, so it names no {self.place}s that could be taken away first."
         found = (self.deletion_area, self.insertion_area)
         random = (_area(self.shares, self.random_deletion), _area(self.shares, self.random_insertion))
         words = [
@@ -140,14 +143,14 @@ class Curves:
         ]
         areas = ", ".join(words)
         if self.is_at_odds:
-            return (
-                f"Deletion and insertion disagree on whether the pixels that the map names matter more than others: {areas}."
-            )
+            return f"Deletion and insertion disagree on whether the {self.place}s that the map names matter more than others: {areas}."
         if self.is_better_than_random is None:
-            return f"Whether the pixels that the map names matter more than others cannot be told from chance: {areas}."
+            return (
+                f"Whether the {self.place}s that the map names matter more than others cannot be told from chance: {areas}."
+            )
         if self.is_better_than_random:
-            return f"The pixels that the map names matter more than others: {areas}."
-        return f"The pixels that the map names matter less than others: {areas}. Do not believe it."
+            return f"The {self.place}s that the map names matter more than others: {areas}."
+        return f"The {self.place}s that the map names matter less than others: {areas}. Do not believe it."
 
 
 def randomised_weights(
@@ -254,7 +257,16 @@ def deletion_and_insertion(
         ]
         means = [frozen(each) for each in np.mean(random, axis=0)]
         areas = frozen(np.array([[_area(shares, curve) for curve in each] for each in zip(*random, strict=True)]))
-    return Curves(frozen(shares), frozen(curves[0]), frozen(curves[1]), means[0], means[1], areas, is_flat)
+    return Curves(
+        frozen(shares),
+        frozen(curves[0]),
+        frozen(curves[1]),
+        means[0],
+        means[1],
+        areas,
+        is_flat,
+        rank_words(batch.dim() - 2).place,
+    )
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ This file knows kernels, items and layers. It must not know runs, tasks or drawi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,8 +89,16 @@ def layer_likeness(one: nn.Module, other: nn.Module, items: Inputs) -> tuple[Lay
     Raises:
         UsageError: too few items.
     """
-    left, right = _products(one, items), _products(other, items)
-    return tuple(LayerLikeness(path, kernel_alignment(left[path], right[path])) for path in left if path in right)
+    return kernels_likeness(layer_kernels(one, items), layer_kernels(other, items))
+
+
+def kernels_likeness(one: Mapping[str, Array], other: Mapping[str, Array]) -> tuple[LayerLikeness, ...]:
+    """``layer_likeness`` from what ``layer_kernels`` gave of two networks for the same items, so that each of them is run once.
+
+    Args:
+        one, other: (N, N) of every layer, by its path; layers that only one of them has are left out.
+    """
+    return tuple(LayerLikeness(path, kernel_alignment(one[path], other[path])) for path in one if path in other)
 
 
 def kernel_alignment(one: Array, other: Array) -> float | None:
@@ -121,8 +129,19 @@ def _dependence(one: Array, other: Array) -> float:
 
 
 @torch.no_grad()
-def _products(module: nn.Module, items: Inputs) -> dict[str, Array]:
-    """For each layer the products of what it makes of every item with what it makes of every other, centred."""
+def layer_kernels(module: nn.Module, items: Inputs) -> dict[str, Array]:
+    """For each layer by its path the products (N, N) of what it makes of every item with what it makes of every other, centred.
+
+    Args:
+        module: any module.
+        items: scaled items (N, C, *); at least 4.
+
+    Raises:
+        UsageError: too few items.
+
+    >>> layer_kernels(nn.Sequential(nn.Conv2d(1, 2, 3)), torch.rand(5, 1, 8, 8))["0"].shape
+    (5, 5)
+    """
     module = unwrapped(module)
     found: dict[str, Array] = {}
 

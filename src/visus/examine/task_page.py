@@ -75,11 +75,16 @@ class TaskFacts:
     num_items: int
     noun: str
 
+    @property
+    def unit(self) -> str:
+        """What one of the kernels is called: a filter, or a unit of a linear layer."""
+        return "unit" if self.kernels.ndim == 2 else "filter"
+
     def sentences(self) -> list[str]:
         """What the figures say."""
         other, *rest = self.others
         said = [
-            f"The {len(self.kernels)} filters of {self.layer}, each with its partner: a mean cosine of {other.matching.mean:.2f} after "
+            f"The {len(self.kernels)} {self.unit}s of {self.layer}, each with its partner: a mean cosine of {other.matching.mean:.2f} after "
             f"{other.name}" + "".join(f", {each.matching.mean:.2f} after {each.name}" for each in rest) + "."
         ]
         if rest and rest[0].matching.mean <= rest[-1].matching.mean + 0.02:
@@ -87,9 +92,9 @@ class TaskFacts:
                 "So in this layer two trainings for one task have no more in common than chance has: it says nothing about the task."
             )
         elif rest and other.matching.mean < rest[0].matching.mean - 0.02:
-            said.append("So the other task has found other filters than a second training for the same task finds.")
+            said.append(f"So the other task has found other {self.unit}s than a second training for the same task finds.")
         elif rest:
-            said.append("So in this layer the other task leads to filters that are as like as those of the same task.")
+            said.append(f"So in this layer the other task leads to {self.unit}s that are as like as those of the same task.")
         return [*said, *self._parting()]
 
     def _parting(self) -> list[str]:
@@ -141,7 +146,7 @@ def task_page(facts: TaskFacts, *, made_with: str = "") -> str:
 
 def _filters(facts: TaskFacts) -> str:
     """The run's filters, and those of each other network in the order of their partners."""
-    most = min(len(facts.kernels), MOST_FILTERS)
+    most, unit = min(len(facts.kernels), MOST_FILTERS), facts.unit
     order = np.argsort(-np.sqrt(np.square(facts.kernels.reshape(len(facts.kernels), -1)).sum(1)), kind="stable")[:most]
     figures = [_sheet(facts.kernels[order], facts.task, facts.result)]
     for other in facts.others:
@@ -150,10 +155,11 @@ def _filters(facts: TaskFacts) -> str:
     told = " ".join(escape(sentence) for sentence in facts.sentences())
     left_out = len(facts.kernels) - most
     how = (
-        "Filters at the same place are partners: those whose patterns are most alike, no filter twice. Each filter is drawn on its own "
-        "scale; the strongest of the run come first." + (f" {left_out} weaker ones are left out." if left_out else "")
+        f"{unit.capitalize()}s at the same place are partners: those whose patterns are most alike, no {unit} twice. Each {unit} is drawn on "
+        "its own scale; the strongest of the run come first."
+        + (f" {left_out} weaker ones are left out." if left_out else "")
     )
-    return section("First filters", f'<p>{told}</p><p>{how}</p><div class="pair">{"".join(figures)}</div>')
+    return section(f"First {unit}s", f'<p>{told}</p><p>{how}</p><div class="pair">{"".join(figures)}</div>')
 
 
 def _sheet(kernels: Array, name: str, told: str) -> str:
@@ -161,7 +167,7 @@ def _sheet(kernels: Array, name: str, told: str) -> str:
     about = escape(" ".join(told.split()))
     return (
         f"<figure><figcaption><b>{escape(name)}</b> {about}</figcaption>"
-        f"{image(png(drawn), f'{len(kernels)} filters, {name}', style='pixels')}</figure>"
+        f"{image(png(drawn), f'{len(kernels)} drawn, {name}', style='pixels')}</figure>"
     )
 
 

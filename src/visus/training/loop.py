@@ -19,8 +19,9 @@ from visus.errors import StorageError, TrainingError
 from visus.evaluation.predictions import predict_logits
 from visus.networks.machine import Machine
 from visus.training.checkpoints import Position, read_checkpoint, write_checkpoint
-from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StepDone, Stopped
-from visus.training.optimizers import Average, make_optimizer
+from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StartScored, StepDone, Stopped
+from visus.training.frozen import keep_statistics
+from visus.training.optimizers import Average, make_optimizer, set_rates
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.training.schedules import rate_factor
@@ -43,6 +44,7 @@ class Training:
         identity: what a checkpoint must have been made with.
         class_weights: one weight for each class in the loss, or None.
         should_stop: asked after each step; True ends the training cleanly with a checkpoint.
+        knows_answers: the network can answer before its first step: it is validated then, and kept where no epoch does as well.
     """
 
     module: nn.Module
@@ -54,9 +56,11 @@ class Training:
     identity: dict[str, str]
     class_weights: torch.Tensor | None = None
     should_stop: Callable[[], bool] = lambda: False
+    knows_answers: bool = False
 
     def __post_init__(self) -> None:
-        self.optimizer = make_optimizer(self.module, self.recipe)
+        shape = self.batches.preprocessing.input_shape
+        self.optimizer = make_optimizer(self.module, self.recipe, input_shape=shape, precision=self.machine.precision)
         self.average = Average(self.module, self.recipe.averaging) if self.recipe.averaging else None
         self.position = Position()
         self._since_checkpoint = 0.0
@@ -85,6 +89,8 @@ class Training:
         at = self.position
         yield Started(self.num_epochs, self.batches.num_steps, at.epoch, at.step, resume)
         if not resume:
+            if self.knows_answers:
+                yield self._score_start()
             yield self._write_checkpoint()
         while not (reason := self._reason_to_end()):
             for event in self._train_epoch():
@@ -106,10 +112,24 @@ class Training:
             return "no better validation accuracy"
         return ""
 
+    def _score_start(self) -> StartScored:
+        """Validate and keep the network as it is before the first step."""
+        at = self.position
+        began = time.perf_counter()
+        val_loss, val_accuracy = self._validate()
+        if len(self.validation):
+            at.best_accuracy = val_accuracy
+        for name in ("best", "last"):
+            self.folder.write_weights(name, self.scored_module)
+        at.elapsed_s += time.perf_counter() - began
+        return StartScored(val_loss, val_accuracy)
+
     def _train_epoch(self) -> Iterator[Event]:
         """The steps of one epoch, from where the training is."""
         at = self.position
         self.module.train()
+        if self.recipe.norm_statistics == "stored":
+            keep_statistics(self.module)
         began = time.perf_counter()
         for batch in self.batches.epoch(at.epoch, at.step):
             if self._progress() >= 1:
@@ -140,17 +160,16 @@ class Training:
 
     def _take_step(self, batch: Batch) -> tuple[float, int]:
         """One step of the optimizer; the loss and how many items of the batch were right before it."""
-        rate = self._learning_rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        factor = self._rate_factor()
+        set_rates(self.optimizer, factor)
         self.optimizer.zero_grad(
             set_to_none=True
         )  # before the forward pass, so that old gradients do not stand beside its maps
         with self.machine.autocast():
             logits = self.module(batch.inputs).float()
-        loss = F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=self.recipe.label_smoothing)
+        loss = F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=self.recipe.label_smoothing or 0.0)
         value = float(loss.detach())
-        self._refuse_divergence(value, rate, logits.shape[1])
+        self._refuse_divergence(value, self._learning_rate(), logits.shape[1])
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
@@ -217,12 +236,18 @@ class Training:
         return max(share, at.elapsed_s / self.recipe.time_limit_s) if self.recipe.time_limit_s else share
 
     def _learning_rate(self) -> float:
-        """The rate of the next step; the first step is already above zero and the last one too."""
+        """The rate of the next step: of all weights, or with muon of the filters that a norm follows."""
+        return (self.recipe.learning_rate or 0.0) * self._rate_factor()
+
+    def _rate_factor(self) -> float:
+        """Share of the highest rate in the next step; the first step is already above zero and the last one too."""
         half_step = 0.5 / (self.num_epochs * self.batches.num_steps)
-        factor = rate_factor(
-            min(1.0, self._progress() + half_step), schedule=self.recipe.schedule, warmup=self.recipe.warmup
+        return rate_factor(
+            min(1.0, self._progress() + half_step),
+            schedule=self.recipe.schedule,
+            warmup=self.recipe.warmup or 0.0,
+            floor=self.recipe.floor,
         )
-        return (self.recipe.learning_rate or 0.0) * factor
 
     def _step_done(self, batch: Batch) -> StepDone:
         at = self.position
@@ -246,13 +271,18 @@ class Training:
             )
 
     def _diverged(self, what: str, rate: float) -> TrainingError:
-        at = self.position
         highest = self.recipe.learning_rate or rate
         return TrainingError(
             f"{what} (learning rate {rate:.3g}). The last good checkpoint is kept: {self.folder.checkpoint}, and the best weights "
-            f"so far {'are those of epoch ' + str(at.best_epoch + 1) if at.best_epoch >= 0 else 'are none, since no epoch was finished'}. "
+            f"so far {self._best_so_far()}. "
             f"Train anew with a lower rate (--lr {highest / 4:.3g}), with --clip-norm 1, or with --precision float32."
         )
+
+    def _best_so_far(self) -> str:
+        """Whose weights are kept, after "the best weights so far"."""
+        if self.position.best_epoch >= 0:
+            return f"are those of epoch {self.position.best_epoch + 1}"
+        return "are those that it began with" if self.knows_answers else "are none, since no epoch was finished"
 
     def _failed(self, error: Exception) -> TrainingError:
         """What PyTorch, or a person's own module, said in the middle of a step, with what to do."""

@@ -18,11 +18,15 @@ import yaml
 from visus.errors import RecipeError, joined, unknown_name
 from visus.files import read_text
 
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS = ("adamw", "muon", "sgd")
 SCHEDULES = ("cosine", "linear")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "bfloat16", "float32")
+FLIPS = ("alternating", "none", "random")
+NORM_STATISTICS = ("batch", "stored")
+VIEWS = ("flip", "flip+shift", "none", "shift")
 MANY_ITEMS = 20_000
+SMALLEST_SIDE = 0.25
 
 
 def _setting(
@@ -44,7 +48,7 @@ class Recipe:
     >>> Recipe(optimizer="sdg", label_smoothing=2)
     Traceback (most recent call last):
     visus.errors.RecipeError: 2 mistakes:
-      - unknown optimizer 'sdg'. Did you mean 'sgd'? Known: adamw, sgd.
+      - unknown optimizer 'sdg'. Did you mean 'sgd'? Known: adamw, muon, sgd.
       - label_smoothing must be between 0 and 0.9, not 2.
     """
 
@@ -52,22 +56,39 @@ class Recipe:
         None, "times that the training data is gone through; open: from the number of items", low=1
     )
     batch_size: int | None = _setting(None, "items in one step; open: from the number of items", low=1)
-    optimizer: str = _setting("adamw", "adamw or sgd (Nesterov momentum)", known=OPTIMIZERS)
-    learning_rate: float | None = _setting(
-        None, "highest learning rate; open: from optimizer and batch size", low=1e-12, high=100.0
+    optimizer: str | None = _setting(
+        None,
+        "muon (orthogonalised steps for filters, Adam for the rest), adamw or sgd (Nesterov momentum); open: muon for a network with convolutions, else adamw",
+        known=OPTIMIZERS,
     )
-    momentum: float = _setting(0.9, "momentum of sgd, first beta of adamw", low=0.0, high=0.9999)
+    learning_rate: float | None = _setting(
+        None, "highest learning rate, with muon that of filters; open: from optimizer and batch size", low=1e-12, high=100.0
+    )
+    head_rate: float | None = _setting(
+        None, "highest rate of the last layer's weights, with muon alone; open: from the batch size", low=1e-12, high=100.0
+    )
+    bias_rate: float | None = _setting(
+        None, "highest rate of biases and norms, with muon alone; open: from the batch size", low=1e-12, high=100.0
+    )
+    momentum: float | None = _setting(
+        None, "momentum of muon and sgd, first beta of adamw; open: 0.6 for muon, else 0.9", low=0.0, high=0.9999
+    )
     weight_decay: float | None = _setting(
         None,
-        "decay of weights, never of biases and norms; open: from optimizer and number of items",
+        "decay of weights, never of biases, norms, or filters that a norm follows in muon; open: from optimizer and number of items",
         low=0.0,
         high=10.0,
     )
     schedule: str = _setting(
-        "linear", "fall of the learning rate after its rise: linear or cosine, to zero", known=SCHEDULES
+        "linear", "fall of the learning rate after its rise: linear or cosine, to its floor", known=SCHEDULES
     )
-    warmup: float = _setting(0.2, "share of the training in which the learning rate rises", low=0.0, high=0.9)
-    label_smoothing: float = _setting(0.1, "probability spread over all classes in the target", low=0.0, high=0.9)
+    warmup: float | None = _setting(
+        None, "share of the training in which the learning rate rises; open: 0 for muon, else 0.2", low=0.0, high=0.9
+    )
+    floor: float = _setting(0.0, "share of the highest learning rate that is left at the end", low=0.0, high=1.0)
+    label_smoothing: float | None = _setting(
+        None, "probability spread over all classes in the target; open: 0.2 for muon, else 0.1", low=0.0, high=0.9
+    )
     clip_norm: float | None = _setting(None, "largest norm of the whole gradient; open: none", low=1e-6)
     averaging: float = _setting(
         0.998, "decay of the averaged weights, which are the ones scored and kept; 0 for none", low=0.0, high=0.99999
@@ -75,7 +96,11 @@ class Recipe:
     class_weights: str = _setting(
         "none", "weights of the classes in the loss: none, or balanced by their numbers", known=CLASS_WEIGHTS
     )
-    flip: bool | None = _setting(None, "mirror half of the items left to right; open: for colour pictures and volumes")
+    flip: str | None = _setting(
+        None,
+        "mirror items left to right: none, random (half of them), or alternating (each in every second epoch); open: alternating for colour pictures and volumes, else none",
+        known=FLIPS,
+    )
     shift: float | None = _setting(
         None,
         "largest shift along each axis, as a fraction of its length; open: 0.1 for photos of many sizes, else 0.05",
@@ -91,6 +116,24 @@ class Recipe:
         low=0.0,
         high=0.9,
     )
+    curriculum: str | None = _setting(
+        None,
+        "sides in equal shares of the training, as parts of the whole side, such as 0.75, 0.875, 1; open: so for networks that take any size, else 1",
+    )
+    tta: str | None = _setting(
+        None,
+        "views of an item whose answers are averaged in use: none, flip, shift or flip+shift; open: flip where training flips, else none",
+        known=VIEWS,
+    )
+    frozen: str | None = _setting(
+        None,
+        "layers whose weights stay as the training finds them, by their paths with * for any letters, such as stage1, stage2.*; open: none, or the first stages of pretrained weights",
+    )
+    norm_statistics: str | None = _setting(
+        None,
+        "what batch norms go by in training: those of the batch, or the stored ones, which then stay; open: stored for pretrained weights, else batch",
+        known=NORM_STATISTICS,
+    )
     patience: int | None = _setting(
         None, "epochs without a better validation accuracy after which to stop; open: never", low=1
     )
@@ -103,9 +146,27 @@ class Recipe:
     seed: int = _setting(0, "everything random follows from it", low=0, high=2**31 - 1)
 
     def __post_init__(self) -> None:
+        if isinstance(self.flip, bool):  # as recipes said it before they could say alternating
+            object.__setattr__(self, "flip", "random" if self.flip else "none")
+        if isinstance(self.curriculum, (int, float)) and not isinstance(self.curriculum, bool):
+            object.__setattr__(self, "curriculum", f"{self.curriculum:g}")
         mistakes = [mistake for name in FIELDS for mistake in _mistakes(self, name)]
         if mistakes:
             raise RecipeError(joined(mistakes))
+
+    @property
+    def sides(self) -> tuple[float, ...]:
+        """Parts of the whole side at which items are seen, in equal shares of the training; (1.0,) where that is open.
+
+        >>> Recipe(curriculum="0.75, 1").sides
+        (0.75, 1.0)
+        """
+        return tuple(float(word) for word in self.curriculum.split(",")) if self.curriculum else (1.0,)
+
+    @property
+    def begins_with_weights(self) -> bool:
+        """Whether it keeps layers as they are, which means something only for a network that knows something already."""
+        return bool(self.frozen) or self.norm_statistics == "stored"
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with other settings.
@@ -118,7 +179,16 @@ class Recipe:
             raise RecipeError(joined([unknown_name("setting", name, FIELDS) for name in unknown]))
         return dataclasses.replace(self, **changes)
 
-    def settled(self, *, num_items: int, input_shape: tuple[int, ...], is_colour: bool, is_varied: bool) -> Recipe:
+    def settled(
+        self,
+        *,
+        num_items: int,
+        input_shape: tuple[int, ...],
+        is_colour: bool,
+        is_varied: bool,
+        has_filters: bool = True,
+        takes_any_size: bool = True,
+    ) -> Recipe:
         """The same recipe with every open setting decided; a batch is never larger than the training split.
 
         Args:
@@ -126,21 +196,33 @@ class Recipe:
             input_shape: (channels, *spatial).
             is_colour: pictures of three channels.
             is_varied: picture files of many different sizes, as a camera or a collection gives them.
+            has_filters: the network has convolutions.
+            takes_any_size: the network takes items that are smaller.
         """
-        batch_size = min(self.batch_size or default_batch_size(num_items), num_items)
-        zoom = self.zoom if self.zoom is not None else (0.4 if is_varied else 0.0)
+        optimizer = self.optimizer or ("muon" if has_filters else "adamw")
+        is_muon = optimizer == "muon"
+        batch_size = min(self.batch_size or default_batch_size(num_items, is_muon=is_muon), num_items)
+        zoom = _or(self.zoom, 0.4 if is_varied else 0.0)
         is_small = num_items < MANY_ITEMS
-        decays = {"sgd": 5e-4, "adamw": 0.5 if is_small else 0.2}
-        rates = {"sgd": 0.1 * batch_size / 64, "adamw": 0.002 * math.sqrt(batch_size / 64)}
+        flip = self.flip or ("alternating" if is_colour or len(input_shape) == 4 else "none")
+        decays = {"sgd": 5e-4, "adamw": 0.5 if is_small else 0.2, "muon": 0.05}
         return self.replace(
             epochs=self.epochs or default_epochs(num_items, is_zoomed=bool(zoom)),
             batch_size=batch_size,
-            learning_rate=self.learning_rate or round(min(rates[self.optimizer], 0.4), 6),
-            weight_decay=self.weight_decay if self.weight_decay is not None else decays[self.optimizer],
-            flip=self.flip if self.flip is not None else is_colour or len(input_shape) == 4,
+            optimizer=optimizer,
+            **_settled_rates(self, optimizer, batch_size),
+            momentum=_or(self.momentum, 0.6 if is_muon else 0.9),
+            weight_decay=_or(self.weight_decay, decays[optimizer]),
+            warmup=_or(self.warmup, 0.0 if is_muon else 0.2),
+            label_smoothing=_or(self.label_smoothing, 0.2 if is_muon else 0.1),
+            flip=flip,
             zoom=zoom,
-            shift=self.shift if self.shift is not None else (0.1 if is_varied else 0.05),
-            cutout=self.cutout if self.cutout is not None else (0.0 if not is_small else 0.3 if zoom else 0.4),
+            shift=_or(self.shift, 0.1 if is_varied else 0.05),
+            cutout=_or(self.cutout, 0.0 if not is_small else 0.3 if zoom else 0.4),
+            curriculum=self.curriculum or (CURRICULUM if takes_any_size and is_muon else "1"),
+            tta=self.tta or ("none" if flip == "none" else "flip"),
+            frozen=self.frozen or "",
+            norm_statistics=self.norm_statistics or "batch",
         )
 
     def to_yaml(self) -> str:
@@ -155,6 +237,8 @@ class Recipe:
     def from_yaml(cls, text: str, *, where: str = "recipe") -> Recipe:
         """A recipe from text; settings that it leaves out have their defaults.
 
+        A whole recipe of a run that was trained before some settings existed keeps its meaning: they are then off.
+
         Raises:
             RecipeError: not a table of settings, unknown names, or values that cannot be used.
         """
@@ -166,6 +250,8 @@ class Recipe:
             raise RecipeError(
                 f"a recipe is a table of settings, such as 'epochs: 20', not {type(settings).__name__}.", where=where
             )
+        if set(EARLIER_SETTINGS) <= set(settings) and not set(LATER_SETTINGS) & set(settings):
+            settings = LATER_SETTINGS | settings
         try:
             return cls().replace(**{str(name): _as_number(value) for name, value in settings.items()})
         except RecipeError as error:
@@ -187,13 +273,43 @@ def _as_number(value: Any) -> Any:
     return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
 
 
+CURRICULUM = "0.75, 0.875, 1"
+LATER_SETTINGS = {
+    "floor": 0.0,
+    "curriculum": "1",
+    "tta": "none",
+    "head_rate": None,
+    "bias_rate": None,
+    "frozen": "",
+    "norm_statistics": "batch",
+}
+"""Settings that came after the first version, with the values that mean what a training did before they were there."""
 FIELDS: dict[str, dataclasses.Field[Any]] = {rule.name: rule for rule in dataclasses.fields(Recipe)}
 _TYPES = get_type_hints(Recipe)
+EARLIER_SETTINGS = tuple(name for name in FIELDS if name not in LATER_SETTINGS)
 
 
-def default_batch_size(num_items: int) -> int:
-    """64 for small sets, 128 from 20,000 items on: steps stay many enough to converge within few epochs."""
-    return 64 if num_items < MANY_ITEMS else 128
+def _or(given: float | None, otherwise: float) -> float:
+    """What was given, which may be 0."""
+    return otherwise if given is None else given
+
+
+def _settled_rates(recipe: Recipe, optimizer: str, batch_size: int) -> dict[str, float | None]:
+    """The rates of a recipe; those of head and biases stay open where the optimizer has one rate for all."""
+    if optimizer == "muon":
+        factor = math.sqrt(batch_size / 2000)
+        return {
+            "learning_rate": recipe.learning_rate or round(0.24 * factor, 6),
+            "head_rate": recipe.head_rate or round(0.02 * factor, 6),
+            "bias_rate": recipe.bias_rate or round(0.05 * factor, 6),
+        }
+    rate = 0.1 * batch_size / 64 if optimizer == "sgd" else 0.002 * math.sqrt(batch_size / 64)
+    return {"learning_rate": recipe.learning_rate or round(min(rate, 0.4), 6)}
+
+
+def default_batch_size(num_items: int, *, is_muon: bool = False) -> int:
+    """64 for small sets, 128 from 20,000 items on: steps stay many enough to converge within few epochs. Muon: four times as many."""
+    return (64 if num_items < MANY_ITEMS else 128) * (4 if is_muon else 1)
 
 
 def default_epochs(num_items: int, *, is_zoomed: bool = False) -> int:
@@ -221,6 +337,8 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
         return [f"{name} must be {words[wanted]}, not {value!r}."]
     if rule["known"] and value not in rule["known"]:
         return [unknown_name(name, str(value), rule["known"])]
+    if name == "curriculum":
+        return _curriculum_mistakes(str(value))
     low, high = rule["low"], rule["high"]
     if wanted in (int, float) and not (
         (low is None or value >= low) and (high is None or value <= high) and math.isfinite(value)
@@ -228,4 +346,17 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
         if high is None:
             return [f"{name} must be at least {low:g}, not {value:g}."]
         return [f"{name} must be between {low:g} and {high:g}, not {value:g}."]
+    return []
+
+
+def _curriculum_mistakes(text: str) -> list[str]:
+    """What is wrong with the sides of a curriculum."""
+    try:
+        sides = [float(word) for word in text.split(",")]
+    except ValueError:
+        sides = []
+    if not sides or not all(SMALLEST_SIDE <= side <= 1 for side in sides):
+        return [f"curriculum must be parts of the side between {SMALLEST_SIDE:g} and 1, such as {CURRICULUM}, not {text!r}."]
+    if sides[-1] != 1:
+        return [f"curriculum must end with 1, since the network is used at the whole size, not with {sides[-1]:g}."]
     return []

@@ -17,7 +17,7 @@ from visus.errors import TrainingError
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks.machine import Machine
 from visus.training.loop import EVALUATION_BATCH
-from visus.training.optimizers import make_optimizer
+from visus.training.optimizers import make_optimizer, set_rates
 from visus.training.recipe import Recipe
 from visus.training.schedules import rate_factor
 
@@ -53,16 +53,19 @@ def reconstruct(
         TrainingError: the loss became infinite or not a number.
     """
     assert recipe.epochs is not None, "a settled recipe knows its epochs"
-    optimizer = make_optimizer(module, recipe)
+    shape = batches.preprocessing.input_shape
+    optimizer = make_optimizer(module, recipe, input_shape=shape, precision=machine.precision)
     num_steps = recipe.epochs * batches.num_steps
     step = 0
     for epoch in range(recipe.epochs):
         module.train()
         losses, seen = 0.0, 0
         for batch in batches.epoch(epoch):
-            for group in optimizer.param_groups:
-                factor = rate_factor((step + 0.5) / num_steps, schedule=recipe.schedule, warmup=recipe.warmup)
-                group["lr"] = (recipe.learning_rate or 0.0) * factor
+            share = (step + 0.5) / num_steps
+            set_rates(
+                optimizer,
+                rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup or 0.0, floor=recipe.floor),
+            )
             optimizer.zero_grad(set_to_none=True)
             with machine.autocast():
                 drawn = module(batch.inputs).float()

@@ -6,6 +6,7 @@ This file knows the names of the files and what must be in them. It must not kno
 
     recipe.yaml  design.txt  classes.txt  split.csv  ledger.json  environment.json  data.json
     results.csv  weights/{best,last}.safetensors  checkpoint/last.safetensors
+    start.json (of a training that began with weights)
     scores.json  inside.json  confusion.csv  confusion.png  curves.png  report.html  README.md
 """
 
@@ -131,6 +132,20 @@ class RunFolder:
         self.write_table(
             "results.csv", RESULT_COLUMNS, [[f"{row[column]:.6g}" for column in RESULT_COLUMNS] for row in history]
         )
+
+    def read_results(self) -> tuple[dict[str, float], ...]:
+        """All finished epochs of ``results.csv``, with six significant digits.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        rows = csv.DictReader(io.StringIO(self.read_text("results.csv")))
+        try:
+            return tuple({name: float(value) for name, value in row.items()} for row in rows)
+        except (TypeError, ValueError) as error:
+            raise RunError(
+                "results.csv is damaged. Put it back, or train anew with visus train.", where=str(self.path)
+            ) from error
 
     def write_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A CSV file in the folder."""

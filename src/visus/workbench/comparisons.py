@@ -5,9 +5,7 @@ This file knows which runs are trained for a comparison and what is compared. It
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import torch
 from visus.data.batches import Part, batches_in_order
 from visus.design import Design
 from visus.design.twins import KINDS, perceptron_twins
-from visus.errors import DataError, RunError, UsageError, unknown_name
+from visus.errors import DataError, UsageError, unknown_name
 from visus.evaluation.paired import Paired, compare_answers
 from visus.evaluation.predictions import probabilities
 from visus.evaluation.scores import Scores, score
@@ -29,7 +27,7 @@ from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
 from visus.workbench.modules import count_macs
 from visus.workbench.runs import Run, open_own_data
-from visus.workbench.shifts import MOST_ITEMS, NUM_SHIFTS, own_design, reading, some_items
+from visus.workbench.shifts import MOST_ITEMS, NUM_SHIFTS, own_design, reach_of, reading, some_items
 from visus.workbench.training import OnEvent, train
 
 TRAINED_KINDS: Final = ("equal parameters", "equal width")
@@ -47,7 +45,7 @@ class Contender:
 
     Args:
         name: of its run.
-        kind: ``network``, or a key of ``design.twins.KINDS`` for a perceptron.
+        kind: ``network``; a key of ``design.twins.KINDS`` for a perceptron; or what was changed in the first design, in words.
         is_shuffled: whether it was trained, and is scored, on shuffled positions.
         folder: its run folder.
         num_parameters, macs: its trained values, and its multiply-adds for one item.
@@ -287,7 +285,8 @@ def train_again(
 def _design_for(run: Run, purpose: str) -> Design:
     if run.preprocessing.shuffle_seed is not None:
         raise UsageError(
-            "this run was trained on shuffled pictures itself. Give the run that it was made from.", where=str(run.folder)
+            f"this run was trained on shuffled {run.preprocessing.noun}s itself. Give the run that it was made from.",
+            where=str(run.folder),
         )
     design = own_design(run)
     if design is None:
@@ -328,13 +327,7 @@ def _compare(
 
 
 def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None) -> Contender:
-    text = RunFolder.open(run.folder).read_text("results.csv")
-    try:
-        history = tuple({name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text)))
-    except (TypeError, ValueError) as error:
-        raise RunError(
-            "results.csv is damaged. Put it back, or train anew with visus train.", where=str(run.folder)
-        ) from error
+    history = RunFolder.open(run.folder).read_results()
     return Contender(
         name=run.name,
         kind=kind,
@@ -351,8 +344,9 @@ def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None)
 
 def _shifts(run: Run, part: Part) -> ShiftFigures:
     items, _ = some_items(run, part, MOST_ITEMS)
-    reach = tuple(min(length - 1, max(1, round(length / 8))) for length in items.shape[2:])
-    return measure_shifts(reading(run), items, reach, SHIFT_WAY, most=NUM_SHIFTS, device=run.machine.device)
+    return measure_shifts(
+        reading(run), items, reach_of(items.shape[2:]), SHIFT_WAY, most=NUM_SHIFTS, device=run.machine.device
+    )
 
 
 def _only(part: Part, items: set[str]) -> Part:

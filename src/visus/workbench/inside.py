@@ -28,12 +28,12 @@ from visus.examine.named_mistakes import NamedMistakes
 from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
 from visus.examine.saliency import gradient_saliency
 from visus.examine.saliency_checks import randomised_weights
-from visus.units import write_bytes, write_count, write_duration
+from visus.units import rank_words, write_bytes, write_count, write_duration
 from visus.workbench.looked_parts import MapMethod, default_saliency, empty_words, kernels_of
 from visus.workbench.mistakes import MOST_TRAINING, Answering, named_mistakes
 from visus.workbench.modules import Made
 from visus.workbench.runs import Run
-from visus.workbench.shifts import MAP_ITEMS, reading, remedies, some_items
+from visus.workbench.shifts import MAP_ITEMS, reach_of, reading, remedies, shuffled_words, some_items
 from visus.workbench.summaries import Summary, summarize, training_of
 
 SHARE: Final = 0.06
@@ -159,13 +159,13 @@ def _moves(finished: Scoring, costs: Account | None, budget: int) -> Moves:
     names, num_shifts = (tuple(WAYS), _MANY_SHIFTS) if is_rich else (("roll", "edge"), _FEW_SHIFTS)
     num_items = min(_MOST_ITEMS, max(_FEWEST_ITEMS, allowed // (len(names) * num_shifts)))
     items, _ = some_items(run, finished.part, num_items)
-    reach = tuple(min(length - 1, max(1, round(length / 8))) for length in shape[1:])
+    reach = reach_of(shape[1:])
     module, device = reading(run), run.machine.device
     ways = tuple(measure_shifts(module, items, reach, way, most=num_shifts, device=device) for way in names)
     layers, notes = None, []
     command = f"visus evaluate {shlex.quote(str(run.folder))} --shifts"
     if run.preprocessing.shuffle_seed is not None:
-        notes.append("The network reads shuffled positions, so its layers see no picture that could move.")
+        notes.append(shuffled_words(run.preprocessing.noun))
     elif costs is not None:
         try:
             layers = measure_equivariance(run.module, items[:MAP_ITEMS].to(device), (1,) * len(reach), "roll", account=costs)
@@ -191,12 +191,12 @@ def _pictured(mistakes: NamedMistakes) -> list[int]:
 
 def _saliencies(finished: Scoring, mistakes: NamedMistakes) -> Saliencies:
     """Where the network looked for the answers that are shown in full."""
-    module = reading(finished.run)
+    module, pixel = reading(finished.run), rank_words(len(finished.run.preprocessing.size)).place
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
     is_shuffled = finished.run.preprocessing.shuffle_seed is not None
     if is_shuffled:
         method: MapMethod = gradient_saliency
-        reason = "The network reads shuffled positions, so it is the size of the gradient at each pixel."
+        reason = f"The network reads shuffled positions, so it is the size of the gradient at each {pixel}."
     else:
         _, method, reason = default_saliency(module, *_scaled(finished, places[:1]))
     maps: dict[int, Array] = {}
@@ -216,7 +216,7 @@ def _saliencies(finished: Scoring, mistakes: NamedMistakes) -> Saliencies:
             reason, method, name, layer = f"{empty_words(layer, what)}.", gradient_saliency, "gradient", ""
         else:
             what = f"{len(empty):,} of these {len(places):,} {noun}s"
-            reason = f"{reason} {empty_words(layer, what)}; there the size of the gradient at each pixel is drawn, as is said below each."
+            reason = f"{reason} {empty_words(layer, what)}; there the size of the gradient at each {pixel} is drawn, as is said below each."
     told = frozenset(empty) if name == "Grad-CAM" else frozenset()
     checked = [place for place in places if place not in told][:_CHECKED_ITEMS]
     check = randomised_weights(module, *_scaled(finished, checked), method=method, only_last=True)
@@ -263,12 +263,11 @@ def _kernels(finished: Scoring) -> Kernels | None:
     found = kernels_of(run.module, called_layers(run.module, batch.to(run.machine.device)))
     if found is None:
         return None
-    values, shape = found.kernels, run.preprocessing.input_shape
-    if values.ndim == 2 and run.preprocessing.shuffle_seed is None and values.shape[1] == math.prod(shape):
-        values = values.reshape(-1, *shape)
-    if values.ndim != len(shape) + 1 or math.prod(values.shape[2:]) == 1:
+    shape, is_shuffled = run.preprocessing.input_shape, run.preprocessing.shuffle_seed is not None
+    values = found.as_maps(shape) if found.noun == "filter" or not is_shuffled else None
+    if values is None or values.ndim != len(shape) + 1 or math.prod(values.shape[2:]) == 1:
         return None
-    return Kernels(found.path, found.layer, len(values), values[:_MOST_KERNELS])
+    return Kernels(found.path, found.layer, len(values), values[:_MOST_KERNELS], found.noun)
 
 
 def _costs(finished: Scoring, costs: Account | None) -> tuple[tuple[str, str], ...]:

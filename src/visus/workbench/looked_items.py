@@ -24,12 +24,11 @@ from visus.data.preprocessing import Pixels, Preprocessing, measure_scale
 from visus.data.samples import SPLITS
 from visus.errors import PictureError, UsageError
 from visus.examine.look_facts import LookedItem
-from visus.units import write_number_of, write_shape
+from visus.units import rank_words, write_number_of, write_shape
 from visus.workbench.items import ARRAY_SUFFIXES, ArrayItem, UnreadItem, find_items
 
 Named = str | Path | Pixels | Tensor
 _PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-NOUNS = {1: "recording", 2: "picture", 3: "volume"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +97,7 @@ def item_of_tensor(values: Tensor | Pixels, name: str = "the item given") -> Sub
     if not bool(torch.isfinite(given).all()):
         raise PictureError("a value is not a finite number. Repair the item, or give another one.", where=name)
     plain = given.numpy()
-    noun = NOUNS[given.dim() - 1]
+    noun = rank_words(given.dim() - 1).item
     return Subject(LookedItem(name, noun, plain, float(plain.min()), float(plain.max())), given[None], None)
 
 
@@ -199,6 +198,8 @@ def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *
 
 def _of_picture(text: str, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
     path = Path(text)
+    if path.is_dir():
+        raise PictureError("this is a folder, and one item is looked at. Name one of its files.", where=text)
     if not path.is_file():
         raise PictureError(
             "there is no such file. Name a picture, FILE:17 for a row of an array file, or test:17.", where=text
@@ -236,6 +237,8 @@ def _scaling(plan: Preprocessing, own_scale: bool) -> tuple[str, ...]:
     whose = f"of this {plan.noun} itself" if own_scale else "of the training split"
     if plan.scale == "min-max":
         sentence = f"Scaled so that the lowest value {whose} ({listed(plan.offset)}) is 0, and the highest 1."
+    elif plan.scale == "fixed" and not own_scale:
+        sentence = f"Scaled as the network's first weights were trained: {listed(plan.offset)} is taken away, the rest divided by {listed(plan.divisor)}."
     else:
         sentence = f"Scaled: the mean {whose} ({listed(plan.offset)}) is taken away, the rest divided by its deviation ({listed(plan.divisor)})."
     order = () if plan.shuffle_seed is None else ("All positions are in one fixed random order, as in the training.",)

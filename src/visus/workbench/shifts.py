@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from visus.evaluation.placement import Placement, measure_placement
 from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
 from visus.networks.trace import TraceError, trace
 from visus.training.runs import RunFolder
-from visus.units import write_count, write_number_of, write_shape
+from visus.units import write_count
 from visus.workbench.modules import OBJECT_PREFIX, count_macs
 from visus.workbench.runs import Run
 from visus.workbench.summaries import design_of
@@ -35,6 +36,11 @@ MOST_ITEMS, FEWEST_ITEMS = 200, 16
 MACS: Final = 10**12  # about a minute on two processor cores
 PHASE_ITEMS, MAP_ITEMS, MOST_PHASES = 16, 4, 1024
 SHIFT_AUGMENTATION: Final = 0.1
+CHANGES: Final = (
+    ("global pooling instead of flatten", with_global_pooling),
+    ("blurred pooling instead of strides", with_blur_pooling),
+)
+"""What may make a network steadier, in words, and how a design is changed so; what is changed first stands first."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ def report_shifts(run: Run, data: Data, split: str | None = None, *, num_items: 
     affordable = max(FEWEST_ITEMS, MACS // max(1, macs * NUM_SHIFTS * (len(WAYS) + 1)))
     items, labels = some_items(run, part, num_items or min(MOST_ITEMS, affordable))
     module, device = reading(run), run.machine.device
-    reach = tuple(min(length - 1, max(1, round(length / 8))) for length in shape[1:])
+    reach = reach_of(shape[1:])
     ways = tuple(measure_shifts(module, items, reach, way, most=NUM_SHIFTS, device=device) for way in WAYS)
     step, costs, notes = _step(run)
     phases = None
@@ -185,10 +191,28 @@ def reading(run: Run) -> nn.Module:
     return nn.Sequential(_Shuffle(run.preprocessing), run.module).eval()
 
 
+def reach_of(lengths: Sequence[int]) -> tuple[int, ...]:
+    """How far items of these lengths are moved on each axis: an eighth, at least 1, less than the axis.
+
+    >>> reach_of((28, 20)), reach_of((8000,)), reach_of((1, 4))
+    ((4, 2), (1000,), (0, 1))
+    """
+    return tuple(min(length - 1, max(1, round(length / 8))) for length in lengths)
+
+
+def shuffled_words(noun: str) -> str:
+    """Why the layers of a network that reads shuffled positions are not looked at.
+
+    >>> shuffled_words("recording")
+    'The network reads shuffled positions, so its layers see no recording that could move.'
+    """
+    return f"The network reads shuffled positions, so its layers see no {noun} that could move."
+
+
 def _step(run: Run) -> tuple[tuple[int, ...] | None, Account | None, list[str]]:
     """The network's step and account, and why there is none."""
     if run.preprocessing.shuffle_seed is not None:
-        return None, None, ["The network reads shuffled positions, so its layers see no picture that could move."]
+        return None, None, [shuffled_words(run.preprocessing.noun)]
     try:
         costs = trace(run.module, run.preprocessing.input_shape)
     except TraceError as error:
@@ -215,14 +239,10 @@ def remedies(run: Run) -> list[Remedy]:
         found = []
     shape, num_classes = run.preprocessing.input_shape, len(run.classes)
     design = own_design(run)
-    if design is None or len(shape) < 2:
+    if design is None:
         return found
     before = account(design, shape, num_classes)
-    changes = (
-        ("global pooling instead of flatten", with_global_pooling),
-        ("blurred pooling instead of strides", with_blur_pooling),
-    )
-    for name, change in reversed(changes):
+    for name, change in reversed(CHANGES):
         changed = change(design)
         try:
             after = account(changed, shape, num_classes) if changed is not None else None
@@ -242,19 +262,23 @@ def own_design(run: Run) -> Design | None:
     return None if text.startswith(OBJECT_PREFIX) else design_of(text, run.preprocessing.input_shape, len(run.classes))
 
 
-def steadier_design(run: Run) -> Design | None:
-    """The run's design with all structural remedies at once; None where there is none."""
+def steadier_design(run: Run) -> tuple[Design, str] | None:
+    """The run's design with all structural remedies at once, and what was changed, in words; None where there is none."""
     design = own_design(run)
-    if design is None or len(run.preprocessing.input_shape) < 2:
+    if design is None:
         return None
-    pooled = with_global_pooling(design)
-    blurred = with_blur_pooling(pooled or design)
-    try:
-        if blurred is not None:
-            blurred.place(run.preprocessing.input_shape, len(run.classes))
-    except DesignError:
-        blurred = None
-    return blurred or pooled
+    done = []
+    for name, change in CHANGES:
+        changed = change(design)
+        try:
+            if changed is None:
+                continue
+            changed.place(run.preprocessing.input_shape, len(run.classes))
+        except DesignError:
+            continue
+        design = changed
+        done.append(name)
+    return (design, ", ".join(done)) if done else None
 
 
 def _command(run: Run, design: str, more: str = "") -> str:
@@ -268,17 +292,9 @@ def _command(run: Run, design: str, more: str = "") -> str:
     if prepared.kind == "pictures":
         words += ["--channels", str(prepared.channels), *(["--rule", prepared.rule] if prepared.rule != "squash" else [])]
     words += ["--labels", facts["labels"]] if facts.get("labels") else []
-    words += ["--scale", prepared.scale] if prepared.scale != "mean-deviation" else []
+    words += ["--scale", prepared.scale] if prepared.scale == "min-max" else []
     return f"{shlex.join(words)}{f' {more}' if more else ''}"
 
 
 def _price(before: int, after: int) -> str:
     return f"{write_count(after)} instead of {write_count(before)}" if before != after else f"the same {write_count(after)}"
-
-
-def headline(report: ShiftReport) -> str:
-    """What was moved, for people: ``162 of 2,000 pictures (test), by up to 4 x 4 px``."""
-    return (
-        f"{report.num_items:,} of {write_number_of(report.num_in_split, report.noun)} ({report.split}), by up to "
-        f"{write_shape(report.ways[0].reach_px)} px, {report.ways[0].num_shifts} shifts of each"
-    )

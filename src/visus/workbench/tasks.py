@@ -20,7 +20,7 @@ from visus.data.opened import Data
 from visus.errors import UsageError
 from visus.examine.layer_calls import Array, called_layers
 from visus.examine.layer_kernels import filters
-from visus.examine.similarity import layer_likeness, match_filters, refuse_too_few
+from visus.examine.similarity import kernels_likeness, layer_kernels, match_filters, refuse_too_few
 from visus.examine.task_page import Other, TaskFacts, task_page
 from visus.files import write_file, write_json
 from visus.networks import weights
@@ -97,14 +97,67 @@ def compare_tasks(
         DataError: the labels cannot be used.
         MissingExtraError: scipy is not installed.
     """
+    subject = _subject(run, cache_dir)
+    again = _Again(run, subject, output or run.folder.parent, cache_dir, on_event, on_drawn, command)
+    others = [again.reconstructing() if task == RECONSTRUCTION else again.under_labels(task)]
+    if with_control:
+        others.append(again.control())
+    others.append(again.untrained())
+    facts = TaskFacts(
+        name=run.name,
+        task="the run's own labels",
+        result=subject.result,
+        layer=subject.layer,
+        kernels=subject.kernels,
+        others=tuple(subject.held_against(each) for each in others),
+        num_items=len(subject.items),
+        noun=subject.data.noun,
+    )
+    folders = tuple(each.folder for each in others if each.folder is not None)
+    page = folders[0] / "tasks.html"
+    write_file(page, task_page(facts, made_with=__version__))
+    write_json(page.with_suffix(".json"), facts.to_json())
+    return TaskComparison(facts, page, folders)
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """The run that others are held against, run once: its first filters, and what every layer makes of the items.
+
+    Args:
+        text: its design.
+        data: its own data.
+        items: held-out ones, as the network reads them.
+        layer, kernels: its first layer with filters.
+        result: how well it does, as a sentence.
+        layer_kernels: of every layer.
+    """
+
+    text: str
+    data: Data
+    items: torch.Tensor
+    layer: str
+    kernels: Array
+    result: str
+    layer_kernels: dict[str, Array]
+
+    def held_against(self, other: _Made) -> Other:
+        """Another network held against it; up to its layer ``last``, where what follows was not trained."""
+        kernels: Array = filters(other.module, self.layer).kernels
+        layers = kernels_likeness(self.layer_kernels, layer_kernels(other.module, self.items))
+        paths = [each.path for each in layers]
+        trained = layers[: paths.index(other.last) + 1] if other.last in paths else layers
+        return Other(other.name, other.result, kernels, match_filters(self.kernels, kernels), trained)
+
+
+def _subject(run: Run, cache_dir: str | Path | None) -> _Subject:
+    """Everything of the run that is needed, so that what cannot be compared is refused before any training."""
     text = RunFolder.open(run.folder).read_text("design.txt").strip()
     if text.startswith(OBJECT_PREFIX):
         raise UsageError(
             "a network is trained for another task from its design, and this run was trained with a Python object.",
             where=str(run.folder),
         )
-    seed = run.recipe.seed + 1
-    folder = output or run.folder.parent
     own = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
     items, _ = some_items(run, own.split(own.scored_split), _num_items(run))
     items = run.preprocessing.shuffled(items)
@@ -112,48 +165,85 @@ def compare_tasks(
     layer = first_filters(run.module, items[:1])
     kernels = filters(run.module, layer).kernels
     match_filters(kernels, kernels)  # says before any training what is not installed
+    return _Subject(text, own, items, layer, kernels, _result(run), layer_kernels(run.module, items))
 
-    def again(data: Data, name: str) -> Run:
-        return train(data, text, run.recipe.replace(seed=seed), output=folder, name=name, on_event=on_event, command=command)
 
-    made: list[tuple[str, str, nn.Module, str | None]] = []
-    folders = []
-    if task == RECONSTRUCTION:
-        drawing, epoch, place = _draw(run, own, text, seed, folder, on_drawn)
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A network that was made to be held against the run.
+
+    Args:
+        name: what it learned, in words.
+        result: how well, as a sentence; empty where it learned nothing.
+        module: the network.
+        folder: where it was kept; None where it was not trained.
+        last: the last layer that was trained; None for all.
+    """
+
+    name: str
+    result: str
+    module: nn.Module
+    folder: Path | None = None
+    last: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """The run's network made again, from the seed after the run's, for one task or another.
+
+    Args:
+        run: the run.
+        subject: what is known of it.
+        output: folder of the new runs.
+        cache_dir, on_event, on_drawn, command: as for ``compare_tasks``.
+    """
+
+    run: Run
+    subject: _Subject
+    output: Path
+    cache_dir: str | Path | None
+    on_event: OnEvent | None
+    on_drawn: Callable[[Drawn], None] | None
+    command: str
+
+    @property
+    def seed(self) -> int:
+        """Of every new network."""
+        return self.run.recipe.seed + 1
+
+    def reconstructing(self) -> _Made:
+        """Trained to give its items back."""
+        drawing, epoch, folder = _draw(self.run, self.subject.data, self.subject.text, self.seed, self.output, self.on_drawn)
         explained = (
             ""
             if epoch.explained is None
             else f"It explains {write_share(epoch.explained)} of the validation items' variance."
         )
-        made.append(("giving the items back", explained, drawing.network, drawing.layer))
-        folders.append(place)
-    else:
-        data = open_under_labels(run.folder, run.preprocessing, task, cache_dir=cache_dir)
-        other = again(data, f"{run.name}-{Path(task).stem}")
-        made.append((f"the labels {Path(task).name}", _result(other), other.module, None))
-        folders.append(other.folder)
-    if with_control:
-        control = again(own, f"{run.name}-seed-{seed}")
-        made.append(("the same labels from another start", _result(control), control.module, None))
-        folders.append(control.folder)
-    fresh = make_network(
-        text, run.preprocessing.input_shape, len(run.classes), num_items=len(own.split("train")), seed=seed
-    ).module.to(run.machine.device)
-    made.append(("no training at all", "", fresh, None))
-    facts = TaskFacts(
-        name=run.name,
-        task="the run's own labels",
-        result=_result(run),
-        layer=layer,
-        kernels=kernels,
-        others=tuple(_held(run.module, layer, items, *each) for each in made),
-        num_items=len(items),
-        noun=own.noun,
-    )
-    page = folders[0] / "tasks.html"
-    write_file(page, task_page(facts, made_with=__version__))
-    write_json(page.with_suffix(".json"), facts.to_json())
-    return TaskComparison(facts, page, tuple(folders))
+        return _Made("giving the items back", explained, drawing.network, folder, drawing.layer)
+
+    def under_labels(self, labels: str) -> _Made:
+        """Trained for other labels of the same items."""
+        data = open_under_labels(self.run.folder, self.run.preprocessing, labels, cache_dir=self.cache_dir)
+        trained = self._train(data, f"{self.run.name}-{Path(labels).stem}")
+        return _Made(f"the labels {Path(labels).name}", _result(trained), trained.module, trained.folder)
+
+    def control(self) -> _Made:
+        """Trained for the run's own labels once more."""
+        trained = self._train(self.subject.data, f"{self.run.name}-seed-{self.seed}")
+        return _Made("the same labels from another start", _result(trained), trained.module, trained.folder)
+
+    def untrained(self) -> _Made:
+        """As it begins."""
+        shape, num_items = self.run.preprocessing.input_shape, len(self.subject.data.split("train"))
+        made = make_network(self.subject.text, shape, len(self.run.classes), num_items=num_items, seed=self.seed)
+        return _Made("no training at all", "", made.module.to(self.run.machine.device))
+
+    def _train(self, data: Data, name: str) -> Run:
+        recipe = self.run.recipe.replace(seed=self.seed)
+        return train(
+            data, self.subject.text, recipe,
+            output=self.output, name=name, on_event=self.on_event, command=self.command,
+        )  # fmt: skip
 
 
 def first_filters(module: nn.Module, items: torch.Tensor) -> str:
@@ -167,17 +257,6 @@ def first_filters(module: nn.Module, items: torch.Tensor) -> str:
         if isinstance(weight, nn.Parameter) and weight.dim() >= 2:
             return path
     raise UsageError("this network has no layer with filters, so there is nothing to compare.")
-
-
-def _held(
-    run: nn.Module, layer: str, items: torch.Tensor, name: str, result: str, other: nn.Module, last: str | None
-) -> Other:
-    """Another network held against the run; up to its layer ``last``, where what follows was not trained."""
-    kernels: Array = filters(other, layer).kernels
-    layers = layer_likeness(run, other, items)
-    paths = [each.path for each in layers]
-    trained = layers[: paths.index(last) + 1] if last in paths else layers
-    return Other(name, result, kernels, match_filters(filters(run, layer).kernels, kernels), trained)
 
 
 def _num_items(run: Run) -> int:

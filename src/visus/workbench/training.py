@@ -21,7 +21,6 @@ from torch import nn
 from visus import __version__
 from visus.data.augment import Augmentation
 from visus.data.batches import Batches
-from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.samples import SPLITS
@@ -29,17 +28,22 @@ from visus.data.splits import write_split_csv
 from visus.errors import RecipeError, UsageError, joined
 from visus.evaluation.scores import Scores
 from visus.examine.card import write_card
-from visus.examine.facts import ReportFacts
 from visus.examine.pictures import draw_confusion, draw_curves
 from visus.examine.report import write_report
 from visus.networks.machine import Machine, choose, describe, memory_format, suited
+from visus.networks.pretrained import DESIGN
+from visus.networks.roles import weight_roles
 from visus.training.checkpoints import read_position
-from visus.training.events import Event, Finished, Stopped
+from visus.training.events import Event, Finished, StartScored, Stopped
+from visus.training.fine_tuning import fine_tuning
+from visus.training.frozen import freeze
 from visus.training.loop import Training
-from visus.training.recipe import FIELDS, Recipe
+from visus.training.recipe import FIELDS, LATER_SETTINGS, Recipe
 from visus.training.runs import RunFolder
 from visus.workbench.inside import Scoring, measure_inside
-from visus.workbench.modules import Made, Network, count_macs, make_network
+from visus.workbench.modules import Made, Network, make_network
+from visus.workbench.pretrained import FROZEN, Beginning, begin, choice_of, fit_new_head, read_for, suited_data
+from visus.workbench.reports import Course, report_facts
 from visus.workbench.runs import Run, load, open_own_data
 
 CHANGEABLE_ON_RESUME = ("device", "time_limit_s", "checkpoint_every_s")
@@ -55,6 +59,7 @@ class Prepared:
     machine: Machine
     folder: Path
     warnings: tuple[str, ...]
+    beginning: Beginning | None = None
 
     @property
     def changes(self) -> list[str]:
@@ -76,6 +81,7 @@ class Scored:
     scores: Scores
 
 
+_NOTHING_KNOWN = "the recipe keeps layers as they are (frozen, norm_statistics), and this network is new: all of its layers are trained instead."
 OnEvent = Callable[[Event | Prepared | Scored], None]
 
 
@@ -84,6 +90,8 @@ def train(
     network: Network | None = None,
     recipe: Recipe | None = None,
     *,
+    pretrained: bool | None = None,
+    weights: str | Path | None = None,
     output: str | Path = "runs",
     name: str | None = None,
     on_event: OnEvent | None = None,
@@ -94,8 +102,12 @@ def train(
 
     Args:
         data: opened data, or its path; None for the pictures that come with visus.
-        network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place); None for ``compact``.
+        network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place); None for ``compact``, or for
+            ``efficientnet_lite(0)`` where it begins with pretrained weights.
         recipe: how to train; None for the default.
+        pretrained: True to begin with the ImageNet weights of the extra ``visus[pretrained]``, False not to. None decides: for a path of few
+            photos (see ``PretrainedChoice``), and for data that was opened for these weights, where no network was asked for.
+        weights: a file of weights to begin with, safetensors or a state dict, matched by name.
         output: folder of the runs.
         name: of the run; None for the name of the data. ``-2``, ``-3`` ... is added where it is taken.
         on_event: called with everything that happens.
@@ -107,24 +119,35 @@ def train(
 
     Raises:
         DataError, DesignError, RecipeError: something that was given cannot be used.
+        UsageError: pretrained weights and something that cannot go with them.
+        WeightsError: weights that do not fit; each layer is named.
         TrainingError: the training diverged.
         StorageError: the disk is full.
     """
-    opened = data if isinstance(data, Data) else open_data(data, seed=(recipe or Recipe()).seed)
-    chosen = (recipe or Recipe()).settled(
-        num_items=len(opened.split("train")),
-        input_shape=opened.input_shape,
-        is_colour=opened.input_shape[0] == 3 and len(opened.input_shape) == 3,
-        is_varied=opened.is_varied,
-    )
-    _refuse_unusable(chosen, opened)
+    given = recipe or Recipe()
+    choice = choice_of(pretrained, network=network, file=weights)
+    opened = data if isinstance(data, Data) else open_data(data, seed=given.seed, suit=choice)
+    if pretrained:
+        opened = suited_data(opened)
+    knows = choice is not None and read_for(opened)
+    num_items = len(opened.split("train"))
     made = make_network(
-        network, opened.input_shape, len(opened.classes), num_items=len(opened.split("train")), seed=chosen.seed
+        DESIGN if knows else network, opened.input_shape, len(opened.classes), num_items=num_items, seed=given.seed
     )
+    beginning = begin(made.module, weights) if knows or weights is not None else None
+    if knows:
+        given = fine_tuning(given, num_items, FROZEN)
+    elif beginning is None and given.begins_with_weights:
+        given = given.replace(frozen="", norm_statistics="batch")
+        made = dataclasses.replace(made, warnings=(*made.warnings, _NOTHING_KNOWN))
+    chosen = _settled(given, opened, made.module)
+    _refuse_unusable(chosen, opened)
     machine = suited(choose(chosen.device, chosen.precision), made.module)
     folder = RunFolder.create(Path(output), name or opened.short_name, _metadata(opened, made))
     _write_start(folder, opened, made, chosen, machine, command)
-    return _carry_out(folder, opened, made, chosen, machine, False, on_event, should_stop)
+    if beginning is not None:
+        folder.write_json("start.json", beginning.to_json())
+    return _carry_out(folder, opened, made, chosen, machine, beginning, False, on_event, should_stop)
 
 
 def resume(
@@ -160,7 +183,12 @@ def resume(
             where=str(run.path),
         )
     run.remove_parts()
-    read_position(run.checkpoint)
+    beginning = _read_beginning(run)
+    has_steps = (
+        beginning is None or run.checkpoint.is_file()
+    )  # the head of pretrained weights is fitted before the first checkpoint
+    if has_steps:
+        read_position(run.checkpoint)
     recipe = Recipe.read(run.path / "recipe.yaml").replace(**changes or {})
     facts = run.read_json("data.json")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
@@ -172,11 +200,17 @@ def resume(
         num_items=len(data.split("train")),
         seed=recipe.seed,
     )
+    if beginning is not None and not has_steps:
+        beginning = begin(made.module, beginning.file)
     machine = suited(choose(recipe.device, recipe.precision), made.module)
     _renew_environment(run, machine)
-    return _carry_out(
-        dataclasses.replace(run, metadata=_metadata(data, made)), data, made, recipe, machine, True, on_event, should_stop
-    )
+    run = dataclasses.replace(run, metadata=_metadata(data, made))
+    return _carry_out(run, data, made, recipe, machine, beginning, has_steps, on_event, should_stop)
+
+
+def _read_beginning(run: RunFolder) -> Beginning | None:
+    """The weights that a run began with; None where it began with new ones."""
+    return Beginning.from_json(run.read_json("start.json")) if (run.path / "start.json").is_file() else None
 
 
 def _carry_out(
@@ -185,19 +219,24 @@ def _carry_out(
     made: Made,
     recipe: Recipe,
     machine: Machine,
+    beginning: Beginning | None,
     is_resumed: bool,
     on_event: OnEvent | None,
     should_stop: Callable[[], bool] | None,
 ) -> Run:
     """Train, score and tell."""
     tell = on_event or (lambda event: None)
-    tell(Prepared(data, made, recipe, machine, folder.path, (*data.warnings, *made.warnings)))
-    training = _training(folder, data, made, recipe, machine, should_stop)
+    tell(Prepared(data, made, recipe, machine, folder.path, (*data.warnings, *made.warnings), beginning))
     last: Event | None = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
+        if beginning is not None and beginning.left_new and not is_resumed:
+            fit_new_head(prepare(made.module, data, recipe, machine)[0], data, recipe, machine, tell)
+        training = _training(folder, data, made, recipe, machine, should_stop, knows_answers=beginning is not None)
         for event in training.events(resume=is_resumed):
             tell(event)
+            if beginning is not None and isinstance(event, StartScored):
+                folder.write_json("start.json", beginning.to_json() | {"val_accuracy": event.val_accuracy})
             last = event
     own = made.module if made.design is None else None
     if isinstance(last, Stopped):
@@ -209,9 +248,21 @@ def _carry_out(
     scoring_s = time.perf_counter() - started
     scores = run.score(data, data.scored_split, answers)
     finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size or 1, scoring_s)
-    _write_end(folder, data, made, recipe, machine, scores, training, last, finished)
+    _write_end(folder, data, made, recipe, scores, training, last, finished)
     tell(Scored(run, scores))
     return run
+
+
+def _settled(recipe: Recipe, data: Data, module: nn.Module) -> Recipe:
+    """The recipe with every open setting decided from the data and the network."""
+    return recipe.settled(
+        num_items=len(data.split("train")),
+        input_shape=data.input_shape,
+        is_colour=data.input_shape[0] == 3 and len(data.input_shape) == 3,
+        is_varied=data.is_varied,
+        has_filters=any(role.kind == "filter" for role in weight_roles(module).values()),
+        takes_any_size=False,
+    )
 
 
 def _refuse_unusable(recipe: Recipe, data: Data) -> None:
@@ -226,14 +277,23 @@ def _refuse_unusable(recipe: Recipe, data: Data) -> None:
 
 
 def _training(
-    folder: RunFolder, data: Data, made: Made, recipe: Recipe, machine: Machine, should_stop: Callable[[], bool] | None
+    folder: RunFolder,
+    data: Data,
+    made: Made,
+    recipe: Recipe,
+    machine: Machine,
+    should_stop: Callable[[], bool] | None,
+    *,
+    knows_answers: bool,
 ) -> Training:
     """The training of a settled recipe."""
     module, batches = prepare(made.module, data, recipe, machine)
+    freeze(module, recipe.frozen or "")
     weights = _class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None
     identity = {"design": made.text.strip(), "data set": data.fingerprint, "recipe": _fixed_settings(recipe)}
+    stop = should_stop or (lambda: False)
     return Training(
-        module, batches, data.split("val"), recipe, machine, folder, identity, weights, should_stop or (lambda: False)
+        module, batches, data.split("val"), recipe, machine, folder, identity, weights, stop, knows_answers=knows_answers
     )
 
 
@@ -257,7 +317,7 @@ def prepare(module: nn.Module, data: Data, recipe: Recipe, machine: Machine) -> 
 
 def _augmentation(recipe: Recipe) -> Augmentation:
     """The random changes of a settled recipe."""
-    return Augmentation(bool(recipe.flip), recipe.shift or 0.0, recipe.zoom or 0.0, recipe.cutout or 0.0)
+    return Augmentation(recipe.flip or "none", recipe.shift or 0.0, recipe.zoom or 0.0, recipe.cutout or 0.0)
 
 
 def _class_weights(data: Data) -> torch.Tensor:
@@ -267,8 +327,11 @@ def _class_weights(data: Data) -> torch.Tensor:
 
 
 def _fixed_settings(recipe: Recipe) -> str:
-    """The settings that decide the weights, as text."""
-    return ", ".join(f"{name}={getattr(recipe, name)}" for name in FIELDS if name not in CHANGEABLE_ON_RESUME)
+    """The settings that decide the weights, as text; those that came later are left out where they mean what was before."""
+    fixed = {name: getattr(recipe, name) for name in FIELDS if name not in CHANGEABLE_ON_RESUME}
+    plain = {name for name, value in LATER_SETTINGS.items() if fixed[name] == value}
+    fixed["flip"] = {"random": True, "none": False}.get(str(recipe.flip), recipe.flip)
+    return ", ".join(f"{name}={value}" for name, value in fixed.items() if name not in plain)
 
 
 def _metadata(data: Data, made: Made) -> dict[str, str]:
@@ -322,7 +385,6 @@ def _write_end(
     data: Data,
     made: Made,
     recipe: Recipe,
-    machine: Machine,
     scores: Scores,
     training: Training,
     end: Finished,
@@ -335,32 +397,7 @@ def _write_end(
     folder.write_text("confusion.csv", scores.confusion_csv())
     draw_confusion(scores, folder.path / "confusion.png")
     draw_curves(training.position.history, folder.path / "curves.png")
-    started = folder.read_json("data.json")
-    facts = ReportFacts(
-        name=folder.path.name,
-        created=started["created"].replace("T", " ")[:16],
-        command=started["command"],
-        data_name=data.name,
-        scores=scores,
-        classes=data.classes,
-        class_counts={name: list(data.class_counts(name).values()) for name in SPLITS},
-        input_shape=data.input_shape,
-        num_parameters=made.num_parameters,
-        macs=count_macs(made.module, data.input_shape),
-        history=training.position.history,
-        seconds=end.seconds,
-        data={"Kind": data.samples.kind, "Fingerprint": data.fingerprint[:16]},
-        ledger_sentences=Ledger.from_dict(folder.read_json("ledger.json")).sentences(),
-        warnings=started["warnings"],
-        design_text=made.design.text if made.design else "",
-        network=started["network"],
-        preprocessing=data.preprocessing.to_dict(),
-        recipe={name: getattr(recipe, name) for name in FIELDS},
-        machine=machine.to_dict(),
-        environment=folder.read_json("environment.json"),
-        best_epoch=end.best_epoch,
-        noun=data.noun,
-        inside=inside,
-    )
+    course = Course(training.position.history, end.seconds, end.best_epoch or None)
+    facts = report_facts(folder, data, made, recipe, scores, course, inside)
     write_report(folder.path / "report.html", facts)
     write_card(folder.path / "README.md", facts)

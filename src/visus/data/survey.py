@@ -1,0 +1,114 @@
+"""What the headers of picture files say before any is decoded, and which size suits pictures that say nothing else.
+
+This file knows sizes and colour. It must not know labels, pixels or networks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from visus.data import pictures
+from visus.data.ledger import Ledger
+from visus.data.samples import Samples
+from visus.errors import PictureError
+
+NATIVE_SHORT_SIDE_PX = 64
+DEFAULT_SHORT_SIDE_PX = 96
+VARIED_SIZES = 8
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of picture files from their headers and their split.
+
+    Args:
+        num_training: items of the training split.
+        sizes: (height, width) of every file with a readable header, in pixels.
+        has_colour: whether any of them is in colour.
+        wanted_size: the size that was asked for; None where it is open.
+    """
+
+    num_training: int
+    sizes: tuple[tuple[int, int], ...]
+    has_colour: bool
+    wanted_size: tuple[int, ...] | None = None
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether there are many different sizes."""
+        return len(set(self.sizes)) >= VARIED_SIZES
+
+    @property
+    def short_side_px(self) -> int:
+        """The middle one of all short sides; 0 where no header could be read.
+
+        >>> Survey(3, ((40, 30), (100, 200), (80, 60)), True).short_side_px
+        60
+        """
+        shorts = sorted(min(size) for size in self.sizes)
+        return shorts[len(shorts) // 2] if shorts else 0
+
+
+@dataclass(frozen=True)
+class Suited:
+    """How pictures are read for a network that already knows some: its size, its channels and its own scaling.
+
+    Args:
+        channels: 1 or 3.
+        size: (height, width) in pixels.
+        offset, divisor: one number for each channel; a value v becomes ``(v - offset) / divisor``.
+    """
+
+    channels: int
+    size: tuple[int, int]
+    offset: tuple[float, ...]
+    divisor: tuple[float, ...]
+
+
+Suit = Callable[[Survey], Suited | None]
+"""Asked with what the headers say; answers how the pictures are to be read, or None for what suits the data itself."""
+
+
+def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
+    """Read the headers of all picture files; files of unusual size are noted, those that cannot be read are met again in decoding."""
+    sizes, names, has_colour = [], [], False
+    for index, item in enumerate(samples.items):
+        try:
+            seen = pictures.probe(samples.reader.path(index), name=item)
+        except PictureError:
+            continue  # decoding meets it again, and names it
+        sizes.append(seen.size)
+        names.append(item)
+        has_colour = has_colour or seen.channels == 3
+    if sizes:
+        areas = [height * width for height, width in sizes]
+        median = sorted(areas)[len(areas) // 2]
+        for name, area in zip(names, areas, strict=True):
+            if area > 4 * median or 4 * area < median:
+                ledger.note("outsized", name)
+    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_colour)
+
+
+def suitable_size(sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    """Small pictures keep their size; others get a short side of at most 96 px, rounded to a multiple of 8.
+
+    Where most pictures have one size, its aspect is kept; a mixed set becomes square.
+
+    >>> suitable_size(((28, 28),) * 3), suitable_size(((480, 640),) * 3), suitable_size(((480, 640), (300, 200), (90, 70)))
+    ((28, 28), (96, 128), (96, 96))
+    """
+    if not sizes:
+        return (DEFAULT_SHORT_SIDE_PX, DEFAULT_SHORT_SIDE_PX)
+    commonest, count = Counter(sizes).most_common(1)[0]
+    if count < 0.5 * len(sizes):
+        median = sorted(min(size) for size in sizes)[len(sizes) // 2]
+        side = min(DEFAULT_SHORT_SIDE_PX, max(8, median // 8 * 8))
+        return (side, side)
+    if min(commonest) <= NATIVE_SHORT_SIDE_PX and max(commonest) <= 2 * NATIVE_SHORT_SIDE_PX:
+        return commonest
+    factor = min(1.0, DEFAULT_SHORT_SIDE_PX / min(commonest))
+    height, width = (max(8, math.floor(length * factor / 8 + 1e-9) * 8) for length in commonest)
+    return (height, width)

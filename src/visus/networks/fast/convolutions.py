@@ -1,0 +1,217 @@
+"""Convolutions with gradients, each direction by an algorithm of one's choice.
+
+This file knows the algorithms and their calls. It must not know which one is best for a shape.
+
+Letters: N items, C channels in, K channels out, H and W the sides of the map in, OH and OW of the map out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+
+from visus.networks.fast.compiler import kernels
+
+ONEDNN, WINOGRAD, TAPS = "onednn", "winograd", "taps"
+FORWARDS = (ONEDNN, WINOGRAD)
+INPUT_GRADIENTS = (ONEDNN, WINOGRAD)
+WEIGHT_GRADIENTS = (ONEDNN, WINOGRAD, TAPS)
+_LANES = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The algorithm of each direction of one convolution.
+
+    Attributes:
+        forward, input_gradient, weight_gradient: ``onednn`` (PyTorch's own), ``winograd`` or, for the weights' gradient, ``taps``.
+        is_pooled: the maximum over 2 x 2 that follows is computed with it.
+    """
+
+    forward: str = ONEDNN
+    input_gradient: str = ONEDNN
+    weight_gradient: str = ONEDNN
+    is_pooled: bool = False
+
+
+class Convolution(torch.autograd.Function):
+    """A convolution of bfloat16 maps, channels last, without groups, each direction by the algorithm that its plan names."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) -> torch.Tensor:
+        """``maps`` (N, C, *) and ``weight`` (K, C, *) of any floating type to (N, K, *), in the type of ``maps``."""
+        where = None
+        if plan.forward == WINOGRAD:
+            out, where = winograd_forward(maps, weight, window.padding[0], plan.is_pooled)
+        else:
+            out = _convolve(maps, weight.to(maps.dtype), window)
+        ctx.save_for_backward(maps, weight, *([] if where is None else [where]))
+        ctx.window, ctx.plan = window, plan
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+        """Gradients of the maps, in their type, and of the weight, in its own."""
+        maps, weight, *rest = ctx.saved_tensors
+        window, plan = ctx.window, ctx.plan
+        wants_maps, wants_weight = ctx.needs_input_grad[:2]
+        gradient = gradient.contiguous(memory_format=torch.channels_last) if gradient.ndim == 4 else gradient
+        of_maps = of_weight = None
+        by_winograd = (
+            wants_maps and plan.input_gradient == WINOGRAD,
+            wants_weight and plan.weight_gradient == WINOGRAD,
+        )
+        if any(by_winograd):
+            of_maps, of_weight = winograd_backward(
+                gradient, maps, weight, window.padding[0], *by_winograd, where=rest[0] if rest else None
+            )
+        if wants_weight and plan.weight_gradient == TAPS:
+            of_weight = taps_weight_gradient(gradient, maps, weight.shape, window)
+        left = (wants_maps and of_maps is None, wants_weight and of_weight is None)
+        if any(left):
+            found = _gradients(gradient, maps, weight.to(maps.dtype), window, left)
+            of_maps = found[0] if left[0] else of_maps
+            of_weight = found[1] if left[1] else of_weight
+        return of_maps, None if of_weight is None else of_weight.to(weight.dtype), None, None
+
+
+def convolve(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) -> torch.Tensor:
+    """``Convolution`` as a function: ``maps`` (N, C, *) and ``weight`` (K, C, *) to (N, K, *), pooled where the plan says so."""
+    out: torch.Tensor = Convolution.apply(maps, weight, window, plan)  # type: ignore[no-untyped-call]
+    return out
+
+
+@dataclass(frozen=True)
+class Window:
+    """How the taps lie on each axis; ``dilation`` 1 and no groups."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+
+
+def _convolve(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> torch.Tensor:
+    ones, zeros = [1] * len(window.stride), [0] * len(window.stride)
+    out: torch.Tensor = torch.ops.aten.convolution(maps, weight, None, window.stride, window.padding, ones, False, zeros, 1)
+    return out
+
+
+def _gradients(
+    gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: Window, wanted: tuple[bool, bool]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """PyTorch's own gradients of the maps and of the weight; None for one that is not wanted."""
+    ones, zeros = [1] * len(window.stride), [0] * len(window.stride)
+    found = torch.ops.aten.convolution_backward(
+        gradient, maps, weight, None, window.stride, window.padding, ones, False, zeros, 1, [*wanted, False]
+    )
+    return found[0], found[1]
+
+
+def taps_weight_gradient(gradient: torch.Tensor, maps: torch.Tensor, shape: Sequence[int], window: Window) -> torch.Tensor:
+    """The gradient of the weight, one matrix product for each tap: the sum over items and positions of gradient times what the tap read.
+
+    For any number of axes, any stride and padding; products in the type of ``maps``, which PyTorch sums in float32.
+
+    Args:
+        gradient: (N, K, *) of the output.
+        maps: (N, C, *) that were read.
+        shape: (K, C, *taps) of the weight.
+        window: stride and padding.
+
+    Returns:
+        (K, C, *taps), in the type of ``maps``.
+    """
+    axes = maps.ndim - 2
+    rows = gradient.movedim(1, -1).reshape(-1, gradient.shape[1])
+    padded = F.pad(maps.movedim(1, -1), [0, 0, *itertools.chain(*([side, side] for side in reversed(window.padding)))])
+    out = maps.new_empty(*shape[2:], shape[0], shape[1])
+    for tap in itertools.product(*(range(size) for size in shape[2:])):
+        reads = tuple(
+            slice(tap[axis], tap[axis] + window.stride[axis] * (gradient.shape[2 + axis] - 1) + 1, window.stride[axis])
+            for axis in range(axes)
+        )
+        out[tap] = rows.T @ padded[(slice(None), *reads)].reshape(-1, shape[1])
+    return out.movedim((-2, -1), (0, 1))
+
+
+# ---------------------------------------------------------------------------------------------------------------- winograd
+
+
+def winograd_forward(
+    maps: torch.Tensor, weight: torch.Tensor, padding: int, is_pooled: bool = False
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A convolution of 3 x 3 taps with stride 1 by F(2 x 2, 3 x 3), and the maximum over 2 x 2 that follows it.
+
+    Args:
+        maps: (N, C, H, W) bfloat16, channels last.
+        weight: (K, C, 3, 3), any floating type.
+        padding: zeros around the map on all sides.
+        is_pooled: pool, leaving out a last row or column that fills no 2 x 2.
+
+    Returns:
+        (N, K, OH, OW) bfloat16, channels last; and, where pooled, which of the four of each 2 x 2 it was (0 to 3).
+    """
+    library = kernels()
+    assert library is not None, "planned only where the kernels are"
+    num_items, channels, height, width = maps.shape
+    filters = weight.shape[0]
+    size = (height + 2 * padding - 2, width + 2 * padding - 2)
+    shape = (num_items, filters, *((side // 2 for side in size) if is_pooled else size))
+    out = torch.empty(shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
+    where = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last) if is_pooled else None
+    panels = _panels(library, weight.permute(2, 3, 1, 0))
+    sizes = (num_items, height, width, channels, filters, padding, *size, int(is_pooled), torch.get_num_threads())
+    library.visus_winograd_forward(*map(_address, (maps, panels, out, where)), *sizes)
+    return out, where
+
+
+def winograd_backward(
+    gradient: torch.Tensor,
+    maps: torch.Tensor,
+    weight: torch.Tensor,
+    padding: int,
+    wants_maps: bool = True,
+    wants_weight: bool = True,
+    *,
+    where: torch.Tensor | None = None,
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The gradients of ``winograd_forward`` with respect to ``maps`` (bfloat16) and ``weight`` (float32).
+
+    Args:
+        gradient: (N, K, OH, OW) bfloat16, channels last, of the output.
+        maps, weight, padding: as in the forward.
+        wants_maps, wants_weight: what is computed; None for the rest.
+        where: as the forward gave it, for a pooled one.
+    """
+    library = kernels()
+    assert library is not None, "planned only where the kernels are"
+    num_items, channels, height, width = maps.shape
+    filters = weight.shape[0]
+    size = (height + 2 * padding - 2, width + 2 * padding - 2)
+    panels = _panels(library, weight.permute(2, 3, 0, 1)) if wants_maps else None
+    of_maps = torch.empty_like(maps) if wants_maps else None
+    of_weight = torch.empty(3, 3, channels, filters) if wants_weight else None
+    sizes = (num_items, height, width, channels, filters, padding, *size, int(where is not None), torch.get_num_threads())
+    tensors = (gradient, where, maps, panels, of_maps, of_weight)
+    library.visus_winograd_backward(*map(_address, tensors), *sizes)
+    return of_maps, None if of_weight is None else of_weight.permute(3, 2, 0, 1)
+
+
+def _panels(library: ctypes.CDLL, weight: torch.Tensor) -> torch.Tensor:
+    """Transformed weights for a product that sums over the third axis of (3, 3, in, out)."""
+    _, _, num_in, num_out = weight.shape
+    ordered = weight.to(torch.float32).contiguous()
+    panels = torch.empty(16 * (-(-num_in // 2)) * (-(-num_out // _LANES) * _LANES) * 2, dtype=torch.bfloat16)
+    library.visus_winograd_weights(_address(ordered), num_in, num_out, _address(panels), torch.get_num_threads())
+    return panels
+
+
+def _address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

@@ -1,0 +1,307 @@
+// Convolutions of 3 x 3 taps, stride 1, in bfloat16 with sums in float32, by Winograd's F(2 x 2, 3 x 3), for AVX-512 BF16.
+//
+// This file knows memory and instructions. It must not know PyTorch or Python.
+//
+// Winograd 1980; Lavin and Gray 2016 (arXiv:1509.09308, sections 4.1 and 4.3): the map is cut into tiles of 2 x 2 outputs, each read from a
+// patch d of 4 x 4 inputs. With the transforms B, G and A,
+//
+//     y = A' [ (G g G') * (B' d B) ] A        for each pair of channels, summed over the channels in,
+//
+// so that each of the 16 places of a patch is a product of matrices, and a tile takes 16 multiplications where the sum over taps takes 36.
+// The gradients are the adjoints of the same four steps: dM = A dy A', dd = B (dM U') B', dg = G' (V' dM) G.
+//
+// Layouts: maps (N, H, W, channels) bfloat16; weights (9, C, K) float32; transformed weights in panels of 64 channels out,
+// [panel][place][pair of channels in][channel out][2], the order in which the dot product of pairs reads them.
+// Where a largest-of-2-x-2 pooling follows, a tile is one pooled number, so the whole map is never written: `where` holds its place.
+
+#include <immintrin.h>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <algorithm>
+#include <vector>
+
+typedef uint16_t bf16;
+static const int LANES = 16, MR = 6, PANEL = 64;
+
+// ---- threads: the pool of the process that loads this file, so that two pools do not fight for the cores
+typedef void (*fork_t)(void (*)(void*), void*, unsigned, unsigned);
+typedef int (*ask_t)();
+static fork_t fork_ = nullptr;
+static ask_t number_ = nullptr, count_ = nullptr;
+extern "C" void visus_threads(void* fork, void* number, void* count) {
+  fork_ = (fork_t)fork; number_ = (ask_t)number; count_ = (ask_t)count;
+}
+template <class Work> static void enter(void* work) { (*(Work*)work)(number_(), count_()); }
+template <class Work> static void parallel(int threads, Work work) {  // work(number of this thread, number of threads that there are)
+  if (threads <= 1 || !fork_) work(0, 1); else fork_(enter<Work>, &work, threads, 0);
+}
+static inline void share(int64_t n, int i, int of, int64_t& first, int64_t& last) { first = n * i / of; last = n * (i + 1) / of; }
+
+struct Scratch { char* p = nullptr; size_t n = 0; ~Scratch() { free(p); }
+  char* get(size_t m) { if (m > n) { free(p); n = m + (m >> 3); p = (char*)aligned_alloc(4096, (n + 4095) / 4096 * 4096); } return p; } };
+static thread_local Scratch scratch_[6];
+template <class T> static T* room(int i, size_t n) { return (T*)scratch_[i].get(n * sizeof(T)); }
+
+static inline __m512 load(const bf16* p, __mmask16 m) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), 16)); }
+static inline __m256i narrow(__m512 a) { return (__m256i)_mm512_cvtneps_pbh(a); }
+static const __m512i ZIP = _mm512_set_epi16(31,15,30,14,29,13,28,12,27,11,26,10,25,9,24,8,23,7,22,6,21,5,20,4,19,3,18,2,17,1,16,0);
+static inline __m512i zip(__m512 a, __m512 b) { return _mm512_permutexvar_epi16(ZIP, (__m512i)_mm512_cvtne2ps_pbh(b, a)); }
+static inline __mmask16 lanes(int n) { return n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1); }
+
+// ---- product: out[m][n] (+)= sum over pairs of a[m * rs + p * ps] . b[p * width + n]
+template <int M, int V, bool ADD>
+static inline void tile(int pairs, const int32_t* a, int64_t rs, int64_t ps, const int32_t* b, int64_t bs, float* out, int64_t os) {
+  __m512 s[M][V];
+  for (int i = 0; i < M; i++) for (int v = 0; v < V; v++) s[i][v] = _mm512_setzero_ps();
+  if (ADD) for (int i = 0; i < M; i++) for (int v = 0; v < V; v++) _mm_prefetch((const char*)(out + i * os + v * 16), _MM_HINT_T0);
+  for (int p = 0; p < pairs; p++) {
+    __m512i w[V];
+    for (int v = 0; v < V; v++) w[v] = _mm512_load_si512(b + v * 16);
+    for (int i = 0; i < M; i++) {
+      __m512i x = _mm512_set1_epi32(a[i * rs]);
+      for (int v = 0; v < V; v++) s[i][v] = _mm512_dpbf16_ps(s[i][v], (__m512bh)x, (__m512bh)w[v]);
+    }
+    a += ps; b += bs;
+  }
+  for (int i = 0; i < M; i++) for (int v = 0; v < V; v++) {
+    float* to = out + i * os + v * 16;
+    _mm512_storeu_ps(to, ADD ? _mm512_loadu_ps(to) + s[i][v] : s[i][v]);
+  }
+}
+template <int V, bool ADD>
+static void rows(int m, int pairs, const int32_t* a, int64_t rs, int64_t ps, const int32_t* b, int64_t bs, float* out, int64_t os) {
+  for (; m >= MR; m -= MR, a += MR * rs, out += MR * os) tile<MR, V, ADD>(pairs, a, rs, ps, b, bs, out, os);
+  switch (m) {
+    case 5: tile<5, V, ADD>(pairs, a, rs, ps, b, bs, out, os); break;
+    case 4: tile<4, V, ADD>(pairs, a, rs, ps, b, bs, out, os); break;
+    case 3: tile<3, V, ADD>(pairs, a, rs, ps, b, bs, out, os); break;
+    case 2: tile<2, V, ADD>(pairs, a, rs, ps, b, bs, out, os); break;
+    case 1: tile<1, V, ADD>(pairs, a, rs, ps, b, bs, out, os); break;
+  }
+}
+template <bool ADD>
+static void product(int m, int width, int pairs, const int32_t* a, int64_t rs, int64_t ps, const int32_t* b, float* out, int64_t os) {
+  switch (width / LANES) {
+    case 4: rows<4, ADD>(m, pairs, a, rs, ps, b, width, out, os); break;
+    case 3: rows<3, ADD>(m, pairs, a, rs, ps, b, width, out, os); break;
+    case 2: rows<2, ADD>(m, pairs, a, rs, ps, b, width, out, os); break;
+    case 1: rows<1, ADD>(m, pairs, a, rs, ps, b, width, out, os); break;
+  }
+}
+static inline int up(int n, int to) { return (n + to - 1) / to * to; }
+
+// ---- the four transforms
+static inline void into_input(__m512 d[16]) {  // B' d B
+  for (int j = 0; j < 4; j++) {
+    __m512 a = d[j], b = d[4 + j], c = d[8 + j], e = d[12 + j];
+    d[j] = a - c; d[4 + j] = b + c; d[8 + j] = c - b; d[12 + j] = b - e;
+  }
+  for (int i = 0; i < 16; i += 4) {
+    __m512 a = d[i], b = d[i + 1], c = d[i + 2], e = d[i + 3];
+    d[i] = a - c; d[i + 1] = b + c; d[i + 2] = c - b; d[i + 3] = b - e;
+  }
+}
+static inline void from_input(__m512 d[16]) {  // B d B', its adjoint
+  for (int j = 0; j < 4; j++) {
+    __m512 a = d[j], b = d[4 + j], c = d[8 + j], e = d[12 + j];
+    d[j] = a; d[4 + j] = b - c + e; d[8 + j] = b + c - a; d[12 + j] = _mm512_setzero_ps() - e;
+  }
+  for (int i = 0; i < 16; i += 4) {
+    __m512 a = d[i], b = d[i + 1], c = d[i + 2], e = d[i + 3];
+    d[i] = a; d[i + 1] = b - c + e; d[i + 2] = b + c - a; d[i + 3] = _mm512_setzero_ps() - e;
+  }
+}
+static inline void from_output(const __m512 m[16], __m512 y[4]) {  // A' m A
+  __m512 t[8];
+  for (int j = 0; j < 4; j++) { t[j] = m[j] + m[4 + j] + m[8 + j]; t[4 + j] = m[4 + j] - m[8 + j] - m[12 + j]; }
+  for (int i = 0; i < 2; i++) { const __m512* r = t + 4 * i; y[2 * i] = r[0] + r[1] + r[2]; y[2 * i + 1] = r[1] - r[2] - r[3]; }
+}
+static inline void into_output(const __m512 y[4], __m512 m[16]) {  // A y A', its adjoint
+  __m512 t[8];
+  for (int j = 0; j < 2; j++) { t[j] = y[j]; t[2 + j] = y[j] + y[2 + j]; t[4 + j] = y[j] - y[2 + j]; t[6 + j] = _mm512_setzero_ps() - y[2 + j]; }
+  for (int i = 0; i < 4; i++) { __m512 a = t[2 * i], b = t[2 * i + 1]; m[4 * i] = a; m[4 * i + 1] = a + b; m[4 * i + 2] = a - b; m[4 * i + 3] = _mm512_setzero_ps() - b; }
+}
+
+struct Shape { int N, H, W, C, K, pad, th, tw, pooled, oh, ow; };
+
+static inline void read_patch(const bf16* x, const Shape& s, int n, int ty, int tx, int c, __mmask16 mask, __m512 d[16]) {
+  int y0 = 2 * ty - s.pad, x0 = 2 * tx - s.pad;
+  for (int i = 0; i < 4; i++) for (int j = 0; j < 4; j++) {
+    int yy = y0 + i, xx = x0 + j;
+    d[4 * i + j] = (unsigned)yy < (unsigned)s.H && (unsigned)xx < (unsigned)s.W ? load(x + (((int64_t)n * s.H + yy) * s.W + xx) * s.C + c, mask) : _mm512_setzero_ps();
+  }
+}
+
+// weights (9, C, K) float32 -> panels [K / 64][16][C / 2][64] of pairs
+extern "C" void visus_winograd_weights(const float* w, int C, int K, bf16* out, int threads) {
+  int pairs = (C + 1) / 2, Kp = up(K, LANES);
+  parallel(threads, [&](int me, int of) {
+    int64_t first, last; share(pairs, me, of, first, last);
+    for (int64_t p = first; p < last; p++) for (int k = 0; k < K; k += LANES) {
+      __mmask16 mask = lanes(K - k);
+      __m512 u[2][16];
+      for (int h = 0; h < 2; h++) {
+        int c = 2 * p + h;
+        __m512 g[9], t[12];
+        for (int i = 0; i < 9; i++) g[i] = c < C ? _mm512_maskz_loadu_ps(mask, w + ((int64_t)i * C + c) * K + k) : _mm512_setzero_ps();
+        __m512 half = _mm512_set1_ps(0.5f);
+        for (int j = 0; j < 3; j++) { __m512 e = g[j] + g[6 + j]; t[j] = g[j]; t[3 + j] = half * (e + g[3 + j]); t[6 + j] = half * (e - g[3 + j]); t[9 + j] = g[6 + j]; }
+        for (int i = 0; i < 4; i++) { __m512 e = t[3 * i] + t[3 * i + 2]; u[h][4 * i] = t[3 * i]; u[h][4 * i + 1] = half * (e + t[3 * i + 1]); u[h][4 * i + 2] = half * (e - t[3 * i + 1]); u[h][4 * i + 3] = t[3 * i + 2]; }
+      }
+      int nb = k / PANEL, width = std::min(PANEL, Kp - nb * PANEL);
+      int32_t* base = (int32_t*)out + (int64_t)nb * PANEL * 16 * pairs;
+      for (int q = 0; q < 16; q++) _mm512_storeu_si512(base + ((int64_t)q * pairs + p) * width + (k - nb * PANEL), zip(u[0][q], u[1][q]));
+    }
+  });
+}
+
+// V[q][t][pairs of C]
+static void input_rows(const bf16* x, const Shape& s, int64_t t0, int tiles, int32_t* V, int64_t qs, int ld) {
+  int per = s.th * s.tw;
+  for (int t = 0; t < tiles; t++) {
+    int64_t g = t0 + t; int n = g / per, r = g % per, ty = r / s.tw, tx = r % s.tw;
+    for (int c = 0; c < s.C; c += LANES) {
+      __m512 d[16];
+      read_patch(x, s, n, ty, tx, c, lanes(s.C - c), d);
+      into_input(d);
+      for (int q = 0; q < 16; q++) _mm256_storeu_si256((__m256i*)((bf16*)(V + q * qs + (int64_t)t * ld) + c), narrow(d[q]));
+    }
+  }
+}
+
+// x (N, H, W, C) bf16, u from visus_winograd_weights -> y (N, oh, ow, K) bf16; pooled: the largest of each 2 x 2 and its place
+extern "C" void visus_winograd_forward(const bf16* x, const bf16* u, bf16* y, uint8_t* where, int N, int H, int W, int C, int K, int pad, int oh, int ow, int pooled, int threads) {
+  Shape s{N, H, W, C, K, pad, (oh + 1) / 2, (ow + 1) / 2, pooled, oh, ow};
+  if (pooled) { s.th = oh / 2; s.tw = ow / 2; }
+  const int TB = 36; int per = s.th * s.tw; int64_t total = (int64_t)N * per; int64_t blocks = (total + TB - 1) / TB;
+  int pairs = (C + 1) / 2, ld = up(C, LANES) / 2, Kp = up(K, LANES); int64_t qs = (int64_t)TB * ld + 48, ms = (int64_t)TB * PANEL + 48;
+  parallel(threads, [&](int me, int of) {
+    int32_t* V = room<int32_t>(0, 16 * qs); float* M = room<float>(1, 16 * ms);
+    int64_t first, last; share(blocks, me, of, first, last);
+    for (int64_t b = first; b < last; b++) {
+      int64_t t0 = b * TB; int tiles = (int)std::min<int64_t>(TB, total - t0);
+      input_rows(x, s, t0, tiles, V, qs, ld);
+      for (int k0 = 0; k0 < Kp; k0 += PANEL) {
+        int width = std::min(PANEL, Kp - k0);
+        const int32_t* panel = (const int32_t*)u + (int64_t)k0 * 16 * pairs;
+        for (int q = 0; q < 16; q++) product<false>(tiles, width, pairs, V + q * qs, ld, 1, panel + (int64_t)q * pairs * width, M + q * ms, PANEL);
+        for (int t = 0; t < tiles; t++) {
+          int64_t g = t0 + t; int n = g / per, r = g % per, ty = r / s.tw, tx = r % s.tw;
+          for (int k = 0; k < width && k0 + k < K; k += LANES) {
+            __mmask16 mask = lanes(K - k0 - k);
+            __m512 m[16], o[4];
+            for (int q = 0; q < 16; q++) m[q] = _mm512_loadu_ps(M + q * ms + (int64_t)t * PANEL + k);
+            from_output(m, o);
+            if (pooled) {
+              __m512 best = o[0]; __m512i at = _mm512_setzero_si512();
+              for (int i = 1; i < 4; i++) { __mmask16 more = _mm512_cmp_ps_mask(o[i], best, _CMP_GT_OQ) | _mm512_cmp_ps_mask(o[i], o[i], _CMP_UNORD_Q); best = _mm512_mask_mov_ps(best, more, o[i]); at = _mm512_mask_set1_epi32(at, more, i); }
+              int64_t to = (((int64_t)n * s.th + ty) * s.tw + tx) * K + k0 + k;
+              _mm256_mask_storeu_epi16(y + to, mask, narrow(best));
+              _mm_mask_storeu_epi8(where + to, mask, _mm512_cvtepi32_epi8(at));
+            } else for (int i = 0; i < 4; i++) {
+              int yy = 2 * ty + i / 2, xx = 2 * tx + i % 2;
+              if (yy < oh && xx < ow) _mm256_mask_storeu_epi16(y + (((int64_t)n * oh + yy) * ow + xx) * K + k0 + k, mask, narrow(o[i]));
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+// gradients: of x (may be null) and of the weights (may be null), as (9, C, K) float32
+extern "C" void visus_winograd_backward(const bf16* dy, const uint8_t* where, const bf16* x, const bf16* ut, bf16* dx, float* dw, int N, int H, int W, int C, int K, int pad, int oh, int ow, int pooled, int threads) {
+  Shape s{N, H, W, C, K, pad, (oh + 1) / 2, (ow + 1) / 2, pooled, oh, ow};
+  if (pooled) { s.th = oh / 2; s.tw = ow / 2; }
+  int per = s.th * s.tw, group = std::max(1, std::min(N, (128 + per / 2) / per)), TB = up(group * per, 2); int64_t blocks = (N + group - 1) / group;
+  int Cp = up(C, LANES), Kp = up(K, LANES), kpairs = (K + 1) / 2, ldk = Kp / 2, half = TB / 2, ldc = Cp + 16;
+  int64_t gs = (int64_t)TB * ldk + 48, vs = (int64_t)TB * PANEL + 48, zs = (int64_t)half * Kp + 48, xs = (int64_t)half * ldc + 48;
+  int bh = 2 * s.th + 2, bw = 2 * s.tw + 2;
+  std::vector<float*> sums(std::max(1, threads), nullptr);
+  int64_t us = (int64_t)C * Kp + 16;
+  parallel(threads, [&](int me, int of) {
+    int32_t* G = dx ? room<int32_t>(0, 16 * gs) : nullptr; float* D = dx ? room<float>(1, 16 * vs) : nullptr;
+    int32_t* Z = dw ? room<int32_t>(2, 16 * zs) : nullptr; int32_t* X = dw ? room<int32_t>(3, 16 * xs) : nullptr;
+    float* S = dw ? room<float>(4, 16 * us) : nullptr; float* P = dx ? room<float>(5, (size_t)group * bh * bw * PANEL) : nullptr;
+    if (dw) { memset(S, 0, 16 * us * sizeof(float)); }
+    int64_t first, last; share(blocks, me, of, first, last);
+    if (dw && last > first) sums[me] = S;
+    for (int64_t b = first; b < last; b++) {
+      int n0 = b * group, images = std::min(group, N - n0), tiles = images * per, evened = up(tiles, 2);
+      // gradient of the products, of two tiles at a time
+      for (int t = 0; t < evened; t += 2) for (int k = 0; k < Kp; k += LANES) {
+        __mmask16 mask = lanes(K - k);
+        __m512 m[2][16];
+        for (int h = 0; h < 2; h++) {
+          int r = (t + h) % per, n = n0 + (t + h) / per, ty = r / s.tw, tx = r % s.tw;
+          __m512 o[4];
+          if (t + h >= tiles || !mask) { for (int q = 0; q < 16; q++) m[h][q] = _mm512_setzero_ps(); continue; }
+          if (pooled) {
+            int64_t from = (((int64_t)n * s.th + ty) * s.tw + tx) * K + k;
+            __m512 g = load(dy + from, mask); __m512i at = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, where + from));
+            for (int i = 0; i < 4; i++) o[i] = _mm512_maskz_mov_ps(_mm512_cmpeq_epi32_mask(at, _mm512_set1_epi32(i)), g);
+          } else for (int i = 0; i < 4; i++) {
+            int yy = 2 * ty + i / 2, xx = 2 * tx + i % 2;
+            o[i] = yy < oh && xx < ow ? load(dy + (((int64_t)n * oh + yy) * ow + xx) * K + k, mask) : _mm512_setzero_ps();
+          }
+          into_output(o, m[h]);
+        }
+        if (dx) for (int h = 0; h < 2; h++) for (int q = 0; q < 16; q++) _mm256_storeu_si256((__m256i*)((bf16*)(G + q * gs + (int64_t)(t + h) * ldk) + k), narrow(m[h][q]));
+        if (dw) { int nb = k / PANEL, width = std::min(PANEL, Kp - nb * PANEL);
+          for (int q = 0; q < 16; q++) _mm512_storeu_si512(Z + q * zs + (int64_t)nb * PANEL * (evened / 2) + (int64_t)(t / 2) * width + k - nb * PANEL, zip(m[0][q], m[1][q])); }
+      }
+      if (dx) for (int c0 = 0; c0 < Cp; c0 += PANEL) {
+        int width = std::min(PANEL, Cp - c0);
+        const int32_t* panel = (const int32_t*)ut + (int64_t)c0 * 16 * kpairs;
+        for (int q = 0; q < 16; q++) product<false>(tiles, width, kpairs, G + q * gs, ldk, 1, panel + (int64_t)q * kpairs * width, D + q * vs, PANEL);
+        memset(P, 0, (size_t)images * bh * bw * PANEL * sizeof(float));
+        for (int t = 0; t < tiles; t++) {
+          int n = t / per, r = t % per, ty = r / s.tw, tx = r % s.tw;
+          float* to = P + (((int64_t)n * bh + 2 * ty) * bw + 2 * tx) * PANEL;
+          for (int c = 0; c < width; c += LANES) {
+            __m512 d[16];
+            for (int q = 0; q < 16; q++) d[q] = _mm512_loadu_ps(D + q * vs + (int64_t)t * PANEL + c);
+            from_input(d);
+            for (int i = 0; i < 4; i++) for (int j = 0; j < 4; j++) { float* p = to + ((int64_t)i * bw + j) * PANEL + c; _mm512_store_ps(p, _mm512_load_ps(p) + d[4 * i + j]); }
+          }
+        }
+        for (int n = 0; n < images; n++) for (int yy = 0; yy < H; yy++) for (int xx = 0; xx < W; xx++) {
+          bf16* to = dx + (((int64_t)(n0 + n) * H + yy) * W + xx) * C + c0;
+          bool in = yy + pad < bh && xx + pad < bw;
+          const float* from = P + (((int64_t)n * bh + yy + pad) * bw + xx + pad) * PANEL;
+          for (int c = 0; c < width && c0 + c < C; c += LANES) _mm256_mask_storeu_epi16(to + c, lanes(C - c0 - c), in ? narrow(_mm512_load_ps(from + c)) : _mm256_setzero_si256());
+        }
+      }
+      if (dw) {
+        for (int t = 0; t < evened; t += 2) for (int c = 0; c < C; c += LANES) {
+          __m512 d[2][16]; __mmask16 mask = lanes(C - c);
+          for (int h = 0; h < 2; h++) {
+            int r = (t + h) % per, n = n0 + (t + h) / per;
+            if (t + h < tiles) { read_patch(x, s, n, r / s.tw, r % s.tw, c, mask, d[h]); into_input(d[h]); }
+            else for (int q = 0; q < 16; q++) d[h][q] = _mm512_setzero_ps();
+          }
+          for (int q = 0; q < 16; q++) _mm512_storeu_si512(X + q * xs + (int64_t)(t / 2) * ldc + c, zip(d[0][q], d[1][q]));
+        }
+        for (int q = 0; q < 16; q++) for (int k0 = 0; k0 < Kp; k0 += PANEL) {
+          int width = std::min(PANEL, Kp - k0);
+          product<true>(C, width, evened / 2, X + q * xs, 1, ldc, Z + q * zs + (int64_t)k0 * (evened / 2), S + q * us + k0, Kp);
+        }
+      }
+    }
+  });
+  if (dw) parallel(threads, [&](int me, int of) {
+    int64_t first, last; share(C, me, of, first, last);
+    for (int64_t c = first; c < last; c++) for (int k = 0; k < K; k += LANES) {
+      __m512 u[16], t[12]; __mmask16 mask = lanes(K - k);
+      for (int q = 0; q < 16; q++) { u[q] = _mm512_setzero_ps(); for (size_t i = 0; i < sums.size(); i++) if (sums[i]) u[q] += _mm512_loadu_ps(sums[i] + q * us + c * Kp + k); }
+      __m512 half = _mm512_set1_ps(0.5f);
+      for (int j = 0; j < 4; j++) { __m512 p = half * (u[4 + j] + u[8 + j]), m = half * (u[4 + j] - u[8 + j]); t[j] = u[j] + p; t[4 + j] = m; t[8 + j] = p + u[12 + j]; }
+      for (int i = 0; i < 3; i++) {
+        __m512 p = half * (t[4 * i + 1] + t[4 * i + 2]), m = half * (t[4 * i + 1] - t[4 * i + 2]);
+        __m512 r[3] = {t[4 * i] + p, m, p + t[4 * i + 3]};
+        for (int j = 0; j < 3; j++) _mm512_mask_storeu_ps(dw + ((int64_t)(3 * i + j) * C + c) * K + k, mask, r[j]);
+      }
+    }
+  });
+}

@@ -1,0 +1,179 @@
+"""What each trained tensor of a network is for: filters, the head that makes the answers, and the rest.
+
+Found in the graph that autograd records of one forward pass without data, so it holds for any module: what reads a filter's output is seen,
+also where the code that does it is a person's own. This file knows a module and the graph of its output. It must not know optimizers,
+designs or data.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from visus.networks.gates import SqueezeExcite
+
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+# Nodes of autograd's graph that give k times as much for k times the input, k > 0, or only lay it out otherwise.
+_EVEN = (
+    *("MaxPool", "AvgPool", "AdaptiveMax", "AdaptiveAvg", "Relu", "LeakyRelu", "Dropout", "View", "Reshape", "Permute"),
+    *("Transpose", "Squeeze", "Unsqueeze", "Clone", "Contiguous", "ConstantPad", "ReflectionPad", "ToCopy", "Mean", "Amax"),
+)
+_NEVER_EVEN = ("Relu6", "Hardtanh", "PRelu", "Celu", "Selu", "Gelu")
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one trained tensor is for.
+
+    Args:
+        kind: ``filter`` for the weights of convolutions and hidden linear layers, ``head`` for weights from which the answers are made
+            directly, ``other`` for everything else: biases, gains of norms, tensors of a person's own.
+        num_groups: groups of channels that do not see each other.
+        is_scale_free: a norm follows, so the answers stay the same when the tensor is multiplied by a number above zero.
+    """
+
+    kind: Literal["filter", "head", "other"]
+    num_groups: int = 1
+    is_scale_free: bool = False
+
+
+def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) -> dict[str, Role]:
+    """The role of every trained tensor, by its name in ``named_parameters``.
+
+    Args:
+        module: the network; it is left as it is.
+        input_shape: ``(channels, *spatial)`` of one item. Without it, and for a module that cannot run without data, the last linear
+            layer or convolution is the head, and no tensor is known to be free of scale.
+
+    >>> found = weight_roles(nn.Sequential(nn.Conv1d(1, 4, 3), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(24, 2)), (1, 8))
+    >>> found["0.weight"], found["3.weight"].kind, found["0.bias"].kind
+    (Role(kind='filter', num_groups=1, is_scale_free=False), 'head', 'other')
+    """
+    groups = dict(_filters(module))
+    heads, free = _read_graph(module, input_shape) if input_shape is not None else (None, set())
+    if heads is None:
+        heads = set(list(groups)[-1:])
+    roles = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name in heads:
+            roles[name] = Role("head", groups.get(name, 1))
+        elif name in groups:
+            roles[name] = Role("filter", groups[name], name in free)
+        else:
+            roles[name] = Role("other")
+    return roles
+
+
+def _filters(module: nn.Module) -> Iterator[tuple[str, int]]:
+    """Names of the weights of convolutions and linear layers, each with its number of groups, in the modules' order."""
+    for path, part in module.named_modules():
+        prefix = f"{path}." if path else ""
+        if isinstance(part, (*_CONVS, nn.Linear)):
+            yield f"{prefix}weight", getattr(part, "groups", 1)
+        elif isinstance(part, SqueezeExcite):
+            yield from ((f"{prefix}squeeze_weight", 1), (f"{prefix}excite_weight", 1))
+
+
+def _read_graph(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[set[str] | None, set[str]]:
+    """Names of the heads, and of the tensors that a norm makes free of scale; (None, nothing) where the module cannot run without data."""
+    try:
+        ghost = copy.deepcopy(module).to("meta").train()
+        names = {id(value): name for name, value in ghost.named_parameters()}
+        numbers = next((value.dtype for value in ghost.parameters() if value.is_floating_point()), None)
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            output = ghost(torch.empty(2, *input_shape, device="meta", dtype=numbers))
+        graph = _Graph(output.grad_fn, names)
+    except Exception:  # whatever a person's own code raises: it may need values, or numbers of another kind
+        return None, set()
+    return graph.heads(), {name for name, node in graph.reader.items() if graph.is_normed(node)}
+
+
+class _Graph:
+    """Autograd's graph from an output back to the trained tensors."""
+
+    def __init__(self, root: Any, names: dict[int, str]) -> None:
+        self.root = root
+        self.readers: dict[Any, list[tuple[Any, int]]] = defaultdict(list)  # node -> who reads what it makes, at which place
+        self.tensors: dict[Any, str] = {}  # the node at which a trained tensor enters -> its name
+        seen, waiting = {root}, [root]
+        while waiting:
+            node = waiting.pop()
+            variable = getattr(node, "variable", None)
+            if variable is not None and id(variable) in names:
+                self.tensors[node] = names[id(variable)]
+            for place, (below, _) in enumerate(node.next_functions):
+                if below is None:
+                    continue
+                self.readers[below].append((node, place))
+                if below not in seen:
+                    seen.add(below)
+                    waiting.append(below)
+        self.reader = dict(self._only_readers())
+
+    def _only_readers(self) -> Iterator[tuple[str, Any]]:
+        """(name, node) of each tensor that one convolution or product alone reads, which adds no bias."""
+        for entry, name in self.tensors.items():
+            nodes = self.readers[entry]
+            while len(nodes) == 1 and _is_layout(nodes[0][0]):
+                nodes = self.readers[nodes[0][0]]
+            if len(nodes) == 1 and _is_product(nodes[0][0]) and not self._has_bias(nodes[0][0], entry):
+                yield name, nodes[0][0]
+
+    def _has_bias(self, node: Any, weight: Any) -> bool:
+        """Whether another trained tensor enters beside the weight."""
+        return any(below in self.tensors and below is not weight for below, _ in node.next_functions)
+
+    def is_normed(self, node: Any) -> bool:
+        """Whether everything that reads the node is a norm, or comes to one through steps that keep ratios."""
+        readers = self.readers[node]
+        return bool(readers) and all(
+            ("Norm" in above.name() and place == 0) or (_is_even(above) and self.is_normed(above))
+            for above, place in readers
+        )
+
+    def heads(self) -> set[str]:
+        """Names of the weights that are met first on the way back from the output: nothing with weights lies between."""
+        found: set[str] = set()
+        seen, waiting = {self.root}, [self.root]
+        while waiting:
+            node = waiting.pop()
+            weights = self._weights_of(node)
+            found.update(weights)
+            if weights:
+                continue
+            for below, _ in node.next_functions:
+                if below is not None and below not in seen:
+                    seen.add(below)
+                    waiting.append(below)
+        return found
+
+    def _weights_of(self, node: Any) -> set[str]:
+        """Names of the trained tensors of two axes or more that enter a convolution or product."""
+        names = set()
+        for below, _ in node.next_functions if _is_product(node) else ():
+            while below is not None and below not in self.tensors and _is_layout(below):
+                below = below.next_functions[0][0]
+            if below in self.tensors and below.variable.ndim > 1:
+                names.add(self.tensors[below])
+        return names
+
+
+def _is_product(node: Any) -> bool:
+    return any(word in node.name() for word in ("Conv", "Addmm", "MmBackward", "Linear", "Bmm", "Matmul"))
+
+
+def _is_layout(node: Any) -> bool:
+    return any(node.name().startswith(word) for word in ("TBackward", "Transpose", "View", "ToCopy", "Permute", "Clone"))
+
+
+def _is_even(node: Any) -> bool:
+    name = node.name()
+    return name.startswith(_EVEN) and not name.startswith(_NEVER_EVEN)

@@ -1,0 +1,242 @@
+"""Convolutions whose filters are computed from data and not trained: principal axes of patches, each scaled to deviation 1, and their negatives.
+
+Jordan 2024 (arXiv:2404.00498, section 3.2) after Page 2019 (myrtle.ai, "How to train your ResNet"). Shape letters: N items, C channels, *
+spatial axes. This file knows patches, one layer of such filters and how it is filled. It must not know designs, where the items come
+from, or training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visus.networks.blocks import pad_order
+
+MOST_ITEMS = 5_000
+MOST_VALUES = 2**26  # of the items that are looked at, in all
+MOST_PATCHES = 2**21
+EPS = 5e-4  # added to the variances, as a share of their mean, so that what hardly varies is not blown up
+_CHUNK_VALUES = 2**23
+
+
+class _AddedBias(torch.autograd.Function):
+    """A convolution of which the bias alone is trained: its gradient is a sum, and nothing is kept."""
+
+    @staticmethod
+    def forward(context: Any, made: Tensor, bias: Tensor) -> Tensor:
+        context.mark_dirty(made)
+        return made
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        axes = [axis for axis in range(gradient.dim()) if axis != 1]
+        return None, gradient.sum(axes, dtype=torch.float32)
+
+
+class Whitening(nn.modules.conv._ConvNd):
+    """What the whitening convolutions of one, two and three axes share. Abstract. N C * -> N 2*C*k *, where k is the patch's number of places.
+
+    The filters are a buffer: they are saved with the weights, and no optimizer moves them. Before ``fit_whitening`` they are the single
+    values of the patch and their negatives.
+
+    Args:
+        in_channels: C.
+        kernel_size, stride: one number for each axis.
+        pads: zeros before and after each axis.
+    """
+
+    _convolve: Any
+
+    def __init__(
+        self, in_channels: int, kernel_size: tuple[int, ...], stride: tuple[int, ...], pads: Sequence[tuple[int, int]]
+    ) -> None:
+        even = all(before == after for before, after in pads)
+        padding = tuple(before for before, _ in pads) if even else 0
+        num_values = in_channels * math.prod(kernel_size)
+        super().__init__(in_channels, 2 * num_values, kernel_size, stride, padding)  # type: ignore[call-arg, arg-type]
+        filters = self.weight.detach()
+        del self.weight
+        self.register_buffer("weight", filters)
+        self.pads = () if even else pad_order(pads)
+        if not filters.is_meta:
+            self.reset_filters()
+
+    @torch.no_grad()
+    def reset_filters(self) -> None:
+        """The filters of a layer that has seen no data, as after a move from the meta device."""
+        num_values = self.weight[0].numel()
+        eye = torch.eye(num_values, dtype=self.weight.dtype, device=self.weight.device)
+        self.fill(eye, torch.zeros(num_values))
+
+    @torch.no_grad()
+    def fill(self, axes: Tensor, mean: Tensor) -> None:
+        """Take the rows of ``axes`` and their negatives for filters, and let an average patch give zeros.
+
+        Args:
+            axes: (values of a patch, values of a patch), channel by channel.
+            mean: the average patch, (values of a patch,).
+        """
+        self.weight.copy_(torch.cat([axes, -axes]).reshape(self.weight.shape))
+        assert self.bias is not None, "whitening always adds a number to each channel"
+        centre = axes.to(mean) @ mean
+        self.bias.copy_(torch.cat([-centre, centre]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pads:
+            x = F.pad(x, self.pads)
+        bias, convolve = self.bias, type(self)._convolve
+        assert bias is not None, "whitening always adds a number to each channel"
+        if x.requires_grad or not (bias.requires_grad and torch.is_grad_enabled()):
+            made: Tensor = convolve(x, self.weight, bias, self.stride, self.padding)
+            return made
+        with torch.no_grad():
+            made = convolve(x, self.weight, bias, self.stride, self.padding)
+        added: Tensor = _AddedBias.apply(made, bias)  # type: ignore[no-untyped-call]
+        return added
+
+
+class Whitening1d(Whitening, nn.Conv1d):
+    """Whitening of recordings."""
+
+    _convolve = staticmethod(F.conv1d)
+
+
+class Whitening2d(Whitening, nn.Conv2d):
+    """Whitening of pictures."""
+
+    _convolve = staticmethod(F.conv2d)
+
+
+class Whitening3d(Whitening, nn.Conv3d):
+    """Whitening of volumes."""
+
+    _convolve = staticmethod(F.conv3d)
+
+
+WHITENINGS: dict[int, type[Whitening]] = {1: Whitening1d, 2: Whitening2d, 3: Whitening3d}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the filters of one layer were computed from.
+
+    Args:
+        path: of the layer in its network.
+        num_filters: filters, negatives included.
+        num_items, num_patches: what was looked at.
+    """
+
+    path: str
+    num_filters: int
+    num_items: int
+    num_patches: int
+
+    @property
+    def sentence(self) -> str:
+        """For a reader.
+
+        >>> Fitted("whiten1", 24, 5000, 1_201_250).sentence
+        'The 24 filters of whiten1 were computed from 1,201,250 patches of 5,000 training items, and not learned.'
+        """
+        return (
+            f"The {self.num_filters:,} filters of {self.path} were computed from {self.num_patches:,} patches of "
+            f"{self.num_items:,} training items, and not learned."
+        )
+
+
+def num_needed(num_items: int, input_shape: Sequence[int]) -> int:
+    """How many of the items are enough to look at: 5,000, or fewer where they are large.
+
+    >>> num_needed(50_000, (3, 32, 32)), num_needed(50_000, (1, 64, 64, 64)), num_needed(200, (3, 32, 32))
+    (5000, 256, 200)
+    """
+    return min(num_items, MOST_ITEMS, max(1, MOST_VALUES // math.prod(input_shape)))
+
+
+@torch.no_grad()
+def fit_whitening(module: nn.Module, items: Tensor) -> tuple[Fitted, ...]:
+    """Compute the filters of every whitening layer of a network, in the order in which they stand, from what reaches each.
+
+    Args:
+        module: the network; everything but these layers is left as it is.
+        items: scaled training items (N, C, *), on the network's device.
+
+    Returns:
+        One value for each such layer; none where the network has none.
+    """
+    layers = [(path, part) for path, part in module.named_modules() if isinstance(part, Whitening)]
+    if not layers:
+        return ()
+    was_training = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        return tuple(_fit(module, path, layer, items) for path, layer in layers)
+    finally:
+        for part, training in was_training:
+            part.training = training
+
+
+class _ReachedError(Exception):
+    """Carries what reaches a layer out of the network's forward pass."""
+
+    def __init__(self, given: Tensor) -> None:
+        super().__init__()
+        self.given = given
+
+
+def _fit(module: nn.Module, path: str, layer: Whitening, items: Tensor) -> Fitted:
+    def stop(part: nn.Module, given: tuple[Tensor, ...]) -> None:
+        raise _ReachedError(given[0])
+
+    hook = layer.register_forward_pre_hook(stop)
+    num_values = layer.weight[0].numel()
+    total, products, count = torch.zeros(num_values, dtype=torch.float64), torch.zeros(num_values, num_values, dtype=torch.float64), 0
+    try:
+        for part in items.split(max(1, _CHUNK_VALUES // items[0].numel())):
+            for patches in _patches(_reached(module, part), layer, len(items)):
+                total += patches.sum(0, dtype=torch.float64).cpu()
+                products += (patches.mT @ patches).double().cpu()
+                count += len(patches)
+    finally:
+        hook.remove()
+    mean = total / max(1, count)
+    covariance = products / max(1, count) - torch.outer(mean, mean)
+    variances, axes = torch.linalg.eigh(covariance)
+    variances, axes = variances.flip(0).clamp(min=0), axes.flip(1).mT  # the widest axis first, one a row
+    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+    axes = axes * torch.where(largest < 0, -1.0, 1.0)  # an axis has two directions: the one whose largest value is above zero
+    room = EPS * float(variances.mean()) or 1.0  # items without any spread: their filters may have any length
+    scaled = axes / torch.sqrt(variances + room)[:, None]
+    layer.fill(scaled.to(layer.weight), mean.to(layer.weight))
+    return Fitted(path, 2 * num_values, len(items), count)
+
+
+def _reached(module: nn.Module, items: Tensor) -> Tensor:
+    """What comes to the layer that stops the forward pass."""
+    try:
+        module(items)
+    except _ReachedError as reached:
+        return reached.given
+    raise AssertionError("a whitening layer of the network was not run")
+
+
+def _patches(given: Tensor, layer: Whitening, num_items: int) -> Iterator[Tensor]:
+    """The patches that a layer's window meets, (patches, values), thinned where there are too many; edges filled with zeros are left out."""
+    num_axes = given.dim() - 2
+    places = [
+        (length - kernel) // stride + 1
+        for length, kernel, stride in zip(given.shape[2:], layer.kernel_size, layer.stride, strict=True)
+    ]
+    if min(places) < 1:
+        return
+    thinning = max(1, math.ceil((num_items * math.prod(places) / MOST_PATCHES) ** (1 / num_axes)))
+    windows = given.float()
+    for axis, (kernel, stride, number) in enumerate(zip(layer.kernel_size, layer.stride, places, strict=True)):
+        windows = windows.unfold(axis + 2, kernel, stride * min(thinning, number))
+    yield windows.movedim(1, num_axes + 1).reshape(-1, layer.weight[0].numel())

@@ -1,0 +1,138 @@
+"""The report of a run: its facts, gathered at the end of a training, or from the folder and the data of a run that was trained long ago.
+
+This file knows which fact stands in which file of a run folder. It must not know how a training goes, nor how a page is laid out.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from visus.data.ledger import Ledger
+from visus.data.opened import Data
+from visus.data.samples import SPLITS
+from visus.errors import RunError, VisusError
+from visus.evaluation.scores import Scores
+from visus.examine.facts import ReportFacts
+from visus.examine.report import write_report
+from visus.examine.report_inside import Inside
+from visus.training.checkpoints import read_position
+from visus.training.recipe import FIELDS, Recipe
+from visus.training.runs import RunFolder
+from visus.workbench.inside import Scoring, measure_inside
+from visus.workbench.modules import Made, count_macs
+from visus.workbench.runs import Run, open_own_data
+from visus.workbench.shifts import own_design
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went.
+
+    Args:
+        history: its epochs, one row of ``results.csv`` each.
+        seconds: what it took.
+        best_epoch: whose weights were kept, from 1; None where that is not known any more.
+    """
+
+    history: Sequence[Mapping[str, float]]
+    seconds: float
+    best_epoch: int | None
+
+
+def report_facts(
+    folder: RunFolder, data: Data, made: Made, recipe: Recipe, scores: Scores, course: Course, inside: Inside
+) -> ReportFacts:
+    """Everything that stands in a report, from the run's files and from what was measured.
+
+    Args:
+        folder: the run folder, in which the files of the training's start are.
+        data: its data.
+        made: its network.
+        recipe: how it was trained.
+        scores: of the held-out items.
+        course: how the training went.
+        inside: what was measured beyond the scores.
+
+    Raises:
+        RunError: a file is missing or damaged.
+    """
+    started, environment = folder.read_json("data.json"), folder.read_json("environment.json")
+    return ReportFacts(
+        name=folder.path.name,
+        created=started["created"].replace("T", " ")[:16],
+        command=started["command"],
+        data_name=data.name,
+        scores=scores,
+        classes=data.classes,
+        class_counts={name: list(data.class_counts(name).values()) for name in SPLITS},
+        input_shape=data.input_shape,
+        num_parameters=made.num_parameters,
+        macs=count_macs(made.module, data.input_shape),
+        history=course.history,
+        seconds=course.seconds,
+        data={"Kind": data.samples.kind, "Fingerprint": data.fingerprint[:16]},
+        ledger_sentences=Ledger.from_dict(folder.read_json("ledger.json")).sentences(),
+        warnings=started["warnings"],
+        design_text=made.design.text if made.design else "",
+        network=started["network"],
+        preprocessing=data.preprocessing.to_dict(),
+        recipe={name: getattr(recipe, name) for name in FIELDS},
+        machine=environment["machine"],
+        environment=environment,
+        best_epoch=course.best_epoch,
+        noun=data.noun,
+        inside=inside,
+        start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
+    )
+
+
+def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path | None = None) -> Path:
+    """Write ``report.html`` of a finished run anew, and ``inside.json`` with it; the scores stay those of the training's end.
+
+    Args:
+        run: the run.
+        data: its own data, where it is open; None to open it.
+        cache_dir: another folder for the decoded items.
+
+    Returns:
+        Where the report is.
+
+    Raises:
+        RunError: the training was not finished, or a file is missing or damaged.
+        DataError: the data has changed since the training.
+    """
+    folder = RunFolder.open(run.folder)
+    if not (run.folder / "scores.json").is_file() and folder.checkpoint.is_file():
+        raise RunError(
+            "this training was stopped before its end, so there is nothing to report yet. Go on with: visus train --resume "
+            f"{shlex.quote(str(run.folder))}",
+            where=str(run.folder),
+        )
+    scores, course = run.scores, _course(folder)
+    opened = data or open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
+    asked = folder.read_json("data.json")["network"]
+    made = Made(run.module, folder.read_text("design.txt"), asked, own_design(run))
+    began = time.perf_counter()
+    answers = run.answers(opened, opened.scored_split)
+    scoring_s = time.perf_counter() - began
+    num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
+    inside = measure_inside(Scoring(run, opened, made, answers, num_epochs, batch_size, scoring_s))
+    facts = report_facts(folder, opened, made, run.recipe, scores, course, inside)
+    folder.write_json("inside.json", inside.to_json())
+    write_report(run.folder / "report.html", facts)
+    return run.folder / "report.html"
+
+
+def _course(folder: RunFolder) -> Course:
+    """From ``results.csv``, and what it does not hold from the checkpoint, where there is one that can be read."""
+    history = folder.read_results()
+    try:
+        position = read_position(folder.checkpoint)
+    except VisusError:
+        return Course(history, sum(row.get("seconds", 0.0) for row in history), None)
+    best = position.best_epoch + 1
+    return Course(history, position.elapsed_s, best if best > 0 else None)

@@ -1,0 +1,116 @@
+"""Roles of weights: what a norm follows is seen in the graph, and is true: the answers do not change with the size of such a filter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from visus.design import densenet, mobilenet, parse, resnet
+from visus.networks import build
+from visus.networks.roles import weight_roles
+
+DESIGNS = [
+    ("conv(8, 3, bias=False), maxpool(2), norm, gelu, conv(8, 3), norm, relu, globalpool, linear(classes)", (3, 16, 16)),
+    ("conv(8, 3), relu, conv(8, 3), gelu, norm, flatten, linear(20), relu, linear(classes)", (1, 12, 12)),
+    (
+        "conv(8, 9), norm, relu, residual(conv(8, 3, padding=1), norm, relu, depthwise(3, padding=1), norm), globalpool, linear(classes)",
+        (1, 40),
+    ),
+    (
+        "conv(8, 3, bias=False), relu, avgpool(2), groupnorm(2), relu6, conv(4, 1, bias=False), relu6, norm, conv(classes, 1), globalpool",
+        (1, 9, 9, 9),
+    ),
+]
+
+
+class Own(nn.Module):
+    """A person's own forward pass: one filter is normed, one is normed and read elsewhere too, one stands alone; the last layer is not last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+        self.normed, self.shared, self.alone = (nn.Conv1d(channels, 4, 3, padding=1, bias=False) for channels in (1, 4, 4))
+        self.gain = nn.Parameter(torch.ones(4, 1))
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        x = nn.functional.batch_norm(self.normed(x), None, None, training=True)
+        made = self.shared(x)
+        x = nn.functional.batch_norm(made, None, None, training=True) + made
+        out: torch.Tensor = self.head((self.alone(x) * self.gain).amax(2))
+        return out
+
+
+@pytest.mark.parametrize(("text", "shape"), DESIGNS)
+def test_a_filter_said_to_be_free_of_scale_is(text: str, shape: tuple[int, ...]) -> None:
+    module = build(parse(text), shape, 3).double()
+    items = torch.randn(5, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    answers = module(items).detach()
+    for name, role in weight_roles(module, shape).items():
+        if role.kind != "filter":
+            continue
+        weight = module.get_parameter(name)
+        with torch.no_grad():
+            weight.mul_(3)
+            is_free = torch.allclose(module(items), answers, rtol=1e-3, atol=1e-4)
+            weight.div_(3)
+        assert role.is_scale_free == is_free, name
+
+
+def test_the_head_is_what_the_answers_are_made_from_and_a_norm_is_found_in_own_code() -> None:
+    module = Own()
+    roles = weight_roles(module, (1, 8))
+    assert {name: (role.kind, role.is_scale_free) for name, role in roles.items()} == {
+        "gain": ("other", False),
+        "head.weight": ("head", False),
+        "head.bias": ("other", False),
+        "normed.weight": ("filter", True),
+        "shared.weight": ("filter", False),
+        "alone.weight": ("filter", False),
+    }
+    assert (module.calls, module.training) == (0, True)
+
+
+def test_a_convolution_can_be_the_head() -> None:
+    roles = weight_roles(build(parse("conv(4, 3), norm, relu, conv(classes, 1), globalpool"), (1, 8, 8), 3), (1, 8, 8))
+    assert roles["conv2.weight"].kind == "head"
+
+
+@pytest.mark.parametrize("design", [resnet(18), densenet(121), mobilenet(2)])
+def test_known_networks_have_one_head_and_filters_before_norms(design: object) -> None:
+    module = build(design, (3, 64, 64), 10)  # type: ignore[arg-type]
+    roles = weight_roles(module, (3, 64, 64))
+    assert [name for name, role in roles.items() if role.kind == "head"] == ["linear1.weight"]
+    assert sum(role.is_scale_free for role in roles.values()) >= 20
+    depthwise = [role.num_groups for name, role in roles.items() if "depthwise" in name and role.kind == "filter"]
+    assert all(num_groups > 1 for num_groups in depthwise)
+
+
+class NeedsValues(nn.Module):
+    """Cannot run without data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if float(x.sum()) > 0:
+            x = -x
+        out: torch.Tensor = self.last(self.norm(self.conv(x)).mean(2))
+        return out
+
+
+def test_where_the_graph_cannot_be_had_the_last_layer_is_the_head_and_nothing_is_free_of_scale() -> None:
+    for roles in (weight_roles(NeedsValues(), (1, 8)), weight_roles(NeedsValues())):
+        assert {name: role.kind for name, role in roles.items() if role.kind != "other"} == {
+            "conv.weight": "filter",
+            "last.weight": "head",
+        }
+        assert not any(role.is_scale_free for role in roles.values())
+
+
+def test_frozen_tensors_have_no_role() -> None:
+    module = nn.Sequential(nn.Conv1d(1, 2, 3).requires_grad_(False), nn.Flatten(), nn.Linear(12, 2))
+    assert set(weight_roles(module, (1, 8))) == {"2.weight", "2.bias"}

@@ -1,0 +1,108 @@
+"""Weights to begin with: any file of tensors is read without running what is in it, and matched by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from visus.design import parse
+from visus.errors import WeightsError
+from visus.networks import build, weights
+
+DESIGN = "conv(4, 3), norm, relu, globalpool, linear(classes)"
+
+
+def network(num_classes: int = 3, seed: int = 0, text: str = DESIGN) -> nn.Module:
+    return build(parse(text), (1, 8, 8), num_classes, seed=seed)
+
+
+def same(one: nn.Module, other: nn.Module, *, but: tuple[str, ...] = ()) -> bool:
+    state = other.state_dict()
+    return all(torch.equal(values, state[name]) for name, values in one.state_dict().items() if name not in but)
+
+
+def test_files_of_pytorch_and_safetensors_give_the_same_tensors(tmp_path: Path) -> None:
+    given = network(seed=1)
+    state = given.state_dict()
+    weights.save(given, tmp_path / "a.safetensors")
+    torch.save(state, tmp_path / "b.pt")
+    torch.save(state, tmp_path / "c.pth", _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "d.pt")
+    torch.save({f"module.{name}": values for name, values in state.items()}, tmp_path / "e.pt")
+    for name in ("a.safetensors", "b.pt", "c.pth", "d.pt", "e.pt"):
+        module = network(seed=2)
+        assert weights.begin_with(module, weights.read(tmp_path / name)) == ()
+        assert same(given, module), name
+
+
+class Harm:
+    """What a hostile file would have run."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return exec, ("raise SystemExit('it was run')",)
+
+
+def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
+    torch.save({"weight": Harm()}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError) as caught:
+        weights.read(tmp_path / "w.pt")
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path}/w.pt: this file cannot be read without running code that is in it (")
+    assert told.endswith("). Save the state dict alone: torch.save(network.state_dict(), FILE).")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"epoch": 3, "lr": 0.1}, "a table of epoch, lr"),
+        ({}, "an empty table"),
+        (torch.zeros(3), "a Tensor"),
+    ],
+)
+def test_a_file_without_tensors_by_name_is_told(content: object, told: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(WeightsError) as caught:
+        weights.read(tmp_path / "w.pt")
+    assert str(caught.value) == (
+        f"{tmp_path}/w.pt: tensors by name are needed, and this file holds {told}. "
+        "Save the state dict alone: torch.save(network.state_dict(), FILE)."
+    )
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        weights.read(tmp_path / "w.pt")
+    assert str(caught.value) == f"{tmp_path}/w.pt: this file of weights cannot be read: No such file or directory."
+
+
+def test_only_the_head_may_be_for_another_number_of_classes() -> None:
+    module, given = network(5), network(3, seed=1)
+    new = ("linear1.weight", "linear1.bias")
+    before = {name: module.state_dict()[name].clone() for name in new}
+    assert weights.begin_with(module, given.state_dict()) == new
+    assert same(module, given, but=new)
+    assert all(torch.equal(values, module.state_dict()[name]) for name, values in before.items())
+
+
+def test_counters_that_old_files_lack_are_no_mistake() -> None:
+    state = network(seed=1).state_dict()
+    del state["norm1.num_batches_tracked"]
+    module = network()
+    assert weights.begin_with(module, state) == ()
+    assert torch.equal(module.state_dict()["conv1.weight"], state["conv1.weight"])
+
+
+def test_missing_left_over_and_misshapen_layers_are_each_named_and_nothing_is_loaded() -> None:
+    given = network(3, text="conv(6, 3), norm(name='bn'), relu, globalpool, linear(classes)")
+    module = network(3)
+    before = network(3)
+    with pytest.raises(WeightsError) as caught:
+        weights.begin_with(module, given.state_dict())
+    told = str(caught.value)
+    assert "conv1.weight is 6 x 1 x 3 x 3 in the weights and 4 x 1 x 3 x 3 in the network." in told
+    assert "norm1.weight (4) is missing from the weights." in told
+    assert "bn.weight is in the weights, and the network has no such layer. Was it 'norm1.weight'?" in told
+    assert same(module, before)
