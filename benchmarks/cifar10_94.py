@@ -11,6 +11,10 @@ Each round measures both, each in a process of its own, and every second round i
   process (imports, reading and decoding the data, whitening, training, and answers for all 10,000 test pictures, with test-time
   augmentation where the recipe has it) and, of it, the time since the data was in memory. The ratio that counts is of the whole.
 
+What visus remembers of this machine (compiled kernels, the fastest algorithm for each shape) is there before the clock starts: a training of
+``WARM_S`` seconds that is not counted goes through all sizes, as a warm-up does in the records on a GPU. With ``--cold`` it is made anew in each
+training, and counts.
+
 Settings are chosen with ``--held-out train``: 5,000 training pictures are then held out, and the test file is not opened
 for scoring. What is reported is one run without it, with settings that were fixed before.
 """
@@ -18,8 +22,10 @@ for scoring. What is reported is one run without it, with settings that were fix
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,7 +44,7 @@ from visus.limits import usable_cores
 from visus.training.recipe import Recipe
 from visus.workbench.timed_runs import Limits, timed_run
 
-BATCH, WARM_STEPS, HELD_OUT = 256, 2, 5_000
+BATCH, WARM_STEPS, HELD_OUT, WARM_S = 256, 2, 5_000, 20.0
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -92,7 +98,7 @@ def measure_visus(data: str, seed: int, chosen: argparse.Namespace, recipe: str,
         "design": chosen.model,
         "data": data,
         "cache": str(scratch / f"cache-{seed}"),
-        "recipe": recipe,
+        "recipe": told_settings(recipe),
         "device": "cpu",
         "runs": str(scratch / "runs"),
         "is_followed": False,
@@ -135,6 +141,12 @@ def write_arrays(data: Data, held_out: str, scratch: Path) -> str:
     return str(scratch / "chosen-on-train.npz")
 
 
+def told_settings(recipe: str) -> dict[str, Any]:
+    """The settings of a recipe that are not the default ones."""
+    settings, usual = dataclasses.asdict(Recipe.from_yaml(recipe)), dataclasses.asdict(Recipe())
+    return {name: value for name, value in settings.items() if value != usual[name]}
+
+
 def tabulate(chosen: argparse.Namespace, rounds: list[dict[str, Any]], recipe: str, num_all: int) -> dict[str, Any]:
     """What was found so far."""
     plain = [each["plain_epoch_s"] for each in rounds]
@@ -146,6 +158,7 @@ def tabulate(chosen: argparse.Namespace, rounds: list[dict[str, Any]], recipe: s
         "held_out": "test file"
         if chosen.held_out == "test"
         else f"{HELD_OUT:,} training pictures: for choosing, not for reporting",
+        "is_cold": chosen.cold,
         "plain_pictures": chosen.quick or num_all,
         "plain_is_extrapolated": bool(chosen.quick),
         "model": chosen.model or "compact",
@@ -174,19 +187,26 @@ def main() -> None:
     options.add_argument("--quick", type=int, default=0, metavar="N", help="plain PyTorch on N pictures only, extrapolated")
     options.add_argument("--threads", type=int, default=usable_cores())
     options.add_argument("--time-limit", type=float, default=3600.0, help="seconds that a training of visus may take")
+    options.add_argument("--cold", action="store_true", help="count compiling kernels and choosing algorithms too")
     options.add_argument("--output", type=Path)
     options.add_argument("--plain-pictures", type=int, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.plain_pictures:
         print(plain_epoch(Path(chosen.data), chosen.plain_pictures))
         return
-    recipe = (Recipe.read(chosen.config) if chosen.config else Recipe()).to_yaml()
+    settings = Recipe.read(chosen.config) if chosen.config else Recipe()
+    recipe = settings.to_yaml()
     rounds: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as made:
         scratch = Path(made)
         data = write_arrays(opened := open_data(chosen.data), chosen.held_out, scratch)
         num_all = len(opened.split("train")) + len(opened.split("val"))
+        if not chosen.cold:
+            measure_visus(data, 0, chosen, settings.replace(time_limit_s=WARM_S).to_yaml(), scratch)
+            shutil.rmtree(scratch / "cache-0")
         for number, seed in enumerate(chosen.seeds):
+            if chosen.cold:
+                os.environ["VISUS_CACHE"] = str(scratch / f"memory-{seed}")
             found: dict[str, Any] = {}
             for way in ("plain", "visus") if number % 2 == 0 else ("visus", "plain"):
                 if way == "plain":

@@ -6,7 +6,8 @@ One step is forward, loss, backward and SGD on a batch that lies in memory: 256 
 ResNet-18. The ways take turns within one process, every second round in the other order, after warm-up steps that are not counted (on the first of
 which ``speed_up`` measures its algorithms); each repeat is the median of its steps, told is the median of the repeats with the spread.
 Each number of threads is a process of its own. The ceiling is measured in the same process, between the repeats: the best of products of 4096 x 4096
-matrices in float32 and in bfloat16; a fraction is the step's multiply-adds (counted by PyTorch) per second over the ceiling of its format.
+matrices in float32 and in bfloat16; a fraction is the step's multiply-adds (counted by PyTorch, as the textbook has them) per second over the ceiling of its format; an
+algorithm that needs fewer, such as Winograd's, is counted with the textbook's.
 """
 
 from __future__ import annotations
@@ -118,6 +119,15 @@ def count_macs(network: str) -> float:
     return counter.get_total_flops() / 2 / 2
 
 
+def why_no_kernels() -> str | None:
+    """Why ``speed_up`` has only PyTorch's own kernels to choose from; empty where it has its own too, None where it is not there."""
+    try:
+        from visus.networks.fast import why_no_kernels as why
+    except ImportError:
+        return None
+    return why()
+
+
 def measure(network: str, repeats: int, steps: int) -> dict[str, Any]:
     """The table of one network in this process, with its threads."""
     ways = make_ways(network)
@@ -169,6 +179,7 @@ def tabulate(network: str, ways: list[Way], seconds: dict[str, list[float]], cei
         "goal": GOALS[network],
         "stretch": STRETCH,
         "is_reached": best >= GOALS[network],
+        "why_no_kernels": why_no_kernels(),
         "ways": rows,
     }
 

@@ -1,9 +1,11 @@
 """Time to 93 % on Fashion-MNIST and to 90 % on CIFAR-10: visus beside PyTorch, fastai, Keras and torchvision as their documents write them.
 
     python benchmarks/time_to_accuracy.py [--fashion DATA] [--cifar DATA] [--seeds 0 1 2] [--time-limit 30m] [--with LIST] [--folder FOLDER]
+    python benchmarks/time_to_accuracy.py --join RESULT.json RESULT.json ... --output RESULT.json
 
 The same as ``visus benchmark DATA --target ...``, for both sets, with one line at the end for each: the best of the others, and how many
 times faster visus is. Where none of them reaches the target within the time limit, the factor is a lower bound, and the line says so.
+Results of other seeds that were measured on the same machine in the same way, at other hours, are joined to one.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from typing import Any
 
 from measuring import command_line, write_result
 
+from visus.evaluation.reaching import Curve
+from visus.examine.race import draw_race
 from visus.training.recipe import Recipe
 from visus.units import read_duration
-from visus.workbench.benchmarking import Benchmark, Evaluated, Plan, RunDone, benchmark
-from visus.workbench.contestants import VISUS, read_contestants
+from visus.workbench.benchmarking import Benchmark, Evaluated, Plan, Raced, RunDone, benchmark
+from visus.workbench.contestants import VISUS, Contestant, read_contestants
 
 TARGETS = {"fashion": 0.93, "cifar": 0.90}
 WITH = "pytorch,pytorch/same,fastai,fastai/small,keras,torchvision:10"
@@ -45,6 +49,38 @@ def verdict(result: Benchmark) -> dict[str, Any]:
         "goal": GOAL,
         "is_reached": factor is not None and factor >= GOAL,
     }
+
+
+def joined(tables: list[dict[str, Any]]) -> Benchmark:
+    """One benchmark of several results: the same data, target, machine, versions and contestants, and other seeds."""
+    first = tables[0]
+    for name in ("data", "target", "time_limit_s", "device", "threads", "network", "recipe", "machine"):
+        if any(table[name] != first[name] for table in tables):
+            sys.exit(f"these results differ in {name}, and cannot be joined.")
+    seeds = tuple(seed for table in tables for seed in table["seeds"])
+    raced = []
+    for place, row in enumerate(first["contestants"]):
+        rows = [table["contestants"][place] for table in tables]
+        if any(other["name"] != row["name"] or other["versions"] != row["versions"] for other in rows):
+            sys.exit("these results have other contestants or versions, and cannot be joined.")
+        curves = tuple(Curve.from_json(run) for other in rows for run in other["runs"])
+        raced.append(
+            Raced(Contestant(*(row[name] for name in ("peer", "network", "epochs", "is_given"))), curves, row["versions"])
+        )
+    plan = Plan(first["target"], tuple(one.contestant for one in raced), seeds, first["time_limit_s"])
+    own = ("contestants", "left_out", "verdict")
+    facts = {name: value for name, value in first.items() if name not in own} | {
+        "seeds": list(seeds),
+        "command": [table["command"] for table in tables],
+    }
+    return Benchmark(plan, tuple(raced), (), facts, Path())
+
+
+def write(result: Benchmark, path: Path) -> None:
+    """The result with its verdict as JSON, its picture beside it, and the verdict on standard output."""
+    write_result(path, {"verdict": verdict(result), **result.to_json()})
+    draw_race({one.contestant.title: one.curves for one in result.raced}, result.plan.target, path.with_suffix(".png"))
+    print(json.dumps({"data": result.facts["data"]["name"], **verdict(result)}))
 
 
 def tell(event: Evaluated | RunDone) -> None:
@@ -77,7 +113,14 @@ def main() -> None:
     options.add_argument("--model", help="network for visus")
     options.add_argument("--threads", type=int)
     options.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
+    options.add_argument("--join", type=Path, nargs="+", metavar="RESULT", help="results of other seeds, to be put together")
+    options.add_argument("--output", type=Path, help="with --join: where to")
     chosen = options.parse_args()
+    if chosen.join:
+        if chosen.output is None:
+            options.error("--join needs --output")
+        write(joined([json.loads(path.read_text("utf-8")) for path in chosen.join]), chosen.output)
+        return
     given = {name: getattr(chosen, name) for name in TARGETS if getattr(chosen, name)}
     if not given:
         options.error("give --fashion DATA, --cifar DATA or both")
@@ -93,11 +136,9 @@ def main() -> None:
             recipe=Recipe.read(chosen.config) if chosen.config else Recipe(),
         )
         result = benchmark(data, plan, output=chosen.folder / "unfinished", tell=tell, command=command_line())
-        stem = f"{datetime.date.today().isoformat()}-time_to_accuracy-{name}"
-        write_result(chosen.folder / f"{stem}.json", {"verdict": verdict(result), **result.to_json()})
-        shutil.copyfile(result.folder / "accuracy.png", chosen.folder / f"{stem}.png")
-        shutil.rmtree(result.folder)
-        print(json.dumps({"data": name, **verdict(result)}))
+        seeds = "".join(str(seed) for seed in chosen.seeds)
+        write(result, chosen.folder / f"{datetime.date.today().isoformat()}-time_to_accuracy-{name}-seeds{seeds}.json")
+        shutil.rmtree(chosen.folder / "unfinished")
 
 
 if __name__ == "__main__":

@@ -96,6 +96,7 @@ leaves = st.one_of(
     st.builds(droppath, st.floats(0, 1, exclude_max=True), name=names),
     st.builds(leakyrelu, st.floats(0, 1), name=names),
     st.builds(elu, st.floats(0, 4), name=names),
+    st.builds(norm, eps=st.floats(1e-8, 1), name=names),
     st.sampled_from([layer for layer in LAYERS.values() if not vars(layer).get("__annotations__")]).flatmap(
         lambda layer: st.builds(layer, name=names)
     ),
@@ -341,3 +342,12 @@ def test_layers_that_need_arguments_cannot_stand_bare_in_python():
     with pytest.raises(DesignError) as caught:
         Design(["relu"])
     assert str(caught.value) == "a design is made of layers, and 'relu' is none."
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("norm(eps=0)", "eps must be above 0, not 0."), ("norm(eps=None)", "eps must be a number, not None.")]
+)
+def test_an_eps_that_is_no_small_number_is_refused(text, told):
+    with pytest.raises(DesignError) as caught:
+        parse(f"conv(4, 3), {text}")
+    assert told in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import subprocess
 import sys
@@ -215,6 +216,29 @@ def test_the_verdict_is_about_the_best_of_the_others(
     found = scripts("time_to_accuracy").verdict(result)
     assert found["times_faster"] == pytest.approx(factor)
     assert (found["is_lower_bound"], found["is_reached"]) == (is_bound, factor >= 10)
+
+
+def test_results_of_other_seeds_are_joined_and_of_other_machines_are_not(scripts: Any, tmp_path: Path) -> None:
+    script = scripts("time_to_accuracy")
+    equal = dict.fromkeys(("time_limit_s", "device", "threads", "network", "recipe", "machine"), 1)
+    tables = []
+    for seed, seconds in ((0, 3.0), (1, 5.0)):
+        facts = {**equal, "target": 0.9, "data": {"name": "set"}, "seeds": [seed], "command": f"seed {seed}"}
+        plan = Plan(0.9, (), (seed,), time_limit_s=600.0)
+        tables.append(
+            Benchmark(plan, (raced("visus", seconds), raced("pytorch", 10 * seconds)), (), facts, Path()).to_json()
+        )
+    script.write(script.joined(tables), tmp_path / "both.json")
+    both = json.loads((tmp_path / "both.json").read_text())
+    assert (both["seeds"], both["command"]) == ([0, 1], ["seed 0", "seed 1"])
+    assert (both["verdict"]["visus_s"], both["verdict"]["times_faster"]) == (4.0, pytest.approx(10.0))
+    assert (tmp_path / "both.png").is_file()
+    with pytest.raises(SystemExit) as stop:
+        script.joined([tables[0], {**tables[1], "threads": 2}])
+    assert stop.value.code == "these results differ in threads, and cannot be joined."
+    with pytest.raises(SystemExit) as stop:
+        script.joined([tables[0], {**tables[1], "contestants": tables[1]["contestants"][::-1]}])
+    assert stop.value.code == "these results have other contestants or versions, and cannot be joined."
 
 
 def test_choosing_on_train_never_holds_a_test_picture(

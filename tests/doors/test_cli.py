@@ -137,7 +137,7 @@ def test_predictions_of_an_item_do_not_depend_on_its_neighbours(visus_command: C
         (
             ["train", "{photos}", "--optimizer", "adamv"],
             2,
-            "error: unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, sgd.",
+            "error: unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, muon, sgd.",
         ),
         (["train", "{photos}", "--time-limit", "soon"], 2, "error: 'soon' is not a duration."),
         (

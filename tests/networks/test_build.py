@@ -370,3 +370,8 @@ def test_a_built_network_learns():
         torch.nn.functional.cross_entropy(network(x), y).backward()
         optimizer.step()
     assert float((network(x).argmax(1) == y).float().mean()) > 0.9
+
+
+def test_a_norm_has_the_eps_of_its_design():
+    network = build(parse("conv(4, 3), norm(eps=0.001), norm"), (1, 8, 8))
+    assert (network.norm1.eps, network.norm2.eps) == (0.001, 1e-5)

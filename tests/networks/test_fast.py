@@ -20,6 +20,7 @@ from torch import nn
 
 from visus.networks.fast import Choices, Plan, compiler, plain, slow_down, speed_up, why_no_kernels
 from visus.networks.fast import choices as choices_room
+from visus.networks.fast import layers as layers_room
 from visus.networks.fast.choices import Case
 from visus.networks.fast.convolutions import (
     Window,
@@ -28,6 +29,7 @@ from visus.networks.fast.convolutions import (
     winograd_backward,
     winograd_forward,
 )
+from visus.networks.fast.norms import activation_alone, norm_and_activation
 
 needs_kernels = pytest.mark.skipif(bool(why_no_kernels()), reason=f"no compiled kernels: {why_no_kernels()}")
 WINOGRAD = Plan("winograd", "winograd", "winograd")
@@ -190,6 +192,60 @@ def test_a_planned_convolution_has_the_gradients_of_pytorch(rank: int, name: str
         assert relative(found, exact.double()) < 0.01
 
 
+@needs_kernels
+@settings(max_examples=25, deadline=None)
+@given(
+    items=st.integers(2, 5),
+    channels=st.integers(1, 70),
+    side=st.integers(2, 9),
+    activation=st.sampled_from(["none", "relu", "gelu", "silu"]),
+    offset=st.floats(-3, 3),
+    seed=st.integers(0, 99),
+)
+def test_a_norm_with_its_activation_is_as_exact_as_the_two_of_pytorch(
+    items: int, channels: int, side: int, activation: str, offset: float, seed: int
+) -> None:
+    maps = random_maps(items, channels, side, side, seed=seed).add_(offset)
+    gradient = random_maps(items, channels, side, side, seed=seed + 1)
+    generator = torch.Generator().manual_seed(seed)
+    gain, shift = torch.rand(channels, generator=generator) + 0.5, torch.randn(channels, generator=generator)
+    act = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu, "silu": F.silu}[activation]
+
+    def by_pytorch(kind: torch.dtype) -> list[torch.Tensor]:
+        weights = torch.float64 if kind == torch.float64 else torch.float32
+        given = [each.to(to).requires_grad_() for each, to in ((maps, kind), (gain, weights), (shift, weights))]
+        out = act(F.batch_norm(given[0], None, None, *given[1:], training=True))
+        return [out.detach(), *torch.autograd.grad(out, given, gradient.to(kind))]
+
+    given = [each.detach().clone().requires_grad_() for each in (maps, gain, shift)]
+    out, mean, variance = norm_and_activation(*given, 1e-5, activation)
+    found = [out.detach(), *torch.autograd.grad(out, given, gradient)]
+    true = by_pytorch(torch.float64)
+    torch.testing.assert_close(mean.double(), maps.double().mean((0, 2, 3)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(variance.double(), maps.double().var((0, 2, 3), correction=0), rtol=1e-4, atol=1e-5)
+    for mine, theirs, exact in zip(found, by_pytorch(torch.bfloat16), true, strict=True):
+        size = float(exact.norm()) + 1e-3 * float(
+            gradient.double().norm()
+        )  # a gradient that cancels is as exact as its terms
+        error, other = float((mine.double() - exact).norm()), float((theirs.double() - exact).norm())
+        assert error <= max(1.5 * other, 3e-3 * size)
+
+
+@needs_kernels
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+def test_an_activation_alone_is_that_of_float64_over_all_numbers_of_bfloat16(activation: str) -> None:
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    every = every[every.abs() < 1e4].reshape(1, -1, 1, 1).contiguous(memory_format=torch.channels_last).requires_grad_()
+    act = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}[activation]
+    exact_in = every.detach().double().requires_grad_()
+    exact = act(exact_in)
+    (slope,) = torch.autograd.grad(exact.sum(), exact_in)
+    out = activation_alone(every, activation)
+    (found,) = torch.autograd.grad(out.sum(), every)
+    torch.testing.assert_close(out.detach().double(), exact.detach(), rtol=2**-8, atol=2e-6)
+    torch.testing.assert_close(found.double(), slope, rtol=2**-8, atol=2e-6)
+
+
 # ------------------------------------------------------------------------------------------------------------------ networks
 
 
@@ -233,11 +289,16 @@ def step(network: nn.Module) -> list[torch.Tensor]:
 
 
 @needs_kernels
-def test_a_network_that_is_sped_up_learns_as_before(tmp_path: Path) -> None:
+def test_a_network_that_is_sped_up_learns_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers_room, "LEAST_NUMBERS", 1)
     network, memory = small_network(), Fixed(tmp_path)
-    before = step(copy.deepcopy(network))
+    usual = copy.deepcopy(network)
+    before = step(usual)
     fast = speed_up(copy.deepcopy(network), memory)
     after = step(fast)
+    assert type(fast[2][3]) is not nn.GELU
+    for (name, mine), theirs in zip(fast.named_buffers(), usual.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0.02, atol=0.005, msg=name)
     assert {case.is_pooled for case in memory.asked} == {True, False}
     assert len(before) == len(after)
     for first, second in zip(before, after, strict=True):
@@ -255,6 +316,9 @@ def test_speed_up_leaves_names_parameters_and_float32_alone(tmp_path: Path) -> N
     assert list(fast.state_dict()) == names
     assert isinstance(fast[0], nn.Conv2d)
     assert torch.equal(fast(inputs), expected)
+    with torch.autocast("cpu", torch.bfloat16):  # a norm that does not learn its statistics is PyTorch's own
+        close = fast(inputs.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(close.float(), expected, rtol=0.05, atol=0.02)
 
 
 def test_plain_gives_pytorchs_own_layers_for_a_while_and_slow_down_for_good(tmp_path: Path) -> None:
@@ -264,6 +328,7 @@ def test_plain_gives_pytorchs_own_layers_for_a_while_and_slow_down_for_good(tmp_
         assert same is network
         assert {type(part) for part in network.modules() if isinstance(part, nn.Conv2d)} == {nn.Conv2d}
         assert type(network[2][1]) is nn.MaxPool2d
+        assert (type(network[2][2]), type(network[2][3]), type(network[4])) == (nn.BatchNorm2d, nn.GELU, nn.ReLU)
     assert [type(part) for part in network.modules()] == kinds
     slow_down(network)
     assert type(network[2][1]) is nn.MaxPool2d
@@ -355,6 +420,26 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, mo
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan(weight_gradient="taps"))
     (tmp_path / "file").write_text("")
     assert Choices(tmp_path / "file" / "choices.json").plan(case()) == Plan(weight_gradient="taps")
+
+
+def test_a_training_goes_on_with_the_choices_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choices_room, "measured", lambda case: Plan(weight_gradient="taps"))
+    record = tmp_path / "run" / "arithmetic.json"
+    assert Choices(tmp_path / "machine.json", record).plan(case()) == Plan(weight_gradient="taps")
+    monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
+    assert Choices(tmp_path / "other.json", record).plan(case()) == Plan(weight_gradient="taps")
+    assert Choices(tmp_path / "other.json").plan(case()) == Plan()
+
+
+def test_a_recorded_choice_that_this_machine_cannot_carry_out_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices_room, "measured", lambda case: WINOGRAD)
+    record = tmp_path / "arithmetic.json"
+    Choices(tmp_path / "machine.json", record).plan(case())
+    monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
+    monkeypatch.setattr(choices_room, "kernels", lambda: None)
+    assert Choices(tmp_path / "other.json", record).plan(case()) == Plan()
 
 
 def test_small_sums_are_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from visus.errors import RecipeError
-from visus.training.fine_tuning import SETTINGS, fine_tuning
+from visus.training.fine_tuning import SETTINGS, deepened, fine_tuning
 from visus.training.frozen import freeze, keep_statistics
 from visus.training.heads import DECAYS, DEFAULT_DECAY, Head, fit_head, set_head
 from visus.training.recipe import FIELDS, Recipe
@@ -31,7 +31,7 @@ def answers(head: Head, features: torch.Tensor) -> torch.Tensor:
 def test_the_head_is_where_the_penalised_loss_has_no_slope() -> None:
     features, labels = items()
     head = fit_head(features[None], labels, 3)
-    assert (head.decay, math.isnan(head.val_loss)) == (DEFAULT_DECAY, True)
+    assert (head.decay, math.isnan(head.val_loss), math.isnan(head.val_accuracy)) == (DEFAULT_DECAY, True, True)
     size = float((features - features.mean(0)).square().mean().sqrt())
     weight = (head.weight * size).double().requires_grad_()
     bias = answers(head, features.mean(0, keepdim=True))[0].double().requires_grad_()
@@ -128,3 +128,12 @@ def test_fine_tuning_decides_only_what_is_open() -> None:
     assert (tuned.epochs, tuned.zoom, tuned.frozen, tuned.norm_statistics) == (2, 0.0, "", "stored")
     assert set(SETTINGS) <= set(FIELDS)
     assert all(getattr(Recipe(), name) is None for name in SETTINGS), "a setting with a default would never be decided"
+
+
+def test_weak_features_are_trained_too_unless_somebody_decided() -> None:
+    tuned = fine_tuning(Recipe(), 1_000, "stage1")
+    both = ("epochs", "frozen")
+    assert deepened(tuned, 0.97, both) == tuned
+    assert deepened(tuned, 0.96, both) == tuned.replace(frozen="", epochs=16)
+    assert deepened(tuned, math.nan, ("epochs",)) == tuned.replace(epochs=16)
+    assert deepened(tuned, 0.5, ()) == tuned

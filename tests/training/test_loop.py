@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 import visus
+from visus.data.batches import Batch
 from visus.errors import TrainingError
 from visus.training.events import EpochDone, Finished, Started, StepDone
 from visus.training.loop import Training
@@ -112,7 +114,7 @@ def test_progress_goes_from_nothing_to_all_in_equal_steps(squares: Path, quick: 
 
 def test_a_time_limit_ends_the_schedule_with_the_time(squares: Path, quick: Recipe, tmp_path: Path) -> None:
     events: list[object] = []
-    visus.train(squares, NETWORK, quick.replace(epochs=100_000, time_limit_s=1.0), output=tmp_path, on_event=events.append)
+    visus.train(squares, NETWORK, quick.replace(epochs=100_000, time_limit_s=1.0, floor=0.0), output=tmp_path, on_event=events.append)
     end = next(event for event in events if isinstance(event, Finished))
     rows = [event.row for event in events if isinstance(event, EpochDone)]
     assert end.reason == "time limit"
@@ -161,14 +163,121 @@ def test_weight_decay_leaves_biases_and_norms_alone() -> None:
 
 def test_average_forgets_its_start_and_then_follows_slowly() -> None:
     module = nn.Linear(1, 1)
-    average = Average(module, decay=0.99)
+    average = Average(module)
     with torch.no_grad():
         module.weight.fill_(1.0)
     average.module.weight.data.zero_()
-    average.update(module, 1)
+    average.update(0.1)
     assert float(average.module.weight) == pytest.approx(0.9)
-    average.update(module, 10**6)
+    average.update(0.99)
     assert float(average.module.weight) == pytest.approx(0.9 + 0.01 * 0.1)
+
+
+def averaged_by_hand(squares: Path, recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Training, list[float]]:
+    """A training, and one of its weights after each step."""
+    seen: list[float] = []
+    trainings: list[Training] = []
+    average = Training._average
+
+    def note(self: Training) -> None:
+        seen.append(float(self.module.get_parameter("linear1.bias").detach()[0]))
+        trainings[:] = [self]
+        average(self)
+
+    monkeypatch.setattr(Training, "_average", note)
+    visus.train(squares, NETWORK, recipe, output=folder)
+    return trainings[0], seen
+
+
+def test_the_tail_averages_the_last_steps_alone(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """15 steps and a horizon of a tenth: an average over 1.5 steps that begins with step 11, three horizons before the end."""
+    recipe = quick.replace(averaging=0.0, tail=0.1)
+    training, seen = averaged_by_hand(squares, recipe, tmp_path, monkeypatch)
+    assert len(seen) == 15
+    expected = seen[10]
+    for value in seen[11:]:
+        expected += (value - expected) / 1.5
+    assert float(training.scored_module.get_parameter("linear1.bias").detach()[0]) == pytest.approx(expected, abs=1e-6)
+    assert (training.position.num_averaged, training.scored_module is training.module) == (5, False)
+
+
+def test_before_the_tail_the_network_itself_is_scored(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = quick.replace(averaging=0.0, tail=0.01)
+    training, seen = averaged_by_hand(squares, recipe, tmp_path, monkeypatch)
+    assert training.position.num_averaged == 1
+    assert float(training.scored_module.get_parameter("linear1.bias").detach()[0]) == seen[-1]
+
+
+def on_another_device(monkeypatch: pytest.MonkeyPatch, num_steps: int) -> None:
+    """Losses are left unread as on a device that is not to wait."""
+    monkeypatch.setattr(Training, "is_far", True)
+    monkeypatch.setattr("visus.training.loop.UNREAD_STEPS", num_steps)
+
+
+def test_losses_read_together_give_the_same_rows_and_the_same_weights(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = visus.train(squares, NETWORK, quick, output=tmp_path, name="near")
+    on_another_device(monkeypatch, 4)
+    far = visus.train(squares, NETWORK, quick, output=tmp_path, name="far")
+    rows = [(run.folder / "results.csv").read_text().splitlines() for run in (near, far)]
+    assert [row.split(",")[:6] for row in rows[0]] == [row.split(",")[:6] for row in rows[1]]
+    assert (near.folder / "weights" / "last.safetensors").read_bytes()[-400:] == (
+        far.folder / "weights" / "last.safetensors"
+    ).read_bytes()[-400:]
+
+
+@pytest.mark.parametrize("num_steps", [1, 4, 50])
+def test_losses_read_together_still_refuse_before_anything_is_written(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int
+) -> None:
+    on_another_device(monkeypatch, num_steps)
+    with pytest.raises(TrainingError) as caught:
+        visus.train(squares, Broken(from_call=8), quick.replace(checkpoint_every_s=0.0), output=tmp_path)
+    assert str(caught.value).startswith("the loss became nan in epoch 2, step 3 (learning rate 0.00")
+    for file in (*(tmp_path / "squares" / "weights").iterdir(), tmp_path / "squares" / "checkpoint" / "last.safetensors"):
+        values = safetensors.torch.load_file(file)
+        assert all(torch.isfinite(value).all() for value in values.values() if value.is_floating_point())
+
+
+def test_sides_of_a_curriculum_take_equal_shares_of_the_training(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    take_step = Training._take_step
+
+    def note(self: Training, batch: Batch) -> None:
+        seen.append(batch.inputs.shape[-1])
+        take_step(self, batch)
+
+    monkeypatch.setattr(Training, "_take_step", note)
+    visus.train(squares, NETWORK, quick.replace(curriculum="0.5, 0.75, 1"), output=tmp_path)
+    assert seen == [4] * 5 + [6] * 5 + [8] * 5
+
+
+def test_what_whitening_adds_is_trained_at_first_and_then_stays(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, list[float]]] = []
+    average = Training._average
+
+    def note(self: Training) -> None:
+        bias = self.module.get_parameter("whiten1.bias")
+        seen.append((bias.requires_grad, bias.detach().tolist()))
+        average(self)
+
+    monkeypatch.setattr(Training, "_average", note)
+    for optimizer in ("muon", "adamw", "sgd"):
+        seen.clear()
+        text = "whiten(2), gelu, conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
+        visus.train(squares, text, quick.replace(optimizer=optimizer), output=tmp_path)
+        trained = [is_trained for is_trained, _ in seen]
+        assert trained == [True] * 6 + [False] * 9  # three eighths of 15 steps
+        assert seen[0][1] != seen[5][1] == seen[14][1]
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])

@@ -130,6 +130,9 @@ def test_given_settings_are_never_overruled() -> None:
         "head_rate": 0.3,
         "bias_rate": 0.2,
         "momentum": 0.1,
+        "averaging": 0.9,
+        "tail": 0.1,
+        "floor": 0.2,
         "weight_decay": 0.0,
         "warmup": 0.0,
         "label_smoothing": 0.0,
@@ -139,6 +142,8 @@ def test_given_settings_are_never_overruled() -> None:
         "cutout": 0.0,
         "curriculum": "0.5, 1",
         "tta": "shift",
+        "frozen": "",
+        "norm_statistics": "batch",
     }
     recipe = Recipe(**given_settings)  # type: ignore[arg-type]
     settled = recipe.settled(num_items=1000, input_shape=(3, 96, 96), is_colour=True, is_varied=True)

@@ -80,19 +80,31 @@ def train(
         float | None, typer.Option(help="Share of the files that may be left out as unreadable; 0.05 by default.")
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="muon, adamw or sgd.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Momentum of sgd, first beta of adamw.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate; with muon that of filters.")] = None,
+    head_rate: Annotated[float | None, typer.Option(help="With muon: highest rate of the last layer's weights.")] = None,
+    bias_rate: Annotated[float | None, typer.Option(help="With muon: highest rate of biases and norms.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Momentum of muon and sgd, first beta of adamw.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Decay of weights, never of biases and norms.")] = None,
     schedule: Annotated[str | None, typer.Option(help="Fall of the learning rate: linear or cosine.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of the training in which the rate rises.")] = None,
+    floor: Annotated[float | None, typer.Option(help="Share of the highest learning rate that is left at the end.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Probability spread over all classes in the target.")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the whole gradient.")] = None,
     averaging: Annotated[float | None, typer.Option(help="Decay of the averaged weights; 0 for none.")] = None,
     class_weights: Annotated[str | None, typer.Option(help="none or balanced.")] = None,
-    flip: Annotated[bool | None, typer.Option(help="Mirror half of the items left to right.")] = None,
+    flip: Annotated[
+        str | None, typer.Option(help="Mirror items left to right: none, random (half of them) or alternating (every second epoch).")
+    ] = None,
     shift: Annotated[float | None, typer.Option(help="Largest shift, as a fraction of each axis.")] = None,
     zoom: Annotated[float | None, typer.Option(help="Largest enlargement, as a fraction cut away.")] = None,
     cutout: Annotated[float | None, typer.Option(help="Side of the blanked box, as a fraction of each axis.")] = None,
+    curriculum: Annotated[
+        str | None,
+        typer.Option(help="Sides in equal shares of the training, as parts of the whole side: 0.75,0.875,1; 1 for the whole side."),
+    ] = None,
+    tta: Annotated[
+        str | None, typer.Option(help="Views averaged when the network is used: none, flip, shift or flip+shift.")
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better validation accuracy.")
     ] = None,
@@ -120,10 +132,13 @@ def train(
         "batch_size": batch_size,
         "optimizer": optimizer,
         "learning_rate": lr,
+        "head_rate": head_rate,
+        "bias_rate": bias_rate,
         "momentum": momentum,
         "weight_decay": weight_decay,
         "schedule": schedule,
         "warmup": warmup,
+        "floor": floor,
         "label_smoothing": label_smoothing,
         "clip_norm": clip_norm,
         "averaging": averaging,
@@ -132,6 +147,8 @@ def train(
         "shift": shift,
         "zoom": zoom,
         "cutout": cutout,
+        "curriculum": curriculum,
+        "tta": tta,
         "patience": patience,
         "time_limit_s": read_duration(time_limit) if time_limit else None,
         "precision": precision,

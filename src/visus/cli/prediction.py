@@ -54,6 +54,8 @@ def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, as_json:
     if as_json:
         print(json.dumps(listed, ensure_ascii=False), file=data)
     if not quiet:
+        if loaded.views_sentence:
+            sys.stderr.write(f"note: {loaded.views_sentence}\n")
         for action, facts in ledger.as_dict().items():
             if action != "unreadable":  # each was named above
                 sys.stderr.write(f"ledger: {facts['sentence']}\n")

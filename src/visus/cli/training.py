@@ -27,6 +27,7 @@ from visus.data.survey import Suit
 from visus.errors import RecipeError, UsageError
 from visus.training.events import (
     CheckpointWritten,
+    Deepened,
     EpochDone,
     Event,
     FeaturesDone,
@@ -284,6 +285,11 @@ class Screen:
                 self.say(
                     f"head: fitted on the features of {write_number_of(event.num_views, 'view')} of each training item, "
                     f"decay {event.decay:g}; {write_duration(event.seconds)}"
+                )
+            case Deepened():
+                answered = f"the head alone answers {write_share(event.val_accuracy)} of the validation items right"
+                self.say(
+                    f"fine-tuning: {answered}, so all layers are trained, for {write_number_of(event.num_epochs, 'epoch')}"
                 )
             case Started():
                 self._tell_started(event)

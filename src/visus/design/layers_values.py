@@ -7,7 +7,7 @@ tensors or torch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from visus.design.arguments import Shape, check_count
@@ -30,7 +30,7 @@ class Norm(SameShape):
 
     prefix = word = "norm"
 
-    eps: float = 1e-5
+    eps: float = field(default=1e-5, kw_only=True)
 
     def _mistakes(self) -> list[str]:
         mistakes = super()._mistakes() + _number(self, "eps")

@@ -278,7 +278,7 @@ class _Reader:
     def arguments(self, word: str, args: list[ast.expr], keywords: list[ast.keyword]) -> dict[str, Any]:
         """The arguments of a layer by name; those of a wrong name are told and left out."""
         fields = {argument.name: argument for argument in dataclasses.fields(LAYERS[word])}
-        positions = [name for name in fields if name != "name"]
+        positions = [name for name, argument in fields.items() if name != "name" and not argument.kw_only]
         values: dict[str, Any] = {}
         if len(args) > len(positions):
             few = f"at most {len(positions)}" if positions else "no"

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import DataError, UsageError
+from visus.evaluation.views import views
 from visus.networks.machine import autocast, memory_format
 
 
@@ -28,6 +29,7 @@ def predict_logits(
     device: torch.device | str = "cpu",
     precision: str = "float32",
     channels_last: bool = False,
+    tta: str = "none",
 ) -> Tensor:
     """The module's output for every item of every batch, in order and each item once.
 
@@ -40,13 +42,14 @@ def predict_logits(
         device: where the batches are computed; they may come from elsewhere.
         precision: ``"float32"`` or ``"bfloat16"``.
         channels_last: lay the batches out with channels last. Only speed depends on it.
+        tta: the views of each item whose outputs are averaged (``visus.evaluation.views``).
 
     Returns:
         float32 logits on the CPU, (items, classes).
 
     Raises:
         DataError: there was no item.
-        UsageError: the module gave something other than one row for each item.
+        UsageError: the module gave something other than one row for each item, or there are no such views.
     """
     place = torch.device(device)
     parts: list[Tensor] = []
@@ -55,10 +58,16 @@ def predict_logits(
             if not len(batch):
                 continue
             layout = memory_format(batch.dim()) if channels_last else torch.preserve_format
-            with torch.inference_mode(), autocast(place, precision):
-                output = module(batch.to(device=place, memory_format=layout))
-            _check_output(output, batch, parts)
-            parts.append(output.to(device="cpu", dtype=torch.float32))
+            batch = batch.to(device=place)
+            total: Tensor | None = None
+            for view, weight in views(batch, tta):
+                with torch.inference_mode(), autocast(place, precision):
+                    output = module(view.to(memory_format=layout))
+                _check_output(output, batch, parts)
+                part = output.float() if weight == 1 else output.float() * weight
+                total = part if total is None else total + part
+            assert total is not None, "there is always one view"
+            parts.append(total.cpu())
     if not parts:
         raise DataError("there is nothing to predict: no items were given.")
     # Joined outside inference mode, so that the result can also be used where gradients are wanted.

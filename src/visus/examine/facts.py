@@ -49,6 +49,7 @@ class ReportFacts:
         noun: what one item is called: ``picture``, ``recording``, ``volume``, ``item``.
         inside: what was measured beyond the scores.
         start: what the training began with, as ``start.json`` has it; empty for new weights.
+        computed: a sentence on each layer whose filters were computed from the data and not learned.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ReportFacts:
     noun: str = "picture"
     inside: Inside = field(default_factory=Inside)
     start: Mapping[str, object] = field(default_factory=dict)
+    computed: Sequence[str] = ()
 
     @property
     def nouns(self) -> str:
@@ -239,7 +241,7 @@ def network_sentence(facts: ReportFacts) -> str:
     return (
         f"{kind}{asked} with {facts.num_parameters:,} parameters. "
         f"It takes {write_shape(facts.input_shape)} values and gives a probability for each of "
-        f"{write_number_of(len(facts.classes), 'class', 'classes')}.{''.join(f' {each}' for each in start_sentences(facts))}"
+        f"{write_number_of(len(facts.classes), 'class', 'classes')}.{''.join(f' {each}' for each in (*start_sentences(facts), *facts.computed))}"
     )
 
 

@@ -72,6 +72,23 @@ def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) 
     return roles
 
 
+def takes(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Whether a network gives an answer for items of this shape; it is run on a copy without data, or on zeros where it needs values.
+
+    >>> pooled = nn.Sequential(nn.Conv1d(1, 2, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, 3))
+    >>> takes(pooled, (1, 5)), takes(pooled, (1, 2))
+    (True, False)
+    """
+    for device in ("meta", "cpu"):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                copy.deepcopy(module).to(device).train()(torch.zeros(2, *input_shape, device=device))
+        except Exception:  # whatever a person's own code raises
+            continue
+        return True
+    return False
+
+
 def _filters(module: nn.Module) -> Iterator[tuple[str, int]]:
     """Names of the weights of convolutions and linear layers, each with its number of groups, in the modules' order."""
     for path, part in module.named_modules():

@@ -7,6 +7,7 @@ from, or training.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class _AddedBias(torch.autograd.Function):
         return made
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[None, Tensor]:
         axes = [axis for axis in range(gradient.dim()) if axis != 1]
         return None, gradient.sum(axes, dtype=torch.float32)
 
@@ -137,6 +138,10 @@ class Fitted:
     num_items: int
     num_patches: int
 
+    def to_json(self) -> dict[str, object]:
+        """Plain data for a run's files, the sentence among them."""
+        return dataclasses.asdict(self) | {"sentence": self.sentence}
+
     @property
     def sentence(self) -> str:
         """For a reader.
@@ -198,7 +203,7 @@ def _fit(module: nn.Module, path: str, layer: Whitening, items: Tensor) -> Fitte
     num_values = layer.weight[0].numel()
     total, products, count = torch.zeros(num_values, dtype=torch.float64), torch.zeros(num_values, num_values, dtype=torch.float64), 0
     try:
-        for part in items.split(max(1, _CHUNK_VALUES // items[0].numel())):
+        for part in torch.split(items, max(1, _CHUNK_VALUES // items[0].numel())):
             for patches in _patches(_reached(module, part), layer, len(items)):
                 total += patches.sum(0, dtype=torch.float64).cpu()
                 products += (patches.mT @ patches).double().cpu()

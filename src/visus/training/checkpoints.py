@@ -41,6 +41,7 @@ class Position:
         best_accuracy: that highest accuracy; -1 before the first.
         improved_epoch: the epoch that last had a better accuracy than all before; -1 before the first.
         smooth_loss: running mean of the loss, by which divergence is seen.
+        num_averaged: steps whose weights are in the average so far.
     """
 
     epoch: int = 0
@@ -56,6 +57,7 @@ class Position:
     best_accuracy: float = -1.0
     improved_epoch: int = -1
     smooth_loss: float | None = None
+    num_averaged: int = 0
 
 
 def write_checkpoint(

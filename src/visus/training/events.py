@@ -38,6 +38,14 @@ class HeadFitted:
 
 
 @dataclass(frozen=True)
+class Deepened:
+    """The head alone answers so few validation items right that all layers are trained, for so many epochs."""
+
+    val_accuracy: float
+    num_epochs: int
+
+
+@dataclass(frozen=True)
 class StartScored:
     """The network was validated before its first step: it begins with weights that can already answer."""
 
@@ -95,4 +103,15 @@ class Stopped:
     step: int
 
 
-Event = FeaturesDone | HeadFitted | Started | StartScored | StepDone | EpochDone | CheckpointWritten | Finished | Stopped
+Event = (
+    FeaturesDone
+    | HeadFitted
+    | Deepened
+    | Started
+    | StartScored
+    | StepDone
+    | EpochDone
+    | CheckpointWritten
+    | Finished
+    | Stopped
+)

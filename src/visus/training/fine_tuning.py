@@ -6,10 +6,12 @@ This file knows settings of a recipe. It must not know where the weights came fr
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Final
 
 from visus.training.recipe import Recipe
 
+GOOD_FEATURES = 0.97
 ITEMS_SEEN = 8_000
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 30
 
@@ -26,6 +28,7 @@ SETTINGS: Final = {
     "zoom": 0.2,
     "cutout": 0.0,
     "curriculum": "1",
+    "tta": "none",
     "norm_statistics": "stored",
 }
 
@@ -51,6 +54,23 @@ def fine_tuning(recipe: Recipe, num_items: int, frozen: str) -> Recipe:
         epochs=recipe.epochs or fine_tuning_epochs(num_items),
         frozen=frozen if recipe.frozen is None else recipe.frozen,
     )
+
+
+def deepened(recipe: Recipe, val_accuracy: float, settings: Collection[str]) -> Recipe:
+    """The recipe for a head that answers ``val_accuracy`` of the validation items right on features that stayed as they were.
+
+    Where that is less than 97 %, or not known, the features are those of other things than these pictures show: all layers are trained,
+    for twice as many epochs. Kumar et al. 2022 (arXiv:2202.10054): the better the features, the more is lost by changing them.
+
+    Args:
+        recipe: a settled recipe for good features.
+        val_accuracy: 0 to 1, or not a number.
+        settings: those of ``epochs`` and ``frozen`` that nobody decided.
+    """
+    if val_accuracy >= GOOD_FEATURES:
+        return recipe
+    deeper = {"epochs": 2 * (recipe.epochs or 0), "frozen": ""}
+    return recipe.replace(**{name: value for name, value in deeper.items() if name in settings})
 
 
 def fine_tuning_epochs(num_items: int) -> int:

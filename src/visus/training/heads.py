@@ -28,13 +28,14 @@ class Head:
         weight: (C, F), for features as they come.
         bias: (C,).
         decay: half the penalty on the squared weights, of features that were centred and brought to a deviation of about 1.
-        val_loss: cross-entropy of the validation items; not a number where there are none.
+        val_loss, val_accuracy: of the validation items; not numbers where there are none.
     """
 
     weight: Tensor
     bias: Tensor
     decay: float
     val_loss: float
+    val_accuracy: float
 
 
 def fit_head(
@@ -75,8 +76,9 @@ def fit_head(
         path.append(_fit(rows, targets, path[-1], decay, class_weights))
     chosen, loss = _simplest_good([_losses(*judged, fitted) for fitted in path[1:]]) if judged else (0, math.nan)
     fitted = path[1 + chosen]
+    accuracy = float((_answers(judged[0], fitted).argmax(1) == judged[1]).float().mean()) if judged else math.nan
     weight = fitted[:, :-1] / size
-    return Head(weight, fitted[:, -1] - weight @ middle, decays[chosen], loss)
+    return Head(weight, fitted[:, -1] - weight @ middle, decays[chosen], loss, accuracy)
 
 
 def _losses(rows: Tensor, labels: Tensor, fitted: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import nn
 from visus.data.batches import Batch, Batches, Part, batches_in_order
 from visus.errors import StorageError, TrainingError
 from visus.evaluation.predictions import predict_logits
+from visus.networks.fast import Choices, is_sped_up, plain, slow_down, speed_up
 from visus.networks.machine import Machine
 from visus.training.checkpoints import Position, read_checkpoint, write_checkpoint
 from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StartScored, StepDone, Stopped
@@ -27,7 +28,19 @@ from visus.training.runs import RunFolder
 from visus.training.schedules import rate_factor
 
 EVALUATION_BATCH = 256
+TAIL_HORIZONS = 3  # the average of the last steps begins so many times its horizon before the end
+UNREAD_STEPS = 32  # losses that stay on another device until they are read together, so that it never waits
 _SMOOTHING = 0.95
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """What a step came to, still on the device: the mean loss and how many items were right, of ``num_items``."""
+
+    step: int
+    num_items: int
+    loss: torch.Tensor
+    num_right: torch.Tensor
 
 
 @dataclass
@@ -61,9 +74,12 @@ class Training:
     def __post_init__(self) -> None:
         shape = self.batches.preprocessing.input_shape
         self.optimizer = make_optimizer(self.module, self.recipe, input_shape=shape, precision=self.machine.precision)
-        self.average = Average(self.module, self.recipe.averaging) if self.recipe.averaging else None
+        is_averaged = bool(self.recipe.averaging or self.recipe.tail)
+        self.average = Average(self.module) if is_averaged else None
         self.position = Position()
         self._since_checkpoint = 0.0
+        self._unread: list[_Unread] = []
+        self._num_classes = 2
 
     @property
     def num_epochs(self) -> int:
@@ -73,8 +89,14 @@ class Training:
 
     @property
     def scored_module(self) -> nn.Module:
-        """The network that is validated and kept: the averaged one where there is one."""
-        return self.average.module if self.average else self.module
+        """The network that is validated and kept: the averaged one, as soon as there is one."""
+        is_begun = self.recipe.averaging or self.position.num_averaged
+        return self.average.module if self.average and is_begun else self.module
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the network is on another device, which works on while this process waits for none of its numbers."""
+        return self.machine.device.type != "cpu"
 
     def events(self, *, resume: bool = False) -> Iterator[Event]:
         """Train, telling what happens.
@@ -83,6 +105,17 @@ class Training:
             TrainingError: the loss became infinite or not a number, or ran away; the last good checkpoint is kept and named.
             StorageError: the disk is full; the checkpoint before is untouched.
         """
+        was_fast = is_sped_up(self.module)
+        if self.recipe.convolutions == "auto":
+            speed_up(self.module, Choices(record=self.folder.path / "arithmetic.json"))
+        try:
+            yield from self._events(resume)
+        finally:
+            if not was_fast:
+                slow_down(self.module)
+
+    def _events(self, resume: bool) -> Iterator[Event]:
+        """``events``, once the network computes as it is to."""
         if resume:
             average = self.average.module if self.average else None
             self.position = read_checkpoint(self.folder.checkpoint, self.module, average, self.optimizer, self.identity)
@@ -131,55 +164,88 @@ class Training:
         if self.recipe.norm_statistics == "stored":
             keep_statistics(self.module)
         began = time.perf_counter()
-        for batch in self.batches.epoch(at.epoch, at.step):
+        for batch in self.batches.epoch(at.epoch, at.step, self._side):
             if self._progress() >= 1:
                 break
             try:
-                loss, num_right = self._take_step(batch)
+                self._take_step(batch)
             except (RuntimeError, ValueError, MemoryError) as error:
                 raise self._failed(error) from error
-            seconds = time.perf_counter() - began
             at.step += 1
             at.num_steps += 1
-            at.loss_sum += loss * len(batch.labels)
-            at.num_right += num_right
-            at.num_seen += len(batch.labels)
+            if len(self._unread) >= UNREAD_STEPS or at.step == self.batches.num_steps:
+                self._read()
+            seconds = time.perf_counter() - began
             at.elapsed_s += seconds
             at.epoch_s += seconds
             self._since_checkpoint += seconds
             yield self._step_done(batch)
             if self.should_stop():
+                self._read()
                 self.folder.write_weights("last", self.scored_module)
                 written = self._write_checkpoint()
                 yield written
                 yield Stopped(written.path, at.epoch, at.step)
                 return
             if self._since_checkpoint >= self.recipe.checkpoint_every_s and at.step < self.batches.num_steps:
+                self._read()
                 yield self._write_checkpoint()
             began = time.perf_counter()
 
-    def _take_step(self, batch: Batch) -> tuple[float, int]:
-        """One step of the optimizer; the loss and how many items of the batch were right before it."""
-        factor = self._rate_factor()
-        set_rates(self.optimizer, factor)
+    def _take_step(self, batch: Batch) -> None:
+        """One step of the optimizer; what it came to is left unread where reading would make another device wait."""
+        set_rates(self.optimizer, self._rate_factor(), self._progress())
         self.optimizer.zero_grad(
             set_to_none=True
         )  # before the forward pass, so that old gradients do not stand beside its maps
         with self.machine.autocast():
             logits = self.module(batch.inputs).float()
         loss = F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=self.recipe.label_smoothing or 0.0)
-        value = float(loss.detach())
-        self._refuse_divergence(value, self._learning_rate(), logits.shape[1])
+        num_right = (logits.detach().argmax(1) == batch.labels).sum()
+        self._num_classes = logits.shape[1]
+        self._unread.append(_Unread(self.position.step, len(batch.labels), loss.detach(), num_right))
+        if not self.is_far:
+            self._read()  # before the weights move
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
-        if self.average:
-            self.average.update(self.module, self.position.num_steps + 1)
-        return value, int((logits.argmax(1) == batch.labels).sum())
+        self._average()
+
+    def _read(self) -> None:
+        """Add what the steps came to since the last reading; refuse to go on where one of them shows that the training diverges."""
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        at = self.position
+        losses = torch.stack([each.loss for each in unread]).tolist()
+        rights = torch.stack([each.num_right for each in unread]).tolist()
+        for each, loss, num_right in zip(unread, losses, rights, strict=True):
+            self._refuse_divergence(loss, each.step)
+            at.loss_sum += loss * each.num_items
+            at.num_right += int(num_right)
+            at.num_seen += each.num_items
+
+    def _average(self) -> None:
+        """Draw the average towards the weights of the step that was just taken."""
+        recipe, at = self.recipe, self.position
+        if not self.average:
+            return
+        num_steps = at.num_steps + 1
+        if recipe.tail:
+            progress = self._progress(1)
+            if progress < 1 - TAIL_HORIZONS * recipe.tail:
+                return
+            horizon = max(1.0, recipe.tail * num_steps / progress)
+            keep = 1 - 1 / horizon if at.num_averaged else 0.0
+        else:
+            keep = min(recipe.averaging or 0.0, num_steps / (num_steps + 9))
+        self.average.update(keep)
+        at.num_averaged += 1
 
     def _finish_epoch(self) -> EpochDone:
         """Validate, keep the weights, write the row of the epoch."""
+        self._read()
         at = self.position
         began = time.perf_counter()
         val_loss, val_accuracy = self._validate()
@@ -219,21 +285,27 @@ class Training:
             return math.nan, math.nan
         machine = self.machine
         inputs = batches_in_order(self.validation, self.batches.preprocessing, EVALUATION_BATCH)
-        logits = predict_logits(
-            self.scored_module,
-            inputs,
-            device=machine.device,
-            precision=machine.precision,
-            channels_last=machine.channels_last,
-        )
+        with plain(self.scored_module):  # answers are PyTorch's own, here as everywhere
+            logits = predict_logits(
+                self.scored_module,
+                inputs,
+                device=machine.device,
+                precision=machine.precision,
+                channels_last=machine.channels_last,
+            )
         labels = torch.from_numpy(self.validation.labels)
         return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())
 
-    def _progress(self) -> float:
-        """Share of the training that is done: of the steps, or of the time where that is further."""
+    def _progress(self, num_more: int = 0) -> float:
+        """Share of the training that is done, after ``num_more`` steps: of the steps, or of the time where that is further."""
         at = self.position
-        share = (at.epoch * self.batches.num_steps + at.step) / (self.num_epochs * self.batches.num_steps)
+        share = (at.epoch * self.batches.num_steps + at.step + num_more) / (self.num_epochs * self.batches.num_steps)
         return max(share, at.elapsed_s / self.recipe.time_limit_s) if self.recipe.time_limit_s else share
+
+    def _side(self) -> float:
+        """Part of the whole side at which the items of the next step are seen: equal shares of the training for each."""
+        sides = self.recipe.sides
+        return sides[min(int(self._progress() * len(sides)), len(sides) - 1)]
 
     def _learning_rate(self) -> float:
         """The rate of the next step: of all weights, or with muon of the filters that a norm follows."""
@@ -246,7 +318,7 @@ class Training:
             min(1.0, self._progress() + half_step),
             schedule=self.recipe.schedule,
             warmup=self.recipe.warmup or 0.0,
-            floor=self.recipe.floor,
+            floor=self.recipe.floor or 0.0,
         )
 
     def _step_done(self, batch: Batch) -> StepDone:
@@ -254,12 +326,13 @@ class Training:
         progress = self._progress()
         left = at.elapsed_s * (1 - progress) / max(progress, 1e-9)
         rate = at.num_seen / max(at.epoch_s, 1e-9)
-        return StepDone(at.epoch, batch.step, at.loss_sum / at.num_seen, at.num_right / at.num_seen, progress, rate, left)
+        num_seen = max(1, at.num_seen)
+        return StepDone(at.epoch, batch.step, at.loss_sum / num_seen, at.num_right / num_seen, progress, rate, left)
 
-    def _refuse_divergence(self, loss: float, rate: float, num_classes: int) -> None:
-        """Stop before a step that could only spoil the weights."""
-        at = self.position
-        place = f"in epoch {at.epoch + 1}, step {at.step + 1}"
+    def _refuse_divergence(self, loss: float, step: int) -> None:
+        """Stop before steps that could only spoil the weights are taken, or kept."""
+        at, rate, num_classes = self.position, self._learning_rate(), self._num_classes
+        place = f"in epoch {at.epoch + 1}, step {step + 1}"
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss} {place}", rate)
         at.smooth_loss = loss if at.smooth_loss is None else _SMOOTHING * at.smooth_loss + (1 - _SMOOTHING) * loss

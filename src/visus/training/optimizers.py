@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from visus.networks.roles import Role, weight_roles
+from visus.networks.whitening import Whitening
 from visus.training.muon import Muon
 from visus.training.recipe import Recipe
 
+WHITENING_SHARE = 3 / 8  # of the training in which what whitening adds to its channels is trained; then the backward pass ends above it
 WITHOUT_NORM = 0.1  # share of muon's rate for filters whose size means something: no norm follows them
 
 
@@ -25,7 +27,8 @@ def make_optimizer(
     """The recipe's optimizer over all trainable parameters of ``module``.
 
     Weight decay acts on weights of two axes or more; biases and the gains of norms are left alone. With muon, filters that a norm follows
-    have a norm of ``sqrt(out_channels)`` instead. Each group has its highest rate in ``peak``; ``set_rates`` goes by it.
+    have a norm of ``sqrt(out_channels)`` instead. Each group has its highest rate in ``peak``, and the share of the training after which it
+    stays as it is in ``until``; ``set_rates`` goes by them.
 
     Args:
         module: the network, where it is trained.
@@ -36,38 +39,56 @@ def make_optimizer(
     if recipe.optimizer == "muon":
         return _muon(module, recipe, weight_roles(module, input_shape), precision)
     rate = recipe.learning_rate or 0.0
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    early = {id(parameter) for parameter in _trained_at_first(module)}
+    trainable = [each for each in module.parameters() if each.requires_grad]
+    lasting = [each for each in trainable if id(each) not in early]
     groups: list[dict[str, Any]] = [
-        {"params": [each for each in trainable if each.ndim > 1], "weight_decay": recipe.weight_decay, "peak": rate},
-        {"params": [each for each in trainable if each.ndim <= 1], "weight_decay": 0.0, "peak": rate},
+        {"params": [each for each in lasting if each.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [each for each in lasting if each.ndim <= 1], "weight_decay": 0.0},
+        {"params": [each for each in trainable if id(each) in early], "weight_decay": 0.0, "until": WHITENING_SHARE},
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = [{"peak": rate, "until": 1.0} | group for group in groups if group["params"]]
     momentum = 0.9 if recipe.momentum is None else recipe.momentum
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0)
     return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999))
 
 
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Every group at ``factor`` times its highest rate."""
+def set_rates(optimizer: torch.optim.Optimizer, factor: float, progress: float = 0.0) -> None:
+    """Every group at ``factor`` times its highest rate; one that is trained at first falls to zero by then, and has no gradient after it.
+
+    Args:
+        factor: share of the highest rate.
+        progress: share of the training that is done, 0 to 1.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * factor
+        if group["until"] == 1:
+            group["lr"] = group["peak"] * factor
+            continue
+        left = max(0.0, 1 - progress / group["until"])
+        group["lr"] = group["peak"] * left
+        for parameter in group["params"]:
+            parameter.requires_grad_(left > 0)
+
+
+def _trained_at_first(module: nn.Module) -> list[torch.Tensor]:
+    """What whitening layers add to their channels."""
+    return [part.bias for part in module.modules() if isinstance(part, Whitening) and part.bias is not None]
 
 
 def _muon(module: nn.Module, recipe: Recipe, roles: dict[str, Role], precision: str) -> Muon:
-    """Filters with equal roles in one group each; the head, and the rest with weights apart from biases, by Adam."""
+    """Filters with equal roles in one group each; the head, biases, and what is trained at first in groups of their own, by Adam."""
     rate = recipe.learning_rate or 0.0
-    head_rate, bias_rate = recipe.head_rate or rate, recipe.bias_rate or rate
-    alike: dict[Role, list[nn.Parameter]] = defaultdict(list)
+    rates = {"head": recipe.head_rate or rate, "other": recipe.bias_rate or rate}
+    early = {id(parameter) for parameter in _trained_at_first(module)}
+    alike: dict[tuple[Role, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():
         if name in roles:
-            alike[roles[name]].append(parameter)
+            alike[roles[name], id(parameter) in early].append(parameter)
     groups: list[dict[str, Any]] = []
-    for role, parameters in alike.items():
-        group: dict[str, Any] = {"params": parameters, "rule": "adam", "weight_decay": 0.0, "peak": bias_rate}
-        if role.kind == "head":
-            group |= {"peak": head_rate, "weight_decay": recipe.weight_decay or 0.0}
-        elif role.kind == "filter":
+    for (role, is_early), parameters in alike.items():
+        group: dict[str, Any] = {"params": parameters, "weight_decay": 0.0, "until": WHITENING_SHARE if is_early else 1.0}
+        if role.kind == "filter":
             free = role.is_scale_free
             group |= {
                 "rule": "orthogonal",
@@ -76,6 +97,9 @@ def _muon(module: nn.Module, recipe: Recipe, roles: dict[str, Role], precision: 
                 "weight_decay": 0.0 if free else recipe.weight_decay or 0.0,
                 "peak": rate if free else rate * WITHOUT_NORM,
             }
+        else:
+            group |= {"rule": "adam", "peak": rates[role.kind]}
+            group["weight_decay"] = recipe.weight_decay or 0.0 if role.kind == "head" else 0.0
         groups.append(group)
     momentum = 0.6 if recipe.momentum is None else recipe.momentum
     return Muon(groups, rate, momentum=momentum, dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32)
@@ -86,19 +110,20 @@ class Average:
 
     Args:
         module: the network that is trained.
-        decay: share of the old average that a step keeps; early steps keep less, so that the start is forgotten.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module) -> None:
         self.module = copy.deepcopy(module).requires_grad_(False)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, num_steps: int) -> None:
-        """Draw the average towards ``module`` after ``num_steps`` steps in all."""
-        keep = min(self.decay, num_steps / (num_steps + 9))
         averaged, current = self.module.state_dict(), module.state_dict()
         floats = [name for name, value in averaged.items() if value.is_floating_point()]
-        torch._foreach_lerp_([averaged[name] for name in floats], [current[name] for name in floats], 1 - keep)
-        for name in averaged.keys() - floats:
-            averaged[name].copy_(current[name])
+        others = averaged.keys() - set(floats)
+        self._floats = [averaged[name] for name in floats], [current[name] for name in floats]
+        self._others = [(averaged[name], current[name]) for name in others]
+
+    @torch.no_grad()
+    def update(self, keep: float) -> None:
+        """Draw the average towards the network as it is now; ``keep`` is the share of the old average that stays."""
+        averaged, current = self._floats
+        torch._foreach_lerp_(averaged, current, 1 - keep)
+        for mean, value in self._others:
+            mean.copy_(value)

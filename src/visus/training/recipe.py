@@ -16,15 +16,16 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from visus.errors import RecipeError, joined, unknown_name
+from visus.evaluation.views import VIEWS
 from visus.files import read_text
 
 OPTIMIZERS = ("adamw", "muon", "sgd")
 SCHEDULES = ("cosine", "linear")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "bfloat16", "float32")
+CONVOLUTIONS = ("auto", "pytorch")
 FLIPS = ("alternating", "none", "random")
 NORM_STATISTICS = ("batch", "stored")
-VIEWS = ("flip", "flip+shift", "none", "shift")
 MANY_ITEMS = 20_000
 SMALLEST_SIDE = 0.25
 
@@ -85,13 +86,27 @@ class Recipe:
     warmup: float | None = _setting(
         None, "share of the training in which the learning rate rises; open: 0 for muon, else 0.2", low=0.0, high=0.9
     )
-    floor: float = _setting(0.0, "share of the highest learning rate that is left at the end", low=0.0, high=1.0)
+    floor: float | None = _setting(
+        None,
+        "share of the highest learning rate that is left at the end; open: 0.05 where the tail is averaged, else 0",
+        low=0.0,
+        high=1.0,
+    )
     label_smoothing: float | None = _setting(
         None, "probability spread over all classes in the target; open: 0.2 for muon, else 0.1", low=0.0, high=0.9
     )
     clip_norm: float | None = _setting(None, "largest norm of the whole gradient; open: none", low=1e-6)
-    averaging: float = _setting(
-        0.998, "decay of the averaged weights, which are the ones scored and kept; 0 for none", low=0.0, high=0.99999
+    averaging: float | None = _setting(
+        None,
+        "decay of the averaged weights, which are the ones scored and kept; 0 for none; open: none for muon, else 0.998",
+        low=0.0,
+        high=0.99999,
+    )
+    tail: float | None = _setting(
+        None,
+        "horizon, as a share of the training, over which the last weights are averaged; 0 for no such average; open: 0.03 for muon without averaging",
+        low=0.0,
+        high=0.3,
     )
     class_weights: str = _setting(
         "none", "weights of the classes in the loss: none, or balanced by their numbers", known=CLASS_WEIGHTS
@@ -142,6 +157,11 @@ class Recipe:
     )
     checkpoint_every_s: float = _setting(30.0, "seconds between checkpoints inside an epoch", low=0.0)
     precision: str = _setting("auto", "number format of the arithmetic: auto, bfloat16 or float32", known=PRECISIONS)
+    convolutions: str = _setting(
+        "auto",
+        "who computes the steps' convolutions: auto, the fastest for each shape on this machine, or pytorch, its own kernels alone",
+        known=CONVOLUTIONS,
+    )
     device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps")
     seed: int = _setting(0, "everything random follows from it", low=0, high=2**31 - 1)
 
@@ -188,6 +208,7 @@ class Recipe:
         is_varied: bool,
         has_filters: bool = True,
         takes_any_size: bool = True,
+        is_shuffled: bool = False,
     ) -> Recipe:
         """The same recipe with every open setting decided; a batch is never larger than the training split.
 
@@ -198,6 +219,7 @@ class Recipe:
             is_varied: picture files of many different sizes, as a camera or a collection gives them.
             has_filters: the network has convolutions.
             takes_any_size: the network takes items that are smaller.
+            is_shuffled: the positions of every item are in one random order, so that moved or mirrored ones are no items.
         """
         optimizer = self.optimizer or ("muon" if has_filters else "adamw")
         is_muon = optimizer == "muon"
@@ -205,6 +227,8 @@ class Recipe:
         zoom = _or(self.zoom, 0.4 if is_varied else 0.0)
         is_small = num_items < MANY_ITEMS
         flip = self.flip or ("alternating" if is_colour or len(input_shape) == 4 else "none")
+        averaging = _or(self.averaging, 0.0 if is_muon else 0.998)
+        tail = _or(self.tail, 0.03 if is_muon and not averaging else 0.0)
         decays = {"sgd": 5e-4, "adamw": 0.5 if is_small else 0.2, "muon": 0.05}
         return self.replace(
             epochs=self.epochs or default_epochs(num_items, is_zoomed=bool(zoom)),
@@ -214,13 +238,16 @@ class Recipe:
             momentum=_or(self.momentum, 0.6 if is_muon else 0.9),
             weight_decay=_or(self.weight_decay, decays[optimizer]),
             warmup=_or(self.warmup, 0.0 if is_muon else 0.2),
+            averaging=averaging,
+            tail=tail,
+            floor=_or(self.floor, 0.05 if tail else 0.0),
             label_smoothing=_or(self.label_smoothing, 0.2 if is_muon else 0.1),
             flip=flip,
             zoom=zoom,
             shift=_or(self.shift, 0.1 if is_varied else 0.05),
             cutout=_or(self.cutout, 0.0 if not is_small else 0.3 if zoom else 0.4),
             curriculum=self.curriculum or (CURRICULUM if takes_any_size and is_muon else "1"),
-            tta=self.tta or ("none" if flip == "none" else "flip"),
+            tta=self.tta or ("none" if flip == "none" or is_shuffled else "flip"),
             frozen=self.frozen or "",
             norm_statistics=self.norm_statistics or "batch",
         )
@@ -276,12 +303,14 @@ def _as_number(value: Any) -> Any:
 CURRICULUM = "0.75, 0.875, 1"
 LATER_SETTINGS = {
     "floor": 0.0,
+    "tail": 0.0,
     "curriculum": "1",
     "tta": "none",
     "head_rate": None,
     "bias_rate": None,
     "frozen": "",
     "norm_statistics": "batch",
+    "convolutions": "pytorch",
 }
 """Settings that came after the first version, with the values that mean what a training did before they were there."""
 FIELDS: dict[str, dataclasses.Field[Any]] = {rule.name: rule for rule in dataclasses.fields(Recipe)}

@@ -64,7 +64,8 @@ def reconstruct(
             share = (step + 0.5) / num_steps
             set_rates(
                 optimizer,
-                rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup or 0.0, floor=recipe.floor),
+                rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup or 0.0, floor=recipe.floor or 0.0),
+                share,
             )
             optimizer.zero_grad(set_to_none=True)
             with machine.autocast():

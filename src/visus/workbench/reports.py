@@ -87,6 +87,9 @@ def report_facts(
         noun=data.noun,
         inside=inside,
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
+        computed=[each["sentence"] for each in folder.read_json("whitening.json")]
+        if (folder.path / "whitening.json").is_file()
+        else (),
     )
 
 

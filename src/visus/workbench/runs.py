@@ -27,6 +27,7 @@ from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, PictureError, RunError, UsageError
 from visus.evaluation.predictions import predict_logits, probabilities, top_k
 from visus.evaluation.scores import Scores, score
+from visus.evaluation.views import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, suited
 from visus.training.loop import EVALUATION_BATCH
@@ -105,11 +106,21 @@ class Run:
         return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
 
     def logits(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """The network's outputs (items, classes) for batches of scaled inputs."""
+        """The network's outputs (items, classes) for batches of scaled inputs: the mean over the views that the recipe names."""
         machine = self.machine
         return predict_logits(
-            self.module, batches, device=machine.device, precision=machine.precision, channels_last=machine.channels_last
+            self.module,
+            batches,
+            device=machine.device,
+            precision=machine.precision,
+            channels_last=machine.channels_last,
+            tta=self.recipe.tta or "none",
         )
+
+    @property
+    def views_sentence(self) -> str:
+        """Over which views of an item an answer is the mean; empty where it is looked at once."""
+        return describe_views(self.recipe.tta or "none", self.preprocessing.noun)
 
     def evaluate(
         self, data: str | Path | Data | None = None, *, split: str | None = None, cache_dir: str | Path | None = None
@@ -200,7 +211,7 @@ class Run:
 
     def notes_on(self, data: Data, split: str) -> list[str]:
         """What a reader of the scores must know about the items and the network."""
-        notes = []
+        notes = [self.views_sentence] if self.views_sentence else []
         facts = RunFolder.open(self.folder).read_json("data.json")
         if data.is_whole and data.fingerprint == facts["fingerprint"]:
             notes.append(

@@ -31,7 +31,7 @@ from visus.units import write_share
 from visus.workbench.modules import OBJECT_PREFIX, Network, make_network
 from visus.workbench.runs import Run, open_own_data, open_under_labels
 from visus.workbench.shifts import some_items
-from visus.workbench.training import OnEvent, prepare, train
+from visus.workbench.training import OnEvent, prepare, train, whiten
 
 RECONSTRUCTION: Final = "reconstruction"
 MOST_ITEMS: Final = 256
@@ -277,6 +277,7 @@ def _draw(
     made = make_network(text, shape, len(run.classes), num_items=len(data.split("train")), seed=seed)
     folder = RunFolder.create(output, f"{run.name}-{RECONSTRUCTION}", {})
     module, batches = prepare(Reconstructing(made.module, None, shape, seed), data, recipe, run.machine)
+    whiten(module, data, seed, run.machine)
     assert isinstance(module, Reconstructing), "a module stays what it is"
     history: list[ReconstructionEpoch] = []
     began = time.perf_counter()

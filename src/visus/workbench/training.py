@@ -20,7 +20,7 @@ from torch import nn
 
 from visus import __version__
 from visus.data.augment import Augmentation
-from visus.data.batches import Batches
+from visus.data.batches import Batches, random_stream
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.samples import SPLITS
@@ -32,14 +32,17 @@ from visus.examine.pictures import draw_confusion, draw_curves
 from visus.examine.report import write_report
 from visus.networks.machine import Machine, choose, describe, memory_format, suited
 from visus.networks.pretrained import DESIGN
-from visus.networks.roles import weight_roles
+from visus.networks.roles import takes, weight_roles
+from visus.networks.single_channels import float32_depthwise
+from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
 from visus.training.checkpoints import read_position
-from visus.training.events import Event, Finished, StartScored, Stopped
-from visus.training.fine_tuning import fine_tuning
+from visus.training.events import Deepened, Event, Finished, StartScored, Stopped
+from visus.training.fine_tuning import deepened, fine_tuning
 from visus.training.frozen import freeze
 from visus.training.loop import Training
-from visus.training.recipe import FIELDS, LATER_SETTINGS, Recipe
+from visus.training.recipe import CURRICULUM, FIELDS, LATER_SETTINGS, Recipe
 from visus.training.runs import RunFolder
+from visus.units import write_shape
 from visus.workbench.inside import Scoring, measure_inside
 from visus.workbench.modules import Made, Network, make_network
 from visus.workbench.pretrained import FROZEN, Beginning, begin, choice_of, fit_new_head, read_for, suited_data
@@ -63,8 +66,15 @@ class Prepared:
 
     @property
     def changes(self) -> list[str]:
-        """What is done at random to the training items, in whole pixels."""
-        return _augmentation(self.recipe).sentences(self.data.input_shape[1:])
+        """What is done to the training items, in whole pixels."""
+        said = _augmentation(self.recipe).sentences(self.data.input_shape[1:])
+        sides = self.recipe.sides
+        if min(sides) < 1:
+            sizes = [write_shape(max(1, round(side * length)) for length in self.data.input_shape[1:]) for side in sides]
+            said.append(f"seen at {', then '.join(sizes)}, in equal shares of the training")
+        elif self.recipe.optimizer == "muon" and not _takes_smaller(self.network.module, self.data, Recipe(curriculum=CURRICULUM)):
+            said.append("seen at their whole size throughout (the network takes no other)")
+        return said
 
     @property
     def num_left_out(self) -> int:
@@ -135,13 +145,15 @@ def train(
         DESIGN if knows else network, opened.input_shape, len(opened.classes), num_items=num_items, seed=given.seed
     )
     beginning = begin(made.module, weights) if knows or weights is not None else None
-    if knows:
+    if beginning is not None and knows:
+        decidable = tuple(name for name in ("epochs", "frozen") if getattr(given, name) is None)
+        beginning = dataclasses.replace(beginning, open_settings=decidable)
         given = fine_tuning(given, num_items, FROZEN)
     elif beginning is None and given.begins_with_weights:
         given = given.replace(frozen="", norm_statistics="batch")
         made = dataclasses.replace(made, warnings=(*made.warnings, _NOTHING_KNOWN))
     chosen = _settled(given, opened, made.module)
-    _refuse_unusable(chosen, opened)
+    _refuse_unusable(chosen, opened, made.module)
     machine = suited(choose(chosen.device, chosen.precision), made.module)
     folder = RunFolder.create(Path(output), name or opened.short_name, _metadata(opened, made))
     _write_start(folder, opened, made, chosen, machine, command)
@@ -231,8 +243,14 @@ def _carry_out(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         if beginning is not None and beginning.left_new and not is_resumed:
-            fit_new_head(prepare(made.module, data, recipe, machine)[0], data, recipe, machine, tell)
-        training = _training(folder, data, made, recipe, machine, should_stop, knows_answers=beginning is not None)
+            module, _ = prepare(made.module, data, recipe, machine)
+            val_accuracy = fit_new_head(module, data, recipe, machine, tell)
+            deeper = deepened(recipe, val_accuracy, beginning.open_settings)
+            if deeper != recipe:
+                recipe = deeper
+                folder.write_text("recipe.yaml", recipe.to_yaml())
+                tell(Deepened(val_accuracy, recipe.epochs or 0))
+        training = _training(folder, data, made, recipe, machine, should_stop, is_new=not is_resumed and beginning is None, knows_answers=beginning is not None)
         for event in training.events(resume=is_resumed):
             tell(event)
             if beginning is not None and isinstance(event, StartScored):
@@ -261,17 +279,34 @@ def _settled(recipe: Recipe, data: Data, module: nn.Module) -> Recipe:
         is_colour=data.input_shape[0] == 3 and len(data.input_shape) == 3,
         is_varied=data.is_varied,
         has_filters=any(role.kind == "filter" for role in weight_roles(module).values()),
-        takes_any_size=False,
+        takes_any_size=_takes_smaller(module, data, Recipe(curriculum=CURRICULUM)),
+        is_shuffled=data.preprocessing.shuffle_seed is not None,
     )
 
 
-def _refuse_unusable(recipe: Recipe, data: Data) -> None:
-    """Refuse settings that could only be ignored on this data."""
+def _takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
+    """Whether the network takes items at every side of the recipe's curriculum; items whose positions were shuffled have no smaller form."""
+    sides = sorted(side for side in recipe.sides if side < 1)
+    channels, *size = data.input_shape
+    shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
+    return data.preprocessing.shuffle_seed is None and bool(size) and all(takes(module, shape) for shape in shapes)
+
+
+def _refuse_unusable(recipe: Recipe, data: Data, module: nn.Module) -> None:
+    """Refuse settings that could only be ignored on this data and with this network."""
     mistakes = []
     if recipe.zoom and len(data.input_shape) < 3:
         mistakes.append("zoom needs pictures or volumes, and these are recordings. Leave it out.")
     if recipe.patience and not len(data.split("val")):
         mistakes.append("patience needs a validation split, and this data leaves none. Leave it out.")
+    if min(recipe.sides) < 1 and not _takes_smaller(module, data, recipe):
+        mistakes.append(
+            "curriculum needs a network that takes smaller items too, as with globalpool, and this one does not. Leave it out."
+        )
+    if "flip" in (recipe.tta or "") and recipe.flip == "none":
+        mistakes.append(f"tta {recipe.tta} mirrors items, and this training does not. Leave it out, or train with flips.")
+    if recipe.tta != "none" and data.preprocessing.shuffle_seed is not None:
+        mistakes.append(f"tta {recipe.tta} needs items whose positions are in order, and these are shuffled. Leave it out.")
     if mistakes:
         raise RecipeError(joined(mistakes))
 
@@ -284,10 +319,14 @@ def _training(
     machine: Machine,
     should_stop: Callable[[], bool] | None,
     *,
+    is_new: bool,
     knows_answers: bool,
 ) -> Training:
     """The training of a settled recipe."""
     module, batches = prepare(made.module, data, recipe, machine)
+    computed = whiten(module, data, recipe.seed, machine) if is_new else ()
+    if computed:
+        folder.write_json("whitening.json", [each.to_json() for each in computed])
     freeze(module, recipe.frozen or "")
     weights = _class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None
     identity = {"design": made.text.strip(), "data set": data.fingerprint, "recipe": _fixed_settings(recipe)}
@@ -300,6 +339,8 @@ def _training(
 def prepare(module: nn.Module, data: Data, recipe: Recipe, machine: Machine) -> tuple[nn.Module, Batches]:
     """A module where it is to be trained, and the batches that a settled recipe gives it."""
     module = module.to(machine.device)
+    if machine.precision == "bfloat16" and machine.device.type == "cpu":
+        float32_depthwise(module)
     if machine.channels_last and len(data.input_shape) > 2:
         module = module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
     assert recipe.batch_size is not None, "a settled recipe knows its batch size"
@@ -313,6 +354,16 @@ def prepare(module: nn.Module, data: Data, recipe: Recipe, machine: Machine) -> 
         machine.channels_last,
     )
     return module, batches
+
+
+def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[Fitted, ...]:
+    """Compute the filters of a network's whitening layers from some of the training items; the network is on its device."""
+    if not any(isinstance(layer, Whitening) for layer in module.modules()):
+        return ()
+    part = data.split("train")
+    drawn = torch.randperm(len(part), generator=random_stream(seed, "whitening"))
+    places = drawn[: num_needed(len(part), data.input_shape)].sort().values.numpy()
+    return fit_whitening(module, data.preprocessing.scaled(part.rows(places).to(machine.device)))
 
 
 def _augmentation(recipe: Recipe) -> Augmentation:

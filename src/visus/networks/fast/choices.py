@@ -98,10 +98,14 @@ class Choices:
 
     Args:
         file: where they are kept; None for the user's cache folder.
+        record: a file of one training's own: what it lists is used before all else, and what is used is listed there, so that a
+            training that goes on later computes as it began, whatever the machine has learned since.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(self, file: Path | None = None, record: Path | None = None) -> None:
         self.file = file or cache_folder() / f"choices-{_identity()}.json"
+        self.record = record
+        self._used = _read(record) if record else {}
         self._plans = _read(self.file)
 
     def __deepcopy__(self, memo: object) -> Choices:
@@ -112,19 +116,16 @@ class Choices:
         if case.macs < LEAST_MACS:
             return Plan()
         key = str(case)
+        if key in self._used and (case.suits_winograd or WINOGRAD not in dataclasses.astuple(self._used[key])):
+            return self._used[key]
         if key not in self._plans:
             self._plans[key] = measured(case)
-            self._keep()
-        return self._plans[key]
-
-    def _keep(self) -> None:
-        """Write what is known, with what other processes found; a folder that cannot be written is no reason to stop."""
-        self._plans = _read(self.file) | self._plans
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.file, {key: dataclasses.asdict(plan) for key, plan in sorted(self._plans.items())})
-        except (OSError, StorageError):
-            return
+            self._plans = _read(self.file) | self._plans  # with what other processes found meanwhile
+            _write(self.file, self._plans)
+        self._used[key] = self._plans[key]
+        if self.record:
+            _write(self.record, self._used)
+        return self._used[key]
 
 
 def measured(case: Case) -> Plan:
@@ -201,6 +202,15 @@ def _read(file: Path) -> dict[str, Plan]:
         return {str(key): _as_plan(value.items()) for key, value in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _write(file: Path, plans: dict[str, Plan]) -> None:
+    """Keep plans in a file; a folder that cannot be written is no reason to stop."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {key: dataclasses.asdict(plan) for key, plan in sorted(plans.items())})
+    except (OSError, StorageError):
+        return
 
 
 def _as_plan(items: Iterable[tuple[str, object]]) -> Plan:

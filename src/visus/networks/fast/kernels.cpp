@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 typedef uint16_t bf16;
@@ -43,7 +44,10 @@ struct Scratch { char* p = nullptr; size_t n = 0; ~Scratch() { free(p); }
 static thread_local Scratch scratch_[6];
 template <class T> static T* room(int i, size_t n) { return (T*)scratch_[i].get(n * sizeof(T)); }
 
-static inline __m512 load(const bf16* p, __mmask16 m) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), 16)); }
+static const __mmask16 ALL = 0xFFFF;  // whole vectors go round the masked moves, which are slow on some processors
+static inline __m512 widen(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16)); }
+static inline __m512 load(const bf16* p, __mmask16 m) { return widen(m == ALL ? _mm256_loadu_si256((const __m256i*)p) : _mm256_maskz_loadu_epi16(m, p)); }
+static inline void store(bf16* p, __mmask16 m, __m256i a) { if (m == ALL) _mm256_storeu_si256((__m256i*)p, a); else _mm256_mask_storeu_epi16(p, m, a); }
 static inline __m256i narrow(__m512 a) { return (__m256i)_mm512_cvtneps_pbh(a); }
 static const __m512i ZIP = _mm512_set_epi16(31,15,30,14,29,13,28,12,27,11,26,10,25,9,24,8,23,7,22,6,21,5,20,4,19,3,18,2,17,1,16,0);
 static inline __m512i zip(__m512 a, __m512 b) { return _mm512_permutexvar_epi16(ZIP, (__m512i)_mm512_cvtne2ps_pbh(b, a)); }
@@ -197,11 +201,11 @@ extern "C" void visus_winograd_forward(const bf16* x, const bf16* u, bf16* y, ui
               __m512 best = o[0]; __m512i at = _mm512_setzero_si512();
               for (int i = 1; i < 4; i++) { __mmask16 more = _mm512_cmp_ps_mask(o[i], best, _CMP_GT_OQ) | _mm512_cmp_ps_mask(o[i], o[i], _CMP_UNORD_Q); best = _mm512_mask_mov_ps(best, more, o[i]); at = _mm512_mask_set1_epi32(at, more, i); }
               int64_t to = (((int64_t)n * s.th + ty) * s.tw + tx) * K + k0 + k;
-              _mm256_mask_storeu_epi16(y + to, mask, narrow(best));
-              _mm_mask_storeu_epi8(where + to, mask, _mm512_cvtepi32_epi8(at));
+              store(y + to, mask, narrow(best));
+              if (mask == ALL) _mm_storeu_si128((__m128i*)(where + to), _mm512_cvtepi32_epi8(at)); else _mm_mask_storeu_epi8(where + to, mask, _mm512_cvtepi32_epi8(at));
             } else for (int i = 0; i < 4; i++) {
               int yy = 2 * ty + i / 2, xx = 2 * tx + i % 2;
-              if (yy < oh && xx < ow) _mm256_mask_storeu_epi16(y + (((int64_t)n * oh + yy) * ow + xx) * K + k0 + k, mask, narrow(o[i]));
+              if (yy < oh && xx < ow) store(y + (((int64_t)n * oh + yy) * ow + xx) * K + k0 + k, mask, narrow(o[i]));
             }
           }
         }
@@ -239,7 +243,7 @@ extern "C" void visus_winograd_backward(const bf16* dy, const uint8_t* where, co
           if (t + h >= tiles || !mask) { for (int q = 0; q < 16; q++) m[h][q] = _mm512_setzero_ps(); continue; }
           if (pooled) {
             int64_t from = (((int64_t)n * s.th + ty) * s.tw + tx) * K + k;
-            __m512 g = load(dy + from, mask); __m512i at = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, where + from));
+            __m512 g = load(dy + from, mask); __m512i at = _mm512_cvtepu8_epi32(mask == ALL ? _mm_loadu_si128((const __m128i*)(where + from)) : _mm_maskz_loadu_epi8(mask, where + from));
             for (int i = 0; i < 4; i++) o[i] = _mm512_maskz_mov_ps(_mm512_cmpeq_epi32_mask(at, _mm512_set1_epi32(i)), g);
           } else for (int i = 0; i < 4; i++) {
             int yy = 2 * ty + i / 2, xx = 2 * tx + i % 2;
@@ -270,7 +274,7 @@ extern "C" void visus_winograd_backward(const bf16* dy, const uint8_t* where, co
           bf16* to = dx + (((int64_t)(n0 + n) * H + yy) * W + xx) * C + c0;
           bool in = yy + pad < bh && xx + pad < bw;
           const float* from = P + (((int64_t)n * bh + yy + pad) * bw + xx + pad) * PANEL;
-          for (int c = 0; c < width && c0 + c < C; c += LANES) _mm256_mask_storeu_epi16(to + c, lanes(C - c0 - c), in ? narrow(_mm512_load_ps(from + c)) : _mm256_setzero_si256());
+          for (int c = 0; c < width && c0 + c < C; c += LANES) store(to + c, lanes(C - c0 - c), in ? narrow(_mm512_load_ps(from + c)) : _mm256_setzero_si256());
         }
       }
       if (dw) {
@@ -304,4 +308,132 @@ extern "C" void visus_winograd_backward(const bf16* dy, const uint8_t* where, co
       }
     }
   });
+}
+
+// ---- a norm over the batch and the activation behind it, in one pass each way; rows are positions of all items, columns channels
+enum { NONE, RELU, GELU, SILU };
+
+static inline __m512 exponential(__m512 x) {  // e^x for x <= 0, relative error 2e-7
+  x = _mm512_max_ps(x, _mm512_set1_ps(-87.f));
+  __m512 n = _mm512_roundscale_ps(x * _mm512_set1_ps(1.44269504f), 0);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+  __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+  for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f, 1.f, 1.f})
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+  return _mm512_scalef_ps(p, n);
+}
+static inline __m512 inverse(__m512 x) {  // 1 / x, one step of Newton from 14 bits
+  __m512 r = _mm512_rcp14_ps(x);
+  return r * _mm512_fnmadd_ps(x, r, _mm512_set1_ps(2.f));
+}
+// the activation and its slope; GELU by the normal distribution's integral, to 1e-7 (Abramowitz and Stegun 1964, 7.1.26)
+template <int ACT> static inline void activate(__m512 z, __m512& value, __m512& slope) {
+  __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.f);
+  if (ACT == NONE) { value = z; slope = one; }
+  if (ACT == RELU) { __mmask16 on = _mm512_cmp_ps_mask(z, zero, _CMP_GT_OQ); value = _mm512_max_ps(z, zero); slope = _mm512_maskz_mov_ps(on, one); }
+  if (ACT == GELU) {
+    __m512 a = _mm512_abs_ps(z), e = exponential(_mm512_set1_ps(-0.5f) * z * z);
+    __m512 t = inverse(_mm512_fmadd_ps(a, _mm512_set1_ps(0.3275911f * 0.70710678f), one)), p = _mm512_set1_ps(1.061405429f);
+    for (float c : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(c));
+    __m512 tail = _mm512_set1_ps(0.5f) * p * t * e;  // of the normal distribution, beyond |z|
+    __m512 share = _mm512_mask_sub_ps(tail, _mm512_cmp_ps_mask(z, zero, _CMP_GE_OQ), one, tail);
+    value = z * share;
+    slope = _mm512_fmadd_ps(z * _mm512_set1_ps(0.39894228f), e, share);
+  }
+  if (ACT == SILU) {
+    __m512 e = exponential(zero - _mm512_abs_ps(z)), s = inverse(one + e);
+    s = _mm512_mask_mul_ps(s, _mm512_cmp_ps_mask(z, zero, _CMP_LT_OQ), s, e);
+    value = z * s;
+    slope = _mm512_fmadd_ps(value, one - s, s);
+  }
+}
+
+// Sums of two numbers for each channel over all rows: of a few rows in float32, of these in double.
+template <class Two> static void sum_rows(int64_t rows, int K, double* total, int threads, Two two) {
+  std::vector<std::vector<double>> parts(std::max(1, threads));
+  parallel(threads, [&](int me, int of) {
+    std::vector<double>& mine = parts[me];
+    mine.assign(2 * K, 0.0);
+    int64_t first, last, few = std::max(8, 8192 / K);
+    share(rows, me, of, first, last);
+    for (int64_t r0 = first; r0 < last; r0 += few) for (int k = 0; k < K; k += LANES) {
+      __mmask16 mask = lanes(K - k);
+      __m512 a = _mm512_setzero_ps(), b = a;
+      for (int64_t r = r0; r < std::min(last, r0 + few); r++) two(r, k, mask, a, b);
+      float x[LANES], y[LANES];
+      _mm512_storeu_ps(x, a); _mm512_storeu_ps(y, b);
+      for (int i = 0; i < LANES && k + i < K; i++) { mine[k + i] += x[i]; mine[K + k + i] += y[i]; }
+    }
+  });
+  std::fill(total, total + 2 * K, 0.0);
+  for (auto& part : parts) for (size_t i = 0; i < part.size(); i++) total[i] += part[i];
+}
+template <class Row> static void each_row(int64_t rows, int K, int threads, Row row) {
+  parallel(threads, [&](int me, int of) {
+    int64_t first, last; share(rows, me, of, first, last);
+    for (int64_t r = first; r < last; r++) for (int k = 0; k < K; k += LANES) row(r, k, lanes(K - k));
+  });
+}
+
+template <int ACT> static void norm_forward(const bf16* x, int64_t rows, int K, const float* gain, const float* shift, double eps, bf16* out, float* mean, float* variance, int threads) {
+  std::vector<double> total(2 * K);
+  sum_rows(rows, K, total.data(), threads, [&](int64_t r, int k, __mmask16 m, __m512& a, __m512& b) { __m512 v = load(x + r * K + k, m); a += v; b = _mm512_fmadd_ps(v, v, b); });
+  std::vector<float> scale(K + LANES), base(K + LANES);
+  for (int k = 0; k < K; k++) {
+    double mu = total[k] / rows, var = std::max(0.0, total[K + k] / rows - mu * mu), s = gain[k] / std::sqrt(var + eps);
+    mean[k] = (float)mu; variance[k] = (float)var; scale[k] = (float)s; base[k] = (float)(shift[k] - mu * s);
+  }
+  each_row(rows, K, threads, [&](int64_t r, int k, __mmask16 m) {
+    __m512 value, slope;
+    activate<ACT>(_mm512_fmadd_ps(load(x + r * K + k, m), _mm512_loadu_ps(&scale[k]), _mm512_loadu_ps(&base[k])), value, slope);
+    store(out + r * K + k, m, narrow(value));
+  });
+}
+template <int ACT> static void norm_backward(const bf16* dout, const bf16* x, int64_t rows, int K, const float* gain, const float* shift, const float* mean, const float* variance, double eps, bf16* dx, float* dgain, float* dshift, int threads) {
+  int P = K + LANES;
+  std::vector<float> inv(P), off(P), scale(P), base(P), one(P), two(P);
+  for (int k = 0; k < K; k++) { inv[k] = (float)(1 / std::sqrt(variance[k] + eps)); off[k] = -mean[k] * inv[k]; scale[k] = gain[k] * inv[k]; base[k] = shift[k] - mean[k] * scale[k]; }
+  auto through = [&](int64_t r, int k, __mmask16 m, __m512& v) {  // gradient behind the activation, and the number before the norm
+    __m512 value, slope;
+    v = load(x + r * K + k, m);
+    activate<ACT>(_mm512_fmadd_ps(v, _mm512_loadu_ps(&scale[k]), _mm512_loadu_ps(&base[k])), value, slope);
+    return load(dout + r * K + k, m) * slope;
+  };
+  std::vector<double> total(2 * K);
+  sum_rows(rows, K, total.data(), threads, [&](int64_t r, int k, __mmask16 m, __m512& a, __m512& b) {
+    __m512 v, g = through(r, k, m, v);
+    a += g; b = _mm512_fmadd_ps(g, _mm512_fmadd_ps(v, _mm512_loadu_ps(&inv[k]), _mm512_loadu_ps(&off[k])), b);
+  });
+  for (int k = 0; k < K; k++) {  // dx = scale (g - mean g - normed * mean (g normed)) = scale g + two x + one
+    double s1 = total[k] / rows, s2 = total[K + k] / rows;
+    dshift[k] = (float)total[k]; dgain[k] = (float)total[K + k];
+    two[k] = (float)(-scale[k] * s2 * inv[k]); one[k] = (float)(-scale[k] * (s1 + s2 * off[k]));
+  }
+  each_row(rows, K, threads, [&](int64_t r, int k, __mmask16 m) {
+    __m512 v, g = through(r, k, m, v);
+    __m512 d = _mm512_fmadd_ps(g, _mm512_loadu_ps(&scale[k]), _mm512_fmadd_ps(v, _mm512_loadu_ps(&two[k]), _mm512_loadu_ps(&one[k])));
+    store(dx + r * K + k, m, narrow(d));
+  });
+}
+extern "C" void visus_norm_forward(const bf16* x, int64_t rows, int K, const float* gain, const float* shift, double eps, int act, bf16* out, float* mean, float* variance, int threads) {
+  auto run = act == RELU ? norm_forward<RELU> : act == GELU ? norm_forward<GELU> : act == SILU ? norm_forward<SILU> : norm_forward<NONE>;
+  run(x, rows, K, gain, shift, eps, out, mean, variance, threads);
+}
+extern "C" void visus_norm_backward(const bf16* dout, const bf16* x, int64_t rows, int K, const float* gain, const float* shift, const float* mean, const float* variance, double eps, int act, bf16* dx, float* dgain, float* dshift, int threads) {
+  auto run = act == RELU ? norm_backward<RELU> : act == GELU ? norm_backward<GELU> : act == SILU ? norm_backward<SILU> : norm_backward<NONE>;
+  run(dout, x, rows, K, gain, shift, mean, variance, eps, dx, dgain, dshift, threads);
+}
+// the activation alone
+template <int ACT> static void act_only(const bf16* dout, const bf16* x, int64_t n, bf16* out, int threads) {
+  each_row((n + LANES - 1) / LANES, LANES, threads, [&](int64_t r, int, __mmask16) {
+    __mmask16 m = lanes((int)std::min<int64_t>(LANES, n - r * LANES));
+    __m512 value, slope;
+    activate<ACT>(load(x + r * LANES, m), value, slope);
+    store(out + r * LANES, m, narrow(dout ? load(dout + r * LANES, m) * slope : value));
+  });
+}
+extern "C" void visus_activation(const bf16* dout, const bf16* x, int64_t n, int act, bf16* out, int threads) {  // dout null: forward
+  auto run = act == RELU ? act_only<RELU> : act == GELU ? act_only<GELU> : act_only<SILU>;
+  run(dout, x, n, out, threads);
 }

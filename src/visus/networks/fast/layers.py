@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -19,9 +19,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from visus.networks.fast.choices import Case, Choices
+from visus.networks.fast.compiler import kernels
 from visus.networks.fast.convolutions import Plan, Window, convolve
+from visus.networks.fast.norms import activation_alone, norm_and_activation
 
-_MEMORY = "_visus_choices"
+_MEMORY, _ACTIVATION = "_visus_choices", "_visus_activation"
+LEAST_NUMBERS = 100_000  # in a map of all items: below it PyTorch's own calls are as fast
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -79,11 +82,93 @@ class _PooledBefore(nn.MaxPool2d):
         return input
 
 
+class _FastBatchNorm2d(nn.BatchNorm2d):
+    """A norm that computes the activation behind it too; the activation layer lets it pass."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        activation: str = getattr(self, _ACTIVATION)
+        maps = _lowered(input)
+        if maps is None or not self._suits(maps):
+            return _BY_PYTORCH[activation](super().forward(input))
+        assert self.weight is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        out, mean, variance = norm_and_activation(maps, self.weight, self.bias, self.eps, activation)
+        with torch.no_grad():
+            share = self.momentum or 0.0
+            count = maps.numel() // maps.shape[1]
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(variance * (count / max(1, count - 1)), share)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        return out
+
+    def _suits(self, maps: torch.Tensor) -> bool:
+        return (
+            self.training
+            and self.affine
+            and self.track_running_stats
+            and self.momentum is not None
+            and self.weight.dtype == torch.float32
+            and maps.ndim == 4
+            and maps.numel() >= LEAST_NUMBERS
+            and maps.numel() > maps.shape[1]
+            and kernels() is not None
+        )
+
+
+class _FastActivation:
+    """An activation of its own pass."""
+
+    def forward(self: Any, input: torch.Tensor) -> torch.Tensor:
+        maps = _lowered(input) if input.dtype == torch.bfloat16 else None
+        if maps is None or maps.ndim != 4 or maps.numel() < LEAST_NUMBERS or kernels() is None:
+            return super().forward(input)  # type: ignore[misc, no-any-return]
+        return activation_alone(maps, _NAMES[_PLAINER[type(self)]])
+
+
+class _FastReLU(_FastActivation, nn.ReLU):
+    pass
+
+
+class _FastGELU(_FastActivation, nn.GELU):
+    pass
+
+
+class _FastSiLU(_FastActivation, nn.SiLU):
+    pass
+
+
+class _Before:
+    """An activation that was computed with the norm before it."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input
+
+
+class _ReLUBefore(_Before, nn.ReLU):
+    pass
+
+
+class _GELUBefore(_Before, nn.GELU):
+    pass
+
+
+class _SiLUBefore(_Before, nn.SiLU):
+    pass
+
+
+_NAMES: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.GELU: "gelu", nn.SiLU: "silu"}
+_BEFORE: dict[type[nn.Module], type[nn.Module]] = {nn.ReLU: _ReLUBefore, nn.GELU: _GELUBefore, nn.SiLU: _SiLUBefore}
+_ALONE: dict[type[nn.Module], type[nn.Module]] = {nn.ReLU: _FastReLU, nn.GELU: _FastGELU, nn.SiLU: _FastSiLU}
+_BY_PYTORCH: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 _FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Conv1d: _FastConv1d, nn.Conv2d: _FastConv2d, nn.Conv3d: _FastConv3d}
 _PLAINER: dict[type[nn.Module], type[nn.Module]] = {
     **{fast: plain for plain, fast in _FASTER.items()},
     _FastPooledConv2d: nn.Conv2d,
     _PooledBefore: nn.MaxPool2d,
+    _FastBatchNorm2d: nn.BatchNorm2d,
+    **{fast: plain for table in (_BEFORE, _ALONE) for plain, fast in table.items()},
 }
 
 
@@ -92,8 +177,9 @@ def speed_up(module: _Module, choices: Choices | None = None) -> _Module:
 
     It concerns bfloat16 on a processor, in autocast or not, and there convolutions without groups and dilation; all else is left to PyTorch.
     Algorithms are measured on the first batch of each shape (tenths of a second) and remembered on the disk. The sums are the same, rounded
-    otherwise: against float64, the relative error is at most three times that of PyTorch's bfloat16. Maps that reach a ``MaxPool2d(2)`` of
-    an ``nn.Sequential`` right behind a convolution of 3 x 3 may be pooled by the convolution itself; the pooling layer then passes its input on.
+    otherwise: against float64, the relative error is at most three times that of PyTorch's bfloat16. Where in an ``nn.Sequential`` a
+    ``MaxPool2d(2)`` follows a convolution of 3 x 3, or an activation (ReLU, GELU, SiLU) a ``BatchNorm2d``, the first may compute the second
+    too, and the second then passes its input on.
 
     Args:
         module: any network; parameters, names and ``state_dict`` stay the same.
@@ -111,12 +197,20 @@ def speed_up(module: _Module, choices: Choices | None = None) -> _Module:
     for parent in module.modules():
         if type(parent) is nn.Sequential:
             _join_pools(parent, uses)
+            _join_activations(parent, uses)
     for part in module.modules():
         if type(part) in _FASTER and _is_simple(part):
             part.__class__ = _FASTER[type(part)]
+        elif type(part) in _ALONE and _is_exact(part):
+            part.__class__ = _ALONE[type(part)]
         if isinstance(part, _Fast):
             setattr(part, _MEMORY, choices)
     return module
+
+
+def is_sped_up(module: nn.Module) -> bool:
+    """Whether a part of ``module`` is computed otherwise than PyTorch's own layers."""
+    return any(type(part) in _PLAINER for part in module.modules())
 
 
 def slow_down(module: _Module) -> _Module:
@@ -124,22 +218,26 @@ def slow_down(module: _Module) -> _Module:
     for part in module.modules():
         if type(part) in _PLAINER:
             part.__class__ = _PLAINER[type(part)]
-            part.__dict__.pop(_MEMORY, None)
+            for name in (_MEMORY, _ACTIVATION):
+                part.__dict__.pop(name, None)
     return module
 
 
 @contextlib.contextmanager
 def plain(module: nn.Module) -> Iterator[nn.Module]:
     """The module as PyTorch computes it, inside a ``with``; as it was before afterwards."""
-    before = [(part, type(part), part.__dict__.get(_MEMORY)) for part in module.modules() if type(part) in _PLAINER]
+    before = [
+        (part, type(part), {name: part.__dict__[name] for name in (_MEMORY, _ACTIVATION) if name in part.__dict__})
+        for part in module.modules()
+        if type(part) in _PLAINER
+    ]
     slow_down(module)
     try:
         yield module
     finally:
         for part, kind, memory in before:
             part.__class__ = kind
-            if memory is not None:
-                setattr(part, _MEMORY, memory)
+            part.__dict__.update(memory)
 
 
 def _join_pools(sequence: nn.Sequential, uses: Counter[int]) -> None:
@@ -156,6 +254,26 @@ def _join_pools(sequence: nn.Sequential, uses: Counter[int]) -> None:
             and not _has_hooks(second)
         ):
             first.__class__, second.__class__ = _FastPooledConv2d, _PooledBefore
+
+
+def _join_activations(sequence: nn.Sequential, uses: Counter[int]) -> None:
+    """Let each norm compute the activation right behind it."""
+    for first, second in itertools.pairwise(sequence):
+        if (
+            type(first) is nn.BatchNorm2d
+            and type(second) in _BEFORE
+            and _is_exact(second)
+            and uses[id(first)] == uses[id(second)] == 1
+            and not _has_hooks(first)
+            and not _has_hooks(second)
+        ):
+            setattr(first, _ACTIVATION, _NAMES[type(second)])
+            first.__class__, second.__class__ = _FastBatchNorm2d, _BEFORE[type(second)]
+
+
+def _is_exact(part: nn.Module) -> bool:
+    """Not the approximation of GELU by tanh."""
+    return getattr(part, "approximate", "none") == "none"
 
 
 def _is_simple(part: nn.Module) -> bool:

@@ -1,0 +1,143 @@
+"""The recipe from the door: what it asks for happens, is told in the run's files, goes on exactly after a stop, and is refused where it cannot be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import visus
+from visus.data.opened import open_data
+from visus.errors import RecipeError
+from visus.evaluation.predictions import predict_logits, probabilities
+from visus.training.recipe import Recipe
+from visus.workbench.training import Prepared
+
+NETWORK = (
+    'whiten(2), gelu, conv(6, 3, padding=1, bias=False), maxpool(2), norm, gelu, conv(6, 3, padding=1), norm, gelu, '
+    'globalpool("max"), linear(classes)'
+)
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 colour pictures of 12 x 12 in three classes: which channel is bright."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(150) % 3
+    pictures = rng.integers(0, 120, (150, 12, 12, 3), dtype=np.uint8)
+    pictures[np.arange(150), 3:9, 3:9, labels] += 100
+    file = tmp_path_factory.mktemp("data") / "coloured.npz"
+    np.savez(file, x=pictures, y=labels)
+    return file
+
+
+@pytest.fixture
+def whole() -> Recipe:
+    """Everything at once, in three epochs."""
+    return Recipe(epochs=3, batch_size=16, curriculum="0.5, 0.75, 1", flip="alternating", tta="flip+shift", precision="float32", device="cpu")
+
+
+def stop_after(num_steps: int) -> Callable[[], bool]:
+    """True from the given number of questions on."""
+    asked = iter(range(1, 10_000))
+    return lambda: next(asked) >= num_steps
+
+
+def weights_of(run: visus.Run, name: str) -> dict[str, torch.Tensor]:
+    """All tensors of a run's weights."""
+    return safetensors.torch.load_file(run.folder / "weights" / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("num_steps", [1, 9, 20])
+def test_everything_at_once_goes_on_with_the_same_bits_after_a_stop(
+    coloured: Path, whole: Recipe, tmp_path: Path, num_steps: int
+) -> None:
+    unbroken = visus.train(coloured, NETWORK, whole, output=tmp_path, name="unbroken")
+    visus.train(coloured, NETWORK, whole, output=tmp_path, name="stopped", should_stop=stop_after(num_steps))
+    resumed = visus.resume(tmp_path / "stopped")
+    for name in ("best", "last"):
+        first, second = weights_of(unbroken, name), weights_of(resumed, name)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    assert resumed.scores == unbroken.scores
+
+
+def test_what_was_done_is_told_in_the_files_of_the_run(coloured: Path, whole: Recipe, tmp_path: Path) -> None:
+    told: list[Prepared] = []
+    run = visus.train(
+        coloured, NETWORK, whole, output=tmp_path, on_event=lambda event: told.append(event) if isinstance(event, Prepared) else None
+    )
+    assert told[0].changes[0] == "mirrored left to right (each in every second epoch)"
+    assert told[0].changes[-1] == "seen at 6 x 6, then 9 x 9, then 12 x 12, in equal shares of the training"
+    views = "Each answer is the mean over 6 views: the picture as it is (half of the weight), and moved a little both ways along all axes; "
+    assert any(note.startswith(views) for note in json.loads((run.folder / "scores.json").read_text())["notes"])
+    computed = json.loads((run.folder / "whitening.json").read_text())
+    assert [(each["path"], each["num_filters"], each["num_items"]) for each in computed] == [("whiten1", 24, 108)]
+    sentence = computed[0]["sentence"]
+    assert sentence.startswith("The 24 filters of whiten1 were computed from ")
+    assert sentence.endswith(" patches of 108 training items, and not learned.")
+    for name in ("report.html", "README.md"):
+        page = (run.folder / name).read_text()
+        assert sentence in page
+        assert views in page
+
+
+def test_whitening_is_what_the_data_says_and_is_not_trained(coloured: Path, whole: Recipe, tmp_path: Path) -> None:
+    first = visus.train(coloured, NETWORK, whole, output=tmp_path)
+    other = visus.train(coloured, NETWORK, whole.replace(epochs=1, learning_rate=0.01), output=tmp_path)
+    assert torch.equal(weights_of(first, "last")["whiten1.weight"], weights_of(other, "best")["whiten1.weight"])
+
+
+def test_answers_of_a_run_use_the_views_of_its_recipe(coloured: Path, whole: Recipe, tmp_path: Path) -> None:
+    run = visus.train(coloured, NETWORK, whole, output=tmp_path)
+    data = open_data(coloured)
+    part = data.split("test")
+    items = run.preprocessing.scaled(part.rows(np.arange(len(part))))
+    averaged = predict_logits(run.module, [items], tta="flip+shift")
+    assert torch.allclose(run.logits([items]), averaged, atol=1e-6)
+    assert not torch.allclose(run.logits([items]), predict_logits(run.module, [items]), atol=1e-6)
+    stored = np.asarray(part.rows(np.arange(len(part))))
+    told = [answer.probability for answer in run.predict([stored])]
+    assert told == pytest.approx(probabilities(averaged).max(1).values.tolist(), abs=1e-5)
+    assert run.evaluate().accuracy == float((averaged.argmax(1).numpy() == part.labels).mean())
+
+
+def test_settings_that_this_data_or_network_cannot_have_are_refused_together(coloured: Path, whole: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        visus.train(coloured, "flatten, linear(classes)", whole.replace(flip="none"), output=tmp_path)
+    assert str(caught.value) == (
+        "2 mistakes:\n"
+        "  - curriculum needs a network that takes smaller items too, as with globalpool, and this one does not. Leave it out.\n"
+        "  - tta flip+shift mirrors items, and this training does not. Leave it out, or train with flips."
+    )
+
+
+def test_shuffled_items_are_seen_whole_and_once(coloured: Path, tmp_path: Path) -> None:
+    import dataclasses
+
+    plain = open_data(coloured)
+    mixed = open_data(coloured, preprocessing=dataclasses.replace(plain.preprocessing, shuffle_seed=0))
+    recipe = Recipe(epochs=1, batch_size=16, precision="float32")
+    run = visus.train(mixed, NETWORK, recipe, output=tmp_path)
+    assert (run.recipe.tta, run.recipe.sides) == ("none", (1.0,))
+    with pytest.raises(RecipeError) as caught:
+        visus.train(mixed, NETWORK, recipe.replace(tta="shift"), output=tmp_path)
+    assert str(caught.value) == "tta shift needs items whose positions are in order, and these are shuffled. Leave it out."
+
+
+def test_a_network_of_one_size_is_trained_at_the_whole_size_where_nothing_is_asked(coloured: Path, tmp_path: Path) -> None:
+    told: list[Prepared] = []
+    recipe = Recipe(epochs=1, batch_size=16, precision="float32")
+    run = visus.train(
+        coloured,
+        "conv(4, 3), norm, relu, flatten, linear(classes)",
+        recipe,
+        output=tmp_path,
+        on_event=lambda event: told.append(event) if isinstance(event, Prepared) else None,
+    )
+    assert (run.recipe.optimizer, run.recipe.sides) == ("muon", (1.0,))
+    assert told[0].changes[-1] == "seen at their whole size throughout (the network takes no other)"
