@@ -12,6 +12,7 @@ Every error that a user can cause is one of these. The tree, with the exit code 
     |-- RunError                   1  404   a run folder that is missing, incomplete or of another kind
     |   `-- WeightsError           1  409   weights or a checkpoint that do not fit the network
     |-- TrainingError              1  500   a training that cannot go on
+    |   `-- ProcessLostError       1  500   one of several processes that is gone
     |-- StorageError               1  507   a disk that is full or not writable
     `-- MissingExtraError          1  501   an optional package that is not installed
 
@@ -103,6 +104,10 @@ class WeightsError(RunError):
 
 class TrainingError(VisusError):
     """A training that cannot go on."""
+
+
+class ProcessLostError(TrainingError):
+    """One of several processes of a training is gone."""
 
 
 class StorageError(VisusError):

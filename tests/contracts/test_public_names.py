@@ -14,7 +14,7 @@ import pytest
 PUBLIC = {
     "visus": {
         *("Data", "Design", "Recipe", "Run", "VisusError", "__version__"),
-        *("load", "look", "network", "open_data", "parse", "resume", "summary", "train"),
+        *("load", "look", "network", "open_data", "parse", "resume", "speed_up", "summary", "train"),
     },
     "visus.design": {
         *("FAMILIES", "LAYERS", "Account", "Design", "Node", "Row", "account", "classes", "parse", "resolve"),
@@ -23,7 +23,7 @@ PUBLIC = {
         *("sigmoid", "hardsigmoid", "tanh", "softmax", "se", "scale", "dropout", "droppath", "flatten", "linear"),
         *("Concat", "Item", "Layer", "Repeat", "Residual", "Sequence", "concat", "repeat", "residual", "sequence"),
         *("alexnet", "compact", "convnext", "densenet", "efficientnet_lite", "inception", "lenet5", "mlp", "mobilenet"),
-        *("resnet", "vgg"),
+        *("resnet", "vgg", "whiten"),
     },
     "visus.examine": {
         *("activations", "filters", "pixel_sum", "templates", "unit_values"),

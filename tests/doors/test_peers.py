@@ -78,6 +78,11 @@ def test_plain_pytorch_learns_dark_from_light(arrays: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_accuracies(arrays: Path) -> None:
+    labels = np.random.default_rng(1).integers(
+        0, 2, 500
+    )  # nothing to learn: the accuracy is that of chance, and of the seed
+    np.save(arrays / "test_items.npy", np.random.default_rng(2).integers(0, 256, (500, 3, 16, 16), dtype=np.uint8))
+    np.save(arrays / "test_labels.npy", labels)
     twice = [carried_out(pytorch_loop.train, task(arrays, "pytorch", "small", seed=3)) for _ in range(2)]
     assert [event.get("accuracy") for event in twice[0]] == [event.get("accuracy") for event in twice[1]]
 
@@ -105,12 +110,15 @@ def test_the_small_networks_are_as_large_as_those_of_the_documents() -> None:
 
 
 @pytest.mark.parametrize(("is_followed", "epochs"), [(True, [1, 2]), (False, [2])])
-def test_visus_is_evaluated_on_the_held_out_items(
-    is_followed: bool, epochs: list[int], photos: Path, tmp_path: Path
-) -> None:
+def test_visus_is_evaluated_on_the_held_out_items(is_followed: bool, epochs: list[int], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    items, labels = rng.integers(0, 256, (400, 3, 10, 10), dtype=np.uint8), rng.integers(0, 2, 400)
+    np.savez(tmp_path / "chance.npz", x=items, y=labels)
     recipe = "batch_size: 8\nprecision: float32\n"
     design = "conv(4, 3), norm, relu, globalpool, linear(classes)"
-    given = task(tmp_path, "visus", "", data=str(photos), design=design, recipe=recipe, is_followed=is_followed)
+    given = task(
+        tmp_path, "visus", "", data=str(tmp_path / "chance.npz"), design=design, recipe=recipe, is_followed=is_followed
+    )
     events = carried_out(visus_loop.train, given)
     assert [event["epoch"] for event in events[1:-1]] == epochs
     scores = json.loads((tmp_path / "runs" / "seed-0" / "scores.json").read_text())

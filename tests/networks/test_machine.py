@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -171,3 +174,16 @@ def test_gradients_in_the_layout_that_suits_a_network_are_those_of_float32(chann
         drawn = layer(items.contiguous(memory_format=layout))
     (found,) = torch.autograd.grad((drawn.float() * weights).sum(), [layer.weight])
     assert float((found - expected).norm() / expected.norm()) < 0.02
+
+
+def test_a_process_can_keep_the_memory_that_it_frees() -> None:
+    code = "from visus.networks.machine import keep_freed_memory; import torch; print(keep_freed_memory()); print(int(torch.ones(3000, 3000).sum()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, total = done.stdout.split()
+    assert kept == str(platform.libc_ver()[0] == "glibc")
+    assert total == "9000000"
+
+
+def test_where_the_allocator_has_no_such_setting_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())
+    assert machine.keep_freed_memory() is False

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.errors import RecipeError, UsageError
-from visus.training.recipe import EARLIER_SETTINGS, FIELDS, LATER_SETTINGS, Recipe, default_epochs
+from visus.training.recipe import EARLIER_SETTINGS, FIELDS, LATER_SETTINGS, Recipe, default_batch_size, default_epochs
 
 RECIPES = st.builds(
     Recipe,
@@ -199,6 +199,21 @@ def test_settings_are_of_the_first_version_or_say_what_was_before_them() -> None
     first = {line.split(":")[0] for line in EARLIER_FILE.splitlines()}
     assert set(EARLIER_SETTINGS) == first
     assert set(FIELDS) == first | set(LATER_SETTINGS)
+
+
+@given(st.integers(1, 10**7))
+def test_larger_sets_have_larger_batches_fewer_epochs_and_more_steps_with_muon(num_items: int) -> None:
+    sizes = [default_batch_size(number, is_muon=True) for number in (num_items, num_items + 1)]
+    epochs = [default_epochs(number, is_muon=True) for number in (num_items, num_items + 1)]
+    assert 16 <= sizes[0] <= sizes[1] <= 2000
+    assert 48 >= epochs[0] >= epochs[1] >= 8
+
+
+@pytest.mark.parametrize(("batch_size", "rate", "momentum"), [(2000, 0.24, 0.6), (500, 0.12, 0.8), (4000, 0.24, 0.6), (20, 0.024, 0.96)])
+def test_muon_steps_less_and_remembers_more_where_batches_are_small(batch_size: int, rate: float, momentum: float) -> None:
+    recipe = Recipe(batch_size=batch_size)
+    settled = recipe.settled(num_items=50_000, input_shape=(3, 32, 32), is_colour=True, is_varied=False)
+    assert (settled.learning_rate, settled.momentum) == (rate, momentum)
 
 
 @given(st.integers(1, 10**7))

@@ -127,6 +127,7 @@ def show_doctor(facts: dict[str, Any]) -> None:
         speeds.add_row(speed["name"], f"{speed['pictures_per_second']:,.0f}", f"{speed['ratio']:.2f} x")
     console.print(speeds)
     console.print(f"visus trains here in {facts['choice']}", markup=False)
+    console.print(f"kernels of visus: {facts['kernels']}", markup=False)
     console.print(f"decoded data: {facts['cache']['folder']} ({write_bytes(facts['cache']['bytes'])})", markup=False)
 
 

@@ -25,6 +25,9 @@ from visus.data.preprocessing import Scale
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import Suit
 from visus.errors import RecipeError, UsageError
+from visus.networks.fast import why_no_kernels
+from visus.networks.machine import keep_freed_memory
+from visus.training.distribution import Group, join, one_voice
 from visus.training.events import (
     CheckpointWritten,
     Deepened,
@@ -113,9 +116,11 @@ def train_and_tell(
     """
     if name is not None and not name.strip():
         raise UsageError("--name is empty. Give a word, or leave it out for the name of the data.")
+    keep_freed_memory()
     stop = _StopOnSignal()
     # What a person's own module prints is talk: stdout is for the run folder alone.
-    with contextlib.redirect_stdout(sys.stderr), Screen(quiet) as screen, stop:
+    group = join()
+    with one_voice(group), contextlib.redirect_stdout(sys.stderr), Screen(quiet or not group.is_first) as screen, stop:
 
         def tell(event: Event | Prepared | Scored) -> None:
             stop.follow(event)
@@ -136,7 +141,8 @@ def train_and_tell(
             choice = choice_of(
                 begun.pretrained, network=model, file=begun.weights, channels=options.channels, scale=options.scale
             )
-            data = options.open(recipe.seed, screen, choice)
+            with group.first_here():
+                data = options.open(recipe.seed, screen, choice)
             if choice is not None and choice.note:
                 screen.say(f"note: {choice.note}")
             run = train(
@@ -149,14 +155,21 @@ def train_and_tell(
                 name=name,
                 on_event=tell,
                 should_stop=stop,
-                command=shlex.join(["visus", *sys.argv[1:]]),
+                command=shlex.join([*_launched(group), "visus", *sys.argv[1:]]),
             )
+    if not group.is_first:
+        return
     if stop.is_asked:
         raise typer.Exit(130)
     if as_json:
         print(json.dumps({"run": str(run.folder)} | run.scores.to_json(), ensure_ascii=False))
     else:
         print(run.folder)
+
+
+def _launched(group: Group) -> list[str]:
+    """What was typed before the name of the command, where there are several processes."""
+    return [] if group.is_alone else ["torchrun", "--nproc-per-node", str(group.local_size), "-m"]
 
 
 def _scaling(data: Data) -> str:
@@ -335,6 +348,9 @@ class Screen:
         made = event.network
         asked = made.asked if len(made.asked) <= MOST_WORDS and "\n" not in made.asked else "a design of its own"
         self.say(f"network: {asked}, {write_count(made.num_parameters)} parameters; {event.machine.reason}")
+        if recipe.convolutions == "auto" and (event.machine.device.type, event.machine.precision) == ("cpu", "bfloat16"):
+            missing = why_no_kernels()
+            self.say(f"kernels: PyTorch's own{f', since {missing}' if missing else ' and those of visus, the faster for each shape'}")
         self.say(
             f"recipe: {write_number_of(recipe.epochs or 0, 'epoch')}, batches of {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
             f"training {data.noun}s are {', '.join(event.changes) or 'not changed'}"

@@ -29,6 +29,34 @@ _MIRRORED_BY_PADDING = (
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """Random numbers for some items of a batch: drawn for all of them, so that each item has its own, whoever computes it.
+
+    Args:
+        generator: on the CPU, so that devices agree.
+        num_items: of the whole batch.
+        mine: the places of the items at hand.
+    """
+
+    generator: torch.Generator
+    num_items: int
+    mine: slice
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        """Between 0 and 1, of this shape for each item."""
+        return torch.rand(self.num_items, *shape, generator=self.generator)[self.mine]
+
+    def whole(self, below: int, *shape: int) -> torch.Tensor:
+        """Whole numbers from 0, of this shape for each item."""
+        return torch.randint(0, below, (self.num_items, *shape), generator=self.generator)[self.mine]
+
+
+def _numbers(source: torch.Generator | Numbers, batch: torch.Tensor) -> Numbers:
+    """Those of a whole batch where a plain generator is given."""
+    return source if isinstance(source, Numbers) else Numbers(source, len(batch), slice(None))
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """Random changes that keep the label, drawn anew for every item of every batch.
 
@@ -49,7 +77,7 @@ class Augmentation:
     def __call__(
         self,
         batch: torch.Tensor,
-        generator: torch.Generator,
+        generator: torch.Generator | Numbers,
         *,
         scale: Callable[[torch.Tensor], torch.Tensor] | None = None,
         mirrored: torch.Tensor | None = None,
@@ -58,13 +86,13 @@ class Augmentation:
 
         Args:
             batch: stored numbers; scaled ones where ``scale`` is left out.
-            generator: of all random numbers.
+            generator: of all random numbers; ``Numbers`` where the items at hand are a slice of the batch.
             scale: from stored numbers to new, scaled ones. It is called once, as late as can be: stored numbers are a quarter of the
                 bytes, and moving them is exact.
             mirrored: which items are mirrored (N,), on the CPU, where ``flip`` is ``alternating``.
         """
         if self.flip == "random":
-            mirrored = torch.rand(len(batch), generator=generator) < 0.5
+            mirrored = _numbers(generator, batch).uniform() < 0.5
         is_zoomed = bool(self.zoom) and batch.ndim > 3
         if scale is not None and (is_zoomed or batch.dtype not in _MIRRORED_BY_PADDING):
             batch, scale = scale(batch), None
@@ -115,7 +143,7 @@ def mirror(batch: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
 
 
 def mirror_and_shift(
-    batch: torch.Tensor, mirrored: torch.Tensor | None, share: float, generator: torch.Generator
+    batch: torch.Tensor, mirrored: torch.Tensor | None, share: float, generator: torch.Generator | Numbers
 ) -> torch.Tensor:
     """Items mirrored, then moved by a whole number of pixels of their own, reflected at the edges.
 
@@ -131,20 +159,22 @@ def mirror_and_shift(
     if mirrored is not None:
         windows = torch.cat([windows, windows.flip(-1)])
         rows = rows + len(batch) * mirrored
-    places = [torch.randint(0, 2 * each + 1, (len(batch),), generator=generator) for each in reach]
+    numbers = _numbers(generator, batch)
+    places = [numbers.whole(2 * each + 1) for each in reach]
     for axis, length in zip(axes, size, strict=True):
         windows = windows.unfold(axis, length, 1)
     where: list[torch.Tensor | slice] = [rows.to(batch.device), slice(None), *(each.to(batch.device) for each in places)]
     return windows[tuple(where)]
 
 
-def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: torch.Generator) -> torch.Tensor:
+def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: torch.Generator | Numbers) -> torch.Tensor:
     """Every item enlarged, stretched and moved by amounts of its own, by linear interpolation, reflected at the edges."""
     num_items, axes = len(batch), batch.ndim - 2
-    window = 1 - zoom * torch.rand(num_items, 1, generator=generator)
-    stretch = torch.exp(STRETCH * (2 * torch.rand(num_items, axes, generator=generator) - 1))
+    numbers = _numbers(generator, batch)
+    window = 1 - zoom * numbers.uniform(1)
+    stretch = torch.exp(STRETCH * (2 * numbers.uniform(axes) - 1))
     room = 1 - window + 2 * share
-    moves = (2 * torch.rand(num_items, axes, generator=generator) - 1) * room
+    moves = (2 * numbers.uniform(axes) - 1) * room
     affine = torch.zeros(num_items, axes, axes + 1)
     affine[:, range(axes), range(axes)] = window * stretch
     affine[:, :, -1] = moves
@@ -152,12 +182,13 @@ def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: to
     return F.grid_sample(batch, grid, padding_mode="reflection", align_corners=False)
 
 
-def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator | Numbers) -> torch.Tensor:
     """In every item one box set to zero, its centre anywhere, its side ``round(share * W)`` on an axis of length W."""
+    numbers = _numbers(generator, batch)
     inside = torch.ones(len(batch), *[1] * (batch.ndim - 1), dtype=torch.bool)
     for axis, length in enumerate(batch.shape[2:]):
         side = round(share * length)
-        first = torch.randint(0, length, (len(batch), 1), generator=generator) - side // 2
+        first = numbers.whole(length, 1) - side // 2
         position = torch.arange(length)
         hit = (position >= first) & (position < first + side)
         inside = inside & hit.reshape(len(batch), 1, *[length if other == axis else 1 for other in range(batch.ndim - 2)])

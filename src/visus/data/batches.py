@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from visus.data.augment import Augmentation, shrink
+from visus.data.augment import Augmentation, Numbers, shrink
 from visus.data.preprocessing import Pixels, Preprocessing
 
 
@@ -40,24 +40,54 @@ class Part:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def slice(self, places: slice) -> Part:
+        """Some of the items that follow each other."""
+        return Part(self.name, self.pixels, self.indices[places], self.labels[places], self.items[places])
+
     def rows(self, places: npt.NDArray[np.int64]) -> torch.Tensor:
         """Unscaled numbers of the items at ``places`` of this split, copied out of the store."""
         return torch.from_numpy(np.ascontiguousarray(self.pixels[self.indices[places]]))
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which slice of every batch is this process's, where several train together: number ``index`` of ``count``, equal but for one item.
+
+    >>> [Share(index, 3).of(8) for index in range(3)]
+    [slice(0, 2, None), slice(2, 5, None), slice(5, 8, None)]
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, num_items: int) -> slice:
+        """The places among ``num_items``."""
+        return slice(num_items * self.index // self.count, num_items * (self.index + 1) // self.count)
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Scaled inputs (N, C, *) and class indices (N,), on the device; ``step`` counts within the epoch."""
+    """Scaled inputs (N, C, *) and class indices (N,), on the device; ``step`` counts within the epoch.
+
+    ``all_labels`` are those of the whole batch where this is a slice of it, else None.
+    """
 
     inputs: torch.Tensor
     labels: torch.Tensor
     step: int
+    all_labels: torch.Tensor | None = None
+
+    @property
+    def num_items(self) -> int:
+        """Items of the whole batch."""
+        return len(self.labels if self.all_labels is None else self.all_labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
     """Training batches of one split, each epoch in its own order, each item at most once an epoch.
 
+    With a ``share``, each is a slice of the batch that there would be without: the same items in the same places, changed by the same numbers.
     The last batch is left out where it would be smaller than the others, unless it is the only one; the order changes, so every item has its turn.
     """
 
@@ -68,6 +98,7 @@ class Batches:
     augmentation: Augmentation
     device: torch.device
     channels_last: bool
+    share: Share = Share()
 
     @property
     def num_steps(self) -> int:
@@ -87,11 +118,14 @@ class Batches:
             places = order[step * self.batch_size : (step + 1) * self.batch_size]
             inputs = self._inputs(places, epoch, step, side())
             labels = torch.from_numpy(self.part.labels[places]).to(self.device)
-            yield Batch(in_memory_format(inputs, self.channels_last), labels, step)
+            mine, is_whole = self.share.of(len(places)), self.share.count == 1
+            yield Batch(in_memory_format(inputs, self.channels_last), labels[mine], step, None if is_whole else labels)
 
     def _inputs(self, places: npt.NDArray[np.int64], epoch: int, step: int, side: float) -> torch.Tensor:
-        """Items changed, scaled and made smaller."""
-        stream = random_stream(self.seed, "augmentation", epoch, step)
+        """This process's items among those of the whole batch, changed, scaled and made smaller."""
+        mine = self.share.of(len(places))
+        stream = Numbers(random_stream(self.seed, "augmentation", epoch, step), len(places), mine)
+        places = places[mine]
         mirrored = self._first_mirrored[places] ^ bool(epoch % 2) if self.augmentation.flip == "alternating" else None
         rows = self.part.rows(places).to(self.device)
         inputs = self.augmentation(rows, stream, scale=self.preprocessing.scale_values, mirrored=mirrored)

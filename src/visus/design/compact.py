@@ -6,26 +6,29 @@ This file knows one rule: from the size of the input and the number of items to 
 from __future__ import annotations
 
 from visus.design.items import Item, sequence
-from visus.design.layers import Layer, Shape, classes, conv, globalpool, linear, maxpool, norm, relu
+from visus.design.layers import Shape, classes, conv, gelu, globalpool, linear, maxpool, norm, whiten
 from visus.design.plan import Design
 from visus.errors import DesignError
 
-FINAL_MAP = 4
-WIDEST = 256
-FEW_ITEMS, MANY_ITEMS = 2_000, 100_000
-SMALL_SIDE = 40
-LARGE_SIDE = 160
+LARGEST_WHOLE_PX = 40  # pictures and volumes up to here are whitened at every place, larger ones patch beside patch
+LARGEST_STEM_PX = 80  # largest side after the stem
+COARSEST_STEM = 4
+MANY_ITEMS = 20_000
+WIDER = 4  # how many times the channels of the first stage those of the others have
 
 
 def compact(input_shape: Shape, num_classes: int | None = None, num_items: int | None = None) -> Design:
-    """Stages of two convolutions that halve the map and double the channels until the map is about 4 x 4, then global pooling.
+    """A whitening stem, then stages of two convolutions around a pool, until one place sees the whole item; then a global pool.
 
-    - Pictures: 3 x 3 windows, each stage halves the map. Recordings: windows of 9, each stage divides the length by four.
-      Volumes: 3 x 3 x 3; above 32 voxels a first convolution with stride 2, since volumes are large.
-    - The first stage has 48 channels for small pictures (up to 40 px), 32 where there are fewer than 2,000 of them and 64 from 100,000
-      on; 32 for larger pictures, 16 for large ones (from 160 px) and recordings, and 8 for volumes; a stage has twice the channels of
-      the one before, 256 at most.
-    - Global pooling takes the mean, so every place of the picture has its say.
+    - The stem whitens patches of 2 along each axis (its filters are computed from the data): at every place of pictures up to 40 px, patch
+      beside patch of larger ones and of volumes, and of 4 where the side would still be longer than 80. A whitened patch keeps all
+      that it says, in fewer places and more channels. Recordings: patches of 8, at every fourth place.
+    - A stage is a convolution, a max pool, norm, gelu, a convolution, norm, gelu. Windows are of 3 along each axis and pools of 2; for
+      recordings 9 and 4.
+    - Stages are added until the field of one place of the last map reaches the whole shorter side, while there is something left to pool.
+    - The first stage has 32 channels, 64 from 20,000 small pictures on, 16 for recordings and 8 for volumes; the others have four times as many.
+
+    After Jordan 2024 (arXiv:2404.00498), section 3.1.
 
     Args:
         input_shape: ``(channels, *spatial)``.
@@ -35,40 +38,52 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
     Raises:
         DesignError: the input is no map.
 
-    >>> compact((1, 28, 28), 10, 60_000).output_shape((1, 28, 28), 10)
-    (10,)
+    >>> print(compact((3, 32, 32), 10, 50_000).layers[0].text)
+    sequence(whiten(2), gelu, name="stem")
+    >>> [len(compact((3, side, side)).layers) - 3 for side in (8, 28, 32, 64, 128)]
+    [1, 3, 3, 3, 4]
     """
     if len(input_shape) < 2:
         raise DesignError(f"compact is made for maps, and the input has {input_shape[0]} features alone. Use mlp(256, 256).")
     side, rank = min(input_shape[1:]), len(input_shape) - 1
+    kernel_size, stride = _patch(side, rank)
+    window, pool = (9, 4) if rank == 1 else (3, 2)
     width = _first_width(side, rank, num_items)
-    stem: list[Item] = []
-    if rank == 3 and side > 32:
-        stem = [sequence(*_convolution(width, rank, stride=2), name="stem")]
-        side //= 2
-    shrink, final = (4, 2 * FINAL_MAP) if rank == 1 else (2, FINAL_MAP)
     stages: list[Item] = []
-    while not stages or side > final:
-        pool = [maxpool(shrink)] if side >= shrink else []
-        side = side // shrink if pool else side
-        window, *after = _convolution(width, rank)
-        stages.append(sequence(window, *pool, *after, *_convolution(width, rank), name=f"stage{len(stages) + 1}"))
-        width = min(2 * width, WIDEST)
-    return Design([*stem, *stages, globalpool, linear(classes)])
+    length = (side - kernel_size) // stride + 1
+    field, step = kernel_size, stride
+    while not stages or (field < side and length >= pool):
+        layers = [conv(width, window, padding=window // 2, bias=False), norm, gelu]
+        shrink = [maxpool(pool)] if length >= pool else []
+        stages.append(sequence(layers[0], *shrink, *layers[1:], *layers, name=f"stage{len(stages) + 1}"))
+        field += step * (window - 1)
+        if shrink:
+            field, step, length = field + step * (pool - 1), step * pool, length // pool
+        field += step * (window - 1)
+        width = width * WIDER if len(stages) == 1 else width
+    stem = sequence(whiten(kernel_size, stride=stride), gelu, name="stem")
+    return Design([stem, *stages, globalpool("max"), linear(classes)])
 
 
-def _convolution(width: int, rank: int, stride: int = 1) -> tuple[Item | type[Layer], ...]:
-    """A convolution that keeps the size of the map (or halves it), normalised and rectified."""
-    kernel_size = 9 if rank == 1 else 3
-    return conv(width, kernel_size, stride=stride, padding=kernel_size // 2, bias=False), norm, relu
+def _patch(side: int, rank: int) -> tuple[int, int]:
+    """Side of the patches that the stem whitens, and the step from one to the next."""
+    if side < 2:
+        return 1, 1
+    if rank == 1:
+        return (8, 4) if side >= 8 else (2, 1)
+    if side <= LARGEST_WHOLE_PX and rank == 2:
+        return 2, 1
+    patch = 2
+    while side // patch > LARGEST_STEM_PX and patch < COARSEST_STEM and rank == 2:
+        patch *= 2
+    return patch, patch
 
 
 def _first_width(side: int, rank: int, num_items: int | None) -> int:
     """Channels of the first stage: fewer where its map is large, since its cost goes with both."""
     if rank == 3:
         return 8
-    if rank == 1 or side >= LARGE_SIDE:
+    if rank == 1:
         return 16
-    if side > SMALL_SIDE or (num_items is not None and num_items < FEW_ITEMS):
-        return 32
-    return 64 if num_items is not None and num_items >= MANY_ITEMS else 48
+    is_small = side <= LARGEST_WHOLE_PX
+    return 64 if is_small and num_items is not None and num_items >= MANY_ITEMS else 32

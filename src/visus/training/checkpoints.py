@@ -67,11 +67,13 @@ def write_checkpoint(
     average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
     identity: dict[str, str],
+    num_processes: int = 1,
 ) -> None:
     """Write the whole state to ``path``, atomically.
 
     Args:
         identity: what must be the same when the training goes on (design, data, recipe), by name.
+        num_processes: that train together.
 
     Raises:
         StorageError: the file cannot be written; the one before it is untouched.
@@ -99,6 +101,7 @@ def write_checkpoint(
             "numpy": [numpy_kind, [int(key) for key in numpy_keys], *numpy_rest],
         },
         "num_threads": torch.get_num_threads(),
+        "num_processes": num_processes,
     }
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     write_file(path, safetensors.torch.save(plain, {"visus": json.dumps(header)}))
@@ -110,8 +113,11 @@ def read_checkpoint(
     average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
     identity: dict[str, str],
+    num_processes: int = 1,
 ) -> Position:
     """Put the state in ``path`` into module, average, optimizer and the random generators.
+
+    The number of threads becomes that of the training too, where as many processes share the cores as did then.
 
     Returns:
         Where the training is.
@@ -138,7 +144,8 @@ def read_checkpoint(
     random.setstate((version, tuple(keys), gauss))
     kind, numpy_keys, *rest = header["random"]["numpy"]
     np.random.set_state((kind, np.array(numpy_keys, dtype=np.uint32), *rest))
-    torch.set_num_threads(int(header["num_threads"]))
+    if header.get("num_processes", 1) == num_processes:
+        torch.set_num_threads(int(header["num_threads"]))
     return Position(**header["position"])
 
 

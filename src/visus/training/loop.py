@@ -14,15 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visus.data.batches import Batch, Batches, Part, batches_in_order
+from visus.data.batches import Batch, Batches, Part, Share, batches_in_order
 from visus.errors import StorageError, TrainingError
 from visus.evaluation.predictions import predict_logits
-from visus.networks.fast import Choices, is_sped_up, plain, slow_down, speed_up
+from visus.networks.fast import is_sped_up, plain, slow_down, speed_up
 from visus.networks.machine import Machine
+from visus.training.arithmetic import choices_for
 from visus.training.checkpoints import Position, read_checkpoint, write_checkpoint
+from visus.training.distribution import ALONE, Group, is_loss, lost
 from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StartScored, StepDone, Stopped
 from visus.training.frozen import keep_statistics
-from visus.training.optimizers import Average, make_optimizer, set_rates
+from visus.training.gradients import averaging_gradients, seed_step
+from visus.training.norms import whole_batch_norms
+from visus.training.optimizers import Average, make_optimizer, quicken_norms, set_rates
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.training.schedules import rate_factor
@@ -58,6 +62,7 @@ class Training:
         class_weights: one weight for each class in the loss, or None.
         should_stop: asked after each step; True ends the training cleanly with a checkpoint.
         knows_answers: the network can answer before its first step: it is validated then, and kept where no epoch does as well.
+        group: the processes that train it together; each has its slice of every batch, and the first one decides and writes.
     """
 
     module: nn.Module
@@ -70,10 +75,14 @@ class Training:
     class_weights: torch.Tensor | None = None
     should_stop: Callable[[], bool] = lambda: False
     knows_answers: bool = False
+    group: Group = ALONE
 
     def __post_init__(self) -> None:
+        self._network = averaging_gradients(self.module, self.group)
         shape = self.batches.preprocessing.input_shape
         self.optimizer = make_optimizer(self.module, self.recipe, input_shape=shape, precision=self.machine.precision)
+        if self.recipe.optimizer == "muon":
+            quicken_norms(self.module, self.recipe.batch_size or 1)
         is_averaged = bool(self.recipe.averaging or self.recipe.tail)
         self.average = Average(self.module) if is_averaged else None
         self.position = Position()
@@ -107,10 +116,14 @@ class Training:
         """
         was_fast = is_sped_up(self.module)
         if self.recipe.convolutions == "auto":
-            speed_up(self.module, Choices(record=self.folder.path / "arithmetic.json"))
+            speed_up(
+                self.module, choices_for(self.group, self.folder.path / "arithmetic.json", self.recipe.batch_size or 1)
+            )
         try:
-            yield from self._events(resume)
+            with whole_batch_norms(self.module, is_alone=self.group.is_alone):
+                yield from self._events(resume)
         finally:
+            self._network = self.module
             if not was_fast:
                 slow_down(self.module)
 
@@ -118,7 +131,9 @@ class Training:
         """``events``, once the network computes as it is to."""
         if resume:
             average = self.average.module if self.average else None
-            self.position = read_checkpoint(self.folder.checkpoint, self.module, average, self.optimizer, self.identity)
+            self.position = read_checkpoint(
+                self.folder.checkpoint, self.module, average, self.optimizer, self.identity, self.group.size
+            )
         at = self.position
         yield Started(self.num_epochs, self.batches.num_steps, at.epoch, at.step, resume)
         if not resume:
@@ -149,12 +164,12 @@ class Training:
         """Validate and keep the network as it is before the first step."""
         at = self.position
         began = time.perf_counter()
-        val_loss, val_accuracy = self._validate()
+        val_loss, val_accuracy = self.group.numbers(self._validate())
         if len(self.validation):
             at.best_accuracy = val_accuracy
         for name in ("best", "last"):
             self.folder.write_weights(name, self.scored_module)
-        at.elapsed_s += time.perf_counter() - began
+        (at.elapsed_s,) = self.group.numbers([at.elapsed_s + time.perf_counter() - began])
         return StartScored(val_loss, val_accuracy)
 
     def _train_epoch(self) -> Iterator[Event]:
@@ -180,7 +195,7 @@ class Training:
             at.epoch_s += seconds
             self._since_checkpoint += seconds
             yield self._step_done(batch)
-            if self.should_stop():
+            if self._is_to_stop():
                 self._read()
                 self.folder.write_weights("last", self.scored_module)
                 written = self._write_checkpoint()
@@ -192,25 +207,41 @@ class Training:
                 yield self._write_checkpoint()
             began = time.perf_counter()
 
+    def _is_to_stop(self) -> bool:
+        """Whether to end after this step. The first process's answer and clock are everybody's, so that all go the same way."""
+        at = self.position
+        own = [float(self.should_stop()), at.elapsed_s, at.epoch_s, self._since_checkpoint]
+        stops, at.elapsed_s, at.epoch_s, self._since_checkpoint = self.group.numbers(own)
+        return bool(stops)
+
     def _take_step(self, batch: Batch) -> None:
         """One step of the optimizer; what it came to is left unread where reading would make another device wait."""
+        seed_step(self.group, self.recipe.seed, self.position.num_steps)
         set_rates(self.optimizer, self._rate_factor(), self._progress())
         self.optimizer.zero_grad(
             set_to_none=True
         )  # before the forward pass, so that old gradients do not stand beside its maps
         with self.machine.autocast():
-            logits = self.module(batch.inputs).float()
-        loss = F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=self.recipe.label_smoothing or 0.0)
+            logits = self._network(batch.inputs).float()
+        loss = self._loss(logits, batch)
         num_right = (logits.detach().argmax(1) == batch.labels).sum()
         self._num_classes = logits.shape[1]
-        self._unread.append(_Unread(self.position.step, len(batch.labels), loss.detach(), num_right))
+        self._unread.append(_Unread(self.position.step, batch.num_items, loss.detach(), num_right))
         if not self.is_far:
             self._read()  # before the weights move
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over the processes
         if self.recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self._average()
+
+    def _loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The mean loss of the batch; of a slice, what it adds to the mean of the whole batch."""
+        weights, smoothing = self.class_weights, self.recipe.label_smoothing or 0.0
+        if batch.all_labels is None:
+            return F.cross_entropy(logits, batch.labels, weights, label_smoothing=smoothing)
+        total = batch.num_items if weights is None else weights[batch.all_labels].sum()
+        return F.cross_entropy(logits, batch.labels, weights, reduction="sum", label_smoothing=smoothing) / total
 
     def _read(self) -> None:
         """Add what the steps came to since the last reading; refuse to go on where one of them shows that the training diverges."""
@@ -218,8 +249,8 @@ class Training:
         if not unread:
             return
         at = self.position
-        losses = torch.stack([each.loss for each in unread]).tolist()
-        rights = torch.stack([each.num_right for each in unread]).tolist()
+        own = torch.stack([torch.stack([each.loss for each in unread]), torch.stack([each.num_right for each in unread])])
+        losses, rights = self.group.summed(own).tolist()
         for each, loss, num_right in zip(unread, losses, rights, strict=True):
             self._refuse_divergence(loss, each.step)
             at.loss_sum += loss * each.num_items
@@ -249,7 +280,8 @@ class Training:
         at = self.position
         began = time.perf_counter()
         val_loss, val_accuracy = self._validate()
-        at.elapsed_s += time.perf_counter() - began
+        seconds = at.elapsed_s + time.perf_counter() - began
+        at.elapsed_s, val_loss, val_accuracy = self.group.numbers([seconds, val_loss, val_accuracy])
         if not math.isfinite(val_loss) and len(self.validation):
             raise self._diverged(f"the validation loss became {val_loss} after epoch {at.epoch + 1}", self._learning_rate())
         row = {
@@ -284,7 +316,9 @@ class Training:
         if not len(self.validation):
             return math.nan, math.nan
         machine = self.machine
-        inputs = batches_in_order(self.validation, self.batches.preprocessing, EVALUATION_BATCH)
+        num_items = len(self.validation)
+        share = self.batches.share if num_items >= self.group.size else Share()
+        inputs = batches_in_order(self.validation.slice(share.of(num_items)), self.batches.preprocessing, EVALUATION_BATCH)
         with plain(self.scored_module):  # answers are PyTorch's own, here as everywhere
             logits = predict_logits(
                 self.scored_module,
@@ -293,6 +327,8 @@ class Training:
                 precision=machine.precision,
                 channels_last=machine.channels_last,
             )
+        if share.count > 1:
+            logits = self.group.joined(logits, share.of(num_items), num_items)
         labels = torch.from_numpy(self.validation.labels)
         return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())
 
@@ -359,6 +395,8 @@ class Training:
 
     def _failed(self, error: Exception) -> TrainingError:
         """What PyTorch, or a person's own module, said in the middle of a step, with what to do."""
+        if is_loss(error):
+            return lost()
         said = " ".join(str(error).split())
         what = f"PyTorch stopped with: {said}."
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in said:
@@ -378,7 +416,10 @@ class Training:
         at = self.position
         average = self.average.module if self.average else None
         try:
-            write_checkpoint(self.folder.checkpoint, at, self.module, average, self.optimizer, self.identity)
+            if self.group.is_first:
+                write_checkpoint(
+                    self.folder.checkpoint, at, self.module, average, self.optimizer, self.identity, self.group.size
+                )
         except StorageError as error:
             raise StorageError(
                 f"{error.message} The checkpoint before it is whole; go on with: visus train --resume {self.folder.path}",

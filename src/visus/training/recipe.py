@@ -72,7 +72,7 @@ class Recipe:
         None, "highest rate of biases and norms, with muon alone; open: from the batch size", low=1e-12, high=100.0
     )
     momentum: float | None = _setting(
-        None, "momentum of muon and sgd, first beta of adamw; open: 0.6 for muon, else 0.9", low=0.0, high=0.9999
+        None, "momentum of muon and sgd, first beta of adamw; open: for muon from the batch size, else 0.9", low=0.0, high=0.9999
     )
     weight_decay: float | None = _setting(
         None,
@@ -127,7 +127,7 @@ class Recipe:
     )
     cutout: float | None = _setting(
         None,
-        "side of the box that is blanked, as a fraction of each axis; open: 0.4 for fewer than 20,000 items, 0.3 beside a zoom, else none",
+        "side of the box that is blanked, as a fraction of each axis; open: 0.4 for fewer than 20,000 items, 0.3 beside a zoom or with muon, else none",
         low=0.0,
         high=0.9,
     )
@@ -231,11 +231,10 @@ class Recipe:
         tail = _or(self.tail, 0.03 if is_muon and not averaging else 0.0)
         decays = {"sgd": 5e-4, "adamw": 0.5 if is_small else 0.2, "muon": 0.05}
         return self.replace(
-            epochs=self.epochs or default_epochs(num_items, is_zoomed=bool(zoom)),
+            epochs=self.epochs or default_epochs(num_items, is_zoomed=bool(zoom), is_muon=is_muon),
             batch_size=batch_size,
             optimizer=optimizer,
             **_settled_rates(self, optimizer, batch_size),
-            momentum=_or(self.momentum, 0.6 if is_muon else 0.9),
             weight_decay=_or(self.weight_decay, decays[optimizer]),
             warmup=_or(self.warmup, 0.0 if is_muon else 0.2),
             averaging=averaging,
@@ -245,7 +244,7 @@ class Recipe:
             flip=flip,
             zoom=zoom,
             shift=_or(self.shift, 0.1 if is_varied else 0.05),
-            cutout=_or(self.cutout, 0.0 if not is_small else 0.3 if zoom else 0.4),
+            cutout=_or(self.cutout, 0.0 if not is_small else 0.3 if zoom or is_muon else 0.4),
             curriculum=self.curriculum or (CURRICULUM if takes_any_size and is_muon else "1"),
             tta=self.tta or ("none" if flip == "none" or is_shuffled else "flip"),
             frozen=self.frozen or "",
@@ -300,6 +299,7 @@ def _as_number(value: Any) -> Any:
     return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
 
 
+HEAD_RATE, BIAS_RATE = 0.009, 0.14  # of muon's Adam, for batches of 2,000
 CURRICULUM = "0.75, 0.875, 1"
 LATER_SETTINGS = {
     "floor": 0.0,
@@ -324,33 +324,55 @@ def _or(given: float | None, otherwise: float) -> float:
 
 
 def _settled_rates(recipe: Recipe, optimizer: str, batch_size: int) -> dict[str, float | None]:
-    """The rates of a recipe; those of head and biases stay open where the optimizer has one rate for all."""
+    """Rates and momentum of a recipe; the rates of head and biases stay open where the optimizer has one rate for all.
+
+    Muon's are those of Jordan 2024 (airbench94_muon) for batches of 2,000; smaller batches have smaller steps and remember more of them,
+    both by the root of their size.
+    """
     if optimizer == "muon":
-        factor = math.sqrt(batch_size / 2000)
+        share = math.sqrt(batch_size / 2000)
         return {
-            "learning_rate": recipe.learning_rate or round(0.24 * factor, 6),
-            "head_rate": recipe.head_rate or round(0.02 * factor, 6),
-            "bias_rate": recipe.bias_rate or round(0.05 * factor, 6),
+            "learning_rate": recipe.learning_rate or round(0.24 * min(share, 1.0), 6),
+            "head_rate": recipe.head_rate or round(HEAD_RATE * min(share, 1.0), 6),
+            "bias_rate": recipe.bias_rate or round(BIAS_RATE * min(share, 1.0), 6),
+            "momentum": _or(recipe.momentum, round(max(0.6, 1 - 0.4 * share), 4)),
         }
     rate = 0.1 * batch_size / 64 if optimizer == "sgd" else 0.002 * math.sqrt(batch_size / 64)
-    return {"learning_rate": recipe.learning_rate or round(min(rate, 0.4), 6)}
+    return {
+        "learning_rate": recipe.learning_rate or round(min(rate, 0.4), 6),
+        "momentum": _or(recipe.momentum, 0.9),
+    }
 
 
 def default_batch_size(num_items: int, *, is_muon: bool = False) -> int:
-    """64 for small sets, 128 from 20,000 items on: steps stay many enough to converge within few epochs. Muon: four times as many."""
-    return (64 if num_items < MANY_ITEMS else 128) * (4 if is_muon else 1)
+    """64 for small sets, 128 from 20,000 items on. Muon: about ``3 * sqrt(num_items)``, a multiple of 16 between 16 and 2,000.
+
+    Steps stay many enough to converge within few epochs.
+
+    >>> [default_batch_size(number, is_muon=True) for number in (100, 2_700, 7_200, 50_000)]
+    [32, 160, 256, 672]
+    """
+    if is_muon:
+        return max(16, min(2000, 16 * round(3 * math.sqrt(num_items) / 16)))
+    return 64 if num_items < MANY_ITEMS else 128
 
 
-def default_epochs(num_items: int, *, is_zoomed: bool = False) -> int:
+def default_epochs(num_items: int, *, is_zoomed: bool = False, is_muon: bool = False) -> int:
     """``1500 / sqrt(num_items)``, at most 80 and at least 30, from 20,000 items on at least 11: small sets are seen more often.
 
-    Where pictures are enlarged at random it is two fifths more, since no picture is then seen twice in the same way.
+    Muon: ``1700 / sqrt(num_items)``, at most 48 and at least 8. Where pictures are enlarged at random it is two fifths more, since no
+    picture is then seen twice in the same way.
 
     >>> [default_epochs(number) for number in (200, 1_500, 7_200, 58_000)]
     [80, 39, 30, 11]
+    >>> [default_epochs(number, is_muon=True) for number in (200, 1_500, 7_200, 58_000)]
+    [48, 44, 20, 8]
     """
-    least = 30 if num_items < MANY_ITEMS else 11
-    epochs = max(least, min(80, round(1500 / math.sqrt(num_items))))
+    if is_muon:
+        epochs = max(8, min(48, round(1700 / math.sqrt(num_items))))
+    else:
+        least = 30 if num_items < MANY_ITEMS else 11
+        epochs = max(least, min(80, round(1500 / math.sqrt(num_items))))
     return round(1.4 * epochs) if is_zoomed else epochs
 
 

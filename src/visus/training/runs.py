@@ -49,10 +49,12 @@ class RunFolder:
     Args:
         path: where it is.
         metadata: what travels with the weights in their header: classes, design, input shape and preprocessing, as text.
+        is_ours: this process writes here; where another one does, nothing is written.
     """
 
     path: Path
     metadata: dict[str, str]
+    is_ours: bool = True
 
     @classmethod
     def create(cls, root: Path, name: str, metadata: dict[str, str]) -> RunFolder:
@@ -124,6 +126,8 @@ class RunFolder:
 
     def write_weights(self, name: str, module: nn.Module) -> None:
         """Keep a network's weights, with the metadata that makes them usable, as ``weights/<name>.safetensors``."""
+        if not self.is_ours:
+            return
         state: dict[str, torch.Tensor] = module.state_dict()
         weights.save(state, self.path / "weights" / f"{name}.safetensors", self.metadata)
 
@@ -151,15 +155,17 @@ class RunFolder:
         """A CSV file in the folder."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-        write_file(self.path / name, text.getvalue())
+        self.write_text(name, text.getvalue())
 
     def write_text(self, name: str, text: str) -> None:
         """A text file in the folder."""
-        write_file(self.path / name, text)
+        if self.is_ours:
+            write_file(self.path / name, text)
 
     def write_json(self, name: str, value: Any) -> None:
         """A JSON file in the folder."""
-        write_json(self.path / name, value)
+        if self.is_ours:
+            write_json(self.path / name, value)
 
     def read_text(self, name: str) -> str:
         """A text file of the folder.
@@ -189,7 +195,7 @@ class RunFolder:
 
     def remove_parts(self) -> None:
         """Remove what a killed process left behind while writing."""
-        for folder in (self.path, self.path / "weights", self.path / "checkpoint"):
+        for folder in (self.path, self.path / "weights", self.path / "checkpoint") if self.is_ours else ():
             remove_parts(folder)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 from visus.data.store import cache_folder
+from visus.networks.fast import why_no_kernels
 from visus.networks.machine import choose, describe, quick_speed
 
 
@@ -17,7 +18,7 @@ def examine_machine() -> dict[str, Any]:
 
     Returns:
         ``machine`` (see ``networks.machine.describe``), ``speeds`` (name, pictures_per_second, ratio to plain float32), ``choice``
-        (one sentence) and ``cache`` (folder, bytes).
+        (one sentence), ``kernels`` (``ready``, or why visus's own are not used) and ``cache`` (folder, bytes).
     """
     cache = cache_folder()
     num_bytes = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) if cache.is_dir() else 0
@@ -25,5 +26,6 @@ def examine_machine() -> dict[str, Any]:
         "machine": describe(cache),
         "speeds": [dataclasses.asdict(speed) | {"name": speed.name} for speed in quick_speed()],
         "choice": choose().reason,
+        "kernels": why_no_kernels() or "ready",
         "cache": {"folder": str(cache), "bytes": num_bytes},
     }

@@ -36,6 +36,7 @@ from visus.networks.roles import takes, weight_roles
 from visus.networks.single_channels import float32_depthwise
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
 from visus.training.checkpoints import read_position
+from visus.training.distribution import Group, join
 from visus.training.events import Deepened, Event, Finished, StartScored, Stopped
 from visus.training.fine_tuning import deepened, fine_tuning
 from visus.training.frozen import freeze
@@ -46,6 +47,7 @@ from visus.units import write_shape
 from visus.workbench.inside import Scoring, measure_inside
 from visus.workbench.modules import Made, Network, make_network
 from visus.workbench.pretrained import FROZEN, Beginning, begin, choice_of, fit_new_head, read_for, suited_data
+from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
 from visus.workbench.reports import Course, report_facts
 from visus.workbench.runs import Run, load, open_own_data
 
@@ -110,6 +112,8 @@ def train(
 ) -> Run:
     """Train a network on data and leave a run folder.
 
+    Processes that ``torchrun`` started train it together, each calling this with the same arguments; where they were started again, they go on.
+
     Args:
         data: opened data, or its path; None for the pictures that come with visus.
         network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place); None for ``compact``, or for
@@ -134,9 +138,15 @@ def train(
         TrainingError: the training diverged.
         StorageError: the disk is full.
     """
+    group = join()
+    if begun := run_to_go_on_with(group):
+        own = network if isinstance(network, nn.Module) else None
+        cache = data.store.folder.parent if isinstance(data, Data) else None
+        return resume(begun, network=own, cache_dir=cache, on_event=on_event, should_stop=should_stop)
     given = recipe or Recipe()
     choice = choice_of(pretrained, network=network, file=weights)
-    opened = data if isinstance(data, Data) else open_data(data, seed=given.seed, suit=choice)
+    with group.first_here():
+        opened = data if isinstance(data, Data) else open_data(data, seed=given.seed, suit=choice)
     if pretrained:
         opened = suited_data(opened)
     knows = choice is not None and read_for(opened)
@@ -146,7 +156,7 @@ def train(
     )
     beginning = begin(made.module, weights) if knows or weights is not None else None
     if beginning is not None and knows:
-        decidable = tuple(name for name in ("epochs", "frozen") if getattr(given, name) is None)
+        decidable = tuple(name for name in ("epochs", "frozen", "learning_rate") if getattr(given, name) is None)
         beginning = dataclasses.replace(beginning, open_settings=decidable)
         given = fine_tuning(given, num_items, FROZEN)
     elif beginning is None and given.begins_with_weights:
@@ -155,11 +165,12 @@ def train(
     chosen = _settled(given, opened, made.module)
     _refuse_unusable(chosen, opened, made.module)
     machine = suited(choose(chosen.device, chosen.precision), made.module)
-    folder = RunFolder.create(Path(output), name or opened.short_name, _metadata(opened, made))
+    refuse_too_many(group, chosen, machine)
+    folder = new_run(group, Path(output), name or opened.short_name, _metadata(opened, made))
     _write_start(folder, opened, made, chosen, machine, command)
     if beginning is not None:
         folder.write_json("start.json", beginning.to_json())
-    return _carry_out(folder, opened, made, chosen, machine, beginning, False, on_event, should_stop)
+    return _carry_out(folder, opened, made, chosen, machine, beginning, False, on_event, should_stop, group)
 
 
 def resume(
@@ -186,7 +197,8 @@ def resume(
         RunError: no run, or nothing to go on from.
         UsageError: a change of a setting that is fixed for the run.
     """
-    run = RunFolder.open(Path(folder))
+    group = join()
+    run = dataclasses.replace(RunFolder.open(Path(folder)), is_ours=group.is_first)
     fixed = [name for name in changes or {} if name not in CHANGEABLE_ON_RESUME]
     if fixed:
         raise UsageError(
@@ -204,7 +216,8 @@ def resume(
     recipe = Recipe.read(run.path / "recipe.yaml").replace(**changes or {})
     facts = run.read_json("data.json")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
-    data = open_own_data(run.path, preprocessing, cache_dir=cache_dir, num_workers=num_workers)
+    with group.first_here():
+        data = open_own_data(run.path, preprocessing, cache_dir=cache_dir, num_workers=num_workers)
     made = make_network(
         network or run.read_text("design.txt").rstrip("\n"),
         data.input_shape,
@@ -215,9 +228,10 @@ def resume(
     if beginning is not None and not has_steps:
         beginning = begin(made.module, beginning.file)
     machine = suited(choose(recipe.device, recipe.precision), made.module)
+    refuse_too_many(group, recipe, machine)
     _renew_environment(run, machine)
     run = dataclasses.replace(run, metadata=_metadata(data, made))
-    return _carry_out(run, data, made, recipe, machine, beginning, has_steps, on_event, should_stop)
+    return _carry_out(run, data, made, recipe, machine, beginning, has_steps, on_event, should_stop, group)
 
 
 def _read_beginning(run: RunFolder) -> Beginning | None:
@@ -235,8 +249,9 @@ def _carry_out(
     is_resumed: bool,
     on_event: OnEvent | None,
     should_stop: Callable[[], bool] | None,
+    group: Group,
 ) -> Run:
-    """Train, score and tell."""
+    """Train, score and tell; of several processes, all train and the first one scores and tells."""
     tell = on_event or (lambda event: None)
     tell(Prepared(data, made, recipe, machine, folder.path, (*data.warnings, *made.warnings), beginning))
     last: Event | None = None
@@ -244,29 +259,37 @@ def _carry_out(
         torch.manual_seed(recipe.seed)
         if beginning is not None and beginning.left_new and not is_resumed:
             module, _ = prepare(made.module, data, recipe, machine)
-            val_accuracy = fit_new_head(module, data, recipe, machine, tell)
+            with group.whole_machine():  # the others wait, and get what was fitted before the first step
+                own_accuracy = fit_new_head(module, data, recipe, machine, tell) if group.is_first else 0.0
+            (val_accuracy,) = group.numbers([own_accuracy])
             deeper = deepened(recipe, val_accuracy, beginning.open_settings)
             if deeper != recipe:
                 recipe = deeper
                 folder.write_text("recipe.yaml", recipe.to_yaml())
                 tell(Deepened(val_accuracy, recipe.epochs or 0))
-        training = _training(folder, data, made, recipe, machine, should_stop, is_new=not is_resumed and beginning is None, knows_answers=beginning is not None)
+        training = _training(folder, data, made, recipe, machine, should_stop, group, is_new=not is_resumed and beginning is None, knows_answers=beginning is not None)
         for event in training.events(resume=is_resumed):
             tell(event)
             if beginning is not None and isinstance(event, StartScored):
                 folder.write_json("start.json", beginning.to_json() | {"val_accuracy": event.val_accuracy})
             last = event
     own = made.module if made.design is None else None
+    if isinstance(last, Stopped) or not group.is_first:
+        group.wait()  # until the first has written everything
     if isinstance(last, Stopped):
         return load(folder.path, network=own, device=recipe.device, which="last")
     run = load(folder.path, network=own, device=recipe.device)
+    if not group.is_first:
+        return run
     assert isinstance(last, Finished), "a training ends with one of two events"
     started = time.perf_counter()
-    answers = run.answers(data, data.scored_split)
-    scoring_s = time.perf_counter() - started
-    scores = run.score(data, data.scored_split, answers)
-    finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size or 1, scoring_s)
-    _write_end(folder, data, made, recipe, scores, training, last, finished)
+    with group.whole_machine():
+        answers = run.answers(data, data.scored_split)
+        scoring_s = time.perf_counter() - started
+        scores = run.score(data, data.scored_split, answers)
+        finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size or 1, scoring_s)
+        _write_end(folder, data, made, recipe, scores, training, last, finished)
+    group.wait()
     tell(Scored(run, scores))
     return run
 
@@ -318,12 +341,14 @@ def _training(
     recipe: Recipe,
     machine: Machine,
     should_stop: Callable[[], bool] | None,
+    group: Group,
     *,
     is_new: bool,
     knows_answers: bool,
 ) -> Training:
     """The training of a settled recipe."""
     module, batches = prepare(made.module, data, recipe, machine)
+    batches = dataclasses.replace(batches, share=share_of(group))
     computed = whiten(module, data, recipe.seed, machine) if is_new else ()
     if computed:
         folder.write_json("whitening.json", [each.to_json() for each in computed])
@@ -332,7 +357,17 @@ def _training(
     identity = {"design": made.text.strip(), "data set": data.fingerprint, "recipe": _fixed_settings(recipe)}
     stop = should_stop or (lambda: False)
     return Training(
-        module, batches, data.split("val"), recipe, machine, folder, identity, weights, stop, knows_answers=knows_answers
+        module,
+        batches,
+        data.split("val"),
+        recipe,
+        machine,
+        folder,
+        identity,
+        weights,
+        stop,
+        knows_answers=knows_answers,
+        group=group,
     )
 
 
@@ -401,7 +436,8 @@ def _write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, mach
     folder.write_text("recipe.yaml", recipe.to_yaml())
     folder.write_text("design.txt", made.text)
     folder.write_text("classes.txt", "".join(f"{name}\n" for name in data.classes))
-    write_split_csv(data.table, folder.path / "split.csv")
+    if folder.is_ours:
+        write_split_csv(data.table, folder.path / "split.csv")
     folder.write_json("ledger.json", data.ledger.as_dict())
     folder.write_json("environment.json", describe() | {"machine": machine.to_dict()})
     facts = {

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import importlib.util
 import os
 import platform
 import re
@@ -79,37 +78,34 @@ def _compiled() -> Path:
     if sys.platform == "win32":
         raise _NoKernelsError("they are not compiled on Windows")
     compiler = find_compiler()
-    if not compiler:
-        raise _NoKernelsError("there is no C++ compiler (c++, g++ or clang++); pip install 'visus[fast]' brings one")
-    text = SOURCE.read_bytes() + " ".join((*compiler, *_FLAGS, platform.platform())).encode()
+    if compiler is None:
+        raise _NoKernelsError("there is no C++ compiler (c++, g++ or clang++); install one, or name one with CXX")
+    text = SOURCE.read_bytes() + " ".join((compiler, *_FLAGS, platform.platform())).encode()
     library = cache_folder() / f"{hashlib.blake2b(text, digest_size=12).hexdigest()}.so"
     if not library.is_file():
         _compile(compiler, library)
     return library
 
 
-def find_compiler() -> tuple[str, ...]:
-    """The command of a C++ compiler: the one that ``CXX`` names, one of the system, or that of the package ziglang; empty for none."""
-    for name in (os.environ.get("CXX", ""), *_COMPILERS):
-        if name and shutil.which(name):
-            return (name,)
-    return (sys.executable, "-m", "ziglang", "c++") if importlib.util.find_spec("ziglang") else ()
+def find_compiler() -> str | None:
+    """The command of a C++ compiler: the one that ``CXX`` names, else one of the system; None where there is none."""
+    return next((name for name in (os.environ.get("CXX", ""), *_COMPILERS) if name and shutil.which(name)), None)
 
 
-def _compile(compiler: tuple[str, ...], library: Path) -> None:
+def _compile(compiler: str, library: Path) -> None:
     """Compile beside the place and rename, so that two processes do not meet half a library."""
     part = library.with_name(f".{library.stem}.{secrets.token_hex(4)}.so")
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            [*compiler, *_FLAGS, str(SOURCE), "-o", str(part)], capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            [compiler, *_FLAGS, str(SOURCE), "-o", str(part)], capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
         if done.returncode:
             said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-            raise _NoKernelsError(f"{' '.join(compiler)} could not compile them: {said}")
+            raise _NoKernelsError(f"{compiler} could not compile them: {said}")
         os.replace(part, library)
     except (OSError, subprocess.SubprocessError) as error:
-        raise _NoKernelsError(f"{' '.join(compiler)} could not compile them: {error}") from error
+        raise _NoKernelsError(f"{compiler} could not compile them: {error}") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from visus.networks.blocks import Residual
 from visus.networks.fast.choices import Case, Choices
 from visus.networks.fast.compiler import kernels
 from visus.networks.fast.convolutions import Plan, Window, convolve
@@ -177,7 +178,7 @@ def speed_up(module: _Module, choices: Choices | None = None) -> _Module:
 
     It concerns bfloat16 on a processor, in autocast or not, and there convolutions without groups and dilation; all else is left to PyTorch.
     Algorithms are measured on the first batch of each shape (tenths of a second) and remembered on the disk. The sums are the same, rounded
-    otherwise: against float64, the relative error is at most three times that of PyTorch's bfloat16. Where in an ``nn.Sequential`` a
+    otherwise: against float64, the relative error is at most three times that of PyTorch's bfloat16. Where in an ``nn.Sequential`` (or visus's residual) a
     ``MaxPool2d(2)`` follows a convolution of 3 x 3, or an activation (ReLU, GELU, SiLU) a ``BatchNorm2d``, the first may compute the second
     too, and the second then passes its input on.
 
@@ -195,9 +196,9 @@ def speed_up(module: _Module, choices: Choices | None = None) -> _Module:
     choices = choices or Choices()
     uses = Counter(id(part) for parent in module.modules() for part in parent._modules.values() if part is not None)
     for parent in module.modules():
-        if type(parent) is nn.Sequential:
-            _join_pools(parent, uses)
-            _join_activations(parent, uses)
+        parts = _in_a_row(parent)
+        _join_pools(parts, uses)
+        _join_activations(parts, uses)
     for part in module.modules():
         if type(part) in _FASTER and _is_simple(part):
             part.__class__ = _FASTER[type(part)]
@@ -240,7 +241,14 @@ def plain(module: nn.Module) -> Iterator[nn.Module]:
             part.__dict__.update(memory)
 
 
-def _join_pools(sequence: nn.Sequential, uses: Counter[int]) -> None:
+def _in_a_row(parent: nn.Module) -> tuple[nn.Module, ...]:
+    """The parts of a module of which each reads the one before and nothing else does; none where that is not known."""
+    if type(parent) is nn.Sequential:
+        return tuple(parent)
+    return parent.body if type(parent) is Residual else ()
+
+
+def _join_pools(sequence: tuple[nn.Module, ...], uses: Counter[int]) -> None:
     """Let each convolution of 3 x 3 compute the pooling right behind it."""
     for first, second in itertools.pairwise(sequence):
         if (
@@ -256,7 +264,7 @@ def _join_pools(sequence: nn.Sequential, uses: Counter[int]) -> None:
             first.__class__, second.__class__ = _FastPooledConv2d, _PooledBefore
 
 
-def _join_activations(sequence: nn.Sequential, uses: Counter[int]) -> None:
+def _join_activations(sequence: tuple[nn.Module, ...], uses: Counter[int]) -> None:
     """Let each norm compute the activation right behind it."""
     for first, second in itertools.pairwise(sequence):
         if (

@@ -1,0 +1,50 @@
+"""Which algorithms compute the convolutions of a training: those that this machine is fastest with, the same in all of its processes.
+
+This file knows processes and plans. It must not know layers or how a plan is measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from visus.networks.fast import Choices, Plan
+from visus.networks.fast.choices import LEAST_MACS, Case
+from visus.networks.fast.convolutions import WINOGRAD
+from visus.training.distribution import Group
+
+
+def choices_for(group: Group, record: Path, batch_size: int) -> Choices:
+    """The choices of one training.
+
+    Args:
+        group: the processes that train.
+        record: the training's own file of what was chosen.
+        batch_size: items of a whole batch.
+    """
+    return Choices(record=record) if group.is_alone else _AgreedChoices(group, record, -(-batch_size // group.size))
+
+
+class _AgreedChoices(Choices):
+    """The first process measures and writes while the others wait; all of them ask for the same cases in the same order.
+
+    Slices of a batch differ by an item; a case is that of the largest slice, so that it has one name in all processes.
+    """
+
+    def __init__(self, group: Group, record: Path, num_items: int) -> None:
+        super().__init__(record=record if group.is_first else None)
+        self._group, self._num_items = group, num_items
+        self._agreed: dict[str, Plan] = {}
+
+    def plan(self, case: Case) -> Plan:
+        """The first process's plan; PyTorch's own kernels where this machine lacks what it needs."""
+        case = dataclasses.replace(case, maps=(self._num_items, *case.maps[1:]))
+        if case.macs < LEAST_MACS:
+            return Plan()
+        key = str(case)
+        if key not in self._agreed:
+            own = super().plan(case) if self._group.is_first else Plan()
+            self._agreed[key] = Plan(**json.loads(self._group.text(json.dumps(dataclasses.asdict(own)))))
+        agreed = self._agreed[key]
+        return agreed if case.suits_winograd or WINOGRAD not in dataclasses.astuple(agreed) else Plan()

@@ -1,0 +1,302 @@
+"""Several processes that train one network, as ``torchrun`` starts them: who this one is, and what they tell each other.
+
+This file knows processes, their first one and their common store. It must not know networks, data, recipes or files.
+
+The first process of all decides: its clock, its stop and its scores are everybody's. A store, which outlives the processes as long as ``torchrun``
+lives, remembers the run that they train, so that processes that are started again go on with it; and the first error, so that it is told once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from visus.errors import ProcessLostError, UsageError, VisusError
+from visus.limits import usable_cores
+
+if TYPE_CHECKING:  # some builds of PyTorch have no processes
+    from torch.distributed import Store  # type: ignore[attr-defined]
+
+NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+MEETING = timedelta(minutes=10)  # in which all processes have to be there
+PATIENCE = timedelta(
+    days=1
+)  # of one that waits for another: for its decoding, say; a process that is gone is noticed at once
+_POLL_S = 0.01
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of one training, and which of them this is. Where it is the only one, nothing is asked of anybody.
+
+    Args:
+        rank: number of this process, from 0.
+        size: how many there are.
+        local_rank, local_size: the same among those of this machine.
+        round: how many times the processes were started before.
+        store: what they all read and write, and what stays when they are started again; None for none.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    round: int = 0
+    store: Store | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process speaks and writes for all."""
+        return self.rank == 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other process."""
+        return self.size == 1
+
+    def numbers(self, own: Sequence[float]) -> list[float]:
+        """The first process's numbers, for all; each process gives its own, equally many."""
+        if self.is_alone:
+            return list(own)
+        values = torch.tensor(own, dtype=torch.float64)
+        with reaching_others():
+            dist.broadcast(values, 0)
+        return [float(value) for value in values]
+
+    def text(self, own: str) -> str:
+        """The first process's text, for all."""
+        if self.is_alone:
+            return own
+        written = own.encode("utf-8", "surrogateescape")
+        (length,) = self.numbers([len(written)])
+        values = torch.zeros(int(length), dtype=torch.uint8)
+        if self.is_first:
+            values = torch.tensor(list(written), dtype=torch.uint8)
+        with reaching_others():
+            dist.broadcast(values, 0)
+        return bytes(values.tolist()).decode("utf-8", "surrogateescape")
+
+    def summed(self, own: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes of a tensor that each of them has; it may be on any device."""
+        if not self.is_alone:
+            own = own.clone()
+            with reaching_others():
+                dist.all_reduce(own)
+        return own
+
+    def joined(self, own: torch.Tensor, place: slice, num_rows: int) -> torch.Tensor:
+        """All rows, of which this process has those at ``place``."""
+        if self.is_alone:
+            return own
+        rows = own.new_zeros(num_rows, *own.shape[1:])
+        rows[place] = own
+        return self.summed(rows)
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if not self.is_alone:
+            with reaching_others():
+                dist.barrier()
+
+    @contextlib.contextmanager
+    def first_here(self) -> Iterator[None]:
+        """A block that the first process of each machine goes through before the others, which then find what it left on the disk."""
+        if self.local_rank:
+            self.wait()
+        yield
+        if not self.local_rank:
+            self.wait()
+
+    @contextlib.contextmanager
+    def whole_machine(self) -> Iterator[None]:
+        """A block in which this process has the threads of all of this machine, while they wait."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(threads * self.local_size)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+    def recall(self, what: str) -> str:
+        """What was remembered before the processes were started again; empty for nothing. The same for all."""
+        found = ""
+        if self.is_first and self.store is not None and self.store.check([what]):
+            found = self.store.get(what).decode()
+        return self.text(found)
+
+    def remember(self, what: str, value: str) -> None:
+        """Keep a text for processes that are started again."""
+        if self.is_first and self.store is not None:
+            self.store.set(what, value)
+
+
+ALONE = Group()
+
+
+def join() -> Group:
+    """The group that this process belongs to; ``ALONE`` where it was started by itself.
+
+    It is joined at the first call: when all processes are there, each has its share of the machine's cores and a graphics processor of its own.
+    """
+    is_one_of_several = set(NEEDED) <= set(os.environ) and int(os.environ["WORLD_SIZE"]) > 1
+    return _joined() if is_one_of_several and dist.is_available() else ALONE
+
+
+@functools.cache
+def _joined() -> Group:
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local_rank, local_size = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    _take_share(local_rank, local_size)
+    if dist.is_initialized():  # by a person's own script
+        return Group(rank, size, local_rank, local_size)
+    store = _open_store(os.environ, rank, size)
+    number = _meet(store, rank, size)
+    has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
+    # A store of its own for each round: what the processes of the round before wrote about themselves would mislead these.
+    dist.init_process_group(
+        backend, store=PrefixStore(f"round-{number}", store), rank=rank, world_size=size, timeout=PATIENCE
+    )
+    atexit.register(_leave)
+    group = Group(rank, size, local_rank, local_size, number - 1, store)
+    _end_if_failed(group)
+    return group
+
+
+def _open_store(environment: Mapping[str, str], rank: int, size: int) -> Store:
+    """The store of ``torchrun``, where it has one; else one that the first process keeps."""
+    is_theirs = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, size, is_master=rank == 0 and not is_theirs, timeout=MEETING, wait_for_workers=False
+    )
+    return PrefixStore("visus", store)
+
+
+def _meet(store: Store, rank: int, size: int) -> int:
+    """Wait until all processes are here; how many times they have met, this time counted.
+
+    ``TORCHELASTIC_RESTART_COUNT`` does not say it: after a restart it differs from machine to machine.
+    """
+    if rank:
+        name = secrets.token_hex(8)
+        store.set(f"here-{rank}", name)
+        with reaching_others():
+            number = int(store.get(f"round-of-{name}"))  # waits for it
+        store.add(f"met-{number}", 1)
+        return number
+    number = int(store.add("rounds", 1))
+    keys = [f"here-{other}" for other in range(1, size)]
+    answered: set[bytes] = set()
+    ends = time.monotonic() + MEETING.total_seconds()
+    while store.add(f"met-{number}", 0) < size - 1:
+        for key in keys:  # with the name of a process of the round before, at first: nobody reads that answer
+            name_there = store.get(key) if store.check([key]) else b""
+            if name_there and name_there not in answered:
+                answered.add(name_there)
+                store.set(f"round-of-{name_there.decode()}", str(number))
+        if time.monotonic() > ends:
+            raise ProcessLostError(
+                f"only {store.add(f'met-{number}', 0) + 1} of {size} processes came within {MEETING}. "
+                "See what the others said, and start them all again."
+            )
+        time.sleep(_POLL_S)
+    return number
+
+
+def _take_share(local_rank: int, local_size: int) -> None:
+    """Threads, and the graphics processor, of this process. One thread is what ``torchrun`` sets where a person said nothing."""
+    if os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        torch.set_num_threads(max(1, usable_cores() // local_size))
+    if torch.cuda.is_available() and local_rank < torch.cuda.device_count():
+        torch.cuda.set_device(local_rank)
+
+
+def refuse_shared_device(group: Group, device: torch.device) -> None:
+    """Refuse more processes of a machine than it has graphics processors.
+
+    Raises:
+        UsageError: how many there are.
+    """
+    if device.type == "cuda" and group.local_size > torch.cuda.device_count():
+        raise UsageError(
+            f"{group.local_size} processes need a graphics processor each, and this machine has {torch.cuda.device_count()}. "
+            f"Start {torch.cuda.device_count()} (torchrun --nproc-per-node {torch.cuda.device_count()}), or take --device cpu."
+        )
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+# ------------------------------------------------------------------------------------------------------------------ errors
+
+
+@contextlib.contextmanager
+def reaching_others() -> Iterator[None]:
+    """A block in which an error of the connection is told as a process that was lost.
+
+    Raises:
+        ProcessLostError: another process cannot be reached any more.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if is_loss(error):
+            raise lost() from error
+        raise
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether an error of PyTorch says that another process is gone."""
+    return dist.is_available() and (isinstance(error, dist.DistError) or "gloo" in str(error))
+
+
+def lost() -> ProcessLostError:
+    """What a process says that cannot go on without another one."""
+    return ProcessLostError(
+        "another process of this training is gone, and the others cannot go on without it. torchrun starts all of them again where "
+        "it is given --max-restarts 3, and they go on from the last checkpoint; else: visus train --resume RUN"
+    )
+
+
+@contextlib.contextmanager
+def one_voice(group: Group) -> Iterator[None]:
+    """A block whose first error, of any process, is raised there alone; the other processes end with its exit code and say nothing.
+
+    An error that would come again ends processes that are started again at once; only a lost process is a reason to go on.
+    """
+    try:
+        yield
+    except VisusError as error:
+        if group.is_alone or group.store is None:
+            raise
+        is_lost = isinstance(error, ProcessLostError)
+        with contextlib.suppress(RuntimeError):  # the store itself may be gone: then this process speaks
+            if is_lost and group.store.check(["error"]):
+                raise SystemExit(error.exit_code) from None
+            if group.store.add(f"lost-{group.round}" if is_lost else "errors", 1) > 1:
+                raise SystemExit(error.exit_code) from None
+            if not is_lost:
+                group.store.set("error", json.dumps({"exit_code": error.exit_code}))
+        raise
+
+
+def _end_if_failed(group: Group) -> None:
+    """End at once where the processes before these ended with an error that would come again; it was told."""
+    if group.store is not None and group.store.check(["error"]):
+        told: dict[str, Any] = json.loads(group.store.get("error"))
+        raise SystemExit(int(told["exit_code"]))

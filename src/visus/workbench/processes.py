@@ -1,0 +1,58 @@
+"""Which run several processes train together, who of them writes it, and what they need.
+
+This file knows run folders, recipes and groups of processes. It must not know how a training is carried out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from visus.data.batches import Share
+from visus.errors import RecipeError
+from visus.networks.machine import Machine
+from visus.training.distribution import Group, refuse_shared_device
+from visus.training.recipe import Recipe
+from visus.training.runs import RunFolder
+
+_RUN = "run"
+
+
+def run_to_go_on_with(group: Group) -> Path | None:
+    """The run that these processes trained before they were started again, where it got as far as a checkpoint."""
+    known = group.recall(_RUN)
+    is_begun = bool(known) and RunFolder(Path(known), {}).checkpoint.is_file()
+    return Path(known) if group.numbers([is_begun])[0] else None
+
+
+def new_run(group: Group, root: Path, name: str, metadata: dict[str, str]) -> RunFolder:
+    """The folder of a new run, which the first process makes and writes; the one that was made before they were started again, if any.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    known = group.recall(_RUN)
+    path = Path(known)
+    if not known and group.is_first:
+        path = RunFolder.create(root, name, metadata).path
+        group.remember(_RUN, str(path.resolve()))
+    return RunFolder(Path(group.text(str(path))), metadata, is_ours=group.is_first)
+
+
+def share_of(group: Group) -> Share:
+    """This process's slice of every batch."""
+    return Share(group.rank, group.size)
+
+
+def refuse_too_many(group: Group, recipe: Recipe, machine: Machine) -> None:
+    """Refuse more processes than there are items in a batch, or graphics processors to compute on.
+
+    Raises:
+        RecipeError: the batch is too small.
+        UsageError: there are too few graphics processors.
+    """
+    if (recipe.batch_size or 1) < group.size:
+        raise RecipeError(
+            f"batches of {recipe.batch_size} cannot be shared by {group.size} processes. "
+            f"Take a --batch-size of at least {group.size}, or fewer processes."
+        )
+    refuse_shared_device(group, machine.device)
