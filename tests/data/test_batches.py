@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.data.augment import Augmentation
-from visus.data.batches import Batches, Part, batches_in_order, in_memory_format, random_stream
+from visus.data.batches import Batches, Part, Share, batches_in_order, in_memory_format, random_stream
 from visus.data.preprocessing import Preprocessing
 
 PLAIN = Preprocessing("array", 1, (2,), "squash", "float32", "mean-deviation", (0.0,), (1.0,))
@@ -100,3 +103,34 @@ def test_sides_are_asked_for_each_batch() -> None:
     found = list(order.epoch(0, side=lambda: next(sides)))
     assert [each.inputs.shape[2:] for each in found] == [(4, 4), (6, 6), (8, 8)]
     assert all(each.inputs.is_contiguous(memory_format=torch.channels_last) for each in found)
+
+
+@pytest.mark.parametrize("num_slices", [2, 3])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        Augmentation("random", shift=0.2, cutout=0.4),
+        Augmentation("alternating", shift=0.1, zoom=0.3, cutout=0.3),
+        Augmentation(),
+    ],
+)
+def test_slices_of_several_processes_put_together_are_the_batch_of_one(changes: Augmentation, num_slices: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 1, 6, 6), dtype=np.uint8)
+    split = Part("train", pixels, np.arange(40), np.arange(40) % 7, tuple(map(str, range(40))))
+    plan = Preprocessing("array", 1, (6, 6), "squash", "uint8", "mean-deviation", (128.0,), (60.0,))
+    whole = Batches(split, plan, 16, 0, changes, torch.device("cpu"), False)
+    slices = [dataclasses.replace(whole, share=Share(index, num_slices)) for index in range(num_slices)]
+    for epoch in (0, 1):
+        for batch, *parts in zip(whole.epoch(epoch), *(each.epoch(epoch) for each in slices), strict=True):
+            assert batch.all_labels is None
+            assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
+            assert all(torch.equal(part.all_labels, batch.labels) and part.num_items == 16 for part in parts)
+            together = torch.cat([part.inputs for part in parts])
+            assert torch.allclose(together, batch.inputs, atol=1e-6), "the same items, changed by the same numbers"
+            assert max(len(part.labels) for part in parts) - min(len(part.labels) for part in parts) <= 1
+
+
+@given(num_items=st.integers(0, 100), count=st.integers(1, 9))
+def test_shares_take_each_place_once_in_order(num_items: int, count: int) -> None:
+    taken = [place for index in range(count) for place in range(num_items)[Share(index, count).of(num_items)]]
+    assert taken == list(range(num_items))

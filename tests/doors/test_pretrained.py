@@ -56,7 +56,7 @@ def file(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("seen", "size"),
     [
-        (FEW_PHOTOS, (192, 192)),
+        (FEW_PHOTOS, (224, 224)),
         (Survey(900, ((128, 128),) * 9, False), (128, 128)),
         (Survey(900, ((150, 200),) * 9, True), (160, 160)),
         (Survey(900, ((300, 400),) * 9, True, (96, 64)), (96, 64)),

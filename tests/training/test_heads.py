@@ -132,8 +132,8 @@ def test_fine_tuning_decides_only_what_is_open() -> None:
 
 def test_weak_features_are_trained_too_unless_somebody_decided() -> None:
     tuned = fine_tuning(Recipe(), 1_000, "stage1")
-    everything = ("epochs", "frozen", "learning_rate")
+    everything = ("epochs", "frozen", "learning_rate", "tta")
     assert deepened(tuned, 0.97, everything) == tuned
-    assert deepened(tuned, 0.96, everything) == tuned.replace(frozen="", epochs=12, learning_rate=0.001)
+    assert deepened(tuned, 0.96, everything) == tuned.replace(frozen="", epochs=12, learning_rate=0.001, tta="none")
     assert deepened(tuned, math.nan, ("epochs",)) == tuned.replace(epochs=12)
     assert deepened(tuned, 0.5, ()) == tuned

@@ -15,7 +15,7 @@ from visus.training.muon import Muon, orthogonalize, orthogonalize_all
 from visus.training.optimizers import make_optimizer, quicken_norms, set_rates
 from visus.training.recipe import Recipe
 
-MUON = Recipe(optimizer="muon", learning_rate=0.2, head_rate=0.01, bias_rate=0.02, weight_decay=0.5, momentum=0.6)
+MUON = Recipe(optimizer="muon", learning_rate=0.2, head_rate=0.06, bias_rate=0.02, weight_decay=0.5, momentum=0.6)
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -168,7 +168,7 @@ def test_every_part_of_a_network_has_its_own_rule_and_rate() -> None:
         "conv1.weight": ("orthogonal", True, 1, 0.0, 0.1),
         "conv2.weight": ("orthogonal", False, 1, 0.5, 0.01),
         "depthwise1.weight": ("orthogonal", True, 6, 0.0, 0.1),
-        "linear1.weight": ("adam", False, 1, 0.5, 0.005),
+        "linear1.weight": ("adam", False, 1, 0.5, 0.005),  # six inputs share its rate
         "linear1.bias": ("adam", False, 1, 0.0, 0.01),
         "conv2.bias": ("adam", False, 1, 0.0, 0.01),
         "norm1.weight": ("adam", False, 1, 0.0, 0.01),

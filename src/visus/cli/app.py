@@ -81,7 +81,7 @@ def train(
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="muon, adamw or sgd.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate; with muon that of filters.")] = None,
-    head_rate: Annotated[float | None, typer.Option(help="With muon: highest rate of the last layer's weights.")] = None,
+    head_rate: Annotated[float | None, typer.Option(help="With muon: highest rate of the last layer's weights, times the number of its inputs.")] = None,
     bias_rate: Annotated[float | None, typer.Option(help="With muon: highest rate of biases and norms.")] = None,
     momentum: Annotated[float | None, typer.Option(help="Momentum of muon and sgd, first beta of adamw.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Decay of weights, never of biases and norms.")] = None,

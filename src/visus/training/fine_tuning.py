@@ -29,7 +29,6 @@ SETTINGS: Final = {
     "zoom": 0.2,
     "cutout": 0.0,
     "curriculum": "1",
-    "tta": "none",
     "norm_statistics": "stored",
 }
 
@@ -66,11 +65,11 @@ def deepened(recipe: Recipe, val_accuracy: float, settings: Collection[str]) -> 
     Args:
         recipe: a settled recipe for good features.
         val_accuracy: 0 to 1, or not a number.
-        settings: those of ``epochs``, ``frozen`` and ``learning_rate`` that nobody decided.
+        settings: those of ``epochs``, ``frozen``, ``learning_rate`` and ``tta`` that nobody decided.
     """
     if val_accuracy >= GOOD_FEATURES:
         return recipe
-    deeper = {"epochs": DEEPER_EPOCHS * (recipe.epochs or 0), "frozen": "", "learning_rate": DEEPER_RATE}
+    deeper = {"epochs": DEEPER_EPOCHS * (recipe.epochs or 0), "frozen": "", "learning_rate": DEEPER_RATE, "tta": "none"}
     return recipe.replace(**{name: value for name, value in deeper.items() if name in settings})
 
 

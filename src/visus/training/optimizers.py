@@ -100,14 +100,15 @@ def _trained_at_first(module: nn.Module) -> list[torch.Tensor]:
 def _muon(module: nn.Module, recipe: Recipe, roles: dict[str, Role], precision: str) -> Muon:
     """Filters with equal roles in one group each; the head, biases, and what is trained at first in groups of their own, by Adam."""
     rate = recipe.learning_rate or 0.0
-    rates = {"head": recipe.head_rate or rate, "other": recipe.bias_rate or rate}
+    rates = {"head": recipe.head_rate or 1.0, "other": recipe.bias_rate or rate}
     early = {id(parameter) for parameter in _trained_at_first(module)}
-    alike: dict[tuple[Role, bool], list[nn.Parameter]] = defaultdict(list)
+    alike: dict[tuple[Role, bool, int], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():
         if name in roles:
-            alike[roles[name], id(parameter) in early].append(parameter)
+            num_inputs = parameter[0].numel() if roles[name].kind == "head" else 1
+            alike[roles[name], id(parameter) in early, num_inputs].append(parameter)
     groups: list[dict[str, Any]] = []
-    for (role, is_early), parameters in alike.items():
+    for (role, is_early, num_inputs), parameters in alike.items():
         group: dict[str, Any] = {"params": parameters, "weight_decay": 0.0, "until": WHITENING_SHARE if is_early else 1.0}
         if role.kind == "filter":
             free = role.is_scale_free
@@ -119,7 +120,7 @@ def _muon(module: nn.Module, recipe: Recipe, roles: dict[str, Role], precision: 
                 "peak": rate if free else rate * WITHOUT_NORM,
             }
         else:
-            group |= {"rule": "adam", "peak": rates[role.kind]}
+            group |= {"rule": "adam", "peak": rates[role.kind] / num_inputs}
             group["weight_decay"] = recipe.weight_decay or 0.0 if role.kind == "head" else 0.0
         groups.append(group)
     momentum = 0.6 if recipe.momentum is None else recipe.momentum

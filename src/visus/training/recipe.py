@@ -66,7 +66,10 @@ class Recipe:
         None, "highest learning rate, with muon that of filters; open: from optimizer and batch size", low=1e-12, high=100.0
     )
     head_rate: float | None = _setting(
-        None, "highest rate of the last layer's weights, with muon alone; open: from the batch size", low=1e-12, high=100.0
+        None,
+        "highest rate of the last layer's weights times the number of its inputs, with muon alone; open: from the batch size",
+        low=1e-12,
+        high=1000.0,
     )
     bias_rate: float | None = _setting(
         None, "highest rate of biases and norms, with muon alone; open: from the batch size", low=1e-12, high=100.0
@@ -299,7 +302,7 @@ def _as_number(value: Any) -> Any:
     return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
 
 
-HEAD_RATE, BIAS_RATE = 0.009, 0.14  # of muon's Adam, for batches of 2,000
+HEAD_RATE, BIAS_RATE = 1.1, 0.14  # of muon's Adam, for batches of 2,000
 CURRICULUM = "0.75, 0.875, 1"
 LATER_SETTINGS = {
     "floor": 0.0,

@@ -31,7 +31,7 @@ from visus.training.recipe import MANY_ITEMS, Recipe
 from visus.units import write_number_of
 
 SMALLEST_SIDE_PX = 128
-LARGEST_SIDE_PX = 192
+LARGEST_SIDE_PX = pretrained.MADE_FOR_PX
 FROZEN = "conv1, norm1, stage1, stage2, stage3, stage4, *depthwise*"
 """Layers of ``efficientnet_lite(0)`` that stay: the first four stages, and filters of single channels, few and slow to train on processors."""
 FEATURES_BATCH = 64
@@ -41,7 +41,7 @@ class PretrainedChoice:
     """Whether a training begins with the extra's weights; asked by ``open_data`` when the headers of the pictures have been read.
 
     Left to itself it takes them for fewer than 20,000 training pictures from files with a short side of 128 px or more (the middle one), where
-    the extra is installed. Pictures are then brought to a square whose side is the short side rounded up to a multiple of 32, at most 192 px.
+    the extra is installed. Pictures are then brought to a square whose side is the short side rounded up to a multiple of 32, at most 224 px.
     On photos of dogs and cats a head on fixed features had 90.8 % right at 96 px, 96.3 at 128, 97.9 at 160 and 99.1 at 224 (cross-validated),
     for a price that grows with the square of the side. Pictures of 100 px that had to be enlarged were learned better by a new network.
 

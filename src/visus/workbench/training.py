@@ -156,7 +156,7 @@ def train(
     )
     beginning = begin(made.module, weights) if knows or weights is not None else None
     if beginning is not None and knows:
-        decidable = tuple(name for name in ("epochs", "frozen", "learning_rate") if getattr(given, name) is None)
+        decidable = tuple(name for name in ("epochs", "frozen", "learning_rate", "tta") if getattr(given, name) is None)
         beginning = dataclasses.replace(beginning, open_settings=decidable)
         given = fine_tuning(given, num_items, FROZEN)
     elif beginning is None and given.begins_with_weights:
