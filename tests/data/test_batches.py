@@ -87,7 +87,11 @@ def test_alternating_flips_show_every_item_both_ways_in_two_epochs() -> None:
     order = Batches(split, plain, 10, 0, Augmentation("alternating"), torch.device("cpu"), False)
 
     def mirrored(epoch: int) -> list[bool]:
-        found = {int(label): bool(item[0, 0] > item[0, 1]) for each in order.epoch(epoch) for label, item in zip(each.labels, each.inputs, strict=True)}
+        found = {
+            int(label): bool(item[0, 0] > item[0, 1])
+            for each in order.epoch(epoch)
+            for label, item in zip(each.labels, each.inputs, strict=True)
+        }
         return [found[item] for item in range(30)]
 
     epochs = [mirrored(epoch) for epoch in range(4)]

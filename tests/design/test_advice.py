@@ -338,7 +338,9 @@ def test_well_known_families_have_no_advice_but_what_is_known_of_them(family):
     design = resolve(OWN_ARGUMENTS.get(family, family), input_shape=shape, num_classes=1000)
     num_classes = 1000 if shape[1] > 32 else 10
     found = advise(account(design, shape, num_classes), design, num_classes)
-    known = {"unproductive", "linear"} | ({"border"} if family == "compact" else set())  # whitening leaves 31 of 32 px to pools of 2
+    known = {"unproductive", "linear"} | (
+        {"border"} if family == "compact" else set()
+    )  # whitening leaves 31 of 32 px to pools of 2
     assert {advice.kind for advice in found} <= known
     assert ("linear" in {advice.kind for advice in found}) == (family in ("lenet5", "alexnet", "vgg"))
 

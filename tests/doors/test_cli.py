@@ -98,7 +98,11 @@ def test_predict_prints_a_json_list(visus_command: Call, run: Path, photos: Path
 
 def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_command: Call, run: Path, photos: Path) -> None:
     answer = visus_command("predict", run, "nowhere.png", photos / "dark" / "00.png")
-    assert (answer.code, answer.err) == (1, "error: nowhere.png: there is no such file or folder.\n")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: nowhere.png: there is no such file or folder.\n"
+        "note: Each answer is the mean over 2 views: the picture as it is, and mirrored left to right.\n",
+    )
     assert [row["label"] for row in csv.DictReader(io.StringIO(answer.out))] == ["", "dark"]
 
 

@@ -15,18 +15,21 @@ import torch
 from PIL import Image
 
 import visus
+from visus.cli.show import _console
+from visus.cli.show_compare import _show_phases
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Preprocessing
 from visus.design import parse
 from visus.errors import DataError, RunError, UsageError
-from visus.evaluation.shifts import WAYS
+from visus.evaluation.shifts import WAYS, PhasePattern
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.workbench.comparisons import compare_runs, compare_shuffled, compare_with_twins
+from visus.workbench.comparisons import compare_runs, compare_shuffled, compare_with_twins, usable_recipe
 from visus.workbench.shifts import reading, remedies, report_shifts, some_items, steadier_design
 
 from .conftest import Call
 
+VIEWS = "Each answer is the mean over 2 views: the picture as it is, and mirrored left to right."
 FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
 
 
@@ -78,6 +81,7 @@ def test_only_items_that_both_held_out_are_compared_and_the_rest_is_told(run: Pa
     shared = set(left.open_data().split("test").items) & set(right.open_data().split("test").items)
     assert 0 < found.contenders[0].scores.num_items == len(shared) < 12
     assert found.notes == (
+        VIEWS,
         f"{12 - len(shared)} of the 12 items in the test split of {run.name} are not in that of other, and are left out.",
     )
 
@@ -97,7 +101,8 @@ class _Swap(torch.nn.Module):
 def test_other_data_is_compared_whole(run: Path, flat: Path, visus_command: Call) -> None:
     facts = json.loads(visus_command("compare", run, flat, "--data", _root(run), "--json").out)
     assert (facts["split"], facts["num_items"], len(facts["pairs"])) == ("all", 60, 1)
-    assert facts["notes"][0].startswith(
+    assert facts["notes"][0] == VIEWS
+    assert facts["notes"][1].startswith(
         "This is the data that the network was trained on: 43 of these items were learned from."
     )
 
@@ -214,6 +219,45 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
     assert by_hand.probability == pytest.approx(float(shuffled.max()), abs=1e-5)
 
 
+def test_a_shuffled_run_is_scored_beside_the_first_on_one_view_of_each_item(flat: Path, tmp_path: Path) -> None:
+    first = visus.load(flat)
+    assert first.recipe.tta == "flip"
+    found = compare_shuffled(first, output=tmp_path)
+    test = first.open_data().split("test")
+    with torch.no_grad():
+        answers = first.module(first.preprocessing.scaled(torch.from_numpy(test.rows(np.arange(len(test)))))).softmax(1)
+    loss = -answers[torch.arange(len(test)), torch.from_numpy(test.labels)].log().mean()
+    assert found.contenders[0].scores.loss == pytest.approx(float(loss), rel=1e-4)
+    assert visus.load(found.contenders[1].folder).recipe.tta == "none"
+    assert found.notes[0] == (
+        "Each answer is that to the picture as it is, since shuffled pictures have no other views: flat may have another figure in its "
+        "own report."
+    )
+
+
+def test_views_that_one_run_alone_averages_are_told_with_its_name(run: Path, photos: Path, tmp_path: Path) -> None:
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", tta="none")
+    once = visus.train(photos, FLAT, recipe, output=tmp_path, name="once")
+    left = visus.load(run)
+    assert compare_runs(left, once).notes == (f"{left.name}: {VIEWS}",)
+
+
+def test_twins_of_a_run_that_began_with_smaller_pictures_see_whole_ones_and_it_is_told(photos: Path, tmp_path: Path) -> None:
+    recipe = visus.Recipe(epochs=3, batch_size=8, precision="float32", curriculum="0.5,1")
+    grown = visus.train(photos, "conv(4, 3), relu, globalpool, linear(classes)", recipe, output=tmp_path, name="grown")
+    found = compare_with_twins(grown, kinds=["equal width"], with_shuffled=True)
+    names = [each.name for each in found.contenders[1:]]
+    assert [visus.load(each.folder).recipe.curriculum for each in found.contenders] == ["0.5,1", "1", "1", "1"]
+    told = f"grown began with smaller pictures; whole ones throughout, since they take no others: {', '.join(names)}."
+    assert told in found.notes
+
+
+def test_another_network_keeps_the_smaller_items_where_it_takes_them(photos: Path) -> None:
+    data, recipe = visus.open_data(photos), visus.Recipe(curriculum="0.5,1", tta="flip")
+    assert usable_recipe(recipe, parse("conv(4, 3), relu, globalpool, linear(classes)"), data) == recipe
+    assert usable_recipe(recipe, parse(FLAT), data) == recipe.replace(curriculum="1")
+
+
 def test_a_shuffle_is_repeated_bit_for_bit(flat: Path, tmp_path: Path) -> None:
     first, second = (compare_shuffled(visus.load(flat), output=tmp_path / name) for name in ("a", "b"))
     weights = [visus.load(each.contenders[1].folder).module.state_dict() for each in (first, second)]
@@ -313,6 +357,16 @@ def test_the_steadier_design_has_all_structural_changes_at_once(flat: Path) -> N
         parse("conv(4, 3, padding=1), relu, maxpool(2, stride=1), blurpool(3), globalpool, linear(classes)"),
         "global pooling instead of flatten, blurred pooling instead of strides",
     )
+
+
+@pytest.mark.parametrize(("step", "num_rows"), [((40,), 3), ((4, 4), 4), ((1, 40), 0), ((16,), 1)])
+def test_every_phase_is_printed_or_none(step: tuple[int, ...], num_rows: int, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = tuple(0.001 * number for number in range(int(np.prod(step))))
+    _show_phases(_console(), PhasePattern(step, 3, changes, changes))
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert "\u2026" not in head + "".join(rows)
+    figures = re.findall(r"[\d.]+ %", " ".join(rows[-num_rows:] if num_rows else []))
+    assert figures == ([f"{100 * change:.1f} %" for change in changes] if num_rows else [])
 
 
 def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None:

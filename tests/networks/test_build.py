@@ -323,7 +323,9 @@ def test_initial_values_are_kaiming_normal_and_residuals_pass_their_input_on():
 
 @pytest.mark.parametrize(("kernel", "shape"), [(9, (4, 20)), (3, (4, 9, 9)), (3, (4, 6, 6, 6))])
 def test_convolutions_that_keep_positions_begin_by_handing_their_map_on(kernel, shape):
-    network = build(parse(f"conv(7, {kernel}, padding={kernel // 2}), conv(3, {kernel}, padding={kernel - 1}, dilation=2)"), shape)
+    network = build(
+        parse(f"conv(7, {kernel}, padding={kernel // 2}), conv(3, {kernel}, padding={kernel - 1}, dilation=2)"), shape
+    )
     x = torch.randn(2, *shape)
     made = network.conv1(x)
     assert torch.equal(made[:, :4], x)
@@ -331,7 +333,9 @@ def test_convolutions_that_keep_positions_begin_by_handing_their_map_on(kernel, 
     assert torch.equal(network(x), x[:, :3])
 
 
-@pytest.mark.parametrize("layer", ["conv(8, 3)", "conv(8, 3, stride=2, padding=1)", "conv(8, 2)", "conv(8, 1)", "conv(8, 3, padding=1, groups=4)"])
+@pytest.mark.parametrize(
+    "layer", ["conv(8, 3)", "conv(8, 3, stride=2, padding=1)", "conv(8, 2)", "conv(8, 1)", "conv(8, 3, padding=1, groups=4)"]
+)
 def test_other_convolutions_begin_at_random(layer):
     weight = build(parse(layer), (4, 8, 8)).conv1.weight
     assert abs(float(weight.detach().std()) - math.sqrt(2 / (8 // network_groups(layer) * weight[0, 0].numel()))) < 0.15
@@ -344,7 +348,8 @@ def network_groups(layer):
 
 def test_the_last_layer_begins_smaller_the_more_it_reads():
     deviations = [
-        float(build(parse("linear(40), relu, linear(classes)"), (shape,), 500).linear2.weight.detach().std()) for shape in (3,)
+        float(build(parse("linear(40), relu, linear(classes)"), (shape,), 500).linear2.weight.detach().std())
+        for shape in (3,)
     ]
     wide = build(parse("linear(classes)"), (2000,), 50).linear1.weight.detach().std()
     assert deviations[0] == pytest.approx(0.01, rel=0.05)

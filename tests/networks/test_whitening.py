@@ -68,7 +68,7 @@ def test_filters_are_saved_and_no_optimizer_sees_them() -> None:
     module = build(parse(CASES[1][0]), CASES[1][1], 3)
     fit_whitening(module, smooth(50, CASES[1][1]))
     assert "whiten1.weight" in module.state_dict()
-    assert [name for name, _ in module.named_parameters()][0] == "whiten1.bias"
+    assert next(name for name, _ in module.named_parameters()) == "whiten1.bias"
     other = build(parse(CASES[1][0]), CASES[1][1], 3)
     weights.fit(other, module.state_dict())
     items = smooth(3, CASES[1][1], seed=5)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import pickle
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,3 +32,48 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick() -> Recipe:
     """Three epochs of small batches in float32."""
     return Recipe(epochs=3, batch_size=16, learning_rate=0.01, precision="float32", device="cpu")
+
+
+@pytest.fixture
+def in_processes() -> Callable[..., list[Any]]:
+    """``in_processes(3, function, *arguments)``: what the function gave in each of three processes that train together.
+
+    What a process raised is given in place of its answer; None for one that ended without any. With ``store`` (a ``TCPStore`` that is kept here, as
+    torchrun keeps one) the processes can be started again.
+    """
+    return run_in_processes
+
+
+def run_in_processes(num: int, function: Callable[..., Any], *arguments: Any, store: Any = None) -> list[Any]:
+    """As the fixture says. The processes are forks of this one, so that nothing is imported anew."""
+    context = multiprocessing.get_context("fork")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = store.port if store is not None else free.getsockname()[1]
+    pipes = [context.Pipe(duplex=False) for _ in range(num)]
+
+    def body(rank: int) -> None:
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num, "LOCAL_WORLD_SIZE": num, "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"})
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = str(store is not None)
+        try:
+            given = function(*arguments)
+        except BaseException as error:
+            given = error
+        pipes[rank][1].send_bytes(pickle.dumps(given))
+
+    processes = [context.Process(target=body, args=(rank,)) for rank in range(num)]
+    for process in processes:
+        process.start()
+    for _, end in pipes:
+        end.close()
+    answers = []
+    for start, _ in pipes:
+        try:
+            answers.append(pickle.loads(start.recv_bytes()))
+        except EOFError:
+            answers.append(None)
+    for process in processes:
+        process.join(60)
+        assert process.exitcode is not None, "a process hangs"
+    return answers

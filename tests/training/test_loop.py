@@ -114,7 +114,9 @@ def test_progress_goes_from_nothing_to_all_in_equal_steps(squares: Path, quick: 
 
 def test_a_time_limit_ends_the_schedule_with_the_time(squares: Path, quick: Recipe, tmp_path: Path) -> None:
     events: list[object] = []
-    visus.train(squares, NETWORK, quick.replace(epochs=100_000, time_limit_s=1.0, floor=0.0), output=tmp_path, on_event=events.append)
+    visus.train(
+        squares, NETWORK, quick.replace(epochs=100_000, time_limit_s=1.0, floor=0.0), output=tmp_path, on_event=events.append
+    )
     end = next(event for event in events if isinstance(event, Finished))
     rows = [event.row for event in events if isinstance(event, EpochDone)]
     assert end.reason == "time limit"
@@ -173,7 +175,9 @@ def test_average_forgets_its_start_and_then_follows_slowly() -> None:
     assert float(average.module.weight) == pytest.approx(0.9 + 0.01 * 0.1)
 
 
-def averaged_by_hand(squares: Path, recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Training, list[float]]:
+def averaged_by_hand(
+    squares: Path, recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Training, list[float]]:
     """A training, and one of its weights after each step."""
     seen: list[float] = []
     trainings: list[Training] = []

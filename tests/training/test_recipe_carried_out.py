@@ -19,7 +19,7 @@ from visus.training.recipe import Recipe
 from visus.workbench.training import Prepared
 
 NETWORK = (
-    'whiten(2), gelu, conv(6, 3, padding=1, bias=False), maxpool(2), norm, gelu, conv(6, 3, padding=1), norm, gelu, '
+    "whiten(2), gelu, conv(6, 3, padding=1, bias=False), maxpool(2), norm, gelu, conv(6, 3, padding=1), norm, gelu, "
     'globalpool("max"), linear(classes)'
 )
 
@@ -39,7 +39,15 @@ def coloured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def whole() -> Recipe:
     """Everything at once, in three epochs."""
-    return Recipe(epochs=3, batch_size=16, curriculum="0.5, 0.75, 1", flip="alternating", tta="flip+shift", precision="float32", device="cpu")
+    return Recipe(
+        epochs=3,
+        batch_size=16,
+        curriculum="0.5, 0.75, 1",
+        flip="alternating",
+        tta="flip+shift",
+        precision="float32",
+        device="cpu",
+    )
 
 
 def stop_after(num_steps: int) -> Callable[[], bool]:
@@ -69,7 +77,11 @@ def test_everything_at_once_goes_on_with_the_same_bits_after_a_stop(
 def test_what_was_done_is_told_in_the_files_of_the_run(coloured: Path, whole: Recipe, tmp_path: Path) -> None:
     told: list[Prepared] = []
     run = visus.train(
-        coloured, NETWORK, whole, output=tmp_path, on_event=lambda event: told.append(event) if isinstance(event, Prepared) else None
+        coloured,
+        NETWORK,
+        whole,
+        output=tmp_path,
+        on_event=lambda event: told.append(event) if isinstance(event, Prepared) else None,
     )
     assert told[0].changes[0] == "mirrored left to right (each in every second epoch)"
     assert told[0].changes[-1] == "seen at 6 x 6, then 9 x 9, then 12 x 12, in equal shares of the training"
@@ -106,7 +118,9 @@ def test_answers_of_a_run_use_the_views_of_its_recipe(coloured: Path, whole: Rec
     assert run.evaluate().accuracy == float((averaged.argmax(1).numpy() == part.labels).mean())
 
 
-def test_settings_that_this_data_or_network_cannot_have_are_refused_together(coloured: Path, whole: Recipe, tmp_path: Path) -> None:
+def test_settings_that_this_data_or_network_cannot_have_are_refused_together(
+    coloured: Path, whole: Recipe, tmp_path: Path
+) -> None:
     with pytest.raises(RecipeError) as caught:
         visus.train(coloured, "flatten, linear(classes)", whole.replace(flip="none"), output=tmp_path)
     assert str(caught.value) == (

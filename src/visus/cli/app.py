@@ -81,7 +81,10 @@ def train(
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="muon, adamw or sgd.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate; with muon that of filters.")] = None,
-    head_rate: Annotated[float | None, typer.Option(help="With muon: highest rate of the last layer's weights, times the number of its inputs.")] = None,
+    head_rate: Annotated[
+        float | None,
+        typer.Option(help="With muon: highest rate of the last layer's weights, times the number of its inputs."),
+    ] = None,
     bias_rate: Annotated[float | None, typer.Option(help="With muon: highest rate of biases and norms.")] = None,
     momentum: Annotated[float | None, typer.Option(help="Momentum of muon and sgd, first beta of adamw.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Decay of weights, never of biases and norms.")] = None,
@@ -93,14 +96,17 @@ def train(
     averaging: Annotated[float | None, typer.Option(help="Decay of the averaged weights; 0 for none.")] = None,
     class_weights: Annotated[str | None, typer.Option(help="none or balanced.")] = None,
     flip: Annotated[
-        str | None, typer.Option(help="Mirror items left to right: none, random (half of them) or alternating (every second epoch).")
+        str | None,
+        typer.Option(help="Mirror items left to right: none, random (half of them) or alternating (every second epoch)."),
     ] = None,
     shift: Annotated[float | None, typer.Option(help="Largest shift, as a fraction of each axis.")] = None,
     zoom: Annotated[float | None, typer.Option(help="Largest enlargement, as a fraction cut away.")] = None,
     cutout: Annotated[float | None, typer.Option(help="Side of the blanked box, as a fraction of each axis.")] = None,
     curriculum: Annotated[
         str | None,
-        typer.Option(help="Sides in equal shares of the training, as parts of the whole side: 0.75,0.875,1; 1 for the whole side."),
+        typer.Option(
+            help="Sides in equal shares of the training, as parts of the whole side: 0.75,0.875,1; 1 for the whole side."
+        ),
     ] = None,
     tta: Annotated[
         str | None, typer.Option(help="Views averaged when the network is used: none, flip, shift or flip+shift.")

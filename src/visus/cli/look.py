@@ -131,7 +131,7 @@ def _show(found: Look, place: Path, named: list[str]) -> None:
     console.print(table)
     over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
     console.print(f"zeros of this {facts.item.noun}; dead and sparse {facts.channels} over {over}", markup=False)
-    for note in (facts.dash, facts.missing.get("layers", "")):
+    for note in (facts.missing.get("views", ""), facts.dash, facts.missing.get("layers", "")):
         if note:
             console.print(note, markup=False)
     for layer in facts.layers:

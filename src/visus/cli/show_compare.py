@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from visus.workbench.tasks import TaskComparison
 
 MOST_DIFFERING = 20
+MOST_COLUMNS = 16  # of figures that fit into a line of a terminal
 MOST_PHASES = 64  # a larger pattern is told in its mean and its largest figure
 CURVE_POINTS = 8
 STEADY = 0.01  # a layer that changes by less than this is said not to change
@@ -187,7 +188,9 @@ def _show_phases(console: Console, phases: PhasePattern) -> None:
     )
     if len(phases.logit_change) > MOST_PHASES or len(phases.step_px) > 2:
         return
-    width = phases.step_px[-1]
+    width = min(phases.step_px[-1], MOST_COLUMNS)  # a longer row goes on in the next line; two axes keep a line for each row
+    if len(phases.step_px) > 1 and width < phases.step_px[-1]:
+        return
     grid = Table(box=None, show_header=False)
     for start in range(0, len(phases.logit_change), width):
         grid.add_row(*(write_share(value) for value in phases.logit_change[start : start + width]))

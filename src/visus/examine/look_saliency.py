@@ -44,6 +44,8 @@ def item_section(facts: LookFacts) -> str:
     done = "".join(f"<li>{escape(sentence)}</li>" for sentence in item.sentences)
     changed = f"<ul>{done}</ul>" if done else ""
     answer = _answer(facts.answer, item) if facts.answer else f"<p>{escape(facts.missing.get('answer', ''))}</p>"
+    views = facts.missing.get("views", "")
+    answer += f'<p class="under">{escape(views)}</p>' if views else ""
     return section(f"The {item.noun} and the answer", f'<div class="flow">{figures}<div>{answer}</div></div>{changed}')
 
 

@@ -76,7 +76,8 @@ def _keeps_position(layer: nn.Module) -> bool:
         return False
     sides = zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
     return max(layer.kernel_size) > 1 and all(
-        stride == 1 and kernel % 2 == 1 and padding == dilation * (kernel // 2) for kernel, stride, padding, dilation in sides
+        stride == 1 and kernel % 2 == 1 and padding == dilation * (kernel // 2)
+        for kernel, stride, padding, dilation in sides
     )
 
 

@@ -201,7 +201,11 @@ def _fit(module: nn.Module, path: str, layer: Whitening, items: Tensor) -> Fitte
 
     hook = layer.register_forward_pre_hook(stop)
     num_values = layer.weight[0].numel()
-    total, products, count = torch.zeros(num_values, dtype=torch.float64), torch.zeros(num_values, num_values, dtype=torch.float64), 0
+    total, products, count = (
+        torch.zeros(num_values, dtype=torch.float64),
+        torch.zeros(num_values, num_values, dtype=torch.float64),
+        0,
+    )
     try:
         for part in torch.split(items, max(1, _CHUNK_VALUES // items[0].numel())):
             for patches in _patches(_reached(module, part), layer, len(items)):
@@ -215,7 +219,9 @@ def _fit(module: nn.Module, path: str, layer: Whitening, items: Tensor) -> Fitte
     variances, axes = torch.linalg.eigh(covariance)
     variances, axes = variances.flip(0).clamp(min=0), axes.flip(1).mT  # the widest axis first, one a row
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-    axes = axes * torch.where(largest < 0, -1.0, 1.0)  # an axis has two directions: the one whose largest value is above zero
+    axes = axes * torch.where(
+        largest < 0, -1.0, 1.0
+    )  # an axis has two directions: the one whose largest value is above zero
     room = EPS * float(variances.mean()) or 1.0  # items without any spread: their filters may have any length
     scaled = axes / torch.sqrt(variances + room)[:, None]
     layer.fill(scaled.to(layer.weight), mean.to(layer.weight))

@@ -166,9 +166,8 @@ def _joined() -> Group:
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
     # A store of its own for each round: what the processes of the round before wrote about themselves would mislead these.
-    dist.init_process_group(
-        backend, store=PrefixStore(f"round-{number}", store), rank=rank, world_size=size, timeout=PATIENCE
-    )
+    own = _within(f"round-{number}", store)
+    dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=PATIENCE)
     atexit.register(_leave)
     group = Group(rank, size, local_rank, local_size, number - 1, store)
     _end_if_failed(group)
@@ -182,7 +181,12 @@ def _open_store(environment: Mapping[str, str], rank: int, size: int) -> Store:
     store = dist.TCPStore(  # type: ignore[attr-defined]
         address, port, size, is_master=rank == 0 and not is_theirs, timeout=MEETING, wait_for_workers=False
     )
-    return PrefixStore("visus", store)
+    return _within("visus", store)
+
+
+def _within(name: str, store: Store) -> Store:
+    """The part of a store whose keys begin with a name."""
+    return dist.PrefixStore(name, store)  # type: ignore[attr-defined]
 
 
 def _meet(store: Store, rank: int, size: int) -> int:

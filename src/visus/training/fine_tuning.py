@@ -16,7 +16,7 @@ ITEMS_SEEN = 4_000
 DEEPER_RATE, DEEPER_EPOCHS = 0.001, 3
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 30
 
-# Measured on a part of the training splits of two folders of photos: benchmarks/pretrained.py.
+# Chosen by few noisy trials on dogs and cats (benchmarks/LOG.md); benchmarks/pretrained.py measures what they give.
 SETTINGS: Final = {
     "batch_size": 32,
     "optimizer": "adamw",

@@ -114,18 +114,17 @@ class Training:
             TrainingError: the loss became infinite or not a number, or ran away; the last good checkpoint is kept and named.
             StorageError: the disk is full; the checkpoint before is untouched.
         """
-        was_fast = is_sped_up(self.module)
-        if self.recipe.convolutions == "auto":
-            speed_up(
-                self.module, choices_for(self.group, self.folder.path / "arithmetic.json", self.recipe.batch_size or 1)
-            )
-        try:
-            with whole_batch_norms(self.module, is_alone=self.group.is_alone):
+        with whole_batch_norms(self.module, is_alone=self.group.is_alone):
+            was_fast = is_sped_up(self.module)
+            if self.recipe.convolutions == "auto":
+                record = self.folder.path / "arithmetic.json"
+                speed_up(self.module, choices_for(self.group, record, self.recipe.batch_size or 1))
+            try:
                 yield from self._events(resume)
-        finally:
-            self._network = self.module
-            if not was_fast:
-                slow_down(self.module)
+            finally:
+                self._network = self.module
+                if not was_fast:
+                    slow_down(self.module)
 
     def _events(self, resume: bool) -> Iterator[Event]:
         """``events``, once the network computes as it is to."""

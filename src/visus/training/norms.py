@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from visus.networks.fast import plain
+
 
 @contextlib.contextmanager
 def whole_batch_norms(module: nn.Module, *, is_alone: bool) -> Iterator[None]:
@@ -29,14 +31,18 @@ def whole_batch_norms(module: nn.Module, *, is_alone: bool) -> Iterator[None]:
         module: any network; only the classes of its layers change, and are as they were afterwards.
         is_alone: there is no other process, and nothing to do.
     """
-    changed = [part for part in module.modules() if type(part) in _TOGETHER] if not is_alone else []
-    for part in changed:
-        part.__class__ = _TOGETHER[type(part)]
-    try:
+    if is_alone:
         yield
-    finally:
+        return
+    with plain(module):  # norms that were joined with what follows them know one process only
+        changed = [part for part in module.modules() if type(part) in _TOGETHER]
         for part in changed:
-            part.__class__ = _APART[type(part)]
+            part.__class__ = _TOGETHER[type(part)]
+        try:
+            yield
+        finally:
+            for part in changed:
+                part.__class__ = _APART[type(part)]
 
 
 class _Together:

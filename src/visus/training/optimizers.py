@@ -17,7 +17,9 @@ from visus.networks.whitening import Whitening
 from visus.training.muon import Muon
 from visus.training.recipe import Recipe
 
-WHITENING_SHARE = 3 / 8  # of the training in which what whitening adds to its channels is trained; then the backward pass ends above it
+WHITENING_SHARE = (
+    3 / 8
+)  # of the training in which what whitening adds to its channels is trained; then the backward pass ends above it
 LARGEST_FOLLOWING, ITEMS_FOLLOWED = 0.4, 1_250
 WITHOUT_NORM = 0.1  # share of muon's rate for filters whose size means something: no norm follows them
 

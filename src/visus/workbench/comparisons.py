@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,16 +16,19 @@ import numpy as np
 import torch
 
 from visus.data.batches import Part, batches_in_order
+from visus.data.opened import Data
 from visus.design import Design
 from visus.design.twins import KINDS, perceptron_twins
 from visus.errors import DataError, UsageError, unknown_name
 from visus.evaluation.paired import Paired, compare_answers
-from visus.evaluation.predictions import probabilities
+from visus.evaluation.predictions import predict_logits, probabilities
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures, measure_shifts
+from visus.networks.roles import takes
 from visus.training.loop import EVALUATION_BATCH
+from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.workbench.modules import count_macs
+from visus.workbench.modules import count_macs, make_network
 from visus.workbench.runs import Run, open_own_data
 from visus.workbench.shifts import MOST_ITEMS, NUM_SHIFTS, own_design, reach_of, reading, some_items
 from visus.workbench.training import OnEvent, train
@@ -166,7 +169,10 @@ def compare_runs(
             f"no item is in the {chosen} split of both {left.name} and {right.name}. Name another with --split, or give data with --data."
         )
     kept = [_only(part, shared) for part in parts]
-    notes = [note for run, each in zip((left, right), opened, strict=True) for note in run.notes_on(each, chosen)]
+    said = [run.notes_on(each, chosen) for run, each in zip((left, right), opened, strict=True)]
+    notes = [note for note in said[0] if note in said[1]]
+    for run, own in zip((left, right), said, strict=True):
+        notes += [f"{run.name}: {note}" for note in own if note not in notes]
     left_out = len(parts[0]) - len(shared)
     if left_out:
         notes.append(
@@ -250,13 +256,28 @@ def compare_shuffled(
 def compare_trained(
     runs: Sequence[tuple[Run, str]], *, notes: Sequence[str] = (), cache_dir: str | Path | None = None
 ) -> Comparison:
-    """Runs with one data set and one split, each with its kind, on the held-out items; their answers to shifts too."""
-    first = open_own_data(runs[0][0].folder, runs[0][0].preprocessing, cache_dir=cache_dir)
+    """Runs with one data set and one split, each with its kind, on the held-out items; their answers to shifts too.
+
+    Where one of them reads shuffled items, which have no mirrored or moved views, all of them are scored on each item as it is.
+    """
+    run = runs[0][0]
+    first = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
     part = first.split(first.scored_split)
-    entries = [(run, kind, part) for run, kind in runs]
-    return _compare(
-        entries, first.scored_split, first.noun, [*runs[0][0].notes_on(first, first.scored_split), *notes], shifts=True
-    )
+    entries = [(each, kind, part) for each, kind in runs]
+    plain = any(each.preprocessing.shuffle_seed is not None for each, _ in runs)
+    said = run.notes_on(first, first.scored_split)
+    if plain and run.views_sentence:
+        said = [
+            f"Each answer is that to the {first.noun} as it is, since shuffled {first.noun}s have no other views: {run.name} may have "
+            "another figure in its own report.",
+            *(note for note in said if note != run.views_sentence),
+        ]
+    whole = [each.name for each, _ in runs[1:] if min(run.recipe.sides) < 1 and min(each.recipe.sides) == 1]
+    if whole:
+        said.append(
+            f"{run.name} began with smaller {first.noun}s; whole ones throughout, since they take no others: {', '.join(whole)}."
+        )
+    return _compare(entries, first.scored_split, first.noun, [*said, *notes], shifts=True, plain=plain)
 
 
 def train_again(
@@ -272,14 +293,33 @@ def train_again(
 ) -> Run:
     """Another network with the data, split, recipe and seed of a run, in a run folder of its own.
 
+    Two settings of the recipe are left out where they cannot be used: smaller items at first, by a network that takes one size
+    alone, and views that are averaged, of items that are shuffled.
+
     Args:
         shuffle_seed: where it is given, the positions of all items are in the order that it fixes (``Preprocessing``).
         output: folder of the new run; None for that of the run.
     """
     preprocessing = dataclasses.replace(run.preprocessing, shuffle_seed=shuffle_seed)
     data = open_own_data(run.folder, preprocessing, cache_dir=cache_dir)
-    folder = output or run.folder.parent
-    return train(data, network, run.recipe, output=folder, name=name, on_event=on_event, command=command)
+    recipe = usable_recipe(run.recipe, network, data)
+    return train(data, network, recipe, output=output or run.folder.parent, name=name, on_event=on_event, command=command)
+
+
+def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:
+    """A run's recipe for another network: no smaller items where it takes none, no averaged views where positions are shuffled."""
+    is_shuffled = data.preprocessing.shuffle_seed is not None
+    if is_shuffled:
+        recipe = recipe.replace(tta="none")
+    sides = [side for side in recipe.sides if side < 1]
+    if not sides:
+        return recipe
+    channels, *size = data.input_shape
+    module = make_network(network, data.input_shape, len(data.classes), seed=recipe.seed).module
+    shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
+    if is_shuffled or not all(takes(module, shape) for shape in shapes):
+        recipe = recipe.replace(curriculum="1")
+    return recipe
 
 
 def _design_for(run: Run, purpose: str) -> Design:
@@ -295,15 +335,22 @@ def _design_for(run: Run, purpose: str) -> Design:
 
 
 def _compare(
-    entries: Sequence[tuple[Run, str, Part]], split: str, noun: str, notes: Sequence[str], *, shifts: bool = False
+    entries: Sequence[tuple[Run, str, Part]],
+    split: str,
+    noun: str,
+    notes: Sequence[str],
+    *,
+    shifts: bool = False,
+    plain: bool = False,
 ) -> Comparison:
-    """Each run's answers for its own reading of the same items, in the order of the first run's."""
+    """Each run's answers for its own reading of the same items, in the order of the first run's; with ``plain`` those to one view of each."""
     first_run, _, first_part = entries[0]
     places = {item: index for index, item in enumerate(first_part.items)}
     answers: list[list[int]] = []
     contenders = []
     for run, kind, part in entries:
-        logits = run.logits(batches_in_order(part, run.preprocessing, EVALUATION_BATCH))
+        batches = batches_in_order(part, run.preprocessing, EVALUATION_BATCH)
+        logits = _plain_logits(run, batches) if plain else run.logits(batches)
         order = np.argsort([places[item] for item in part.items])
         logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
         found = score(probabilities(logits), torch.from_numpy(first_part.labels), first_run.classes, split=split)
@@ -324,6 +371,14 @@ def _compare(
         if index and after.is_shuffled and each.kind == after.kind and not each.is_shuffled
     ]
     return Comparison(split, noun, tuple(contenders), tuple(pair(*each) for each in chosen), tuple(dict.fromkeys(notes)))
+
+
+def _plain_logits(run: Run, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The outputs for each item as it is, whatever views the recipe averages."""
+    machine = run.machine
+    return predict_logits(
+        run.module, batches, device=machine.device, precision=machine.precision, channels_last=machine.channels_last
+    )
 
 
 def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None) -> Contender:

@@ -167,8 +167,9 @@ def look(
         )
     if isinstance(network, Path) or (isinstance(network, str) and names_run(network)):
         network = load(network, device="cpu")
+    views = network.views_sentence if isinstance(network, Run) else ""
     opened = open_network(network, item, data, input_shape, num_classes, classes, cache_dir)
-    return Look(_facts(opened, layer, channel, at, target, object_px, templates=templates))
+    return Look(_facts(opened, layer, channel, at, target, object_px, templates=templates, views=views))
 
 
 def _facts(
@@ -180,9 +181,12 @@ def _facts(
     object_px: int | None,
     *,
     templates: bool,
+    views: str,
 ) -> LookFacts:
     module, x = opened.module, opened.subject.scaled
     missing = {} if opened.is_trained else {"training": UNTRAINED}
+    if views:
+        missing["views"] = f"All here is about the {opened.subject.facts.noun} as it is. visus predict averages: {views}"
     _try(module, x, opened.name)
     subject = Subjected(module, x, max(1, count_macs(module, tuple(x.shape[1:]))))
     layers, num_over, no_fields = layers_of(subject, opened.pool)

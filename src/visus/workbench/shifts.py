@@ -135,6 +135,8 @@ def report_shifts(run: Run, data: Data, split: str | None = None, *, num_items: 
     reach = reach_of(shape[1:])
     ways = tuple(measure_shifts(module, items, reach, way, most=NUM_SHIFTS, device=device) for way in WAYS)
     step, costs, notes = _step(run)
+    if run.views_sentence:
+        notes.append(f"All here is about each {data.noun} as it is. visus predict averages: {run.views_sentence}")
     phases = None
     if step and 1 < math.prod(step) <= MOST_PHASES:
         phases = measure_phases(module, items[:PHASE_ITEMS], step, device=device)

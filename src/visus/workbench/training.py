@@ -74,7 +74,9 @@ class Prepared:
         if min(sides) < 1:
             sizes = [write_shape(max(1, round(side * length)) for length in self.data.input_shape[1:]) for side in sides]
             said.append(f"seen at {', then '.join(sizes)}, in equal shares of the training")
-        elif self.recipe.optimizer == "muon" and not _takes_smaller(self.network.module, self.data, Recipe(curriculum=CURRICULUM)):
+        elif self.recipe.optimizer == "muon" and not _takes_smaller(
+            self.network.module, self.data, Recipe(curriculum=CURRICULUM)
+        ):
             said.append("seen at their whole size throughout (the network takes no other)")
         return said
 
@@ -267,7 +269,17 @@ def _carry_out(
                 recipe = deeper
                 folder.write_text("recipe.yaml", recipe.to_yaml())
                 tell(Deepened(val_accuracy, recipe.epochs or 0))
-        training = _training(folder, data, made, recipe, machine, should_stop, group, is_new=not is_resumed and beginning is None, knows_answers=beginning is not None)
+        training = _training(
+            folder,
+            data,
+            made,
+            recipe,
+            machine,
+            should_stop,
+            group,
+            is_new=not is_resumed and beginning is None,
+            knows_answers=beginning is not None,
+        )
         for event in training.events(resume=is_resumed):
             tell(event)
             if beginning is not None and isinstance(event, StartScored):

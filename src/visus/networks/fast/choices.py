@@ -41,7 +41,7 @@ from visus.networks.fast.convolutions import (
 
 LEAST_MACS = 20_000_000  # of a batch: below it the call costs more than the sum
 _MEASURED_MACS = 1.5e9  # as many items are measured as give this work
-_REPEATS = 4
+_REPEATS = 7
 _GAIN = 0.95  # another algorithm must take less than this share of PyTorch's own time
 _LARGEST_WINOGRAD = 2**31 - 1
 _Name = TypeVar("_Name")

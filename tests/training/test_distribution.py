@@ -1,0 +1,371 @@
+"""Several processes: the same training as one, decided and told by the first, and gone on with when one is lost."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import torch.distributed as dist
+from torch import nn
+
+import visus
+from visus.errors import ProcessLostError, RecipeError, UsageError
+from visus.networks.fast import choices, is_sped_up, speed_up
+from visus.networks.fast.choices import Case, Plan
+from visus.networks.fast.convolutions import TAPS, Window
+from visus.training import distribution
+from visus.training.arithmetic import choices_for
+from visus.training.distribution import ALONE, Group, join, one_voice, refuse_shared_device
+from visus.training.events import EpochDone, StepDone
+from visus.training.gradients import seed_step
+from visus.training.loop import Training
+from visus.training.norms import whole_batch_norms
+from visus.training.recipe import Recipe
+from visus.workbench.processes import share_of
+
+InProcesses = Callable[..., list[Any]]
+NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
+DROPPED = "conv(4, 3, padding=1), norm, relu, dropout(0.3), globalpool, linear(classes)"
+WHITENED = "whiten, conv(6, 3, padding=1), norm, relu, globalpool, linear(classes)"
+
+
+def weights_of(folder: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / "weights" / f"{which}.safetensors")
+
+
+def largest_difference(first: Path, second: Path) -> float:
+    one, two = weights_of(first), weights_of(second)
+    assert one.keys() == two.keys(), "names do not change"
+    return max(float((one[name].double() - two[name].double()).abs().max()) for name in one)
+
+
+def trained(squares: Path, recipe: Recipe, output: Path, network: str = NETWORK, stop_at: int = 0) -> list[Any]:
+    """Rows of the epochs, and how many steps were told; the run ends after ``stop_at`` steps where that is not 0."""
+    rows, steps = [], []
+
+    def follow(event: object) -> None:
+        if isinstance(event, EpochDone):
+            rows.append(event.row)
+        if isinstance(event, StepDone):
+            steps.append(event)
+
+    stop = (lambda: len(steps) == stop_at and join().is_first) if stop_at else None
+    visus.train(squares, network, recipe, output=output, on_event=follow, should_stop=stop)
+    return rows
+
+
+# ---- the same numbers as one process ----
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((5, 4), torch.contiguous_format),
+        ((2, 4), torch.contiguous_format),
+        ((5, 4, 7), torch.contiguous_format),
+        ((5, 4, 3, 6), torch.contiguous_format),
+        ((5, 4, 3, 6), torch.channels_last),
+        ((4, 4, 3, 2, 5), torch.channels_last_3d),
+    ],
+)
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_norms_of_slices_are_those_of_the_whole_batch_with_their_gradients(
+    in_processes: InProcesses, shape: tuple[int, ...], layout: torch.memory_format, momentum: float | None
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = (3 + 2 * torch.randn(shape, generator=generator)).contiguous(memory_format=layout)
+    gradient = torch.randn(shape, generator=generator)
+    kinds: dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+    norm = kinds[len(shape)](shape[1], momentum=momentum)
+    nn.init.normal_(norm.weight, generator=generator)
+    together = copy.deepcopy(norm)
+    whole = maps.clone().requires_grad_()
+    out = norm(whole)
+    out.backward(gradient)
+
+    def slice_of_it() -> list[torch.Tensor]:
+        group = join()
+        mine = slice(shape[0] * group.rank // group.size, shape[0] * (group.rank + 1) // group.size)
+        part = maps[mine].contiguous(memory_format=layout).requires_grad_()
+        with whole_batch_norms(together, is_alone=False):
+            assert type(together) is not type(norm)
+            found = together(part)
+            found.backward(gradient[mine])
+        assert type(together) is type(norm)
+        assert part.grad is not None
+        sums = [group.summed(each.grad) for each in (together.weight, together.bias)]
+        return [found.detach(), part.grad, *sums, together.running_mean, together.running_var]
+
+    first, second = in_processes(2, slice_of_it)
+    assert torch.allclose(torch.cat([first[0], second[0]]), out, atol=1e-5)
+    assert whole.grad is not None
+    assert torch.allclose(torch.cat([first[1], second[1]]), whole.grad, atol=1e-5)
+    for found in (first, second):
+        for value, expected in zip(
+            found[2:], (norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var), strict=True
+        ):
+            assert torch.allclose(value, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("num", "settings", "network"),
+    [
+        (2, {"optimizer": "sgd", "class_weights": "balanced", "label_smoothing": 0.2, "clip_norm": 0.5}, NETWORK),
+        (3, {"optimizer": "muon", "flip": "random", "shift": 0.2, "cutout": 0.3}, NETWORK),
+        (2, {"optimizer": "sgd", "zoom": 0.2, "curriculum": "1"}, WHITENED),
+    ],
+)
+def test_several_processes_train_as_one_does_with_the_whole_batch(
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, num: int, settings: dict[str, Any], network: str
+) -> None:
+    # Of whiten's constants by SGD alone: before a norm they have no gradient but rounding, and Adam makes full steps of that.
+    recipe = quick.replace(batch_size=17, epochs=2, **settings)
+    alone = trained(squares, recipe, tmp_path / "one", network)
+    told = in_processes(num, trained, squares, recipe, tmp_path / "more", network)
+    assert largest_difference(tmp_path / "one" / "squares", tmp_path / "more" / "squares") < 2e-5
+    for rows in told:
+        for row, expected in zip(rows, alone, strict=True):
+            for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+                assert row[name] == pytest.approx(expected[name], abs=1e-5)
+    clocks = [[row["seconds"] for row in rows] for rows in told]
+    assert all(clock == clocks[0] for clock in clocks), "the first one's clock is everybody's"
+
+
+def test_evaluation_counts_each_item_once(in_processes: InProcesses) -> None:
+    rows = torch.arange(22.0).reshape(11, 2)
+
+    def gathered() -> torch.Tensor:
+        group = join()
+        mine = share_of(group).of(11)
+        return group.joined(rows[mine], mine, 11)
+
+    assert all(torch.equal(found, rows) for found in in_processes(3, gathered))
+
+
+def test_a_validation_split_smaller_than_the_group_is_scored_by_all(
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_one_item() -> list[Any]:
+        before = Training.__post_init__
+
+        def fewer(self: Training) -> None:
+            self.validation = self.validation.slice(slice(0, 1))
+            before(self)
+
+        monkeypatch.setattr(Training, "__post_init__", fewer)
+        return trained(squares, quick.replace(epochs=1), tmp_path)
+
+    first, second = in_processes(2, with_one_item)
+    assert first[0]["val_loss"] == second[0]["val_loss"] > 0
+
+
+def test_processes_drop_other_values_and_the_same_again(in_processes: InProcesses) -> None:
+    def dropped(step: int) -> torch.Tensor:
+        seed_step(join(), 0, step)
+        return torch.rand(4)
+
+    first, second = in_processes(2, dropped, 3)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, in_processes(2, dropped, 3)[0])
+    assert not torch.equal(first, in_processes(2, dropped, 4)[0])
+
+
+# ---- one decides ----
+
+
+def test_a_stopped_training_of_two_processes_goes_on_bit_for_bit(
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    recipe = quick.replace(checkpoint_every_s=0.0)
+    in_processes(2, trained, squares, recipe, tmp_path / "whole", DROPPED)
+    in_processes(2, trained, squares, recipe, tmp_path / "stopped", DROPPED, 8)
+    assert not (tmp_path / "stopped" / "squares" / "scores.json").exists()
+    runs = in_processes(2, lambda: str(visus.resume(tmp_path / "stopped" / "squares").folder))
+    assert runs == [str(tmp_path / "stopped" / "squares")] * 2
+    for which in ("best", "last"):
+        one, two = (weights_of(tmp_path / name / "squares", which) for name in ("whole", "stopped"))
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_is_written_by_the_first_process_alone(
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    in_processes(2, trained, squares, quick, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["squares"]
+    assert {"scores.json", "report.html", "results.csv", "confusion.png"} <= {
+        path.name for path in (tmp_path / "squares").iterdir()
+    }
+
+
+def test_all_compute_by_the_first_ones_choices(
+    in_processes: InProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case((4, 64, 32, 32), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1)
+    monkeypatch.setattr(choices, "measured", lambda case: Plan(weight_gradient=TAPS if join().is_first else "oneDNN"))
+    monkeypatch.setenv("VISUS_CACHE", str(tmp_path))
+
+    def planned() -> Plan:
+        group = join()
+        own = Case((4 + group.rank, *case.maps[1:]), case.weight, case.window, False, 1)
+        return choices_for(group, tmp_path / "arithmetic.json", 9).plan(own)
+
+    assert in_processes(2, planned) == [Plan(weight_gradient=TAPS)] * 2
+    assert "5x64x32x32" in (tmp_path / "arithmetic.json").read_text()
+
+
+def test_a_network_that_computes_fast_is_as_it_was_after_a_block_with_whole_batch_norms() -> None:
+    network = speed_up(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()))
+    before = [type(part) for part in network]
+    with whole_batch_norms(network, is_alone=False):
+        assert not is_sped_up(network)
+    assert [type(part) for part in network] == before
+
+
+# ---- errors ----
+
+
+def test_more_processes_than_items_in_a_batch_are_refused(
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    errors = in_processes(2, trained, squares, quick.replace(batch_size=1), tmp_path)
+    assert [type(error) for error in errors] == [RecipeError] * 2
+    assert (
+        str(errors[0])
+        == "batches of 1 cannot be shared by 2 processes. Take a --batch-size of at least 2, or fewer processes."
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_processes_than_graphics_processors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    refuse_shared_device(Group(0, 2, 0, 2), torch.device("cpu"))
+    with pytest.raises(UsageError) as caught:
+        refuse_shared_device(Group(0, 2, 0, 2), torch.device("cuda"))
+    assert str(caught.value) == (
+        "2 processes need a graphics processor each, and this machine has 1. "
+        "Start 1 (torchrun --nproc-per-node 1), or take --device cpu."
+    )
+
+
+def test_an_error_of_any_process_is_told_once_and_not_again_by_those_that_are_started_again(
+    in_processes: InProcesses,
+) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def failing() -> None:
+        with one_voice(join()):
+            if join().rank == 1:
+                raise RecipeError("a mistake.")
+            join().wait()
+
+    first, second, third = in_processes(3, failing, store=store)
+    assert (type(second), str(second)) == (RecipeError, "a mistake.")
+    assert [each.code for each in (first, third)] == [1, 1]
+    again = in_processes(3, failing, store=store)
+    assert [(type(each), each.code) for each in again] == [(SystemExit, 2)] * 3
+
+
+def test_a_lost_process_is_told_by_the_others_and_a_new_start_goes_on_to_the_same_weights(
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    recipe = quick.replace(checkpoint_every_s=0.0)
+    in_processes(2, trained, squares, recipe, tmp_path / "whole", DROPPED)
+
+    def killed(at_step: int) -> list[Any]:
+        def follow(event: object) -> None:
+            if isinstance(event, StepDone) and event.epoch == 1 and event.step == at_step and join().rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return [visus.train(squares, DROPPED, recipe, output=tmp_path / "killed", on_event=follow).folder]
+
+    survivor, gone = in_processes(2, killed, 2, store=store)
+    assert gone is None
+    assert type(survivor) is ProcessLostError
+    assert str(survivor) == (
+        "another process of this training is gone, and the others cannot go on without it. torchrun starts all of them again where "
+        "it is given --max-restarts 3, and they go on from the last checkpoint; else: visus train --resume RUN"
+    )
+    assert in_processes(2, killed, 99, store=store) == [[tmp_path / "killed" / "squares"]] * 2
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["squares"]
+    one, two = weights_of(tmp_path / "whole" / "squares"), weights_of(tmp_path / "killed" / "squares")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_processes_that_do_not_come_are_told(in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distribution, "MEETING", timedelta(seconds=0.5))
+
+    def first_alone() -> None:
+        os.environ["WORLD_SIZE"] = "2"
+        join()
+
+    (error,) = in_processes(1, first_alone)
+    assert (
+        str(error) == "only 1 of 2 processes came within 0:00:00.500000. See what the others said, and start them all again."
+    )
+
+
+def test_a_process_by_itself_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert join() is ALONE
+    assert ALONE.numbers([1.0]) == [1.0]
+    assert ALONE.text("a") == "a"
+    assert ALONE.recall("run") == ""
+    rows = torch.ones(2, 3)
+    assert ALONE.summed(rows) is rows
+
+
+# ---- as a person starts them ----
+
+
+@pytest.mark.slow
+def test_torchrun_goes_on_after_a_kill_with_one_log_and_the_same_weights(squares: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("epochs: 12\nbatch_size: 8\ncheckpoint_every_s: 0.2\nprecision: float32\n")
+
+    def start(name: str) -> subprocess.Popen[str]:
+        words = [
+            "train",
+            str(squares),
+            "-m",
+            DROPPED,
+            "-c",
+            str(tmp_path / "recipe.yaml"),
+            "-o",
+            str(tmp_path),
+            "--name",
+            name,
+        ]
+        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "3", "-m", "visus", *words]
+        return subprocess.Popen(
+            [sys.executable, *launcher], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+        )
+
+    whole = start("whole")
+    out, said = whole.communicate(timeout=300)
+    assert (whole.returncode, out) == (0, f"{tmp_path / 'whole'}\n")
+    for words in ("data: ", "network: ", "epoch  12/12", "report: "):
+        assert said.count(words) == 1, said
+    killed = start("killed")
+    while not (tmp_path / "killed" / "results.csv").exists():
+        assert killed.poll() is None
+        time.sleep(0.02)
+    children = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    out, said = killed.communicate(timeout=300)
+    assert (killed.returncode, out) == (0, f"{tmp_path / 'killed'}\n")
+    assert said.count("going on in epoch") == 1
+    for which in ("best", "last"):
+        one, two = weights_of(tmp_path / "whole", which), weights_of(tmp_path / "killed", which)
+        assert all(torch.equal(one[name], two[name]) for name in one)
