@@ -83,14 +83,15 @@ def main() -> None:
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options.add_argument("--epochs", type=int)
     options.add_argument("--output", type=Path)
-    options.add_argument("rest", nargs="*", help="options of visus train, after --")
-    chosen = options.parse_args()
-    epochs = [] if chosen.epochs is None else ["--epochs", str(chosen.epochs)]
+    words_of_ours, _, rest = "\0".join(sys.argv[1:]).partition("\0--\0")
+    chosen = options.parse_args(words_of_ours.split("\0"))
+    given = [] if chosen.epochs is None else ["--epochs", str(chosen.epochs)]
+    given += rest.split("\0") if rest else []
     runs: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
     with tempfile.TemporaryDirectory() as scratch:
 
         def words(name: str, seed: int) -> list[str]:
-            return [str(chosen.data), *epochs, *chosen.rest, "--seed", str(seed), "-o", scratch, "--name", name]
+            return [str(chosen.data), *given, "--seed", str(seed), "-o", scratch, "--name", name]
 
         for place, seed in enumerate(chosen.seeds):
             for is_shared in (False, True) if place % 2 == 0 else (True, False):

@@ -525,3 +525,15 @@ def test_a_volume_is_occluded_in_no_more_than_64_windows() -> None:
 def test_a_look_is_frozen(found: Look) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.facts = found.facts  # type: ignore[misc]
+
+
+def test_a_look_at_a_run_that_averages_views_says_that_it_looks_at_one(
+    visus_command: Call, run: Path, tmp_path: Path
+) -> None:
+    told = (
+        "All here is about the picture as it is. visus predict averages: Each answer is the mean over 2 views: the picture as it is, and "
+        "mirrored left to right."
+    )
+    answer = visus_command("look", run, "test:0", "--no-templates", "-o", tmp_path / "page.html")
+    assert told in " ".join(answer.out.split())
+    assert told in (tmp_path / "page.html").read_text("utf-8")

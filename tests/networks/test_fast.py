@@ -31,7 +31,10 @@ from visus.networks.fast.convolutions import (
 )
 from visus.networks.fast.norms import activation_alone, norm_and_activation
 
-needs_kernels = pytest.mark.skipif(bool(why_no_kernels()), reason=f"no compiled kernels: {why_no_kernels()}")
+with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
+    switch.delenv("VISUS_KERNELS", raising=False)
+    WHY_NOT = why_no_kernels()
+needs_kernels = pytest.mark.skipif(bool(WHY_NOT), reason=f"no compiled kernels: {WHY_NOT}")
 WINOGRAD = Plan("winograd", "winograd", "winograd")
 
 
@@ -471,6 +474,7 @@ def test_measuring_leaves_the_random_numbers_alone() -> None:
 def forgetful(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The compiler asked anew, with an empty cache folder."""
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path))
+    monkeypatch.delenv("VISUS_KERNELS", raising=False)
     monkeypatch.setattr(compiler, "_library", compiler._library.__wrapped__)
     monkeypatch.setattr(compiler, "_has_instructions", lambda: True)
     monkeypatch.setattr(compiler.platform, "machine", lambda: "x86_64")

@@ -199,9 +199,15 @@ def test_a_stopped_training_of_two_processes_goes_on_bit_for_bit(
 
 
 def test_a_run_is_written_by_the_first_process_alone(
-    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_processes(2, trained, squares, quick, tmp_path)
+    def others_cannot_write() -> list[Any]:
+        if not join().is_first:
+            monkeypatch.delattr(os, "replace")  # by which every whole file gets its name
+        return trained(squares, quick, tmp_path)
+
+    first, second = in_processes(2, others_cannot_write)
+    assert first == second
     assert [path.name for path in tmp_path.iterdir()] == ["squares"]
     assert {"scores.json", "report.html", "results.csv", "confusion.png"} <= {
         path.name for path in (tmp_path / "squares").iterdir()
@@ -276,6 +282,17 @@ def test_an_error_of_any_process_is_told_once_and_not_again_by_those_that_are_st
     assert [(type(each), each.code) for each in again] == [(SystemExit, 2)] * 3
 
 
+def test_an_error_of_all_processes_is_told_by_one(in_processes: InProcesses) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def failing() -> None:
+        with one_voice(join()):
+            raise RecipeError("a mistake.")
+
+    kinds = [type(each) for each in in_processes(3, failing, store=store)]
+    assert sorted(kind.__name__ for kind in kinds) == ["RecipeError", "SystemExit", "SystemExit"]
+
+
 def test_a_lost_process_is_told_by_the_others_and_a_new_start_goes_on_to_the_same_weights(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
@@ -301,6 +318,25 @@ def test_a_lost_process_is_told_by_the_others_and_a_new_start_goes_on_to_the_sam
     assert [path.name for path in (tmp_path / "killed").iterdir()] == ["squares"]
     one, two = weights_of(tmp_path / "whole" / "squares"), weights_of(tmp_path / "killed" / "squares")
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_processes_that_are_started_again_meet_each_other_and_not_those_that_are_gone(
+    in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    before = dist.init_process_group
+
+    def late(*arguments: Any, **options: Any) -> None:
+        time.sleep(0.5)  # so that the other one looks for this one's address before it is there
+        before(*arguments, **options)
+
+    def met() -> int:
+        if os.environ["RANK"] == "0":
+            monkeypatch.setattr(dist, "init_process_group", late)
+        join().wait()
+        return join().round
+
+    assert [in_processes(2, met, store=store) for _ in range(3)] == [[0, 0], [1, 1], [2, 2]]
 
 
 def test_processes_that_do_not_come_are_told(in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +367,7 @@ def test_a_process_by_itself_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes of torchrun in /proc")
 def test_torchrun_goes_on_after_a_kill_with_one_log_and_the_same_weights(squares: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("epochs: 12\nbatch_size: 8\ncheckpoint_every_s: 0.2\nprecision: float32\n")
 
@@ -369,3 +406,13 @@ def test_torchrun_goes_on_after_a_kill_with_one_log_and_the_same_weights(squares
     for which in ("best", "last"):
         one, two = weights_of(tmp_path / "whole", which), weights_of(tmp_path / "killed", which)
         assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="they run here")
+def test_what_forks_passes_in_a_process_of_its_own() -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", str(Path(__file__))]
+    done = subprocess.run(
+        words, env=clean, capture_output=True, text=True, timeout=280, cwd=Path(__file__).parents[2], check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:]

@@ -350,7 +350,9 @@ class Screen:
         self.say(f"network: {asked}, {write_count(made.num_parameters)} parameters; {event.machine.reason}")
         if recipe.convolutions == "auto" and (event.machine.device.type, event.machine.precision) == ("cpu", "bfloat16"):
             missing = why_no_kernels()
-            self.say(f"kernels: PyTorch's own{f', since {missing}' if missing else ' and those of visus, the faster for each shape'}")
+            self.say(
+                f"kernels: PyTorch's own{f', since {missing}' if missing else ' and those of visus, the faster for each shape'}"
+            )
         self.say(
             f"recipe: {write_number_of(recipe.epochs or 0, 'epoch')}, batches of {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
             f"training {data.noun}s are {', '.join(event.changes) or 'not changed'}"

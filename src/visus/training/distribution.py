@@ -11,14 +11,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import json
 import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -35,6 +34,7 @@ PATIENCE = timedelta(
     days=1
 )  # of one that waits for another: for its decoding, say; a process that is gone is noticed at once
 _POLL_S = 0.01
+_ERROR = "exit-code"  # of an error that was told and would come again
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,14 @@ def _joined() -> Group:
         return Group(rank, size, local_rank, local_size)
     store = _open_store(os.environ, rank, size)
     number = _meet(store, rank, size)
+    _end_if_failed(store)
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
     # A store of its own for each round: what the processes of the round before wrote about themselves would mislead these.
     own = _within(f"round-{number}", store)
     dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=PATIENCE)
     atexit.register(_leave)
-    group = Group(rank, size, local_rank, local_size, number - 1, store)
-    _end_if_failed(group)
-    return group
+    return Group(rank, size, local_rank, local_size, number - 1, store)
 
 
 def _open_store(environment: Mapping[str, str], rank: int, size: int) -> Store:
@@ -290,17 +289,16 @@ def one_voice(group: Group) -> Iterator[None]:
             raise
         is_lost = isinstance(error, ProcessLostError)
         with contextlib.suppress(RuntimeError):  # the store itself may be gone: then this process speaks
-            if is_lost and group.store.check(["error"]):
+            if is_lost and group.store.check([_ERROR]):
                 raise SystemExit(error.exit_code) from None
             if group.store.add(f"lost-{group.round}" if is_lost else "errors", 1) > 1:
                 raise SystemExit(error.exit_code) from None
             if not is_lost:
-                group.store.set("error", json.dumps({"exit_code": error.exit_code}))
+                group.store.set(_ERROR, str(error.exit_code))
         raise
 
 
-def _end_if_failed(group: Group) -> None:
+def _end_if_failed(store: Store) -> None:
     """End at once where the processes before these ended with an error that would come again; it was told."""
-    if group.store is not None and group.store.check(["error"]):
-        told: dict[str, Any] = json.loads(group.store.get("error"))
-        raise SystemExit(int(told["exit_code"]))
+    if store.check([_ERROR]):
+        raise SystemExit(int(store.get(_ERROR)))
