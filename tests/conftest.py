@@ -18,7 +18,9 @@ import pytest
 from hypothesis import settings
 
 # Set before any test imports torch or matplotlib, so that processes started by tests inherit them too.
-os.environ["VISUS_KERNELS"] = "off"  # a process that trains would compile them anew for each cache folder; their own tests switch them on
+os.environ["VISUS_KERNELS"] = (
+    "off"  # a process that trains would compile them anew for each cache folder; their own tests switch them on
+)
 os.environ["VISUS_CACHE"] = tempfile.mkdtemp(prefix="visus-test-cache-")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"

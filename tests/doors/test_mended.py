@@ -22,6 +22,8 @@ from .conftest import SMALL, Call
 NETWORK = SMALL[1]
 RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 
+TWO_VIEWS = "Each answer is the mean over 2 views: the picture as it is, and mirrored left to right."
+
 
 def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
@@ -124,8 +126,9 @@ def test_evaluating_on_the_training_data_is_said(visus_command: Call, run: Path,
     facts = json.loads(visus_command("evaluate", run, photos, "--json").out)
     assert facts["split"] == "all"
     assert facts["notes"] == [
+        TWO_VIEWS,
         "This is the data that the network was trained on: 43 of these items were learned from. "
-        "Leave the data out to score the held-out ones alone."
+        "Leave the data out to score the held-out ones alone.",
     ]
 
 
@@ -144,6 +147,7 @@ def test_an_unfinished_training_is_said_when_it_is_scored(run: Path, tmp_path: P
     shutil.copytree(run, copy)
     (copy / "scores.json").unlink()
     assert visus.load(copy).evaluate().notes == (
+        TWO_VIEWS,
         f"This training was stopped before its end. Go on with: visus train --resume {copy}",
     )
 
@@ -158,7 +162,7 @@ def test_a_damaged_npz_is_named(visus_command: Call, run: Path, tmp_path: Path) 
     answer = visus_command("predict", run, tmp_path / "x.npz")
     assert (answer.code, answer.err) == (
         1,
-        f"error: {tmp_path / 'x.npz'}: this is not a readable NumPy file of plain numbers.\n",
+        f"error: {tmp_path / 'x.npz'}: this is not a readable NumPy file of plain numbers.\nnote: {TWO_VIEWS}\n",
     )
 
 

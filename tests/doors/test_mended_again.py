@@ -39,7 +39,10 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
     answer = visus_command("train", grey, *SMALL, "--cutout", "0.3", "--output", tmp_path / "runs")
     lines = answer.err.splitlines()
     (recipe,) = [line for line in lines if line.startswith("recipe: ")]
-    assert recipe.endswith("training pictures are not shifted (0.05 of 8 x 8 rounds to none), blanked in a box of 2 x 2")
+    assert recipe.endswith(
+        "training pictures are not shifted (0.05 of 8 x 8 rounds to none), blanked in a box of 2 x 2, "
+        "seen at 6 x 6, then 7 x 7, then 8 x 8, in equal shares of the training"
+    )
     num_train = len(visus.open_data(grey).split("train"))
     assert num_train % 8 == 5
     assert (

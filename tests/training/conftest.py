@@ -44,7 +44,9 @@ def in_processes() -> Callable[..., list[Any]]:
     torchrun keeps one) the processes can be started again.
     """
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        pytest.skip("a fork of a process that has threads may hang: test_distribution.py runs these again in a process of their own")
+        pytest.skip(
+            "a fork of a process that has threads may hang: test_distribution.py runs these again in a process of their own"
+        )
     return run_in_processes
 
 
