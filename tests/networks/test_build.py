@@ -124,8 +124,11 @@ def largest_map(design, shape):
     return max(math.prod(node.output_shape[1:]) for top in design.place(shape, 5) for node in top.walk())
 
 
+stemless = st.builds(lambda row, head: Design([*row, *head, linear(classes)]), st.lists(parts, min_size=1, max_size=5), heads)
+
+
 @st.composite
-def placed(draw):
+def placed(draw, designs=designs):
     """A design and an input that it accepts, on one to three axes."""
     design, num_axes = draw(designs), draw(st.integers(1, 3))
     smallest = design.smallest_input((6, *num_axes * [1]), 5)

@@ -11,15 +11,13 @@ from visus.design import Account, Design, account, alexnet, convnext, densenet, 
 from visus.networks import build
 from visus.networks.trace import trace
 
-from .test_build import placed
+from .test_build import placed, stemless
 
 
 def assert_same(design: Design, shape: tuple[int, ...], num_classes: int = 5) -> None:
     """Every row of the design's account has its equal in the trace; what the trace has more costs nothing."""
     expected = account(design, shape, num_classes)
     found = trace(build(design, shape, num_classes), shape)
-    if any(None in field.reads.pairs() for row in found.rows for field in row.fields):
-        return  # a window that reads padding alone on an axis: the trace says that nothing is read, a design tells each axis by itself
     rows = {row.path: row for row in found.rows}
     known = set()
     for row in expected.rows:
@@ -46,7 +44,7 @@ def figures(row: Any) -> tuple[Any, ...]:
 
 
 @settings(max_examples=150)
-@given(placed())
+@given(placed(stemless))
 def test_trace_of_a_built_design_is_its_account(case: tuple[Design, tuple[int, ...]]) -> None:
     assert_same(*case)
 
