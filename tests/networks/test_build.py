@@ -124,7 +124,9 @@ def largest_map(design, shape):
     return max(math.prod(node.output_shape[1:]) for top in design.place(shape, 5) for node in top.walk())
 
 
-stemless = st.builds(lambda row, head: Design([*row, *head, linear(classes)]), st.lists(parts, min_size=1, max_size=5), heads)
+stemless = st.builds(
+    lambda row, head: Design([*row, *head, linear(classes)]), st.lists(parts, min_size=1, max_size=5), heads
+)
 
 
 @st.composite
