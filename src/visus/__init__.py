@@ -29,6 +29,7 @@ _HOMES = {
     "open_data": "visus.data.opened",
     "parse": "visus.design",
     "resume": "visus.workbench.training",
+    "slow_down": "visus.networks.fast",
     "speed_up": "visus.networks.fast",
     "summary": "visus.workbench.summaries",
     "train": "visus.workbench.training",
@@ -47,6 +48,7 @@ __all__ = [
     "open_data",
     "parse",
     "resume",
+    "slow_down",
     "speed_up",
     "summary",
     "train",
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from visus.data.opened import Data, open_data
     from visus.design import Design, parse
     from visus.errors import VisusError
-    from visus.networks.fast import speed_up
+    from visus.networks.fast import slow_down, speed_up
     from visus.training.recipe import Recipe
     from visus.workbench.looking import look
     from visus.workbench.modules import network

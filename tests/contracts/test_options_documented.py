@@ -42,6 +42,16 @@ def test_readme_names_only_options_that_exist(tree: Tree) -> None:
     assert named <= existing, sorted(named - existing)
 
 
+FOREIGN = {"--nproc-per-node", "--max-restarts", "--help"}  # of torchrun, and of all
+
+
+def test_readme_and_pages_write_only_options_that_exist(tree: Tree) -> None:
+    existing = set().union(*(options_of(command) for command in commands().values())) | FOREIGN
+    written = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", tree.document("README.md")))
+    assert len(written) > 20
+    assert written <= existing, sorted(written - existing)
+
+
 def test_every_command_and_option_has_its_help() -> None:
     silent = [f"visus {name}" for name, command in commands().items() if not command.help]
     for name, command in commands().items():

@@ -14,7 +14,7 @@ import pytest
 PUBLIC = {
     "visus": {
         *("Data", "Design", "Recipe", "Run", "VisusError", "__version__"),
-        *("load", "look", "network", "open_data", "parse", "resume", "speed_up", "summary", "train"),
+        *("load", "look", "network", "open_data", "parse", "resume", "slow_down", "speed_up", "summary", "train"),
     },
     "visus.design": {
         *("FAMILIES", "LAYERS", "Account", "Design", "Node", "Row", "account", "classes", "parse", "resolve"),

@@ -139,3 +139,13 @@ def test_everything_at_once_keeps_shape_and_is_the_same_for_the_same_stream(shap
     assert first.shape == batch.shape
     assert torch.equal(first, second)
     assert not torch.equal(first, augmentation(batch, random_stream(0, "b")))
+
+
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (1, 1), (3, 3), (8, 20), (30,), (2,), (4, 1, 9)])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+def test_a_box_is_told_as_it_is_cut(size: tuple[int, ...], share: float) -> None:
+    (told,) = Augmentation(cutout=share).sentences(size)
+    cut = cut_out(torch.ones(200, 1, *size), share, torch.Generator().manual_seed(0)) == 0
+    sides = [int(cut.transpose(1, axis + 2).flatten(2).any(2).sum(1).max()) for axis in range(len(size))]
+    assert told.startswith("not blanked (") == (not cut.any())
+    assert told.startswith("not blanked (") or told == f"blanked in a box of {' x '.join(map(str, sides))}"

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from visus.data import batches as batches_room
 from visus.data.augment import Augmentation
 from visus.data.batches import Batches, Part, Share, batches_in_order, in_memory_format, random_stream
 from visus.data.preprocessing import Preprocessing
@@ -138,3 +139,21 @@ def test_slices_of_several_processes_put_together_are_the_batch_of_one(changes: 
 def test_shares_take_each_place_once_in_order(num_items: int, count: int) -> None:
     taken = [place for index in range(count) for place in range(num_items)[Share(index, count).of(num_items)]]
     assert taken == list(range(num_items))
+
+
+def test_items_that_lie_on_the_device_give_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    from_store = [batch.inputs for batch in batches(20, 6).epoch(1)]
+    asked: list[torch.device] = []
+    monkeypatch.setattr(batches_room, "free_bytes", lambda device: asked.append(device) or 4 * 20 * 2 * 4)
+    there = batches(20, 6)
+    assert [torch.equal(one, batch.inputs) for one, batch in zip(from_store, there.epoch(1), strict=True)] == [True] * 3
+    assert asked == [torch.device("cpu")]
+    assert there._there is not None
+    assert len(there._there) == 20
+
+
+def test_items_that_would_fill_the_device_come_one_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches_room, "free_bytes", lambda device: 4 * 20 * 2 * 4 - 1)
+    assert batches(20, 6)._there is None
+    monkeypatch.undo()
+    assert batches_room.free_bytes(torch.device("cpu")) == 0

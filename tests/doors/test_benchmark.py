@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from PIL import Image
 import visus
 from visus.errors import DataError, StorageError, UsageError
 from visus.evaluation.reaching import Curve, Point
+from visus.networks import pretrained
+from visus.peers import visus_loop
+from visus.peers.task import Task
 from visus.workbench import benchmarking, contestants
 from visus.workbench.benchmarking import Plan, benchmark
 from visus.workbench.contestants import PEERS, Contestant, read_contestants
@@ -207,6 +211,58 @@ def test_a_place_that_cannot_be_written_is_told(photos: Path, tmp_path: Path) ->
     with pytest.raises(StorageError) as error:
         benchmark(photos, Plan(0.9, read_contestants("visus")), output=tmp_path / "file")
     assert error.value.message == "the folder for the result cannot be made: File exists. Name another place with --output."
+
+
+def test_data_that_was_opened_is_trained_on_as_it_was_opened(
+    told: list[dict[str, Any]], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    stand_in = benchmarking.timed_run
+    monkeypatch.setattr(
+        benchmarking,
+        "timed_run",
+        lambda task, *rest: (seen.append(visus_loop.open_as_told(Task(**task))), stand_in(task, *rest))[1],
+    )
+    data = dataclasses.replace(visus.open_data(photos, img_size=7, channels=1, rule="pad", seed=5), is_varied=True)
+    benchmark(data, Plan(0.9, read_contestants("visus"), seeds=(0,)), output=tmp_path)
+    (again,) = seen
+    assert again.preprocessing == data.preprocessing
+    assert (again.fingerprint, again.is_varied) == (data.fingerprint, True)
+    for name in ("train", "val", "test"):
+        assert again.split(name).items == data.split(name).items
+    test = again.split("test")
+    assert (told[0]["arrays"]["test_items"] == test.pixels[test.indices]).all()
+
+
+def test_data_that_is_scored_whole_is_refused(run: Path, photos: Path, tmp_path: Path) -> None:
+    whole = visus.load(run).open_data(photos)
+    with pytest.raises(DataError) as error:
+        benchmark(whole, Plan(0.9, read_contestants("visus")), output=tmp_path)
+    assert error.value.message == (
+        "this data was opened to be scored whole, and a benchmark trains. Open it with visus.open_data, or give its path."
+    )
+
+
+@pytest.mark.usefixtures("told")
+def test_the_result_says_that_everybody_begins_with_new_weights(
+    visus_command: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--target", 0.9, "--with", "visus", "--seeds", "0", "-o", tmp_path, "-q")
+    small = visus_command("benchmark", photos, *words).out
+    assert "everybody begins with new weights and has the same pictures of 3 x 10 x 10.\n" in small
+    monkeypatch.setattr(pretrained, "find", lambda: Path("weights.pth"))
+    for label in ("one", "two"):
+        (tmp_path / "large" / label).mkdir(parents=True)
+        for number in range(12):
+            values = np.full((130, 140, 3), 10 * number + (label == "two"), np.uint8)
+            Image.fromarray(values).save(tmp_path / "large" / label / f"{number}.png")
+    large = visus_command("benchmark", tmp_path / "large", *words).out
+    told = (
+        "everybody begins with new weights and has the same pictures of 3 x 96 x 96; "
+        "visus train alone would begin with the ImageNet weights of EfficientNet-Lite0 on this data, at 160 x 160."
+    )
+    assert f"{told}\n" in large
+    assert json.loads((tmp_path / "benchmark-large" / "benchmark.json").read_text())["weights"] == told
 
 
 # ---- the command ----

@@ -29,7 +29,7 @@ from visus.workbench.shifts import reading, remedies, report_shifts, some_items,
 
 from .conftest import Call
 
-VIEWS = "Each answer is the mean over 2 views: the picture as it is, and mirrored left to right."
+VIEWS = "Unsure answers (the two highest probabilities within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
 FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
 
 
@@ -223,7 +223,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
 
 def test_a_shuffled_run_is_scored_beside_the_first_on_one_view_of_each_item(flat: Path, tmp_path: Path) -> None:
     first = visus.load(flat)
-    assert first.recipe.tta == "flip"
+    assert first.recipe.tta == "unsure:flip"
     found = compare_shuffled(first, output=tmp_path)
     test = first.open_data().split("test")
     with torch.no_grad():

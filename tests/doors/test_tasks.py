@@ -117,7 +117,7 @@ def test_a_head_draws_items_of_every_rank_and_begins_with_the_mean(shape: tuple[
 
 
 def test_a_loss_that_is_no_number_ends_the_training(learned: Path) -> None:
-    from visus.workbench.training import prepare
+    from visus.workbench.preparing import prepare
 
     run = visus.load(learned)
     data = run.open_data()

@@ -60,9 +60,33 @@ def test_a_settled_seed_stands_with_its_last_accuracy_and_one_cut_off_ends_the_m
     late = (Point(1, 1.5, 0.0, 0.5), Point(2, 3.0, 0.0, 0.6), Point(3, 4.5, 0.0, 0.9))
     slow = Curve(1, 0.0, 9.0, "schedule", late)
     assert [accuracy for _, accuracy in mean_accuracies([Curve(0, 0.0, 9.0, "settled", early), slow])] == [0.5, 0.75, 0.9]
-    assert mean_accuracies([Curve(0, 0.0, 9.0, "settled", early), slow])[2][0] == 4.5
+    assert mean_accuracies([Curve(0, 0.0, 9.0, "settled", early), slow])[2][0] == (2.0 + 4.5) / 2
     assert len(mean_accuracies([Curve(0, 0.0, 9.0, "time limit", early), slow])) == 2
     assert first_reached([Curve(0, 0.0, 9.0, "time limit", early), slow], 0.9) is None
+
+
+def test_a_settled_seed_keeps_its_place_on_the_clock() -> None:
+    quick = Curve(0, 1.0, 9.0, "settled", tuple(Point(number, 2.0 * number, 0.5 * number, 0.95) for number in (1, 2, 3)))
+    late = Curve(1, 3.0, 99.0, "schedule", tuple(Point(number, 10.0 * number, 1.0 * number, 0.9) for number in range(1, 6)))
+    late = dataclasses.replace(late, points=(*late.points, Point(6, 60.0, 6.0, 0.95)))
+    found = first_reached([quick, late], 0.94)
+    assert found is not None
+    assert (found.evaluation, found.seconds, found.seconds_low, found.seconds_high) == (6, 33.0, 6.0, 60.0)
+    assert (found.evaluation_s, found.from_start_s) == (3.75, (1 + 6 + 3 + 60) / 2)
+
+
+@given(curves(), st.integers(0, 5))
+def test_the_mean_time_never_falls_whoever_settles(found: list[Curve], num_left: int) -> None:
+    early = dataclasses.replace(found[0], end="settled", points=found[0].points[: num_left + 1])
+    times = [seconds for seconds, _ in mean_accuracies([early, *found[1:]])]
+    assert times == sorted(times)
+
+
+def test_a_settled_seed_without_evaluations_stands_for_nothing() -> None:
+    assert (
+        mean_accuracies([Curve(0, 0.0, 1.0, "settled", ()), Curve(1, 0.0, 1.0, "schedule", (Point(1, 1.0, 0.0, 0.5),))])
+        == []
+    )
 
 
 def test_nothing_is_reached_without_evaluations() -> None:

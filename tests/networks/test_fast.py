@@ -18,9 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from visus.networks.fast import Choices, Plan, compiler, plain, slow_down, speed_up, why_no_kernels
+from visus.networks.fast import Choices, Plan, compiler, conditions, plain, slow_down, speed_up, why_no_kernels
 from visus.networks.fast import choices as choices_room
-from visus.networks.fast import layers as layers_room
 from visus.networks.fast.choices import Case
 from visus.networks.fast.convolutions import (
     Window,
@@ -293,7 +292,7 @@ def step(network: nn.Module) -> list[torch.Tensor]:
 
 @needs_kernels
 def test_a_network_that_is_sped_up_learns_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers_room, "LEAST_NUMBERS", 1)
+    monkeypatch.setattr(conditions, "LEAST_NUMBERS", 1)
     network, memory = small_network(), Fixed(tmp_path)
     usual = copy.deepcopy(network)
     before = step(usual)
@@ -343,6 +342,7 @@ def test_a_copy_asks_the_same_memory(tmp_path: Path) -> None:
     assert copy.deepcopy(network)[0]._visus_choices is network[0]._visus_choices
 
 
+@needs_kernels
 @pytest.mark.parametrize(
     "pair",
     [
@@ -360,18 +360,12 @@ def test_a_copy_asks_the_same_memory(tmp_path: Path) -> None:
 def test_only_a_plain_halving_behind_a_plain_convolution_is_computed_with_it(
     pair: tuple[nn.Module, ...], tmp_path: Path
 ) -> None:
-    network = speed_up(nn.Sequential(*pair), Fixed(tmp_path))
-    assert type(network[1]) is nn.MaxPool2d
-    slow_down(network)
-
-
-def test_a_layer_that_is_used_twice_or_watched_keeps_its_own_pooling(tmp_path: Path) -> None:
-    conv = nn.Conv2d(3, 3, 3, padding=1)
-    twice = speed_up(nn.Sequential(conv, nn.MaxPool2d(2), conv, nn.ReLU()), Fixed(tmp_path))
-    assert type(twice[1]) is nn.MaxPool2d
-    watched = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.MaxPool2d(2))
-    watched[0].register_forward_hook(lambda *_: None)
-    assert type(speed_up(watched, Fixed(tmp_path))[1]) is nn.MaxPool2d
+    maps, memory = random_maps(2, pair[0].in_channels, 9, 9), Fixed(tmp_path)  # type: ignore[arg-type]
+    network = nn.Sequential(*pair).bfloat16()
+    expected = network(maps)
+    found = speed_up(network, memory)(maps)
+    assert not any(case.is_pooled for case in memory.asked)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
 
 
 # -------------------------------------------------------------------------------------------------------------------- memory

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -49,9 +53,10 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
     torch.save({"weight": Harm()}, tmp_path / "w.pt")
     with pytest.raises(WeightsError) as caught:
         weights.read(tmp_path / "w.pt")
-    told = str(caught.value)
-    assert told.startswith(f"{tmp_path}/w.pt: this file cannot be read without running code that is in it (")
-    assert told.endswith("). Save the state dict alone: torch.save(network.state_dict(), FILE).")
+    assert str(caught.value) == (
+        f"{tmp_path}/w.pt: this file cannot be read without running code that is in it (it names exec). "
+        "Save the state dict alone: torch.save(network.state_dict(), FILE)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,6 +75,101 @@ def test_a_file_without_tensors_by_name_is_told(content: object, told: str, tmp_
         f"{tmp_path}/w.pt: tensors by name are needed, and this file holds {told}. "
         "Save the state dict alone: torch.save(network.state_dict(), FILE)."
     )
+
+
+DAMAGED = "this file of torch.save is damaged or cut short. Take another copy of it."
+SAVE = "Save the state dict alone: torch.save(network.state_dict(), FILE)."
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_file_that_was_cut_anywhere_is_told_so(is_zip: bool, tmp_path: Path) -> None:
+    torch.save(network().state_dict(), tmp_path / "w.pt", _use_new_zipfile_serialization=is_zip)
+    content = (tmp_path / "w.pt").read_bytes()
+    for length in (2, 12, 60, 300, len(content) // 2, len(content) - 30, len(content) - 1):
+        (tmp_path / "cut.pt").write_bytes(content[:length])
+        with pytest.raises(WeightsError) as caught:
+            weights.read(tmp_path / "cut.pt")
+        assert str(caught.value) == f"{tmp_path}/cut.pt: {DAMAGED}"
+
+
+def test_no_damaged_byte_ends_in_anything_but_a_sentence(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "w.pt").read_bytes()
+    for place in range(0, len(content), 3):
+        spoilt = bytearray(content)
+        spoilt[place] ^= 0x15
+        (tmp_path / "w.pt").write_bytes(spoilt)
+        with contextlib.suppress(WeightsError):
+            weights.read(tmp_path / "w.pt")
+    (tmp_path / "w.pt").write_bytes(b"\x80")
+    with pytest.raises(WeightsError) as caught:
+        weights.read(tmp_path / "w.pt")
+    assert str(caught.value) == f"{tmp_path}/w.pt: {DAMAGED}"
+
+
+def write_kind(kind: str, file: Path) -> None:
+    """A file that is easily taken for a state dict."""
+    state = {"weight": torch.zeros(2)}
+    match kind:
+        case "protocol":
+            torch.save(state, file, pickle_protocol=4)
+        case "pickle":
+            file.write_bytes(pickle.dumps(state))
+        case "numpy":
+            with file.open("wb") as opened:
+                np.savez(opened, weight=np.zeros(2))
+        case "script":
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("net/data.pkl", b"")
+                archive.writestr("net/constants.pkl", b"")
+        case _:
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("letter.txt", "Dear all")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (
+            "protocol",
+            "this file was written with pickle protocol 4, and without running code that may be in it PyTorch reads protocol 2 alone. "
+            f"Write it anew, without pickle_protocol. {SAVE}",
+        ),
+        ("pickle", f"this is a pickle that torch.save did not write. {SAVE}"),
+        (
+            "numpy",
+            "this is a NumPy file of arrays (weight), and safetensors or a state dict of PyTorch is needed. Write one from it: "
+            "torch.save({name: torch.from_numpy(array) for name, array in numpy.load(NPZ).items()}, FILE).",
+        ),
+        (
+            "script",
+            "this is a TorchScript archive, and safetensors or a state dict of PyTorch is needed. Write one from it: "
+            "torch.save(torch.jit.load(ARCHIVE).state_dict(), FILE).",
+        ),
+        ("zip", f"this is a zip archive of other things (letter.txt), and not a file of torch.save. {SAVE}"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_by_its_kind(kind: str, told: str, tmp_path: Path) -> None:
+    write_kind(kind, tmp_path / "w.pt")
+    with pytest.raises(WeightsError) as caught:
+        weights.read(tmp_path / "w.pt")
+    assert str(caught.value) == f"{tmp_path}/w.pt: {told}"
+
+
+def test_numbers_that_are_not_finite_are_named_and_nothing_is_loaded() -> None:
+    given, module, before = network(5, seed=1), network(3), network(3)
+    state = given.state_dict()
+    state["conv1.weight"][0, 0, 1, 1:] = float("nan")
+    state["norm1.bias"][2] = float("inf")
+    state["linear1.weight"][0, 0] = float("nan")  # of a head for other classes, which is not loaded
+    with pytest.raises(WeightsError) as caught:
+        weights.begin_with(module, state)
+    assert str(caught.value) == (
+        "the weights do not fit the network. 2 mistakes:\n"
+        "  - conv1.weight holds NaN or infinity in 2 of 36 places.\n"
+        "  - norm1.bias holds NaN or infinity in 1 of 4 places."
+    )
+    assert same(module, before)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from visus.design import account, parse
-from visus.errors import DesignError
+from visus.errors import DesignError, UsageError
 from visus.networks import build, weights
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
 
@@ -62,6 +62,29 @@ def test_patches_that_never_vary_give_finite_filters() -> None:
     fit_whitening(module, torch.zeros(10, 1, 8, 8))
     fit_whitening(module, torch.ones(1, 1, 8, 8))
     assert all(value.isfinite().all() for value in module.state_dict().values())
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e4])
+def test_items_far_from_zero_come_out_with_deviation_one_too(offset: float) -> None:
+    module = build(parse("whiten(2), globalpool, linear(classes)"), (2, 12, 12), 2)
+    items = smooth(300, (2, 12, 12)) + offset
+    fit_whitening(module, items)
+    filters = module.get_submodule("whiten1").weight.detach().double()
+    made = torch.nn.functional.conv2d(items.double(), filters).transpose(0, 1).flatten(1)
+    assert torch.allclose(made.std(1), torch.ones(len(made)).double(), atol=0.01)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_items_that_are_not_finite_are_refused_with_the_layer(value: float) -> None:
+    module = build(parse("whiten(2), globalpool, linear(classes)"), (1, 8, 8), 2)
+    items = smooth(5, (1, 8, 8))
+    items[3, 0, 2, 2] = value
+    with pytest.raises(UsageError) as caught:
+        fit_whitening(module, items)
+    assert str(caught.value) == (
+        "whiten1: filters cannot be computed from numbers that are not finite: the items, or what the layers before make of them, hold NaN "
+        "or infinity. Leave such items out."
+    )
 
 
 def test_filters_are_saved_and_no_optimizer_sees_them() -> None:

@@ -117,6 +117,7 @@ def test_no_file_of_a_finished_run_is_a_left_over_part(squares: Path, quick: Rec
         "environment.json",
         "inside.json",
         "ledger.json",
+        "mirrors.json",
         "recipe.yaml",
         "report.html",
         "results.csv",

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -21,18 +22,22 @@ from torch import nn
 
 import visus
 from visus.errors import ProcessLostError, RecipeError, UsageError
+from visus.networks import prices
 from visus.networks.fast import choices, is_sped_up, speed_up
 from visus.networks.fast.choices import Case, Plan
 from visus.networks.fast.convolutions import TAPS, Window
+from visus.networks.prices import Price, Work
 from visus.training import distribution
 from visus.training.arithmetic import choices_for
 from visus.training.distribution import ALONE, Group, join, one_voice, refuse_shared_device
 from visus.training.events import EpochDone, StepDone
-from visus.training.gradients import seed_step
+from visus.training.gradients import averaging_gradients, seed_step
 from visus.training.loop import Training
 from visus.training.norms import whole_batch_norms
 from visus.training.recipe import Recipe
 from visus.workbench.processes import share_of
+from visus.workbench.rungs import ALLOWANCE
+from visus.workbench.training import Prepared
 
 InProcesses = Callable[..., list[Any]]
 NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
@@ -230,6 +235,32 @@ def test_all_compute_by_the_first_ones_choices(
     assert "5x64x32x32" in (tmp_path / "arithmetic.json").read_text()
 
 
+def test_all_train_the_network_that_the_first_one_measured(
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) -> Price:
+        assert join().is_first
+        assert work.batch_size == 8, "what one process has of a batch of 16"
+        width = max(part.out_channels for part in module.modules() if isinstance(part, nn.Conv2d))
+        return Price((0.0,), width / 32)
+
+    monkeypatch.setattr(prices, "measured", measured)
+    monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
+
+    def chosen() -> list[str]:
+        told: list[Any] = []
+        recipe = quick.replace(epochs=2, learning_rate=None, time_limit_s=ALLOWANCE * 12 * 16 / 32)
+        run = visus.train(squares, recipe=recipe, output=tmp_path / "runs", on_event=told.append)
+        (prepared,) = (event for event in told if isinstance(event, Prepared))
+        widths = [str(part.out_channels) for part in run.module.modules() if isinstance(part, nn.Conv2d)]
+        return [prepared.network.asked, prepared.network.reason, *widths]
+
+    first, second = in_processes(2, chosen)
+    assert first == second
+    assert first[0] == "compact(scale=0.5)"
+    assert first[1].startswith("compact(scale=0.5): about ")
+
+
 def test_a_network_that_computes_fast_is_as_it_was_after_a_block_with_whole_batch_norms() -> None:
     network = speed_up(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()))
     before = [type(part) for part in network]
@@ -416,3 +447,23 @@ def test_what_forks_passes_in_a_process_of_its_own() -> None:
         words, env=clean, capture_output=True, text=True, timeout=280, cwd=Path(__file__).parents[2], check=False
     )
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_pytorch_does_not_warn_of_the_layout_of_gradients(
+    in_processes: InProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "measured", lambda case: Plan(weight_gradient=TAPS))
+    module = nn.Sequential(nn.Conv2d(96, 256, 1, bias=False), nn.ReLU()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    speed_up(module, choices.Choices(tmp_path / "choices.json"))
+    maps = torch.randn(16, 96, 8, 8).contiguous(memory_format=torch.channels_last)
+
+    def told() -> list[str]:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            network = averaging_gradients(module, join())
+            with torch.autocast("cpu", torch.bfloat16):
+                out = network(maps)
+            out.float().sum().backward()
+        return [str(each.message) for each in seen]
+
+    assert in_processes(2, told) == [[], []]

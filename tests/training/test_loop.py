@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 import visus
 from visus.data.batches import Batch
 from visus.errors import TrainingError
+from visus.networks import weights
 from visus.training.events import EpochDone, Finished, Started, StepDone
 from visus.training.loop import Training
 from visus.training.optimizers import Average, make_optimizer
@@ -101,6 +103,52 @@ def test_the_latest_epoch_within_one_standard_error_of_the_best_is_kept(
     assert latest_within_one_standard_error(accuracies, 10) == kept - 1
     assert [event.best_epoch for event in events if isinstance(event, Finished)] == [kept]
     assert [event.is_best for event in events if isinstance(event, EpochDone)][kept:] == [False] * (3 - kept)
+
+
+@pytest.mark.parametrize(
+    ("answers", "smoothing", "kept"),
+    [
+        ([(0.5, 0.9), (0.6, 0.9), (0.7, 0.8), (0.6, 0.9)], 0.0, 0),  # no more right, and less sure
+        ([(0.5, 0.9), (0.6, 0.9), (0.5, 0.9), (0.9, 0.9)], 0.0, 3),  # as good as the start, which is gone then
+        ([(0.5, 0.9), (0.6, 0.9), (0.4, 0.8), (0.9, 0.5)], 0.0, 2),  # within one standard error, and surer
+        ([(0.5, 0.9), (9.0, 1.0), (9.0, 0.8), (9.0, 0.8)], 0.0, 1),  # more are right: the loss is no judge
+        ([(0.5, 0.9), (0.8, 0.9), (0.8, 0.9), (0.7, 0.9)], 0.3, 3),  # smoothed labels ask for 0.22
+        ([(0.5, 0.9), (0.8, 0.9), (0.8, 0.9), (0.8, 0.9)], 0.3, 0),
+    ],
+)
+def test_weights_that_it_began_with_stay_beside_epochs_that_are_no_better(
+    answers: list[tuple[float, float]],
+    smoothing: float,
+    kept: int,
+    squares: Path,
+    quick: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = visus.network(NETWORK, (1, 8, 8), 3)
+    weights.save(start, tmp_path / "start.safetensors")
+    told, events = iter(answers), list[object]()
+    monkeypatch.setattr(Training, "_validate", lambda self: next(told))
+    recipe = quick.replace(label_smoothing=smoothing)
+    run = visus.train(
+        squares, NETWORK, recipe, weights=tmp_path / "start.safetensors", output=tmp_path, on_event=events.append
+    )
+    assert [event.best_epoch for event in events if isinstance(event, Finished)] == [kept]
+    best = weights.load(run.folder / "weights" / "best.safetensors")[0]
+    assert all(torch.equal(best[name], value) for name, value in start.state_dict().items()) == (kept == 0)
+
+
+def test_an_epoch_that_the_time_limit_cut_counts_as_a_part(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, events = Training._take_step, list[object]()
+    monkeypatch.setattr(Training, "_take_step", lambda self, batch: (time.sleep(0.3), step(self, batch))[1])
+    visus.train(squares, NETWORK, quick.replace(time_limit_s=1.0), output=tmp_path, on_event=events.append)
+    (end,) = (event for event in events if isinstance(event, Finished))
+    started = next(event for event in events if isinstance(event, Started))
+    num_steps = sum(isinstance(event, StepDone) for event in events)
+    assert (end.reason, end.num_epochs) == ("time limit", 1)
+    assert 0 < end.epochs_trained == num_steps / started.steps_per_epoch < 1
 
 
 def test_progress_goes_from_nothing_to_all_in_equal_steps(squares: Path, quick: Recipe, tmp_path: Path) -> None:

@@ -184,3 +184,29 @@ def test_statistics_of_norms_follow_within_a_number_of_items(batch_size: int, sh
     module = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm2d(2, momentum=0.05), nn.GroupNorm(1, 2))
     quicken_norms(module, batch_size)
     assert (module[0].momentum, module[1].momentum) == (share, 0.05)
+
+
+def test_a_filter_of_zeros_is_left_alone_until_it_has_a_direction_and_others_are_stepped_as_before() -> None:
+    values = [
+        nn.Parameter(torch.zeros(4, 3, 3, 3)),
+        nn.Parameter(drawn(4, 3, 3, 3)),
+        nn.Parameter(1e-42 * drawn(4, 3, 3, 3)),
+    ]
+    plain = values[1].detach().clone()
+    optimizer = Muon([{"params": values, "unit": True}], 0.1)
+    for value in values:
+        value.grad = drawn(4, 3, 3, 3, seed=1)
+    gradient = drawn(4, 3, 3, 3, seed=1)
+    step = orthogonalize_all([torch.add(gradient, gradient, alpha=0.6)] * 3)[1]
+    optimizer.step()
+    assert torch.equal(values[1].detach(), torch.add(plain * (2 / plain.norm()), step, alpha=-0.1))
+    for value in (values[0], values[2]):
+        assert torch.allclose(value.detach(), -0.1 * step, atol=1e-6)
+    optimizer.zero_grad()
+    values[0].grad = torch.zeros_like(values[0])
+    optimizer.step()  # now it has one
+    assert float(values[0].detach().norm()) == pytest.approx(2.0, abs=0.3)
+    still = nn.Parameter(torch.zeros(2, 3, 3))
+    still.grad = torch.zeros_like(still)
+    Muon([{"params": [still], "unit": True}], 0.1).step()
+    assert torch.equal(still.detach(), torch.zeros(2, 3, 3))

@@ -42,7 +42,10 @@ def test_yaml_tells_the_meaning_of_every_setting() -> None:
         ({"epochs": 0}, "epochs must be at least 1, not 0."),
         ({"epochs": 2.5}, "epochs must be a whole number, not 2.5."),
         ({"flip": "half"}, "unknown flip 'half'. Known: alternating, none, random."),
-        ({"tta": "flips"}, "unknown tta 'flips'. Did you mean 'flip'? Known: flip, flip+shift, none, shift."),
+        (
+            {"tta": "flips"},
+            "unknown tta 'flips'. Did you mean 'flip'? Known: flip, flip+shift, none, shift, unsure:flip, unsure:flip+shift, unsure:shift.",
+        ),
         (
             {"curriculum": "0.1, 1"},
             "curriculum must be parts of the side between 0.25 and 1, such as 0.75, 0.875, 1, not '0.1, 1'.",
@@ -118,7 +121,7 @@ def test_a_network_without_convolutions_is_trained_by_adamw() -> None:
     settled = Recipe().settled(
         num_items=1000, input_shape=(1, 28, 28), is_colour=False, is_varied=False, has_filters=False, takes_any_size=False
     )
-    assert (settled.optimizer, settled.curriculum, settled.flip, settled.tta) == ("adamw", "1", "none", "none")
+    assert (settled.optimizer, settled.curriculum, settled.flip, settled.tta) == ("adamw", "1", "none", "unsure:shift")
 
 
 def test_given_settings_are_never_overruled() -> None:

@@ -14,10 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from visus.cli import benchmark, comparison, design, look
+from visus.cli.stopping import Commands
 from visus.cli.words import whole_numbers
 
 app = typer.Typer(
     name="visus",
+    cls=Commands,
     help="Convolutional networks: design, train, look inside and ship them, with nothing changed in silence.",
     epilog="Start with: visus train (on the pictures that come with visus), or visus train FOLDER (a folder for each class).",
     no_args_is_help=True,
@@ -109,15 +111,28 @@ def train(
         ),
     ] = None,
     tta: Annotated[
-        str | None, typer.Option(help="Views averaged when the network is used: none, flip, shift or flip+shift.")
+        str | None,
+        typer.Option(
+            help="Views averaged when the network is used: none, flip, shift or flip+shift; unsure:flip+shift for items that one view leaves unsure."
+        ),
     ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better validation accuracy.")
     ] = None,
     time_limit: Annotated[
-        str | None, typer.Option(help="Stop after this time of training, such as 90s, 5m or 1h30m.")
+        str | None,
+        typer.Option(
+            help="Stop after this time of training, such as 90s, 5m or 1h30m; without --model, a network that fits. "
+            "Decoding, fitting a head on pretrained weights, and scoring come on top."
+        ),
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32.")] = None,
+    convolutions: Annotated[
+        str | None,
+        typer.Option(
+            help="Who computes the steps' convolutions: auto (the fastest for each shape) or pytorch (its own alone)."
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
@@ -158,6 +173,7 @@ def train(
         "patience": patience,
         "time_limit_s": read_duration(time_limit) if time_limit else None,
         "precision": precision,
+        "convolutions": convolutions,
         "device": device,
         "seed": seed,
     }
@@ -257,6 +273,9 @@ def check(
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.")] = None,
     rule: Annotated[str, typer.Option(help="How a picture gets its size: squash, crop or pad.")] = "squash",
+    pretrained: Annotated[
+        bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; left out: as visus train would.")
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(help="Other labels: a column of the table, or a CSV file with a row path,label for each item."),
@@ -271,7 +290,9 @@ def check(
     """Say what is in a data set, what would be done to it, and what is wrong with it, before any training."""
     from visus.cli.show import data_facts, show_data
     from visus.data.opened import open_data
+    from visus.workbench.pretrained import beginning_of, choice_of, suited_data
 
+    choice = choice_of(pretrained, channels=channels)
     opened = open_data(
         data,
         img_size=_size(img_size),
@@ -283,11 +304,15 @@ def check(
         max_unreadable=max_unreadable,
         cache_dir=cache_dir,
         num_workers=workers,
+        suit=choice,
     )
+    if pretrained:
+        opened = suited_data(opened)
+    begins = beginning_of(opened, choice)
     if as_json:
-        print(json.dumps(data_facts(opened), ensure_ascii=False))
+        print(json.dumps(data_facts(opened, begins), ensure_ascii=False))
     else:
-        show_data(opened)
+        show_data(opened, begins)
 
 
 for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, benchmark.benchmark):

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visus.cli.stopping import told_when_stopped
 from visus.cli.words import whole_numbers
 from visus.errors import UsageError
+from visus.units import write_number_of
 
 if TYPE_CHECKING:
     from visus.workbench.benchmarking import Benchmark, Evaluated, Raced, RunDone
@@ -64,6 +66,7 @@ def benchmark(
     from visus.training.recipe import Recipe
     from visus.units import read_duration
     from visus.workbench.benchmarking import SAMPLE_TARGET, Plan
+    from visus.workbench.benchmarking import RunDone as RunFinished
     from visus.workbench.benchmarking import benchmark as compare
     from visus.workbench.contestants import read_contestants
 
@@ -81,16 +84,31 @@ def benchmark(
         network=model,
         recipe=Recipe.read(config) if config else Recipe(),
     )
-    say = _silent if quiet else _tell
-    result = compare(data, plan, output=output, cache_dir=cache_dir, tell=say, command=shlex.join(["visus", *sys.argv[1:]]))
+    done: list[RunDone] = []
+
+    def say(event: Evaluated | RunDone) -> None:
+        if isinstance(event, RunFinished):
+            done.append(event)
+        if not quiet:
+            _tell(event)
+
+    with told_when_stopped(lambda: _stopped(done, output)):
+        command = shlex.join(["visus", *sys.argv[1:]])
+        result = compare(data, plan, output=output, cache_dir=cache_dir, tell=say, command=command)
     if as_json:
         print(json.dumps(result.to_json(), ensure_ascii=False))
     else:
         _show(result)
 
 
-def _silent(event: Evaluated | RunDone) -> None:
-    """Nothing is told."""
+def _stopped(done: list[RunDone], output: Path) -> str:
+    """What is said after Ctrl-C."""
+    if not done:
+        return "stopped before a training was done: nothing is lost. Run the command again."
+    return (
+        f"stopped; {len(done)} of {write_number_of(done[-1].num_runs, 'training')} were done, and are in the newest folder benchmark-... in "
+        f"{output}. A benchmark cannot be gone on with: run the command again."
+    )
 
 
 def _tell(event: Evaluated | RunDone) -> None:
@@ -120,7 +138,7 @@ def _show(result: Benchmark) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from visus.units import write_number_of, write_share
+    from visus.units import write_share
 
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
@@ -144,6 +162,7 @@ def _show(result: Benchmark) -> None:
             console.print(f"failed: {one.contestant.title}, seed {curve.seed}: {curve.problem}", soft_wrap=True)
     for row in result.to_json()["left_out"]:
         console.print(f"left out: {row['name']} is not installed. Install it with: {row['install']}", soft_wrap=True)
+    console.print(facts["weights"], soft_wrap=True)
     console.print(f"result: {result.folder / 'benchmark.json'}; drawn: {result.folder / 'accuracy.png'}", soft_wrap=True)
 
 

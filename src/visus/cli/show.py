@@ -72,12 +72,22 @@ def tell_data(data: Data) -> None:
         sys.stderr.write(f"warning: {warning}\n")
 
 
-def data_facts(data: Data) -> dict[str, Any]:
-    """A data set as plain data, for ``visus check --json``."""
+def scaling(data: Data) -> str:
+    """How values are scaled, in a few words."""
+    plan = data.preprocessing
+    if plan.scale == "fixed":
+        return "scaled as its weights were trained"
+    return f"scaled by {plan.scale} of the training split"
+
+
+def data_facts(data: Data, begins: str) -> dict[str, Any]:
+    """A data set as plain data, for ``visus check --json``, with what a training would begin with."""
     return {
         "name": data.name,
         "kind": data.samples.kind,
         "input_shape": list(data.input_shape),
+        "scale": data.preprocessing.scale,
+        "begins": begins,
         "classes": list(data.classes),
         "num_items": {split: len(data.split(split)) for split in ("train", "val", "test")},
         "class_counts": {split: data.class_counts(split) for split in ("train", "val", "test")},
@@ -89,11 +99,11 @@ def data_facts(data: Data) -> dict[str, Any]:
     }
 
 
-def show_data(data: Data) -> None:
-    """What is in a data set, what was done to it, and what to look at."""
+def show_data(data: Data, begins: str) -> None:
+    """What is in a data set, what was done to it, what a training would begin with, and what to look at."""
     console = _console()
     console.print(
-        f"{data.name} ({data.samples.kind}): {data.num_items:,} {data.noun}s of {write_shape(data.input_shape)}",
+        f"{data.name} ({data.samples.kind}): {data.num_items:,} {data.noun}s of {write_shape(data.input_shape)}, {scaling(data)}",
         markup=False,
     )
     table = Table("class", "train", "val", "test", box=None)
@@ -112,6 +122,7 @@ def show_data(data: Data) -> None:
         console.print(f"warning: {warning}", markup=False)
     if not data.warnings:
         console.print("no warnings.")
+    console.print(begins, markup=False)
     console.print(f"decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}", markup=False)
 
 

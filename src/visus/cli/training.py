@@ -8,18 +8,19 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from visus.cli.show import scaling
+from visus.cli.stop_on_signal import StopOnSignal
+from visus.cli.stopping import CODE, told_when_stopped
 from visus.data.opened import Data, Rule, open_data
 from visus.data.preprocessing import Scale
 from visus.data.store import MAX_UNREADABLE
@@ -36,6 +37,7 @@ from visus.training.events import (
     FeaturesDone,
     Finished,
     HeadFitted,
+    Pricing,
     Started,
     StartScored,
     StepDone,
@@ -117,10 +119,12 @@ def train_and_tell(
     if name is not None and not name.strip():
         raise UsageError("--name is empty. Give a word, or leave it out for the name of the data.")
     keep_freed_memory()
-    stop = _StopOnSignal()
+    stop = StopOnSignal(resumed)
     # What a person's own module prints is talk: stdout is for the run folder alone.
     group = join()
-    with one_voice(group), contextlib.redirect_stdout(sys.stderr), Screen(quiet or not group.is_first) as screen, stop:
+    told = told_when_stopped(stop.sentence if group.is_first else str)
+    screen = Screen(quiet or not group.is_first)
+    with told, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
         def tell(event: Event | Prepared | Scored) -> None:
             stop.follow(event)
@@ -160,24 +164,23 @@ def train_and_tell(
     if not group.is_first:
         return
     if stop.is_asked:
-        raise typer.Exit(130)
+        raise typer.Exit(CODE)
     if as_json:
         print(json.dumps({"run": str(run.folder)} | run.scores.to_json(), ensure_ascii=False))
     else:
         print(run.folder)
 
 
+def _epochs(event: Finished) -> str:
+    """How many epochs were trained; one that was cut is told as a part."""
+    if event.epochs_trained == event.num_epochs:
+        return write_number_of(event.num_epochs, "epoch")
+    return f"{event.epochs_trained:.{1 if event.epochs_trained >= 0.1 else 3}f} epochs"
+
+
 def _launched(group: Group) -> list[str]:
     """What was typed before the name of the command, where there are several processes."""
     return [] if group.is_alone else ["torchrun", "--nproc-per-node", str(group.local_size), "-m"]
-
-
-def _scaling(data: Data) -> str:
-    """How values are scaled, in a few words."""
-    plan = data.preprocessing
-    if plan.scale == "fixed":
-        return "scaled as its weights were trained"
-    return f"scaled by {plan.scale} of the training split"
 
 
 def _recipe(config: Path | None, given: dict[str, Any]) -> Recipe:
@@ -219,38 +222,6 @@ def _refuse_with_resume(
         )
 
 
-class _StopOnSignal:
-    """While steps are taken, the first Ctrl-C asks for a stop after the step, and the second one ends the process at once.
-
-    Before the first step and after the last one, Ctrl-C ends the process as anywhere else: there is nothing to lose.
-    """
-
-    def __init__(self) -> None:
-        self.is_asked = False
-
-    def __enter__(self) -> _StopOnSignal:
-        self._before = signal.getsignal(signal.SIGINT)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def follow(self, event: Event | Prepared | Scored) -> None:
-        """Listen for Ctrl-C from the start of the steps to their end."""
-        if isinstance(event, Started):
-            signal.signal(signal.SIGINT, self._ask)
-        elif isinstance(event, Finished):
-            signal.signal(signal.SIGINT, self._before)
-
-    def __call__(self) -> bool:
-        return self.is_asked
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.is_asked:
-            raise KeyboardInterrupt
-        self.is_asked = True
-
-
 class Screen:
     """Tells a training on stderr: a progress bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
@@ -290,6 +261,8 @@ class Screen:
     def tell(self, event: Event | Prepared | Scored) -> None:
         """One event of the training."""
         match event:
+            case Pricing():
+                self.say(f"measuring, once: what {event.network} costs on this machine")
             case Prepared():
                 self._tell_prepared(event)
             case FeaturesDone():
@@ -329,7 +302,7 @@ class Screen:
         self.say(f"data: {data.name}: {write_number_of(len(data.classes), 'class', 'classes')}; {data.noun}s: {parts}")
         pixels = data.store.pixels
         self.say(
-            f"input: {write_shape(data.input_shape)}, {_scaling(data)}; "
+            f"input: {write_shape(data.input_shape)}, {scaling(data)}; "
             f"decoded {'before' if data.store.was_there else 'now'} into {write_bytes(pixels.nbytes)} at {data.store.folder}"
         )
         if data.preprocessing.shuffle_seed is not None:
@@ -348,6 +321,8 @@ class Screen:
         made = event.network
         asked = made.asked if len(made.asked) <= MOST_WORDS and "\n" not in made.asked else "a design of its own"
         self.say(f"network: {asked}, {write_count(made.num_parameters)} parameters; {event.machine.reason}")
+        if made.reason:
+            self.say(f"width: {made.reason}")
         if recipe.convolutions == "auto" and (event.machine.device.type, event.machine.precision) == ("cpu", "bfloat16"):
             missing = why_no_kernels()
             self.say(
@@ -357,6 +332,8 @@ class Screen:
             f"recipe: {write_number_of(recipe.epochs or 0, 'epoch')}, batches of {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
             f"training {data.noun}s are {', '.join(event.changes) or 'not changed'}"
         )
+        if event.mirroring:
+            self.say(f"mirroring: {event.mirroring}")
         if event.num_left_out:
             self.say(
                 f"note: {write_number_of(event.num_left_out, data.noun)} of the training split would not fill a batch: "
@@ -414,7 +391,7 @@ class Screen:
     def _tell_finished(self, event: Finished) -> None:
         self._close_bar()
         self.say(
-            f"trained for {write_duration(event.seconds)}, {write_number_of(event.num_epochs, 'epoch')} ({event.reason}); "
+            f"trained for {write_duration(event.seconds)}, {_epochs(event)} ({event.reason}); "
             f"kept: {f'the weights of epoch {event.best_epoch}' if event.best_epoch else 'the weights that it began with'}"
         )
 

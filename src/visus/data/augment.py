@@ -113,6 +113,8 @@ class Augmentation:
         ['mirrored left to right (half of them)', 'shifted by up to 1 x 1', 'blanked in a box of 8 x 8']
         >>> Augmentation(shift=0.05, zoom=0.4).sentences((9,))
         ['not shifted (0.05 of 9 rounds to none)']
+        >>> Augmentation(cutout=0.3).sentences((1, 40))
+        ['not blanked (0.3 of 1 x 40 rounds to none along one axis of 1)']
         """
         said = [_FLIPS[self.flip]] if self.flip in _FLIPS else []
         if self.zoom and len(size) > 1:
@@ -120,19 +122,20 @@ class Augmentation:
             if self.shift:
                 said.append(f"moved by up to {self.shift:g} of each side")
         elif self.shift:
-            said.append(_in_pixels("shifted by up to", self.shift, size))
+            reach = [min(round(self.shift * length), length - 1) for length in size]
+            said.append(_in_pixels("shifted by up to", self.shift, size, reach))
         if self.cutout:
-            said.append(_in_pixels("blanked in a box of", self.cutout, size))
+            sides = [round(self.cutout * length) for length in size]
+            said.append(_in_pixels("blanked in a box of", self.cutout, size, sides if all(sides) else []))
         return said
 
 
-def _in_pixels(words: str, share: float, size: Sequence[int]) -> str:
-    """A share of each axis in whole pixels, or that it is none."""
-    pixels = [min(round(share * length), length - 1) for length in size]
-    shown = write_shape(pixels)
+def _in_pixels(words: str, share: float, size: Sequence[int], pixels: Sequence[int]) -> str:
+    """A share of each axis in whole pixels, or that it is none; a box that has no side along one axis is none."""
     if any(pixels):
-        return f"{words} {shown}"
-    return f"not {words.split()[0]} ({share:g} of {write_shape(size)} rounds to none)"
+        return f"{words} {write_shape(pixels)}"
+    where = "" if round(share * max(size)) == 0 else f" along one axis of {min(size)}"
+    return f"not {words.split()[0]} ({share:g} of {write_shape(size)} rounds to none{where})"
 
 
 def mirror(batch: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:

@@ -7,6 +7,7 @@ epoch and the step alone, so a training that was stopped anywhere goes on with t
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ import torch
 
 from visus.data.augment import Augmentation, Numbers, shrink
 from visus.data.preprocessing import Pixels, Preprocessing
+
+RESIDENT_SHARE = 0.25  # of a device's free memory, that the items of a training may take so that no step waits for them
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,15 +130,29 @@ class Batches:
         stream = Numbers(random_stream(self.seed, "augmentation", epoch, step), len(places), mine)
         places = places[mine]
         mirrored = self._first_mirrored[places] ^ bool(epoch % 2) if self.augmentation.flip == "alternating" else None
-        rows = self.part.rows(places).to(self.device)
+        rows = self.part.rows(places).to(self.device) if self._there is None else self._there[torch.from_numpy(places)]
         inputs = self.augmentation(rows, stream, scale=self.preprocessing.scale_values, mirrored=mirrored)
         inputs = self.preprocessing.shuffled(inputs)  # last, so that the changes are those of the true picture
         return shrink(inputs, side) if side < 1 else inputs
 
     @cached_property
+    def _there(self) -> torch.Tensor | None:
+        """The stored numbers of the split on the device, where they take little of its memory; None where batches come from the store one by one."""
+        stored = self.part.pixels
+        num_bytes = stored.dtype.itemsize * math.prod(stored.shape[1:]) * len(self.part)
+        if num_bytes > RESIDENT_SHARE * free_bytes(self.device):
+            return None
+        return torch.from_numpy(np.ascontiguousarray(stored[self.part.indices])).to(self.device)
+
+    @cached_property
     def _first_mirrored(self) -> torch.Tensor:
         """Which items are mirrored in the first epoch, and every second one after it."""
         return torch.rand(len(self.part), generator=random_stream(self.seed, "mirrored")) < 0.5
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a device of its own that is free; 0 for the processor, which has the store mapped into its memory, and where it cannot be asked."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
 def batches_in_order(part: Part, preprocessing: Preprocessing, batch_size: int) -> Iterator[torch.Tensor]:

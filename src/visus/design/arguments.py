@@ -93,7 +93,7 @@ def known_choice(family: str, kinds: str, choice: object, known: Mapping[Any, Ma
     Raises:
         DesignError: there is no such member.
     """
-    if not isinstance(choice, (int, str)) or isinstance(choice, bool) or choice not in known:
+    if not isinstance(choice, (int, float, str)) or isinstance(choice, bool) or choice not in known:
         raise DesignError(f"{family} comes in the {kinds} {', '.join(map(str, known))}, not {choice!r}.")
     return known[choice]
 

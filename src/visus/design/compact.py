@@ -1,10 +1,14 @@
 """``compact``: the network that visus trains where none is named.
 
-This file knows one rule: from the size of the input and the number of items to a plain stack of stages. It must not know recipes or torch.
+This file knows one rule: from the size of the input, the number of items and a scale to a plain stack of stages. It must not know recipes,
+how long a training takes, or torch.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
+from visus.design.arguments import known_choice
 from visus.design.items import Item, sequence
 from visus.design.layers import Shape, classes, conv, gelu, globalpool, linear, maxpool, norm, whiten
 from visus.design.plan import Design
@@ -15,9 +19,12 @@ LARGEST_STEM_PX = 80  # largest side after the stem
 COARSEST_STEM = 4
 MANY_ITEMS = 20_000
 WIDER = 4  # how many times the channels of the first stage those of the others have
+SCALES: Final = {0.25: 1, 0.5: 2, 1: 2, 1.5: 2, 2: 3}
+"""The scales, from narrow to wide, each with its number of convolutions in a stage."""
+_FEWEST_CHANNELS = 8  # and what all numbers of channels are multiples of: a processor computes so many side by side
 
 
-def compact(input_shape: Shape, num_classes: int | None = None, num_items: int | None = None) -> Design:
+def compact(input_shape: Shape, num_classes: int | None = None, num_items: int | None = None, *, scale: float = 1) -> Design:
     """A whitening stem, then stages of two convolutions around a pool, until one place sees the whole item; then a global pool.
 
     - The stem whitens patches of 2 along each axis (its filters are computed from the data): at every place of pictures up to 40 px, patch
@@ -27,6 +34,8 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
       recordings 9 and 4.
     - Stages are added until the field of one place of the last map reaches the whole shorter side, while there is something left to pool.
     - The first stage has 32 channels, 64 from 20,000 small pictures on, 16 for recordings and 8 for volumes; the others have four times as many.
+    - A scale multiplies the channels of every stage, rounded to a multiple of 8. At the smallest scale a stage has its first convolution alone,
+      so a long side may need one stage more; at the largest it has a third convolution, and no fewer stages for that.
 
     After Jordan 2024 (arXiv:2404.00498), section 3.1.
 
@@ -34,15 +43,19 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
         input_shape: ``(channels, *spatial)``.
         num_classes: plays no part yet; a family may look at it.
         num_items: number of items to train on; None where that is unknown.
+        scale: 0.25, 0.5, 1, 1.5 or 2.
 
     Raises:
-        DesignError: the input is no map.
+        DesignError: the input is no map, or there is no such scale.
 
     >>> print(compact((3, 32, 32), 10, 50_000).layers[0].text)
     sequence(whiten(2), gelu, name="stem")
     >>> [len(compact((3, side, side)).layers) - 3 for side in (8, 28, 32, 64, 128)]
     [1, 3, 3, 3, 4]
+    >>> print(compact((1, 28, 28), scale=0.25).layers[1].text)
+    sequence(conv(8, 3, padding=1, bias=False), maxpool(2), norm, gelu, name="stage1")
     """
+    num_convs = known_choice("compact", "scales", scale, SCALES)
     if len(input_shape) < 2:
         raise DesignError(f"compact is made for maps, and the input has {input_shape[0]} features alone. Use mlp(256, 256).")
     side, rank = min(input_shape[1:]), len(input_shape) - 1
@@ -53,13 +66,14 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
     length = (side - kernel_size) // stride + 1
     field, step = kernel_size, stride
     while not stages or (field < side and length >= pool):
-        layers = [conv(width, window, padding=window // 2, bias=False), norm, gelu]
+        layers = [conv(_scaled(width, scale), window, padding=window // 2, bias=False), norm, gelu]
         shrink = [maxpool(pool)] if length >= pool else []
-        stages.append(sequence(layers[0], *shrink, *layers[1:], *layers, name=f"stage{len(stages) + 1}"))
+        more = (num_convs - 1) * layers
+        stages.append(sequence(layers[0], *shrink, *layers[1:], *more, name=f"stage{len(stages) + 1}"))
         field += step * (window - 1)
         if shrink:
             field, step, length = field + step * (pool - 1), step * pool, length // pool
-        field += step * (window - 1)
+        field += step * (window - 1) * min(1, num_convs - 1)  # a third convolution does not count: the pools stay
         width = width * WIDER if len(stages) == 1 else width
     stem = sequence(whiten(kernel_size, stride=stride), gelu, name="stem")
     return Design([stem, *stages, globalpool("max"), linear(classes)])
@@ -87,3 +101,8 @@ def _first_width(side: int, rank: int, num_items: int | None) -> int:
         return 16
     is_small = side <= LARGEST_WHOLE_PX
     return 64 if is_small and num_items is not None and num_items >= MANY_ITEMS else 32
+
+
+def _scaled(width: int, scale: float) -> int:
+    """The multiple of 8 channels that is nearest to ``scale`` times ``width``, never none."""
+    return max(_FEWEST_CHANNELS, _FEWEST_CHANNELS * round(width * scale / _FEWEST_CHANNELS))

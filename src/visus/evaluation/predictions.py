@@ -11,14 +11,14 @@ the same value; the class that stands first in the class list is then the answer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from visus.errors import DataError, UsageError
-from visus.evaluation.views import views
+from visus.evaluation.views import stages, unsure, views
 from visus.networks.machine import autocast, memory_format
 
 
@@ -42,7 +42,8 @@ def predict_logits(
         device: where the batches are computed; they may come from elsewhere.
         precision: ``"float32"`` or ``"bfloat16"``.
         channels_last: lay the batches out with channels last. Only speed depends on it.
-        tta: the views of each item whose outputs are averaged (``visus.evaluation.views``).
+        tta: the views of each item whose outputs are averaged (``visus.evaluation.views``). Those that only unsure items get are asked for in
+            batches of such items, so that a picture at the border of being sure may fall on either side of it by rounding.
 
     Returns:
         float32 logits on the CPU, (items, classes).
@@ -52,26 +53,69 @@ def predict_logits(
         UsageError: the module gave something other than one row for each item, or there are no such views.
     """
     place = torch.device(device)
+    first, second = stages(tta)
+
+    def answers(batch: Tensor, kind: str) -> Tensor:
+        layout = memory_format(batch.dim()) if channels_last else torch.preserve_format
+        total: Tensor | None = None
+        for view, weight in views(batch, kind):
+            with torch.inference_mode(), autocast(place, precision):
+                output = module(view.to(memory_format=layout))
+            _check_output(output, batch, parts)
+            part = output.float() if weight == 1 else output.float() * weight
+            total = part if total is None else total + part
+        assert total is not None, "there is always one view"
+        return total.cpu()
+
     parts: list[Tensor] = []
     with evaluation_mode(module):
+        again = _Again(lambda batch: answers(batch, str(second)))
         for batch in batches:
             if not len(batch):
                 continue
-            layout = memory_format(batch.dim()) if channels_last else torch.preserve_format
             batch = batch.to(device=place)
-            total: Tensor | None = None
-            for view, weight in views(batch, tta):
-                with torch.inference_mode(), autocast(place, precision):
-                    output = module(view.to(memory_format=layout))
-                _check_output(output, batch, parts)
-                part = output.float() if weight == 1 else output.float() * weight
-                total = part if total is None else total + part
-            assert total is not None, "there is always one view"
-            parts.append(total.cpu())
-    if not parts:
-        raise DataError("there is nothing to predict: no items were given.")
-    # Joined outside inference mode, so that the result can also be used where gradients are wanted.
-    return torch.cat(parts)
+            found = answers(batch, first)
+            if second is not None:
+                again.take(batch, unsure(found), sum(map(len, parts)))
+            parts.append(found)
+        if not parts:
+            raise DataError("there is nothing to predict: no items were given.")
+        # Joined outside inference mode, so that the result can also be used where gradients are wanted.
+        return again.put_into(torch.cat(parts))
+
+
+class _Again:
+    """Items that are looked at once more, in batches of their own.
+
+    Args:
+        answers: gives the second answers of a batch.
+    """
+
+    def __init__(self, answers: Callable[[Tensor], Tensor]) -> None:
+        self._answers = answers
+        self._waiting: list[Tensor] = []
+        self._places: list[Tensor] = []
+        self._found: list[Tensor] = []
+
+    def take(self, batch: Tensor, chosen: Tensor, num_before: int) -> None:
+        """Keep the chosen items of a batch, the first of which is number ``num_before``; those of a whole batch are answered at once."""
+        self._waiting.append(batch[chosen.to(batch.device)])
+        self._places.append(chosen.nonzero().flatten() + num_before)
+        if sum(map(len, self._waiting)) >= len(batch):
+            self._answer(len(batch))
+
+    def put_into(self, logits: Tensor) -> Tensor:
+        """The logits with the second answers in their places."""
+        self._answer(sum(map(len, self._waiting)))
+        if self._found:
+            logits[torch.cat(self._places)] = torch.cat(self._found)
+        return logits
+
+    def _answer(self, num_together: int) -> None:
+        waiting, self._waiting = self._waiting, []
+        if sum(map(len, waiting)):
+            together = torch.cat(waiting)
+            self._found.extend(self._answers(some) for some in torch.split(together, num_together))
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class ReportFacts:
         warnings: what the reader should know before they trust the result.
         design_text: the design's notation; empty for a module of the user's own.
         network: what was asked for, such as ``compact`` or ``package.module:callable``.
+        network_reason: why this network, where the machine and a time limit decided; else empty.
         preprocessing: as ``Preprocessing.to_dict()`` gives it.
         recipe: every setting of the training.
         machine: as ``Machine.to_dict()`` gives it.
@@ -49,7 +50,7 @@ class ReportFacts:
         noun: what one item is called: ``picture``, ``recording``, ``volume``, ``item``.
         inside: what was measured beyond the scores.
         start: what the training began with, as ``start.json`` has it; empty for new weights.
-        computed: a sentence on each layer whose filters were computed from the data and not learned.
+        computed: sentences on what was computed from the training items before the first step.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ReportFacts:
     inside: Inside = field(default_factory=Inside)
     start: Mapping[str, object] = field(default_factory=dict)
     computed: Sequence[str] = ()
+    network_reason: str = ""
 
     @property
     def nouns(self) -> str:
@@ -238,10 +240,11 @@ def network_sentence(facts: ReportFacts) -> str:
     # A design that was written out stands in full beside this sentence.
     short = "\n" not in facts.network and len(facts.network) <= _NETWORK_LENGTH
     asked = f" ({facts.network})" if facts.network and short else ""
+    chosen = [f"Its width was chosen for the time limit: {facts.network_reason}"] if facts.network_reason else []
     return (
         f"{kind}{asked} with {facts.num_parameters:,} parameters. "
         f"It takes {write_shape(facts.input_shape)} values and gives a probability for each of "
-        f"{write_number_of(len(facts.classes), 'class', 'classes')}.{''.join(f' {each}' for each in (*start_sentences(facts), *facts.computed))}"
+        f"{write_number_of(len(facts.classes), 'class', 'classes')}.{''.join(f' {each}' for each in (*chosen, *start_sentences(facts), *facts.computed))}"
     )
 
 

@@ -5,22 +5,19 @@ This file knows tensors by name and one file at a time. It must not know designs
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from visus.errors import WeightsError, closest_name, joined
 from visus.files import write_file
-from visus.units import write_shape
+from visus.networks import pytorch_files
+from visus.units import write_number_of, write_shape
 
 MAX_NAMED = 10  # so many layers that do not fit are named, the others counted
-_PICKLED = (b"PK", b"\x80")  # how PyTorch's files begin: a zip archive, and before version 1.6 a pickle
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
 _COUNTER = "num_batches_tracked"
 
@@ -76,24 +73,15 @@ def read(path: Path | str) -> dict[str, Tensor]:
             start = file.read(2)
     except OSError as error:
         raise WeightsError(f"this file of weights cannot be read: {error.strerror}.", where=str(path)) from None
-    if not start.startswith(_PICKLED):
+    if not start.startswith(pytorch_files.STARTS):
         return load(path)[0]
-    try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
-        first = str(error).strip().partition("\n")[0].rstrip(".")
-        raise WeightsError(
-            f"this file cannot be read without running code that is in it ({first}). "
-            "Save the state dict alone: torch.save(network.state_dict(), FILE).",
-            where=str(path),
-        ) from None
+    found = pytorch_files.read(Path(path))
     for word in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(word), Mapping):
             found = found[word]
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise WeightsError(
-            f"tensors by name are needed, and this file holds {_content(found)}. "
-            "Save the state dict alone: torch.save(network.state_dict(), FILE).",
+            f"tensors by name are needed, and this file holds {_content(found)}. {pytorch_files.SAVE}",
             where=str(path),
         )
     tensors = {str(name): value for name, value in found.items()}
@@ -123,7 +111,8 @@ def begin_with(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[str, .
         Names of the head's tensors that were left new; none where everything was loaded.
 
     Raises:
-        WeightsError: tensors are missing, left over or of another shape or kind; each is named with its layer, and nothing was loaded.
+        WeightsError: tensors are missing, left over, of another shape or kind, or hold NaN or infinity; each is named with its layer, and
+            nothing was loaded.
     """
     state = module.state_dict()
     head = head_of(module)
@@ -135,12 +124,18 @@ def begin_with(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[str, .
         if tensors[name].dim() == state[name].dim() and len(tensors[name]) != len(state[name])
     ]
     kept = {name: value for name, value in state.items() if name in left_new or name.endswith(_COUNTER)}
-    fit(module, kept | {name: value for name, value in tensors.items() if name not in left_new})
+    loaded = {name: value for name, value in tensors.items() if name not in left_new}
+    fit(module, kept | loaded, [message for name, value in loaded.items() if (message := _unfinite(name, value))])
     return tuple(left_new)
 
 
-def fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def fit(module: nn.Module, tensors: Mapping[str, Tensor], found: Sequence[str] = ()) -> None:
     """Load tensors into a module, all of them or none.
+
+    Args:
+        module: the network.
+        tensors: by name.
+        found: mistakes that were seen in them before.
 
     Raises:
         WeightsError: tensors are missing, superfluous or of another shape or kind; each is named with its layer.
@@ -148,7 +143,7 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     state = module.state_dict()
     messages = [_misfit(name, own, tensors, state) for name, own in state.items()]
     messages += [_superfluous(name, state, tensors) for name in tensors if name not in state]
-    mistakes = [message for message in messages if message]
+    mistakes = [*(message for message in messages if message), *found]
     if mistakes:
         told = joined(mistakes)
         if len(mistakes) > MAX_NAMED:
@@ -168,6 +163,12 @@ def _misfit(name: str, own: Tensor, tensors: Mapping[str, Tensor], state: Mappin
     if given.is_floating_point() != own.is_floating_point():
         return f"{name} is {_kind(given)} in the weights and {_kind(own)} in the network."
     return ""
+
+
+def _unfinite(name: str, tensor: Tensor) -> str:
+    """The sentence on a tensor with which no training can begin; empty where it is finite."""
+    num_bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
+    return f"{name} holds NaN or infinity in {num_bad:,} of {write_number_of(tensor.numel(), 'place')}." if num_bad else ""
 
 
 def _superfluous(name: str, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:

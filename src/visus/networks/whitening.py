@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visus.errors import UsageError
 from visus.networks.blocks import pad_order
 
 MOST_ITEMS = 5_000
@@ -24,6 +25,7 @@ MOST_VALUES = 2**26  # of the items that are looked at, in all
 MOST_PATCHES = 2**21
 EPS = 5e-4  # added to the variances, as a share of their mean, so that what hardly varies is not blown up
 _CHUNK_VALUES = 2**23
+_LARGE_MEAN = 100.0  # its square beside the variance
 
 
 class _AddedBias(torch.autograd.Function):
@@ -174,6 +176,9 @@ def fit_whitening(module: nn.Module, items: Tensor) -> tuple[Fitted, ...]:
 
     Returns:
         One value for each such layer; none where the network has none.
+
+    Raises:
+        UsageError: NaN or infinity comes to such a layer.
     """
     layers = [(path, part) for path, part in module.named_modules() if isinstance(part, Whitening)]
     if not layers:
@@ -201,21 +206,29 @@ def _fit(module: nn.Module, path: str, layer: Whitening, items: Tensor) -> Fitte
 
     hook = layer.register_forward_pre_hook(stop)
     num_values = layer.weight[0].numel()
-    total, products, count = (
-        torch.zeros(num_values, dtype=torch.float64),
-        torch.zeros(num_values, num_values, dtype=torch.float64),
-        0,
-    )
+    count, near = 0, torch.zeros(num_values)
+    total, products = torch.zeros(num_values).double(), torch.zeros(num_values, num_values).double()
     try:
         for part in torch.split(items, max(1, _CHUNK_VALUES // items[0].numel())):
             for patches in _patches(_reached(module, part), layer, len(items)):
+                if not count:
+                    near = _large_mean(patches)
+                if near.any():
+                    patches = patches - near
                 total += patches.sum(0, dtype=torch.float64).cpu()
                 products += (patches.mT @ patches).double().cpu()
                 count += len(patches)
     finally:
         hook.remove()
-    mean = total / max(1, count)
-    covariance = products / max(1, count) - torch.outer(mean, mean)
+    beside = total / max(1, count)
+    mean = near.double().cpu() + beside
+    covariance = products / max(1, count) - torch.outer(beside, beside)
+    if not covariance.isfinite().all():
+        raise UsageError(
+            "filters cannot be computed from numbers that are not finite: the items, or what the layers before make of them, hold NaN or "
+            "infinity. Leave such items out.",
+            where=path,
+        )
     variances, axes = torch.linalg.eigh(covariance)
     variances, axes = variances.flip(0).clamp(min=0), axes.flip(1).mT  # the widest axis first, one a row
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
@@ -226,6 +239,17 @@ def _fit(module: nn.Module, path: str, layer: Whitening, items: Tensor) -> Fitte
     scaled = axes / torch.sqrt(variances + room)[:, None]
     layer.fill(scaled.to(layer.weight), mean.to(layer.weight))
     return Fitted(path, 2 * num_values, len(items), count)
+
+
+def _large_mean(patches: Tensor) -> Tensor:
+    """The mean patch where it is large beside the spread, for which products in float32 have then no digits left; else zeros.
+
+    Scaled items are near zero: products are summed of them as they are, since directions of axes hang on the last digits.
+    """
+    mean = patches.mean(0, dtype=torch.float64).float()
+    spread = (patches - mean).square().mean(0)
+    is_large = bool((mean.square() > _LARGE_MEAN * spread).any())
+    return mean if is_large else torch.zeros_like(mean)
 
 
 def _reached(module: nn.Module, items: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ class Task:
         design: text of the network that visus trains.
         data: path of the data for visus; None for the pictures that come with it.
         cache: folder of decoded data for visus; None for the usual one.
+        opened: how visus is to open the data so that it has the items of ``arrays``: ``preprocessing``, ``split`` (a ``split.csv``), ``labels``,
+            ``max_unreadable`` and ``is_varied``; None for its own choice.
         recipe: text of a ``recipe.yaml`` for visus.
         device: ``cpu`` or ``cuda``.
         runs: folder for what visus leaves.
@@ -54,6 +56,7 @@ class Task:
     design: str | None = None
     data: str | None = None
     cache: str | None = None
+    opened: dict[str, Any] | None = None
     recipe: str = ""
     device: str = "cpu"
     runs: str = "runs"

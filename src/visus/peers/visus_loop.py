@@ -1,18 +1,21 @@
-"""visus itself, trained by the same call that ``visus train`` makes, with one evaluation more after each epoch.
+"""visus itself, trained by the call that ``visus train --no-pretrained`` makes, with one evaluation more after each epoch.
 
 This file knows what a training of visus tells while it runs. It must not know how it is carried out.
 
 visus chooses the epoch that it keeps on its own validation split, and scores the held-out items once, at the end. For the curve over time
-the weights of each epoch are scored on the held-out items too; that time counts, and is told apart, as for every peer.
+the weights of each epoch are scored on the held-out items too; that time counts, and is told apart, as for every peer. It begins with new
+weights, as every peer does, on the very items that they get.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
 
 from visus.data.opened import Data, open_data
+from visus.data.preprocessing import Preprocessing
 from visus.peers.compiled_parts import make_importable
 from visus.peers.task import Course, Task
 from visus.training.events import EpochDone, Event, Finished, Started
@@ -27,18 +30,35 @@ def train(task: Task, course: Course) -> None:
     make_importable()  # torchmetrics imports torchvision where it is installed
     recipe = Recipe.from_yaml(task.recipe)
     recipe = recipe.replace(seed=task.seed, device=task.device, epochs=task.epochs or recipe.epochs)
-    data = open_data(task.data, cache_dir=task.cache)
+    data = open_as_told(task)
     follow = _Follow(task, course, data)
     course.ready(("torch", "visus"), task.device)
     train_visus(
         data,
         task.design,
         recipe,
+        pretrained=False,
         output=Path(task.runs),
         name=f"seed-{task.seed}",
         on_event=follow,
         should_stop=lambda: follow.is_settled,
     )
+
+
+def open_as_told(task: Task) -> Data:
+    """The data of a task, read and split as it says."""
+    if task.opened is None:
+        return open_data(task.data, cache_dir=task.cache)
+    told = task.opened
+    data = open_data(
+        task.data,
+        cache_dir=task.cache,
+        preprocessing=Preprocessing.from_dict(told["preprocessing"]),
+        split=told["split"],
+        labels=told["labels"],
+        max_unreadable=told["max_unreadable"],
+    )
+    return dataclasses.replace(data, is_varied=told["is_varied"])
 
 
 class _Follow:

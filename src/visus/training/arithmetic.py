@@ -1,17 +1,23 @@
 """Which algorithms compute the convolutions of a training: those that this machine is fastest with, the same in all of its processes.
 
-This file knows processes and plans. It must not know layers or how a plan is measured.
+This file knows processes, plans, and what decides how numbers are rounded. It must not know layers or how a plan is measured.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
 
 from visus.networks.fast import Choices, Plan
 from visus.networks.fast.choices import LEAST_MACS, Case
+from visus.networks.fast.compiler import SOURCE, kernels
 from visus.networks.fast.convolutions import WINOGRAD
+from visus.networks.machine import Machine, describe
 from visus.training.distribution import Group
 
 
@@ -24,6 +30,39 @@ def choices_for(group: Group, record: Path, batch_size: int) -> Choices:
         batch_size: items of a whole batch.
     """
     return Choices(record=record) if group.is_alone else _AgreedChoices(group, record, -(-batch_size // group.size))
+
+
+def rounding(machine: Machine, convolutions: str) -> dict[str, str]:
+    """What decides how the numbers of a training are rounded, by name, for ``environment.json``.
+
+    Args:
+        machine: what it is trained on.
+        convolutions: the recipe's setting.
+    """
+    is_fast = (machine.device.type, machine.precision, convolutions) == ("cpu", "bfloat16", "auto")
+    own = hashlib.blake2b(SOURCE.read_bytes(), digest_size=4).hexdigest() if is_fast and kernels() is not None else ""
+    return {
+        "device": machine.device.type,
+        "precision": machine.precision,
+        "processor": str(describe()["processor"]),
+        "PyTorch": str(torch.__version__),
+        "kernels": f"those of visus ({own})" if own else "PyTorch's own",
+    }
+
+
+def rounding_differs(began: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The warning for a training that goes on with other rounding than it began with; empty where it is the same.
+
+    >>> rounding_differs({"kernels": "those of visus (1f)"}, {"kernels": "those of visus (1f)", "device": "cpu"})
+    ''
+    """
+    changes = [f"{name}: {before}, now {now[name]}" for name, before in began.items() if name in now and before != now[name]]
+    if not changes:
+        return ""
+    return (
+        f"this run began with other arithmetic ({'; '.join(changes)}), so its result will differ in rounding from that of a training "
+        "without interruption. Go on where it began for the same numbers."
+    )
 
 
 class _AgreedChoices(Choices):

@@ -42,6 +42,7 @@ class Position:
         improved_epoch: the epoch that last had a better accuracy than all before; -1 before the first.
         smooth_loss: running mean of the loss, by which divergence is seen.
         num_averaged: steps whose weights are in the average so far.
+        start_loss: validation loss before the first step, of a network that could answer then; None for any other.
     """
 
     epoch: int = 0
@@ -58,6 +59,7 @@ class Position:
     improved_epoch: int = -1
     smooth_loss: float | None = None
     num_averaged: int = 0
+    start_loss: float | None = None
 
 
 def write_checkpoint(

@@ -10,6 +10,13 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class Pricing:
+    """What a step of ``network`` costs on this machine is measured, once; it takes seconds."""
+
+    network: str
+
+
+@dataclass(frozen=True)
 class Started:
     """The training begins, or goes on at ``epoch`` (counted from 0) and ``step`` where it was resumed."""
 
@@ -68,7 +75,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch is done. ``row`` has the columns of ``results.csv``; ``is_best`` where its weights are the best so far."""
+    """One epoch is done. ``row`` has the columns of ``results.csv``; ``is_best`` where its weights are the ones to keep so far."""
 
     epoch: int
     row: dict[str, float]
@@ -86,12 +93,16 @@ class CheckpointWritten:
 
 @dataclass(frozen=True)
 class Finished:
-    """The training is over: ``reason`` is ``all epochs``, ``time limit`` or ``no better validation accuracy``."""
+    """The training is over: ``reason`` is ``all epochs``, ``time limit`` or ``no better validation accuracy``.
+
+    ``num_epochs`` were begun and validated; ``epochs_trained`` counts steps, so it has a part where the last epoch was cut by the time limit.
+    """
 
     reason: str
     num_epochs: int
     best_epoch: int
     seconds: float
+    epochs_trained: float
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,8 @@ class Stopped:
 
 
 Event = (
-    FeaturesDone
+    Pricing
+    | FeaturesDone
     | HeadFitted
     | Deepened
     | Started

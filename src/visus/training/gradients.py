@@ -5,6 +5,8 @@ This file knows PyTorch's ``DistributedDataParallel`` and what it needs. It must
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,6 +23,9 @@ def averaging_gradients(module: nn.Module, group: Group) -> nn.Module:
     """
     if group.is_alone:
         return module
+    # Gradients that are summed tap by tap are laid out tap by tap, and copied into the buckets, which are laid out like the filters. PyTorch
+    # warns of that once in each process; nobody could do anything about it.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides", category=UserWarning)
     with reaching_others():
         return DistributedDataParallel(_Called(module), find_unused_parameters=True, gradient_as_bucket_view=True)
 

@@ -146,7 +146,7 @@ class Training:
                     return
             yield self._finish_epoch()
             yield self._write_checkpoint()
-        yield Finished(reason, at.epoch, at.best_epoch + 1, at.elapsed_s)
+        yield Finished(reason, at.epoch, at.best_epoch + 1, at.elapsed_s, at.num_steps / self.batches.num_steps)
 
     def _reason_to_end(self) -> str:
         """Why no further epoch is begun; empty where one is. The same for a training that goes on after its end."""
@@ -165,7 +165,7 @@ class Training:
         began = time.perf_counter()
         val_loss, val_accuracy = self.group.numbers(self._validate())
         if len(self.validation):
-            at.best_accuracy = val_accuracy
+            at.best_accuracy, at.start_loss = val_accuracy, val_loss
         for name in ("best", "last"):
             self.folder.write_weights(name, self.scored_module)
         (at.elapsed_s,) = self.group.numbers([at.elapsed_s + time.perf_counter() - began])
@@ -295,11 +295,13 @@ class Training:
         }
         # The latest epoch within one standard error of the highest accuracy is kept (Breiman et al. 1984, section 3.4.3): the learning rate
         # has fallen since, and a few validation items would else choose a lucky early epoch. The loss is no judge here, since label
-        # smoothing keeps the best networks from being as sure as an unsmoothed loss would have them.
+        # smoothing keeps the best networks from being as sure as an unsmoothed loss would have them. Beside the start alone it is one.
         has_judge = len(self.validation) > 0
+        is_worse = self._is_worse_than_start(val_loss, val_accuracy)
         if not has_judge or val_accuracy > at.best_accuracy:
             at.improved_epoch, at.best_accuracy = at.epoch, (val_accuracy if has_judge else -1.0)
-        is_best = not has_judge or val_accuracy >= at.best_accuracy - standard_error(at.best_accuracy, len(self.validation))
+        bound = at.best_accuracy - standard_error(at.best_accuracy, len(self.validation)) if has_judge else -1.0
+        is_best = not has_judge or (val_accuracy >= bound and not is_worse)
         if is_best:
             at.best_epoch = at.epoch
             self.folder.write_weights("best", self.scored_module)
@@ -309,6 +311,17 @@ class Training:
         at.epoch, at.step = at.epoch + 1, 0
         at.loss_sum, at.num_right, at.num_seen, at.epoch_s = 0.0, 0, 0, 0.0
         return EpochDone(at.epoch - 1, row, is_best)
+
+    def _is_worse_than_start(self, val_loss: float, val_accuracy: float) -> bool:
+        """Whether an epoch answers no more items right than the network did before the first step, still kept, and is clearly less sure of them.
+
+        Clearly: by more than smoothed labels ask for, since the loss is measured without smoothing.
+        """
+        at, smoothing = self.position, self.recipe.label_smoothing or 0.0
+        if at.best_epoch >= 0 or at.start_loss is None or val_accuracy > at.best_accuracy:
+            return False
+        asked_for = -math.log(1 - smoothing + smoothing / self._num_classes)
+        return val_loss > at.start_loss + asked_for
 
     def _validate(self) -> tuple[float, float]:
         """Cross-entropy and accuracy on the validation split; not a number where it is empty."""
@@ -328,6 +341,7 @@ class Training:
             )
         if share.count > 1:
             logits = self.group.joined(logits, share.of(num_items), num_items)
+        self._num_classes = logits.shape[1]
         labels = torch.from_numpy(self.validation.labels)
         return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())
 

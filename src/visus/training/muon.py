@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
         betas: of adam groups.
         weight_decay: share of a weight that a step takes away, times ``lr``.
         unit: whether each filter is brought to the norm ``sqrt(out_channels)`` before a step: for filters before a norm, whose size means
-            nothing, so that the rate alone says how far a step turns them.
+            nothing, so that the rate alone says how far a step turns them. A filter of zeros is left as it is until it has a direction.
         num_splits: groups of channels that do not see each other; each is a matrix of its own.
         dtype: number format of the orthogonalisation.
     """
@@ -86,7 +86,9 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_add(gradients, buffers, alpha=momentum)
         if group["unit"]:
             norms = torch._foreach_norm(filters)
-            torch._foreach_mul_(filters, [math.sqrt(len(each)) / norm for each, norm in zip(filters, norms, strict=True)])
+            lengthened = [math.sqrt(len(each)) / norm for each, norm in zip(filters, norms, strict=True)]
+            # a filter of zeros has no direction yet: its first step gives it one
+            torch._foreach_mul_(filters, [torch.where(factor.isfinite(), factor, 1.0) for factor in lengthened])
         elif group["weight_decay"]:
             torch._foreach_mul_(filters, 1 - group["lr"] * group["weight_decay"])
         steps = orthogonalize_all(list(ahead), num_splits=group["num_splits"], dtype=self.dtype)

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from visus.errors import RecipeError, joined, unknown_name
-from visus.evaluation.views import VIEWS
+from visus.evaluation.views import STEPS_PER_SIDE, VIEWS
 from visus.files import read_text
 
 OPTIMIZERS = ("adamw", "muon", "sgd")
@@ -119,7 +119,7 @@ class Recipe:
     )
     flip: str | None = _setting(
         None,
-        "mirror items left to right: none, random (half of them), or alternating (each in every second epoch); open: alternating for colour pictures and volumes, else none",
+        "mirror items left to right: none, random (half of them), or alternating (each in every second epoch); open: alternating where the items show that mirroring keeps their class, and for colour pictures and volumes that cannot tell; else none",
         known=FLIPS,
     )
     shift: float | None = _setting(
@@ -143,7 +143,7 @@ class Recipe:
     )
     tta: str | None = _setting(
         None,
-        "views of an item whose answers are averaged in use: none, flip, shift or flip+shift; open: flip where training flips, else none",
+        "views of an item whose answers are averaged in use: none, flip, shift or flip+shift, or unsure: and one of these, for items that one view leaves unsure; open: unsure: and what training does",
         known=VIEWS,
     )
     frozen: str | None = _setting(
@@ -233,6 +233,7 @@ class Recipe:
         zoom = _or(self.zoom, 0.4 if is_varied else 0.0)
         is_small = num_items < MANY_ITEMS
         flip = self.flip or ("alternating" if is_colour or len(input_shape) == 4 else "none")
+        shift = _or(self.shift, 0.1 if is_varied else 0.05)
         averaging = _or(self.averaging, 0.0 if is_muon else 0.998)
         tail = _or(self.tail, 0.03 if is_muon and not averaging else 0.0)
         decays = {"sgd": 5e-4, "adamw": 0.5 if is_small else 0.2, "muon": 0.05}
@@ -249,10 +250,10 @@ class Recipe:
             label_smoothing=_or(self.label_smoothing, 0.2 if is_muon else 0.1),
             flip=flip,
             zoom=zoom,
-            shift=_or(self.shift, 0.1 if is_varied else 0.05),
+            shift=shift,
             cutout=_or(self.cutout, 0.0 if not is_small else 0.3 if zoom or is_muon else 0.4),
             curriculum=self.curriculum or (CURRICULUM if takes_any_size and is_muon else "1"),
-            tta=self.tta or ("none" if flip == "none" or is_shuffled else "flip"),
+            tta=self.tta or ("none" if is_shuffled else _settled_views(flip, shift, input_shape[1:])),
             frozen=self.frozen or "",
             norm_statistics=self.norm_statistics or "batch",
         )
@@ -349,6 +350,13 @@ def _settled_rates(recipe: Recipe, optimizer: str, batch_size: int) -> dict[str,
         "learning_rate": recipe.learning_rate or round(min(rate, 0.4), 6),
         "momentum": _or(recipe.momentum, 0.9),
     }
+
+
+def _settled_views(flip: str, shift: float, size: tuple[int, ...]) -> str:
+    """Views of unsure items: mirrored where training mirrors, moved where training moves at least as far."""
+    moves = all(round(shift * length) >= max(1, round(length / STEPS_PER_SIDE)) for length in size)
+    found = "+".join([*(["flip"] if flip != "none" else []), *(["shift"] if moves and size else [])])
+    return f"unsure:{found}" if found else "none"
 
 
 def default_batch_size(num_items: int, *, is_muon: bool = False) -> int:

@@ -5,7 +5,8 @@ This file knows the order of the trainings, and what is written about them. It m
 The trainings are interleaved: the first seed of each, then the second seed of each. Two clocks are told for each: one from the moment at which
 the training data is in memory, one from the start of the process, which counts imports and opening the data too. Decoding of
 picture files counts for nobody: visus decodes once, before, and gives the others the decoded items. Evaluating on the held-out items after each epoch counts for everybody, and is
-told apart.
+told apart. Everybody begins with new weights and has the same items of one size, visus too: where ``visus train`` would begin with pretrained
+weights, which the peers do not have, the result says so.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ import numpy as np
 import torch
 
 from visus.data.opened import Data, open_data
+from visus.data.splits import write_split_csv
+from visus.data.survey import Suited, Survey
 from visus.errors import DataError, StorageError, UsageError, joined
 from visus.evaluation.reaching import Curve, Point, Reached, first_reached
 from visus.examine.race import draw_race
 from visus.files import write_json
 from visus.limits import usable_cores
 from visus.networks.machine import describe
+from visus.networks.pretrained import SOURCE
 from visus.training.recipe import Recipe
 from visus.units import write_shape
 from visus.workbench.contestants import PEERS, VISUS, Contestant
+from visus.workbench.pretrained import PretrainedChoice, choice_of, read_for
 from visus.workbench.timed_runs import Limits, timed_run
 
 SAMPLE_TARGET: Final = 0.88
@@ -200,7 +205,8 @@ def benchmark(
     """Train every contestant that is installed with every seed, and write what was found after each training.
 
     Args:
-        data: opened data of pictures, or its path; None for the pictures that come with visus.
+        data: opened data of pictures, which is trained on as it was opened (size, split, labels), or its path; None for the pictures that come
+            with visus.
         plan: what is compared.
         output: a folder ``benchmark-NAME`` is made in it; never one that is there.
         cache_dir: another folder for the decoded items.
@@ -208,24 +214,26 @@ def benchmark(
         command: what was typed, for the result.
 
     Raises:
-        DataError: the data holds no pictures of 8 bits.
+        DataError: the data holds no pictures of 8 bits, or was opened to be scored whole.
         StorageError: the result cannot be written.
     """
-    opened = data if isinstance(data, Data) else open_data(data, cache_dir=cache_dir)
+    seen = _Seen(choice_of(None, network=plan.network))
+    opened = data if isinstance(data, Data) else open_data(data, cache_dir=cache_dir, suit=seen)
     _refuse_unusable(opened)
     present = tuple(one for one in plan.contestants if not one.lacking)
     absent = tuple(one for one in plan.contestants if one.lacking)
     folder = _new_folder(Path(output), f"benchmark-{opened.short_name}")
-    result = Benchmark(plan, tuple(Raced(one) for one in present), absent, _facts(opened, plan, command), folder)
+    result = Benchmark(plan, tuple(Raced(one) for one in present), absent, _facts(opened, plan, command, seen), folder)
     say = tell or (lambda event: None)
     with tempfile.TemporaryDirectory() as made:
         scratch = Path(made)
         _write_arrays(opened, scratch)
+        write_split_csv(opened.table, scratch / "split.csv")
         runs = [(seed, place) for seed in plan.seeds for place in range(len(present))]
         for number, (seed, place) in enumerate(runs, 1):
             one = present[place]
             point_of = functools.partial(Evaluated, one, seed)
-            task = _task(one, seed, opened, plan, scratch, cache_dir)
+            task = _task(one, seed, opened, plan, scratch)
             curve, versions = timed_run(task, plan.limits, scratch, lambda point, of=point_of: say(of(point)))  # type: ignore[misc]
             result = result.joined_by(place, curve, versions)
             write_json(folder / "benchmark.json", result.to_json())
@@ -234,7 +242,26 @@ def benchmark(
     return result
 
 
-def _task(one: Contestant, seed: int, data: Data, plan: Plan, scratch: Path, cache_dir: Path | None) -> dict[str, Any]:
+class _Seen:
+    """Notes whether ``visus train`` would begin with pretrained weights, and has the pictures read for new ones all the same."""
+
+    def __init__(self, choice: PretrainedChoice | None) -> None:
+        self._choice = choice
+        self._suited: Suited | None = None
+
+    def __call__(self, seen: Survey) -> None:
+        self._suited = self._choice(seen) if self._choice else None
+
+    def sentence(self, data: Data) -> str:
+        """What everybody begins with, for a reader of the result."""
+        told = f"everybody begins with new weights and has the same {data.noun}s of {write_shape(data.input_shape)}"
+        if self._suited is not None or read_for(data):
+            told += f"; visus train alone would begin with the {SOURCE} on this data"
+            told += f", at {write_shape(self._suited.size)}" if self._suited else ""
+        return f"{told}."
+
+
+def _task(one: Contestant, seed: int, data: Data, plan: Plan, scratch: Path) -> dict[str, Any]:
     """What a process is told to do, as ``visus.peers.task.Task`` reads it."""
     return {
         "peer": one.peer,
@@ -246,7 +273,14 @@ def _task(one: Contestant, seed: int, data: Data, plan: Plan, scratch: Path, cac
         "num_classes": len(data.classes),
         "design": plan.network,
         "data": None if data.given is None else str(data.given),
-        "cache": None if cache_dir is None else str(cache_dir),
+        "cache": str(data.store.folder.parent),
+        "opened": {
+            "preprocessing": data.preprocessing.to_dict(),
+            "split": str(scratch / "split.csv"),
+            "labels": data.labels,
+            "max_unreadable": data.max_unreadable,
+            "is_varied": data.is_varied,
+        },
         "recipe": plan.recipe.to_yaml(),
         "device": plan.place,
         "runs": str(scratch / "runs" / one.title.replace(" ", "-")),
@@ -255,7 +289,12 @@ def _task(one: Contestant, seed: int, data: Data, plan: Plan, scratch: Path, cac
 
 
 def _refuse_unusable(data: Data) -> None:
-    """Refuse what the peers' networks and scaling are not made for."""
+    """Refuse what the peers' networks and scaling are not made for, and what leaves nothing to train on."""
+    if data.is_whole:
+        raise DataError(
+            "this data was opened to be scored whole, and a benchmark trains. Open it with visus.open_data, or give its path.",
+            where=data.name,
+        )
     if len(data.input_shape) != 3 or data.preprocessing.dtype != "uint8":
         raise DataError(
             f"a benchmark needs pictures of 8 bits, and this data holds {data.preprocessing.dtype} {data.noun}s of "
@@ -275,7 +314,7 @@ def _write_arrays(data: Data, folder: Path) -> None:
     np.save(folder / "test_labels.npy", test.labels)
 
 
-def _facts(data: Data, plan: Plan, command: str) -> dict[str, Any]:
+def _facts(data: Data, plan: Plan, command: str, seen: _Seen) -> dict[str, Any]:
     """Data, machine and command, for the result."""
     parts = {name: len(data.split(name)) for name in ("train", "val", "test")}
     return {
@@ -290,6 +329,7 @@ def _facts(data: Data, plan: Plan, command: str) -> dict[str, Any]:
         "held_out": data.scored_split,
         "target": plan.target,
         "seeds": list(plan.seeds),
+        "weights": seen.sentence(data),
         "order": "interleaved by seed, each training in a process of its own",
         "time_limit_s": plan.time_limit_s,
         "device": plan.place,

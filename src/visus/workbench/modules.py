@@ -50,6 +50,7 @@ class Made:
         asked: what was asked for, in the person's own words.
         design: the design, or None for a person's own module.
         warnings: what a person should know before they train it.
+        reason: why this network, where the machine and a time limit decided; else empty.
     """
 
     module: nn.Module
@@ -57,6 +58,7 @@ class Made:
     asked: str
     design: Design | None
     warnings: tuple[str, ...] = ()
+    reason: str = ""
 
     @property
     def num_parameters(self) -> int:

@@ -180,6 +180,19 @@ def read_for(data: Data) -> bool:
     return _is_scaled_so(data.preprocessing)
 
 
+def beginning_of(data: Data, choice: PretrainedChoice | None) -> str:
+    """What a training on opened data would begin with where nothing but the data is given, for a reader; with the choice's note.
+
+    Args:
+        data: opened with ``suit=choice``.
+        choice: None where the extra's weights are out of the question.
+    """
+    if choice is not None and read_for(data):
+        return f"visus train would begin with {pretrained.SOURCE} (--no-pretrained: a new network)."
+    note = f" {choice.note}" if choice is not None and choice.note else ""
+    return f"visus train would begin with a new network.{note}"
+
+
 def suited_data(data: Data) -> Data:
     """Opened data, read in the way that the extra's weights need, at the size that it has.
 

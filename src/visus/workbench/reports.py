@@ -23,6 +23,7 @@ from visus.training.checkpoints import read_position
 from visus.training.recipe import FIELDS, Recipe
 from visus.training.runs import RunFolder
 from visus.workbench.inside import Scoring, measure_inside
+from visus.workbench.mirroring import read_mirroring
 from visus.workbench.modules import Made, count_macs
 from visus.workbench.runs import Run, open_own_data
 from visus.workbench.shifts import own_design
@@ -79,6 +80,7 @@ def report_facts(
         warnings=started["warnings"],
         design_text=made.design.text if made.design else "",
         network=started["network"],
+        network_reason=started.get("network_reason", ""),
         preprocessing=data.preprocessing.to_dict(),
         recipe={name: getattr(recipe, name) for name in FIELDS},
         machine=environment["machine"],
@@ -87,10 +89,15 @@ def report_facts(
         noun=data.noun,
         inside=inside,
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
-        computed=[each["sentence"] for each in folder.read_json("whitening.json")]
-        if (folder.path / "whitening.json").is_file()
-        else (),
+        computed=_computed(folder),
     )
+
+
+def _computed(folder: RunFolder) -> list[str]:
+    """Sentences on what was computed from the training items before the first step."""
+    filters = folder.read_json("whitening.json") if (folder.path / "whitening.json").is_file() else []
+    mirroring = read_mirroring(folder)
+    return [str(each["sentence"]) for each in filters] + ([f"{mirroring[0].upper()}{mirroring[1:]}."] if mirroring else [])
 
 
 def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path | None = None) -> Path:

@@ -25,13 +25,15 @@ from visus.examine.task_page import Other, TaskFacts, task_page
 from visus.files import write_file, write_json
 from visus.networks import weights
 from visus.networks.reconstructing import Reconstructing
+from visus.training.recipe import Recipe
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
 from visus.training.runs import RunFolder
 from visus.units import write_share
 from visus.workbench.modules import OBJECT_PREFIX, Network, make_network
+from visus.workbench.preparing import prepare, whiten
 from visus.workbench.runs import Run, open_own_data, open_under_labels
 from visus.workbench.shifts import some_items
-from visus.workbench.training import OnEvent, prepare, train, whiten
+from visus.workbench.training import OnEvent, train
 
 RECONSTRUCTION: Final = "reconstruction"
 MOST_ITEMS: Final = 256
@@ -224,12 +226,20 @@ class _Again:
     def under_labels(self, labels: str) -> _Made:
         """Trained for other labels of the same items."""
         data = open_under_labels(self.run.folder, self.run.preprocessing, labels, cache_dir=self.cache_dir)
-        trained = self._train(data, f"{self.run.name}-{Path(labels).stem}")
-        return _Made(f"the labels {Path(labels).name}", _result(trained), trained.module, trained.folder)
+        recipe = self.run.recipe
+        if recipe.flip != "none":  # what mirroring keeps of one class it may change of another
+            recipe = recipe.replace(flip=None, tta=None)
+        trained = self._train(data, f"{self.run.name}-{Path(labels).stem}", recipe)
+        differs = (
+            ""
+            if trained.recipe.flip == self.run.recipe.flip
+            else " Its items were not mirrored, which changes these labels."
+        )
+        return _Made(f"the labels {Path(labels).name}", _result(trained) + differs, trained.module, trained.folder)
 
     def control(self) -> _Made:
         """Trained for the run's own labels once more."""
-        trained = self._train(self.subject.data, f"{self.run.name}-seed-{self.seed}")
+        trained = self._train(self.subject.data, f"{self.run.name}-seed-{self.seed}", self.run.recipe)
         return _Made("the same labels from another start", _result(trained), trained.module, trained.folder)
 
     def untrained(self) -> _Made:
@@ -238,10 +248,9 @@ class _Again:
         made = make_network(self.subject.text, shape, len(self.run.classes), num_items=num_items, seed=self.seed)
         return _Made("no training at all", "", made.module.to(self.run.machine.device))
 
-    def _train(self, data: Data, name: str) -> Run:
-        recipe = self.run.recipe.replace(seed=self.seed)
+    def _train(self, data: Data, name: str, recipe: Recipe) -> Run:
         return train(
-            data, self.subject.text, recipe,
+            data, self.subject.text, recipe.replace(seed=self.seed),
             output=self.output, name=name, on_event=self.on_event, command=self.command,
         )  # fmt: skip
 

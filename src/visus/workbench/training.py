@@ -6,11 +6,9 @@ This file knows the order: open, prepare, train, score, tell. It must not know h
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from visus import __version__
-from visus.data.augment import Augmentation
-from visus.data.batches import Batches, random_stream
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
-from visus.data.samples import SPLITS
-from visus.data.splits import write_split_csv
-from visus.errors import RecipeError, UsageError, joined
+from visus.errors import UsageError
 from visus.evaluation.scores import Scores
-from visus.examine.card import write_card
-from visus.examine.pictures import draw_confusion, draw_curves
-from visus.examine.report import write_report
-from visus.networks.machine import Machine, choose, describe, memory_format, suited
+from visus.networks.machine import Machine, choose, suited
 from visus.networks.pretrained import DESIGN
-from visus.networks.roles import takes, weight_roles
-from visus.networks.single_channels import float32_depthwise
-from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
 from visus.training.checkpoints import read_position
 from visus.training.distribution import Group, join
 from visus.training.events import Deepened, Event, Finished, StartScored, Stopped
@@ -44,12 +31,15 @@ from visus.training.loop import Training
 from visus.training.recipe import CURRICULUM, FIELDS, LATER_SETTINGS, Recipe
 from visus.training.runs import RunFolder
 from visus.units import write_shape
-from visus.workbench.inside import Scoring, measure_inside
+from visus.workbench.inside import Scoring
+from visus.workbench.mirroring import read_mirroring, with_mirroring, write_mirroring
 from visus.workbench.modules import Made, Network, make_network
+from visus.workbench.preparing import augmentation, prepare, refuse_unusable, settled, takes_smaller, whiten
 from visus.workbench.pretrained import FROZEN, Beginning, begin, choice_of, fit_new_head, read_for, suited_data
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
-from visus.workbench.reports import Course, report_facts
+from visus.workbench.rungs import within_limit
 from visus.workbench.runs import Run, load, open_own_data
+from visus.workbench.writing import metadata, renew_environment, write_end, write_start
 
 CHANGEABLE_ON_RESUME = ("device", "time_limit_s", "checkpoint_every_s")
 
@@ -65,16 +55,22 @@ class Prepared:
     folder: Path
     warnings: tuple[str, ...]
     beginning: Beginning | None = None
+    mirroring: str = ""
 
     @property
     def changes(self) -> list[str]:
         """What is done to the training items, in whole pixels."""
-        said = _augmentation(self.recipe).sentences(self.data.input_shape[1:])
+        said = augmentation(self.recipe).sentences(self.data.input_shape[1:])
         sides = self.recipe.sides
         if min(sides) < 1:
             sizes = [write_shape(max(1, round(side * length)) for length in self.data.input_shape[1:]) for side in sides]
-            said.append(f"seen at {', then '.join(sizes)}, in equal shares of the training")
-        elif self.recipe.optimizer == "muon" and not _takes_smaller(
+            is_one = len(set(sizes)) == 1
+            said.append(
+                f"seen at {sizes[0]} throughout"
+                if is_one
+                else f"seen at {', then '.join(sizes)}, in equal shares of the training"
+            )
+        elif self.recipe.optimizer == "muon" and not takes_smaller(
             self.network.module, self.data, Recipe(curriculum=CURRICULUM)
         ):
             said.append("seen at their whole size throughout (the network takes no other)")
@@ -119,7 +115,7 @@ def train(
     Args:
         data: opened data, or its path; None for the pictures that come with visus.
         network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place); None for ``compact``, or for
-            ``efficientnet_lite(0)`` where it begins with pretrained weights.
+            ``efficientnet_lite(0)`` where it begins with pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
         recipe: how to train; None for the default.
         pretrained: True to begin with the ImageNet weights of the extra ``visus[pretrained]``, False not to. None decides: for a path of few
             photos (see ``PretrainedChoice``), and for data that was opened for these weights, where no network was asked for.
@@ -131,7 +127,7 @@ def train(
         command: what was typed, for the report.
 
     Returns:
-        The run, with the best weights.
+        The run, with the weights of the latest epoch within one standard error of the best validation accuracy, or those that it began with.
 
     Raises:
         DataError, DesignError, RecipeError: something that was given cannot be used.
@@ -153,6 +149,7 @@ def train(
         opened = suited_data(opened)
     knows = choice is not None and read_for(opened)
     num_items = len(opened.split("train"))
+    given, mirrors = with_mirroring(given, opened, group)
     made = make_network(
         DESIGN if knows else network, opened.input_shape, len(opened.classes), num_items=num_items, seed=given.seed
     )
@@ -164,14 +161,18 @@ def train(
     elif beginning is None and given.begins_with_weights:
         given = given.replace(frozen="", norm_statistics="batch")
         made = dataclasses.replace(made, warnings=(*made.warnings, _NOTHING_KNOWN))
-    chosen = _settled(given, opened, made.module)
-    _refuse_unusable(chosen, opened, made.module)
+    chosen = settled(given, opened, made.module)
+    refuse_unusable(chosen, opened, made.module)
     machine = suited(choose(chosen.device, chosen.precision), made.module)
     refuse_too_many(group, chosen, machine)
-    folder = new_run(group, Path(output), name or opened.short_name, _metadata(opened, made))
-    _write_start(folder, opened, made, chosen, machine, command)
+    if network is None and beginning is None and given.time_limit_s is not None:
+        made, chosen = within_limit(made, given, opened, machine, group, on_event or (lambda event: None))
+    folder = new_run(group, Path(output), name or opened.short_name, metadata(opened, made))
+    write_start(folder, opened, made, chosen, machine, command)
     if beginning is not None:
         folder.write_json("start.json", beginning.to_json())
+    if mirrors is not None:
+        write_mirroring(folder, mirrors, opened.noun)
     return _carry_out(folder, opened, made, chosen, machine, beginning, False, on_event, should_stop, group)
 
 
@@ -231,8 +232,9 @@ def resume(
         beginning = begin(made.module, beginning.file)
     machine = suited(choose(recipe.device, recipe.precision), made.module)
     refuse_too_many(group, recipe, machine)
-    _renew_environment(run, machine)
-    run = dataclasses.replace(run, metadata=_metadata(data, made))
+    if warning := renew_environment(run, recipe, machine):
+        made = dataclasses.replace(made, warnings=(*made.warnings, warning))
+    run = dataclasses.replace(run, metadata=metadata(data, made))
     return _carry_out(run, data, made, recipe, machine, beginning, has_steps, on_event, should_stop, group)
 
 
@@ -255,7 +257,11 @@ def _carry_out(
 ) -> Run:
     """Train, score and tell; of several processes, all train and the first one scores and tells."""
     tell = on_event or (lambda event: None)
-    tell(Prepared(data, made, recipe, machine, folder.path, (*data.warnings, *made.warnings), beginning))
+    tell(
+        Prepared(
+            data, made, recipe, machine, folder.path, (*data.warnings, *made.warnings), beginning, read_mirroring(folder)
+        )
+    )
     last: Event | None = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -300,50 +306,10 @@ def _carry_out(
         scoring_s = time.perf_counter() - started
         scores = run.score(data, data.scored_split, answers)
         finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size or 1, scoring_s)
-        _write_end(folder, data, made, recipe, scores, training, last, finished)
+        write_end(folder, data, made, recipe, scores, training, last, finished)
     group.wait()
     tell(Scored(run, scores))
     return run
-
-
-def _settled(recipe: Recipe, data: Data, module: nn.Module) -> Recipe:
-    """The recipe with every open setting decided from the data and the network."""
-    return recipe.settled(
-        num_items=len(data.split("train")),
-        input_shape=data.input_shape,
-        is_colour=data.input_shape[0] == 3 and len(data.input_shape) == 3,
-        is_varied=data.is_varied,
-        has_filters=any(role.kind == "filter" for role in weight_roles(module).values()),
-        takes_any_size=_takes_smaller(module, data, Recipe(curriculum=CURRICULUM)),
-        is_shuffled=data.preprocessing.shuffle_seed is not None,
-    )
-
-
-def _takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
-    """Whether the network takes items at every side of the recipe's curriculum; items whose positions were shuffled have no smaller form."""
-    sides = sorted(side for side in recipe.sides if side < 1)
-    channels, *size = data.input_shape
-    shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
-    return data.preprocessing.shuffle_seed is None and bool(size) and all(takes(module, shape) for shape in shapes)
-
-
-def _refuse_unusable(recipe: Recipe, data: Data, module: nn.Module) -> None:
-    """Refuse settings that could only be ignored on this data and with this network."""
-    mistakes = []
-    if recipe.zoom and len(data.input_shape) < 3:
-        mistakes.append("zoom needs pictures or volumes, and these are recordings. Leave it out.")
-    if recipe.patience and not len(data.split("val")):
-        mistakes.append("patience needs a validation split, and this data leaves none. Leave it out.")
-    if min(recipe.sides) < 1 and not _takes_smaller(module, data, recipe):
-        mistakes.append(
-            "curriculum needs a network that takes smaller items too, as with globalpool, and this one does not. Leave it out."
-        )
-    if "flip" in (recipe.tta or "") and recipe.flip == "none":
-        mistakes.append(f"tta {recipe.tta} mirrors items, and this training does not. Leave it out, or train with flips.")
-    if recipe.tta != "none" and data.preprocessing.shuffle_seed is not None:
-        mistakes.append(f"tta {recipe.tta} needs items whose positions are in order, and these are shuffled. Leave it out.")
-    if mistakes:
-        raise RecipeError(joined(mistakes))
 
 
 def _training(
@@ -383,41 +349,6 @@ def _training(
     )
 
 
-def prepare(module: nn.Module, data: Data, recipe: Recipe, machine: Machine) -> tuple[nn.Module, Batches]:
-    """A module where it is to be trained, and the batches that a settled recipe gives it."""
-    module = module.to(machine.device)
-    if machine.precision == "bfloat16" and machine.device.type == "cpu":
-        float32_depthwise(module)
-    if machine.channels_last and len(data.input_shape) > 2:
-        module = module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
-    assert recipe.batch_size is not None, "a settled recipe knows its batch size"
-    batches = Batches(
-        data.split("train"),
-        data.preprocessing,
-        recipe.batch_size,
-        recipe.seed,
-        _augmentation(recipe),
-        machine.device,
-        machine.channels_last,
-    )
-    return module, batches
-
-
-def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[Fitted, ...]:
-    """Compute the filters of a network's whitening layers from some of the training items; the network is on its device."""
-    if not any(isinstance(layer, Whitening) for layer in module.modules()):
-        return ()
-    part = data.split("train")
-    drawn = torch.randperm(len(part), generator=random_stream(seed, "whitening"))
-    places = drawn[: num_needed(len(part), data.input_shape)].sort().values.numpy()
-    return fit_whitening(module, data.preprocessing.scaled(part.rows(places).to(machine.device)))
-
-
-def _augmentation(recipe: Recipe) -> Augmentation:
-    """The random changes of a settled recipe."""
-    return Augmentation(recipe.flip or "none", recipe.shift or 0.0, recipe.zoom or 0.0, recipe.cutout or 0.0)
-
-
 def _class_weights(data: Data) -> torch.Tensor:
     """Weights in inverse proportion to the numbers of training items, with a mean over the items of 1."""
     counts = np.array(list(data.class_counts("train").values()), dtype=np.float64)
@@ -430,73 +361,3 @@ def _fixed_settings(recipe: Recipe) -> str:
     plain = {name for name, value in LATER_SETTINGS.items() if fixed[name] == value}
     fixed["flip"] = {"random": True, "none": False}.get(str(recipe.flip), recipe.flip)
     return ", ".join(f"{name}={value}" for name, value in fixed.items() if name not in plain)
-
-
-def _metadata(data: Data, made: Made) -> dict[str, str]:
-    """What travels in the header of the weights: all that is needed to use them."""
-    facts = {
-        "version": __version__,
-        "classes": list(data.classes),
-        "design": made.text.strip(),
-        "preprocessing": data.preprocessing.to_dict(),
-    }
-    return {"visus": json.dumps(facts)}
-
-
-def _write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, machine: Machine, command: str) -> None:
-    """The files that are known before the first step."""
-    folder.write_text("recipe.yaml", recipe.to_yaml())
-    folder.write_text("design.txt", made.text)
-    folder.write_text("classes.txt", "".join(f"{name}\n" for name in data.classes))
-    if folder.is_ours:
-        write_split_csv(data.table, folder.path / "split.csv")
-    folder.write_json("ledger.json", data.ledger.as_dict())
-    folder.write_json("environment.json", describe() | {"machine": machine.to_dict()})
-    facts = {
-        "path": None if data.given is None else str(data.given),
-        "labels": data.labels,
-        "name": data.name,
-        "kind": data.samples.kind,
-        "fingerprint": data.fingerprint,
-        "preprocessing": data.preprocessing.to_dict(),
-        "num_items": {name: len(data.split(name)) for name in SPLITS},
-        "scored_split": data.scored_split,
-        "max_unreadable": data.max_unreadable,
-        "warnings": [*data.warnings, *made.warnings],
-        "network": made.asked,
-        "notes": list(data.samples.notes),
-        "command": command,
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
-    folder.write_json("data.json", facts)
-
-
-def _renew_environment(folder: RunFolder, machine: Machine) -> None:
-    """Where a training goes on elsewhere, or with other versions, the file tells both."""
-    before, now = folder.read_json("environment.json"), describe() | {"machine": machine.to_dict()}
-    earlier = before.pop("earlier", [])
-    if json.loads(json.dumps(now)) != before:
-        folder.write_json("environment.json", now | {"earlier": [*earlier, before]})
-
-
-def _write_end(
-    folder: RunFolder,
-    data: Data,
-    made: Made,
-    recipe: Recipe,
-    scores: Scores,
-    training: Training,
-    end: Finished,
-    scoring: Scoring,
-) -> None:
-    """The files that tell the result."""
-    folder.write_json("scores.json", scores.to_json())
-    inside = measure_inside(scoring)
-    folder.write_json("inside.json", inside.to_json())
-    folder.write_text("confusion.csv", scores.confusion_csv())
-    draw_confusion(scores, folder.path / "confusion.png")
-    draw_curves(training.position.history, folder.path / "curves.png")
-    course = Course(training.position.history, end.seconds, end.best_epoch or None)
-    facts = report_facts(folder, data, made, recipe, scores, course, inside)
-    write_report(folder.path / "report.html", facts)
-    write_card(folder.path / "README.md", facts)

@@ -2,9 +2,10 @@
 
 This file knows timings and where they are kept. It must not know modules.
 
-cuDNN does this for GPUs (its benchmark mode); processors have had one algorithm for all shapes. Every algorithm here computes the same sum: they
-differ by rounding alone, so a choice changes the last digits of a training and nothing else. A choice that was made is kept, by processor,
-version of PyTorch, kernels and number of threads, so that the same machine gives the same numbers again.
+cuDNN does this for GPUs (its benchmark mode); processors have had one algorithm for all shapes. Every algorithm here
+computes the same sum: they differ by rounding alone, so a choice changes the last digits of a training and nothing else. A
+choice that was made is kept, by processor, version of PyTorch, kernels and number of threads, so that the same machine gives
+the same numbers again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import json
 import math
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,9 +44,12 @@ from visus.networks.fast.convolutions import (
 
 LEAST_MACS = 20_000_000  # of a batch: below it the call costs more than the sum
 _MEASURED_MACS = 1.5e9  # as many items are measured as give this work
-_REPEATS = 7
+_REPEATS, _MOST_REPEATS = 7, 30
+_STEADY = 0.97  # a later run that takes less than this share of the shortest shows that other work disturbed those before
 _GAIN = 0.95  # another algorithm must take less than this share of PyTorch's own time
+MOST_SHAPES = 24  # of the maps that one kind of convolution meets; for further ones nothing is measured
 _LARGEST_WINOGRAD = 2**31 - 1
+_MOST_ROOM_BYTES = 2**29  # that a thread of the compiled kernel works in
 _Name = TypeVar("_Name")
 
 
@@ -57,6 +63,7 @@ class Case:
         window: stride and padding.
         is_pooled: a maximum over 2 x 2 follows.
         threads: that compute it.
+        is_learned: gradients are computed too.
     """
 
     maps: tuple[int, ...]
@@ -64,12 +71,13 @@ class Case:
     window: Window
     is_pooled: bool
     threads: int
+    is_learned: bool = True
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Sides of the map out, before pooling."""
+        """Sides of the map out, before pooling; 0 where no tap fits."""
         sides = zip(self.maps[2:], self.weight[2:], self.window.stride, self.window.padding, strict=True)
-        return tuple((length + 2 * padding - taps) // stride + 1 for length, taps, stride, padding in sides)
+        return tuple(max(0, (length + 2 * padding - taps) // stride + 1) for length, taps, stride, padding in sides)
 
     @property
     def macs(self) -> int:
@@ -85,8 +93,21 @@ class Case:
             and self.window.padding[0] == self.window.padding[1] <= 2
             and min(self.size, default=0) >= (2 if self.is_pooled else 1)
             and math.prod(self.maps) <= _LARGEST_WINOGRAD
+            and self._room_bytes <= _MOST_ROOM_BYTES
             and kernels() is not None
         )
+
+    @property
+    def _room_bytes(self) -> int:
+        """Memory that a thread of the compiled kernel works in, about: one item transformed, and the weights' sums."""
+        tiles = math.prod(-(-length // 2) for length in self.size)
+        return 64 * (tiles * (self.weight[0] + self.weight[1] // 2 + 80) + self.weight[0] * self.weight[1])
+
+    @property
+    def measured(self) -> Case:
+        """The same with as few items as will do to measure it: a batch of any length is computed in the same way."""
+        fewest = math.ceil(_MEASURED_MACS * self.maps[0] / max(1, self.macs))
+        return dataclasses.replace(self, maps=(max(1, min(self.maps[0], fewest)), *self.maps[1:]))
 
     def __str__(self) -> str:
         words = [f"{'x'.join(map(str, part))}" for part in (self.maps, self.weight, self.window.stride, self.window.padding)]
@@ -98,42 +119,95 @@ class Choices:
 
     Args:
         file: where they are kept; None for the user's cache folder.
-        record: a file of one training's own: what it lists is used before all else, and what is used is listed there, so that a
-            training that goes on later computes as it began, whatever the machine has learned since.
+        record: a file of one training's own: what it lists is used before all else, and what is used is listed there, so
+            that a training that goes on later computes as it began, whatever the machine has learned since.
     """
 
     def __init__(self, file: Path | None = None, record: Path | None = None) -> None:
-        self.file = file or cache_folder() / f"choices-{_identity()}.json"
+        self.file = file or cache_folder() / f"choices-{identity()}.json"
         self.record = record
         self._used = _read(record) if record else {}
+        self._num_shapes = Counter(map(_kind, self._used))
         self._plans = _read(self.file)
 
     def __deepcopy__(self, memo: object) -> Choices:
         return self  # a copy of a network asks the same memory
 
     def plan(self, case: Case) -> Plan:
-        """How this convolution is best computed; measured now if that was never done."""
+        """How this convolution is best computed; measured now if that was never done.
+
+        A kind of convolution (its filters, stride, padding and what follows) that has met ``MOST_SHAPES`` shapes of maps is
+        PyTorch's own for every other shape: pictures of ever new sizes would cost more in measurements than they gain.
+        """
         if case.macs < LEAST_MACS:
             return Plan()
-        key = str(case)
-        if key in self._used and (case.suits_winograd or WINOGRAD not in dataclasses.astuple(self._used[key])):
+        direction = "" if case.is_learned else " forward"
+        keys = [f"{each}{direction}" for each in (case, case.measured)]
+        key = next((key for key in keys if key in self._used), keys[-1])
+        if key in self._used and _suits(self._used[key], case):
             return self._used[key]
+        if key not in self._used and self._num_shapes[_kind(key)] >= MOST_SHAPES:
+            return Plan()
         if key not in self._plans:
-            self._plans[key] = measured(case)
+            self._plans[key] = _undisturbed(measured if case.is_learned else measured_forward, case.measured)
             self._plans = _read(self.file) | self._plans  # with what other processes found meanwhile
             _write(self.file, self._plans)
+        if not _suits(self._plans[key], case):
+            return Plan()
+        if key in self._used:  # it cannot be carried out here, and stays listed for where it can
+            return self._plans[key]
+        self._num_shapes[_kind(key)] += 1
         self._used[key] = self._plans[key]
         if self.record:
             _write(self.record, self._used)
         return self._used[key]
 
 
+def _suits(plan: Plan, case: Case) -> bool:
+    """Whether a plan made elsewhere, or for fewer items, can be carried out."""
+    return case.suits_winograd or WINOGRAD not in dataclasses.astuple(plan)
+
+
+def _kind(key: str) -> str:
+    """All of a case but its maps."""
+    return key.partition(" ")[2]
+
+
+def _undisturbed(measure: Callable[[Case], Plan], case: Case) -> Plan:
+    """Measure in a thread of its own, where no mode of the caller's holds: autocast, a default device, hooks on tensors."""
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        return threads.submit(measure, case).result()
+
+
+def measured_forward(case: Case) -> Plan:
+    """The fastest algorithm for a map of which no gradient will be asked for, and the pooling that follows."""
+    plans = [Plan()]
+    if dataclasses.replace(case, is_pooled=False).suits_winograd:
+        plans.append(Plan(forward=WINOGRAD))
+    if case.is_pooled and case.suits_winograd:
+        plans.append(Plan(WINOGRAD, WINOGRAD, WINOGRAD, is_pooled=True))
+    if len(plans) == 1:
+        return plans[0]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        maps, weight = (
+            _laid_out(torch.randn(case.maps, dtype=torch.float32, device="cpu")),
+            torch.randn(case.weight, dtype=torch.float32, device="cpu"),
+        )
+
+        def run(plan: Plan) -> object:
+            out = convolve(maps, weight, case.window, plan)
+            return F.max_pool2d(out, 2) if case.is_pooled and not plan.is_pooled else out
+
+        times = _times({plan: functools.partial(run, plan) for plan in plans})
+    fastest = min(times, key=lambda plan: times[plan])
+    return fastest if times[fastest] < _GAIN * times[plans[0]] else plans[0]
+
+
 def measured(case: Case) -> Plan:
     """The fastest algorithm of each direction, by the shortest of a few interleaved runs each; pooled where that is faster as a whole."""
-    items = max(1, min(case.maps[0], math.ceil(_MEASURED_MACS * case.maps[0] / case.macs)))
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
-        maps = _laid_out(torch.randn(items, *case.maps[1:]))
-        weight = torch.randn(case.weight)
+        maps = _laid_out(torch.randn(case.maps, dtype=torch.float32, device="cpu"))
+        weight = torch.randn(case.weight, dtype=torch.float32, device="cpu")
         whole = _fastest_of_each(case, maps, weight)
         if not (case.is_pooled and case.suits_winograd):
             return whole
@@ -161,14 +235,21 @@ def _fastest_of_each(case: Case, maps: torch.Tensor, weight: torch.Tensor) -> Pl
 
 
 def _times(runs: dict[_Name, Callable[[], object]]) -> dict[_Name, float]:
-    """Seconds of the shortest of a few runs of each, in turn; the first, which warms up, does not count."""
+    """Seconds of the shortest of a few runs of each, in turn; the first, which warms up, does not count. On a busy machine they are more."""
     found = dict.fromkeys(runs, math.inf)
-    for repeat in range(_REPEATS):
+    for run in runs.values():
+        run()
+    least = _REPEATS
+    for repeat in range(_MOST_REPEATS):
         for name, run in runs.items():
             began = time.perf_counter()
             run()
-            if repeat:
-                found[name] = min(found[name], time.perf_counter() - began)
+            took = time.perf_counter() - began
+            if took < _STEADY * found[name] and repeat:
+                least = repeat + _REPEATS  # the runs before were disturbed, so the others may have been as well
+            found[name] = min(found[name], took)
+        if repeat + 1 >= least:
+            break
     return found
 
 
@@ -229,8 +310,8 @@ def _as_plan(items: Iterable[tuple[str, object]]) -> Plan:
     return plan
 
 
-def _identity() -> str:
-    """Names the processor, the version of PyTorch and the kernels: a choice holds for these alone."""
+def identity() -> str:
+    """Names the processor, the version of PyTorch and the kernels: what was measured here holds for these alone."""
     try:
         processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
     except (OSError, StopIteration):

@@ -2,8 +2,8 @@
 
 This file knows compilers and shared libraries. It must not know layers or when a kernel is the better choice.
 
-Nothing is compiled at installation, and nothing is needed: where there is no compiler, or the processor lacks the instructions, everything is
-computed by PyTorch's own kernels.
+Nothing is compiled at installation, and nothing is needed: where there is no compiler, or the processor lacks the
+instructions, everything is computed by PyTorch's own kernels.
 """
 
 from __future__ import annotations
@@ -59,6 +59,16 @@ def kernels() -> ctypes.CDLL | None:
     """The compiled kernels, compiled now where that was not done before; None where there are none."""
     found = _library()
     return None if isinstance(found, str) else found
+
+
+def carried_out(status: int) -> None:
+    """Look at what a kernel gave back.
+
+    Raises:
+        torch.OutOfMemoryError: it had no memory to work in (a ``RuntimeError``, as where PyTorch has none).
+    """
+    if status:
+        raise torch.OutOfMemoryError("a compiled kernel found no memory to work in; take smaller batches or fewer threads")
 
 
 @functools.cache

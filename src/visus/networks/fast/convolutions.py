@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.autograd.function import once_differentiable
 
-from visus.networks.fast.compiler import kernels
+from visus.networks.fast.compiler import carried_out, kernels
+from visus.networks.fast.gradients import gradients_by_pytorch, is_for_good
 
 ONEDNN, WINOGRAD, TAPS = "onednn", "winograd", "taps"
 FORWARDS = (ONEDNN, WINOGRAD)
@@ -31,7 +31,8 @@ class Plan:
     """The algorithm of each direction of one convolution.
 
     Attributes:
-        forward, input_gradient, weight_gradient: ``onednn`` (PyTorch's own), ``winograd`` or, for the weights' gradient, ``taps``.
+        forward, input_gradient, weight_gradient: ``onednn`` (PyTorch's own), ``winograd`` or, for the weights' gradient,
+        ``taps``.
         is_pooled: the maximum over 2 x 2 that follows is computed with it.
     """
 
@@ -57,12 +58,18 @@ class Convolution(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of the maps, in their type, and of the weight, in its own."""
         maps, weight, *rest = ctx.saved_tensors
         window, plan = ctx.window, ctx.plan
         wants_maps, wants_weight = ctx.needs_input_grad[:2]
+        if not is_for_good(gradient):
+
+            def by_pytorch(maps: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+                out = _convolve(maps, weight.to(maps.dtype), window)
+                return F.max_pool2d(out, 2) if plan.is_pooled else out
+
+            return *gradients_by_pytorch(by_pytorch, (maps, weight), (wants_maps, wants_weight), gradient), None, None
         gradient = gradient.contiguous(memory_format=torch.channels_last) if gradient.ndim == 4 else gradient
         of_maps = of_weight = None
         by_winograd = (
@@ -84,7 +91,7 @@ class Convolution(torch.autograd.Function):
 
 
 def convolve(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) -> torch.Tensor:
-    """``Convolution`` as a function: ``maps`` (N, C, *) and ``weight`` (K, C, *) to (N, K, *), pooled where the plan says so."""
+    """``Convolution`` as a function: ``maps`` (N, C, *) and ``weight`` (K, C, *) to (N, K, *), pooled where planned."""
     out: torch.Tensor = Convolution.apply(maps, weight, window, plan)  # type: ignore[no-untyped-call]
     return out
 
@@ -115,7 +122,7 @@ def _gradients(
 
 
 def taps_weight_gradient(gradient: torch.Tensor, maps: torch.Tensor, shape: Sequence[int], window: Window) -> torch.Tensor:
-    """The gradient of the weight, one matrix product for each tap: the sum over items and positions of gradient times what the tap read.
+    """The gradient of the weight, one matrix product for each tap: gradient times what it read, over items and positions.
 
     For any number of axes, any stride and padding; products in the type of ``maps``, which PyTorch sums in float32.
 
@@ -156,7 +163,9 @@ def winograd_forward(
         is_pooled: pool, leaving out a last row or column that fills no 2 x 2.
 
     Returns:
-        (N, K, OH, OW) bfloat16, channels last; and, where pooled, which of the four of each 2 x 2 it was (0 to 3).
+        (N, K, OH, OW) bfloat16, channels last; and, where pooled, which of the four of each 2 x 2 it was (0 to 3). What is
+        infinite or no number reaches all that it reaches in the sum over taps, and at most the rest of the 2 x 2 tiles that
+        read it.
     """
     library = kernels()
     assert library is not None, "planned only where the kernels are"
@@ -164,11 +173,11 @@ def winograd_forward(
     filters = weight.shape[0]
     size = (height + 2 * padding - 2, width + 2 * padding - 2)
     shape = (num_items, filters, *((side // 2 for side in size) if is_pooled else size))
-    out = torch.empty(shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
-    where = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last) if is_pooled else None
+    out = _empty(shape, torch.bfloat16, torch.channels_last)
+    where = _empty(shape, torch.uint8, torch.channels_last) if is_pooled else None
     panels = _panels(library, weight.permute(2, 3, 1, 0))
     sizes = (num_items, height, width, channels, filters, padding, *size, int(is_pooled), torch.get_num_threads())
-    library.visus_winograd_forward(*map(_address, (maps, panels, out, where)), *sizes)
+    carried_out(library.visus_winograd_forward(*map(_address, (maps, panels, out, where)), *sizes))
     return out, where
 
 
@@ -197,10 +206,10 @@ def winograd_backward(
     size = (height + 2 * padding - 2, width + 2 * padding - 2)
     panels = _panels(library, weight.permute(2, 3, 0, 1)) if wants_maps else None
     of_maps = torch.empty_like(maps) if wants_maps else None
-    of_weight = torch.empty(3, 3, channels, filters) if wants_weight else None
+    of_weight = _empty((3, 3, channels, filters), torch.float32) if wants_weight else None
     sizes = (num_items, height, width, channels, filters, padding, *size, int(where is not None), torch.get_num_threads())
     tensors = (gradient, where, maps, panels, of_maps, of_weight)
-    library.visus_winograd_backward(*map(_address, tensors), *sizes)
+    carried_out(library.visus_winograd_backward(*map(_address, tensors), *sizes))
     return of_maps, None if of_weight is None else of_weight.permute(3, 2, 0, 1)
 
 
@@ -208,9 +217,18 @@ def _panels(library: ctypes.CDLL, weight: torch.Tensor) -> torch.Tensor:
     """Transformed weights for a product that sums over the third axis of (3, 3, in, out)."""
     _, _, num_in, num_out = weight.shape
     ordered = weight.to(torch.float32).contiguous()
-    panels = torch.empty(16 * (-(-num_in // 2)) * (-(-num_out // _LANES) * _LANES) * 2, dtype=torch.bfloat16)
-    library.visus_winograd_weights(_address(ordered), num_in, num_out, _address(panels), torch.get_num_threads())
+    panels = _empty((16 * (-(-num_in // 2)) * (-(-num_out // _LANES) * _LANES) * 2,), torch.bfloat16)
+    carried_out(
+        library.visus_winograd_weights(_address(ordered), num_in, num_out, _address(panels), torch.get_num_threads())
+    )
     return panels
+
+
+def _empty(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format
+) -> torch.Tensor:
+    """Memory of the processor, whatever type and device new tensors have by default."""
+    return torch.empty(shape, dtype=dtype, device="cpu", memory_format=layout)
 
 
 def _address(tensor: torch.Tensor | None) -> ctypes.c_void_p:

@@ -13,13 +13,18 @@
 // Layouts: maps (N, H, W, channels) bfloat16; weights (9, C, K) float32; transformed weights in panels of 64 channels out,
 // [panel][place][pair of channels in][channel out][2], the order in which the dot product of pairs reads them.
 // Where a largest-of-2-x-2 pooling follows, a tile is one pooled number, so the whole map is never written: `where` holds its place.
+//
+// What is not a number, or infinite, stays so: it reaches all that the sum over taps would give it to, and at most the rest of the tiles that
+// read it. A function gives 0, or 1 where there was not the memory that it works in.
 
 #include <immintrin.h>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <new>
 #include <vector>
 
 typedef uint16_t bf16;
@@ -35,14 +40,48 @@ extern "C" void visus_threads(void* fork, void* number, void* count) {
 }
 template <class Work> static void enter(void* work) { (*(Work*)work)(number_(), count_()); }
 template <class Work> static void parallel(int threads, Work work) {  // work(number of this thread, number of threads that there are)
-  if (threads <= 1 || !fork_) work(0, 1); else fork_(enter<Work>, &work, threads, 0);
+  std::atomic<bool> lacks{false};  // an exception must not cross the pool
+  auto safe = [&](int me, int of) { try { work(me, of); } catch (const std::bad_alloc&) { lacks = true; } };
+  if (threads <= 1 || !fork_) safe(0, 1); else fork_(enter<decltype(safe)>, &safe, threads, 0);
+  if (lacks) throw std::bad_alloc();
 }
 static inline void share(int64_t n, int i, int of, int64_t& first, int64_t& last) { first = n * i / of; last = n * (i + 1) / of; }
 
-struct Scratch { char* p = nullptr; size_t n = 0; ~Scratch() { free(p); }
-  char* get(size_t m) { if (m > n) { free(p); n = m + (m >> 3); p = (char*)aligned_alloc(4096, (n + 4095) / 4096 * 4096); } return p; } };
+// ---- memory to work in: each thread keeps its own for the next call, unless it is much
+static const size_t KEPT_BYTES = (size_t)64 << 20;
+static std::atomic<size_t> held_{0};  // of all threads together
+struct Scratch {
+  char* p = nullptr; size_t n = 0;
+  ~Scratch() { drop(); }
+  void drop() { free(p); held_ -= n; p = nullptr; n = 0; }
+  char* get(size_t m) {
+    if (m > n) {
+      drop();
+      size_t size = (m + (m >> 3) + 4095) / 4096 * 4096;
+      p = (char*)aligned_alloc(4096, size);
+      if (!p) throw std::bad_alloc();
+      n = size; held_ += n;
+    }
+    return p;
+  }
+};
 static thread_local Scratch scratch_[6];
 template <class T> static T* room(int i, size_t n) { return (T*)scratch_[i].get(n * sizeof(T)); }
+static void drop_much(int threads) {
+  if (held_ <= KEPT_BYTES) return;
+  parallel(threads, [](int, int) {
+    size_t mine = 0;
+    for (Scratch& each : scratch_) mine += each.n;
+    if (mine > KEPT_BYTES) for (Scratch& each : scratch_) each.drop();
+  });
+}
+template <class Work> static int carried_out(int threads, Work work) {  // 0, or 1 where memory was lacking
+  int lacks = 0;
+  try { work(); } catch (const std::bad_alloc&) { lacks = 1; }
+  drop_much(threads);
+  return lacks;
+}
+extern "C" size_t visus_held_bytes() { return held_; }
 
 static const __mmask16 ALL = 0xFFFF;  // whole vectors go round the masked moves, which are slow on some processors
 static inline __m512 widen(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16)); }
@@ -138,7 +177,7 @@ static inline void read_patch(const bf16* x, const Shape& s, int n, int ty, int 
 }
 
 // weights (9, C, K) float32 -> panels [K / 64][16][C / 2][64] of pairs
-extern "C" void visus_winograd_weights(const float* w, int C, int K, bf16* out, int threads) {
+static void winograd_weights(const float* w, int C, int K, bf16* out, int threads) {
   int pairs = (C + 1) / 2, Kp = up(K, LANES);
   parallel(threads, [&](int me, int of) {
     int64_t first, last; share(pairs, me, of, first, last);
@@ -175,7 +214,7 @@ static void input_rows(const bf16* x, const Shape& s, int64_t t0, int tiles, int
 }
 
 // x (N, H, W, C) bf16, u from visus_winograd_weights -> y (N, oh, ow, K) bf16; pooled: the largest of each 2 x 2 and its place
-extern "C" void visus_winograd_forward(const bf16* x, const bf16* u, bf16* y, uint8_t* where, int N, int H, int W, int C, int K, int pad, int oh, int ow, int pooled, int threads) {
+static void winograd_forward(const bf16* x, const bf16* u, bf16* y, uint8_t* where, int N, int H, int W, int C, int K, int pad, int oh, int ow, int pooled, int threads) {
   Shape s{N, H, W, C, K, pad, (oh + 1) / 2, (ow + 1) / 2, pooled, oh, ow};
   if (pooled) { s.th = oh / 2; s.tw = ow / 2; }
   const int TB = 36; int per = s.th * s.tw; int64_t total = (int64_t)N * per; int64_t blocks = (total + TB - 1) / TB;
@@ -215,7 +254,7 @@ extern "C" void visus_winograd_forward(const bf16* x, const bf16* u, bf16* y, ui
 }
 
 // gradients: of x (may be null) and of the weights (may be null), as (9, C, K) float32
-extern "C" void visus_winograd_backward(const bf16* dy, const uint8_t* where, const bf16* x, const bf16* ut, bf16* dx, float* dw, int N, int H, int W, int C, int K, int pad, int oh, int ow, int pooled, int threads) {
+static void winograd_backward(const bf16* dy, const uint8_t* where, const bf16* x, const bf16* ut, bf16* dx, float* dw, int N, int H, int W, int C, int K, int pad, int oh, int ow, int pooled, int threads) {
   Shape s{N, H, W, C, K, pad, (oh + 1) / 2, (ow + 1) / 2, pooled, oh, ow};
   if (pooled) { s.th = oh / 2; s.tw = ow / 2; }
   int per = s.th * s.tw, group = std::max(1, std::min(N, (128 + per / 2) / per)), TB = up(group * per, 2); int64_t blocks = (N + group - 1) / group;
@@ -310,11 +349,22 @@ extern "C" void visus_winograd_backward(const bf16* dy, const uint8_t* where, co
   });
 }
 
+extern "C" int visus_winograd_weights(const float* w, int C, int K, bf16* out, int threads) {
+  return carried_out(threads, [&] { winograd_weights(w, C, K, out, threads); });
+}
+extern "C" int visus_winograd_forward(const bf16* x, const bf16* u, bf16* y, uint8_t* where, int N, int H, int W, int C, int K, int pad, int oh, int ow, int pooled, int threads) {
+  return carried_out(threads, [&] { winograd_forward(x, u, y, where, N, H, W, C, K, pad, oh, ow, pooled, threads); });
+}
+extern "C" int visus_winograd_backward(const bf16* dy, const uint8_t* where, const bf16* x, const bf16* ut, bf16* dx, float* dw, int N, int H, int W, int C, int K, int pad, int oh, int ow, int pooled, int threads) {
+  return carried_out(threads, [&] { winograd_backward(dy, where, x, ut, dx, dw, N, H, W, C, K, pad, oh, ow, pooled, threads); });
+}
+
 // ---- a norm over the batch and the activation behind it, in one pass each way; rows are positions of all items, columns channels
+// (of two numbers of which one is none, max and min give the second)
 enum { NONE, RELU, GELU, SILU };
 
-static inline __m512 exponential(__m512 x) {  // e^x for x <= 0, relative error 2e-7
-  x = _mm512_max_ps(x, _mm512_set1_ps(-87.f));
+static inline __m512 exponential(__m512 x) {  // e^x for x <= 0, relative error 2e-7; 0 below -105, where no float32 is left
+  x = _mm512_max_ps(_mm512_set1_ps(-110.f), x);
   __m512 n = _mm512_roundscale_ps(x * _mm512_set1_ps(1.44269504f), 0);
   __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
   r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
@@ -331,9 +381,9 @@ static inline __m512 inverse(__m512 x) {  // 1 / x, one step of Newton from 14 b
 template <int ACT> static inline void activate(__m512 z, __m512& value, __m512& slope) {
   __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.f);
   if (ACT == NONE) { value = z; slope = one; }
-  if (ACT == RELU) { __mmask16 on = _mm512_cmp_ps_mask(z, zero, _CMP_GT_OQ); value = _mm512_max_ps(z, zero); slope = _mm512_maskz_mov_ps(on, one); }
+  if (ACT == RELU) { __mmask16 on = _mm512_cmp_ps_mask(z, zero, _CMP_NLE_UQ); value = _mm512_max_ps(zero, z); slope = _mm512_maskz_mov_ps(on, one); }
   if (ACT == GELU) {
-    __m512 a = _mm512_abs_ps(z), e = exponential(_mm512_set1_ps(-0.5f) * z * z);
+    __m512 a = _mm512_min_ps(_mm512_set1_ps(64.f), _mm512_abs_ps(z)), e = exponential(_mm512_set1_ps(-0.5f) * z * z);
     __m512 t = inverse(_mm512_fmadd_ps(a, _mm512_set1_ps(0.3275911f * 0.70710678f), one)), p = _mm512_set1_ps(1.061405429f);
     for (float c : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(c));
     __m512 tail = _mm512_set1_ps(0.5f) * p * t * e;  // of the normal distribution, beyond |z|
@@ -347,6 +397,15 @@ template <int ACT> static inline void activate(__m512 z, __m512& value, __m512& 
     value = z * s;
     slope = _mm512_fmadd_ps(value, one - s, s);
   }
+}
+
+// the gradient before the activation: where ReLU is shut, nothing passes, not even what is no number
+template <int ACT> static inline __m512 back(__m512 z, __m512 gradient) {
+  if (ACT == NONE) return gradient;
+  if (ACT == RELU) return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(z, _mm512_setzero_ps(), _CMP_NLE_UQ), gradient);
+  __m512 value, slope;
+  activate<ACT>(z, value, slope);
+  return gradient * slope;
 }
 
 // Sums of two numbers for each channel over all rows: of a few rows in float32, of these in double.
@@ -381,7 +440,7 @@ template <int ACT> static void norm_forward(const bf16* x, int64_t rows, int K, 
   sum_rows(rows, K, total.data(), threads, [&](int64_t r, int k, __mmask16 m, __m512& a, __m512& b) { __m512 v = load(x + r * K + k, m); a += v; b = _mm512_fmadd_ps(v, v, b); });
   std::vector<float> scale(K + LANES), base(K + LANES);
   for (int k = 0; k < K; k++) {
-    double mu = total[k] / rows, var = std::max(0.0, total[K + k] / rows - mu * mu), s = gain[k] / std::sqrt(var + eps);
+    double mu = total[k] / rows, var = std::max(total[K + k] / rows - mu * mu, 0.0), s = gain[k] / std::sqrt(var + eps);
     mean[k] = (float)mu; variance[k] = (float)var; scale[k] = (float)s; base[k] = (float)(shift[k] - mu * s);
   }
   each_row(rows, K, threads, [&](int64_t r, int k, __mmask16 m) {
@@ -395,10 +454,8 @@ template <int ACT> static void norm_backward(const bf16* dout, const bf16* x, in
   std::vector<float> inv(P), off(P), scale(P), base(P), one(P), two(P);
   for (int k = 0; k < K; k++) { inv[k] = (float)(1 / std::sqrt(variance[k] + eps)); off[k] = -mean[k] * inv[k]; scale[k] = gain[k] * inv[k]; base[k] = shift[k] - mean[k] * scale[k]; }
   auto through = [&](int64_t r, int k, __mmask16 m, __m512& v) {  // gradient behind the activation, and the number before the norm
-    __m512 value, slope;
     v = load(x + r * K + k, m);
-    activate<ACT>(_mm512_fmadd_ps(v, _mm512_loadu_ps(&scale[k]), _mm512_loadu_ps(&base[k])), value, slope);
-    return load(dout + r * K + k, m) * slope;
+    return back<ACT>(_mm512_fmadd_ps(v, _mm512_loadu_ps(&scale[k]), _mm512_loadu_ps(&base[k])), load(dout + r * K + k, m));
   };
   std::vector<double> total(2 * K);
   sum_rows(rows, K, total.data(), threads, [&](int64_t r, int k, __mmask16 m, __m512& a, __m512& b) {
@@ -416,24 +473,24 @@ template <int ACT> static void norm_backward(const bf16* dout, const bf16* x, in
     store(dx + r * K + k, m, narrow(d));
   });
 }
-extern "C" void visus_norm_forward(const bf16* x, int64_t rows, int K, const float* gain, const float* shift, double eps, int act, bf16* out, float* mean, float* variance, int threads) {
+extern "C" int visus_norm_forward(const bf16* x, int64_t rows, int K, const float* gain, const float* shift, double eps, int act, bf16* out, float* mean, float* variance, int threads) {
   auto run = act == RELU ? norm_forward<RELU> : act == GELU ? norm_forward<GELU> : act == SILU ? norm_forward<SILU> : norm_forward<NONE>;
-  run(x, rows, K, gain, shift, eps, out, mean, variance, threads);
+  return carried_out(threads, [&] { run(x, rows, K, gain, shift, eps, out, mean, variance, threads); });
 }
-extern "C" void visus_norm_backward(const bf16* dout, const bf16* x, int64_t rows, int K, const float* gain, const float* shift, const float* mean, const float* variance, double eps, int act, bf16* dx, float* dgain, float* dshift, int threads) {
+extern "C" int visus_norm_backward(const bf16* dout, const bf16* x, int64_t rows, int K, const float* gain, const float* shift, const float* mean, const float* variance, double eps, int act, bf16* dx, float* dgain, float* dshift, int threads) {
   auto run = act == RELU ? norm_backward<RELU> : act == GELU ? norm_backward<GELU> : act == SILU ? norm_backward<SILU> : norm_backward<NONE>;
-  run(dout, x, rows, K, gain, shift, mean, variance, eps, dx, dgain, dshift, threads);
+  return carried_out(threads, [&] { run(dout, x, rows, K, gain, shift, mean, variance, eps, dx, dgain, dshift, threads); });
 }
 // the activation alone
 template <int ACT> static void act_only(const bf16* dout, const bf16* x, int64_t n, bf16* out, int threads) {
   each_row((n + LANES - 1) / LANES, LANES, threads, [&](int64_t r, int, __mmask16) {
     __mmask16 m = lanes((int)std::min<int64_t>(LANES, n - r * LANES));
-    __m512 value, slope;
-    activate<ACT>(load(x + r * LANES, m), value, slope);
-    store(out + r * LANES, m, narrow(dout ? load(dout + r * LANES, m) * slope : value));
+    __m512 z = load(x + r * LANES, m), value, slope;
+    if (dout) value = back<ACT>(z, load(dout + r * LANES, m)); else activate<ACT>(z, value, slope);
+    store(out + r * LANES, m, narrow(value));
   });
 }
-extern "C" void visus_activation(const bf16* dout, const bf16* x, int64_t n, int act, bf16* out, int threads) {  // dout null: forward
+extern "C" int visus_activation(const bf16* dout, const bf16* x, int64_t n, int act, bf16* out, int threads) {  // dout null: forward
   auto run = act == RELU ? act_only<RELU> : act == GELU ? act_only<GELU> : act_only<SILU>;
-  run(dout, x, n, out, threads);
+  return carried_out(threads, [&] { run(dout, x, n, out, threads); });
 }

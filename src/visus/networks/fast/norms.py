@@ -1,18 +1,26 @@
 """A norm over the batch together with the activation behind it, and an activation alone, one pass over the maps each way.
 
-This file knows the calls of the compiled kernels. It must not know modules.
+This file knows the calls of the compiled kernels, and PyTorch's own for gradients of gradients. It must not know modules.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
+import torch.nn.functional as F
 
-from visus.networks.fast.compiler import kernels
+from visus.networks.fast.compiler import carried_out, kernels
+from visus.networks.fast.gradients import gradients_by_pytorch, is_for_good
 
+_BY_PYTORCH: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": lambda maps: maps,
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+}
 ACTIVATIONS = ("none", "relu", "gelu", "silu")  # in the order of the kernels
 
 
@@ -24,29 +32,39 @@ class _NormActivation(torch.autograd.Function):
         library = kernels()
         assert library is not None, "asked only where the kernels are"
         channels = maps.shape[1]
-        out, mean, variance = torch.empty_like(maps), torch.empty(channels), torch.empty(channels)
+        out = torch.empty_like(maps)
+        mean, variance = (maps.new_empty(channels, dtype=torch.float32) for _ in range(2))
         settings = (ctypes.c_double(eps), ACTIVATIONS.index(activation))
-        library.visus_norm_forward(
+        status = library.visus_norm_forward(
             _address(maps), *_rows(maps), _address(gain), _address(shift), *settings, *map(_address, (out, mean, variance)),
             torch.get_num_threads(),
         )  # fmt: skip
+        carried_out(status)
         ctx.save_for_backward(maps, gain, shift, mean, variance)
-        ctx.settings = settings
+        ctx.settings, ctx.eps, ctx.activation = settings, eps, activation
         ctx.mark_non_differentiable(mean, variance)
         return out, mean, variance
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        maps, *rest = ctx.saved_tensors
+        if not is_for_good(gradient):
+
+            def by_pytorch(maps: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+                out = F.batch_norm(maps, None, None, gain, shift, training=True, momentum=0.0, eps=ctx.eps)
+                return _BY_PYTORCH[ctx.activation](out)
+
+            return *gradients_by_pytorch(by_pytorch, (maps, *rest[:2]), ctx.needs_input_grad, gradient), None, None
         library = kernels()
         assert library is not None, "asked only where the kernels are"
-        maps, *rest = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        of_maps, of_gain, of_shift = torch.empty_like(maps), *(torch.empty(maps.shape[1]) for _ in range(2))
-        library.visus_norm_backward(
+        of_maps = torch.empty_like(maps)
+        of_gain, of_shift = (maps.new_empty(maps.shape[1], dtype=torch.float32) for _ in range(2))
+        status = library.visus_norm_backward(
             _address(gradient), _address(maps), *_rows(maps), *map(_address, rest), *ctx.settings,
             *map(_address, (of_maps, of_gain, of_shift)), torch.get_num_threads(),
         )  # fmt: skip
+        carried_out(status)
         wanted = zip((of_maps, of_gain, of_shift), ctx.needs_input_grad[:3], strict=True)
         return (*(found if wants else None for found, wants in wanted), None, None)
 
@@ -59,16 +77,17 @@ class _Activation(torch.autograd.Function):
         return _activated(None, maps, activation)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None]:
         (maps,) = ctx.saved_tensors
+        if not is_for_good(gradient):
+            return gradients_by_pytorch(_BY_PYTORCH[ctx.activation], (maps,), ctx.needs_input_grad, gradient)[0], None
         return _activated(gradient.contiguous(memory_format=torch.channels_last), maps, ctx.activation), None
 
 
 def norm_and_activation(
     maps: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor, eps: float, activation: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """``activation(gain * (maps - mean) / sqrt(variance + eps) + shift)`` with the mean and variance of each channel in the batch.
+    """``activation(gain * (maps - mean) / sqrt(variance + eps) + shift)`` by mean and variance of each channel in the batch.
 
     Args:
         maps: (N, C, H, W) bfloat16, channels last.
@@ -95,7 +114,9 @@ def _activated(gradient: torch.Tensor | None, maps: torch.Tensor, activation: st
     assert library is not None, "asked only where the kernels are"
     out = torch.empty_like(maps)
     count, kind = ctypes.c_int64(maps.numel()), ACTIVATIONS.index(activation)
-    library.visus_activation(_address(gradient), _address(maps), count, kind, _address(out), torch.get_num_threads())
+    carried_out(
+        library.visus_activation(_address(gradient), _address(maps), count, kind, _address(out), torch.get_num_threads())
+    )
     return out
 
 

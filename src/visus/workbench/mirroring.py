@@ -1,0 +1,43 @@
+"""Whether a training mirrors its items: asked of the items themselves, where the recipe leaves it open.
+
+This file knows data and recipes. It must not know how the question is answered, or how items are mirrored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from visus.data.mirrors import MirrorTest, mirror_test
+from visus.data.opened import Data
+from visus.training.distribution import Group
+from visus.training.recipe import Recipe
+from visus.training.runs import RunFolder
+
+FILE = "mirrors.json"
+
+
+def with_mirroring(recipe: Recipe, data: Data, group: Group) -> tuple[Recipe, MirrorTest | None]:
+    """The recipe with its ``flip`` decided, and what decided it; the first process's answer holds for all.
+
+    Where the recipe decides it, or items have no mirror image, the recipe comes back as it was, without a test; where the test tells nothing, with one.
+    """
+    if recipe.flip is not None or data.preprocessing.shuffle_seed is not None:
+        return recipe, None
+    own = mirror_test(data.split("train"), recipe.seed)
+    if own is None:
+        return recipe, None
+    num_items, *shares = group.numbers(dataclasses.astuple(own))
+    found = MirrorTest(int(num_items), *shares)
+    if found.keeps_class is None:
+        return recipe, found
+    return recipe.replace(flip="alternating" if found.keeps_class else "none"), found
+
+
+def write_mirroring(folder: RunFolder, found: MirrorTest, noun: str) -> None:
+    """Keep what decided it in the run."""
+    folder.write_json(FILE, dataclasses.asdict(found) | {"kept": found.kept, "sentence": found.sentence(noun)})
+
+
+def read_mirroring(folder: RunFolder) -> str:
+    """The sentence that a run keeps; empty where nothing was asked."""
+    return str(folder.read_json(FILE)["sentence"]) if (folder.path / FILE).is_file() else ""

@@ -1,0 +1,113 @@
+"""Ctrl-C at any moment: exit code 130, and one line that says what is safe and how to go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import visus
+from visus.cli.training import Screen
+from visus.evaluation.reaching import Curve
+from visus.networks import weights
+from visus.training.events import Finished
+
+from .conftest import SMALL, Call
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("visus.cli.training.open_data", "stopped before the training began: nothing is lost. Run the command again."),
+        (
+            "visus.training.loop.Training.events",
+            "stopped before the first step: nothing is lost. Run the command again; the folder {run} can be deleted.",
+        ),
+        (
+            "visus.training.loop.Training._take_step",
+            "stopped at once; all up to the last checkpoint is safe. next: visus train --resume {run}",
+        ),
+        (
+            "visus.workbench.training.write_end",
+            "stopped while scoring; the training is done and safe. To score it: visus train --resume {run}",
+        ),
+    ],
+)
+def test_a_training_says_what_is_safe_wherever_it_is_stopped(
+    place: str, told: str, photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, interrupt)
+    answer = visus_command("train", photos, *SMALL, "-o", tmp_path, "--name", "it")
+    folder = tmp_path / "it"
+    assert (answer.code, answer.out) == (130, "")
+    assert answer.err.splitlines()[-1] == told.format(run=folder)
+    monkeypatch.undo()
+    if "--resume" in told:
+        visus.resume(folder)
+        assert (folder / "scores.json").is_file()
+
+
+def test_a_run_that_is_gone_on_with_is_named(run: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visus.workbench.training.open_own_data", interrupt)
+    answer = visus_command("train", "--resume", run)
+    assert (answer.code, answer.err) == (
+        130,
+        f"stopped at once; all up to the last checkpoint is safe. next: visus train --resume {run}\n",
+    )
+
+
+def test_a_fit_of_the_head_can_be_gone_on_with(
+    photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.save(visus.network(SMALL[1], (3, 10, 10), 5), tmp_path / "five.safetensors")
+    monkeypatch.setattr("visus.workbench.training.fit_new_head", interrupt)
+    words = ("--weights", tmp_path / "five.safetensors", "-o", tmp_path, "--name", "it")
+    answer = visus_command("train", photos, *SMALL, *words)
+    assert answer.err.splitlines()[-1].endswith(f"next: visus train --resume {tmp_path / 'it'}")
+    monkeypatch.undo()
+    assert visus.resume(tmp_path / "it").evaluate().num_items == 12
+
+
+@pytest.mark.parametrize("place", ["visus.workbench.runs.load"])
+def test_other_commands_say_that_they_were_stopped(
+    place: str, run: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, interrupt)
+    answer = visus_command("evaluate", run)
+    assert (answer.code, answer.err) == (130, "stopped. What was finished is kept; run the command again.\n")
+
+
+@pytest.mark.parametrize("num_done", [0, 1])
+def test_a_benchmark_says_what_it_has(
+    num_done: int, photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(range(num_done))
+
+    def timed_run(task: dict[str, Any], *_: Any) -> tuple[Curve, dict[str, str]]:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return Curve(task["seed"], 1.0, 4.0, "schedule", ()), {}
+
+    monkeypatch.setattr("visus.workbench.benchmarking.timed_run", timed_run)
+    answer = visus_command("benchmark", photos, "--target", 0.9, "--with", "visus", "-q", "-o", tmp_path)
+    told = (
+        f"stopped; 1 of 3 trainings were done, and are in the newest folder benchmark-... in {tmp_path}. A benchmark cannot be gone on "
+        "with: run the command again."
+    )
+    assert answer.code == 130
+    assert answer.err.splitlines()[-1] == (
+        told if num_done else "stopped before a training was done: nothing is lost. Run the command again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("trained", "told"), [(3.0, "3 epochs"), (2.37, "2.4 epochs"), (0.42, "0.4 epochs"), (0.004, "0.004 epochs")]
+)
+def test_an_epoch_that_was_cut_is_told_as_a_part(trained: float, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(quiet=False).tell(Finished("time limit", 3, 1, 61.0, trained))
+    assert capsys.readouterr().err == f"trained for 1 min 01 s, {told} (time limit); kept: the weights of epoch 1\n"
