@@ -41,7 +41,7 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
     (recipe,) = [line for line in lines if line.startswith("recipe: ")]
     assert recipe.endswith(
         "training pictures are not shifted (0.05 of 8 x 8 rounds to none), blanked in a box of 2 x 2, "
-        "seen at 6 x 6, then 7 x 7, then 8 x 8, in equal shares of the training"
+        "seen at 6 x 6 for 40 % of the training, then 7 x 7 for 40 %, then 8 x 8 for 20 %"
     )
     num_train = len(visus.open_data(grey).split("train"))
     assert num_train % 8 == 5

@@ -125,7 +125,8 @@ def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) ->
         speed_up(module, _ChoicesOfWholeBatches(work.batch_size))
     module.train()
     num_items = min(work.batch_size, MOST_ITEMS)
-    item_s = tuple(_shortest_s(_passes(work, module, num_items, side), work.machine) / num_items for side in work.sides)
+    at = {side: _shortest_s(_passes(work, module, num_items, side), work.machine) / num_items for side in set(work.sides)}
+    item_s = tuple(at[side] for side in work.sides)
     return Price(item_s, _shortest_s(optimizer.step, work.machine))
 
 

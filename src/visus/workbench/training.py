@@ -6,6 +6,7 @@ This file knows the order: open, prepare, train, score, tell. It must not know h
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,12 +65,10 @@ class Prepared:
         sides = self.recipe.sides
         if min(sides) < 1:
             sizes = [write_shape(max(1, round(side * length)) for length in self.data.input_shape[1:]) for side in sides]
-            is_one = len(set(sizes)) == 1
-            said.append(
-                f"seen at {sizes[0]} throughout"
-                if is_one
-                else f"seen at {', then '.join(sizes)}, in equal shares of the training"
-            )
+            shares = [(size, len(list(equal)) / len(sizes)) for size, equal in itertools.groupby(sizes)]
+            (first, share), *later = shares
+            told = [f"{first} for {share:.0%} of the training", *(f"{size} for {share:.0%}" for size, share in later)]
+            said.append(f"seen at {', then '.join(told)}".replace("%", " %") if later else f"seen at {first} throughout")
         elif self.recipe.optimizer == "muon" and not takes_smaller(
             self.network.module, self.data, Recipe(curriculum=CURRICULUM)
         ):
