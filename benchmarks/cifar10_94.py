@@ -22,7 +22,6 @@ for scoring. What is reported is one run without it, with settings that were fix
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
@@ -98,7 +97,7 @@ def measure_visus(data: str, seed: int, chosen: argparse.Namespace, recipe: str,
         "design": chosen.model or "compact",  # named, so that a time limit does not choose its width
         "data": data,
         "cache": str(scratch / f"cache-{seed}"),
-        "recipe": told_settings(recipe),
+        "recipe": recipe,
         "device": "cpu",
         "runs": str(scratch / "runs"),
         "is_followed": False,
@@ -139,12 +138,6 @@ def write_arrays(data: Data, held_out: str, scratch: Path) -> str:
         test_labels=labels[is_held_out],
     )
     return str(scratch / "chosen-on-train.npz")
-
-
-def told_settings(recipe: str) -> dict[str, Any]:
-    """The settings of a recipe that are not the default ones."""
-    settings, usual = dataclasses.asdict(Recipe.from_yaml(recipe)), dataclasses.asdict(Recipe())
-    return {name: value for name, value in settings.items() if value != usual[name]}
 
 
 def tabulate(chosen: argparse.Namespace, rounds: list[dict[str, Any]], recipe: str, num_all: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 import torch
 
 from visus.evaluation.reaching import Curve, Point
+from visus.peers.task import Task
+from visus.training.recipe import Recipe
 from visus.workbench.benchmarking import Benchmark, Plan, Raced
 from visus.workbench.contestants import read_contestants
 
@@ -265,3 +268,21 @@ def test_a_plain_epoch_is_timed(scripts: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "train_items.npy", np.zeros((16, 3, 32, 32), dtype=np.uint8))
     np.save(tmp_path / "train_labels.npy", np.arange(16) % 10)
     assert scripts("cifar10_94").plain_epoch(tmp_path, 16) > 0
+
+
+def test_a_training_for_94_gets_the_recipe_and_the_network_that_were_chosen(
+    scripts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script, asked = scripts("cifar10_94"), []
+
+    def timed_run(task: dict[str, Any], limits: object, folder: Path) -> tuple[Curve, dict[str, str]]:
+        asked.append(Task(**task))
+        return Curve(3, 1.0, 9.0, "schedule", (Point(10, 5.0, 1.0, 0.94),), ""), {}
+
+    monkeypatch.setattr(script, "timed_run", timed_run)
+    recipe = Recipe.read(FOLDER / "cifar10_94.yaml")
+    chosen = Namespace(model=None, time_limit=60.0, threads=1)
+    found = script.measure_visus("data", 3, chosen, recipe.to_yaml(), tmp_path)
+    assert Recipe.from_yaml(asked[0].recipe) == recipe
+    assert asked[0].design == "compact"
+    assert (found["accuracy"], found["whole_s"]) == (0.94, 6.0)
