@@ -88,7 +88,7 @@ def build(
     with torch.device("meta"):
         network = _chain(nodes)
     try:
-        _give_memory(network)
+        network.to_empty(device="cpu")
     except (RuntimeError, MemoryError):
         num_parameters = sum(node.num_parameters for node in nodes)
         raise DesignError(
@@ -96,16 +96,6 @@ def build(
         ) from None
     initialize(network, seed)
     return network
-
-
-def _give_memory(network: nn.Module) -> None:
-    """Put tensors without values in the place of those without memory. ``to_empty`` does so too, and loads half of PyTorch's compiler for it."""
-    for part in network.modules():
-        for name, parameter in part.named_parameters(recurse=False):
-            empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
-            setattr(part, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
-        for name, buffer in part.named_buffers(recurse=False):
-            setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu"))
 
 
 def _chain(nodes: Iterable[Node]) -> nn.Sequential:

@@ -1,6 +1,6 @@
 """What each trained tensor of a network is for: filters, the head that makes the answers, and the rest.
 
-Found in the graph that autograd records of one forward pass on zeros or without data, so it holds for any module: what reads a filter's output is seen,
+Found in the graph that autograd records of one forward pass without data, so it holds for any module: what reads a filter's output is seen,
 also where the code that does it is a person's own. This file knows a module and the graph of its output. It must not know optimizers,
 designs or data.
 """
@@ -8,7 +8,6 @@ designs or data.
 from __future__ import annotations
 
 import copy
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ _EVEN = (
     *("MaxPool", "AvgPool", "AdaptiveMax", "AdaptiveAvg", "Relu", "LeakyRelu", "Dropout", "View", "Reshape", "Permute"),
     *("Transpose", "Squeeze", "Unsqueeze", "Clone", "Contiguous", "ConstantPad", "ReflectionPad", "ToCopy", "Mean", "Amax"),
 )
-SMALL = 3 * 64 * 64  # values of an item
 _NEVER_EVEN = ("Relu6", "Hardtanh", "PRelu", "Celu", "Selu", "Gelu")
 
 
@@ -75,13 +73,13 @@ def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) 
 
 
 def takes(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
-    """Whether a network gives an answer for items of this shape; a copy is run, on zeros, or without data where that is much less work.
+    """Whether a network gives an answer for items of this shape; it is run on a copy without data, or on zeros where it needs values.
 
     >>> pooled = nn.Sequential(nn.Conv1d(1, 2, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, 3))
     >>> takes(pooled, (1, 5)), takes(pooled, (1, 2))
     (True, False)
     """
-    for device in ("cpu",) if _is_small(input_shape) else ("meta", "cpu"):
+    for device in ("meta", "cpu"):
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 copy.deepcopy(module).to(device).train()(torch.zeros(2, *input_shape, device=device))
@@ -89,11 +87,6 @@ def takes(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
             continue
         return True
     return False
-
-
-def _is_small(input_shape: tuple[int, ...]) -> bool:
-    """Whether two items are run sooner than PyTorch loads its compiler, which it does for some layers (gelu) where tensors have no data."""
-    return math.prod(input_shape) <= SMALL
 
 
 def _filters(module: nn.Module) -> Iterator[tuple[str, int]]:
@@ -109,12 +102,11 @@ def _filters(module: nn.Module) -> Iterator[tuple[str, int]]:
 def _read_graph(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[set[str] | None, set[str]]:
     """Names of the heads, and of the tensors that a norm makes free of scale; (None, nothing) where the module cannot run without data."""
     try:
-        device = "cpu" if _is_small(input_shape) else "meta"
-        ghost = copy.deepcopy(module).to(device).train()
+        ghost = copy.deepcopy(module).to("meta").train()
         names = {id(value): name for name, value in ghost.named_parameters()}
         numbers = next((value.dtype for value in ghost.parameters() if value.is_floating_point()), None)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            output = ghost(torch.zeros(2, *input_shape, device=device, dtype=numbers))
+            output = ghost(torch.empty(2, *input_shape, device="meta", dtype=numbers))
         graph = _Graph(output.grad_fn, names)
     except Exception:  # whatever a person's own code raises: it may need values, or numbers of another kind
         return None, set()
