@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 import safetensors
-import safetensors.torch
 import torch
+from measuring import same_weights
 
 RECIPE = "epochs: 3\ncheckpoint_every_s: 0.5\n"
 NETWORK = "conv(16, 3, padding=1), norm, relu, maxpool(2), dropout(0.1), conv(32, 3, padding=1), norm, relu, globalpool, linear(classes)"
@@ -55,15 +55,6 @@ def broken_files(run: Path) -> list[str]:
         except (ValueError, AssertionError, safetensors.SafetensorError) as error:
             broken.append(f"{file}: {error}")
     return broken
-
-
-def same_weights(first: Path, second: Path) -> bool:
-    """Whether best and last weights of two runs are equal bit for bit."""
-    for name in ("best", "last"):
-        one, two = (safetensors.torch.load_file(run / "weights" / f"{name}.safetensors") for run in (first, second))
-        if one.keys() != two.keys() or not all(torch.equal(one[key], two[key]) for key in one):
-            return False
-    return True
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""What the scripts of this folder share: the machine, means with intervals, ratios of what was measured side by side, and results on disk."""
+"""What the scripts of this folder share: the machine, means with intervals, ratios of what was measured side by side, weights of two runs, and results
+on disk."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import safetensors.torch
+import torch
 
 from visus.networks.machine import describe
 
@@ -60,6 +64,15 @@ def ratio_of(numerators: Sequence[float], denominators: Sequence[float]) -> Mean
     ratios = [above / below for above, below in zip(numerators, denominators, strict=True)]
     logs = mean_of([math.log(ratio) for ratio in ratios])
     return Mean(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), min(ratios), max(ratios), len(ratios))
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    """Whether best and last weights of two runs are equal bit for bit."""
+    for name in ("best", "last"):
+        one, two = (safetensors.torch.load_file(run / "weights" / f"{name}.safetensors") for run in (first, second))
+        if one.keys() != two.keys() or not all(torch.equal(one[key], two[key]) for key in one):
+            return False
+    return True
 
 
 def machine_facts(threads: int | None = None) -> dict[str, Any]:

@@ -22,9 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
+from measuring import command_line, machine_facts, mean_of, ratio_of, same_weights, write_result
 
 NUM = 2
 LAUNCHER = ["-m", "torch.distributed.run", "--nproc-per-node", str(NUM), "--max-restarts", "3"]
@@ -65,15 +63,6 @@ def killed(words: list[str], run: Path) -> dict[str, Any]:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
     return finished(process, began)
-
-
-def same_weights(first: Path, second: Path) -> bool:
-    """Whether best and last weights of two runs are equal bit for bit."""
-    for name in ("best", "last"):
-        one, two = (safetensors.torch.load_file(run / "weights" / f"{name}.safetensors") for run in (first, second))
-        if one.keys() != two.keys() or not all(torch.equal(one[key], two[key]) for key in one):
-            return False
-    return True
 
 
 def main() -> None:

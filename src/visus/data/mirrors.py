@@ -99,14 +99,15 @@ def mirror_test(part: Part, seed: int) -> MirrorTest | None:
     items = torch.cat([_shrunk(part.rows(drawn[start : start + CHUNK])) for start in chunks])
     labels = torch.from_numpy(part.labels[drawn])
     asked = torch.randperm(len(drawn), generator=random_stream(seed, "mirrors asked"))[:NUM_ASKED]
-    plain, mirrored = (_share_with_class(turned[asked], items, labels, asked) for turned in (items, items.flip(-1)))
+    known = _directions(items)
+    plain, mirrored = (_share_with_class(turned[asked], known, labels, asked) for turned in (items, items.flip(-1)))
     of_classes = torch.bincount(labels).double() / len(labels)
     return MirrorTest(len(asked), plain, mirrored, float((of_classes**2).sum()))
 
 
-def _share_with_class(turned: torch.Tensor, items: torch.Tensor, labels: torch.Tensor, asked: torch.Tensor) -> float:
-    """Share of the asked items, turned or not, whose nearest item has their class; an item is no neighbour of itself."""
-    likeness = _directions(turned) @ _directions(items).T
+def _share_with_class(turned: torch.Tensor, known: torch.Tensor, labels: torch.Tensor, asked: torch.Tensor) -> float:
+    """Share of the asked items, turned or not, whose nearest item, of those with ``known`` directions, has their class; an item is no neighbour of itself."""
+    likeness = _directions(turned) @ known.T
     likeness[torch.arange(len(asked)), asked] = -math.inf
     return float((labels[likeness.argmax(1)] == labels[asked]).float().mean())
 

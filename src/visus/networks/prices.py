@@ -1,6 +1,6 @@
 """What a training step of a network costs on this machine: measured once, remembered on the disk.
 
-This file knows seconds, and where they are kept. It must not know designs, data, or what a price is asked for.
+This file knows seconds. It must not know designs, data, or what a price is asked for.
 
 A price holds for one processor, version of PyTorch and set of kernels, as the choices of ``networks.fast`` do, and lies beside them; it is measured
 with the algorithms that the training will use. It is a figure of a quiet moment: what is done around the steps is not in it.
@@ -9,7 +9,6 @@ with the algorithms that the training will use. It is a figure of a quiet moment
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable
@@ -21,11 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visus.errors import StorageError
-from visus.files import write_json
-from visus.networks.fast import Choices, Plan, speed_up
-from visus.networks.fast.choices import Case, identity
-from visus.networks.fast.compiler import cache_folder
+from visus.networks.fast import Choices, Plan, remembered, speed_up
+from visus.networks.fast.choices import Case
 from visus.networks.machine import Machine, memory_format
 
 MOST_ITEMS = 128  # in a measured step: what a larger batch would save for each item is left out
@@ -100,7 +96,7 @@ class Prices:
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        self.file = file or cache_folder() / f"prices-{identity()}.json"
+        self.file = file or remembered.place("prices")
 
     def price(self, work: Work, make: Callable[[], tuple[nn.Module, torch.optim.Optimizer]]) -> Price:
         """What this work costs; measured now if that was never done.
@@ -109,13 +105,13 @@ class Prices:
             work: the steps.
             make: gives the network where it is to be trained, and its optimizer; both are used up. Called only where something is measured.
         """
-        known = _read(self.file)
+        known = remembered.read(self.file, _as_price)
         if (key := str(work)) not in known:
             devices = [work.machine.device] if work.machine.device.type == "cuda" else []
             with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
                 found = measured(work, *make())
-            known = _read(self.file) | {key: found}  # with what other processes found meanwhile
-            _write(self.file, known)
+            known = remembered.read(self.file, _as_price) | {key: found}  # with what other processes found meanwhile
+            remembered.write(self.file, known)
         return known[key]
 
 
@@ -177,15 +173,6 @@ def _shortest_s(run: Callable[[], object], machine: Machine) -> float:
     return shortest
 
 
-def _read(file: Path) -> dict[str, Price]:
-    """The prices in a file; none where it is absent or was spoilt."""
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): _as_price(value) for key, value in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
-        return {}
-
-
 def _as_price(value: dict[str, Any]) -> Price:
     """A price from its stored fields.
 
@@ -196,12 +183,3 @@ def _as_price(value: dict[str, Any]) -> Price:
     if not price.item_s or not all(math.isfinite(each) and each >= 0 for each in (*price.item_s, price.update_s)):
         raise ValueError(price)
     return price
-
-
-def _write(file: Path, prices: dict[str, Price]) -> None:
-    """Keep prices in a file; a folder that cannot be written is no reason to stop."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {key: dataclasses.asdict(price) for key, price in sorted(prices.items())})
-    except (OSError, StorageError):
-        return

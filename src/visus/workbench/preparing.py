@@ -34,7 +34,7 @@ def settled(recipe: Recipe, data: Data, module: nn.Module) -> Recipe:
 
 def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
     """Whether the network takes items at every side of the recipe's curriculum; items whose positions were shuffled have no smaller form."""
-    sides = sorted(side for side in recipe.sides if side < 1)
+    sides = sorted({side for side in recipe.sides if side < 1})
     channels, *size = data.input_shape
     shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
     return data.preprocessing.shuffle_seed is None and bool(size) and all(takes(module, shape) for shape in shapes)

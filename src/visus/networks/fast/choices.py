@@ -1,6 +1,6 @@
 """Which algorithm is fastest for a convolution on this machine: measured once, remembered on the disk.
 
-This file knows timings and where they are kept. It must not know modules.
+This file knows timings and plans. It must not know modules.
 
 cuDNN does this for GPUs (its benchmark mode); processors have had one algorithm for all shapes. Every algorithm here
 computes the same sum: they differ by rounding alone, so a choice changes the last digits of a training and nothing else. A
@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import math
-import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +24,8 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 
-from visus.errors import StorageError
-from visus.files import write_json
-from visus.networks.fast.compiler import SOURCE, cache_folder, kernels
+from visus.networks.fast import remembered
+from visus.networks.fast.compiler import kernels
 from visus.networks.fast.convolutions import (
     FORWARDS,
     INPUT_GRADIENTS,
@@ -41,6 +37,7 @@ from visus.networks.fast.convolutions import (
     Window,
     convolve,
 )
+from visus.networks.machine import memory_format
 
 LEAST_MACS = 20_000_000  # of a batch: below it the call costs more than the sum
 _MEASURED_MACS = 1.5e9  # as many items are measured as give this work
@@ -124,11 +121,11 @@ class Choices:
     """
 
     def __init__(self, file: Path | None = None, record: Path | None = None) -> None:
-        self.file = file or cache_folder() / f"choices-{identity()}.json"
+        self.file = file or remembered.place("choices")
         self.record = record
-        self._used = _read(record) if record else {}
+        self._used = remembered.read(record, _as_plan) if record else {}
         self._num_shapes = Counter(map(_kind, self._used))
-        self._plans = _read(self.file)
+        self._plans = remembered.read(self.file, _as_plan)
 
     def __deepcopy__(self, memo: object) -> Choices:
         return self  # a copy of a network asks the same memory
@@ -150,8 +147,8 @@ class Choices:
             return Plan()
         if key not in self._plans:
             self._plans[key] = _undisturbed(measured if case.is_learned else measured_forward, case.measured)
-            self._plans = _read(self.file) | self._plans  # with what other processes found meanwhile
-            _write(self.file, self._plans)
+            self._plans = remembered.read(self.file, _as_plan) | self._plans  # with what other processes found meanwhile
+            remembered.write(self.file, self._plans)
         if not _suits(self._plans[key], case):
             return Plan()
         if key in self._used:  # it cannot be carried out here, and stays listed for where it can
@@ -159,7 +156,7 @@ class Choices:
         self._num_shapes[_kind(key)] += 1
         self._used[key] = self._plans[key]
         if self.record:
-            _write(self.record, self._used)
+            remembered.write(self.record, self._used)
         return self._used[key]
 
 
@@ -189,10 +186,7 @@ def measured_forward(case: Case) -> Plan:
     if len(plans) == 1:
         return plans[0]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        maps, weight = (
-            _laid_out(torch.randn(case.maps, dtype=torch.float32, device="cpu")),
-            torch.randn(case.weight, dtype=torch.float32, device="cpu"),
-        )
+        maps, weight = _drawn(case)
 
         def run(plan: Plan) -> object:
             out = convolve(maps, weight, case.window, plan)
@@ -206,8 +200,7 @@ def measured_forward(case: Case) -> Plan:
 def measured(case: Case) -> Plan:
     """The fastest algorithm of each direction, by the shortest of a few interleaved runs each; pooled where that is faster as a whole."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
-        maps = _laid_out(torch.randn(case.maps, dtype=torch.float32, device="cpu"))
-        weight = torch.randn(case.weight, dtype=torch.float32, device="cpu")
+        maps, weight = _drawn(case)
         whole = _fastest_of_each(case, maps, weight)
         if not (case.is_pooled and case.suits_winograd):
             return whole
@@ -270,37 +263,20 @@ def _step(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) 
     return torch.autograd.grad(out, (maps, weight), torch.ones_like(out))
 
 
-def _laid_out(maps: torch.Tensor) -> torch.Tensor:
-    """In bfloat16, channels last where that exists."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return maps.to(torch.bfloat16).contiguous(memory_format=formats.get(maps.ndim, torch.contiguous_format))
+def _drawn(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps in bfloat16, channels last where that exists, and weights."""
+    maps = torch.randn(case.maps, dtype=torch.float32, device="cpu")
+    weight = torch.randn(case.weight, dtype=torch.float32, device="cpu")
+    return maps.to(torch.bfloat16).contiguous(memory_format=memory_format(maps.ndim)), weight
 
 
-def _read(file: Path) -> dict[str, Plan]:
-    """The plans in a file; none where it is absent or was spoilt."""
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): _as_plan(value.items()) for key, value in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def _write(file: Path, plans: dict[str, Plan]) -> None:
-    """Keep plans in a file; a folder that cannot be written is no reason to stop."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {key: dataclasses.asdict(plan) for key, plan in sorted(plans.items())})
-    except (OSError, StorageError):
-        return
-
-
-def _as_plan(items: Iterable[tuple[str, object]]) -> Plan:
+def _as_plan(value: dict[str, Any]) -> Plan:
     """A plan from its stored fields.
 
     Raises:
         ValueError: one that this version does not know.
     """
-    plan = Plan(**dict(items))  # type: ignore[arg-type]
+    plan = Plan(**value)
     if (
         plan.forward not in FORWARDS
         or plan.input_gradient not in INPUT_GRADIENTS
@@ -308,13 +284,3 @@ def _as_plan(items: Iterable[tuple[str, object]]) -> Plan:
     ):
         raise ValueError(plan)
     return plan
-
-
-def identity() -> str:
-    """Names the processor, the version of PyTorch and the kernels: what was measured here holds for these alone."""
-    try:
-        processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor() or platform.machine()
-    facts = (processor, torch.__version__, torch.backends.cpu.get_cpu_capability(), kernels() is not None)
-    return hashlib.blake2b(SOURCE.read_bytes() + repr(facts).encode(), digest_size=6).hexdigest()
