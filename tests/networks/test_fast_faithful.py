@@ -651,7 +651,16 @@ def test_a_kernel_without_memory_is_an_error_as_of_pytorch() -> None:
     assert isinstance(caught.value, RuntimeError)
 
 
-@pytest.mark.parametrize("name", ["visus_norm_forward", "visus_norm_backward", "visus_activation"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "visus_norm_sums",
+        "visus_norm_forward",
+        "visus_norm_backward_sums",
+        "visus_norm_backward",
+        "visus_activation",
+    ],
+)
 def test_what_a_kernel_gives_back_is_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     library = compiler_room.kernels()
 

@@ -110,6 +110,16 @@ def test_a_filter_that_makes_the_gain_of_a_norm_is_not_free_of_scale() -> None:
     assert (roles["gain.weight"].kind, roles["gain.weight"].is_scale_free) == ("filter", False)
 
 
+@pytest.mark.parametrize(
+    "norm",
+    [nn.BatchNorm1d(4), nn.InstanceNorm1d(4, affine=True), nn.GroupNorm(2, 4), nn.LayerNorm([4, 6]), nn.RMSNorm([4, 6])],
+)
+def test_gains_of_norms_of_all_kinds_are_known(norm: nn.Module) -> None:
+    roles = weight_roles(nn.Sequential(nn.Conv1d(1, 4, 3), norm, nn.Flatten(), nn.Linear(24, 2)), (1, 8))
+    assert roles["1.weight"].kind == "gain"
+    assert all(role.kind != "gain" for name, role in roles.items() if name != "1.weight")
+
+
 class NeedsValues(nn.Module):
     """Cannot run without data."""
 
@@ -128,6 +138,7 @@ def test_where_the_graph_cannot_be_had_the_last_layer_is_the_head_and_nothing_is
     for roles in (weight_roles(NeedsValues(), (1, 8)), weight_roles(NeedsValues())):
         assert {name: role.kind for name, role in roles.items() if role.kind != "other"} == {
             "conv.weight": "filter",
+            "norm.weight": "gain",
             "last.weight": "head",
         }
         assert not any(role.is_scale_free for role in roles.values())

@@ -23,7 +23,7 @@ from torch import nn
 import visus
 from visus.errors import ProcessLostError, RecipeError, UsageError
 from visus.networks import prices
-from visus.networks.fast import choices, is_sped_up, speed_up
+from visus.networks.fast import choices, conditions, is_sped_up, norms, sequences, speed_up, why_no_kernels
 from visus.networks.fast.choices import Case, Plan
 from visus.networks.fast.convolutions import TAPS, Window
 from visus.networks.prices import Price, Work
@@ -39,6 +39,9 @@ from visus.workbench.processes import share_of
 from visus.workbench.rungs import ALLOWANCE
 from visus.workbench.training import Prepared
 
+with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
+    switch.delenv("VISUS_KERNELS", raising=False)
+    WHY_NOT = why_no_kernels()
 InProcesses = Callable[..., list[Any]]
 NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
 DROPPED = "conv(4, 3, padding=1), norm, relu, dropout(0.3), globalpool, linear(classes)"
@@ -121,6 +124,46 @@ def test_norms_of_slices_are_those_of_the_whole_batch_with_their_gradients(
             found[2:], (norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var), strict=True
         ):
             assert torch.allclose(value, expected, atol=1e-5)
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=f"no compiled kernels: {WHY_NOT}")
+@pytest.mark.parametrize("least", [0, 4 * 32 * 6 * 6], ids=["all joined", "the smaller slice not"])
+def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_of_the_whole_batch(
+    in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    monkeypatch.setattr(conditions, "LEAST_NUMBERS", least)
+    network = nn.Sequential(nn.BatchNorm2d(32), nn.GELU())
+    generator = torch.Generator().manual_seed(0)
+    nn.init.normal_(network[0].weight, generator=generator)
+    maps = (3 + 2 * torch.randn(7, 32, 6, 6, generator=generator)).bfloat16().contiguous(memory_format=torch.channels_last)
+    gradient = torch.randn(7, 32, 6, 6, generator=generator).bfloat16()
+
+    def numbers(network: nn.Sequential, maps: torch.Tensor, gradient: torch.Tensor) -> list[torch.Tensor]:
+        given = maps.detach().requires_grad_()
+        out = network(given)
+        out.backward(gradient)
+        return [out.detach(), given.grad, *(each.grad for each in network.parameters()), *network.buffers()]
+
+    def slice_of_it() -> tuple[bool, list[torch.Tensor]]:
+        group = join()
+        mine = slice(0, 4) if group.is_first else slice(4, 7)
+        joined = []
+        real = norms.norm_and_activation
+        monkeypatch.setattr(sequences, "norm_and_activation", lambda *given: (joined.append(given), real(*given))[1])
+        with whole_batch_norms(network, is_alone=False):
+            found = numbers(speed_up(network), maps[mine], gradient[mine])
+        return bool(joined), found[:2] + [group.summed(each) for each in found[2:4]] + found[4:]
+
+    (is_first_joined, first), (is_second_joined, second) = in_processes(2, slice_of_it)
+    assert (is_first_joined, is_second_joined) == (True, least == 0)
+    exact = numbers(copy.deepcopy(network).double(), maps.double(), gradient.double())
+    whole = numbers(network, maps, gradient)
+    found = [torch.cat(both) for both in zip(first[:2], second[:2], strict=True)] + first[2:]
+    for mine, theirs, true in zip(found, whole, exact, strict=True):
+        error, other = float((mine - true).double().norm()), float((theirs - true).double().norm())
+        assert error <= max(1.5 * other, 1e-5 * float(true.double().norm()))
+    for one, two in zip(first[4:], second[4:], strict=True):
+        torch.testing.assert_close(one, two, rtol=0 if least == 0 else 1e-5, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from visus.training.muon import Muon, orthogonalize, orthogonalize_all
 from visus.training.optimizers import make_optimizer, quicken_norms, set_rates
 from visus.training.recipe import Recipe
 
-MUON = Recipe(optimizer="muon", learning_rate=0.2, head_rate=0.06, bias_rate=0.02, weight_decay=0.5, momentum=0.6)
+MUON = Recipe(
+    optimizer="muon", learning_rate=0.2, head_rate=0.06, bias_rate=0.02, gain_rate=0.004, weight_decay=0.5, momentum=0.6
+)
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -171,12 +173,21 @@ def test_every_part_of_a_network_has_its_own_rule_and_rate() -> None:
         "linear1.weight": ("adam", False, 1, 0.5, 0.005),  # six inputs share its rate
         "linear1.bias": ("adam", False, 1, 0.0, 0.01),
         "conv2.bias": ("adam", False, 1, 0.0, 0.01),
-        "norm1.weight": ("adam", False, 1, 0.0, 0.01),
+        "norm1.weight": ("adam", False, 1, 0.0, 0.002),
         "norm1.bias": ("adam", False, 1, 0.0, 0.01),
-        "norm2.weight": ("adam", False, 1, 0.0, 0.01),
+        "norm2.weight": ("adam", False, 1, 0.0, 0.002),
         "norm2.bias": ("adam", False, 1, 0.0, 0.01),
     }
     assert set(names.values()) == set(found)
+    before = make_optimizer(
+        module, MUON.replace(gain_rate=None), input_shape=(1, 12, 12)
+    )  # of a recipe that did not know it yet
+    (gains,) = (
+        group
+        for group in before.param_groups
+        if any(value is module.get_parameter("norm1.weight") for value in group["params"])
+    )
+    assert gains["peak"] == 0.02
 
 
 @pytest.mark.parametrize(("batch_size", "share"), [(20, 0.1), (250, 0.2), (500, 0.4), (2000, 0.4)])

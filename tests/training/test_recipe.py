@@ -110,10 +110,10 @@ def test_settled_recipe_has_no_open_setting_but_those_that_mean_never() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_rates_of_head_and_biases_are_open_where_there_is_one_rate_for_all(optimizer: str) -> None:
+def test_rates_of_head_biases_and_gains_are_open_where_there_is_one_rate_for_all(optimizer: str) -> None:
     recipe = Recipe(optimizer=optimizer)
     settled = recipe.settled(num_items=1000, input_shape=(3, 96, 96), is_colour=True, is_varied=True)
-    assert (settled.head_rate, settled.bias_rate) == (None, None)
+    assert (settled.head_rate, settled.bias_rate, settled.gain_rate) == (None, None, None)
     assert (settled.momentum, settled.warmup, settled.label_smoothing) == (0.9, 0.2, 0.1)
 
 
@@ -132,6 +132,7 @@ def test_given_settings_are_never_overruled() -> None:
         "learning_rate": 0.5,
         "head_rate": 0.3,
         "bias_rate": 0.2,
+        "gain_rate": 0.4,
         "momentum": 0.1,
         "averaging": 0.9,
         "tail": 0.1,

@@ -33,7 +33,8 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
     - A stage is a convolution, a max pool, norm, gelu, a convolution, norm, gelu. Windows are of 3 along each axis and pools of 2; for
       recordings 9 and 4.
     - Stages are added until the field of one place of the last map reaches the whole shorter side, while there is something left to pool.
-    - The first stage has 32 channels, 64 from 20,000 small pictures on, 16 for recordings and 8 for volumes; the others have four times as many.
+    - The first stage has 32 channels, from 20,000 small pictures on 64 (48 where they are grey), 16 for recordings and 8 for volumes; the others
+      have four times as many.
     - A scale multiplies the channels of every stage, rounded to a multiple of 8. At the smallest scale a stage has its first convolution alone,
       so a long side may need one stage more; at the largest it has a third convolution, and no fewer stages for that.
 
@@ -61,7 +62,7 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
     side, rank = min(input_shape[1:]), len(input_shape) - 1
     kernel_size, stride = _patch(side, rank)
     window, pool = (9, 4) if rank == 1 else (3, 2)
-    width = _first_width(side, rank, num_items)
+    width = _first_width(input_shape, num_items)
     stages: list[Item] = []
     length = (side - kernel_size) // stride + 1
     field, step = kernel_size, stride
@@ -93,14 +94,16 @@ def _patch(side: int, rank: int) -> tuple[int, int]:
     return patch, patch
 
 
-def _first_width(side: int, rank: int, num_items: int | None) -> int:
-    """Channels of the first stage: fewer where its map is large, since its cost goes with both."""
-    if rank == 3:
+def _first_width(input_shape: Shape, num_items: int | None) -> int:
+    """Channels of the first stage: fewer where its map is large, since its cost goes with both, and where the stem has fewer to give."""
+    channels, *spatial = input_shape
+    if len(spatial) == 3:
         return 8
-    if rank == 1:
+    if len(spatial) == 1:
         return 16
-    is_small = side <= LARGEST_WHOLE_PX
-    return 64 if is_small and num_items is not None and num_items >= MANY_ITEMS else 32
+    if min(spatial) > LARGEST_WHOLE_PX or num_items is None or num_items < MANY_ITEMS:
+        return 32
+    return 48 if channels == 1 else 64
 
 
 def _scaled(width: int, scale: float) -> int:

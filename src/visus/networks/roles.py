@@ -1,4 +1,4 @@
-"""What each trained tensor of a network is for: filters, the head that makes the answers, and the rest.
+"""What each trained tensor of a network is for: filters, the head that makes the answers, gains of norms, and the rest.
 
 Found in the graph that autograd records of one forward pass without data, so it holds for any module: what reads a filter's output is seen,
 also where the code that does it is a person's own. This file knows a module and the graph of its output. It must not know optimizers,
@@ -16,9 +16,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from visus.networks.blocks import LayerNorm
 from visus.networks.gates import SqueezeExcite
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, LayerNorm)
 # Nodes of autograd's graph that give k times as much for k times the input, k > 0, or only lay it out otherwise.
 _EVEN = (
     *("MaxPool", "AvgPool", "AdaptiveMax", "AdaptiveAvg", "Relu", "LeakyRelu", "Dropout", "View", "Reshape", "Permute"),
@@ -33,12 +35,12 @@ class Role:
 
     Args:
         kind: ``filter`` for the weights of convolutions and hidden linear layers, ``head`` for weights from which the answers are made
-            directly, ``other`` for everything else: biases, gains of norms, tensors of a person's own.
+            directly, ``gain`` for what a norm multiplies its channels by, ``other`` for everything else: biases, tensors of a person's own.
         num_groups: groups of channels that do not see each other.
         is_scale_free: a norm follows, so the answers stay the same when the tensor is multiplied by a number above zero.
     """
 
-    kind: Literal["filter", "head", "other"]
+    kind: Literal["filter", "head", "gain", "other"]
     num_groups: int = 1
     is_scale_free: bool = False
 
@@ -59,6 +61,7 @@ def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) 
     heads, free = _read_graph(module, input_shape) if input_shape is not None else (None, set())
     if heads is None:
         heads = set(list(groups)[-1:])
+    gains = {id(part.weight) for part in module.modules() if isinstance(part, _NORMS)}
     roles = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
@@ -67,6 +70,8 @@ def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) 
             roles[name] = Role("head", groups.get(name, 1))
         elif name in groups:
             roles[name] = Role("filter", groups[name], name in free)
+        elif id(parameter) in gains:
+            roles[name] = Role("gain")
         else:
             roles[name] = Role("other")
     return roles

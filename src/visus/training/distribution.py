@@ -34,6 +34,8 @@ PATIENCE = timedelta(
     days=1
 )  # of one that waits for another: for its decoding, say; a process that is gone is noticed at once
 _POLL_S = 0.01
+AWAKE_S = 0.05
+_offer_core = getattr(os, "sched_yield", lambda: time.sleep(0))  # Windows lacks it
 _ERROR = "exit-code"  # of an error that was told and would come again
 
 
@@ -93,7 +95,7 @@ class Group:
         if not self.is_alone:
             own = own.clone()
             with reaching_others():
-                dist.all_reduce(own)
+                add_up(own)
         return own
 
     def joined(self, own: torch.Tensor, place: slice, num_rows: int) -> torch.Tensor:
@@ -143,6 +145,18 @@ class Group:
 
 
 ALONE = Group()
+
+
+def add_up(values: torch.Tensor) -> None:
+    """Sum a tensor over all processes, in place.
+
+    For ``AWAKE_S`` the core is offered to the threads that carry the numbers and not put to sleep: to be woken takes longer than a small sum.
+    """
+    work = dist.all_reduce(values, async_op=True)
+    ends = time.monotonic() + (AWAKE_S if values.device.type == "cpu" else 0.0)
+    while time.monotonic() < ends and not work.is_completed():
+        _offer_core()
+    work.wait()
 
 
 def join() -> Group:

@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from visus.networks.fast import plain
+from visus.networks.fast import SharedNorm, plain
+from visus.training.distribution import add_up
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ def whole_batch_norms(module: nn.Module, *, is_alone: bool) -> Iterator[None]:
     if is_alone:
         yield
         return
-    with plain(module):  # norms that were joined with what follows them know one process only
+    with plain(module):  # what a person sped up goes by measurements of this process alone
         changed = [part for part in module.modules() if type(part) in _TOGETHER]
         for part in changed:
             part.__class__ = _TOGETHER[type(part)]
@@ -79,8 +79,14 @@ class _Together1d(_Together, nn.BatchNorm1d):
     pass
 
 
-class _Together2d(_Together, nn.BatchNorm2d):
-    pass
+class _Together2d(_Together, SharedNorm):
+    """Where an activation follows, both can be computed together (``networks.fast``), by sums that are added up here."""
+
+    @staticmethod
+    def add_up(sums: torch.Tensor) -> torch.Tensor:
+        """Over all processes; in place."""
+        add_up(sums)
+        return sums
 
 
 class _Together3d(_Together, nn.BatchNorm3d):
@@ -106,7 +112,7 @@ def _measured(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
     mean, variance = (each.double() for each in torch.batch_norm_update_stats(maps, *unread, 1.0))
     count = maps.numel() // num_channels
     sums = torch.cat([mean, variance + mean.square(), mean.new_ones(1)]) * count
-    dist.all_reduce(sums)
+    add_up(sums)  # in the form of `networks.fast`, so that slices of other sizes may be computed in another way
     num_values = int(sums[-1])
     mean, squares = (sums[:-1] / num_values).chunk(2)
     return mean.to(kind), (squares - mean.square()).clamp_min(0).to(kind), num_values
@@ -157,9 +163,9 @@ class _Normalised(torch.autograd.Function):
         )
         of_maps = None
         if ctx.needs_input_grad[0]:
-            sums = torch.stack([of_bias, of_weight])
-            dist.all_reduce(sums)
-            mean_g, mean_gy = sums / ctx.num_values
+            sums = torch.cat([of_bias, of_weight]).double()
+            add_up(sums)
+            mean_g, mean_gy = (sums / ctx.num_values).to(mean.dtype).chunk(2)
             factor = torch.rsqrt(variance + ctx.eps) * (ones if weight is None else weight)
             # What is taken away is itself a norm of x: -factor * (mean(g) + y * mean(g * y)).
             taken = F.batch_norm(maps, mean, variance, -factor * mean_gy, -factor * mean_g, training=False, eps=ctx.eps)

@@ -25,7 +25,11 @@ WITHOUT_NORM = 0.1  # share of muon's rate for filters whose size means somethin
 
 
 def make_optimizer(
-    module: nn.Module, recipe: Recipe, *, input_shape: tuple[int, ...] | None = None, precision: str = "float32"
+    module: nn.Module,
+    recipe: Recipe,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    precision: str = "float32",
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer over all trainable parameters of ``module``.
 
@@ -100,9 +104,10 @@ def _trained_at_first(module: nn.Module) -> list[torch.Tensor]:
 
 
 def _muon(module: nn.Module, recipe: Recipe, roles: dict[str, Role], precision: str) -> Muon:
-    """Filters with equal roles in one group each; the head, biases, and what is trained at first in groups of their own, by Adam."""
+    """Filters with equal roles in one group each; the head, gains, biases, and what is trained at first in groups of their own, by Adam."""
     rate = recipe.learning_rate or 0.0
-    rates = {"head": recipe.head_rate or 1.0, "other": recipe.bias_rate or rate}
+    of_biases = recipe.bias_rate or rate
+    rates = {"head": recipe.head_rate or 1.0, "gain": recipe.gain_rate or of_biases, "other": of_biases}
     early = {id(parameter) for parameter in _trained_at_first(module)}
     alike: dict[tuple[Role, bool, int], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():

@@ -86,6 +86,7 @@ extern "C" size_t visus_held_bytes() { return held_; }
 static const __mmask16 ALL = 0xFFFF;  // whole vectors go round the masked moves, which are slow on some processors
 static inline __m512 widen(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16)); }
 static inline __m512 load(const bf16* p, __mmask16 m) { return widen(m == ALL ? _mm256_loadu_si256((const __m256i*)p) : _mm256_maskz_loadu_epi16(m, p)); }
+static inline __m512 loaded(const float* p, int k, __mmask16 m) { return m == ALL ? _mm512_loadu_ps(p + k) : _mm512_maskz_loadu_ps(m, p + k); }
 static inline void store(bf16* p, __mmask16 m, __m256i a) { if (m == ALL) _mm256_storeu_si256((__m256i*)p, a); else _mm256_mask_storeu_epi16(p, m, a); }
 static inline __m256i narrow(__m512 a) { return (__m256i)_mm512_cvtneps_pbh(a); }
 static const __m512i ZIP = _mm512_set_epi16(31,15,30,14,29,13,28,12,27,11,26,10,25,9,24,8,23,7,22,6,21,5,20,4,19,3,18,2,17,1,16,0);
@@ -362,6 +363,7 @@ extern "C" int visus_winograd_backward(const bf16* dy, const uint8_t* where, con
 // ---- a norm over the batch and the activation behind it, in one pass each way; rows are positions of all items, columns channels
 // (of two numbers of which one is none, max and min give the second)
 enum { NONE, RELU, GELU, SILU };
+#define BY_ACTIVATION(act, f) (act == RELU ? f<RELU> : act == GELU ? f<GELU> : act == SILU ? f<SILU> : f<NONE>)
 
 static inline __m512 exponential(__m512 x) {  // e^x for x <= 0, relative error 2e-7; 0 below -105, where no float32 is left
   x = _mm512_max_ps(_mm512_set1_ps(-110.f), x);
@@ -435,51 +437,48 @@ template <class Row> static void each_row(int64_t rows, int K, int threads, Row 
   });
 }
 
-template <int ACT> static void norm_forward(const bf16* x, int64_t rows, int K, const float* gain, const float* shift, double eps, bf16* out, float* mean, float* variance, int threads) {
-  std::vector<double> total(2 * K);
-  sum_rows(rows, K, total.data(), threads, [&](int64_t r, int k, __mmask16 m, __m512& a, __m512& b) { __m512 v = load(x + r * K + k, m); a += v; b = _mm512_fmadd_ps(v, v, b); });
-  std::vector<float> scale(K + LANES), base(K + LANES);
-  for (int k = 0; k < K; k++) {
-    double mu = total[k] / rows, var = std::max(total[K + k] / rows - mu * mu, 0.0), s = gain[k] / std::sqrt(var + eps);
-    mean[k] = (float)mu; variance[k] = (float)var; scale[k] = (float)s; base[k] = (float)(shift[k] - mu * s);
-  }
+// Each way in two halves, sums of each channel and then the maps, so that sums of several processes can be added up between them.
+static void norm_sums(const bf16* x, int64_t rows, int K, double* total, int threads) {  // of the numbers, and of their squares
+  sum_rows(rows, K, total, threads, [&](int64_t r, int k, __mmask16 m, __m512& a, __m512& b) { __m512 v = load(x + r * K + k, m); a += v; b = _mm512_fmadd_ps(v, v, b); });
+}
+template <int ACT> static void norm_forward(const bf16* x, int64_t rows, int K, const float* scale, const float* base, bf16* out, int threads) {
   each_row(rows, K, threads, [&](int64_t r, int k, __mmask16 m) {
     __m512 value, slope;
-    activate<ACT>(_mm512_fmadd_ps(load(x + r * K + k, m), _mm512_loadu_ps(&scale[k]), _mm512_loadu_ps(&base[k])), value, slope);
+    activate<ACT>(_mm512_fmadd_ps(load(x + r * K + k, m), loaded(scale, k, m), loaded(base, k, m)), value, slope);
     store(out + r * K + k, m, narrow(value));
   });
 }
-template <int ACT> static void norm_backward(const bf16* dout, const bf16* x, int64_t rows, int K, const float* gain, const float* shift, const float* mean, const float* variance, double eps, bf16* dx, float* dgain, float* dshift, int threads) {
-  int P = K + LANES;
-  std::vector<float> inv(P), off(P), scale(P), base(P), one(P), two(P);
-  for (int k = 0; k < K; k++) { inv[k] = (float)(1 / std::sqrt(variance[k] + eps)); off[k] = -mean[k] * inv[k]; scale[k] = gain[k] * inv[k]; base[k] = shift[k] - mean[k] * scale[k]; }
-  auto through = [&](int64_t r, int k, __mmask16 m, __m512& v) {  // gradient behind the activation, and the number before the norm
-    v = load(x + r * K + k, m);
-    return back<ACT>(_mm512_fmadd_ps(v, _mm512_loadu_ps(&scale[k]), _mm512_loadu_ps(&base[k])), load(dout + r * K + k, m));
-  };
-  std::vector<double> total(2 * K);
-  sum_rows(rows, K, total.data(), threads, [&](int64_t r, int k, __mmask16 m, __m512& a, __m512& b) {
-    __m512 v, g = through(r, k, m, v);
-    a += g; b = _mm512_fmadd_ps(g, _mm512_fmadd_ps(v, _mm512_loadu_ps(&inv[k]), _mm512_loadu_ps(&off[k])), b);
+// gradient behind the activation, and the number before the norm
+template <int ACT> static inline __m512 through(const bf16* dout, const bf16* x, int64_t at, int k, __mmask16 m, const float* scale, const float* base, __m512& v) {
+  v = load(x + at, m);
+  return back<ACT>(_mm512_fmadd_ps(v, loaded(scale, k, m), loaded(base, k, m)), load(dout + at, m));
+}
+// of the gradients, and of gradients times normed numbers, which are inv x + off
+template <int ACT> static void norm_backward_sums(const bf16* dout, const bf16* x, int64_t rows, int K, const float* scale, const float* base, const float* inv, const float* off, double* total, int threads) {
+  sum_rows(rows, K, total, threads, [&](int64_t r, int k, __mmask16 m, __m512& a, __m512& b) {
+    __m512 v, g = through<ACT>(dout, x, r * K + k, k, m, scale, base, v);
+    a += g; b = _mm512_fmadd_ps(g, _mm512_fmadd_ps(v, loaded(inv, k, m), loaded(off, k, m)), b);
   });
-  for (int k = 0; k < K; k++) {  // dx = scale (g - mean g - normed * mean (g normed)) = scale g + two x + one
-    double s1 = total[k] / rows, s2 = total[K + k] / rows;
-    dshift[k] = (float)total[k]; dgain[k] = (float)total[K + k];
-    two[k] = (float)(-scale[k] * s2 * inv[k]); one[k] = (float)(-scale[k] * (s1 + s2 * off[k]));
-  }
+}
+// scale g + slant x + level
+template <int ACT> static void norm_backward(const bf16* dout, const bf16* x, int64_t rows, int K, const float* scale, const float* base, const float* slant, const float* level, bf16* dx, int threads) {
   each_row(rows, K, threads, [&](int64_t r, int k, __mmask16 m) {
-    __m512 v, g = through(r, k, m, v);
-    __m512 d = _mm512_fmadd_ps(g, _mm512_loadu_ps(&scale[k]), _mm512_fmadd_ps(v, _mm512_loadu_ps(&two[k]), _mm512_loadu_ps(&one[k])));
+    __m512 v, g = through<ACT>(dout, x, r * K + k, k, m, scale, base, v);
+    __m512 d = _mm512_fmadd_ps(g, loaded(scale, k, m), _mm512_fmadd_ps(v, loaded(slant, k, m), loaded(level, k, m)));
     store(dx + r * K + k, m, narrow(d));
   });
 }
-extern "C" int visus_norm_forward(const bf16* x, int64_t rows, int K, const float* gain, const float* shift, double eps, int act, bf16* out, float* mean, float* variance, int threads) {
-  auto run = act == RELU ? norm_forward<RELU> : act == GELU ? norm_forward<GELU> : act == SILU ? norm_forward<SILU> : norm_forward<NONE>;
-  return carried_out(threads, [&] { run(x, rows, K, gain, shift, eps, out, mean, variance, threads); });
+extern "C" int visus_norm_sums(const bf16* x, int64_t rows, int K, double* total, int threads) {
+  return carried_out(threads, [&] { norm_sums(x, rows, K, total, threads); });
 }
-extern "C" int visus_norm_backward(const bf16* dout, const bf16* x, int64_t rows, int K, const float* gain, const float* shift, const float* mean, const float* variance, double eps, int act, bf16* dx, float* dgain, float* dshift, int threads) {
-  auto run = act == RELU ? norm_backward<RELU> : act == GELU ? norm_backward<GELU> : act == SILU ? norm_backward<SILU> : norm_backward<NONE>;
-  return carried_out(threads, [&] { run(dout, x, rows, K, gain, shift, mean, variance, eps, dx, dgain, dshift, threads); });
+extern "C" int visus_norm_forward(const bf16* x, int64_t rows, int K, const float* scale, const float* base, int act, bf16* out, int threads) {
+  return carried_out(threads, [&] { BY_ACTIVATION(act, norm_forward)(x, rows, K, scale, base, out, threads); });
+}
+extern "C" int visus_norm_backward_sums(const bf16* dout, const bf16* x, int64_t rows, int K, const float* scale, const float* base, const float* inv, const float* off, int act, double* total, int threads) {
+  return carried_out(threads, [&] { BY_ACTIVATION(act, norm_backward_sums)(dout, x, rows, K, scale, base, inv, off, total, threads); });
+}
+extern "C" int visus_norm_backward(const bf16* dout, const bf16* x, int64_t rows, int K, const float* scale, const float* base, const float* slant, const float* level, int act, bf16* dx, int threads) {
+  return carried_out(threads, [&] { BY_ACTIVATION(act, norm_backward)(dout, x, rows, K, scale, base, slant, level, dx, threads); });
 }
 // the activation alone
 template <int ACT> static void act_only(const bf16* dout, const bf16* x, int64_t n, bf16* out, int threads) {
@@ -491,6 +490,5 @@ template <int ACT> static void act_only(const bf16* dout, const bf16* x, int64_t
   });
 }
 extern "C" int visus_activation(const bf16* dout, const bf16* x, int64_t n, int act, bf16* out, int threads) {  // dout null: forward
-  auto run = act == RELU ? act_only<RELU> : act == GELU ? act_only<GELU> : act_only<SILU>;
-  return carried_out(threads, [&] { run(dout, x, n, out, threads); });
+  return carried_out(threads, [&] { BY_ACTIVATION(act, act_only)(dout, x, n, out, threads); });
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from visus.networks.fast.compiler import carried_out, kernels
 from visus.networks.fast.gradients import gradients_by_pytorch, is_for_good
@@ -24,49 +25,80 @@ _BY_PYTORCH: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 ACTIVATIONS = ("none", "relu", "gelu", "silu")  # in the order of the kernels
 
 
+AddUp = Callable[[torch.Tensor], torch.Tensor]
+
+
 class _NormActivation(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, maps: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor, eps: float, activation: str
+        ctx: Any,
+        maps: torch.Tensor,
+        gain: torch.Tensor,
+        shift: torch.Tensor,
+        eps: float,
+        activation: str,
+        add_up: AddUp | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         library = kernels()
         assert library is not None, "asked only where the kernels are"
-        channels = maps.shape[1]
+        rows, kind, threads = _rows(maps), ACTIVATIONS.index(activation), torch.get_num_threads()
+        channels, num_values = maps.shape[1], maps.numel() // maps.shape[1]
+        sums = maps.new_empty(2 * channels, dtype=torch.float64)
+        carried_out(library.visus_norm_sums(_address(maps), *rows, _address(sums), threads))
+        if add_up is not None:
+            added = add_up(torch.cat([sums, sums.new_tensor([num_values])]))
+            sums, num_values = added[:-1], int(added[-1])
+        mean, squares = (sums / num_values).chunk(2)
+        variance = (squares - mean.square()).clamp_min(0)
+        inverse = (variance + eps).rsqrt()
+        scale = gain * inverse
+        coefficients = torch.stack([scale, shift - mean * scale, inverse, -mean * inverse]).float()
         out = torch.empty_like(maps)
-        mean, variance = (maps.new_empty(channels, dtype=torch.float32) for _ in range(2))
-        settings = (ctypes.c_double(eps), ACTIVATIONS.index(activation))
-        status = library.visus_norm_forward(
-            _address(maps), *_rows(maps), _address(gain), _address(shift), *settings, *map(_address, (out, mean, variance)),
-            torch.get_num_threads(),
-        )  # fmt: skip
-        carried_out(status)
-        ctx.save_for_backward(maps, gain, shift, mean, variance)
-        ctx.settings, ctx.eps, ctx.activation = settings, eps, activation
-        ctx.mark_non_differentiable(mean, variance)
-        return out, mean, variance
+        carried_out(
+            library.visus_norm_forward(_address(maps), *rows, *map(_address, coefficients[:2]), kind, _address(out), threads)
+        )
+        ctx.save_for_backward(maps, gain, shift, coefficients)
+        ctx.eps, ctx.activation, ctx.add_up, ctx.num_values = eps, activation, add_up, num_values
+        told = mean.float(), (variance * (num_values / (num_values - 1))).float()
+        ctx.mark_non_differentiable(*told)
+        return out, *told
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        maps, *rest = ctx.saved_tensors
-        if not is_for_good(gradient):
+        maps, gain, shift, coefficients = ctx.saved_tensors
+        add_up: AddUp | None = ctx.add_up
+        if add_up is None and not is_for_good(gradient):
 
             def by_pytorch(maps: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
                 out = F.batch_norm(maps, None, None, gain, shift, training=True, momentum=0.0, eps=ctx.eps)
                 return _BY_PYTORCH[ctx.activation](out)
 
-            return *gradients_by_pytorch(by_pytorch, (maps, *rest[:2]), ctx.needs_input_grad, gradient), None, None
+            return *gradients_by_pytorch(by_pytorch, (maps, gain, shift), ctx.needs_input_grad, gradient), None, None, None
         library = kernels()
         assert library is not None, "asked only where the kernels are"
         gradient = gradient.contiguous(memory_format=torch.channels_last)
+        rows, kind, threads = _rows(maps), ACTIVATIONS.index(ctx.activation), torch.get_num_threads()
+        given = (_address(gradient), _address(maps), *rows)
+        sums = maps.new_empty(2 * maps.shape[1], dtype=torch.float64)
+        carried_out(library.visus_norm_backward_sums(*given, *map(_address, coefficients), kind, _address(sums), threads))
+        of_shift, of_gain = sums.float().chunk(2)  # of this process's slice, as the gradients of all other weights are
+        # With y = (x - mean) / deviation and g the gradient behind the norm, the gradient of x is
+        # gain / deviation * (g - mean(g) - y * mean(g * y)), its means over the whole batch (Ioffe and Szegedy 2015, section 3).
+        mean_g, mean_gy = ((sums if add_up is None else add_up(sums)) / ctx.num_values).chunk(2)
+        scale, base, inverse, offset = coefficients
+        slants = torch.stack([-scale * mean_gy * inverse, -scale * (mean_g + mean_gy * offset)]).float()
         of_maps = torch.empty_like(maps)
-        of_gain, of_shift = (maps.new_empty(maps.shape[1], dtype=torch.float32) for _ in range(2))
-        status = library.visus_norm_backward(
-            _address(gradient), _address(maps), *_rows(maps), *map(_address, rest), *ctx.settings,
-            *map(_address, (of_maps, of_gain, of_shift)), torch.get_num_threads(),
-        )  # fmt: skip
-        carried_out(status)
+        carried_out(
+            library.visus_norm_backward(*given, *map(_address, (scale, base, *slants)), kind, _address(of_maps), threads)
+        )
         wanted = zip((of_maps, of_gain, of_shift), ctx.needs_input_grad[:3], strict=True)
-        return (*(found if wants else None for found, wants in wanted), None, None)
+        return (*(found if wants else None for found, wants in wanted), None, None, None)
+
+
+class _SharedNormActivation(_NormActivation):
+    """By sums over several processes, whose gradients of gradients nobody computes."""
+
+    backward = staticmethod(once_differentiable(_NormActivation.backward))  # type: ignore[assignment]
 
 
 class _Activation(torch.autograd.Function):
@@ -85,20 +117,24 @@ class _Activation(torch.autograd.Function):
 
 
 def norm_and_activation(
-    maps: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor, eps: float, activation: str
+    maps: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor, eps: float, activation: str, add_up: AddUp | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """``activation(gain * (maps - mean) / sqrt(variance + eps) + shift)`` by mean and variance of each channel in the batch.
 
     Args:
         maps: (N, C, H, W) bfloat16, channels last.
         gain, shift: (C,) float32.
-        eps: added to the variance.
+        eps: added to the variance, which is divided by the number of values.
         activation: one of ``ACTIVATIONS``; GELU is the exact one, by the normal distribution.
+        add_up: where ``maps`` are a slice of the batch, gives sums over all slices, (n,) float64, of those of this one. It is
+            asked once in each direction, and gives the same to all who have a slice.
 
     Returns:
-        Maps like ``maps``; the mean and the variance (divided by N * H * W) of each channel, float32, without gradients.
+        Maps like ``maps``; the mean and the variance of each channel, float32, without gradients. This variance is divided by
+        one less than there are values, as PyTorch stores it.
     """
-    out, mean, variance = _NormActivation.apply(maps, gain, shift, eps, activation)  # type: ignore[no-untyped-call]
+    function = _NormActivation if add_up is None else _SharedNormActivation
+    out, mean, variance = function.apply(maps, gain, shift, eps, activation, add_up)  # type: ignore[no-untyped-call]
     return out, mean, variance
 
 

@@ -9,7 +9,7 @@ hooks, or that is called by anybody else computes what it says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -28,6 +28,15 @@ _GLOBAL_HOOKS = (
     "_global_backward_pre_hooks",
 )
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class SharedNorm(nn.BatchNorm2d):
+    """A norm over a batch of which others have slices too; what derives from it says how their sums are added up."""
+
+    @staticmethod
+    def add_up(sums: torch.Tensor) -> torch.Tensor:
+        """Sums (n,) float64 over all slices, from those of this one; the same for all."""
+        raise NotImplementedError
 
 
 class FasterSequential(Faster, nn.Sequential):
@@ -76,10 +85,15 @@ def _both(first: nn.Module, second: nn.Module, input: Any) -> torch.Tensor | Non
     if type(first) is FasterConv2d and type(second) is nn.MaxPool2d:
         is_joined = (first.kernel_size, first.stride) == ((3, 3), (1, 1)) and _is_halving(second)
         return _convolved_and_pooled(first, second, input) if is_joined and _are_alone(first, second) else None
-    if type(first) is nn.BatchNorm2d and isinstance(second, FasterActivation):
+    if _is_norm(first) and isinstance(second, FasterActivation):
         is_joined = second.is_exact and _suits(first, input)
         return _normed_and_activated(first, second._visus_name, input) if is_joined and _are_alone(first, second) else None
     return None
+
+
+def _is_norm(part: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether it is PyTorch's own or goes by the same arithmetic."""
+    return type(part) is nn.BatchNorm2d or isinstance(part, SharedNorm)
 
 
 def _convolved_and_pooled(conv: FasterConv2d, pool: nn.MaxPool2d, maps: Any) -> torch.Tensor:
@@ -93,12 +107,12 @@ def _normed_and_activated(norm: nn.BatchNorm2d, activation: str, maps: torch.Ten
     """By the statistics of the batch, towards which the stored ones are drawn."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    out, mean, variance = norm_and_activation(maps, norm.weight, norm.bias, norm.eps, activation)
+    add_up = norm.add_up if isinstance(norm, SharedNorm) else None
+    out, mean, variance = norm_and_activation(maps, norm.weight, norm.bias, norm.eps, activation, add_up)
     with torch.no_grad():
         share = norm.momentum or 0.0
-        count = maps.numel() // maps.shape[1]
         norm.running_mean.lerp_(mean, share)
-        norm.running_var.lerp_(variance * (count / (count - 1)), share)
+        norm.running_var.lerp_(variance, share)
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
     return out
