@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from visus.design import account, compact, parse, resolve
-from visus.design.compact import SCALES
+from visus.design.compact import LARGEST_WHOLE_PX, SCALES
 from visus.design.items import Sequence
 from visus.design.layers import Conv
 from visus.errors import DesignError
+from visus.training.recipe import SMALL_PX
 
 SHAPES = [
     *((1, side) for side in (1, 3, 5, 8, 20, 70, 400, 8_000)),
     *((3, side, side + 5) for side in (1, 2, 3, 5, 8, 11, 12, 28, 32, 40, 41, 64, 96, 128, 160, 161, 224)),
+    *((1, side, side + 5) for side in (5, 28, 40, 41)),
     *((1, side, side, side + 1) for side in (1, 2, 4, 7, 16, 33, 64)),
 ]
 BY_HAND = """
@@ -37,6 +39,21 @@ def test_without_a_scale_it_is_the_network_that_it_was():
     assert compact((3, 32, 32), 10, 50_000) == parse(BY_HAND)
     for shape in SHAPES:
         assert compact(shape, 10, 500) == compact(shape, 10, 500, scale=1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_items", "width"),
+    [
+        ((3, 40, 60), 20_000, 64),
+        ((1, 40, 60), 20_000, 48),
+        ((1, 41, 60), 20_000, 32),
+        ((1, 40, 60), 19_999, 32),
+        ((3, 40, 60), None, 32),
+    ],
+)
+def test_many_small_pictures_have_a_wider_first_stage_and_grey_ones_one_between(shape, num_items, width):
+    assert convs(stages(shape, 1, num_items)[0])[0].out_channels == width
+    assert LARGEST_WHOLE_PX == SMALL_PX, "the recipe asks for the same pictures"
 
 
 @pytest.mark.parametrize("shape", SHAPES)

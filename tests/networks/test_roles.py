@@ -8,6 +8,7 @@ from torch import nn
 
 from visus.design import densenet, mobilenet, parse, resnet
 from visus.networks import build
+from visus.networks.blocks import LayerNorm
 from visus.networks.roles import weight_roles
 
 DESIGNS = [
@@ -112,7 +113,14 @@ def test_a_filter_that_makes_the_gain_of_a_norm_is_not_free_of_scale() -> None:
 
 @pytest.mark.parametrize(
     "norm",
-    [nn.BatchNorm1d(4), nn.InstanceNorm1d(4, affine=True), nn.GroupNorm(2, 4), nn.LayerNorm([4, 6]), nn.RMSNorm([4, 6])],
+    [
+        nn.BatchNorm1d(4),
+        nn.InstanceNorm1d(4, affine=True),
+        nn.GroupNorm(2, 4),
+        nn.LayerNorm([4, 6]),
+        nn.RMSNorm([4, 6]),
+        LayerNorm(4),
+    ],
 )
 def test_gains_of_norms_of_all_kinds_are_known(norm: nn.Module) -> None:
     roles = weight_roles(nn.Sequential(nn.Conv1d(1, 4, 3), norm, nn.Flatten(), nn.Linear(24, 2)), (1, 8))

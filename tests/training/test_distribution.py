@@ -127,9 +127,10 @@ def test_norms_of_slices_are_those_of_the_whole_batch_with_their_gradients(
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=f"no compiled kernels: {WHY_NOT}")
+@pytest.mark.parametrize("is_asked", [True, False], ids=["maps have gradients", "maps have none"])
 @pytest.mark.parametrize("least", [0, 4 * 32 * 6 * 6], ids=["all joined", "the smaller slice not"])
 def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_of_the_whole_batch(
-    in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch, least: int
+    in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch, least: int, is_asked: bool
 ) -> None:
     monkeypatch.setattr(conditions, "LEAST_NUMBERS", least)
     network = nn.Sequential(nn.BatchNorm2d(32), nn.GELU())
@@ -139,10 +140,11 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
     gradient = torch.randn(7, 32, 6, 6, generator=generator).bfloat16()
 
     def numbers(network: nn.Sequential, maps: torch.Tensor, gradient: torch.Tensor) -> list[torch.Tensor]:
-        given = maps.detach().requires_grad_()
+        given = maps.detach().requires_grad_(is_asked)
         out = network(given)
         out.backward(gradient)
-        return [out.detach(), given.grad, *(each.grad for each in network.parameters()), *network.buffers()]
+        of_maps = torch.zeros_like(maps) if given.grad is None else given.grad
+        return [out.detach(), of_maps, *(each.grad for each in network.parameters()), *network.buffers()]
 
     def slice_of_it() -> tuple[bool, list[torch.Tensor]]:
         group = join()

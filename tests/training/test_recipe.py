@@ -117,6 +117,28 @@ def test_rates_of_head_biases_and_gains_are_open_where_there_is_one_rate_for_all
     assert (settled.momentum, settled.warmup, settled.label_smoothing) == (0.9, 0.2, 0.1)
 
 
+@pytest.mark.parametrize(
+    ("shape", "num_items", "epochs"),
+    [
+        ((1, 28, 28), 58_000, 15),
+        ((3, 28, 28), 58_000, 11),
+        ((1, 41, 41), 58_000, 11),
+        ((1, 28, 28), 19_999, 19),
+        ((1, 8000), 58_000, 11),
+    ],
+)
+def test_many_small_grey_pictures_are_seen_more_often(shape: tuple[int, ...], num_items: int, epochs: int) -> None:
+    settled = Recipe().settled(num_items=num_items, input_shape=shape, is_colour=shape[0] == 3, is_varied=False)
+    assert settled.epochs == epochs
+
+
+@pytest.mark.parametrize(("given_rate", "gain_rate"), [(None, 0.0099), (0.3, 0.03), (1e-6, 1e-7), (1e-12, 1e-12)])
+def test_gains_move_at_a_tenth_of_the_rate_of_biases(given_rate: float | None, gain_rate: float) -> None:
+    recipe = Recipe(bias_rate=given_rate, batch_size=1000)
+    settled = recipe.settled(num_items=50_000, input_shape=(3, 32, 32), is_colour=True, is_varied=False)
+    assert settled.gain_rate == pytest.approx(gain_rate, rel=1e-3)
+
+
 def test_a_network_without_convolutions_is_trained_by_adamw() -> None:
     settled = Recipe().settled(
         num_items=1000, input_shape=(1, 28, 28), is_colour=False, is_varied=False, has_filters=False, takes_any_size=False

@@ -3,7 +3,8 @@
 This file knows the arithmetic of batch norms and how processes add up. It must not know networks, optimizers or the loop.
 
 PyTorch has this for graphics processors alone (``nn.SyncBatchNorm``), and it is used there. On a processor the same is done with PyTorch's own
-kernels: each process measures its slice, the sums are added up, and what each kernel gets are the statistics of the whole batch.
+kernels, or together with the activation behind the norm by those of ``networks.fast``: each process measures its slice, the sums are added up,
+and what each kernel gets are the statistics of the whole batch.
 
 Shape letters: N items, C channels, * any number of spatial axes.
 """

@@ -106,12 +106,15 @@ def _trained_at_first(module: nn.Module) -> list[torch.Tensor]:
 def _muon(module: nn.Module, recipe: Recipe, roles: dict[str, Role], precision: str) -> Muon:
     """Filters with equal roles in one group each; the head, gains, biases, and what is trained at first in groups of their own, by Adam."""
     rate = recipe.learning_rate or 0.0
-    of_biases = recipe.bias_rate or rate
-    rates = {"head": recipe.head_rate or 1.0, "gain": recipe.gain_rate or of_biases, "other": of_biases}
+    rates = {"head": recipe.head_rate or 1.0, "gain": recipe.gain_rate or rate, "other": recipe.bias_rate or rate}
     early = {id(parameter) for parameter in _trained_at_first(module)}
     alike: dict[tuple[Role, bool, int], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():
         if name in roles:
+            if (
+                roles[name].kind == "gain" and recipe.gain_rate is None
+            ):  # of a run that began before gains had a rate: its order of tensors
+                roles[name] = Role("other")
             num_inputs = parameter[0].numel() if roles[name].kind == "head" else 1
             alike[roles[name], id(parameter) in early, num_inputs].append(parameter)
     groups: list[dict[str, Any]] = []

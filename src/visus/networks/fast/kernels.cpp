@@ -360,7 +360,7 @@ extern "C" int visus_winograd_backward(const bf16* dy, const uint8_t* where, con
   return carried_out(threads, [&] { winograd_backward(dy, where, x, ut, dx, dw, N, H, W, C, K, pad, oh, ow, pooled, threads); });
 }
 
-// ---- a norm over the batch and the activation behind it, in one pass each way; rows are positions of all items, columns channels
+// ---- a norm over the batch and the activation behind it; rows are positions of all items, columns channels
 // (of two numbers of which one is none, max and min give the second)
 enum { NONE, RELU, GELU, SILU };
 #define BY_ACTIVATION(act, f) (act == RELU ? f<RELU> : act == GELU ? f<GELU> : act == SILU ? f<SILU> : f<NONE>)

@@ -1,4 +1,4 @@
-"""A norm over the batch together with the activation behind it, and an activation alone, one pass over the maps each way.
+"""A norm over the batch together with the activation behind it, two passes over the maps each way, and an activation alone.
 
 This file knows the calls of the compiled kernels, and PyTorch's own for gradients of gradients. It must not know modules.
 """
@@ -82,15 +82,16 @@ class _NormActivation(torch.autograd.Function):
         sums = maps.new_empty(2 * maps.shape[1], dtype=torch.float64)
         carried_out(library.visus_norm_backward_sums(*given, *map(_address, coefficients), kind, _address(sums), threads))
         of_shift, of_gain = sums.float().chunk(2)  # of this process's slice, as the gradients of all other weights are
-        # With y = (x - mean) / deviation and g the gradient behind the norm, the gradient of x is
-        # gain / deviation * (g - mean(g) - y * mean(g * y)), its means over the whole batch (Ioffe and Szegedy 2015, section 3).
-        mean_g, mean_gy = ((sums if add_up is None else add_up(sums)) / ctx.num_values).chunk(2)
-        scale, base, inverse, offset = coefficients
-        slants = torch.stack([-scale * mean_gy * inverse, -scale * (mean_g + mean_gy * offset)]).float()
-        of_maps = torch.empty_like(maps)
-        carried_out(
-            library.visus_norm_backward(*given, *map(_address, (scale, base, *slants)), kind, _address(of_maps), threads)
-        )
+        of_maps = None
+        if ctx.needs_input_grad[0]:  # who has another slice asks by the same rule
+            # With y = (x - mean) / deviation and g the gradient behind the norm, the gradient of x is
+            # gain / deviation * (g - mean(g) - y * mean(g * y)), its means over the whole batch (Ioffe and Szegedy 2015, section 3).
+            mean_g, mean_gy = ((sums if add_up is None else add_up(sums)) / ctx.num_values).chunk(2)
+            scale, base, inverse, offset = coefficients
+            slants = torch.stack([-scale * mean_gy * inverse, -scale * (mean_g + mean_gy * offset)]).float()
+            of_maps = torch.empty_like(maps)
+            numbers = map(_address, (scale, base, *slants))
+            carried_out(library.visus_norm_backward(*given, *numbers, kind, _address(of_maps), threads))
         wanted = zip((of_maps, of_gain, of_shift), ctx.needs_input_grad[:3], strict=True)
         return (*(found if wants else None for found, wants in wanted), None, None, None)
 
