@@ -55,7 +55,9 @@ class Recipe:
     """
 
     epochs: int | None = _setting(
-        None, "times that the training data is gone through; open: from the number of items", low=1
+        None,
+        "times that the training data is gone through; open: from the number of items, more often for small grey pictures",
+        low=1,
     )
     batch_size: int | None = _setting(None, "items in one step; open: from the number of items", low=1)
     optimizer: str | None = _setting(
