@@ -92,11 +92,10 @@ class Group:
 
     def summed(self, own: torch.Tensor) -> torch.Tensor:
         """The sum over all processes of a tensor that each of them has; it may be on any device."""
-        if not self.is_alone:
-            own = own.clone()
-            with reaching_others():
-                add_up(own)
-        return own
+        if self.is_alone:
+            return own
+        with reaching_others():
+            return add_up(own.clone())
 
     def joined(self, own: torch.Tensor, place: slice, num_rows: int) -> torch.Tensor:
         """All rows, of which this process has those at ``place``."""
@@ -147,8 +146,8 @@ class Group:
 ALONE = Group()
 
 
-def add_up(values: torch.Tensor) -> None:
-    """Sum a tensor over all processes, in place.
+def add_up(values: torch.Tensor) -> torch.Tensor:
+    """Sum a tensor over all processes, in place, and give it back.
 
     For ``AWAKE_S`` the core is offered to the threads that carry the numbers and not put to sleep: to be woken takes longer than a small sum.
     """
@@ -157,6 +156,7 @@ def add_up(values: torch.Tensor) -> None:
     while time.monotonic() < ends and not work.is_completed():
         _offer_core()
     work.wait()
+    return values
 
 
 def join() -> Group:

@@ -83,11 +83,7 @@ class _Together1d(_Together, nn.BatchNorm1d):
 class _Together2d(_Together, SharedNorm):
     """Where an activation follows, both can be computed together (``networks.fast``), by sums that are added up here."""
 
-    @staticmethod
-    def add_up(sums: torch.Tensor) -> torch.Tensor:
-        """Over all processes; in place."""
-        add_up(sums)
-        return sums
+    add_up = staticmethod(add_up)
 
 
 class _Together3d(_Together, nn.BatchNorm3d):
@@ -112,8 +108,8 @@ def _measured(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
     unread = maps.new_zeros(num_channels, dtype=kind), maps.new_ones(num_channels, dtype=kind)
     mean, variance = (each.double() for each in torch.batch_norm_update_stats(maps, *unread, 1.0))
     count = maps.numel() // num_channels
-    sums = torch.cat([mean, variance + mean.square(), mean.new_ones(1)]) * count
-    add_up(sums)  # in the form of `networks.fast`, so that slices of other sizes may be computed in another way
+    # In the form of `networks.fast`, so that slices of other sizes may be computed in another way.
+    sums = add_up(torch.cat([mean, variance + mean.square(), mean.new_ones(1)]) * count)
     num_values = int(sums[-1])
     mean, squares = (sums[:-1] / num_values).chunk(2)
     return mean.to(kind), (squares - mean.square()).clamp_min(0).to(kind), num_values
@@ -164,8 +160,7 @@ class _Normalised(torch.autograd.Function):
         )
         of_maps = None
         if ctx.needs_input_grad[0]:
-            sums = torch.cat([of_bias, of_weight]).double()
-            add_up(sums)
+            sums = add_up(torch.cat([of_bias, of_weight]).double())
             mean_g, mean_gy = (sums / ctx.num_values).to(mean.dtype).chunk(2)
             factor = torch.rsqrt(variance + ctx.eps) * (ones if weight is None else weight)
             # What is taken away is itself a norm of x: -factor * (mean(g) + y * mean(g * y)).

@@ -25,11 +25,7 @@ WITHOUT_NORM = 0.1  # share of muon's rate for filters whose size means somethin
 
 
 def make_optimizer(
-    module: nn.Module,
-    recipe: Recipe,
-    *,
-    input_shape: tuple[int, ...] | None = None,
-    precision: str = "float32",
+    module: nn.Module, recipe: Recipe, *, input_shape: tuple[int, ...] | None = None, precision: str = "float32"
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer over all trainable parameters of ``module``.
 
@@ -107,14 +103,12 @@ def _muon(module: nn.Module, recipe: Recipe, roles: dict[str, Role], precision: 
     """Filters with equal roles in one group each; the head, gains, biases, and what is trained at first in groups of their own, by Adam."""
     rate = recipe.learning_rate or 0.0
     rates = {"head": recipe.head_rate or 1.0, "gain": recipe.gain_rate or rate, "other": recipe.bias_rate or rate}
+    if recipe.gain_rate is None:  # of a run that began before gains had a rate: its checkpoints count them among the rest
+        roles = {name: Role("other") if role.kind == "gain" else role for name, role in roles.items()}
     early = {id(parameter) for parameter in _trained_at_first(module)}
     alike: dict[tuple[Role, bool, int], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():
         if name in roles:
-            if (
-                roles[name].kind == "gain" and recipe.gain_rate is None
-            ):  # of a run that began before gains had a rate: its order of tensors
-                roles[name] = Role("other")
             num_inputs = parameter[0].numel() if roles[name].kind == "head" else 1
             alike[roles[name], id(parameter) in early, num_inputs].append(parameter)
     groups: list[dict[str, Any]] = []

@@ -34,7 +34,7 @@ class SharedNorm(nn.BatchNorm2d):
     """A norm over a batch of which others have slices too; what derives from it says how their sums are added up."""
 
     @staticmethod
-    def add_up(sums: torch.Tensor) -> torch.Tensor:
+    def add_up(values: torch.Tensor) -> torch.Tensor:
         """Sums (n,) float64 over all slices, from those of this one; the same for all."""
         raise NotImplementedError
 
