@@ -10,10 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from visus.errors import RecipeError
-from visus.training.fine_tuning import SETTINGS, deepened, fine_tuning
 from visus.training.frozen import freeze, keep_statistics
-from visus.training.heads import DECAYS, DEFAULT_DECAY, Head, fit_head, set_head
-from visus.training.recipe import FIELDS, Recipe
+from visus.training.heads import DECAYS, NUM_FOLDS, Head, cross_validate, fit_head, set_head
 
 
 def items(num_items: int = 120, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +29,6 @@ def answers(head: Head, features: torch.Tensor) -> torch.Tensor:
 def test_the_head_is_where_the_penalised_loss_has_no_slope() -> None:
     features, labels = items()
     head = fit_head(features[None], labels, 3)
-    assert (head.decay, math.isnan(head.val_loss), math.isnan(head.val_accuracy)) == (DEFAULT_DECAY, True, True)
     size = float((features - features.mean(0)).square().mean().sqrt())
     weight = (head.weight * size).double().requires_grad_()
     bias = answers(head, features.mean(0, keepdim=True))[0].double().requires_grad_()
@@ -52,25 +49,61 @@ def test_a_head_answers_the_same_for_features_moved_and_scaled() -> None:
 
 def test_the_strongest_decay_within_a_standard_error_is_chosen() -> None:
     features, labels = items()
-    others = items(60, seed=1)
-    head = fit_head(features[None], labels, 3, others)
-    losses = {}
-    for decay in DECAYS:
-        alone = fit_one(features, labels, decay)
-        losses[decay] = F.cross_entropy(answers(alone, others[0]), others[1], reduction="none")
+    judged = cross_validate(features[None], labels, 3)
+    losses = {decay: F.cross_entropy(out_of_fold(features, labels, decay), labels, reduction="none") for decay in DECAYS}
     best = min(losses.values(), key=lambda each: float(each.mean()))
-    bound = float(best.mean() + best.std(correction=0) / math.sqrt(60))
-    assert head.decay == next(decay for decay in DECAYS if float(losses[decay].mean()) <= bound)
-    assert head.val_loss == pytest.approx(float(losses[head.decay].mean()), abs=1e-3)
+    bound = float(best.mean() + best.std(correction=0) / math.sqrt(len(labels)))
+    assert judged.decay == next(decay for decay in DECAYS if float(losses[decay].mean()) <= bound)
+    torch.testing.assert_close(judged.logits, out_of_fold(features, labels, judged.decay), atol=2e-2, rtol=0)
+    assert judged.accuracy == float((judged.logits.argmax(1) == labels).float().mean())
 
 
-def fit_one(features: torch.Tensor, labels: torch.Tensor, decay: float) -> Head:
-    """A head with one decay alone."""
+def out_of_fold(features: torch.Tensor, labels: torch.Tensor, decay: float) -> torch.Tensor:
+    """Logits of each sample by a head of the other folds, each fitted alone."""
+    folds = folds_of(labels, 3, None, torch.Generator().manual_seed(0), len(labels))
+    logits = torch.zeros(len(labels), 3)
+    for fold in range(NUM_FOLDS):
+        rest = folds != fold
+        logits[~rest] = fit_head(features[None, rest], labels[rest], 3, decay).logits(features[~rest])
+    return logits
+
+
+def folds_of(
+    labels: torch.Tensor, num_classes: int, groups: list[str] | None, stream: torch.Generator, num_drawn: int
+) -> torch.Tensor:
     import visus.training.heads as heads
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(heads, "DEFAULT_DECAY", decay)
-        return heads.fit_head(features[None], labels, 3)
+    torch.randperm(num_drawn, generator=stream)  # which samples are judged
+    return heads._folds(labels, num_classes, groups, stream)
+
+
+def test_folds_hold_every_class_evenly_and_keep_groups_whole() -> None:
+    labels = torch.arange(100) % 3
+    folds = folds_of(labels, 3, None, torch.Generator().manual_seed(1), 100)
+    for label in range(3):
+        counts = torch.bincount(folds[labels == label], minlength=NUM_FOLDS)
+        assert int(counts.max() - counts.min()) <= 1
+    groups = [f"patient {place // 7}" for place in range(100)]
+    folds = folds_of(labels, 3, groups, torch.Generator().manual_seed(1), 100)
+    by_group = {name: {int(folds[place]) for place in range(100) if groups[place] == name} for name in groups}
+    assert {len(found) for found in by_group.values()} == {1}
+    assert len(folds.unique()) == NUM_FOLDS  # type: ignore[no-untyped-call]
+
+
+def test_labels_that_are_noise_are_not_answered_out_of_fold() -> None:
+    """In the fold, 300 features for 60 samples answer everything right."""
+    stream = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(60, 300, generator=stream), torch.randint(2, (60,), generator=stream)
+    assert float((fit_head(features[None], labels, 2, 0.001).logits(features).argmax(1) == labels).float().mean()) == 1
+    assert cross_validate(features[None], labels, 2).accuracy < 0.75
+
+
+def test_of_many_samples_some_are_judged_and_all_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visus.training.heads.MOST_JUDGED", 50)
+    features, labels = items(120)
+    judged = cross_validate(features[None], labels, 3)
+    assert (judged.logits.shape, len(judged.is_right)) == ((120, 3), 50)
+    assert float((judged.logits.argmax(1) == labels).float().mean()) > 0.6
 
 
 def test_views_count_as_items_and_the_same_numbers_give_the_same_head() -> None:
@@ -120,20 +153,3 @@ def test_norms_that_keep_their_statistics_answer_as_in_use() -> None:
     module(batch)
     assert torch.equal(module[1].running_mean, before)  # type: ignore[arg-type]
     assert module[2].training
-
-
-def test_fine_tuning_decides_only_what_is_open() -> None:
-    asked = Recipe(epochs=2, zoom=0.0, frozen="")
-    tuned = fine_tuning(asked, 1_000, "stage1")
-    assert (tuned.epochs, tuned.zoom, tuned.frozen, tuned.norm_statistics) == (2, 0.0, "", "stored")
-    assert set(SETTINGS) <= set(FIELDS)
-    assert all(getattr(Recipe(), name) is None for name in SETTINGS), "a setting with a default would never be decided"
-
-
-def test_weak_features_are_trained_too_unless_somebody_decided() -> None:
-    tuned = fine_tuning(Recipe(), 1_000, "stage1")
-    everything = ("epochs", "frozen", "learning_rate", "tta")
-    assert deepened(tuned, 0.97, everything) == tuned
-    assert deepened(tuned, 0.96, everything) == tuned.replace(frozen="", epochs=12, learning_rate=0.001, tta="none")
-    assert deepened(tuned, math.nan, ("epochs",)) == tuned.replace(epochs=12)
-    assert deepened(tuned, 0.5, ()) == tuned

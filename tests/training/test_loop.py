@@ -19,9 +19,12 @@ from visus.errors import TrainingError
 from visus.networks import weights
 from visus.training.events import EpochDone, Finished, Started, StepDone
 from visus.training.loop import Training
-from visus.training.optimizers import Average, make_optimizer
+from visus.training.optimizers import make_optimizer
 from visus.training.recipe import Recipe
+from visus.training.resolve import DataFacts, NetworkFacts, resolve
 from visus.training.schedules import rate_factor
+from visus.training.selection import Answers
+from visus.training.weight_average import WeightAverage
 
 NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
 
@@ -78,8 +81,11 @@ def test_results_hold_one_row_for_each_epoch_with_the_validation_of_the_averaged
         [row["val_accuracy"] for row in told], len(visus.open_data(squares).split("val"))
     )
     assert [event.best_epoch for event in events if isinstance(event, Finished)] == [best + 1]
-    validated = run.evaluate(split="val")
-    assert validated.loss == pytest.approx(told[best]["val_loss"], abs=1e-6)
+    data = run.open_data()
+    logits, labels = run.answers(data, "val"), torch.from_numpy(data.split("val").labels)
+    smoothing = run.recipe.label_smoothing or 0.0
+    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    assert told[best]["val_loss"] == pytest.approx(float(expected), abs=1e-6)
 
 
 def latest_within_one_standard_error(accuracies: list[float], num_items: int) -> int:
@@ -97,28 +103,31 @@ def test_the_latest_epoch_within_one_standard_error_of_the_best_is_kept(
 ) -> None:
     answers = iter(accuracies)
     events: list[object] = []
-    monkeypatch.setattr(Training, "_validate", lambda self: (0.5, next(answers)))
-    visus.train(squares, NETWORK, quick, output=tmp_path, on_event=events.append)
+    monkeypatch.setattr(Training, "_validate", lambda self, size: (0.5, answered(next(answers))))
+    recipe = quick.replace(curriculum="1", averaging=0.9)
+    visus.train(squares, NETWORK, recipe, output=tmp_path, on_event=events.append)
     assert len(visus.open_data(squares).split("val")) == 10
     assert latest_within_one_standard_error(accuracies, 10) == kept - 1
     assert [event.best_epoch for event in events if isinstance(event, Finished)] == [kept]
     assert [event.is_best for event in events if isinstance(event, EpochDone)][kept:] == [False] * (3 - kept)
 
 
+def answered(accuracy: float, loss: float = 1.0) -> Answers:
+    """Ten answers, so many of them right."""
+    return Answers(tuple(place < round(10 * accuracy) for place in range(10)), (loss,) * 10)
+
+
 @pytest.mark.parametrize(
-    ("answers", "smoothing", "kept"),
+    ("epochs", "kept"),
     [
-        ([(0.5, 0.9), (0.6, 0.9), (0.7, 0.8), (0.6, 0.9)], 0.0, 0),  # no more right, and less sure
-        ([(0.5, 0.9), (0.6, 0.9), (0.5, 0.9), (0.9, 0.9)], 0.0, 3),  # as good as the start, which is gone then
-        ([(0.5, 0.9), (0.6, 0.9), (0.4, 0.8), (0.9, 0.5)], 0.0, 2),  # within one standard error, and surer
-        ([(0.5, 0.9), (9.0, 1.0), (9.0, 0.8), (9.0, 0.8)], 0.0, 1),  # more are right: the loss is no judge
-        ([(0.5, 0.9), (0.8, 0.9), (0.8, 0.9), (0.7, 0.9)], 0.3, 3),  # smoothed labels ask for 0.22
-        ([(0.5, 0.9), (0.8, 0.9), (0.8, 0.9), (0.8, 0.9)], 0.3, 0),
+        ([(0.4, 1.0), (0.5, 1.0), (0.4, 1.0)], 0),  # one more right may be chance
+        ([(0.9, 1.0), (0.9, 1.0), (0.9, 1.0)], 3),  # five more are right, none is lost
+        ([(0.4, 0.5), (0.3, 0.5), (0.3, 0.5)], 1),  # as many right, and all surer; then fewer
+        ([(0.4, 1.5), (0.4, 1.5), (0.4, 1.5)], 0),
     ],
 )
-def test_weights_that_it_began_with_stay_beside_epochs_that_are_no_better(
-    answers: list[tuple[float, float]],
-    smoothing: float,
+def test_weights_that_it_started_from_stay_unless_an_epoch_is_better_beyond_chance(
+    epochs: list[tuple[float, float]],
     kept: int,
     squares: Path,
     quick: Recipe,
@@ -127,15 +136,47 @@ def test_weights_that_it_began_with_stay_beside_epochs_that_are_no_better(
 ) -> None:
     start = visus.network(NETWORK, (1, 8, 8), 3)
     weights.save(start, tmp_path / "start.safetensors")
-    told, events = iter(answers), list[object]()
-    monkeypatch.setattr(Training, "_validate", lambda self: next(told))
-    recipe = quick.replace(label_smoothing=smoothing)
+    events = list[object]()
+    told = iter([answered(0.4), *(answered(*each) for each in epochs)])
+    monkeypatch.setattr(Training, "_validate", lambda self, size: (0.5, next(told)))
+    monkeypatch.setattr("visus.workbench.starts.is_better", lambda before, after: False)  # its own head stays
     run = visus.train(
-        squares, NETWORK, recipe, weights=tmp_path / "start.safetensors", output=tmp_path, on_event=events.append
+        squares, NETWORK, quick, weights=tmp_path / "start.safetensors", output=tmp_path, on_event=events.append
     )
     assert [event.best_epoch for event in events if isinstance(event, Finished)] == [kept]
     best = weights.load(run.folder / "weights" / "best.safetensors")[0]
     assert all(torch.equal(best[name], value) for name, value in start.state_dict().items()) == (kept == 0)
+
+
+def test_a_training_is_validated_at_the_size_of_its_steps_and_compared_at_the_full_one(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, events = list[float](), list[object]()
+    accuracies = iter([0.9, 0.9, 0.5, 0.4])
+
+    def validate(self: Training, size: float) -> tuple[float, Answers]:
+        sizes.append(size)
+        return 0.5, answered(next(accuracies))
+
+    monkeypatch.setattr(Training, "_validate", validate)
+    recipe = quick.replace(epochs=4, curriculum="0.5, 1", averaging=0.9)
+    run = visus.train(squares, NETWORK, recipe, output=tmp_path, on_event=events.append)
+    assert sizes == [0.5, 0.5, 1.0, 1.0]
+    assert [event.best_epoch for event in events if isinstance(event, Finished)] == [4]
+    rows = list(csv.DictReader((run.folder / "results.csv").read_text().splitlines()))
+    assert [row["img_size"] for row in rows] == ["4", "4", "8", "8"]
+
+
+def test_the_time_that_is_left_is_forecast_before_the_first_epoch_and_after_each(
+    squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    events = list[object]()
+    visus.train(squares, NETWORK, quick, output=tmp_path, on_event=events.append)
+    started = next(event for event in events if isinstance(event, Started))
+    assert started.seconds_left > 0
+    assert started.epochs_expected == 3
+    left = [event.seconds_left for event in events if isinstance(event, EpochDone)]
+    assert left[0] > left[1] > left[2] == 0
 
 
 def test_an_epoch_that_the_time_limit_cut_counts_as_a_part(
@@ -203,7 +244,7 @@ def test_weight_decay_leaves_biases_and_norms_alone() -> None:
     module = visus.network(NETWORK, (1, 8, 8), 3)
     groups = make_optimizer(
         module,
-        Recipe(optimizer="adamw").settled(num_items=10, input_shape=(1, 8, 8), is_colour=False, is_varied=False),
+        resolve(Recipe(optimizer="adamw"), DataFacts(10, (1, 8, 8)), NetworkFacts()),
     ).param_groups
     assert [(group["weight_decay"], {each.ndim for each in group["params"]}) for group in groups] == [
         (0.5, {2, 4}),
@@ -213,7 +254,7 @@ def test_weight_decay_leaves_biases_and_norms_alone() -> None:
 
 def test_average_forgets_its_start_and_then_follows_slowly() -> None:
     module = nn.Linear(1, 1)
-    average = Average(module)
+    average = WeightAverage(module)
     with torch.no_grad():
         module.weight.fill_(1.0)
     average.module.weight.data.zero_()

@@ -125,8 +125,8 @@ def test_settings_that_this_data_or_network_cannot_have_are_refused_together(
         visus.train(coloured, "flatten, linear(classes)", whole.replace(flip="none"), output=tmp_path)
     assert str(caught.value) == (
         "2 mistakes:\n"
-        "  - curriculum needs a network that takes smaller items too, as with globalpool, and this one does not. Leave it out.\n"
-        "  - tta flip+shift mirrors items, and this training does not. Leave it out, or train with flips."
+        "  - curriculum needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out.\n"
+        "  - tta=flip+shift mirrors samples, and this training does not (flip=none). Leave it out, or train with flips."
     )
 
 
@@ -140,7 +140,7 @@ def test_shuffled_items_are_seen_whole_and_once(coloured: Path, tmp_path: Path) 
     assert (run.recipe.tta, run.recipe.sides) == ("none", (1.0,))
     with pytest.raises(RecipeError) as caught:
         visus.train(mixed, NETWORK, recipe.replace(tta="shift"), output=tmp_path)
-    assert str(caught.value) == "tta shift needs items whose positions are in order, and these are shuffled. Leave it out."
+    assert str(caught.value) == "tta=shift needs samples whose positions are in order, and these are shuffled. Leave it out."
 
 
 def test_a_network_of_one_size_is_trained_at_the_whole_size_where_nothing_is_asked(coloured: Path, tmp_path: Path) -> None:

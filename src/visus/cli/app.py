@@ -97,7 +97,10 @@ def train(
     label_smoothing: Annotated[float | None, typer.Option(help="Probability spread over all classes in the target.")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the whole gradient.")] = None,
     averaging: Annotated[float | None, typer.Option(help="Decay of the averaged weights; 0 for none.")] = None,
-    class_weights: Annotated[str | None, typer.Option(help="none or balanced.")] = None,
+    class_weights: Annotated[str | None, typer.Option(help="Weights of the classes in the loss: none or balanced.")] = None,
+    sampling: Annotated[
+        str | None, typer.Option(help="Order of the samples: shuffled, or balanced (each class equally often).")
+    ] = None,
     flip: Annotated[
         str | None,
         typer.Option(help="Mirror items left to right: none, random (half of them) or alternating (every second epoch)."),
@@ -123,8 +126,8 @@ def train(
     time_limit: Annotated[
         str | None,
         typer.Option(
-            help="Stop after this time of training, such as 90s, 5m or 1h30m; without --model, a network that fits. "
-            "Decoding, fitting a head on pretrained weights, and scoring come on top."
+            help="Be done after this time, such as 90s, 5m or 1h30m: the whole command, scoring and report included. "
+            "Without --model, the network is chosen to fit. With --resume: so much more time."
         ),
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32.")] = None,
@@ -166,6 +169,7 @@ def train(
         "clip_norm": clip_norm,
         "averaging": averaging,
         "class_weights": class_weights,
+        "sampling": sampling,
         "flip": flip,
         "shift": shift,
         "zoom": zoom,
@@ -292,7 +296,7 @@ def check(
     """Say what is in a data set, what would be done to it, and what is wrong with it, before any training."""
     from visus.cli.show import data_facts, show_data
     from visus.data.opened import open_data
-    from visus.workbench.pretrained import beginning_of, choice_of, suited_data
+    from visus.workbench.starts import choice_of, start_of, suited_data
 
     choice = choice_of(pretrained, channels=channels)
     opened = open_data(
@@ -310,7 +314,7 @@ def check(
     )
     if pretrained:
         opened = suited_data(opened)
-    begins = beginning_of(opened, choice)
+    begins = start_of(opened, choice)
     if as_json:
         print(json.dumps(data_facts(opened, begins), ensure_ascii=False))
     else:

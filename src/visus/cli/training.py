@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+import visus.cli
 from visus.cli.show import scaling
 from visus.cli.stop_on_signal import StopOnSignal
 from visus.cli.stopping import CODE, told_when_stopped
@@ -31,7 +32,6 @@ from visus.networks.machine import keep_freed_memory
 from visus.training.distribution import Group, join, one_voice
 from visus.training.events import (
     CheckpointWritten,
-    Deepened,
     EpochDone,
     Event,
     FeaturesDone,
@@ -45,9 +45,9 @@ from visus.training.events import (
 )
 from visus.training.recipe import Recipe
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
-from visus.workbench.pretrained import choice_of
+from visus.workbench.starts import choice_of
 from visus.workbench.tasks import Drawn
-from visus.workbench.training import Prepared, Scored, resume, train
+from visus.workbench.training import Opened, Prepared, Scored, resume, train
 
 OPTIONS = {"learning_rate": "--lr", "time_limit_s": "--time-limit"}  # settings whose option has another name
 MOST_WORDS = 60  # a longer design is not repeated on the screen
@@ -126,7 +126,7 @@ def train_and_tell(
     screen = Screen(quiet or not group.is_first)
     with told, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
-        def tell(event: Event | Prepared | Scored) -> None:
+        def tell(event: Event | Opened | Prepared | Scored) -> None:
             stop.follow(event)
             screen.tell(event)
 
@@ -139,9 +139,10 @@ def train_and_tell(
                 num_workers=options.num_workers,
                 on_event=tell,
                 should_stop=stop,
+                began_at=visus.cli.began_at,
             )
         else:
-            recipe = _recipe(config, given)
+            recipe = _recipe(config, given, screen)
             choice = choice_of(
                 begun.pretrained, network=model, file=begun.weights, channels=options.channels, scale=options.scale
             )
@@ -160,6 +161,7 @@ def train_and_tell(
                 on_event=tell,
                 should_stop=stop,
                 command=shlex.join([*_launched(group), "visus", *sys.argv[1:]]),
+                began_at=visus.cli.began_at,
             )
     if not group.is_first:
         return
@@ -183,11 +185,14 @@ def _launched(group: Group) -> list[str]:
     return [] if group.is_alone else ["torchrun", "--nproc-per-node", str(group.local_size), "-m"]
 
 
-def _recipe(config: Path | None, given: dict[str, Any]) -> Recipe:
+def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recipe:
     """The recipe of a file and of the options, which win; a mistake in an option is told by the option's name."""
     recipe = Recipe.read(config) if config else Recipe()
     try:
-        return recipe.replace(**given)
+        recipe, opened = recipe.overridden(**given)
+        if opened:
+            screen.say(f"note: decided anew, since the options change what they go with in {config}: {', '.join(opened)}")
+        return recipe
     except RecipeError as error:
         for setting in given:
             option = OPTIONS.get(setting, f"--{setting.replace('_', '-')}")
@@ -258,25 +263,19 @@ class Screen:
         )
         self.say(f"epoch {done.epoch}/{event.num_epochs}: squared error {done.loss:.3g}{explained}")
 
-    def tell(self, event: Event | Prepared | Scored) -> None:
+    def tell(self, event: Event | Opened | Prepared | Scored) -> None:
         """One event of the training."""
         match event:
             case Pricing():
                 self.say(f"measuring, once: what {event.network} costs on this machine")
+            case Opened():
+                self._tell_opened(event)
             case Prepared():
                 self._tell_prepared(event)
             case FeaturesDone():
                 self._tell_features(event)
             case HeadFitted():
-                self.say(
-                    f"head: fitted on the features of {write_number_of(event.num_views, 'view')} of each training item, "
-                    f"decay {event.decay:g}; {write_duration(event.seconds)}"
-                )
-            case Deepened():
-                answered = f"the head alone answers {write_share(event.val_accuracy)} of the validation items right"
-                self.say(
-                    f"fine-tuning: {answered}, so all layers are trained, for {write_number_of(event.num_epochs, 'epoch')}"
-                )
+                self._tell_head(event)
             case Started():
                 self._tell_started(event)
             case StartScored():
@@ -296,8 +295,19 @@ class Screen:
             case Scored():
                 self._tell_scored(event)
 
-    def _tell_prepared(self, event: Prepared) -> None:
-        data, recipe = event.data, event.recipe
+    def _tell_head(self, event: HeadFitted) -> None:
+        fitted = (
+            "its own stays, which is at least as good as a fitted one"
+            if event.keeps_own
+            else (f"fitted on {write_number_of(event.num_views, 'view')} of each training sample")
+        )
+        self.say(
+            f"head: {fitted}; alone, it answers {write_share(event.accuracy)} of {event.num_samples:,} samples right that it was not fitted on "
+            f"(after {write_duration(event.seconds)})"
+        )
+
+    def _tell_opened(self, event: Opened) -> None:
+        data = event.data
         parts = ", ".join(f"{len(data.split(name)):,} {name}" for name in ("train", "val", "test") if len(data.split(name)))
         self.say(f"data: {data.name}: {write_number_of(len(data.classes), 'class', 'classes')}; {data.noun}s: {parts}")
         pixels = data.store.pixels
@@ -316,8 +326,11 @@ class Screen:
             self.say(f"ledger: {sentence}")
         for warning in event.warnings:
             self.say(f"warning: {warning}", "yellow")
-        for sentence in event.beginning.sentences() if event.beginning else ():
+        for sentence in event.start.sentences() if event.start else ():
             self.say(f"weights: {sentence}")
+
+    def _tell_prepared(self, event: Prepared) -> None:
+        data, recipe = event.data, event.recipe
         made = event.network
         asked = made.asked if len(made.asked) <= MOST_WORDS and "\n" not in made.asked else "a design of its own"
         self.say(f"network: {asked}, {write_count(made.num_parameters)} parameters; {event.machine.reason}")
@@ -328,10 +341,13 @@ class Screen:
             self.say(
                 f"kernels: PyTorch's own{f', since {missing}' if missing else ' and those of visus, the faster for each shape'}"
             )
-        self.say(
-            f"recipe: {write_number_of(recipe.epochs or 0, 'epoch')}, batches of {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
-            f"training {data.noun}s are {', '.join(event.changes) or 'not changed'}"
-        )
+        if recipe.epochs:
+            self.say(
+                f"recipe: {write_number_of(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
+                f"training {data.noun}s are {', '.join(event.changes) or 'not changed'}"
+            )
+        if event.start is not None:
+            self.say(f"fine-tuning: {'none: ' if not recipe.epochs else ''}{recipe.reasons.get('epochs', 'as asked')}")
         if event.mirroring:
             self.say(f"mirroring: {event.mirroring}")
         if event.num_left_out:
@@ -350,12 +366,23 @@ class Screen:
 
     def _tell_start_scored(self, event: StartScored) -> None:
         if event.val_loss == event.val_loss:
-            self.say(f"before the first step: val_loss {event.val_loss:.4f}  val_accuracy {write_share(event.val_accuracy)}")
+            self.say(
+                f"before the first step: val_loss {event.val_loss:.4f}  val_accuracy {write_share(event.val_accuracy)}; "
+                f"kept unless an epoch is better beyond chance, and kept by Ctrl-C"
+            )
 
     def _tell_started(self, event: Started) -> None:
         self._num_epochs = event.num_epochs
         if event.is_resumed:
             self.say(f"going on in epoch {event.epoch + 1} after step {event.step}")
+        if event.num_epochs and event.seconds_left == event.seconds_left:
+            fewer = event.epochs_expected < event.num_epochs - 0.05
+            fits = (
+                f"; about {event.epochs_expected:.1f} of {write_number_of(event.num_epochs, 'epoch')} fit into the time limit"
+                if fewer
+                else ""
+            )
+            self.say(f"time: about {write_duration(event.seconds_left)} for the training{fits}")
         if self.is_live:
             columns = (
                 TextColumn("{task.description}"),
@@ -385,14 +412,17 @@ class Screen:
         )
         self.say(
             f"epoch {event.epoch + 1:>3}/{self._num_epochs}  loss {row['train_loss']:.4f}  accuracy {write_share(row['train_accuracy'])}"
-            f"{validated}  {row['pictures_per_second']:,.0f}/s  {write_duration(row['seconds'])}{'  best' if event.is_best else ''}"
+            f"{validated}  {row['img_size']:.0f} px  {row['pictures_per_second']:,.0f}/s  {write_duration(row['seconds'])}"
+            f"{f', {write_duration(event.seconds_left)} left' if event.seconds_left > 0 else ''}{'  best' if event.is_best else ''}"
         )
 
     def _tell_finished(self, event: Finished) -> None:
         self._close_bar()
+        if not event.num_epochs:
+            return
         self.say(
             f"trained for {write_duration(event.seconds)}, {_epochs(event)} ({event.reason}); "
-            f"kept: {f'the weights of epoch {event.best_epoch}' if event.best_epoch else 'the weights that it began with'}"
+            f"kept: {f'the weights of epoch {event.best_epoch}' if event.best_epoch else 'the weights that it started from'}"
         )
 
     def _tell_scored(self, event: Scored) -> None:

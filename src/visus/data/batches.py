@@ -91,6 +91,7 @@ class Batches:
     """Training batches of one split, each epoch in its own order, each item at most once an epoch.
 
     With a ``share``, each is a slice of the batch that there would be without: the same items in the same places, changed by the same numbers.
+    With ``is_balanced`` each class is drawn equally often instead: the samples of a rare class come several times in an epoch, those of a common one in turn.
     The last batch is left out where it would be smaller than the others, unless it is the only one; the order changes, so every item has its turn.
     """
 
@@ -102,6 +103,7 @@ class Batches:
     device: torch.device
     channels_last: bool
     share: Share = Share()
+    is_balanced: bool = False
 
     @property
     def num_steps(self) -> int:
@@ -116,13 +118,35 @@ class Batches:
             first_step: where to begin.
             side: asked before each batch: the part of the whole side at which its items are given.
         """
-        order = torch.randperm(len(self.part), generator=random_stream(self.seed, "order", epoch)).numpy()
+        order = self._balanced_order(epoch) if self.is_balanced else self._order(epoch)
         for step in range(first_step, self.num_steps):
             places = order[step * self.batch_size : (step + 1) * self.batch_size]
             inputs = self._inputs(places, epoch, step, side())
             labels = torch.from_numpy(self.part.labels[places]).to(self.device)
             mine, is_whole = self.share.of(len(places)), self.share.count == 1
             yield Batch(in_memory_format(inputs, self.channels_last), labels[mine], step, None if is_whole else labels)
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Every sample once."""
+        return torch.randperm(len(self.part), generator=random_stream(self.seed, "order", epoch)).numpy()
+
+    def _balanced_order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """As many draws as there are samples, the classes in turn; within a class its samples in a random order, again and again, over the epochs."""
+        labels = self.part.labels
+        members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        num_draws = -(-len(labels) // len(members))
+        columns = []
+        for number, places in enumerate(members):
+            rounds = range(epoch * num_draws // len(places), ((epoch + 1) * num_draws - 1) // len(places) + 1)
+            drawn = [
+                places[torch.randperm(len(places), generator=random_stream(self.seed, "balanced", number, each)).numpy()]
+                for each in rounds
+            ]
+            first = epoch * num_draws - rounds[0] * len(places)
+            columns.append(np.concatenate(drawn)[first : first + num_draws])
+        rows = np.stack(columns, 1)
+        turned = torch.rand(rows.shape, generator=random_stream(self.seed, "order", epoch)).argsort(1).numpy()
+        return np.take_along_axis(rows, turned, 1).flatten()[: len(labels)]
 
     def _inputs(self, places: npt.NDArray[np.int64], epoch: int, step: int, side: float) -> torch.Tensor:
         """This process's items among those of the whole batch, changed, scaled and made smaller."""

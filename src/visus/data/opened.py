@@ -127,6 +127,12 @@ class Data:
             raise UsageError(unknown_name("split", name, SPLITS))
         return self._parts[name]
 
+    def groups_of(self, split: str) -> tuple[str, ...] | None:
+        """The group of each sample of a split, in its order; None where the source names none."""
+        if self.samples.groups is None:
+            return None
+        return tuple(self.samples.groups[index] for index in np.flatnonzero(self.samples.splits == split))
+
     def class_counts(self, split: str) -> dict[str, int]:
         """Number of items of each class in one split."""
         counts = np.bincount(self.split(split).labels, minlength=len(self.classes))

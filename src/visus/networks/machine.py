@@ -72,6 +72,13 @@ class Machine:
         """A fresh context in which operations run in this precision; does nothing for float32."""
         return autocast(self.device, self.precision)
 
+    def wait(self) -> None:
+        """Return when the device has done all that it was asked for; at once on a processor."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
     def to_dict(self) -> dict[str, object]:
         """The choice as plain data for ``environment.json``."""
         return {

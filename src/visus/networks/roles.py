@@ -35,12 +35,13 @@ class Role:
 
     Args:
         kind: ``filter`` for the weights of convolutions and hidden linear layers, ``head`` for weights from which the answers are made
-            directly, ``gain`` for what a norm multiplies its channels by, ``other`` for everything else: biases, tensors of a person's own.
+            directly, ``gain`` for what a norm multiplies its channels by, ``matrix`` for other tensors that span two axes or more, such as embeddings, the
+            weights of recurrent layers and the joint projections of attention, ``other`` for vectors: biases, a class token.
         num_groups: groups of channels that do not see each other.
         is_scale_free: a norm follows, so the answers stay the same when the tensor is multiplied by a number above zero.
     """
 
-    kind: Literal["filter", "head", "gain", "other"]
+    kind: Literal["filter", "head", "gain", "matrix", "other"]
     num_groups: int = 1
     is_scale_free: bool = False
 
@@ -73,8 +74,18 @@ def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) 
         elif id(parameter) in gains:
             roles[name] = Role("gain")
         else:
-            roles[name] = Role("other")
+            roles[name] = Role("matrix" if max(parameter.shape, default=1) < parameter.numel() else "other")
     return roles
+
+
+def other_norms(module: nn.Module) -> tuple[str, ...]:
+    """Paths of the norms that do not go by the statistics of the batch: layer, group, instance and root-mean-square norms.
+
+    >>> other_norms(nn.Sequential(nn.BatchNorm1d(4), nn.LayerNorm(4)))
+    ('1',)
+    """
+    kinds = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm, LayerNorm)
+    return tuple(path for path, part in module.named_modules() if isinstance(part, kinds))
 
 
 def takes(module: nn.Module, input_shape: tuple[int, ...]) -> bool:

@@ -21,8 +21,9 @@ from torch import nn
 
 from visus.errors import RunError, WeightsError
 from visus.files import write_file
+from visus.training.selection import Selection
 
-FORMAT = "visus checkpoint 1"
+FORMAT = "visus checkpoint 2"
 
 
 @dataclass
@@ -37,12 +38,11 @@ class Position:
         loss_sum, num_right, num_seen: sums over this epoch's items so far.
         epoch_s: seconds in this epoch so far.
         history: finished epochs, one row of ``results.csv`` each.
-        best_epoch: the latest epoch so far within one standard error of the highest validation accuracy; -1 before the first.
-        best_accuracy: that highest accuracy; -1 before the first.
-        improved_epoch: the epoch that last had a better accuracy than all before; -1 before the first.
+        selection: which epoch is kept so far, and what the next ones are compared with.
         smooth_loss: running mean of the loss, by which divergence is seen.
         num_averaged: steps whose weights are in the average so far.
-        start_loss: validation loss before the first step, of a network that could answer then; None for any other.
+        size: part of the full input size at which the last step saw its samples.
+        until_s: seconds of training after which to be done; None for no such limit.
     """
 
     epoch: int = 0
@@ -54,12 +54,21 @@ class Position:
     num_seen: int = 0
     epoch_s: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = -1
-    best_accuracy: float = -1.0
-    improved_epoch: int = -1
+    selection: Selection = field(default_factory=Selection)
     smooth_loss: float | None = None
     num_averaged: int = 0
-    start_loss: float | None = None
+    size: float = 1.0
+    until_s: float | None = None
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch that is kept so far, from 0; -1 for none, or for the weights that the training started from."""
+        return self.selection.best_epoch
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Position:
+        """The inverse of ``dataclasses.asdict``."""
+        return cls(**facts | {"selection": Selection.from_json(facts["selection"])})
 
 
 def write_checkpoint(
@@ -148,7 +157,7 @@ def read_checkpoint(
     np.random.set_state((kind, np.array(numpy_keys, dtype=np.uint32), *rest))
     if header.get("num_processes", 1) == num_processes:
         torch.set_num_threads(int(header["num_threads"]))
-    return Position(**header["position"])
+    return Position.from_json(header["position"])
 
 
 def read_position(path: Path) -> Position:
@@ -158,7 +167,7 @@ def read_position(path: Path) -> Position:
         RunError: there is no checkpoint.
         WeightsError: the file is damaged.
     """
-    return Position(**_read(path)[1]["position"])
+    return Position.from_json(_read(path)[1]["position"])
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

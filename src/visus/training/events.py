@@ -5,6 +5,7 @@ This file knows facts. It must not know how they are shown.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,19 @@ class Pricing:
 
 @dataclass(frozen=True)
 class Started:
-    """The training begins, or goes on at ``epoch`` (counted from 0) and ``step`` where it was resumed."""
+    """The training begins, or goes on at ``epoch`` (counted from 0) and ``step`` where it was resumed.
+
+    ``seconds_left`` is a forecast from two timed steps, NaN where they could not be taken; ``epochs_expected`` is less than ``num_epochs`` where a
+    time limit will end the training before.
+    """
 
     num_epochs: int
     steps_per_epoch: int
     epoch: int
     step: int
     is_resumed: bool
+    seconds_left: float = math.nan
+    epochs_expected: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -37,19 +44,18 @@ class FeaturesDone:
 
 @dataclass(frozen=True)
 class HeadFitted:
-    """The head was fitted on features that stayed as they are; ``decay`` is the one that the validation loss chose."""
+    """The head was fitted on features that stay as they are.
+
+    ``accuracy`` is its share of right answers on ``num_samples`` that it was not fitted on (cross-validated, with the decay that this chose);
+    ``keeps_own``: the network's own head was at least as good, and stays.
+    """
 
     num_views: int
     decay: float
+    accuracy: float
+    num_samples: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Deepened:
-    """The head alone answers so few validation items right that all layers are trained, for so many epochs."""
-
-    val_accuracy: float
-    num_epochs: int
+    keeps_own: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,15 @@ class StepDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch is done. ``row`` has the columns of ``results.csv``; ``is_best`` where its weights are the ones to keep so far."""
+    """One epoch is done. ``row`` has the columns of ``results.csv``; ``is_best`` where its weights are the ones to keep so far.
+
+    ``seconds_left`` is the forecast for the epochs that are left; 0 where this was the last one.
+    """
 
     epoch: int
     row: dict[str, float]
     is_best: bool
+    seconds_left: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,6 @@ Event = (
     Pricing
     | FeaturesDone
     | HeadFitted
-    | Deepened
     | Started
     | StartScored
     | StepDone

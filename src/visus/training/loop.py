@@ -1,19 +1,21 @@
 """The training loop: a generator of events that can be stopped at any step and goes on exactly.
 
-This file knows the order of things in a training. It must not know how progress is shown, or where data comes from.
+What is decided is decided elsewhere: ``resolve`` says what is done, ``Selection`` which epoch is kept, ``WeightAverage`` which weights are averaged,
+``Forecast`` how long it takes.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from visus.data.augment import shrink
 from visus.data.batches import Batch, Batches, Part, Share, batches_in_order
 from visus.errors import StorageError, TrainingError
 from visus.evaluation.predictions import predict_logits
@@ -23,16 +25,19 @@ from visus.training.arithmetic import choices_for
 from visus.training.checkpoints import Position, read_checkpoint, write_checkpoint
 from visus.training.distribution import ALONE, Group, is_loss, lost
 from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StartScored, StepDone, Stopped
+from visus.training.forecast import Forecast
 from visus.training.frozen import keep_statistics
 from visus.training.gradients import averaging_gradients, seed_step
+from visus.training.loss import Loss
 from visus.training.norms import whole_batch_norms
-from visus.training.optimizers import Average, make_optimizer, quicken_norms, set_rates
-from visus.training.recipe import Recipe
+from visus.training.optimizers import make_optimizer, quicken_norms, set_rates
+from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.training.schedules import rate_factor
+from visus.training.selection import Answers, Phase, Selection
+from visus.training.weight_average import WeightAverage
 
 EVALUATION_BATCH = 256
-TAIL_HORIZONS = 3  # the average of the last steps begins so many times its horizon before the end
 UNREAD_STEPS = 32  # losses that stay on another device until they are read together, so that it never waits
 _SMOOTHING = 0.95
 
@@ -55,20 +60,21 @@ class Training:
         module: the network, on the machine's device; it is trained in place.
         batches: the training split.
         validation: the split that chooses the best epoch; empty for none, the last epoch is then the best.
-        recipe: every setting decided (``Recipe.settled``).
+        recipe: what is done.
         machine: device and precision.
         folder: where weights, results and checkpoints go.
         identity: what a checkpoint must have been made with.
         class_weights: one weight for each class in the loss, or None.
         should_stop: asked after each step; True ends the training cleanly with a checkpoint.
-        knows_answers: the network can answer before its first step: it is validated then, and kept where no epoch does as well.
+        knows_answers: the network can answer before its first step: it is validated then, and kept unless an epoch is better beyond chance.
         group: the processes that train it together; each has its slice of every batch, and the first one decides and writes.
+        budget_s: seconds of training from here on after which to be done; infinity for no limit, None for the one that the training had before.
     """
 
     module: nn.Module
     batches: Batches
     validation: Part
-    recipe: Recipe
+    recipe: ResolvedRecipe
     machine: Machine
     folder: RunFolder
     identity: dict[str, str]
@@ -76,31 +82,33 @@ class Training:
     should_stop: Callable[[], bool] = lambda: False
     knows_answers: bool = False
     group: Group = ALONE
+    budget_s: float | None = math.inf
 
     def __post_init__(self) -> None:
         self._network = averaging_gradients(self.module, self.group)
         shape = self.batches.preprocessing.input_shape
         self.optimizer = make_optimizer(self.module, self.recipe, input_shape=shape, precision=self.machine.precision)
         if self.recipe.optimizer == "muon":
-            quicken_norms(self.module, self.recipe.batch_size or 1)
+            quicken_norms(self.module, self.recipe.batch_size)
         is_averaged = bool(self.recipe.averaging or self.recipe.tail)
-        self.average = Average(self.module) if is_averaged else None
-        self.position = Position()
+        self.average = WeightAverage(self.module, self.recipe.averaging, self.recipe.tail) if is_averaged else None
+        self.loss = Loss(self.recipe.label_smoothing, self.class_weights)
+        self.position = Position(selection=Selection(self.recipe.patience, len(self.validation)))
+        num_steps = self.recipe.epochs * self.batches.num_steps
+        self.forecast = Forecast(num_steps, self.recipe.epochs, self.recipe.sides, len(shape) - 1)
         self._since_checkpoint = 0.0
         self._unread: list[_Unread] = []
         self._num_classes = 2
 
     @property
-    def num_epochs(self) -> int:
-        """Epochs that the recipe asks for; a time limit may end the training before."""
-        assert self.recipe.epochs is not None, "a settled recipe knows its epochs"
-        return self.recipe.epochs
+    def scored_module(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one, as soon as the average is valid."""
+        return self.average.module if self.average and self.average.is_valid else self.module
 
     @property
-    def scored_module(self) -> nn.Module:
-        """The network that is validated and kept: the averaged one, as soon as there is one."""
-        is_begun = self.recipe.averaging or self.position.num_averaged
-        return self.average.module if self.average and is_begun else self.module
+    def phase(self) -> Phase:
+        """What the epoch that ends now is comparable with."""
+        return Phase(self.position.size, self.average is not None and self.average.is_valid)
 
     @property
     def is_far(self) -> bool:
@@ -118,7 +126,7 @@ class Training:
             was_fast = is_sped_up(self.module)
             if self.recipe.convolutions == "auto":
                 record = self.folder.path / "arithmetic.json"
-                speed_up(self.module, choices_for(self.group, record, self.recipe.batch_size or 1))
+                speed_up(self.module, choices_for(self.group, record, self.recipe.batch_size))
             try:
                 yield from self._events(resume)
             finally:
@@ -129,12 +137,22 @@ class Training:
     def _events(self, resume: bool) -> Iterator[Event]:
         """``events``, once the network computes as it is to."""
         if resume:
-            average = self.average.module if self.average else None
-            self.position = read_checkpoint(
-                self.folder.checkpoint, self.module, average, self.optimizer, self.identity, self.group.size
-            )
+            self._read_checkpoint()
         at = self.position
-        yield Started(self.num_epochs, self.batches.num_steps, at.epoch, at.step, resume)
+        if self.budget_s is not None:
+            at.until_s = None if math.isinf(self.budget_s) else at.elapsed_s + self.budget_s
+        if self.recipe.epochs:
+            self._guess_times()
+        yield Started(
+            self.recipe.epochs,
+            self.batches.num_steps,
+            at.epoch,
+            at.step,
+            resume,
+            self._seconds_left(),
+            self._epochs_expected(),
+        )
+        self.forecast.forget()
         if not resume:
             if self.knows_answers:
                 yield self._score_start()
@@ -148,14 +166,27 @@ class Training:
             yield self._write_checkpoint()
         yield Finished(reason, at.epoch, at.best_epoch + 1, at.elapsed_s, at.num_steps / self.batches.num_steps)
 
+    def _read_checkpoint(self) -> None:
+        """Go on from where the training was."""
+        average = self.average.module if self.average else None
+        patience = self.position.selection.patience
+        self.position = read_checkpoint(
+            self.folder.checkpoint, self.module, average, self.optimizer, self.identity, self.group.size
+        )
+        self.position.selection.patience = patience
+        if self.average:
+            self.average.num_steps = self.position.num_averaged
+
     def _reason_to_end(self) -> str:
         """Why no further epoch is begun; empty where one is. The same for a training that goes on after its end."""
         at = self.position
-        if at.epoch >= self.num_epochs:
+        if not self.recipe.epochs:
+            return "the head alone"
+        if at.epoch >= self.recipe.epochs:
             return "all epochs"
         if at.step == 0 and self._progress() >= 1:
             return "time limit"
-        if self.recipe.patience and len(self.validation) and at.epoch - 1 - at.improved_epoch >= self.recipe.patience:
+        if at.step == 0 and at.selection.is_over(at.epoch - 1):
             return "no better validation accuracy"
         return ""
 
@@ -163,13 +194,13 @@ class Training:
         """Validate and keep the network as it is before the first step."""
         at = self.position
         began = time.perf_counter()
-        val_loss, val_accuracy = self.group.numbers(self._validate())
+        val_loss, answers = self._validate(1.0)
         if len(self.validation):
-            at.best_accuracy, at.start_loss = val_accuracy, val_loss
+            at.selection.start = answers
         for name in ("best", "last"):
             self.folder.write_weights(name, self.scored_module)
         (at.elapsed_s,) = self.group.numbers([at.elapsed_s + time.perf_counter() - began])
-        return StartScored(val_loss, val_accuracy)
+        return StartScored(val_loss, answers.accuracy)
 
     def _train_epoch(self) -> Iterator[Event]:
         """The steps of one epoch, from where the training is."""
@@ -190,6 +221,7 @@ class Training:
             if len(self._unread) >= UNREAD_STEPS or at.step == self.batches.num_steps:
                 self._read()
             seconds = time.perf_counter() - began
+            self.forecast.step(at.size, seconds)
             at.elapsed_s += seconds
             at.epoch_s += seconds
             self._since_checkpoint += seconds
@@ -216,13 +248,14 @@ class Training:
     def _take_step(self, batch: Batch) -> None:
         """One step of the optimizer; what it came to is left unread where reading would make another device wait."""
         seed_step(self.group, self.recipe.seed, self.position.num_steps)
+        self.position.size = self._side()
         set_rates(self.optimizer, self._rate_factor(), self._progress())
         self.optimizer.zero_grad(
             set_to_none=True
         )  # before the forward pass, so that old gradients do not stand beside its maps
         with self.machine.autocast():
             logits = self._network(batch.inputs).float()
-        loss = self._loss(logits, batch)
+        loss = self.loss.mean(logits, batch.labels, batch.all_labels)
         num_right = (logits.detach().argmax(1) == batch.labels).sum()
         self._num_classes = logits.shape[1]
         self._unread.append(_Unread(self.position.step, batch.num_items, loss.detach(), num_right))
@@ -233,14 +266,6 @@ class Training:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self._average()
-
-    def _loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The mean loss of the batch; of a slice, what it adds to the mean of the whole batch."""
-        weights, smoothing = self.class_weights, self.recipe.label_smoothing or 0.0
-        if batch.all_labels is None:
-            return F.cross_entropy(logits, batch.labels, weights, label_smoothing=smoothing)
-        total = batch.num_items if weights is None else weights[batch.all_labels].sum()
-        return F.cross_entropy(logits, batch.labels, weights, reduction="sum", label_smoothing=smoothing) / total
 
     def _read(self) -> None:
         """Add what the steps came to since the last reading; refuse to go on where one of them shows that the training diverges."""
@@ -257,99 +282,122 @@ class Training:
             at.num_seen += each.num_items
 
     def _average(self) -> None:
-        """Draw the average towards the weights of the step that was just taken."""
-        recipe, at = self.recipe, self.position
-        if not self.average:
-            return
-        num_steps = at.num_steps + 1
-        if recipe.tail:
-            progress = self._progress(1)
-            if progress < 1 - TAIL_HORIZONS * recipe.tail:
-                return
-            horizon = max(1.0, recipe.tail * num_steps / progress)
-            keep = 1 - 1 / horizon if at.num_averaged else 0.0
-        else:
-            keep = min(recipe.averaging or 0.0, num_steps / (num_steps + 9))
-        self.average.update(keep)
-        at.num_averaged += 1
+        """Take the step that was just made into the average."""
+        at = self.position
+        if self.average and self.average.follow(at.num_steps + 1, self._progress(1)):
+            at.num_averaged = self.average.num_steps
 
     def _finish_epoch(self) -> EpochDone:
-        """Validate, keep the weights, write the row of the epoch."""
+        """Validate, keep the weights where they are the best so far, write the row of the epoch."""
         self._read()
         at = self.position
+        phase = self.phase
         began = time.perf_counter()
-        val_loss, val_accuracy = self._validate()
-        seconds = at.elapsed_s + time.perf_counter() - began
-        at.elapsed_s, val_loss, val_accuracy = self.group.numbers([seconds, val_loss, val_accuracy])
+        val_loss, answers = self._validate(phase.size)
+        validation_s = time.perf_counter() - began
+        at.elapsed_s, validation_s = self.group.numbers([at.elapsed_s + validation_s, validation_s])
         if not math.isfinite(val_loss) and len(self.validation):
             raise self._diverged(f"the validation loss became {val_loss} after epoch {at.epoch + 1}", self._learning_rate())
+        self.forecast.validated(phase.size, validation_s)
         row = {
             "epoch": at.epoch + 1,
+            "img_size": round(phase.size * (self.batches.preprocessing.input_shape[1:] or (1,))[-1]),
             "train_loss": at.loss_sum / max(1, at.num_seen),
             "train_accuracy": at.num_right / max(1, at.num_seen),
             "val_loss": val_loss,
-            "val_accuracy": val_accuracy,
+            "val_accuracy": answers.accuracy,
             "learning_rate": self._learning_rate(),
             "seconds": at.elapsed_s,
             "pictures_per_second": at.num_seen / max(at.epoch_s, 1e-9),
         }
-        # The latest epoch within one standard error of the highest accuracy is kept (Breiman et al. 1984, section 3.4.3): the learning rate
-        # has fallen since, and a few validation items would else choose a lucky early epoch. The loss is no judge here, since label
-        # smoothing keeps the best networks from being as sure as an unsmoothed loss would have them. Beside the start alone it is one.
-        has_judge = len(self.validation) > 0
-        is_worse = self._is_worse_than_start(val_loss, val_accuracy)
-        if not has_judge or val_accuracy > at.best_accuracy:
-            at.improved_epoch, at.best_accuracy = at.epoch, (val_accuracy if has_judge else -1.0)
-        bound = at.best_accuracy - standard_error(at.best_accuracy, len(self.validation)) if has_judge else -1.0
-        is_best = not has_judge or (val_accuracy >= bound and not is_worse)
-        if is_best:
-            at.best_epoch = at.epoch
+        is_kept = at.selection.judge(at.epoch, phase, answers.accuracy, answers)
+        if is_kept:
             self.folder.write_weights("best", self.scored_module)
         self.folder.write_weights("last", self.scored_module)
         at.history.append(row)
         self.folder.write_results(at.history)
         at.epoch, at.step = at.epoch + 1, 0
         at.loss_sum, at.num_right, at.num_seen, at.epoch_s = 0.0, 0, 0, 0.0
-        return EpochDone(at.epoch - 1, row, is_best)
+        return EpochDone(at.epoch - 1, row, is_kept, 0.0 if self._reason_to_end() else self._seconds_left())
 
-    def _is_worse_than_start(self, val_loss: float, val_accuracy: float) -> bool:
-        """Whether an epoch answers no more items right than the network did before the first step, still kept, and is clearly less sure of them.
+    def _validate(self, size: float) -> tuple[float, Answers]:
+        """The training's own loss on the validation set, and the answers; NaN and none where it is empty.
 
-        Clearly: by more than smoothed labels ask for, since the loss is measured without smoothing.
+        Args:
+            size: part of the full input size at which the samples are seen.
         """
-        at, smoothing = self.position, self.recipe.label_smoothing or 0.0
-        if at.best_epoch >= 0 or at.start_loss is None or val_accuracy > at.best_accuracy:
-            return False
-        asked_for = -math.log(1 - smoothing + smoothing / self._num_classes)
-        return val_loss > at.start_loss + asked_for
-
-    def _validate(self) -> tuple[float, float]:
-        """Cross-entropy and accuracy on the validation split; not a number where it is empty."""
         if not len(self.validation):
-            return math.nan, math.nan
+            return math.nan, Answers((), ())
         machine = self.machine
-        num_items = len(self.validation)
-        share = self.batches.share if num_items >= self.group.size else Share()
-        inputs = batches_in_order(self.validation.slice(share.of(num_items)), self.batches.preprocessing, EVALUATION_BATCH)
+        num_samples = len(self.validation)
+        share = self.batches.share if num_samples >= self.group.size else Share()
+        inputs = batches_in_order(self.validation.slice(share.of(num_samples)), self.batches.preprocessing, EVALUATION_BATCH)
         with plain(self.scored_module):  # answers are PyTorch's own, here as everywhere
             logits = predict_logits(
                 self.scored_module,
-                inputs,
+                (shrink(batch, size) if size < 1 else batch for batch in inputs),
                 device=machine.device,
                 precision=machine.precision,
                 channels_last=machine.channels_last,
             )
         if share.count > 1:
-            logits = self.group.joined(logits, share.of(num_items), num_items)
+            logits = self.group.joined(logits, share.of(num_samples), num_samples)
         self._num_classes = logits.shape[1]
         labels = torch.from_numpy(self.validation.labels)
-        return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())
+        weights = None if self.class_weights is None else self.class_weights.cpu()
+        loss = Loss(self.recipe.label_smoothing, weights)
+        right = logits.argmax(1) == labels
+        return float(loss.mean(logits, labels)), Answers(tuple(right.tolist()), tuple(loss.of_each(logits, labels).tolist()))
+
+    def _guess_times(self) -> None:
+        """Time two steps at every size on a copy of the network, so that the first epoch has a forecast."""
+        for size in sorted(set(self.recipe.sides)):
+            try:
+                step_s = self._time_step(size)
+            except Exception:  # whatever a person's own module raises: the first real step tells it
+                return
+            self.forecast.step(size, step_s)
+            self.forecast.validated(size, step_s / 3 * len(self.validation) / self.recipe.batch_size)
+
+    def _time_step(self, size: float) -> float:
+        """Seconds of a step without the optimizer, the second one of two."""
+        twin = copy.deepcopy(self.module).train()
+        if self.recipe.norm_statistics == "stored":
+            keep_statistics(twin)
+        seconds = 0.0
+        with torch.random.fork_rng(devices=[]):
+            for _ in range(2):
+                began = time.perf_counter()
+                batch = next(self.batches.epoch(0, 0, lambda: size))
+                with self.machine.autocast():
+                    logits = twin(batch.inputs).float()
+                self.loss.mean(logits, batch.labels, batch.all_labels).backward()  # type: ignore[no-untyped-call]
+                self.machine.wait()
+                seconds = time.perf_counter() - began
+        return seconds
+
+    def _seconds_left(self) -> float:
+        """Forecast until the last epoch is validated; NaN where nothing is known."""
+        at = self.position
+        left = self.forecast.seconds_left(self._progress())
+        return left if at.until_s is None else min(left, max(0.0, at.until_s - at.elapsed_s))
+
+    def _epochs_expected(self) -> float:
+        """Epochs that the whole training will have, as far as can be told now."""
+        at = self.position
+        left = self.recipe.epochs - at.epoch - at.step / self.batches.num_steps
+        if at.until_s is None:
+            return float(self.recipe.epochs)
+        fitting = self.forecast.epochs_within(max(0.0, at.until_s - at.elapsed_s), self._progress())
+        return self.recipe.epochs - left + min(left, fitting)
 
     def _progress(self, num_more: int = 0) -> float:
         """Share of the training that is done, after ``num_more`` steps: of the steps, or of the time where that is further."""
         at = self.position
-        share = (at.epoch * self.batches.num_steps + at.step + num_more) / (self.num_epochs * self.batches.num_steps)
-        return max(share, at.elapsed_s / self.recipe.time_limit_s) if self.recipe.time_limit_s else share
+        if not self.recipe.epochs:
+            return 1.0
+        share = (at.epoch * self.batches.num_steps + at.step + num_more) / (self.recipe.epochs * self.batches.num_steps)
+        return share if at.until_s is None else max(share, at.elapsed_s / at.until_s)
 
     def _side(self) -> float:
         """Part of the whole side at which the items of the next step are seen: equal shares of the training for each."""
@@ -358,25 +406,26 @@ class Training:
 
     def _learning_rate(self) -> float:
         """The rate of the next step: of all weights, or with muon of the filters that a norm follows."""
-        return (self.recipe.learning_rate or 0.0) * self._rate_factor()
+        return self.recipe.learning_rate * self._rate_factor()
 
     def _rate_factor(self) -> float:
         """Share of the highest rate in the next step; the first step is already above zero and the last one too."""
-        half_step = 0.5 / (self.num_epochs * self.batches.num_steps)
+        half_step = 0.5 / max(1, self.recipe.epochs * self.batches.num_steps)
         return rate_factor(
             min(1.0, self._progress() + half_step),
             schedule=self.recipe.schedule,
-            warmup=self.recipe.warmup or 0.0,
-            floor=self.recipe.floor or 0.0,
+            warmup=self.recipe.warmup,
+            floor=self.recipe.floor,
         )
 
     def _step_done(self, batch: Batch) -> StepDone:
         at = self.position
         progress = self._progress()
-        left = at.elapsed_s * (1 - progress) / max(progress, 1e-9)
         rate = at.num_seen / max(at.epoch_s, 1e-9)
         num_seen = max(1, at.num_seen)
-        return StepDone(at.epoch, batch.step, at.loss_sum / num_seen, at.num_right / num_seen, progress, rate, left)
+        return StepDone(
+            at.epoch, batch.step, at.loss_sum / num_seen, at.num_right / num_seen, progress, rate, self._seconds_left()
+        )
 
     def _refuse_divergence(self, loss: float, step: int) -> None:
         """Stop before steps that could only spoil the weights are taken, or kept."""
@@ -393,7 +442,7 @@ class Training:
             )
 
     def _diverged(self, what: str, rate: float) -> TrainingError:
-        highest = self.recipe.learning_rate or rate
+        highest = self.recipe.learning_rate
         return TrainingError(
             f"{what} (learning rate {rate:.3g}). The last good checkpoint is kept: {self.folder.checkpoint}, and the best weights "
             f"so far {self._best_so_far()}. "
@@ -440,13 +489,3 @@ class Training:
             ) from error
         self._since_checkpoint = 0.0
         return CheckpointWritten(self.folder.checkpoint, at.epoch, at.step)
-
-
-def standard_error(share: float, num_items: int) -> float:
-    """Standard error of a share of ``num_items``, with one success and one failure added so that it is never 0 (Laplace).
-
-    >>> round(standard_error(0.9, 100), 4), round(standard_error(1.0, 100), 4)
-    (0.031, 0.0099)
-    """
-    smoothed = (share * num_items + 1) / (num_items + 2)
-    return math.sqrt(smoothed * (1 - smoothed) / num_items)

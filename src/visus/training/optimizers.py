@@ -1,11 +1,7 @@
-"""Which numbers of a network are moved, by what rule and how fast, and their running average.
-
-This file knows parameters and what they are for. It must not know data, schedules or files.
-"""
+"""Which parameters of a network are moved, by what rule and how fast."""
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from typing import Any
 
@@ -15,17 +11,19 @@ from torch import nn
 from visus.networks.roles import Role, weight_roles
 from visus.networks.whitening import Whitening
 from visus.training.muon import Muon
-from visus.training.recipe import Recipe
+from visus.training.resolve import ResolvedRecipe
 
 WHITENING_SHARE = (
     3 / 8
 )  # of the training in which what whitening adds to its channels is trained; then the backward pass ends above it
 LARGEST_FOLLOWING, ITEMS_FOLLOWED = 0.4, 1_250
+MATRIX_DECAY = 0.05  # of matrices that muon does not know
+NUM_LEVELS = 17  # of learning rates from the first layer to the last
 WITHOUT_NORM = 0.1  # share of muon's rate for filters whose size means something: no norm follows them
 
 
 def make_optimizer(
-    module: nn.Module, recipe: Recipe, *, input_shape: tuple[int, ...] | None = None, precision: str = "float32"
+    module: nn.Module, recipe: ResolvedRecipe, *, input_shape: tuple[int, ...] | None = None, precision: str = "float32"
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer over all trainable parameters of ``module``.
 
@@ -41,20 +39,42 @@ def make_optimizer(
     """
     if recipe.optimizer == "muon":
         return _muon(module, recipe, weight_roles(module, input_shape), precision)
-    rate = recipe.learning_rate or 0.0
     early = {id(parameter) for parameter in _trained_at_first(module)}
-    trainable = [each for each in module.parameters() if each.requires_grad]
-    lasting = [each for each in trainable if id(each) not in early]
+    factors = layer_factors(module, recipe.layer_decay)
+    alike: dict[tuple[float, float, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            is_early = id(parameter) in early
+            decay = recipe.weight_decay if parameter.ndim > 1 and not is_early else 0.0
+            alike[WHITENING_SHARE if is_early else 1.0, factors[name], decay].append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": [each for each in lasting if each.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [each for each in lasting if each.ndim <= 1], "weight_decay": 0.0},
-        {"params": [each for each in trainable if id(each) in early], "weight_decay": 0.0, "until": WHITENING_SHARE},
+        {"params": parameters, "peak": recipe.learning_rate * factor, "until": until, "weight_decay": decay}
+        for (until, factor, decay), parameters in sorted(alike.items(), key=lambda entry: entry[0], reverse=True)
     ]
-    groups = [{"peak": rate, "until": 1.0} | group for group in groups if group["params"]]
-    momentum = 0.9 if recipe.momentum is None else recipe.momentum
+    rate, momentum = recipe.learning_rate, recipe.momentum
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0)
     return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999))
+
+
+def layer_factors(module: nn.Module, layer_decay: float) -> dict[str, float]:
+    """What the learning rate of each parameter is multiplied by: 1 in the last layer, ``layer_decay`` in the first, a geometric row between.
+
+    Layers count in the order in which the module lists them; they share ``NUM_LEVELS`` rates.
+
+    >>> network = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1), nn.Linear(1, 1))
+    >>> [round(factor, 3) for factor in layer_factors(network, 0.01).values()]
+    [0.01, 0.01, 0.1, 0.1, 1.0, 1.0]
+    """
+    names = [name for name, _ in module.named_parameters()]
+    layers = {name: name.rpartition(".")[0] for name in names}
+    places = {layer: place for place, layer in enumerate(dict.fromkeys(layers.values()))}
+    last = max(1, len(places) - 1)
+    levels = min(last, NUM_LEVELS - 1)
+    return {
+        name: layer_decay ** (1 - round(places[layers[name]] / last * levels) / levels) if len(places) > 1 else 1.0
+        for name in names
+    }
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float, progress: float = 0.0) -> None:
@@ -99,12 +119,10 @@ def _trained_at_first(module: nn.Module) -> list[torch.Tensor]:
     return [part.bias for part in module.modules() if isinstance(part, Whitening) and part.bias is not None]
 
 
-def _muon(module: nn.Module, recipe: Recipe, roles: dict[str, Role], precision: str) -> Muon:
+def _muon(module: nn.Module, recipe: ResolvedRecipe, roles: dict[str, Role], precision: str) -> Muon:
     """Filters with equal roles in one group each; the head, gains, biases, and what is trained at first in groups of their own, by Adam."""
-    rate = recipe.learning_rate or 0.0
-    rates = {"head": recipe.head_rate or 1.0, "gain": recipe.gain_rate or rate, "other": recipe.bias_rate or rate}
-    if recipe.gain_rate is None:  # of a run that began before gains had a rate: its checkpoints count them among the rest
-        roles = {name: Role("other") if role.kind == "gain" else role for name, role in roles.items()}
+    rate = recipe.learning_rate
+    rates = {"head": recipe.head_rate, "gain": recipe.gain_rate, "matrix": recipe.matrix_rate, "other": recipe.bias_rate}
     early = {id(parameter) for parameter in _trained_at_first(module)}
     alike: dict[tuple[Role, bool, int], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():
@@ -120,36 +138,11 @@ def _muon(module: nn.Module, recipe: Recipe, roles: dict[str, Role], precision: 
                 "rule": "orthogonal",
                 "num_splits": role.num_groups,
                 "unit": free,
-                "weight_decay": 0.0 if free else recipe.weight_decay or 0.0,
+                "weight_decay": 0.0 if free else recipe.weight_decay,
                 "peak": rate if free else rate * WITHOUT_NORM,
             }
         else:
             group |= {"rule": "adam", "peak": rates[role.kind] / num_inputs}
-            group["weight_decay"] = recipe.weight_decay or 0.0 if role.kind == "head" else 0.0
+            group["weight_decay"] = {"head": recipe.weight_decay, "matrix": MATRIX_DECAY}.get(role.kind, 0.0)
         groups.append(group)
-    momentum = 0.6 if recipe.momentum is None else recipe.momentum
-    return Muon(groups, rate, momentum=momentum, dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32)
-
-
-class Average:
-    """A running average of a network's weights and statistics, kept as a network of its own.
-
-    Args:
-        module: the network that is trained.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = copy.deepcopy(module).requires_grad_(False)
-        averaged, current = self.module.state_dict(), module.state_dict()
-        floats = [name for name, value in averaged.items() if value.is_floating_point()]
-        others = averaged.keys() - set(floats)
-        self._floats = [averaged[name] for name in floats], [current[name] for name in floats]
-        self._others = [(averaged[name], current[name]) for name in others]
-
-    @torch.no_grad()
-    def update(self, keep: float) -> None:
-        """Draw the average towards the network as it is now; ``keep`` is the share of the old average that stays."""
-        averaged, current = self._floats
-        torch._foreach_lerp_(averaged, current, 1 - keep)
-        for mean, value in self._others:
-            mean.copy_(value)
+    return Muon(groups, rate, momentum=recipe.momentum, dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32)

@@ -1,7 +1,7 @@
-"""Every choice of a training in one frozen value.
+"""What a person asks of a training: every setting, what it means, and which values it takes.
 
-This file knows which settings exist, what they mean, and how an open one (``None``) is settled from the data. It must not know how a
-training is carried out. Each field explains itself: ``describe`` is shown by ``--help`` and written beside the value in ``recipe.yaml``.
+A setting of ``None`` is decided by ``training.resolve``. Each field explains itself: ``describe`` is shown by ``--help`` and written beside the
+value in ``recipe.yaml``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from visus.errors import RecipeError, joined, unknown_name
-from visus.evaluation.views import STEPS_PER_SIDE, VIEWS
+from visus.evaluation.views import VIEWS
 from visus.files import read_text
 
 OPTIMIZERS = ("adamw", "muon", "sgd")
@@ -26,9 +26,13 @@ PRECISIONS = ("auto", "bfloat16", "float32")
 CONVOLUTIONS = ("auto", "pytorch")
 FLIPS = ("alternating", "none", "random")
 NORM_STATISTICS = ("batch", "stored")
-MANY_ITEMS = 20_000
-SMALL_PX = 40
+SAMPLINGS = ("balanced", "shuffled")
 SMALLEST_SIDE = 0.25
+OF_THE_OPTIMIZER = (
+    *("learning_rate", "head_rate", "bias_rate", "gain_rate", "matrix_rate", "layer_decay", "momentum", "weight_decay"),
+    *("warmup", "floor", "label_smoothing", "averaging", "tail", "curriculum", "cutout", "epochs", "batch_size"),
+)
+"""Settings whose values suit one optimizer."""
 
 
 def _setting(
@@ -56,8 +60,8 @@ class Recipe:
 
     epochs: int | None = _setting(
         None,
-        "times that the training data is gone through; open: from the number of items, more often for small grey pictures",
-        low=1,
+        "times that the training data is gone through; 0 with weights that know something fits their head alone; open: from the number of items, more often for small grey pictures",
+        low=0,
     )
     batch_size: int | None = _setting(None, "items in one step; open: from the number of items", low=1)
     optimizer: str | None = _setting(
@@ -79,6 +83,18 @@ class Recipe:
     )
     gain_rate: float | None = _setting(
         None, "highest rate of the gains of norms, with muon alone; open: a tenth of bias_rate", low=1e-12, high=100.0
+    )
+    matrix_rate: float | None = _setting(
+        None,
+        "highest rate of matrices that muon does not know, such as embeddings and attention projections, which AdamW moves; with muon alone; default: adamw's own rate",
+        low=1e-12,
+        high=100.0,
+    )
+    layer_decay: float | None = _setting(
+        None,
+        "learning rate of the first layer as a share of that of the last; layers between them have rates between; default: 1, or less for fine-tuning",
+        low=1e-6,
+        high=1.0,
     )
     momentum: float | None = _setting(
         None,
@@ -122,6 +138,11 @@ class Recipe:
     )
     class_weights: str = _setting(
         "none", "weights of the classes in the loss: none, or balanced by their numbers", known=CLASS_WEIGHTS
+    )
+    sampling: str = _setting(
+        "shuffled",
+        "order of the training samples: shuffled (each once in an epoch), or balanced (each class equally often)",
+        known=SAMPLINGS,
     )
     flip: str | None = _setting(
         None,
@@ -178,8 +199,6 @@ class Recipe:
     seed: int = _setting(0, "everything random follows from it", low=0, high=2**31 - 1)
 
     def __post_init__(self) -> None:
-        if isinstance(self.flip, bool):  # as recipes said it before they could say alternating
-            object.__setattr__(self, "flip", "random" if self.flip else "none")
         if isinstance(self.curriculum, (int, float)) and not isinstance(self.curriculum, bool):
             object.__setattr__(self, "curriculum", f"{self.curriculum:g}")
         mistakes = [mistake for name in FIELDS for mistake in _mistakes(self, name)]
@@ -195,11 +214,6 @@ class Recipe:
         """
         return tuple(float(word) for word in self.curriculum.split(",")) if self.curriculum else (1.0,)
 
-    @property
-    def begins_with_weights(self) -> bool:
-        """Whether it keeps layers as they are, which means something only for a network that knows something already."""
-        return bool(self.frozen) or self.norm_statistics == "stored"
-
     def replace(self, **changes: Any) -> Recipe:
         """A copy with other settings.
 
@@ -211,61 +225,28 @@ class Recipe:
             raise RecipeError(joined([unknown_name("setting", name, FIELDS) for name in unknown]))
         return dataclasses.replace(self, **changes)
 
-    def settled(
-        self,
-        *,
-        num_items: int,
-        input_shape: tuple[int, ...],
-        is_colour: bool,
-        is_varied: bool,
-        has_filters: bool = True,
-        takes_any_size: bool = True,
-        is_shuffled: bool = False,
-    ) -> Recipe:
-        """The same recipe with every open setting decided; a batch is never larger than the training split.
+    def overridden(self, **given: Any) -> tuple[Recipe, tuple[str, ...]]:
+        """A copy in which ``given`` settings win, and those that only go with what they replace are open again.
 
-        Args:
-            num_items: number of training items.
-            input_shape: (channels, *spatial).
-            is_colour: pictures of three channels.
-            is_varied: picture files of many different sizes, as a camera or a collection gives them.
-            has_filters: the network has convolutions.
-            takes_any_size: the network takes items that are smaller.
-            is_shuffled: the positions of every item are in one random order, so that moved or mirrored ones are no items.
+        Returns:
+            The copy, and the names of the settings that were opened.
+
+        Raises:
+            RecipeError: a name that does not exist, or a value that cannot be used.
+
+        >>> changed, opened = Recipe(optimizer="muon", head_rate=1.0, tail=0.03).overridden(averaging=0.99)
+        >>> changed.tail, opened
+        (None, ('tail',))
         """
-        optimizer = self.optimizer or ("muon" if has_filters else "adamw")
-        is_muon = optimizer == "muon"
-        batch_size = min(self.batch_size or default_batch_size(num_items, is_muon=is_muon), num_items)
-        zoom = _or(self.zoom, 0.4 if is_varied else 0.0)
-        is_small = num_items < MANY_ITEMS
-        flip = self.flip or ("alternating" if is_colour or len(input_shape) == 4 else "none")
-        shift = _or(self.shift, 0.1 if is_varied else 0.05)
-        averaging = _or(self.averaging, 0.0 if is_muon else 0.998)
-        tail = _or(self.tail, 0.03 if is_muon and not averaging else 0.0)
-        decays = {"sgd": 5e-4, "adamw": 0.5 if is_small else 0.2, "muon": 0.05}
-        return self.replace(
-            epochs=self.epochs
-            or default_epochs(
-                num_items, is_zoomed=bool(zoom), is_muon=is_muon, is_small_and_grey=_is_small_and_grey(input_shape)
-            ),
-            batch_size=batch_size,
-            optimizer=optimizer,
-            **_settled_rates(self, optimizer, batch_size),
-            weight_decay=_or(self.weight_decay, decays[optimizer]),
-            warmup=_or(self.warmup, 0.0 if is_muon else 0.2),
-            averaging=averaging,
-            tail=tail,
-            floor=_or(self.floor, 0.05 if tail else 0.0),
-            label_smoothing=_or(self.label_smoothing, 0.2 if is_muon else 0.1),
-            flip=flip,
-            zoom=zoom,
-            shift=shift,
-            cutout=_or(self.cutout, 0.0 if not is_small else 0.3 if zoom or is_muon else 0.4),
-            curriculum=self.curriculum or (CURRICULUM if takes_any_size and is_muon else "1"),
-            tta=self.tta or ("none" if is_shuffled else _settled_views(flip, shift, input_shape[1:])),
-            frozen=self.frozen or "",
-            norm_statistics=self.norm_statistics or "batch",
-        )
+        going: set[str] = set()
+        if given.get("optimizer", self.optimizer) != self.optimizer and self.optimizer is not None:
+            going |= set(OF_THE_OPTIMIZER)
+        if given.get("averaging"):
+            going.add("tail")
+        if given.get("tail"):
+            going.add("averaging")
+        opened = tuple(name for name in FIELDS if name in going - set(given) and getattr(self, name) is not None)
+        return self.replace(**dict.fromkeys(opened), **given), opened
 
     def to_yaml(self) -> str:
         """Every setting with its meaning beside it; ``from_yaml`` reads it back."""
@@ -279,8 +260,6 @@ class Recipe:
     def from_yaml(cls, text: str, *, where: str = "recipe") -> Recipe:
         """A recipe from text; settings that it leaves out have their defaults.
 
-        A whole recipe of a run that was trained before some settings existed keeps its meaning: they are then off.
-
         Raises:
             RecipeError: not a table of settings, unknown names, or values that cannot be used.
         """
@@ -292,8 +271,6 @@ class Recipe:
             raise RecipeError(
                 f"a recipe is a table of settings, such as 'epochs: 20', not {type(settings).__name__}.", where=where
             )
-        if set(EARLIER_SETTINGS) <= set(settings) and not set(LATER_SETTINGS) & set(settings):
-            settings = LATER_SETTINGS | settings
         try:
             return cls().replace(**{str(name): _as_number(value) for name, value in settings.items()})
         except RecipeError as error:
@@ -315,104 +292,8 @@ def _as_number(value: Any) -> Any:
     return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
 
 
-FILTER_RATE = 0.16  # of muon, for batches of 2,000; Jordan has 0.24 there, and batches of 500 to 1,000 did better with less
-HEAD_RATE, BIAS_RATE = 1.1, 0.14  # of the Adam beside it
-CURRICULUM = "0.75, 0.75, 0.875, 0.875, 1"
-LATER_SETTINGS = {
-    "floor": 0.0,
-    "tail": 0.0,
-    "curriculum": "1",
-    "tta": "none",
-    "head_rate": None,
-    "bias_rate": None,
-    "gain_rate": None,
-    "frozen": "",
-    "norm_statistics": "batch",
-    "convolutions": "pytorch",
-}
-"""Settings that came after the first version, with the values that mean what a training did before they were there."""
 FIELDS: dict[str, dataclasses.Field[Any]] = {rule.name: rule for rule in dataclasses.fields(Recipe)}
 _TYPES = get_type_hints(Recipe)
-EARLIER_SETTINGS = tuple(name for name in FIELDS if name not in LATER_SETTINGS)
-
-
-def _or(given: float | None, otherwise: float) -> float:
-    """What was given, which may be 0."""
-    return otherwise if given is None else given
-
-
-def _settled_rates(recipe: Recipe, optimizer: str, batch_size: int) -> dict[str, float | None]:
-    """Rates and momentum of a recipe; those of head, biases and gains stay open where the optimizer has one rate for all.
-
-    Muon goes by Jordan 2024 (airbench94_muon) and by our own trials; smaller batches have smaller steps and remember more of them,
-    both by the root of their size.
-    """
-    if optimizer == "muon":
-        share = math.sqrt(batch_size / 2000)
-        bias_rate = recipe.bias_rate or round(BIAS_RATE * min(share, 1.0), 6)
-        return {
-            "learning_rate": recipe.learning_rate or round(FILTER_RATE * min(share, 1.0), 6),
-            "head_rate": recipe.head_rate or round(HEAD_RATE * min(share, 1.0), 6),
-            "bias_rate": bias_rate,
-            "gain_rate": recipe.gain_rate or max(1e-12, float(f"{bias_rate / 10:.6g}")),
-            "momentum": _or(recipe.momentum, round(max(0.6, 1 - 0.4 * share), 4)),
-        }
-    rate = 0.1 * batch_size / 64 if optimizer == "sgd" else 0.002 * math.sqrt(batch_size / 64)
-    return {
-        "learning_rate": recipe.learning_rate or round(min(rate, 0.4), 6),
-        "momentum": _or(recipe.momentum, 0.9),
-    }
-
-
-def _settled_views(flip: str, shift: float, size: tuple[int, ...]) -> str:
-    """Views of unsure items: mirrored where training mirrors, moved where training moves at least as far."""
-    moves = all(round(shift * length) >= max(1, round(length / STEPS_PER_SIDE)) for length in size)
-    found = "+".join([*(["flip"] if flip != "none" else []), *(["shift"] if moves and size else [])])
-    return f"unsure:{found}" if found else "none"
-
-
-def default_batch_size(num_items: int, *, is_muon: bool = False) -> int:
-    """64 for small sets, 128 from 20,000 items on. Muon: about ``3 * sqrt(num_items)``, a multiple of 16 between 16 and 2,000.
-
-    Steps stay many enough to converge within few epochs.
-
-    >>> [default_batch_size(number, is_muon=True) for number in (100, 2_700, 7_200, 50_000)]
-    [32, 160, 256, 672]
-    """
-    if is_muon:
-        return max(16, min(2000, 16 * round(3 * math.sqrt(num_items) / 16)))
-    return 64 if num_items < MANY_ITEMS else 128
-
-
-def default_epochs(
-    num_items: int, *, is_zoomed: bool = False, is_muon: bool = False, is_small_and_grey: bool = False
-) -> int:
-    """``1500 / sqrt(num_items)``, at most 80 and at least 30, from 20,000 items on at least 11: small sets are seen more often.
-
-    Muon: ``2750 / sqrt(num_items)``, at most 48 and at least 8. Where pictures are enlarged at random it is two fifths more, since no
-    picture is then seen twice in the same way. From 20,000 grey pictures of up to 40 px on it is three tenths more: each says less, and
-    ``compact``, which is narrower for them, takes the same time.
-
-    >>> [default_epochs(number) for number in (200, 1_500, 7_200, 58_000)]
-    [80, 39, 30, 11]
-    >>> [default_epochs(number, is_muon=True) for number in (200, 1_500, 7_200, 58_000)]
-    [48, 48, 32, 11]
-    >>> default_epochs(58_000, is_muon=True, is_small_and_grey=True)
-    15
-    """
-    if is_muon:
-        share = 1.3 if is_small_and_grey and num_items >= MANY_ITEMS else 1.0
-        epochs = max(8, min(48, round(share * 2750 / math.sqrt(num_items))))
-    else:
-        least = 30 if num_items < MANY_ITEMS else 11
-        epochs = max(least, min(80, round(1500 / math.sqrt(num_items))))
-    return round(1.4 * epochs) if is_zoomed else epochs
-
-
-def _is_small_and_grey(input_shape: tuple[int, ...]) -> bool:
-    """Pictures for which ``compact`` is narrower."""
-    channels, *size = input_shape
-    return channels == 1 and len(size) == 2 and min(size) <= SMALL_PX
 
 
 def _mistakes(recipe: Recipe, name: str) -> list[str]:

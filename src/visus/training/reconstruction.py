@@ -18,7 +18,7 @@ from visus.evaluation.predictions import evaluation_mode
 from visus.networks.machine import Machine
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.optimizers import make_optimizer, set_rates
-from visus.training.recipe import Recipe
+from visus.training.resolve import ResolvedRecipe
 from visus.training.schedules import rate_factor
 
 
@@ -38,7 +38,7 @@ class ReconstructionEpoch:
 
 
 def reconstruct(
-    module: nn.Module, batches: Batches, validation: Part, recipe: Recipe, machine: Machine
+    module: nn.Module, batches: Batches, validation: Part, recipe: ResolvedRecipe, machine: Machine
 ) -> Iterator[ReconstructionEpoch]:
     """Train ``module`` in place to give its input back.
 
@@ -46,13 +46,12 @@ def reconstruct(
         module: takes (N, C, *) and gives the same shape; on the machine's device.
         batches: the training split; its labels are not looked at.
         validation: items to measure on.
-        recipe: a settled recipe: epochs, optimizer, learning rate and schedule are used.
+        recipe: epochs, optimizer, learning rate and schedule are used.
         machine: device and precision.
 
     Raises:
         TrainingError: the loss became infinite or not a number.
     """
-    assert recipe.epochs is not None, "a settled recipe knows its epochs"
     shape = batches.preprocessing.input_shape
     optimizer = make_optimizer(module, recipe, input_shape=shape, precision=machine.precision)
     num_steps = recipe.epochs * batches.num_steps
@@ -64,7 +63,7 @@ def reconstruct(
             share = (step + 0.5) / num_steps
             set_rates(
                 optimizer,
-                rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup or 0.0, floor=recipe.floor or 0.0),
+                rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup, floor=recipe.floor),
                 share,
             )
             optimizer.zero_grad(set_to_none=True)

@@ -32,6 +32,7 @@ from visus.networks import weights
 
 RESULT_COLUMNS = (
     "epoch",
+    "img_size",
     "train_loss",
     "train_accuracy",
     "val_loss",

@@ -32,11 +32,11 @@ from visus.examine.race import draw_race
 from visus.files import write_json
 from visus.limits import usable_cores
 from visus.networks.machine import describe
-from visus.networks.pretrained import SOURCE
+from visus.networks.pretrained import DEFAULT
 from visus.training.recipe import Recipe
 from visus.units import write_shape
 from visus.workbench.contestants import PEERS, VISUS, Contestant
-from visus.workbench.pretrained import PretrainedChoice, choice_of, read_for
+from visus.workbench.starts import BackboneChoice, choice_of, read_for
 from visus.workbench.timed_runs import Limits, timed_run
 
 SAMPLE_TARGET: Final = 0.88
@@ -245,7 +245,7 @@ def benchmark(
 class _Seen:
     """Notes whether ``visus train`` would begin with pretrained weights, and has the pictures read for new ones all the same."""
 
-    def __init__(self, choice: PretrainedChoice | None) -> None:
+    def __init__(self, choice: BackboneChoice | None) -> None:
         self._choice = choice
         self._suited: Suited | None = None
 
@@ -256,7 +256,7 @@ class _Seen:
         """What everybody begins with, for a reader of the result."""
         told = f"everybody begins with new weights and has the same {data.noun}s of {write_shape(data.input_shape)}"
         if self._suited is not None or read_for(data):
-            told += f"; visus train alone would begin with the {SOURCE} on this data"
+            told += f"; visus train alone would begin with the {DEFAULT.source} on this data"
             told += f", at {write_shape(self._suited.size)}" if self._suited else ""
         return f"{told}."
 

@@ -27,6 +27,7 @@ from visus.evaluation.shifts import ShiftFigures, measure_shifts
 from visus.networks.roles import takes
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
+from visus.training.resolve import for_new_network
 from visus.training.runs import RunFolder
 from visus.workbench.modules import count_macs, make_network
 from visus.workbench.runs import Run, open_own_data
@@ -302,7 +303,7 @@ def train_again(
     """
     preprocessing = dataclasses.replace(run.preprocessing, shuffle_seed=shuffle_seed)
     data = open_own_data(run.folder, preprocessing, cache_dir=cache_dir)
-    recipe = usable_recipe(run.recipe, network, data)
+    recipe = usable_recipe(for_new_network(run.recipe), network, data)
     return train(data, network, recipe, output=output or run.folder.parent, name=name, on_event=on_event, command=command)
 
 

@@ -16,21 +16,18 @@ from visus.training.runs import RunFolder
 FILE = "mirrors.json"
 
 
-def with_mirroring(recipe: Recipe, data: Data, group: Group) -> tuple[Recipe, MirrorTest | None]:
-    """The recipe with its ``flip`` decided, and what decided it; the first process's answer holds for all.
+def ask_mirroring(recipe: Recipe, data: Data, group: Group) -> MirrorTest | None:
+    """What the nearest neighbors say about mirroring; the first process's answer holds for all.
 
-    Where the recipe decides it, or items have no mirror image, the recipe comes back as it was, without a test; where the test tells nothing, with one.
+    None where the recipe decides it, and where samples have no mirror image.
     """
     if recipe.flip is not None or data.preprocessing.shuffle_seed is not None:
-        return recipe, None
+        return None
     own = mirror_test(data.split("train"), recipe.seed)
     if own is None:
-        return recipe, None
+        return None
     num_items, *shares = group.numbers(dataclasses.astuple(own))
-    found = MirrorTest(int(num_items), *shares)
-    if found.keeps_class is None:
-        return recipe, found
-    return recipe.replace(flip="alternating" if found.keeps_class else "none"), found
+    return MirrorTest(int(num_items), *shares)
 
 
 def write_mirroring(folder: RunFolder, found: MirrorTest, noun: str) -> None:

@@ -1,7 +1,4 @@
-"""What is decided and done before the first step: open settings, settings that cannot be used, the module and its batches.
-
-This file knows data, networks and recipes side by side. It must not know runs, several processes, or how a training goes.
-"""
+"""What is known and done before the first step: the facts from which a recipe is resolved, the module and its batches."""
 
 from __future__ import annotations
 
@@ -10,26 +7,55 @@ from torch import nn
 
 from visus.data.augment import Augmentation
 from visus.data.batches import Batches, random_stream
+from visus.data.mirrors import MirrorTest
 from visus.data.opened import Data
-from visus.errors import RecipeError, joined
 from visus.networks.machine import Machine, memory_format
-from visus.networks.roles import takes, weight_roles
+from visus.networks.roles import other_norms, takes, weight_roles
 from visus.networks.single_channels import float32_depthwise
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
-from visus.training.recipe import CURRICULUM, Recipe
+from visus.training.recipe import Recipe
+from visus.training.resolve import PROGRESSIVE_SIZES, DataFacts, NetworkFacts, ResolvedRecipe, StartFacts, resolve
 
 
-def settled(recipe: Recipe, data: Data, module: nn.Module) -> Recipe:
-    """The recipe with every open setting decided from the data and the network."""
-    return recipe.settled(
-        num_items=len(data.split("train")),
+def data_facts(data: Data, mirrors: MirrorTest | None = None) -> DataFacts:
+    """What a training needs to know of its data.
+
+    Args:
+        data: opened data.
+        mirrors: what the nearest neighbors say about mirroring; None where they were not asked.
+    """
+    return DataFacts(
+        num_training=len(data.split("train")),
         input_shape=data.input_shape,
-        is_colour=data.input_shape[0] == 3 and len(data.input_shape) == 3,
+        num_validation=len(data.split("val")),
         is_varied=data.is_varied,
-        has_filters=any(role.kind == "filter" for role in weight_roles(module).values()),
-        takes_any_size=takes_smaller(module, data, Recipe(curriculum=CURRICULUM)),
         is_shuffled=data.preprocessing.shuffle_seed is not None,
+        keeps_class_mirrored=mirrors.keeps_class if mirrors else None,
+        mirroring=mirrors.sentence(data.noun) if mirrors else "",
     )
+
+
+def network_facts(module: nn.Module, data: Data, recipe: Recipe) -> NetworkFacts:
+    """What a training needs to know of its network, for this data and the sizes that are asked for, or the default ones."""
+    roles = weight_roles(module)
+    asked = recipe if recipe.curriculum else Recipe(curriculum=PROGRESSIVE_SIZES)
+    return NetworkFacts(
+        has_filters=any(role.kind == "filter" for role in roles.values()),
+        unknown_matrices=tuple(name for name, role in roles.items() if role.kind == "matrix"),
+        other_norms=other_norms(module),
+        takes_smaller=takes_smaller(module, data, asked),
+    )
+
+
+def resolved(
+    recipe: Recipe, data: Data, module: nn.Module, mirrors: MirrorTest | None = None, start: StartFacts | None = None
+) -> ResolvedRecipe:
+    """What was asked for, with everything else decided from data, network and start.
+
+    Raises:
+        RecipeError: settings that contradict each other or the facts; all of them together.
+    """
+    return resolve(recipe, data_facts(data, mirrors), network_facts(module, data, recipe), start)
 
 
 def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
@@ -40,35 +66,13 @@ def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
     return data.preprocessing.shuffle_seed is None and bool(size) and all(takes(module, shape) for shape in shapes)
 
 
-def refuse_unusable(recipe: Recipe, data: Data, module: nn.Module) -> None:
-    """Refuse settings that could only be ignored on this data and with this network."""
-    mistakes = []
-    if recipe.zoom and len(data.input_shape) < 3:
-        mistakes.append("zoom needs pictures or volumes, and these are recordings. Leave it out.")
-    if recipe.patience and not len(data.split("val")):
-        mistakes.append("patience needs a validation split, and this data leaves none. Leave it out.")
-    if min(recipe.sides) < 1 and not takes_smaller(module, data, recipe):
-        mistakes.append(
-            "curriculum needs a network that takes smaller items too, as with globalpool, and this one does not. Leave it out."
-        )
-    if "flip" in (recipe.tta or "") and recipe.flip == "none":
-        mistakes.append(f"tta {recipe.tta} mirrors items, and this training does not. Leave it out, or train with flips.")
-    if "shift" in (recipe.tta or "") and max(data.input_shape[1:], default=1) == 1:
-        mistakes.append(f"tta {recipe.tta} moves items, and these have a single position. Leave it out.")
-    if recipe.tta != "none" and data.preprocessing.shuffle_seed is not None:
-        mistakes.append(f"tta {recipe.tta} needs items whose positions are in order, and these are shuffled. Leave it out.")
-    if mistakes:
-        raise RecipeError(joined(mistakes))
-
-
-def prepare(module: nn.Module, data: Data, recipe: Recipe, machine: Machine) -> tuple[nn.Module, Batches]:
-    """A module where it is to be trained, and the batches that a settled recipe gives it."""
+def prepare(module: nn.Module, data: Data, recipe: ResolvedRecipe, machine: Machine) -> tuple[nn.Module, Batches]:
+    """A module where it is to be trained, and the batches that it gets."""
     module = module.to(machine.device)
     if machine.precision == "bfloat16" and machine.device.type == "cpu":
         float32_depthwise(module)
     if machine.channels_last and len(data.input_shape) > 2:
         module = module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
-    assert recipe.batch_size is not None, "a settled recipe knows its batch size"
     batches = Batches(
         data.split("train"),
         data.preprocessing,
@@ -77,6 +81,7 @@ def prepare(module: nn.Module, data: Data, recipe: Recipe, machine: Machine) -> 
         augmentation(recipe),
         machine.device,
         machine.channels_last,
+        is_balanced=recipe.sampling == "balanced",
     )
     return module, batches
 
@@ -91,6 +96,6 @@ def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[
     return fit_whitening(module, data.preprocessing.scaled(part.rows(places).to(machine.device)))
 
 
-def augmentation(recipe: Recipe) -> Augmentation:
-    """The random changes of a settled recipe."""
-    return Augmentation(recipe.flip or "none", recipe.shift or 0.0, recipe.zoom or 0.0, recipe.cutout or 0.0)
+def augmentation(recipe: ResolvedRecipe) -> Augmentation:
+    """The random changes of the training samples."""
+    return Augmentation(recipe.flip, recipe.shift, recipe.zoom, recipe.cutout)

@@ -11,7 +11,7 @@ from visus.data.batches import Share
 from visus.errors import RecipeError
 from visus.networks.machine import Machine
 from visus.training.distribution import Group, refuse_shared_device
-from visus.training.recipe import Recipe
+from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
 
 _RUN = "run"
@@ -43,14 +43,14 @@ def share_of(group: Group) -> Share:
     return Share(group.rank, group.size)
 
 
-def refuse_too_many(group: Group, recipe: Recipe, machine: Machine) -> None:
+def refuse_too_many(group: Group, recipe: ResolvedRecipe, machine: Machine) -> None:
     """Refuse more processes than there are items in a batch, or graphics processors to compute on.
 
     Raises:
         RecipeError: the batch is too small.
         UsageError: there are too few graphics processors.
     """
-    if (recipe.batch_size or 1) < group.size:
+    if recipe.batch_size < group.size:
         raise RecipeError(
             f"batches of {recipe.batch_size} cannot be shared by {group.size} processes. "
             f"Take a --batch-size of at least {group.size}, or fewer processes."

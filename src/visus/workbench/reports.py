@@ -20,7 +20,8 @@ from visus.examine.facts import ReportFacts
 from visus.examine.report import write_report
 from visus.examine.report_inside import Inside
 from visus.training.checkpoints import read_position
-from visus.training.recipe import FIELDS, Recipe
+from visus.training.recipe import FIELDS
+from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.workbench.inside import Scoring, measure_inside
 from visus.workbench.mirroring import read_mirroring
@@ -45,7 +46,7 @@ class Course:
 
 
 def report_facts(
-    folder: RunFolder, data: Data, made: Made, recipe: Recipe, scores: Scores, course: Course, inside: Inside
+    folder: RunFolder, data: Data, made: Made, recipe: ResolvedRecipe, scores: Scores, course: Course, inside: Inside
 ) -> ReportFacts:
     """Everything that stands in a report, from the run's files and from what was measured.
 
@@ -82,7 +83,7 @@ def report_facts(
         network=started["network"],
         network_reason=started.get("network_reason", ""),
         preprocessing=data.preprocessing.to_dict(),
-        recipe={name: getattr(recipe, name) for name in FIELDS},
+        recipe={name: getattr(recipe.request, name) for name in FIELDS},
         machine=environment["machine"],
         environment=environment,
         best_epoch=course.best_epoch,
@@ -131,7 +132,7 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
     scoring_s = time.perf_counter() - began
     num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
     inside = measure_inside(Scoring(run, opened, made, answers, num_epochs, batch_size, scoring_s))
-    facts = report_facts(folder, opened, made, run.recipe, scores, course, inside)
+    facts = report_facts(folder, opened, made, ResolvedRecipe.of(run.recipe), scores, course, inside)
     folder.write_json("inside.json", inside.to_json())
     write_report(run.folder / "report.html", facts)
     return run.folder / "report.html"

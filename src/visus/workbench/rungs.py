@@ -17,6 +17,7 @@ from typing import Final
 import torch
 from torch import nn
 
+from visus.data.mirrors import MirrorTest
 from visus.data.opened import Data
 from visus.design import account
 from visus.design.compact import SCALES
@@ -27,9 +28,10 @@ from visus.training.distribution import Group
 from visus.training.events import Pricing
 from visus.training.optimizers import make_optimizer
 from visus.training.recipe import Recipe
+from visus.training.resolve import ResolvedRecipe
 from visus.units import write_duration, write_number_of
 from visus.workbench.modules import DEFAULT_NETWORK, Made, make_network
-from visus.workbench.preparing import prepare, settled, takes_smaller
+from visus.workbench.preparing import prepare, resolved, takes_smaller
 
 USUAL: Final = 1.0
 WIDEST: Final = 2.0  # no wider scale is taken, however long the limit is
@@ -47,38 +49,46 @@ class Rung:
     Args:
         scale: of its widths.
         made: the network, with new weights.
-        recipe: settled for it.
+        recipe: resolved for it.
         macs: multiply-adds of one whole item.
         step_bytes: most memory that a step takes, of the items that one process has.
     """
 
     scale: float
     made: Made
-    recipe: Recipe
+    recipe: ResolvedRecipe
     macs: int
     step_bytes: int
 
 
 def within_limit(
-    usual: Made, given: Recipe, data: Data, machine: Machine, group: Group, tell: Callable[[Pricing], None]
-) -> tuple[Made, Recipe]:
-    """The network and its settled recipe for a recipe with a time limit; the first process measures and decides for all.
+    usual: Made,
+    given: Recipe,
+    limit_s: float,
+    data: Data,
+    machine: Machine,
+    group: Group,
+    mirrors: MirrorTest | None,
+    tell: Callable[[Pricing], None],
+) -> tuple[Made, ResolvedRecipe]:
+    """The network and its resolved recipe for a time limit; the first process measures and decides for all.
 
     Args:
         usual: ``compact`` at its usual scale.
-        given: the recipe as the person gave it, with a time limit and whatever else is settled.
+        given: the recipe as the person gave it.
+        limit_s: seconds that are left for the training.
         data: opened data.
         machine: device, precision and layout.
         group: the processes that train together.
+        mirrors: what the nearest neighbors say about mirroring.
         tell: called before something is measured, which takes seconds.
 
     Returns:
-        The network, with the reason for it, and the recipe settled for it.
+        The network, with the reason for it, and the recipe resolved for it.
     """
-    assert given.time_limit_s is not None, "there is a limit to fit into"
     taken, reason = USUAL, ""
     if group.is_first:
-        rungs = {rung.scale: rung for rung in _usable(given, data, machine, group)}
+        rungs = {rung.scale: rung for rung in _usable(given, data, machine, group, mirrors)}
         prices, known = Prices(), dict[float, float]()
 
         def seconds_of(scale: float) -> float:
@@ -87,10 +97,10 @@ def within_limit(
             return known[scale]
 
         macs = {scale: rung.macs for scale, rung in rungs.items()}
-        taken = widest_within(given.time_limit_s, macs, seconds_of)
-        reason = sentence(given.time_limit_s, taken, known, macs, rungs[taken].recipe.epochs or 0)
+        taken = widest_within(limit_s, macs, seconds_of)
+        reason = sentence(limit_s, taken, known, macs, rungs[taken].recipe.epochs)
     (taken,) = group.numbers([taken])
-    rung = _rung(taken, given, data, group)  # new: what was measured is used up
+    rung = _rung(taken, given, data, group, mirrors)  # new: what was measured is used up
     asked = usual.asked if taken == USUAL else rung.made.asked
     made = dataclasses.replace(rung.made, asked=asked, warnings=usual.warnings, reason=group.text(reason))
     return made, rung.recipe
@@ -158,26 +168,26 @@ def _named(scale: float) -> str:
     return f"{DEFAULT_NETWORK}(scale={scale:g})"
 
 
-def _rung(scale: float, given: Recipe, data: Data, group: Group) -> Rung:
-    """``compact`` at a scale, new, with the recipe settled for it."""
+def _rung(scale: float, given: Recipe, data: Data, group: Group, mirrors: MirrorTest | None) -> Rung:
+    """``compact`` at a scale, new, with the recipe resolved for it."""
     shape, num_classes, num_items = data.input_shape, len(data.classes), len(data.split("train"))
     made = make_network(_named(scale), shape, num_classes, num_items=num_items, seed=given.seed)
     assert made.design is not None, "a family gives a design"
-    recipe, cost = settled(given, data, made.module), account(made.design, shape, num_classes)
+    recipe, cost = resolved(given, data, made.module, mirrors), account(made.design, shape, num_classes)
     return Rung(scale, made, recipe, cost.macs, cost.bytes_training(_own_items(recipe, group)))
 
 
-def _own_items(recipe: Recipe, group: Group) -> int:
+def _own_items(recipe: ResolvedRecipe, group: Group) -> int:
     """Items of one process in one step."""
-    return math.ceil((recipe.batch_size or 1) / group.size)
+    return math.ceil(recipe.batch_size / group.size)
 
 
-def _usable(given: Recipe, data: Data, machine: Machine, group: Group) -> list[Rung]:
+def _usable(given: Recipe, data: Data, machine: Machine, group: Group, mirrors: MirrorTest | None) -> list[Rung]:
     """The usual rung, and those that take the person's own curriculum and whose steps, if they are wider, fit into the memory."""
     memory = _memory_bytes(machine)
     usable = []
     for scale in (float(scale) for scale in SCALES if scale <= WIDEST or scale == USUAL):
-        rung = _rung(scale, given, data, group)
+        rung = _rung(scale, given, data, group, mirrors)
         takes_all = given.curriculum is None or min(given.sides) == 1 or takes_smaller(rung.made.module, data, given)
         fits = memory is None or rung.step_bytes * group.local_size <= MEMORY_SHARE * memory
         if scale == USUAL or (takes_all and (fits or scale < USUAL)):
@@ -198,12 +208,12 @@ def _training_s(
     """Seconds of the whole training at a scale, with what comes on top of its steps."""
     made, recipe = rung.made, rung.recipe
     batch_size, is_sped_up = _own_items(recipe, group), recipe.convolutions == "auto"
-    work = Work(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer or "", is_sped_up)
+    work = Work(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
 
     def make() -> tuple[nn.Module, torch.optim.Optimizer]:
         tell(Pricing(_named(rung.scale)))
         module, _ = prepare(made.module, data, recipe, machine)
         return module, make_optimizer(module, recipe, input_shape=data.input_shape, precision=machine.precision)
 
-    num_steps = (recipe.epochs or 0) * max(1, len(data.split("train")) // (recipe.batch_size or 1))
+    num_steps = recipe.epochs * max(1, len(data.split("train")) // recipe.batch_size)
     return ALLOWANCE * prices.price(work, make).steps_s(num_steps, batch_size)

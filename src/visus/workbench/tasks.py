@@ -27,6 +27,7 @@ from visus.networks import weights
 from visus.networks.reconstructing import Reconstructing
 from visus.training.recipe import Recipe
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
+from visus.training.resolve import ResolvedRecipe, for_new_network
 from visus.training.runs import RunFolder
 from visus.units import write_share
 from visus.workbench.modules import OBJECT_PREFIX, Network, make_network
@@ -250,7 +251,7 @@ class _Again:
 
     def _train(self, data: Data, name: str, recipe: Recipe) -> Run:
         return train(
-            data, self.subject.text, recipe.replace(seed=self.seed),
+            data, self.subject.text, for_new_network(recipe).replace(seed=self.seed),
             output=self.output, name=name, on_event=self.on_event, command=self.command,
         )  # fmt: skip
 
@@ -282,8 +283,10 @@ def _draw(
 ) -> tuple[Reconstructing, ReconstructionEpoch, Path]:
     """Train the network to give its items back; what was trained, its last epoch, and the folder with the weights."""
     shape = run.preprocessing.input_shape
-    recipe = run.recipe.replace(seed=seed)
     made = make_network(text, shape, len(run.classes), num_items=len(data.split("train")), seed=seed)
+    recipe = ResolvedRecipe.of(
+        for_new_network(run.recipe).replace(seed=seed, layer_decay=1.0, frozen="", norm_statistics="batch")
+    )
     folder = RunFolder.create(output, f"{run.name}-{RECONSTRUCTION}", {})
     module, batches = prepare(Reconstructing(made.module, None, shape, seed), data, recipe, run.machine)
     whiten(module, data, seed, run.machine)
@@ -295,7 +298,7 @@ def _draw(
         for epoch in reconstruct(module, batches, data.split("val"), recipe, run.machine):
             history.append(epoch)
             if on_drawn:
-                on_drawn(Drawn(epoch, recipe.epochs or 0))
+                on_drawn(Drawn(epoch, recipe.epochs))
     weights.save(module, folder.path / "weights" / "last.safetensors", {"layer": module.layer})
     facts = {"task": RECONSTRUCTION, "layer": module.layer, "seconds": time.perf_counter() - began}
     write_json(folder.path / "reconstruction.json", facts | {"history": [dataclasses.asdict(each) for each in history]})

@@ -1,12 +1,10 @@
-"""From data and a network to a run folder with everything that a person needs to trust and use it.
-
-This file knows the order: open, prepare, train, score, tell. It must not know how progress is drawn.
-"""
+"""From data and a network to a run folder with everything that a person needs to trust and use it: open, prepare, train, score, tell."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,41 +19,53 @@ from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.errors import UsageError
 from visus.evaluation.scores import Scores
+from visus.networks.initial_weights import InitialWeights
 from visus.networks.machine import Machine, choose, suited
-from visus.networks.pretrained import DESIGN
+from visus.networks.pretrained import backbone_of
 from visus.training.checkpoints import read_position
 from visus.training.distribution import Group, join
-from visus.training.events import Deepened, Event, Finished, StartScored, Stopped
-from visus.training.fine_tuning import deepened, fine_tuning
+from visus.training.events import Event, Finished, StartScored, Stopped
 from visus.training.frozen import freeze
 from visus.training.loop import Training
-from visus.training.recipe import CURRICULUM, FIELDS, LATER_SETTINGS, Recipe
+from visus.training.recipe import FIELDS, Recipe
+from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe, StartFacts
 from visus.training.runs import RunFolder
 from visus.units import write_shape
+from visus.workbench.ending import ending_s, remember_ending
 from visus.workbench.inside import Scoring
-from visus.workbench.mirroring import read_mirroring, with_mirroring, write_mirroring
+from visus.workbench.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.modules import Made, Network, make_network
-from visus.workbench.preparing import augmentation, prepare, refuse_unusable, settled, takes_smaller, whiten
-from visus.workbench.pretrained import FROZEN, Beginning, begin, choice_of, fit_new_head, read_for, suited_data
+from visus.workbench.preparing import augmentation, prepare, resolved, takes_smaller, whiten
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
 from visus.workbench.rungs import within_limit
 from visus.workbench.runs import Run, load, open_own_data
+from visus.workbench.starts import Start, begin, choice_of, known_weights, probe, read_for, refit, suited_data
 from visus.workbench.writing import metadata, renew_environment, write_end, write_start
 
 CHANGEABLE_ON_RESUME = ("device", "time_limit_s", "checkpoint_every_s")
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything is ready and the run folder exists; the first event of a training."""
+class Opened:
+    """The data is there, and the network; the first event of a training."""
 
     data: Data
     network: Made
-    recipe: Recipe
+    warnings: tuple[str, ...]
+    start: Start | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything is decided, and the run folder exists."""
+
+    data: Data
+    network: Made
+    recipe: ResolvedRecipe
     machine: Machine
     folder: Path
     warnings: tuple[str, ...]
-    beginning: Beginning | None = None
+    start: Start | None = None
     mirroring: str = ""
 
     @property
@@ -70,7 +80,7 @@ class Prepared:
             told = [f"{first} for {share:.0%} of the training", *(f"{size} for {share:.0%}" for size, share in later)]
             said.append(f"seen at {', then '.join(told)}".replace("%", " %") if later else f"seen at {first} throughout")
         elif self.recipe.optimizer == "muon" and not takes_smaller(
-            self.network.module, self.data, Recipe(curriculum=CURRICULUM)
+            self.network.module, self.data, Recipe(curriculum=PROGRESSIVE_SIZES)
         ):
             said.append("seen at their whole size throughout (the network takes no other)")
         return said
@@ -78,8 +88,9 @@ class Prepared:
     @property
     def num_left_out(self) -> int:
         """Training items that sit out each epoch, others each time, because they would not fill a batch."""
-        num_items, batch_size = len(self.data.split("train")), self.recipe.batch_size or 1
-        return num_items % batch_size if num_items > batch_size else 0
+        num_items, batch_size = len(self.data.split("train")), self.recipe.batch_size
+        is_whole = self.recipe.sampling == "balanced" or not self.recipe.epochs
+        return num_items % batch_size if num_items > batch_size and not is_whole else 0
 
 
 @dataclass(frozen=True)
@@ -90,8 +101,7 @@ class Scored:
     scores: Scores
 
 
-_NOTHING_KNOWN = "the recipe keeps layers as they are (frozen, norm_statistics), and this network is new: all of its layers are trained instead."
-OnEvent = Callable[[Event | Prepared | Scored], None]
+OnEvent = Callable[[Event | Opened | Prepared | Scored], None]
 
 
 def train(
@@ -106,6 +116,7 @@ def train(
     on_event: OnEvent | None = None,
     should_stop: Callable[[], bool] | None = None,
     command: str = "",
+    began_at: float | None = None,
 ) -> Run:
     """Train a network on data and leave a run folder.
 
@@ -114,19 +125,21 @@ def train(
     Args:
         data: opened data, or its path; None for the pictures that come with visus.
         network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place); None for ``compact``, or for
-            ``efficientnet_lite(0)`` where it begins with pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
+            ``efficientnet_lite(0)`` where it starts from pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
+            A module that was trained already, and a callable whose weights do not depend on the random seed, are fine-tuned.
         recipe: how to train; None for the default.
-        pretrained: True to begin with the ImageNet weights of the extra ``visus[pretrained]``, False not to. None decides: for a path of few
-            photos (see ``PretrainedChoice``), and for data that was opened for these weights, where no network was asked for.
-        weights: a file of weights to begin with, safetensors or a state dict, matched by name.
+        pretrained: True to start from the ImageNet weights of the extra ``visus[pretrained]``, False not to. None decides: for a path of photos
+            (see ``BackboneChoice``), and for data that was opened for these weights, where no network was asked for.
+        weights: a file of weights to start from, safetensors or a state dict, matched by name.
         output: folder of the runs.
         name: of the run; None for the name of the data. ``-2``, ``-3`` ... is added where it is taken.
         on_event: called with everything that happens.
         should_stop: asked after each step; True ends the training with a checkpoint, and the run is not scored.
         command: what was typed, for the report.
+        began_at: value of ``time.perf_counter`` from which a time limit counts; None for now.
 
     Returns:
-        The run, with the weights of the latest epoch within one standard error of the best validation accuracy, or those that it began with.
+        The run, with the weights of the latest epoch within one standard error of the best validation accuracy, or those that it started from.
 
     Raises:
         DataError, DesignError, RecipeError: something that was given cannot be used.
@@ -135,44 +148,104 @@ def train(
         TrainingError: the training diverged.
         StorageError: the disk is full.
     """
+    began = time.perf_counter() if began_at is None else began_at
     group = join()
     if begun := run_to_go_on_with(group):
         own = network if isinstance(network, nn.Module) else None
         cache = data.store.folder.parent if isinstance(data, Data) else None
         return resume(begun, network=own, cache_dir=cache, on_event=on_event, should_stop=should_stop)
+    tell = on_event or (lambda event: None)
     given = recipe or Recipe()
     choice = choice_of(pretrained, network=network, file=weights)
     with group.first_here():
         opened = data if isinstance(data, Data) else open_data(data, seed=given.seed, suit=choice)
     if pretrained:
         opened = suited_data(opened)
-    knows = choice is not None and read_for(opened)
+    backbone = choice.backbone if choice is not None and read_for(opened) else None
+    mirrors = ask_mirroring(given, opened, group)
     num_items = len(opened.split("train"))
-    given, mirrors = with_mirroring(given, opened, group)
     made = make_network(
-        DESIGN if knows else network, opened.input_shape, len(opened.classes), num_items=num_items, seed=given.seed
+        network or (backbone.design if backbone else None),
+        opened.input_shape,
+        len(opened.classes),
+        num_items=num_items,
+        seed=given.seed,
     )
-    beginning = begin(made.module, weights) if knows or weights is not None else None
-    if beginning is not None and knows:
-        decidable = tuple(name for name in ("epochs", "frozen", "learning_rate", "tta") if getattr(given, name) is None)
-        beginning = dataclasses.replace(beginning, open_settings=decidable)
-        given = fine_tuning(given, num_items, FROZEN)
-    elif beginning is None and given.begins_with_weights:
-        given = given.replace(frozen="", norm_statistics="batch")
-        made = dataclasses.replace(made, warnings=(*made.warnings, _NOTHING_KNOWN))
-    chosen = settled(given, opened, made.module)
-    refuse_unusable(chosen, opened, made.module)
-    machine = suited(choose(chosen.device, chosen.precision), made.module)
+    initial = known_weights(network, made.module, opened, weights, backbone)
+    start = None if initial is None else begin(made.module, initial)
+    if initial is not None and backbone is None:
+        opened, made = _scaled_as(initial, opened, made)
+    tell(Opened(opened, made, (*opened.warnings, *made.warnings), start))
+    machine = suited(choose(given.device, given.precision), made.module)
+    facts = None
+    if start is not None:
+        start, facts = _probe(
+            start, opened, made, given, machine, group, tell, is_mirrored=bool(mirrors and mirrors.keeps_class)
+        )
+    chosen = resolved(given, opened, made.module, mirrors, facts)
     refuse_too_many(group, chosen, machine)
-    if network is None and beginning is None and given.time_limit_s is not None:
-        made, chosen = within_limit(made, given, opened, machine, group, on_event or (lambda event: None))
+    if network is None and start is None and given.time_limit_s is not None:
+        left = _Limit(given.time_limit_s, began).left(ending_s(opened, made))
+        made, chosen = within_limit(made, given, left, opened, machine, group, mirrors, tell)
     folder = new_run(group, Path(output), name or opened.short_name, metadata(opened, made))
     write_start(folder, opened, made, chosen, machine, command)
-    if beginning is not None:
-        folder.write_json("start.json", beginning.to_json())
+    if start is not None:
+        folder.write_json("start.json", start.to_json())
     if mirrors is not None:
         write_mirroring(folder, mirrors, opened.noun)
-    return _carry_out(folder, opened, made, chosen, machine, beginning, False, on_event, should_stop, group)
+    limit = _Limit(chosen.time_limit_s, began)
+    return _carry_out(folder, opened, made, chosen, machine, start, False, limit, tell, should_stop, group)
+
+
+def _scaled_as(initial: InitialWeights, data: Data, made: Made) -> tuple[Data, Made]:
+    """Data scaled as initial weights need it; where they do not say how, or it cannot be done, a warning."""
+    plan = data.preprocessing
+    if (
+        initial.normalization is not None
+        and plan.dtype == "uint8"
+        and plan.channels == len(initial.normalization.offset)
+        and len(plan.size) == 2
+    ):
+        return suited_data(data, initial.normalization), made
+    if initial.file is None and initial.normalization is None:
+        warning = (
+            f"{initial.source} come without the scaling that they were trained with, so inputs are scaled by the training set. "
+            "Name theirs on the module: module.normalization = (mean, std), of values from 0 to 1."
+        )
+        made = dataclasses.replace(made, warnings=(*made.warnings, warning))
+    return data, made
+
+
+def _probe(
+    start: Start, data: Data, made: Made, given: Recipe, machine: Machine, group: Group, tell: OnEvent, *, is_mirrored: bool
+) -> tuple[Start, StartFacts]:
+    """Fit the head of a network that knows something, and decide what is trained of the rest; the first process decides for all."""
+    module = made.module.to(machine.device)
+    with torch.random.fork_rng(devices=[]), group.whole_machine():
+        if group.is_first:
+            found = probe(module, start, data, given, machine, tell, is_mirrored=is_mirrored)
+            told = json.dumps([found.start.to_json(), dataclasses.asdict(found.facts)])
+        else:
+            told = ""
+    stored, facts = json.loads(group.text(told))
+    return Start.from_json(stored), StartFacts(**facts)
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """The time limit of a whole command.
+
+    Args:
+        seconds: of the command; infinity for no limit.
+        began: value of ``time.perf_counter`` when it began.
+    """
+
+    seconds: float
+    began: float
+
+    def left(self, ending_s: float) -> float:
+        """Seconds that are left for the training, where scoring and report will take ``ending_s``; at least one."""
+        return max(1.0, self.seconds - (time.perf_counter() - self.began) - ending_s)
 
 
 def resume(
@@ -184,22 +257,25 @@ def resume(
     num_workers: int = 0,
     on_event: OnEvent | None = None,
     should_stop: Callable[[], bool] | None = None,
+    began_at: float | None = None,
 ) -> Run:
     """Go on with a training that was stopped, in the same folder; on the same processor it ends as if it had never stopped.
 
     Args:
         folder: the run folder.
         network: the module itself, for a run that was trained with a module object.
-        changes: settings that may differ from the run's recipe: device, time_limit_s and checkpoint_every_s.
+        changes: settings that may differ from the run's recipe: device, checkpoint_every_s, and time_limit_s, which then is the time from now on.
         cache_dir: another folder for the decoded items.
         num_workers: decoding threads; 0 for one for each usable core.
-        on_event, should_stop: as for ``train``.
+        on_event, should_stop, began_at: as for ``train``.
 
     Raises:
         RunError: no run, or nothing to go on from.
         UsageError: a change of a setting that is fixed for the run.
     """
+    began = time.perf_counter() if began_at is None else began_at
     group = join()
+    tell = on_event or (lambda event: None)
     run = dataclasses.replace(RunFolder.open(Path(folder)), is_ours=group.is_first)
     fixed = [name for name in changes or {} if name not in CHANGEABLE_ON_RESUME]
     if fixed:
@@ -209,13 +285,11 @@ def resume(
             where=str(run.path),
         )
     run.remove_parts()
-    beginning = _read_beginning(run)
-    has_steps = (
-        beginning is None or run.checkpoint.is_file()
-    )  # the head of pretrained weights is fitted before the first checkpoint
+    start = _read_start(run)
+    has_steps = start is None or run.checkpoint.is_file()  # the head is fitted before the first checkpoint
     if has_steps:
         read_position(run.checkpoint)
-    recipe = Recipe.read(run.path / "recipe.yaml").replace(**changes or {})
+    recipe = ResolvedRecipe.read(run.path / "recipe.yaml").replace(**changes or {})
     facts = run.read_json("data.json")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
     with group.first_here():
@@ -227,53 +301,59 @@ def resume(
         num_items=len(data.split("train")),
         seed=recipe.seed,
     )
-    if beginning is not None and not has_steps:
-        beginning = begin(made.module, beginning.file)
     machine = suited(choose(recipe.device, recipe.precision), made.module)
+    if start is not None and not has_steps:
+        _start_again(start, data, made, network, recipe, machine)
     refuse_too_many(group, recipe, machine)
     if warning := renew_environment(run, recipe, machine):
         made = dataclasses.replace(made, warnings=(*made.warnings, warning))
     run = dataclasses.replace(run, metadata=metadata(data, made))
-    return _carry_out(run, data, made, recipe, machine, beginning, has_steps, on_event, should_stop, group)
+    tell(Opened(data, made, (*data.warnings, *made.warnings), start))
+    limit = _Limit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
+    return _carry_out(run, data, made, recipe, machine, start, has_steps, limit, tell, should_stop, group)
 
 
-def _read_beginning(run: RunFolder) -> Beginning | None:
-    """The weights that a run began with; None where it began with new ones."""
-    return Beginning.from_json(run.read_json("start.json")) if (run.path / "start.json").is_file() else None
+def _start_again(
+    start: Start, data: Data, made: Made, network: nn.Module | None, recipe: ResolvedRecipe, machine: Machine
+) -> None:
+    """Bring a network to where the training was before its first step, in place."""
+    text = made.asked if network is None else network
+    initial = known_weights(text, made.module, data, start.file, backbone_of(made.asked))
+    if initial is not None:
+        begin(made.module, initial)
+    module = made.module.to(machine.device)
+    with torch.random.fork_rng(devices=[]):
+        refit(module, start, data, recipe.request, machine, is_mirrored=recipe.flip != "none")
+
+
+def _read_start(run: RunFolder) -> Start | None:
+    """The weights that a run started from; None where these were new."""
+    return Start.from_json(run.read_json("start.json")) if (run.path / "start.json").is_file() else None
 
 
 def _carry_out(
     folder: RunFolder,
     data: Data,
     made: Made,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     machine: Machine,
-    beginning: Beginning | None,
+    start: Start | None,
     is_resumed: bool,
-    on_event: OnEvent | None,
+    limit: _Limit | None,
+    tell: OnEvent,
     should_stop: Callable[[], bool] | None,
     group: Group,
 ) -> Run:
-    """Train, score and tell; of several processes, all train and the first one scores and tells."""
-    tell = on_event or (lambda event: None)
-    tell(
-        Prepared(
-            data, made, recipe, machine, folder.path, (*data.warnings, *made.warnings), beginning, read_mirroring(folder)
-        )
-    )
+    """Train, score and tell; of several processes, all train and the first one scores and tells.
+
+    Args:
+        limit: of the command; None for the one that the training had before.
+    """
+    warnings = (*data.warnings, *made.warnings)
+    tell(Prepared(data, made, recipe, machine, folder.path, warnings, start, read_mirroring(folder)))
     last: Event | None = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        if beginning is not None and beginning.left_new and not is_resumed:
-            module, _ = prepare(made.module, data, recipe, machine)
-            with group.whole_machine():  # the others wait, and get what was fitted before the first step
-                own_accuracy = fit_new_head(module, data, recipe, machine, tell) if group.is_first else 0.0
-            (val_accuracy,) = group.numbers([own_accuracy])
-            deeper = deepened(recipe, val_accuracy, beginning.open_settings)
-            if deeper != recipe:
-                recipe = deeper
-                folder.write_text("recipe.yaml", recipe.to_yaml())
-                tell(Deepened(val_accuracy, recipe.epochs or 0))
         training = _training(
             folder,
             data,
@@ -282,13 +362,14 @@ def _carry_out(
             machine,
             should_stop,
             group,
-            is_new=not is_resumed and beginning is None,
-            knows_answers=beginning is not None,
+            is_new=not is_resumed and start is None,
+            knows_answers=start is not None,
+            budget_s=None if limit is None else limit.left(ending_s(data, made)),
         )
         for event in training.events(resume=is_resumed):
             tell(event)
-            if beginning is not None and isinstance(event, StartScored):
-                folder.write_json("start.json", beginning.to_json() | {"val_accuracy": event.val_accuracy})
+            if start is not None and isinstance(event, StartScored):
+                folder.write_json("start.json", start.to_json() | {"val_accuracy": event.val_accuracy})
             last = event
     own = made.module if made.design is None else None
     if isinstance(last, Stopped) or not group.is_first:
@@ -304,8 +385,9 @@ def _carry_out(
         answers = run.answers(data, data.scored_split)
         scoring_s = time.perf_counter() - started
         scores = run.score(data, data.scored_split, answers)
-        finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size or 1, scoring_s)
+        finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size, scoring_s)
         write_end(folder, data, made, recipe, scores, training, last, finished)
+        remember_ending(data, made, time.perf_counter() - started)
     group.wait()
     tell(Scored(run, scores))
     return run
@@ -315,21 +397,22 @@ def _training(
     folder: RunFolder,
     data: Data,
     made: Made,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     machine: Machine,
     should_stop: Callable[[], bool] | None,
     group: Group,
     *,
     is_new: bool,
     knows_answers: bool,
+    budget_s: float | None,
 ) -> Training:
-    """The training of a settled recipe."""
+    """The training of a resolved recipe."""
     module, batches = prepare(made.module, data, recipe, machine)
     batches = dataclasses.replace(batches, share=share_of(group))
     computed = whiten(module, data, recipe.seed, machine) if is_new else ()
     if computed:
         folder.write_json("whitening.json", [each.to_json() for each in computed])
-    freeze(module, recipe.frozen or "")
+    freeze(module, recipe.frozen)
     weights = _class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None
     identity = {"design": made.text.strip(), "data set": data.fingerprint, "recipe": _fixed_settings(recipe)}
     stop = should_stop or (lambda: False)
@@ -345,6 +428,7 @@ def _training(
         stop,
         knows_answers=knows_answers,
         group=group,
+        budget_s=budget_s,
     )
 
 
@@ -354,9 +438,6 @@ def _class_weights(data: Data) -> torch.Tensor:
     return torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
 
 
-def _fixed_settings(recipe: Recipe) -> str:
-    """The settings that decide the weights, as text; those that came later are left out where they mean what was before."""
-    fixed = {name: getattr(recipe, name) for name in FIELDS if name not in CHANGEABLE_ON_RESUME}
-    plain = {name for name, value in LATER_SETTINGS.items() if fixed[name] == value}
-    fixed["flip"] = {"random": True, "none": False}.get(str(recipe.flip), recipe.flip)
-    return ", ".join(f"{name}={value}" for name, value in fixed.items() if name not in plain)
+def _fixed_settings(recipe: ResolvedRecipe) -> str:
+    """The settings that decide the weights, as text."""
+    return ", ".join(f"{name}={getattr(recipe, name)}" for name in FIELDS if name not in CHANGEABLE_ON_RESUME)

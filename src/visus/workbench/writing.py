@@ -21,7 +21,7 @@ from visus.networks.machine import Machine, describe
 from visus.training.arithmetic import rounding, rounding_differs
 from visus.training.events import Finished
 from visus.training.loop import Training
-from visus.training.recipe import Recipe
+from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.workbench.inside import Scoring, measure_inside
 from visus.workbench.modules import Made
@@ -39,7 +39,7 @@ def metadata(data: Data, made: Made) -> dict[str, str]:
     return {"visus": json.dumps(facts)}
 
 
-def write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, machine: Machine, command: str) -> None:
+def write_start(folder: RunFolder, data: Data, made: Made, recipe: ResolvedRecipe, machine: Machine, command: str) -> None:
     """The files that are known before the first step."""
     folder.write_text("recipe.yaml", recipe.to_yaml())
     folder.write_text("design.txt", made.text)
@@ -68,7 +68,7 @@ def write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, machi
     folder.write_json("data.json", facts)
 
 
-def renew_environment(folder: RunFolder, recipe: Recipe, machine: Machine) -> str:
+def renew_environment(folder: RunFolder, recipe: ResolvedRecipe, machine: Machine) -> str:
     """Where a training goes on elsewhere, or with other versions, the file tells both; the warning where its numbers will be rounded otherwise."""
     before, now = folder.read_json("environment.json"), json.loads(json.dumps(_environment(recipe, machine)))
     earlier = before.pop("earlier", [])
@@ -78,7 +78,7 @@ def renew_environment(folder: RunFolder, recipe: Recipe, machine: Machine) -> st
     return rounding_differs(began.get("rounding", {}), now["rounding"])
 
 
-def _environment(recipe: Recipe, machine: Machine) -> dict[str, Any]:
+def _environment(recipe: ResolvedRecipe, machine: Machine) -> dict[str, Any]:
     """Machine, versions and what decides the rounding."""
     return describe() | {"machine": machine.to_dict(), "rounding": rounding(machine, recipe.convolutions)}
 
@@ -87,7 +87,7 @@ def write_end(
     folder: RunFolder,
     data: Data,
     made: Made,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     scores: Scores,
     training: Training,
     end: Finished,

@@ -1,0 +1,69 @@
+"""The running average of a network's weights over the steps of a training."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+TAIL_HORIZONS = 3  # the average of the last steps begins so many times its horizon before the end
+
+
+class WeightAverage:
+    """A running average of a network's weights and statistics, kept as a network of its own.
+
+    Two kinds: with ``decay``, over the whole training (the decay rises from 0.1, so that the average is of use from the first step on); with ``tail``,
+    over the end of the training alone, once the learning rate is low.
+
+    Args:
+        module: the network that is trained; the average is a copy of it.
+        decay: share of the old average that stays in each step; 0 for none.
+        tail: horizon of the average at the end, as a share of the training; 0 for none.
+        num_steps: steps that are in the average already, of a training that goes on.
+
+    >>> WeightAverage(nn.Linear(1, 1), tail=0.1).is_valid, WeightAverage(nn.Linear(1, 1), decay=0.99).is_valid
+    (False, True)
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.0, tail: float = 0.0, num_steps: int = 0) -> None:
+        self.module = copy.deepcopy(module).requires_grad_(False)
+        self.decay, self.tail, self.num_steps = decay, tail, num_steps
+        averaged, current = self.module.state_dict(), module.state_dict()
+        tensors = [name for name, value in averaged.items() if isinstance(value, torch.Tensor)]
+        floats = [name for name in tensors if averaged[name].is_floating_point()]
+        self._floats = [averaged[name] for name in floats], [current[name] for name in floats]
+        self._others = [(averaged[name], current[name]) for name in tensors if name not in floats]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the average stands for the network by now. One of the tail does from its first step on."""
+        return bool(self.decay) or self.num_steps > 0
+
+    def follow(self, num_steps: int, progress: float) -> bool:
+        """Take a step of the training into the average, where it belongs there.
+
+        Args:
+            num_steps: steps of the training so far, this one included.
+            progress: share of the training that is done after it, 0 to 1.
+
+        Returns:
+            Whether the average changed.
+        """
+        if self.tail:
+            if progress < 1 - TAIL_HORIZONS * self.tail:
+                return False
+            horizon = max(1.0, self.tail * num_steps / progress)
+            self.update(1 - 1 / horizon if self.num_steps else 0.0)
+        else:
+            self.update(min(self.decay, num_steps / (num_steps + 9)))
+        self.num_steps += 1
+        return True
+
+    @torch.no_grad()
+    def update(self, keep: float) -> None:
+        """Draw the average towards the network as it is now; ``keep`` is the share of the old average that stays."""
+        averaged, current = self._floats
+        torch._foreach_lerp_(averaged, current, 1 - keep)
+        for mean, value in self._others:
+            mean.copy_(value)

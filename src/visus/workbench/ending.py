@@ -1,0 +1,57 @@
+"""How long scoring and report take after the last step: remembered on this machine, or guessed the first time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from visus.data.opened import Data
+from visus.networks.fast import remembered
+from visus.units import write_shape
+from visus.workbench.modules import Made, count_macs
+
+FIXED_S: Final = 10.0  # of the report's figures and pages
+MACS_PER_S: Final = 3e10
+PASSES: Final = 6.0  # forward passes over the held-out samples that scoring and report make, in all
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Seconds from the last step to the end of the command."""
+
+    seconds: float
+
+
+def ending_s(data: Data, made: Made) -> float:
+    """Seconds that scoring and report are going to take."""
+    known = remembered.read(remembered.place("endings"), _as_ending)
+    if found := known.get(_key(data, made)):
+        return found.seconds
+    try:
+        macs = count_macs(made.module, data.input_shape)
+    except Exception:  # whatever a person's own module raises
+        return FIXED_S
+    return FIXED_S + PASSES * len(data.split(data.scored_split)) * macs / MACS_PER_S
+
+
+def remember_ending(data: Data, made: Made, seconds: float) -> None:
+    """Keep what it took, for the next training of this network on as many samples."""
+    file = remembered.place("endings")
+    remembered.write(file, remembered.read(file, _as_ending) | {_key(data, made): Ending(seconds)})
+
+
+def _key(data: Data, made: Made) -> str:
+    num_samples = len(data.split(data.scored_split))
+    return f"{write_shape(data.input_shape)}; {num_samples} samples; {' '.join(made.text.split())}"
+
+
+def _as_ending(value: dict[str, Any]) -> Ending:
+    """From its stored fields.
+
+    Raises:
+        ValueError: it cannot have been measured.
+    """
+    ending = Ending(float(value["seconds"]))
+    if not 0 <= ending.seconds < 1e7:
+        raise ValueError(ending)
+    return ending

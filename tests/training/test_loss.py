@@ -1,0 +1,69 @@
+"""The loss: PyTorch's own where it is right, and weights that belong to samples."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visus.training.loss import Loss
+
+
+def drawn(seed: int, num_samples: int = 12, num_classes: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    stream = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(num_samples, num_classes, generator=stream)
+    labels = torch.randint(num_classes, (num_samples,), generator=stream)
+    return logits, labels, torch.rand(num_classes, generator=stream) + 0.1
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.0, 0.1, 0.3]))
+def test_without_weights_it_is_pytorchs(seed: int, smoothing: float) -> None:
+    logits, labels, _ = drawn(seed)
+    torch.testing.assert_close(
+        Loss(smoothing).mean(logits, labels), F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    )
+
+
+@given(st.integers(0, 1000))
+def test_without_smoothing_weights_are_pytorchs(seed: int) -> None:
+    logits, labels, weights = drawn(seed)
+    torch.testing.assert_close(Loss(0.0, weights).mean(logits, labels), F.cross_entropy(logits, labels, weights))
+
+
+@given(st.integers(0, 1000), st.integers(1, 11))
+def test_slices_add_up_to_the_whole_batch(seed: int, place: int) -> None:
+    logits, labels, weights = drawn(seed)
+    loss = Loss(0.2, weights)
+    parts = [loss.mean(logits[cut], labels[cut], labels) for cut in (slice(place), slice(place, None))]
+    torch.testing.assert_close(parts[0] + parts[1], loss.mean(logits, labels))
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("ratio", [1.0, 9.0, 99.0])
+def test_the_best_answer_for_a_sample_is_its_own_class_however_rare_the_others(smoothing: float, ratio: float) -> None:
+    """PyTorch's own weighted and smoothed loss is least where the rare class is answered for all (pytorch#104776)."""
+    weights = torch.tensor([1.0, ratio])
+    logit = torch.zeros(1, 2, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logit], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = Loss(smoothing, weights).mean(logit, torch.tensor([0]))
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    expected = torch.tensor([1 - smoothing / 2, smoothing / 2])
+    torch.testing.assert_close(logit.detach().softmax(1)[0], expected, atol=1e-3, rtol=0)
+
+
+def test_a_rare_class_counts_as_much_as_the_common_one() -> None:
+    logits, labels = torch.zeros(10, 2), torch.tensor([0] * 9 + [1])
+    logits[9, 0] = 5.0
+    weights = torch.tensor([10 / 18, 5.0])
+    losses = Loss(0.1, weights).of_each(logits, labels)
+    assert float(Loss(0.1, weights).mean(logits, labels)) == pytest.approx(
+        float(losses[:9].mean() + losses[9]) / 2, rel=1e-6
+    )

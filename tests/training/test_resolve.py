@@ -1,0 +1,345 @@
+"""What is done: decided from what was asked and the facts, with reasons; what could only be ignored is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visus.errors import RecipeError
+from visus.training.recipe import FIELDS, Recipe
+from visus.training.resolve import (
+    NEVER,
+    DataFacts,
+    NetworkFacts,
+    ResolvedRecipe,
+    StartFacts,
+    default_batch_size,
+    default_epochs,
+    for_new_network,
+    resolve,
+)
+
+PHOTOS = DataFacts(1000, (3, 96, 96), 100, is_varied=True)
+IMAGES = DataFacts(1000, (1, 28, 28), 100)
+SIGNALS = DataFacts(1000, (1, 256), 100)
+NETWORK = NetworkFacts()
+DATA = st.builds(
+    DataFacts,
+    num_training=st.integers(1, 10**6),
+    input_shape=st.sampled_from([(3,), (1, 8), (1, 256), (1, 28, 28), (3, 224, 160), (1, 16, 16, 16)]),
+    num_validation=st.integers(0, 2000),
+    is_varied=st.booleans(),
+    is_shuffled=st.booleans(),
+    keeps_class_mirrored=st.none() | st.booleans(),
+    mirroring=st.just("measured on the samples"),
+)
+NETWORKS = st.builds(
+    NetworkFacts,
+    has_filters=st.booleans(),
+    unknown_matrices=st.sampled_from([(), ("position",)]),
+    other_norms=st.sampled_from([(), ("norm1",)]),
+    takes_smaller=st.booleans(),
+)
+STARTS = st.none() | st.builds(StartFacts, frozen=st.sampled_from(["", "conv1"]), epochs=st.none() | st.integers(0, 9))
+
+
+@given(DATA, NETWORKS, STARTS)
+def test_nothing_is_left_open_whatever_the_facts(data: DataFacts, network: NetworkFacts, start: StartFacts | None) -> None:
+    decided = resolve(Recipe(), data, network, start)
+    assert all(getattr(decided, name) is not None for name in FIELDS)
+    assert {name for name in FIELDS if getattr(Recipe(), name) is None} - set(decided.reasons) <= set(NEVER)
+    assert all(decided.reasons.values())
+
+
+@given(DATA, NETWORKS, STARTS)
+def test_what_was_decided_is_decided_again_from_its_own_file(
+    data: DataFacts, network: NetworkFacts, start: StartFacts | None
+) -> None:
+    decided = resolve(Recipe(), data, network, start)
+    asked = Recipe.from_yaml(decided.to_yaml())
+    assert ResolvedRecipe.of(asked) == decided
+    assert resolve(asked, data, network, start) == decided
+
+
+def test_the_fields_are_those_of_the_recipe() -> None:
+    assert {field.name for field in dataclasses.fields(ResolvedRecipe)} == {*FIELDS, "reasons"}
+
+
+def test_the_file_gives_the_reason_beside_the_value(tmp_path: Path) -> None:
+    text = resolve(Recipe(), IMAGES, NETWORK).to_yaml()
+    assert "optimizer: muon  # muon (" in text
+    assert "; here: every matrix is a filter or the head, and norms go by the batch\n" in text
+    (tmp_path / "recipe.yaml").write_text("epochs: 3\n")
+    with pytest.raises(RecipeError) as caught:
+        ResolvedRecipe.read(tmp_path / "recipe.yaml")
+    assert str(caught.value) == (
+        f"{tmp_path / 'recipe.yaml'}: this recipe leaves {_open_settings()} open. "
+        "Take the recipe.yaml of a run, which holds every setting."
+    )
+
+
+def _open_settings() -> str:
+    names = [name for name in FIELDS if getattr(Recipe(epochs=3), name) is None and name not in NEVER]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_rates_of_muon_are_out_of_use_where_there_is_one_rate_for_all(optimizer: str) -> None:
+    decided = resolve(Recipe(optimizer=optimizer), PHOTOS, NETWORK)
+    assert (decided.head_rate, decided.bias_rate, decided.gain_rate, decided.matrix_rate) == (0, 0, 0, 0)
+    assert (decided.momentum, decided.warmup, decided.label_smoothing) == (0.9, 0.2, 0.1)
+    assert decided.request.head_rate is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_samples", "epochs"),
+    [
+        ((1, 28, 28), 58_000, 15),
+        ((3, 28, 28), 58_000, 11),
+        ((1, 41, 41), 58_000, 11),
+        ((1, 28, 28), 19_999, 19),
+        ((1, 8000), 58_000, 11),
+    ],
+)
+def test_many_small_gray_images_are_seen_more_often(shape: tuple[int, ...], num_samples: int, epochs: int) -> None:
+    assert resolve(Recipe(), DataFacts(num_samples, shape), NETWORK).epochs == epochs
+
+
+@pytest.mark.parametrize(("given_rate", "gain_rate"), [(None, 0.0099), (0.3, 0.03), (1e-6, 1e-7), (1e-12, 1e-12)])
+def test_gains_move_at_a_tenth_of_the_rate_of_biases(given_rate: float | None, gain_rate: float) -> None:
+    recipe = Recipe(bias_rate=given_rate, batch_size=1000)
+    decided = resolve(recipe, DataFacts(50_000, (3, 32, 32)), NETWORK)
+    assert decided.gain_rate == pytest.approx(gain_rate, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (NetworkFacts(has_filters=False, takes_smaller=False), "the network has no convolutions"),
+        (
+            NetworkFacts(unknown_matrices=("position", "blocks.0.in_proj_weight", "token")),
+            "muon does not know position, blocks.0.in_proj_weight and 1 more",
+        ),
+        (NetworkFacts(other_norms=("norm",)), "norm does not normalize over the batch"),
+        (NetworkFacts(other_norms=("norm1", "norm2")), "norm1 and norm2 do not normalize over the batch"),
+    ],
+)
+def test_muon_trains_only_what_it_knows(network: NetworkFacts, reason: str) -> None:
+    decided = resolve(Recipe(), IMAGES, network)
+    assert (decided.optimizer, decided.curriculum, decided.reasons["optimizer"]) == ("adamw", "1", reason)
+    assert resolve(Recipe(optimizer="muon"), IMAGES, network).optimizer == "muon"
+
+
+def test_signals_are_never_resampled() -> None:
+    decided = resolve(Recipe(), SIGNALS, NETWORK)
+    assert (decided.optimizer, decided.curriculum, decided.zoom, decided.flip) == ("muon", "1", 0.0, "none")
+    assert resolve(Recipe(), IMAGES, NETWORK).sides[0] < 1
+
+
+def test_mirroring_follows_the_data() -> None:
+    for keeps, flip in ((True, "alternating"), (False, "none"), (None, "none")):
+        facts = dataclasses.replace(IMAGES, keeps_class_mirrored=keeps, mirroring="measured")
+        decided = resolve(Recipe(), facts, NETWORK)
+        assert decided.flip == flip
+        assert (decided.reasons["flip"] == "measured") == (keeps is not None)
+
+
+def test_a_start_that_knows_something_is_fine_tuned() -> None:
+    start = StartFacts(frozen="conv1", layer_decay=0.1, learning_rate=1e-3, reason="the head alone answers 90 %")
+    decided = resolve(Recipe(), PHOTOS, NETWORK, start)
+    assert (decided.optimizer, decided.norm_statistics, decided.curriculum) == ("adamw", "stored", "1")
+    assert (decided.frozen, decided.layer_decay, decided.learning_rate, decided.epochs) == ("conv1", 0.1, 1e-3, 12)
+    assert decided.reasons["learning_rate"] == "the head alone answers 90 %"
+    assert resolve(Recipe(), PHOTOS, NETWORK, StartFacts(epochs=0, reason="good enough")).epochs == 0
+
+
+def test_given_settings_are_never_overruled() -> None:
+    given_settings: dict[str, Any] = {
+        "epochs": 7,
+        "batch_size": 10,
+        "optimizer": "muon",
+        "learning_rate": 0.5,
+        "head_rate": 0.3,
+        "bias_rate": 0.2,
+        "gain_rate": 0.4,
+        "matrix_rate": 0.1,
+        "layer_decay": 1.0,
+        "momentum": 0.1,
+        "averaging": 0.0,
+        "tail": 0.1,
+        "floor": 0.2,
+        "weight_decay": 0.0,
+        "warmup": 0.0,
+        "label_smoothing": 0.0,
+        "flip": "none",
+        "zoom": 0.0,
+        "shift": 0.2,
+        "cutout": 0.0,
+        "curriculum": "0.5, 1",
+        "tta": "shift",
+        "frozen": "",
+        "norm_statistics": "batch",
+        "patience": 3,
+        "time_limit_s": 60.0,
+        "clip_norm": 1.0,
+    }
+    recipe = Recipe(**given_settings)
+    decided = resolve(recipe, PHOTOS, NETWORK)
+    assert decided.request == recipe
+    assert decided.reasons == {}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data", "start", "message"),
+    [
+        (
+            Recipe(averaging=0.998, tail=0.03),
+            IMAGES,
+            None,
+            "averaging=0.998 averages all steps, and tail=0.03 the last ones: a training has one average. Leave one of them out.",
+        ),
+        (
+            Recipe(optimizer="adamw", head_rate=50, gain_rate=90),
+            IMAGES,
+            None,
+            "head_rate and gain_rate are rates of muon, and adamw has one rate for all. Leave them out, or give learning_rate.",
+        ),
+        (
+            Recipe(bias_rate=1),
+            IMAGES,
+            StartFacts(),
+            "bias_rate is a rate of muon, and adamw has one rate for all, which this training takes (it starts from weights that know something). Leave it out, or give learning_rate.",
+        ),
+        (
+            Recipe(frozen="conv1"),
+            IMAGES,
+            None,
+            "frozen='conv1' keeps layers as they start, and this network starts from random weights. Leave it out, or start from weights that know something.",
+        ),
+        (
+            Recipe(norm_statistics="stored"),
+            IMAGES,
+            None,
+            "norm_statistics=stored goes by statistics that the start brings, and this network is new. Leave it out, or start from weights that know something.",
+        ),
+        (
+            Recipe(epochs=0),
+            IMAGES,
+            None,
+            "epochs=0 trains nothing, and this network starts from random weights. Leave it out, or start from weights that know something.",
+        ),
+        (
+            Recipe(optimizer="muon"),
+            IMAGES,
+            StartFacts(),
+            "muon gives every filter a size of its own, which undoes what the start knows. Use adamw or sgd, or leave the optimizer out.",
+        ),
+        (
+            Recipe(layer_decay=0.5),
+            IMAGES,
+            None,
+            "layer_decay is for adamw and sgd, and muon has rates of its own. Leave it out, or give optimizer.",
+        ),
+        (Recipe(zoom=0.3), SIGNALS, None, "zoom stretches a signal, which changes its pitch. Leave it out."),
+        (
+            Recipe(curriculum="0.5, 1"),
+            SIGNALS,
+            None,
+            "curriculum resamples a signal, which changes its pitch. Leave it out.",
+        ),
+        (
+            Recipe(shift=0.1),
+            DataFacts(100, (8,)),
+            None,
+            "zoom, shift and cutout need samples with positions, and these are vectors. Leave them out.",
+        ),
+        (
+            Recipe(patience=3),
+            DataFacts(100, (1, 8, 8)),
+            None,
+            "patience needs a validation set, and this data leaves none. Leave it out.",
+        ),
+        (
+            Recipe(flip="none", tta="flip"),
+            IMAGES,
+            None,
+            "tta=flip mirrors samples, and this training does not (flip=none). Leave it out, or train with flips.",
+        ),
+        (
+            Recipe(tta="shift"),
+            DataFacts(9, (3, 1)),
+            None,
+            "tta=shift moves samples, and these have a single position. Leave it out.",
+        ),
+        (
+            Recipe(tta="shift"),
+            dataclasses.replace(IMAGES, is_shuffled=True),
+            None,
+            "tta=shift needs samples whose positions are in order, and these are shuffled. Leave it out.",
+        ),
+    ],
+)
+def test_a_setting_that_could_only_be_ignored_is_refused(
+    recipe: Recipe, data: DataFacts, start: StartFacts | None, message: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve(recipe, data, NETWORK, start)
+    assert str(caught.value) == message
+
+
+def test_a_network_that_takes_one_size_alone_is_not_given_smaller_samples() -> None:
+    fixed = NetworkFacts(takes_smaller=False)
+    assert resolve(Recipe(), IMAGES, fixed).curriculum == "1"
+    with pytest.raises(RecipeError) as caught:
+        resolve(Recipe(curriculum="0.5, 1"), IMAGES, fixed)
+    assert str(caught.value) == (
+        "curriculum needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out."
+    )
+
+
+def test_contradictions_are_told_together() -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve(Recipe(averaging=0.9, tail=0.1, frozen="a"), IMAGES, NETWORK)
+    assert str(caught.value).startswith("2 mistakes:\n  - averaging=0.9 ")
+
+
+def test_a_resolved_recipe_is_changed_as_a_recipe_is() -> None:
+    decided = resolve(Recipe(), IMAGES, NETWORK)
+    assert decided.replace(time_limit_s=60.0).time_limit_s == 60
+    assert math.isinf(decided.time_limit_s)
+    with pytest.raises(RecipeError):
+        decided.replace(seed=-1)
+
+
+def test_a_recipe_of_a_fine_tuned_run_trains_a_new_network_too() -> None:
+    tuned = resolve(Recipe(), PHOTOS, NETWORK, StartFacts(frozen="conv1", layer_decay=0.1, epochs=0)).request
+    again = resolve(for_new_network(tuned), PHOTOS, NETWORK)
+    assert (again.frozen, again.norm_statistics, again.layer_decay) == ("", "batch", 1.0)
+    assert again.epochs > 0
+
+
+@given(st.integers(1, 10**7))
+def test_larger_sets_have_larger_batches_fewer_epochs_and_more_steps_with_muon(num_samples: int) -> None:
+    sizes = [default_batch_size(number, is_muon=True) for number in (num_samples, num_samples + 1)]
+    epochs = [default_epochs(number, is_muon=True) for number in (num_samples, num_samples + 1)]
+    assert 16 <= sizes[0] <= sizes[1] <= 2000
+    assert 48 >= epochs[0] >= epochs[1] >= 8
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "rate", "momentum"), [(2000, 0.16, 0.6), (500, 0.08, 0.8), (4000, 0.16, 0.6), (20, 0.016, 0.96)]
+)
+def test_muon_steps_less_and_remembers_more_where_batches_are_small(batch_size: int, rate: float, momentum: float) -> None:
+    decided = resolve(Recipe(batch_size=batch_size), DataFacts(50_000, (3, 32, 32)), NETWORK)
+    assert (decided.learning_rate, decided.momentum) == (rate, momentum)
+
+
+@given(st.integers(1, 10**7))
+def test_larger_sets_have_fewer_epochs_but_more_samples_in_all(num_samples: int) -> None:
+    assert 11 <= default_epochs(num_samples + 1) <= default_epochs(num_samples) <= 80
