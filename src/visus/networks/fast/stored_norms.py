@@ -89,13 +89,13 @@ class _Normed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         maps, *kept = ctx.saved_tensors
-        stored, wanted = Stored(*kept, eps=ctx.eps), ctx.needs_input_grad[:3]
+        stored, wanted = Stored(kept[0], kept[1], kept[2], kept[3], ctx.eps), ctx.needs_input_grad[:3]
         if is_for_good(gradient):
             found = _backward(gradient, maps, stored, ctx.activation, False, wanted)
         else:
 
             def again(maps: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-                return Stored(gain, shift, *kept[2:], eps=ctx.eps).by_pytorch(maps, ctx.activation)
+                return Stored(gain, shift, kept[2], kept[3], ctx.eps).by_pytorch(maps, ctx.activation)
 
             found = gradients_by_pytorch(again, (maps, *kept[:2]), wanted, gradient)
         return *found, None, None, None, None
@@ -130,13 +130,13 @@ class _ConvolvedAndNormed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         maps, weight, *norm, kept = ctx.saved_tensors
-        stored, window, plan, activation = Stored(*norm, eps=ctx.eps), ctx.window, ctx.plan, ctx.activation
+        stored, window, plan, activation = Stored(norm[0], norm[1], norm[2], norm[3], ctx.eps), ctx.window, ctx.plan, ctx.activation
         wants_maps, wants_weight, wants_gain, wants_shift = wanted = ctx.needs_input_grad[:4]
         if not is_for_good(gradient):
 
             def again(maps: torch.Tensor, weight: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
                 between = by_pytorch(maps, weight, window)
-                return Stored(gain, shift, *norm[2:], eps=ctx.eps).by_pytorch(between, activation)
+                return Stored(gain, shift, norm[2], norm[3], ctx.eps).by_pytorch(between, activation)
 
             return *gradients_by_pytorch(again, (maps, weight, *norm[:2]), wanted, gradient), *[None] * 6
         is_behind = ctx.is_behind
