@@ -118,7 +118,9 @@ def measure(sources: dict[str, Path], side: int, frozen: str, repeats: int) -> d
     row: dict[str, Any] = {"side_px": side, "layers": frozen, "threads": torch.get_num_threads()}
     for what, ways in tables.items():
         seconds = take_turns(ways, repeats)
-        row[what] = {name: {**mean_of(found).to_json(), "seconds": [round(s, 3) for s in found]} for name, found in seconds.items()}
+        row[what] = {
+            name: {**mean_of(found).to_json(), "seconds": [round(s, 3) for s in found]} for name, found in seconds.items()
+        }
         if "before" in seconds:
             row[what]["times_before"] = ratio_of(seconds["before"], seconds["now"]).to_json()
     return row
@@ -138,7 +140,9 @@ def measure_memory(source: Path, side: int, frozen: str) -> dict[str, float]:
 def in_a_process(words: list[str], threads: int) -> Any:
     """What this script prints as JSON in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, __file__, *words], env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, __file__, *words], env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{' '.join(words)} with {threads} threads: exit code {done.returncode}")
     return json.loads(done.stdout)
@@ -159,7 +163,11 @@ def main() -> None:
     sources = {**({"before": chosen.before} if chosen.before else {}), "now": HERE}
     side, layers = chosen.sides[0], chosen.layers[0]
     if chosen.here:
-        found = measure_memory(chosen.source, side, layers) if chosen.here == "memory" else measure(sources, side, layers, chosen.repeats)
+        found = (
+            measure_memory(chosen.source, side, layers)
+            if chosen.here == "memory"
+            else measure(sources, side, layers, chosen.repeats)
+        )
         print(json.dumps(found))
         return
     rows = []

@@ -100,11 +100,17 @@ static void line(const bf16* src, int64_t row, int ky, const float* w, int s, in
 }
 typedef void (*line_t)(const bf16*, int64_t, int, const float*, int, int, bf16*, int64_t, int);
 template <int KX, int S> static line_t line_of(int T) { return T == 8 ? line<KX, S, 8> : T == 7 ? line<KX, S, 7> : line<KX, S, 5>; }
-template <int S> static line_t line_of(int kx, int T) {
-  switch (kx) {
-    case 1: return line_of<1, S>(T); case 2: return line_of<2, S>(T); case 3: return line_of<3, S>(T); case 4: return line_of<4, S>(T);
-    case 5: return line_of<5, S>(T); case 6: return line_of<6, S>(T); default: return line_of<7, S>(T);
-  }
+#define BY_TAPS(kx, f) (kx == 1 ? f(1) : kx == 2 ? f(2) : kx == 3 ? f(3) : kx == 4 ? f(4) : kx == 5 ? f(5) : kx == 6 ? f(6) : f(7))
+#define BY_ODD_TAPS(kx, f) (kx == 3 ? f(3) : kx == 5 ? f(5) : f(7))
+static bool is_usual(int kx) { return kx == 3 || kx == 5 || kx == 7; }
+static line_t line_of(int kx, int s, int T) {  // code for the usual cases, and some for all others
+#define ONE(KX) line_of<KX, 1>(T)
+#define TWO(KX) line_of<KX, 2>(T)
+#define ANY(KX) line<KX, 0, 5>
+  return s == 1 ? BY_TAPS(kx, ONE) : s == 2 && is_usual(kx) ? BY_ODD_TAPS(kx, TWO) : BY_TAPS(kx, ANY);
+#undef ONE
+#undef TWO
+#undef ANY
 }
 static int at_once(int count) {  // T with the fewest positions computed in vain
   int best = 8;
@@ -131,7 +137,7 @@ static void convolve(const bf16* src, const float* w, bf16* dst, Map from, Map t
   int count_y = 0, count_x = 0, lo_y = INT32_MIN, lo_x = INT32_MIN, hi_y = INT32_MIN, hi_x = INT32_MIN;
   for (const Axis& a : ys) { count_y = std::max(count_y, a.count); lo_y = std::max(lo_y, a.pad); hi_y = std::max(hi_y, a.taps - a.pad); }
   for (const Axis& a : xs) { count_x = std::max(count_x, a.count); lo_x = std::max(lo_x, a.pad); hi_x = std::max(hi_x, a.taps - a.pad); }
-  int T = at_once(count_x), cols = (ceil_div(count_x, T) * T - 1) * sx + lo_x + std::max(1, hi_x);
+  int T = at_once(count_x), cols = (std::max(ceil_div(count_x, T) * T, ceil_div(count_x, 5) * 5) - 1) * sx + lo_x + std::max(1, hi_x);
   int extra = lo_y + std::max(1, hi_y), fit = (int)(BAND_BYTES / sizeof(bf16) / PAIR / cols);
   int band = std::max(1, std::min(count_y, (std::max(fit, 2 * extra) - extra) / sy + 1));
   int bands = ceil_div(count_y, band), rows = (band - 1) * sy + extra;
@@ -153,7 +159,7 @@ static void convolve(const bf16* src, const float* w, bf16* dst, Map from, Map t
       copy(src, from, n, b * PAIR, i0 * sy - lo_y, (these - 1) * sy + extra, -lo_x, cols, room_);
       const float* panel = panels + (size_t)b * taps * PAIR;
       for (const Axis& y : ys) for (const Axis& x : xs) {
-        line_t run = sx == 1 ? line_of<1>(std::max(1, x.taps), T) : sx == 2 ? line_of<2>(x.taps, T) : line_of<0>(x.taps, T);
+        line_t run = line_of(std::max(1, x.taps), sx, T);
         for (int i = i0; i < std::min(i0 + these, y.count); i++) {
           const bf16* at = room_ + ((int64_t)((i - i0) * sy + lo_y - y.pad) * cols + lo_x - x.pad) * PAIR;
           bf16* out = dst + (((int64_t)n * to.H + y.at + i * y.step) * to.W + x.at) * C + b * PAIR;
@@ -217,11 +223,14 @@ template <int KX, int S> static void add_taps(const bf16* x, int64_t row, const 
   for (; y < ky; y++) add_band<KX, S, 1>(x + y * row, row, g, rows, count, sy, s, sums + y * KX * PAIR);
 }
 typedef void (*taps_t)(const bf16*, int64_t, const bf16*, int, int, int, int, int, float*);
-template <int S> static taps_t taps_of(int kx) {
-  switch (kx) {
-    case 1: return add_taps<1, S>; case 2: return add_taps<2, S>; case 3: return add_taps<3, S>; case 4: return add_taps<4, S>;
-    case 5: return add_taps<5, S>; case 6: return add_taps<6, S>; default: return add_taps<7, S>;
-  }
+static taps_t taps_of(int kx, int s) {
+#define ONE(KX) add_taps<KX, 1>
+#define TWO(KX) add_taps<KX, 2>
+#define ANY(KX) add_taps<KX, 0>
+  return s == 1 && is_usual(kx) ? BY_ODD_TAPS(kx, ONE) : s == 2 && is_usual(kx) ? BY_ODD_TAPS(kx, TWO) : BY_TAPS(kx, ANY);
+#undef ONE
+#undef TWO
+#undef ANY
 }
 
 static void weight_gradient(const bf16* x, const bf16* g, float* dw, Map from, Map to, int ky, int kx, int sy, int sx, int py, int px, int threads) {
@@ -232,7 +241,7 @@ static void weight_gradient(const bf16* x, const bf16* g, float* dw, Map from, M
   int parts = (int)std::min<int64_t>(units, std::max(4, ceil_div(64, blocks)));
   size_t length = (size_t)ky * kx * PAIR;
   float* sums = room<float>(2, (size_t)parts * blocks * length);
-  taps_t run = sx == 1 ? taps_of<1>(kx) : sx == 2 ? taps_of<2>(kx) : taps_of<0>(kx);
+  taps_t run = taps_of(kx, sx);
   parallel(threads, [&](int me, int of) {
     bf16 *xs = room<bf16>(0, (size_t)rows * cols * PAIR), *gs = room<bf16>(1, (size_t)band * to.W * PAIR);
     int64_t first, last; share((int64_t)parts * blocks, me, of, first, last);

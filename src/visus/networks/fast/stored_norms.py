@@ -130,7 +130,12 @@ class _ConvolvedAndNormed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         maps, weight, *norm, kept = ctx.saved_tensors
-        stored, window, plan, activation = Stored(norm[0], norm[1], norm[2], norm[3], ctx.eps), ctx.window, ctx.plan, ctx.activation
+        stored, window, plan, activation = (
+            Stored(norm[0], norm[1], norm[2], norm[3], ctx.eps),
+            ctx.window,
+            ctx.plan,
+            ctx.activation,
+        )
         wants_maps, wants_weight, wants_gain, wants_shift = wanted = ctx.needs_input_grad[:4]
         if not is_for_good(gradient):
 
