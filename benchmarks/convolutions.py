@@ -20,7 +20,8 @@ from measuring import command_line, machine_facts, write_result
 
 from visus.networks.fast import Plan, why_no_kernels
 from visus.networks.fast.choices import Case
-from visus.networks.fast.convolutions import Window, convolve
+from visus.networks.fast.convolutions import convolve
+from visus.networks.fast.windows import Window
 from visus.networks.machine import keep_freed_memory
 
 # channels in, channels out, side of the map, items, whether a maximum over 2 x 2 follows

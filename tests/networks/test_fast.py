@@ -22,13 +22,13 @@ from visus.networks.fast import Choices, Plan, compiler, conditions, plain, slow
 from visus.networks.fast import choices as choices_room
 from visus.networks.fast.choices import Case
 from visus.networks.fast.convolutions import (
-    Window,
     convolve,
     taps_weight_gradient,
     winograd_backward,
     winograd_forward,
 )
 from visus.networks.fast.norms import activation_alone, norm_and_activation
+from visus.networks.fast.windows import Window
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
     switch.delenv("VISUS_KERNELS", raising=False)

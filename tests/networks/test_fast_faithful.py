@@ -30,8 +30,9 @@ from visus.networks.fast import layers as layers_room
 from visus.networks.fast import norms as norms_room
 from visus.networks.fast import sequences as sequences_room
 from visus.networks.fast.choices import Case
-from visus.networks.fast.convolutions import Window, winograd_backward, winograd_forward
+from visus.networks.fast.convolutions import winograd_backward, winograd_forward
 from visus.networks.fast.norms import activation_alone
+from visus.networks.fast.windows import Window
 from visus.networks.trace import trace
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them

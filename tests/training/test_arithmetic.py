@@ -11,7 +11,8 @@ import torch
 import visus
 from visus.networks.fast import Choices, Plan, choices
 from visus.networks.fast.choices import Case
-from visus.networks.fast.convolutions import ONEDNN, WINOGRAD, Window
+from visus.networks.fast.convolutions import ONEDNN, WINOGRAD
+from visus.networks.fast.windows import Window
 from visus.networks.machine import Machine
 from visus.training.arithmetic import rounding, rounding_differs
 from visus.training.recipe import Recipe

@@ -25,7 +25,8 @@ from visus.errors import ProcessLostError, RecipeError, UsageError
 from visus.networks import prices
 from visus.networks.fast import choices, conditions, is_sped_up, norms, sequences, speed_up, why_no_kernels
 from visus.networks.fast.choices import Case, Plan
-from visus.networks.fast.convolutions import TAPS, Window
+from visus.networks.fast.convolutions import TAPS
+from visus.networks.fast.windows import Window
 from visus.networks.prices import Price, Work
 from visus.training import distribution
 from visus.training.arithmetic import choices_for

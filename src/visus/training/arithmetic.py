@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 
 from visus.networks.fast import Choices, Plan
-from visus.networks.fast.choices import LEAST_MACS, Case
-from visus.networks.fast.compiler import SOURCE, kernels
-from visus.networks.fast.convolutions import WINOGRAD
+from visus.networks.fast.choices import Case, suits
+from visus.networks.fast.compiler import kernels, source
 from visus.networks.machine import Machine, describe
 from visus.training.distribution import Group
 
@@ -40,7 +39,7 @@ def rounding(machine: Machine, convolutions: str) -> dict[str, str]:
         convolutions: the recipe's setting.
     """
     is_fast = (machine.device.type, machine.precision, convolutions) == ("cpu", "bfloat16", "auto")
-    own = hashlib.blake2b(SOURCE.read_bytes(), digest_size=4).hexdigest() if is_fast and kernels() is not None else ""
+    own = hashlib.blake2b(source(), digest_size=4).hexdigest() if is_fast and kernels() is not None else ""
     return {
         "device": machine.device.type,
         "precision": machine.precision,
@@ -79,11 +78,11 @@ class _AgreedChoices(Choices):
     def plan(self, case: Case) -> Plan:
         """The first process's plan; PyTorch's own kernels where this machine lacks what it needs."""
         case = dataclasses.replace(case, maps=(self._num_items, *case.maps[1:]))
-        if case.macs < LEAST_MACS:
+        if not case.is_worth_a_choice:
             return Plan()
         key = str(case)
         if key not in self._agreed:
             own = super().plan(case) if self._group.is_first else Plan()
             self._agreed[key] = Plan(**json.loads(self._group.text(json.dumps(dataclasses.asdict(own)))))
         agreed = self._agreed[key]
-        return agreed if case.suits_winograd or WINOGRAD not in dataclasses.astuple(agreed) else Plan()
+        return agreed if suits(agreed, case) else Plan()

@@ -19,6 +19,7 @@ from visus.data.survey import Suited, Survey
 from visus.errors import UsageError
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks import initial_weights, pretrained, weights
+from visus.networks.fast import is_sped_up, slow_down, speed_up
 from visus.networks.initial_weights import InitialWeights, Normalization
 from visus.networks.machine import Machine, memory_format
 from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
@@ -272,7 +273,10 @@ def probe(
     began = time.perf_counter()
     training, validation = data.split("train"), data.split("val")
     views = 2 if is_mirrored else 1
-    reader = _Features(module, machine, len(training) * views + len(validation), tell)
+    is_fast = recipe.convolutions == "auto"
+    if machine.channels_last and len(data.input_shape) > 2:
+        module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
+    reader = _Features(module, machine, len(training) * views + len(validation), tell, is_fast=is_fast)
     found = [reader.of(training, data.preprocessing, is_mirrored=bool(turn)) for turn in range(views)]
     held = reader.of(validation, data.preprocessing) if len(validation) else None
     labels = torch.from_numpy(training.labels)
@@ -331,8 +335,10 @@ class _Seen:
 class _Features:
     """What the head of a network is given, and what the network answers, for every sample of a set, in evaluation mode; told as it goes."""
 
-    def __init__(self, module: nn.Module, machine: Machine, total: int, tell: Callable[[FeaturesDone], None]) -> None:
-        self.module, self.machine, self.total, self.tell = module, machine, total, tell
+    def __init__(
+        self, module: nn.Module, machine: Machine, total: int, tell: Callable[[FeaturesDone], None], *, is_fast: bool
+    ) -> None:
+        self.module, self.machine, self.total, self.tell, self.is_fast = module, machine, total, tell, is_fast
         found = weights.head_of(module)
         self.head = found[1] if found else None
         self.done = 0
@@ -348,6 +354,9 @@ class _Features:
 
         hook = self.head.register_forward_hook(keep) if self.head is not None else None
         answers: list[Tensor] = []
+        was_fast = is_sped_up(self.module)
+        if self.is_fast:
+            speed_up(self.module)
         try:
             with evaluation_mode(self.module), torch.no_grad():
                 for batch in batches_in_order(part, preprocessing, FEATURES_BATCH):
@@ -357,6 +366,8 @@ class _Features:
         finally:
             if hook is not None:
                 hook.remove()
+            if self.is_fast and not was_fast:
+                slow_down(self.module)
         logits = torch.cat(answers)
         is_head = len(made) == len(answers) and all(
             each.ndim == 2 and torch.allclose(each, answer, atol=1e-4) for each, answer in zip(made, answers, strict=True)

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from visus.networks.fast import remembered
 from visus.networks.fast.compiler import kernels
 from visus.networks.fast.convolutions import (
+    DEPTHWISE,
     FORWARDS,
     INPUT_GRADIENTS,
     ONEDNN,
@@ -34,18 +35,24 @@ from visus.networks.fast.convolutions import (
     WEIGHT_GRADIENTS,
     WINOGRAD,
     Plan,
-    Window,
     convolve,
 )
+from visus.networks.fast.depthwise import is_depthwise
+from visus.networks.fast.windows import Window
 from visus.networks.machine import memory_format
 
 LEAST_MACS = 20_000_000  # of a batch: below it the call costs more than the sum
+LEAST_DEPTHWISE_MACS = 1_000_000  # the same for single channels, of which a multiply-add takes ten times as long and more
 _MEASURED_MACS = 1.5e9  # as many items are measured as give this work
+_MEASURED_DEPTHWISE_MACS = 1.5e7
+_AGREEMENT = (
+    0.01  # relative error of a compiled depthwise convolution against PyTorch's float32, above which it is never chosen
+)
 _REPEATS, _MOST_REPEATS = 7, 30
 _STEADY = 0.97  # a later run that takes less than this share of the shortest shows that other work disturbed those before
 _GAIN = 0.95  # another algorithm must take less than this share of PyTorch's own time
 MOST_SHAPES = 24  # of the maps that one kind of convolution meets; for further ones nothing is measured
-_LARGEST_WINOGRAD = 2**31 - 1
+_LARGEST_MAP = 2**31 - 1
 _MOST_ROOM_BYTES = 2**29  # that a thread of the compiled kernel works in
 _Name = TypeVar("_Name")
 
@@ -82,14 +89,35 @@ class Case:
         return self.maps[0] * math.prod(self.weight) * math.prod(self.size)
 
     @property
+    def num_groups(self) -> int:
+        """1, or as many as there are channels."""
+        return self.maps[1] // self.weight[1]
+
+    @property
+    def is_worth_a_choice(self) -> bool:
+        """Whether the sum takes longer than the call."""
+        return self.macs >= (LEAST_MACS if self.num_groups == 1 else min(LEAST_MACS, LEAST_DEPTHWISE_MACS))
+
+    @property
+    def suits_depthwise(self) -> bool:
+        """Whether the compiled kernel for single channels computes this one."""
+        return (
+            is_depthwise(self.maps, self.weight, self.window)
+            and math.prod(self.maps) <= _LARGEST_MAP
+            and min(self.size, default=0) >= 1
+            and kernels() is not None
+        )
+
+    @property
     def suits_winograd(self) -> bool:
         """Whether the compiled kernel computes this one."""
         return (
             self.weight[2:] == (3, 3)
+            and self.num_groups == 1
             and self.window.stride == (1, 1)
             and self.window.padding[0] == self.window.padding[1] <= 2
             and min(self.size, default=0) >= (2 if self.is_pooled else 1)
-            and math.prod(self.maps) <= _LARGEST_WINOGRAD
+            and math.prod(self.maps) <= _LARGEST_MAP
             and self._room_bytes <= _MOST_ROOM_BYTES
             and kernels() is not None
         )
@@ -103,7 +131,8 @@ class Case:
     @property
     def measured(self) -> Case:
         """The same with as few items as will do to measure it: a batch of any length is computed in the same way."""
-        fewest = math.ceil(_MEASURED_MACS * self.maps[0] / max(1, self.macs))
+        macs = _MEASURED_MACS if self.num_groups == 1 else _MEASURED_DEPTHWISE_MACS
+        fewest = math.ceil(macs * self.maps[0] / max(1, self.macs))
         return dataclasses.replace(self, maps=(max(1, min(self.maps[0], fewest)), *self.maps[1:]))
 
     def __str__(self) -> str:
@@ -136,12 +165,12 @@ class Choices:
         A kind of convolution (its filters, stride, padding and what follows) that has met ``MOST_SHAPES`` shapes of maps is
         PyTorch's own for every other shape: pictures of ever new sizes would cost more in measurements than they gain.
         """
-        if case.macs < LEAST_MACS:
+        if not case.is_worth_a_choice:
             return Plan()
         direction = "" if case.is_learned else " forward"
         keys = [f"{each}{direction}" for each in (case, case.measured)]
         key = next((key for key in keys if key in self._used), keys[-1])
-        if key in self._used and _suits(self._used[key], case):
+        if key in self._used and suits(self._used[key], case):
             return self._used[key]
         if key not in self._used and self._num_shapes[_kind(key)] >= MOST_SHAPES:
             return Plan()
@@ -149,7 +178,7 @@ class Choices:
             self._plans[key] = _undisturbed(measured if case.is_learned else measured_forward, case.measured)
             self._plans = remembered.read(self.file, _as_plan) | self._plans  # with what other processes found meanwhile
             remembered.write(self.file, self._plans)
-        if not _suits(self._plans[key], case):
+        if not suits(self._plans[key], case):
             return Plan()
         if key in self._used:  # it cannot be carried out here, and stays listed for where it can
             return self._plans[key]
@@ -160,9 +189,10 @@ class Choices:
         return self._used[key]
 
 
-def _suits(plan: Plan, case: Case) -> bool:
+def suits(plan: Plan, case: Case) -> bool:
     """Whether a plan made elsewhere, or for fewer items, can be carried out."""
-    return case.suits_winograd or WINOGRAD not in dataclasses.astuple(plan)
+    names = dataclasses.astuple(plan)
+    return (case.suits_winograd or WINOGRAD not in names) and (case.suits_depthwise or DEPTHWISE not in names)
 
 
 def _kind(key: str) -> str:
@@ -181,12 +211,16 @@ def measured_forward(case: Case) -> Plan:
     plans = [Plan()]
     if dataclasses.replace(case, is_pooled=False).suits_winograd:
         plans.append(Plan(forward=WINOGRAD))
+    if case.suits_depthwise:
+        plans.append(Plan(forward=DEPTHWISE))
     if case.is_pooled and case.suits_winograd:
         plans.append(Plan(WINOGRAD, WINOGRAD, WINOGRAD, is_pooled=True))
     if len(plans) == 1:
         return plans[0]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         maps, weight = _drawn(case)
+        if case.suits_depthwise and not _agrees(maps, weight, case.window):
+            return plans[0]
 
         def run(plan: Plan) -> object:
             out = convolve(maps, weight, case.window, plan)
@@ -211,20 +245,42 @@ def measured(case: Case) -> Plan:
 
 def _fastest_of_each(case: Case, maps: torch.Tensor, weight: torch.Tensor) -> Plan:
     """The plan whose parts are each the fastest for the whole map."""
-    allowed = {ONEDNN, TAPS} | ({WINOGRAD} if dataclasses.replace(case, is_pooled=False).suits_winograd else set())
+    allowed = {ONEDNN}
+    if case.num_groups == 1:
+        allowed |= {TAPS} | ({WINOGRAD} if dataclasses.replace(case, is_pooled=False).suits_winograd else set())
+    elif case.suits_depthwise and _agrees(maps, weight, case.window):
+        allowed |= {DEPTHWISE}
     runs: dict[str, dict[str, Callable[[], object]]] = {"forward": {}, "input_gradient": {}, "weight_gradient": {}}
-    for name in FORWARDS:
+    for name in (each for each in FORWARDS if each in allowed):
         runs["forward"][name] = functools.partial(convolve, maps, weight, case.window, Plan(forward=name))
-    for name in INPUT_GRADIENTS:
+    for name in (each for each in INPUT_GRADIENTS if each in allowed):
         runs["input_gradient"][name] = _backward(maps, weight, case.window, Plan(input_gradient=name), True)
-    for name in WEIGHT_GRADIENTS:
+    for name in (each for each in WEIGHT_GRADIENTS if each in allowed):
         runs["weight_gradient"][name] = _backward(maps, weight, case.window, Plan(weight_gradient=name), False)
     best: dict[str, Any] = {}
     for direction, candidates in runs.items():
-        times = _times({name: run for name, run in candidates.items() if name in allowed})
+        times = _times(candidates)
         name = min(times, key=lambda name: times[name])
         best[direction] = name if times[name] < _GAIN * times[ONEDNN] else ONEDNN
     return Plan(**best)
+
+
+def _agrees(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> bool:
+    """Whether the compiled depthwise convolution gives on this machine what PyTorch does in float32, each way."""
+    maps, weight = maps[:1].detach(), weight.detach()
+    found, exact = ([], [])  # type: tuple[list[torch.Tensor], list[torch.Tensor]]
+    with torch.enable_grad():
+        gradient = None
+        for results, kind, plan in (
+            (found, maps.dtype, Plan(DEPTHWISE, DEPTHWISE, DEPTHWISE)),
+            (exact, torch.float32, Plan()),
+        ):
+            given = maps.to(kind).requires_grad_(), weight.clone().requires_grad_()
+            out = convolve(*given, window, plan)
+            gradient = torch.randn_like(out) if gradient is None else gradient.to(kind)
+            results += [out.detach(), *torch.autograd.grad(out, given, gradient)]
+    pairs = zip(found, exact, strict=True)
+    return all(float((mine.float() - theirs).norm()) <= _AGREEMENT * float(theirs.norm()) for mine, theirs in pairs)
 
 
 def _times(runs: dict[_Name, Callable[[], object]]) -> dict[_Name, float]:

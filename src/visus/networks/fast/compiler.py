@@ -14,21 +14,25 @@ import hashlib
 import os
 import platform
 import re
-import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import platformdirs
 import torch
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+from visus.limits import usable_cores
+
+_FOLDER = Path(__file__).parent
+_UNITS = ("kernels.cpp", "depthwise.cpp", "stored_norms.cpp")  # compiled one by one, side by side, and linked
+_HEADERS = ("processor.h", "activations.h")
 _FLAGS = (
     "-O3",
     "-std=c++17",
     "-fPIC",
-    "-shared",
     "-mavx512f",
     "-mavx512bw",
     "-mavx512vl",
@@ -42,6 +46,11 @@ _LIMIT_S = 120.0
 
 class _NoKernelsError(Exception):
     """Why there are no compiled kernels here, in one sentence."""
+
+
+def source() -> bytes:
+    """The text of all kernels, from which the library, and what was measured with it, take their names."""
+    return b"".join(_FOLDER.joinpath(name).read_bytes() for name in (*_HEADERS, *_UNITS))
 
 
 def cache_folder() -> Path:
@@ -90,7 +99,7 @@ def _compiled() -> Path:
     compiler = find_compiler()
     if compiler is None:
         raise _NoKernelsError("there is no C++ compiler (c++, g++ or clang++); install one, or name one with CXX")
-    text = SOURCE.read_bytes() + " ".join((compiler, *_FLAGS, platform.platform())).encode()
+    text = source() + " ".join((compiler, *_FLAGS, platform.platform())).encode()
     library = cache_folder() / f"{hashlib.blake2b(text, digest_size=12).hexdigest()}.so"
     if not library.is_file():
         _compile(compiler, library)
@@ -104,20 +113,29 @@ def find_compiler() -> str | None:
 
 def _compile(compiler: str, library: Path) -> None:
     """Compile beside the place and rename, so that two processes do not meet half a library."""
-    part = library.with_name(f".{library.stem}.{secrets.token_hex(4)}.so")
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            [compiler, *_FLAGS, str(SOURCE), "-o", str(part)], capture_output=True, text=True, timeout=_LIMIT_S, check=False
-        )
-        if done.returncode:
-            said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-            raise _NoKernelsError(f"{compiler} could not compile them: {said}")
-        os.replace(part, library)
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as folder:
+            objects = [Path(folder, name).with_suffix(".o") for name in _UNITS]
+            commands = [
+                [compiler, *_FLAGS, "-c", str(_FOLDER / name), "-o", str(made)]
+                for name, made in zip(_UNITS, objects, strict=True)
+            ]
+            with ThreadPoolExecutor(max_workers=usable_cores()) as workers:
+                list(workers.map(_run, commands))
+            part = Path(folder, "library.so")
+            _run([compiler, "-shared", *map(str, objects), "-o", str(part)])
+            os.replace(part, library)
     except (OSError, subprocess.SubprocessError) as error:
         raise _NoKernelsError(f"{compiler} could not compile them: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def _run(command: list[str]) -> None:
+    """Run a compiler."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    if done.returncode:
+        said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+        raise _NoKernelsError(f"{command[0]} could not compile them: {said}")
 
 
 def _load(library: Path) -> ctypes.CDLL:

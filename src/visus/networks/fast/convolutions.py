@@ -17,12 +17,14 @@ import torch
 import torch.nn.functional as F
 
 from visus.networks.fast.compiler import carried_out, kernels
+from visus.networks.fast.depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
 from visus.networks.fast.gradients import gradients_by_pytorch, is_for_good
+from visus.networks.fast.windows import Window
 
-ONEDNN, WINOGRAD, TAPS = "onednn", "winograd", "taps"
-FORWARDS = (ONEDNN, WINOGRAD)
-INPUT_GRADIENTS = (ONEDNN, WINOGRAD)
-WEIGHT_GRADIENTS = (ONEDNN, WINOGRAD, TAPS)
+ONEDNN, WINOGRAD, TAPS, DEPTHWISE = "onednn", "winograd", "taps", "depthwise"
+FORWARDS = (ONEDNN, WINOGRAD, DEPTHWISE)
+INPUT_GRADIENTS = (ONEDNN, WINOGRAD, DEPTHWISE)
+WEIGHT_GRADIENTS = (ONEDNN, WINOGRAD, TAPS, DEPTHWISE)
 _LANES = 16
 
 
@@ -31,8 +33,8 @@ class Plan:
     """The algorithm of each direction of one convolution.
 
     Attributes:
-        forward, input_gradient, weight_gradient: ``onednn`` (PyTorch's own), ``winograd`` or, for the weights' gradient,
-        ``taps``.
+        forward, input_gradient, weight_gradient: ``onednn`` (PyTorch's own), ``winograd``, ``depthwise`` for filters of single
+        channels or, for the weights' gradient, ``taps``.
         is_pooled: the maximum over 2 x 2 that follows is computed with it.
     """
 
@@ -43,16 +45,12 @@ class Plan:
 
 
 class Convolution(torch.autograd.Function):
-    """A convolution of bfloat16 maps, channels last, without groups, each direction by the algorithm that its plan names."""
+    """A convolution of bfloat16 maps, channels last, without groups or of single channels, each direction by the algorithm that its plan names."""
 
     @staticmethod
     def forward(ctx: Any, maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) -> torch.Tensor:
         """``maps`` (N, C, *) and ``weight`` (K, C, *) of any floating type to (N, K, *), in the type of ``maps``."""
-        where = None
-        if plan.forward == WINOGRAD:
-            out, where = winograd_forward(maps, weight, window.padding[0], plan.is_pooled)
-        else:
-            out = _convolve(maps, weight.to(maps.dtype), window)
+        out, where = computed(maps, weight, window, plan)
         ctx.save_for_backward(maps, weight, *([] if where is None else [where]))
         ctx.window, ctx.plan = window, plan
         return out
@@ -65,29 +63,65 @@ class Convolution(torch.autograd.Function):
         wants_maps, wants_weight = ctx.needs_input_grad[:2]
         if not is_for_good(gradient):
 
-            def by_pytorch(maps: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-                out = _convolve(maps, weight.to(maps.dtype), window)
+            def again(maps: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+                out = by_pytorch(maps, weight, window)
                 return F.max_pool2d(out, 2) if plan.is_pooled else out
 
-            return *gradients_by_pytorch(by_pytorch, (maps, weight), (wants_maps, wants_weight), gradient), None, None
-        gradient = gradient.contiguous(memory_format=torch.channels_last) if gradient.ndim == 4 else gradient
-        of_maps = of_weight = None
-        by_winograd = (
-            wants_maps and plan.input_gradient == WINOGRAD,
-            wants_weight and plan.weight_gradient == WINOGRAD,
-        )
-        if any(by_winograd):
-            of_maps, of_weight = winograd_backward(
-                gradient, maps, weight, window.padding[0], *by_winograd, where=rest[0] if rest else None
-            )
-        if wants_weight and plan.weight_gradient == TAPS:
-            of_weight = taps_weight_gradient(gradient, maps, weight.shape, window)
-        left = (wants_maps and of_maps is None, wants_weight and of_weight is None)
-        if any(left):
-            found = _gradients(gradient, maps, weight.to(maps.dtype), window, left)
-            of_maps = found[0] if left[0] else of_maps
-            of_weight = found[1] if left[1] else of_weight
-        return of_maps, None if of_weight is None else of_weight.to(weight.dtype), None, None
+            return *gradients_by_pytorch(again, (maps, weight), (wants_maps, wants_weight), gradient), None, None
+        where = rest[0] if rest else None
+        of_maps, of_weight = gradients(gradient, maps, weight, window, plan, (wants_maps, wants_weight), where)
+        return of_maps, of_weight, None, None
+
+
+def computed(
+    maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What ``Convolution`` gives, without a graph; and, where pooled, which of the four of each 2 x 2 it was."""
+    if plan.forward == WINOGRAD:
+        return winograd_forward(maps, weight, window.padding[0], plan.is_pooled)
+    if plan.forward == DEPTHWISE:
+        return depthwise_forward(maps, weight, window), None
+    return by_pytorch(maps, weight, window), None
+
+
+def gradients(
+    gradient: torch.Tensor,
+    maps: torch.Tensor,
+    weight: torch.Tensor,
+    window: Window,
+    plan: Plan,
+    wanted: tuple[bool, bool],
+    where: torch.Tensor | None = None,
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The gradients of the maps, in their type, and of the weight, in its own; None for one that is not wanted.
+
+    Args:
+        gradient: of what ``computed`` gave.
+        maps, weight, window, plan: as there.
+        wanted: for the maps and the weight.
+        where: as ``computed`` gave it.
+    """
+    gradient = gradient.contiguous(memory_format=torch.channels_last) if gradient.ndim == 4 else gradient
+    wants_maps, wants_weight = wanted
+    of_maps = of_weight = None
+    by_winograd = (
+        wants_maps and plan.input_gradient == WINOGRAD,
+        wants_weight and plan.weight_gradient == WINOGRAD,
+    )
+    if any(by_winograd):
+        of_maps, of_weight = winograd_backward(gradient, maps, weight, window.padding[0], *by_winograd, where=where)
+    if wants_weight and plan.weight_gradient == TAPS:
+        of_weight = taps_weight_gradient(gradient, maps, weight.shape, window)
+    if wants_maps and plan.input_gradient == DEPTHWISE:
+        of_maps = depthwise_input_gradient(gradient, maps, weight, window)
+    if wants_weight and plan.weight_gradient == DEPTHWISE:
+        of_weight = depthwise_weight_gradient(gradient, maps, weight, window)
+    left = (wants_maps and of_maps is None, wants_weight and of_weight is None)
+    if any(left):
+        found = _gradients(gradient, maps, weight.to(maps.dtype), window, left)
+        of_maps = found[0] if left[0] else of_maps
+        of_weight = found[1] if left[1] else of_weight
+    return of_maps, None if of_weight is None else of_weight.to(weight.dtype)
 
 
 def convolve(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) -> torch.Tensor:
@@ -96,17 +130,12 @@ def convolve(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Pla
     return out
 
 
-@dataclass(frozen=True)
-class Window:
-    """How the taps lie on each axis; ``dilation`` 1 and no groups."""
-
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-
-
-def _convolve(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> torch.Tensor:
-    ones, zeros = [1] * len(window.stride), [0] * len(window.stride)
-    out: torch.Tensor = torch.ops.aten.convolution(maps, weight, None, window.stride, window.padding, ones, False, zeros, 1)
+def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> torch.Tensor:
+    """PyTorch's own convolution, in the type of the maps."""
+    ones, zeros, groups = *_ones_and_zeros(window), _num_groups(maps, weight)
+    out: torch.Tensor = torch.ops.aten.convolution(
+        maps, weight.to(maps.dtype), None, window.stride, window.padding, ones, False, zeros, groups
+    )
     return out
 
 
@@ -114,11 +143,19 @@ def _gradients(
     gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: Window, wanted: tuple[bool, bool]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """PyTorch's own gradients of the maps and of the weight; None for one that is not wanted."""
-    ones, zeros = [1] * len(window.stride), [0] * len(window.stride)
+    ones, zeros, groups = *_ones_and_zeros(window), _num_groups(maps, weight)
     found = torch.ops.aten.convolution_backward(
-        gradient, maps, weight, None, window.stride, window.padding, ones, False, zeros, 1, [*wanted, False]
+        gradient, maps, weight, None, window.stride, window.padding, ones, False, zeros, groups, [*wanted, False]
     )
     return found[0], found[1]
+
+
+def _ones_and_zeros(window: Window) -> tuple[list[int], list[int]]:
+    return [1] * len(window.stride), [0] * len(window.stride)
+
+
+def _num_groups(maps: torch.Tensor, weight: torch.Tensor) -> int:
+    return maps.shape[1] // weight.shape[1]
 
 
 def taps_weight_gradient(gradient: torch.Tensor, maps: torch.Tensor, shape: Sequence[int], window: Window) -> torch.Tensor:

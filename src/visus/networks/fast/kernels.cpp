@@ -17,81 +17,15 @@
 // What is not a number, or infinite, stays so: it reaches all that the sum over taps would give it to, and at most the rest of the tiles that
 // read it. A function gives 0, or 1 where there was not the memory that it works in.
 
-#include <immintrin.h>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <algorithm>
-#include <atomic>
-#include <cmath>
-#include <new>
-#include <vector>
+#include "activations.h"
+#include "processor.h"
 
-typedef uint16_t bf16;
-static const int LANES = 16, MR = 6, PANEL = 64;
+static const int MR = 6, PANEL = 64;
 
-// ---- threads: the pool of the process that loads this file, so that two pools do not fight for the cores
-typedef void (*fork_t)(void (*)(void*), void*, unsigned, unsigned);
-typedef int (*ask_t)();
-static fork_t fork_ = nullptr;
-static ask_t number_ = nullptr, count_ = nullptr;
 extern "C" void visus_threads(void* fork, void* number, void* count) {
   fork_ = (fork_t)fork; number_ = (ask_t)number; count_ = (ask_t)count;
 }
-template <class Work> static void enter(void* work) { (*(Work*)work)(number_(), count_()); }
-template <class Work> static void parallel(int threads, Work work) {  // work(number of this thread, number of threads that there are)
-  std::atomic<bool> lacks{false};  // an exception must not cross the pool
-  auto safe = [&](int me, int of) { try { work(me, of); } catch (const std::bad_alloc&) { lacks = true; } };
-  if (threads <= 1 || !fork_) safe(0, 1); else fork_(enter<decltype(safe)>, &safe, threads, 0);
-  if (lacks) throw std::bad_alloc();
-}
-static inline void share(int64_t n, int i, int of, int64_t& first, int64_t& last) { first = n * i / of; last = n * (i + 1) / of; }
-
-// ---- memory to work in: each thread keeps its own for the next call, unless it is much
-static const size_t KEPT_BYTES = (size_t)64 << 20;
-static std::atomic<size_t> held_{0};  // of all threads together
-struct Scratch {
-  char* p = nullptr; size_t n = 0;
-  ~Scratch() { drop(); }
-  void drop() { free(p); held_ -= n; p = nullptr; n = 0; }
-  char* get(size_t m) {
-    if (m > n) {
-      drop();
-      size_t size = (m + (m >> 3) + 4095) / 4096 * 4096;
-      p = (char*)aligned_alloc(4096, size);
-      if (!p) throw std::bad_alloc();
-      n = size; held_ += n;
-    }
-    return p;
-  }
-};
-static thread_local Scratch scratch_[6];
-template <class T> static T* room(int i, size_t n) { return (T*)scratch_[i].get(n * sizeof(T)); }
-static void drop_much(int threads) {
-  if (held_ <= KEPT_BYTES) return;
-  parallel(threads, [](int, int) {
-    size_t mine = 0;
-    for (Scratch& each : scratch_) mine += each.n;
-    if (mine > KEPT_BYTES) for (Scratch& each : scratch_) each.drop();
-  });
-}
-template <class Work> static int carried_out(int threads, Work work) {  // 0, or 1 where memory was lacking
-  int lacks = 0;
-  try { work(); } catch (const std::bad_alloc&) { lacks = 1; }
-  drop_much(threads);
-  return lacks;
-}
 extern "C" size_t visus_held_bytes() { return held_; }
-
-static const __mmask16 ALL = 0xFFFF;  // whole vectors go round the masked moves, which are slow on some processors
-static inline __m512 widen(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16)); }
-static inline __m512 load(const bf16* p, __mmask16 m) { return widen(m == ALL ? _mm256_loadu_si256((const __m256i*)p) : _mm256_maskz_loadu_epi16(m, p)); }
-static inline __m512 loaded(const float* p, int k, __mmask16 m) { return m == ALL ? _mm512_loadu_ps(p + k) : _mm512_maskz_loadu_ps(m, p + k); }
-static inline void store(bf16* p, __mmask16 m, __m256i a) { if (m == ALL) _mm256_storeu_si256((__m256i*)p, a); else _mm256_mask_storeu_epi16(p, m, a); }
-static inline __m256i narrow(__m512 a) { return (__m256i)_mm512_cvtneps_pbh(a); }
-static const __m512i ZIP = _mm512_set_epi16(31,15,30,14,29,13,28,12,27,11,26,10,25,9,24,8,23,7,22,6,21,5,20,4,19,3,18,2,17,1,16,0);
-static inline __m512i zip(__m512 a, __m512 b) { return _mm512_permutexvar_epi16(ZIP, (__m512i)_mm512_cvtne2ps_pbh(b, a)); }
-static inline __mmask16 lanes(int n) { return n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1); }
 
 // ---- product: out[m][n] (+)= sum over pairs of a[m * rs + p * ps] . b[p * width + n]
 template <int M, int V, bool ADD>
@@ -361,55 +295,6 @@ extern "C" int visus_winograd_backward(const bf16* dy, const uint8_t* where, con
 }
 
 // ---- a norm over the batch and the activation behind it; rows are positions of all items, columns channels
-// (of two numbers of which one is none, max and min give the second)
-enum { NONE, RELU, GELU, SILU };
-#define BY_ACTIVATION(act, f) (act == RELU ? f<RELU> : act == GELU ? f<GELU> : act == SILU ? f<SILU> : f<NONE>)
-
-static inline __m512 exponential(__m512 x) {  // e^x for x <= 0, relative error 2e-7; 0 below -105, where no float32 is left
-  x = _mm512_max_ps(_mm512_set1_ps(-110.f), x);
-  __m512 n = _mm512_roundscale_ps(x * _mm512_set1_ps(1.44269504f), 0);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-  __m512 p = _mm512_set1_ps(1.9875691500e-4f);
-  for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f, 1.f, 1.f})
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
-  return _mm512_scalef_ps(p, n);
-}
-static inline __m512 inverse(__m512 x) {  // 1 / x, one step of Newton from 14 bits
-  __m512 r = _mm512_rcp14_ps(x);
-  return r * _mm512_fnmadd_ps(x, r, _mm512_set1_ps(2.f));
-}
-// the activation and its slope; GELU by the normal distribution's integral, to 1e-7 (Abramowitz and Stegun 1964, 7.1.26)
-template <int ACT> static inline void activate(__m512 z, __m512& value, __m512& slope) {
-  __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.f);
-  if (ACT == NONE) { value = z; slope = one; }
-  if (ACT == RELU) { __mmask16 on = _mm512_cmp_ps_mask(z, zero, _CMP_NLE_UQ); value = _mm512_max_ps(zero, z); slope = _mm512_maskz_mov_ps(on, one); }
-  if (ACT == GELU) {
-    __m512 a = _mm512_min_ps(_mm512_set1_ps(64.f), _mm512_abs_ps(z)), e = exponential(_mm512_set1_ps(-0.5f) * z * z);
-    __m512 t = inverse(_mm512_fmadd_ps(a, _mm512_set1_ps(0.3275911f * 0.70710678f), one)), p = _mm512_set1_ps(1.061405429f);
-    for (float c : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(c));
-    __m512 tail = _mm512_set1_ps(0.5f) * p * t * e;  // of the normal distribution, beyond |z|
-    __m512 share = _mm512_mask_sub_ps(tail, _mm512_cmp_ps_mask(z, zero, _CMP_GE_OQ), one, tail);
-    value = z * share;
-    slope = _mm512_fmadd_ps(z * _mm512_set1_ps(0.39894228f), e, share);
-  }
-  if (ACT == SILU) {
-    __m512 e = exponential(zero - _mm512_abs_ps(z)), s = inverse(one + e);
-    s = _mm512_mask_mul_ps(s, _mm512_cmp_ps_mask(z, zero, _CMP_LT_OQ), s, e);
-    value = z * s;
-    slope = _mm512_fmadd_ps(value, one - s, s);
-  }
-}
-
-// the gradient before the activation: where ReLU is shut, nothing passes, not even what is no number
-template <int ACT> static inline __m512 back(__m512 z, __m512 gradient) {
-  if (ACT == NONE) return gradient;
-  if (ACT == RELU) return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(z, _mm512_setzero_ps(), _CMP_NLE_UQ), gradient);
-  __m512 value, slope;
-  activate<ACT>(z, value, slope);
-  return gradient * slope;
-}
-
 // Sums of two numbers for each channel over all rows: of a few rows in float32, of these in double.
 template <class Two> static void sum_rows(int64_t rows, int K, double* total, int threads, Two two) {
   std::vector<std::vector<double>> parts(std::max(1, threads));

@@ -19,8 +19,9 @@ from torch import nn
 from visus.networks.fast.choices import Case, Choices
 from visus.networks.fast.compiler import kernels
 from visus.networks.fast.conditions import are_plain, is_convolved_in_bfloat16, is_eager, suits_rows
-from visus.networks.fast.convolutions import Plan, Window, convolve
+from visus.networks.fast.convolutions import Plan, convolve
 from visus.networks.fast.norms import activation_alone
+from visus.networks.fast.windows import Window
 
 MEMORY = "_visus_choices"  # what a convolution stores beside PyTorch's own
 
@@ -72,37 +73,44 @@ class FasterConvolution(Faster):
             maps: the input.
             is_pooled: a maximum over 2 x 2 follows, which the plan may hold.
         """
+        return self.__dict__[MEMORY].plan(self.case(maps, is_pooled)) if self.can_be_planned(maps) else Plan()
+
+    def can_be_planned(self: Any, maps: torch.Tensor) -> bool:
+        """Whether another way than PyTorch's own may compute it: plain tensors, in bfloat16, by a window that the algorithms know."""
         choices: Choices | None = self.__dict__.get(MEMORY)
         if choices is None or not are_plain(maps) or not are_plain(self.weight, self.bias) or not self._suits(maps):
-            return Plan()
-        if not is_convolved_in_bfloat16(maps, self.weight, self.bias):
-            return Plan()
+            return False
+        return is_convolved_in_bfloat16(maps, self.weight, self.bias)
+
+    def case(self: Any, maps: torch.Tensor, is_pooled: bool = False) -> Case:
+        """What the memory is asked for."""
         shapes = tuple(maps.shape), tuple(self.weight.shape)
         is_learned = torch.is_grad_enabled() and (maps.requires_grad or self.weight.requires_grad)
-        return choices.plan(Case(*shapes, self._window, is_pooled, torch.get_num_threads(), is_learned))
+        return Case(*shapes, self.window, is_pooled, torch.get_num_threads(), is_learned)
 
     def by_plan(self: Any, maps: torch.Tensor, plan: Plan) -> torch.Tensor:
         """Maps convolved; pooled where the plan is."""
         if plan == Plan():
             return super().forward(maps)  # type: ignore[misc, no-any-return]
-        out = convolve(maps.to(torch.bfloat16), self.weight, self._window, plan)
+        out = convolve(maps.to(torch.bfloat16), self.weight, self.window, plan)
         return out if self.bias is None else out + self.bias.to(out.dtype).reshape(-1, *[1] * (out.ndim - 2))
 
     def _suits(self: Any, maps: torch.Tensor) -> bool:
-        """Whether these are items for it, laid out well, and it has no groups, dilation or padding but with zeros."""
+        """Whether these are samples for it, laid out well, and it has no dilation, no padding but zeros, and no groups or as many as channels."""
         return bool(
             maps.ndim == self.weight.ndim
             and (maps.ndim != 4 or maps.is_contiguous(memory_format=torch.channels_last))
-            and maps.shape[1] == self.weight.shape[1]
+            and maps.shape[1] == self.groups * self.weight.shape[1]
             and maps.numel()
-            and self.groups == 1
+            and (self.groups == 1 or (maps.ndim == 4 and self.groups == maps.shape[1] == self.weight.shape[0]))
             and max(self.dilation) == 1
             and self.padding_mode == "zeros"
             and not isinstance(self.padding, str)
         )
 
     @property
-    def _window(self: Any) -> Window:
+    def window(self: Any) -> Window:
+        """Its stride and padding."""
         return Window(self.stride, self.padding)
 
 
@@ -156,4 +164,15 @@ class _FasterSiLU(FasterActivation, nn.SiLU):
     _visus_plain, _visus_name = nn.SiLU, "silu"
 
 
-LAYERS: tuple[type[Faster], ...] = (_FasterConv1d, FasterConv2d, _FasterConv3d, _FasterReLU, _FasterGELU, _FasterSiLU)
+class _FasterReLU6(FasterActivation, nn.ReLU6):
+    _visus_plain, _visus_name = nn.ReLU6, "relu6"
+
+
+class _FasterHardswish(FasterActivation, nn.Hardswish):
+    _visus_plain, _visus_name = nn.Hardswish, "hardswish"
+
+
+LAYERS: tuple[type[Faster], ...] = (
+    *(_FasterConv1d, FasterConv2d, _FasterConv3d),
+    *(_FasterReLU, _FasterGELU, _FasterSiLU, _FasterReLU6, _FasterHardswish),
+)

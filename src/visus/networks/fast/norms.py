@@ -16,13 +16,15 @@ from torch.autograd.function import once_differentiable
 from visus.networks.fast.compiler import carried_out, kernels
 from visus.networks.fast.gradients import gradients_by_pytorch, is_for_good
 
-_BY_PYTORCH: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+BY_PYTORCH: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda maps: maps,
     "relu": F.relu,
     "gelu": F.gelu,
     "silu": F.silu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
 }
-ACTIVATIONS = ("none", "relu", "gelu", "silu")  # in the order of the kernels
+ACTIVATIONS = ("none", "relu", "gelu", "silu", "relu6", "hardswish")  # in the order of the kernels
 
 
 AddUp = Callable[[torch.Tensor], torch.Tensor]
@@ -71,7 +73,7 @@ class _NormActivation(torch.autograd.Function):
 
             def by_pytorch(maps: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
                 out = F.batch_norm(maps, None, None, gain, shift, training=True, momentum=0.0, eps=ctx.eps)
-                return _BY_PYTORCH[ctx.activation](out)
+                return BY_PYTORCH[ctx.activation](out)
 
             return *gradients_by_pytorch(by_pytorch, (maps, gain, shift), ctx.needs_input_grad, gradient), None, None, None
         library = kernels()
@@ -113,7 +115,7 @@ class _Activation(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None]:
         (maps,) = ctx.saved_tensors
         if not is_for_good(gradient):
-            return gradients_by_pytorch(_BY_PYTORCH[ctx.activation], (maps,), ctx.needs_input_grad, gradient)[0], None
+            return gradients_by_pytorch(BY_PYTORCH[ctx.activation], (maps,), ctx.needs_input_grad, gradient)[0], None
         return _activated(gradient.contiguous(memory_format=torch.channels_last), maps, ctx.activation), None
 
 

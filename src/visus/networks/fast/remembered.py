@@ -17,7 +17,7 @@ import torch
 
 from visus.errors import StorageError
 from visus.files import write_json
-from visus.networks.fast.compiler import SOURCE, cache_folder, kernels
+from visus.networks.fast.compiler import cache_folder, kernels, source
 
 _Value = TypeVar("_Value")
 
@@ -57,4 +57,4 @@ def _identity() -> str:
     except (OSError, StopIteration):
         processor = platform.processor() or platform.machine()
     facts = (processor, torch.__version__, torch.backends.cpu.get_cpu_capability(), kernels() is not None)
-    return hashlib.blake2b(SOURCE.read_bytes() + repr(facts).encode(), digest_size=6).hexdigest()
+    return hashlib.blake2b(source() + repr(facts).encode(), digest_size=6).hexdigest()

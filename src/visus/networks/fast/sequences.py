@@ -1,6 +1,6 @@
-"""Layers in a row, of which two that follow each other are computed together where nobody can tell.
+"""Layers in a row, of which two or three that follow each other are computed together where nobody can tell.
 
-This file knows which two layers can be computed together, and when. It must not know how.
+This file knows which layers can be computed together, and when. It must not know how.
 
 Nothing is arranged beforehand: the row looks at its layers each time it is computed. A layer that was exchanged, that has
 hooks, or that is called by anybody else computes what it says.
@@ -8,6 +8,7 @@ hooks, or that is called by anybody else computes what it says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
@@ -16,10 +17,12 @@ from torch import nn
 from torch.nn.modules import module as modules
 
 from visus.networks.blocks import Residual
+from visus.networks.fast import conditions
 from visus.networks.fast.compiler import kernels
 from visus.networks.fast.conditions import are_plain, is_eager, suits_rows
 from visus.networks.fast.layers import Faster, FasterActivation, FasterConv2d
 from visus.networks.fast.norms import norm_and_activation
+from visus.networks.fast.stored_norms import Stored, convolved_and_normed, normed
 
 _GLOBAL_HOOKS = (
     "_global_forward_hooks",
@@ -69,29 +72,71 @@ SEQUENCES: tuple[type[Faster], ...] = (FasterSequential, FasterResidual)
 
 
 def in_a_row(parts: Sequence[Any], input: Any) -> Any:
-    """What the parts give one after another; two of them at once where that is the same and nobody watches either."""
+    """What the parts give one after another; two or three of them at once where that is the same and nobody watches either."""
     is_watched = any(getattr(modules, name, True) for name in _GLOBAL_HOOKS)
     at = 0
     while at < len(parts):
-        found = None
-        if not is_watched and at + 1 < len(parts):
-            found = _both(parts[at], parts[at + 1], input)
-        input, at = (parts[at](input), at + 1) if found is None else (found, at + 2)
+        found, num = (None, 0) if is_watched else _together(parts[at : at + 3], input)
+        input, at = (parts[at](input), at + 1) if found is None else (found, at + num)
     return input
 
 
-def _both(first: nn.Module, second: nn.Module, input: Any) -> torch.Tensor | None:
-    """What the second gives behind the first; None where they are to be computed one after the other."""
-    if type(first) is FasterConv2d and type(second) is nn.MaxPool2d:
-        is_joined = (first.kernel_size, first.stride) == ((3, 3), (1, 1)) and _is_halving(second)
-        return _convolved_and_pooled(first, second, input) if is_joined and _are_alone(first, second) else None
-    if _is_norm(first) and isinstance(second, FasterActivation):
-        is_joined = second.is_exact and _suits(first, input)
-        return _normed_and_activated(first, second._visus_name, input) if is_joined and _are_alone(first, second) else None
-    return None
+def _together(parts: Sequence[nn.Module], input: Any) -> tuple[torch.Tensor | None, int]:
+    """What the first of some parts give as one, and how many these are; None where the first is to be computed by itself."""
+    first, second = parts[0], parts[1] if len(parts) > 1 else None
+    if type(first) is FasterConv2d:
+        if type(second) is nn.MaxPool2d:
+            is_joined = (first.kernel_size, first.stride) == ((3, 3), (1, 1)) and _is_halving(second)
+            return (_convolved_and_pooled(first, second, input) if is_joined and _are_alone(first, second) else None), 2
+        if _is_norm(second) and not second.training:
+            norm, activation = _norm_and_activation(parts[1:])
+            is_joined = first.bias is None and _are_alone(first, norm) and _suits_behind(first, norm, input)
+            return (_convolved_and_normed(first, norm, activation, input) if is_joined else None), 1 + _num(activation)
+    if _is_norm(first) and _are_alone(first):
+        norm, activation = _norm_and_activation(parts)
+        if not norm.training and _is_read(input) and _keeps_statistics(norm, input.shape[1]):
+            return normed(input, _stored(norm), activation), _num(activation)
+        if activation != "none" and _suits(norm, input):
+            return _normed_and_activated(norm, activation, input), 2
+    return None, 0
 
 
-def _is_norm(part: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+def _norm_and_activation(parts: Sequence[nn.Module]) -> tuple[nn.BatchNorm2d, str]:
+    """A norm, and the activation behind it that may be computed with it; ``none`` where there is none."""
+    norm, *rest = parts
+    assert _is_norm(norm)
+    if rest and isinstance(rest[0], FasterActivation) and rest[0].is_exact and _are_alone(rest[0]):
+        return norm, rest[0]._visus_name
+    return norm, "none"
+
+
+def _num(activation: str) -> int:
+    """Parts that a norm with its activation is."""
+    return 1 if activation == "none" else 2
+
+
+def _convolved_and_normed(conv: FasterConv2d, norm: nn.BatchNorm2d, activation: str, maps: torch.Tensor) -> torch.Tensor:
+    """By the plan for the convolution and the stored statistics."""
+    return convolved_and_normed(
+        maps.to(torch.bfloat16), conv.weight, conv.window, conv.plan(maps), _stored(norm), activation
+    )
+
+
+def _stored(norm: nn.BatchNorm2d) -> Stored:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return Stored(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
+
+
+def _suits_behind(conv: FasterConv2d, norm: nn.BatchNorm2d, maps: Any) -> bool:
+    """Whether the norm, which goes by its stored statistics, can be computed with the convolution before it."""
+    if not (isinstance(maps, torch.Tensor) and maps.ndim == 4 and kernels() is not None and conv.can_be_planned(maps)):
+        return False
+    num_values = maps.shape[0] * conv.out_channels * math.prod(conv.case(maps).size)
+    return num_values >= conditions.LEAST_NUMBERS and _keeps_statistics(norm, conv.out_channels)
+
+
+def _is_norm(part: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
     """Whether it is PyTorch's own or goes by the same arithmetic."""
     return type(part) is nn.BatchNorm2d or isinstance(part, SharedNorm)
 
@@ -120,13 +165,21 @@ def _normed_and_activated(norm: nn.BatchNorm2d, activation: str, maps: torch.Ten
 
 def _suits(norm: nn.BatchNorm2d, maps: Any) -> bool:
     """Whether the norm goes by the batch, keeps its statistics, and all is of types and sizes that the algorithm reads."""
-    if not (norm.training and norm.track_running_stats and norm.momentum is not None and kernels() is not None):
+    if not (norm.training and norm.momentum is not None and _is_read(maps) and maps.numel() > maps.shape[1]):
         return False
-    if not (isinstance(maps, torch.Tensor) and are_plain(maps) and suits_rows(maps) and maps.numel() > maps.shape[1]):
-        return False
+    return norm.track_running_stats and _keeps_statistics(norm, maps.shape[1])
+
+
+def _is_read(maps: Any) -> bool:
+    """Whether the kernels for norms read these maps."""
+    return isinstance(maps, torch.Tensor) and are_plain(maps) and suits_rows(maps) and kernels() is not None
+
+
+def _keeps_statistics(norm: nn.BatchNorm2d, channels: int) -> bool:
+    """Whether the norm has gains, shifts and stored statistics of so many channels, of the type that the kernels read."""
     stored = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     return are_plain(*stored) and all(
-        each is not None and each.dtype == torch.float32 and each.shape == maps.shape[1:2] and each.is_contiguous()
+        each is not None and each.dtype == torch.float32 and each.shape == (channels,) and each.is_contiguous()
         for each in stored
     )
 

@@ -22,10 +22,11 @@ _Module = TypeVar("_Module", bound=nn.Module)
 def speed_up(module: _Module, choices: Choices | None = None) -> _Module:
     """Let ``module`` be computed by the fastest algorithms for its shapes on this machine; ``slow_down`` undoes it.
 
-    What is computed otherwise: bfloat16 on a processor, in autocast or not. Convolutions without groups and dilation, by the
-    algorithm that is fastest for their shape; and, where an ``nn.Sequential`` or one of visus's residuals calls one behind
-    the other, a ``MaxPool2d(2)`` with the convolution of 3 x 3 before it and an activation (ReLU, GELU, SiLU) with the
-    ``BatchNorm2d`` in training before it. Algorithms are measured on the first batch of each shape (tenths of a second; of
+    What is computed otherwise: bfloat16 on a processor, in autocast or not. Convolutions without dilation, and without groups
+    or with single channels (depthwise), by the algorithm that is fastest for their shape; and, where an ``nn.Sequential`` or
+    one of visus's residuals calls one behind the other, a ``MaxPool2d(2)`` with the convolution of 3 x 3 before it, and an
+    activation (ReLU, ReLU6, GELU, SiLU, Hardswish) with the ``BatchNorm2d`` before it. A ``BatchNorm2d`` in evaluation mode is
+    computed with the convolution before it too, and in place: a training step keeps one map of the three. Algorithms are measured on the first batch of each shape (tenths of a second; of
     the forward alone where no gradient is asked for) and remembered on the disk, for the first ``choices.MOST_SHAPES``
     shapes that a kind of convolution meets; further ones are PyTorch's own.
 
