@@ -22,7 +22,7 @@ from .conftest import SMALL, Call
 NETWORK = SMALL[1]
 RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 
-TWO_VIEWS = "Unsure answers (the two highest probabilities within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
+TWO_VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
 
 
 def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos: Path, tmp_path: Path) -> None:
