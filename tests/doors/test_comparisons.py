@@ -43,8 +43,8 @@ def flat(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def other_split(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on the same pictures, split by another seed."""
-    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", seed=5)
-    return visus.train(photos, FLAT, recipe, output=tmp_path_factory.mktemp("other"), name="other").folder
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+    return visus.train(visus.open_data(photos, split_seed=5), FLAT, recipe, output=tmp_path_factory.mktemp("other"), name="other").folder
 
 
 # ---- two runs ----
