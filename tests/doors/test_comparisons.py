@@ -44,7 +44,9 @@ def flat(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other_split(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on the same pictures, split by another seed."""
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
-    return visus.train(visus.open_data(photos, split_seed=5), FLAT, recipe, output=tmp_path_factory.mktemp("other"), name="other").folder
+    return visus.train(
+        visus.open_data(photos, split_seed=5), FLAT, recipe, output=tmp_path_factory.mktemp("other"), name="other"
+    ).folder
 
 
 # ---- two runs ----

@@ -23,11 +23,14 @@ def with_mirroring(recipe: Recipe, data: Data, group: Group) -> tuple[Recipe, Mi
     """
     if recipe.flip is not None or data.preprocessing.shuffle_seed is not None:
         return recipe, None
-    own = mirror_test(data.split("train"), recipe.seed)
+    all_groups, training = data.samples.groups, data.samples.indices("train")
+    own = mirror_test(
+        data.split("train"), recipe.seed, None if all_groups is None else [all_groups[index] for index in training]
+    )
     if own is None:
         return recipe, None
-    num_items, *shares = group.numbers(dataclasses.astuple(own))
-    found = MirrorTest(int(num_items), *shares)
+    num_items, plain, mirrored, chance, low, high, num_copied = group.numbers(dataclasses.astuple(own))
+    found = MirrorTest(int(num_items), plain, mirrored, chance, low, high, int(num_copied))
     if found.keeps_class is None:
         return recipe, found
     return recipe.replace(flip="alternating" if found.keeps_class else "none"), found
@@ -35,7 +38,8 @@ def with_mirroring(recipe: Recipe, data: Data, group: Group) -> tuple[Recipe, Mi
 
 def write_mirroring(folder: RunFolder, found: MirrorTest, noun: str) -> None:
     """Keep what decided it in the run."""
-    folder.write_json(FILE, dataclasses.asdict(found) | {"kept": found.kept, "sentence": found.sentence(noun)})
+    facts = {name: None if value != value else value for name, value in dataclasses.asdict(found).items()}  # JSON has no NaN
+    folder.write_json(FILE, facts | {"kept": found.kept, "sentence": found.sentence(noun)})
 
 
 def read_mirroring(folder: RunFolder) -> str:
