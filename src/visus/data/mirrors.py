@@ -161,7 +161,9 @@ def _kept_interval(plain: Tensor, mirrored: Tensor, units: Tensor) -> tuple[floa
     sums = torch.zeros(2, int(places.max()) + 1, dtype=torch.float64)
     for row, (values, mean) in enumerate(zip((plain, mirrored), means, strict=True)):
         sums[row].index_add_(0, places, values - mean)
-    least = torch.eye(2, dtype=torch.float64) / sums.shape[1] ** 2  # as if one more unit differed: a share of 1 is never certain
+    least = (
+        torch.eye(2, dtype=torch.float64) / sums.shape[1] ** 2
+    )  # as if one more unit differed: a share of 1 is never certain
     variance = (sums @ sums.T / num_samples**2 + least).tolist()
     a = means[0] ** 2 - Z**2 * variance[0][0]
     b = means[0] * means[1] - Z**2 * variance[0][1]

@@ -161,9 +161,9 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
 
 
 def _recalibrated(scores: Scores, anew: Scores) -> Scores:
-    """Scores with the figures of calibrated probabilities taken from new ones."""
-    own = (anew.loss, anew.confidence, anew.calibration_error)
-    return dataclasses.replace(scores, loss=own[0], confidence=own[1], calibration_error=own[2])
+    """Scores with the figures of calibrated probabilities, and the counts of known items, taken from new ones."""
+    renewed = ("loss", "confidence", "calibration_error", "num_learned", "num_chose", "num_right_new")
+    return dataclasses.replace(scores, **{name: getattr(anew, name) for name in renewed})
 
 
 def _course(folder: RunFolder) -> Course:

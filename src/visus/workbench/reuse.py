@@ -34,12 +34,13 @@ def reuse_sentence(folder: Path, noun: str) -> str:
         folder: a run.
         noun: what a sample is called.
     """
+    folder = folder.resolve()  # the folder "." has no name and no neighbors
     own = _facts(folder)
     if own is None:
         return ""
     test = _test_samples(folder)
     settings = {_settings(folder, own)}
-    for other in sorted(folder.parent.iterdir()):
+    for other in _beside(folder):
         if other.name == folder.name or not (other / "scores.json").is_file():
             continue
         with contextlib.suppress(
@@ -54,6 +55,14 @@ def reuse_sentence(folder: Path, noun: str) -> str:
         f"{len(settings):,} different settings were scored on these {write_number_of(len(test), f'test {noun}')} so far (runs in {folder.parent}). "
         "The best of them by this figure is better here than elsewhere: choose by the validation split."
     )
+
+
+def _beside(folder: Path) -> list[Path]:
+    """What lies beside a run; nothing where that cannot be listed."""
+    try:
+        return sorted(folder.parent.iterdir())
+    except OSError:
+        return []
 
 
 def _facts(folder: Path) -> dict[str, Any] | None:
