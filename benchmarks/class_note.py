@@ -437,13 +437,13 @@ def pooling_makes_maps_small(bench: Bench) -> Claim:
 
 def softmax_gives_probabilities(bench: Bench) -> Claim:
     """Whether the probabilities can be taken at their word."""
-    scores = bench.run("fashion", bench.fashion, NETWORK).scores
+    scores = bench.run("fashion", bench.fashion, NETWORK).evaluate(raw=True)
     figures = {"confidence": scores.confidence, "accuracy": scores.accuracy, "calibration_error": scores.calibration_error}
     said = (
-        f"After {write_number_of(bench.epochs, 'epoch')} the network is on average {write_share(scores.confidence)} sure and {write_share(scores.accuracy)} right; "
+        f"After {write_number_of(bench.epochs, 'epoch')} the softmax of the network is on average {write_share(scores.confidence)} sure and {write_share(scores.accuracy)} right; "
         f"over pictures of equal confidence the two differ by {100 * scores.calibration_error:.1f} points (expected calibration error, 15 "
-        "bins). Label smoothing is part of the recipe, which makes it less sure than it could be. The report of a run says what a "
-        "temperature fitted on the validation split would change."
+        "bins). Label smoothing is part of the recipe, which makes it less sure than it could be. So visus divides "
+        "the outputs by a temperature that is fitted on the validation split; the report of a run has both figures."
     )
     return Claim(
         "At the end stand flatten, fully connected layers and softmax, which gives probabilities.",

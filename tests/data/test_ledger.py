@@ -56,6 +56,7 @@ def test_every_action_has_its_sentence() -> None:
         "1 item was resized (a).",
         "1 picture was padded with its own edge pixels (a).",
         "1 item had its positions put into one fixed random order (a).",
+        "1 item has the same content as one that the network learned from, so its answer says little (a).",
         "1 picture has more than four times, or less than a quarter of, the usual number of pixels (a).",
         "1 file could not be read and was left out (a).",
         "1 file was left out: hidden, of the system, or not a picture (a).",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from visus.data import mirrors
 from visus.data.batches import Part
 from visus.data.mirrors import CHUNK, MirrorTest, mirror_test
 
@@ -54,13 +57,113 @@ def test_noise_tells_nothing() -> None:
     assert found is not None
     assert found.kept is None
     assert found.keeps_class is None
-    assert found.chance == 0.5
+    assert found.chance == pytest.approx(0.5, abs=0.01)
 
 
 def test_what_is_kept_is_counted_above_chance() -> None:
-    assert MirrorTest(1000, plain=0.8, mirrored=0.45, chance=0.1).kept == pytest.approx(0.5)
-    assert MirrorTest(1000, plain=0.95, mirrored=0.05, chance=0.5).keeps_class is False  # b and d
-    assert MirrorTest(1000, plain=0.51, mirrored=0.5, chance=0.5).keeps_class is None
+    assert MirrorTest(1000, plain=0.8, mirrored=0.45, chance=0.1, low=0.4, high=0.6).kept == pytest.approx(0.5)
+    assert (
+        MirrorTest(1000, plain=0.51, mirrored=0.5, chance=0.5, low=0.9, high=1.1).keeps_class is None
+    )  # too close to chance
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "answer"), [(0.5, 0.9, True), (0.1, 0.49, False), (0.49, 0.9, None), (0.1, 0.5, None)]
+)
+def test_the_whole_interval_must_lie_on_one_side(low: float, high: float, answer: bool | None) -> None:
+    found = MirrorTest(1000, plain=0.8, mirrored=0.45, chance=0.1, low=low, high=high)
+    assert found.keeps_class is answer
+    told = found.sentence("image")
+    assert ("does not tell whether" in told) == (answer is None)
+    assert f"(95 % interval {100 * low:.0f} % to {100 * high:.0f} %)" in told
+
+
+def test_the_interval_is_that_of_a_bootstrap() -> None:
+    random = torch.Generator().manual_seed(0)
+    plain = (torch.rand(800, generator=random) < 0.6).double() - 0.1
+    mirrored = torch.where(
+        torch.rand(800, generator=random) < 0.8, plain, (torch.rand(800, generator=random) < 0.3).double() - 0.1
+    )
+    found = mirrors._kept_interval(plain, mirrored, torch.arange(800))
+    draws = [torch.randint(800, (800,), generator=random) for _ in range(2000)]
+    ratios = torch.stack([mirrored[draw].mean() / plain[draw].mean() for draw in draws])
+    assert found == pytest.approx(
+        torch.quantile(ratios, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist(), abs=0.02
+    )
+    twice = mirrors._kept_interval(plain.repeat(2), mirrored.repeat(2), torch.arange(800).repeat(2))
+    assert twice == pytest.approx(found)  # copies are no further evidence
+
+
+def asymmetric(seed: int, strength: int = 22) -> Part:
+    """Bars on the left or on the right, fainter than the noise around them: neighbors tell the class, if not always."""
+    random = np.random.default_rng(seed)
+    items = random.normal(110, 30, (240, 1, 12, 12))
+    labels = np.arange(240) % 2
+    items[labels == 0, :, :, :4] += strength
+    items[labels == 1, :, :, 8:] += strength
+    return part(np.clip(items, 0, 255).astype(np.uint8), labels)
+
+
+def symmetric(seed: int, strength: int = 22) -> Part:
+    """The same with bars at the top and at the bottom."""
+    found = asymmetric(seed, strength)
+    return part(np.ascontiguousarray(found.pixels.swapaxes(-1, -2)), found.labels)
+
+
+def brighter(items: np.ndarray) -> np.ndarray:
+    return np.clip(items.astype(int) + 8, 0, 255).astype(np.uint8)
+
+
+def noisier(items: np.ndarray) -> np.ndarray:
+    return np.clip(items + np.random.default_rng(9).normal(0, 2, items.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("copy", [np.copy, brighter, noisier])
+@pytest.mark.parametrize(("make", "answer"), [(symmetric, True), (asymmetric, False)])
+def test_copies_change_no_decision(
+    make: Callable[[int], Part], answer: bool, copy: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    once = make(1)
+    found = mirror_test(once, 0)
+    both = part(np.concatenate([once.pixels, copy(np.asarray(once.pixels))]), np.concatenate([once.labels, once.labels]))
+    doubled = mirror_test(both, 0)
+    assert found is not None
+    assert doubled is not None
+    assert (found.keeps_class, doubled.keeps_class) == (answer, answer)
+    assert (found.num_copied, doubled.num_copied) == (0, 480)
+    assert doubled.plain == pytest.approx(found.plain, abs=0.03)
+    assert doubled.mirrored == pytest.approx(found.mirrored, abs=0.03)
+    assert doubled.high - doubled.low == pytest.approx(found.high - found.low, rel=0.2, abs=0.06)
+    assert "(copies and images of one group, which 480 of them have, are left out)" in doubled.sentence("image")
+
+
+def test_a_mirrored_copy_is_no_neighbor() -> None:
+    once = symmetric(2)
+    found = mirror_test(once, 0)
+    flipped = mirror_test(part(np.concatenate([once.pixels, once.pixels[..., ::-1]]), np.tile(once.labels, 2)), 0)
+    assert found is not None
+    assert flipped is not None
+    assert flipped.num_copied == 480
+    assert flipped.plain < 1
+    assert flipped.mirrored == pytest.approx(flipped.plain, abs=0.01)
+
+
+def test_samples_of_one_group_are_no_neighbors() -> None:
+    """Five frames of each scene: without groups, each has the class of its scene, and its mirror image has not."""
+    random, once = np.random.default_rng(0), symmetric(3, 8)
+    frames = np.clip(np.repeat(once.pixels, 5, axis=0) + random.normal(0, 12, (1200, 1, 12, 12)), 0, 255).astype(np.uint8)
+    labels, groups = np.repeat(once.labels, 5), [f"scene {number // 5}" for number in range(1200)]
+    alone, grouped = mirror_test(part(frames, labels), 0), mirror_test(part(frames, labels), 0, groups)
+    assert alone is not None
+    assert grouped is not None
+    assert (alone.plain, grouped.plain < 0.97) == (1.0, True)
+    assert grouped.num_copied == grouped.num_items == 1200
+    assert (alone.keeps_class, grouped.keeps_class) == (False, None)
+    assert grouped.chance < 0.5  # the own scene is no candidate
+    one = mirror_test(part(frames, labels), 0, ["all"] * 1200)
+    assert one is None
+    none = mirror_test(part(frames, labels), 0, [""] * 1200)
+    assert none == alone
 
 
 def test_recordings_and_narrow_or_single_items_have_no_answer() -> None:

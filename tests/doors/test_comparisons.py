@@ -29,7 +29,7 @@ from visus.workbench.shifts import reading, remedies, report_shifts, some_items,
 
 from .conftest import Call
 
-VIEWS = "Unsure answers (the two highest probabilities within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
+VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
 FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
 
 
@@ -43,8 +43,10 @@ def flat(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def other_split(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on the same pictures, split by another seed."""
-    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", seed=5)
-    return visus.train(photos, FLAT, recipe, output=tmp_path_factory.mktemp("other"), name="other").folder
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+    return visus.train(
+        visus.open_data(photos, split_seed=5), FLAT, recipe, output=tmp_path_factory.mktemp("other"), name="other"
+    ).folder
 
 
 # ---- two runs ----
@@ -102,9 +104,10 @@ def test_other_data_is_compared_whole(run: Path, flat: Path, visus_command: Call
     facts = json.loads(visus_command("compare", run, flat, "--data", _root(run), "--json").out)
     assert (facts["split"], facts["num_items"], len(facts["pairs"])) == ("all", 60, 1)
     assert facts["notes"][0] == VIEWS
-    assert facts["notes"][1].startswith(
-        "This is the data that the network was trained on: 43 of these items were learned from."
+    assert facts["notes"][1] == (
+        "This is the data that the network was trained on. Leave the data out to score the held-out split alone."
     )
+    assert [each["scores"]["num_learned"] for each in facts["runs"]] == [43, 43]
 
 
 def test_what_two_runs_do_not_share_is_refused(run: Path, tmp_path: Path) -> None:

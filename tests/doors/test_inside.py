@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 import types
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ from torch import nn
 
 import visus
 from visus.errors import UsageError
-from visus.evaluation import temperature
 from visus.evaluation.predictions import probabilities
-from visus.evaluation.temperature import fit_temperature
+from visus.evaluation.temperature import TemperatureFit
 from visus.examine import saliency
 from visus.workbench import inside
 from visus.workbench.inside import sight_of
 from visus.workbench.mistakes import Answering, named_mistakes
 from visus.workbench.modules import make_network
+from visus.workbench.reports import fit_calibration
 
 from .conftest import Call
 
@@ -54,7 +55,7 @@ def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
     assert facts["sight"]["layers"][0]["path"] == "conv1"
     assert len(page.encode()) < 3_000_000
     for words in (
-        "are too few to fit a temperature on: 50 are needed",
+        "samples of the validation split are too few to fit a temperature on: 50 are needed.",
         "Does its answer stay when the picture moves?",
         "Its first filters",
         "How far it sees",
@@ -62,26 +63,27 @@ def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
         assert words in page
 
 
-def test_the_temperature_is_fitted_on_the_validation_split_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_temperature_is_fitted_on_the_validation_split_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = visus.load(run)
     data = loaded.open_data()
     labels = torch.from_numpy(data.split("val").labels)
     told = inside_of(run)["calibration"]
     assert (told["fitted_on"], told["measured_on"], told["num_fitted"]) == ("val", "test", len(labels))
     assert told["temperature"] is None  # of so few items
-    monkeypatch.setattr(temperature, "FEWEST", 1)
-    made = make_network("mlp", (3, 16, 16), 2)
-    found = inside._calibration(inside.Scoring(loaded, data, made, loaded.answers(data, "test"), 1, 8, 1.0))
-    assert (found.fitted_on, found.measured_on) == ("val", "test")
-    assert found.temperature == pytest.approx(fit_temperature(loaded.answers(data, "val"), labels), rel=1e-6)
-
-
-def test_predictions_are_not_changed_by_the_temperature(run: Path, photos: Path) -> None:
-    loaded = visus.load(run)
-    (answer,) = loaded.predict([photos / "dark" / "00.png"])
-    pixels = torch.from_numpy(loaded.preprocessing.read_picture(photos / "dark" / "00.png", visus.data.ledger.Ledger()))
-    plain = probabilities(loaded.logits([loaded.preprocessing.scaled(pixels[None])]))
-    assert answer.probability == pytest.approx(float(plain.max()), abs=1e-6)
+    assert loaded.calibration.temperature == 1
+    asked: list[tuple[torch.Tensor, torch.Tensor, str]] = []
+    monkeypatch.setattr(
+        "visus.workbench.calibration.choose_temperature", lambda *given: asked.append(given) or TemperatureFit()
+    )
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    fit_calibration(visus.load(copy), data, loaded.answers(data, "test"))
+    ((logits, given, split),) = asked
+    assert split == "val"
+    assert torch.equal(given, labels)
+    assert torch.equal(logits, loaded.answers(data, "val"))
 
 
 def test_mistakes_are_named_by_their_files(run: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_network_that_knows_little_judges_no_labels(share_known: float, senten
     logits = torch.from_numpy(4.0 * np.eye(5)[said] + rng.random((150, 5)))
     network: Any = Answering(nn.Identity(), tuple("abcde"), types.SimpleNamespace(noun="picture"))  # type: ignore[arg-type]
     part: Any = Labelled(labels)
-    found = named_mistakes(network, part, logits)
+    found = named_mistakes(network, part, probabilities(logits))
     assert found.notes == ((sentence,) if sentence else ())
     assert (found.num_suspicious > 0) == (sentence == "")
     assert (found.suspicious != ()) == (sentence == "")
@@ -259,7 +261,7 @@ def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(
     assert facts["moves"]["num_items"] > 0
 
 
-def test_without_a_test_split_the_temperature_is_said_to_be_fitted_on_the_scored_items(tmp_path: Path) -> None:
+def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_items_and_that_is_told(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values, labels = rng.normal(size=(100, 8, 8)).astype(np.float32), np.arange(100) % 2
     names = {"train": slice(0, 28), "val": slice(28, 100)}
@@ -270,7 +272,7 @@ def test_without_a_test_split_the_temperature_is_said_to_be_fitted_on_the_scored
     run = visus.train(tmp_path / "halves.npz", "conv(2, 3), globalpool, linear(classes)", RECIPE, output=tmp_path)
     told = inside_of(run.folder)["calibration"]
     assert told["measured_on"] == told["fitted_on"] == "val"
-    assert "These are the very pictures that it was fitted on" in (run.folder / "report.html").read_text("utf-8")
+    assert (told["num_fitted"], told["num_items"]) == (72, 72)
 
 
 def test_a_shuffled_run_is_looked_into_in_its_true_order(photos: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import re
 import shlex
@@ -531,9 +532,9 @@ def test_a_look_at_a_run_that_averages_views_says_that_it_looks_at_one(
     visus_command: Call, run: Path, tmp_path: Path
 ) -> None:
     told = (
-        "All here is about the picture as it is. visus predict averages: Unsure answers (the two highest probabilities within 0.5 of each other) "
+        "All here is about the picture as it is. visus predict averages: Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) "
         "are the mean over 2 views: the picture as it is, and mirrored left to right."
     )
     answer = visus_command("look", run, "test:0", "--no-templates", "-o", tmp_path / "page.html")
     assert told in " ".join(answer.out.split())
-    assert told in (tmp_path / "page.html").read_text("utf-8")
+    assert told in html.unescape((tmp_path / "page.html").read_text("utf-8"))

@@ -22,7 +22,7 @@ from .conftest import SMALL, Call
 NETWORK = SMALL[1]
 RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 
-TWO_VIEWS = "Unsure answers (the two highest probabilities within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
+TWO_VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
 
 
 def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos: Path, tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_evaluating_on_the_training_data_is_said(visus_command: Call, run: Path,
     assert facts["split"] == "all"
     assert facts["notes"] == [
         TWO_VIEWS,
-        "This is the data that the network was trained on: 43 of these items were learned from. "
-        "Leave the data out to score the held-out ones alone.",
+        "This is the data that the network was trained on. Leave the data out to score the held-out split alone.",
     ]
+    assert (facts["num_learned"], facts["num_chose"]) == (43, 5)
 
 
 def test_what_was_done_to_other_data_is_told(visus_command: Call, run: Path, photos: Path, tmp_path: Path) -> None:
@@ -139,7 +139,11 @@ def test_what_was_done_to_other_data_is_told(visus_command: Call, run: Path, pho
     answer = visus_command("evaluate", run, tmp_path / "other")
     assert "ledger: 1 file could not be read and was left out (dark/junk.png)." in answer.err
     assert "1 item was resized" in answer.err
-    assert answer.out.startswith("accuracy on 61 items (all)")
+    first, second = answer.out.splitlines()[:2]
+    assert first.startswith(
+        "43 of 61 items were learned from and 5 more chose the weights, which flatters the figures; accuracy on the 13 new items: "
+    )
+    assert second.startswith("accuracy on 61 items (all)")
 
 
 def test_an_unfinished_training_is_said_when_it_is_scored(run: Path, tmp_path: Path) -> None:
@@ -162,7 +166,9 @@ def test_a_damaged_npz_is_named(visus_command: Call, run: Path, tmp_path: Path) 
     answer = visus_command("predict", run, tmp_path / "x.npz")
     assert (answer.code, answer.err) == (
         1,
-        f"error: {tmp_path / 'x.npz'}: this is not a readable NumPy file of plain numbers.\nnote: {TWO_VIEWS}\n",
+        f"error: {tmp_path / 'x.npz'}: this is not a readable NumPy file of plain numbers.\n"
+        "note: Probabilities are the network's own, not calibrated: 5 samples of the validation split are too few to fit a temperature on: 50 are "
+        f"needed.\nnote: {TWO_VIEWS}\n",
     )
 
 

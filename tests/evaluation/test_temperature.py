@@ -11,10 +11,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from visus.errors import DataError, UsageError
+from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.predictions import probabilities
 from visus.evaluation.scores import score
-from visus.evaluation.temperature import COOLEST, HOTTEST, calibrate, fit_temperature, reliability
+from visus.evaluation.temperature import (
+    COOLEST,
+    HOTTEST,
+    Calibration,
+    TemperatureFit,
+    calibrate,
+    choose_temperature,
+    fit_temperature,
+    reliability,
+)
 
 
 def answers(seed: int, num_items: int = 200, num_classes: int = 5, sharpness: float = 4.0) -> tuple[Tensor, Tensor]:
@@ -45,8 +54,8 @@ def test_a_temperature_that_has_no_end_is_told_as_the_limit() -> None:
     logits = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
     assert fit_temperature(logits, torch.tensor([0, 1])) == COOLEST
     assert fit_temperature(logits, torch.tensor([1, 0])) == HOTTEST
-    logits, always_right = logits.repeat(25, 1), torch.tensor([0, 1] * 25)
-    assert calibrate(logits, always_right, "test", (logits, always_right), "val").is_at_limit
+    found = reliability(logits, torch.tensor([0, 1]))
+    assert Calibration("test", 2, found, "val", 50, COOLEST, found).is_at_limit
 
 
 @given(seed=st.integers(0, 1000))
@@ -77,27 +86,91 @@ def test_the_scores_tell_the_same_error(seed: int, sharpness: float) -> None:
     assert found.confidence == pytest.approx(scores.confidence, abs=1e-6)
 
 
-def test_calibration_is_measured_on_other_items_than_it_is_fitted_on() -> None:
+def test_calibration_is_measured_on_other_samples_than_it_is_fitted_on() -> None:
     scored, held_back = answers(1, 400), answers(2, 400)
-    found = calibrate(*scored, "test", held_back, "val")
-    assert found.temperature == fit_temperature(*held_back)
+    fit = choose_temperature(*held_back, "val")
+    found = calibrate(*scored, "test", fit)
     assert (found.fitted_on, found.num_fitted, found.measured_on, found.num_items) == ("val", 400, "test", 400)
     assert not found.is_own
-    assert found.after == reliability(*scored, found.temperature)
+    assert (found.temperature, found.after) == (fit.temperature, reliability(*scored, fit.temperature))
+    assert found.after is not None
     assert found.after.error < found.before.error
     assert json.loads(json.dumps(found.to_json()))["temperature"] == found.temperature
 
 
+@given(seed=st.integers(0, 200), sharpness=st.sampled_from([0.3, 1.0, 4.0]))
+def test_a_temperature_changes_no_answer(seed: int, sharpness: float) -> None:
+    logits, labels = answers(seed, 80, sharpness=sharpness)
+    temperature = choose_temperature(logits, labels, "val").temperature
+    assert torch.equal(probabilities(logits, temperature).argmax(1), logits.argmax(1))
+
+
+@given(seed=st.integers(0, 200))
+def test_a_calibrated_network_keeps_a_temperature_near_1(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(600, 4, generator=generator)
+    labels = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0]  # right exactly as often as it says
+    assert 0.75 < choose_temperature(logits, labels, "val").temperature < 1.34
+
+
+def test_a_temperature_is_used_where_it_lowers_the_loss_beyond_chance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(2000, 4, generator=generator)
+    labels = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0]
+    found = choose_temperature(logits, labels, "val")
+    assert found.temperature == 1.0
+    assert found.reason.startswith("a temperature of 0.98")
+    assert " does not lower the loss of the validation split by more than chance (cross-validated: by " in found.reason
+    found = choose_temperature(3 * logits, labels, "val")
+    assert (found.reason, found.is_used) == ("", True)
+    assert found.temperature == pytest.approx(3, rel=0.05)
+    assert found.error_before is not None
+    assert found.error_after is not None
+    assert found.error_after < 0.03 < 0.1 < found.error_before
+
+
+def test_a_network_that_is_right_on_all_samples_gets_no_endless_confidence() -> None:
+    logits, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(100, 1), torch.tensor([0, 1]).repeat(100)
+    found = choose_temperature(logits, labels, "val")
+    assert found.is_used
+    assert COOLEST < found.temperature < 1
+    assert float(probabilities(logits, found.temperature).max()) == pytest.approx(1 - 1 / 202, abs=1e-6)
+
+
 @pytest.mark.parametrize(("num_items", "is_fitted"), [(1, False), (5, False), (49, False), (50, True)])
-def test_on_few_items_no_temperature_is_fitted(num_items: int, is_fitted: bool) -> None:
-    found = calibrate(*answers(1), "test", answers(2, num_items), "val")
+def test_on_few_samples_no_temperature_is_fitted(num_items: int, is_fitted: bool) -> None:
+    fit = choose_temperature(*answers(2, num_items, sharpness=8.0), "val")
+    assert (fit.is_used, fit.temperature != 1) == (is_fitted, is_fitted)
+    assert (fit.fitted_on, fit.num_samples) == ("val", num_items)
+    found = calibrate(*answers(1), "test", fit)
     assert (found.temperature is not None, found.after is not None) == (is_fitted, is_fitted)
-    assert (found.fitted_on, found.num_fitted) == ("val", num_items)
+    many = f"{num_items} sample{'' if num_items == 1 else 's'}"
+    told = f"{many} of the validation split are too few to fit a temperature on: 50 are needed"
+    assert found.reason == ("" if is_fitted else told)
 
 
-def test_without_items_to_fit_on_only_the_present_is_told() -> None:
-    found = calibrate(*answers(1), "test")
+def test_without_samples_to_fit_on_the_network_speaks_for_itself() -> None:
+    logits, labels = answers(1)
+    fit = choose_temperature(logits[:0], labels[:0], "val")
+    assert fit == TemperatureFit(reason="there is no validation split to fit a temperature on")
+    found = calibrate(logits, labels, "test", fit)
     assert (found.temperature, found.after, found.fitted_on) == (None, None, "")
+    broken = choose_temperature(torch.full((60, 2), torch.nan), torch.zeros(60, dtype=torch.long), "val")
+    assert (broken.temperature, broken.reason) == (1.0, "the network's answers for the validation split are not all finite")
+
+
+def test_a_fit_is_read_as_it_was_written() -> None:
+    found = choose_temperature(*answers(2, 100), "val")
+    assert TemperatureFit.from_json(json.loads(json.dumps(found.to_json()))) == found
+    for facts, why in (
+        ({"temperature": 0.0}, "the temperature is 0.0"),
+        ({"heat": 1}, "unexpected keyword argument 'heat'"),
+    ):
+        with pytest.raises(RunError) as caught:
+            TemperatureFit.from_json(facts)
+        assert str(caught.value).startswith("this is not a calibration that this version of visus wrote (")
+        assert why in str(caught.value)
+        assert str(caught.value).endswith("Renew it with: visus evaluate RUN --report")
 
 
 def test_what_cannot_be_calibrated_is_refused() -> None:

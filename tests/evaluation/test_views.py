@@ -110,7 +110,7 @@ def test_a_reader_is_told_the_views_where_there_are_several() -> None:
         "Each answer is the mean over 2 views: the volume as it is, and mirrored left to right."
     )
     assert describe_views("unsure:shift", "picture") == (
-        "Unsure answers (the two highest probabilities within 0.5 of each other) are the mean over 3 views: the picture as it is (half of the "
+        "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 3 views: the picture as it is (half of the "
         "weight), and moved a little both ways along all axes."
     )
     for kind in VIEWS:

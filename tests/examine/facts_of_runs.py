@@ -10,7 +10,7 @@ import torch
 from visus.evaluation.equivariance import Equivariance, LayerShift
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures
-from visus.evaluation.temperature import calibrate
+from visus.evaluation.temperature import TemperatureFit, calibrate
 from visus.examine.facts import ReportFacts
 from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
 from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
@@ -87,7 +87,7 @@ def made_up_inside(
     remedy = ("blurred pooling instead of strides", "12.3 k instead of 12.3 k parameters", "visus train shoes -m <design>")
     kernels = rng.normal(size=(8, shape[0], *([3] * len(spatial))))
     settings: dict[str, Any] = {
-        "calibration": calibrate(logits, labels, "test", (logits.flip(0), labels), "val"),
+        "calibration": calibrate(logits, labels, "test", TemperatureFit(2.0, "", "val", 60)),
         "moves": Moves("test", 50, ways, layers, (remedy,), ("Measured on few.",)),
         "mistakes": mistakes,
         "saliencies": Saliencies(

@@ -126,35 +126,35 @@ def test_the_facts_are_plain_data() -> None:
 def test_the_temperature_is_told_with_where_it_was_fitted() -> None:
     import torch
 
-    from visus.evaluation.temperature import calibrate
+    from visus.evaluation.temperature import COOLEST, TemperatureFit, calibrate
 
     logits = torch.tensor([[4.0, 0.0, 0.0]] * 60)
     labels = torch.tensor([0, 0, 1] * 20)
-    facts = made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test", (logits, labels), "val")))
-    first, second, *more = calibration_sentences(facts)
+
+    def told(split: str, fit: TemperatureFit) -> list[str]:
+        return calibration_sentences(made_up_facts(inside=Inside(calibration=calibrate(logits, labels, split, fit))))
+
+    fit = TemperatureFit(2.885, "", "val", 80)
+    first, *more = told("test", fit)
     assert first.startswith("On average the network is 90.0 % sure")
-    assert second == (
-        "With all logits divided by a temperature of 2.89, fitted on 60 pictures of the validation split, the error would be 0.0 points "
-        "instead of 29.8, and the loss 0.868 instead of 1.369."
-    )
+    use = "visus predict applies it, which changes no label; with --raw it does not."
     assert more == [
-        "No picture that was scored had a part in it.",
-        "It is told and not used: visus predict gives the probabilities as they are.",
+        "These probabilities are calibrated: the outputs are divided by a temperature of 2.88, fitted on 80 pictures of the validation split.",
+        "Without it, the expected calibration error is 29.8 points instead of 0.0, and the loss 1.369 instead of 0.868.",
+        use,
     ]
-    assert "divided by a temperature of 2.89" in card_text(facts)
-    own = made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "val", (logits, labels), "val")))
-    assert "These are the very pictures that it was fitted on, so expect less of it elsewhere." in calibration_sentences(own)
-    none = made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test")))
-    assert (
-        calibration_sentences(none)[-1] == "There is no validation split to fit a temperature on, so nothing is said of one."
-    )
-    few = made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test", (logits[:5], labels[:5]), "val")))
-    assert calibration_sentences(few)[1:] == [
-        "5 pictures of the validation split are too few to fit a temperature on: 50 are needed, so nothing is said of one."
+    assert told("val", fit)[-2:] == [
+        "The temperature was fitted on these very pictures, so expect a larger error elsewhere.",
+        use,
     ]
-    right = torch.zeros(60, dtype=torch.long)
-    endless = made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test", (logits, right), "val")))
-    assert "That temperature is the limit of what is tried: no best one was found." in calibration_sentences(endless)
+    card = card_text(made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test", fit))))
+    assert "divided by a temperature of 2.88" in card
+    none = told("test", TemperatureFit(reason="there is no validation split to fit a temperature on"))
+    assert none[1:] == [
+        "These probabilities are the network's own, not calibrated: there is no validation split to fit a temperature on."
+    ]
+    endless = told("test", TemperatureFit(COOLEST, "", "val", 80))
+    assert "That temperature is the limit of what is tried: no best one was found." in endless
 
 
 def test_what_is_not_known_is_not_told() -> None:

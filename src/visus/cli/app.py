@@ -31,6 +31,10 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Raw = Annotated[bool, typer.Option("--raw", help="The network's own probabilities, without its temperature.")]
+SplitSeed = Annotated[
+    int | None, typer.Option(min=0, help="Which items train, validate and test, where the data does not say; 0 by default.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
 
@@ -78,6 +82,7 @@ def train(
         typer.Option(help="Other labels: a column of the table, or a CSV file with a row path,label for each item."),
     ] = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
+    split_seed: SplitSeed = None,
     max_unreadable: Annotated[
         float | None, typer.Option(help="Share of the files that may be left out as unreadable; 0.05 by default.")
     ] = None,
@@ -139,7 +144,9 @@ def train(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
-    seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Everything random in the training follows from it; never the split.")
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="A recipe.yaml; options given here win.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the training of this run folder.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; runs by default.")] = None,
@@ -184,7 +191,9 @@ def train(
         "seed": seed,
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    options = DataOptions(data, _size(img_size), channels, rule, scale, labels, split, max_unreadable, cache_dir, workers)
+    options = DataOptions(
+        data, _size(img_size), channels, rule, scale, labels, split, split_seed, max_unreadable, cache_dir, workers
+    )
     begun = Begun(pretrained, weights)
     train_and_tell(options, model, begun, given, config, resume, output, name, as_json=as_json, quiet=quiet)
 
@@ -215,6 +224,7 @@ def evaluate(
         bool, typer.Option("--report", help="Write the run's report.html anew, from its folder and its data.")
     ] = False,
     most: Annotated[int | None, typer.Option(help="With --mistakes: items of each kind; 8 by default.")] = None,
+    raw: Raw = False,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     device: Device = "auto",
     cache_dir: CacheDir = None,
@@ -232,9 +242,9 @@ def evaluate(
         loaded = load(run, device=device)
         opened = loaded.open_data(data, max_unreadable=max_unreadable, cache_dir=cache_dir)
         written = comparison.write_report(loaded, opened) if report else None
-        scores = loaded.evaluate(opened, split=split)
+        scores = loaded.evaluate(opened, split=split, raw=raw)
         moved = comparison.measure_moves(loaded, opened, split, fix=fix, cache_dir=cache_dir) if shifts else None
-        wrong = loaded.mistakes(opened, split=split, most=shown, cache_dir=cache_dir) if mistakes else None
+        wrong = loaded.mistakes(opened, split=split, most=shown, raw=raw, cache_dir=cache_dir) if mistakes else None
     if data is not None:
         tell_data(opened)
     if picture:
@@ -244,9 +254,11 @@ def evaluate(
     if as_json:
         found = (moved.to_json() if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
         found |= {"report": str(written)} if written else {}
-        print(json.dumps(scores.to_json() | found, ensure_ascii=False))
+        temperature = 1.0 if raw else loaded.calibration.temperature
+        print(json.dumps(scores.to_json() | {"temperature": temperature} | found, ensure_ascii=False))
     else:
         show_scores(scores)
+        print(f"note: {loaded.calibration_sentence(raw=raw)}")
         if moved:
             moved.show()
         if wrong:
@@ -260,6 +272,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     files: Annotated[list[str], typer.Argument(help="Files and folders; - for a list on stdin, one a line.")],
     top: Annotated[int, typer.Option("--top", "-k", help="How many classes to tell for each item.")] = 1,
+    raw: Raw = False,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -268,7 +281,7 @@ def predict(
     from visus.cli.prediction import predict_and_tell
 
     named = [line for word in files for line in (sys.stdin.read().splitlines() if word == "-" else [word]) if line.strip()]
-    raise typer.Exit(predict_and_tell(run, named, top, device, as_json=as_json, quiet=quiet))
+    raise typer.Exit(predict_and_tell(run, named, top, device, raw=raw, as_json=as_json, quiet=quiet))
 
 
 @app.command()
@@ -287,8 +300,8 @@ def check(
         typer.Option(help="Other labels: a column of the table, or a CSV file with a row path,label for each item."),
     ] = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
+    split_seed: SplitSeed = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     cache_dir: CacheDir = None,
     as_json: Json = False,
@@ -306,7 +319,7 @@ def check(
         rule=rule,  # type: ignore[arg-type]  # open_data refuses other words
         labels=labels,
         split=split,
-        seed=seed,
+        split_seed=split_seed,
         max_unreadable=max_unreadable,
         cache_dir=cache_dir,
         num_workers=workers,

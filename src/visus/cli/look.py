@@ -48,6 +48,9 @@ def look(
         str | None, typer.Option("--input", help="With a network: channels and lengths, such as 3,224,224.")
     ] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="With a network: number of classes; 1000 by default.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="With a run: the network's own probabilities, without its temperature.")
+    ] = False,
     cache_dir: Annotated[
         Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")
     ] = None,
@@ -79,6 +82,7 @@ def look(
             data=data,
             input_shape=shape_of(input_shape) if input_shape is not None else None,
             num_classes=classes,
+            raw=raw,
             cache_dir=cache_dir,
         )
         folder = Path(network) if is_run else Path()
@@ -131,7 +135,12 @@ def _show(found: Look, place: Path, named: list[str]) -> None:
     console.print(table)
     over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
     console.print(f"zeros of this {facts.item.noun}; dead and sparse {facts.channels} over {over}", markup=False)
-    for note in (facts.missing.get("views", ""), facts.dash, facts.missing.get("layers", "")):
+    for note in (
+        facts.missing.get("views", ""),
+        facts.missing.get("calibration", ""),
+        facts.dash,
+        facts.missing.get("layers", ""),
+    ):
         if note:
             console.print(note, markup=False)
     for layer in facts.layers:

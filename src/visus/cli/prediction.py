@@ -17,7 +17,9 @@ from visus.data.ledger import Ledger
 from visus.workbench.runs import Prediction, Run, load
 
 
-def predict_and_tell(run: Path, files: Sequence[str], top: int, device: str, *, as_json: bool, quiet: bool) -> int:
+def predict_and_tell(
+    run: Path, files: Sequence[str], top: int, device: str, *, raw: bool, as_json: bool, quiet: bool
+) -> int:
     """Print an answer for every item; each unreadable one is named on stderr.
 
     Returns:
@@ -25,15 +27,15 @@ def predict_and_tell(run: Path, files: Sequence[str], top: int, device: str, *, 
     """
     data = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
-        return _tell(load(run, device=device), files, top, data, as_json=as_json, quiet=quiet)
+        return _tell(load(run, device=device), files, top, data, raw=raw, as_json=as_json, quiet=quiet)
 
 
-def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, as_json: bool, quiet: bool) -> int:
+def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, raw: bool, as_json: bool, quiet: bool) -> int:
     ledger, num_unread = Ledger(), 0
     writer = csv.writer(data, lineterminator="\n")
     listed: list[dict[str, Any]] = []
     header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank))]
-    for answer in loaded.predict(files, top=top, ledger=ledger):
+    for answer in loaded.predict(files, top=top, ledger=ledger, raw=raw):
         if answer.problem:
             num_unread += 1
             sys.stderr.write(f"error: {answer.file}: {answer.problem}\n")
@@ -54,6 +56,7 @@ def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, as_json:
     if as_json:
         print(json.dumps(listed, ensure_ascii=False), file=data)
     if not quiet:
+        sys.stderr.write(f"note: {loaded.calibration_sentence(raw=raw)}\n")
         if loaded.views_sentence:
             sys.stderr.write(f"note: {loaded.views_sentence}\n")
         for action, facts in ledger.as_dict().items():

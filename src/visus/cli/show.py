@@ -29,6 +29,8 @@ def _console() -> Console:
 def show_scores(scores: Scores) -> None:
     """The accuracy, every class, and the most frequent mistakes."""
     console = _console()
+    if learned := scores.learned_sentence():
+        console.print(learned, markup=False, soft_wrap=True)
     console.print(
         f"accuracy on {scores.num_items:,} items ({scores.split}): {write_share(scores.accuracy)} "
         f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)})",

@@ -34,6 +34,9 @@ STEADY = 0.01  # a layer that changes by less than this is said not to change
 def show_comparison(found: Comparison) -> None:
     """The runs, what sets each of them apart from the first, and the items on which two of them differ."""
     console = _console()
+    for each in found.contenders:
+        if learned := each.scores.learned_sentence(found.noun):
+            console.print(f"{each.name}: {learned}", soft_wrap=True)
     table = _table("run", "network", "accuracy", "95 % interval", "parameters", "macs", "trained in", right=(2, 4, 5, 6))
     has_shifts = any(each.shifts for each in found.contenders)
     if has_shifts:

@@ -27,6 +27,7 @@ from visus.data.preprocessing import Scale
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import Suit
 from visus.errors import RecipeError, UsageError
+from visus.evaluation.temperature import TemperatureFit
 from visus.networks.fast import why_no_kernels
 from visus.networks.machine import keep_freed_memory
 from visus.training.distribution import Group, join, one_voice
@@ -45,6 +46,7 @@ from visus.training.events import (
 )
 from visus.training.recipe import Recipe
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
+from visus.workbench.reuse import reuse_sentence
 from visus.workbench.starts import choice_of
 from visus.workbench.tasks import Drawn
 from visus.workbench.training import Opened, Prepared, Scored, resume, train
@@ -64,11 +66,12 @@ class DataOptions:
     scale: str | None
     labels: str | None
     split: Path | None
+    split_seed: int | None
     max_unreadable: float | None
     cache_dir: Path | None
     num_workers: int
 
-    def open(self, seed: int, screen: Screen, suit: Suit | None = None) -> Data:
+    def open(self, screen: Screen, suit: Suit | None = None) -> Data:
         """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""
         rule: Rule = self.rule or "squash"  # type: ignore[assignment]  # open_data refuses other words
         scale: Scale = self.scale or "mean-deviation"  # type: ignore[assignment]
@@ -80,7 +83,7 @@ class DataOptions:
             scale=scale,
             labels=self.labels,
             split=self.split,
-            seed=seed,
+            split_seed=self.split_seed,
             max_unreadable=MAX_UNREADABLE if self.max_unreadable is None else self.max_unreadable,
             cache_dir=self.cache_dir,
             num_workers=self.num_workers,
@@ -147,7 +150,7 @@ def train_and_tell(
                 begun.pretrained, network=model, file=begun.weights, channels=options.channels, scale=options.scale
             )
             with group.first_here():
-                data = options.open(recipe.seed, screen, choice)
+                data = options.open(screen, choice)
             if choice is not None and choice.note:
                 screen.say(f"note: {choice.note}")
             run = train(
@@ -178,6 +181,16 @@ def _epochs(event: Finished) -> str:
     if event.epochs_trained == event.num_epochs:
         return write_number_of(event.num_epochs, "epoch")
     return f"{event.epochs_trained:.{1 if event.epochs_trained >= 0.1 else 3}f} epochs"
+
+
+def _calibration(fit: TemperatureFit, noun: str) -> str:
+    """What the temperature does, in one line."""
+    if not fit.is_used or fit.error_before is None or fit.error_after is None:
+        return f"none: {fit.reason}"
+    return (
+        f"temperature {fit.temperature:.3g}, fitted on {write_number_of(fit.num_samples, f'validation {noun}')}: expected calibration error there "
+        f"{100 * fit.error_after:.1f} points instead of {100 * fit.error_before:.1f} (cross-validated)"
+    )
 
 
 def _launched(group: Group) -> list[str]:
@@ -215,6 +228,7 @@ def _refuse_with_resume(
         "--channels": options.channels,
         "--labels": options.labels,
         "--split": options.split,
+        "--split-seed": options.split_seed,
         "--rule": options.rule,
         "--scale": options.scale,
         "--max-unreadable": options.max_unreadable,
@@ -434,6 +448,9 @@ class Screen:
             f"always guessing {scores.baseline_class}: {write_share(scores.baseline)})",
             "bold",
         )
+        if reuse := reuse_sentence(event.run.folder, event.run.preprocessing.noun):
+            self.say(f"note: {reuse}")
+        self.say(f"calibration: {_calibration(event.run.calibration, event.run.preprocessing.noun)}")
         folder = event.run.folder
         self.say(f"report: {folder / 'report.html'}")
         quoted = shlex.quote(str(folder))

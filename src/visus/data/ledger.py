@@ -33,6 +33,7 @@ ACTIONS: dict[str, str] = {
     "resized": "{items} {was} resized",
     "padded": "{pictures} {was} padded with {its} own edge pixels",
     "shuffled": "{items} had {its} positions put into one fixed random order",
+    "learned from": "{items} {has} the same content as one that the network learned from, so {its} answer says little",
     "outsized": "{pictures} {has} more than four times, or less than a quarter of, the usual number of pixels",
     "unreadable": "{files} could not be read and {was} left out",
     "left out: hidden or not a picture": "{files} {was} left out: hidden, of the system, or not {a_picture}",

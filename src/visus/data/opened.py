@@ -47,6 +47,7 @@ class Data:
         given: the folder or file that was asked for; None for the pictures that come with visus.
         labels: other labels that were asked for: a column of the table or a file; None for the data's own.
         is_whole: all items are in the test split because they are to be scored together.
+        split_seed: the seed of the split; None where the data or a ``split.csv`` says all of it.
     """
 
     table: Samples
@@ -60,6 +61,7 @@ class Data:
     given: Path | None = None
     labels: str | None = None
     is_whole: bool = False
+    split_seed: int | None = None
 
     @property
     def short_name(self) -> str:
@@ -148,7 +150,7 @@ def open_data(
     scale: Scale = "mean-deviation",
     labels: str | Path | None = None,
     split: str | Path | None = None,
-    seed: int = 0,
+    split_seed: int | None = None,
     max_unreadable: float = MAX_UNREADABLE,
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
@@ -167,7 +169,7 @@ def open_data(
         labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item, named as in
             ``split.csv``; None for the data's own.
         split: a ``split.csv`` of an earlier run, to split in the same way; with ``labels``, it may have other labels.
-        seed: of the split.
+        split_seed: decides which items train, validate and test, where the data does not say; None for 0. The seed of a training changes no split.
         max_unreadable: share of the files that may be left out because they cannot be read.
         cache_dir: another folder for the decoded items.
         num_workers: decoding threads; 0 for one for each usable core.
@@ -182,12 +184,22 @@ def open_data(
         StorageError: the cache folder cannot be written.
     """
     _check_settings(img_size, channels, rule, scale, max_unreadable)
+    if split and split_seed is not None:
+        raise UsageError(
+            "a split.csv says which items train, validate and test, so a split seed would change nothing. Leave one of them out."
+        )
     ledger = Ledger()
     samples = read_source(path, ledger, labels=labels)
+    is_cut = not split and "val" not in samples.official
+    if split_seed is not None and not is_cut:
+        raise UsageError(
+            "this data names its own splits, validation included, so a split seed would change nothing. Leave it out.",
+            where=str(samples.root),
+        )
     if split:
         samples = apply_split(samples, read_split_csv(Path(split)), same_labels=labels is None)
     else:
-        samples = split_samples(samples, seed)
+        samples = split_samples(samples, split_seed or 0)
     if preprocessing is None:
         plan, is_varied = _plan(samples, ledger, img_size, channels, rule, scale, suit)
     else:
@@ -195,7 +207,10 @@ def open_data(
     data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
     kept = str(Path(labels).resolve()) if labels is not None and Path(labels).is_file() else labels
     data = dataclasses.replace(
-        data, given=None if path is None else Path(path).resolve(), labels=None if kept is None else str(kept)
+        data,
+        given=None if path is None else Path(path).resolve(),
+        labels=None if kept is None else str(kept),
+        split_seed=(split_seed or 0) if is_cut else None,
     )
     _refuse_empty_classes(data.samples)
     if not len(data.split("val")) and not len(data.split("test")):

@@ -64,6 +64,9 @@ class Scores:
         per_class: one row for each class, in the order of the class list.
         confusion: counts, rows are true classes and columns predicted ones.
         notes: what a reader must know, such as that the scored split also chose the weights.
+        num_learned: items with the content of an item that the network learned from; None where that is not known.
+        num_chose: further items with the content of one that chose the weights (validation); None where that is not known.
+        num_right_new: right answers for the items that are neither; None where that is not known.
     """
 
     split: str
@@ -80,6 +83,9 @@ class Scores:
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...] = ()
+    num_learned: int | None = None
+    num_chose: int | None = None
+    num_right_new: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -97,6 +103,28 @@ class Scores:
             f"{write_share(self.accuracy)} of {write_number_of(self.num_items, noun)} right "
             f"(95 % interval {100 * self.accuracy_low:.1f} to {write_share(self.accuracy_high)}); "
             f"always guessing '{self.baseline_class}' gives {write_share(self.baseline)}"
+        )
+
+    def learned_sentence(self, noun: str = "item") -> str:
+        """How many of the items the network knew before, and how it does on the others; empty where it knew none."""
+        learned, chose = self.num_learned or 0, self.num_chose or 0
+        if not learned and (
+            not chose or self.split == "val"
+        ):  # a validation split that is scored as such has a note of its own
+            return ""
+        facts = [f"{learned:,} of {write_number_of(self.num_items, noun)} were learned from"] if learned else []
+        facts += (
+            [f"{chose:,} {'more ' if facts else f'of {write_number_of(self.num_items, noun)} '}chose the weights"]
+            if chose
+            else []
+        )
+        num_new = self.num_items - learned - chose
+        if not num_new or self.num_right_new is None:
+            return f"{' and '.join(facts)}: the figures say how well the network remembers, not how it does on new {noun}s."
+        low, high = wilson_interval(self.num_right_new, num_new)
+        return (
+            f"{' and '.join(facts)}, which flatters the figures; accuracy on the {write_number_of(num_new, f'new {noun}')}: "
+            f"{write_share(self.num_right_new / num_new)} (95 % interval {write_share(low)} to {write_share(high)})."
         )
 
     def most_confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
@@ -152,6 +180,7 @@ def score(
     *,
     split: str = "",
     notes: Sequence[str] = (),
+    known: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None,
 ) -> Scores:
     """Compare probabilities with labels.
 
@@ -160,6 +189,7 @@ def score(
         labels: index into ``classes`` for each item; not every class need occur.
         classes: at least two names.
         split, notes: kept as they are.
+        known: for each item whether the network learned from it, and whether it chose the weights; None where that is not known.
 
     Raises:
         DataError: there is no item, or a label that is no class.
@@ -190,7 +220,18 @@ def score(
         per_class=per_class,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         notes=tuple(notes),
+        **_known_counts(known, predicted == truth),
     )
+
+
+def _known_counts(
+    known: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None, is_right: Tensor
+) -> dict[str, int | None]:
+    if known is None:
+        return {}
+    learned, chose = (torch.from_numpy(each) for each in known)
+    right_new = int((is_right & ~learned & ~chose).sum())
+    return {"num_learned": int(learned.sum()), "num_chose": int(chose.sum()), "num_right_new": right_new}
 
 
 def wilson_interval(num_right: float, num_items: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:

@@ -1,28 +1,38 @@
-"""Can a network's probabilities be taken at their word, and would one number mend them? Reliability, and temperature scaling.
+"""Calibration: whether a network's probabilities can be trusted, and temperature scaling, which corrects them.
 
 This file knows logits and labels. It must not know networks, data sets, charts or printing.
 
 A temperature T divides all logits before the softmax (Guo et al. 2017, arXiv:1706.04599, section 4.2): above 1 it makes a network less
-sure, below 1 surer, and never changes which class is the most probable. It is fitted on items that the network was not scored on. Nothing
-here changes what a network answers.
+confident, below 1 more confident, and it never changes which class is the most probable. It is fitted on the validation split, never on a
+test split.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from visus.errors import DataError, UsageError
+from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.scores import CALIBRATION_BINS, calibration_bins
+from visus.units import write_number_of
 
 COOLEST, HOTTEST = 0.05, 20.0
 """The temperatures that are tried; where all items are right with any margin, none is the best and the coolest is given."""
 
 FEWEST: Final = 50
-"""On fewer items no temperature is fitted: chance would choose it."""
+"""On fewer samples no temperature is fitted: chance would choose it."""
+
+NUM_FOLDS: Final = 5
+STANDARD_ERRORS: Final = 1.0
+"""A temperature is used where the cross-validated loss falls by more than this many standard errors of the paired differences."""
+
+SPLIT_NAMES: Final = {"train": "training", "val": "validation", "test": "test"}
 
 _TINY: Final = torch.finfo(torch.float32).tiny
 _ROUNDS: Final = 60
@@ -66,17 +76,86 @@ class Reliability:
 
 
 @dataclass(frozen=True)
+class TemperatureFit:
+    """The temperature that calibrates a network's answers, or why none is used.
+
+    The figures "before" and "after" are those of the samples that it was fitted on. "After" is cross-validated: each fifth of them is measured
+    with the temperature of the other four fifths.
+
+    Attributes:
+        temperature: divides the logits; 1 where none is used.
+        reason: why none is used; empty where one is.
+        fitted_on: the split; empty where there was none.
+        num_samples: samples of that split.
+        loss_before, loss_after: mean cross-entropy in nats.
+        error_before, error_after: expected calibration error, 0 to 1.
+    """
+
+    temperature: float = 1.0
+    reason: str = ""
+    fitted_on: str = ""
+    num_samples: int = 0
+    loss_before: float | None = None
+    loss_after: float | None = None
+    error_before: float | None = None
+    error_after: float | None = None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether probabilities are calibrated."""
+        return not self.reason
+
+    def sentence(self, noun: str = "sample") -> str:
+        """One sentence for a reader of probabilities.
+
+        >>> TemperatureFit(0.625, "", "val", 800).sentence("image")
+        'Probabilities are calibrated: the outputs are divided by a temperature of 0.625, fitted on 800 images of the validation split.'
+        >>> TemperatureFit(reason="there is no validation split to fit a temperature on").sentence()
+        "Probabilities are the network's own, not calibrated: there is no validation split to fit a temperature on."
+        """
+        if not self.is_used:
+            return f"Probabilities are the network's own, not calibrated: {self.reason}."
+        split = SPLIT_NAMES.get(self.fitted_on, self.fitted_on)
+        return (
+            f"Probabilities are calibrated: the outputs are divided by a temperature of {self.temperature:.3g}, fitted on "
+            f"{write_number_of(self.num_samples, noun)} of the {split} split."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that ``from_json`` reads back to an equal value."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> TemperatureFit:
+        """The fit that ``to_json`` wrote.
+
+        Raises:
+            RunError: a field is missing or unknown, or the temperature is not a number above 0.
+        """
+        try:
+            found = cls(**facts)
+            if not (math.isfinite(found.temperature) and found.temperature > 0):
+                raise ValueError(f"the temperature is {found.temperature}")
+        except (TypeError, ValueError) as error:
+            raise RunError(
+                f"this is not a calibration that this version of visus wrote ({error}). Renew it with: visus evaluate RUN --report"
+            ) from error
+        return found
+
+
+@dataclass(frozen=True)
 class Calibration:
-    """Reliability as the network is, and with a temperature that was fitted elsewhere.
+    """Reliability of a network's own probabilities, and of the calibrated ones.
 
     Attributes:
         measured_on: the split that both are measured on.
         num_items: items of it.
-        before: as the network is.
+        before: of the network's own probabilities.
         fitted_on: the split that the temperature was fitted on; empty where there is none.
         num_fitted: items of it.
-        temperature: by which the logits would be divided; None where nothing, or too little, was left to fit it on.
-        after: with that temperature.
+        temperature: divides the logits; None where none is used.
+        after: of the calibrated probabilities, which are those that the network gives in use; None where none is used.
+        reason: why no temperature is used; empty where one is.
     """
 
     measured_on: str
@@ -86,6 +165,7 @@ class Calibration:
     num_fitted: int = 0
     temperature: float | None = None
     after: Reliability | None = None
+    reason: str = ""
 
     @property
     def is_own(self) -> bool:
@@ -138,7 +218,7 @@ def reliability(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Rel
     return Reliability(error, float(loss), float(confidence.mean()), tuple(bins))
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+def fit_temperature(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> float:
     """The temperature with the smallest cross-entropy on these items (Guo et al. 2017, section 4.2).
 
     The cross-entropy is convex in 1/T, so its slope there is followed to 0, by Newton's method between bounds that close in.
@@ -146,6 +226,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     Args:
         logits: (items, classes), of items that the network is not scored on.
         labels: (items,) class indices.
+        smoothing: probability that the targets give to the other classes together.
 
     Returns:
         The temperature, between 0.05 and 20.
@@ -159,7 +240,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     if not len(logits):
         raise DataError("there is nothing to fit a temperature on: no items were given.")
     values = logits.double()
-    right = values.gather(1, labels[:, None]).mean()
+    own = values.gather(1, labels[:, None])
+    others = (values.sum(dim=1, keepdim=True) - own) / max(1, values.shape[1] - 1)
+    right = ((1 - smoothing) * own + smoothing * others).mean()
 
     def slopes(inverse: float) -> tuple[float, float]:
         """First and second derivative of the cross-entropy by 1/T."""
@@ -185,25 +268,64 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     return 1 / inverse
 
 
-def calibrate(
-    logits: Tensor, labels: Tensor, split: str, held_back: tuple[Tensor, Tensor] | None = None, held_back_split: str = ""
-) -> Calibration:
-    """Reliability before and after a temperature; of fewer than 50 items to fit it on, before alone.
+def choose_temperature(logits: Tensor, labels: Tensor, split: str) -> TemperatureFit:
+    """The temperature for a network's answers, fitted on held-out samples, or 1 where these do not show that another is better.
+
+    Of n samples, the targets give ``1 / (n + 2)`` to the other classes (Platt 1999, "Probabilistic outputs for support vector machines",
+    section 2.2). So a network that is right on all of them gets no endless confidence. The temperature is used where the cross-validated loss
+    falls by more than one standard error of the paired differences.
+
+    Args:
+        logits: (samples, classes): the answers as they are given in use, test-time augmentation included.
+        labels: (samples,) class indices.
+        split: what the samples are of.
+    """
+    num_samples = len(logits)
+    name = SPLIT_NAMES.get(split, split)
+    if not num_samples:
+        return TemperatureFit(reason=f"there is no {name} split to fit a temperature on")
+    if num_samples < FEWEST:
+        few = write_number_of(num_samples, "sample")
+        return TemperatureFit(
+            1.0, f"{few} of the {name} split are too few to fit a temperature on: {FEWEST} are needed", split, num_samples
+        )
+    if not torch.isfinite(logits).all():
+        return TemperatureFit(1.0, f"the network's answers for the {name} split are not all finite", split, num_samples)
+    values, places = logits.double(), torch.arange(num_samples) % NUM_FOLDS
+    folds = [
+        (places != fold, fit_temperature(values[places != fold], labels[places != fold], 1 / (num_samples + 2)))
+        for fold in range(NUM_FOLDS)
+    ]
+    temperature = fit_temperature(values, labels, 1 / (num_samples + 2))
+    held_out = values.clone()
+    for others, found in folds:
+        held_out[~others] /= found
+    gains = F.cross_entropy(values, labels, reduction="none") - F.cross_entropy(held_out, labels, reduction="none")
+    gain, error = float(gains.mean()), float(gains.std()) / math.sqrt(num_samples)
+    before, after = reliability(values, labels), reliability(held_out, labels)
+    figures = (before.loss, after.loss, before.error, after.error)
+    if gain > STANDARD_ERRORS * error:
+        return TemperatureFit(temperature, "", split, num_samples, *figures)
+    reason = (
+        f"a temperature of {temperature:.3g} does not lower the loss of the {name} split by more than chance "
+        f"(cross-validated: by {gain:.2g} with a standard error of {error:.2g})"
+    )
+    return TemperatureFit(1.0, reason, split, num_samples, *figures)
+
+
+def calibrate(logits: Tensor, labels: Tensor, split: str, fit: TemperatureFit) -> Calibration:
+    """Reliability of the network's own probabilities and, where a temperature is used, of the calibrated ones.
 
     Args:
         logits, labels: of the scored items: (items, classes) and (items,).
         split: what they are of.
-        held_back: logits and labels that the temperature is fitted on; None where there are none.
-        held_back_split: what those are of.
+        fit: the temperature of the run.
 
     Raises:
         DataError: there is no item.
     """
     before = reliability(logits, labels)
-    if held_back is None:
-        return Calibration(split, len(logits), before)
-    if 0 < len(held_back[0]) < FEWEST:
-        return Calibration(split, len(logits), before, held_back_split, len(held_back[0]))
-    temperature = fit_temperature(*held_back)
-    after = reliability(logits, labels, temperature)
-    return Calibration(split, len(logits), before, held_back_split, len(held_back[0]), temperature, after)
+    if not fit.is_used:
+        return Calibration(split, len(logits), before, fit.fitted_on, fit.num_samples, reason=fit.reason)
+    after = reliability(logits, labels, fit.temperature)
+    return Calibration(split, len(logits), before, fit.fitted_on, fit.num_samples, fit.temperature, after)

@@ -72,6 +72,8 @@ def stages(kind: str) -> tuple[str, str | None]:
 def unsure(logits: Tensor) -> Tensor:
     """Which answers (N, classes) are unsure (N,): the highest probability leads the next by less than ``SURE``.
 
+    The probabilities are the network's own, before calibration: so a temperature changes no answer, and can be fitted on the answers themselves.
+
     >>> import torch
     >>> unsure(torch.tensor([[0.0, 3.0, 0.0], [0.0, 1.0, 0.9]])).tolist()
     [False, True]
@@ -95,7 +97,7 @@ def describe_views(kind: str, noun: str = "item") -> str:
     """A sentence for a reader of a result; empty for one view."""
     first, second = stages(kind)
     if second is not None:
-        which = f"Unsure answers (the two highest probabilities within {SURE:g} of each other) are"
+        which = f"Unsure answers (the network's own two highest probabilities, before calibration, within {SURE:g} of each other) are"
         return f"{which} the mean over {_SENTENCES[second].format(noun=noun)}."
     return f"Each answer is the mean over {_SENTENCES[first].format(noun=noun)}." if first in _SENTENCES else ""
 

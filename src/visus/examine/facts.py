@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS
-from visus.evaluation.temperature import FEWEST
 from visus.examine.report_inside import Inside
 from visus.units import write_bytes, write_duration, write_number_of, write_shape, write_share, write_size
 
@@ -129,6 +128,8 @@ def result_sentences(facts: ReportFacts) -> list[str]:
         f"{write_share(scores.accuracy_high)} (95 % interval).",
         f"Always guessing \u201c{scores.baseline_class}\u201d would be correct for {write_share(scores.baseline)}.",
     ]
+    if learned := scores.learned_sentence(facts.noun):
+        sentences.append(learned)
     if scores.accuracy_low <= scores.baseline:
         sentences.append(
             f"So {write_number_of(scores.num_items, facts.noun)} do not show that the network beats that guess."
@@ -157,31 +158,26 @@ def calibration_sentence(facts: ReportFacts) -> str:
 
 
 def calibration_sentences(facts: ReportFacts) -> list[str]:
-    """Whether the probabilities can be taken at their word, and whether a temperature would mend them."""
+    """Whether the probabilities can be trusted, and what the temperature did to them."""
     found = facts.inside.calibration
     sentences = [calibration_sentence(facts)]
     if found is None:
         return sentences
-    if found.temperature is None and found.num_fitted:
-        few = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} split"
-        return [*sentences, f"{few} are too few to fit a temperature on: {FEWEST} are needed, so nothing is said of one."]
     if found.temperature is None or found.after is None:
-        return [*sentences, "There is no validation split to fit a temperature on, so nothing is said of one."]
-    change = (
-        f"the error would be {100 * found.after.error:.1f} points instead of {100 * found.before.error:.1f}, and the loss "
-        f"{found.after.loss:.3f} instead of {found.before.loss:.3f}"
-    )
+        return [*sentences, f"These probabilities are the network's own, not calibrated: {found.reason}."]
     fitted = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} split"
-    sentences.append(f"With all logits divided by a temperature of {found.temperature:.3g}, fitted on {fitted}, {change}.")
-    if found.after.loss >= found.before.loss:
-        sentences.append("So here it does not help.")
+    sentences.append(
+        f"These probabilities are calibrated: the outputs are divided by a temperature of {found.temperature:.3g}, fitted on {fitted}."
+    )
+    sentences.append(
+        f"Without it, the expected calibration error is {100 * found.before.error:.1f} points instead of {100 * found.after.error:.1f}, and the "
+        f"loss {found.before.loss:.3f} instead of {found.after.loss:.3f}."
+    )
     if found.is_own:
-        sentences.append(f"These are the very {facts.nouns} that it was fitted on, so expect less of it elsewhere.")
-    elif found.fitted_on == "val":
-        sentences.append(f"No {facts.noun} that was scored had a part in it.")
+        sentences.append(f"The temperature was fitted on these very {facts.nouns}, so expect a larger error elsewhere.")
     if found.is_at_limit:
         sentences.append("That temperature is the limit of what is tried: no best one was found.")
-    sentences.append("It is told and not used: visus predict gives the probabilities as they are.")
+    sentences.append("visus predict applies it, which changes no label; with --raw it does not.")
     return sentences
 
 

@@ -44,8 +44,8 @@ def item_section(facts: LookFacts) -> str:
     done = "".join(f"<li>{escape(sentence)}</li>" for sentence in item.sentences)
     changed = f"<ul>{done}</ul>" if done else ""
     answer = _answer(facts.answer, item) if facts.answer else f"<p>{escape(facts.missing.get('answer', ''))}</p>"
-    views = facts.missing.get("views", "")
-    answer += f'<p class="under">{escape(views)}</p>' if views else ""
+    notes = [facts.missing[part] for part in ("views", "calibration") if part in facts.missing]
+    answer += "".join(f'<p class="under">{escape(note)}</p>' for note in notes)
     return section(f"The {item.noun} and the answer", f'<div class="flow">{figures}<div>{answer}</div></div>{changed}')
 
 

@@ -25,7 +25,11 @@ def reliability_chart(before: Reliability, after: Reliability | None) -> str:
     """
     drawn = [("train", before)] + ([("val", after)] if after is not None else [])
     told = []
-    for name, each in zip(("As it is", "with the temperature"), (found for _, found in drawn), strict=False):
+    for name, each in zip(
+        ("Without the temperature" if after else "As it is", "with the temperature"),
+        (found for _, found in drawn),
+        strict=False,
+    ):
         pairs = ", ".join(f"{write_share(bin.accuracy, 0)} at {write_share(bin.confidence, 0)}" for bin in each.bins
                           if bin.accuracy is not None and bin.confidence is not None)  # fmt: skip
         told.append(f"{name}, accuracy at confidence: {pairs}")

@@ -140,7 +140,7 @@ class Inside:
     """All of it; a part that is None or empty is left out of the report, or told as missing where ``missing`` says why.
 
     Attributes:
-        calibration: reliability before and after a temperature.
+        calibration: reliability of the network's own probabilities and of the calibrated ones.
         moves: what shifts do to the answers.
         mistakes: the answers worth a look.
         saliencies: where the network looked.

@@ -30,13 +30,13 @@ def missing_part(facts: ReportFacts, part: str) -> str:
 
 
 def calibration_section(facts: ReportFacts) -> str:
-    """Whether probabilities can be believed, before and after a temperature."""
+    """Whether probabilities can be trusted, with the temperature and without it."""
     first, *more = calibration_sentences(facts)
     said = f"<p>{escape(first)}</p>" + "".join(f"<p>{escape(sentence)}</p>" for sentence in more)
     found = facts.inside.calibration
     if found is None:
         return section("Can its probabilities be believed?", said + missing_part(facts, "calibration"))
-    keys = '<span class="named"><span class="key train"></span>as it is</span> '
+    keys = f'<span class="named"><span class="key train"></span>{"without the temperature" if found.after else "as it is"}</span> '
     keys += '<span class="named"><span class="key val"></span>with the temperature</span>' if found.after else ""
     chart = reliability_chart(found.before, found.after)
     figure = f'<figure class="square"><figcaption><b>Confidence and accuracy</b>{keys}</figcaption>{chart}</figure>'

@@ -213,10 +213,11 @@ def deletion_and_insertion(
     baseline: float = 0.0,
     seed: int = 0,
     beside: Curves | None = None,
+    temperature: float = 1.0,
 ) -> Curves:
     """Deletion and insertion curves (Petsiuk et al. 2018, arXiv:1806.07421, section 3.3) of a map.
 
-    The score is the class's probability by softmax, or a unit's value as it is. Pixels that the map holds to be equal come in random order.
+    The score is the class's probability by softmax, after a temperature, or a unit's value as it is. Pixels that the map holds to be equal come in random order.
 
     Args:
         module: the module that the map is of.
@@ -226,6 +227,7 @@ def deletion_and_insertion(
         baseline: the value of a pixel that is taken away; 0 is the mean of the training items where they were scaled by it.
         seed: of the random orders.
         beside: curves of another map of the same items, target and steps, whose random orders are taken over, which saves most of the time.
+        temperature: divides the outputs before the softmax.
 
     Raises:
         UsageError: the map is of other items, or there is no step.
@@ -245,14 +247,14 @@ def deletion_and_insertion(
     shuffled = rng.permuted(np.tile(np.arange(num_pixels), (len(batch), 1)), axis=1)
     ranked = np.argsort(-np.take_along_axis(values, shuffled, axis=1), axis=1, kind="stable")
     orders = np.take_along_axis(shuffled, ranked, axis=1)
-    curves = _curves(module, batch, saliency.target, orders, counts, baseline)
+    curves = _curves(module, batch, saliency.target, orders, counts, baseline, temperature)
     is_flat = all(_is_flat(each) for each in values)
     if beside is not None and np.array_equal(beside.shares, shares):
         means: Sequence[Array] = (beside.random_deletion, beside.random_insertion)
         areas = beside.random_areas
     else:
         random = [
-            _curves(module, batch, saliency.target, rng.permuted(orders, axis=1), counts, baseline)
+            _curves(module, batch, saliency.target, rng.permuted(orders, axis=1), counts, baseline, temperature)
             for _ in range(NUM_RANDOM)
         ]
         means = [frozen(each) for each in np.mean(random, axis=0)]
@@ -271,7 +273,13 @@ def deletion_and_insertion(
 
 @torch.no_grad()
 def _curves(
-    module: nn.Module, batch: Tensor, target: tuple[int, ...] | Unit, orders: Array, counts: Array, baseline: float
+    module: nn.Module,
+    batch: Tensor,
+    target: tuple[int, ...] | Unit,
+    orders: Array,
+    counts: Array,
+    baseline: float,
+    temperature: float,
 ) -> Array:
     """Deletion and insertion, (2, steps): the pixels in the order given."""
     ranks = torch.from_numpy(np.argsort(orders, axis=1)).to(batch.device).reshape(len(batch), 1, *batch.shape[2:])
@@ -281,15 +289,15 @@ def _curves(
         for step, count in enumerate(counts):
             is_named = ranks < int(count)
             for row, plain in enumerate((is_named, ~is_named)):
-                found[row, step] = float(_score(explained, torch.where(plain, baseline, batch)).mean())
+                found[row, step] = float(_score(explained, torch.where(plain, baseline, batch), temperature).mean())
     return found
 
 
-def _score(explained: Explained, x: Tensor) -> Tensor:
+def _score(explained: Explained, x: Tensor, temperature: float) -> Tensor:
     """The probability of the class, or the value of the unit."""
     if isinstance(explained.settled, Unit):
         return explained.scores(x)
-    return explained.classed(torch.softmax(explained.module(x), 1))
+    return explained.classed(torch.softmax(explained.module(x) / temperature, 1))
 
 
 def rank_correlation(one: Array, other: Array) -> float:

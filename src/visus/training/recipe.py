@@ -196,7 +196,9 @@ class Recipe:
         known=CONVOLUTIONS,
     )
     device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps")
-    seed: int = _setting(0, "everything random follows from it", low=0, high=2**31 - 1)
+    seed: int = _setting(
+        0, "everything random in the training follows from it; the split has a seed of its own", low=0, high=2**31 - 1
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.curriculum, (int, float)) and not isinstance(self.curriculum, bool):

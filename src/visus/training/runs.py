@@ -4,10 +4,10 @@ This file knows the names of the files and what must be in them. It must not kno
 
 ::
 
-    recipe.yaml  design.txt  classes.txt  split.csv  ledger.json  environment.json  data.json
+    recipe.yaml  design.txt  classes.txt  split.csv  ledger.json  environment.json  data.json  contents.npz
     results.csv  weights/{best,last}.safetensors  checkpoint/last.safetensors
     start.json (of a training that began with weights)
-    scores.json  inside.json  confusion.csv  confusion.png  curves.png  report.html  README.md
+    calibration.json  scores.json  inside.json  confusion.csv  confusion.png  curves.png  report.html  README.md
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,11 @@ class RunFolder:
         if self.is_ours:
             write_file(self.path / name, text)
 
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """A binary file in the folder."""
+        if self.is_ours:
+            write_file(self.path / name, content)
+
     def write_json(self, name: str, value: Any) -> None:
         """A JSON file in the folder."""
         if self.is_ours:
@@ -198,6 +203,15 @@ class RunFolder:
         """Remove what a killed process left behind while writing."""
         for folder in (self.path, self.path / "weights", self.path / "checkpoint") if self.is_ours else ():
             remove_parts(folder)
+
+
+def training_seconds(history: Sequence[Mapping[str, float]]) -> float:
+    """What a training took, in seconds: its last row, since the column ``seconds`` counts from the start of the training.
+
+    >>> training_seconds([{"epoch": 1, "seconds": 20.0}, {"epoch": 2, "seconds": 41.0}])
+    41.0
+    """
+    return history[-1].get("seconds", 0.0) if history else 0.0
 
 
 def _others(path: Path) -> str:

@@ -28,7 +28,7 @@ from visus.networks.roles import takes
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.resolve import for_new_network
-from visus.training.runs import RunFolder
+from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.modules import count_macs, make_network
 from visus.workbench.runs import Run, open_own_data
 from visus.workbench.shifts import MOST_ITEMS, NUM_SHIFTS, own_design, reach_of, reading, some_items
@@ -57,6 +57,7 @@ class Contender:
         scores: on the items that all contenders are compared on.
         history: a row for each epoch of its ``results.csv``.
         shifts: how its answers change when the items move round a ring; None where that was not asked for.
+        temperature: divides its outputs; 1 where its probabilities are its own.
     """
 
     name: str
@@ -69,10 +70,12 @@ class Contender:
     scores: Scores
     history: tuple[dict[str, float], ...]
     shifts: ShiftFigures | None = None
+    temperature: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """The contender as plain data."""
-        facts = {name: getattr(self, name) for name in ("name", "kind", "is_shuffled", "num_parameters", "macs", "seconds")}
+        named = ("name", "kind", "is_shuffled", "num_parameters", "macs", "seconds", "temperature")
+        facts = {name: getattr(self, name) for name in named}
         return {
             **facts,
             "folder": str(self.folder),
@@ -180,7 +183,9 @@ def compare_runs(
             f"{left_out:,} of the {len(parts[0]):,} items in the {chosen} split of {left.name} are not in that of {right.name}, and are left out."
         )
     shown = "all" if opened[0].is_whole else chosen
-    return _compare([(left, "network", kept[0]), (right, "network", kept[1])], shown, opened[0].noun, notes)
+    return _compare(
+        [(left, "network", kept[0], opened[0]), (right, "network", kept[1], opened[1])], shown, opened[0].noun, notes
+    )
 
 
 def compare_with_twins(
@@ -264,7 +269,7 @@ def compare_trained(
     run = runs[0][0]
     first = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
     part = first.split(first.scored_split)
-    entries = [(each, kind, part) for each, kind in runs]
+    entries = [(each, kind, part, first) for each, kind in runs]
     plain = any(each.preprocessing.shuffle_seed is not None for each, _ in runs)
     said = run.notes_on(first, first.scored_split)
     if plain and run.views_sentence:
@@ -336,7 +341,7 @@ def _design_for(run: Run, purpose: str) -> Design:
 
 
 def _compare(
-    entries: Sequence[tuple[Run, str, Part]],
+    entries: Sequence[tuple[Run, str, Part, Data]],
     split: str,
     noun: str,
     notes: Sequence[str],
@@ -345,18 +350,23 @@ def _compare(
     plain: bool = False,
 ) -> Comparison:
     """Each run's answers for its own reading of the same items, in the order of the first run's; with ``plain`` those to one view of each."""
-    first_run, _, first_part = entries[0]
+    first_run, _, first_part, _ = entries[0]
     places = {item: index for index, item in enumerate(first_part.items)}
     answers: list[list[int]] = []
     contenders = []
-    for run, kind, part in entries:
+    for run, kind, part, data in entries:
         batches = batches_in_order(part, run.preprocessing, EVALUATION_BATCH)
         logits = _plain_logits(run, batches) if plain else run.logits(batches)
         order = np.argsort([places[item] for item in part.items])
         logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
-        found = score(probabilities(logits), torch.from_numpy(first_part.labels), first_run.classes, split=split)
+        temperature = 1.0 if plain else run.calibration.temperature  # it belongs to the answers that the run gives
+        chances, labels = probabilities(logits, temperature), torch.from_numpy(first_part.labels)
+        known, unknown = run.known(part, data)
+        in_order = None if known is None else (known[0][order], known[1][order])
+        notes = [*notes, *(f"{run.name}: {note}" for note in unknown)]
+        found = score(chances, labels, first_run.classes, split=split, known=in_order)
         answers.append(logits.argmax(dim=1).tolist())
-        contenders.append(_contender(run, kind, found, _shifts(run, part) if shifts else None))
+        contenders.append(_contender(run, kind, found, _shifts(run, part) if shifts else None, temperature))
     if len({each.name for each in contenders}) < len(contenders):
         contenders = [dataclasses.replace(each, name=str(each.folder)) for each in contenders]
 
@@ -382,7 +392,7 @@ def _plain_logits(run: Run, batches: Iterable[torch.Tensor]) -> torch.Tensor:
     )
 
 
-def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None) -> Contender:
+def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None, temperature: float) -> Contender:
     history = RunFolder.open(run.folder).read_results()
     return Contender(
         name=run.name,
@@ -391,10 +401,11 @@ def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None)
         folder=run.folder,
         num_parameters=sum(values.numel() for values in run.module.parameters()),
         macs=count_macs(run.module, run.preprocessing.input_shape),
-        seconds=sum(row.get("seconds", 0.0) for row in history),
+        seconds=training_seconds(history),
         scores=scores,
         history=history,
         shifts=shifts,
+        temperature=temperature,
     )
 
 

@@ -143,13 +143,8 @@ def _summary(made: Made, module: nn.Module, shape: tuple[int, ...], num_classes:
 
 
 def _calibration(finished: Scoring) -> Calibration:
-    run, data, labels = finished.run, finished.data, torch.from_numpy(finished.part.labels)
-    split = data.scored_split
-    if not len(data.split("val")):
-        return calibrate(finished.answers, labels, split)
-    # Never fitted on a test split; where there is none, the figures after it are told as too good.
-    held_back = finished.answers if split == "val" else run.answers(data, "val")
-    return calibrate(finished.answers, labels, split, (held_back, torch.from_numpy(data.split("val").labels)), "val")
+    labels = torch.from_numpy(finished.part.labels)
+    return calibrate(finished.answers, labels, finished.data.scored_split, finished.run.calibration)
 
 
 def _moves(finished: Scoring, costs: Account | None, budget: int) -> Moves:
@@ -181,7 +176,8 @@ def _mistakes(finished: Scoring, budget: int) -> NamedMistakes:
     most = min(MOST_TRAINING, max(_FEWEST_TRAINING, 2 * budget // 5))
     network = Answering(run.module, run.classes, run.preprocessing)
     training = data.split("train") if budget else None
-    return named_mistakes(network, finished.part, finished.answers, training, most=_SHOWN, most_training=most)
+    chances = run.probabilities(finished.answers)
+    return named_mistakes(network, finished.part, chances, training, most=_SHOWN, most_training=most)
 
 
 def _pictured(mistakes: NamedMistakes) -> list[int]:

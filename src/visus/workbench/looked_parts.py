@@ -53,11 +53,13 @@ class Subjected:
         module: the module.
         x: (1, C, *), scaled.
         macs: multiply-adds of one item; at least 1.
+        temperature: of a run, whose outputs are logits; None for a module, whose outputs may be probabilities already.
     """
 
     module: nn.Module
     x: Tensor
     macs: int
+    temperature: float | None = None
 
     @property
     def is_costly(self) -> bool:
@@ -115,8 +117,8 @@ def answer_of(subject: Subjected, classes: Sequence[str], target: str | int | No
     if output is None or output.dim() != 2:
         return None
     logits = output[0].float()
-    is_share = bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < 1e-4
-    shares = (logits if is_share else torch.softmax(logits, 0)).numpy()
+    is_share = subject.temperature is None and bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < 1e-4
+    shares = (logits if is_share else torch.softmax(logits / (subject.temperature or 1.0), 0)).numpy()
     names = tuple(classes) if len(classes) == len(shares) else tuple(str(index) for index in range(len(shares)))
     return Answer(names, shares, int(shares.argmax()) if target is None else class_index(target, names))
 
@@ -212,7 +214,9 @@ def occlusion_windows(spatial: tuple[int, ...], is_costly: bool) -> tuple[tuple[
 def _checked(subject: Subjected, saliency: Saliency, again: MapMethod | None, beside: Curves | None = None) -> Method:
     """A map with its checks; randomised weights only where the method is cheap enough to be run once more."""
     steps = 8 if subject.is_costly else 16
-    curves = deletion_and_insertion(subject.module, subject.x, saliency, steps=steps, beside=beside)
+    curves = deletion_and_insertion(
+        subject.module, subject.x, saliency, steps=steps, beside=beside, temperature=subject.temperature or 1.0
+    )
     weights = None
     if again is not None:
         try:

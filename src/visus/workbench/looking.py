@@ -128,6 +128,7 @@ def look(
     input_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
     classes: Sequence[str] | None = None,
+    raw: bool = False,
     cache_dir: str | Path | None = None,
 ) -> Look:
     """What a network sees in one item: its answer, where it looked and whether that can be believed, the maps of every layer, filters,
@@ -147,6 +148,7 @@ def look(
         input_shape: (channels, *spatial) for a network that is no run, where neither item nor data says it.
         num_classes: of a design or a callable, where no data says it; None for 1000. Of a module it must be what it gives.
         classes: names of a module's classes.
+        raw: a run's own probabilities, without its temperature.
         cache_dir: another folder for the decoded data.
 
     Raises:
@@ -167,9 +169,26 @@ def look(
         )
     if isinstance(network, Path) or (isinstance(network, str) and names_run(network)):
         network = load(network, device="cpu")
+    if raw and not isinstance(network, Run):
+        raise UsageError("raw is for runs: only a run has a temperature to leave out. Leave it out.")
     views = network.views_sentence if isinstance(network, Run) else ""
+    temperature = (1.0 if raw else network.calibration.temperature) if isinstance(network, Run) else None
+    calibration = network.calibration_sentence(raw=raw) if isinstance(network, Run) else ""
     opened = open_network(network, item, data, input_shape, num_classes, classes, cache_dir)
-    return Look(_facts(opened, layer, channel, at, target, object_px, templates=templates, views=views))
+    return Look(
+        _facts(
+            opened,
+            layer,
+            channel,
+            at,
+            target,
+            object_px,
+            templates=templates,
+            views=views,
+            temperature=temperature,
+            calibration=calibration,
+        )
+    )
 
 
 def _facts(
@@ -182,13 +201,17 @@ def _facts(
     *,
     templates: bool,
     views: str,
+    temperature: float | None,
+    calibration: str,
 ) -> LookFacts:
     module, x = opened.module, opened.subject.scaled
     missing = {} if opened.is_trained else {"training": UNTRAINED}
     if views:
         missing["views"] = f"All here is about the {opened.subject.facts.noun} as it is. visus predict averages: {views}"
+    if calibration:
+        missing["calibration"] = calibration
     _try(module, x, opened.name)
-    subject = Subjected(module, x, max(1, count_macs(module, tuple(x.shape[1:]))))
+    subject = Subjected(module, x, max(1, count_macs(module, tuple(x.shape[1:]))), temperature)
     layers, num_over, no_fields = layers_of(subject, opened.pool)
     missing["layers"] = left_out(module, layers)
     unit = unit_of(subject, layers, layer, channel, at)

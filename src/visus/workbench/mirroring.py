@@ -23,16 +23,17 @@ def ask_mirroring(recipe: Recipe, data: Data, group: Group) -> MirrorTest | None
     """
     if recipe.flip is not None or data.preprocessing.shuffle_seed is not None:
         return None
-    own = mirror_test(data.split("train"), recipe.seed)
+    own = mirror_test(data.split("train"), recipe.seed, data.groups_of("train"))
     if own is None:
         return None
-    num_items, *shares = group.numbers(dataclasses.astuple(own))
-    return MirrorTest(int(num_items), *shares)
+    num_items, plain, mirrored, chance, low, high, num_copied = group.numbers(dataclasses.astuple(own))
+    return MirrorTest(int(num_items), plain, mirrored, chance, low, high, int(num_copied))
 
 
 def write_mirroring(folder: RunFolder, found: MirrorTest, noun: str) -> None:
     """Keep what decided it in the run."""
-    folder.write_json(FILE, dataclasses.asdict(found) | {"kept": found.kept, "sentence": found.sentence(noun)})
+    facts = {name: None if value != value else value for name, value in dataclasses.asdict(found).items()}  # JSON has no NaN
+    folder.write_json(FILE, facts | {"kept": found.kept, "sentence": found.sentence(noun)})
 
 
 def read_mirroring(folder: RunFolder) -> str:

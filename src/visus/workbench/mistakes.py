@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from visus.data.batches import Part, random_stream
 from visus.data.preprocessing import Preprocessing
 from visus.errors import UsageError
-from visus.evaluation.predictions import probabilities
 from visus.evaluation.scores import wilson_interval
 from visus.examine.mistakes import (
     MOST,
@@ -58,7 +57,7 @@ class Answering:
 def named_mistakes(
     network: Answering,
     part: Part,
-    logits: Tensor,
+    chances: Tensor,
     training: Part | None = None,
     *,
     split: str = "",
@@ -70,7 +69,7 @@ def named_mistakes(
     Args:
         network: what answered.
         part: the items.
-        logits: its answers, (items, classes).
+        chances: its probabilities, (items, classes).
         training: the training items that are looked through for similar ones; None for none.
         split: what the items are called; the name of their split where it is left out.
         most: items of each kind.
@@ -80,7 +79,6 @@ def named_mistakes(
         DataError: there is no item.
         UsageError: fewer than one item of each kind is asked for.
     """
-    chances = probabilities(logits)
     found = find_mistakes(chances, part.labels, most=most)
     suspects = suspicious_labels(chances, part.labels)
 

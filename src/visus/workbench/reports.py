@@ -5,11 +5,15 @@ This file knows which fact stands in which file of a run folder. It must not kno
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from visus.data.ledger import Ledger
 from visus.data.opened import Data
@@ -22,7 +26,8 @@ from visus.examine.report_inside import Inside
 from visus.training.checkpoints import read_position
 from visus.training.recipe import FIELDS
 from visus.training.resolve import ResolvedRecipe
-from visus.training.runs import RunFolder
+from visus.training.runs import RunFolder, training_seconds
+from visus.workbench.calibration import write_calibration
 from visus.workbench.inside import Scoring, measure_inside
 from visus.workbench.mirroring import read_mirroring
 from visus.workbench.modules import Made, count_macs
@@ -101,8 +106,23 @@ def _computed(folder: RunFolder) -> list[str]:
     return [str(each["sentence"]) for each in filters] + ([f"{mirroring[0].upper()}{mirroring[1:]}."] if mirroring else [])
 
 
+def fit_calibration(run: Run, data: Data, answers: Tensor) -> None:
+    """Fit the temperature of a run on its validation split, and keep it in its folder.
+
+    Args:
+        run: with its best weights.
+        data: its own data.
+        answers: its outputs for the scored split, (samples, classes).
+    """
+    part = data.split("val")
+    logits = answers if data.scored_split == "val" else run.answers(data, "val") if len(part) else answers[:0]
+    write_calibration(RunFolder.open(run.folder), logits, torch.from_numpy(part.labels), run.recipe.tta or "none")
+
+
 def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path | None = None) -> Path:
-    """Write ``report.html`` of a finished run anew, and ``inside.json`` with it; the scores stay those of the training's end.
+    """Write ``report.html`` of a finished run anew, and ``inside.json`` and ``calibration.json`` with it.
+
+    The scores stay those of the training's end, but for the three figures that depend on the calibration: loss, confidence and calibration error.
 
     Args:
         run: the run.
@@ -130,6 +150,9 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
     began = time.perf_counter()
     answers = run.answers(opened, opened.scored_split)
     scoring_s = time.perf_counter() - began
+    fit_calibration(run, opened, answers)
+    scores = _recalibrated(scores, run.score(opened, opened.scored_split, answers))
+    folder.write_json("scores.json", scores.to_json())
     num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
     inside = measure_inside(Scoring(run, opened, made, answers, num_epochs, batch_size, scoring_s))
     facts = report_facts(folder, opened, made, ResolvedRecipe.of(run.recipe), scores, course, inside)
@@ -138,12 +161,18 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
     return run.folder / "report.html"
 
 
+def _recalibrated(scores: Scores, anew: Scores) -> Scores:
+    """Scores with the figures of calibrated probabilities, and the counts of known items, taken from new ones."""
+    renewed = ("loss", "confidence", "calibration_error", "num_learned", "num_chose", "num_right_new")
+    return dataclasses.replace(scores, **{name: getattr(anew, name) for name in renewed})
+
+
 def _course(folder: RunFolder) -> Course:
     """From ``results.csv``, and what it does not hold from the checkpoint, where there is one that can be read."""
     history = folder.read_results()
     try:
         position = read_position(folder.checkpoint)
     except VisusError:
-        return Course(history, sum(row.get("seconds", 0.0) for row in history), None)
+        return Course(history, training_seconds(history), None)
     best = position.best_epoch + 1
     return Course(history, position.elapsed_s, best if best > 0 else None)

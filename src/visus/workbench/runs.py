@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from visus.data.batches import Part, batches_in_order
+from visus.data.contents import hash_rows
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data, open_scoring_data
 from visus.data.preprocessing import Pixels, Preprocessing
@@ -27,15 +28,19 @@ from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, PictureError, RunError, UsageError
 from visus.evaluation.predictions import predict_logits, probabilities, top_k
 from visus.evaluation.scores import Scores, score
+from visus.evaluation.temperature import TemperatureFit
 from visus.evaluation.views import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, suited
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.units import write_shape
+from visus.units import write_number_of, write_shape
+from visus.workbench.calibration import read_calibration
 from visus.workbench.items import ArrayItem, Item, UnreadItem, find_items
+from visus.workbench.learned import Known, Marks, known_samples, read_known
 from visus.workbench.modules import make_network
+from visus.workbench.reuse import reuse_sentence
 
 if TYPE_CHECKING:
     from visus.examine.named_mistakes import NamedMistakes
@@ -78,6 +83,7 @@ class Run:
         classes: class names in the order of the network's outputs.
         preprocessing: what is done to every item.
         machine: where it is computed.
+        which: ``best`` or ``last``: the weights that it has.
     """
 
     folder: Path
@@ -85,6 +91,7 @@ class Run:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     machine: Machine
+    which: str = "best"
 
     @property
     def name(self) -> str:
@@ -97,6 +104,24 @@ class Run:
         return Recipe.read(self.folder / "recipe.yaml")
 
     @property
+    def calibration(self) -> TemperatureFit:
+        """The temperature that calibrates its probabilities; 1, with the reason, where none is used.
+
+        Raises:
+            RunError: ``calibration.json`` is damaged.
+        """
+        return read_calibration(RunFolder.open(self.folder), self.which, self.recipe.tta or "none")
+
+    def probabilities(self, logits: torch.Tensor, *, raw: bool = False) -> torch.Tensor:
+        """The probabilities (items, classes) that the network gives for outputs of ``logits`` or ``answers``.
+
+        Args:
+            logits: (items, classes).
+            raw: the network's own, without its temperature. The order of the classes is the same.
+        """
+        return probabilities(logits, 1.0 if raw else self.calibration.temperature)
+
+    @property
     def scores(self) -> Scores:
         """The scores that were written when the training was done.
 
@@ -106,7 +131,10 @@ class Run:
         return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
 
     def logits(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """The network's outputs (items, classes) for batches of scaled inputs: the mean over the views that the recipe names."""
+        """The network's outputs (items, classes) for batches of scaled inputs: the mean over the views that the recipe names.
+
+        They are not divided by the temperature; ``probabilities`` does that.
+        """
         machine = self.machine
         return predict_logits(
             self.module,
@@ -123,21 +151,33 @@ class Run:
         return describe_views(self.recipe.tta or "none", self.preprocessing.noun)
 
     def evaluate(
-        self, data: str | Path | Data | None = None, *, split: str | None = None, cache_dir: str | Path | None = None
+        self,
+        data: str | Path | Data | None = None,
+        *,
+        split: str | None = None,
+        raw: bool = False,
+        cache_dir: str | Path | None = None,
     ) -> Scores:
         """Score the network.
 
         Args:
             data: other data; None for the run's own, split as it was.
             split: ``train``, ``val`` or ``test``; None for the held-out one.
+            raw: score the network's own probabilities, without its temperature.
             cache_dir: another folder for the decoded items.
 
         Raises:
             DataError: the data has a class that the network does not know, or has changed since the training.
         """
         opened = data if isinstance(data, Data) else self.open_data(data, cache_dir=cache_dir)
-        scores = self.score(opened, split or opened.scored_split)
+        scores = self.score(opened, split or opened.scored_split, raw=raw)
         return dataclasses.replace(scores, notes=(*scores.notes, *self._unfinished_notes()))
+
+    def calibration_sentence(self, *, raw: bool = False) -> str:
+        """How its probabilities came about, for a reader."""
+        if raw and self.calibration.is_used:
+            return "Probabilities are the network's own (raw), not calibrated."
+        return self.calibration.sentence(self.preprocessing.noun)
 
     def answers(self, data: Data, split: str) -> torch.Tensor:
         """The network's outputs (items, classes) for one split of opened data, in the order of its items.
@@ -152,13 +192,14 @@ class Run:
             )
         return self.logits(batches_in_order(part, self.preprocessing, EVALUATION_BATCH))
 
-    def score(self, data: Data, split: str, answers: torch.Tensor | None = None) -> Scores:
+    def score(self, data: Data, split: str, answers: torch.Tensor | None = None, *, raw: bool = False) -> Scores:
         """Score the network on one split of opened data.
 
         Args:
             data: opened data.
             split: which split of it.
             answers: what ``answers`` gave for it, where that is at hand.
+            raw: score the network's own probabilities, without its temperature.
 
         Raises:
             DataError: the split is empty.
@@ -166,7 +207,20 @@ class Run:
         logits = self.answers(data, split) if answers is None else answers
         shown = "all" if data.is_whole else split
         labels = torch.from_numpy(data.split(split).labels)
-        return score(probabilities(logits), labels, self.classes, split=shown, notes=self.notes_on(data, split))
+        chances = self.probabilities(logits, raw=raw)
+        known, notes = self.known(data.split(split), data)
+        notes = [*self.notes_on(data, split), *notes]
+        return score(chances, labels, self.classes, split=shown, notes=notes, known=known)
+
+    def known(self, part: Part, data: Data) -> tuple[Marks | None, list[str]]:
+        """Which samples have the content of one that it learned from, and of one that chose its weights; and a note where that is not known.
+
+        Args:
+            part: the samples.
+            data: what they are of.
+        """
+        cache = data.store.folder.parent
+        return known_samples(RunFolder.open(self.folder), part, data, lambda: self.open_data(cache_dir=cache))
 
     def mistakes(
         self,
@@ -174,6 +228,7 @@ class Run:
         *,
         split: str | None = None,
         most: int = 8,
+        raw: bool = False,
         cache_dir: str | Path | None = None,
     ) -> NamedMistakes:
         """The answers that are worth a look: the surest wrong ones, the least sure right ones, confusions, labels that may be wrong.
@@ -184,6 +239,7 @@ class Run:
             data: other data; None for the run's own, split as it was.
             split: ``train``, ``val`` or ``test``; None for the held-out one.
             most: items of each kind.
+            raw: judge by the network's own probabilities, without its temperature.
             cache_dir: another folder for the decoded items.
 
         Raises:
@@ -197,7 +253,13 @@ class Run:
         network = Answering(self.module, self.classes, self.preprocessing)
         training, notes = self._training_items(opened, cache_dir)
         shown = "all" if opened.is_whole else chosen
-        found = named_mistakes(network, opened.split(chosen), self.answers(opened, chosen), training, split=shown, most=most)
+        chances = self.probabilities(self.answers(opened, chosen), raw=raw)
+        found = named_mistakes(network, opened.split(chosen), chances, training, split=shown, most=most)
+        known, unknown = self.known(opened.split(chosen), opened)
+        if known is not None and known[0].any() and chosen != "train":
+            many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), opened.noun)}"
+            notes = [f"{many} were learned from: the network knows many of their labels by heart.", *notes]
+        notes += unknown
         return dataclasses.replace(found, notes=(*found.notes, *notes))
 
     def _training_items(self, data: Data, cache_dir: str | Path | None) -> tuple[Part | None, list[str]]:
@@ -215,13 +277,16 @@ class Run:
         facts = RunFolder.open(self.folder).read_json("data.json")
         if data.is_whole and data.fingerprint == facts["fingerprint"]:
             notes.append(
-                f"This is the data that the network was trained on: {facts['num_items']['train']:,} of these items were learned from. "
-                "Leave the data out to score the held-out ones alone."
+                "This is the data that the network was trained on. Leave the data out to score the held-out split alone."
             )
         if split == "val" and not len(data.split("test")):
             notes.append(
                 "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere."
             )
+        elif split == "val" and not data.is_whole:
+            notes.append("The validation split also chose the weights: expect a little less elsewhere.")
+        if split == "test" and data.fingerprint == facts["fingerprint"] and not data.is_whole:
+            notes += [sentence] if (sentence := reuse_sentence(self.folder, data.noun)) else []
         return notes
 
     def _unfinished_notes(self) -> list[str]:
@@ -246,7 +311,12 @@ class Run:
         return open_own_data(self.folder, self.preprocessing, cache_dir=cache_dir)
 
     def predict(
-        self, files: Iterable[str | Path | Pixels], *, top: int = 1, ledger: Ledger | None = None
+        self,
+        files: Iterable[str | Path | Pixels],
+        *,
+        top: int = 1,
+        ledger: Ledger | None = None,
+        raw: bool = False,
     ) -> Iterator[Prediction]:
         """Labels for files, folders of files, or arrays; one prediction for each item, in order.
 
@@ -256,6 +326,7 @@ class Run:
             files: picture files, folders (searched with their sub-folders), ``.npy`` and ``.npz`` files, or arrays (items, channels, *spatial).
             top: how many classes to tell for each item.
             ledger: gets what was done to the items.
+            raw: the network's own probabilities, without its temperature; the labels are the same.
 
         Raises:
             UsageError: an array that does not fit the network, or more classes asked for than it has.
@@ -266,10 +337,14 @@ class Run:
             raise UsageError(f"{top} classes were asked for, and this network has {len(self.classes)}.")
         notes = ledger if ledger is not None else Ledger()
         items = find_items(files, self.preprocessing, notes)
+        temperature = 1.0 if raw else self.calibration.temperature
+        learned = read_known(RunFolder.open(self.folder))
         while chunk := list(islice(items, EVALUATION_BATCH)):
-            yield from self._predict_chunk(chunk, top, notes)
+            yield from self._predict_chunk(chunk, top, notes, temperature, learned)
 
-    def _predict_chunk(self, chunk: Sequence[Item], top: int, ledger: Ledger) -> Iterator[Prediction]:
+    def _predict_chunk(
+        self, chunk: Sequence[Item], top: int, ledger: Ledger, temperature: float, learned: Known | None
+    ) -> Iterator[Prediction]:
         rows: list[Pixels] = []
         outcomes: list[int | str] = []
         for item in chunk:
@@ -282,9 +357,13 @@ class Run:
                 ledger.note("unreadable", item.name, error.message)
                 outcomes.append(error.message)
         answers = []
+        if rows and learned is not None:
+            names = [item.name for item, outcome in zip(chunk, outcomes, strict=True) if not isinstance(outcome, str)]
+            for place in np.flatnonzero(learned.marks(hash_rows(rows))[0]):
+                ledger.note("learned from", names[place])
         if rows:
             batch = self.preprocessing.scaled(torch.from_numpy(np.stack(rows)))
-            answers = top_k(probabilities(self.logits([batch])), self.classes, top)
+            answers = top_k(probabilities(self.logits([batch]), temperature), self.classes, top)
         for item, outcome in zip(chunk, outcomes, strict=True):
             if isinstance(outcome, str):
                 yield Prediction(item.name, problem=outcome)
@@ -333,7 +412,7 @@ def load(folder: str | Path, *, network: nn.Module | None = None, device: str = 
     weights.fit(module, tensors)
     precision = Recipe.read(run.path / "recipe.yaml").precision
     machine = suited(choose(device, precision), module)
-    return Run(run.path, module.to(machine.device).eval(), classes, preprocessing, machine)
+    return Run(run.path, module.to(machine.device).eval(), classes, preprocessing, machine, which)
 
 
 def open_own_data(

@@ -37,6 +37,7 @@ from visus.workbench.mirroring import ask_mirroring, read_mirroring, write_mirro
 from visus.workbench.modules import Made, Network, make_network
 from visus.workbench.preparing import augmentation, prepare, resolved, takes_smaller, whiten
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
+from visus.workbench.reports import fit_calibration
 from visus.workbench.rungs import within_limit
 from visus.workbench.runs import Run, load, open_own_data
 from visus.workbench.starts import Start, begin, choice_of, known_weights, probe, read_for, refit, suited_data
@@ -158,7 +159,7 @@ def train(
     given = recipe or Recipe()
     choice = choice_of(pretrained, network=network, file=weights)
     with group.first_here():
-        opened = data if isinstance(data, Data) else open_data(data, seed=given.seed, suit=choice)
+        opened = data if isinstance(data, Data) else open_data(data, suit=choice)
     if pretrained:
         opened = suited_data(opened)
     backbone = choice.backbone if choice is not None and read_for(opened) else None
@@ -384,6 +385,7 @@ def _carry_out(
     with group.whole_machine():
         answers = run.answers(data, data.scored_split)
         scoring_s = time.perf_counter() - started
+        fit_calibration(run, data, answers)
         scores = run.score(data, data.scored_split, answers)
         finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size, scoring_s)
         write_end(folder, data, made, recipe, scores, training, last, finished)

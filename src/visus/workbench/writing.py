@@ -24,6 +24,7 @@ from visus.training.loop import Training
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.workbench.inside import Scoring, measure_inside
+from visus.workbench.learned import write_known
 from visus.workbench.modules import Made
 from visus.workbench.reports import Course, report_facts
 
@@ -46,6 +47,7 @@ def write_start(folder: RunFolder, data: Data, made: Made, recipe: ResolvedRecip
     folder.write_text("classes.txt", "".join(f"{name}\n" for name in data.classes))
     if folder.is_ours:
         write_split_csv(data.table, folder.path / "split.csv")
+    write_known(folder, data)
     folder.write_json("ledger.json", data.ledger.as_dict())
     folder.write_json("environment.json", _environment(recipe, machine))
     facts = {
@@ -57,6 +59,7 @@ def write_start(folder: RunFolder, data: Data, made: Made, recipe: ResolvedRecip
         "preprocessing": data.preprocessing.to_dict(),
         "num_items": {name: len(data.split(name)) for name in SPLITS},
         "scored_split": data.scored_split,
+        "split_seed": data.split_seed,
         "max_unreadable": data.max_unreadable,
         "warnings": [*data.warnings, *made.warnings],
         "network": made.asked,

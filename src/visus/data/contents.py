@@ -1,0 +1,42 @@
+"""Which samples have the same content: a hash of the decoded numbers of each.
+
+This file knows stored numbers. It must not know files, labels, or what the hashes are compared for. Two samples with the same hash are the same
+to a network, wherever their files are and whatever these are called; a PNG and a lossless copy of it in another format are the same too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from visus.data.batches import Part
+from visus.data.preprocessing import Pixels
+
+Hashes = npt.NDArray[np.uint64]
+
+_CHUNK_BYTES = 2**26
+
+
+def content_hashes(part: Part) -> Hashes:
+    """A 64-bit hash for each sample of a split, (samples,), of its numbers before scaling.
+
+    >>> pixels = np.array([[[1, 2]], [[1, 2]], [[2, 1]]], np.uint8)
+    >>> first, second, third = content_hashes(Part("train", pixels, np.arange(3), np.zeros(3, np.int64), ("a", "b", "c")))
+    >>> first == second, first == third
+    (True, False)
+    """
+    row_bytes = max(1, part.pixels.dtype.itemsize * math.prod(part.pixels.shape[1:]))
+    num_rows = max(1, _CHUNK_BYTES // row_bytes)
+    chunks = range(0, len(part), num_rows)
+    found = [hash_rows(part.pixels[part.indices[start : start + num_rows]]) for start in chunks]
+    return np.concatenate(found) if found else np.empty(0, np.uint64)
+
+
+def hash_rows(rows: Pixels | Iterable[Pixels]) -> Hashes:
+    """A 64-bit hash for each row: BLAKE2b of its bytes."""
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)

@@ -1,0 +1,79 @@
+"""The calibration of a run: the temperature that belongs to its weights and to its way of answering, kept in one file of its folder.
+
+This file knows which file holds the temperature and when it no longer fits. It must not know how a temperature is found, or how answers are
+computed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import shlex
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor
+
+from visus.errors import RunError
+from visus.evaluation.temperature import TemperatureFit, choose_temperature
+from visus.training.runs import RunFolder
+
+FILE: Final = "calibration.json"
+
+
+def write_calibration(folder: RunFolder, logits: Tensor, labels: Tensor, tta: str) -> TemperatureFit:
+    """Fit a temperature on the answers for the validation split and keep it in the run.
+
+    Args:
+        folder: the run, whose best weights gave the answers.
+        logits: (samples, classes), as the run answers in use; none where there is no validation split.
+        labels: (samples,) class indices.
+        tta: the test-time augmentation of these answers.
+    """
+    found = choose_temperature(logits, labels, "val")
+    belongs_to = {"tta": tta, "weights": _digest(folder.weights_file("best"))}
+    folder.write_json(FILE, found.to_json() | {"belongs_to": belongs_to})
+    return found
+
+
+def read_calibration(folder: RunFolder, which: str, tta: str) -> TemperatureFit:
+    """The temperature of a run's answers; one of 1, with the reason, where the run keeps none that belongs to them.
+
+    Args:
+        folder: the run.
+        which: ``best`` or ``last``: the weights that answer.
+        tta: the test-time augmentation that they answer with.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    renew = f"visus evaluate {shlex.quote(str(folder.path))} --report"
+    if not (folder.path / FILE).is_file():
+        return TemperatureFit(reason=f"this run keeps no temperature ({renew} fits one)")
+    facts = folder.read_json(FILE)
+    belongs_to = facts.pop("belongs_to", None) if isinstance(facts, dict) else None
+    if not isinstance(belongs_to, dict) or set(belongs_to) != {"tta", "weights"}:
+        raise RunError(f"{FILE} is damaged. Renew it with: {renew}", where=str(folder.path))
+    try:
+        found = TemperatureFit.from_json(facts)
+    except RunError as error:
+        raise error.within(str(folder.path / FILE)) from error
+    if belongs_to["tta"] != tta:
+        return TemperatureFit(
+            reason=f"the temperature was fitted with tta {belongs_to['tta']}, and this run now has {tta} ({renew} fits one)"
+        )
+    if belongs_to["weights"] != _digest(folder.weights_file(which)):
+        return TemperatureFit(reason=f"the temperature was fitted for other weights than these ({renew} fits one)")
+    return found
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file; computed again where the file has changed."""
+    facts = file.stat()
+    return _digest_of(file, facts.st_mtime_ns, facts.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(file: Path, mtime_ns: int, num_bytes: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,93 @@
+"""Which samples a run has learned from, by their content: hashes of its training and validation samples, kept in its folder.
+
+This file knows the file that keeps the hashes. It must not know networks, or what is said of the samples.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from visus.data.batches import Part
+from visus.data.contents import Hashes, content_hashes
+from visus.data.opened import Data
+from visus.errors import DataError, RunError
+from visus.training.runs import RunFolder
+
+FILE: Final = "contents.npz"
+_SPLITS: Final = ("train", "val")
+Marks = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+"""For each sample: learned from; chose the weights and not learned from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """The content of the samples that a run knows.
+
+    Attributes:
+        train: hashes of those that it learned from.
+        val: hashes of those that chose its weights.
+    """
+
+    train: Hashes
+    val: Hashes
+
+    def marks(self, hashes: Hashes) -> Marks:
+        """For each sample whether it was learned from, and whether it chose the weights and was not learned from."""
+        learned = np.isin(hashes, self.train)
+        return learned, np.isin(hashes, self.val) & ~learned
+
+
+def known_of(data: Data) -> Known:
+    """The content of the samples that a training on this data knows."""
+    return Known(*(content_hashes(data.split(name)) for name in _SPLITS))
+
+
+def write_known(folder: RunFolder, data: Data) -> None:
+    """Keep the hashes in the run."""
+    if folder.is_ours:
+        known, content = known_of(data), io.BytesIO()
+        np.savez(content, train=known.train, val=known.val)
+        folder.write_bytes(FILE, content.getvalue())
+
+
+def read_known(folder: RunFolder) -> Known | None:
+    """The hashes that a run keeps; None for a run from before they were kept.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = folder.path / FILE
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            train, val = (found[name] for name in _SPLITS)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{FILE} is damaged. Remove it: the run's own data is then asked.", where=str(folder.path)) from error
+    return Known(train, val)
+
+
+def known_samples(folder: RunFolder, part: Part, data: Data, open_own: Callable[[], Data]) -> tuple[Marks | None, list[str]]:
+    """The marks of some samples, and a note where nothing is known of them.
+
+    Args:
+        folder: the run.
+        part: the samples.
+        data: what they are of.
+        open_own: opens the run's own data, for a run from before its hashes were kept.
+    """
+    known = read_known(folder)
+    if known is None:
+        is_own = not data.is_whole and data.fingerprint == folder.read_json("data.json")["fingerprint"]
+        try:
+            known = known_of(data if is_own else open_own())
+        except DataError as error:
+            return None, [f"Whether these {data.noun}s were learned from is not known: {error}"]
+    return known.marks(content_hashes(part)), []

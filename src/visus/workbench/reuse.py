@@ -1,0 +1,91 @@
+"""How many runs with different settings were scored on the same test samples: the best of many by that figure is a lucky one.
+
+This file knows run folders that lie beside each other. It must not know networks, scores or data; it keeps nothing itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from visus.errors import VisusError
+from visus.training.recipe import FIELDS, Recipe
+from visus.training.runs import RunFolder
+from visus.units import write_number_of
+
+FEWEST_SETTINGS: Final = 3
+NO_CHOICE: Final = frozenset(("seed", "device", "precision", "convolutions", "checkpoint_every_s"))
+"""Settings that nobody chooses for the sake of the test figure. Runs that differ in nothing else count once."""
+
+_EXPERIMENTS: Final = (
+    "visus compare ",
+    "visus evaluate ",
+)  # what these commands train answers a question and is no candidate
+
+
+def reuse_sentence(folder: Path, noun: str) -> str:
+    """A warning where at least three runs with different settings, in one folder, were scored on the test samples of this one; else empty.
+
+    Args:
+        folder: a run.
+        noun: what a sample is called.
+    """
+    folder = folder.resolve()  # the folder "." has no name and no neighbors
+    own = _facts(folder)
+    if own is None:
+        return ""
+    test = _test_samples(folder)
+    settings = {_settings(folder, own)}
+    for other in _beside(folder):
+        if other.name == folder.name or not (other / "scores.json").is_file():
+            continue
+        with contextlib.suppress(
+            VisusError, OSError, ValueError, KeyError, TypeError
+        ):  # a damaged run beside it is no reason to fail
+            facts = _facts(other)
+            if facts is not None and facts["fingerprint"] == own["fingerprint"] and _test_samples(other) == test:
+                settings.add(_settings(other, facts))
+    if len(settings) < FEWEST_SETTINGS:
+        return ""
+    return (
+        f"{len(settings):,} different settings were scored on these {write_number_of(len(test), f'test {noun}')} so far (runs in {folder.parent}). "
+        "The best of them by this figure is better here than elsewhere: choose by the validation split."
+    )
+
+
+def _beside(folder: Path) -> list[Path]:
+    """What lies beside a run; nothing where that cannot be listed."""
+    try:
+        return sorted(folder.parent.iterdir())
+    except OSError:
+        return []
+
+
+def _facts(folder: Path) -> dict[str, Any] | None:
+    """What ``data.json`` of a candidate says; None where the run is none: scored on validation, on shuffled positions, or an experiment."""
+    if not (folder / "data.json").is_file():
+        return None
+    facts: dict[str, Any] = RunFolder.open(folder).read_json("data.json")
+    is_candidate = (
+        facts.get("scored_split") == "test"
+        and facts["preprocessing"].get("shuffle_seed") is None
+        and not str(facts.get("command", "")).startswith(_EXPERIMENTS)
+    )
+    return facts if is_candidate else None
+
+
+def _test_samples(folder: Path) -> frozenset[str]:
+    rows = csv.DictReader(io.StringIO(RunFolder.open(folder).read_text("split.csv"), newline=""))
+    return frozenset(row["item"] for row in rows if row["split"] == "test")
+
+
+def _settings(folder: Path, facts: dict[str, Any]) -> str:
+    """All that a person can have chosen, as one text."""
+    run, recipe = RunFolder.open(folder), Recipe.read(folder / "recipe.yaml")
+    chosen = {name: getattr(recipe, name) for name in FIELDS if name not in NO_CHOICE}
+    start = run.read_json("start.json").get("source") if (folder / "start.json").is_file() else None
+    return json.dumps([run.read_text("design.txt"), chosen, facts["preprocessing"], start], default=str, sort_keys=True)
