@@ -489,15 +489,9 @@ def test_a_store_that_cannot_be_reached_or_opened_is_told(in_processes: InProces
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("WORLD_SIZE", "two", "WORLD_SIZE is 'two', and a whole number of at least 1 is needed. "),
-        ("WORLD_SIZE", "0", "WORLD_SIZE is '0', and a whole number of at least 1 is needed. "),
-        ("RANK", "-1", "RANK is '-1', and a whole number of at least 0 is needed. "),
-        ("MASTER_PORT", "", "MASTER_PORT is '', and a whole number of at least 0 is needed. "),
-    ],
+    ("name", "value", "least"), [("WORLD_SIZE", "two", 1), ("WORLD_SIZE", "0", 1), ("RANK", "-1", 0), ("MASTER_PORT", "", 0)]
 )
-def test_what_a_launcher_sets_wrongly_is_told(in_processes: InProcesses, name: str, value: str, said: str) -> None:
+def test_what_a_launcher_sets_wrongly_is_told(in_processes: InProcesses, name: str, value: str, least: int) -> None:
     def wrong() -> None:
         os.environ |= {"WORLD_SIZE": "2", name: value}
         join()
@@ -505,7 +499,8 @@ def test_what_a_launcher_sets_wrongly_is_told(in_processes: InProcesses, name: s
     (error,) = in_processes(1, wrong)
     assert type(error) is UsageError
     assert str(error) == (
-        f"the environment variable {said}torchrun sets it; unset RANK and WORLD_SIZE to train in one process."
+        f"the environment variable {name} is {value!r}, and a whole number of at least {least} is needed. "
+        "torchrun sets it; unset RANK and WORLD_SIZE to train in one process."
     )
 
 

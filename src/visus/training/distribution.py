@@ -224,7 +224,9 @@ def _connect(store: Store, rank: int, size: int) -> None:
     try:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=CONNECTING)
         add_up(torch.zeros(1))  # on the processor, where NCCL has no say
-        dist.group.WORLD.set_timeout(PATIENCE)
+        together = dist.group.WORLD
+        assert together is not None, "it was made above"
+        together.set_timeout(PATIENCE)
     except (RuntimeError, ValueError) as error:
         _leave()
         raise lost() from error

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from visus.networks.own_code import copied
 from visus.networks.roles import Role, weight_roles
 from visus.networks.whitening import Whitening
 from visus.training.muon import Muon
@@ -139,17 +140,41 @@ class Average:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = copy.deepcopy(module).requires_grad_(False)
-        averaged, current = self.module.state_dict(), module.state_dict()
-        floats = [name for name, value in averaged.items() if value.is_floating_point()]
-        others = averaged.keys() - set(floats)
-        self._floats = [averaged[name] for name in floats], [current[name] for name in floats]
-        self._others = [(averaged[name], current[name]) for name in others]
+        self.module = copied(module)
+        for parameter in self.module.parameters():  # each by itself, since scripted modules have no requires_grad_
+            parameter.requires_grad_(False)
+        self._weights: tuple[list[torch.Tensor], list[torch.Tensor]] = (
+            list(self.module.parameters()),
+            list(module.parameters()),
+        )
+        parts = list(zip(self.module.modules(), module.modules(), strict=True))
+        self._parts = [(mean, part) for mean, part in parts if len(part._buffers)]
+        self._others = [(mean, part) for mean, part in parts if _has_extra_state(part)]
 
     @torch.no_grad()
     def update(self, keep: float) -> None:
         """Draw the average towards the network as it is now; ``keep`` is the share of the old average that stays."""
-        averaged, current = self._floats
-        torch._foreach_lerp_(averaged, current, 1 - keep)
-        for mean, value in self._others:
-            mean.copy_(value)
+        averaged, current = self._weights
+        torch._foreach_lerp_(averaged, [each.detach() for each in current], 1 - keep)
+        floats: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []
+        for mean, part in self._parts:  # looked up anew, since a person's module may put another tensor in a buffer's place
+            for name, value in part._buffers.items():
+                own = getattr(mean, name, None)
+                if value is None:
+                    continue
+                if own is None or own.shape != value.shape:
+                    setattr(mean, name, value.detach().clone())
+                elif value.is_floating_point():
+                    floats[0].append(own)
+                    floats[1].append(value.detach())
+                else:
+                    own.copy_(value)
+        if floats[0]:
+            torch._foreach_lerp_(*floats, 1 - keep)
+        for mean, part in self._others:
+            mean.set_extra_state(copy.deepcopy(part.get_extra_state()))
+
+
+def _has_extra_state(part: nn.Module) -> bool:
+    """Whether a module keeps more than its tensors."""
+    return type(part).get_extra_state is not nn.Module.get_extra_state

@@ -19,13 +19,13 @@ from torch import nn
 
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
-from visus.errors import UsageError
+from visus.errors import ProcessLostError, UsageError
 from visus.evaluation.scores import Scores
 from visus.networks.machine import Machine, choose, suited
 from visus.networks.pretrained import DESIGN
 from visus.training.checkpoints import read_position
 from visus.training.distribution import Group, join
-from visus.training.events import Deepened, Event, Finished, StartScored, Stopped
+from visus.training.events import Deepened, Event, Finished, StartScored, StepDone, Stopped
 from visus.training.fine_tuning import deepened, fine_tuning
 from visus.training.frozen import freeze
 from visus.training.loop import Training
@@ -34,10 +34,12 @@ from visus.training.runs import RunFolder
 from visus.units import write_shape
 from visus.workbench.inside import Scoring
 from visus.workbench.mirroring import read_mirroring, with_mirroring, write_mirroring
+from visus.workbench.module_checks import try_training
 from visus.workbench.modules import Made, Network, make_network
 from visus.workbench.preparing import augmentation, prepare, refuse_unusable, settled, takes_smaller, whiten
 from visus.workbench.pretrained import FROZEN, Beginning, begin, choice_of, fit_new_head, read_for, suited_data
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
+from visus.workbench.progress import showing
 from visus.workbench.rungs import within_limit
 from visus.workbench.runs import Run, load, open_own_data
 from visus.workbench.writing import metadata, renew_environment, write_end, write_start
@@ -88,6 +90,7 @@ class Scored:
 
     run: Run
     scores: Scores
+    warnings: tuple[str, ...] = ()
 
 
 _NOTHING_KNOWN = "the recipe keeps layers as they are (frozen, norm_statistics), and this network is new: all of its layers are trained instead."
@@ -106,6 +109,7 @@ def train(
     on_event: OnEvent | None = None,
     should_stop: Callable[[], bool] | None = None,
     command: str = "",
+    progress: bool | None = None,
 ) -> Run:
     """Train a network on data and leave a run folder.
 
@@ -124,6 +128,8 @@ def train(
         on_event: called with everything that happens.
         should_stop: asked after each step; True ends the training with a checkpoint, and the run is not scored.
         command: what was typed, for the report.
+        progress: False shows nothing on stderr; None and True show how the training goes: a live line in a terminal or a notebook, a line for
+            each epoch elsewhere. ``on_event`` is called all the same.
 
     Returns:
         The run, with the weights of the latest epoch within one standard error of the best validation accuracy, or those that it began with.
@@ -139,11 +145,30 @@ def train(
     if begun := run_to_go_on_with(group):
         own = network if isinstance(network, nn.Module) else None
         cache = data.store.folder.parent if isinstance(data, Data) else None
-        return resume(begun, network=own, cache_dir=cache, on_event=on_event, should_stop=should_stop)
+        return resume(begun, network=own, cache_dir=cache, on_event=on_event, should_stop=should_stop, progress=progress)
+    with showing(on_event, progress, is_first=group.is_first) as (shown, decoding):
+        return _train(data, network, recipe, pretrained, weights, output, name, shown, decoding, should_stop, command, group)
+
+
+def _train(
+    data: Data | str | Path | None,
+    network: Network | None,
+    recipe: Recipe | None,
+    pretrained: bool | None,
+    weights: str | Path | None,
+    output: str | Path,
+    name: str | None,
+    on_event: OnEvent,
+    on_progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool] | None,
+    command: str,
+    group: Group,
+) -> Run:
+    """``train``, as one of the processes of a group, telling what happens."""
     given = recipe or Recipe()
     choice = choice_of(pretrained, network=network, file=weights)
     with group.first_here():
-        opened = data if isinstance(data, Data) else open_data(data, seed=given.seed, suit=choice)
+        opened = data if isinstance(data, Data) else open_data(data, seed=given.seed, suit=choice, on_progress=on_progress)
     if pretrained:
         opened = suited_data(opened)
     knows = choice is not None and read_for(opened)
@@ -164,15 +189,18 @@ def train(
     refuse_unusable(chosen, opened, made.module)
     machine = suited(choose(chosen.device, chosen.precision), made.module)
     refuse_too_many(group, chosen, machine)
+    made = _tried(made, opened, chosen, machine)
     if network is None and beginning is None and given.time_limit_s is not None:
-        made, chosen = within_limit(made, given, opened, machine, group, on_event or (lambda event: None))
+        made, chosen = within_limit(made, given, opened, machine, group, on_event)
     folder = new_run(group, Path(output), name or opened.short_name, metadata(opened, made))
     write_start(folder, opened, made, chosen, machine, command)
     if beginning is not None:
         folder.write_json("start.json", beginning.to_json())
     if mirrors is not None:
         write_mirroring(folder, mirrors, opened.noun)
-    return _carry_out(folder, opened, made, chosen, machine, beginning, False, on_event, should_stop, group)
+    unbegun = Unbegun(folder, on_event)
+    with unbegun:
+        return _carry_out(folder, opened, made, chosen, machine, beginning, False, unbegun.tell, should_stop, group)
 
 
 def resume(
@@ -184,6 +212,7 @@ def resume(
     num_workers: int = 0,
     on_event: OnEvent | None = None,
     should_stop: Callable[[], bool] | None = None,
+    progress: bool | None = None,
 ) -> Run:
     """Go on with a training that was stopped, in the same folder; on the same processor it ends as if it had never stopped.
 
@@ -193,7 +222,7 @@ def resume(
         changes: settings that may differ from the run's recipe: device, time_limit_s and checkpoint_every_s.
         cache_dir: another folder for the decoded items.
         num_workers: decoding threads; 0 for one for each usable core.
-        on_event, should_stop: as for ``train``.
+        on_event, should_stop, progress: as for ``train``.
 
     Raises:
         RunError: no run, or nothing to go on from.
@@ -221,7 +250,7 @@ def resume(
     with group.first_here():
         data = open_own_data(run.path, preprocessing, cache_dir=cache_dir, num_workers=num_workers)
     made = make_network(
-        network or run.read_text("design.txt").rstrip("\n"),
+        run.read_text("design.txt").rstrip("\n") if network is None else network,
         data.input_shape,
         len(data.classes),
         num_items=len(data.split("train")),
@@ -231,10 +260,45 @@ def resume(
         beginning = begin(made.module, beginning.file)
     machine = suited(choose(recipe.device, recipe.precision), made.module)
     refuse_too_many(group, recipe, machine)
+    made = _tried(made, data, recipe, machine)
     if warning := renew_environment(run, recipe, machine):
         made = dataclasses.replace(made, warnings=(*made.warnings, warning))
     run = dataclasses.replace(run, metadata=metadata(data, made))
-    return _carry_out(run, data, made, recipe, machine, beginning, has_steps, on_event, should_stop, group)
+    with showing(on_event, progress, is_first=group.is_first) as (shown, _):
+        return _carry_out(run, data, made, recipe, machine, beginning, has_steps, shown, should_stop, group)
+
+
+class Unbegun:
+    """A block at whose end the folder of a new run is removed where an error came before the first step: there is nothing to go on from."""
+
+    def __init__(self, folder: RunFolder, on_event: OnEvent | None) -> None:
+        self._folder, self._on_event = folder, on_event
+        self._has_steps = False
+
+    def tell(self, event: Event | Prepared | Scored) -> None:
+        """Pass an event on."""
+        self._has_steps = self._has_steps or isinstance(event, StepDone)
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def __enter__(self) -> Unbegun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: object) -> None:
+        is_over = isinstance(error, Exception) and not isinstance(
+            error, ProcessLostError
+        )  # those are started again, in this folder
+        if is_over and not self._has_steps:
+            self._folder.remove()
+
+
+def _tried(made: Made, data: Data, recipe: Recipe, machine: Machine) -> Made:
+    """A person's own module after one step was tried on a copy of it, with what is to be told about it; other networks as they are."""
+    if made.design is not None:
+        return made
+    module, batches = prepare(made.module, data, recipe, machine)
+    told = try_training(module, next(batches.epoch(0)), len(data.classes), machine, made.asked)
+    return dataclasses.replace(made, module=module, warnings=(*made.warnings, *told))
 
 
 def _read_beginning(run: RunFolder) -> Beginning | None:
@@ -305,9 +369,9 @@ def _carry_out(
         scoring_s = time.perf_counter() - started
         scores = run.score(data, data.scored_split, answers)
         finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size or 1, scoring_s)
-        write_end(folder, data, made, recipe, scores, training, last, finished)
+        missing = write_end(folder, data, made, recipe, scores, training, last, finished)
     group.wait()
-    tell(Scored(run, scores))
+    tell(Scored(run, scores, missing))
     return run
 
 
