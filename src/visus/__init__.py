@@ -26,7 +26,7 @@ _HOMES = {
     "load": "visus.workbench.runs",
     "look": "visus.workbench.looking",
     "network": "visus.workbench.modules",
-    "open_data": "visus.data.opened",
+    "open_data": "visus.workbench.opening",
     "parse": "visus.design",
     "resume": "visus.workbench.training",
     "slow_down": "visus.networks.fast",
@@ -55,13 +55,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from visus.data.opened import Data, open_data
+    from visus.data.opened import Data
     from visus.design import Design, parse
     from visus.errors import VisusError
     from visus.networks.fast import slow_down, speed_up
     from visus.training.recipe import Recipe
     from visus.workbench.looking import look
     from visus.workbench.modules import network
+    from visus.workbench.opening import open_data
     from visus.workbench.runs import Run, load
     from visus.workbench.summaries import summary
     from visus.workbench.training import resume, train

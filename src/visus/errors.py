@@ -122,6 +122,23 @@ class MissingExtraError(VisusError):
     http_status = 501
 
     @classmethod
+    def because(cls, error: Exception, package: str, extra: str, purpose: str) -> MissingExtraError:
+        """The sentence for a package whose import raised an error: it is not installed, or it is and does not load.
+
+        A package that is damaged, or was built for another version of PyTorch, raises anything.
+
+        >>> print(MissingExtraError.because(OSError("no such library"), "captum", "examine", "saliency maps"))
+        saliency maps need the package captum, which does not load (OSError: no such library). Install it anew: pip install --force-reinstall captum
+        """
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            return cls.of(package, extra, purpose)
+        said = " ".join(str(error).split()).rstrip(".")
+        return cls(
+            f"{purpose} need the package {package}, which does not load ({type(error).__name__}: {said}). "
+            f"Install it anew: pip install --force-reinstall {package}"
+        )
+
+    @classmethod
     def of(cls, package: str, extra: str, purpose: str) -> MissingExtraError:
         """The sentence for a missing package, with the pip line that brings it.
 

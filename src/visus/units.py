@@ -5,6 +5,7 @@ This file knows how a number is written and read. It must not know where the num
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -148,3 +149,40 @@ def write_number_of(number: int, noun: str, plural: str = "") -> str:
 
 def _three_digits(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def write_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """A title, and a line for each fact below it, as ``repr`` shows a result.
+
+    >>> print(write_rows("Run photos", [("network", "resnet(18)"), ("accuracy", "91.2 %")]))
+    Run photos
+      network   resnet(18)
+      accuracy  91.2 %
+    """
+    facts = list(rows)
+    width = max((len(name) for name, _ in facts), default=0)
+    return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in facts)])
+
+
+def write_html_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """The same as a small table for a notebook; every text is escaped.
+
+    >>> write_html_rows("Run <a>", [("network", "a & b")])
+    '<table><caption>Run &lt;a&gt;</caption><tr><th>network</th><td>a &amp; b</td></tr></table>'
+    """
+    body = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
+    return f"<table><caption>{html.escape(title)}</caption>{body}</table>"
+
+
+class Described:
+    """A result that says in a few lines what it is: as text where it is printed, as a small table in a notebook."""
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        """A title and a few facts."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return write_rows(*self._facts())
+
+    def _repr_html_(self) -> str:
+        return write_html_rows(*self._facts())

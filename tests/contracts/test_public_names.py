@@ -57,3 +57,22 @@ def test_version_is_the_one_of_the_project() -> None:
     declared = re.search(r'^version = "(.+)"$', text, re.M)
     assert declared is not None
     assert importlib.import_module("visus").__version__ == declared[1]
+
+
+def test_a_run_can_be_asked_exactly_this() -> None:
+    run = importlib.import_module("visus").Run
+    names = {name for name in dir(run) if not name.startswith("_")}
+    methods = {
+        "evaluate",
+        "predict",
+        "mistakes",
+        "shifts",
+        "look",
+        "report",
+        "compare",
+        "open_data",
+        "answers",
+        "logits",
+        "score",
+    }
+    assert names == methods | {"name", "notes_on", "recipe", "scores", "views_sentence"}

@@ -6,16 +6,20 @@ import multiprocessing
 import os
 import pickle
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
+import torch
 
 from visus.training.recipe import Recipe
 
-LONGEST_S = 120  # that processes of a test may take
+LONGEST_S = 50  # that processes of a test may take
+PRELOADED = ["pytest", "torch.distributed", "torch._dynamo", "visus.workbench.training"]
 
 
 @pytest.fixture(scope="session")
@@ -38,37 +42,56 @@ def quick() -> Recipe:
 
 @pytest.fixture
 def in_processes() -> Callable[..., list[Any]]:
-    """``in_processes(3, function, *arguments)``: what the function gave in each of three processes that train together.
+    """``in_processes(3, function, *arguments)``: what the function returned in each of three processes that train together.
 
-    What a process raised is given in place of its answer; None for one that ended without any. With ``store`` (a ``TCPStore`` that is kept here, as
-    torchrun keeps one) the processes can be started again.
+    If a process raised an error, the error is there in place of the result; None for a process that ended without any. With ``store`` (a
+    ``TCPStore`` that the test keeps, as torchrun keeps one) the processes can be started again. What the test patched in its own process is not
+    patched in them: the function patches it.
     """
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        pytest.skip(
-            "a fork of a process that has threads may hang: test_distribution.py runs these again in a process of their own"
-        )
     return run_in_processes
 
 
+class _ByValue:
+    """Any function, also one that is defined inside a test, in a form that another process can read."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for name in (self._function.__module__, __name__):
+            cloudpickle.register_pickle_by_value(sys.modules[name])
+        return cloudpickle.loads, (cloudpickle.dumps(self._function),)
+
+
 def run_in_processes(num: int, function: Callable[..., Any], *arguments: Any, store: Any = None) -> list[Any]:
-    """As the fixture says. The processes are forks of this one, so that nothing is imported anew."""
-    context = multiprocessing.get_context("fork")
+    """As the fixture says.
+
+    The processes are forks of a server that has imported PyTorch and visus and computed nothing: a fork of a process in which threads of OpenMP or
+    oneDNN have run can wait for them forever.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = store.port if store is not None else free.getsockname()[1]
     pipes = [context.Pipe(duplex=False) for _ in range(num)]
+    own, keeps_store = dict(os.environ), str(store is not None)
 
-    def body(rank: int) -> None:
+    def body(rank: int, end: Any, function: Callable[..., Any]) -> None:
         names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num, "LOCAL_WORLD_SIZE": num, "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"})
-        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = str(store is not None)
+        os.environ.clear()
+        os.environ.update(own | {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"})
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = keeps_store
+        torch.set_num_threads(1)
         try:
             given = function(*arguments)
         except BaseException as error:
             given = error
-        pipes[rank][1].send_bytes(pickle.dumps(given))
+        end.send_bytes(pickle.dumps(given))
 
-    processes = [context.Process(target=body, args=(rank,)) for rank in range(num)]
+    processes = [
+        context.Process(target=_ByValue(body), args=(rank, end, _ByValue(function))) for rank, (_, end) in enumerate(pipes)
+    ]
     for process in processes:
         process.start()
     for _, end in pipes:
@@ -83,6 +106,7 @@ def run_in_processes(num: int, function: Callable[..., Any], *arguments: Any, st
                 answers.append(None)
     finally:
         for process in processes:
-            process.join(0 if process.is_alive() and len(answers) < num else LONGEST_S)
+            process.join(0 if len(answers) < num else LONGEST_S)
             process.kill()
+            process.join()
     return answers

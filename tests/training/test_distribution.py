@@ -133,6 +133,7 @@ def test_norms_of_slices_are_those_of_the_whole_batch_with_their_gradients(
 def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_of_the_whole_batch(
     in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch, least: int, is_asked: bool
 ) -> None:
+    monkeypatch.delenv("VISUS_KERNELS", raising=False)
     monkeypatch.setattr(conditions, "LEAST_NUMBERS", least)
     network = nn.Sequential(nn.BatchNorm2d(32), nn.GELU())
     generator = torch.Generator().manual_seed(0)
@@ -152,7 +153,9 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
         mine = slice(0, 4) if group.is_first else slice(4, 7)
         joined = []
         real = norms.norm_and_activation
-        monkeypatch.setattr(sequences, "norm_and_activation", lambda *given: (joined.append(given), real(*given))[1])
+        patch = pytest.MonkeyPatch()
+        patch.setattr(conditions, "LEAST_NUMBERS", least)
+        patch.setattr(sequences, "norm_and_activation", lambda *given: (joined.append(given), real(*given))[1])
         with whole_batch_norms(network, is_alone=False):
             found = numbers(speed_up(network), maps[mine], gradient[mine])
         return bool(joined), found[:2] + [group.summed(each) for each in found[2:4]] + found[4:]
@@ -205,7 +208,7 @@ def test_evaluation_counts_each_item_once(in_processes: InProcesses) -> None:
 
 
 def test_a_validation_split_smaller_than_the_group_is_scored_by_all(
-    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     def with_one_item() -> list[Any]:
         before = Training.__post_init__
@@ -214,7 +217,7 @@ def test_a_validation_split_smaller_than_the_group_is_scored_by_all(
             self.validation = self.validation.slice(slice(0, 1))
             before(self)
 
-        monkeypatch.setattr(Training, "__post_init__", fewer)
+        pytest.MonkeyPatch().setattr(Training, "__post_init__", fewer)
         return trained(squares, quick.replace(epochs=1), tmp_path)
 
     first, second = in_processes(2, with_one_item)
@@ -250,11 +253,11 @@ def test_a_stopped_training_of_two_processes_goes_on_bit_for_bit(
 
 
 def test_a_run_is_written_by_the_first_process_alone(
-    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     def others_cannot_write() -> list[Any]:
         if not join().is_first:
-            monkeypatch.delattr(os, "replace")  # by which every whole file gets its name
+            pytest.MonkeyPatch().delattr(os, "replace")  # by which every whole file gets its name
         return trained(squares, quick, tmp_path)
 
     first, second = in_processes(2, others_cannot_write)
@@ -269,11 +272,12 @@ def test_all_compute_by_the_first_ones_choices(
     in_processes: InProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = Case((4, 64, 32, 32), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1)
-    monkeypatch.setattr(choices, "measured", lambda case: Plan(weight_gradient=TAPS if join().is_first else "oneDNN"))
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path))
 
     def planned() -> Plan:
         group = join()
+        measured = Plan(weight_gradient=TAPS if group.is_first else "oneDNN")
+        pytest.MonkeyPatch().setattr(choices, "measured", lambda case: measured)
         own = Case((4 + group.rank, *case.maps[1:]), case.weight, case.window, False, 1)
         return choices_for(group, tmp_path / "arithmetic.json", 9).plan(own)
 
@@ -290,10 +294,10 @@ def test_all_train_the_network_that_the_first_one_measured(
         width = max(part.out_channels for part in module.modules() if isinstance(part, nn.Conv2d))
         return Price((0.0,), width / 32)
 
-    monkeypatch.setattr(prices, "measured", measured)
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
 
     def chosen() -> list[str]:
+        pytest.MonkeyPatch().setattr(prices, "measured", measured)
         told: list[Any] = []
         recipe = quick.replace(epochs=2, learning_rate=None, time_limit_s=ALLOWANCE * 12 * 16 / 32)
         run = visus.train(squares, recipe=recipe, output=tmp_path / "runs", on_event=told.append)
@@ -398,7 +402,7 @@ def test_a_lost_process_is_told_by_the_others_and_a_new_start_goes_on_to_the_sam
 
 
 def test_processes_that_are_started_again_meet_each_other_and_not_those_that_are_gone(
-    in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch
+    in_processes: InProcesses,
 ) -> None:
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     before = dist.init_process_group
@@ -409,23 +413,107 @@ def test_processes_that_are_started_again_meet_each_other_and_not_those_that_are
 
     def met() -> int:
         if os.environ["RANK"] == "0":
-            monkeypatch.setattr(dist, "init_process_group", late)
+            pytest.MonkeyPatch().setattr(dist, "init_process_group", late)
         join().wait()
         return join().round
 
     assert [in_processes(2, met, store=store) for _ in range(3)] == [[0, 0], [1, 1], [2, 2]]
 
 
-def test_processes_that_do_not_come_are_told(in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distribution, "MEETING", timedelta(seconds=0.5))
-
+def test_processes_that_do_not_come_are_told(in_processes: InProcesses) -> None:
     def first_alone() -> None:
+        pytest.MonkeyPatch().setattr(distribution, "MEETING", timedelta(seconds=0.5))
         os.environ["WORLD_SIZE"] = "2"
         join()
 
     (error,) = in_processes(1, first_alone)
     assert (
         str(error) == "only 1 of 2 processes came within 0:00:00.500000. See what the others said, and start them all again."
+    )
+
+
+@pytest.mark.parametrize("num", [2, 3])
+def test_a_process_that_is_killed_while_they_connect_ends_the_others(in_processes: InProcesses, num: int) -> None:
+    def connecting() -> None:
+        patch = pytest.MonkeyPatch()
+        patch.setattr(distribution, "CONNECTING", timedelta(seconds=1))
+        if os.environ["RANK"] == str(num - 1):
+            patch.setattr(dist, "init_process_group", lambda *given, **options: os.kill(os.getpid(), signal.SIGKILL))
+        join()
+
+    *others, gone = in_processes(num, connecting)
+    assert gone is None
+    assert [type(each) for each in others] == [ProcessLostError] * (num - 1)
+
+
+def test_connected_processes_wait_longer_for_each_other_than_for_their_connections(in_processes: InProcesses) -> None:
+    def slow() -> bool:
+        pytest.MonkeyPatch().setattr(distribution, "CONNECTING", timedelta(seconds=1))
+        group = join()
+        time.sleep(1.5 if group.rank else 0)
+        group.wait()
+        return True
+
+    assert in_processes(2, slow) == [True, True]
+
+
+def test_a_store_that_cannot_be_reached_or_opened_is_told(in_processes: InProcesses) -> None:
+    def second_alone() -> None:
+        pytest.MonkeyPatch().setattr(distribution, "MEETING", timedelta(seconds=0.5))
+        os.environ |= {"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "9"}
+        join()
+
+    (error,) = in_processes(1, second_alone)
+    assert type(error) is ProcessLostError
+    assert str(error) == (
+        "the first process of this training is not at 127.0.0.1:9 (MASTER_ADDR and MASTER_PORT). "
+        "See whether it was started and what it said, and start all of them again."
+    )
+    taken = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def first_at(address: str, port: int) -> None:
+        os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": address, "MASTER_PORT": str(port)}
+        pytest.MonkeyPatch().setattr(distribution, "MEETING", timedelta(seconds=0.5))
+        join()
+
+    (error,) = in_processes(1, first_at, "127.0.0.1", taken.port)
+    assert (type(error), str(error)) == (
+        UsageError,
+        f"another program uses 127.0.0.1:{taken.port} (MASTER_ADDR and MASTER_PORT). Set MASTER_PORT to a free port.",
+    )
+    (error,) = in_processes(1, first_at, "192.0.2.1", 0)
+    assert (type(error), str(error)) == (
+        UsageError,
+        "the first process cannot wait for the others at 192.0.2.1:0 (MASTER_ADDR and MASTER_PORT). "
+        "Set MASTER_ADDR to an address of its machine.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"), [("WORLD_SIZE", "two", 1), ("WORLD_SIZE", "0", 1), ("RANK", "-1", 0), ("MASTER_PORT", "", 0)]
+)
+def test_what_a_launcher_sets_wrongly_is_told(in_processes: InProcesses, name: str, value: str, least: int) -> None:
+    def wrong() -> None:
+        os.environ |= {"WORLD_SIZE": "2", name: value}
+        join()
+
+    (error,) = in_processes(1, wrong)
+    assert type(error) is UsageError
+    assert str(error) == (
+        f"the environment variable {name} is {value!r}, and a whole number of at least {least} is needed. "
+        "torchrun sets it; unset RANK and WORLD_SIZE to train in one process."
+    )
+
+
+def test_a_number_of_a_process_beyond_their_count_is_told(in_processes: InProcesses) -> None:
+    def wrong() -> None:
+        os.environ |= {"WORLD_SIZE": "2", "RANK": "2"}
+        join()
+
+    (error,) = in_processes(1, wrong)
+    assert str(error) == (
+        "RANK is 2 and WORLD_SIZE is 2: the processes are numbered from 0 to 1. "
+        "torchrun sets both; unset them to train in one process."
     )
 
 
@@ -485,25 +573,17 @@ def test_torchrun_goes_on_after_a_kill_with_one_log_and_the_same_weights(squares
         assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="they run here")
-def test_what_forks_passes_in_a_process_of_its_own() -> None:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", str(Path(__file__))]
-    done = subprocess.run(
-        words, env=clean, capture_output=True, text=True, timeout=280, cwd=Path(__file__).parents[2], check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
 def test_pytorch_does_not_warn_of_the_layout_of_gradients(
     in_processes: InProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices, "measured", lambda case: Plan(weight_gradient=TAPS))
-    module = nn.Sequential(nn.Conv2d(96, 256, 1, bias=False), nn.ReLU()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    speed_up(module, choices.Choices(tmp_path / "choices.json"))
+    monkeypatch.delenv("VISUS_KERNELS", raising=False)
     maps = torch.randn(16, 96, 8, 8).contiguous(memory_format=torch.channels_last)
 
     def told() -> list[str]:
+        pytest.MonkeyPatch().setattr(choices, "measured", lambda case: Plan(weight_gradient=TAPS))
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Conv2d(96, 256, 1, bias=False), nn.ReLU()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        speed_up(module, choices.Choices(tmp_path / f"choices-{join().rank}.json"))
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             network = averaging_gradients(module, join())

@@ -120,8 +120,8 @@ def _trained(
     *,
     quiet: bool,
 ) -> Comparison:
-    from visus.cli.training import Screen
     from visus.workbench.comparisons import compare_shuffled, compare_with_twins
+    from visus.workbench.progress import Screen
     from visus.workbench.runs import load
 
     run = load(folder, device=device)
@@ -149,7 +149,7 @@ def _compare_tasks(
     as_json: bool,
 ) -> None:
     from visus.cli.show_compare import show_tasks
-    from visus.cli.training import Screen
+    from visus.workbench.progress import Screen
     from visus.workbench.runs import load
     from visus.workbench.tasks import compare_tasks
 
@@ -261,9 +261,9 @@ def measure_moves(run: Run, data: Data, split: str | None, *, fix: bool, cache_d
     Raises:
         UsageError: there is nothing to change.
     """
-    from visus.cli.training import Screen
     from visus.errors import UsageError
     from visus.workbench.comparisons import compare_trained, train_again
+    from visus.workbench.progress import Screen
     from visus.workbench.shifts import report_shifts, steadier_design
 
     if not fix:

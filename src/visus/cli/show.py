@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from visus.units import write_bytes, write_shape, write_share
+from visus.workbench.progress import scaling
 
 if TYPE_CHECKING:
     from visus.data.opened import Data
@@ -72,14 +73,6 @@ def tell_data(data: Data) -> None:
         sys.stderr.write(f"ledger: {sentence}\n")
     for warning in data.warnings:
         sys.stderr.write(f"warning: {warning}\n")
-
-
-def scaling(data: Data) -> str:
-    """How values are scaled, in a few words."""
-    plan = data.preprocessing
-    if plan.scale == "fixed":
-        return "scaled as its weights were trained"
-    return f"scaled by {plan.scale} of the training split"
 
 
 def data_facts(data: Data, begins: str) -> dict[str, Any]:

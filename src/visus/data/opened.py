@@ -24,15 +24,15 @@ from visus.data.splits import apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Progress, Store, open_store, refuse_unreadable
 from visus.data.survey import Suit, suitable_size, survey_pictures
 from visus.errors import DataError, UsageError, unknown_name
-from visus.units import write_shape
+from visus.units import Described, write_shape
 
 Rule = Literal["squash", "crop", "pad"]
 RULES: tuple[Rule, ...] = ("squash", "crop", "pad")
 IMBALANCE = 3.0
 
 
-@dataclass(frozen=True, eq=False)
-class Data:
+@dataclass(frozen=True, eq=False, repr=False)
+class Data(Described):
     """A data set, ready to be trained on.
 
     Args:
@@ -62,6 +62,16 @@ class Data:
     labels: str | None = None
     is_whole: bool = False
     split_seed: int | None = None
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        counts = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS if len(self.split(name)))
+        names = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
+        rows = [
+            ("samples", f"{counts}; each {write_shape(self.input_shape)}, {self.preprocessing.dtype}"),
+            ("classes", f"{len(self.classes):,}: {names}"),
+            ("from", "visus itself" if self.given is None else str(self.given)),
+        ]
+        return f"Data {self.name}", rows
 
     @property
     def short_name(self) -> str:

@@ -5,6 +5,7 @@ This file knows rows and how they are added up. It must not know how a row came 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,6 +18,7 @@ from visus.design.memory import Memory
 from visus.design.table import write_table
 from visus.errors import UsageError, unknown_name
 from visus.geometry import Field
+from visus.units import Described, write_count, write_number_of, write_shape
 
 Fields = tuple[Field, ...]
 """One receptive field for each axis of the input; none for an input of features."""
@@ -95,8 +97,8 @@ class Row:
         }
 
 
-@dataclass(frozen=True)
-class Account:
+@dataclass(frozen=True, repr=False)
+class Account(Described):
     """The rows of a network in the order of computation, and their totals.
 
     Args:
@@ -116,6 +118,19 @@ class Account:
     flows: Callable[[], tuple[Flow, ...]] | None = field(default=None, repr=False, compare=False)
     ends: tuple[int, ...] = field(default=(), repr=False, compare=False)
     advice: tuple[Advice, ...] = field(default=(), repr=False, compare=False)
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        shapes = f"{write_shape(self.input_shape)} -> {write_shape(self.output)}"
+        costs = f"{self.num_parameters:,} parameters, {write_count(self.macs)} multiply-adds"
+        rows = [("shapes", shapes), ("costs", costs)]
+        if self.advice:
+            rows.append(
+                (
+                    "advice",
+                    f"{len(self.advice):,}, the gravest: {textwrap.shorten(self.advice[0].text, 90, placeholder='...')}",
+                )
+            )
+        return f"Account of {write_number_of(len(self.rows), 'row')}", rows
 
     @property
     def num_parameters(self) -> int:

@@ -145,7 +145,7 @@ def measure_equivariance(
     traced = account or trace(module, tuple(batch.shape[1:]))
     rows = {row.path: row for row in traced.rows}
     shifted = moved(batch, shift_px, way)
-    with evaluation_mode(module), torch.inference_mode():
+    with evaluation_mode(module), torch.no_grad():
         maps: dict[str, Tensor] = {}
         with _watched(module, rows, maps):
             module(batch)

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from visus.errors import DataError, UsageError
+from visus.errors import DataError, UsageError, VisusError
 from visus.evaluation.views import stages, unsure, views
 from visus.networks.machine import autocast, memory_format
+from visus.networks.own_code import describe_failure
+from visus.units import write_shape
 
 
 def predict_logits(
@@ -59,8 +62,7 @@ def predict_logits(
         layout = memory_format(batch.dim()) if channels_last else torch.preserve_format
         total: Tensor | None = None
         for view, weight in views(batch, kind):
-            with torch.inference_mode(), autocast(place, precision):
-                output = module(view.to(memory_format=layout))
+            output = _answer(module, view.to(memory_format=layout), place, precision)
             _check_output(output, batch, parts)
             part = output.float() if weight == 1 else output.float() * weight
             total = part if total is None else total + part
@@ -80,8 +82,24 @@ def predict_logits(
             parts.append(found)
         if not parts:
             raise DataError("there is nothing to predict: no items were given.")
-        # Joined outside inference mode, so that the result can also be used where gradients are wanted.
         return again.put_into(torch.cat(parts))
+
+
+def _answer(module: nn.Module, batch: Tensor, device: torch.device, precision: str) -> Any:
+    """What a module gives for a batch.
+
+    Raises:
+        UsageError: what a person's own module raised, and where in it.
+    """
+    try:
+        with torch.no_grad(), autocast(device, precision):  # not inference mode: a module may keep a tensor for its training
+            return module(batch)
+    except VisusError:
+        raise
+    except Exception as error:  # whatever a person's own code raises
+        raise UsageError(
+            f"the network stopped on a batch of {write_shape(batch.shape)}: {describe_failure(error, module)}."
+        ) from error
 
 
 class _Again:

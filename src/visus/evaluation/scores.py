@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError, UsageError
-from visus.units import write_number_of, write_share
+from visus.units import Described, write_number_of, write_share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,8 +45,8 @@ class ClassScore:
     f1: float | None
 
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, repr=False)
+class Scores(Described):
     """How the answers for one set of items compare with their labels. All shares are from 0 to 1.
 
     Attributes:
@@ -86,6 +86,16 @@ class Scores:
     num_learned: int | None = None
     num_chose: int | None = None
     num_right_new: int | None = None
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        share = f"{write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)})"
+        rows = [
+            ("accuracy", share),
+            ("baseline", f"{write_share(self.baseline)}, always {self.baseline_class!r}"),
+            ("loss", f"{self.loss:.4g}; expected calibration error {write_share(self.calibration_error)}"),
+        ]
+        of = f" of the {self.split} split" if self.split else ""
+        return f"Scores on {write_number_of(self.num_items, 'item')}{of}, {len(self.per_class):,} classes", rows
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -251,15 +261,15 @@ def wilson_interval(num_right: float, num_items: int, confidence: float = _CONFI
 
 
 def _count(predicted: Tensor, truth: Tensor, classes: Sequence[str]) -> tuple[Tensor, tuple[ClassScore, ...]]:
-    """The confusion and the figures of each class, by torchmetrics."""
-    # Imported here: torchmetrics takes most of a second to load, and predicting does not need it.
-    from torchmetrics.functional import classification as metrics
+    """The confusion (true, predicted) and the figures of each class, which torchmetrics computes the same from a longer way round.
 
+    torchmetrics itself imports torchvision, transformers and scipy where they are installed, and fails where one of them is damaged.
+    """
     num_classes = len(classes)
-    confusion = metrics.multiclass_confusion_matrix(predicted, truth, num_classes)
-    precision = metrics.multiclass_precision(predicted, truth, num_classes, average=None)
-    recall = metrics.multiclass_recall(predicted, truth, num_classes, average=None)
-    f1 = metrics.multiclass_f1_score(predicted, truth, num_classes, average=None)
+    confusion = torch.bincount(truth * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
+    right, true_items, predicted_items = confusion.diag(), confusion.sum(1), confusion.sum(0)
+    precision, recall = right / predicted_items, right / true_items
+    f1 = 2 * right / (true_items + predicted_items)
     rows = []
     for place, name in enumerate(classes):
         num_items, num_predicted = int(confusion[place].sum()), int(confusion[:, place].sum())

@@ -32,7 +32,7 @@ class ReportFacts:
         classes: in the order of the network's outputs.
         class_counts: for each split, the number of items of each class, in the order of ``classes``.
         input_shape: (channels, *spatial).
-        num_parameters, macs: of the network; macs are for one item.
+        num_parameters, macs: of the network; macs are for one item, None where the network cannot be counted.
         history: the rows of ``results.csv``, as numbers or as their text; a missing or empty value is left out.
         seconds: what training took.
         data: more about the data, as label and value, such as ``{"Kind": "a folder for each class"}``.
@@ -61,7 +61,7 @@ class ReportFacts:
     class_counts: Mapping[str, Sequence[int]]
     input_shape: Sequence[int]
     num_parameters: int
-    macs: int
+    macs: int | None
     history: Sequence[Mapping[str, object]]
     seconds: float
     data: Mapping[str, object] = field(default_factory=dict)

@@ -7,6 +7,7 @@ Every text that comes from a user is escaped here, at the place where it enters 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -62,20 +63,21 @@ def write_report(path: Path, facts: ReportFacts) -> None:
 
 def report_page(facts: ReportFacts) -> str:
     """The report as HTML text; the same facts give the same text."""
-    sections = [
-        _result(facts),
-        _warnings(facts),
-        _confusion(facts),
-        _per_class(facts),
-        calibration_section(facts),
-        shift_section(facts),
-        mistakes_section(facts),
-        _data(facts),
-        _network(facts),
-        _curves(facts),
-        _cost(facts),
-        _repeat(facts),
-    ]
+    parts = {
+        "Result": _result,
+        "Warnings": _warnings,
+        "What was taken for what": _confusion,
+        "Class by class": _per_class,
+        "Calibration": calibration_section,
+        "Shifts": shift_section,
+        "Mistakes": mistakes_section,
+        "Data": _data,
+        "Network": _network,
+        "Training": _curves,
+        "What it cost": _cost,
+        "How to repeat it": _repeat,
+    }
+    sections = [_made(name, make, facts) for name, make in parts.items()]
     return page(
         facts.name,
         header("Report of a training", facts.name, (facts.created, f"trained on {facts.data_name}")),
@@ -83,6 +85,15 @@ def report_page(facts: ReportFacts) -> str:
         kind="report",
         made_with=str(facts.environment.get("visus", "")),
     )
+
+
+def _made(name: str, make: Callable[[ReportFacts], str], facts: ReportFacts) -> str:
+    """A part of the page; where it cannot be made, as where matplotlib does not load, the reason in its place."""
+    try:
+        return make(facts)
+    except Exception as error:  # one part is no reason to lose the others
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")
+        return section(name, f"<p>This part could not be made: {escape(said)}.</p>")
 
 
 def _result(facts: ReportFacts) -> str:
@@ -170,8 +181,9 @@ def _network(facts: ReportFacts) -> str:
     rows = [
         ("Takes", write_shape(facts.input_shape)),
         ("Parameters", f"{facts.num_parameters:,}"),
-        (f"Multiply-adds for one {facts.noun}", write_count(facts.macs)),
     ]
+    if facts.macs is not None:
+        rows.append((f"Multiply-adds for one {facts.noun}", write_count(facts.macs)))
     design = f"<pre>{escape(_cut(facts.design_text))}</pre>" if facts.design_text else ""
     if facts.design_text.count("\n") >= _OPEN_LINES:
         design = folded("The design", design)

@@ -213,8 +213,8 @@ def _captum() -> Any:
     """captum's methods, where it is installed."""
     try:
         from captum import attr
-    except ImportError:
-        raise MissingExtraError.of("captum", "examine", "integrated gradients and occlusion") from None
+    except Exception as error:
+        raise MissingExtraError.because(error, "captum", "examine", "integrated gradients and occlusion") from error
     return attr
 
 
@@ -274,6 +274,7 @@ def _enlarged(coarse: Tensor, sights: Sights, target: tuple[int, ...] | Unit) ->
         raise UsageError(
             f"a {coarse.dim() - 1}-D map cannot be laid over a {len(spatial)}-D input. Choose a layer whose map has as many axes."
         )
+    coarse = coarse.float() if coarse.dtype in (torch.bfloat16, torch.float16) else coarse  # which numpy lacks, or rounds
     maps: Array = F.interpolate(coarse[:, None], size=spatial, mode=_LINEAR_MODES[len(spatial)], align_corners=False)[
         :, 0
     ].numpy()

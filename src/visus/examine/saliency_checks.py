@@ -5,7 +5,6 @@ This file knows maps, weights and scores. It must not know how a map is made, tr
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from visus.errors import UsageError
 from visus.examine.explained import Explained, Saliency, Target, Unit
 from visus.examine.layer_calls import Array, Inputs, as_batch, at_rest, called_layers, frozen, unwrapped
 from visus.examine.saliency import gradient_saliency
+from visus.networks.own_code import copied
 from visus.units import rank_words
 
 REMAINS: Final = 0.5  # rank correlation with the map of random weights from which on a map is said to remain
@@ -183,7 +183,7 @@ def randomised_weights(
     module = unwrapped(module)
     batch = as_batch(module, inputs)
     first = method(module, batch, target)
-    random = copy.deepcopy(module)
+    random = copied(module)
     parts = dict(random.named_modules())
     paths = [path for path in layers or called_layers(module, batch[:1])[::-1] if path in parts]
     paths = [path for path in dict.fromkeys(paths) if parts[path]._parameters]

@@ -190,8 +190,8 @@ def _assignment() -> Any:
     """scipy's solver of the assignment problem, where it is installed."""
     try:
         from scipy.optimize import linear_sum_assignment
-    except ImportError:
-        raise MissingExtraError.of("scipy", "examine", "matched filters") from None
+    except Exception as error:
+        raise MissingExtraError.because(error, "scipy", "examine", "matched filters") from error
     return linear_sum_assignment
 
 

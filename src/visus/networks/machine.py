@@ -36,7 +36,6 @@ _PACKAGES = (
     "numpy",
     "pillow",
     "safetensors",
-    "torchmetrics",
     "matplotlib",
     "typer",
     "rich",

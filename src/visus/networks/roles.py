@@ -7,7 +7,6 @@ designs or data.
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import nn
 
 from visus.networks.blocks import LayerNorm
 from visus.networks.gates import SqueezeExcite
+from visus.networks.own_code import copied
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, LayerNorm)
@@ -98,7 +98,7 @@ def takes(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
     for device in ("meta", "cpu"):
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
-                copy.deepcopy(module).to(device).train()(torch.zeros(2, *input_shape, device=device))
+                copied(module).to(device).train()(torch.zeros(2, *input_shape, device=device))
         except Exception:  # whatever a person's own code raises
             continue
         return True
@@ -118,7 +118,7 @@ def _filters(module: nn.Module) -> Iterator[tuple[str, int]]:
 def _read_graph(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[set[str] | None, set[str]]:
     """Names of the heads, and of the tensors that a norm makes free of scale; (None, nothing) where the module cannot run without data."""
     try:
-        ghost = copy.deepcopy(module).to("meta").train()
+        ghost = copied(module).to("meta").train()
         names = {id(value): name for name, value in ghost.named_parameters()}
         numbers = next((value.dtype for value in ghost.parameters() if value.is_floating_point()), None)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():

@@ -137,7 +137,7 @@ def _followed(
     follower.mark(x, tuple(_seen_by_input(axis + 2, length) for axis, length in enumerate(shape[1:])))
     give(x, INPUT)
     try:
-        with torch.no_grad(), _kept(module, training), _hooked(recorder), follower:
+        with torch.no_grad(), _not_compiled(module), _kept(module, training), _hooked(recorder), follower:
             output = _run(module, x, with_data)
         ends = recorder.returned(output)
         returned = _shape_of(output, num_items)
@@ -227,6 +227,16 @@ def _hooked(recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         recorder.unhook()
+
+
+@contextmanager
+def _not_compiled(module: nn.Module) -> Iterator[None]:
+    """Parts that ``torch.compile`` compiled are run as they were before, since nothing can be followed through compiled code."""
+    if not any(type(part).__name__ == "OptimizedModule" for part in module.modules()):
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

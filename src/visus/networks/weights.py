@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from visus.errors import WeightsError, closest_name, joined
 from visus.files import write_file
 from visus.networks import pytorch_files
+from visus.networks.states import plain_state, put_state, state_of
 from visus.units import write_number_of, write_shape
 
 MAX_NAMED = 10  # so many layers that do not fit are named, the others counted
@@ -36,7 +37,7 @@ def save(tensors: Mapping[str, Tensor] | nn.Module, path: Path | str, metadata: 
     Raises:
         StorageError: the disk is full, or the folder cannot be written.
     """
-    state = tensors.state_dict() if isinstance(tensors, nn.Module) else tensors
+    state = state_of(tensors) if isinstance(tensors, nn.Module) else tensors
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     write_file(Path(path), safetensors.torch.save(plain, dict(metadata) if metadata else None))
 
@@ -114,7 +115,7 @@ def begin_with(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[str, .
         WeightsError: tensors are missing, left over, of another shape or kind, or hold NaN or infinity; each is named with its layer, and
             nothing was loaded.
     """
-    state = module.state_dict()
+    state = state_of(module)
     head = head_of(module)
     own_head = [f"{head[0]}.{name}".removeprefix(".") for name in ("weight", "bias")] if head else []
     left_new = [
@@ -140,7 +141,8 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor], found: Sequence[str] =
     Raises:
         WeightsError: tensors are missing, superfluous or of another shape or kind; each is named with its layer.
     """
-    state = module.state_dict()
+    state = plain_state(state_of(module))
+    tensors, given = plain_state(tensors), tensors
     messages = [_misfit(name, own, tensors, state) for name, own in state.items()]
     messages += [_superfluous(name, state, tensors) for name in tensors if name not in state]
     mistakes = [*(message for message in messages if message), *found]
@@ -150,7 +152,7 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor], found: Sequence[str] =
             lines = "\n".join(f"  - {mistake}" for mistake in mistakes[:MAX_NAMED])
             told = f"{len(mistakes)} mistakes; the first {MAX_NAMED}:\n{lines}"
         raise WeightsError(f"the weights do not fit the network. {told}")
-    module.load_state_dict(dict(tensors))
+    put_state(module, given)
 
 
 def _misfit(name: str, own: Tensor, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:

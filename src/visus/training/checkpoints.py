@@ -21,6 +21,7 @@ from torch import nn
 
 from visus.errors import RunError, WeightsError
 from visus.files import write_file
+from visus.networks.states import plain_state, put_other_state, state_of
 from visus.training.selection import Selection
 
 FORMAT = "visus checkpoint 2"
@@ -89,9 +90,9 @@ def write_checkpoint(
     Raises:
         StorageError: the file cannot be written; the one before it is untouched.
     """
-    tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
+    tensors = {f"model.{name}": value for name, value in state_of(module).items()}
     if average is not None:
-        tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in state_of(average).items()}
     scalars: dict[str, dict[str, Any]] = {}
     for number, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -191,8 +192,9 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 @torch.no_grad()
 def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, path: Path) -> None:
     """Copy tensors into the module's own, so that their memory format stays."""
-    own = module.state_dict()
-    stored = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    own = plain_state(state_of(module))
+    found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    stored = plain_state(found)
     wrong = sorted(
         name
         for name in own.keys() | stored.keys()
@@ -206,6 +208,7 @@ def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, path
         )
     for name, value in own.items():
         value.copy_(stored[name])
+    put_other_state(module, found)
 
 
 def _fill_optimizer(

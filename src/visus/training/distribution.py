@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # some builds of PyTorch have no processes
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 MEETING = timedelta(minutes=10)  # in which all processes have to be there
+CONNECTING = timedelta(seconds=60)  # in which processes that are all there connect to each other
 PATIENCE = timedelta(
     days=1
 )  # of one that waits for another: for its decoding, say; a process that is gone is noticed at once
@@ -164,37 +165,100 @@ def join() -> Group:
 
     It is joined at the first call: when all processes are there, each has its share of the machine's cores and a graphics processor of its own.
     """
-    is_one_of_several = set(NEEDED) <= set(os.environ) and int(os.environ["WORLD_SIZE"]) > 1
-    return _joined() if is_one_of_several and dist.is_available() else ALONE
+    if not set(NEEDED) <= set(os.environ) or not dist.is_available():
+        return ALONE
+    return _joined() if _number("WORLD_SIZE", least=1) > 1 else ALONE
+
+
+def _number(name: str, *, least: int = 0) -> int:
+    """A whole number that the launcher set.
+
+    Raises:
+        UsageError: it is not one.
+    """
+    value = os.environ[name]
+    if not value.isdecimal() or int(value) < least:
+        raise UsageError(
+            f"the environment variable {name} is {value!r}, and a whole number of at least {least} is needed. "
+            "torchrun sets it; unset RANK and WORLD_SIZE to train in one process."
+        )
+    return int(value)
 
 
 @functools.cache
 def _joined() -> Group:
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    local_rank, local_size = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    rank, size = _number("RANK"), _number("WORLD_SIZE", least=1)
+    if rank >= size:
+        raise UsageError(
+            f"RANK is {rank} and WORLD_SIZE is {size}: the processes are numbered from 0 to {size - 1}. "
+            "torchrun sets both; unset them to train in one process."
+        )
+    local_rank = _number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else rank
+    local_size = _number("LOCAL_WORLD_SIZE", least=1) if "LOCAL_WORLD_SIZE" in os.environ else size
     _take_share(local_rank, local_size)
     if dist.is_initialized():  # by a person's own script
         return Group(rank, size, local_rank, local_size)
     store = _open_store(os.environ, rank, size)
     number = _meet(store, rank, size)
     _end_if_failed(store)
-    has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
-    backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
-    # A store of its own for each round: what the processes of the round before wrote about themselves would mislead these.
-    own = _within(f"round-{number}", store)
-    dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=PATIENCE)
+    _connect(_within(f"round-{number}", store), rank, size)
     atexit.register(_leave)
     return Group(rank, size, local_rank, local_size, number - 1, store)
+
+
+def _connect(store: Store, rank: int, size: int) -> None:
+    """Connect each process to each other one, and wait until all of them are.
+
+    gloo has no notion of a process that leaves while the others still connect: one of them stops with an error of its own, and a third waits for
+    that one. So nobody goes on before all are connected, which a barrier says; and that all of them are there is known, so that they
+    get ``CONNECTING`` for it and not a day. From then on a process that is gone is noticed by its closed connections.
+
+    Args:
+        store: of this round alone: what the processes of the round before wrote about themselves would mislead these.
+
+    Raises:
+        ProcessLostError: one of them was lost meanwhile.
+    """
+    has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
+    try:
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=CONNECTING)
+        add_up(torch.zeros(1))  # on the processor, where NCCL has no say
+        together = dist.group.WORLD
+        assert together is not None, "it was made above"
+        together.set_timeout(PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        _leave()
+        raise lost() from error
 
 
 def _open_store(environment: Mapping[str, str], rank: int, size: int) -> Store:
     """The store of ``torchrun``, where it has one; else one that the first process keeps."""
     is_theirs = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        address, port, size, is_master=rank == 0 and not is_theirs, timeout=MEETING, wait_for_workers=False
-    )
+    address, port = environment["MASTER_ADDR"], _number("MASTER_PORT")
+    is_kept_here = rank == 0 and not is_theirs
+    try:
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            address, port, size, is_master=is_kept_here, timeout=MEETING, wait_for_workers=False
+        )
+    except RuntimeError as error:
+        raise _no_store(f"{address}:{port}", is_kept_here, str(error)) from error
     return _within("visus", store)
+
+
+def _no_store(place: str, is_kept_here: bool, said: str) -> VisusError:
+    """What a process says that cannot reach the place where the others are to be met, or cannot open it."""
+    if is_kept_here and "EADDRINUSE" in said:
+        return UsageError(f"another program uses {place} (MASTER_ADDR and MASTER_PORT). Set MASTER_PORT to a free port.")
+    if is_kept_here:
+        return UsageError(
+            f"the first process cannot wait for the others at {place} (MASTER_ADDR and MASTER_PORT). "
+            "Set MASTER_ADDR to an address of its machine."
+        )
+    return ProcessLostError(
+        f"the first process of this training is not at {place} (MASTER_ADDR and MASTER_PORT). "
+        "See whether it was started and what it said, and start all of them again."
+    )
 
 
 def _within(name: str, store: Store) -> Store:
@@ -207,13 +271,21 @@ def _meet(store: Store, rank: int, size: int) -> int:
 
     ``TORCHELASTIC_RESTART_COUNT`` does not say it: after a restart it differs from machine to machine.
     """
-    if rank:
-        name = secrets.token_hex(8)
-        store.set(f"here-{rank}", name)
-        with reaching_others():
-            number = int(store.get(f"round-of-{name}"))  # waits for it
-        store.add(f"met-{number}", 1)
-        return number
+    with reaching_others():
+        return _answer(store, rank) if rank else _gather(store, size)
+
+
+def _answer(store: Store, rank: int) -> int:
+    """Tell the first process that this one is here; the number of the round, when it says so."""
+    name = secrets.token_hex(8)
+    store.set(f"here-{rank}", name)
+    number = int(store.get(f"round-of-{name}"))  # waits for it
+    store.add(f"met-{number}", 1)
+    return number
+
+
+def _gather(store: Store, size: int) -> int:
+    """Wait, as the first process, until all others are here; the number of the round."""
     number = int(store.add("rounds", 1))
     keys = [f"here-{other}" for other in range(1, size)]
     answered: set[bytes] = set()
@@ -279,7 +351,7 @@ def reaching_others() -> Iterator[None]:
 
 def is_loss(error: BaseException) -> bool:
     """Whether an error of PyTorch says that another process is gone."""
-    return dist.is_available() and (isinstance(error, dist.DistError) or "gloo" in str(error))
+    return dist.is_available() and (isinstance(error, dist.DistError) or "gloo" in str(error).lower())
 
 
 def lost() -> ProcessLostError:

@@ -17,10 +17,11 @@ from torch import nn
 
 from visus.data.augment import shrink
 from visus.data.batches import Batch, Batches, Part, Share, batches_in_order
-from visus.errors import StorageError, TrainingError
+from visus.errors import StorageError, TrainingError, VisusError
 from visus.evaluation.predictions import predict_logits
 from visus.networks.fast import is_sped_up, plain, slow_down, speed_up
 from visus.networks.machine import Machine
+from visus.networks.own_code import place_in_module
 from visus.training.arithmetic import choices_for
 from visus.training.checkpoints import Position, read_checkpoint, write_checkpoint
 from visus.training.distribution import ALONE, Group, is_loss, lost
@@ -214,7 +215,12 @@ class Training:
                 break
             try:
                 self._take_step(batch)
-            except (RuntimeError, ValueError, MemoryError) as error:
+            except VisusError:
+                raise
+            except Exception as error:  # whatever a person's own module raises
+                is_ours = not isinstance(error, (RuntimeError, ValueError, MemoryError))
+                if is_ours and not place_in_module(error, self.module):
+                    raise  # a mistake of visus
                 raise self._failed(error) from error
             at.step += 1
             at.num_steps += 1
@@ -431,6 +437,11 @@ class Training:
         """Stop before steps that could only spoil the weights are taken, or kept."""
         at, rate, num_classes = self.position, self._learning_rate(), self._num_classes
         place = f"in epoch {at.epoch + 1}, step {step + 1}"
+        if not math.isfinite(loss) and at.epoch == 0 and step == 0:
+            raise TrainingError(
+                f"the loss is {loss} at the first step, before any weights moved: what {type(self.module).__name__} gives for these items is not finite. "
+                "Look for a division by zero, a root or a logarithm in it, and for weights that are not finite."
+            )
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss} {place}", rate)
         at.smooth_loss = loss if at.smooth_loss is None else _SMOOTHING * at.smooth_loss + (1 - _SMOOTHING) * loss
@@ -461,6 +472,8 @@ class Training:
             return lost()
         said = " ".join(str(error).split())
         what = f"PyTorch stopped with: {said}."
+        if place := place_in_module(error, self.module):
+            what = f"the network stopped with {type(error).__name__}: {said.rstrip('.')}{place}."
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in said:
             what = "it does not fit into memory. Use a smaller --batch-size, a smaller --img-size or a smaller network."
         elif "more than 1 value per channel" in said:
@@ -471,8 +484,12 @@ class Training:
         at = self.position
         return TrainingError(
             f"epoch {at.epoch + 1}, step {at.step + 1} with a batch of {self.recipe.batch_size} could not be taken: {what} "
-            f"The last checkpoint is kept: {self.folder.checkpoint}."
+            f"{self._kept()}"
         )
+
+    def _kept(self) -> str:
+        """What is there to go on from after an error; the folder of a run without any step is removed."""
+        return f"The last checkpoint is kept: {self.folder.checkpoint}." if self.position.num_steps else "No run was begun."
 
     def _write_checkpoint(self) -> CheckpointWritten:
         at = self.position

@@ -18,12 +18,12 @@ import io
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from visus.errors import RunError, StorageError
@@ -129,8 +129,7 @@ class RunFolder:
         """Keep a network's weights, with the metadata that makes them usable, as ``weights/<name>.safetensors``."""
         if not self.is_ours:
             return
-        state: dict[str, torch.Tensor] = module.state_dict()
-        weights.save(state, self.path / "weights" / f"{name}.safetensors", self.metadata)
+        weights.save(module, self.path / "weights" / f"{name}.safetensors", self.metadata)
 
     def write_results(self, history: Sequence[dict[str, float]]) -> None:
         """All finished epochs as ``results.csv``."""
@@ -198,6 +197,11 @@ class RunFolder:
             raise RunError(
                 f"{name} is damaged. Put it back, or train anew with visus train.", where=str(self.path)
             ) from error
+
+    def remove(self) -> None:
+        """Remove the whole folder, of a training that did not begin."""
+        if self.is_ours:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def remove_parts(self) -> None:
         """Remove what a killed process left behind while writing."""

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import nn
 
+from visus.networks.own_code import copied
+
 TAIL_HORIZONS = 3  # the average of the last steps begins so many times its horizon before the end
 
 
@@ -27,13 +29,17 @@ class WeightAverage:
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.0, tail: float = 0.0, num_steps: int = 0) -> None:
-        self.module = copy.deepcopy(module).requires_grad_(False)
+        self.module = copied(module)
+        for parameter in self.module.parameters():  # each by itself, since scripted modules have no requires_grad_
+            parameter.requires_grad_(False)
         self.decay, self.tail, self.num_steps = decay, tail, num_steps
-        averaged, current = self.module.state_dict(), module.state_dict()
-        tensors = [name for name, value in averaged.items() if isinstance(value, torch.Tensor)]
-        floats = [name for name in tensors if averaged[name].is_floating_point()]
-        self._floats = [averaged[name] for name in floats], [current[name] for name in floats]
-        self._others = [(averaged[name], current[name]) for name in tensors if name not in floats]
+        self._weights: tuple[list[torch.Tensor], list[torch.Tensor]] = (
+            list(self.module.parameters()),
+            list(module.parameters()),
+        )
+        parts = list(zip(self.module.modules(), module.modules(), strict=True))
+        self._parts = [(mean, part) for mean, part in parts if len(part._buffers)]
+        self._others = [(mean, part) for mean, part in parts if _has_extra_state(part)]
 
     @property
     def is_valid(self) -> bool:
@@ -63,7 +69,27 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, keep: float) -> None:
         """Draw the average towards the network as it is now; ``keep`` is the share of the old average that stays."""
-        averaged, current = self._floats
-        torch._foreach_lerp_(averaged, current, 1 - keep)
-        for mean, value in self._others:
-            mean.copy_(value)
+        averaged, current = self._weights
+        torch._foreach_lerp_(averaged, [each.detach() for each in current], 1 - keep)
+        floats: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []
+        for mean, part in self._parts:  # looked up anew, since a person's module may put another tensor in a buffer's place
+            for name, value in part._buffers.items():
+                own = getattr(mean, name, None)
+                if value is None:
+                    continue
+                if own is None or own.shape != value.shape:
+                    setattr(mean, name, value.detach().clone())
+                elif value.is_floating_point():
+                    floats[0].append(own)
+                    floats[1].append(value.detach())
+                else:
+                    own.copy_(value)
+        if floats[0]:
+            torch._foreach_lerp_(*floats, 1 - keep)
+        for mean, part in self._others:
+            mean.set_extra_state(copy.deepcopy(part.get_extra_state()))
+
+
+def _has_extra_state(part: nn.Module) -> bool:
+    """Whether a module keeps more than its tensors."""
+    return type(part).get_extra_state is not nn.Module.get_extra_state

@@ -28,6 +28,7 @@ from visus.examine.named_mistakes import NamedMistakes
 from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
 from visus.examine.saliency import gradient_saliency
 from visus.examine.saliency_checks import randomised_weights
+from visus.networks.own_code import describe_failure
 from visus.units import rank_words, write_bytes, write_count, write_duration
 from visus.workbench.looked_parts import MapMethod, default_saliency, empty_words, kernels_of
 from visus.workbench.mistakes import MOST_TRAINING, Answering, named_mistakes
@@ -51,9 +52,6 @@ _SHOWN: Final = 6
 _CHECKED_ITEMS: Final = 4
 _MOST_KERNELS: Final = 64
 _SENTENCE: Final = 240
-
-# What a person's own module can raise where it is run in another way than in its training.
-_FAILURES: Final = (VisusError, RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 
 Found = TypeVar("Found")
 
@@ -98,10 +96,11 @@ def measure_inside(finished: Scoring) -> Inside:
     def part(name: str, make: Callable[[], Found]) -> Found | None:
         try:
             return make()
-        except _FAILURES as error:
-            words = " ".join(
-                (error.message if isinstance(error, VisusError) else f"{type(error).__name__}: {error}").split()
-            )
+        except (
+            Exception
+        ) as error:  # whatever a person's own module raises where it is run in another way than in its training
+            told = error.message if isinstance(error, VisusError) else describe_failure(error, finished.run.module)
+            words = " ".join(told.split())
             missing[name] = words if len(words) <= _SENTENCE else f"{words[:_SENTENCE]}\u2026"
             return None
 
@@ -164,8 +163,9 @@ def _moves(finished: Scoring, costs: Account | None, budget: int) -> Moves:
     elif costs is not None:
         try:
             layers = measure_equivariance(run.module, items[:MAP_ITEMS].to(device), (1,) * len(reach), "roll", account=costs)
-        except UsageError as error:
-            notes.append(f"Which layer breaks it could not be found: {error.message}")
+        except Exception as error:  # also of a person's own module, whose parts may take no hooks
+            told = error.message if isinstance(error, VisusError) else f"{describe_failure(error, run.module)}."
+            notes.append(f"Which layer breaks it could not be found: {told}")
     helps = tuple((each.name, each.sentence, each.command) for each in remedies(run))
     return Moves(finished.part.name, len(items), ways, layers, helps, tuple(notes), command)
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from visus.data.ledger import Ledger
 from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.errors import PictureError, UsageError
+from visus.errors import PictureError, UsageError, unknown_name
 from visus.units import write_shape
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -51,7 +54,9 @@ class UnreadItem:
 Item = PictureItem | ArrayItem | UnreadItem
 
 
-def find_items(sources: Iterable[str | Path | Pixels], preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Item]:
+def find_items(
+    sources: Iterable[str | Path | Pixels | torch.Tensor], preprocessing: Preprocessing, ledger: Ledger
+) -> Iterator[Item]:
     """The items in files, folders and arrays, in order; folders are searched with their sub-folders, in the order of their names.
     What is left out of a folder goes on the ledger. What does not exist or does not fit is an item that cannot be read, and the others
     follow.
@@ -60,8 +65,8 @@ def find_items(sources: Iterable[str | Path | Pixels], preprocessing: Preprocess
         UsageError: an array that does not fit the network.
     """
     for number, source in enumerate(sources):
-        if isinstance(source, np.ndarray):
-            yield from _rows(source, f"array {number + 1}", preprocessing)
+        if isinstance(source, (np.ndarray, torch.Tensor)):
+            yield from array_rows(source, f"array {number + 1}", preprocessing)
             continue
         path = Path(source)
         try:
@@ -116,7 +121,51 @@ def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Item]:
         yield from _rows(rows, f"{file}:{names[0]}", preprocessing)
 
 
-def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[Item]:
+def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preprocessing) -> Iterator[ArrayItem]:
+    """The rows of an array or tensor that is at hand, and not in a file.
+
+    Raises:
+        UsageError: it does not fit the network.
+    """
+    values = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+    size, channels = preprocessing.size, preprocessing.channels
+    is_single = values.ndim == len(size) + 1 and values.shape[-1] == channels and values.shape[0] != channels
+    if is_single and channels > 1:
+        values = np.moveaxis(values, -1, 0)
+    if values.ndim == len(size) + 1 and values.shape[0] == channels:
+        yield ArrayItem(name, values)
+    elif values.ndim == len(size) and channels == 1:
+        yield ArrayItem(name, values[None])
+    else:
+        yield from _rows(values, name, preprocessing)
+
+
+def numbers_of(labels: Any, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The number of each label, which is the name of a class or its number.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    values = np.asarray(labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else labels)
+    if values.ndim != 1:
+        raise UsageError(
+            f"labels of {write_shape(values.shape) or 'one number'} cannot be used: one for each sample is needed."
+        )
+    if values.dtype.kind in "iu":
+        wrong = [int(value) for value in values if not 0 <= value < len(classes)]
+        if wrong:
+            raise UsageError(
+                f"the label {wrong[0]} is no class: with {len(classes)} classes, labels are 0 to {len(classes) - 1}."
+            )
+        return values.astype(np.int64)
+    places = {name: place for place, name in enumerate(classes)}
+    for value in values:
+        if str(value) not in places:
+            raise UsageError(unknown_name("class", str(value), classes))
+    return np.array([places[str(value)] for value in values], dtype=np.int64)
+
+
+def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[ArrayItem]:
     """Rows of (items, channels, *spatial), of (items, *spatial) for one channel, or a single item."""
     num_axes = len(preprocessing.size)
     if array.ndim == num_axes + 1 and array.shape[0] == preprocessing.channels and array.shape[1:] == preprocessing.size:

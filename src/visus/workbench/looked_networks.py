@@ -5,7 +5,6 @@ This file knows runs, modules, designs and callables, and which of their data is
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from visus.design.notation import read
 from visus.errors import UsageError, VisusError
 from visus.examine.layer_calls import at_rest
 from visus.files import text_or_file
+from visus.networks.own_code import copied, shaped
 from visus.training.runs import RunFolder
 from visus.workbench.looked_items import Named, Pool, Subject, find_item, item_of_tensor
 from visus.workbench.modules import call_by_name, make_network
@@ -99,7 +99,7 @@ def open_network(
     no_pool = "There is no data to look in. Give some, and the patches that excite each filter most are found in it."
     if isinstance(network, nn.Module):
         asked = len(classes) if classes else num_classes
-        module = _on_cpu(network)
+        module = _on_cpu(shaped(network, tuple(subject.scaled.shape[1:])))
         return Opened(type(network).__qualname__, module, True, names, subject, pool, no_pool, num_classes=asked)
     if isinstance(network, str) and is_callable_name(network) and not names and num_classes is None:
         module = _called(network, tuple(subject.scaled.shape[1:]))
@@ -113,7 +113,7 @@ def _called(name: str, input_shape: tuple[int, ...]) -> nn.Module:
     """What a callable gives of itself where nothing says how many classes there are: it may give maps, or have a number of its own."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return call_by_name(name.strip(), input_shape, NUM_CLASSES).eval()
+        return shaped(call_by_name(name.strip(), input_shape, NUM_CLASSES), input_shape).eval()
 
 
 def _open_for(path: str | Path, input_shape: Sequence[int] | None, cache_dir: str | Path | None) -> Data:
@@ -203,4 +203,4 @@ def _before_training(run: Run) -> nn.Module | None:
 def _on_cpu(module: nn.Module) -> nn.Module:
     """The module itself where it is on the CPU, else a copy there."""
     values = [*module.parameters(), *module.buffers()]
-    return module if all(each.device.type == "cpu" for each in values) else copy.deepcopy(module).cpu()
+    return module if all(each.device.type == "cpu" for each in values) else copied(module).cpu()

@@ -22,7 +22,7 @@ from visus.examine.layer_calls import at_rest
 from visus.examine.look_facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.examine.look_page import look_page
 from visus.files import write_file
-from visus.units import write_number_of
+from visus.units import Described, write_number_of
 from visus.workbench.looked_items import Named
 from visus.workbench.looked_networks import Items, Opened, open_network
 from visus.workbench.looked_parts import (
@@ -39,6 +39,7 @@ from visus.workbench.looked_parts import (
 )
 from visus.workbench.modules import count_macs
 from visus.workbench.runs import Run, load
+from visus.workbench.speaking import working
 
 Network = Run | nn.Module | Design | str | Path
 UNTRAINED: Final = (
@@ -47,8 +48,8 @@ UNTRAINED: Final = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Look:
+@dataclass(frozen=True, eq=False, repr=False)
+class Look(Described):
     """What was found inside a network with one item.
 
     Args:
@@ -56,6 +57,14 @@ class Look:
     """
 
     facts: LookFacts
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        item = self.facts.item
+        rows = [
+            ("layers", f"{len(self.layers):,}"),
+            ("next", "look.write(FOLDER) writes the page; .to_json() gives the measures"),
+        ]
+        return f"Look at {item.name}", rows
 
     @property
     def layers(self) -> tuple[LayerLook, ...]:
@@ -174,21 +183,22 @@ def look(
     views = network.views_sentence if isinstance(network, Run) else ""
     temperature = (1.0 if raw else network.calibration.temperature) if isinstance(network, Run) else None
     calibration = network.calibration_sentence(raw=raw) if isinstance(network, Run) else ""
-    opened = open_network(network, item, data, input_shape, num_classes, classes, cache_dir)
-    return Look(
-        _facts(
-            opened,
-            layer,
-            channel,
-            at,
-            target,
-            object_px,
-            templates=templates,
-            views=views,
-            temperature=temperature,
-            calibration=calibration,
+    with working("looking"):
+        opened = open_network(network, item, data, input_shape, num_classes, classes, cache_dir)
+        return Look(
+            _facts(
+                opened,
+                layer,
+                channel,
+                at,
+                target,
+                object_px,
+                templates=templates,
+                views=views,
+                temperature=temperature,
+                calibration=calibration,
+            )
         )
-    )
 
 
 def _facts(

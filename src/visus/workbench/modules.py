@@ -9,8 +9,6 @@ import contextlib
 import importlib
 import inspect
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,18 +24,15 @@ from visus.errors import DesignError, UsageError, closest_name
 from visus.evaluation.predictions import evaluation_mode
 from visus.files import text_or_file
 from visus.networks.build import build
+from visus.networks.own_code import place_in_code
 from visus.units import write_shape
+from visus.workbench.module_checks import SOFTMAX, check_module
 from visus.workbench.named import is_callable_name, refuse_nearly_callable
 
 Network = str | Design | nn.Module
 DEFAULT_NETWORK = "compact"
 OBJECT_PREFIX = "# a Python object: "
 """What the text of a network begins with that was given as an object, and cannot be made again from its text."""
-
-_SOFTMAX = (
-    "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
-    "Leave it out; visus predict gives probabilities all the same."
-)
 
 
 @dataclass(frozen=True)
@@ -84,13 +79,13 @@ def make_network(
     """
     if isinstance(network, nn.Module):
         name = type(network).__qualname__
-        warnings = _check_module(network, input_shape, num_classes, name)
+        warnings = check_module(network, input_shape, num_classes, name, seed)
         return Made(network, f"{OBJECT_PREFIX}{type(network).__module__}.{name}\n", name, None, warnings)
     if isinstance(network, str) and is_callable_name(network):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = call_by_name(network.strip(), input_shape, num_classes)
-        warnings = _check_module(module, input_shape, num_classes, network.strip())
+        warnings = check_module(module, input_shape, num_classes, network.strip(), seed)
         return Made(module, network.strip() + "\n", network.strip(), None, warnings)
     if isinstance(network, str) and network.startswith(OBJECT_PREFIX):
         raise UsageError(
@@ -117,7 +112,7 @@ def make_network(
         design.text + "\n",
         network if isinstance(network, str) else "a design" if network else DEFAULT_NETWORK,
         design,
-        (_SOFTMAX,) if isinstance(design.layers[-1], Softmax) else (),
+        (SOFTMAX,) if isinstance(design.layers[-1], Softmax) else (),
     )
 
 
@@ -141,7 +136,7 @@ def network(network: Network, input_shape: tuple[int, ...], num_classes: int) ->
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-adds of one item: half of what PyTorch's own counter of convolutions and matrix products says."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    with evaluation_mode(module), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    with evaluation_mode(module), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(torch.zeros(1, *input_shape, device=device))
     return int(counter.get_total_flops()) // 2
 
@@ -176,7 +171,7 @@ def call_by_name(reference: str, input_shape: tuple[int, ...], num_classes: int)
             module = found(**given)
     except Exception as error:  # whatever a person's own code raises
         sentence = " ".join(str(error).split()).rstrip(".")
-        told = f"{type(error).__name__}{f': {sentence}' if sentence else ''}{_place_in_code(error)}"
+        told = f"{type(error).__name__}{f': {sentence}' if sentence else ''}{place_in_code(error)}"
         raise UsageError(f"the code of {attribute} failed with {told}.", where=reference) from error
     if not isinstance(module, nn.Module):
         raise UsageError(f"{attribute} gave {type(module).__name__}, and a torch.nn.Module is needed.", where=reference)
@@ -205,36 +200,3 @@ def _arguments(
             f"{attribute} cannot be called with num_classes, input_shape or in_channels alone: {error}.", where=reference
         ) from error
     return given
-
-
-def _place_in_code(error: Exception) -> str:
-    """Where a person's own code was when it failed: the innermost line that is neither PyTorch's nor the standard library's."""
-    places = [each for each in traceback.extract_tb(error.__traceback__)[1:] if not each.filename.startswith("<")]
-    installed = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
-    own = [each for each in places if not each.filename.startswith(installed)] or places
-    return f", at {own[-1].filename} line {own[-1].lineno}" if own else ""
-
-
-def _check_module(module: nn.Module, input_shape: tuple[int, ...], num_classes: int, name: str) -> tuple[str, ...]:
-    """Refuse a module that does not take these inputs or does not give one number for each class; say what to look at."""
-    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    try:
-        with evaluation_mode(module), torch.inference_mode():
-            output = module(torch.zeros(2, *input_shape, device=device))
-    except Exception as error:  # whatever a person's own code raises
-        raise UsageError(
-            f"this module cannot take an input of 2 x {write_shape(input_shape)}: {error}", where=name
-        ) from error
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if shape != (2, num_classes):
-        raise UsageError(
-            f"this module gives {write_shape(shape) if isinstance(shape, tuple) else shape} for 2 items, and 2 x {num_classes} is needed: "
-            f"one number for each of the {num_classes} classes.",
-            where=name,
-        )
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise UsageError("this module has no parameter that can be trained.", where=name)
-    is_softmax = (
-        num_classes > 1 and bool((output >= 0).all()) and torch.allclose(output.sum(1), torch.ones(2, device=device))
-    )
-    return (_SOFTMAX,) if is_softmax else ()

@@ -32,7 +32,7 @@ def new_run(group: Group, root: Path, name: str, metadata: dict[str, str]) -> Ru
     """
     known = group.recall(_RUN)
     path = Path(known)
-    if not known and group.is_first:
+    if group.is_first and not (known and path.is_dir()):
         path = RunFolder.create(root, name, metadata).path
         group.remember(_RUN, str(path.resolve()))
     return RunFolder(Path(group.text(str(path))), metadata, is_ours=group.is_first)

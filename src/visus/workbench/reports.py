@@ -78,7 +78,7 @@ def report_facts(
         class_counts={name: list(data.class_counts(name).values()) for name in SPLITS},
         input_shape=data.input_shape,
         num_parameters=made.num_parameters,
-        macs=count_macs(made.module, data.input_shape),
+        macs=_macs(made, data),
         history=course.history,
         seconds=course.seconds,
         data={"Kind": data.samples.kind, "Fingerprint": data.fingerprint[:16]},
@@ -97,6 +97,14 @@ def report_facts(
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
         computed=_computed(folder),
     )
+
+
+def _macs(made: Made, data: Data) -> int | None:
+    """Multiply-adds of one item; None for a person's own module that PyTorch's counter cannot follow."""
+    try:
+        return count_macs(made.module, data.input_shape)
+    except Exception:  # whatever a person's own code raises; what it cannot give is told beside the account
+        return None
 
 
 def _computed(folder: RunFolder) -> list[str]:

@@ -35,15 +35,20 @@ from visus.networks.machine import Machine, choose, suited
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.units import write_number_of, write_shape
+from visus.units import Described, write_count, write_number_of, write_shape, write_share
 from visus.workbench.calibration import read_calibration
-from visus.workbench.items import ArrayItem, Item, UnreadItem, find_items
+from visus.workbench.items import ArrayItem, Item, UnreadItem, array_rows, find_items, numbers_of
+from visus.workbench.late import late
 from visus.workbench.learned import Known, Marks, known_samples, read_known
 from visus.workbench.modules import make_network
 from visus.workbench.reuse import reuse_sentence
+from visus.workbench.speaking import working
 
 if TYPE_CHECKING:
     from visus.examine.named_mistakes import NamedMistakes
+
+Labeled = tuple[Any, Any]
+"""Samples and their labels."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,8 @@ class Prediction:
         return self.probabilities[0] if self.probabilities else 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Described):
     """A trained network with all that belongs to it.
 
     Args:
@@ -97,6 +102,25 @@ class Run:
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        design = (
+            (self.folder / "design.txt").read_text("utf-8", "replace").strip()
+            if (self.folder / "design.txt").is_file()
+            else ""
+        )
+        network = design.removeprefix("# a Python object: ")
+        network = network if len(network) <= 60 and "\n" not in network else f"{network.splitlines()[0][:57]}..."
+        num_parameters = sum(each.numel() for each in self.module.parameters())
+        rows = [("network", f"{network or type(self.module).__name__}, {write_count(num_parameters)} parameters")]
+        try:
+            scores = self.scores
+            low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
+            rows.append(("accuracy", f"{write_share(scores.accuracy)} ({low} to {high}) on {scores.num_items:,} items"))
+        except RunError:
+            rows.append(("accuracy", "not known: the training was not finished"))
+        rows.append(("folder", str(self.folder)))
+        return f"Run {self.name}: {len(self.classes):,} classes", rows
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -152,7 +176,7 @@ class Run:
 
     def evaluate(
         self,
-        data: str | Path | Data | None = None,
+        data: str | Path | Data | Labeled | None = None,
         *,
         split: str | None = None,
         raw: bool = False,
@@ -161,7 +185,8 @@ class Run:
         """Score the network.
 
         Args:
-            data: other data; None for the run's own, split as it was.
+            data: other data: a path, opened data, or a pair of arrays ``(samples, labels)``, samples as for ``predict`` and labels as names of
+                classes or their numbers; None for the run's own, split as it was.
             split: ``train``, ``val`` or ``test``; None for the held-out one.
             raw: score the network's own probabilities, without its temperature.
             cache_dir: another folder for the decoded items.
@@ -169,8 +194,13 @@ class Run:
         Raises:
             DataError: the data has a class that the network does not know, or has changed since the training.
         """
-        opened = data if isinstance(data, Data) else self.open_data(data, cache_dir=cache_dir)
-        scores = self.score(opened, split or opened.scored_split, raw=raw)
+        with working("scoring"):
+            if isinstance(data, tuple):
+                if split is not None:
+                    raise UsageError(f"a pair of arrays has no split {split!r}. Leave the split out.")
+                return self._score_arrays(*data, raw=raw)
+            opened = data if isinstance(data, Data) else self.open_data(data, cache_dir=cache_dir)
+            scores = self.score(opened, split or opened.scored_split, raw=raw)
         return dataclasses.replace(scores, notes=(*scores.notes, *self._unfinished_notes()))
 
     def calibration_sentence(self, *, raw: bool = False) -> str:
@@ -178,6 +208,76 @@ class Run:
         if raw and self.calibration.is_used:
             return "Probabilities are the network's own (raw), not calibrated."
         return self.calibration.sentence(self.preprocessing.noun)
+
+    def _score_arrays(self, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool) -> Scores:
+        """Scores of arrays and their labels."""
+        rows = [item.row for item in array_rows(samples, "samples", self.preprocessing)]
+        truth = numbers_of(labels, self.classes)
+        if len(rows) != len(truth):
+            raise UsageError(f"there are {len(rows):,} samples and {len(truth):,} labels. Give one label for each sample.")
+        chunks = (rows[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH))
+        batches = (
+            self.preprocessing.scaled(torch.from_numpy(self.preprocessing.fit_array(np.stack(chunk)))) for chunk in chunks
+        )
+        notes = [self.views_sentence] if self.views_sentence else []
+        return score(
+            self.probabilities(self.logits(batches), raw=raw), torch.from_numpy(truth), self.classes, split="", notes=notes
+        )
+
+    def shifts(
+        self, data: str | Path | Data | None = None, *, split: str | None = None, cache_dir: str | Path | None = None
+    ) -> Any:
+        """How the answers change when the samples move by a few pixels, which layer breaks it, and what helps.
+
+        Args:
+            data, split, cache_dir: as for ``mistakes``.
+
+        Returns:
+            A ``visus.workbench.shifts.ShiftReport``.
+        """
+        with working("moving samples"):
+            opened = data if isinstance(data, Data) else self.open_data(data, cache_dir=cache_dir)
+            return late("shifts").report_shifts(self, opened, split)
+
+    def look(self, sample: Any, **options: Any) -> Any:
+        """What the network sees in one sample; ``sample``, the options and the result are those of ``visus.look``."""
+        return late("looking").look(self, sample, **options)
+
+    def report(self, *, cache_dir: str | Path | None = None) -> Path:
+        """Write ``report.html`` of the run anew; where it is.
+
+        Raises:
+            RunError: the training was not finished, or a file is missing or damaged.
+            DataError: the data has changed since the training.
+        """
+        with working("measuring for the report"):
+            written: Path = late("reports").rewrite_report(self, cache_dir=cache_dir)
+            return written
+
+    def compare(
+        self,
+        other: Run | str | Path,
+        data: str | Path | None = None,
+        *,
+        split: str | None = None,
+        cache_dir: str | Path | None = None,
+    ) -> Any:
+        """This run and another one on the same samples, sample by sample.
+
+        Args:
+            other: a run or its folder.
+            data, split, cache_dir: other data for both; without it, the samples that both runs held out.
+
+        Returns:
+            A ``visus.workbench.comparisons.Comparison``.
+
+        Raises:
+            UsageError: the runs know different classes.
+            DataError: the runs were trained on different data and none was given.
+        """
+        with working("comparing"):
+            right = other if isinstance(other, Run) else load(other)
+            return late("comparisons").compare_runs(self, right, data, split=split, cache_dir=cache_dir)
 
     def answers(self, data: Data, split: str) -> torch.Tensor:
         """The network's outputs (items, classes) for one split of opened data, in the order of its items.
@@ -248,14 +348,15 @@ class Run:
         """
         from visus.workbench.mistakes import Answering, named_mistakes  # a prediction does not need it
 
-        opened = data if isinstance(data, Data) else self.open_data(data, cache_dir=cache_dir)
-        chosen = split or opened.scored_split
-        network = Answering(self.module, self.classes, self.preprocessing)
-        training, notes = self._training_items(opened, cache_dir)
-        shown = "all" if opened.is_whole else chosen
-        chances = self.probabilities(self.answers(opened, chosen), raw=raw)
-        found = named_mistakes(network, opened.split(chosen), chances, training, split=shown, most=most)
-        known, unknown = self.known(opened.split(chosen), opened)
+        with working("looking for mistakes"):
+            opened = data if isinstance(data, Data) else self.open_data(data, cache_dir=cache_dir)
+            chosen = split or opened.scored_split
+            network = Answering(self.module, self.classes, self.preprocessing)
+            training, notes = self._training_items(opened, cache_dir)
+            shown = "all" if opened.is_whole else chosen
+            chances = self.probabilities(self.answers(opened, chosen), raw=raw)
+            found = named_mistakes(network, opened.split(chosen), chances, training, split=shown, most=most)
+            known, unknown = self.known(opened.split(chosen), opened)
         if known is not None and known[0].any() and chosen != "train":
             many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), opened.noun)}"
             notes = [f"{many} were learned from: the network knows many of their labels by heart.", *notes]
@@ -312,7 +413,7 @@ class Run:
 
     def predict(
         self,
-        files: Iterable[str | Path | Pixels],
+        files: str | Path | Pixels | torch.Tensor | Iterable[str | Path | Pixels | torch.Tensor],
         *,
         top: int = 1,
         ledger: Ledger | None = None,
@@ -323,7 +424,9 @@ class Run:
         A file that cannot be read has a prediction with its ``problem``; nothing is silently left out.
 
         Args:
-            files: picture files, folders (searched with their sub-folders), ``.npy`` and ``.npz`` files, or arrays (items, channels, *spatial).
+            files: picture files, folders (searched with their sub-folders), ``.npy`` and ``.npz`` files, or arrays and
+                tensors: (items, channels, *spatial), one item (channels, *spatial), and images with their channels last, (height, width, 3), where
+                the first axis cannot be the channels. One of these, or several.
             top: how many classes to tell for each item.
             ledger: gets what was done to the items.
             raw: the network's own probabilities, without its temperature; the labels are the same.
@@ -336,7 +439,8 @@ class Run:
         if top > len(self.classes):
             raise UsageError(f"{top} classes were asked for, and this network has {len(self.classes)}.")
         notes = ledger if ledger is not None else Ledger()
-        items = find_items(files, self.preprocessing, notes)
+        several = [files] if isinstance(files, (str, Path, np.ndarray, torch.Tensor)) else files
+        items = find_items(several, self.preprocessing, notes)
         temperature = 1.0 if raw else self.calibration.temperature
         learned = read_known(RunFolder.open(self.folder))
         while chunk := list(islice(items, EVALUATION_BATCH)):
@@ -407,7 +511,7 @@ def load(folder: str | Path, *, network: nn.Module | None = None, device: str = 
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
     classes = tuple(facts["classes"])
     module = make_network(
-        network or run.read_text("design.txt").rstrip("\n"), preprocessing.input_shape, len(classes)
+        run.read_text("design.txt").rstrip("\n") if network is None else network, preprocessing.input_shape, len(classes)
     ).module
     weights.fit(module, tensors)
     precision = Recipe.read(run.path / "recipe.yaml").precision

@@ -19,6 +19,7 @@ from visus.design.tally import account_so_far
 from visus.errors import DesignError, UsageError, VisusError
 from visus.files import text_or_file
 from visus.workbench.named import is_callable_name, refuse_folder, refuse_nearly_callable
+from visus.workbench.speaking import working
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,7 +117,8 @@ def summary(
     >>> [advice.kind for advice in summary("conv(64, 3, stride=7), globalpool", (3, 224, 224)).advice]
     ['stride']
     """
-    found = summarize(network, input_shape, num_classes, detail=detail, object_px=object_px, batch_size=batch_size)
+    with working("following the network"):
+        found = summarize(network, input_shape, num_classes, detail=detail, object_px=object_px, batch_size=batch_size)
     if found.error is not None:
         raise found.error
     return found.account
@@ -189,15 +191,16 @@ def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) 
 def _module_of(network: Any, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     from torch import nn
 
+    from visus.networks.own_code import shaped
     from visus.workbench.modules import call_by_name
 
     if isinstance(network, str):
-        return call_by_name(network.strip(), input_shape, num_classes)
+        return shaped(call_by_name(network.strip(), input_shape, num_classes), input_shape)
     if not isinstance(network, nn.Module):
         raise UsageError(
             f"a network is a design, its text, a name such as package.module:callable or a torch.nn.Module, not {type(network).__name__}."
         )
-    return network
+    return shaped(network, input_shape)
 
 
 def _of_module(

@@ -17,14 +17,14 @@ from torch import nn
 
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
-from visus.errors import UsageError
+from visus.errors import ProcessLostError, UsageError
 from visus.evaluation.scores import Scores
 from visus.networks.initial_weights import InitialWeights
 from visus.networks.machine import Machine, choose, suited
 from visus.networks.pretrained import backbone_of
 from visus.training.checkpoints import read_position
 from visus.training.distribution import Group, join
-from visus.training.events import Event, Finished, StartScored, Stopped
+from visus.training.events import Event, Finished, StartScored, StepDone, Stopped
 from visus.training.frozen import freeze
 from visus.training.loop import Training
 from visus.training.recipe import FIELDS, Recipe
@@ -34,9 +34,11 @@ from visus.units import write_shape
 from visus.workbench.ending import ending_s, remember_ending
 from visus.workbench.inside import Scoring
 from visus.workbench.mirroring import ask_mirroring, read_mirroring, write_mirroring
+from visus.workbench.module_checks import try_training
 from visus.workbench.modules import Made, Network, make_network
 from visus.workbench.preparing import augmentation, prepare, resolved, takes_smaller, whiten
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
+from visus.workbench.progress import showing
 from visus.workbench.reports import fit_calibration
 from visus.workbench.rungs import within_limit
 from visus.workbench.runs import Run, load, open_own_data
@@ -100,6 +102,7 @@ class Scored:
 
     run: Run
     scores: Scores
+    warnings: tuple[str, ...] = ()
 
 
 OnEvent = Callable[[Event | Opened | Prepared | Scored], None]
@@ -118,6 +121,7 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     command: str = "",
     began_at: float | None = None,
+    progress: bool | None = None,
 ) -> Run:
     """Train a network on data and leave a run folder.
 
@@ -138,6 +142,8 @@ def train(
         should_stop: asked after each step; True ends the training with a checkpoint, and the run is not scored.
         command: what was typed, for the report.
         began_at: value of ``time.perf_counter`` from which a time limit counts; None for now.
+        progress: False shows nothing on stderr; None and True show how the training goes: a live line in a terminal or a notebook, a line for
+            each epoch elsewhere. ``on_event`` is called all the same.
 
     Returns:
         The run, with the weights of the latest epoch within one standard error of the best validation accuracy, or those that it started from.
@@ -154,12 +160,33 @@ def train(
     if begun := run_to_go_on_with(group):
         own = network if isinstance(network, nn.Module) else None
         cache = data.store.folder.parent if isinstance(data, Data) else None
-        return resume(begun, network=own, cache_dir=cache, on_event=on_event, should_stop=should_stop)
-    tell = on_event or (lambda event: None)
+        return resume(begun, network=own, cache_dir=cache, on_event=on_event, should_stop=should_stop, progress=progress)
+    with showing(on_event, progress, is_first=group.is_first) as (shown, decoding):
+        return _train(
+            data, network, recipe, pretrained, weights, output, name, shown, decoding, should_stop, command, began, group
+        )
+
+
+def _train(
+    data: Data | str | Path | None,
+    network: Network | None,
+    recipe: Recipe | None,
+    pretrained: bool | None,
+    weights: str | Path | None,
+    output: str | Path,
+    name: str | None,
+    tell: OnEvent,
+    on_progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool] | None,
+    command: str,
+    began: float,
+    group: Group,
+) -> Run:
+    """``train``, as one of the processes of a group, telling what happens."""
     given = recipe or Recipe()
     choice = choice_of(pretrained, network=network, file=weights)
     with group.first_here():
-        opened = data if isinstance(data, Data) else open_data(data, suit=choice)
+        opened = data if isinstance(data, Data) else open_data(data, suit=choice, on_progress=on_progress)
     if pretrained:
         opened = suited_data(opened)
     backbone = choice.backbone if choice is not None and read_for(opened) else None
@@ -178,6 +205,8 @@ def train(
         opened, made = _scaled_as(initial, opened, made)
     tell(Opened(opened, made, (*opened.warnings, *made.warnings), start))
     machine = suited(choose(given.device, given.precision), made.module)
+    first = resolved(given, opened, made.module, mirrors, StartFacts() if start is not None else None)
+    made = _tried(made, opened, first, machine)
     facts = None
     if start is not None:
         start, facts = _probe(
@@ -195,7 +224,9 @@ def train(
     if mirrors is not None:
         write_mirroring(folder, mirrors, opened.noun)
     limit = _Limit(chosen.time_limit_s, began)
-    return _carry_out(folder, opened, made, chosen, machine, start, False, limit, tell, should_stop, group)
+    unbegun = Unbegun(folder, tell)
+    with unbegun:
+        return _carry_out(folder, opened, made, chosen, machine, start, False, limit, unbegun.tell, should_stop, group)
 
 
 def _scaled_as(initial: InitialWeights, data: Data, made: Made) -> tuple[Data, Made]:
@@ -259,6 +290,7 @@ def resume(
     on_event: OnEvent | None = None,
     should_stop: Callable[[], bool] | None = None,
     began_at: float | None = None,
+    progress: bool | None = None,
 ) -> Run:
     """Go on with a training that was stopped, in the same folder; on the same processor it ends as if it had never stopped.
 
@@ -268,7 +300,7 @@ def resume(
         changes: settings that may differ from the run's recipe: device, checkpoint_every_s, and time_limit_s, which then is the time from now on.
         cache_dir: another folder for the decoded items.
         num_workers: decoding threads; 0 for one for each usable core.
-        on_event, should_stop, began_at: as for ``train``.
+        on_event, should_stop, began_at, progress: as for ``train``.
 
     Raises:
         RunError: no run, or nothing to go on from.
@@ -276,7 +308,6 @@ def resume(
     """
     began = time.perf_counter() if began_at is None else began_at
     group = join()
-    tell = on_event or (lambda event: None)
     run = dataclasses.replace(RunFolder.open(Path(folder)), is_ours=group.is_first)
     fixed = [name for name in changes or {} if name not in CHANGEABLE_ON_RESUME]
     if fixed:
@@ -296,7 +327,7 @@ def resume(
     with group.first_here():
         data = open_own_data(run.path, preprocessing, cache_dir=cache_dir, num_workers=num_workers)
     made = make_network(
-        network or run.read_text("design.txt").rstrip("\n"),
+        run.read_text("design.txt").rstrip("\n") if network is None else network,
         data.input_shape,
         len(data.classes),
         num_items=len(data.split("train")),
@@ -306,12 +337,47 @@ def resume(
     if start is not None and not has_steps:
         _start_again(start, data, made, network, recipe, machine)
     refuse_too_many(group, recipe, machine)
+    made = _tried(made, data, recipe, machine)
     if warning := renew_environment(run, recipe, machine):
         made = dataclasses.replace(made, warnings=(*made.warnings, warning))
     run = dataclasses.replace(run, metadata=metadata(data, made))
-    tell(Opened(data, made, (*data.warnings, *made.warnings), start))
     limit = _Limit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
-    return _carry_out(run, data, made, recipe, machine, start, has_steps, limit, tell, should_stop, group)
+    with showing(on_event, progress, is_first=group.is_first) as (tell, _):
+        tell(Opened(data, made, (*data.warnings, *made.warnings), start))
+        return _carry_out(run, data, made, recipe, machine, start, has_steps, limit, tell, should_stop, group)
+
+
+class Unbegun:
+    """A block at whose end the folder of a new run is removed where an error came before the first step: there is nothing to go on from."""
+
+    def __init__(self, folder: RunFolder, on_event: OnEvent | None) -> None:
+        self._folder, self._on_event = folder, on_event
+        self._has_steps = False
+
+    def tell(self, event: Event | Opened | Prepared | Scored) -> None:
+        """Pass an event on."""
+        self._has_steps = self._has_steps or isinstance(event, StepDone)
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def __enter__(self) -> Unbegun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: object) -> None:
+        is_over = isinstance(error, Exception) and not isinstance(
+            error, ProcessLostError
+        )  # those are started again, in this folder
+        if is_over and not self._has_steps:
+            self._folder.remove()
+
+
+def _tried(made: Made, data: Data, recipe: ResolvedRecipe, machine: Machine) -> Made:
+    """A person's own module after one step was tried on a copy of it, with what is to be told about it; other networks as they are."""
+    if made.design is not None:
+        return made
+    module, batches = prepare(made.module, data, recipe, machine)
+    told = try_training(module, next(batches.epoch(0)), len(data.classes), machine, made.asked)
+    return dataclasses.replace(made, module=module, warnings=(*made.warnings, *told))
 
 
 def _start_again(
@@ -388,10 +454,10 @@ def _carry_out(
         fit_calibration(run, data, answers)
         scores = run.score(data, data.scored_split, answers)
         finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size, scoring_s)
-        write_end(folder, data, made, recipe, scores, training, last, finished)
+        missing = write_end(folder, data, made, recipe, scores, training, last, finished)
         remember_ending(data, made, time.perf_counter() - started)
     group.wait()
-    tell(Scored(run, scores))
+    tell(Scored(run, scores, missing))
     return run
 
 

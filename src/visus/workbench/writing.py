@@ -6,13 +6,16 @@ This file knows which files there are and what stands in each. It must not know 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from visus import __version__
 from visus.data.opened import Data
 from visus.data.samples import SPLITS
 from visus.data.splits import write_split_csv
+from visus.errors import StorageError
 from visus.evaluation.scores import Scores
 from visus.examine.card import write_card
 from visus.examine.pictures import draw_confusion, draw_curves
@@ -95,15 +98,33 @@ def write_end(
     training: Training,
     end: Finished,
     scoring: Scoring,
-) -> None:
-    """The files that tell the result."""
+) -> tuple[str, ...]:
+    """The files that tell the result; a sentence for each that could not be made, as where matplotlib does not load.
+
+    Raises:
+        StorageError: the disk is full.
+    """
     folder.write_json("scores.json", scores.to_json())
+    folder.write_text("confusion.csv", scores.confusion_csv())
     inside = measure_inside(scoring)
     folder.write_json("inside.json", inside.to_json())
-    folder.write_text("confusion.csv", scores.confusion_csv())
-    draw_confusion(scores, folder.path / "confusion.png")
-    draw_curves(training.position.history, folder.path / "curves.png")
     course = Course(training.position.history, end.seconds, end.best_epoch or None)
     facts = report_facts(folder, data, made, recipe, scores, course, inside)
     write_report(folder.path / "report.html", facts)
     write_card(folder.path / "README.md", facts)
+    pictures = {
+        "confusion.png": lambda path: draw_confusion(scores, path),
+        "curves.png": lambda path: draw_curves(training.position.history, path),
+    }
+    return tuple(told for name, draw in pictures.items() if (told := _drawn(folder.path / name, draw)))
+
+
+def _drawn(path: Path, draw: Callable[[Path], None]) -> str:
+    """Draw a picture; why it is missing, where it could not be drawn."""
+    try:
+        draw(path)
+    except StorageError:
+        raise
+    except Exception as error:  # of matplotlib, or of its import
+        return f"{path.name} is missing from the run: {type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}. All else is there."
+    return ""

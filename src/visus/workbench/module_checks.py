@@ -1,0 +1,192 @@
+"""Whether a person's own module can be trained and used: what it takes and returns, tried before a run is begun.
+
+This file knows one module and a few samples. It must not know designs, run folders or how a training goes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visus.data.batches import Batch
+from visus.errors import UsageError
+from visus.evaluation.predictions import evaluation_mode
+from visus.networks.machine import Machine
+from visus.networks.own_code import (
+    copied,
+    describe_failure,
+    describe_output,
+    find_answers,
+    give_shapes,
+    read_answers,
+)
+from visus.networks.states import state_of
+from visus.units import write_shape
+
+SOFTMAX = (
+    "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
+    "Leave it out; visus predict gives probabilities all the same."
+)
+
+
+def check_module(
+    module: nn.Module, input_shape: tuple[int, ...], num_classes: int, name: str, seed: int = 0
+) -> tuple[str, ...]:
+    """Refuse a module that does not take these inputs or does not give one number for each class.
+
+    Weights that have no shape yet get one. A module that returns its answers (samples, classes) among other things returns them alone afterwards.
+
+    Returns:
+        What a person should know before they train it.
+
+    Raises:
+        UsageError: what the module does, and what is needed.
+    """
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    if device.type == "meta":
+        raise UsageError(
+            "this module is on the device meta, which keeps no weights. Make it outside of torch.device('meta'), "
+            "or give it weights with to_empty and its own initialization.",
+            where=name,
+        )
+    try:
+        give_shapes(module, input_shape, seed)
+        with evaluation_mode(module), torch.no_grad():
+            output = module(torch.zeros(2, *input_shape, device=device))
+    except Exception as error:  # whatever a person's own code raises
+        said = " ".join(str(error).split())
+        failure = said if isinstance(error, RuntimeError) and said else describe_failure(error, module)
+        shape = " x ".join(map(str, input_shape))
+        raise UsageError(f"this module cannot take an input of 2 x {shape}: {failure}", where=name) from error
+    found = find_answers(output, 2, num_classes)
+    if found is None:
+        raise UsageError(
+            f"this module gives {_given(output)} for 2 items, and 2 x {num_classes} is needed: "
+            f"one number for each of the {num_classes} classes.",
+            where=name,
+        )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise UsageError("this module has no parameter that can be trained.", where=name)
+    answers, place = found
+    told = []
+    if not isinstance(output, Tensor) or output.dim() != 2:
+        read_answers(module, num_classes)
+        rest = f"{place} in it is trained and read, and the rest is dropped" if place else "its axes of length 1 are dropped"
+        told.append(
+            f"{name} returns {describe_output(output)}: {rest}. From now on, the module returns these answers alone."
+        )
+    is_softmax = num_classes > 1 and bool((answers >= 0).all())
+    if is_softmax and torch.allclose(answers.sum(1), torch.ones(2, dtype=answers.dtype, device=answers.device)):
+        told.append(SOFTMAX)
+    return tuple(told)
+
+
+def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str) -> tuple[str, ...]:
+    """Take a copy of a module through the two passes of a training step, so that its own errors are told before a run is begun.
+
+    Args:
+        module: on the machine's device. It stays as it is, but where it returns its answers among other things in training, as networks with
+            auxiliary heads do: then it returns them alone afterwards.
+        batch: training samples.
+        num_classes: width of the answers.
+        machine: where and how it is trained.
+        name: of the module, for messages.
+
+    Returns:
+        What a person should know before they train it.
+
+    Raises:
+        UsageError: what happened, in which part and line.
+    """
+    try:
+        state_of(module)
+        twin = copied(module).train()
+    except UsageError as error:
+        raise error.within(name) from None
+    except Exception as error:  # whatever a person's own code raises: threads, files and locks cannot be copied
+        said = " ".join(str(error).split()).rstrip(".")
+        raise UsageError(
+            f"this module cannot be copied ({type(error).__name__}: {said}), and its copies are what is averaged and examined. "
+            "Keep files, locks and generators outside of it, or give it a __deepcopy__.",
+            where=name,
+        ) from error
+    before = set(twin.state_dict())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        told = _try_passes(twin, batch, num_classes, machine, name)
+    if appeared := sorted(set(twin.state_dict()) - before):
+        more = ", ..." if len(appeared) > 3 else ""
+        raise UsageError(
+            f"{', '.join(appeared[:3])}{more} {'is' if len(appeared) == 1 else 'are'} made by the first forward pass of a training, where no optimizer "
+            "and no file of weights knows of it. Make all parameters and buffers in __init__.",
+            where=name,
+        )
+    if told:
+        read_answers(module, num_classes)
+    return told
+
+
+def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str) -> tuple[str, ...]:
+    num_items = len(batch.labels)
+    try:
+        with machine.autocast():
+            output = twin(batch.inputs)
+    except Exception as error:  # whatever a person's own code raises
+        if _is_about_memory_or_batch(error):
+            return ()  # the first step says it, with what to do
+        raise UsageError(f"this module fails in training: {describe_failure(error, twin)}.", where=name) from error
+    found = find_answers(output, num_items, num_classes)
+    if found is None:
+        raise UsageError(
+            f"in training, this module gives {_given(output)} for {num_items} items, and {num_items} x {num_classes} is needed: "
+            f"one number for each of the {num_classes} classes.",
+            where=name,
+        )
+    answers, place = found
+    _try_answering(twin, batch, machine, name)
+    if not answers.requires_grad:
+        raise UsageError(
+            "in training, what this module gives does not depend on any parameter that can be trained: it is detached, "
+            "or computed under torch.no_grad.",
+            where=name,
+        )
+    try:
+        F.cross_entropy(answers.float(), batch.labels).backward()  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever a person's own code raises
+        if _is_about_memory_or_batch(error):
+            return ()
+        raise UsageError(
+            f"this module fails in the backward pass of a training: {describe_failure(error, twin)}.", where=name
+        ) from error
+    if not place:
+        return ()
+    return (
+        f"in training, {name} returns {describe_output(output)}: {place} in it is trained, and its other outputs are not.",
+    )
+
+
+def _try_answering(twin: nn.Module, batch: Batch, machine: Machine, name: str) -> None:
+    """Let it answer as it will for validation: after training steps, in the machine's precision."""
+    try:
+        with evaluation_mode(twin), torch.no_grad(), machine.autocast():
+            twin(batch.inputs)
+    except Exception as error:  # whatever a person's own code raises
+        hint = " Train it in float32: --precision float32." if "bfloat16" in str(error).lower() else ""
+        raise UsageError(
+            f"this module fails on training items: {describe_failure(error, twin)}.{hint}", where=name
+        ) from error
+
+
+def _given(output: object) -> str:
+    """The shape of an output, or its kind where it has none."""
+    return (write_shape(output.shape) or "one number") if isinstance(output, Tensor) else type(output).__name__
+
+
+def _is_about_memory_or_batch(error: Exception) -> bool:
+    said = str(error)
+    return (
+        isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        or "allocate memory" in said
+        or "more than 1 value per channel" in said
+    )
