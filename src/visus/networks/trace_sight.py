@@ -190,6 +190,12 @@ def blank() -> Line:
     return Line(Sight(nothing, NOTHING, -NOTHING, 0, False, True), None, 1)
 
 
+def sees_nothing(axes: Sequence[Terms]) -> bool:
+    """Whether no element of a tensor reads any pixel, as those that come of another input alone; False without axes."""
+    reads = [term.sight.reads if isinstance(term, Line) else term.reads for terms in axes for term in terms]
+    return bool(reads) and all(bool((each == NOTHING).all()) for each in reads)
+
+
 def largest_step(one: Number, other: Number) -> Number:
     """The step of two paths that meet; a path of step 0 is a gate."""
     if one == 0 or other == 0:
