@@ -28,7 +28,10 @@ _LARGEST_ARRAY = 1 << 26  # bytes of a NumPy array that is copied, so that it ca
 
 @contextmanager
 def unchanged(module: nn.Module, *, training: bool) -> Iterator[None]:
-    """The module in one mode, run eagerly where it was compiled; it and all that it reaches come back as they were."""
+    """The module in one mode, run eagerly where it was compiled; it and all that it reaches come back as they were.
+
+    Values of parameters and buffers are not copied: a caller runs on stand-ins for them, or skips what would be written into them.
+    """
     state = _State(module)
     for each in module.modules():
         each.__dict__["training"] = training

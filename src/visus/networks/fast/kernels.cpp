@@ -421,7 +421,8 @@ template <class Two> static void sum_rows(int64_t rows, int K, double* total, in
     for (int64_t r0 = first; r0 < last; r0 += few) for (int k = 0; k < K; k += LANES) {
       __mmask16 mask = lanes(K - k);
       __m512 a = _mm512_setzero_ps(), b = a;
-      for (int64_t r = r0; r < std::min(last, r0 + few); r++) two(r, k, mask, a, b);
+      auto of_row = two(k, mask);  // what it needs of its channels is loaded here, once
+      for (int64_t r = r0, end = std::min(last, r0 + few); r < end; r++) of_row(r, a, b);
       float x[LANES], y[LANES];
       _mm512_storeu_ps(x, a); _mm512_storeu_ps(y, b);
       for (int i = 0; i < LANES && k + i < K; i++) { mine[k + i] += x[i]; mine[K + k + i] += y[i]; }
@@ -445,9 +446,12 @@ template <class Row> static void each_row(int64_t rows, int K, int threads, Row 
 static const int SAMPLED_ROWS = 32;
 static const double FAR = 16;  // deviations between a center and the mean; up to there float32 keeps 5 digits of the variance
 static void centered_sums(const bf16* x, int64_t rows, int K, const float* center, double* total, int threads) {
-  sum_rows(rows, K, total, threads, [&](int64_t r, int k, __mmask16 m, __m512& a, __m512& b) {
-    __m512 d = load(x + r * K + k, m) - loaded(center, k, m);
-    a += d; b = _mm512_fmadd_ps(d, d, b);
+  sum_rows(rows, K, total, threads, [=](int k, __mmask16 m) {
+    __m512 middle = loaded(center, k, m);
+    return [=](int64_t r, __m512& a, __m512& b) {
+      __m512 d = load(x + r * K + k, m) - middle;
+      a += d; b = _mm512_fmadd_ps(d, d, b);
+    };
   });
 }
 static void norm_sums(const bf16* x, int64_t rows, int K, double* total, int threads) {
@@ -487,9 +491,12 @@ template <int ACT> static inline __m512 through(const bf16* dout, const bf16* x,
 }
 // of the gradients, and of gradients times normed numbers, which are inv x + off
 template <int ACT> static void norm_backward_sums(const bf16* dout, const bf16* x, int64_t rows, int K, const float* scale, const float* base, const float* inv, const float* off, double* total, int threads) {
-  sum_rows(rows, K, total, threads, [&](int64_t r, int k, __mmask16 m, __m512& a, __m512& b) {
-    __m512 v, g = through<ACT>(dout, x, r * K + k, k, m, scale, base, v);
-    a += g; b = _mm512_fmadd_ps(g, _mm512_fmadd_ps(v, loaded(inv, k, m), loaded(off, k, m)), b);
+  sum_rows(rows, K, total, threads, [=](int k, __mmask16 m) {
+    __m512 slope = loaded(inv, k, m), start = loaded(off, k, m);
+    return [=](int64_t r, __m512& a, __m512& b) {
+      __m512 v, g = through<ACT>(dout, x, r * K + k, k, m, scale, base, v);
+      a += g; b = _mm512_fmadd_ps(g, _mm512_fmadd_ps(v, slope, start), b);
+    };
   });
 }
 // scale g + slant x + level
