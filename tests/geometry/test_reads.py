@@ -129,7 +129,10 @@ def test_a_long_axis_costs_no_more_than_a_short_one() -> None:
 
 
 def test_what_is_read_behind_a_window_over_paths_of_unequal_stride() -> None:
-    paths = [Reads.identity(24).through(Window(7, stride=2)), Reads.identity(24).through(Window(2, stride=3, padding=(1, 1)))]
+    paths = [
+        Reads.identity(24).through(Window(7, stride=2)),
+        Reads.identity(24).through(Window(2, stride=3, padding=(1, 1))),
+    ]
     found = unite(paths).through(Window(2, padding=(1, 1)))
     by_hand = [(0, 6), (0, 8), (2, 10), (4, 12), (6, 14), (8, 16), (10, 18), (12, 21), (14, 23), (16, 23)]
     assert found.pairs()[1:-1] == by_hand[1:-1]
@@ -152,7 +155,9 @@ def test_windows_behind_unequal_paths_read_what_a_walk_back_through_each_finds(
         pixels = {place}
         for lens, size in zip(reversed(after), reversed(sizes[:-1]), strict=True):
             pixels = {tap for each in pixels for tap in taps_of(lens, each, size)}
-        ends = [walked_back(stack, path[0], each) for stack, path in zip((left, right), paths, strict=True) for each in pixels]
+        ends = [
+            walked_back(stack, path[0], each) for stack, path in zip((left, right), paths, strict=True) for each in pixels
+        ]
         seen = [each for each in ends if each]
         assert found == ((min(each[0] for each in seen), max(each[1] for each in seen)) if seen else None)
 

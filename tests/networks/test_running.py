@@ -6,7 +6,7 @@ import collections
 import functools
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ class Memory:
 class Keeps(nn.Module):
     """Keeps what it computes in every place that there is."""
 
-    OF_CLASS: dict[str, Any] = {}
+    OF_CLASS: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, looks: bool = False) -> None:
         super().__init__()
@@ -140,9 +140,14 @@ def test_what_a_cached_function_kept_of_a_run_is_dropped() -> None:
 def test_everything_is_put_back_when_the_module_fails() -> None:
     module = Keeps()
     before = everything(module)
-    with pytest.raises(KeyError), unchanged(module, training=False):
-        module(torch.rand(2, 1, 8, 8))
-        raise KeyError
+
+    def fail() -> None:
+        with unchanged(module, training=False):
+            module(torch.rand(2, 1, 8, 8))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert everything(module) == before
 
 

@@ -17,7 +17,9 @@ LENGTHS = (13, 16, 21, 24, 27, 29, 32, 37, 40, 48)
 def _window(draw: random.Random, is_wide: bool) -> str:
     kernel, stride = draw.choice((1, 2, 3, 3, 4, 5, 7)), draw.choice((1, 2, 2, 3, 4, 5) if is_wide else (1, 1, 1, 2))
     padding, dilation = draw.randint(0, kernel // 2), draw.choice((1, 1, 1, 2, 3))
-    kind = draw.choice(("conv", "conv", "conv", "maxpool", "avgpool", "upsample", "linear", "transposed", "blurpool", "relu"))
+    kind = draw.choice(
+        ("conv", "conv", "conv", "maxpool", "avgpool", "upsample", "linear", "transposed", "blurpool", "relu")
+    )
     if kind in ("maxpool", "avgpool"):
         return f"{kind}({max(2, kernel)}, stride={stride}, padding={min(padding, max(2, kernel) // 2)})"
     if kind == "upsample":

@@ -220,7 +220,9 @@ def _summarize(
 
     words: Any = detail  # summarize refuses other words
     shapes: Any = [shape_of(text) for text in ([inputs] if isinstance(inputs, str) else inputs)]
-    return summarize(network, shapes[0] if len(shapes) == 1 else shapes, classes, detail=words, object_px=object_px, batch_size=batch_size)
+    return summarize(
+        network, shapes[0] if len(shapes) == 1 else shapes, classes, detail=words, object_px=object_px, batch_size=batch_size
+    )
 
 
 def _print_json(value: Any) -> None:

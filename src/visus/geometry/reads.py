@@ -46,7 +46,7 @@ class Reads:
         """``table`` has first and last pixels where there are no sources; None for the input itself."""
         self._length, self._sources, self._table = length, tuple(sources), table
         self._depth: int = 1 + max((source._depth for source, _ in self._sources), default=-1)
-        self._hull: Interval | None | bool = False  # of all positions; False while nobody has asked
+        self._hull: tuple[Interval | None] | None = None  # of all positions; None while nobody has asked
 
     @classmethod
     def identity(cls, input_size: int) -> Reads:
@@ -86,9 +86,9 @@ class Reads:
 
     def hull(self) -> Interval | None:
         """First and last pixel that all positions read together."""
-        if self._hull is False:
-            self._hull = self._read_by(_all(len(self)))
-        return self._hull or None
+        if self._hull is None:
+            self._hull = (self._read_by(_all(len(self))),)
+        return self._hull[0]
 
     def through(self, lens: Lens) -> Reads:
         """What the positions after a window, a transposed window or an upsampling read."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 import types
 from collections import deque
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ def unchanged(module: nn.Module, *, training: bool) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(state.put_back)
         stack.enter_context(_random_states())
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and to load it takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         state.lend_copies()
         yield
 
@@ -59,7 +61,7 @@ def attention_in_parts() -> Iterator[None]:
 def _random_states() -> Iterator[None]:
     """All global random generators come back as they were."""
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
@@ -87,7 +89,9 @@ class _State:
         self.tensors: list[tuple[Tensor, Any, bool, int | None]] = []
         self.held: set[int] = set()  # ids of parameters and buffers
         for each in module.modules():
-            self.held.update(id(value) for value in (*each._parameters.values(), *each._buffers.values()) if value is not None)
+            self.held.update(
+                id(value) for value in (*each._parameters.values(), *each._buffers.values()) if value is not None
+            )
         waiting: list[Any] = [module]
         while waiting:  # not by recursion: a chain of objects can be long
             waiting.extend(self._note(waiting.pop()))

@@ -38,7 +38,13 @@ class TraceError(UsageError):
     account: Account
 
 
-def trace(module: nn.Module, input_shape: Sequence[int] | Sequence[Sequence[int]], *, detail: str = "layers", training: bool = False) -> Account:
+def trace(
+    module: nn.Module,
+    input_shape: Sequence[int] | Sequence[Sequence[int]],
+    *,
+    detail: str = "layers",
+    training: bool = False,
+) -> Account:
     """The account of any module for one input: shapes, parameters, multiply-adds and receptive fields.
 
     The module runs once on tensors without data. A module that looks at values runs on random numbers instead. It comes back
@@ -142,7 +148,7 @@ def _followed(
     module: nn.Module, inputs: Inputs, detail: str, training: bool, num_items: int, with_data: bool
 ) -> tuple[Account | _Failure, bool]:
     """As ``_attempt``, outside of inference mode."""
-    recorder = Recorder(module, detail == "operations", num_items)
+    recorder = Recorder(module, detail == "operations", num_items, len(inputs.shapes) > 1)
     follower = Follower(recorder, with_data)
     follower.own_storages = functools.cache(lambda: _own_storages(module))
     given = inputs.make(num_items, _device_of(module) if with_data else META)

@@ -29,6 +29,7 @@ from visus.networks.running import unchanged
 from visus.networks.trace_inputs import Inputs
 from visus.networks.trace_shapes import bytes_of
 
+
 class _Pass(NamedTuple):
     """What one pass came to, in bytes: the most at once, and what is alive at its end; weights left out of both."""
 
@@ -149,7 +150,8 @@ def _without_data(module: nn.Module, *, training: bool) -> Iterator[dict[str, Te
     """Stand-ins without data for parameters and buffers; the module comes back as it was."""
     with unchanged(module, training=training), FakeTensorMode(allow_non_fake_inputs=True):
         values: dict[str, Tensor] = {
-            name: nn.Parameter(_stand_in(value), requires_grad=value.requires_grad) for name, value in module.named_parameters()
+            name: nn.Parameter(_stand_in(value), requires_grad=value.requires_grad)
+            for name, value in module.named_parameters()
         }
         values.update((name, _stand_in(value)) for name, value in module.named_buffers())
         yield values

@@ -264,7 +264,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.wants_values |= call.wants_values
         if isinstance(found, Hull):
             whole = self._hull(call)
-            call.is_hull = not sees_nothing(whole)
+            call.is_hull = bool(whole) and not sees_nothing(whole)
             return [whole] * len(call.out) if isinstance(call.out, (list, tuple)) else whole
         if call.is_hull:
             if isinstance(found, list):

@@ -74,12 +74,13 @@ class Recorder:
         module: the module.
         by_operation: a row for each operation, not for each layer.
         num_items: number of items in the batch; multiply-adds are given for one.
+        has_other_inputs: whether there are inputs beside the one whose fields are told; what comes of them alone has none.
     """
 
-    def __init__(self, module: nn.Module, by_operation: bool, num_items: int) -> None:
+    def __init__(self, module: nn.Module, by_operation: bool, num_items: int, has_other_inputs: bool = False) -> None:
         self.rows: list[Row] = []
         self.noted: list[Noted] = []  # what feeds each row, for a row of each layer
-        self.by_operation, self.num_items = by_operation, num_items
+        self.by_operation, self.num_items, self.has_other_inputs = by_operation, num_items, has_other_inputs
         self.modules = {_without_compiled(path): each for path, each in module.named_modules()}
         self.paths = {each: path for path, each in self.modules.items()}
         self.own = {each: (*each._parameters.values(), *each._buffers.values()) for each in self.modules.values()}
@@ -177,7 +178,7 @@ class Recorder:
     def _fields(self, axes: Axes, shape: tuple[int, ...]) -> tuple[Field, ...]:
         """The fields of a tensor; those of the row before where nothing changed, as through a norm."""
         if self.last[0] is not axes or self.last[1] != shape:
-            fields = () if sees_nothing(axes) else fields_of(axes, shape)
+            fields = () if self.has_other_inputs and sees_nothing(axes) else fields_of(axes, shape)
             self.last = axes, shape, fields
             self.last_is_rough = bool(fields) and are_rough(axes, shape)
         return self.last[2]

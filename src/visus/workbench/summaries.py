@@ -152,7 +152,9 @@ def summarize(
         given = shape if len(shapes) == 1 else shapes
         return _of_module(_module_of(network, shape, num_classes), given, detail, object_px, batch_size)
     if len(shapes) > 1:
-        raise UsageError(f"a design takes one input, and {len(shapes)} shapes are given. Give one, or a module with several inputs.")
+        raise UsageError(
+            f"a design takes one input, and {len(shapes)} shapes are given. Give one, or a module with several inputs."
+        )
     try:
         costs = account(design, shape, num_classes)
     except DesignError as error:

@@ -444,7 +444,7 @@ template <class Row> static void each_row(int64_t rows, int K, int threads, Row 
 // mean of some rows. The sums of distances become sums of numbers in double, where a mean of 10,000 deviations still leaves 8 digits of the
 // variance. Where the rows that were asked were no good sample of a channel, its sums are taken again about the mean that they gave.
 static const int SAMPLED_ROWS = 32;
-static const double FAR = 16;  // deviations between a center and the mean; up to there float32 keeps 5 digits of the variance
+static const double FAR = 4;  // deviations between a center and the mean; up to there float32 keeps 5 digits of the variance
 static void centered_sums(const bf16* x, int64_t rows, int K, const float* center, double* total, int threads) {
   sum_rows(rows, K, total, threads, [=](int k, __mmask16 m) {
     __m512 middle = loaded(center, k, m);
