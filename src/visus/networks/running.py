@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, torch.dtype, torch.device, torch.Size)
+_PLAIN_TYPES = frozenset(_PLAIN)
 _LARGEST_ARRAY = 1 << 26  # bytes of a NumPy array that is copied, so that it can be put back
 
 
@@ -87,6 +88,7 @@ class _State:
         self.arrays: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         self.generators: list[tuple[Any, Any]] = []
         self.tensors: list[tuple[Tensor, Any, bool, int | None]] = []
+        self.bases: set[type] = set()
         self.held: set[int] = set()  # ids of parameters and buffers
         for each in module.modules():
             self.held.update(
@@ -94,7 +96,7 @@ class _State:
             )
         waiting: list[Any] = [module]
         while waiting:  # not by recursion: a chain of objects can be long
-            waiting.extend(self._note(waiting.pop()))
+            waiting.extend(each for each in self._note(waiting.pop()) if type(each) not in _PLAIN_TYPES)
 
     def _note(self, thing: Any) -> Iterator[Any]:
         """Note one object; what it refers to."""
@@ -106,7 +108,7 @@ class _State:
                 self.tensors.append((thing, thing.grad, thing.requires_grad, _version(thing)))
         elif isinstance(thing, dict):
             self.tables.append((thing, dict(thing)))
-            yield from list(thing.values())
+            yield from thing.values()
         elif isinstance(thing, (list, deque)):
             self.rows.append((thing, list(thing)))
             yield from list(thing)
@@ -130,16 +132,18 @@ class _State:
         attributes = getattr(thing, "__dict__", None)
         if isinstance(attributes, dict):
             yield attributes
-        for base in type(thing).__mro__:
-            for name in _slots_of(base):
-                if hasattr(thing, name):
-                    value = getattr(thing, name)
-                    self.slots.append((thing, name, value))
-                    yield value
-        for base in type(thing).__mro__:
-            if base is object or _is_of_torch(base) or base.__module__ == "builtins" or id(base) in self.seen:
+        for name in _slots_of(type(thing)):
+            if hasattr(thing, name):
+                value = getattr(thing, name)
+                self.slots.append((thing, name, value))
+                yield value
+        if id(type(thing)) in self.seen:
+            return
+        self.seen[id(type(thing))] = type(thing)
+        for base in type(thing).__mro__[::-1]:
+            if base is object or _is_of_torch(base) or base.__module__ == "builtins" or base in self.bases:
                 continue
-            self.seen[id(base)] = base
+            self.bases.add(base)
             self.classes.append((base, dict(base.__dict__)))
             yield from [value for name, value in base.__dict__.items() if not name.startswith("__")]
 
@@ -196,7 +200,7 @@ class _State:
     def put_back(self) -> None:
         """Everything as it was."""
         for table, content in self.tables:
-            if not _same(list(table.items()), list(content.items())):
+            if not _same(table, content):
                 table.clear()
                 table.update(content)
         for row, values in self.rows:
@@ -231,8 +235,11 @@ class _State:
                 torch._C._autograd._unsafe_set_version_counter((value,), (version,))
 
 
-def _same(one: list[tuple[Any, Any]], other: list[tuple[Any, Any]]) -> bool:
-    return len(one) == len(other) and all(a is c and b is d for (a, b), (c, d) in zip(one, other, strict=True))
+def _same(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
+    """Whether both have the same objects in the same order."""
+    if len(one) != len(other):
+        return False
+    return all(key is known and value is before for (key, value), (known, before) in zip(one.items(), other.items(), strict=True))
 
 
 def _version(value: Tensor) -> int | None:
@@ -253,12 +260,15 @@ def _is_users(value: Any) -> bool:
     return isinstance(value, nn.Module)
 
 
+@functools.lru_cache(4096)
 def _slots_of(kind: type) -> tuple[str, ...]:
-    if _is_of_torch(kind) or kind.__module__ == "builtins":
-        return ()
-    names = kind.__dict__.get("__slots__", ())
-    names = (names,) if isinstance(names, str) else tuple(names)
-    return tuple(name for name in names if name not in ("__dict__", "__weakref__") and not name.startswith("__"))
+    """The slots of a class and of those above it that are neither torch's nor Python's own."""
+    found: list[str] = []
+    for base in kind.__mro__:
+        if not _is_of_torch(base) and base.__module__ != "builtins":
+            names = base.__dict__.get("__slots__", ())
+            found.extend((names,) if isinstance(names, str) else names)
+    return tuple(name for name in found if not name.startswith("__"))
 
 
 def _names_in(code: types.CodeType) -> Iterator[str]:
