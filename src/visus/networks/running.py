@@ -239,7 +239,9 @@ def _same(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
     """Whether both have the same objects in the same order."""
     if len(one) != len(other):
         return False
-    return all(key is known and value is before for (key, value), (known, before) in zip(one.items(), other.items(), strict=True))
+    return all(
+        key is known and value is before for (key, value), (known, before) in zip(one.items(), other.items(), strict=True)
+    )
 
 
 def _version(value: Tensor) -> int | None:
@@ -261,7 +263,7 @@ def _is_users(value: Any) -> bool:
 
 
 @functools.lru_cache(4096)
-def _slots_of(kind: type) -> tuple[str, ...]:
+def _slots_of(kind: Any) -> tuple[str, ...]:
     """The slots of a class and of those above it that are neither torch's nor Python's own."""
     found: list[str] = []
     for base in kind.__mro__:
