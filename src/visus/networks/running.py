@@ -262,15 +262,19 @@ def _is_users(value: Any) -> bool:
     return isinstance(value, nn.Module)
 
 
-@functools.lru_cache(4096)
-def _slots_of(kind: Any) -> tuple[str, ...]:
+_SLOTS: dict[type, tuple[str, ...]] = {}
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
     """The slots of a class and of those above it that are neither torch's nor Python's own."""
-    found: list[str] = []
-    for base in kind.__mro__:
-        if not _is_of_torch(base) and base.__module__ != "builtins":
-            names = base.__dict__.get("__slots__", ())
-            found.extend((names,) if isinstance(names, str) else names)
-    return tuple(name for name in found if not name.startswith("__"))
+    if kind not in _SLOTS:
+        found: list[str] = []
+        for base in kind.__mro__:
+            if not _is_of_torch(base) and base.__module__ != "builtins":
+                names = base.__dict__.get("__slots__", ())
+                found.extend((names,) if isinstance(names, str) else names)
+        _SLOTS[kind] = tuple(name for name in found if not name.startswith("__"))
+    return _SLOTS[kind]
 
 
 def _names_in(code: types.CodeType) -> Iterator[str]:
