@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import time
 from typing import Any
 
@@ -11,7 +13,6 @@ from hypothesis import strategies as st
 
 from visus.geometry import Field, Lens, Reads, TransposedWindow, Upsampling, Window, chain, unite
 from visus.geometry.marks import apart, every, marks_read
-from visus.geometry.recurring import Chained, Chosen, Laid, Recurring, choose_each
 
 windows = st.builds(
     Window,
@@ -35,6 +36,7 @@ enlarging = st.one_of(
     ),
 )
 lenses = st.lists(st.one_of(windows, windows, enlarging), max_size=5)
+few = st.lists(st.one_of(windows, windows, enlarging), max_size=2)
 
 
 def taps_of(lens: Lens, place: int, size: int) -> set[int]:
@@ -63,6 +65,7 @@ def through(stack: list[Lens], input_size: int) -> tuple[list[int], Reads]:
     return sizes, reads
 
 
+@settings(max_examples=50)
 @given(lenses, st.integers(1, 160))
 def test_every_position_reads_what_a_walk_back_finds(stack: list[Lens], input_size: int) -> None:
     sizes, reads = through(stack, input_size)
@@ -70,7 +73,8 @@ def test_every_position_reads_what_a_walk_back_finds(stack: list[Lens], input_si
     assert len(reads) == sizes[-1]
 
 
-@given(lenses, st.integers(10**5, 10**9), st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(0, 40))
+@settings(max_examples=50)
+@given(lenses, st.integers(10**5, 10**7), st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(0, 40))
 def test_a_long_axis_is_read_as_a_walk_back_finds(
     stack: list[Lens], input_size: int, shares: list[float], border: int
 ) -> None:
@@ -96,6 +100,7 @@ def test_paths_that_meet_read_what_all_of_them_read(
         assert both[0] == ((min(each[0] for each in seen), max(each[1] for each in seen)) if seen else None)
 
 
+@settings(max_examples=25)
 @given(lenses, st.integers(1, 40), st.integers(1, 4), st.integers(1, 3))
 def test_values_laid_out_read_what_their_positions_do(stack: list[Lens], input_size: int, each: int, channels: int) -> None:
     sizes, reads = through(stack, input_size)
@@ -123,60 +128,52 @@ def test_a_long_axis_costs_no_more_than_a_short_one() -> None:
     assert time.process_time() - start < 1
 
 
-# ---- numbers told by a rule ----
-
-rows = st.builds(
-    Recurring,
-    st.lists(st.integers(-9, 9), max_size=3),
-    st.lists(st.integers(-9, 9), min_size=1, max_size=3),
-    st.integers(-3, 3),
-    st.integers(0, 6),
-    st.lists(st.integers(-9, 9), max_size=3),
-)
+def test_what_is_read_behind_a_window_over_paths_of_unequal_stride() -> None:
+    paths = [
+        Reads.identity(24).through(Window(7, stride=2)),
+        Reads.identity(24).through(Window(2, stride=3, padding=(1, 1))),
+    ]
+    found = unite(paths).through(Window(2, padding=(1, 1)))
+    by_hand = [(0, 6), (0, 8), (2, 10), (4, 12), (6, 14), (8, 16), (10, 18), (12, 21), (14, 23), (16, 23)]
+    assert found.pairs()[1:-1] == by_hand[1:-1]
 
 
-def written_out(row: Recurring) -> list[int]:
-    middle = [number + time * row.shift for time in range(row.times) for number in row.pattern]
-    return [*row.head, *middle, *row.tail]
+@settings(max_examples=30)
+@given(few, few, few, st.integers(1, 60))
+def test_windows_behind_unequal_paths_read_what_a_walk_back_through_each_finds(
+    left: list[Lens], right: list[Lens], after: list[Lens], input_size: int
+) -> None:
+    lengths = [through(stack, input_size)[0][-1] for stack in (left, right)]
+    left, right = ([*stack, Window(1 + length - min(lengths))] for stack, length in zip((left, right), lengths, strict=True))
+    paths = [through(stack, input_size) for stack in (left, right)]
+    reads, sizes = unite([path[1] for path in paths]), [len(paths[0][1])]
+    for lens in after:
+        assume(lens.fits(sizes[-1]))
+        sizes.append(lens.output_size(sizes[-1]))
+        reads = reads.through(lens)
+    for place, found in enumerate(reads.pairs()):
+        pixels = {place}
+        for lens, size in zip(reversed(after), reversed(sizes[:-1]), strict=True):
+            pixels = {tap for each in pixels for tap in taps_of(lens, each, size)}
+        ends = [
+            walked_back(stack, path[0], each) for stack, path in zip((left, right), paths, strict=True) for each in pixels
+        ]
+        seen = [each for each in ends if each]
+        assert found == ((min(each[0] for each in seen), max(each[1] for each in seen)) if seen else None)
 
 
-@given(rows, st.data())
-def test_numbers_of_a_rule_are_those_of_a_list(row: Recurring, data: st.DataObject) -> None:
-    plain = written_out(row)
-    assert list(row) == plain == row[:]
-    assert [row[-1 - place] for place in range(len(plain))] == plain[::-1]
-    first, end = sorted(data.draw(st.tuples(*2 * [st.integers(0, len(plain))])))
-    assert row.part(first, end) == plain[first:end]
-    if plain:
-        assert (min(row.extremes()), max(row.extremes())) == (min(plain), max(plain))
-    with pytest.raises(IndexError):
-        row[len(plain)]
+@given(lenses, st.integers(1, 60))
+def test_a_copy_reads_the_same(stack: list[Lens], input_size: int) -> None:
+    reads = through(stack, input_size)[1]
+    for other in (copy.deepcopy(reads), pickle.loads(pickle.dumps(reads))):
+        assert (other.pairs(), other.hull()) == (reads.pairs(), reads.hull())
 
 
-@given(st.lists(rows, min_size=1, max_size=3), st.sampled_from([min, max]))
-@settings(max_examples=300)
-def test_a_choice_by_rule_is_that_of_lists(several: list[Recurring], choose) -> None:  # type: ignore[no-untyped-def]
-    shortest = min(map(len, several))
-    several = [row if len(row) == shortest else Recurring.of(written_out(row)[:shortest]) for row in several]
-    plain = [choose(numbers) for numbers in zip(*map(written_out, several), strict=True)]
-    found = choose_each(choose, several)
-    assert found is None or written_out(found) == plain
-    assert list(Chosen(choose, tuple(several))) == plain
-    assert not plain or choose(Chosen(choose, tuple(several)).extremes()) == choose(plain)
-    assert list(Chained(several)) == [number for row in several for number in written_out(row)]
-
-
-def test_a_choice_by_rule_is_made_where_one_row_wins_throughout() -> None:
-    rising, flat = Recurring.of(range(5, 105)), Recurring([], [0], 0, 100, [])
-    found = [choose_each(choose, [rising, flat]) for choose in (min, max)]
-    assert [row and row.times for row in found] == [100, 100]
-    assert choose_each(min, [rising, Recurring([], [50], 0, 100, [])]) is None
-
-
-def test_laid_out_numbers_are_found_like_those_of_a_list() -> None:
-    laid = Laid(range(3), each=2, total=12)
-    assert laid[:] == [0, 0, 1, 1, 2, 2] * 2
-    assert (laid[-1], laid[2:4], set(laid.extremes())) == (2, [1, 1], {0, 2})
+def test_a_chain_of_hundreds_of_maps_is_copied_and_walked() -> None:
+    reads = Reads.identity(50)
+    for _ in range(600):
+        reads = unite([reads, reads.through(Window(3, padding=(1, 1)))])
+    assert (copy.deepcopy(reads).at(7), reads.at(7)) == ((0, 49), (0, 49))
 
 
 # ---- marks ----

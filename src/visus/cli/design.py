@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 Network = Annotated[str, typer.Argument(help="A family, a design or its file, or package.module:callable.")]
 Input = Annotated[str, typer.Option("--input", help="Channels and lengths, such as 3,224,224.")]
+Inputs = Annotated[
+    list[str], typer.Option("--input", help="Channels and lengths, such as 3,224,224; once for each input of a module.")
+]
 Classes = Annotated[int, typer.Option(min=1, help="Number of classes.")]
 BatchSize = Annotated[
     int, typer.Option("--batch-size", "-b", min=1, help="Items in one step, for the memory of a training.")
@@ -30,7 +33,7 @@ Detail = Annotated[str, typer.Option(help="layers, or operations for every tenso
 
 def summary(
     network: Network,
-    input_shape: Input = "3,224,224",
+    input_shape: Inputs = ["3,224,224"],  # noqa: B006 - typer shows it, nobody changes it
     classes: Classes = 1000,
     detail: Detail = "layers",
     object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the pictures, in px.")] = None,
@@ -49,7 +52,7 @@ def summary(
 
     objects = None
     if boxes is not None:
-        object_px, objects = _object_px(boxes, input_shape, object_px)
+        object_px, objects = _object_px(boxes, input_shape[0], object_px)
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         found = _summarize(network, input_shape, classes, detail, object_px, batch_size)
         training = training_of(found.account, batch_size) if found.error is None else None
@@ -206,12 +209,20 @@ def _refuse(what: str, words: list[str], other: Any) -> None:
 
 
 def _summarize(
-    network: str, input_shape: str, classes: int, detail: str, object_px: int | None, batch_size: int | None = None
+    network: str,
+    inputs: str | list[str],
+    classes: int,
+    detail: str,
+    object_px: int | None,
+    batch_size: int | None = None,
 ) -> Summary:
     from visus.workbench.summaries import summarize
 
     words: Any = detail  # summarize refuses other words
-    return summarize(network, shape_of(input_shape), classes, detail=words, object_px=object_px, batch_size=batch_size)
+    shapes: Any = [shape_of(text) for text in ([inputs] if isinstance(inputs, str) else inputs)]
+    return summarize(
+        network, shapes[0] if len(shapes) == 1 else shapes, classes, detail=words, object_px=object_px, batch_size=batch_size
+    )
 
 
 def _print_json(value: Any) -> None:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Literal
 
 from visus.errors import GeometryError, joined
+from visus.geometry.window import Window
 
 
 @dataclass(frozen=True)
@@ -221,3 +222,7 @@ class Upsampling:
             return taps
         first = max(0, taps.start)
         return range(first, min(first + 2, input_size))
+
+
+Lens = Window | TransposedWindow | Upsampling
+"""What a map is looked at through on one axis, on the way to the next map."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from visus.errors import GeometryError
+from visus.geometry.enlarging import Lens
 from visus.geometry.phases import Interval, Phases, hull
-from visus.geometry.reads import Lens, Reads, chain, unite
+from visus.geometry.reads import Reads, chain, unite
 from visus.geometry.window import Window
 
 
@@ -81,7 +82,7 @@ class Field:
         if self.reads is None:
             raise GeometryError("only the textbook's field is known here, and not what is really read.")
         reads = self.reads.over()
-        first, last = reads.at(0) or (0, 0)
+        first, last = self.reads.hull() or (0, 0)
         return Field(last - first + 1, 0, first, is_whole=True, is_exact=self.is_exact, reads=reads)
 
     def gated(self) -> Field:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from visus.geometry.reads import Lens
+from visus.geometry.enlarging import Lens
 
 Interval = tuple[int, int]
 """First and last pixel."""

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import random
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from visus.design.account import Account, check_detail
+from visus.design.account import Account, Row, check_detail
 from visus.design.flow import INPUT
 from visus.errors import UsageError
-from visus.networks.trace_calls import RuleError, axes_of, tensors
+from visus.networks.running import attention_in_parts, unchanged
+from visus.networks.trace_calls import Axes, RuleError, axes_of, tensors
 from visus.networks.trace_flows import flows_of_rows, give
+from visus.networks.trace_inputs import Inputs, check_num_inputs, possible_inputs, shapes_of
 from visus.networks.trace_memory import ModuleMemory
 from visus.networks.trace_mode import Follower
 from visus.networks.trace_rows import Recorder, layer_text, of_one_item
 from visus.networks.trace_shapes import META
-from visus.networks.trace_sight import Line, Sight
+from visus.networks.trace_sight import Line, Sight, blank
 
 
 class TraceError(UsageError):
@@ -38,15 +38,24 @@ class TraceError(UsageError):
     account: Account
 
 
-def trace(module: nn.Module, input_shape: Sequence[int], *, detail: str = "layers", training: bool = False) -> Account:
+def trace(
+    module: nn.Module,
+    input_shape: Sequence[int] | Sequence[Sequence[int]],
+    *,
+    detail: str = "layers",
+    training: bool = False,
+) -> Account:
     """The account of any module for one input: shapes, parameters, multiply-adds and receptive fields.
 
     The module runs once on tensors without data. A module that looks at values runs on random numbers instead. It comes back
     as it was: mode, hooks, weights, buffers, device and the state of all random generators.
 
     Args:
-        module: the module; its forward takes one tensor.
-        input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
+        module: the module; its forward takes tensors.
+        input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis; a list of shapes for several inputs. Fields are
+            those of the first input and of all of its size, which count as one image; of other inputs no field is told. Where the
+            module does not run in the dtype of its first weight, those of its other weights and integers are tried, and the first
+            row says which one it was.
         detail: ``layers`` gives a row for each call of a layer (a module without children), and for each operation outside of
             layers that joins paths, changes the receptive field, multiplies matrices or makes shares of features; a layer
             that is called again has ``#2`` behind its path. ``operations`` gives a row for each tensor that depends on the input.
@@ -75,35 +84,44 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, detail: str = "layer
     >>> costs.macs, costs.rows[-1].fields[0].size, costs.rows[-1].fields[0].box(0)
     (221184, 4, (0, 2))
     """
-    shape = _checked(module, input_shape, detail)
+    shapes = _checked(module, input_shape, detail)
     module = getattr(module, "_orig_mod", module)
+    check_num_inputs(module, shapes)
+    first: Account | _Failure | None = None
+    for inputs in possible_inputs(module, shapes):
+        outcome = _of_inputs(module, inputs, detail, training)
+        if isinstance(outcome, Account):
+            return outcome
+        first = first or outcome
+    assert isinstance(first, _Failure), "there is always one input to try"
+    raise first.error from first.cause
+
+
+def _of_inputs(module: nn.Module, inputs: Inputs, detail: str, training: bool) -> Account | _Failure:
+    """The account on inputs of these dtypes: without data where that says it all, else with data."""
     num_items = 2 if training else 1  # a batch norm in training mode refuses a single value
-    outcome, wants_values = _attempt(module, shape, detail, training, num_items, with_data=False)
+    outcome, wants_values = _attempt(module, inputs, detail, training, num_items, with_data=False)
     if isinstance(outcome, _Failure) and outcome.is_single_value:  # so does a group norm in any mode
         num_items = 2
-        outcome, wants_values = _attempt(module, shape, detail, training, num_items, with_data=False)
+        outcome, wants_values = _attempt(module, inputs, detail, training, num_items, with_data=False)
     if wants_values or isinstance(outcome, _Failure):
-        better, _ = _attempt(module, shape, detail, training, num_items, with_data=True)
+        better, _ = _attempt(module, inputs, detail, training, num_items, with_data=True)
         outcome = better if isinstance(outcome, _Failure) or not isinstance(better, _Failure) else outcome
-    if isinstance(outcome, _Failure):
-        raise outcome.error from outcome.cause
     return outcome
 
 
-def _checked(module: nn.Module, input_shape: Sequence[int], detail: str) -> tuple[int, ...]:
-    """The shape as a tuple; raises where an argument cannot be used."""
+def _checked(module: nn.Module, input_shape: Sequence[Any], detail: str) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the inputs; raises where an argument cannot be used."""
     if not isinstance(module, nn.Module):
         raise UsageError(f"a module of torch is needed, not {type(module).__name__}. Give a torch.nn.Module.")
     check_detail(detail)
-    shape = tuple(input_shape)
-    if not shape or not all(isinstance(length, int) and length > 0 for length in shape):
-        raise UsageError(f"the input shape is (channels, *spatial) in whole numbers from 1 on, not {shape}.")
+    shapes = shapes_of(input_shape)
     for path, values in module.named_parameters():
         if is_lazy(values):
             raise UsageError(
                 "the weights have no shape before the module's first forward. Run it once, then trace it.", where=path
             )
-    return shape
+    return shapes
 
 
 class _Failure:
@@ -119,26 +137,28 @@ class _Failure:
 
 
 def _attempt(
-    module: nn.Module, shape: tuple[int, ...], detail: str, training: bool, num_items: int, with_data: bool
+    module: nn.Module, inputs: Inputs, detail: str, training: bool, num_items: int, with_data: bool
 ) -> tuple[Account | _Failure, bool]:
     """One run: the account or the failure, and whether a run with data would know more."""
     with torch.inference_mode(False):  # tensors made in inference mode are handed over in larger parts
-        return _followed(module, shape, detail, training, num_items, with_data)
+        return _followed(module, inputs, detail, training, num_items, with_data)
 
 
 def _followed(
-    module: nn.Module, shape: tuple[int, ...], detail: str, training: bool, num_items: int, with_data: bool
+    module: nn.Module, inputs: Inputs, detail: str, training: bool, num_items: int, with_data: bool
 ) -> tuple[Account | _Failure, bool]:
     """As ``_attempt``, outside of inference mode."""
-    recorder = Recorder(module, detail == "operations", num_items)
+    recorder = Recorder(module, detail == "operations", num_items, len(inputs.shapes) > 1)
     follower = Follower(recorder, with_data)
     follower.own_storages = functools.cache(lambda: _own_storages(module))
-    x = _input(module, (num_items, *shape), with_data)
-    follower.mark(x, tuple(_seen_by_input(axis + 2, length) for axis, length in enumerate(shape[1:])))
-    give(x, INPUT)
+    given = inputs.make(num_items, _device_of(module) if with_data else META)
+    shape = inputs.shapes[0]
+    for x in given:
+        follower.mark(x, _seen_by_input(tuple(x.shape[1:]), shape))
+        give(x, INPUT)
     try:
-        with torch.no_grad(), _not_compiled(module), _kept(module, training), _hooked(recorder), follower:
-            output = _run(module, x, with_data)
+        with unchanged(module, training=training), attention_in_parts(), torch.no_grad(), _hooked(recorder), follower:
+            output = _run(module, given, with_data)
         ends = recorder.returned(output)
         returned = _shape_of(output, num_items)
     except RuleError:
@@ -148,32 +168,37 @@ def _followed(
     finally:
         follower.unmark()
     recorder.not_run()
-    memory = ModuleMemory(module, shape)
-    facts = Account(shape, returned, tuple(recorder.rows), memory)
-    if detail == "layers":
+    rows = _with_note(recorder.rows, inputs.note)
+    facts = Account(shape, returned, tuple(rows), ModuleMemory(module, inputs))
+    if detail == "layers" and all(len(other) == len(shape) and other[1:] == shape[1:] for other in inputs.shapes):
         flows = functools.partial(flows_of_rows, tuple(recorder.noted), shape)
         facts = dataclasses.replace(facts, flows=flows, ends=ends)
     return facts, follower.wants_values
 
 
-def _seen_by_input(dim: int, length: int) -> tuple[Line]:
-    return (Line(Sight.of_input(length), dim, length),)
+def _with_note(rows: Sequence[Row], note: str) -> list[Row]:
+    """The rows, with a note at the first."""
+    if not note or not rows:
+        return list(rows)
+    return [dataclasses.replace(rows[0], notes=(*rows[0].notes, note)), *rows[1:]]
 
 
-def _input(module: nn.Module, shape: tuple[int, ...], with_data: bool) -> Tensor:
-    values = next((value for value in module.parameters() if value.is_floating_point()), None)
-    dtype = torch.get_default_dtype() if values is None else values.dtype
-    if not with_data:
-        return torch.empty(shape, dtype=dtype, device=META)
-    numbers = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    return numbers.to(dtype).to("cpu" if values is None else values.device)
+def _seen_by_input(own: tuple[int, ...], shape: tuple[int, ...]) -> Axes:
+    """What an input sees of the axes of the first: its own positions where their sizes are the same, else nothing."""
+    if len(own) == len(shape) and own[1:] == shape[1:]:
+        return tuple((Line(Sight.of_input(length), axis + 2, length),) for axis, length in enumerate(shape[1:]))
+    return tuple((blank(),) for _ in shape[1:])
 
 
-def _run(module: nn.Module, x: Tensor, with_data: bool) -> Any:
-    if not with_data:
-        return module(x)
+def _device_of(module: nn.Module) -> torch.device:
+    return next((value.device for value in module.parameters() if value.is_floating_point()), torch.device("cpu"))
+
+
+def _run(module: nn.Module, given: tuple[Tensor, ...], with_data: bool) -> Any:
+    if not with_data or isinstance(module, torch.jit.ScriptModule):
+        return module(*given)
     buffers = {name: values.clone() for name, values in module.named_buffers()}
-    return torch.func.functional_call(module, buffers, (x,))
+    return torch.func.functional_call(module, buffers, given)
 
 
 def _shape_of(output: Any, num_items: int) -> tuple[int, ...]:
@@ -227,51 +252,3 @@ def _hooked(recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         recorder.unhook()
-
-
-@contextmanager
-def _not_compiled(module: nn.Module) -> Iterator[None]:
-    """Parts that ``torch.compile`` compiled are run as they were before, since nothing can be followed through compiled code."""
-    if not any(type(part).__name__ == "OptimizedModule" for part in module.modules()):
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
-
-
-@contextmanager
-def _kept(module: nn.Module, training: bool) -> Iterator[None]:
-    """The module in one mode; it and all random generators come back as they were."""
-    before = [_state(each) for each in module.modules()]
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    for each in module.modules():
-        each.__dict__["training"] = training
-    try:
-        yield
-    finally:
-        for state in before:
-            _give_back(*state)
-        torch.set_rng_state(states[0])
-        random.setstate(states[1])
-        np.random.set_state(states[2])
-
-
-_Held = list[tuple[Any, Any]]
-
-
-def _state(module: nn.Module) -> tuple[nn.Module, dict[str, Any], _Held]:
-    """A module's attributes, and what its own lists and tables hold: a forward may keep what it computed in any of them."""
-    attributes = dict(module.__dict__)
-    return module, attributes, [(each, each.copy()) for each in attributes.values() if isinstance(each, (dict, list, set))]
-
-
-def _give_back(module: nn.Module, attributes: dict[str, Any], held: _Held) -> None:
-    """Put back what ``_state`` found."""
-    module.__dict__.clear()
-    module.__dict__.update(attributes)
-    for container, content in held:
-        container.clear()
-        if isinstance(container, list):
-            container.extend(content)
-        else:
-            container.update(content)

@@ -10,14 +10,12 @@ This file knows storages, and how a module is run for them. It must not know rec
 
 from __future__ import annotations
 
-import random
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -27,9 +25,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from visus.design.keeping import Bytes, Convolution
 from visus.design.memory import checked_batch_size, optimizer_of
 from visus.errors import UsageError
+from visus.networks.running import unchanged
+from visus.networks.trace_inputs import Inputs
 from visus.networks.trace_shapes import bytes_of
-
-Shape = tuple[int, ...]
 
 
 class _Pass(NamedTuple):
@@ -45,11 +43,11 @@ class ModuleMemory:
 
     Args:
         module: the module.
-        input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
+        inputs: shapes and dtypes of what it takes.
     """
 
     module: nn.Module
-    input_shape: Shape
+    inputs: Inputs
     _found: dict[tuple[str, int], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def training(self, batch_size: int, optimizer: str) -> int:
@@ -113,12 +111,12 @@ class ModuleMemory:
                 _loss(self._run(values, batch_size)[1])
         return sum(storage.nbytes() for key, storage in found.items() if key not in own)
 
-    def _run(self, values: dict[str, Tensor], batch_size: int) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, values: dict[str, Tensor], batch_size: int) -> tuple[tuple[Tensor, ...], list[Tensor]]:
         """The batch, which its owner holds on to, and the outputs."""
-        floats = [value.dtype for value in values.values() if value.is_floating_point()]
-        x = torch.empty(batch_size, *self.input_shape, dtype=floats[0] if floats else None)
+        kinds = zip(self.inputs.shapes, self.inputs.dtypes, strict=True)
+        batch = tuple(torch.empty(batch_size, *shape, dtype=dtype) for shape, dtype in kinds)
         try:
-            return x, list(_floats(torch.func.functional_call(self.module, values, (x,))))
+            return batch, list(_numbers(torch.func.functional_call(self.module, values, batch)))
         except Exception as error:
             sentence = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
             raise UsageError(
@@ -127,16 +125,18 @@ class ModuleMemory:
             ) from error
 
 
-def _floats(output: Any) -> Iterator[Tensor]:
-    """All tensors of numbers in an output, however deep."""
+def _numbers(output: Any) -> Iterator[Tensor]:
+    """All tensors of numbers in an output, however deep; complex ones as their two parts."""
     if isinstance(output, Tensor):
         if output.is_floating_point():
             yield output
+        elif output.is_complex():
+            yield torch.view_as_real(output)
     elif isinstance(output, dict):
-        yield from _floats(list(output.values()))
+        yield from _numbers(list(output.values()))
     elif isinstance(output, (list, tuple)):
         for each in output:
-            yield from _floats(each)
+            yield from _numbers(each)
 
 
 def _loss(outputs: Sequence[Tensor]) -> Tensor | None:
@@ -147,24 +147,14 @@ def _loss(outputs: Sequence[Tensor]) -> Tensor | None:
 
 @contextmanager
 def _without_data(module: nn.Module, *, training: bool) -> Iterator[dict[str, Tensor]]:
-    """Stand-ins without data for parameters and buffers; the module's mode and the random generators come back as they were; torch draws nothing here."""
-    changed = [each for each in module.modules() if each.training is not training]
-    states = random.getstate(), np.random.get_state()
-    for each in changed:
-        each.__dict__["training"] = training
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            values: dict[str, Tensor] = {
-                name: nn.Parameter(_stand_in(value), requires_grad=value.requires_grad)
-                for name, value in module.named_parameters()
-            }
-            values.update((name, _stand_in(value)) for name, value in module.named_buffers())
-            yield values
-    finally:
-        for each in changed:
-            each.__dict__["training"] = not training
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+    """Stand-ins without data for parameters and buffers; the module comes back as it was."""
+    with unchanged(module, training=training), FakeTensorMode(allow_non_fake_inputs=True):
+        values: dict[str, Tensor] = {
+            name: nn.Parameter(_stand_in(value), requires_grad=value.requires_grad)
+            for name, value in module.named_parameters()
+        }
+        values.update((name, _stand_in(value)) for name, value in module.named_buffers())
+        yield values
 
 
 def _stand_in(value: Tensor) -> Tensor:

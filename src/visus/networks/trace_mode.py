@@ -36,7 +36,7 @@ from visus.networks.trace_calls import (
 )
 from visus.networks.trace_moves import hull, inexact
 from visus.networks.trace_shapes import ANSWERS, COSTS, META, UNCOUNTED, Answer
-from visus.networks.trace_sight import blank
+from visus.networks.trace_sight import blank, sees_nothing
 from visus.networks.trace_unions import united
 from visus.networks.trace_writes import written
 
@@ -263,8 +263,8 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise _fault(call, error) from error
         self.wants_values |= call.wants_values
         if isinstance(found, Hull):
-            call.is_hull = True
             whole = self._hull(call)
+            call.is_hull = bool(whole) and not sees_nothing(whole)
             return [whole] * len(call.out) if isinstance(call.out, (list, tuple)) else whole
         if call.is_hull:
             if isinstance(found, list):

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from visus.design.account import Row
 from visus.design.flow import INPUT
-from visus.design.layer import BYTES_PER_VALUE
 from visus.errors import VisusError
 from visus.geometry import Field
 from visus.networks.trace_calls import Axes, Call, RuleError, axes_of, mark_of, tensors
 from visus.networks.trace_flows import MOVES, Done, Noted, done, give, noted, pass_on, sources_of
 from visus.networks.trace_shapes import bytes_of
+from visus.networks.trace_sight import sees_nothing
 from visus.networks.trace_unions import are_rough, fields_of
 
 _HOOK: Final = "visus.trace"  # the key of the hooks in a module's own tables, for as long as it is traced
@@ -74,13 +74,14 @@ class Recorder:
         module: the module.
         by_operation: a row for each operation, not for each layer.
         num_items: number of items in the batch; multiply-adds are given for one.
+        has_other_inputs: whether there are inputs beside the one whose fields are told; what comes of them alone has none.
     """
 
-    def __init__(self, module: nn.Module, by_operation: bool, num_items: int) -> None:
+    def __init__(self, module: nn.Module, by_operation: bool, num_items: int, has_other_inputs: bool = False) -> None:
         self.rows: list[Row] = []
         self.noted: list[Noted] = []  # what feeds each row, for a row of each layer
-        self.by_operation, self.num_items = by_operation, num_items
-        self.modules = dict(module.named_modules())
+        self.by_operation, self.num_items, self.has_other_inputs = by_operation, num_items, has_other_inputs
+        self.modules = {_without_compiled(path): each for path, each in module.named_modules()}
         self.paths = {each: path for path, each in self.modules.items()}
         self.own = {each: (*each._parameters.values(), *each._buffers.values()) for each in self.modules.values()}
         self.unclaimed = {id(values): values for own in self.own.values() for values in own if values is not None}
@@ -165,7 +166,7 @@ class Recorder:
             scope.aligned,
             tuple(scope.notes),
             bytes_weights=scope.num_bytes,
-            bytes_output=0 if out is None else BYTES_PER_VALUE * math.prod(output_shape),
+            bytes_output=0 if out is None else out.element_size() * math.prod(output_shape),
             unread_px=scope.unread_px,
         )
         self.rows.append(row)
@@ -177,8 +178,9 @@ class Recorder:
     def _fields(self, axes: Axes, shape: tuple[int, ...]) -> tuple[Field, ...]:
         """The fields of a tensor; those of the row before where nothing changed, as through a norm."""
         if self.last[0] is not axes or self.last[1] != shape:
-            self.last = axes, shape, fields_of(axes, shape)
-            self.last_is_rough = are_rough(axes, shape)
+            fields = () if self.has_other_inputs and sees_nothing(axes) else fields_of(axes, shape)
+            self.last = axes, shape, fields
+            self.last_is_rough = bool(fields) and are_rough(axes, shape)
         return self.last[2]
 
     def returned(self, output: Any) -> tuple[int, ...]:
@@ -288,6 +290,11 @@ def _ours(what: str) -> Iterator[None]:
         ) from error
 
 
+def _without_compiled(path: str) -> str:
+    """A module's path without the wrappers of ``torch.compile``."""
+    return ".".join(part for part in path.split(".") if part != "_orig_mod")
+
+
 def of_one_item(shape: tuple[int, ...], num_items: int) -> tuple[int, ...]:
     """A tensor's shape without its batch; windows that were merged into the batch stand in front, as many as one item has.
 
@@ -302,7 +309,7 @@ def of_one_item(shape: tuple[int, ...], num_items: int) -> tuple[int, ...]:
 def _same_boxes(one: Iterable[Field], two: Iterable[Field]) -> bool:
     """Whether fields tell the same of each position."""
     pairs = [(a.reads, b.reads) for a, b in zip(one, two, strict=True)]
-    return all(a is b or (a is not None and b is not None and (a.first, a.last) == (b.first, b.last)) for a, b in pairs)
+    return all(a is b or (a is not None and b is not None and a.pairs() == b.pairs()) for a, b in pairs)
 
 
 def _notes(call: Call) -> tuple[str, ...]:

@@ -137,7 +137,7 @@ class Sight:
             reads = self.reads if length else hull_of(self.reads)
             if reads.shape[1] == 1 and length > 1:
                 reads = np.repeat(reads, length, axis=1)
-            found = _field(Reads(reads[0].tolist(), (-reads[1]).tolist()), self, num_positions)
+            found = _field(Reads.of(reads[0].tolist(), (-reads[1]).tolist()), self, num_positions)
             self.memo["field", length, num_positions] = found
         return found
 
@@ -188,6 +188,12 @@ def blank() -> Line:
     """What is seen by values that do not depend on the input."""
     nothing = np.full((2, 1), NOTHING)
     return Line(Sight(nothing, NOTHING, -NOTHING, 0, False, True), None, 1)
+
+
+def sees_nothing(axes: Sequence[Terms]) -> bool:
+    """Whether no element of a tensor reads any pixel, as those that come of another input alone; False without axes."""
+    reads = [term.sight.reads if isinstance(term, Line) else term.reads for terms in axes for term in terms]
+    return bool(reads) and all(bool((each == NOTHING).all()) for each in reads)
 
 
 def largest_step(one: Number, other: Number) -> Number:
@@ -380,8 +386,7 @@ def hull_of(reads: Array) -> Array:
 
 def _field(reads: Reads, sight: Sight, num_positions: int) -> Field:
     if sight.step == 0 or sight.first > NOTHING // 2:
-        whole = reads.over()
-        first, last = whole.at(0) or (0, 0)
+        first, last = reads.hull() or (0, 0)
         return Field(last - first + 1, 0, first, is_whole=True, is_exact=sight.exact, reads=reads)
     if sight.phases is not None:
         size, start = sight.phases.largest(num_positions), sight.phases.start

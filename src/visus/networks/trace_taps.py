@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.geometry.enlarging import TransposedWindow, Upsampling
-from visus.geometry.reads import Lens
+from visus.geometry.enlarging import Lens, TransposedWindow, Upsampling
 from visus.geometry.window import Window
 
 Indices = NDArray[np.int64]

@@ -7,6 +7,7 @@ is loaded for modules alone.
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Network = str | Design | nn.Module
 
 Detail = Literal["layers", "operations"]
+InputShape = Sequence[int] | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Summary:
 
 def summary(
     network: Network,
-    input_shape: tuple[int, ...],
+    input_shape: InputShape,
     num_classes: int = 1000,
     *,
     detail: Detail = "layers",
@@ -101,7 +103,8 @@ def summary(
 
     Args:
         network: a design, its text, a family call such as ``"resnet(18)"``, a design file, ``"package.module:callable"`` or a module.
-        input_shape: ``(channels, *spatial)``, without the batch axis.
+        input_shape: ``(channels, *spatial)``, without the batch axis; for a module with several inputs a list with the shape of each.
+            An embedding or another module that takes integers gets integers, and the first row says so.
         num_classes: what ``classes`` stands for.
         detail: ``"layers"`` for a row for each layer, ``"operations"`` for one for each tensor on the way.
         object_px: size of the objects in the pictures, in pixels of the input: whether the last map sees one whole is told.
@@ -126,7 +129,7 @@ def summary(
 
 def summarize(
     network: Network,
-    input_shape: tuple[int, ...],
+    input_shape: InputShape,
     num_classes: int = 1000,
     *,
     detail: Detail = "layers",
@@ -144,16 +147,16 @@ def summarize(
         raise UsageError(f"the size of objects must be at least 1 px, not {object_px}.")
     if batch_size is not None:
         checked_batch_size(batch_size)
-    try:
-        shape = tuple(map(operator.index, input_shape))
-    except TypeError as error:
-        raise UsageError(
-            f"the input shape is (channels, *lengths), such as (3, 224, 224), and not {input_shape!r}."
-        ) from error
-    check_lengths(shape)
+    shapes = _shapes_of(input_shape)
+    shape = shapes[0]
     design = design_of(network, shape, num_classes)
     if design is None:
-        return _of_module(_module_of(network, shape, num_classes), shape, detail, object_px, batch_size)
+        given = shape if len(shapes) == 1 else shapes
+        return _of_module(_module_of(network, shape, num_classes), given, detail, object_px, batch_size)
+    if len(shapes) > 1:
+        raise UsageError(
+            f"a design takes one input, and {len(shapes)} shapes are given. Give one, or a module with several inputs."
+        )
     try:
         costs = account(design, shape, num_classes)
     except DesignError as error:
@@ -165,6 +168,26 @@ def summarize(
 
         costs = trace(build(design, shape, num_classes), shape, detail=detail)
     return Summary(replace(costs, advice=advice), design)
+
+
+def _shapes_of(input_shape: Any) -> tuple[tuple[int, ...], ...]:
+    """One shape, or those of several inputs, as tuples of whole numbers.
+
+    Raises:
+        UsageError: it is none.
+        DesignError: an axis is too long.
+    """
+    try:
+        given = tuple(input_shape)
+        is_several = bool(given) and all(isinstance(each, (tuple, list)) for each in given)
+        shapes = tuple(tuple(map(operator.index, each)) for each in (given if is_several else (given,)))
+    except TypeError as error:
+        raise UsageError(
+            f"the input shape is (channels, *lengths), such as (3, 224, 224), and not {input_shape!r}."
+        ) from error
+    for shape in shapes:
+        check_lengths(shape)
+    return shapes
 
 
 def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) -> Design | None:
@@ -204,7 +227,7 @@ def _module_of(network: Any, input_shape: tuple[int, ...], num_classes: int) -> 
 
 
 def _of_module(
-    module: nn.Module, input_shape: tuple[int, ...], detail: Detail, object_px: int | None, batch_size: int | None
+    module: nn.Module, input_shape: InputShape, detail: Detail, object_px: int | None, batch_size: int | None
 ) -> Summary:
     from visus.networks.trace import TraceError, trace
 

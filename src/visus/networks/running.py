@@ -1,0 +1,312 @@
+"""Run a module for its account, and leave no trace of the run: the one place that takes a module's state and puts it back.
+
+A forward may keep what it computed anywhere: in attributes, lists, caches by size, objects of its own, closures of hooks, tables of its
+class or of its Python module. Left there, a tensor without data breaks the next real forward. So all that can be reached from the module
+is noted before a run and put back after it; tensors that it holds are the same objects, with the same values, as before.
+
+This file knows Python objects and the state of PyTorch. It must not know rows, rules or memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import sys
+import types
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, torch.dtype, torch.device, torch.Size)
+_PLAIN_TYPES = frozenset(_PLAIN)
+_LARGEST_ARRAY = 1 << 26  # bytes of a NumPy array that is copied, so that it can be put back
+
+
+@contextmanager
+def unchanged(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """The module in one mode, run eagerly where it was compiled; it and all that it reaches come back as they were.
+
+    Values of parameters and buffers are not copied: a caller runs on stand-ins for them, or skips what would be written into them.
+    """
+    state = _State(module)
+    for each in module.modules():
+        each.__dict__["training"] = training
+    with ExitStack() as stack:
+        stack.callback(state.put_back)
+        stack.enter_context(_random_states())
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and to load it takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        state.lend_copies()
+        yield
+
+
+@contextmanager
+def attention_in_parts() -> Iterator[None]:
+    """No fused attention: whether PyTorch takes it depends on whether tensors have data, and it would hide what is multiplied."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _random_states() -> Iterator[None]:
+    """All global random generators come back as they were."""
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])
+        if devices is not None:
+            torch.cuda.set_rng_state_all(devices)
+
+
+class _State:
+    """All that can be reached from a module, as it is now."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.seen: dict[int, Any] = {}
+        self.tables: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
+        self.rows: list[tuple[list[Any] | deque[Any], list[Any]]] = []
+        self.sets: list[tuple[set[Any], set[Any]]] = []
+        self.cells: list[tuple[types.CellType, Any]] = []
+        self.slots: list[tuple[Any, str, Any]] = []
+        self.classes: list[tuple[type, dict[str, Any]]] = []
+        self.caches: list[tuple[Any, int]] = []
+        self.arrays: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
+        self.generators: list[tuple[Any, Any]] = []
+        self.tensors: list[tuple[Tensor, Any, bool, int | None]] = []
+        self.bases: set[type] = set()
+        self.held: set[int] = set()  # ids of parameters and buffers
+        for each in module.modules():
+            self.held.update(
+                id(value) for value in (*each._parameters.values(), *each._buffers.values()) if value is not None
+            )
+        waiting: list[Any] = [module]
+        while waiting:  # not by recursion: a chain of objects can be long
+            waiting.extend(each for each in self._note(waiting.pop()) if type(each) not in _PLAIN_TYPES)
+
+    def _note(self, thing: Any) -> Iterator[Any]:
+        """Note one object; what it refers to."""
+        if isinstance(thing, _PLAIN) or id(thing) in self.seen:
+            return
+        self.seen[id(thing)] = thing
+        if isinstance(thing, Tensor):
+            if isinstance(thing, nn.Parameter) or thing.is_leaf:
+                self.tensors.append((thing, thing.grad, thing.requires_grad, _version(thing)))
+        elif isinstance(thing, dict):
+            self.tables.append((thing, dict(thing)))
+            yield from thing.values()
+        elif isinstance(thing, (list, deque)):
+            self.rows.append((thing, list(thing)))
+            yield from list(thing)
+        elif isinstance(thing, (set, frozenset, tuple)):
+            if isinstance(thing, set):
+                self.sets.append((thing, set(thing)))
+            yield from list(thing)
+        elif isinstance(thing, np.ndarray):
+            if thing.nbytes <= _LARGEST_ARRAY and thing.dtype != object:
+                self.arrays.append((thing, thing.copy()))
+        elif isinstance(thing, (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)):
+            self.generators.append((thing, _generator_state(thing)))
+        elif callable(thing) and not isinstance(thing, nn.Module):
+            yield from self._note_function(thing)
+        else:
+            yield from self._note_object(thing)
+
+    def _note_object(self, thing: Any) -> Iterator[Any]:
+        if _is_of_torch(type(thing)) and not isinstance(thing, nn.Module):
+            return
+        attributes = getattr(thing, "__dict__", None)
+        if isinstance(attributes, dict):
+            yield attributes
+        for name in _slots_of(type(thing)):
+            if hasattr(thing, name):
+                value = getattr(thing, name)
+                self.slots.append((thing, name, value))
+                yield value
+        if id(type(thing)) in self.seen:
+            return
+        self.seen[id(type(thing))] = type(thing)
+        for base in type(thing).__mro__[::-1]:
+            if base is object or _is_of_torch(base) or base.__module__ == "builtins" or base in self.bases:
+                continue
+            self.bases.add(base)
+            self.classes.append((base, dict(base.__dict__)))
+            yield from [value for name, value in base.__dict__.items() if not name.startswith("__")]
+
+    def _note_function(self, thing: Any) -> Iterator[Any]:
+        """What a function, a method, a partial or a cached function refers to."""
+        if hasattr(thing, "cache_info") and hasattr(thing, "cache_clear"):
+            with suppress(Exception):
+                self.caches.append((thing, thing.cache_info().misses))
+        if isinstance(thing, types.MethodType):
+            yield from (thing.__self__, thing.__func__)
+        elif isinstance(thing, functools.partial):
+            yield from (thing.func, thing.args, thing.keywords)
+        elif isinstance(thing, types.FunctionType):
+            if _is_of_torch(thing):
+                return
+            yield thing.__dict__
+            yield from thing.__defaults__ or ()
+            for cell in thing.__closure__ or ():
+                with suppress(ValueError):
+                    self.cells.append((cell, cell.cell_contents))
+                    yield cell.cell_contents
+            for name in _names_in(thing.__code__):
+                value = thing.__globals__.get(name)
+                if isinstance(value, (dict, list, set, deque)) or hasattr(value, "cache_info") or _is_users(value):
+                    yield value
+        elif hasattr(thing, "__wrapped__"):
+            yield thing.__wrapped__
+        elif not isinstance(thing, types.BuiltinFunctionType):
+            yield from self._note_object(thing)
+
+    def lend_copies(self) -> None:
+        """For the time of a run, copies stand for the tensors in attributes and lists, so that what is written in place is lost."""
+        copies: dict[int, Any] = {}
+
+        def copied(value: Any) -> Any:
+            if type(value) is not Tensor or id(value) in self.held or value.is_meta:
+                return value
+            if id(value) not in copies:
+                try:
+                    copies[id(value)] = value.detach().clone()
+                except (RuntimeError, NotImplementedError):
+                    copies[id(value)] = value
+            return copies[id(value)]
+
+        for table, _ in self.tables:
+            for key, value in table.items():
+                if isinstance(value, Tensor) and (lent := copied(value)) is not value:
+                    table[key] = lent
+        for row, _ in self.rows:
+            for place, value in enumerate(row):
+                if isinstance(value, Tensor) and (lent := copied(value)) is not value:
+                    row[place] = lent
+
+    def put_back(self) -> None:
+        """Everything as it was."""
+        for table, content in self.tables:
+            if not _same(table, content):
+                table.clear()
+                table.update(content)
+        for row, values in self.rows:
+            if len(row) != len(values) or any(one is not other for one, other in zip(row, values, strict=True)):
+                row.clear()
+                row.extend(values)
+        for group, members in self.sets:
+            if group != members:
+                group.clear()
+                group.update(members)
+        for cell, value in self.cells:
+            cell.cell_contents = value
+        for thing, name, value in self.slots:
+            if getattr(thing, name, None) is not value:
+                object.__setattr__(thing, name, value)
+        for kind, attributes in self.classes:
+            _put_back_class(kind, attributes)
+        for cache, misses in self.caches:
+            if cache.cache_info().misses != misses:
+                cache.cache_clear()  # what was kept in this run cannot be told from what was there
+        for array, numbers in self.arrays:
+            if array.flags.writeable and not np.array_equal(array, numbers, equal_nan=array.dtype.kind in "fc"):
+                array[...] = numbers
+        for generator, state in self.generators:
+            _set_generator_state(generator, state)
+        for value, grad, requires_grad, version in self.tensors:
+            if value.grad is not grad:
+                value.grad = grad
+            if value.requires_grad is not requires_grad:
+                value.requires_grad_(requires_grad)
+            if version is not None and _version(value) != version:
+                torch._C._autograd._unsafe_set_version_counter((value,), (version,))
+
+
+def _same(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
+    """Whether both have the same objects in the same order."""
+    if len(one) != len(other):
+        return False
+    return all(
+        key is known and value is before for (key, value), (known, before) in zip(one.items(), other.items(), strict=True)
+    )
+
+
+def _version(value: Tensor) -> int | None:
+    try:
+        return int(value._version)
+    except RuntimeError:  # tensors of inference mode have none
+        return None
+
+
+def _is_of_torch(thing: Any) -> bool:
+    return str(getattr(thing, "__module__", "") or "").split(".")[0] == "torch"
+
+
+def _is_users(value: Any) -> bool:
+    """Whether this is a function, or an object of a class, that is neither torch's nor Python's own."""
+    if isinstance(value, types.FunctionType):
+        return not _is_of_torch(value)
+    return isinstance(value, nn.Module)
+
+
+_SLOTS: dict[type, tuple[str, ...]] = {}
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
+    """The slots of a class and of those above it that are neither torch's nor Python's own."""
+    if kind not in _SLOTS:
+        found: list[str] = []
+        for base in kind.__mro__:
+            if not _is_of_torch(base) and base.__module__ != "builtins":
+                names = base.__dict__.get("__slots__", ())
+                found.extend((names,) if isinstance(names, str) else names)
+        _SLOTS[kind] = tuple(name for name in found if not name.startswith("__"))
+    return _SLOTS[kind]
+
+
+def _names_in(code: types.CodeType) -> Iterator[str]:
+    """Names that a function looks up, those of the functions inside it included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names_in(constant)
+
+
+def _put_back_class(kind: type, attributes: dict[str, Any]) -> None:
+    for name in [name for name in kind.__dict__ if name not in attributes]:
+        with suppress(AttributeError, TypeError):
+            delattr(kind, name)
+    for name, value in attributes.items():
+        if kind.__dict__.get(name) is not value:
+            with suppress(AttributeError, TypeError):
+                setattr(kind, name, value)
+
+
+def _generator_state(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
+
+
+def _set_generator_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.set_state(state)
