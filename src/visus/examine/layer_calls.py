@@ -8,6 +8,7 @@ know what is measured.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,9 +69,24 @@ class Call:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module itself, where ``torch.compile`` stands around it."""
+    """The module itself, where ``torch.compile`` stands around it; a copy where its weights were made in inference mode.
+
+    Raises:
+        UsageError: its weights are lazy, and were not made yet.
+    """
+    _refuse_lazy(module)
     inner = getattr(module, "_orig_mod", module)
-    return inner if isinstance(inner, nn.Module) else module
+    found = inner if isinstance(inner, nn.Module) else module
+    if not any(values.is_inference() for values in (*found.parameters(), *found.buffers())):
+        return found
+    with torch.inference_mode(False):  # weights that were made in inference mode take no part in gradients; their copies do
+        return copy.deepcopy(found)
+
+
+def _refuse_lazy(module: nn.Module) -> None:
+    for path, each in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(each):
+            raise UsageError(_NO_WEIGHTS, where=path)
 
 
 @contextmanager
@@ -327,9 +343,7 @@ def as_batch(module: nn.Module, inputs: Inputs) -> Tensor:
         raise UsageError(
             f"this is one item of the shape {tuple(batch.shape)}, and items are needed: give it as inputs[None]."
         )
-    for path, each in module.named_parameters():
-        if is_lazy(each):
-            raise UsageError(_NO_WEIGHTS, where=path)
+    _refuse_lazy(module)
     values = first_weights(module)
     with torch.inference_mode(False):
         batch = batch.detach() if values is None else batch.detach().to(device=values.device, dtype=values.dtype)
