@@ -17,8 +17,8 @@ from torch import nn
 
 import visus
 from visus.errors import DesignError, PictureError, RunError, UsageError
-from visus.workbench.map_methods import occlusion_windows
 from visus.workbench.looking import Look
+from visus.workbench.map_methods import occlusion_windows
 
 from .conftest import Call
 

@@ -30,6 +30,10 @@ EXACT: Final = 2
 """Each cell lies at the center of its own receptive field."""
 
 
+UNEVEN: Final = "size approximate"
+"""The note of a row whose positions do not follow each other evenly, as after a shuffle: they have no field in the textbook's sense."""
+
+
 @dataclass(frozen=True, eq=False)
 class Placement:
     """The centers of the cells of one layer's map.
@@ -150,12 +154,17 @@ class Places:
         fields = rows[place].fields if place is not None else ()
         if len(spatial) == 1 and spatial[0] in self._tokens:
             return self._of_tokens(fields, spatial[0], path)
-        for order in _orders(spatial, fields):
+        is_even = place is not None and UNEVEN not in rows[place].notes
+        for order in _orders(spatial, fields) if is_even else ():
             lengths = tuple(1 if axis is None else spatial[axis] for axis in order)
             if (centers := _own_centers(fields, lengths)) is not None:
                 return Placement(centers, order, EXACT)
         for row in reversed(rows[:place] if place is not None else ()):
-            if row.output_shape[1:] == spatial and (centers := _own_centers(row.fields, spatial)) is not None:
+            if (
+                UNEVEN not in row.notes
+                and row.output_shape[1:] == spatial
+                and (centers := _own_centers(row.fields, spatial)) is not None
+            ):
                 note = (
                     f"Each cell of '{path}' reads the whole {rank_words(len(self.spatial)).item}; the cells are placed as those of "
                     f"'{row.path}', the last layer before it with fields of their own."

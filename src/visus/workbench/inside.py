@@ -190,7 +190,10 @@ def _saliencies(finished: Scoring, mistakes: NamedMistakes, budget: int) -> Sali
     """Where the network looked for the answers that are shown in full."""
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
     module, noun = reading(finished.run), finished.data.noun
-    return saliencies_of(module, finished.part, lambda some: _scaled(finished, some), places, noun, budget)
+    has_layers = finished.run.preprocessing.shuffle_seed is None
+    return saliencies_of(
+        module, finished.part, lambda some: _scaled(finished, some), places, noun, budget, has_layers=has_layers
+    )
 
 
 def _scaled(finished: Scoring, places: list[int]) -> tuple[Tensor, list[int]]:

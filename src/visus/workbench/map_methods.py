@@ -58,24 +58,39 @@ def check_method(name: str | None) -> None:
 
 
 def tried_methods(
-    module: nn.Module, x: Tensor, target: Target, *, is_costly: bool, only_cheap: bool = False
+    module: nn.Module, x: Tensor, target: Target, *, is_costly: bool, only_cheap: bool = False, has_layers: bool = True
 ) -> tuple[list[tuple[TriedMethod, Saliency]], str]:
     """All methods with their maps of some samples, and a sentence on those that cannot be had.
 
     Grad-CAM is tried at the last layer with a fine map, and at the last layer with a map; the others have no layer.
+
+    Args:
+        module: the module.
+        x: scaled samples (N, C, *).
+        target: what is explained.
+        is_costly: take coarser steps.
+        only_cheap: leave out the methods that take many passes.
+        has_layers: whether the layers' maps lie as the samples do.
     """
     found: list[tuple[TriedMethod, Saliency]] = []
     missing: list[str] = []
-    fine = None if isinstance(target, Unit) else fine_layer(module, x)
-    if fine is not None:
-        found.append(_tried("grad-cam", functools.partial(grad_cam, layer=fine[0]), module, x, target, reason=fine[1]))
-    try:
-        last = grad_cam(module, x, target)
-        if fine is None or last.layer != fine[0]:
-            found.append((TriedMethod("grad-cam", functools.partial(grad_cam, layer=last.layer), True, last.reason), last))
-    except UsageError as error:
-        if fine is None:
-            missing.append(f"There is no Grad-CAM: {error.message}")
+    if has_layers:
+        fine = None if isinstance(target, Unit) else fine_layer(module, x)
+        if fine is not None:
+            found.append(_tried("grad-cam", functools.partial(grad_cam, layer=fine[0]), module, x, target, reason=fine[1]))
+        try:
+            last = grad_cam(module, x, target)
+            if fine is None or last.layer != fine[0]:
+                found.append(
+                    (TriedMethod("grad-cam", functools.partial(grad_cam, layer=last.layer), True, last.reason), last)
+                )
+        except UsageError as error:
+            if fine is None:
+                missing.append(f"There is no Grad-CAM: {error.message}")
+    else:
+        missing.append(
+            "There is no Grad-CAM: the network reads shuffled positions, so its layers have no places in the sample."
+        )
     found.append(_tried("gradient", gradient_saliency, module, x, target))
     if only_cheap:
         return found, " ".join(missing)

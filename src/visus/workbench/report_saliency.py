@@ -71,6 +71,8 @@ def saliencies_of(
     places: list[int],
     noun: str,
     budget: int,
+    *,
+    has_layers: bool = True,
 ) -> Saliencies:
     """Where the network looked for its answers, by the method that passes on held-out samples; only maps that pass themselves.
 
@@ -81,11 +83,14 @@ def saliencies_of(
         places: the samples whose maps are drawn.
         noun: what one sample is called.
         budget: forwards that the report may take.
+        has_layers: whether the layers' maps lie as the samples do; they do not where the network reads shuffled positions.
     """
     plan = _plan(int(SHARE * budget), len(part))
     drawn = np.sort(np.random.default_rng(0).permutation(len(part))[: plan.num_samples]).tolist()
     x, classes = scaled(drawn)
-    tried, missing = tried_methods(module, x, classes, is_costly=not plan.is_rich, only_cheap=not plan.is_rich)
+    tried, missing = tried_methods(
+        module, x, classes, is_costly=not plan.is_rich, only_cheap=not plan.is_rich, has_layers=has_layers
+    )
     tested = check_methods(module, x, [each for _, each in tried], steps=plan.steps, num_random=plan.num_random)
     chosen = best_of(tested)
     reason = " ".join(part for part in (choice_sentence(tested, chosen, noun), missing) if part)
