@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -188,11 +189,16 @@ def test_an_empty_map_is_shown_on_request_alone_and_says_so() -> None:
     item = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
     plain = visus.look(speaks_against_every_class(), item)
     assert "Grad-CAM" not in [each.saliency.method for each in plain.facts.methods]
-    assert "Grad-CAM at '1'" in plain.page()
+    assert "Grad-CAM at '1'" in unescape(plain.page())
     assert "--saliency all shows every map with its checks." in plain.page()
     found = visus.look(speaks_against_every_class(), item, saliency="grad-cam")
     (empty,) = found.facts.methods
-    assert found.facts.reason.startswith("It is shown because it was asked for. ") or "they were asked for" in found.facts.reason
+    assert "because it was asked for" in found.facts.reason or "because they were asked for" in found.facts.reason
+    with pytest.raises(UsageError) as told:
+        visus.look(speaks_against_every_class(), item, saliency="gradcam")
+    assert str(told.value) == (
+        "unknown saliency method 'gradcam'. Did you mean 'grad-cam'? Known: all, grad-cam, gradient, integrated-gradients, occlusion."
+    )
     assert empty.curves is not None
     assert empty.curves.is_better_than_random is None
     assert "This map does not pass deletion and insertion." in found.page()

@@ -28,11 +28,15 @@ def drawn_at(found: Saliency, axis: int) -> tuple[Array, Array]:
     cells = np.arange(len(placement.centers[axis]), dtype=np.float32)
     if placement.tokens is None:
         own = placement.order[axis]
-        ramp = np.broadcast_to(cells.reshape([-1 if each == own else 1 for each in range(len(found.coarse.shape) - 1)]), found.coarse.shape[1:])
+        ramp = np.broadcast_to(
+            cells.reshape([-1 if each == own else 1 for each in range(len(found.coarse.shape) - 1)]), found.coarse.shape[1:]
+        )
     else:
         grid = tuple(map(len, placement.centers))
         ramp = np.zeros(found.coarse.shape[1])
-        ramp[placement.tokens] = np.broadcast_to(cells.reshape([-1 if each == axis else 1 for each in range(len(grid))]), grid).ravel()
+        ramp[placement.tokens] = np.broadcast_to(
+            cells.reshape([-1 if each == axis else 1 for each in range(len(grid))]), grid
+        ).ravel()
     line = np.moveaxis(placement.spread(ramp[None], spatial)[0], axis, 0).reshape(spatial[axis], -1)[:, 0]
     moving = np.flatnonzero(np.diff(line))
     inside = slice(moving[0], moving[-1] + 2)
@@ -117,7 +121,12 @@ class Turned(nn.Module):
 
     def __init__(self, axes: str) -> None:
         super().__init__()
-        self.axes, self.first, self.second, self.head = axes, nn.Conv2d(1, 4, 3, stride=2), nn.Conv2d(4, 4, 3), nn.Linear(4, 2)
+        self.axes, self.first, self.second, self.head = (
+            axes,
+            nn.Conv2d(1, 4, 3, stride=2),
+            nn.Conv2d(4, 4, 3),
+            nn.Linear(4, 2),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.first(x))
@@ -142,7 +151,9 @@ def test_mirrored_and_exchanged_axes_are_followed(axes: str) -> None:
 
 
 def test_a_map_of_one_cell_along_an_axis_fills_it() -> None:
-    module = nn.Sequential(nn.Conv2d(1, 4, (16, 3)), nn.ReLU(), nn.Flatten(2), nn.Conv1d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, (16, 3)), nn.ReLU(), nn.Flatten(2), nn.Conv1d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)
+    )
     found = grad_cam(module.eval(), networks.noise(1, 1, 16, 20))
     assert (found.layer, found.map.shape) == ("4", (1, 16, 20))
     assert (found.map == found.map[:, :1]).all()
@@ -246,7 +257,9 @@ def test_tokens_are_laid_out_as_the_grid_of_their_patches(has_class: bool) -> No
     module = Transformer(has_class=has_class).eval()
     found = grad_cam(module, networks.noise(2, 3, 16, 24))
     assert found.layer.startswith("blocks.")
-    assert (found.map.max((1, 2)) > 0).any(), "a class token alone goes on behind the last attention: an earlier layer is taken"
+    assert (found.map.max((1, 2)) > 0).any(), (
+        "a class token alone goes on behind the last attention: an earlier layer is taken"
+    )
     placement = Places(found.sights).of(found.layer, (24 + has_class,))
     assert [each.tolist() for each in placement.centers] == [[1.5, 5.5, 9.5, 13.5], [1.5, 5.5, 9.5, 13.5, 17.5, 21.5]]
     assert placement.tokens is not None

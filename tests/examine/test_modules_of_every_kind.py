@@ -135,9 +135,7 @@ def test_a_recurrent_layer_keeps_its_tuple_and_its_steps(kind: type[nn.RNNBase],
     assert seen["steps"].shape == (6, 16)
     assert seen["steps"].values is not None
     with torch.no_grad():
-        raw = module.steps(
-            module.act(module.conv(items)).permute((0, 2, 1) if batch_first else (2, 0, 1))
-        )[0]
+        raw = module.steps(module.act(module.conv(items)).permute((0, 2, 1) if batch_first else (2, 0, 1)))[0]
     np.testing.assert_allclose(seen["steps"].values, raw.permute((0, 2, 1) if batch_first else (1, 2, 0)).numpy(), atol=1e-6)
 
 
@@ -145,7 +143,11 @@ def test_a_pool_that_gives_its_indices_keeps_them() -> None:
     class Pooled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.pool, self.back = nn.Conv2d(1, 4, 3, padding=1), nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+            self.conv, self.pool, self.back = (
+                nn.Conv2d(1, 4, 3, padding=1),
+                nn.MaxPool2d(2, return_indices=True),
+                nn.MaxUnpool2d(2),
+            )
             self.head = nn.Linear(4, 2)
 
         def forward(self, x: Tensor) -> Tensor:
@@ -282,4 +284,6 @@ def test_activations_are_told_from_other_layers() -> None:
         pass
 
     assert all(is_activation(each) for each in (nn.ReLU(), nn.PReLU(), nn.SiLU(), GELUTanh(), Swishy()))
-    assert not any(is_activation(each) for each in (nn.Softmax(1), nn.Conv2d(1, 1, 1), nn.Identity(), nn.MaxPool2d(2), nn.Dropout()))
+    assert not any(
+        is_activation(each) for each in (nn.Softmax(1), nn.Conv2d(1, 1, 1), nn.Identity(), nn.MaxPool2d(2), nn.Dropout())
+    )

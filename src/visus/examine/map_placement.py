@@ -203,7 +203,7 @@ class Places:
 
 def _orders(spatial: tuple[int, ...], fields: Fields) -> Iterator[tuple[int | None, ...]]:
     """Ways in which the axes of a map can be those of the input, that in their own order first."""
-    axes: list[int | None] = [axis for axis in range(len(spatial))]
+    axes: list[int | None] = list(range(len(spatial)))
     if len(spatial) >= len(fields) and any(length == 1 for length in spatial):
         axes += [None] * len(fields)
     elif len(spatial) < len(fields):
@@ -244,7 +244,7 @@ def _grid(row: Row, count: int) -> tuple[tuple[Array, ...], Array] | None:
         return None
     boxes = [[each.reads.at(token) for each in fields] for token in range(count)]  # type: ignore[union-attr]
     tokens = np.array([token for token, box in enumerate(boxes) if all(ends is not None for ends in box)])
-    if len(fields) == 1 and len(tokens) == count or not len(tokens):
+    if (len(fields) == 1 and len(tokens) == count) or not len(tokens):
         return None  # all positions of one axis: a map with an axis of its own
     middles = np.array([[(ends[0] + ends[1]) / 2 for ends in boxes[token] if ends is not None] for token in tokens])
     centers = tuple(np.unique(middles[:, axis]) for axis in range(len(fields)))
