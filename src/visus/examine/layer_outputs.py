@@ -21,15 +21,17 @@ _NOT_ACTIVATIONS: Final = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, 
 _ACTIVATION_NAME: Final = re.compile(r"relu|gelu|silu|swish|[a-z]elu|mish|tanh|activation", re.IGNORECASE)
 ACTIVATION_FUNCTIONS: Final[dict[Any, str]] = {
     **{function: function.__name__ for function in (F.relu, F.relu6, F.elu, F.celu, F.selu, F.leaky_relu, F.rrelu, F.prelu)},
-    
-        F.silu: "silu",
-        F.mish: "mish",
-        F.hardswish: "hardswish",
-        F.hardtanh: "hardtanh",
-        F.gelu: "gelu",
-        F.softplus: "softplus"
-    ,
-    torch.relu: "relu", Tensor.relu: "relu", torch.tanh: "tanh", Tensor.tanh: "tanh", F.tanh: "tanh",
+    F.silu: "silu",
+    F.mish: "mish",
+    F.hardswish: "hardswish",
+    F.hardtanh: "hardtanh",
+    F.gelu: "gelu",
+    F.softplus: "softplus",
+    torch.relu: "relu",
+    Tensor.relu: "relu",
+    torch.tanh: "tanh",
+    Tensor.tanh: "tanh",
+    F.tanh: "tanh",
 }
 
 

@@ -27,7 +27,7 @@ CENTER: Final = "center prior"
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class CheckedMethod:
     """A method's maps against random orders.
 
     Args:
@@ -94,7 +94,7 @@ def check_methods(
     num_random: int = 8,
     seed: int = 0,
     center: bool = True,
-) -> tuple[Tested, ...]:
+) -> tuple[CheckedMethod, ...]:
     """Deletion and insertion of several methods' maps of the same samples, against the same random orders, sample by sample.
 
     Pixels that are taken away become 0 in the values that the network reads: the mean of the training samples, where they were scaled by it.
@@ -128,7 +128,7 @@ def check_methods(
     flat = np.array([(np.ptp(each.reshape(num_samples, -1), axis=1) > 0) for each in drawn])
     gains = [sign * (each - random.mean(0)) * is_map for each, is_map in zip(areas[: len(drawn)], flat, strict=True)]
     named = [(each.method, each.layer) for each in maps] + [(CENTER, "")] * center
-    return tuple(Tested(*name, gain, margins) for name, gain in zip(named, gains, strict=True))
+    return tuple(CheckedMethod(*name, gain, margins) for name, gain in zip(named, gains, strict=True))
 
 
 def center_prior(spatial: tuple[int, ...]) -> Array:
@@ -144,7 +144,7 @@ def center_prior(spatial: tuple[int, ...]) -> Array:
     return found
 
 
-def best_of(tested: Sequence[Tested]) -> Tested | None:
+def best_of(tested: Sequence[CheckedMethod]) -> CheckedMethod | None:
     """The method that is taken: of those that pass, the one that passes on most samples, the first of equals; None where none passes."""
     passed = [each for each in tested if each.method != CENTER and each.is_passed]
     return max(passed, key=lambda each: each.share) if passed else None
@@ -163,7 +163,7 @@ def best_curves(curves: Sequence[Curves]) -> list[int]:
     return sorted(beyond, key=lambda place: -beyond[place])
 
 
-def choice_sentence(tested: Sequence[Tested], chosen: Tested | None, noun: str) -> str:
+def choice_sentence(tested: Sequence[CheckedMethod], chosen: CheckedMethod | None, noun: str) -> str:
     """What was tested on how many samples, and what came of it."""
     count = tested[0].gains.shape[1]
     methods = [each for each in tested if each.method != CENTER]
@@ -183,5 +183,5 @@ def choice_sentence(tested: Sequence[Tested], chosen: Tested | None, noun: str) 
     )
 
 
-def _named(each: Tested) -> str:
+def _named(each: CheckedMethod) -> str:
     return f"{each.method} at '{each.layer}'" if each.layer else each.method
