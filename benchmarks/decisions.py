@@ -176,6 +176,8 @@ TRAINED: Final = (
 )
 NUM_IMAGES: Final = 200
 STEPS, NUM_ORDERS = 8, 8
+ABOVE: Final = "both gains above 0, share of the images"
+SHOWN: Final = "share of the images"
 BEATS: Final = "beats random in both, share of the images"
 
 
@@ -235,6 +237,7 @@ def _shares(module: nn.Module, x: Tensor, held_out: Tensor) -> list[tuple[str, s
         center=False,
     )
     before, on_page, of_method = (each.passes_on for each in judged)
+    is_above = [(each.gains > 0).all(0) for each in judged]
     report = "none" if chosen is None else _name(maps[place])
     is_drawn = chooser[place].passes_on & (chosen is not None)
     found = [
@@ -243,8 +246,11 @@ def _shares(module: nn.Module, x: Tensor, held_out: Tensor) -> list[tuple[str, s
         ("after, look page: of the maps that are shown", BEATS, _mean(on_page[is_shown])),
         (f"after, report: method of the run ({report})", BEATS, float((of_method & (chosen is not None)).mean())),
         ("after, report: of the maps that are shown", BEATS, _mean(of_method[is_drawn])),
-        ("after, report: images that show a map", "share of the images", float(is_drawn.mean())),
-        ("before", "gains above 0 in both, share of the images", float((judged[0].gains > 0).all(0).mean())),
+        ("after, report: images that show a map", SHOWN, _mean(is_drawn)),
+        ("before", ABOVE, _mean(is_above[0])),
+        ("after, look page: of the maps that are shown", ABOVE, _mean(is_above[1][is_shown])),
+        ("after, report: of the maps that are shown", ABOVE, _mean(is_above[2][is_drawn])),
+        ("after, look page: images that show a map", SHOWN, _mean(is_shown)),
     ]
     return found + [(f"method {_name(each)}", BEATS, each.share) for each in chooser]
 
