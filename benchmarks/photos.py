@@ -22,7 +22,7 @@ from typing import Any
 
 from measuring import command_line, machine_facts, mean_of, write_result
 
-PEER = '''
+PEER = """
 import json, sys, torch
 for name in ("nms", "qnms"):
     if not hasattr(torch.ops.torchvision, name):
@@ -50,7 +50,7 @@ learner.fine_tune(epochs)
 test = data.test_dl(get_image_files(folder / "test"), with_labels=True)
 _, right = learner.validate(dl=test)
 print(json.dumps({"accuracy": float(right)}))
-'''
+"""
 
 
 def timed(words: list[str], environment: dict[str, str]) -> dict[str, Any]:
@@ -61,8 +61,16 @@ def timed(words: list[str], environment: dict[str, str]) -> dict[str, Any]:
     if done.returncode:
         sys.exit(f"{' '.join(words)}: exit code {done.returncode}\n{done.stderr[-3000:]}")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    said = [line for line in done.stderr.splitlines() if line.startswith(("epoch", "head", "fine-tuning", "time", "trained", "before"))]
-    return json.loads(done.stdout.splitlines()[-1]) | {"seconds": round(seconds, 1), "largest_gib_so_far": round(peak, 2), "said": said}
+    said = [
+        line
+        for line in done.stderr.splitlines()
+        if line.startswith(("epoch", "head", "fine-tuning", "time", "trained", "before"))
+    ]
+    return json.loads(done.stdout.splitlines()[-1]) | {
+        "seconds": round(seconds, 1),
+        "largest_gib_so_far": round(peak, 2),
+        "said": said,
+    }
 
 
 def main() -> None:
@@ -81,12 +89,21 @@ def main() -> None:
             environment = {**os.environ, "VISUS_CACHE": f"{scratch}/cache"}
             own = [sys.executable, "-m", "visus", "train", str(given.folder), "--seed", str(seed), "-o", scratch, "--json"]
             runs.setdefault("visus", []).append({"seed": seed} | timed(own, environment))
-            print(f"visus, seed {seed}: {100 * runs['visus'][-1]['accuracy']:.1f} % in {runs['visus'][-1]['seconds']:.0f} s", file=sys.stderr)
+            print(
+                f"visus, seed {seed}: {100 * runs['visus'][-1]['accuracy']:.1f} % in {runs['visus'][-1]['seconds']:.0f} s",
+                file=sys.stderr,
+            )
             if given.peer:
                 words = [given.peer, "-c", PEER, str(given.folder), str(given.epochs), str(seed), str(given.side)]
                 runs.setdefault("fastai", []).append({"seed": seed} | timed(words, environment))
-                print(f"fastai, seed {seed}: {100 * runs['fastai'][-1]['accuracy']:.1f} % in {runs['fastai'][-1]['seconds']:.0f} s", file=sys.stderr)
-    means = {name: {what: mean_of([run[what] for run in found]) for what in ("accuracy", "seconds")} for name, found in runs.items()}
+                print(
+                    f"fastai, seed {seed}: {100 * runs['fastai'][-1]['accuracy']:.1f} % in {runs['fastai'][-1]['seconds']:.0f} s",
+                    file=sys.stderr,
+                )
+    means = {
+        name: {what: mean_of([run[what] for run in found]) for what in ("accuracy", "seconds")}
+        for name, found in runs.items()
+    }
     write_result({"command": command_line(), "machine": machine_facts(), "means": means, "runs": runs}, given.output)
 
 

@@ -20,8 +20,9 @@ from visus.errors import UsageError
 from visus.evaluation.predictions import probabilities
 from visus.evaluation.temperature import TemperatureFit
 from visus.examine import saliency
-from visus.workbench import inside
+from visus.workbench import inside, report_saliency
 from visus.workbench.inside import sight_of
+from visus.workbench.map_methods import TriedMethod
 from visus.workbench.mistakes import Answering, named_mistakes
 from visus.workbench.modules import make_network
 from visus.workbench.reports import fit_calibration
@@ -192,7 +193,7 @@ def test_recordings_and_volumes_have_the_same_report(tmp_path: Path, size: tuple
     run = visus.train(arrays(tmp_path, size), "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
     facts, page = inside_of(run.folder), (run.folder / "report.html").read_text("utf-8")
     assert facts["missing"] == {}
-    assert facts["saliency"]["method"] == "Grad-CAM"
+    assert {each["method"] for each in facts["saliency"]["tested"]} >= {"Grad-CAM", "gradient", "center prior"}
     assert f"Does its answer stay when the {noun} moves?" in page
     assert page.count("<svg" if noun == "recording" else "<img") > 10
 
@@ -212,40 +213,52 @@ class Odd(nn.Module):
         raise RuntimeError("this network is odd\nand says so.")
 
 
-def test_a_report_draws_the_gradient_where_grad_cam_is_empty(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def emptied(places: set[int]) -> Any:
-        drawn = []
-
-        def method(module: nn.Module, inputs: Any, target: Any = None) -> Any:
-            found = saliency.grad_cam(module, inputs, target)
-            maps = found.map.copy()
-            for row in range(len(maps)):
-                drawn.append(row)
-                if len(drawn) - 1 in places:
-                    maps[row] = 0.0
-                else:
-                    maps[row] += 0.1 * np.arange(maps[row].size).reshape(maps[row].shape)
-            return dataclasses.replace(found, map=maps)
-
-        return lambda module, x, target: (None, method, "Why.")
-
+def chosen_by(monkeypatch: pytest.MonkeyPatch, run: Path, make: Any, *, only: bool = True) -> tuple[Any, list[int]]:
+    """What the report's saliency is where one method of a person's own is tried."""
     opened = visus.load(run)
     data = opened.open_data()
-    part = data.split("test")
     answers = opened.answers(data, "test")
     finished = inside.Scoring(opened, data, make_network("mlp", (3, 16, 16), 2), answers, 1, 8, 1.0)
     mistakes = inside._mistakes(finished, 0)
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
-    monkeypatch.setattr(inside, "default_saliency", emptied({0}))
-    found = inside._saliencies(finished, mistakes)
-    assert (found.method, found.by_gradient) == ("Grad-CAM", {places[0]})
-    assert all(found.maps[place].max() > 0 for place in places)
-    assert f"nowhere above 0 for 1 of these {len(places)} pictures" in found.reason
-    monkeypatch.setattr(inside, "default_saliency", emptied(set(range(99))))
-    every = inside._saliencies(finished, mistakes)
-    assert (every.method, every.by_gradient) == ("gradient", frozenset())
-    assert every.reason.startswith("Grad-CAM's map is nowhere above 0 for each of these ")
-    assert len(part)
+    method = TriedMethod("occlusion", make, is_cheap=False)
+    monkeypatch.setattr(
+        report_saliency, "tried_methods", lambda module, x, target, **_: ([(method, make(module, x, target))], "")
+    )
+    return inside._saliencies(finished, mistakes, 10_000), places
+
+
+def test_a_report_shows_no_map_where_no_method_passes(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flat(module: nn.Module, inputs: Any, target: Any = None) -> Any:
+        found = saliency.gradient_saliency(module, inputs, target)
+        return dataclasses.replace(found, map=np.zeros_like(found.map))
+
+    found, places = chosen_by(monkeypatch, run, flat)
+    assert (found.method, found.maps, found.hidden) == ("", {}, frozenset(places))
+    assert found.reason.startswith(
+        "No map is shown: no method passes deletion and insertion against random order on held-out pictures. Share of "
+    )
+    assert [each["is_passed"] for each in found.tested if each["method"] == "gradient"] == [False]
+
+
+def test_a_report_shows_the_method_that_passes_and_only_maps_that_pass(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[int] = []
+
+    def by_windows(module: nn.Module, inputs: Any, target: Any = None) -> Any:
+        found = saliency.occlusion(module, inputs, target, window=2)
+        maps = found.map.copy()
+        if emptied:
+            maps[0] = 0.0
+        emptied.append(1)
+        return dataclasses.replace(found, map=maps)
+
+    found, places = chosen_by(monkeypatch, run, by_windows)
+    assert found.method == "occlusion"
+    assert "occlusion is shown: it passes deletion and insertion against random order on held-out pictures" in found.reason
+    assert "A Gaussian at the center, which knows nothing of the picture, beats it on " in found.reason
+    assert places[0] in found.hidden
+    assert set(found.maps) | found.hidden == set(places)
+    assert not set(found.maps) & found.hidden
 
 
 def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(photos: Path, tmp_path: Path) -> None:
@@ -282,7 +295,7 @@ def test_a_shuffled_run_is_looked_into_in_its_true_order(photos: Path, tmp_path:
     shuffled = dataclasses.replace(data, preprocessing=dataclasses.replace(data.preprocessing, shuffle_seed=1))
     run = visus.train(shuffled, "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
     facts = inside_of(run.folder)
-    assert facts["saliency"]["method"] == "gradient"
+    assert not {"Grad-CAM"} & {each["method"] for each in facts["saliency"]["tested"]}
     assert facts["moves"]["layers"] is None
     assert "The network reads shuffled positions, so its layers see no picture that could move." in facts["moves"]["notes"]
 

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import shutil
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from torch import nn
 
 import visus
 from visus.errors import DesignError, PictureError, RunError, UsageError
-from visus.workbench.looked_parts import occlusion_windows
 from visus.workbench.looking import Look
+from visus.workbench.map_methods import occlusion_windows
 
 from .conftest import Call
 
@@ -163,10 +164,10 @@ def test_recordings_pictures_and_volumes_have_a_page(shape: tuple[int, ...]) -> 
 
 def test_a_module_without_classes_or_maps_has_a_page_that_says_so() -> None:
     features = visus.look(nn.Sequential(nn.Flatten(), nn.Linear(20, 6), nn.ReLU(), nn.Linear(6, 2)), torch.rand(1, 4, 5))
-    assert features.facts.methods[0].saliency.method == "gradient"
-    assert features.facts.reason == (
-        "It is the default here because Grad-CAM cannot be had: Grad-CAM needs a layer whose map has more than one place, and there is none "
-        "here."
+    tried = (*features.facts.methods, *features.facts.hidden)
+    assert {each.saliency.method for each in tried} == {"gradient", "integrated gradients", "occlusion"}
+    assert features.facts.missing["methods"] == (
+        "There is no Grad-CAM: Grad-CAM needs a layer whose map has more than one place, and there is none here. Use gradient_saliency."
     )
     maps = visus.look(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.rand(1, 6, 6))
     assert maps.facts.answer is None
@@ -185,17 +186,23 @@ def speaks_against_every_class() -> nn.Module:
     return module
 
 
-def test_where_grad_cam_is_empty_the_gradient_is_the_default_and_no_check_holds() -> None:
-    found = visus.look(speaks_against_every_class(), torch.rand(1, 8, 8))
-    first = found.facts.methods[0]
-    assert first.saliency.method == "gradient"
-    assert found.facts.reason == (
-        "It is the default here because Grad-CAM's map is nowhere above 0 for this item: nothing in the maps of '1', weighted by their "
-        "mean gradients, speaks for the answer."
+def test_an_empty_map_is_shown_on_request_alone_and_says_so() -> None:
+    item = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain = visus.look(speaks_against_every_class(), item)
+    assert "Grad-CAM" not in [each.saliency.method for each in plain.facts.methods]
+    assert "Grad-CAM at '1'" in unescape(plain.page())
+    assert "--saliency all shows every map with its checks." in plain.page()
+    found = visus.look(speaks_against_every_class(), item, saliency="grad-cam")
+    (empty,) = found.facts.methods
+    assert "because it was asked for" in found.facts.reason or "because they were asked for" in found.facts.reason
+    with pytest.raises(UsageError) as told:
+        visus.look(speaks_against_every_class(), item, saliency="gradcam")
+    assert str(told.value) == (
+        "unknown saliency method 'gradcam'. Did you mean 'grad-cam'? Known: all, grad-cam, gradient, integrated-gradients, occlusion."
     )
-    empty = next(each for each in found.facts.methods if each.saliency.method == "Grad-CAM")
     assert empty.curves is not None
     assert empty.curves.is_better_than_random is None
+    assert "This map does not pass deletion and insertion." in found.page()
     page = found.page()
     assert '<li class="open"><b>Cannot be judged.</b> The map is the same everywhere' in page
     assert "A pixel that is taken away becomes 0 in the values that the network reads" in page

@@ -35,6 +35,12 @@ def look(
     target: Annotated[
         str | None, typer.Option(help="Class that saliency explains; the network's answer by default.")
     ] = None,
+    saliency: Annotated[
+        str | None,
+        typer.Option(
+            help="Show this map even if it does not pass its checks: grad-cam, gradient, integrated-gradients, occlusion or all."
+        ),
+    ] = None,
     object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the items, in px.")] = None,
     templates: Annotated[
         bool,
@@ -77,6 +83,7 @@ def look(
             channel=channel,
             at=whole_numbers(at, "--at", "12,20") if at is not None else None,
             target=target,
+            saliency=saliency,
             object_px=object_px,
             templates=templates,
             data=data,
@@ -99,6 +106,7 @@ def look(
             "--input": input_shape,
             "--classes": classes,
             "--target": target,
+            "--saliency": saliency,
             "--object": object_px,
         }
         all_options["--cache-dir"] = cache_dir

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import UsageError
-from visus.examine.layer_calls import Array, Box, Sights, channel_in, first_tensor, output_of, position_in
+from visus.examine.layer_calls import Array, Box, Sights, channel_in, output_of, position_in
+from visus.examine.layer_outputs import all_tensors, first_tensor
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Saliency:
         spilled: share of the map that lay outside what the unit reads before it was cut off there; 0 where nothing was cut.
         gap: for integrated gradients, (N,) how far the sum of the values is from the change of the score, which it should equal.
         sights: what the layers see; traced when it is first asked for.
+        notes: what a reader must know: where cells were placed in another way than at the centers of their fields, which output was read.
     """
 
     method: str
@@ -68,6 +70,7 @@ class Saliency:
     coarse: Array | None = None
     spilled: float = 0.0
     gap: Array | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def box(self) -> Box | None:
@@ -108,6 +111,20 @@ def box_of(sights: Sights, target: tuple[int, ...] | Unit) -> Box | None:
     return sights.box(last.path, (), ())
 
 
+def class_scores(output: Any) -> tuple[Tensor | None, str]:
+    """The scores of classes in a module's output: its first tensor of shape (N, classes), and a sentence where there is more than one tensor.
+
+    >>> class_scores((torch.zeros(2, 8, 4, 4), torch.zeros(2, 3)))[1]
+    'The module returns 2 tensors; its classes are read from number 2, the first of shape (samples, classes).'
+    """
+    found = list(all_tensors(output))
+    place = next((place for place, each in enumerate(found) if each.dim() == 2), None)
+    if place is None:
+        return None, ""
+    note = f"The module returns {len(found)} tensors; its classes are read from number {place + 1}, the first of shape (samples, classes)."
+    return found[place], note if len(found) > 1 else ""
+
+
 class Explained:
     """The score of a module that is explained, as a function of its inputs.
 
@@ -119,6 +136,7 @@ class Explained:
 
     def __init__(self, module: nn.Module, batch: Tensor, target: Target) -> None:
         self.module, self.batch, self.target = module, batch, target
+        self.note = ""
         self.settled: tuple[int, ...] | Unit = target if isinstance(target, Unit) else ()
 
     def scores(self, x: Tensor) -> Tensor:
@@ -147,9 +165,10 @@ class Explained:
 
     def classed(self, output: Any) -> Tensor:
         """The classes in the module's output."""
-        logits = first_tensor(output)
-        if logits is None or logits.dim() != 2:
-            found = "no tensor" if logits is None else f"a tensor of shape {tuple(logits.shape)}"
+        logits, self.note = class_scores(output)
+        if logits is None:
+            first = first_tensor(output)
+            found = "no tensor" if first is None else f"a tensor of shape {tuple(first.shape)}"
             raise UsageError(
                 f"classes are explained where a module gives (items, classes), and this one gives {found}. Name a Unit."
             )

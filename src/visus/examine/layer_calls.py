@@ -7,7 +7,9 @@ know what is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
+import copy
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +19,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from visus.design.account import Account, Fields
 from visus.errors import UsageError, closest_name, unknown_name
+from visus.examine.layer_outputs import (
+    ACTIVATION_FUNCTIONS,
+    ACTIVE,
+    LAYOUT,
+    behind_activation,
+    first_tensor,
+    layout_of,
+    with_first,
+)
 from visus.geometry import Field
 from visus.networks.trace import trace
 
@@ -28,8 +41,12 @@ Inputs = Tensor | Array
 Box = tuple[tuple[int, int], ...]
 """First and last pixel on each axis of the input, both included."""
 
-_LAST: Final = "_visus_channels_last"  # the attribute of an output whose channels are its last dimension
+FUNCTION: Final = " + "  # between the path of a layer and the name of an activation function that follows it
 _SHOWN: Final = 12
+_NO_WEIGHTS: Final = (
+    "the weights have no shape before the module's first forward. Run it once on a sample, then look into it."
+)
+_SCRIPTED: Final = "a TorchScript module runs outside of Python, so its layers cannot be listened to. Give the Python module that it was made from."
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,46 +58,86 @@ class Call:
         module: the layer.
         inputs: its arguments.
         output: the first tensor that it gave, channels moved to dimension 1: (items, channels, *spatial).
+        is_active: whether the output is behind an activation, with nothing but layers without weights in between.
     """
 
     path: str
     module: nn.Module
     inputs: tuple[Any, ...]
     output: Tensor
+    is_active: bool = False
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module itself, where ``torch.compile`` stands around it."""
+    """The module itself, where ``torch.compile`` stands around it; a copy where its weights were made in inference mode.
+
+    Raises:
+        UsageError: its weights are lazy, and were not made yet.
+    """
+    _refuse_lazy(module)
     inner = getattr(module, "_orig_mod", module)
-    return inner if isinstance(inner, nn.Module) else module
+    found = inner if isinstance(inner, nn.Module) else module
+    if not any(values.is_inference() for values in (*found.parameters(), *found.buffers())):
+        return found
+    with torch.inference_mode(False):  # weights that were made in inference mode take no part in gradients; their copies do
+        return copy.deepcopy(found)
+
+
+def _refuse_lazy(module: nn.Module) -> None:
+    for path, each in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(each):
+            raise UsageError(_NO_WEIGHTS, where=path)
 
 
 @contextmanager
 def at_rest(module: nn.Module) -> Iterator[None]:
-    """A context in which a module is in evaluation mode, its weights want no gradients and no layer overwrites its input."""
-    training, overwriting, wanting = [], [], []
+    """A context in which a module is in evaluation mode, its weights want no gradients, no layer overwrites its input, and none is compiled."""
+    training, overwriting, wanting, compiled, scripted = [], [], [], [], []
+    is_wrapped = False
     for part in module.modules():  # one walk, which a small network's forward is not much longer than
         facts = part.__dict__
         if facts.get("training"):
             training.append(facts)
         if facts.get("inplace") is True:
             overwriting.append(facts)
+        if facts.get("_compiled_call_impl") is not None:
+            compiled.append((facts, facts["_compiled_call_impl"]))
+        is_wrapped = is_wrapped or "_orig_mod" in part._modules
+        if isinstance(part, torch.jit.ScriptModule) and part.training:
+            scripted.append(part)
         wanting += [values for values in part._parameters.values() if values is not None and values.requires_grad]
     try:
         for facts in training:
             facts["training"] = False
         for facts in overwriting:
             facts["inplace"] = False
+        for facts, _ in compiled:
+            facts["_compiled_call_impl"] = None
+        for part in scripted:
+            part.eval()
         for values in wanting:
             values.requires_grad_(False)
-        yield
+        # A compiled part would go on without the hooks that are set after its compilation.
+        with torch.compiler.set_stance("force_eager") if is_wrapped else contextlib.nullcontext():
+            yield
     finally:
         for facts in training:
             facts["training"] = True
         for facts in overwriting:
             facts["inplace"] = True
+        for facts, call in compiled:
+            facts["_compiled_call_impl"] = call
+        for part in scripted:
+            part.train()
         for values in wanting:
             values.requires_grad_(True)
+
+
+@contextmanager
+def gradients() -> Iterator[None]:
+    """A context in which gradients can be had, inside ``torch.no_grad`` and ``torch.inference_mode`` too."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 class Ended(Exception):  # noqa: N818 - not an error: all that was wanted was heard
@@ -88,64 +145,124 @@ class Ended(Exception):  # noqa: N818 - not an error: all that was wanted was he
 
 
 @contextmanager
-def heard(module: nn.Module, listen: Callable[[Call], Tensor | None]) -> Iterator[None]:
+def heard(module: nn.Module, listen: Callable[[Call], Tensor | None], *, functions: bool = False) -> Iterator[None]:
     """A context in which ``listen`` is told of each call of a layer, in the order of computation.
 
     What ``listen`` returns takes the place of the layer's output; None leaves it. It may raise ``Ended``.
+
+    Args:
+        module: the module.
+        listen: what is told of a call.
+        functions: tell of activation functions too, such as ``F.relu``, that follow a layer outside of layers; their path is the layer's with
+            the function's name.
+
+    Raises:
+        UsageError: a part of the module is a TorchScript module.
     """
-    counts: dict[str, int] = {}
-
-    def hook(path: str) -> Callable[..., Any]:
-        def told(layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            count = counts[path] = counts.get(path, 0) + 1
-            first = first_tensor(output)
-            if first is None:
-                return None
-            is_last = _note_channels(layer, args, first)
-            call = Call(path if count == 1 else f"{path}#{count}", layer, args, first.movedim(-1, 1) if is_last else first)
-            instead = listen(call)
-            if instead is None or not is_last:
-                return instead
-            instead = instead.movedim(1, -1)
-            setattr(instead, _LAST, True)
-            return instead
-
-        return told
-
-    def begin(*_: Any) -> None:
-        counts.clear()
-
     layers = [(path, part) for path, part in module.named_modules() if not part._modules]
+    for path, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise UsageError(_SCRIPTED, where=path) if path else UsageError(_SCRIPTED)
+    ear = _Ear(listen, functions)
     key: Any = object()  # of the hooks in the modules' own tables; torch's own way takes longer than a small network
     try:
-        module._forward_pre_hooks[key] = begin
+        module._forward_pre_hooks[key] = ear.begin
         for path, part in layers:
-            part._forward_hooks[key] = hook(path)
-        yield
+            part._forward_hooks[key] = ear.hook(path)
+            if functions and part is not module:
+                part._forward_pre_hooks[key] = ear.enter
+        with _Functions(ear) if functions else contextlib.nullcontext():
+            yield
     finally:
         module._forward_pre_hooks.pop(key, None)
         for _, part in layers:
             part._forward_hooks.pop(key, None)
+            part._forward_pre_hooks.pop(key, None)
 
 
-def first_tensor(output: Any) -> Tensor | None:
-    """The first tensor of an output, however deep in lists."""
-    if isinstance(output, Tensor):
-        return output
-    parts = list(output.values()) if isinstance(output, dict) else output if isinstance(output, (list, tuple)) else ()
-    return next((found for part in parts if (found := first_tensor(part)) is not None), None)
+class _Ear:
+    """The hooks that tell a listener of calls."""
+
+    def __init__(self, listen: Callable[[Call], Tensor | None], follows: bool) -> None:
+        self.listen, self.follows = listen, follows
+        self.counts: dict[str, int] = {}
+        self.last: tuple[str, nn.Module, torch.Size, tuple[int, ...] | None] | None = None
+        self.depth = 0
+
+    def begin(self, *_: Any) -> None:
+        """A new forward of the whole module."""
+        self.counts.clear()
+        self.last, self.depth = None, 0
+
+    def enter(self, *_: Any) -> None:
+        """A layer begins, whose own functions are not told of."""
+        self.depth += 1
+
+    def hook(self, path: str) -> Callable[..., Any]:
+        """The hook of one layer."""
+
+        def told(layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            self.depth = max(0, self.depth - 1)
+            first = first_tensor(output)
+            named = self._named(path)
+            if first is None:
+                return None
+            layout = layout_of(layer, args, first)
+            self.last = named, layer, first.shape, layout
+            is_active = self.follows and behind_activation(layer, args)
+            instead = self._tell(named, layer, args, first, layout, is_active)
+            return None if instead is None else with_first(output, instead)
+
+        return told
+
+    def _named(self, path: str) -> str:
+        count = self.counts[path] = self.counts.get(path, 0) + 1
+        return path if count == 1 else f"{path}#{count}"
+
+    def function(self, name: str, given: Tensor, output: Any) -> Any:
+        """An activation function outside of layers."""
+        is_told = self.last is not None and not self.depth and isinstance(output, Tensor) and output is not given
+        if not is_told or self.last is None or output.shape != self.last[2]:
+            return output
+        path, layer, _, layout = self.last
+        instead = self._tell(self._named(f"{path}{FUNCTION}{name}"), layer, (given,), output, layout, is_active=True)
+        return output if instead is None else instead
+
+    def _tell(
+        self,
+        path: str,
+        layer: nn.Module,
+        args: tuple[Any, ...],
+        first: Tensor,
+        layout: tuple[int, ...] | None,
+        is_active: bool,
+    ) -> Tensor | None:
+        """What takes the place of the first tensor of an output, its dimensions as they were."""
+        values = first if layout is None else first.permute(layout)
+        instead = self.listen(Call(path, layer, args, values, is_active))
+        if instead is not None and layout is not None:
+            instead = instead.permute(tuple(layout.index(axis) for axis in range(len(layout))))
+        for told in (first, instead):
+            if told is not None:
+                setattr(told, ACTIVE, is_active)
+                if layout is not None:
+                    setattr(told, LAYOUT, layout)
+        return instead
 
 
-def _note_channels(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> bool:
-    """Whether channels are the last dimension: after a linear layer or a layer norm of a map, and what follows element by element."""
-    if output.dim() < 3:
-        return False
-    before = first_tensor(args)
-    follows = before is not None and not layer._parameters and before.shape == output.shape and hasattr(before, _LAST)
-    is_last = follows or isinstance(layer, (nn.Linear, nn.LayerNorm))
-    if is_last:
-        setattr(output, _LAST, True)
-    return is_last
+class _Functions(TorchFunctionMode):
+    """Tells of activation functions while a module runs."""
+
+    def __init__(self, ear: _Ear) -> None:
+        super().__init__()
+        self.ear = ear
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        name = ACTIVATION_FUNCTIONS.get(func) if isinstance(func, Hashable) else None
+        if name is None or not args or not isinstance(args[0], Tensor):
+            return output
+        return self.ear.function(name, args[0], output)
 
 
 def run(module: nn.Module, batch: Tensor) -> Any:
@@ -226,8 +343,23 @@ def as_batch(module: nn.Module, inputs: Inputs) -> Tensor:
         raise UsageError(
             f"this is one item of the shape {tuple(batch.shape)}, and items are needed: give it as inputs[None]."
         )
-    values = next((each for each in module.parameters() if each.is_floating_point()), None)
-    return batch.detach() if values is None else batch.detach().to(device=values.device, dtype=values.dtype)
+    _refuse_lazy(module)
+    values = first_weights(module)
+    with torch.inference_mode(False):
+        batch = batch.detach() if values is None else batch.detach().to(device=values.device, dtype=values.dtype)
+        return batch.clone() if batch.is_inference() else batch
+
+
+def first_weights(module: nn.Module) -> Tensor | None:
+    """The weights of the first layer that has some, by whose dtype a module reads its input; else its first parameter; None where it has none."""
+    first = None
+    for part in module.modules():
+        for values in part._parameters.values():
+            if values is not None and values.is_floating_point():
+                if not part._modules:
+                    return values
+                first = values if first is None else first
+    return first
 
 
 def one_item(module: nn.Module, item: Inputs) -> Tensor:
@@ -315,7 +447,7 @@ def frozen(values: Array) -> Array:
 def to_array(values: Tensor) -> Array:
     """A tensor as an array that cannot be written to; it shares the tensor's memory where it can."""
     values = values.detach()
-    if values.dtype == torch.bfloat16:
+    if values.dtype in (torch.bfloat16, torch.float16):
         values = values.float()
     return frozen(values.cpu().numpy())
 

@@ -73,11 +73,13 @@ class Answer:
         classes: their names, in the order of the outputs.
         probabilities: theirs, by softmax.
         target: the class that saliency explains.
+        note: which of several outputs was read; empty where there is one.
     """
 
     classes: tuple[str, ...]
     probabilities: Array
     target: int
+    note: str = ""
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -98,6 +100,11 @@ class Method:
     saliency: Saliency
     curves: Curves | None = None
     weights: RandomWeights | None = None
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether deletion and insertion both beat random orders beyond chance."""
+        return self.curves is not None and self.curves.is_better_than_random is True
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,8 +268,9 @@ class LookFacts:
         item: what was looked at.
         layers: in the order of computation.
         answer: None where the module gives something else than classes.
-        methods: saliency maps, the default one first.
-        reason: why that is the default.
+        methods: saliency maps that are shown, the default one first.
+        hidden: maps that were tried and are not shown, for they do not pass deletion and insertion, or others were asked for.
+        reason: why the first is first, or why none is shown.
         kernels: those of the first layer that has some; None where none has.
         patches: templates of layers; none where there is no data.
         patches_of: the items that they were looked for in, as words.
@@ -280,6 +288,7 @@ class LookFacts:
     layers: tuple[LayerLook, ...]
     answer: Answer | None = None
     methods: tuple[Method, ...] = ()
+    hidden: tuple[Method, ...] = ()
     reason: str = ""
     kernels: Filters | None = None
     patches: tuple[LayerPatches, ...] = ()
@@ -319,7 +328,8 @@ class LookFacts:
                 "probabilities": dict(zip(answer.classes, _floats(answer.probabilities), strict=True)),
                 "explained": answer.classes[answer.target],
             },
-            "saliency": [_method_json(each) for each in self.methods],
+            "saliency": [_method_json(each, is_shown=True) for each in self.methods]
+            + [_method_json(each, is_shown=False) for each in self.hidden],
             "saliency_reason": self.reason,
             "num_items_of_figures": self.num_over,
             "layers": [each.to_json() for each in self.layers],
@@ -335,10 +345,11 @@ def _floats(values: Sequence[Any] | Array) -> list[float]:
     return [float(value) for value in values]
 
 
-def _method_json(method: Method) -> dict[str, Any]:
+def _method_json(method: Method, *, is_shown: bool) -> dict[str, Any]:
     curves, weights = method.curves, method.weights
     return {
         "method": method.saliency.method,
+        "is_shown": is_shown,
         "layer": method.saliency.layer or None,
         "outside_box": method.saliency.outside_box,
         "random_weights_correlation": None
@@ -347,6 +358,7 @@ def _method_json(method: Method) -> dict[str, Any]:
         "deletion_area": None if curves is None else curves.deletion_area,
         "insertion_area": None if curves is None else curves.insertion_area,
         "is_better_than_random": None if curves is None else curves.is_better_than_random,
+        "notes": list(method.saliency.notes),
     }
 
 

@@ -63,6 +63,7 @@ def _slices_words(item: LookedItem) -> str:
 def _answer(answer: Answer, item: LookedItem) -> str:
     best = answer.order[0]
     text = f"<p>The network says <b>{escape(answer.classes[best])}</b>, with a probability of {write_share(float(answer.probabilities[best]))}."
+    text += f" {escape(answer.note)}" if answer.note else ""
     if item.truth:
         is_right = item.truth == answer.classes[best]
         text += f" Its label is {escape(item.truth)}: the answer is {'right' if is_right else 'wrong'}."
@@ -82,15 +83,17 @@ def _rest(answer: Answer) -> float:
 
 
 def saliency_section(facts: LookFacts) -> str:
-    """The default map with all its checks, then the other methods."""
+    """The default map with all its checks, then the other methods that are shown; what was tried and is not shown."""
+    title = "Where it looked"
+    missing = "".join(
+        f"<p>{escape(sentence)}</p>" for part in ("saliency", "methods") if (sentence := facts.missing.get(part, ""))
+    )
     if not facts.methods:
-        return section("Where it looked", f"<p>{escape(facts.missing.get('saliency', ''))}</p>")
+        said = f"<p>{escape(facts.reason)}</p>" if facts.reason else ""
+        return section(title, said + _not_shown(facts) + missing)
     first, *others = facts.methods
     asked = _explained(facts)
-    said = (
-        f"<p>Explained is {asked}. The map is {escape(first.saliency.method)}: {_WHY[first.saliency.method]}. "
-        f"{escape(facts.reason)}</p>"
-    )
+    said = f"<p>Explained is {asked}. The map is {escape(first.saliency.method)}: {_WHY[first.saliency.method]}. {escape(facts.reason)}</p>"
     left = _figure(facts, first)
     if first.saliency.coarse is not None:
         left += _coarse(facts, first)
@@ -98,11 +101,26 @@ def saliency_section(facts: LookFacts) -> str:
     body = f'<div class="flow"><div>{left}</div><div class="checks">{right}</div></div>' + _curves(first)
     if others:
         figures = "".join(f'<div class="method">{_figure(facts, method)}{_checks(facts, method)}</div>' for method in others)
-        body += folded(
-            f"The same by {_listed([each.saliency.method for each in others])}", f'<div class="flow">{figures}</div>'
-        )
-    missing = facts.missing.get("methods", "")
-    return section("Where it looked", said + body + (f"<p>{escape(missing)}</p>" if missing else ""))
+        body += folded(f"The same by {_listed([_named(each) for each in others])}", f'<div class="flow">{figures}</div>')
+    return section(title, said + body + _not_shown(facts) + missing)
+
+
+def _named(method: Method) -> str:
+    """A method with its layer, for Grad-CAM may be there twice."""
+    layer = f" at '{method.saliency.layer}'" if method.saliency.layer else ""
+    return f"{method.saliency.method}{layer}"
+
+
+def _not_shown(facts: LookFacts) -> str:
+    """Which maps were tried and are not shown."""
+    failed = [_named(each) for each in facts.hidden if not each.is_passed]
+    if not failed:
+        return ""
+    words = (
+        f"Not shown, for {'it does' if len(failed) == 1 else 'they do'} not pass deletion and insertion here: {_listed(failed)}. "
+        "--saliency all shows every map with its checks."
+    )
+    return f'<p class="under">{escape(words)}</p>'
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -125,16 +143,19 @@ def _figure(facts: LookFacts, method: Method) -> str:
     drawn = look_drawn.over(item.values, item.lowest, item.highest, heat, told, MAP_PX)
     blank = "" if float(heat.max()) > 0 else " The map is nowhere above 0."
     colour = "the darker the ground" if heat.ndim == 1 else "the redder"
-    return f"<figure><figcaption><b>{escape(method.saliency.method)}</b>{colour}, the more it matters.{blank}</figcaption>{drawn}</figure>"
+    failed = "" if method.is_passed else " <b>This map does not pass deletion and insertion.</b>"
+    notes = "".join(f" {escape(note)}" for note in method.saliency.notes)
+    words = f"<b>{escape(method.saliency.method)}</b>{colour}, the more it matters.{failed}{blank}{notes}"
+    return f"<figure><figcaption>{words}</figcaption>{drawn}</figure>"
 
 
 def _coarse(facts: LookFacts, method: Method) -> str:
     """Grad-CAM's map as large as its layer's: what was really computed, before it was enlarged."""
     coarse = method.saliency.coarse
     assert coarse is not None, "asked for where there is one"
-    told = f"The map of {method.saliency.layer} before it was enlarged, {write_shape(coarse.shape[1:])}"
+    told = f"The map of {method.saliency.layer} before it was placed, {write_shape(coarse.shape[1:])}"
     drawn = look_drawn.one_map(coarse[0], float(coarse.max()) or 1.0, False, told, MAP_PX // 2)
-    return f"<figure><figcaption>What was computed: {write_shape(coarse.shape[1:])} values, then enlarged.</figcaption>{drawn}</figure>"
+    return f"<figure><figcaption>What was computed: {write_shape(coarse.shape[1:])} values, then placed at the centers of the receptive fields.</figcaption>{drawn}</figure>"
 
 
 def _checks(facts: LookFacts, method: Method) -> str:

@@ -22,13 +22,13 @@ from visus.examine.layer_calls import (
     Inputs,
     as_batches,
     at_rest,
-    first_tensor,
     frozen,
     heard,
     to_array,
     unwrapped,
 )
 from visus.examine.layer_calls import run as run_module
+from visus.examine.layer_outputs import first_tensor
 
 MOST = 8
 """So many items of each kind are told, unless another number is asked for."""

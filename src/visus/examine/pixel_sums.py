@@ -24,7 +24,6 @@ from visus.examine.layer_calls import (
     at_rest,
     called_layers,
     channel_in,
-    first_tensor,
     frozen,
     heard,
     one_item,
@@ -34,6 +33,7 @@ from visus.examine.layer_calls import (
     unknown_layer,
     unwrapped,
 )
+from visus.examine.layer_outputs import first_tensor
 from visus.networks.trace_rows import layer_text
 
 PADDING: Final = -1  # the place of a tap that reads padding of zeros

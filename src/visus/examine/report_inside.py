@@ -117,13 +117,14 @@ class Saliencies:
     """Where the network looked, for the items that are shown.
 
     Attributes:
-        method: such as ``Grad-CAM``.
+        method: the method that passes on held-out samples, such as ``Grad-CAM``; empty where none does.
         layer: the layer that it looked at; empty for methods of the whole network.
-        reason: why this method or layer.
+        reason: why this method, or why none.
         maps: for each place in the split, one number for each pixel, (*).
         check: what random weights do to the maps, as a sentence; empty where that was not tried.
         is_believable: whether random weights destroy the maps; None where that was not tried or cannot be judged.
-        by_gradient: places whose map by ``method`` is nowhere above 0, and which show the size of the gradient instead.
+        tested: what deletion and insertion gave for each method on held-out samples, as plain data.
+        hidden: places whose map does not pass deletion and insertion, so that none is drawn.
     """
 
     method: str
@@ -132,7 +133,8 @@ class Saliencies:
     maps: Mapping[int, Array]
     check: str = ""
     is_believable: bool | None = None
-    by_gradient: frozenset[int] = frozenset()
+    tested: tuple[Mapping[str, Any], ...] = ()
+    hidden: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,12 +177,13 @@ class Inside:
             "moves": self.moves.to_json() if self.moves else None,
             "mistakes": self.mistakes.to_json() if self.mistakes else None,
             "saliency": {
-                "method": shown.method,
-                "layer": shown.layer,
+                "method": shown.method or None,
+                "layer": shown.layer or None,
                 "check": shown.check,
                 "is_believable": shown.is_believable,
                 "reason": shown.reason,
-                "by_gradient": sorted(shown.by_gradient),
+                "tested": [dict(each) for each in shown.tested],
+                "hidden": sorted(shown.hidden),
             }
             if shown
             else None,

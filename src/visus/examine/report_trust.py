@@ -21,6 +21,7 @@ from visus.units import write_number_of, write_share, write_size
 _SIDE, _SMALL, _VOLUME_SIDE = 96, 56, 112
 _LONGEST_NAME = 80
 _PAIR_ITEMS = 3
+_ASK = "visus look with --saliency all shows every map of one of them, with its checks."
 
 
 def missing_part(facts: ReportFacts, part: str) -> str:
@@ -140,8 +141,15 @@ def _saliency_words(facts: ReportFacts) -> str:
     if seen is None:
         why = facts.inside.missing.get("saliency")
         return f'<p class="missing">Where the network looked could not be drawn: {escape(why)}</p>' if why else ""
-    colour = "A warmer ground" if facts.noun == "recording" else "Red"
-    parts = [f"{colour} is where the network looked for its answer ({seen.method}). {seen.reason}".strip(), seen.check]
+    if not seen.method:
+        return f"<p>{escape(seen.reason)} {escape(_ASK)}</p>"
+    color = "A warmer ground" if facts.noun == "recording" else "Red"
+    parts = [f"{color} is where the network looked for its answer ({seen.method}). {seen.reason}".strip(), seen.check]
+    if seen.hidden:
+        parts.append(
+            f"{write_number_of(len(seen.hidden), facts.noun)} of the {len(seen.hidden) + len(seen.maps)} shown in full "
+            f"{'has' if len(seen.hidden) == 1 else 'have'} no map, for theirs {'does' if len(seen.hidden) == 1 else 'do'} not pass there. {_ASK}"
+        )
     kind = ' class="doubt"' if seen.is_believable is False else ""
     return f"<p{kind}>{escape(' '.join(part for part in parts if part))}</p>"
 
@@ -199,14 +207,14 @@ def _card(facts: ReportFacts, each: Shown) -> str:
     if seen is not None and values is not None:
         told = f"where the network looked in {_short(each.item)}"
         drawn += over(values, *inside.value_range, seen, told, _VOLUME_SIDE if values.ndim == 4 else _SIDE)
-    by_gradient = inside.saliencies is not None and each.place in inside.saliencies.by_gradient
+    is_hidden = inside.saliencies is not None and bool(inside.saliencies.method) and each.place in inside.saliencies.hidden
     words = f"<b>{escape(_short(each.label))}</b>"
     if each.answer != each.label:
         words += f" called <b>{escape(_short(each.answer))}</b>, {write_share(each.probability)} sure"
         words += f" ({escape(_short(each.label))}: {write_share(each.label_probability)})"
     else:
         words += f", {write_share(each.probability)} sure"
-    words += ". Where it looked: by the gradient" if by_gradient else ""
+    words += ". No map passes here" if is_hidden else ""
     like = "".join(_alike(inside, near) for near in each.alike)
     like = f'<div class="alike">{like}</div>' if like else ""
     return (

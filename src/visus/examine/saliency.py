@@ -7,16 +7,17 @@ input. This file knows gradients and captum. It must not know training, checks o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from visus.errors import MissingExtraError, UsageError
 from visus.examine.explained import Explained, Saliency, Target, Unit, box_of, outside_share
 from visus.examine.layer_calls import (
+    FUNCTION,
     Array,
     Call,
     Ended,
@@ -26,17 +27,18 @@ from visus.examine.layer_calls import (
     at_rest,
     called_layers,
     frozen,
+    gradients,
     heard,
     run,
     to_array,
     unknown_layer,
     unwrapped,
 )
+from visus.examine.map_placement import STRETCHED, Places
 from visus.units import write_shape
 
 WINDOWS: Final = 8  # so many windows of occlusion lie side by side on an axis
 PER_FORWARD: Final = 32
-_LINEAR_MODES: Final = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def gradient_saliency(module: nn.Module, inputs: Inputs, target: Target = None) -> Saliency:
@@ -55,38 +57,111 @@ def gradient_saliency(module: nn.Module, inputs: Inputs, target: Target = None) 
     (3, 2, 2)
     """
     module = unwrapped(module)
-    with at_rest(module), torch.enable_grad():
+    with at_rest(module), gradients():
         x = as_batch(module, inputs).clone().requires_grad_(True)
         explained = Explained(module, x, target)
         scores = explained.scores(x)
         (gradient,) = torch.autograd.grad(scores.sum(), x, allow_unused=True, materialize_grads=True)
     sights = Sights(module, tuple(x.shape[1:]))
-    sizes = to_array(gradient.abs().amax(1))
-    return Saliency("gradient", explained.settled, to_array(scores), sizes, to_array(gradient), sights)
+    return Saliency(
+        "gradient",
+        explained.settled,
+        _floats(scores),
+        _floats(gradient.abs().amax(1)),
+        _floats(gradient),
+        sights,
+        notes=_notes(explained.note),
+    )
 
 
 def grad_cam(module: nn.Module, inputs: Inputs, target: Target = None, *, layer: str | None = None) -> Saliency:
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391, eq. 1 and 2): the channels of one layer's map, weighted by their mean gradients.
 
-    The module runs once; the gradient goes back to the layer and no further. The map is enlarged to the size of the input, as if
-    the layer's map lay stretched over it, and cut off where the unit cannot see; ``spilled`` tells how much that was.
+    The module runs once on the samples; the gradient goes back to the layer and no further. Each cell of the layer's map is placed at the
+    center of its unit's theoretical receptive field; between centers the map is interpolated linearly, beyond the outermost ones it stays
+    the same. It is cut off where the unit that is explained cannot see; ``spilled`` is the share that was cut. ``notes`` says where
+    fields are not known and the map was stretched over the input instead.
 
     Args:
         module: any module.
-        inputs: scaled items (N, C, *).
-        target: a class, a class for each item, or a ``Unit`` of a later layer; None for the class that the module gives.
-        layer: path of the layer; None for the last one before the target whose map has more than one place.
+        inputs: scaled samples (N, C, *).
+        target: a class, a class for each sample, or a ``Unit`` of a later layer; None for the class that the module gives.
+        layer: path of the layer; None for the last one before the target whose map has more than one place, with cells that have receptive
+            fields of their own, behind its activation where there is such a layer.
 
     Raises:
         UsageError: no such layer, or one without a map; no such class or unit.
     """
     module = unwrapped(module)
-    batch = as_batch(module, inputs)
-    explained = Explained(module, batch, target)
+    with at_rest(module), gradients():
+        batch = as_batch(module, inputs)
+        sights = Sights(module, tuple(batch.shape[1:]))
+        places = Places(sights).follow()
+        explained = Explained(module, batch, target)
+        found = _run_to_layer(module, batch, explained, layer, places)
+        score = found.scores.sum()
+        (gradient,) = torch.autograd.grad(score, found.values, allow_unused=True, materialize_grads=True)
+        if layer is None and not bool(
+            gradient.any()
+        ):  # as behind the last attention, from which a class token alone goes on
+            found = _run_to_layer(module, batch, explained, layer, places, keep_graph=True)
+            every = torch.autograd.grad(
+                found.scores.sum(), [values for _, values in found.earlier], allow_unused=True, materialize_grads=True
+            )
+            reached = [place for place, each in enumerate(every) if bool(each.any())]
+            if reached:
+                found = replace(found, path=found.earlier[reached[-1]][0], values=found.earlier[reached[-1]][1])
+                gradient = every[reached[-1]]
+    axes = tuple(range(2, found.values.dim()))
+    values, gradient = found.values.detach().float(), gradient.float()
+    coarse = (gradient.mean(axes, keepdim=True) * values).sum(1).relu()
+    placement = places.of(found.path, tuple(coarse.shape[1:]))
+    maps, spilled = _cut_off(placement.spread(_floats(coarse), sights.input_shape[1:]), sights, explained.settled)
+    return Saliency(
+        "Grad-CAM",
+        explained.settled,
+        _floats(found.scores),
+        maps,
+        None,
+        sights,
+        found.path,
+        _reason(found, target) if layer is None else "",
+        _floats(coarse),
+        spilled,
+        notes=_notes(placement.note, explained.note),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """The layer whose map is weighted.
+
+    Args:
+        path: its path.
+        values: its map (N, C, *), to which the gradient goes.
+        scores: (N,) what is explained, computed from it.
+        is_active: whether it is behind an activation.
+        earlier: all layers that could be taken, with their maps, where the graph was kept.
+    """
+
+    path: str
+    values: Tensor
+    scores: Tensor
+    is_active: bool = False
+    earlier: tuple[tuple[str, Tensor], ...] = ()
+
+
+def _run_to_layer(
+    module: nn.Module, batch: Tensor, explained: Explained, layer: str | None, places: Places, *, keep_graph: bool = False
+) -> _Layer:
+    """Run the module once and take the layer that is named, or the best one."""
     kept: list[tuple[str, Tensor]] = []
     picked: list[Tensor] = []
+    target = explained.target
+    best = (STRETCHED, False)
 
     def listen(call: Call) -> Tensor | None:
+        nonlocal best
         if isinstance(explained.settled, Unit) and call.path == explained.settled.layer:
             picked.append(explained.picked(call.output))
             raise Ended
@@ -97,27 +172,35 @@ def grad_cam(module: nn.Module, inputs: Inputs, target: Target = None, *, layer:
             raise UsageError(
                 f"Grad-CAM needs a map, and this layer gives the shape {tuple(call.output.shape[1:])}.", where=call.path
             )
+        if layer is None:
+            rank = _rank(call, places)
+            if rank is None or rank < best:
+                return None
+            best = rank
+        if keep_graph and kept:
+            kept.append((call.path, call.output))
+            return None
         values = call.output.detach().requires_grad_(True)
         kept[:] = [(call.path, values)]
         return values.clone()  # which the module may write over
 
-    with at_rest(module), torch.enable_grad(), heard(module, listen):
+    with heard(module, listen, functions=layer is None or FUNCTION in layer):
         output = run(module, batch)
     if isinstance(target, Unit) and not picked:
         raise UsageError(unknown_layer(target.layer, called_layers(module, batch[:1])))
     scores = picked[0] if picked else explained.classed(output)
     if not kept:
         raise UsageError(_no_map(module, batch, layer, target))
-    path, values = kept[0]
-    (gradient,) = torch.autograd.grad(scores.sum(), values, allow_unused=True, materialize_grads=True)
-    axes = tuple(range(2, values.dim()))
-    coarse = (gradient.mean(axes, keepdim=True) * values.detach()).sum(1).relu()
-    sights = Sights(module, tuple(batch.shape[1:]))
-    maps, spilled = _enlarged(coarse, sights, explained.settled)
-    reason = _reason(path, values, target) if layer is None else ""
-    return Saliency(
-        "Grad-CAM", explained.settled, to_array(scores), maps, None, sights, path, reason, to_array(coarse), spilled
-    )
+    return _Layer(*kept[-1], scores, best[1], tuple(kept))
+
+
+def _rank(call: Call, places: Places) -> tuple[int, bool] | None:
+    """How well a layer's map can be laid over the input; None where it cannot."""
+    try:
+        quality = places.of(call.path, tuple(call.output.shape[2:])).quality
+    except UsageError:
+        return None
+    return quality, call.is_active and call.output.shape[1] > 1
 
 
 def integrated_gradients(
@@ -140,7 +223,7 @@ def integrated_gradients(
     if steps < 1:
         raise UsageError(f"integrated gradients need at least 1 step, not {steps}.")
     module = unwrapped(module)
-    with at_rest(module), torch.enable_grad():
+    with at_rest(module), gradients():
         batch = as_batch(module, inputs)
         explained, scores = _first(module, batch, target)
         values, gap = [], []
@@ -152,7 +235,7 @@ def integrated_gradients(
             )
             values.append(found.detach().to(batch.dtype))
             gap.append(delta.detach())
-    gaps = to_array(torch.cat(gap))
+    gaps = _floats(torch.cat(gap))
     return _with_values("integrated gradients", explained, batch, scores, torch.cat(values), gap=gaps)
 
 
@@ -183,7 +266,7 @@ def occlusion(
     """
     attribution = _captum()
     module = unwrapped(module)
-    with at_rest(module), torch.no_grad():
+    with at_rest(module), torch.inference_mode(False), torch.no_grad():
         batch = as_batch(module, inputs)
         spatial = tuple(batch.shape[2:])
         explained, scores = _first(module, batch, target)
@@ -223,7 +306,7 @@ def _first(module: nn.Module, batch: Tensor, target: Target) -> tuple[Explained,
     explained = Explained(module, batch, target)
     with torch.no_grad():
         scores = explained.scores(batch)
-    return explained, to_array(scores)
+    return explained, _floats(scores)
 
 
 def _alone(explained: Explained, index: int) -> Any:
@@ -253,7 +336,8 @@ def _with_values(
     method: str, explained: Explained, batch: Tensor, scores: Array, values: Tensor, gap: Array | None = None
 ) -> Saliency:
     sights = Sights(explained.module, tuple(batch.shape[1:]))
-    return Saliency(method, explained.settled, scores, to_array(values.sum(1)), to_array(values), sights, gap=gap)
+    notes = _notes(explained.note)
+    return Saliency(method, explained.settled, scores, _floats(values.sum(1)), _floats(values), sights, gap=gap, notes=notes)
 
 
 def _window(
@@ -267,17 +351,17 @@ def _window(
     return lengths
 
 
-def _enlarged(coarse: Tensor, sights: Sights, target: tuple[int, ...] | Unit) -> tuple[Array, float]:
-    """The map as large as the input, cut off outside of what a unit reads; and the share that was cut off."""
-    spatial = sights.input_shape[1:]
-    if coarse.dim() - 1 != len(spatial):
-        raise UsageError(
-            f"a {coarse.dim() - 1}-D map cannot be laid over a {len(spatial)}-D input. Choose a layer whose map has as many axes."
-        )
-    coarse = coarse.float() if coarse.dtype in (torch.bfloat16, torch.float16) else coarse  # which numpy lacks, or rounds
-    maps: Array = F.interpolate(coarse[:, None], size=spatial, mode=_LINEAR_MODES[len(spatial)], align_corners=False)[
-        :, 0
-    ].numpy()
+def _floats(values: Tensor) -> Array:
+    """A tensor as a float32 array that cannot be written to."""
+    return to_array(values.detach().float())
+
+
+def _notes(*sentences: str) -> tuple[str, ...]:
+    return tuple(sentence for sentence in sentences if sentence)
+
+
+def _cut_off(maps: Array, sights: Sights, target: tuple[int, ...] | Unit) -> tuple[Array, float]:
+    """Maps as large as the input, 0 outside of what a unit reads; and the share that was cut off."""
     if not isinstance(target, Unit):
         return frozen(maps), 0.0
     box = box_of(sights, target)
@@ -289,10 +373,11 @@ def _enlarged(coarse: Tensor, sights: Sights, target: tuple[int, ...] | Unit) ->
     return frozen(within), spilled
 
 
-def _reason(path: str, values: Tensor, target: Target) -> str:
+def _reason(found: _Layer, target: Target) -> str:
     where = f"before '{target.layer}' " if isinstance(target, Unit) else ""
+    behind = "behind an activation " if found.is_active else ""
     return (
-        f"'{path}' is the last layer {where}whose map has more than one place ({write_shape(tuple(values.shape[2:]))}): "
+        f"'{found.path}' is the last layer {where}{behind}whose map has more than one place ({write_shape(tuple(found.values.shape[2:]))}): "
         "what it says is furthest from pixels and still has a place."
     )
 

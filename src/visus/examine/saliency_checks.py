@@ -12,19 +12,21 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from visus.errors import UsageError
-from visus.examine.explained import Explained, Saliency, Target, Unit
-from visus.examine.layer_calls import Array, Inputs, as_batch, at_rest, called_layers, frozen, unwrapped
+from visus.examine.deletion import masked_scores, orders_of, random_orders, step_counts
+from visus.examine.explained import Saliency, Target
+from visus.examine.layer_calls import Array, Inputs, as_batch, called_layers, frozen, unwrapped
 from visus.examine.saliency import gradient_saliency
 from visus.networks.own_code import copied
 from visus.units import rank_words
 
 REMAINS: Final = 0.5  # rank correlation with the map of random weights from which on a map is said to remain
-NUM_RANDOM: Final = 8
-BEYOND: Final = 2.0  # standard deviations of random orders, by which an area must differ from their mean for a verdict
-_ROUNDING: Final = 1e-6
+NUM_RANDOM: Final = 16
+BEYOND: Final = 3.0
+"""Standard deviations of random orders by which an area must differ from their mean: of 200 maps of chance about one does in one area."""
+ROUNDING: Final = 1e-6
 
 Method = Callable[[nn.Module, Inputs, Target], Saliency]
 
@@ -108,10 +110,10 @@ class Curves:
 
     @property
     def margins(self) -> tuple[float, float]:
-        """What a gain must be larger than to say anything: two standard deviations of the areas of random orders."""
+        """What a gain must be larger than to say anything: three standard deviations of the areas of random orders."""
         if self.random_areas is None or self.random_areas.shape[1] < 2:
-            return _ROUNDING, _ROUNDING
-        deletion, insertion = (max(_ROUNDING, BEYOND * float(each.std(ddof=1))) for each in self.random_areas)
+            return ROUNDING, ROUNDING
+        deletion, insertion = (max(ROUNDING, BEYOND * float(each.std(ddof=1))) for each in self.random_areas)
         return deletion, insertion
 
     @property
@@ -212,6 +214,7 @@ def deletion_and_insertion(
     steps: int = 16,
     baseline: float = 0.0,
     seed: int = 0,
+    num_random: int = NUM_RANDOM,
     beside: Curves | None = None,
     temperature: float = 1.0,
 ) -> Curves:
@@ -226,6 +229,7 @@ def deletion_and_insertion(
         steps: from no pixel to all of them.
         baseline: the value of a pixel that is taken away; 0 is the mean of the training items where they were scaled by it.
         seed: of the random orders.
+        num_random: random orders of the pixels.
         beside: curves of another map of the same items, target and steps, whose random orders are taken over, which saves most of the time.
         temperature: divides the outputs before the softmax.
 
@@ -240,64 +244,31 @@ def deletion_and_insertion(
         raise UsageError(
             f"the map has the shape {saliency.map.shape} and the items {tuple(batch.shape)}: give the items that it was made of."
         )
-    num_pixels = saliency.map[0].size
-    counts = np.unique(np.linspace(0, num_pixels, steps + 1).round().astype(int))
+    counts = step_counts(saliency.map[0].size, steps)
     rng = np.random.default_rng(seed)
-    values, shares = saliency.map.reshape(len(batch), -1), counts / num_pixels
-    shuffled = rng.permuted(np.tile(np.arange(num_pixels), (len(batch), 1)), axis=1)
-    ranked = np.argsort(-np.take_along_axis(values, shuffled, axis=1), axis=1, kind="stable")
-    orders = np.take_along_axis(shuffled, ranked, axis=1)
-    curves = _curves(module, batch, saliency.target, orders, counts, baseline, temperature)
-    is_flat = all(_is_flat(each) for each in values)
-    if beside is not None and np.array_equal(beside.shares, shares):
+    orders = [orders_of(saliency.map, rng)]
+    shares = counts / counts[-1]
+    is_shared = beside is not None and np.array_equal(beside.shares, shares)
+    if not is_shared:
+        orders += [random_orders(rng, *orders[0].shape) for _ in range(num_random)]
+    with torch.inference_mode(False):
+        curves = masked_scores(module, batch, saliency.target, orders, counts, baseline, temperature).mean(-1)
+    if is_shared and beside is not None:
         means: Sequence[Array] = (beside.random_deletion, beside.random_insertion)
         areas = beside.random_areas
     else:
-        random = [
-            _curves(module, batch, saliency.target, rng.permuted(orders, axis=1), counts, baseline, temperature)
-            for _ in range(NUM_RANDOM)
-        ]
-        means = [frozen(each) for each in np.mean(random, axis=0)]
-        areas = frozen(np.array([[_area(shares, curve) for curve in each] for each in zip(*random, strict=True)]))
+        means = [frozen(each) for each in curves[1:].mean(0)]
+        areas = frozen(np.array([[_area(shares, curve) for curve in curves[1:, row]] for row in (0, 1)]))
     return Curves(
         frozen(shares),
-        frozen(curves[0]),
-        frozen(curves[1]),
+        frozen(curves[0, 0].copy()),
+        frozen(curves[0, 1].copy()),
         means[0],
         means[1],
         areas,
-        is_flat,
+        all(_is_flat(each) for each in saliency.map),
         rank_words(batch.dim() - 2).place,
     )
-
-
-@torch.no_grad()
-def _curves(
-    module: nn.Module,
-    batch: Tensor,
-    target: tuple[int, ...] | Unit,
-    orders: Array,
-    counts: Array,
-    baseline: float,
-    temperature: float,
-) -> Array:
-    """Deletion and insertion, (2, steps): the pixels in the order given."""
-    ranks = torch.from_numpy(np.argsort(orders, axis=1)).to(batch.device).reshape(len(batch), 1, *batch.shape[2:])
-    explained = Explained(module, batch, target)
-    found = np.zeros((2, len(counts)))
-    with at_rest(module):
-        for step, count in enumerate(counts):
-            is_named = ranks < int(count)
-            for row, plain in enumerate((is_named, ~is_named)):
-                found[row, step] = float(_score(explained, torch.where(plain, baseline, batch), temperature).mean())
-    return found
-
-
-def _score(explained: Explained, x: Tensor, temperature: float) -> Tensor:
-    """The probability of the class, or the value of the unit."""
-    if isinstance(explained.settled, Unit):
-        return explained.scores(x)
-    return explained.classed(torch.softmax(explained.module(x) / temperature, 1))
 
 
 def rank_correlation(one: Array, other: Array) -> float:
@@ -314,7 +285,7 @@ def rank_correlation(one: Array, other: Array) -> float:
 
 def _is_flat(values: Array) -> bool:
     """Whether a map is the same everywhere, up to rounding."""
-    return float(np.ptp(values)) <= _ROUNDING * float(np.abs(values).max())
+    return float(np.ptp(values)) <= ROUNDING * float(np.abs(values).max())
 
 
 def _ranks(values: Array) -> Array:

@@ -1,6 +1,6 @@
-"""Which layer's map is both late and fine enough to be laid over an item.
+"""Which layer's map is both late and fine enough to be laid over a sample.
 
-This file knows maps' sizes. It must not know how saliency is computed, training or drawing.
+This file knows maps' sizes and placements. It must not know how saliency is computed, training or drawing.
 """
 
 from __future__ import annotations
@@ -10,43 +10,56 @@ from typing import Final
 import torch
 from torch import nn
 
-from visus.examine.layer_calls import Call, Inputs, as_batch, at_rest, heard, run, unwrapped
+from visus.errors import UsageError
+from visus.examine.layer_calls import Call, Inputs, Sights, as_batch, at_rest, heard, run, unwrapped
+from visus.examine.map_placement import Places
 from visus.units import write_shape
 
 FINE: Final = {1: 16, 2: 6, 3: 5}
-"""For recordings, pictures and volumes: a map with fewer places than this along its longest axis, laid over an item, colours all of it."""
+"""For signals, images and volumes: a map with fewer cells than this along its longest axis, laid over a sample, colors all of it."""
 
 
 def fine_layer(module: nn.Module, inputs: Inputs) -> tuple[str, str] | None:
-    """The last layer whose map has at least ``FINE`` places along its longest axis, and the reason as a sentence.
+    """The last layer behind an activation whose map has at least ``FINE`` cells along its longest axis, and the reason as a sentence.
+
+    A layer whose cells have receptive fields of their own goes before one whose cells read everything. Where no such layer is behind an
+    activation, the last of all is taken.
 
     Args:
         module: any module.
-        inputs: scaled items (N, C, *); the first is looked at.
+        inputs: scaled samples (N, C, *); the first is looked at.
 
     Returns:
-        None where no layer has such a map, or where its axes are not those of the item.
+        None where no layer has such a map, or where none can be laid over the sample.
 
-    >>> layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, stride=2))
+    >>> layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, stride=2))
     >>> fine_layer(layers, torch.zeros(1, 1, 12, 12))[0]
-    '1'
+    '2'
     """
     module = unwrapped(module)
     batch = as_batch(module, inputs[:1])
-    least = FINE.get(batch.dim() - 2, max(FINE))
-    found: list[tuple[str, tuple[int, ...]]] = []
+    places = Places(Sights(module, tuple(batch.shape[1:]))).follow()
+    least = FINE.get(batch.dim() - 2, max(FINE.values()))
+    found: list[tuple[tuple[int, bool], str, tuple[int, ...]]] = []
 
     def listen(call: Call) -> None:
-        spatial = tuple(call.output.shape[2:])
-        if len(spatial) == batch.dim() - 2 and spatial and max(spatial) >= least:
-            found.append((call.path, spatial))
+        if call.output.dim() < 3:
+            return
+        try:
+            placement = places.of(call.path, tuple(call.output.shape[2:]))
+        except UsageError:
+            return
+        spatial = tuple(map(len, placement.centers))
+        if max(spatial) >= least:
+            found.append(((placement.quality, call.is_active and call.output.shape[1] > 1), call.path, spatial))
 
-    with torch.no_grad(), at_rest(module), heard(module, listen):
+    with torch.no_grad(), at_rest(module), heard(module, listen, functions=True):
         run(module, batch)
     if not found:
         return None
-    path, spatial = found[-1]
+    rank, path, spatial = max(reversed(found), key=lambda each: each[0])
+    behind = "behind an activation " if rank[1] else ""
     return path, (
-        f"'{path}' is the last layer whose map ({write_shape(spatial)}) has at least {least} places along an axis: a smaller one would "
-        f"colour everything."
+        f"'{path}' is the last layer {behind}whose map ({write_shape(spatial)}) has at least {least} cells along an axis: a smaller one would "
+        f"color everything."
     )

@@ -26,13 +26,12 @@ from visus.evaluation.temperature import Calibration, calibrate
 from visus.examine.layer_calls import Array, called_layers
 from visus.examine.named_mistakes import NamedMistakes
 from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
-from visus.examine.saliency import gradient_saliency
-from visus.examine.saliency_checks import randomised_weights
 from visus.networks.own_code import describe_failure
-from visus.units import rank_words, write_bytes, write_count, write_duration
-from visus.workbench.looked_parts import MapMethod, default_saliency, empty_words, kernels_of
+from visus.units import write_bytes, write_count, write_duration
+from visus.workbench.looked_parts import kernels_of
 from visus.workbench.mistakes import MOST_TRAINING, Answering, named_mistakes
 from visus.workbench.modules import Made
+from visus.workbench.report_saliency import saliencies_of
 from visus.workbench.runs import Run
 from visus.workbench.shifts import MAP_ITEMS, reach_of, reading, remedies, shuffled_words, some_items
 from visus.workbench.summaries import Summary, summarize, training_of
@@ -47,9 +46,7 @@ _FEW_SHIFTS, _MANY_SHIFTS = 5, 9
 _FEWEST_ITEMS, _MOST_ITEMS = 8, 128
 _ENOUGH_ITEMS: Final = 32
 _FEWEST_TRAINING: Final = 200
-_MAPS_AT_ONCE: Final = 8
 _SHOWN: Final = 6
-_CHECKED_ITEMS: Final = 4
 _MOST_KERNELS: Final = 64
 _SENTENCE: Final = 240
 
@@ -122,7 +119,7 @@ def measure_inside(finished: Scoring) -> Inside:
         calibration=part("calibration", lambda: _calibration(finished)),
         moves=part("shifts", lambda: _moves(finished, costs, budget)),
         mistakes=mistakes,
-        saliencies=part("saliency", lambda: _saliencies(finished, mistakes)) if mistakes else None,
+        saliencies=part("saliency", lambda: _saliencies(finished, mistakes, budget)) if mistakes else None,
         items=shown,
         training_items=near_items,
         value_range=_value_range(run.preprocessing.dtype, [*shown.values(), *near_items.values()]),
@@ -185,38 +182,14 @@ def _pictured(mistakes: NamedMistakes) -> list[int]:
     return list(dict.fromkeys(each.place for each in mistakes.shown()))
 
 
-def _saliencies(finished: Scoring, mistakes: NamedMistakes) -> Saliencies:
+def _saliencies(finished: Scoring, mistakes: NamedMistakes, budget: int) -> Saliencies:
     """Where the network looked for the answers that are shown in full."""
-    module, pixel = reading(finished.run), rank_words(len(finished.run.preprocessing.size)).place
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
-    is_shuffled = finished.run.preprocessing.shuffle_seed is not None
-    if is_shuffled:
-        method: MapMethod = gradient_saliency
-        reason = f"The network reads shuffled positions, so it is the size of the gradient at each {pixel}."
-    else:
-        _, method, reason = default_saliency(module, *_scaled(finished, places[:1]))
-    maps: dict[int, Array] = {}
-    for start in range(0, len(places), _MAPS_AT_ONCE):
-        some = places[start : start + _MAPS_AT_ONCE]
-        found = method(module, *_scaled(finished, some))
-        maps |= dict(zip(some, found.map, strict=True))
-    name, layer = found.method, found.layer
-    empty = [place for place in places if not float(maps[place].max()) > 0] if name == "Grad-CAM" else []
-    for start in range(0, len(empty), _MAPS_AT_ONCE):
-        some = empty[start : start + _MAPS_AT_ONCE]
-        maps |= dict(zip(some, gradient_saliency(module, *_scaled(finished, some)).map, strict=True))
-    if empty:
-        noun = finished.data.noun
-        if len(empty) == len(places):
-            what = f"each of these {len(places):,} {noun}s" if len(places) > 1 else f"this {noun}"
-            reason, method, name, layer = f"{empty_words(layer, what)}.", gradient_saliency, "gradient", ""
-        else:
-            what = f"{len(empty):,} of these {len(places):,} {noun}s"
-            reason = f"{reason} {empty_words(layer, what)}; there the size of the gradient at each {pixel} is drawn, as is said below each."
-    told = frozenset(empty) if name == "Grad-CAM" else frozenset()
-    checked = [place for place in places if place not in told][:_CHECKED_ITEMS]
-    check = randomised_weights(module, *_scaled(finished, checked), method=method, only_last=True)
-    return Saliencies(name, layer, reason.strip(), maps, check.sentence, check.is_sensitive, told)
+    module, noun = reading(finished.run), finished.data.noun
+    has_layers = finished.run.preprocessing.shuffle_seed is None
+    return saliencies_of(
+        module, finished.part, lambda some: _scaled(finished, some), places, noun, budget, has_layers=has_layers
+    )
 
 
 def _scaled(finished: Scoring, places: list[int]) -> tuple[Tensor, list[int]]:

@@ -6,9 +6,8 @@ run folders, files or pages.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,21 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from visus.data.batches import Part
-from visus.errors import MissingExtraError, UsageError, closest_name, unknown_name
+from visus.errors import UsageError, closest_name, unknown_name
 from visus.examine.activation_maps import Activation, activations
 from visus.examine.effective import EffectiveField, effective_field, effective_field_sampled
-from visus.examine.explained import Saliency, Target, Unit
-from visus.examine.layer_calls import Inputs, at_rest, channel_in, first_tensor, position_in, unknown_layer
+from visus.examine.explained import Saliency, Target, Unit, class_scores
+from visus.examine.layer_calls import at_rest, channel_in, position_in, unknown_layer
 from visus.examine.layer_kernels import Filters, filters
 from visus.examine.look_facts import Answer, LayerLook, LayerPatches, Method, Patch, UnitFields
 from visus.examine.pixel_sums import PixelSum, pixel_sum
-from visus.examine.saliency import WINDOWS, grad_cam, gradient_saliency, integrated_gradients, occlusion
-from visus.examine.saliency_checks import Curves, deletion_and_insertion, randomised_weights
-from visus.examine.saliency_layer import fine_layer
+from visus.examine.saliency_checks import NUM_RANDOM, Curves, RandomWeights, deletion_and_insertion, randomised_weights
+from visus.examine.saliency_choice import best_curves
 from visus.examine.strongest_patches import templates
 from visus.networks.trace import trace
-from visus.units import write_number_of
+from visus.units import rank_words, write_number_of
 from visus.workbench.looked_items import Pool
+from visus.workbench.map_methods import ALL, TriedMethod, tried_methods
 
 # Multiply-adds that a part may take, about: 3 x 10^10 in a second of one processor core, fewer for small maps.
 FIGURE_MACS, PATCH_MACS, FIELD_MACS = 10**10, 6 * 10**10, 2 * 10**10
@@ -41,8 +40,6 @@ FEWEST_ITEMS: Final = 16
 PATCH_LAYERS, PATCH_FILTERS, PATCHES = 6, 8, 4
 SURE: Final = 0.98
 _SHOWN_CLASSES: Final = 20
-
-MapMethod = Callable[[nn.Module, Inputs, Target], Saliency]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,14 +110,14 @@ def answer_of(subject: Subjected, classes: Sequence[str], target: str | int | No
         UsageError: there is no such class.
     """
     with at_rest(subject.module):
-        output = first_tensor(subject.module(subject.x))
-    if output is None or output.dim() != 2:
+        output, note = class_scores(subject.module(subject.x))
+    if output is None:
         return None
     logits = output[0].float()
     is_share = subject.temperature is None and bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < 1e-4
     shares = (logits if is_share else torch.softmax(logits / (subject.temperature or 1.0), 0)).numpy()
     names = tuple(classes) if len(classes) == len(shares) else tuple(str(index) for index in range(len(shares)))
-    return Answer(names, shares, int(shares.argmax()) if target is None else class_index(target, names))
+    return Answer(names, shares, int(shares.argmax()) if target is None else class_index(target, names), note)
 
 
 def class_index(target: str | int, classes: Sequence[str]) -> int:
@@ -145,85 +142,100 @@ def class_index(target: str | int, classes: Sequence[str]) -> int:
 # ---- saliency ----
 
 
-def saliency_of(subject: Subjected, target: Target, *, is_trained: bool) -> tuple[tuple[Method, ...], str, str]:
-    """The default map with all checks and the others with theirs; why it is the default; what is missing.
+@dataclass(frozen=True, eq=False)
+class LookedSaliency:
+    """The saliency maps of a look.
+
+    Args:
+        shown: those that are shown, the default one first.
+        hidden: those that were tried and are not shown.
+        reason: why the first is first, or why none is shown.
+        missing: methods that could not be had.
+    """
+
+    shown: tuple[Method, ...]
+    hidden: tuple[Method, ...]
+    reason: str
+    missing: str
+
+
+def saliency_of(subject: Subjected, target: Target, asked: str | None, *, is_trained: bool) -> LookedSaliency:
+    """Every method's map with its checks. Maps that pass deletion and insertion against random orders are shown; others where they are asked for.
 
     Weights are made random only where they were trained: else they are random already.
+
+    Args:
+        subject: the module and the sample.
+        target: what is explained.
+        asked: a key of ``METHODS``, or ``all``; None for the maps that pass.
+        is_trained: whether the weights were trained.
     """
-    module, x = subject.module, subject.x
-    first, again, reason = default_saliency(module, x, target)
-    others: list[Saliency] = [] if first.method == "gradient" else [gradient_saliency(module, x, target)]
-    if first.method == "Grad-CAM":
-        reason = (
-            "It is the default wherever a network has maps: it takes one pass, and when Adebayo et al. (2018) made weights random, it changed "
-            f"with them. {reason}"
+    tried, missing = tried_methods(subject.module, subject.x, target, is_costly=subject.is_costly)
+    curves: list[Curves] = []
+    for _, saliency in tried:
+        curves.append(_curves(subject, saliency, curves[0] if curves else None))
+    passed = best_curves(curves)
+    order = [*passed, *(place for place in range(len(tried)) if place not in passed)]
+    chosen = [place for place in order if _is_asked(asked, tried[place][0].name, place in passed)]
+    methods = {
+        place: Method(
+            saliency,
+            curves[place],
+            _weights(subject, each, saliency) if is_trained and each.is_cheap and place in chosen else None,
         )
-    if not float(first.map.max()) > 0 and others:
-        reason = f"It is the default here because {empty_words(first.layer, 'this item')}."
-        first, others, again = others[0], [first], gradient_saliency
-    missing = ""
-    try:
-        others.append(integrated_gradients(module, x, target, steps=12 if subject.is_costly else 32))
-        window, stride = occlusion_windows(tuple(x.shape[2:]), subject.is_costly)
-        others.append(occlusion(module, x, target, window=window, stride=stride))
-    except MissingExtraError as error:
-        missing = str(error)
-    methods = [_checked(subject, first, again if is_trained else None)]
-    for each in others:
-        method = gradient_saliency if is_trained and each.method == "gradient" else None
-        methods.append(_checked(subject, each, method, methods[0].curves))
-    return tuple(methods), reason, missing
+        for place, (each, saliency) in enumerate(tried)
+    }
+    first = tried[chosen[0]] if chosen else None
+    reason = _choice_words(subject, len(tried), len(passed), asked, first[0].reason if first else "")
+    return LookedSaliency(
+        tuple(methods[place] for place in chosen),
+        tuple(methods[place] for place in order if place not in chosen),
+        reason,
+        missing,
+    )
 
 
-def default_saliency(module: nn.Module, x: Tensor, target: Target) -> tuple[Saliency, MapMethod, str]:
-    """Grad-CAM where a layer has a map that lies as the item does, else the gradient; how to make it again, and why this layer or method."""
-    fine = None if isinstance(target, Unit) else fine_layer(module, x)
-    try:
-        found = grad_cam(module, x, target, layer=fine[0] if fine else None)
-    except UsageError as error:
-        why = f"It is the default here because Grad-CAM cannot be had: {error.message.split('. ')[0].rstrip('.')}."
-        return gradient_saliency(module, x, target), gradient_saliency, why
-    return found, functools.partial(grad_cam, layer=found.layer), fine[1] if fine else found.reason
+def _is_asked(asked: str | None, name: str, is_passed: bool) -> bool:
+    return is_passed if asked is None else asked in (ALL, name)
 
 
-def empty_words(layer: str, what: str) -> str:
-    """Why Grad-CAM shows nothing.
-
-    >>> empty_words("conv4", "this item")
-    "Grad-CAM's map is nowhere above 0 for this item: nothing in the maps of 'conv4', weighted by their mean gradients, speaks for the answer"
-    """
+def _choice_words(subject: Subjected, num_tried: int, num_passed: int, asked: str | None, layer: str) -> str:
+    noun = rank_words(subject.x.dim() - 2)
+    if not num_passed:
+        none = (
+            f"None of {write_number_of(num_tried, 'map')} passes deletion and insertion on this {noun.item}: none names {noun.place}s that "
+            f"provably matter more than {noun.place}s in random order."
+        )
+        return (
+            f"{none} They are shown because they were asked for. {layer}".strip() if asked else f"{none} So none is shown."
+        )
+    if asked not in (None, ALL):
+        return f"It is shown because it was asked for. {layer}".strip()
     return (
-        f"Grad-CAM's map is nowhere above 0 for {what}: nothing in the maps of '{layer}', weighted by their mean gradients, speaks for "
-        "the answer"
+        f"Of {write_number_of(num_tried, 'map')} {num_passed} {'passes' if num_passed == 1 else 'pass'} deletion and insertion on this "
+        f"{noun.item}; the one that beats random order by most comes first. {layer}"
+    ).strip()
+
+
+def _curves(subject: Subjected, saliency: Saliency, beside: Curves | None) -> Curves:
+    steps, num_random = (8, 8) if subject.is_costly else (16, NUM_RANDOM)
+    return deletion_and_insertion(
+        subject.module,
+        subject.x,
+        saliency,
+        steps=steps,
+        num_random=num_random,
+        beside=beside,
+        temperature=subject.temperature or 1.0,
     )
 
 
-def occlusion_windows(spatial: tuple[int, ...], is_costly: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Windows of occlusion and their steps: an eighth of each axis, half of one apart; where that is too many passes, a whole one apart.
-
-    Of a volume a quarter of each axis, a whole one apart, so that there are no more than 64.
-
-    >>> occlusion_windows((32, 32), False), occlusion_windows((32, 32), True)
-    (((4, 4), (2, 2)), ((4, 4), (4, 4)))
-    """
-    parts = WINDOWS // 2 if len(spatial) > 2 else WINDOWS
-    windows = tuple(-(-length // parts) for length in spatial)
-    return windows, windows if is_costly or len(spatial) > 2 else tuple(max(1, length // 2) for length in windows)
-
-
-def _checked(subject: Subjected, saliency: Saliency, again: MapMethod | None, beside: Curves | None = None) -> Method:
-    """A map with its checks; randomised weights only where the method is cheap enough to be run once more."""
-    steps = 8 if subject.is_costly else 16
-    curves = deletion_and_insertion(
-        subject.module, subject.x, saliency, steps=steps, beside=beside, temperature=subject.temperature or 1.0
-    )
-    weights = None
-    if again is not None:
-        try:
-            weights = randomised_weights(subject.module, subject.x, saliency.target, method=again, only_last=True)
-        except UsageError:  # a network without weights: there is nothing to make random
-            weights = None
-    return Method(saliency, curves, weights)
+def _weights(subject: Subjected, method: TriedMethod, saliency: Saliency) -> RandomWeights | None:
+    """How the map changes with random weights; None for a network without weights."""
+    try:
+        return randomised_weights(subject.module, subject.x, saliency.target, method=method.make, only_last=True)
+    except UsageError:
+        return None
 
 
 # ---- units ----

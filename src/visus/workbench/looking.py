@@ -18,7 +18,7 @@ from visus import __version__
 from visus.design import Design
 from visus.errors import UsageError
 from visus.examine.explained import Target
-from visus.examine.layer_calls import at_rest
+from visus.examine.layer_calls import as_batch, at_rest
 from visus.examine.look_facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.examine.look_page import look_page
 from visus.files import write_file
@@ -37,6 +37,7 @@ from visus.workbench.looked_parts import (
     sum_of,
     unit_of,
 )
+from visus.workbench.map_methods import check_method
 from visus.workbench.modules import count_macs
 from visus.workbench.runs import Run, load
 from visus.workbench.speaking import working
@@ -131,6 +132,7 @@ def look(
     channel: int | None = None,
     at: Sequence[int] | None = None,
     target: str | int | None = None,
+    saliency: str | None = None,
     object_px: int | None = None,
     templates: bool = True,
     data: Items | None = None,
@@ -151,6 +153,8 @@ def look(
         channel: its channel; None for that with the highest value for the item.
         at: its position in the map; None for that of the highest value.
         target: class that saliency explains, by name or number; None for the network's answer.
+        saliency: show this method's map whether it passes its checks or not: ``grad-cam``, ``gradient``, ``integrated-gradients``, ``occlusion``
+            or ``all``; None for the maps that pass deletion and insertion against random order.
         object_px: size of the objects in the items, in pixels, for the growth of fields.
         templates: whether to look for the patches that excite filters most, which takes a pass over data.
         data: other data, or scaled items (N, channels, *spatial) for a module; None for a run's own.
@@ -170,6 +174,7 @@ def look(
     >>> [(each.path, each.shape, each.field) for each in found.layers[:2]]
     [('0', (4, 6, 6), '3/1'), ('1', (4, 6, 6), '3/1')]
     """
+    check_method(saliency)
     if object_px is not None and object_px < 1:
         raise UsageError(f"the size of objects must be at least 1, not {object_px}.")
     if not isinstance(network, (Run, nn.Module, Design, str, Path)):
@@ -192,6 +197,7 @@ def look(
                 channel,
                 at,
                 target,
+                saliency,
                 object_px,
                 templates=templates,
                 views=views,
@@ -207,6 +213,7 @@ def _facts(
     channel: int | None,
     at: Sequence[int] | None,
     target: str | int | None,
+    asked: str | None,
     object_px: int | None,
     *,
     templates: bool,
@@ -214,8 +221,9 @@ def _facts(
     temperature: float | None,
     calibration: str,
 ) -> LookFacts:
-    module, x = opened.module, opened.subject.scaled
-    missing = {} if opened.is_trained else {"training": UNTRAINED}
+    module, is_trained = opened.module, opened.is_trained
+    x = as_batch(module, opened.subject.scaled)
+    missing = {} if is_trained else {"training": UNTRAINED}
     if views:
         missing["views"] = f"All here is about the {opened.subject.facts.noun} as it is. visus predict averages: {views}"
     if calibration:
@@ -237,7 +245,8 @@ def _facts(
                 "this network gives something else than one number for each class, so no class can be explained."
             )
     explained: Target = unit if answer is None else [answer.target]
-    methods, reason, missing["methods"] = saliency_of(subject, explained, is_trained=opened.is_trained)
+    maps = saliency_of(subject, explained, asked, is_trained=is_trained)
+    missing["methods"] = maps.missing
     found, missing["sum"] = sum_of(subject, layers, unit if layer is not None else None)
     patches: tuple[LayerPatches, ...] = ()
     patches_in = ""
@@ -254,13 +263,14 @@ def _facts(
     missing["kernels"] = "" if kernels else "No layer of this network has kernels."
     return LookFacts(
         name=opened.name,
-        is_trained=opened.is_trained,
+        is_trained=is_trained,
         made_with=__version__,
         item=opened.subject.facts,
         layers=layers,
         answer=answer,
-        methods=methods,
-        reason=reason,
+        methods=maps.shown,
+        hidden=maps.hidden,
+        reason=maps.reason,
         kernels=kernels,
         patches=patches,
         patches_of=patches_in,

@@ -22,6 +22,7 @@ from visus.design import Design, resolve
 from visus.design.layers import Softmax
 from visus.errors import DesignError, UsageError, closest_name
 from visus.evaluation.predictions import evaluation_mode
+from visus.examine.layer_calls import first_weights
 from visus.files import text_or_file
 from visus.networks.build import build
 from visus.networks.own_code import place_in_code
@@ -135,9 +136,10 @@ def network(network: Network, input_shape: tuple[int, ...], num_classes: int) ->
 
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-adds of one item: half of what PyTorch's own counter of convolutions and matrix products says."""
-    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    values = first_weights(module)
+    device = torch.device("cpu") if values is None else values.device
     with evaluation_mode(module), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(torch.zeros(1, *input_shape, device=device))
+        module(torch.zeros(1, *input_shape, device=device, dtype=None if values is None else values.dtype))
     return int(counter.get_total_flops()) // 2
 
 

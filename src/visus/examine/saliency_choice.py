@@ -1,0 +1,187 @@
+"""Which saliency method names pixels that matter: several methods' maps of the same samples against random orders of the pixels.
+
+Shape letters: N samples, * spatial axes. This file knows maps, areas and the rule by which one method is taken. It must not know how a map is
+made, pages or runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import scipy.stats
+import torch
+from torch import Tensor, nn
+
+from visus.examine.deletion import areas_below, masked_scores, orders_of, random_orders, step_counts
+from visus.examine.explained import Saliency
+from visus.examine.layer_calls import Array, as_batch, unwrapped
+from visus.examine.saliency_checks import BEYOND, ROUNDING, Curves
+from visus.units import write_share
+
+CENTER: Final = "center prior"
+"""A Gaussian at the center of every sample, which knows nothing of it: what a map must beat to be worth more than a habit of photographers."""
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedMethod:
+    """A method's maps against random orders.
+
+    Args:
+        method: such as ``Grad-CAM``.
+        layer: the layer that it looked at; empty for methods of the whole network.
+        gains: (2, N) by how much deletion falls and insertion rises earlier than the mean of random orders, as areas, for each sample.
+        margins: (2, N) what a gain must be larger than: three standard deviations of the areas of random orders.
+    """
+
+    method: str
+    layer: str
+    gains: Array
+    margins: Array
+
+    @property
+    def passes_on(self) -> Array:
+        """(N,) whether both areas of a sample say more than a random order."""
+        passed: Array = np.all(self.gains > self.margins, axis=0)
+        return passed
+
+    @property
+    def share(self) -> float:
+        """Share of the samples on which the map passes."""
+        return float(self.passes_on.mean())
+
+    @property
+    def intervals(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """95 % intervals (Student's t) of the mean gains of deletion and insertion, paired over the samples."""
+        low, high = (self._interval(each) for each in self.gains)
+        return low, high
+
+    @staticmethod
+    def _interval(gains: Array) -> tuple[float, float]:
+        if len(gains) < 2:
+            return math.nan, math.nan
+        half = float(scipy.stats.t.ppf(0.975, len(gains) - 1)) * float(gains.std(ddof=1)) / math.sqrt(len(gains))
+        return float(gains.mean()) - half, float(gains.mean()) + half
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether the method passes: both intervals lie above 0."""
+        return all(low > 0 for low, _ in self.intervals)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return {
+            "method": self.method,
+            "layer": self.layer or None,
+            "is_passed": self.is_passed,
+            "share_of_samples": self.share,
+            "deletion_gain": float(self.gains[0].mean()),
+            "deletion_interval": list(self.intervals[0]),
+            "insertion_gain": float(self.gains[1].mean()),
+            "insertion_interval": list(self.intervals[1]),
+        }
+
+
+def check_methods(
+    module: nn.Module,
+    inputs: Tensor,
+    maps: Sequence[Saliency],
+    *,
+    steps: int = 8,
+    num_random: int = 8,
+    seed: int = 0,
+    center: bool = True,
+) -> tuple[CheckedMethod, ...]:
+    """Deletion and insertion of several methods' maps of the same samples, against the same random orders, sample by sample.
+
+    Pixels that are taken away become 0 in the values that the network reads: the mean of the training samples, where they were scaled by it.
+
+    Args:
+        module: the module that the maps are of.
+        inputs: the scaled samples (N, C, *) that the maps are of.
+        maps: at least one; all of the same target.
+        steps: from no pixel to all of them.
+        num_random: random orders for each sample.
+        seed: of the random orders.
+        center: test a Gaussian at the center too, for information; it comes last.
+    """
+    module = unwrapped(module)
+    batch = as_batch(module, inputs)
+    num_samples, spatial = len(batch), batch.shape[2:]
+    rng = np.random.default_rng(seed)
+    num_pixels = math.prod(spatial)
+    counts = step_counts(num_pixels, steps)
+    drawn = [each.map for each in maps]
+    if center:
+        drawn.append(np.broadcast_to(center_prior(tuple(spatial)), (num_samples, *spatial)))
+    orders = [orders_of(each, rng) for each in drawn] + [
+        random_orders(rng, num_samples, num_pixels) for _ in range(num_random)
+    ]
+    with torch.inference_mode(False):
+        areas = areas_below(masked_scores(module, batch, maps[0].target, orders, counts), counts)  # (K, 2, N)
+    random = areas[len(drawn) :]
+    margins = np.maximum(ROUNDING, BEYOND * random.std(0, ddof=1))
+    sign = np.array([-1.0, 1.0])[:, None]
+    flat = np.array([(np.ptp(each.reshape(num_samples, -1), axis=1) > 0) for each in drawn])
+    gains = [sign * (each - random.mean(0)) * is_map for each, is_map in zip(areas[: len(drawn)], flat, strict=True)]
+    named = [(each.method, each.layer) for each in maps] + [(CENTER, "")] * center
+    return tuple(CheckedMethod(*name, gain, margins) for name, gain in zip(named, gains, strict=True))
+
+
+def center_prior(spatial: tuple[int, ...]) -> Array:
+    """A Gaussian at the center, its deviation a quarter of each axis.
+
+    >>> center_prior((3,)).round(2).tolist()
+    [0.41, 1.0, 0.41]
+    """
+    found: Array = np.ones(spatial)
+    for axis, length in enumerate(spatial):
+        at = (np.arange(length) - (length - 1) / 2) / (length / 4)
+        found = found * np.exp(-(at**2) / 2).reshape([-1 if each == axis else 1 for each in range(len(spatial))])
+    return found
+
+
+def best_of(tested: Sequence[CheckedMethod]) -> CheckedMethod | None:
+    """The method that is taken: of those that pass, the one that passes on most samples, the first of equals; None where none passes."""
+    passed = [each for each in tested if each.method != CENTER and each.is_passed]
+    return max(passed, key=lambda each: each.share) if passed else None
+
+
+def best_curves(curves: Sequence[Curves]) -> list[int]:
+    """The places of the curves of one sample that pass, the one that beats random orders by most first.
+
+    How far a map beats them is the smaller of its two gains, each in units of what it must be larger than.
+    """
+    beyond = {
+        place: min(gain / margin for gain, margin in zip(each.gains, each.margins, strict=True))
+        for place, each in enumerate(curves)
+        if each.is_better_than_random
+    }
+    return sorted(beyond, key=lambda place: -beyond[place])
+
+
+def choice_sentence(tested: Sequence[CheckedMethod], chosen: CheckedMethod | None, noun: str) -> str:
+    """What was tested on how many samples, and what came of it."""
+    count = tested[0].gains.shape[1]
+    methods = [each for each in tested if each.method != CENTER]
+    prior = next((each for each in tested if each.method == CENTER), None)
+    listed = "; ".join(f"{_named(each)} {write_share(each.share, 0)}" for each in methods)
+    beside = (
+        f" A Gaussian at the center, which knows nothing of the {noun}, beats it on {write_share(prior.share, 0)}."
+        if prior
+        else ""
+    )
+    share = f"Share of {count} held-out {noun}s whose map beats random order in deletion and in insertion: {listed}.{beside}"
+    if chosen is None:
+        return f"No map is shown: no method passes deletion and insertion against random order on held-out {noun}s. {share}"
+    return (
+        f"{_named(chosen)} is shown: it passes deletion and insertion against random order on held-out {noun}s (95 % intervals of both "
+        f"gains above 0), on more of them than the others that pass. {share}"
+    )
+
+
+def _named(each: CheckedMethod) -> str:
+    return f"{each.method} at '{each.layer}'" if each.layer else each.method

@@ -1,0 +1,126 @@
+"""The saliency methods that are tried on a network, and the names by which a person asks for one.
+
+This file knows which methods and layers are tried, with what settings. It must not know how a map is made, checked or drawn.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from torch import Tensor, nn
+
+from visus.errors import MissingExtraError, UsageError, unknown_name
+from visus.examine.explained import Saliency, Target, Unit
+from visus.examine.layer_calls import Inputs
+from visus.examine.saliency import WINDOWS, grad_cam, gradient_saliency, integrated_gradients, occlusion
+from visus.examine.saliency_layer import fine_layer
+
+MapMethod = Callable[[nn.Module, Inputs, Target], Saliency]
+
+METHODS: Final = {
+    "grad-cam": "Grad-CAM",
+    "gradient": "gradient",
+    "integrated-gradients": "integrated gradients",
+    "occlusion": "occlusion",
+}
+"""What a person types, and what the method is called."""
+ALL: Final = "all"
+
+
+@dataclass(frozen=True)
+class TriedMethod:
+    """A method with its settings.
+
+    Args:
+        name: a key of ``METHODS``.
+        make: makes its map of other samples, targets or weights.
+        is_cheap: whether it takes a pass or two.
+        reason: a sentence on its layer; empty where it has none.
+    """
+
+    name: str
+    make: MapMethod
+    is_cheap: bool
+    reason: str = ""
+
+
+def check_method(name: str | None) -> None:
+    """Refuse a method that does not exist.
+
+    Raises:
+        UsageError: with the closest name.
+    """
+    if name is not None and name not in (*METHODS, ALL):
+        raise UsageError(unknown_name("saliency method", name, (*METHODS, ALL)))
+
+
+def tried_methods(
+    module: nn.Module, x: Tensor, target: Target, *, is_costly: bool, only_cheap: bool = False, has_layers: bool = True
+) -> tuple[list[tuple[TriedMethod, Saliency]], str]:
+    """All methods with their maps of some samples, and a sentence on those that cannot be had.
+
+    Grad-CAM is tried at the last layer with a fine map, and at the last layer with a map; the others have no layer.
+
+    Args:
+        module: the module.
+        x: scaled samples (N, C, *).
+        target: what is explained.
+        is_costly: take coarser steps.
+        only_cheap: leave out the methods that take many passes.
+        has_layers: whether the layers' maps lie as the samples do.
+    """
+    found: list[tuple[TriedMethod, Saliency]] = []
+    missing: list[str] = []
+    if has_layers:
+        fine = None if isinstance(target, Unit) else fine_layer(module, x)
+        if fine is not None:
+            found.append(_tried("grad-cam", functools.partial(grad_cam, layer=fine[0]), module, x, target, reason=fine[1]))
+        try:
+            last = grad_cam(module, x, target)
+            if fine is None or last.layer != fine[0]:
+                found.append(
+                    (TriedMethod("grad-cam", functools.partial(grad_cam, layer=last.layer), True, last.reason), last)
+                )
+        except UsageError as error:
+            if fine is None:
+                missing.append(f"There is no Grad-CAM: {error.message}")
+    else:
+        missing.append(
+            "There is no Grad-CAM: the network reads shuffled positions, so its layers have no places in the sample."
+        )
+    found.append(_tried("gradient", gradient_saliency, module, x, target))
+    if only_cheap:
+        return found, " ".join(missing)
+    window, stride = occlusion_windows(tuple(x.shape[2:]), is_costly)
+    costly: dict[str, MapMethod] = {
+        "integrated-gradients": functools.partial(integrated_gradients, steps=12 if is_costly else 32),
+        "occlusion": functools.partial(occlusion, window=window, stride=stride),
+    }
+    try:
+        for name, make in costly.items():
+            found.append(_tried(name, make, module, x, target, is_cheap=False))
+    except MissingExtraError as error:
+        missing.append(str(error))
+    return found, " ".join(missing)
+
+
+def _tried(
+    name: str, make: MapMethod, module: nn.Module, x: Tensor, target: Target, *, is_cheap: bool = True, reason: str = ""
+) -> tuple[TriedMethod, Saliency]:
+    return TriedMethod(name, make, is_cheap, reason), make(module, x, target)
+
+
+def occlusion_windows(spatial: tuple[int, ...], is_costly: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Windows of occlusion and their steps: an eighth of each axis, half of one apart; where that is too many passes, a whole one apart.
+
+    Of a volume a quarter of each axis, a whole one apart, so that there are no more than 64.
+
+    >>> occlusion_windows((32, 32), False), occlusion_windows((32, 32), True)
+    (((4, 4), (2, 2)), ((4, 4), (4, 4)))
+    """
+    parts = WINDOWS // 2 if len(spatial) > 2 else WINDOWS
+    windows = tuple(-(-length // parts) for length in spatial)
+    return windows, windows if is_costly or len(spatial) > 2 else tuple(max(1, length // 2) for length in windows)
