@@ -87,13 +87,13 @@ def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels:
 
 
 def _read_folder(given: Path, ledger: Ledger, delimiter: str | None, layout: str | None) -> Found:
-    folder, notes = unwrap(given)
+    folder, notes, warnings = unwrap(given)
     name = given.resolve().name
     files = [name for name in entries(folder)[1] if not is_passed_over(name)]
     found = _read_data_files(folder, files, ledger, name, layout) or _read_pictures(
         folder, files, ledger, name, delimiter, layout
     )
-    return dataclasses.replace(found, notes=(*notes, *found.notes))
+    return dataclasses.replace(found, notes=(*notes, *found.notes), warnings=(*warnings, *found.warnings))
 
 
 def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, layout: str | None) -> Found | None:
