@@ -39,6 +39,7 @@ ACTIONS: dict[str, str] = {
     "left out: an image, but no sample": "{pictures} {was} left out",
     "duplicate": "{items} {was} found to be {exact_copies} of another; a split that visus makes keeps copies on one side",
     "duplicate row left out": "{rows} {was} left out: said before",
+    "row left out: no such file": "{rows} {was} left out, for no such file exists",
     "conflict": "{items} {has} the same content as another item under another label",
 }
 """Every action by its key, with its sentence; in the order in which a ledger tells them."""
