@@ -233,9 +233,7 @@ def _without_wrappers(images: list[_Image]) -> list[_Image]:
         images = [_Image(image.item, image.folders[1:], image.split) for image in images]
 
 
-def _without_repeated(
-    root: Path, images: list[_Image], layout: Layout, same: Callable[[str, str], bool]
-) -> list[_Image]:
+def _without_repeated(root: Path, images: list[_Image], layout: Layout, same: Callable[[str, str], bool]) -> list[_Image]:
     """Without a folder that holds the dataset once more.
 
     Raises:
@@ -317,15 +315,14 @@ def _refuse_containers(root: Path, inside: dict[str, list[_Image]], subs: dict[s
         if is_container(top) and len(names) > 1 and all(len(image.folders) > 1 for image in inside[top]):
             others = shown(other for other in inside if other != top)
             raise DataError(
-                f"the folder {top!r} holds folders of images ({shown(sorted(names))}), and beside it lies {others}. If the folders in {top!r} are "
-                f"the classes, type: {command(root / top)}. If {top!r} is a class itself, type: {command(root, '--class-depth', '1')}",
+                f"the folder {top!r} holds folders of images ({shown(sorted(names))}), and beside it lies {others}.\n"
+                f"  - if the folders in {top!r} are the classes: {command(root / top)}\n"
+                f"  - if {top!r} is a class itself: {command(root, '--class-depth', '1')}",
                 where=str(root),
             )
 
 
-def _ask_about_shared(
-    root: Path, inside: dict[str, list[_Image]], subs: dict[str, set[str]], layout: Layout
-) -> None:
+def _ask_about_shared(root: Path, inside: dict[str, list[_Image]], subs: dict[str, set[str]], layout: Layout) -> None:
     """Ask which level names the classes where all topmost folders hold folders of the same names."""
     shared = set.intersection(*subs.values())
     shared = {name for name in shared if not says_no_class(name) and not mask_folder(name)}
@@ -339,9 +336,9 @@ def _ask_about_shared(
         )
         return
     raise DataError(
-        f"the folders {shown(inside)} all hold folders of the same names ({shown(names)}), so either may be the classes. "
-        f"If {shown(names)} are, type: {command(root, '--class-depth', '2')}. "
-        f"If {shown(inside)} are, type: {command(root, '--class-depth', '1')}",
+        f"the folders {shown(inside)} all hold folders of the same names ({shown(names)}), so either may be the classes.\n"
+        f"  - if {shown(names)} are: {command(root, '--class-depth', '2')}\n"
+        f"  - if {shown(inside)} are: {command(root, '--class-depth', '1')}",
         where=str(root),
     )
 

@@ -14,25 +14,131 @@ _SPLIT_WORDS = {
     "val": "val", "valid": "val", "validation": "val", "validate": "val",
     "test": "test", "testing": "test", "tst": "test",
 }  # fmt: skip
-_OPEN_WORDS = frozenset("dev development eval evaluation holdout heldout".split())
-_CONTAINERS = frozenset("image images img imgs photo photos picture pictures pic pics data dataset datasets files raw original originals".split())
-_FILLERS = _CONTAINERS | frozenset("set sets split splits folder folders dir samples sample class classes crops seg cls".split())
+_OPEN_WORDS = frozenset(["dev", "development", "eval", "evaluation", "holdout", "heldout"])
+_CONTAINERS = frozenset(
+    [
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "photo",
+        "photos",
+        "picture",
+        "pictures",
+        "pic",
+        "pics",
+        "data",
+        "dataset",
+        "datasets",
+        "files",
+        "raw",
+        "original",
+        "originals",
+    ]
+)
+_FILLERS = _CONTAINERS | frozenset(
+    [
+        "set",
+        "sets",
+        "split",
+        "splits",
+        "folder",
+        "folders",
+        "dir",
+        "samples",
+        "sample",
+        "class",
+        "classes",
+        "crops",
+        "seg",
+        "cls",
+    ]
+)
 _PROJECT = frozenset(
-    "doc docs documentation assets asset figures figure figs fig screenshots screenshot src scripts script code notebooks notebook examples "
-    "example demo demos results result output outputs models model weights checkpoints logs paper readme tests utils lib static media".split()
+    [
+        "doc",
+        "docs",
+        "documentation",
+        "assets",
+        "asset",
+        "figures",
+        "figure",
+        "figs",
+        "fig",
+        "screenshots",
+        "screenshot",
+        "src",
+        "scripts",
+        "script",
+        "code",
+        "notebooks",
+        "notebook",
+        "examples",
+        "example",
+        "demo",
+        "demos",
+        "results",
+        "result",
+        "output",
+        "outputs",
+        "models",
+        "model",
+        "weights",
+        "checkpoints",
+        "logs",
+        "paper",
+        "readme",
+        "tests",
+        "utils",
+        "lib",
+        "static",
+        "media",
+    ]
 )
 _PARTS = frozenset(
-    "part parts fold folds batch batches chunk shard split session sessions day run take patient subject person case volume vol section "
-    "sequence seq scene video clip slide camera cam site center centre".split()
+    [
+        "part",
+        "parts",
+        "fold",
+        "folds",
+        "batch",
+        "batches",
+        "chunk",
+        "shard",
+        "split",
+        "session",
+        "sessions",
+        "day",
+        "run",
+        "take",
+        "patient",
+        "subject",
+        "person",
+        "case",
+        "volume",
+        "vol",
+        "section",
+        "sequence",
+        "seq",
+        "scene",
+        "video",
+        "clip",
+        "slide",
+        "camera",
+        "cam",
+        "site",
+        "center",
+        "centre",
+    ]
 )
-_FOLDS = frozenset("part parts fold folds batch batches chunk shard split".split())
+_FOLDS = frozenset(["part", "parts", "fold", "folds", "batch", "batches", "chunk", "shard", "split"])
 _UNSURE_CLASSES = re.compile(
     r"not[ _-]?sure|un(sure|known|certain|clear|labell?ed|classified|defined|sorted|identified|tagged)|others?|misc(ellaneous)?|skip(ped)?|"
     r"trash|junk|discard(ed)?|deleted?|reject(s|ed)?|ignored?|todo|to[ _-]do|tbd|\?+|(can'?t|cannot)[ _-]?(tell|say)|no[ _-](idea|label|class)|"
     r"various|ambiguous|te?mp|new folder( \(\d+\))?",
     re.IGNORECASE,
 )
-_EMPTY_CELLS = frozenset("nan null none n/a #n/a <na> undefined nat".split())
+_EMPTY_CELLS = frozenset(["nan", "null", "none", "n/a", "#n/a", "<na>", "undefined", "nat"])
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 

@@ -152,7 +152,9 @@ class Ledger:
         kinds: dict[str, list[str]] = {}
         for item, reason in self._reasons.get(action, {}).items():
             kinds.setdefault(reason, []).append(item)
-        is_told_by_kind = action.startswith("left out") and sum(map(len, kinds.values())) == count and len(kinds) <= MAX_EXAMPLES
+        is_told_by_kind = (
+            action.startswith("left out") and sum(map(len, kinds.values())) == count and len(kinds) <= MAX_EXAMPLES
+        )
         if not is_told_by_kind:
             return f"{ACTIONS[action].format(**_words(count))}{_listed(names, count)}."
         head = ACTIONS[action].format(**_words(count)).partition(":")[0]

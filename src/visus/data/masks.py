@@ -18,10 +18,43 @@ _SUFFIX = re.compile(rf"(?P<stem>.+?)[ _.-]+(?:{_WORDS})(?:[ _-]?\d+)?", re.IGNO
 _PREFIX = re.compile(rf"(?:{_WORDS})[ _-]+(?P<stem>.+)", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _IMAGE_WORDS = frozenset(
-    "image images img imgs photo photos picture pictures pics jpegimages pngimages original originals orig origin raw rgb color colour "
-    "input inputs source sources data train training val valid validation test testing frames x".split()
+    [
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "photo",
+        "photos",
+        "picture",
+        "pictures",
+        "pics",
+        "jpegimages",
+        "pngimages",
+        "original",
+        "originals",
+        "orig",
+        "origin",
+        "raw",
+        "rgb",
+        "color",
+        "colour",
+        "input",
+        "inputs",
+        "source",
+        "sources",
+        "data",
+        "train",
+        "training",
+        "val",
+        "valid",
+        "validation",
+        "test",
+        "testing",
+        "frames",
+        "x",
+    ]
 )
-_NEGATIONS = frozenset("no non not without un with incorrect correct unmasked none".split())
+_NEGATIONS = frozenset(["no", "non", "not", "without", "un", "with", "incorrect", "correct", "unmasked", "none"])
 _NEARLY_ALL = 0.8
 
 
@@ -129,9 +162,7 @@ def _matched(folder: str, inside: Sequence[str], outside: Sequence[str]) -> dict
         named = by_stem.get(_base(path.stem)) or by_stem.get(path.stem.casefold()) or []
         below = item[len(folder) + 1 :].split("/")[:-1]
         fits = [
-            image
-            for image in named
-            if _is_partner(image, parent, name, below) or _base(path.stem) != path.stem.casefold()
+            image for image in named if _is_partner(image, parent, name, below) or _base(path.stem) != path.stem.casefold()
         ]
         if below:
             fits = [image for image in fits if image.split("/")[:-1][-len(below) :] == below] or fits

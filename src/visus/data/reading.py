@@ -48,10 +48,25 @@ class Reading:
         default = Reading()
         return {name: value for name, value in dataclasses.asdict(self).items() if value != getattr(default, name)}
 
+    def options(self) -> list[str]:
+        """The answers as they are typed.
+
+        >>> Reading("file", skip_missing=True).options()
+        ['--path-column', 'file', '--skip-missing']
+        """
+        words: list[str] = []
+        for name, value in self.to_json().items():
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        return words
+
     @classmethod
     def from_json(cls, facts: Mapping[str, Any] | None) -> Reading:
         """The inverse of ``to_json``; None gives the default."""
         return cls(**dict(facts or {}))
+
+
+OPEN = Reading()
+"""Nothing was said: the source answers for itself."""
 
 
 def command(place: Path | str, *options: str) -> str:

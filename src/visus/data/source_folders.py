@@ -18,7 +18,7 @@ from visus.data.folder_names import is_container, is_project_folder, split_meant
 from visus.data.ledger import Ledger
 from visus.data.masks import masks_among
 from visus.data.pictures import PICTURE_SUFFIXES
-from visus.data.reading import Reading
+from visus.data.reading import OPEN, Reading
 from visus.data.samples import PictureFiles
 from visus.data.source_rules import Found, natural_key, shown, split_of
 from visus.data.system_files import why_passed_over
@@ -95,7 +95,7 @@ def unwrap(folder: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
 
 
 def read_folders(
-    root: Path, ledger: Ledger, name: str, reading: Reading = Reading(), classes: Sequence[str] | None = None
+    root: Path, ledger: Ledger, name: str, reading: Reading = OPEN, classes: Sequence[str] | None = None
 ) -> Found:
     """The pictures of a folder for each class, or of split folders that hold them.
 
@@ -123,11 +123,11 @@ def read_folders(
     masks = masks_among(items)
     items = [item for item in items if item not in masks]
     if not items:
-        found = f"{write_number_of(loose, 'picture')} but no class folders" if loose else "no pictures found"
-        raise DataError(f"{found}. {LAYOUTS}", where=str(root))
+        there = f"{write_number_of(loose, 'picture')} but no class folders" if loose else "no pictures found"
+        raise DataError(f"{there}. {LAYOUTS}", where=str(root))
     _refuse_masks_alone(root, items, masks)
     layout = lay_out(root, items, class_depth=reading.class_depth, classes=classes, same=partial(_are_same, root))
-    for item, image in masks.items():
+    for item in masks:
         ledger.note(NO_SAMPLE, item, "a mask of another image")
     for item, reason in layout.left_out.items():
         ledger.note(NO_SAMPLE, item, reason)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from visus.data.ledger import Ledger
 from visus.data.pictures import PICTURE_SUFFIXES
-from visus.data.reading import Reading
+from visus.data.reading import OPEN, Reading
 from visus.data.samples import UNASSIGNED, PictureFiles
 from visus.data.source_rules import Found, shown, split_of
 from visus.data.table_paths import ImageNames, images_below, is_absolute, is_url, resolve, written_differently
@@ -51,7 +51,7 @@ def is_table(file: Path) -> bool:
     return False
 
 
-def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = Reading()) -> Found:
+def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = OPEN) -> Found:
     """The pictures that a table names.
 
     Paths are relative to the folder of the table; absolute paths, and paths that lead outside with ``..``, are allowed, for
@@ -83,7 +83,9 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
         without = {row.number for row in missing}
         kept = [row for row in kept if row.number not in without]
         if not kept:
-            mistakes.append(f"none of the {write_number_of(len(missing), 'row')} names a file that exists.{_why_missing(missing, file)}")
+            mistakes.append(
+                f"none of the {write_number_of(len(missing), 'row')} names a file that exists.{_why_missing(missing, file)}"
+            )
     else:
         mistakes += _missing(missing, file)
     if mistakes:
@@ -116,7 +118,10 @@ def _character(delimiter: str | None, file: Path) -> str | None:
 
 def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Column names in small letters, those that name the image and the class as ``path`` and ``label``; and numbered records."""
-    wanted = [(chosen or column).strip().lower() for chosen, column in zip((reading.path_column, reading.label_column), _NEEDED, strict=True)]
+    wanted = [
+        (chosen or column).strip().lower()
+        for chosen, column in zip((reading.path_column, reading.label_column), _NEEDED, strict=True)
+    ]
     rows = rows_of(strict_text(file), file, delimiter, wanted)
     if rows is None:
         raise DataError("the table is empty. It needs the columns path,label and a row for each picture.", where=str(file))
@@ -136,7 +141,8 @@ def _check_chosen(name: str, heads: list[str], column: str, written: list[str], 
         guess = closest_name(name, heads)
         hint = f" Did you mean {guess!r}?" if guess else ""
         raise DataError(
-            f"there is no column {name!r}, which --{column}-column names.{hint} The columns are {','.join(written)}.", where=str(file)
+            f"there is no column {name!r}, which --{column}-column names.{hint} The columns are {','.join(written)}.",
+            where=str(file),
         )
 
 
@@ -182,7 +188,8 @@ def _likely(column: str, heads: list[str], written: list[str], records: list[tup
         fitting = [
             head
             for head, values in cells.items()
-            if values and sum(os.path.splitext(value.strip())[1].lower() in PICTURE_SUFFIXES for value in values) > 0.5 * len(values)
+            if values
+            and sum(os.path.splitext(value.strip())[1].lower() in PICTURE_SUFFIXES for value in values) > 0.5 * len(values)
         ]
     else:
         fitting = label_columns(cells)
@@ -190,8 +197,36 @@ def _likely(column: str, heads: list[str], written: list[str], records: list[tup
 
 
 _LABEL_WORDS = frozenset(
-    "label labels class classes category categories target targets dx diagnosis species breed tag tags choice annotation y kind type klasse "
-    "kategorie classe etiqueta etichetta breed_name class_name classname label_name".split()
+    [
+        "label",
+        "labels",
+        "class",
+        "classes",
+        "category",
+        "categories",
+        "target",
+        "targets",
+        "dx",
+        "diagnosis",
+        "species",
+        "breed",
+        "tag",
+        "tags",
+        "choice",
+        "annotation",
+        "y",
+        "kind",
+        "type",
+        "klasse",
+        "kategorie",
+        "classe",
+        "etiqueta",
+        "etichetta",
+        "breed_name",
+        "class_name",
+        "classname",
+        "label_name",
+    ]
 )
 
 
@@ -205,9 +240,11 @@ def label_columns(cells: Mapping[str, Sequence[str]]) -> list[str]:
     for head, values in cells.items():
         filled = [value.strip() for value in values if value.strip()]
         kinds = Counter(filled)
-        if 2 <= len(kinds) and len(filled) >= 0.5 * len(values):
+        if len(kinds) >= 2 and len(filled) >= 0.5 * len(values):
             able[head] = len(kinds) <= max(2, 0.5 * len(filled))
-    named = [head for head in able if head.strip().lower() in _LABEL_WORDS or head.rpartition(".")[2].lower() in _LABEL_WORDS]
+    named = [
+        head for head in able if head.strip().lower() in _LABEL_WORDS or head.rpartition(".")[2].lower() in _LABEL_WORDS
+    ]
     return named or [head for head, is_few in able.items() if is_few and not head.lower().endswith("id")]
 
 

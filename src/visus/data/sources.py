@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visus.data.folder_names import split_meant, splits_meant
+from visus.data.label_warnings import label_warnings
 from visus.data.ledger import Ledger
 from visus.data.other_labels import with_other_labels
-from visus.data.reading import Reading, command
+from visus.data.reading import OPEN, Reading, command
 from visus.data.samples import Samples
 from visus.data.source_cifar import is_cifar, read_cifar
 from visus.data.source_folders import LAYOUTS, LEFT_OUT, entries, is_passed_over, is_picture_name, read_folders, unwrap
@@ -26,6 +27,7 @@ from visus.data.table_paths import images_below
 from visus.data.table_search import FOLDERS, WORKBOOKS, question, tables_beside, unused
 from visus.data.table_text import RECORD_SUFFIXES
 from visus.errors import DataError
+from visus.units import write_number_of
 
 SAMPLE_NAME = "Fashion-MNIST, the 10,000 test pictures, cut 8,000 / 2,000"
 _SAMPLE_FOLDER = Path(__file__).parent / "fashion"
@@ -41,7 +43,7 @@ def read_source(
     labels: str | Path | None = None,
     delimiter: str | None = None,
     layout: str | None = None,
-    reading: Reading = Reading(),
+    reading: Reading = OPEN,
 ) -> Samples:
     """The data set at a path, as one table; ``splits`` says only what the source itself says.
 
@@ -78,19 +80,32 @@ def read_source(
         raise DataError(f"a delimiter was given, but this is no table: it was read as {found.kind}.", where=str(path))
     if layout and found.kind not in ("npz", "npy"):
         raise DataError(f"a layout was given, but this is no NPZ or NPY file: it was read as {found.kind}.", where=str(path))
-    return assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
+    samples = assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
+    warnings = label_warnings(samples) if classes is None else []
+    return dataclasses.replace(samples, warnings=(*samples.warnings, *warnings), notes=(*samples.notes, *_honored(samples)))
+
+
+def _honored(samples: Samples) -> list[str]:
+    """A note about groups, so that a person sees that they count."""
+    groups = {group for group in samples.groups or () if group}
+    if not groups or samples.official:
+        return []
+    return [
+        f"{write_number_of(len(groups), 'group')} honored: samples of one group stay on one side of a split that visus makes."
+    ]
 
 
 def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels: str | Path | None = None) -> Samples:
     """The pictures that come with visus: Fashion-MNIST's test file, always cut 8,000 / 2,000 in the same way.
 
-    The cut counts as official, so no seed moves a picture between training and test.
+            The cut counts as official, so no seed moves a picture between training and test.
 
-    >>> from visus.data.folder_names import split_meant, splits_meant
-from visus.data.ledger import Ledger
-    >>> samples = sample_data(Ledger())
-    >>> len(samples.indices("train")), len(samples.indices("test")), samples.classes[9]
-    (8000, 2000, 'Ankle boot')
+            >>> from visus.data.folder_names import split_meant, splits_meant
+        from visus.data.label_warnings import label_warnings
+    from visus.data.ledger import Ledger
+            >>> samples = sample_data(Ledger())
+            >>> len(samples.indices("train")), len(samples.indices("test")), samples.classes[9]
+            (8000, 2000, 'Ankle boot')
     """
     found = read_idx(_SAMPLE_FOLDER, entries(_SAMPLE_FOLDER)[1], SAMPLE_NAME)
     unsplit = dataclasses.replace(found, name=SAMPLE_NAME, splits=[""] * len(found.items))
@@ -219,8 +234,11 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
     for seen in tables_beside([*_places(given, folder), *above], items, {}):
         if seen.is_about_images:
             lies_above = seen.file.parent in above
-            sentence = question(seen, len(items), given, ())
-            raise DataError(f"{error.message} {f'Above it, {sentence}' if lies_above else sentence[0].upper() + sentence[1:]}", where=error.where) from error
+            sentence = question(seen, given, ())
+            raise DataError(
+                f"{error.message} {f'Above it, {sentence}' if lies_above else sentence[0].upper() + sentence[1:]}",
+                where=error.where,
+            ) from error
 
 
 def _beside_folders(given: Path, folder: Path, found: Found, ask: _Ask) -> Found:
@@ -237,10 +255,11 @@ def _beside_folders(given: Path, folder: Path, found: Found, ask: _Ask) -> Found
         if seen.is_about_images and seen.agrees:
             notes.append(f"the table {seen.file.name!r} is not needed: it names the same classes as the folders.")
         elif seen.is_about_images and (seen.labels or seen.one_hot or seen.path_column is None):
-            sentence = question(seen, len(found.items), given, sorted(set(found.labels), key=natural_key))
+            classes = sorted(set(found.labels), key=natural_key)
+            sentence = question(seen, given, classes if len(classes) > 1 else ())
             if ask.classes is None:
-                raise DataError(sentence[0].lower() + sentence[1:], where=str(given))
-            warnings.append(sentence)
+                raise DataError(sentence, where=str(given))
+            warnings.append(sentence.partition("\n")[0])
         elif seen.file.suffix.lower() in (*TABLE_SUFFIXES, *WORKBOOKS) and seen.file.parent not in [
             folder / name for name in entries(folder)[0]
         ]:

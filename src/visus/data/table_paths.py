@@ -67,9 +67,11 @@ def images_below(folder: Path) -> list[str]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if why_passed_over(name) is None)
         start = os.path.relpath(place, folder).replace(os.sep, "/")
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and why_passed_over(name) is None:
-                found.append(name if start == "." else f"{start}/{name}")
+        found += [
+            name if start == "." else f"{start}/{name}"
+            for name in sorted(files)
+            if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and why_passed_over(name) is None
+        ]
     return found
 
 

@@ -9,7 +9,7 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from visus.data.reading import command
@@ -41,6 +41,7 @@ class Beside:
         labels: the columns that may name classes.
         one_hot: columns of 0 and 1, of which each row has a single 1.
         agrees: whether one of its columns says for every image what its folder says.
+        unnamed: its columns where it has no header, as its first line names them.
     """
 
     file: Path
@@ -51,6 +52,7 @@ class Beside:
     labels: tuple[str, ...] = ()
     one_hot: tuple[str, ...] = ()
     agrees: bool = False
+    unnamed: tuple[str, ...] = ()
 
     @property
     def is_about_images(self) -> bool:
@@ -82,7 +84,9 @@ def _candidates(place: Path) -> list[Path]:
     by_kind: dict[str, list[Path]] = defaultdict(list)
     for file in chosen:
         by_kind[file.suffix.lower()].append(file)
-    return [file for kind in by_kind.values() if len(kind) <= _MOST_FILES for file in kind]  # one file for each image is no table
+    return [
+        file for kind in by_kind.values() if len(kind) <= _MOST_FILES for file in kind
+    ]  # one file for each image is no table
 
 
 def _look(file: Path, names: ImageNames, labels: Mapping[str, str]) -> Beside | None:
@@ -104,9 +108,9 @@ def _look(file: Path, names: ImageNames, labels: Mapping[str, str]) -> Beside | 
         for place, head in enumerate(rows.heads)
     }
     seen = _judged(file, rows.line[:200], columns, len(records), names, labels)
-    if seen.path_column is None and _without_header(rows.heads, names):
+    if _without_header(rows.heads, names):
         columns = {head: [head, *cells] for head, cells in columns.items()}
-        seen = _judged(file, rows.line[:200], columns, len(records) + 1, names, labels)
+        seen = replace(_judged(file, rows.line[:200], columns, len(records) + 1, names, labels), unnamed=tuple(rows.heads))
     is_plain = file.suffix.lower() in TEXT_SUFFIXES
     if not is_plain and (not seen.is_about_images or (file.suffix.lower() == ".txt" and not seen.labels)):
         return None
@@ -125,7 +129,11 @@ def _judged(
     for head, cells in columns.items():
         named = {row: found for row, cell in enumerate(cells) if cell and (found := names.named(cell))}
         many = len({item for found in named.values() for item in found})
-        if len(named) > len(best) and many >= min(2, names.num_items) and len({cells[row] for row in named}) >= 0.5 * len(named):
+        if (
+            len(named) > len(best)
+            and many >= min(2, names.num_items)
+            and len({cells[row] for row in named}) >= 0.5 * len(named)
+        ):
             best, path_column = named, head
     if path_column is None:
         return Beside(file, line, num_rows)
@@ -184,41 +192,55 @@ def _look_at_workbook(file: Path, names: ImageNames) -> Beside:
 # ---- what is said
 
 
-def question(seen: Beside, num_items: int, given: Path, folders: Sequence[str]) -> str:
+def question(seen: Beside, given: Path, folders: Sequence[str]) -> str:
     """The sentence for a table that names the images here and is not used; what to type for either reading.
 
     Args:
         seen: the table.
-        num_items: images here.
         given: the folder that a person named.
         folders: the classes that the folders would give; empty where they give none.
     """
     told = f"the table {seen.file.name!r} names images that lie here ({write_number_of(seen.num_named, 'row')}), and is not used: "
-    otherwise = f" To train by the names of the folders ({shown(folders)}), type: {command(given, '--labels', FOLDERS)}" if folders else ""
-    return told + _what_to_do(seen) + otherwise
+    problem, way = _what_to_do(seen)
+    ways = [f"to train by the table: {way}"] if way else []
+    if folders:
+        ways.append(f"to train by the names of the folders ({shown(folders)}): {command(given, '--labels', FOLDERS)}")
+    return told + problem + "".join(f"\n  - {way}" for way in ways)
 
 
-def _what_to_do(seen: Beside) -> str:
-    if seen.file.suffix.lower() in WORKBOOKS:
-        return "visus does not read workbooks. Save it as 'CSV UTF-8' with the columns path,label, and give that file."
-    if seen.file.suffix.lower() == ".txt":
-        return f"it is no CSV. Its first line is {seen.line!r}. Save it as CSV with the columns path,label, and give that file."
+def _what_to_do(seen: Beside) -> tuple[str, str]:
+    """Why a table cannot be read as it is; and what to type to have it read, where options suffice."""
+    suffix = seen.file.suffix.lower()
+    if suffix in WORKBOOKS:
+        return "visus does not read workbooks. Save it as 'CSV UTF-8' with the columns path,label, and give that file.", ""
+    if suffix == ".txt":
+        return (
+            f"it is no CSV. Its first line is {seen.line!r}. Save it as CSV with the columns path,label, and give that file.",
+            "",
+        )
     try:
         strict_text(seen.file)
     except DataError as error:
-        return error.message
+        return error.message, ""
     if seen.one_hot:
         return (
             f"the columns {shown(seen.one_hot)} hold 0 and 1, one column for each class. Write one column label that names the class, or "
-            "export the dataset as class folders (Roboflow: 'Folder Structure')."
+            "export the dataset as class folders (Roboflow: 'Folder Structure').",
+            "",
         )
-    columns = f"its columns are {seen.line}."
-    if seen.path_column is not None and "." in seen.path_column and seen.path_column in seen.line and seen.file.suffix.lower() in TEXT_SUFFIXES:
-        return f"it has no header, its first line is {seen.line!r}. Write a line path,label above it."
+    if seen.path_column in seen.unnamed:
+        return (
+            f"it has no header, its first line is {seen.line!r}. Write the line path,label above it, with a word for each column.",
+            "",
+        )
     label = seen.labels[0] if len(seen.labels) == 1 else "NAME"
     words = command(seen.file, "--path-column", seen.path_column or "NAME", "--label-column", label)
-    choice = "" if label != "NAME" else f", where NAME is {f'one of {shown(seen.labels)}' if seen.labels else 'the column of the classes'}"
-    return f"{columns} To train by it, type: {words}{choice}."
+    choice = (
+        ""
+        if label != "NAME"
+        else f", where NAME is {f'one of {shown(seen.labels)}' if seen.labels else 'the column of the classes'}"
+    )
+    return f"its columns are {seen.line}.", f"{words}{choice}"
 
 
 def unused(seen: Beside) -> str:

@@ -22,7 +22,8 @@ _SNIFFED = (*DELIMITERS, "|")
 TEXT_SUFFIXES = (".csv", ".tsv")
 RECORD_SUFFIXES = (".json", ".jsonl", ".ndjson", ".xml")
 _MOST_LINES_ABOVE = 10
-_MOST_BYTES = 1 << 26
+_MOST_BYTES = 1 << 23
+_MOST_RECORD_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def strict_text(file: Path) -> str:
         raise DataError(f"the table cannot be read ({error.strerror}).", where=str(file)) from error
     if _is_utf16(data):
         raise DataError(
-            "the table is UTF-16, as Excel's 'Unicode Text' is. Save it as UTF-8; Excel calls that 'CSV UTF-8'.", where=str(file)
+            "the table is UTF-16, as Excel's 'Unicode Text' is. Save it as UTF-8; Excel calls that 'CSV UTF-8'.",
+            where=str(file),
         )
     try:
         return data.decode("utf-8-sig")
@@ -62,13 +64,20 @@ def strict_text(file: Path) -> str:
 
 
 def lenient_text(file: Path) -> str | None:
-    """The text of a file in whatever encoding it seems to be, to look at and never to train on; None where it cannot be read."""
+    """The text of a file in whatever encoding it seems to be, to look at and never to train on; None where it cannot be read.
+
+    Of a long table it is the first 8 MiB, in whole lines; records longer than 64 MiB are not looked at.
+    """
+    most = _MOST_RECORD_BYTES if file.suffix.lower() in RECORD_SUFFIXES else _MOST_BYTES
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            return None
-        data = file.read_bytes()
+        with file.open("rb") as stream:
+            data = stream.read(most + 1)
     except OSError:
         return None
+    if len(data) > most:
+        if most == _MOST_RECORD_BYTES:
+            return None
+        data = data[: data.rfind(b"\n") + 1]
     if _is_utf16(data):
         return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-16-le", "replace")
     try:
@@ -125,10 +134,16 @@ def _from_lines(text: str, file: Path, delimiter: str | None, wanted: Sequence[s
     place = _header_place([record for _, record in numbered[:_MOST_LINES_ABOVE]], wanted)
     heads = [head.strip() for head in numbered[place][1]]
     below = numbered[place + 1 :]
-    while len(heads) > 1 and not heads[-1] and not any(cell.strip() for _, record in below for cell in record[len(heads) - 1 :]):
+    while (
+        len(heads) > 1
+        and not heads[-1]
+        and not any(cell.strip() for _, record in below for cell in record[len(heads) - 1 :])
+    ):
         heads = heads[:-1]
     width = len(heads)
-    below = [(number, record[:width] if not any(cell.strip() for cell in record[width:]) else record) for number, record in below]
+    below = [
+        (number, record[:width] if not any(cell.strip() for cell in record[width:]) else record) for number, record in below
+    ]
     return Rows(heads, below, first.strip() if place == 0 else mark.join(heads))
 
 
@@ -211,7 +226,9 @@ def _xml_records(text: str) -> list[dict[str, str]]:
     if "<!ENTITY" in text:
         return []
     try:
-        root = ElementTree.fromstring(text.lstrip("\ufeff").encode("utf-8") if "encoding=" not in text[:200] else _without_head(text))
+        root = ElementTree.fromstring(
+            text.lstrip("\ufeff").encode("utf-8") if "encoding=" not in text[:200] else _without_head(text)
+        )
     except (ElementTree.ParseError, ValueError):
         return []
     named = Counter(child.tag for child in root)
