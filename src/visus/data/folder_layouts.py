@@ -15,6 +15,8 @@ from pathlib import Path
 from visus.data.folder_names import (
     is_container,
     is_part,
+    is_project_folder,
+    is_unlabeled,
     rest_of,
     says_no_class,
     split_hint,
@@ -64,6 +66,7 @@ def lay_out(
     class_depth: int | None = None,
     classes: Sequence[str] | None = None,
     same: Callable[[str, str], bool] = lambda first, second: False,
+    is_repository: bool = False,
 ) -> Layout:
     """The class and the split of each image.
 
@@ -73,13 +76,14 @@ def lay_out(
         class_depth: the level of folders that names the classes, where a person said so.
         classes: the classes of a trained network, which answer what the folders leave open.
         same: whether two images hold the same bytes.
+        is_repository: whether the root is a repository, which has folders such as ``docs`` beside its data.
 
     Raises:
         DataError: the folders can be read in two ways, or cannot be read.
     """
     images = [_Image(item, tuple(item.split("/")[:-1])) for item in items]
     layout = Layout("folder")
-    images = _split_by_top(root, images, layout)
+    images = _split_by_top(root, _without_project(images, layout, is_repository=is_repository), layout)
     images = _without_wrappers(images)
     if class_depth is None and layout.kind == "folder":
         images = _split_inside_classes(root, images, layout)
@@ -96,6 +100,19 @@ def lay_out(
     if class_depth is not None and class_depth > 1:
         layout.notes.append(f"the folders of level {class_depth} name the classes, as --class-depth says.")
     return layout
+
+
+def _without_project(images: list[_Image], layout: Layout, *, is_repository: bool) -> list[_Image]:
+    """Without the images in the folders that a repository has beside its data."""
+    tops = {image.folders[0] for image in images}
+    project = {top for top in tops if is_repository and is_project_folder(top)}
+    if not project or len(tops - project) < 2:
+        return images
+    layout.left_out |= {image.item: "in a folder of the repository" for image in images if image.folders[0] in project}
+    layout.warnings.append(
+        f"{write_number_of(len(layout.left_out), 'image')} in {shown(map(repr, sorted(project)))} left out: a folder of the repository, and no class."
+    )
+    return [image for image in images if image.folders[0] not in project]
 
 
 # ---- splits
@@ -121,10 +138,11 @@ def _split_by_top(root: Path, images: list[_Image], layout: Layout) -> list[_Ima
             kept.append(_Image(image.item, tuple(inner), splits[top]))
         else:
             layout.left_out[image.item] = "beside the split folders, without a class folder"
-    left = sorted({item.split("/")[0] for item in layout.left_out})
+    left = sorted(set(tops) - splits.keys())
     if left:
+        count = sum(image.folders[0] in left for image in images)
         layout.warnings.append(
-            f"{write_number_of(len(layout.left_out), 'image')} in {shown(map(repr, left))} left out: no split is meant by that name, and no "
+            f"{write_number_of(count, 'image')} in {shown(map(repr, left))} left out: no split is meant by that name, and no "
             "class folder lies in it."
         )
     loose = [image for image in kept if not image.folders]
@@ -166,7 +184,8 @@ def _top_splits(root: Path, tops: list[str], images: list[_Image]) -> dict[str, 
         same = [top for top in splits if splits[top] == split]
         if len(same) > 1:
             raise DataError(f"the folders {shown(same)} mean the same split. Keep one of them.", where=str(root))
-    stray = [top for top in others if inside[top] & set().union(*(inside[top] for top in train)) or split_hint(top)]
+    known = set().union(*(inside[top] for top in train))
+    stray = [top for top in others if inside[top] & known or not (is_unlabeled(top) or is_project_folder(top))]
     if stray:
         guess = closest_name(stray[0], SPLITS)
         hint = split_hint(stray[0]) or (f" Did you mean {guess!r}?" if guess else "")

@@ -60,39 +60,33 @@ _PROJECT = frozenset(
         "docs",
         "documentation",
         "assets",
-        "asset",
         "figures",
-        "figure",
         "figs",
-        "fig",
         "screenshots",
-        "screenshot",
         "src",
         "scripts",
-        "script",
-        "code",
         "notebooks",
-        "notebook",
         "examples",
-        "example",
-        "demo",
-        "demos",
+        "utils",
+        "tests",
         "results",
-        "result",
-        "output",
         "outputs",
-        "models",
-        "model",
-        "weights",
         "checkpoints",
         "logs",
-        "paper",
-        "readme",
-        "tests",
-        "utils",
-        "lib",
-        "static",
-        "media",
+    ]
+)
+_UNLABELED = frozenset(
+    [
+        "pred",
+        "predict",
+        "prediction",
+        "predictions",
+        "unlabeled",
+        "unlabelled",
+        "unsup",
+        "unsupervised",
+        "inference",
+        "submission",
     ]
 )
 _PARTS = frozenset(
@@ -219,6 +213,11 @@ def is_project_folder(name: str) -> bool:
     """Whether a folder is one that a repository has beside its data: ``docs``, ``src``, ``figures``."""
     words = words_of(name)
     return bool(words) and all(word in _PROJECT for word in words)
+
+
+def is_unlabeled(name: str) -> bool:
+    """Whether a folder is named as one whose images have no labels: ``seg_pred``, ``unlabeled``."""
+    return bool(_UNLABELED & set(words_of(name)))
 
 
 def is_part(name: str) -> bool:

@@ -17,6 +17,7 @@ _WORDS = (
 _SUFFIX = re.compile(rf"(?P<stem>.+?)[ _.-]+(?:{_WORDS})(?:[ _-]?\d+)?", re.IGNORECASE)
 _PREFIX = re.compile(rf"(?:{_WORDS})[ _-]+(?P<stem>.+)", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_GLUED = re.compile(r"\b(train|val|valid|test|image|img)(?=(?:mask|label|annot|gt|seg)s?\b)")
 _IMAGE_WORDS = frozenset(
     [
         "image",
@@ -94,7 +95,7 @@ def mask_folder(name: str) -> bool:
 
 
 def _words(name: str) -> set[str]:
-    return {word for word in re.split(r"[^a-z]+", _CAMEL.sub(" ", name).lower()) if word}
+    return {word for word in re.split(r"[^a-z]+", _GLUED.sub(r"\1 ", _CAMEL.sub(" ", name).lower())) if word}
 
 
 def _base(stem: str) -> str:

@@ -126,7 +126,20 @@ def read_folders(
         there = f"{write_number_of(loose, 'picture')} but no class folders" if loose else "no pictures found"
         raise DataError(f"{there}. {LAYOUTS}", where=str(root))
     _refuse_masks_alone(root, items, masks)
-    layout = lay_out(root, items, class_depth=reading.class_depth, classes=classes, same=partial(_are_same, root))
+    try:
+        layout = lay_out(
+            root,
+            items,
+            class_depth=reading.class_depth,
+            classes=classes,
+            same=partial(_are_same, root),
+            is_repository=_is_repository(root),
+        )
+    except DataError as error:
+        raise DataError(" ".join([*_told_masks(masks), error.message]), where=error.where) from error
+    labels = {label for _, label, _ in layout.rows}
+    if classes is None and len(labels) == 1 and is_container(label := labels.pop()):
+        raise DataError(f"all images lie in {label!r}, which names no class. {CLASSIFIES}", where=str(root))
     for item in masks:
         ledger.note(NO_SAMPLE, item, "a mask of another image")
     for item, reason in layout.left_out.items():
@@ -136,6 +149,14 @@ def read_folders(
         warnings.append(f"{write_number_of(loose, 'picture')} beside the class folders left out, for want of a label.")
     found = _found(root, layout.kind, name, layout.rows, warnings)
     return dataclasses.replace(found, notes=tuple(layout.notes))
+
+
+def _is_repository(root: Path) -> bool:
+    """Whether a folder is a repository: it holds Git's own folder, a license, or a list of what to install."""
+    names = {name.lower() for names in entries(root) for name in names}
+    return bool(
+        names & {".git", ".github", "license", "license.md", "license.txt", "requirements.txt", "setup.py", "pyproject.toml"}
+    )
 
 
 def _pictures_below(root: Path, folder: str, ledger: Ledger) -> list[str]:
@@ -261,6 +282,14 @@ def _files_below(
         yield f"{folder}/{file}"
     for inner in folders:
         yield from _files_below(root, f"{folder}/{inner}", ledger, above | {(state.st_dev, state.st_ino)})
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The folders that hold pictures themselves; none where the folder may not be listed."""
+    try:
+        return [name for name in _visible(folder)[0] if any(map(is_picture_name, _visible(folder / name)[1]))]
+    except DataError:
+        return []
 
 
 def _holds_picture(folder: Path) -> bool:

@@ -52,11 +52,12 @@ def is_table(file: Path) -> bool:
 
 
 def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = OPEN) -> Found:
-    """The pictures that a table names.
+    r"""The pictures that a table names.
 
     Paths are relative to the folder of the table; absolute paths, and paths that lead outside with ``..``, are allowed, for
     the table is its owner's own. A path that is no file there is looked for below that folder, in any capitals, with backslashes, or
-    without its ending or its folders; it is taken where it means one image, and noted. Rows are numbered as a spreadsheet numbers them:
+    without its ending or its folders; it is taken where it means one image, and noted. Where a person names the column of the paths, those
+    of another machine (``C:\data\cat\1.jpg``, ``/data/upload/cat/1.jpg``) are looked for in the same way. Rows are numbered as a spreadsheet numbers them:
     the header is row 1. A row that repeats a path with the same label, split and group is left out and noted on the ledger.
 
     Args:
@@ -71,7 +72,7 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
     """
     heads, records = _records(file, _character(delimiter, file), reading)
     rows, mistakes = _rows(heads, records)
-    rows, notes, unclear = _resolved(rows, file)
+    rows, notes, unclear = _resolved(rows, file, is_foreign=reading.path_column is not None)
     kept, contradictions = _without_duplicates(rows, file, ledger)
     mistakes += unclear + contradictions
     warnings: tuple[str, ...] = ()
@@ -196,6 +197,7 @@ def _likely(column: str, heads: list[str], written: list[str], records: list[tup
     return fitting[0] if len(fitting) == 1 else "NAME"
 
 
+_MOST_NUMBERS = 10
 _LABEL_WORDS = frozenset(
     [
         "label",
@@ -230,6 +232,10 @@ _LABEL_WORDS = frozenset(
 )
 
 
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", ".", 1).replace(".", "", 1).lstrip("-+").isdecimal()
+
+
 def label_columns(cells: Mapping[str, Sequence[str]]) -> list[str]:
     """The columns that may name classes, by their name, else by their cells: few values that come again and again.
 
@@ -241,7 +247,8 @@ def label_columns(cells: Mapping[str, Sequence[str]]) -> list[str]:
         filled = [value.strip() for value in values if value.strip()]
         kinds = Counter(filled)
         if len(kinds) >= 2 and len(filled) >= 0.5 * len(values):
-            able[head] = len(kinds) <= max(2, 0.5 * len(filled))
+            is_measured = len(kinds) > _MOST_NUMBERS and all(map(_is_number, kinds))
+            able[head] = len(kinds) <= max(2, 0.5 * len(filled)) and not is_measured
     named = [
         head for head in able if head.strip().lower() in _LABEL_WORDS or head.rpartition(".")[2].lower() in _LABEL_WORDS
     ]
@@ -298,9 +305,9 @@ def _without_duplicates(rows: list[_Row], file: Path, ledger: Ledger) -> tuple[l
     return list(first_of.values()), contradictions
 
 
-def _resolved(rows: list[_Row], file: Path) -> tuple[list[_Row], tuple[str, ...], list[str]]:
+def _resolved(rows: list[_Row], file: Path, *, is_foreign: bool) -> tuple[list[_Row], tuple[str, ...], list[str]]:
     """The rows with the paths of their images, notes about paths that were written differently, and what is wrong with the others."""
-    found, several = resolve([row.path for row in rows], file)
+    found, several = resolve([row.path for row in rows], file, is_foreign=is_foreign)
     kinds: dict[str, list[str]] = {}
     for cell, item in found.items():
         kinds.setdefault(written_differently(cell, item), []).append(cell)
@@ -338,9 +345,12 @@ def _why_missing(missing: list[_Row], file: Path) -> str:
     if is_absolute(first):
         here = ImageNames(images_below(file.parent)).named(first)
         if len(here) == 1 and (stem := first.replace("\\", "/").casefold()).endswith(here[0].casefold()):
-            return f" {here[0]} lies there: take {first[: len(stem) - len(here[0])]!r} off the paths."
+            return (
+                f" {here[0]} lies there: take {first[: len(stem) - len(here[0])]!r} off the paths, or have files found by their names with "
+                "--path-column."
+            )
         if here:
-            return f" {shown(here)} lies there: write paths from that folder."
+            return f" {shown(here)} lies there: write paths from that folder, or have files found by their names with --path-column."
     return ""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from visus.data.folder_layouts import CLASSIFIES
 from visus.data.folder_names import split_meant, splits_meant
 from visus.data.label_warnings import label_warnings
 from visus.data.ledger import Ledger
@@ -17,13 +18,22 @@ from visus.data.other_labels import with_other_labels
 from visus.data.reading import OPEN, Reading, command
 from visus.data.samples import Samples
 from visus.data.source_cifar import is_cifar, read_cifar
-from visus.data.source_folders import LAYOUTS, LEFT_OUT, entries, is_passed_over, is_picture_name, read_folders, unwrap
+from visus.data.source_folders import (
+    LAYOUTS,
+    LEFT_OUT,
+    class_folders,
+    entries,
+    is_passed_over,
+    is_picture_name,
+    read_folders,
+    unwrap,
+)
 from visus.data.source_idx import is_idx, read_idx
 from visus.data.source_npz import is_pair, read_npy, read_npz
 from visus.data.source_rules import Found, assemble, natural_key, shown
 from visus.data.source_table import TABLE_SUFFIXES, is_table, read_table
 from visus.data.splits import split_samples
-from visus.data.table_paths import images_below
+from visus.data.table_paths import annotations_of, images_below
 from visus.data.table_search import FOLDERS, WORKBOOKS, question, tables_beside, unused
 from visus.data.table_text import RECORD_SUFFIXES
 from visus.errors import DataError
@@ -222,23 +232,39 @@ def _places(given: Path, folder: Path) -> list[Path]:
 
 
 def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> None:
-    """Refuse folders that cannot be read with the sentence about a table that names their images, where there is one.
+    """Refuse folders that cannot be read with a sentence about what lies there instead: a table that names the images, boxes for
+    detection, or class folders one level up.
 
     Raises:
-        DataError: there is one.
+        DataError: there is such a thing.
     """
-    if ask.by_folders:
+    if ask.by_folders or ask.reading.class_depth:
         return
+    place = given.resolve()
+    above = [] if place == place.parent else [place.parent]
     items = images_below(folder)
-    above = [] if given.resolve() == given.resolve().parent else [given.resolve().parent]
     for seen in tables_beside([*_places(given, folder), *above], items, {}):
-        if seen.is_about_images:
-            lies_above = seen.file.parent in above
-            sentence = question(seen, given, ())
-            raise DataError(
-                f"{error.message} {f'Above it, {sentence}' if lies_above else sentence[0].upper() + sentence[1:]}",
-                where=error.where,
-            ) from error
+        if not seen.is_about_images:
+            continue
+        if seen.is_records and not seen.labels:
+            raise _for_detection(error, f"{seen.file.name!r} names the images, and no class for each")
+        if seen.file.parent in above:
+            raise DataError(f"{error.message} One level up, {question(seen, given, ())}", where=error.where) from error
+        raise DataError(question(seen, given, ()), where=str(given)) from error
+    if boxes := annotations_of(given, items):
+        raise _for_detection(error, f"The images have files of their own names beside them, such as {boxes}")
+    siblings = class_folders(place.parent) if items and not any("/" in item for item in items) else []
+    if place.name in siblings and len(siblings) > 1:
+        raise DataError(
+            f"{error.message}\n  - if the folders beside it ({shown(siblings)}) are the classes: {command(given.parent if given.name else place.parent)}",
+            where=error.where,
+        ) from error
+
+
+def _for_detection(error: DataError, found: str) -> DataError:
+    """The error with what was found: a dataset of boxes or outlines."""
+    more = "" if CLASSIFIES in error.message else f" {CLASSIFIES}"
+    return DataError(f"{error.message} {found}: boxes or outlines, as for detection.{more}", where=error.where)
 
 
 def _beside_folders(given: Path, folder: Path, found: Found, ask: _Ask) -> Found:

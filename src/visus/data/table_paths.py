@@ -15,6 +15,7 @@ from visus.data.folder_names import splits_meant
 from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.system_files import why_passed_over
 
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio writes such a number before the names of files that were uploaded
 _ENDINGS = tuple(PICTURE_SUFFIXES)
 
 
@@ -58,7 +59,8 @@ class ImageNames:
             found = self.meant("/".join(parts[start:]))
             if found:
                 return found
-        return []
+        uploaded = _UPLOADED.fullmatch(parts[-1]) if parts else None
+        return self.meant(uploaded[1]) if uploaded else []
 
 
 def images_below(folder: Path) -> list[str]:
@@ -75,6 +77,19 @@ def images_below(folder: Path) -> list[str]:
     return found
 
 
+def annotations_of(folder: Path, items: Sequence[str]) -> str:
+    """A file of the boxes or outlines that nearly every image has under its own name, as YOLO, VOC and LabelMe write; empty where there are none."""
+    stems = {PurePosixPath(item).stem for item in items}
+    found: dict[str, str] = {}
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if why_passed_over(name) is None)
+        for name in sorted(files):
+            stem, ending = os.path.splitext(name)
+            if ending.lower() in (".txt", ".xml", ".json") and stem in stems:
+                found.setdefault(stem, os.path.relpath(os.path.join(place, name), folder).replace(os.sep, "/"))
+    return min(found.values()) if len(stems) > 1 and len(found) >= 0.8 * len(stems) else ""
+
+
 def is_url(cell: str) -> bool:
     """Whether a cell is an address on the web.
 
@@ -89,15 +104,22 @@ def is_absolute(cell: str) -> bool:
     return re.match(r"[A-Za-z]:[\\/]|[\\/]", cell.strip()) is not None
 
 
-def resolve(cells: Sequence[str], table: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
+def resolve(cells: Sequence[str], table: Path, *, is_foreign: bool = False) -> tuple[dict[str, str], dict[str, list[str]]]:
     """The image of each cell that is not the path of a file itself; and the cells that could mean several.
 
     Where images of several split folders have one name, those in the folder of the table's own split are meant: ``train.csv`` names
     ``train_images/1.png`` and not ``test_images/1.png``.
+
+    Args:
+        cells: as the table has them.
+        table: its file.
+        is_foreign: look too for paths that begin at the root of another machine's disk, by the longest end of them that is here.
     """
     folder = table.parent
     open_cells = [
-        cell for cell in dict.fromkeys(cells) if not is_url(cell) and not is_absolute(cell) and not (folder / cell).is_file()
+        cell
+        for cell in dict.fromkeys(cells)
+        if not is_url(cell) and (is_foreign or not is_absolute(cell)) and not (folder / cell).is_file()
     ]
     if not open_cells:
         return {}, {}
@@ -105,7 +127,7 @@ def resolve(cells: Sequence[str], table: Path) -> tuple[dict[str, str], dict[str
     found: dict[str, str] = {}
     several: dict[str, list[str]] = {}
     for cell in open_cells:
-        meant = names.meant(cell)
+        meant = names.named(cell) if is_foreign else names.meant(cell)
         if len(meant) > 1:
             meant = _of_split(table.stem, meant) or meant
         if len(meant) == 1:
@@ -130,6 +152,8 @@ def written_differently(cell: str, item: str) -> str:
     >>> written_differently("cat\\\\1.png", "cat/1.png"), written_differently("1", "a/1.png"), written_differently("A.png", "a.PNG")
     ('with backslashes', 'without ending', 'in other capitals')
     """
+    if is_absolute(cell):
+        return "as on another machine"
     if "\\" in cell:
         return "with backslashes"
     if not cell.lower().endswith(_ENDINGS):

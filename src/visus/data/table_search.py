@@ -55,6 +55,11 @@ class Beside:
     unnamed: tuple[str, ...] = ()
 
     @property
+    def is_records(self) -> bool:
+        """Whether it is JSON, JSON Lines or XML."""
+        return self.file.suffix.lower() in RECORD_SUFFIXES
+
+    @property
     def is_about_images(self) -> bool:
         """Whether its rows name the images here."""
         return self.num_named >= max(2, 0.5 * self.num_rows)

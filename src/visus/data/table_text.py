@@ -197,8 +197,13 @@ def _json_records(text: str) -> list[dict[str, str]]:
             found = [json.loads(line) for line in text.splitlines() if line.strip()]
         except (ValueError, RecursionError):
             return []
-    longest: list[Any] = max(_lists(found), key=len, default=[])
-    return [dict(_flat(record)) for record in longest]
+    lists = [[dict(_flat(record)) for record in records] for records in _lists(found)]
+    return max(lists, key=lambda records: (_names_files(records), len(records)), default=[])
+
+
+def _names_files(records: Sequence[dict[str, str]]) -> bool:
+    """Whether the first record has a value that ends as names of files do."""
+    return any(re.search(r"[^.]\.[A-Za-z]{3,4}$", value) for value in records[0].values())
 
 
 def _lists(found: Any, depth: int = 0) -> Iterator[list[Any]]:
