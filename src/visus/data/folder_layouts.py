@@ -1,6 +1,6 @@
 """Which layout the paths of images show: which folders are splits, which are classes, and what must be asked.
 
-This file knows paths below the data alone. It must not read the disk, or know pixels. Nothing is guessed in silence: a layout that can
+This file knows paths below the data alone. It must not know the disk, or pixels. Nothing is guessed in silence: a layout that can
 be read in one way only is read so, one that was inferred from names is a warning, and one that can be read in two ways, of which the
 wrong one would train on the wrong classes, is an error that names what to type.
 """
@@ -108,7 +108,7 @@ def _without_project(images: list[_Image], layout: Layout, *, is_repository: boo
     project = {top for top in tops if is_repository and is_project_folder(top)}
     if not project or len(tops - project) < 2:
         return images
-    layout.left_out |= {image.item: "in a folder of the repository" for image in images if image.folders[0] in project}
+    layout.left_out.update({image.item: "in a folder of the repository" for image in images if image.folders[0] in project})
     layout.warnings.append(
         f"{write_number_of(len(layout.left_out), 'image')} in {shown(map(repr, sorted(project)))} left out: a folder of the repository, and no class."
     )

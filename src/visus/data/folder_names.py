@@ -34,10 +34,15 @@ _CONTAINERS = frozenset(
         "raw",
         "original",
         "originals",
+        "jpegimages",
+        "pngimages",
     ]
 )
 _FILLERS = _CONTAINERS | frozenset(
     [
+        "jpeg",
+        "jpg",
+        "png",
         "set",
         "sets",
         "split",
