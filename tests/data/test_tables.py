@@ -71,7 +71,7 @@ def test_a_table_in_another_encoding_is_never_passed_over(tmp_path: Path, encodi
     root = years(tmp_path, data)
     letter = "\u00f6".encode(encoding)
     problem = (
-        f"the table is UTF-16, as Excel's 'Unicode Text' is. {UTF_8}"
+        "the table is UTF-16, as Excel's 'Unicode Text' is. Save it as UTF-8; Excel calls that 'CSV UTF-8'."
         if encoding.startswith("utf-16")
         else f"the table is not UTF-8: byte 0x{letter.hex()} at position {data.index(letter)}. {UTF_8}"
     )

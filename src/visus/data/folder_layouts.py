@@ -83,11 +83,13 @@ def lay_out(
     """
     images = [_Image(item, tuple(item.split("/")[:-1])) for item in items]
     layout = Layout("folder")
-    images = _split_by_top(root, _without_project(images, layout, is_repository=is_repository), layout)
+    images = _without_project(images, layout, is_repository=is_repository)
+    if class_depth is None:
+        images = _without_repeated(root, images, layout, same)
+    images = _split_by_top(root, images, layout)
     images = _without_wrappers(images)
     if class_depth is None and layout.kind == "folder":
         images = _split_inside_classes(root, images, layout)
-        images = _without_repeated(root, images, layout, same)
     depth = class_depth or _depth_of(classes, images) or _depth(root, images, layout)
     for image in images:
         if len(image.folders) < depth:
@@ -134,6 +136,8 @@ def _split_by_top(root: Path, images: list[_Image], layout: Layout) -> list[_Ima
     kept = []
     for image in images:
         top, *inner = image.folders
+        while inner and inner[0] == top:
+            inner = inner[1:]
         if top in splits:
             kept.append(_Image(image.item, tuple(inner), splits[top]))
         else:
@@ -145,7 +149,8 @@ def _split_by_top(root: Path, images: list[_Image], layout: Layout) -> list[_Ima
             f"{write_number_of(count, 'image')} in {shown(map(repr, left))} left out: no split is meant by that name, and no "
             "class folder lies in it."
         )
-    loose = [image for image in kept if not image.folders]
+    has_classes = any(not is_container(folder) for image in kept for folder in image.folders)
+    loose = [image for image in kept if not image.folders or (has_classes and _is_in_container(image))]
     if loose:
         first = loose[0].item
         folder, _, file = first.rpartition("/")
@@ -156,6 +161,10 @@ def _split_by_top(root: Path, images: list[_Image], layout: Layout) -> list[_Ima
             where=str(root),
         )
     return kept
+
+
+def _is_in_container(image: _Image) -> bool:
+    return len(image.folders) == 1 and is_container(image.folders[0])
 
 
 def _top_splits(root: Path, tops: list[str], images: list[_Image]) -> dict[str, str]:
@@ -169,13 +178,15 @@ def _top_splits(root: Path, tops: list[str], images: list[_Image]) -> dict[str, 
     inside = {top: {_class_below(image.folders) for image in images if image.folders[0] == top} - {""} for top in tops}
     splits = {top: split for top in tops if (split := split_of(top))}
     guessed = splits_meant(tops)
-    if guessed.keys() - splits.keys() and _share_classes([inside[top] for top in guessed]):
-        splits = guessed
-    elif not splits and len(tops) > 1 and set(guessed) == set(tops) and len(set(guessed.values())) > 1:
-        raise DataError(
-            f"the folders {shown(tops)} are named as splits, and hold images without class folders, so no class is known. {CLASSIFIES}",
-            where=str(root),
-        )
+    are_all = set(guessed) == set(tops) and len(set(guessed.values())) > 1
+    if guessed.keys() - splits.keys():
+        if _share_classes([inside[top] for top in guessed]) or (are_all and any(inside.values())):
+            splits = guessed
+        elif are_all:
+            raise DataError(
+                f"the folders {shown(tops)} are named as splits, and hold images without class folders, so no class is known. {CLASSIFIES}",
+                where=str(root),
+            )
     others = [top for top in tops if top not in splits]
     train = [top for top, split in splits.items() if split == "train"]
     if not splits or (others and not any(inside[top] for top in train)):
@@ -311,8 +322,8 @@ def _depth(root: Path, images: list[_Image], layout: Layout) -> int:
     if len(inside) < 2:
         return 1
     subs = {top: {image.folders[1] for image in group if len(image.folders) > 1} for top, group in inside.items()}
-    _refuse_containers(root, inside, subs)
     _ask_about_shared(root, inside, subs, layout)
+    _refuse_containers(root, inside, subs)
     parts = [top for top in inside if is_part(top)]
     if len(parts) == len(inside) and len({rest_of_part(top) for top in parts}) == 1:
         layout.warnings.append(

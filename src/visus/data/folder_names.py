@@ -10,9 +10,9 @@ import re
 from visus.data.source_rules import split_of
 
 _SPLIT_WORDS = {
-    "train": "train", "training": "train", "trn": "train",
-    "val": "val", "valid": "val", "validation": "val", "validate": "val",
-    "test": "test", "testing": "test", "tst": "test",
+    "train": "train", "training": "train", "trn": "train", "trainval": "train", "entrainement": "train", "entrenamiento": "train",
+    "val": "val", "valid": "val", "validation": "val", "validate": "val", "validierung": "val", "validacion": "val",
+    "test": "test", "testing": "test", "tst": "test", "prueba": "test", "pruebas": "test",
 }  # fmt: skip
 _OPEN_WORDS = frozenset(["dev", "development", "eval", "evaluation", "holdout", "heldout"])
 _CONTAINERS = frozenset(
@@ -40,6 +40,10 @@ _CONTAINERS = frozenset(
 )
 _FILLERS = _CONTAINERS | frozenset(
     [
+        "bilder",
+        "daten",
+        "sbilder",
+        "sdaten",
         "jpeg",
         "jpg",
         "png",

@@ -285,11 +285,15 @@ def _files_below(
 
 
 def class_folders(folder: Path) -> list[str]:
-    """The folders that hold pictures themselves; none where the folder may not be listed."""
+    """The folders in a folder that holds nothing but folders with pictures of their own; none where it holds anything else."""
     try:
-        return [name for name in _visible(folder)[0] if any(map(is_picture_name, _visible(folder / name)[1]))]
+        folders, files = _visible(folder)
+        if files or any((folder / name).is_symlink() for name in folders):
+            return []
+        inside = [_visible(folder / name) for name in folders]
     except DataError:
         return []
+    return folders if all(not inner and any(map(is_picture_name, names)) for inner, names in inside) else []
 
 
 def _holds_picture(folder: Path) -> bool:

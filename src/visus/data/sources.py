@@ -108,14 +108,12 @@ def _honored(samples: Samples) -> list[str]:
 def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels: str | Path | None = None) -> Samples:
     """The pictures that come with visus: Fashion-MNIST's test file, always cut 8,000 / 2,000 in the same way.
 
-            The cut counts as official, so no seed moves a picture between training and test.
+    The cut counts as official, so no seed moves a picture between training and test.
 
-            >>> from visus.data.folder_names import split_meant, splits_meant
-        from visus.data.label_warnings import label_warnings
-    from visus.data.ledger import Ledger
-            >>> samples = sample_data(Ledger())
-            >>> len(samples.indices("train")), len(samples.indices("test")), samples.classes[9]
-            (8000, 2000, 'Ankle boot')
+    >>> from visus.data.ledger import Ledger
+    >>> samples = sample_data(Ledger())
+    >>> len(samples.indices("train")), len(samples.indices("test")), samples.classes[9]
+    (8000, 2000, 'Ankle boot')
     """
     found = read_idx(_SAMPLE_FOLDER, entries(_SAMPLE_FOLDER)[1], SAMPLE_NAME)
     unsplit = dataclasses.replace(found, name=SAMPLE_NAME, splits=[""] * len(found.items))
