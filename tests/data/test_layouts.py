@@ -60,6 +60,9 @@ def counts(samples: Samples) -> dict[tuple[str, str], int]:
         ("Train_Set_Folder", "Test_Set_Folder"),
         ("TrainImages", "TestImages"),
         ("seg_train/seg_train", "seg_test/seg_test"),
+        ("asl_train/asl_train", "asl_test/asl_test"),
+        ("trainval", "testing"),
+        ("Trainingsdaten", "Testdaten"),
     ],
 )
 def test_folders_named_as_splits_are_splits_and_a_warning_says_so(tmp_path: Path, train: str, test: str) -> None:
@@ -111,6 +114,29 @@ def test_split_folders_of_images_alone_are_no_classes(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train_images", "test_images")) == (
         f"{tmp_path}: the folders test_images, train_images are named as splits, and hold images without class folders, so no class is "
         f"known. {CLASSIFIES}"
+    )
+
+
+def test_an_unlabeled_split_is_told_of_wherever_its_images_lie(tmp_path: Path) -> None:
+    lay(tmp_path / "a", "train/cat", "train/dog", "test1")
+    lay(tmp_path / "b", "train/cat/images", "train/dog/images", "val/images")
+    lay(tmp_path / "c", "train", "test1")
+    for name, folder in (("a", "test1"), ("b", "val/images")):
+        assert message(tmp_path / name) == (
+            f"{tmp_path / name}: 3 pictures in {folder!r} without a class folder, the first is '0.jpg'. Put each into a folder named after its "
+            f"class, such as {folder}/cats/0.jpg, or move them elsewhere."
+        )
+    assert "are named as splits, and hold images without class folders" in message(tmp_path / "c")
+
+
+def test_a_copy_of_the_split_folders_within_the_data_is_left_out(tmp_path: Path) -> None:
+    lay(tmp_path, *[f"{split}/{name}" for split in ("train", "test") for name in ("ill", "well")])
+    shutil.copytree(tmp_path, tmp_path.with_name("again"))
+    shutil.move(tmp_path.with_name("again"), tmp_path / "xray")
+    samples = read(tmp_path)
+    assert counts(samples) == {(name, split): 3 for split in ("train", "test") for name in ("ill", "well")}
+    assert samples.warnings == (
+        "the folder 'xray' is a copy of the folders beside it (test, train), file by file, so it is left out.",
     )
 
 

@@ -75,6 +75,10 @@ def test_classes_are_no_masks_though_their_files_are_numbered_alike(classes: tup
     assert masks_among(names(*classes)) == {}
 
 
+def test_people_with_and_without_masks_are_classes_though_a_file_name_says_mask() -> None:
+    assert masks_among([*[f"mask/{n}_mask.png" for n in range(5)], *[f"no_mask/{n}.png" for n in range(5)]]) == {}
+
+
 def test_a_mask_without_its_image_is_an_image() -> None:
     assert masks_among(["a/1_mask.png", "b/2.png"]) == {}
 

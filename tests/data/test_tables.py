@@ -91,6 +91,12 @@ def test_lines_above_the_header_are_passed_over(tmp_path: Path, above: str) -> N
     assert labels(read(root)) == dict(zip(YEARS, BIRDS, strict=True))
 
 
+def test_a_title_above_other_heads_is_no_header(tmp_path: Path) -> None:
+    root = years(tmp_path, "My birds;\r\n" + table(zip(YEARS, BIRDS, strict=True), "Datei;Vogel", ";"))
+    assert "its columns are Datei;Vogel.\n" in message(root)
+    assert f"visus check {root}/labels.csv --path-column Datei --label-column Vogel\n" in message(root)
+
+
 def test_a_table_that_agrees_with_the_folders_is_no_reason_to_ask(tmp_path: Path) -> None:
     lay(tmp_path, "train/cat", "train/dog", "val/cat", "val/dog")
     rows = [
