@@ -60,15 +60,19 @@ def test_every_action_has_its_sentence() -> None:
         "1 picture has more than four times, or less than a quarter of, the usual number of pixels (a).",
         "1 file could not be read and was left out (a).",
         "1 file was left out: hidden, of the system, or not a picture (a).",
+        "1 picture was left out (a).",
         "1 item was found to be an exact copy of another; a split that visus makes keeps copies on one side (a).",
         "1 row was left out: said before (a).",
+        "1 row was left out, for no such file exists (a).",
         "1 item has the same content as another item under another label (a).",
     ]
-    assert two.sentences()[-5:] == [
+    assert two.sentences()[-7:] == [
         "2 files could not be read and were left out (a, b).",
         "2 files were left out: hidden, of the system, or not pictures (a, b).",
+        "2 pictures were left out (a, b).",
         "2 items were found to be exact copies of another; a split that visus makes keeps copies on one side (a, b).",
         "2 rows were left out: said before (a, b).",
+        "2 rows were left out, for no such file exists (a, b).",
         "2 items have the same content as another item under another label (a, b).",
     ]
 

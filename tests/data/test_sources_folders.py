@@ -364,11 +364,12 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         (
             "path,label\n1.jpg,a\nno1.jpg,b\nno2.jpg,b\nno3.jpg,b\nno4.jpg,b\nno5.jpg,b\nno6.jpg,b\n",
             "6 rows name files that do not exist: no1.jpg (row 3), no2.jpg (row 4), no3.jpg (row 5), no4.jpg (row 6), "
-            "no5.jpg (row 7) and 1 more. Paths are relative to the folder of the table.",
+            "no5.jpg (row 7) and 1 more. Paths are relative to the folder of the table. --skip-missing leaves such rows out.",
         ),
         (
             "path,label\n1.jpg,a\nno.jpg,b\n",
-            "1 row names a file that does not exist: no.jpg (row 3). Paths are relative to the folder of the table.",
+            "1 row names a file that does not exist: no.jpg (row 3). Paths are relative to the folder of the table. "
+            "--skip-missing leaves such rows out.",
         ),
         (
             "path,label,split\n1.jpg,,train\n2.jpg,b,training\n,b,test\n",
@@ -396,7 +397,9 @@ def test_every_mistake_in_a_table_is_said(tmp_path: Path, text: str, expected: s
 
 def test_a_table_in_another_encoding_is_an_error(tmp_path: Path) -> None:
     file = table(tmp_path, "path,label\n1.jpg,café\n", "latin-1")
-    assert message(file) == f"{file}: the table is not UTF-8: byte 0xe9 at position 20. Save it as UTF-8."
+    assert message(file) == (
+        f"{file}: the table is not UTF-8: byte 0xe9 at position 20. Save it as UTF-8; Excel calls that 'CSV UTF-8'."
+    )
 
 
 def test_an_unknown_delimiter_is_an_error(tmp_path: Path) -> None:

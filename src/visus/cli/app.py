@@ -36,6 +36,15 @@ SplitSeed = Annotated[
     int | None, typer.Option(min=0, help="Which items train, validate and test, where the data does not say; 0 by default.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+PathColumn = Annotated[str | None, typer.Option(help="Column of a table that names the image files; path by default.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of a table that names the classes; label by default.")]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out rows of a table whose file does not exist.")]
+ClassDepth = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Level of folders that names the classes: 1 for the first below DATA, or below its split folders."
+    ),
+]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
 
 
@@ -82,8 +91,14 @@ def train(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Other labels: a column of the table, or a CSV file with a row path,label for each item."),
+        typer.Option(
+            help="Other labels: a column of the table, or a CSV file with a row path,label for each item; folders for the names of folders."
+        ),
     ] = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    skip_missing: SkipMissing = False,
+    class_depth: ClassDepth = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     split_seed: SplitSeed = None,
     max_unreadable: Annotated[
@@ -160,6 +175,7 @@ def train(
 ) -> None:
     """Train a network; print the run folder."""
     from visus.cli.training import Begun, DataOptions, train_and_tell
+    from visus.data.reading import Reading
     from visus.units import read_duration
 
     settings: dict[str, Any] = {
@@ -194,8 +210,9 @@ def train(
         "seed": seed,
     }
     given = {key: value for key, value in settings.items() if value is not None}
+    reading = Reading(path_column, label_column, skip_missing, class_depth)
     options = DataOptions(
-        data, _size(img_size), channels, rule, scale, labels, split, split_seed, max_unreadable, cache_dir, workers
+        data, _size(img_size), channels, rule, scale, labels, split, split_seed, max_unreadable, cache_dir, workers, reading
     )
     begun = Begun(pretrained, weights)
     train_and_tell(options, model, begun, given, config, resume, output, name, as_json=as_json, quiet=quiet)
@@ -228,6 +245,10 @@ def evaluate(
     ] = False,
     most: Annotated[int | None, typer.Option(help="With --mistakes: items of each kind; 8 by default.")] = None,
     raw: Raw = False,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    skip_missing: SkipMissing = False,
+    class_depth: ClassDepth = None,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     device: Device = "auto",
     cache_dir: CacheDir = None,
@@ -243,7 +264,15 @@ def evaluate(
         comparison.check_report(report=report, data=data, split=split)
         shown = num_shown(most, mistakes=mistakes)
         loaded = load(run, device=device)
-        opened = loaded.open_data(data, max_unreadable=max_unreadable, cache_dir=cache_dir)
+        opened = loaded.open_data(
+            data,
+            max_unreadable=max_unreadable,
+            cache_dir=cache_dir,
+            path_column=path_column,
+            label_column=label_column,
+            skip_missing=skip_missing,
+            class_depth=class_depth,
+        )
         written = comparison.write_report(loaded, opened) if report else None
         scores = loaded.evaluate(opened, split=split, raw=raw)
         moved = comparison.measure_moves(loaded, opened, split, fix=fix, cache_dir=cache_dir) if shifts else None
@@ -300,8 +329,14 @@ def check(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Other labels: a column of the table, or a CSV file with a row path,label for each item."),
+        typer.Option(
+            help="Other labels: a column of the table, or a CSV file with a row path,label for each item; folders for the names of folders."
+        ),
     ] = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    skip_missing: SkipMissing = False,
+    class_depth: ClassDepth = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     split_seed: SplitSeed = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
@@ -327,6 +362,10 @@ def check(
         cache_dir=cache_dir,
         num_workers=workers,
         suit=choice,
+        path_column=path_column,
+        label_column=label_column,
+        skip_missing=skip_missing,
+        class_depth=class_depth,
     )
     if pretrained:
         opened = suited_data(opened)

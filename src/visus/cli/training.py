@@ -20,6 +20,7 @@ from visus.cli.stop_on_signal import StopOnSignal
 from visus.cli.stopping import CODE, told_when_stopped
 from visus.data.opened import Data, Rule, open_data
 from visus.data.preprocessing import Scale
+from visus.data.reading import OPEN, Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import Suit
 from visus.errors import RecipeError, UsageError
@@ -51,6 +52,7 @@ class DataOptions:
     max_unreadable: float | None
     cache_dir: Path | None
     num_workers: int
+    reading: Reading = OPEN
 
     def open(self, screen: Screen, suit: Suit | None = None) -> Data:
         """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""
@@ -70,6 +72,7 @@ class DataOptions:
             num_workers=self.num_workers,
             suit=suit,
             on_progress=screen.decoding,
+            **self.reading.to_json(),
         )
 
 
@@ -199,6 +202,7 @@ def _refuse_with_resume(
         "--output": output,
     }
     given = [word for word, value in words.items() if value is not None]
+    given += [word for word in options.reading.options() if word.startswith("--")]
     if given:
         raise UsageError(
             f"{', '.join(given)} cannot be given with --resume: the run has its own. Leave it out, or start a new run."

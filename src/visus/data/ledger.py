@@ -37,8 +37,10 @@ ACTIONS: dict[str, str] = {
     "outsized": "{pictures} {has} more than four times, or less than a quarter of, the usual number of pixels",
     "unreadable": "{files} could not be read and {was} left out",
     "left out: hidden or not a picture": "{files} {was} left out: hidden, of the system, or not {a_picture}",
+    "left out: an image, but no sample": "{pictures} {was} left out",
     "duplicate": "{items} {was} found to be {exact_copies} of another; a split that visus makes keeps copies on one side",
     "duplicate row left out": "{rows} {was} left out: said before",
+    "row left out: no such file": "{rows} {was} left out, for no such file exists",
     "conflict": "{items} {has} the same content as another item under another label",
 }
 """Every action by its key, with its sentence; in the order in which a ledger tells them."""
@@ -147,9 +149,27 @@ class Ledger:
             self._reasons.setdefault(action, {}).update(reasons)
 
     def _sentence(self, action: str, count: int) -> str:
-        names = self._examples[action][:3]
-        listed = ", ".join(names) + (", ..." if count > len(names) else "")
-        return f"{ACTIONS[action].format(**_words(count))}{f' ({listed})' if names else ''}."
+        names = self._examples[action]
+        kinds: dict[str, list[str]] = {}
+        for item, reason in self._reasons.get(action, {}).items():
+            kinds.setdefault(reason, []).append(item)
+        is_told_by_kind = (
+            action.startswith("left out") and sum(map(len, kinds.values())) == count and len(kinds) <= MAX_EXAMPLES
+        )
+        if not is_told_by_kind:
+            return f"{ACTIONS[action].format(**_words(count))}{_listed(names, count)}."
+        head = ACTIONS[action].format(**_words(count)).partition(":")[0]
+        if len(kinds) == 1:
+            return f"{head}: {next(iter(kinds))}{_listed(names, count)}."
+        told = [f"{len(items):,} {reason}{_listed(items, len(items))}" for reason, items in kinds.items()]
+        return f"{head}: {'; '.join(told)}."
+
+
+def _listed(names: Sequence[str], count: int) -> str:
+    """The first three names in brackets, with dots where there are more."""
+    if not names:
+        return ""
+    return f" ({', '.join(names[:3])}{', ...' if count > len(names[:3]) else ''})"
 
 
 def _checked(action: str) -> str:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from visus.data.batches import Part
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import SCALES, Preprocessing, Scale, measure_scale
+from visus.data.reading import OPEN, Reading
 from visus.data.samples import SPLITS, Samples
 from visus.data.sources import read_source
 from visus.data.splits import apply_split, read_split_csv, split_samples
@@ -48,6 +49,7 @@ class Data(Described):
         labels: other labels that were asked for: a column of the table or a file; None for the data's own.
         is_whole: all items are in the test split because they are to be scored together.
         split_seed: the seed of the split; None where the data or a ``split.csv`` says all of it.
+        reading: what was asked for where the source leaves it open: columns of a table, the level of folders.
     """
 
     table: Samples
@@ -62,6 +64,7 @@ class Data(Described):
     labels: str | None = None
     is_whole: bool = False
     split_seed: int | None = None
+    reading: Reading = OPEN
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         counts = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS if len(self.split(name)))
@@ -167,6 +170,10 @@ def open_data(
     preprocessing: Preprocessing | None = None,
     suit: Suit | None = None,
     on_progress: Progress | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    skip_missing: bool = False,
+    class_depth: int | None = None,
 ) -> Data:
     """Open a data set: a folder for each class, split folders, a table, or array files.
 
@@ -177,7 +184,7 @@ def open_data(
         rule: how a picture gets its size: ``squash``, ``crop`` (short side, then centre) or ``pad``.
         scale: ``mean-deviation`` or ``min-max``, both as the training split says.
         labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item, named as in
-            ``split.csv``; None for the data's own.
+            ``split.csv``; "folders" for the names of folders where a table lies beside them; None for the data's own.
         split: a ``split.csv`` of an earlier run, to split in the same way; with ``labels``, it may have other labels.
         split_seed: decides which items train, validate and test, where the data does not say; None for 0. The seed of a training changes no split.
         max_unreadable: share of the files that may be left out because they cannot be read.
@@ -187,6 +194,11 @@ def open_data(
         suit: asked how picture files are to be read for a network that already knows some; its answer is used instead of ``scale``, of
             ``channels`` and of the size that suits the data.
         on_progress: called with the number of items decoded and in all.
+        path_column: the column of a table that names the image files; default: ``path``.
+        label_column: the column of a table that names the classes; default: ``label``.
+        skip_missing: leave out rows of a table whose file does not exist.
+        class_depth: which level of folders names the classes, counted from 1 below the data or below its split folders; default: the
+            first, unless the folders show that another may be meant.
 
     Raises:
         DataError: the data cannot be used as it is; the sentence says what to do.
@@ -199,7 +211,8 @@ def open_data(
             "a split.csv says which items train, validate and test, so a split seed would change nothing. Leave one of them out."
         )
     ledger = Ledger()
-    samples = read_source(path, ledger, labels=labels)
+    reading = Reading(path_column, label_column, skip_missing, class_depth)
+    samples = read_source(path, ledger, labels=labels, reading=reading)
     is_cut = not split and "val" not in samples.official
     if split_seed is not None and not is_cut:
         raise UsageError(
@@ -211,7 +224,8 @@ def open_data(
     else:
         samples = split_samples(samples, split_seed or 0)
     if preprocessing is None:
-        plan, is_varied = _plan(samples, ledger, img_size, channels, rule, scale, suit)
+        plan, is_varied, warnings = _plan(samples, ledger, img_size, channels, rule, scale, suit)
+        samples = dataclasses.replace(samples, warnings=(*samples.warnings, *warnings))
     else:
         plan, is_varied = preprocessing, False
     data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
@@ -221,6 +235,7 @@ def open_data(
         given=None if path is None else Path(path).resolve(),
         labels=None if kept is None else str(kept),
         split_seed=(split_seed or 0) if is_cut else None,
+        reading=reading,
     )
     _refuse_empty_classes(data.samples)
     if not len(data.split("val")) and not len(data.split("test")):
@@ -245,6 +260,7 @@ def open_scoring_data(
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
     on_progress: Progress | None = None,
+    reading: Reading = OPEN,
 ) -> Data:
     """Open a data set to score a trained network on it.
 
@@ -253,18 +269,21 @@ def open_scoring_data(
     Args:
         preprocessing: the network's.
         classes: the network's; labels are counted by them, whatever classes the data has.
+        reading: columns of a table and the level of folders, where they are asked for.
 
     Raises:
         DataError: a class that the network does not know, or data that cannot be used.
     """
     ledger = Ledger()
-    samples = read_source(path, ledger, classes=tuple(classes))
+    samples = read_source(path, ledger, classes=tuple(classes), reading=reading)
     is_whole = "test" not in samples.official
     if is_whole:
         samples = dataclasses.replace(samples, splits=np.full(len(samples.items), "test", dtype="<U5"))
     _check_kind(samples, preprocessing)
     data = _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_progress)
-    return dataclasses.replace(data, given=None if path is None else Path(path).resolve(), is_whole=is_whole)
+    return dataclasses.replace(
+        data, given=None if path is None else Path(path).resolve(), is_whole=is_whole, reading=reading
+    )
 
 
 def _decoded(
@@ -347,8 +366,8 @@ def _plan(
     rule: Rule,
     scale: Scale,
     suit: Suit | None,
-) -> tuple[Preprocessing, bool]:
-    """Size, channels and number format for a set that is opened for training, and whether its pictures vary in size."""
+) -> tuple[Preprocessing, bool, tuple[str, ...]]:
+    """Size, channels and number format for a set that is opened for training; whether its pictures vary in size; warnings about them."""
     if samples.reader.kind == "array":
         assert samples.reader.shape is not None, "rows of arrays have a shape"
         own_channels, *own_size = samples.reader.shape
@@ -367,15 +386,15 @@ def _plan(
                 where=str(samples.root),
             )
         unit = ((0.0,) * own_channels, (1.0,) * own_channels)
-        return Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit), False
+        return Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit), False, ()
     seen = dataclasses.replace(survey_pictures(samples, ledger), wanted_size=_wanted_size(img_size, 2))
     if suit and (suited := suit(seen)):
         plan = Preprocessing("pictures", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
-        return plan, seen.is_varied
+        return plan, seen.is_varied, seen.warnings
     num_channels = channels or (3 if seen.has_colour else 1)
     unit = ((0.0,) * num_channels, (1.0,) * num_channels)
     size = seen.wanted_size or suitable_size(seen.sizes)
-    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied
+    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied, seen.warnings
 
 
 def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:

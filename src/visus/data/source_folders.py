@@ -6,19 +6,27 @@ labels' numbers.
 
 from __future__ import annotations
 
+import dataclasses
+import filecmp
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from visus.data.folder_layouts import CLASSIFIES, Layout, lay_out
+from visus.data.folder_names import is_container, is_project_folder, split_meant
 from visus.data.ledger import Ledger
+from visus.data.masks import masks_among
 from visus.data.pictures import PICTURE_SUFFIXES
-from visus.data.samples import SPLITS, UNASSIGNED, PictureFiles
+from visus.data.reading import OPEN, Reading
+from visus.data.samples import PictureFiles
 from visus.data.source_rules import Found, natural_key, shown, split_of
-from visus.errors import DataError, closest_name
+from visus.data.system_files import why_passed_over
+from visus.errors import DataError
 from visus.units import write_number_of
 
 LEFT_OUT = "left out: hidden or not a picture"
-_SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+NO_SAMPLE = "left out: an image, but no sample"
 _MAX_WRAPPERS = 4
 
 LAYOUTS = (
@@ -29,7 +37,7 @@ LAYOUTS = (
 
 def is_passed_over(name: str) -> bool:
     """Whether a file or folder belongs to a system or an editor, such as ``.DS_Store``, ``__MACOSX`` or ``Thumbs.db``."""
-    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+    return why_passed_over(name) is not None
 
 
 def is_picture_name(name: str) -> bool:
@@ -56,113 +64,170 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
     return [name for name, is_folder in found if is_folder], [name for name, is_folder in found if not is_folder]
 
 
-def unwrap(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder that holds the data, the inner one where a folder is a mere wrapper around another; and a note."""
+def unwrap(folder: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
+    """The folder that holds the data, the inner one where a folder is a mere wrapper around another; notes and warnings about it.
+
+    A folder without images (code, texts) does not count, nor do the images of a repository's own folders, such as ``docs``, where the
+    one folder beside them is named as a container of data.
+    """
     inner = folder
+    warnings: list[str] = []
     for _ in range(_MAX_WRAPPERS):
         folders, files = _visible(inner)
-        if len(folders) != 1 or any(is_picture_name(name) for name in files) or split_of(folders[0]) == "train":
+        if any(is_picture_name(name) for name in files) or not folders:
             break
-        if not _holds_data_below(inner / folders[0]):
+        lone = folders if len(folders) == 1 else [name for name in folders if _holds_picture(inner / name)]
+        data = [name for name in lone if not is_project_folder(name)]
+        if len(data) != 1 or (len(lone) > 1 and not is_container(data[0])) or split_meant(data[0]) == "train":
             break
-        inner = inner / folders[0]
+        if len(folders) > 1 and not is_container(data[0]) and len(lone) == 1 and not _holds_class_folders(inner / data[0]):
+            break
+        if not _holds_data_below(inner / data[0]):
+            break
+        if len(lone) > 1:
+            left = shown(repr(name) for name in lone if name != data[0])
+            warnings.append(f"the images in {left} are left out: the data lies in the folder {data[0]!r} beside it.")
+        inner = inner / data[0]
     if inner == folder:
-        return folder, ()
-    return inner, (f"the data lies in the folder {inner.relative_to(folder).as_posix()!r}, which is read.",)
+        return folder, (), ()
+    note = f"the data lies in the folder {inner.relative_to(folder).as_posix()!r}, which is read."
+    return inner, (note,), tuple(warnings)
 
 
-def read_folders(root: Path, ledger: Ledger, name: str) -> Found:
+def read_folders(
+    root: Path, ledger: Ledger, name: str, reading: Reading = OPEN, classes: Sequence[str] | None = None
+) -> Found:
     """The pictures of a folder for each class, or of split folders that hold them.
 
     Every picture below a class folder belongs to that class, however deep. Links to folders are followed. Hidden files and
-    those of systems, and files that are not pictures by suffix, are passed over and noted on the ledger.
+    those of systems, files that are not pictures by suffix, and masks of other pictures are passed over and noted on the ledger.
+
+    Args:
+        root: the folder.
+        ledger: what was left out is noted here.
+        name: what people call the data set.
+        reading: which level of folders names the classes, where a person said so.
+        classes: the classes of a trained network, which answer what the folders leave open.
 
     Raises:
-        DataError: no pictures, pictures without a class folder in a split, or class and split folders side by side.
+        DataError: no pictures, pictures without a class folder in a split, class and split folders side by side, or folders that can be
+            read in two ways.
     """
     folders, files = _visible(root, ledger)
     for file in files:
         reason = "beside the class folders, so without a label" if is_picture_name(file) else "not a picture"
         ledger.note(LEFT_OUT, file, reason)
-    splits = {folder: split_of(folder) for folder in folders}
-    if _is_split_layout(root, splits):
-        return _read_split_folders(root, splits, ledger, name)
-    rows, warnings = _read_classes(root, "", folders, ledger)
     loose = sum(is_picture_name(file) for file in files)
-    if rows and loose:
+    pictures = {folder: _pictures_below(root, folder, ledger) for folder in folders}
+    items = [item for below in pictures.values() for item in below]
+    masks = masks_among(items)
+    items = [item for item in items if item not in masks]
+    if not items:
+        there = f"{write_number_of(loose, 'picture')} but no class folders" if loose else "no pictures found"
+        raise DataError(f"{there}. {LAYOUTS}", where=str(root))
+    _refuse_masks_alone(root, items, masks)
+    try:
+        layout = lay_out(
+            root,
+            items,
+            class_depth=reading.class_depth,
+            classes=classes,
+            same=partial(_are_same, root),
+            is_repository=_is_repository(root),
+        )
+    except DataError as error:
+        raise DataError(" ".join([*_told_masks(masks), error.message]), where=error.where) from error
+    labels = {label for _, label, _ in layout.rows}
+    if classes is None and len(labels) == 1 and is_container(label := labels.pop()):
+        raise DataError(f"all images lie in {label!r}, which names no class. {CLASSIFIES}", where=str(root))
+    for item in masks:
+        ledger.note(NO_SAMPLE, item, "a mask of another image")
+    for item, reason in layout.left_out.items():
+        ledger.note(NO_SAMPLE, item, reason)
+    warnings = _told_masks(masks) + _empty_folders(root, folders, pictures, layout) + layout.warnings
+    if loose:
         warnings.append(f"{write_number_of(loose, 'picture')} beside the class folders left out, for want of a label.")
-    if not rows:
-        found = f"{write_number_of(loose, 'picture')} but no class folders" if loose else "no pictures found"
-        raise DataError(f"{found}. {LAYOUTS}", where=str(root))
-    return _found(root, "folder", name, [(item, label, UNASSIGNED) for item, label in rows], warnings)
+    found = _found(root, layout.kind, name, layout.rows, warnings)
+    return dataclasses.replace(found, notes=tuple(layout.notes))
 
 
-def _is_split_layout(root: Path, splits: dict[str, str | None]) -> bool:
-    """Split folders are meant where every folder is one, or where ``train`` holds folders with pictures.
+def _is_repository(root: Path) -> bool:
+    """Whether a folder is a repository: it holds Git's own folder, a license, or a list of what to install."""
+    names = {name.lower() for names in entries(root) for name in names}
+    return bool(
+        names & {".git", ".github", "license", "license.md", "license.txt", "requirements.txt", "setup.py", "pyproject.toml"}
+    )
+
+
+def _pictures_below(root: Path, folder: str, ledger: Ledger) -> list[str]:
+    """Every picture below a folder, relative to the root; other files go on the ledger."""
+    pictures = []
+    for item in _files_below(root, folder, ledger):
+        if is_picture_name(item):
+            pictures.append(item)
+        else:
+            ledger.note(LEFT_OUT, item, "not a picture")
+    return pictures
+
+
+def _refuse_masks_alone(root: Path, items: list[str], masks: Mapping[str, str]) -> None:
+    """Refuse images and masks without any class.
 
     Raises:
-        DataError: split folders and other folders with pictures lie side by side, or two folders mean one split.
+        DataError: without the masks, all that is left is one folder of images.
     """
-    named = [folder for folder, split in splits.items() if split]
-    others = [folder for folder, split in splits.items() if not split]
-    train = [folder for folder in named if splits[folder] == "train"]
-    if not named or (others and not any(_has_class_folders(root / folder) for folder in train)):
-        return False
-    doubled = [split for split in SPLITS if sum(splits[folder] == split for folder in named) > 1]
-    if doubled:
-        same = shown(folder for folder in named if splits[folder] == doubled[0])
-        raise DataError(f"the folders {same} mean the same split. Keep one of them.", where=str(root))
-    stray = [folder for folder in others if _holds_picture(root / folder)]
-    if stray:
-        guess = closest_name(stray[0], SPLITS)
-        hint = f" Did you mean {guess!r}?" if guess else ""
+    depths = {item.count("/") for item in items}
+    tops = {item.split("/")[0] for item in items}
+    if masks and len(tops) == 1 and depths == {1}:
+        mask, image = next(iter(masks.items()))
         raise DataError(
-            f"the folder {stray[0]!r} holds pictures and lies beside the split folder {train[0]!r}, so it is neither a "
-            f"split nor a class.{hint} Rename it, or move it elsewhere.",
+            f"{write_number_of(len(masks), 'file is a mask', 'files are masks')} of the images beside them ({mask} of "
+            f"{image or 'an image'}), and not a class. {CLASSIFIES}",
             where=str(root),
         )
-    return True
 
 
-def _read_split_folders(root: Path, splits: dict[str, str | None], ledger: Ledger, name: str) -> Found:
-    rows: list[tuple[str, str, str]] = []
-    warnings: list[str] = []
-    for folder, split in splits.items():
-        if split is None:
-            _ignore_all(root, folder, ledger)
-            continue
-        classes, files = _visible(root / folder, ledger, root)
-        loose = [file for file in files if is_picture_name(file)]
-        if loose:
-            raise DataError(
-                f"{write_number_of(len(loose), 'picture')} in {folder!r} without a class folder, the first is {loose[0]!r}. "
-                f"Put each into a folder named after its class, such as {folder}/cats/{loose[0]}, or move them elsewhere.",
-                where=str(root),
-            )
-        for file in files:
-            ledger.note(LEFT_OUT, f"{folder}/{file}", "not a picture")
-        found, empty = _read_classes(root, f"{folder}/", classes, ledger)
-        rows += [(item, label, split) for item, label in found]
-        warnings += empty
-        if not found:
-            raise DataError(f"the split folder {folder!r} holds no pictures. {LAYOUTS}", where=str(root))
-    return _found(root, "split folders", name, rows, warnings)
+def _told_masks(masks: Mapping[str, str]) -> list[str]:
+    if not masks:
+        return []
+    mask, image = next(iter(masks.items()))
+    return [
+        f"{write_number_of(len(masks), 'image is a mask', 'images are masks')} of another image by name, such as {mask} of {image}, and "
+        f"{'was' if len(masks) == 1 else 'were'} left out. Rename {'it' if len(masks) == 1 else 'them'} if {'it is' if len(masks) == 1 else 'they are'} "
+        f"{'a sample' if len(masks) == 1 else 'samples'}."
+    ]
 
 
-def _read_classes(root: Path, prefix: str, folders: list[str], ledger: Ledger) -> tuple[list[tuple[str, str]], list[str]]:
-    """(item, class name) of every picture below the class folders, and a warning for each folder without one."""
-    rows: list[tuple[str, str]] = []
-    warnings = []
-    for folder in folders:
-        before = len(rows)
-        for item in _files_below(root, f"{prefix}{folder}", ledger):
-            if is_picture_name(item):
-                rows.append((item, folder))
-            else:
-                ledger.note(LEFT_OUT, item, "not a picture")
-        if len(rows) == before:
-            warnings.append(f"the folder {prefix + folder!r} holds no pictures, so it is not a class.")
-    return rows, warnings
+def _empty_folders(root: Path, folders: list[str], pictures: Mapping[str, list[str]], layout: Layout) -> list[str]:
+    """A warning for each folder in the place of a class that holds no pictures.
+
+    Raises:
+        DataError: a split folder holds none at all.
+    """
+    if layout.kind == "folder":
+        return [_told_empty(folder) for folder in folders if not pictures[folder]]
+    splits = {folder for folder in folders if split_of(folder) and not pictures[folder]}
+    if splits:
+        raise DataError(f"the split folder {min(splits)!r} holds no pictures. {LAYOUTS}", where=str(root))
+    used = {item.split("/")[0] for item, _, _ in layout.rows}
+    inner = [(folder, name) for folder in folders if folder in used for name in _visible(root / folder)[0]]
+    return [
+        _told_empty(f"{folder}/{name}")
+        for folder, name in inner
+        if not any(item.startswith(f"{folder}/{name}/") for item in pictures[folder])
+    ]
+
+
+def _told_empty(folder: str) -> str:
+    return f"the folder {folder!r} holds no pictures, so it is not a class."
+
+
+def _are_same(root: Path, first: str, second: str) -> bool:
+    """Whether two files hold the same bytes."""
+    try:
+        return filecmp.cmp(root / first, root / second, shallow=False)
+    except OSError:
+        return False
 
 
 def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], warnings: list[str]) -> Found:
@@ -182,7 +247,7 @@ def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], w
 def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = None) -> tuple[list[str], list[str]]:
     """Folders and files that are not passed over; those that are go on the ledger where one is given."""
     folders, files = entries(folder)
-    passed = {name: "hidden, or of the system" for name in [*folders, *files] if is_passed_over(name)}
+    passed = {name: reason for name in [*folders, *files] if (reason := why_passed_over(name))}
     passed |= {name: "runs of visus" for name in folders if _holds_runs(folder / name)}
     if ledger is not None:
         place = "" if root is None or root == folder else f"{folder.relative_to(root).as_posix()}/"
@@ -219,17 +284,20 @@ def _files_below(
         yield from _files_below(root, f"{folder}/{inner}", ledger, above | {(state.st_dev, state.st_ino)})
 
 
-def _ignore_all(root: Path, folder: str, ledger: Ledger) -> None:
-    for item in _files_below(root, folder, ledger):
-        ledger.note(LEFT_OUT, item, "neither below a split folder nor a picture")
+def class_folders(folder: Path) -> list[str]:
+    """The folders in a folder that holds nothing but folders with pictures of their own; none where it holds anything else."""
+    try:
+        folders, files = _visible(folder)
+        if files or any((folder / name).is_symlink() for name in folders):
+            return []
+        inside = [_visible(folder / name) for name in folders]
+    except DataError:
+        return []
+    return folders if all(not inner and any(map(is_picture_name, names)) for inner, names in inside) else []
 
 
 def _holds_picture(folder: Path) -> bool:
     return any(is_picture_name(item) for item in _files_below(folder.parent, folder.name, None))
-
-
-def _has_class_folders(folder: Path) -> bool:
-    return any(_holds_picture(folder / inner) for inner in _visible(folder)[0])
 
 
 def _holds_data_below(folder: Path) -> bool:
@@ -238,3 +306,8 @@ def _holds_data_below(folder: Path) -> bool:
     if any(is_picture_name(name) for name in files):
         return False
     return bool(files) or any(_holds_picture(folder / inner) or _visible(folder / inner)[0] for inner in folders)
+
+
+def _holds_class_folders(folder: Path) -> bool:
+    """Whether two folders or more with pictures lie in a folder."""
+    return sum(_holds_picture(folder / inner) for inner in _visible(folder)[0]) > 1

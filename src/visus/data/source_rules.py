@@ -192,6 +192,11 @@ def _class_list(
         for name, count in sorted(by_split[split].items(), key=lambda pair: natural_key(pair[0]))
         if name not in known
     ]
+    if problems and len(listed) == 1 and found.kind == "split folders":
+        other = next(split for split in (*SPLITS, UNASSIGNED) if by_split[split].keys() - known)
+        problems.append(
+            f"train has one class only, as in datasets for finding anomalies. To train on the classes of {other}, give its folder alone."
+        )
     if problems:
         raise DataError(joined(problems), where=place)
     if classes is None and len(listed) < 2:

@@ -5,21 +5,26 @@ This file knows the table and its mistakes. It must not know what is inside the 
 
 from __future__ import annotations
 
-import csv
 import os
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from visus.data.ledger import Ledger
+from visus.data.pictures import PICTURE_SUFFIXES
+from visus.data.reading import OPEN, Reading
 from visus.data.samples import UNASSIGNED, PictureFiles
 from visus.data.source_rules import Found, shown, split_of
+from visus.data.table_paths import ImageNames, images_below, is_absolute, is_url, resolve, written_differently
+from visus.data.table_text import DELIMITERS, TEXT_SUFFIXES, lenient_text, rows_of, strict_text
 from visus.errors import DataError, closest_name, joined
 from visus.units import write_number_of
 
-TABLE_SUFFIXES = (".csv", ".tsv")
+TABLE_SUFFIXES = TEXT_SUFFIXES
+MISSING_ROW = "row left out: no such file"
 _NEEDED = ("path", "label")
 _COLUMNS = (*_NEEDED, "split", "group")
-_DELIMITERS = (",", ";", "\t")
 _DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t"}
 
 
@@ -34,35 +39,56 @@ class _Row:
 
 
 def is_table(file: Path) -> bool:
-    """Whether the first row of a ``.csv`` or ``.tsv`` file names the columns path and label."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            line = text.readline(1 << 16)
-    except (OSError, UnicodeDecodeError):
-        return False
-    return set(_NEEDED) <= set(_heads(line, _delimiter(line)))
+    """Whether a ``.csv`` or ``.tsv`` file has a header with the columns path and label."""
+    text = lenient_text(file)
+    lines = text.splitlines(keepends=True) if text else []
+    for num_lines in (12, 1):
+        try:
+            rows = rows_of("".join(lines[:num_lines]), file, wanted=_NEEDED)
+        except DataError:
+            continue  # broken quotes below the header are told when the table is read
+        return rows is not None and set(_NEEDED) <= {head.lower() for head in rows.heads}
+    return False
 
 
-def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None) -> Found:
-    """The pictures that a table names.
+def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = OPEN) -> Found:
+    r"""The pictures that a table names.
 
     Paths are relative to the folder of the table; absolute paths, and paths that lead outside with ``..``, are allowed, for
-    the table is its owner's own. Rows are numbered as a spreadsheet numbers them: the header is row 1. A row that repeats a
-    path with the same label, split and group is left out and noted on the ledger.
+    the table is its owner's own. A path that is no file there is looked for below that folder, in any capitals, with backslashes, or
+    without its ending or its folders; it is taken where it means one image, and noted. Where a person names the column of the paths, those
+    of another machine (``C:\data\cat\1.jpg``, ``/data/upload/cat/1.jpg``) are looked for in the same way. Rows are numbered as a spreadsheet numbers them:
+    the header is row 1. A row that repeats a path with the same label, split and group is left out and noted on the ledger.
 
     Args:
-        file: the table, UTF-8 with or without a byte order mark.
+        file: the table, UTF-8 with or without a byte order mark: CSV, TSV, or the records of a JSON, JSON Lines or XML file.
         ledger: what was left out is noted here.
         name: what people call the data set.
         delimiter: "comma", "semicolon" or "tab", or the character itself; None finds it in the header.
+        reading: which columns name the image and the class, and whether rows without a file are left out.
 
     Raises:
         DataError: every mistake in the header, else every mistake in the rows, together.
     """
-    heads, records = _records(file, _character(delimiter, file))
+    heads, records = _records(file, _character(delimiter, file), reading)
     rows, mistakes = _rows(heads, records)
+    rows, notes, unclear = _resolved(rows, file, is_foreign=reading.path_column is not None)
     kept, contradictions = _without_duplicates(rows, file, ledger)
-    mistakes += contradictions + _missing(kept, file)
+    mistakes += unclear + contradictions
+    warnings: tuple[str, ...] = ()
+    missing = [row for row in kept if not (file.parent / row.path).is_file()]
+    if missing and reading.skip_missing:
+        for row in missing:
+            ledger.note(MISSING_ROW, row.path, f"row {row.number}")
+        warnings = (f"{write_number_of(len(missing), 'row')} of {len(kept):,} left out: their files do not exist.",)
+        without = {row.number for row in missing}
+        kept = [row for row in kept if row.number not in without]
+        if not kept:
+            mistakes.append(
+                f"none of the {write_number_of(len(missing), 'row')} names a file that exists.{_why_missing(missing, file)}"
+            )
+    else:
+        mistakes += _missing(missing, file)
     if mistakes:
         raise DataError(joined(mistakes), where=str(file))
     if not kept:
@@ -77,55 +103,51 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
         splits=[row.split for row in kept],
         reader=PictureFiles(file.parent, tuple(items)),
         groups=[row.group for row in kept] if "group" in heads else None,
-        columns={head: [row.others[head] for row in kept] for head in heads if head not in _COLUMNS},
+        columns={head or "(without a name)": [row.others[head] for row in kept] for head in heads if head not in _COLUMNS},
+        notes=notes,
+        warnings=warnings,
     )
 
 
 def _character(delimiter: str | None, file: Path) -> str | None:
-    if delimiter is None or delimiter in _DELIMITERS:
+    if delimiter is None or delimiter in (*DELIMITERS, "|"):
         return delimiter
     if delimiter in _DELIMITER_NAMES:
         return _DELIMITER_NAMES[delimiter]
     raise DataError(f"{delimiter!r} is not a delimiter. Use comma, semicolon or tab.", where=str(file))
 
 
-def _records(file: Path, delimiter: str | None) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Column names, and numbered records without the empty ones."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"the table cannot be read ({error.strerror}).", where=str(file)) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"the table is not UTF-8: byte 0x{error.object[error.start]:02x} at position {error.start:,}. Save it as UTF-8.",
-            where=str(file),
-        ) from error
-    first = text.lstrip("\r\n").partition("\n")[0]
-    try:
-        records = list(csv.reader(text.splitlines(keepends=True), delimiter=delimiter or _delimiter(first), strict=True))
-    except csv.Error as error:
-        raise DataError(f"the table cannot be taken apart: {error}. Check its quotes.", where=str(file)) from error
-    numbered = [(number, record) for number, record in enumerate(records, start=1) if any(cell.strip() for cell in record)]
-    if not numbered:
+def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Column names in small letters, those that name the image and the class as ``path`` and ``label``; and numbered records."""
+    wanted = [
+        (chosen or column).strip().lower()
+        for chosen, column in zip((reading.path_column, reading.label_column), _NEEDED, strict=True)
+    ]
+    rows = rows_of(strict_text(file), file, delimiter, wanted)
+    if rows is None:
         raise DataError("the table is empty. It needs the columns path,label and a row for each picture.", where=str(file))
-    heads = [head.strip().lower() for head in numbered[0][1]]
-    _check_heads(heads, file)
-    return heads, numbered[1:]
+    heads = [head.lower() for head in rows.heads]
+    for column, name in zip(_NEEDED, wanted, strict=True):
+        if name != column:
+            _check_chosen(name, heads, column, rows.heads, file)
+            heads = [f"{head} (as written)" if head == column else head for head in heads]
+            heads[heads.index(name)] = column
+    _check_heads(heads, file, rows.heads, rows.records)
+    return heads, rows.records
 
 
-def _delimiter(line: str) -> str:
-    """The delimiter that finds the most known columns in the header, then the most columns."""
-    return max(_DELIMITERS, key=lambda mark: (len(set(_heads(line, mark)) & set(_COLUMNS)), line.count(mark)))
+def _check_chosen(name: str, heads: list[str], column: str, written: list[str], file: Path) -> None:
+    """Refuse a column that a person named and that is not there."""
+    if name not in heads:
+        guess = closest_name(name, heads)
+        hint = f" Did you mean {guess!r}?" if guess else ""
+        raise DataError(
+            f"there is no column {name!r}, which --{column}-column names.{hint} The columns are {','.join(written)}.",
+            where=str(file),
+        )
 
 
-def _heads(line: str, delimiter: str) -> list[str]:
-    try:
-        return [head.strip().lower() for head in next(csv.reader([line], delimiter=delimiter), [])]
-    except csv.Error:
-        return []
-
-
-def _check_heads(heads: list[str], file: Path) -> None:
+def _check_heads(heads: list[str], file: Path, written: list[str], records: list[tuple[int, list[str]]]) -> None:
     """Refuse a header that cannot be meant.
 
     Raises:
@@ -134,12 +156,18 @@ def _check_heads(heads: list[str], file: Path) -> None:
     mistakes = []
     others = [head for head in heads if head not in _COLUMNS]
     absent = [column for column in _COLUMNS if column not in heads]
+    if set(_NEEDED) & set(absent) and any(os.path.splitext(head)[1].lower() in PICTURE_SUFFIXES for head in written):
+        raise DataError(
+            f"the first row, {','.join(written)}, names a file: the table has no header. Write one above it, such as path,label.",
+            where=str(file),
+        )
     for column in _NEEDED:
         if column in absent:
             guess = closest_name(column, others)
             hint = f" Did you mean {column!r} where it says {guess!r}?" if guess else ""
             mistakes.append(
                 f"no column {column!r}.{hint} The header is {','.join(heads)}; it needs path,label[,split][,group]."
+                f"{'' if guess else f' Rename a column, or name it: --{column}-column {_likely(column, heads, written, records)}'}"
             )
     for column in absent:
         guess = closest_name(column, others) if column not in _NEEDED else None
@@ -148,6 +176,83 @@ def _check_heads(heads: list[str], file: Path) -> None:
     mistakes += [f"the column {column!r} is there twice. Keep one." for column in _COLUMNS if heads.count(column) > 1]
     if mistakes:
         raise DataError(joined(mistakes), where=str(file))
+
+
+def _likely(column: str, heads: list[str], written: list[str], records: list[tuple[int, list[str]]]) -> str:
+    """The one column that may be meant by its cells, else ``NAME``."""
+    cells = {
+        head: [record[place] for _, record in records[:1000] if place < len(record)]
+        for place, head in enumerate(written)
+        if heads[place] not in _COLUMNS and head
+    }
+    if column == "path":
+        fitting = [
+            head
+            for head, values in cells.items()
+            if values
+            and sum(os.path.splitext(value.strip())[1].lower() in PICTURE_SUFFIXES for value in values) > 0.5 * len(values)
+        ]
+    else:
+        fitting = label_columns(cells)
+    return fitting[0] if len(fitting) == 1 else "NAME"
+
+
+_MOST_NUMBERS = 10
+_LABEL_WORDS = frozenset(
+    [
+        "label",
+        "labels",
+        "class",
+        "classes",
+        "category",
+        "categories",
+        "target",
+        "targets",
+        "dx",
+        "diagnosis",
+        "species",
+        "breed",
+        "tag",
+        "tags",
+        "choice",
+        "annotation",
+        "y",
+        "kind",
+        "type",
+        "klasse",
+        "kategorie",
+        "classe",
+        "etiqueta",
+        "etichetta",
+        "breed_name",
+        "class_name",
+        "classname",
+        "label_name",
+    ]
+)
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", ".", 1).replace(".", "", 1).lstrip("-+").isdecimal()
+
+
+def label_columns(cells: Mapping[str, Sequence[str]]) -> list[str]:
+    """The columns that may name classes, by their name, else by their cells: few values that come again and again.
+
+    >>> label_columns({"age": ["31", "44", "52", "63"], "dx": ["nv", "mel", "nv", "mel"], "note": ["", "", "", ""]})
+    ['dx']
+    """
+    able = {}
+    for head, values in cells.items():
+        filled = [value.strip() for value in values if value.strip()]
+        kinds = Counter(filled)
+        if len(kinds) >= 2 and len(filled) >= 0.5 * len(values):
+            is_measured = len(kinds) > _MOST_NUMBERS and all(map(_is_number, kinds))
+            able[head] = len(kinds) <= max(2, 0.5 * len(filled)) and not is_measured
+    named = [
+        head for head in able if head.strip().lower() in _LABEL_WORDS or head.rpartition(".")[2].lower() in _LABEL_WORDS
+    ]
+    return named or [head for head, is_few in able.items() if is_few and not head.lower().endswith("id")]
 
 
 def _rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple[list[_Row], list[str]]:
@@ -200,15 +305,53 @@ def _without_duplicates(rows: list[_Row], file: Path, ledger: Ledger) -> tuple[l
     return list(first_of.values()), contradictions
 
 
-def _missing(rows: list[_Row], file: Path) -> list[str]:
-    missing = [row for row in rows if not (file.parent / row.path).is_file()]
+def _resolved(rows: list[_Row], file: Path, *, is_foreign: bool) -> tuple[list[_Row], tuple[str, ...], list[str]]:
+    """The rows with the paths of their images, notes about paths that were written differently, and what is wrong with the others."""
+    found, several = resolve([row.path for row in rows], file, is_foreign=is_foreign)
+    kinds: dict[str, list[str]] = {}
+    for cell, item in found.items():
+        kinds.setdefault(written_differently(cell, item), []).append(cell)
+    notes = tuple(
+        f"{write_number_of(len(cells), 'path')} of the table written {kind}: {cells[0]!r} is read as {found[cells[0]]!r}."
+        for kind, cells in kinds.items()
+    )
+    unclear = [row for row in rows if row.path in several]
+    mistakes = []
+    if unclear:
+        first = unclear[0]
+        mistakes.append(
+            f"{write_number_of(len(unclear), 'row names a file', 'rows name files')} of which there are several: {first.path} (row {first.number}) "
+            f"may be {shown(several[first.path])}. Write the path from the folder of the table."
+        )
+    rows = [replace(row, path=found.get(row.path, row.path)) for row in rows if row.path not in several]
+    return rows, notes, mistakes
+
+
+def _missing(missing: list[_Row], file: Path) -> list[str]:
     if not missing:
         return []
     named = shown(f"{row.path} (row {row.number})" for row in missing)
     return [
         f"{write_number_of(len(missing), 'row names a file that does', 'rows name files that do')} not exist: {named}. "
-        "Paths are relative to the folder of the table."
+        f"Paths are relative to the folder of the table.{_why_missing(missing, file)} --skip-missing leaves such rows out."
     ]
+
+
+def _why_missing(missing: list[_Row], file: Path) -> str:
+    """What may be wrong with the paths of files that do not exist."""
+    first = missing[0].path
+    if is_url(first):
+        return " They are URLs: download the files, and write their paths instead."
+    if is_absolute(first):
+        here = ImageNames(images_below(file.parent)).named(first)
+        if len(here) == 1 and (stem := first.replace("\\", "/").casefold()).endswith(here[0].casefold()):
+            return (
+                f" {here[0]} lies there: take {first[: len(stem) - len(here[0])]!r} off the paths, or have files found by their names with "
+                "--path-column."
+            )
+        if here:
+            return f" {shown(here)} lies there: write paths from that folder, or have files found by their names with --path-column."
+    return ""
 
 
 def _row_numbers(numbers: list[int]) -> str:

@@ -7,19 +7,37 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from visus.data.folder_layouts import CLASSIFIES
+from visus.data.folder_names import split_meant, splits_meant
+from visus.data.label_warnings import label_warnings
 from visus.data.ledger import Ledger
 from visus.data.other_labels import with_other_labels
+from visus.data.reading import OPEN, Reading, command
 from visus.data.samples import Samples
 from visus.data.source_cifar import is_cifar, read_cifar
-from visus.data.source_folders import LAYOUTS, LEFT_OUT, entries, is_passed_over, is_picture_name, read_folders, unwrap
+from visus.data.source_folders import (
+    LAYOUTS,
+    LEFT_OUT,
+    class_folders,
+    entries,
+    is_passed_over,
+    is_picture_name,
+    read_folders,
+    unwrap,
+)
 from visus.data.source_idx import is_idx, read_idx
 from visus.data.source_npz import is_pair, read_npy, read_npz
-from visus.data.source_rules import Found, assemble, shown
+from visus.data.source_rules import Found, assemble, natural_key, shown
 from visus.data.source_table import TABLE_SUFFIXES, is_table, read_table
 from visus.data.splits import split_samples
+from visus.data.table_paths import annotations_of, images_below
+from visus.data.table_search import FOLDERS, WORKBOOKS, question, tables_beside, unused
+from visus.data.table_text import RECORD_SUFFIXES
 from visus.errors import DataError
+from visus.units import write_number_of
 
 SAMPLE_NAME = "Fashion-MNIST, the 10,000 test pictures, cut 8,000 / 2,000"
 _SAMPLE_FOLDER = Path(__file__).parent / "fashion"
@@ -35,6 +53,7 @@ def read_source(
     labels: str | Path | None = None,
     delimiter: str | None = None,
     layout: str | None = None,
+    reading: Reading = OPEN,
 ) -> Samples:
     """The data set at a path, as one table; ``splits`` says only what the source itself says.
 
@@ -46,10 +65,12 @@ def read_source(
         path: a folder, a table, an NPZ, NPY or IDX file; None for the pictures that come with visus.
         ledger: what was passed over, repeated or contradictory is noted here.
         classes: the class list of a trained network to hold the data to; None takes the list from the training split.
-        labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item.
+        labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item; or "folders" for
+            the names of folders, whatever tables lie beside them.
         delimiter: of a table: "comma", "semicolon" or "tab"; None finds it.
         layout: of plain arrays: the axes in letters, such as ``NHWC``; None follows the rule of
             ``visus.data.source_arrays``.
+        reading: which columns of a table are meant, whether rows without a file are left out, which level of folders names the classes.
 
     Raises:
         DataError: nothing there that can be used, or a mistake in it; the message names the place.
@@ -59,14 +80,29 @@ def read_source(
     place = Path(path)
     if not place.exists():
         raise DataError("there is no such file or folder.", where=str(path))
-    found = (
-        _read_folder(place, ledger, delimiter, layout) if place.is_dir() else _read_file(place, ledger, delimiter, layout)
-    )
+    by_folders = labels == FOLDERS and place.is_dir() and not Path(FOLDERS).is_file()
+    ask = _Ask(ledger, delimiter, layout, reading, by_folders, classes)
+    found = _read_folder(place, ask) if place.is_dir() else _read_file(place, ask)
+    if by_folders and found.kind in ("folder", "split folders"):
+        labels = None
+    _refuse_unused(found, reading, path)
     if delimiter and found.kind != "table":
         raise DataError(f"a delimiter was given, but this is no table: it was read as {found.kind}.", where=str(path))
     if layout and found.kind not in ("npz", "npy"):
         raise DataError(f"a layout was given, but this is no NPZ or NPY file: it was read as {found.kind}.", where=str(path))
-    return assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
+    samples = assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
+    warnings = label_warnings(samples) if classes is None else []
+    return dataclasses.replace(samples, warnings=(*samples.warnings, *warnings), notes=(*samples.notes, *_honored(samples)))
+
+
+def _honored(samples: Samples) -> list[str]:
+    """A note about groups, so that a person sees that they count."""
+    groups = {group for group in samples.groups or () if group}
+    if not groups or samples.official:
+        return []
+    return [
+        f"{write_number_of(len(groups), 'group')} honored: samples of one group stay on one side of a split that visus makes."
+    ]
 
 
 def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels: str | Path | None = None) -> Samples:
@@ -86,14 +122,64 @@ def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels:
     return assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
 
 
-def _read_folder(given: Path, ledger: Ledger, delimiter: str | None, layout: str | None) -> Found:
-    folder, notes = unwrap(given)
+@dataclass(frozen=True)
+class _Ask:
+    """What was asked for, beside the path."""
+
+    ledger: Ledger
+    delimiter: str | None
+    layout: str | None
+    reading: Reading
+    by_folders: bool
+    classes: Sequence[str] | None
+
+
+def _refuse_unused(found: Found, reading: Reading, path: str | Path) -> None:
+    """Refuse an answer to a question that this source does not ask."""
+    columns = reading.path_column or reading.label_column or reading.skip_missing
+    if columns and found.kind != "table":
+        raise DataError(
+            f"--path-column, --label-column and --skip-missing are for a table, and this was read as {found.kind}. Give the table itself.",
+            where=str(path),
+        )
+    if reading.class_depth and found.kind not in ("folder", "split folders"):
+        raise DataError(f"--class-depth is for folders, and this was read as {found.kind}. Leave it out.", where=str(path))
+
+
+def _read_folder(given: Path, ask: _Ask) -> Found:
+    folder, notes, warnings = unwrap(given)
     name = given.resolve().name
     files = [name for name in entries(folder)[1] if not is_passed_over(name)]
-    found = _read_data_files(folder, files, ledger, name, layout) or _read_pictures(
-        folder, files, ledger, name, delimiter, layout
-    )
-    return dataclasses.replace(found, notes=(*notes, *found.notes))
+    found = _read_data_files(folder, files, ask.ledger, name, ask.layout)
+    if found is None:
+        found = _read_pictures(given, folder, files, name, ask)
+        if ask.classes is None:
+            warnings = (*warnings, *_siblings_left(given, found))
+    return dataclasses.replace(found, notes=(*notes, *found.notes), warnings=(*warnings, *found.warnings))
+
+
+def _siblings_left(given: Path, found: Found) -> list[str]:
+    """A warning where one split folder was given, and its siblings hold the same classes."""
+    place = given.resolve()
+    if split_meant(place.name) is None or found.kind != "folder":
+        return []
+    try:
+        folders = [name for name in entries(place.parent)[0] if not is_passed_over(name)]
+    except DataError:
+        return []
+    meant = splits_meant(folders)
+    labels = set(found.labels)
+    beside = [
+        name
+        for name, split in meant.items()
+        if split != meant.get(place.name) and labels & set(entries(place.parent / name)[0])
+    ]
+    if not beside:
+        return []
+    return [
+        f"beside {place.name!r} lie the splits {shown(map(repr, beside))} with the same classes, and they are not used. To use them, type: "
+        f"{command(given.parent if given.name else place.parent)}"
+    ]
 
 
 def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, layout: str | None) -> Found | None:
@@ -112,37 +198,110 @@ def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, 
     return found
 
 
-def _read_pictures(
-    folder: Path, files: list[str], ledger: Ledger, name: str, delimiter: str | None, layout: str | None
-) -> Found:
+def _read_pictures(given: Path, folder: Path, files: list[str], name: str, ask: _Ask) -> Found:
     """The data set of a table or of folders of pictures; else of a single NPZ file."""
     candidates = [file for file in files if Path(file).suffix.lower() in TABLE_SUFFIXES]
-    tables = [file for file in candidates if is_table(folder / file)]
+    tables = [file for file in candidates if is_table(folder / file)] if not ask.by_folders else []
     if len(tables) > 1:
         raise DataError(
             f"several tables lie here: {shown(tables)}. Give the one that is meant as the path.", where=str(folder)
         )
     if tables:
-        found = read_table(folder / tables[0], ledger, name, delimiter)
+        found = read_table(folder / tables[0], ask.ledger, name, ask.delimiter, ask.reading)
         note = f"the table {tables[0]!r} says which pictures there are and what they show; names of folders do not."
         return dataclasses.replace(found, notes=(note, *found.notes))
     bundles = [file for file in files if file.lower().endswith(".npz")]
     if len(bundles) == 1 and not any(is_picture_name(file) for file in files):
-        return read_npz(folder / bundles[0], name, layout)
+        return read_npz(folder / bundles[0], name, ask.layout)
     try:
-        return read_folders(folder, ledger, name)
-    except DataError:
+        found = read_folders(folder, ask.ledger, name, ask.reading, ask.classes)
+    except DataError as error:
+        _ask_for_table(given, folder, ask, error)
         if len(candidates) == 1 and not any(entries(folder)[0]):
-            return read_table(folder / candidates[0], ledger, name, delimiter)
+            return read_table(folder / candidates[0], ask.ledger, name, ask.delimiter, ask.reading)
         raise
+    return _beside_folders(given, folder, found, ask)
 
 
-def _read_file(file: Path, ledger: Ledger, delimiter: str | None, layout: str | None) -> Found:
+def _places(given: Path, folder: Path) -> list[Path]:
+    """Where tables of the images in a folder may lie: there, in the wrappers around it, and in the folders just below it."""
+    inner = [folder / name for name in entries(folder)[0] if not is_passed_over(name)]
+    return [folder, *[each for each in folder.parents if each == given or given in each.parents], *inner[:50]]
+
+
+def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> None:
+    """Refuse folders that cannot be read with a sentence about what lies there instead: a table that names the images, boxes for
+    detection, or class folders one level up.
+
+    Raises:
+        DataError: there is such a thing.
+    """
+    if ask.by_folders or ask.reading.class_depth:
+        return
+    place = given.resolve()
+    above = [] if place == place.parent else [place.parent]
+    items = images_below(folder)
+    for seen in tables_beside([*_places(given, folder), *above], items, {}):
+        if not seen.is_about_images:
+            continue
+        if seen.is_records and not seen.labels:
+            raise _for_detection(error, f"{seen.file.name!r} names the images, and no class for each")
+        if seen.file.parent in above:
+            raise DataError(f"{error.message} One level up, {question(seen, given, ())}", where=error.where) from error
+        raise DataError(question(seen, given, ()), where=str(given)) from error
+    if boxes := annotations_of(given, items):
+        raise _for_detection(error, f"The images have files of their own names beside them, such as {boxes}")
+    siblings = class_folders(place.parent) if items and not any("/" in item for item in items) else []
+    if place.name in siblings and len(siblings) > 1:
+        raise DataError(
+            f"{error.message}\n  - if the folders beside it ({shown(siblings)}) are the classes: {command(given.parent if given.name else place.parent)}",
+            where=error.where,
+        ) from error
+
+
+def _for_detection(error: DataError, found: str) -> DataError:
+    """The error with what was found: a dataset of boxes or outlines."""
+    more = "" if CLASSIFIES in error.message else f" {CLASSIFIES}"
+    return DataError(f"{error.message} {found}: boxes or outlines, as for detection.{more}", where=error.where)
+
+
+def _beside_folders(given: Path, folder: Path, found: Found, ask: _Ask) -> Found:
+    """What folders say, with what tables beside them say: agreement is a note, a table about other things a warning.
+
+    Raises:
+        DataError: a table names the images and does not agree with the folders, and no one said that the folders hold.
+    """
+    if ask.by_folders:
+        return found
+    labels = dict(zip(found.items, found.labels, strict=True))
+    notes, warnings = [], []
+    for seen in tables_beside(_places(given, folder), found.items, labels):
+        if seen.is_about_images and seen.agrees:
+            notes.append(f"the table {seen.file.name!r} is not needed: it names the same classes as the folders.")
+        elif seen.is_about_images and (seen.labels or seen.one_hot or seen.path_column is None):
+            classes = sorted(set(found.labels), key=natural_key)
+            sentence = question(seen, given, classes if len(classes) > 1 else ())
+            if ask.classes is None:
+                raise DataError(sentence, where=str(given))
+            warnings.append(sentence.partition("\n")[0])
+        elif seen.file.suffix.lower() in (*TABLE_SUFFIXES, *WORKBOOKS) and seen.file.parent not in [
+            folder / name for name in entries(folder)[0]
+        ]:
+            warnings.append(unused(seen))
+    return dataclasses.replace(found, notes=(*found.notes, *notes), warnings=(*found.warnings, *warnings))
+
+
+def _read_file(file: Path, ask: _Ask) -> Found:
     suffix, name = file.suffix.lower(), file.stem
-    if suffix in TABLE_SUFFIXES:
-        return read_table(file, ledger, name, delimiter)
+    if suffix in TABLE_SUFFIXES or suffix in RECORD_SUFFIXES:
+        return read_table(file, ask.ledger, name, ask.delimiter, ask.reading)
+    if suffix in WORKBOOKS:
+        raise DataError(
+            "this is a workbook, and visus reads CSV. Save the sheet as 'CSV UTF-8' with the columns path,label, and give that file.",
+            where=str(file),
+        )
     if suffix == ".npz":
-        return read_npz(file, name, layout)
+        return read_npz(file, name, ask.layout)
     siblings = [name for name in entries(file.parent)[1] if not is_passed_over(name)]
     if suffix == ".npy":
         arrays = [name for name in siblings if name.lower().endswith(".npy")]
@@ -151,7 +310,7 @@ def _read_file(file: Path, ledger: Ledger, delimiter: str | None, layout: str | 
                 "an NPY file needs its labels beside it: x.npy with y.npy, or train_images.npy with train_labels.npy.",
                 where=str(file),
             )
-        return read_npy(file.parent, arrays, file.parent.resolve().name, layout)
+        return read_npy(file.parent, arrays, file.parent.resolve().name, ask.layout)
     if is_idx(file.name):
         return read_idx(file.parent, siblings, file.parent.resolve().name)
     if is_picture_name(file.name):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from visus.data import pictures
+from visus.data.label_warnings import form_warnings
 from visus.data.ledger import Ledger
 from visus.data.samples import Samples
 from visus.errors import PictureError
@@ -29,12 +30,14 @@ class Survey:
         sizes: (height, width) of every file with a readable header, in pixels.
         has_colour: whether any of them is in colour.
         wanted_size: the size that was asked for; None where it is open.
+        warnings: sentences about classes that the form of their files gives away.
     """
 
     num_training: int
     sizes: tuple[tuple[int, int], ...]
     has_colour: bool
     wanted_size: tuple[int, ...] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_varied(self) -> bool:
@@ -74,7 +77,7 @@ Suit = Callable[[Survey], Suited | None]
 
 def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
     """Read the headers of all picture files; files of unusual size are noted, those that cannot be read are met again in decoding."""
-    sizes, names, has_colour = [], [], False
+    sizes, names, indices, channels = [], [], [], []
     for index, item in enumerate(samples.items):
         try:
             seen = pictures.probe(samples.reader.path(index), name=item)
@@ -82,14 +85,16 @@ def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
             continue  # decoding meets it again, and names it
         sizes.append(seen.size)
         names.append(item)
-        has_colour = has_colour or seen.channels == 3
+        indices.append(index)
+        channels.append(seen.channels)
     if sizes:
         areas = [height * width for height, width in sizes]
         median = sorted(areas)[len(areas) // 2]
         for name, area in zip(names, areas, strict=True):
             if area > 4 * median or 4 * area < median:
                 ledger.note("outsized", name)
-    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_colour)
+    warnings = tuple(form_warnings(samples, indices, sizes, channels))
+    return Survey(int((samples.splits == "train").sum()), tuple(sizes), 3 in channels, warnings=warnings)
 
 
 def suitable_size(sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:

@@ -57,6 +57,7 @@ def open_as_told(task: Task) -> Data:
         split=told["split"],
         labels=told["labels"],
         max_unreadable=told["max_unreadable"],
+        **told.get("reading", {}),
     )
     return dataclasses.replace(data, is_varied=told["is_varied"])
 

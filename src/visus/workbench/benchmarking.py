@@ -278,6 +278,7 @@ def _task(one: Contestant, seed: int, data: Data, plan: Plan, scratch: Path) -> 
             "preprocessing": data.preprocessing.to_dict(),
             "split": str(scratch / "split.csv"),
             "labels": data.labels,
+            "reading": data.reading.to_json(),
             "max_unreadable": data.max_unreadable,
             "is_varied": data.is_varied,
         },

@@ -19,6 +19,7 @@ import torch
 from visus.data.ledger import Ledger
 from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.preprocessing import Pixels, Preprocessing
+from visus.data.system_files import why_passed_over
 from visus.errors import PictureError, UsageError, unknown_name
 from visus.units import write_shape
 
@@ -85,7 +86,7 @@ def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> It
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     files = []
     for path in found:
-        if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+        if path.suffix.lower() in suffixes and not any(map(why_passed_over, path.relative_to(folder).parts)):
             files.append(path)
         else:
             ledger.note("left out: hidden or not a picture", str(path))

@@ -24,6 +24,7 @@ from visus.data.contents import hash_rows
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data, open_scoring_data
 from visus.data.preprocessing import Pixels, Preprocessing
+from visus.data.reading import Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, PictureError, RunError, UsageError
 from visus.evaluation.predictions import predict_logits, probabilities, top_k
@@ -403,11 +404,27 @@ class Run(Described):
         *,
         max_unreadable: float = MAX_UNREADABLE,
         cache_dir: str | Path | None = None,
+        path_column: str | None = None,
+        label_column: str | None = None,
+        skip_missing: bool = False,
+        class_depth: int | None = None,
     ) -> Data:
-        """Other data with this network's preprocessing and classes, or the run's own as it was split."""
+        """Other data with this network's preprocessing and classes, or the run's own as it was split.
+
+        The last four are as for ``visus.open_data``, and for other data alone.
+
+        Raises:
+            UsageError: one of the last four without other data.
+            DataError: the data cannot be used.
+        """
+        reading = Reading(path_column, label_column, skip_missing, class_depth)
         if data is not None:
             return open_scoring_data(
-                data, self.preprocessing, self.classes, max_unreadable=max_unreadable, cache_dir=cache_dir
+                data, self.preprocessing, self.classes, max_unreadable=max_unreadable, cache_dir=cache_dir, reading=reading
+            )
+        if reading != Reading():
+            raise UsageError(
+                f"{', '.join(reading.options()[::2])} without other data: the run reads its own as it was trained on. Leave it out."
             )
         return open_own_data(self.folder, self.preprocessing, cache_dir=cache_dir)
 
@@ -549,5 +566,6 @@ def open_under_labels(
         split=folder / "split.csv",
         max_unreadable=facts["max_unreadable"],
         cache_dir=cache_dir,
+        **Reading.from_json(facts.get("reading")).to_json(),
         **options,
     )

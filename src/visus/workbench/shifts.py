@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from visus.data.batches import Part, random_stream
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
+from visus.data.reading import Reading
 from visus.design import Account, Design, account
 from visus.design.steadier import with_blur_pooling, with_global_pooling
 from visus.errors import DataError, DesignError
@@ -294,6 +295,7 @@ def _command(run: Run, design: str, more: str = "") -> str:
     if prepared.kind == "pictures":
         words += ["--channels", str(prepared.channels), *(["--rule", prepared.rule] if prepared.rule != "squash" else [])]
     words += ["--labels", facts["labels"]] if facts.get("labels") else []
+    words += Reading.from_json(facts.get("reading")).options()
     words += ["--scale", prepared.scale] if prepared.scale == "min-max" else []
     return f"{shlex.join(words)}{f' {more}' if more else ''}"
 

@@ -56,6 +56,7 @@ def write_start(folder: RunFolder, data: Data, made: Made, recipe: ResolvedRecip
     facts = {
         "path": None if data.given is None else str(data.given),
         "labels": data.labels,
+        "reading": data.reading.to_json(),
         "name": data.name,
         "kind": data.samples.kind,
         "fingerprint": data.fingerprint,

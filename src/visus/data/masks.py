@@ -1,0 +1,217 @@
+"""Images that are annotations of other images: masks, label maps, ground truth.
+
+This file knows names of files and folders. It must not know pixels, or where the files lie.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+_WORDS = (
+    r"masks?|segmentations?|seg|labels?|lbl|gt|groundtruths?|ground[ _-]?truths?|annotations?|annots?|anno|mattes?|trimaps?|"
+    r"segmentation[ _-]?(?:class|object)(?:aug)?|(?:label|mask|binary)[ _-]?(?:maps?|masks?|images?)"
+)
+_SUFFIX = re.compile(rf"(?P<stem>.+?)[ _.-]+(?:{_WORDS})(?:[ _-]?\d+)?", re.IGNORECASE)
+_PREFIX = re.compile(rf"(?:{_WORDS})[ _-]+(?P<stem>.+)", re.IGNORECASE)
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_GLUED = re.compile(r"\b(train|val|valid|test|image|img)(?=(?:mask|label|annot|gt|seg)s?\b)")
+_IMAGE_WORDS = frozenset(
+    [
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "photo",
+        "photos",
+        "picture",
+        "pictures",
+        "pics",
+        "jpegimages",
+        "pngimages",
+        "original",
+        "originals",
+        "orig",
+        "origin",
+        "raw",
+        "rgb",
+        "color",
+        "colour",
+        "input",
+        "inputs",
+        "source",
+        "sources",
+        "data",
+        "train",
+        "training",
+        "val",
+        "valid",
+        "validation",
+        "test",
+        "testing",
+        "frames",
+        "x",
+    ]
+)
+_NEGATIONS = frozenset(["no", "non", "not", "without", "un", "with", "incorrect", "correct", "unmasked", "none"])
+_NEARLY_ALL = 0.8
+
+
+def masks_among(items: Sequence[str]) -> dict[str, str]:
+    """The images that are masks of others, each with the image that it belongs to.
+
+    Two kinds are found: ``1_mask.png`` beside ``1.png``, and a folder such as ``masks`` whose files are named as those of one folder
+    of images. Classes of people with and without masks are none of these.
+
+    Args:
+        items: paths with ``/``, relative to the data.
+
+    >>> masks_among(["a/1.png", "a/1_mask.png", "b/2.png"])
+    {'a/1_mask.png': 'a/1.png'}
+    >>> masks_among(["images/1.png", "images/2.png", "masks/1.png", "masks/2.png"])
+    {'masks/1.png': 'images/1.png', 'masks/2.png': 'images/2.png'}
+    """
+    by_folder: dict[str, dict[str, str]] = defaultdict(dict)
+    for item in items:
+        path = PurePosixPath(item)
+        by_folder[path.parent.as_posix()].setdefault(path.stem.casefold(), item)
+    masks = _beside(items, by_folder)
+    rest = [item for item in items if item not in masks]
+    return masks | _in_folders(rest)
+
+
+def mask_folder(name: str) -> bool:
+    """Whether a folder is named as folders of masks are.
+
+    >>> mask_folder("train_masks"), mask_folder("SegmentationClass"), mask_folder("with_mask"), mask_folder("cats")
+    (True, True, False, False)
+    """
+    if re.fullmatch(_WORDS, name, re.IGNORECASE):
+        return True
+    words = _words(name)
+    return not words & _NEGATIONS and any(re.fullmatch(_WORDS, word) for word in words)
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in re.split(r"[^a-z]+", _GLUED.sub(r"\1 ", _CAMEL.sub(" ", name).lower())) if word}
+
+
+def _base(stem: str) -> str:
+    """A file's stem without a word for masks at its end or beginning."""
+    for pattern in (_SUFFIX, _PREFIX):
+        match = pattern.fullmatch(stem)
+        if match:
+            return match["stem"].rstrip(" _.-").casefold()
+    return stem.casefold()
+
+
+def _beside(items: Sequence[str], by_folder: dict[str, dict[str, str]]) -> dict[str, str]:
+    """``1_mask.png`` beside ``1.png``."""
+    masks = {}
+    for item in items:
+        path = PurePosixPath(item)
+        base = _base(path.stem)
+        image = by_folder[path.parent.as_posix()].get(base)
+        if base != path.stem.casefold() and image is not None and image != item:
+            masks[item] = image
+    return masks
+
+
+def _in_folders(items: Sequence[str]) -> dict[str, str]:
+    """The files of folders that are named as masks, whose file names are those of a folder of images."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        parts = item.split("/")
+        for depth, part in enumerate(parts[:-1]):
+            if mask_folder(part):
+                folders["/".join(parts[: depth + 1])].append(item)
+                break
+    masks: dict[str, str] = {}
+    within = {item for inside in folders.values() for item in inside}
+    outside = [item for item in items if item not in within]
+    for folder, inside in folders.items():
+        if any(_names_people_with_masks(part) for part in _siblings(folder, items)):
+            continue
+        found = _matched(folder, inside, outside)
+        if len(found) >= max(1, _NEARLY_ALL * len(inside)):
+            masks |= {item: found.get(item, "") for item in inside}
+    return masks
+
+
+def _siblings(folder: str, items: Iterable[str]) -> set[str]:
+    parent = folder.rpartition("/")[0]
+    start = f"{parent}/" if parent else ""
+    return {item[len(start) :].split("/")[0] for item in items if item.startswith(start)}
+
+
+def _names_people_with_masks(name: str) -> bool:
+    words = _words(name)
+    return bool(words & _NEGATIONS) and any(word.startswith("mask") for word in words)
+
+
+def _matched(folder: str, inside: Sequence[str], outside: Sequence[str]) -> dict[str, str]:
+    """The one image that each file of a mask folder is named after: in a folder of images, or in a folder of the same name."""
+    parent, _, name = folder.rpartition("/")
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for item in outside:
+        by_stem[PurePosixPath(item).stem.casefold()].append(item)
+    found = {}
+    for item in inside:
+        path = PurePosixPath(item)
+        named = by_stem.get(_base(path.stem)) or by_stem.get(path.stem.casefold()) or []
+        below = item[len(folder) + 1 :].split("/")[:-1]
+        fits = [
+            image for image in named if _is_partner(image, parent, name, below) or _base(path.stem) != path.stem.casefold()
+        ]
+        if below:
+            fits = [image for image in fits if image.split("/")[:-1][-len(below) :] == below] or fits
+        if fits:
+            found[item] = fits[0]
+    return found
+
+
+def _is_partner(image: str, parent: str, name: str, below: list[str]) -> bool:
+    """Whether an image lies where the images of a mask folder lie: beside it, in a folder for images or named alike, or in folders named as its own."""
+    if parent and not image.startswith(f"{parent}/"):
+        return False
+    folders = image.split("/")[:-1]
+    inner = folders[len(parent.split("/")) if parent else 0 :]
+    if below and folders[-len(below) :] == below:
+        return True
+    if not inner:
+        return True
+    first = inner[0]
+    own = {word for word in _words(name) if not re.fullmatch(_WORDS, word)}
+    return first.lower() in _IMAGE_WORDS or bool(_words(first) & _IMAGE_WORDS) or (bool(own) and own == _words(first))
+
+
+def shared_stems(first: Iterable[str], second: Iterable[str]) -> bool:
+    """Whether two folders hold files of the same names, and not for the reason alone that both are numbered through.
+
+    >>> shared_stems([f"scan_{n * n}.png" for n in range(20)], [f"scan_{n * n}.jpg" for n in range(20)])
+    True
+    >>> shared_stems([f"{n}.png" for n in range(20)], [f"{n}.png" for n in range(20)])
+    False
+    """
+    one = {PurePosixPath(name).stem.casefold() for name in first}
+    other = {PurePosixPath(name).stem.casefold() for name in second}
+    both = one & other
+    if len(both) < 10 or len(both) < 0.9 * max(len(one), len(other)):
+        return False
+    return not _is_numbered_through(both)
+
+
+def _is_numbered_through(stems: set[str]) -> bool:
+    """Whether names are counted 1, 2, 3, ... with hardly a gap, whatever stands around the number."""
+    around: Counter[str] = Counter()
+    numbers = set()
+    for stem in stems:
+        match = re.fullmatch(r"(.*?)(\d+)(\D*)", stem)
+        if match:
+            around[f"{match[1]}*{match[3]}"] += 1
+            numbers.add(int(match[2]))
+    if not numbers or sum(around.values()) < 0.9 * len(stems):
+        return False
+    return max(numbers) - min(numbers) + 1 <= 3 * len(numbers)

@@ -1,0 +1,116 @@
+"""Class names and images that look wrong: told with counts; sound data is not warned about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import visus
+from visus.data.ledger import Ledger
+from visus.data.sources import read_source
+
+from .conftest import MakeFolder
+from .test_layouts import lay, read
+
+LEARNS = "A network may learn that instead of what the images show."
+
+
+@pytest.mark.parametrize(
+    "name", ["Not sure", "not_sure", "Other", "Skip", "unknown", "misc", "trash", "UNLABELED", "_unsorted"]
+)
+def test_a_class_of_leftovers_is_warned_of(tmp_path: Path, name: str) -> None:
+    assert read(lay(tmp_path, "cat", "dog", name)).warnings == (
+        f"classes named like what was left over when images were sorted: {name!r} (3 samples). Take them out if they are none.",
+    )
+
+
+@pytest.mark.parametrize("name", ["otter", "good", "bad", "normal", "none-of-these", "skipjack", "background", "0"])
+def test_an_ordinary_class_is_not(tmp_path: Path, name: str) -> None:
+    assert read(lay(tmp_path, "cat", "dog", name)).warnings == ()
+
+
+def test_empty_cells_and_spellings_among_labels_are_warned_of(tmp_path: Path) -> None:
+    lay(tmp_path, "x")
+    names = ["cat", "Cat", "nan", "new york", "new_york", "-1", "1"]
+    lay(tmp_path, *[f"x/{number}.jpg" for number in range(3, 14)])
+    rows = [f"x/{number}.jpg,{names[number % 7]}\n" for number in range(14)]
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(rows))
+    assert read(tmp_path / "labels.csv").warnings == (
+        "classes named as programs write an empty cell: 'nan' (2 samples). Take these samples out if they have no label.",
+        "the classes 'Cat', 'cat' differ in capitals, spaces or punctuation only. Give them one name if they are one class.",
+        "the classes 'new york', 'new_york' differ in capitals, spaces or punctuation only. Give them one name if they are one class.",
+    )
+
+
+def test_a_placeholder_under_many_names_is_warned_of(tmp_path: Path) -> None:
+    lay(tmp_path, "cat", "dog", num_images=30)
+    for name in ("cat/1.jpg", "cat/2.jpg", "cat/3.jpg", "dog/4.jpg", "dog/5.jpg"):
+        (tmp_path / name).write_text("image not found")
+    assert read(tmp_path).warnings[-1] == (
+        "one image is there 5 times under different names, in 2 classes (cat/1.jpg, cat/2.jpg, cat/3.jpg, dog/4.jpg, dog/5.jpg). "
+        "Look at it: where it is a placeholder, such as 'image not found', delete these files."
+    )
+
+
+def test_classes_that_were_copied_to_even_out_are_no_placeholders(tmp_path: Path) -> None:
+    lay(tmp_path, "cat", "dog", num_images=30)
+    for number in range(30):
+        (tmp_path / f"dog/{number}.jpg").write_text(f"dog {number % 6}")
+    ledger = Ledger()
+    assert read_source(tmp_path, ledger).warnings == ()
+    assert ledger.counts["duplicate"] == 24
+
+
+def save(folder: Path, number: int, mode: str, size: tuple[int, int], ending: str) -> None:
+    """A noisy image of (width, height)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
+    values = np.random.default_rng([number, *size]).integers(0, 255, shape).astype(np.uint8)
+    Image.fromarray(values).save(folder / f"{number}.{ending}")
+
+
+@pytest.mark.parametrize(
+    ("cat", "dog", "told"),
+    [
+        (
+            ("L", (8, 8), "png"),
+            ("RGB", (8, 8), "png"),
+            "nearly all images of cat are in grey, and those of other classes are in colour",
+        ),
+        (
+            ("RGB", (8, 8), "jpg"),
+            ("RGB", (8, 8), "png"),
+            "nearly all images of cat are JPEG files, and those of other classes are PNG files",
+        ),
+        (
+            ("RGB", (16, 8), "png"),
+            ("RGB", (8, 16), "png"),
+            "nearly all images of cat are wide, and those of other classes are upright",
+        ),
+        (
+            ("RGB", (8, 8), "png"),
+            ("RGB", (32, 32), "png"),
+            "images of cat have at least 4 times fewer pixels than those of other classes",
+        ),
+    ],
+)
+def test_a_class_that_the_form_of_its_files_gives_away_is_warned_of(
+    tmp_path: Path, cat: tuple[str, tuple[int, int], str], dog: tuple[str, tuple[int, int], str], told: str
+) -> None:
+    for number in range(12):
+        save(tmp_path / "data/cat", number, *cat)
+        save(tmp_path / "data/dog", number, *dog)
+    assert f"{told}. {LEARNS}" in visus.open_data(tmp_path / "data", cache_dir=tmp_path / "cache").warnings
+
+
+def test_sound_images_are_warned_of_by_nothing(make_folder: MakeFolder, tmp_path: Path) -> None:
+    assert visus.open_data(make_folder({"cat": 20, "dog": 20}), cache_dir=tmp_path / "cache").warnings == ()
+
+
+@pytest.mark.parametrize("name", ["photos_dog_cat", "photos_sign_digits"])
+def test_real_photos_are_warned_of_by_nothing(real_data: Callable[[str], Path], name: str) -> None:
+    assert read_source(real_data(name), Ledger()).warnings == ()

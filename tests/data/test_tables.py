@@ -1,0 +1,422 @@
+"""Tables beside images: used, agreed with, or asked about, in whatever format, encoding and header they come."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visus.data.folder_layouts import CLASSIFIES
+from visus.data.ledger import Ledger
+from visus.data.reading import Reading
+from visus.data.samples import Samples
+from visus.data.sources import read_source
+from visus.data.table_text import rows_of
+
+from .test_layouts import lay, message, read
+
+UTF_8 = "Save it as UTF-8; Excel calls that 'CSV UTF-8'."
+YEARS = [f"{year}/{number}.jpg" for year in (2023, 2024) for number in range(3)]
+BIRDS = [("duck", "gull")[number % 2] for number in range(6)]
+
+
+def table(rows: Iterable[Iterable[object]], header: str, mark: str = ",") -> str:
+    lines = [header, *(mark.join(map(str, row)) for row in rows)]
+    return "".join(f"{line}\r\n" for line in lines)
+
+
+def years(root: Path, text: str | bytes, name: str = "labels.csv") -> Path:
+    """Photos sorted by year, with a table beside them that says what they show."""
+    lay(root, "2023", "2024")
+    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return root
+
+
+def labels(samples: Samples) -> dict[str, str]:
+    return {item: samples.classes[label] for item, label in zip(samples.items, samples.labels, strict=True)}
+
+
+BY_FOLDERS = "  - to train by the names of the folders (2023, 2024): visus check {root} --labels folders"
+
+
+# ---- a table that is not used
+
+
+@pytest.mark.parametrize("heads", ["path,labels", "filename,label", "Image Name,dx", "file_name,species", "FilePath,Class"])
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_a_table_with_other_heads_is_asked_about_and_what_to_type_works(tmp_path: Path, heads: str, mark: str) -> None:
+    root = years(tmp_path, table(zip(YEARS, BIRDS, strict=True), heads.replace(",", mark), mark))
+    path, label = heads.split(",")
+    quoted = f"'{path}'" if " " in path else path
+    assert message(root) == (
+        f"{root}: the table 'labels.csv' names images that lie here (6 rows), and is not used: its columns are {heads.replace(',', mark)}.\n"
+        f"  - to train by the table: visus check {root}/labels.csv --path-column {quoted} --label-column {label}\n"
+        + BY_FOLDERS.format(root=root)
+    )
+    assert labels(read(root / "labels.csv", reading=Reading(path, label))) == dict(zip(YEARS, BIRDS, strict=True))
+    assert read(root, labels="folders").classes == ("2023", "2024")
+
+
+@pytest.mark.parametrize("heads", ["path;label", "Name;Vogel"])
+@pytest.mark.parametrize("encoding", ["cp1252", "mac_roman", "utf-16", "utf-16-le"])
+def test_a_table_in_another_encoding_is_never_passed_over(tmp_path: Path, encoding: str, heads: str) -> None:
+    data = table([(item, ("M\u00f6we", "Ente")[n % 2]) for n, item in enumerate(YEARS)], heads, ";").encode(encoding)
+    root = years(tmp_path, data)
+    letter = "\u00f6".encode(encoding)
+    problem = (
+        "the table is UTF-16, as Excel's 'Unicode Text' is. Save it as UTF-8; Excel calls that 'CSV UTF-8'."
+        if encoding.startswith("utf-16")
+        else f"the table is not UTF-8: byte 0x{letter.hex()} at position {data.index(letter)}. {UTF_8}"
+    )
+    question = "the table 'labels.csv' names images that lie here (6 rows), and is not used: "
+    assert message(root) == (
+        f"{root / 'labels.csv'}: {problem}"
+        if heads == "path;label"
+        else f"{root}: {question}{problem}\n{BY_FOLDERS.format(root=root)}"
+    )
+
+
+@pytest.mark.parametrize(
+    "above", ["sep=;\r\n", "# my birds\r\n", "\r\n", "My birds;\r\n", "\ufeff", "sep=;\r\n# birds\r\n\r\n"]
+)
+def test_lines_above_the_header_are_passed_over(tmp_path: Path, above: str) -> None:
+    root = years(tmp_path, above + table(zip(YEARS, BIRDS, strict=True), " Path ; LABEL ;;", ";"))
+    assert labels(read(root)) == dict(zip(YEARS, BIRDS, strict=True))
+
+
+def test_a_title_above_other_heads_is_no_header(tmp_path: Path) -> None:
+    root = years(tmp_path, "My birds;\r\n" + table(zip(YEARS, BIRDS, strict=True), "Datei;Vogel", ";"))
+    assert "its columns are Datei;Vogel.\n" in message(root)
+    assert f"visus check {root}/labels.csv --path-column Datei --label-column Vogel\n" in message(root)
+
+
+def test_a_table_that_agrees_with_the_folders_is_no_reason_to_ask(tmp_path: Path) -> None:
+    lay(tmp_path, "train/cat", "train/dog", "val/cat", "val/dog")
+    rows = [
+        (kind == "cat", f"{split}\\{kind}\\{n}.jpg", kind)
+        for split in ("train", "val")
+        for kind in ("cat", "dog")
+        for n in range(3)
+    ]
+    (tmp_path / "birds.csv").write_text(table(rows, "class id,filepaths,labels"))
+    samples = read(tmp_path)
+    assert samples.notes == ("the table 'birds.csv' is not needed: it names the same classes as the folders.",)
+    assert samples.warnings == ()
+
+
+def test_a_table_about_other_things_is_a_warning_with_its_first_line(tmp_path: Path) -> None:
+    lay(tmp_path, "cat", "dog")
+    (tmp_path / "sizes.csv").write_text("name,height\nrex,30\n")
+    assert read(tmp_path).warnings == (
+        "the table 'sizes.csv' is not used: no row names an image here. Its first line: name,height",
+    )
+
+
+def test_measures_of_images_are_no_labels(tmp_path: Path) -> None:
+    lay(tmp_path, "cat", "dog", num_images=12)
+    rows = [(f"{kind}/{n}.jpg", 100 + n, 7.5 * n) for kind in ("cat", "dog") for n in range(12)]
+    (tmp_path / "sizes.csv").write_text(table(rows, "file,width,sharpness"))
+    assert read(tmp_path).warnings == (
+        "the table 'sizes.csv' is not used: it names no class. Its first line: file,width,sharpness",
+    )
+
+
+def test_other_files_of_people_and_programs_are_no_tables(tmp_path: Path) -> None:
+    lay(tmp_path, "cat", "dog")
+    (tmp_path / "README.txt").write_text("cats and dogs\nby me\n")
+    (tmp_path / "requirements.txt").write_text("numpy\ntorch\n")
+    (tmp_path / "classes.json").write_text('{"0": "cat", "1": "dog"}')
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "settings.xml").write_text("<a><b c='d'/></a>")
+    assert read(tmp_path).warnings == ()
+
+
+def test_a_table_between_wrappers_and_one_above_are_found(tmp_path: Path) -> None:
+    lay(tmp_path, "set/images", num_images=6)
+    text = table([(f"{number}.jpg", number % 2) for number in range(6)], "image_id,dx")
+    (tmp_path / "labels.csv").write_text(text)
+    told = f"the table 'labels.csv' names images that lie here (6 rows), and is not used: its columns are image_id,dx.\n  - to train by the table: visus check {tmp_path}/labels.csv --path-column image_id --label-column dx"
+    assert message(tmp_path) == f"{tmp_path}: {told}"
+    assert message(tmp_path / "set").endswith(f"One level up, {told}")
+
+
+def test_ids_without_endings_in_several_folders_are_found(tmp_path: Path) -> None:
+    lay(tmp_path, *[f"part_{number % 2}/ISIC_{number:04}.jpg" for number in range(8)])
+    (tmp_path / "metadata.csv").write_text(
+        table([(f"ISIC_{n:04}", ("nv", "mel")[n // 4], 30 + n) for n in range(8)], "image_id,dx,age")
+    )
+    assert "--path-column image_id --label-column dx\n" in message(tmp_path)
+    samples = read(tmp_path / "metadata.csv", reading=Reading("image_id", "dx"))
+    assert samples.notes == (
+        "8 paths of the table written without ending: 'ISIC_0000' is read as 'part_0/ISIC_0000.jpg'.",
+        "columns that are not used: age.",
+    )
+
+
+def test_the_split_in_the_name_of_a_table_says_which_folder_is_meant(tmp_path: Path) -> None:
+    lay(tmp_path, "train_images", "test_images")
+    (tmp_path / "train.csv").write_text(table([(f"{n}.jpg", n % 2) for n in range(3)], "path,label"))
+    (tmp_path / "all.csv").write_text(table([(f"{n}.jpg", n % 2) for n in range(3)], "path,label"))
+    assert read(tmp_path / "train.csv").items == tuple(f"train_images/{n}.jpg" for n in range(3))
+    assert message(tmp_path / "all.csv") == (
+        f"{tmp_path / 'all.csv'}: 3 rows name files of which there are several: 0.jpg (row 2) may be test_images/0.jpg, train_images/0.jpg. "
+        "Write the path from the folder of the table."
+    )
+
+
+# ---- other formats
+
+
+def label_studio(items: list[str]) -> str:
+    return json.dumps(
+        [
+            {
+                "id": n,
+                "data": {"image": f"/data/upload/1/{item}"},
+                "annotations": [{"result": [{"value": {"choices": [BIRDS[n]]}}]}],
+            }
+            for n, item in enumerate(items)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "path", "label"),
+    [
+        (
+            "metadata.jsonl",
+            "".join(json.dumps({"file_name": item, "label": bird}) + "\n" for item, bird in zip(YEARS, BIRDS, strict=True)),
+            "file_name",
+            "label",
+        ),
+        ("export.json", label_studio(YEARS), "data.image", "annotations.0.result.0.value.choices.0"),
+        (
+            "export-min.json",
+            json.dumps([{"image": item, "choice": bird} for item, bird in zip(YEARS, BIRDS, strict=True)]),
+            "image",
+            "choice",
+        ),
+        (
+            "annotations.xml",
+            "<?xml version='1.0' encoding='utf-8'?><annotations><version>1.1</version><meta><a/></meta>"
+            + "".join(f"<image id='{n}' name='{item}'><tag label='{BIRDS[n]}'/></image>" for n, item in enumerate(YEARS))
+            + "</annotations>",
+            "name",
+            "tag.label",
+        ),
+    ],
+)
+def test_records_of_annotation_tools_are_asked_about_and_what_to_type_works(
+    tmp_path: Path, name: str, text: str, path: str, label: str
+) -> None:
+    root = years(tmp_path, text, name)
+    assert f"  - to train by the table: visus check {root}/{name} --path-column {path} --label-column {label}\n" in message(
+        root
+    )
+    assert sorted(labels(read(root / name, reading=Reading(path, label))).values()) == sorted(BIRDS)
+
+
+def test_one_column_for_each_class_is_told(tmp_path: Path) -> None:
+    lay(tmp_path, "train", "valid")
+    for split in ("train", "valid"):
+        (tmp_path / split / "_classes.csv").write_text(
+            table([(f"{n}.jpg", n % 2, 1 - n % 2) for n in range(3)], "filename, cat, dog")
+        )
+    assert message(tmp_path) == (
+        f"{tmp_path}: the table '_classes.csv' names images that lie here (3 rows), and is not used: the columns cat, dog hold 0 and 1, one "
+        "column for each class. Write one column label that names the class, or export the dataset as class folders (Roboflow: 'Folder "
+        "Structure')."
+    )
+
+
+def test_boxes_in_json_are_told(tmp_path: Path) -> None:
+    lay(tmp_path, "train")
+    coco = {
+        "images": [{"id": n, "file_name": f"{n}.jpg"} for n in range(3)],
+        "annotations": [{"id": n, "image_id": n % 3, "bbox": [0, 0, 1, 1]} for n in range(9)],
+    }
+    (tmp_path / "train/_annotations.coco.json").write_text(json.dumps(coco))
+    assert message(tmp_path).endswith(
+        f"'_annotations.coco.json' names the images, and no class for each: boxes or outlines, as for detection. {CLASSIFIES}"
+    )
+
+
+def workbook(file: Path, *texts: str) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("xl/sharedStrings.xml", f"<sst>{''.join(f'<si><t>{text}</t></si>' for text in texts)}</sst>")
+
+
+def test_workbooks_are_told_to_be_saved_as_csv(tmp_path: Path) -> None:
+    lay(tmp_path, "2023", "2024")
+    workbook(tmp_path / "labels.xlsx", "File", "Bird", *YEARS)
+    how = "Save it as 'CSV UTF-8' with the columns path,label, and give that file."
+    assert message(tmp_path) == (
+        f"{tmp_path}: the table 'labels.xlsx' names images that lie here (6 rows), and is not used: visus does not read workbooks. {how}\n"
+        + BY_FOLDERS.format(root=tmp_path)
+    )
+    assert message(tmp_path / "labels.xlsx") == (
+        f"{tmp_path / 'labels.xlsx'}: this is a workbook, and visus reads CSV. Save the sheet as 'CSV UTF-8' with the columns path,label, "
+        "and give that file."
+    )
+    workbook(tmp_path / "labels.xlsx", "Film", "Price")
+    assert read(tmp_path).warnings == (
+        "the table 'labels.xlsx' is not used: no row names an image here. Its first line: Film, Price",
+    )
+
+
+def test_a_list_of_files_that_is_no_csv_is_told(tmp_path: Path) -> None:
+    root = years(tmp_path, "".join(f"{item} {n % 2}\n" for n, item in enumerate(YEARS)), "train.txt")
+    assert message(root).startswith(
+        f"{root}: the table 'train.txt' names images that lie here (6 rows), and is not used: it is no CSV. Its first line is '2023/0.jpg 0'. "
+        "Save it as CSV with the columns path,label, and give that file."
+    )
+
+
+def test_a_table_without_a_header_is_told(tmp_path: Path) -> None:
+    root = years(tmp_path, "".join(f"{item},{bird}\n" for item, bird in zip(YEARS, BIRDS, strict=True)))
+    assert message(root).startswith(
+        f"{root}: the table 'labels.csv' names images that lie here (6 rows), and is not used: it has no header, its first line is "
+        "'2023/0.jpg,duck'. Write the line path,label above it, with a word for each column."
+    )
+    assert message(root / "labels.csv") == (
+        f"{root / 'labels.csv'}: the first row, 2023/0.jpg,duck, names a file: the table has no header. "
+        "Write one above it, such as path,label."
+    )
+
+
+# ---- columns and rows
+
+
+@pytest.mark.parametrize(
+    ("reading", "told"),
+    [
+        (
+            Reading("pat", None),
+            "there is no column 'pat', which --path-column names. Did you mean 'path'? The columns are path,label,bird.",
+        ),
+        (
+            Reading(None, "brid"),
+            "there is no column 'brid', which --label-column names. Did you mean 'bird'? The columns are path,label,bird.",
+        ),
+    ],
+)
+def test_a_column_that_is_not_there_is_told(tmp_path: Path, reading: Reading, told: str) -> None:
+    root = years(tmp_path, table(zip(YEARS, BIRDS, BIRDS, strict=True), "path,label,bird"))
+    assert message(root / "labels.csv", reading=reading) == f"{root / 'labels.csv'}: {told}"
+
+
+def test_a_column_may_stand_for_label_though_one_of_that_name_is_there(tmp_path: Path) -> None:
+    root = years(tmp_path, table([(item, "x", bird) for item, bird in zip(YEARS, BIRDS, strict=True)], "path,label,Bird"))
+    samples = read(root, reading=Reading(label_column="bird"))
+    assert labels(samples) == dict(zip(YEARS, BIRDS, strict=True))
+    assert "columns that are not used: label (as written)." in samples.notes
+
+
+def test_a_header_without_the_needed_columns_names_what_to_type(tmp_path: Path) -> None:
+    root = years(
+        tmp_path,
+        table([(n, item, bird) for n, (item, bird) in enumerate(zip(YEARS, BIRDS, strict=True))], "id,image,choice"),
+    )
+    assert message(root / "labels.csv") == (
+        f"{root / 'labels.csv'}: 2 mistakes:\n"
+        "  - no column 'path'. The header is id,image,choice; it needs path,label[,split][,group]. Rename a column, or name it: --path-column image\n"
+        "  - no column 'label'. The header is id,image,choice; it needs path,label[,split][,group]. Rename a column, or name it: --label-column choice"
+    )
+
+
+def test_rows_without_a_file_are_skipped_only_when_asked(tmp_path: Path) -> None:
+    root = years(tmp_path, table([*zip(YEARS, BIRDS, strict=True), ("2023/9.jpg", "duck")], "path,label"))
+    assert message(root).endswith("--skip-missing leaves such rows out.")
+    ledger = Ledger()
+    samples = read_source(root, ledger, reading=Reading(skip_missing=True))
+    assert samples.warnings == ("1 row of 7 left out: their files do not exist.",)
+    assert ledger.sentences() == ["1 row was left out, for no such file exists (2023/9.jpg)."]
+    (root / "labels.csv").write_text("path,label\nhttps://x.org/1.jpg,a\nhttps://x.org/2.jpg,b\n")
+    assert message(root, reading=Reading(skip_missing=True)) == (
+        f"{root / 'labels.csv'}: none of the 2 rows names a file that exists. They are URLs: download the files, and write their paths instead."
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ("2023\\0.jpg", "with backslashes"),
+        ("2023/0.JPG", "in other capitals"),
+        ("2023/0", "without ending"),
+    ],
+)
+def test_paths_that_are_written_otherwise_are_read_and_noted(tmp_path: Path, written: str, kind: str) -> None:
+    root = years(tmp_path, table([(written, "a"), ("2024/1.jpg", "b")], "path,label"))
+    samples = read(root / "labels.csv")
+    assert samples.items == ("2023/0.jpg", "2024/1.jpg")
+    assert samples.notes == (f"1 path of the table written {kind}: {written!r} is read as '2023/0.jpg'.",)
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        (
+            "C:\\Users\\me\\",
+            "2023/0.jpg lies there: take 'C:\\\\Users\\\\me\\\\' off the paths, or have files found by their names with --path-column.",
+        ),
+        ("/data/upload/0a1b2c3d-", None),
+    ],
+)
+def test_paths_of_another_machine_are_read_only_when_the_column_is_named(
+    tmp_path: Path, start: str, told: str | None
+) -> None:
+    rows = [(start + item, bird) for item, bird in zip(YEARS if told else ["0.jpg", "1.jpg"], BIRDS, strict=False)]
+    root = years(tmp_path, table(rows, "path,label"))
+    if not told:
+        lay(root, "a/0.jpg", "a/1.jpg")
+        for item in YEARS:
+            (root / item).unlink()
+    text = message(root / "labels.csv")
+    assert "rows name files that do not exist" in text
+    assert (told or "--path-column") in text
+    samples = read(root / "labels.csv", reading=Reading("path"))
+    assert len(samples) == len(rows)
+    assert "written as on another machine" in samples.notes[0]
+
+
+def test_answers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    lay(tmp_path, "cat", "dog")
+    assert message(tmp_path, reading=Reading(skip_missing=True)) == (
+        f"{tmp_path}: --path-column, --label-column and --skip-missing are for a table, and this was read as folder. Give the table itself."
+    )
+    (tmp_path / "labels.csv").write_text("path,label\ncat/0.jpg,a\ndog/0.jpg,b\n")
+    assert message(tmp_path, reading=Reading(class_depth=1)) == (
+        f"{tmp_path}: --class-depth is for folders, and this was read as table. Leave it out."
+    )
+
+
+def test_groups_that_count_are_told(tmp_path: Path) -> None:
+    root = years(
+        tmp_path,
+        table([(item, bird, n // 2) for n, (item, bird) in enumerate(zip(YEARS, BIRDS, strict=True))], "path,label,group"),
+    )
+    assert read(root).notes[-1] == "3 groups honored: samples of one group stay on one side of a split that visus makes."
+
+
+CELLS = (
+    st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=8).map(str.strip).filter(bool)
+)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=2, max_size=6), st.sampled_from([",", ";", "\t", "|"]), st.booleans())
+def test_what_a_spreadsheet_writes_is_read_back(rows: list[tuple[str, str]], mark: str, has_sep: bool) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=mark, quoting=csv.QUOTE_ALL)
+    writer.writerows([("path", "label"), *rows])
+    above = f"sep={mark}\r\n" if has_sep else ""
+    found = rows_of(above + text.getvalue(), Path("t.csv"), wanted=("path", "label"))
+    assert found is not None
+    assert found.heads == ["path", "label"]
+    assert [tuple(record) for _, record in found.records] == rows
