@@ -26,6 +26,7 @@ from visus.data.batches import Part, random_stream
 NUM_ASKED: Final = 2_000
 NUM_KNOWN: Final = 8_000
 CHUNK: Final = 256
+CHUNK_VALUES: Final = 2**22
 SIDE: Final = {2: 16, 3: 12}  # samples are compared at this size, by the number of spatial axes
 COPY: Final = 0.99
 """Correlation above which two samples count as copies. Measured at this size: copies saved again as JPEG (quality 75) or with a little noise lie
@@ -118,8 +119,9 @@ def mirror_test(part: Part, seed: int, groups: Sequence[str] | None = None) -> M
     if len(size) not in SIDE or size[-1] < 2 or len(part) < 2:
         return None
     drawn = torch.randperm(len(part), generator=random_stream(seed, "mirrors"))[:NUM_KNOWN].sort().values.numpy()
-    chunks = range(0, len(drawn), CHUNK)  # samples may be large
-    items = torch.cat([_shrunk(part.rows(drawn[start : start + CHUNK])) for start in chunks])
+    num_rows = max(1, min(CHUNK, CHUNK_VALUES // math.prod(part.pixels.shape[1:])))  # samples may be large
+    chunks = range(0, len(drawn), num_rows)
+    items = torch.cat([_shrunk(part.rows(drawn[start : start + num_rows])) for start in chunks])
     labels = torch.from_numpy(part.labels[drawn])
     asked = torch.randperm(len(drawn), generator=random_stream(seed, "mirrors asked"))[:NUM_ASKED]
     known = _directions(items)
