@@ -6,6 +6,7 @@ not know who did it, nor files, arrays or networks.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,6 +34,11 @@ ACTIONS: dict[str, str] = {
     "resized": "{items} {was} resized",
     "padded": "{pictures} {was} padded with {its} own edge pixels",
     "shuffled": "{items} had {its} positions put into one fixed random order",
+    "16-bit values in the lowest part of their range": (
+        "{pictures} of 16 bits {has} values of at most 13 bits, so {they} came out dark, with few levels"
+    ),
+    "stray bytes in a JPEG": "{pictures} {was} read with a few bytes left over, which may come from damage: look at {them}",
+    "read by its content": "{files} without a usual ending {was} read, being {a_picture} by content",
     "outsized": "{pictures} {has} more than four times, or less than a quarter of, the usual number of pixels",
     "unreadable": "{files} could not be read and {was} left out",
     "left out: hidden or not a picture": "{files} {was} left out: hidden, of the system, or not {a_picture}",
@@ -146,9 +152,46 @@ class Ledger:
             self._reasons.setdefault(action, {}).update(reasons)
 
     def _sentence(self, action: str, count: int) -> str:
+        if action in _GROUPED and len(self._reasons.get(action, {})) == count:
+            return _by_reason(action, count, self._reasons[action])
         names = self._examples[action][:3]
         listed = ", ".join(names) + (", ..." if count > len(names) else "")
         return f"{ACTIONS[action].format(**_words(count))}{f' ({listed})' if names else ''}."
+
+
+_GROUPED = {
+    "unreadable": "{files} could not be read and {was} left out",
+    "left out: hidden or not a picture": "{files} {was} left out",
+}
+"""Actions whose items are told by their reasons, with the words in front."""
+_MOST_REASONS = 6
+
+
+def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Reason and items, the most frequent reason first; reasons that differ in numbers and quoted words alone are one, told as the first.
+
+    >>> group_reasons({"a.jpg": "9 bits are too many.", "b.txt": "text", "c.jpg": "7 bits are too many."})
+    [('9 bits are too many.', ['a.jpg', 'c.jpg']), ('text', ['b.txt'])]
+    """
+    groups: dict[str, tuple[str, list[str]]] = {}
+    for item, reason in reasons.items():
+        kind = re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d,. ]*", "#", reason)
+        groups.setdefault(kind, (reason, []))[1].append(item)
+    return sorted(groups.values(), key=lambda group: -len(group[1]))
+
+
+def listed(items: Sequence[str], shown: int = 3) -> str:
+    """The first names, and whether there are more."""
+    return ", ".join(items[:shown]) + (", ..." if len(items) > shown else "")
+
+
+def _by_reason(action: str, count: int, reasons: Mapping[str, str]) -> str:
+    groups = group_reasons(reasons)
+    told = [f"{len(items):,} ({listed(items)}): {reason.rstrip('.')}" for reason, items in groups[:_MOST_REASONS]]
+    rest = sum(len(items) for _, items in groups[_MOST_REASONS:])
+    if rest:
+        told.append(f"{rest:,} for other reasons")
+    return f"{_GROUPED[action].format(**_words(count))}. {'. '.join(told)}."
 
 
 def _checked(action: str) -> str:
@@ -169,6 +212,8 @@ def _words(count: int) -> dict[str, str]:
         "was": "was" if one else "were",
         "has": "has" if one else "have",
         "its": "its" if one else "their",
+        "they": "it" if one else "they",
+        "them": "it" if one else "them",
         "exact_copies": "an exact copy" if one else "exact copies",
         "a_picture": "a picture" if one else "pictures",
     }
