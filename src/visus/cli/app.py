@@ -77,6 +77,10 @@ def train(
         str | None,
         typer.Option(help="Other labels: a column of the table, or a CSV file with a row path,label for each item."),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Axes of the arrays in an NPZ or NPY file, such as NLC (items, length, channels), NCL, NHWC or NCDHW."),
+    ] = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     max_unreadable: Annotated[
         float | None, typer.Option(help="Share of the files that may be left out as unreadable; 0.05 by default.")
@@ -180,7 +184,9 @@ def train(
         "seed": seed,
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    options = DataOptions(data, _size(img_size), channels, rule, scale, labels, split, max_unreadable, cache_dir, workers)
+    options = DataOptions(
+        data, _size(img_size), channels, rule, scale, labels, split, max_unreadable, cache_dir, workers, layout
+    )
     begun = Begun(pretrained, weights)
     train_and_tell(options, model, begun, given, config, resume, output, name, as_json=as_json, quiet=quiet)
 
@@ -282,6 +288,10 @@ def check(
         str | None,
         typer.Option(help="Other labels: a column of the table, or a CSV file with a row path,label for each item."),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Axes of the arrays in an NPZ or NPY file, such as NLC (items, length, channels), NCL, NHWC or NCDHW."),
+    ] = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
@@ -302,6 +312,7 @@ def check(
         rule=rule,  # type: ignore[arg-type]  # open_data refuses other words
         labels=labels,
         split=split,
+        layout=layout,
         seed=seed,
         max_unreadable=max_unreadable,
         cache_dir=cache_dir,

@@ -67,6 +67,7 @@ class DataOptions:
     max_unreadable: float | None
     cache_dir: Path | None
     num_workers: int
+    layout: str | None = None
 
     def open(self, seed: int, screen: Screen, suit: Suit | None = None) -> Data:
         """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""
@@ -80,6 +81,7 @@ class DataOptions:
             scale=scale,
             labels=self.labels,
             split=self.split,
+            layout=self.layout,
             seed=seed,
             max_unreadable=MAX_UNREADABLE if self.max_unreadable is None else self.max_unreadable,
             cache_dir=self.cache_dir,
@@ -210,6 +212,7 @@ def _refuse_with_resume(
         "--channels": options.channels,
         "--labels": options.labels,
         "--split": options.split,
+        "--layout": options.layout,
         "--rule": options.rule,
         "--scale": options.scale,
         "--max-unreadable": options.max_unreadable,

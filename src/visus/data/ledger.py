@@ -39,6 +39,10 @@ ACTIONS: dict[str, str] = {
     ),
     "stray bytes in a JPEG": "{pictures} {was} read with a few bytes left over, which may come from damage: look at {them}",
     "read by its content": "{files} without a usual ending {was} read, being {a_picture} by content",
+    "looks inverted": (
+        "{pictures} {has} bright where the training images have dark, or the reverse: if black and white have changed places, invert {them} "
+        "first"
+    ),
     "outsized": "{pictures} {has} more than four times, or less than a quarter of, the usual number of pixels",
     "unreadable": "{files} could not be read and {was} left out",
     "left out: hidden or not a picture": "{files} {was} left out: hidden, of the system, or not {a_picture}",

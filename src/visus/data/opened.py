@@ -47,6 +47,7 @@ class Data:
         given: the folder or file that was asked for; None for the pictures that come with visus.
         labels: other labels that were asked for: a column of the table or a file; None for the data's own.
         is_whole: all items are in the test split because they are to be scored together.
+        layout: the axes of the arrays, where a person stated them.
     """
 
     table: Samples
@@ -60,6 +61,7 @@ class Data:
     given: Path | None = None
     labels: str | None = None
     is_whole: bool = False
+    layout: str | None = None
 
     @property
     def short_name(self) -> str:
@@ -142,6 +144,7 @@ def open_data(
     scale: Scale = "mean-deviation",
     labels: str | Path | None = None,
     split: str | Path | None = None,
+    layout: str | None = None,
     seed: int = 0,
     max_unreadable: float = MAX_UNREADABLE,
     cache_dir: str | Path | None = None,
@@ -161,6 +164,8 @@ def open_data(
         labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item, named as in
             ``split.csv``; None for the data's own.
         split: a ``split.csv`` of an earlier run, to split in the same way; with ``labels``, it may have other labels.
+        layout: the axes of the arrays in an NPZ or NPY file, in letters such as ``NLC`` (items, length, channels) or ``NHWC``; None follows
+            their shape where it is clear, and asks where it is not.
         seed: of the split.
         max_unreadable: share of the files that may be left out because they cannot be read.
         cache_dir: another folder for the decoded items.
@@ -177,7 +182,7 @@ def open_data(
     """
     _check_settings(img_size, channels, rule, scale, max_unreadable)
     ledger = Ledger()
-    samples = read_source(path, ledger, labels=labels)
+    samples = read_source(path, ledger, labels=labels, layout=layout.upper() if layout else None)
     if split:
         samples = apply_split(samples, read_split_csv(Path(split)), same_labels=labels is None)
     else:
@@ -189,7 +194,10 @@ def open_data(
     data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
     kept = str(Path(labels).resolve()) if labels is not None and Path(labels).is_file() else labels
     data = dataclasses.replace(
-        data, given=None if path is None else Path(path).resolve(), labels=None if kept is None else str(kept)
+        data,
+        given=None if path is None else Path(path).resolve(),
+        labels=None if kept is None else str(kept),
+        layout=layout.upper() if layout else None,
     )
     _refuse_empty_classes(data.samples)
     if not len(data.split("val")) and not len(data.split("test")):
@@ -227,7 +235,7 @@ def open_scoring_data(
         DataError: a class that the network does not know, or data that cannot be used.
     """
     ledger = Ledger()
-    samples = read_source(path, ledger, classes=tuple(classes))
+    samples = read_source(path, ledger, classes=tuple(classes), usual_layout=preprocessing.layout)
     is_whole = "test" not in samples.official
     if is_whole:
         samples = dataclasses.replace(samples, splits=np.full(len(samples.items), "test", dtype="<U5"))
@@ -336,7 +344,9 @@ def _plan(
                 where=str(samples.root),
             )
         unit = ((0.0,) * own_channels, (1.0,) * own_channels)
-        return Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit), False
+        stored = getattr(samples.reader, "layout", None)
+        plan = Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit, layout=stored)
+        return plan, False
     seen = dataclasses.replace(survey_pictures(samples, ledger), wanted_size=_wanted_size(img_size, 2))
     if suit and (suited := suit(seen)):
         plan = Preprocessing("pictures", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
@@ -359,6 +369,8 @@ def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[i
 def _check_kind(samples: Samples, plan: Preprocessing) -> None:
     """Refuse arrays for a network of pictures and the reverse."""
     kinds = {"pictures": "picture files", "array": "arrays"}
+    if samples.reader.kind == "pictures" and plan.is_picture_like:
+        return
     if (
         samples.reader.kind == "array"
         and plan.kind == "pictures"

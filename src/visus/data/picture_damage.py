@@ -198,6 +198,8 @@ def needed_png(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     for kind, content, holds in _chunks(data):
         if kind not in _KEPT_CHUNKS:
             continue
+        if holds is None:  # cut short: the decoder says how much is missing
+            return b"".join((*parts, content)), tuple(actions)
         if kind == b"IDAT":
             packed.append(content)
             is_doubtful = is_doubtful or not holds
@@ -225,7 +227,7 @@ def needed_png_head(stream: BinaryIO) -> bytes:
     while len(head := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         if kind in _KEPT_CHUNKS - {b"IDAT"} and length <= _MOST_HEAD_BYTES:
-            parts.append(_chunk(kind, stream.read(length)))
+            parts.append(head + stream.read(length + 4))
         elif kind == b"IDAT" and parts[-1][4:8] != b"IDAT":
             parts.append(_chunk(b"IDAT", b""))
         place += 12 + length
@@ -239,19 +241,21 @@ def _checksum_is_wrong(kind: bytes) -> PictureError:
     )
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Name, content and whether the checksum holds, of every chunk; one that is cut short is the last and does not hold."""
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool | None]]:
+    """Name, content and whether the checksum holds, of every chunk; of one that is cut short all that is left, and None."""
     place = len(_PNG_HEAD)
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
-        content = data[place + 8 : place + 8 + length]
+        end = place + 12 + length
         if kind not in _KEPT_CHUNKS:
             yield kind, b"", True
+        elif end > len(data):
+            yield kind, data[place:], None
         else:
-            stated = data[place + 8 + length : place + 12 + length]
-            holds = stated == struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))) or (kind == b"IEND")
-            yield kind, content, holds
-        place += 12 + length
+            content = data[place + 8 : end - 4]
+            stated = data[end - 4 : end]
+            yield kind, content, kind == b"IEND" or stated == struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
+        place = end
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -14,8 +14,6 @@ import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
 from visus.data import picture_damage
-from visus.errors import PictureError
-from visus.units import write_shape
 
 MARGIN = 2
 """A JPEG is decoded at a reduced size only where both sides stay at least this many times as long as needed."""
@@ -55,14 +53,13 @@ def decode_checked(
         the bytes that are to be decoded then; and actions for the ledger.
 
     Raises:
-        PictureError: the image data is damaged, or coded in a way that is not read.
+        PictureError: the image data is coded in a way that is not read.
+        ValueError: it is damaged; the words are libjpeg's.
     """
     facts = picture_damage.read_jpeg(data)
     picture_damage.refuse_unread_jpeg(facts)
     if picture_damage.has_zeroed_part(data, facts):
-        raise PictureError(
-            "the JPEG file is damaged: a part of its image data is zeros, which no encoder writes. Copy or export it again, or remove it."
-        )
+        raise ValueError("a part of the image data is zeros, which no encoder writes")
     strict = strict_decoder()
     if strict is None:
         return None, data, ()
@@ -75,10 +72,7 @@ def decode_checked(
     except ValueError as error:
         found = picture_damage.mend_jpeg(data, strict, str(error))
         if found is None:
-            raise PictureError(
-                f"the JPEG file is cut short or damaged: its image data of {write_shape(size)} pixels does not end where it should "
-                f"({_spoken(error)}). Copy or export it again, or remove it."
-            ) from error
+            raise
         return None, *found
     return None, data, ()
 
@@ -112,11 +106,6 @@ def _decode(data: bytes, mode: str, size: tuple[int, int], divisor: int) -> npt.
     height, width = _reduced(size, divisor)
     smaller: dict[str, Any] = {"min_height": height, "min_width": width} if divisor > 1 else {}
     return np.asarray(simplejpeg.decode_jpeg(data, colorspace="GRAY" if mode == "L" else "RGB", **smaller))
-
-
-def _spoken(error: ValueError) -> str:
-    """libjpeg's sentence without what every such sentence begins with."""
-    return str(error).removeprefix("Corrupt JPEG data: ")
 
 
 @functools.cache

@@ -6,10 +6,12 @@ labels' numbers.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from visus.data.file_kinds import is_picture_file, kind_of_file, told_unread_images
 from visus.data.ledger import Ledger
 from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.samples import SPLITS, UNASSIGNED, PictureFiles
@@ -47,13 +49,23 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
     """
     try:
         with os.scandir(folder) as listing:
-            found = [(entry.name, entry.is_dir()) for entry in listing]
+            found = [(entry.name, _is_folder(entry)) for entry in listing]
     except OSError as error:
         raise DataError(
             f"the folder cannot be listed ({error.strerror}). Give yourself the right to read it.", where=str(folder)
         ) from error
     found.sort(key=lambda pair: natural_key(pair[0]))
     return [name for name, is_folder in found if is_folder], [name for name, is_folder in found if not is_folder]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that leads nowhere, or to itself, is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def unwrap(folder: Path) -> tuple[Path, tuple[str, ...]]:
@@ -82,8 +94,8 @@ def read_folders(root: Path, ledger: Ledger, name: str) -> Found:
     """
     folders, files = _visible(root, ledger)
     for file in files:
-        reason = "beside the class folders, so without a label" if is_picture_name(file) else "not a picture"
-        ledger.note(LEFT_OUT, file, reason)
+        is_picture = is_picture_file(root / file)
+        ledger.note(LEFT_OUT, file, "beside the class folders, so without a label" if is_picture else kind_of_file(root / file))
     splits = {folder: split_of(folder) for folder in folders}
     if _is_split_layout(root, splits):
         return _read_split_folders(root, splits, ledger, name)
@@ -91,10 +103,16 @@ def read_folders(root: Path, ledger: Ledger, name: str) -> Found:
     loose = sum(is_picture_name(file) for file in files)
     if rows and loose:
         warnings.append(f"{write_number_of(loose, 'picture')} beside the class folders left out, for want of a label.")
+    warnings += told_unread_images(ledger.reasons(LEFT_OUT))
     if not rows:
         found = f"{write_number_of(loose, 'picture')} but no class folders" if loose else "no pictures found"
-        raise DataError(f"{found}. {LAYOUTS}", where=str(root))
+        raise DataError(f"{found}. {_said(told_unread_images(ledger.reasons(LEFT_OUT)))}{LAYOUTS}", where=str(root))
     return _found(root, "folder", name, [(item, label, UNASSIGNED) for item, label in rows], warnings)
+
+
+def _said(sentences: list[str]) -> str:
+    """Sentences before another one: with a capital letter or a number in front, and a space behind each."""
+    return "".join(f"{sentence} " for sentence in sentences)
 
 
 def _is_split_layout(root: Path, splits: dict[str, str | None]) -> bool:
@@ -140,13 +158,13 @@ def _read_split_folders(root: Path, splits: dict[str, str | None], ledger: Ledge
                 where=str(root),
             )
         for file in files:
-            ledger.note(LEFT_OUT, f"{folder}/{file}", "not a picture")
+            ledger.note(LEFT_OUT, f"{folder}/{file}", kind_of_file(root / folder / file))
         found, empty = _read_classes(root, f"{folder}/", classes, ledger)
         rows += [(item, label, split) for item, label in found]
         warnings += empty
         if not found:
             raise DataError(f"the split folder {folder!r} holds no pictures. {LAYOUTS}", where=str(root))
-    return _found(root, "split folders", name, rows, warnings)
+    return _found(root, "split folders", name, rows, warnings + told_unread_images(ledger.reasons(LEFT_OUT)))
 
 
 def _read_classes(root: Path, prefix: str, folders: list[str], ledger: Ledger) -> tuple[list[tuple[str, str]], list[str]]:
@@ -155,11 +173,13 @@ def _read_classes(root: Path, prefix: str, folders: list[str], ledger: Ledger) -
     warnings = []
     for folder in folders:
         before = len(rows)
-        for item in _files_below(root, f"{prefix}{folder}", ledger):
-            if is_picture_name(item):
+        for item in _files_below(root, f"{prefix}{folder}", ledger, _identity(root)):
+            if is_picture_file(root / item):
                 rows.append((item, folder))
+                if not is_picture_name(item):
+                    ledger.note("read by its content", item)
             else:
-                ledger.note(LEFT_OUT, item, "not a picture")
+                ledger.note(LEFT_OUT, item, kind_of_file(root / item))
         if len(rows) == before:
             warnings.append(f"the folder {prefix + folder!r} holds no pictures, so it is not a class.")
     return rows, warnings
@@ -217,6 +237,35 @@ def _files_below(
         yield f"{folder}/{file}"
     for inner in folders:
         yield from _files_below(root, f"{folder}/{inner}", ledger, above | {(state.st_dev, state.st_ino)})
+
+
+def _identity(folder: Path) -> frozenset[tuple[int, int]]:
+    """What tells a folder from all others, however it is reached."""
+    state = os.stat(folder)
+    return frozenset(((state.st_dev, state.st_ino),))
+
+
+def files_below(folder: Path, ledger: Ledger, refused: list[DataError]) -> Iterator[Path]:
+    """Every visible file below a folder, in the order of people; links to folders are followed, but none that leads back up.
+
+    Args:
+        folder: where to look.
+        ledger: what is passed over is noted here.
+        refused: an error is added here for each folder that may not be listed.
+    """
+    above = frozenset[tuple[int, int]]()
+    stack = [(folder, above)]
+    while stack:
+        place, above = stack.pop()
+        try:
+            own = _identity(place)
+            folders, files = ([], []) if own & above else _visible(place, ledger, folder)
+        except (DataError, OSError) as error:
+            message = error.message if isinstance(error, DataError) else f"the folder cannot be listed ({error.strerror})."
+            refused.append(DataError(message, where=str(place)))
+            continue
+        yield from (place / file for file in files)
+        stack += [(place / inner, above | own) for inner in reversed(folders)]
 
 
 def _ignore_all(root: Path, folder: str, ledger: Ledger) -> None:

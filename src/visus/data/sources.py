@@ -12,6 +12,7 @@ from pathlib import Path
 from visus.data.ledger import Ledger
 from visus.data.other_labels import with_other_labels
 from visus.data.samples import Samples
+from visus.data.source_arrays import UsualLayout
 from visus.data.source_cifar import is_cifar, read_cifar
 from visus.data.source_folders import LAYOUTS, LEFT_OUT, entries, is_passed_over, is_picture_name, read_folders, unwrap
 from visus.data.source_idx import is_idx, read_idx
@@ -35,6 +36,7 @@ def read_source(
     labels: str | Path | None = None,
     delimiter: str | None = None,
     layout: str | None = None,
+    usual_layout: str | None = None,
 ) -> Samples:
     """The data set at a path, as one table; ``splits`` says only what the source itself says.
 
@@ -50,6 +52,7 @@ def read_source(
         delimiter: of a table: "comma", "semicolon" or "tab"; None finds it.
         layout: of plain arrays: the axes in letters, such as ``NHWC``; None follows the rule of
             ``visus.data.source_arrays``.
+        usual_layout: of plain arrays with as many axes, where their own shape does not say it: that of a trained network.
 
     Raises:
         DataError: nothing there that can be used, or a mistake in it; the message names the place.
@@ -59,8 +62,9 @@ def read_source(
     place = Path(path)
     if not place.exists():
         raise DataError("there is no such file or folder.", where=str(path))
+    stated = layout or (UsualLayout(usual_layout) if usual_layout else None)
     found = (
-        _read_folder(place, ledger, delimiter, layout) if place.is_dir() else _read_file(place, ledger, delimiter, layout)
+        _read_folder(place, ledger, delimiter, stated) if place.is_dir() else _read_file(place, ledger, delimiter, stated)
     )
     if delimiter and found.kind != "table":
         raise DataError(f"a delimiter was given, but this is no table: it was read as {found.kind}.", where=str(path))

@@ -304,7 +304,10 @@ class Run:
                 f"this network reads {self.preprocessing.noun}s of {write_shape(self.preprocessing.input_shape)} from NPZ or NPY files, "
                 f"and this is a picture."
             )
-        return self.preprocessing.read_picture(item.path, ledger, name=item.name)
+        pixels = self.preprocessing.read_picture(item.path, ledger, name=item.name)
+        if self.preprocessing.looks_inverted(pixels):
+            ledger.note("looks inverted", item.name)
+        return pixels
 
 
 def load(folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best") -> Run:
@@ -364,6 +367,7 @@ def open_under_labels(
         preprocessing=preprocessing,
         labels=labels,
         split=folder / "split.csv",
+        layout=facts.get("layout"),
         max_unreadable=facts["max_unreadable"],
         cache_dir=cache_dir,
         **options,

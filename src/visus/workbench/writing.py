@@ -51,6 +51,7 @@ def write_start(folder: RunFolder, data: Data, made: Made, recipe: Recipe, machi
     facts = {
         "path": None if data.given is None else str(data.given),
         "labels": data.labels,
+        "layout": data.layout,
         "name": data.name,
         "kind": data.samples.kind,
         "fingerprint": data.fingerprint,
