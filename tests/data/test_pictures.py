@@ -198,7 +198,7 @@ def test_16_bit_grey_is_scaled_and_never_clipped(values: np.ndarray[Any, Any]) -
         decoded = decode(data)
         check_agreement(data, decoded)
         np.testing.assert_array_equal(rows(decoded), expected)
-        assert decoded.actions == (SIXTEEN,)
+        assert decoded.actions == ((SIXTEEN, LOW) if 255 < values.max() < 8192 else (SIXTEEN,))
 
 
 def test_16_bit_scaling_keeps_both_ends_and_the_order() -> None:

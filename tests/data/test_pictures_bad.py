@@ -6,7 +6,6 @@ import os
 import resource
 import struct
 import time
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from visus.data import picture_jpeg
 from visus.data.pictures import Limits, decode, probe
 from visus.errors import PictureError
 
-from .bad_pictures import animation, bombs, chunk, encoded, exif_record, photo, png
+from .bad_pictures import animation, bombs, encoded, exif_record, photo, png
 
 
 def refusal(file: Path | bytes, *, of: Any = decode, **options: Any) -> str:
@@ -140,7 +139,7 @@ def test_a_bomb_is_refused_at_once_and_without_memory(picture_format: str) -> No
     start = time.process_time()
     side, number = (16_384, 268_435_456) if picture_format == "WEBP" else (50_000, 2_500_000_000)
     expected = (
-        f"bomb: the picture states {side:,} x {side:,} = {number:,} pixels (height x width), and at most "
+        f"bomb: the picture is too large: it states {side:,} x {side:,} = {number:,} pixels (height x width), and at most "
         f"100,000,000 are decoded. Make it smaller, or leave it out."
     )
     assert (refusal(data, name="bomb"), refusal(data, name="bomb", of=probe)) == (expected, expected)
@@ -153,7 +152,7 @@ def test_the_limit_of_pixels_counts_exactly(picture_format: str) -> None:
     data = encoded(photo(10, 10), picture_format)
     assert decode(data, limits=Limits(max_pixels=100)).original_size == (10, 10)
     assert refusal(data, name="a", limits=Limits(max_pixels=99)) == (
-        "a: the picture states 10 x 10 = 100 pixels (height x width), and at most 99 are decoded. "
+        "a: the picture is too large: it states 10 x 10 = 100 pixels (height x width), and at most 99 are decoded. "
         "Make it smaller, or leave it out."
     )
 
@@ -215,7 +214,7 @@ def test_a_truncated_jpeg_is_found_by_either_decoder(monkeypatch: pytest.MonkeyP
         "half.jpg: the JPEG file is cut short or damaged: not all of its 200 x 300 pixels can be decoded. "
         "Copy or export it again, or remove it."
     )
-    for cut in (len(data) // 2, len(data) - 2):
+    for cut in (len(data) // 2, len(data) - 12):
         assert refusal(data[:cut], name="half.jpg") == expected
         assert refusal(data[:cut], name="half.jpg", at_least=(10, 10)) == expected
     monkeypatch.setattr(picture_jpeg, "_is_exact", lambda: False)

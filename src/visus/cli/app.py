@@ -79,7 +79,9 @@ def train(
     ] = None,
     layout: Annotated[
         str | None,
-        typer.Option(help="Axes of the arrays in an NPZ or NPY file, such as NLC (items, length, channels), NCL, NHWC or NCDHW."),
+        typer.Option(
+            help="Axes of the arrays in an NPZ or NPY file, such as NLC (items, length, channels), NCL, NHWC or NCDHW."
+        ),
     ] = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     max_unreadable: Annotated[
@@ -290,7 +292,9 @@ def check(
     ] = None,
     layout: Annotated[
         str | None,
-        typer.Option(help="Axes of the arrays in an NPZ or NPY file, such as NLC (items, length, channels), NCL, NHWC or NCDHW."),
+        typer.Option(
+            help="Axes of the arrays in an NPZ or NPY file, such as NLC (items, length, channels), NCL, NHWC or NCDHW."
+        ),
     ] = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,

@@ -29,6 +29,7 @@ from visus.units import write_shape
 Rule = Literal["squash", "crop", "pad"]
 RULES: tuple[Rule, ...] = ("squash", "crop", "pad")
 IMBALANCE = 3.0
+LOW_RANGE = "16-bit values in the lowest part of their range"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class Data:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know before they trust a training on this data."""
-        return (*self.samples.warnings, *_imbalance(self))
+        return (*self.samples.warnings, *_dark_depth(self.ledger), *_imbalance(self))
 
     @property
     def name(self) -> str:
@@ -188,7 +189,8 @@ def open_data(
     else:
         samples = split_samples(samples, seed)
     if preprocessing is None:
-        plan, is_varied = _plan(samples, ledger, img_size, channels, rule, scale, suit)
+        plan, is_varied, told = _plan(samples, ledger, img_size, channels, rule, scale, suit)
+        samples = dataclasses.replace(samples, warnings=(*samples.warnings, *told))
     else:
         plan, is_varied = preprocessing, False
     data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
@@ -268,6 +270,19 @@ def _decoded(
     return Data(samples, readable, plan, store, rows, ledger, is_varied, max_unreadable)
 
 
+def _dark_depth(ledger: Ledger) -> list[str]:
+    """A sentence where most of the 16-bit images use the lowest eighth of their range."""
+    counts = ledger.counts
+    dark, deep = counts.get(LOW_RANGE, 0), counts.get("16-bit values scaled to 8-bit", 0)
+    if 2 * dark <= deep:
+        return []
+    return [
+        f"{dark:,} of {deep:,} 16-bit images use at most the lowest eighth of their range (up to 8,191 of 65,535), as cameras of 12 or 13 bits "
+        f"leave it: they come out dark, with at most 32 of 256 levels. Multiply the values by the same number in all files so that they fill "
+        f"the range, or give them as an .npy or .npz array, which keeps all levels."
+    ]
+
+
 def _imbalance(data: Data) -> list[str]:
     """A sentence where the largest class has many times the training items of the smallest."""
     counts = data.class_counts("train")
@@ -324,8 +339,8 @@ def _plan(
     rule: Rule,
     scale: Scale,
     suit: Suit | None,
-) -> tuple[Preprocessing, bool]:
-    """Size, channels and number format for a set that is opened for training, and whether its pictures vary in size."""
+) -> tuple[Preprocessing, bool, tuple[str, ...]]:
+    """Size, channels and number format for a set that is opened for training, whether its images vary in size, and warnings."""
     if samples.reader.kind == "array":
         assert samples.reader.shape is not None, "rows of arrays have a shape"
         own_channels, *own_size = samples.reader.shape
@@ -346,15 +361,15 @@ def _plan(
         unit = ((0.0,) * own_channels, (1.0,) * own_channels)
         stored = getattr(samples.reader, "layout", None)
         plan = Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit, layout=stored)
-        return plan, False
+        return plan, False, ()
     seen = dataclasses.replace(survey_pictures(samples, ledger), wanted_size=_wanted_size(img_size, 2))
     if suit and (suited := suit(seen)):
         plan = Preprocessing("pictures", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
-        return plan, seen.is_varied
+        return plan, seen.is_varied, seen.warnings
     num_channels = channels or (3 if seen.has_colour else 1)
     unit = ((0.0,) * num_channels, (1.0,) * num_channels)
     size = seen.wanted_size or suitable_size(seen.sizes)
-    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied
+    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied, seen.warnings
 
 
 def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:

@@ -63,10 +63,38 @@ _BRANDS = {
     b"M4A ": "a sound file",
 }
 _HEIF = (b"hei", b"hev", b"mif1", b"msf1")
-_RAW_ENDINGS = (
-    ".3fr .ari .arw .bay .cap .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl "
-    ".sr2 .srf .srw .x3f"
-).split()
+_RAW_ENDINGS = [
+    ".3fr",
+    ".ari",
+    ".arw",
+    ".bay",
+    ".cap",
+    ".cr2",
+    ".cr3",
+    ".crw",
+    ".dcr",
+    ".dng",
+    ".erf",
+    ".fff",
+    ".iiq",
+    ".k25",
+    ".kdc",
+    ".mef",
+    ".mos",
+    ".mrw",
+    ".nef",
+    ".nrw",
+    ".orf",
+    ".pef",
+    ".raf",
+    ".raw",
+    ".rw2",
+    ".rwl",
+    ".sr2",
+    ".srf",
+    ".srw",
+    ".x3f",
+]
 RAW_SUFFIXES = frozenset(_RAW_ENDINGS)
 """Endings of camera raw files, in lower case; many are TIFF by content, with a thumbnail first."""
 _INTEGER_SIZES = {1: "B", 3: "H", 4: "I"}  # EXIF types BYTE, SHORT, LONG

@@ -42,7 +42,9 @@ def reader(kind: str) -> type[ImageFile.ImageFile]:
     """
     if kind == "AVIF":
         if not has_avif():
-            raise PictureError("the file is an AVIF, which this Pillow cannot read. Install Pillow's own wheel, or export it as PNG.")
+            raise PictureError(
+                "the file is an AVIF, which this Pillow cannot read. Install Pillow's own wheel, or export it as PNG."
+            )
         avif: type[ImageFile.ImageFile] = importlib.import_module("PIL.AvifImagePlugin").AvifImageFile
         return avif
     if not has_heic():

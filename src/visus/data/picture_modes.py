@@ -131,7 +131,9 @@ def _blended(picture: Image.Image, deep: bool) -> tuple[Values, bool]:
     key = picture.info.get("transparency")
     if deep and isinstance(key, tuple):  # a transparent colour in 16 bits, while Pillow holds the upper bytes
         picture.info["transparency"] = tuple(value >> 8 for value in key)
-    if isinstance(key, int) and (factor := _packed_factor(picture)):  # a transparent gray in 2 or 4 bits, while Pillow widens to 8
+    if isinstance(key, int) and (
+        factor := _packed_factor(picture)
+    ):  # a transparent gray in 2 or 4 bits, while Pillow widens to 8
         picture.info["transparency"] = key * factor
     layered = np.array(picture.convert("LA" if num_channels(picture.mode) == 1 else "RGBA"), dtype=np.uint8)
     colours, alpha = layered[:, :, :-1], layered[:, :, -1:]

@@ -12,10 +12,21 @@ from PIL import TiffImagePlugin
 
 from visus.errors import PictureError
 
-_NUMBERS = {1: "whole numbers", 2: "signed whole numbers", 3: "floating-point numbers", 5: "complex whole numbers", 6: "complex numbers"}
+_NUMBERS = {
+    1: "whole numbers",
+    2: "signed whole numbers",
+    3: "floating-point numbers",
+    5: "complex whole numbers",
+    6: "complex numbers",
+}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
 _COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3}
-_LEFT_TO_PILLOW = (((32,), (1,)), ((32,), (2,)), ((32,), (3,)), ((16,), (2,)))  # opened by Pillow, and refused by ``picture_modes``
+_LEFT_TO_PILLOW = (
+    ((32,), (1,)),
+    ((32,), (2,)),
+    ((32,), (3,)),
+    ((16,), (2,)),
+)  # opened by Pillow, and refused by ``picture_modes``
 _ALPHA = (1, 2)  # ExtraSamples: associated and unassociated alpha
 
 
@@ -47,7 +58,9 @@ def refuse_unread_bands(stream: BinaryIO) -> None:
         return
     if num_bands == 1 and (bits, numbers) in _LEFT_TO_PILLOW:
         return
-    kind = "mixed numbers" if mixed else f"{bits[0]}-bit {_NUMBERS.get(numbers[0], 'numbers') if numbers else 'whole numbers'}"
+    kind = (
+        "mixed numbers" if mixed else f"{bits[0]}-bit {_NUMBERS.get(numbers[0], 'numbers') if numbers else 'whole numbers'}"
+    )
     bands = "1 band" if num_bands == 1 else f"{num_bands} bands"
     is_lost = plain and not mixed and num_bands == num_colors + 1
     lost = " It does not say that its last band is alpha, so that band would be lost." if is_lost else ""

@@ -58,7 +58,6 @@ _FORMAT_NAMES = "JPEG, PNG, GIF, BMP, TIFF, WebP or PPM"
 _SPOKEN = {"WEBP": "WebP"}
 
 
-
 @dataclass(frozen=True)
 class Limits:
     """How much one file may take.
@@ -217,7 +216,7 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
         raise PictureError(f"the picture has {write_shape(size)} pixels: it is empty. Export it again, or remove it.")
     if height * width > limits.max_pixels:
         raise PictureError(
-            f"the picture states {height:,} x {width:,} = {height * width:,} pixels (height x width), and at most "
+            f"the picture is too large: it states {height:,} x {width:,} = {height * width:,} pixels (height x width), and at most "
             f"{limits.max_pixels:,} are decoded. Make it smaller, or leave it out."
         )
 

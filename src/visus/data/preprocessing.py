@@ -114,7 +114,9 @@ class Preprocessing:
     def _scaling(self, device: torch.device, precision: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
         """Offset and divisor of each channel, shape (1, C, 1, ...)."""
         shape = (1, self.channels, *([1] * len(self.size)))
-        offset, divisor = (torch.tensor(values, dtype=precision, device=device).reshape(shape) for values in (self.offset, self.divisor))
+        offset, divisor = (
+            torch.tensor(values, dtype=precision, device=device).reshape(shape) for values in (self.offset, self.divisor)
+        )
         return offset, divisor
 
     def read_picture(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:

@@ -11,7 +11,8 @@ axes   arrays of pictures (IDX, MedMNIST)   plain arrays (x, y)
 2      NL                                   NL
 3      NHW                                  NHW where both axes are equal and at least 5, or both are at least 16
                                             and neither is more than twice the other; else NCL or NLC where the
-                                            longer axis, the length, is at least 8 times the shorter; else asked
+                                            longer axis, the length, is at least 8 times the shorter, or the shorter
+                                            is 1; else asked
 4      NHWC where the last axis is 1, 3     NHWC where the last axis is few and the second is not, NCHW where the
        or 4, else NDHW                      second is few and the last is not, else asked
 5      NDHWC where the last axis is 1, 3    NDHWC or NCDHW in the same way, else asked
@@ -68,9 +69,12 @@ def layout_of(shape: Sequence[int], style: Style) -> str | None:
     """
     if style == "pictures":
         last_is_channels = shape[-1] in _CHANNEL_COUNTS
-        return {2: "NL", 3: "NHW", 4: "NHWC" if last_is_channels else "NDHW", 5: "NDHWC" if last_is_channels else "NCDHW"}.get(
-            len(shape)
-        )
+        return {
+            2: "NL",
+            3: "NHW",
+            4: "NHWC" if last_is_channels else "NDHW",
+            5: "NDHWC" if last_is_channels else "NCDHW",
+        }.get(len(shape))
     match len(shape):
         case 2:
             return "NL"
@@ -78,7 +82,7 @@ def layout_of(shape: Sequence[int], style: Style) -> str | None:
             low, high = sorted(shape[1:])
             if (low == high >= 5) or (low >= 16 and high <= 2 * low):
                 return "NHW"
-            return None if high < _LONGER * low else "NCL" if shape[1] == low else "NLC"
+            return None if low == high or (low > 1 and high < _LONGER * low) else "NCL" if shape[1] == low else "NLC"
         case 4 | 5:
             is_first, is_last = shape[1] in _FEW, shape[-1] in _FEW
             spatial = "HW" if len(shape) == 4 else "DHW"

@@ -95,7 +95,9 @@ def read_folders(root: Path, ledger: Ledger, name: str) -> Found:
     folders, files = _visible(root, ledger)
     for file in files:
         is_picture = is_picture_file(root / file)
-        ledger.note(LEFT_OUT, file, "beside the class folders, so without a label" if is_picture else kind_of_file(root / file))
+        ledger.note(
+            LEFT_OUT, file, "beside the class folders, so without a label" if is_picture else kind_of_file(root / file)
+        )
     splits = {folder: split_of(folder) for folder in folders}
     if _is_split_layout(root, splits):
         return _read_split_folders(root, splits, ledger, name)

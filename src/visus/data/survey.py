@@ -1,23 +1,30 @@
 """What the headers of picture files say before any is decoded, and which size suits pictures that say nothing else.
 
-This file knows sizes and colour. It must not know labels, pixels or networks.
+This file knows sizes, color and formats, and whether they go with the classes. It must not know pixels or networks.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from visus.data import pictures
-from visus.data.ledger import Ledger
+from visus.data.ledger import Ledger, listed
 from visus.data.samples import Samples
 from visus.errors import PictureError
 
 NATIVE_SHORT_SIDE_PX = 64
 DEFAULT_SHORT_SIDE_PX = 96
 VARIED_SIZES = 8
+CLUE_SHARE = 0.9
+CLUE_FACTOR = 1.5
+MIN_CLUE_IMAGES = 10
+_MAX_CLASSES_TOLD = 4
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,14 @@ class Survey:
         sizes: (height, width) of every file with a readable header, in pixels.
         has_colour: whether any of them is in colour.
         wanted_size: the size that was asked for; None where it is open.
+        warnings: sentences about what the headers alone give away of the classes.
     """
 
     num_training: int
     sizes: tuple[tuple[int, int], ...]
     has_colour: bool
     wanted_size: tuple[int, ...] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_varied(self) -> bool:
@@ -74,7 +83,7 @@ Suit = Callable[[Survey], Suited | None]
 
 def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
     """Read the headers of all picture files; files of unusual size are noted, those that cannot be read are met again in decoding."""
-    sizes, names, has_colour = [], [], False
+    sizes, names, has_colour, seen_by_class = [], [], False, list[tuple[int, pictures.Probe]]()
     for index, item in enumerate(samples.items):
         try:
             seen = pictures.probe(samples.reader.path(index), name=item)
@@ -83,13 +92,82 @@ def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
         sizes.append(seen.size)
         names.append(item)
         has_colour = has_colour or seen.channels == 3
+        seen_by_class.append((int(samples.labels[index]), seen))
     if sizes:
         areas = [height * width for height, width in sizes]
         median = sorted(areas)[len(areas) // 2]
         for name, area in zip(names, areas, strict=True):
             if area > 4 * median or 4 * area < median:
                 ledger.note("outsized", name)
-    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_colour)
+    told = tuple(header_clues(samples.classes, seen_by_class))
+    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_colour, warnings=told)
+
+
+def header_clues(classes: Sequence[str], seen: Sequence[tuple[int, pictures.Probe]]) -> list[str]:
+    """Warnings where a class can be told by the headers of its files alone: by gray or color, by shape, by size or by format.
+
+    A network then learns that instead of what the images show. A property counts where at least 90 % of a class have it and at most
+    10 % of all others, with ten images or more on either side.
+
+    Args:
+        classes: names.
+        seen: class number and header of each image.
+    """
+    labels = np.array([label for label, _ in seen], dtype=np.int64)
+    sides = np.array([math.sqrt(math.prod(header.size)) for _, header in seen])
+    told = []
+    for what, words in (
+        ("color", ["in color" if header.channels == 3 else "gray" for _, header in seen]),
+        ("shape", [_shape_words(header.size) for _, header in seen]),
+        ("file format", [header.format for _, header in seen]),
+    ):
+        found = _clue(np.array(words), labels, len(classes))
+        if found:
+            told.append(_told_clue(what, [f"{classes[label]} ({word})" for label, word in found]))
+    sizes = _size_clue(sides, labels, len(classes))
+    if sizes:
+        told.append(_told_clue("size", [f"{classes[label]} ({pixels:,.0f} px)" for label, pixels in sizes]))
+    return told
+
+
+def _clue(words: npt.NDArray[np.str_], labels: npt.NDArray[np.int64], num_classes: int) -> list[tuple[int, str]]:
+    """Classes that one word tells from all others, with the word."""
+    found = []
+    for label in range(num_classes):
+        own, others = words[labels == label], words[labels != label]
+        if min(len(own), len(others)) < MIN_CLUE_IMAGES:
+            continue
+        common, count = Counter(own.tolist()).most_common(1)[0]
+        if count >= CLUE_SHARE * len(own) and (others == common).mean() <= 1 - CLUE_SHARE:
+            found.append((label, common))
+    return found
+
+
+def _size_clue(sides: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], num_classes: int) -> list[tuple[int, float]]:
+    """Classes whose images are nearly all larger, or nearly all smaller, than the others by half or more; with their middle side."""
+    found = []
+    for label in range(num_classes):
+        own, others = sides[labels == label], sides[labels != label]
+        if min(len(own), len(others)) < MIN_CLUE_IMAGES:
+            continue
+        low, high = np.quantile(own, (1 - CLUE_SHARE, CLUE_SHARE))
+        other_low, other_high = np.quantile(others, (1 - CLUE_SHARE, CLUE_SHARE))
+        if low >= CLUE_FACTOR * other_high or CLUE_FACTOR * high <= other_low:
+            found.append((label, float(np.median(own))))
+    return found
+
+
+def _shape_words(size: tuple[int, int]) -> str:
+    height, width = size
+    return "wide" if width > 1.1 * height else "tall" if height > 1.1 * width else "square"
+
+
+def _told_clue(what: str, classes: list[str]) -> str:
+    named = listed(classes, _MAX_CLASSES_TOLD)
+    return (
+        f"the {what} of the files gives the class away: {named}. A network can learn that instead of what the images show. Bring all classes "
+        f"to the same {what}, or check on images where it says nothing."
+    )
 
 
 def suitable_size(sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
