@@ -194,7 +194,8 @@ def needed_png(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     Raises:
         PictureError: a checksum shows that pixels, palette or transparency are damaged.
     """
-    parts, actions, packed, is_doubtful = [_PNG_HEAD], [], [], False
+    parts, packed, is_doubtful = [_PNG_HEAD], list[bytes](), False
+    actions: list[str] = []
     for kind, content, holds in _chunks(data):
         if kind not in _KEPT_CHUNKS:
             continue

@@ -283,8 +283,8 @@ def _decode(picture: ImageFile.ImageFile, data: bytes, head_format: str, at_leas
         with _pillow_quiet() if head_format in ("GIF", "TIFF") else contextlib.nullcontext():
             orientation, broken = _orientation(picture)  # of a TIFF: before Pillow turns it while loading
             actions += ["first frame of an animation used"] * _has_more_frames(picture)
-            values, done = picture_modes.to_values(picture, deep)
-        actions += done
+            values, converted = picture_modes.to_values(picture, deep)
+        actions += converted
     if head_format != "TIFF":
         orientation, broken = _orientation(picture)  # of a PNG: the record may follow the pixels
         values = _turned(values, orientation)
