@@ -215,15 +215,18 @@ def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = Non
 
 def _holds_runs(folder: Path) -> bool:
     """Whether a folder is a run, or a folder of runs, that a training left within the data."""
-    return any(
-        (each / "recipe.yaml").is_file() and (each / "split.csv").is_file() for each in (folder, *_folders_in(folder))
-    )
+    try:
+        return any(
+            (each / "recipe.yaml").is_file() and (each / "split.csv").is_file() for each in (folder, *_folders_in(folder))
+        )
+    except PermissionError:
+        return False
 
 
 def _folders_in(folder: Path) -> list[Path]:
     try:
         return [folder / name for name in entries(folder)[0]]
-    except OSError:
+    except DataError:  # it may not be listed; reading it tells so
         return []
 
 
