@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,8 @@ class Beginning:
         sha256: of the file.
         left_new: names of the head's tensors that are new, because the number of classes is another.
         open_settings: settings of the recipe that nobody decided, and that the fitted head may change.
+        head_order: the classes here, in their order, where the file's last layer is used as it is and other programs may order such names
+            differently; else empty.
     """
 
     source: str
@@ -130,6 +132,7 @@ class Beginning:
     sha256: str
     left_new: tuple[str, ...] = ()
     open_settings: tuple[str, ...] = ()
+    head_order: tuple[str, ...] = ()
 
     @property
     def is_pretrained(self) -> bool:
@@ -139,7 +142,14 @@ class Beginning:
     def sentences(self) -> list[str]:
         """What is said before the first step."""
         new = f"; {' and '.join(self.left_new)} are new, for another number of classes" if self.left_new else ""
-        return [f"starts from {self.source}{new}"]
+        told = [f"starts from {self.source}{new}"]
+        if self.head_order and not self.left_new:
+            here, as_text = (", ".join(names[:4]) for names in (self.head_order, sorted(self.head_order)))
+            told.append(
+                f"the last layer is used as it is, in the order of the classes here: {here}, ...; torchvision and others sort names as text "
+                f"({as_text}, ...), and outputs in another order would stand for the wrong classes"
+            )
+        return told
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``start.json``; ``from_json`` reads it back."""
@@ -148,16 +158,17 @@ class Beginning:
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Beginning:
         """The inverse of ``to_json``."""
-        names = (tuple(facts[name]) for name in ("left_new", "open_settings"))
+        names = (tuple(facts.get(name, ())) for name in ("left_new", "open_settings", "head_order"))
         return cls(facts["source"], facts["file"], facts["sha256"], *names)
 
 
-def begin(module: nn.Module, file: str | Path | None = None) -> Beginning:
+def begin(module: nn.Module, file: str | Path | None = None, classes: Sequence[str] = ()) -> Beginning:
     """Give a module the weights that its training begins with, in place.
 
     Args:
         module: the network; for the extra's weights, ``efficientnet_lite(0)``.
         file: safetensors or a state dict; None for the extra's weights.
+        classes: those of the data, in the order of the network's outputs.
 
     Raises:
         WeightsError: the file cannot be read, or layers do not fit; each is named.
@@ -172,7 +183,8 @@ def begin(module: nn.Module, file: str | Path | None = None) -> Beginning:
     except WeightsError as error:
         raise error.within(str(file)) if not error.where else error from None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Beginning(f"the weights in {path.name}", str(path), digest, left_new)
+    order = tuple(classes) if list(classes) != sorted(classes) else ()
+    return Beginning(f"the weights in {path.name}", str(path), digest, left_new, head_order=order)
 
 
 def read_for(data: Data) -> bool:

@@ -152,7 +152,7 @@ def train(
     made = make_network(
         DESIGN if knows else network, opened.input_shape, len(opened.classes), num_items=num_items, seed=given.seed
     )
-    beginning = begin(made.module, weights) if knows or weights is not None else None
+    beginning = begin(made.module, weights, opened.classes) if knows or weights is not None else None
     if beginning is not None and knows:
         decidable = tuple(name for name in ("epochs", "frozen", "learning_rate", "tta") if getattr(given, name) is None)
         beginning = dataclasses.replace(beginning, open_settings=decidable)
@@ -228,7 +228,7 @@ def resume(
         seed=recipe.seed,
     )
     if beginning is not None and not has_steps:
-        beginning = begin(made.module, beginning.file)
+        beginning = begin(made.module, beginning.file, data.classes)
     machine = suited(choose(recipe.device, recipe.precision), made.module)
     refuse_too_many(group, recipe, machine)
     if warning := renew_environment(run, recipe, machine):
