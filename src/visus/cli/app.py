@@ -45,6 +45,13 @@ ClassDepth = Annotated[
         min=1, help="Level of folders that names the classes: 1 for the first below DATA, or below its split folders."
     ),
 ]
+ArrayLayout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="Axes of the arrays in an NPZ or NPY file, such as NLC (items, length, channels), NCL, NHWC or NCDHW.",
+    ),
+]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
 
 
@@ -99,6 +106,7 @@ def train(
     label_column: LabelColumn = None,
     skip_missing: SkipMissing = False,
     class_depth: ClassDepth = None,
+    layout: ArrayLayout = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     split_seed: SplitSeed = None,
     max_unreadable: Annotated[
@@ -210,7 +218,7 @@ def train(
         "seed": seed,
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    reading = Reading(path_column, label_column, skip_missing, class_depth)
+    reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
     options = DataOptions(
         data, _size(img_size), channels, rule, scale, labels, split, split_seed, max_unreadable, cache_dir, workers, reading
     )
@@ -249,6 +257,7 @@ def evaluate(
     label_column: LabelColumn = None,
     skip_missing: SkipMissing = False,
     class_depth: ClassDepth = None,
+    layout: ArrayLayout = None,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     device: Device = "auto",
     cache_dir: CacheDir = None,
@@ -272,6 +281,7 @@ def evaluate(
             label_column=label_column,
             skip_missing=skip_missing,
             class_depth=class_depth,
+            layout=layout,
         )
         written = comparison.write_report(loaded, opened) if report else None
         scores = loaded.evaluate(opened, split=split, raw=raw)
@@ -337,6 +347,7 @@ def check(
     label_column: LabelColumn = None,
     skip_missing: SkipMissing = False,
     class_depth: ClassDepth = None,
+    layout: ArrayLayout = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     split_seed: SplitSeed = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
@@ -358,6 +369,7 @@ def check(
         labels=labels,
         split=split,
         split_seed=split_seed,
+        layout=layout,
         max_unreadable=max_unreadable,
         cache_dir=cache_dir,
         num_workers=workers,

@@ -7,12 +7,14 @@ labels' numbers.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import filecmp
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from visus.data.file_kinds import is_picture_file, kind_of_file, told_unread_images
 from visus.data.folder_layouts import CLASSIFIES, Layout, lay_out
 from visus.data.folder_names import is_container, is_project_folder, split_meant
 from visus.data.ledger import Ledger
@@ -55,13 +57,23 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
     """
     try:
         with os.scandir(folder) as listing:
-            found = [(entry.name, entry.is_dir()) for entry in listing]
+            found = [(entry.name, _is_folder(entry)) for entry in listing]
     except OSError as error:
         raise DataError(
             f"the folder cannot be listed ({error.strerror}). Give yourself the right to read it.", where=str(folder)
         ) from error
     found.sort(key=lambda pair: natural_key(pair[0]))
     return [name for name, is_folder in found if is_folder], [name for name, is_folder in found if not is_folder]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that leads nowhere, or to itself, is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def unwrap(folder: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
@@ -100,7 +112,7 @@ def read_folders(
     """The pictures of a folder for each class, or of split folders that hold them.
 
     Every picture below a class folder belongs to that class, however deep. Links to folders are followed. Hidden files and
-    those of systems, files that are not pictures by suffix, and masks of other pictures are passed over and noted on the ledger.
+    those of systems, files that are no images by suffix or content, and masks of other pictures are passed over and noted on the ledger.
 
     Args:
         root: the folder.
@@ -114,17 +126,21 @@ def read_folders(
             read in two ways.
     """
     folders, files = _visible(root, ledger)
+    loose = 0
     for file in files:
-        reason = "beside the class folders, so without a label" if is_picture_name(file) else "not a picture"
-        ledger.note(LEFT_OUT, file, reason)
-    loose = sum(is_picture_name(file) for file in files)
+        is_picture = is_picture_file(root / file)
+        loose += is_picture
+        ledger.note(
+            LEFT_OUT, file, "beside the class folders, so without a label" if is_picture else kind_of_file(root / file)
+        )
     pictures = {folder: _pictures_below(root, folder, ledger) for folder in folders}
     items = [item for below in pictures.values() for item in below]
     masks = masks_among(items)
     items = [item for item in items if item not in masks]
+    unread = told_unread_images(ledger.reasons(LEFT_OUT))
     if not items:
         there = f"{write_number_of(loose, 'picture')} but no class folders" if loose else "no pictures found"
-        raise DataError(f"{there}. {LAYOUTS}", where=str(root))
+        raise DataError(" ".join([f"{there}.", *unread, LAYOUTS]), where=str(root))
     _refuse_masks_alone(root, items, masks)
     try:
         layout = lay_out(
@@ -144,7 +160,7 @@ def read_folders(
         ledger.note(NO_SAMPLE, item, "a mask of another image")
     for item, reason in layout.left_out.items():
         ledger.note(NO_SAMPLE, item, reason)
-    warnings = _told_masks(masks) + _empty_folders(root, folders, pictures, layout) + layout.warnings
+    warnings = _told_masks(masks) + _empty_folders(root, folders, pictures, layout) + layout.warnings + unread
     if loose:
         warnings.append(f"{write_number_of(loose, 'picture')} beside the class folders left out, for want of a label.")
     found = _found(root, layout.kind, name, layout.rows, warnings)
@@ -162,11 +178,13 @@ def _is_repository(root: Path) -> bool:
 def _pictures_below(root: Path, folder: str, ledger: Ledger) -> list[str]:
     """Every picture below a folder, relative to the root; other files go on the ledger."""
     pictures = []
-    for item in _files_below(root, folder, ledger):
-        if is_picture_name(item):
+    for item in _files_below(root, folder, ledger, _identity(root)):
+        if is_picture_file(root / item):
             pictures.append(item)
+            if not is_picture_name(item):
+                ledger.note("read by its content", item)
         else:
-            ledger.note(LEFT_OUT, item, "not a picture")
+            ledger.note(LEFT_OUT, item, kind_of_file(root / item))
     return pictures
 
 
@@ -258,15 +276,18 @@ def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = Non
 
 def _holds_runs(folder: Path) -> bool:
     """Whether a folder is a run, or a folder of runs, that a training left within the data."""
-    return any(
-        (each / "recipe.yaml").is_file() and (each / "split.csv").is_file() for each in (folder, *_folders_in(folder))
-    )
+    try:
+        return any(
+            (each / "recipe.yaml").is_file() and (each / "split.csv").is_file() for each in (folder, *_folders_in(folder))
+        )
+    except PermissionError:
+        return False
 
 
 def _folders_in(folder: Path) -> list[Path]:
     try:
         return [folder / name for name in entries(folder)[0]]
-    except OSError:
+    except DataError:  # it may not be listed; reading it tells so
         return []
 
 
@@ -282,6 +303,35 @@ def _files_below(
         yield f"{folder}/{file}"
     for inner in folders:
         yield from _files_below(root, f"{folder}/{inner}", ledger, above | {(state.st_dev, state.st_ino)})
+
+
+def _identity(folder: Path) -> frozenset[tuple[int, int]]:
+    """What tells a folder from all others, however it is reached."""
+    state = os.stat(folder)
+    return frozenset(((state.st_dev, state.st_ino),))
+
+
+def files_below(folder: Path, ledger: Ledger, refused: list[DataError]) -> Iterator[Path]:
+    """Every visible file below a folder, in the order of people; links to folders are followed, but none that leads back up.
+
+    Args:
+        folder: where to look.
+        ledger: what is passed over is noted here.
+        refused: an error is added here for each folder that may not be listed.
+    """
+    above = frozenset[tuple[int, int]]()
+    stack = [(folder, above)]
+    while stack:
+        place, above = stack.pop()
+        try:
+            own = _identity(place)
+            folders, files = ([], []) if own & above else _visible(place, ledger, folder)
+        except (DataError, OSError) as error:
+            message = error.message if isinstance(error, DataError) else f"the folder cannot be listed ({error.strerror})."
+            refused.append(DataError(message, where=str(place)))
+            continue
+        yield from (place / file for file in files)
+        stack += [(place / inner, above | own) for inner in reversed(folders)]
 
 
 def class_folders(folder: Path) -> list[str]:

@@ -24,16 +24,17 @@ import numpy as np
 import platformdirs
 from numpy.lib.format import open_memmap
 
-from visus.data.ledger import Ledger
+from visus.data.ledger import Ledger, group_reasons, listed
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.samples import Reader, Samples
 from visus.errors import DataError, PictureError, StorageError
 from visus.limits import usable_cores
 from visus.units import write_bytes, write_share
 
-FORMAT = 1
+FORMAT = 2  # of what decoding gives: another number where the same files would give other pixels or another ledger
 DEFAULT_CACHE_BYTES = 50 * 2**30
 MAX_UNREADABLE = 0.05
+MOST_REASONS_SHOWN = 4
 STALE_S = 86_400  # a part that nobody wrote to for a day was left by a killed process
 Progress = Callable[[int, int], None]
 
@@ -117,10 +118,12 @@ def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MA
     """
     missing = np.flatnonzero(~store.readable)
     if len(missing) > max_unreadable * len(samples.items):
-        names = ", ".join(samples.items[index] for index in missing[:5])
+        reasons = store.ledger.reasons("unreadable")
+        groups = group_reasons({samples.items[index]: reasons.get(samples.items[index], "") for index in missing})
+        told = " ".join(f"{len(items):,} ({listed(items)}): {reason}" for reason, items in groups[:MOST_REASONS_SHOWN])
         raise DataError(
             f"{len(missing)} of {len(samples.items)} files cannot be read ({write_share(len(missing) / len(samples.items))}; "
-            f"at most {write_share(max_unreadable)} may be left out): {names}{', ...' if len(missing) > 5 else ''}. "
+            f"at most {write_share(max_unreadable)} may be left out). {told} "
             f"Repair or remove them, or allow more with --max-unreadable.",
             where=str(samples.root),
         )

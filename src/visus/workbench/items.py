@@ -16,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from visus.data.file_kinds import is_picture_file, kind_of_file
 from visus.data.ledger import Ledger
 from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.data.system_files import why_passed_over
-from visus.errors import PictureError, UsageError, unknown_name
+from visus.data.source_arrays import channels_first
+from visus.data.source_folders import files_below
+from visus.errors import DataError, PictureError, UsageError, unknown_name
 from visus.units import write_shape
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -77,19 +79,29 @@ def find_items(
                 yield UnreadItem(str(path), "there is no such file or folder.")
             else:
                 yield from _in_file(path, preprocessing)
-        except (PictureError, UsageError) as error:
+        except PermissionError:
+            yield UnreadItem(str(path), "it may not be read. Give yourself the right to read it and its folder.")
+        except (DataError, UsageError) as error:
             yield UnreadItem(error.where, error.message)
 
 
 def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Item]:
-    suffixes = PICTURE_SUFFIXES if preprocessing.kind == "pictures" else ARRAY_SUFFIXES
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = []
-    for path in found:
-        if path.suffix.lower() in suffixes and not any(map(why_passed_over, path.relative_to(folder).parts)):
+    suffixes = PICTURE_SUFFIXES if preprocessing.kind == "pictures" else frozenset(ARRAY_SUFFIXES)
+    if preprocessing.kind == "array" and preprocessing.is_picture_like:
+        suffixes |= PICTURE_SUFFIXES
+    reads_pictures = preprocessing.kind == "pictures" or preprocessing.is_picture_like
+    files, refused = [], list[DataError]()
+    for path in files_below(folder, ledger, refused):
+        if path.suffix.lower() in suffixes or (reads_pictures and is_picture_file(path)):
             files.append(path)
+            if path.suffix.lower() not in suffixes:
+                ledger.note("read by its content", str(path))
         else:
-            ledger.note("left out: hidden or not a picture", str(path))
+            ledger.note("left out: hidden or not a picture", str(path), kind_of_file(path))
+    for error in refused:
+        yield UnreadItem(error.where, error.message)
+    if not files and refused:
+        return
     if not files:
         raise UsageError(
             f"this folder has no file that this network reads ({', '.join(sorted(suffixes))}).", where=str(folder)
@@ -169,6 +181,10 @@ def numbers_of(labels: Any, classes: Sequence[str]) -> npt.NDArray[np.int64]:
 def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[ArrayItem]:
     """Rows of (items, channels, *spatial), of (items, *spatial) for one channel, or a single item."""
     num_axes = len(preprocessing.size)
+    if (stored := _as_stored(array, preprocessing)) is not None:
+        for index, row in enumerate(stored):
+            yield ArrayItem(f"{name}[{index}]" if array.ndim == len(preprocessing.layout or "") else name, row)
+        return
     if array.ndim == num_axes + 1 and array.shape[0] == preprocessing.channels and array.shape[1:] == preprocessing.size:
         yield ArrayItem(name, array)
         return
@@ -185,3 +201,15 @@ def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[Ar
         )
     for index, row in enumerate(array):
         yield ArrayItem(f"{name}[{index}]", row)
+
+
+def _as_stored(array: Pixels, preprocessing: Preprocessing) -> Pixels | None:
+    """Rows of (items, channels, *spatial) of an array, or of a single item, with the axes of the training data; None where they do not fit."""
+    layout = preprocessing.layout
+    if layout is None or array.ndim not in (len(layout), len(layout) - 1):
+        return None
+    rows = channels_first(array if array.ndim == len(layout) else array[None], layout)
+    fits = rows.shape[1] == preprocessing.channels and all(
+        length >= wanted for length, wanted in zip(rows.shape[2:], preprocessing.size, strict=True)
+    )
+    return rows if fits else None

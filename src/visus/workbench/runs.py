@@ -408,16 +408,17 @@ class Run(Described):
         label_column: str | None = None,
         skip_missing: bool = False,
         class_depth: int | None = None,
+        layout: str | None = None,
     ) -> Data:
         """Other data with this network's preprocessing and classes, or the run's own as it was split.
 
-        The last four are as for ``visus.open_data``, and for other data alone.
+        The last five are as for ``visus.open_data``, and for other data alone.
 
         Raises:
-            UsageError: one of the last four without other data.
+            UsageError: one of the last five without other data.
             DataError: the data cannot be used.
         """
-        reading = Reading(path_column, label_column, skip_missing, class_depth)
+        reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
         if data is not None:
             return open_scoring_data(
                 data, self.preprocessing, self.classes, max_unreadable=max_unreadable, cache_dir=cache_dir, reading=reading
@@ -504,7 +505,10 @@ class Run(Described):
                 f"this network reads {self.preprocessing.noun}s of {write_shape(self.preprocessing.input_shape)} from NPZ or NPY files, "
                 f"and this is a picture."
             )
-        return self.preprocessing.read_picture(item.path, ledger, name=item.name)
+        pixels = self.preprocessing.read_picture(item.path, ledger, name=item.name)
+        if self.preprocessing.looks_inverted(pixels):
+            ledger.note("looks inverted", item.name)
+        return pixels
 
 
 def load(folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best") -> Run:

@@ -200,7 +200,7 @@ def _train(
         seed=given.seed,
     )
     initial = known_weights(network, made.module, opened, weights, backbone)
-    start = None if initial is None else begin(made.module, initial)
+    start = None if initial is None else begin(made.module, initial, opened.classes)
     if initial is not None and backbone is None:
         opened, made = _scaled_as(initial, opened, made)
     tell(Opened(opened, made, (*opened.warnings, *made.warnings), start))
