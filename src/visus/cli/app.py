@@ -6,16 +6,17 @@ This file knows words, ranges and which function of the workbench does the work.
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from visus.cli import benchmark, comparison, design, look
+from visus.cli import benchmark, cache, comparison, design, look
 from visus.cli.stopping import Commands
+from visus.cli.streams import print_json, read_names
 from visus.cli.words import whole_numbers
+from visus.errors import UsageError
 
 app = typer.Typer(
     name="visus",
@@ -240,7 +241,7 @@ def evaluate(
     if as_json:
         found = (moved.to_json() if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
         found |= {"report": str(written)} if written else {}
-        print(json.dumps(scores.to_json() | found, ensure_ascii=False))
+        print_json(scores.to_json() | found)
     else:
         show_scores(scores)
         if moved:
@@ -263,7 +264,11 @@ def predict(
     """Label files; print CSV, or a JSON list."""
     from visus.cli.prediction import predict_and_tell
 
-    named = [line for word in files for line in (sys.stdin.read().splitlines() if word == "-" else [word]) if line.strip()]
+    named = [name for word in files for name in (read_names() if word == "-" else [word]) if name.strip()]
+    if not named:
+        raise UsageError(
+            "no file is named: the list on stdin is empty. Give files or folders, or a list with a name on each line."
+        )
     raise typer.Exit(predict_and_tell(run, named, top, device, as_json=as_json, quiet=quiet))
 
 
@@ -312,12 +317,12 @@ def check(
         opened = suited_data(opened)
     begins = beginning_of(opened, choice)
     if as_json:
-        print(json.dumps(data_facts(opened, begins), ensure_ascii=False))
+        print_json(data_facts(opened, begins))
     else:
         show_data(opened, begins)
 
 
-for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, benchmark.benchmark):
+for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, benchmark.benchmark, cache.cache):
     app.command()(command)
 
 
@@ -329,7 +334,7 @@ def doctor(as_json: Json = False) -> None:
 
     facts = examine_machine()
     if as_json:
-        print(json.dumps(facts, ensure_ascii=False))
+        print_json(facts)
     else:
         show_doctor(facts)
 

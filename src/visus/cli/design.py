@@ -6,13 +6,13 @@ This file knows their words and which function does the work. It must not know h
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visus.cli.streams import print_json
 from visus.cli.words import shape_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def summary(
     if as_json:
         memory = {"batch_size": batch_size, "bytes_training": training.bytes_training} if training else {}
         told = {"objects": objects, "object_px": object_px} if objects else {}
-        _print_json({**found.to_json(), **memory, **told, **({"error": str(found.error)} if found.error else {})})
+        print_json({**found.to_json(), **memory, **told, **({"error": str(found.error)} if found.error else {})})
     else:
         show_summary(found, training)
         if objects:
@@ -119,7 +119,7 @@ def diff(
             }
             for each, training in zip(accounts, trainings, strict=True)
         ]
-        _print_json({"left": totals[0], "right": totals[1], "rows": [pair.to_json() for pair in matched]})
+        print_json({"left": totals[0], "right": totals[1], "rows": [pair.to_json() for pair in matched]})
     else:
         show_difference((left, right), accounts, trainings, matched)
 
@@ -161,14 +161,14 @@ def _solve_letters(letters: dict[str, int | None], dilation: int, *, as_json: bo
     given = solution_of(dilation=dilation, **letters)
     if given is not None:
         if as_json:
-            _print_json(check_json(given))
+            print_json(check_json(given))
         else:
             show_check(given)
         found: Any = given.gives == given.output_size
     else:
         found = solve(dilation=dilation, **letters)
         if as_json:
-            _print_json(solutions_json(found))
+            print_json(solutions_json(found))
         else:
             show_solutions(found)
     if not found:
@@ -190,7 +190,7 @@ def _solve_field(network: str | None, field: int, input_shape: str, classes: int
         )
     ways = ways_to_see(field, shape, classes, design)
     if as_json:
-        _print_json({"field": field, **ways.to_json()})
+        print_json({"field": field, **ways.to_json()})
     else:
         show_ways(ways, field)
     if not ways.found:
@@ -212,7 +212,3 @@ def _summarize(
 
     words: Any = detail  # summarize refuses other words
     return summarize(network, shape_of(input_shape), classes, detail=words, object_px=object_px, batch_size=batch_size)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from visus.cli.streams import print_json
 from visus.data.ledger import Ledger
+from visus.errors import printable
 from visus.workbench.runs import Prediction, Run, load
 
 
@@ -36,7 +37,7 @@ def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, as_json:
     for answer in loaded.predict(files, top=top, ledger=ledger):
         if answer.problem:
             num_unread += 1
-            sys.stderr.write(f"error: {answer.file}: {answer.problem}\n")
+            sys.stderr.write(f"error: {printable(answer.file)}: {answer.problem}\n")
         if as_json:
             listed.append(_as_dict(answer, top))
         else:
@@ -52,7 +53,7 @@ def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, as_json:
     if header and not as_json:
         writer.writerow(header)
     if as_json:
-        print(json.dumps(listed, ensure_ascii=False), file=data)
+        print_json(listed, data)
     if not quiet:
         if loaded.views_sentence:
             sys.stderr.write(f"note: {loaded.views_sentence}\n")

@@ -6,7 +6,6 @@ This file knows how a training is told on a screen. It must not know how it is c
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 import time
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from visus.cli.show import scaling
 from visus.cli.stop_on_signal import StopOnSignal
 from visus.cli.stopping import CODE, told_when_stopped
+from visus.cli.streams import print_json
 from visus.data.opened import Data, Rule, open_data
 from visus.data.preprocessing import Scale
 from visus.data.store import MAX_UNREADABLE
@@ -166,7 +166,7 @@ def train_and_tell(
     if stop.is_asked:
         raise typer.Exit(CODE)
     if as_json:
-        print(json.dumps({"run": str(run.folder)} | run.scores.to_json(), ensure_ascii=False))
+        print_json({"run": str(run.folder)} | run.scores.to_json())
     else:
         print(run.folder)
 

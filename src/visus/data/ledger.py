@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visus.errors import DataError, unknown_name
+from visus.errors import DataError, printable, unknown_name
 from visus.units import write_number_of
 
 MAX_EXAMPLES = 10
@@ -146,7 +146,7 @@ class Ledger:
             self._reasons.setdefault(action, {}).update(reasons)
 
     def _sentence(self, action: str, count: int) -> str:
-        names = self._examples[action][:3]
+        names = [printable(name) for name in self._examples[action][:3]]
         listed = ", ".join(names) + (", ..." if count > len(names) else "")
         return f"{ACTIONS[action].format(**_words(count))}{f' ({listed})' if names else ''}."
 

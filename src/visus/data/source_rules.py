@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from visus.data.ledger import Ledger
 from visus.data.samples import SPLITS, UNASSIGNED, Reader, Samples
-from visus.errors import DataError, closest_name, joined
+from visus.errors import DataError, closest_name, joined, printable
 from visus.units import write_number_of
 
 _READ_BYTES = 1 << 22
@@ -78,7 +78,7 @@ def shown(names: Iterable[str]) -> str:
     >>> shown(["a", "b"]), shown("abcdefg")
     ('a, b', 'a, b, c, d, e and 2 more')
     """
-    every = list(names)
+    every = [printable(name) for name in names]
     rest = len(every) - _NAMES_SHOWN
     return ", ".join(every[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 

@@ -20,8 +20,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import platformdirs
 import torch
+
+from visus import files
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = (
@@ -46,7 +47,7 @@ class _NoKernelsError(Exception):
 
 def cache_folder() -> Path:
     """Where compiled kernels and remembered choices lie: ``VISUS_CACHE``, else the user's cache folder of this system."""
-    return Path(os.environ.get("VISUS_CACHE") or platformdirs.user_cache_dir("visus", appauthor=False)) / "kernels"
+    return files.cache_folder() / "kernels"
 
 
 def why_no_kernels() -> str:
