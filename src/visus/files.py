@@ -36,9 +36,10 @@ def cache_folder() -> Path:
     """
     if named := os.environ.get("VISUS_CACHE", "").strip():
         return expand_home(Path(named))
-    usual = Path(platformdirs.user_cache_dir("visus", appauthor=False))
-    if usual.is_absolute() and _can_be_made(usual):
-        return usual
+    with contextlib.suppress(RuntimeError, KeyError):  # of an account without a home folder
+        usual = Path(platformdirs.user_cache_dir("visus", appauthor=False))
+        if usual.is_absolute() and _can_be_made(usual):
+            return usual
     return _private_temporary_folder()
 
 

@@ -7,6 +7,7 @@ labels' numbers.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,20 +41,37 @@ def is_picture_name(name: str) -> bool:
 def entries(folder: Path) -> tuple[list[str], list[str]]:
     """Names of the folders and of everything else in a folder, each sorted as people sort.
 
-    A link to a folder counts as a folder.
+    A link to a folder counts as a folder. Pipes, sockets and devices are neither.
 
     Raises:
         DataError: the folder may not be listed.
     """
+    folders, files, _ = _listed(folder)
+    return folders, files
+
+
+def _listed(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """As ``entries``, and the names of pipes, sockets and devices: to open one could wait for ever."""
     try:
         with os.scandir(folder) as listing:
-            found = [(entry.name, entry.is_dir()) for entry in listing]
+            found = [(entry.name, _kind_of(entry)) for entry in listing]
     except OSError as error:
         raise DataError(
             f"the folder cannot be listed ({error.strerror}). Give yourself the right to read it.", where=str(folder)
         ) from error
     found.sort(key=lambda pair: natural_key(pair[0]))
-    return [name for name, is_folder in found if is_folder], [name for name, is_folder in found if not is_folder]
+    folders, files, special = ([name for name, kind in found if kind == wanted] for wanted in ("folder", "file", "special"))
+    return folders, files, special
+
+
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    """``folder``, ``file`` or ``special``; a link that leads nowhere, or to itself, is a file that cannot be read."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() or not stat.S_IFMT(entry.stat().st_mode) else "special"
+    except OSError:
+        return "file"
 
 
 def unwrap(folder: Path) -> tuple[Path, tuple[str, ...]]:
@@ -181,8 +199,9 @@ def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], w
 
 def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = None) -> tuple[list[str], list[str]]:
     """Folders and files that are not passed over; those that are go on the ledger where one is given."""
-    folders, files = entries(folder)
+    folders, files, special = _listed(folder)
     passed = {name: "hidden, or of the system" for name in [*folders, *files] if is_passed_over(name)}
+    passed |= dict.fromkeys(special, "a pipe, a socket or a device, not a file")
     passed |= {name: "runs of visus" for name in folders if _holds_runs(folder / name)}
     if ledger is not None:
         place = "" if root is None or root == folder else f"{folder.relative_to(root).as_posix()}/"
@@ -209,14 +228,34 @@ def _files_below(
     root: Path, folder: str, ledger: Ledger | None, above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[str]:
     """Every visible file below a folder, relative to the root, in order; a link that leads back up is not followed."""
-    state = os.stat(root / folder)
-    if (state.st_dev, state.st_ino) in above:
+    state = _identity(root / folder)
+    above = above or frozenset(_identity(place) for place in _places_above(root, folder))
+    if state in above:
+        if ledger is not None:
+            ledger.note(LEFT_OUT, folder, "a link that leads back up, which is not followed")
         return
     folders, files = _visible(root / folder, ledger, root)
     for file in files:
         yield f"{folder}/{file}"
     for inner in folders:
-        yield from _files_below(root, f"{folder}/{inner}", ledger, above | {(state.st_dev, state.st_ino)})
+        yield from _files_below(root, f"{folder}/{inner}", ledger, above | {state})
+
+
+def _places_above(root: Path, folder: str) -> Iterator[Path]:
+    """Every folder above ``root / folder``, up to the top of the disk."""
+    for number in range(len(Path(folder).parts)):
+        yield root.joinpath(*Path(folder).parts[:number])
+    yield from root.resolve().parents
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        state = os.stat(folder)
+    except OSError as error:
+        raise DataError(
+            f"the folder cannot be entered ({error.strerror}). Give yourself the right to read it.", where=str(folder)
+        ) from error
+    return state.st_dev, state.st_ino
 
 
 def _ignore_all(root: Path, folder: str, ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import stat
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -260,6 +261,8 @@ def _digests(reader: Reader, place: str, items: Sequence[str]) -> list[bytes]:
 
 def _file_digest(path: Path, item: str) -> bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError("a pipe, a socket or a device: to open it could wait for ever")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:

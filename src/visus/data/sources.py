@@ -59,6 +59,8 @@ def read_source(
     place = Path(path)
     if not place.exists():
         raise DataError("there is no such file or folder.", where=str(path))
+    if not place.is_dir() and not place.is_file():
+        raise DataError("this is a pipe, a socket or a device. Save the data as a file or a folder first.", where=str(path))
     found = (
         _read_folder(place, ledger, delimiter, layout) if place.is_dir() else _read_file(place, ledger, delimiter, layout)
     )
