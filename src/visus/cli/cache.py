@@ -27,9 +27,7 @@ def cache(
     older_than: Annotated[
         str | None, typer.Option(help="Only entries that were not used for this time, such as 12h, 7d or 4w.")
     ] = None,
-    gone: Annotated[
-        bool, typer.Option("--gone", help="Only entries whose data no longer exists where it was.")
-    ] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="Only entries whose data no longer exists where it was.")] = False,
     cache_dir: Annotated[Path | None, typer.Option(help="Another folder for decoded data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
@@ -49,7 +47,12 @@ def cache(
         else:
             _tell_removed(root, removed, kept)
     elif as_json:
-        facts = {"folder": str(root), "bytes": _total(chosen), "bound_bytes": cache_bound(), "kernel_bytes": _kernel_bytes(root)}
+        facts = {
+            "folder": str(root),
+            "bytes": _total(chosen),
+            "bound_bytes": cache_bound(),
+            "kernel_bytes": _kernel_bytes(root),
+        }
         print_json(facts | {"entries": _facts(chosen)})
     else:
         _show(root, chosen, now, is_narrowed=bool(older_than or gone))
@@ -96,9 +99,13 @@ def _state(entry: Entry) -> str:
 
 
 def _tell_removed(root: Path, removed: Sequence[Entry], kept: Sequence[Entry]) -> None:
-    print(f"removed: {write_number_of(len(removed), 'entry', 'entries')}, {write_bytes(_total(removed))}, from {printable(str(root))}")
+    print(
+        f"removed: {write_number_of(len(removed), 'entry', 'entries')}, {write_bytes(_total(removed))}, from {printable(str(root))}"
+    )
     if kept:
-        print(f"kept: {write_number_of(len(kept), 'entry', 'entries')}, {write_bytes(_total(kept))}, which a running process uses")
+        print(
+            f"kept: {write_number_of(len(kept), 'entry', 'entries')}, {write_bytes(_total(kept))}, which a running process uses"
+        )
 
 
 def _total(chosen: Sequence[Entry]) -> int:

@@ -32,6 +32,7 @@ def predict_and_tell(run: Path, files: Sequence[str], top: int, device: str, *, 
 def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, as_json: bool, quiet: bool) -> int:
     ledger, num_unread = Ledger(), 0
     writer = csv.writer(data, lineterminator="\n")
+    quoting = csv.writer(data, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a bare carriage return would end the row
     listed: list[dict[str, Any]] = []
     header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank))]
     for answer in loaded.predict(files, top=top, ledger=ledger):
@@ -49,7 +50,8 @@ def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, as_json:
                 for pair in zip(answer.labels, answer.probabilities, strict=True)
                 for cell in (pair[0], f"{pair[1]:.6f}")
             ]
-            writer.writerow([answer.file, *(cells or [""] * (2 * top))])
+            row = [answer.file, *(cells or [""] * (2 * top))]
+            (quoting if any("\r" in cell for cell in row) else writer).writerow(row)
     if header and not as_json:
         writer.writerow(header)
     if as_json:

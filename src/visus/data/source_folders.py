@@ -212,9 +212,8 @@ def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = Non
 
 def _holds_runs(folder: Path) -> bool:
     """Whether a folder is a run, or a folder of runs, that a training left within the data."""
-    return any(
-        (each / "recipe.yaml").is_file() and (each / "split.csv").is_file() for each in (folder, *_folders_in(folder))
-    )
+    places = (folder, *_folders_in(folder))
+    return any(os.path.isfile(each / "recipe.yaml") and os.path.isfile(each / "split.csv") for each in places)
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -277,3 +276,27 @@ def _holds_data_below(folder: Path) -> bool:
     if any(is_picture_name(name) for name in files):
         return False
     return bool(files) or any(_holds_picture(folder / inner) or _visible(folder / inner)[0] for inner in folders)
+
+
+def walk(folder: Path, ledger: Ledger) -> Iterator[Path | DataError]:
+    """Every file below a folder that a training would look at, in the order of names; what it passes over goes on the ledger.
+
+    A folder that may not be listed is given as its error, and the others follow.
+    """
+    yield from _walk(folder, folder, ledger, frozenset())
+
+
+def _walk(root: Path, folder: Path, ledger: Ledger, above: frozenset[tuple[int, int]]) -> Iterator[Path | DataError]:
+    try:
+        state = _identity(folder)
+        above = above or frozenset(_identity(place) for place in root.resolve().parents)
+        if state in above:
+            ledger.note(LEFT_OUT, str(folder), "a link that leads back up, which is not followed")
+            return
+        folders, files = _visible(folder, ledger, root)
+    except DataError as error:
+        yield error
+        return
+    yield from (folder / file for file in files)
+    for inner in folders:
+        yield from _walk(root, folder / inner, ledger, above | {state})

@@ -33,7 +33,7 @@ from visus.errors import DataError, PictureError, StorageError
 from visus.limits import usable_cores
 from visus.units import write_bytes, write_share
 
-FORMAT = 2
+FORMAT = 3  # of an entry and of what decoding gives: another number where either would differ
 MAX_UNREADABLE = 0.05
 Progress = Callable[[int, int], None]
 

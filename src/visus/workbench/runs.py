@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -246,14 +247,19 @@ class Run:
         return open_own_data(self.folder, self.preprocessing, cache_dir=cache_dir)
 
     def predict(
-        self, files: Iterable[str | Path | Pixels], *, top: int = 1, ledger: Ledger | None = None
+        self,
+        files: str | Path | Pixels | Iterable[str | Path | Pixels],
+        *,
+        top: int = 1,
+        ledger: Ledger | None = None,
     ) -> Iterator[Prediction]:
         """Labels for files, folders of files, or arrays; one prediction for each item, in order.
 
         A file that cannot be read has a prediction with its ``problem``; nothing is silently left out.
 
         Args:
-            files: picture files, folders (searched with their sub-folders), ``.npy`` and ``.npz`` files, or arrays (items, channels, *spatial).
+            files: one of these, or several: an image file, a folder (searched with its sub-folders, as for a training), a pattern such as
+                ``new/*.jpg``, a table with a column ``path``, a ``.npy`` or ``.npz`` file, an array (items, channels, *spatial).
             top: how many classes to tell for each item.
             ledger: gets what was done to the items.
 
@@ -265,7 +271,8 @@ class Run:
         if top > len(self.classes):
             raise UsageError(f"{top} classes were asked for, and this network has {len(self.classes)}.")
         notes = ledger if ledger is not None else Ledger()
-        items = find_items(files, self.preprocessing, notes)
+        named = [files] if isinstance(files, str | os.PathLike | np.ndarray) else files
+        items = find_items(named, self.preprocessing, notes)
         while chunk := list(islice(items, EVALUATION_BATCH)):
             yield from self._predict_chunk(chunk, top, notes)
 
