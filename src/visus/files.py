@@ -6,8 +6,10 @@ This file knows bytes and paths. It must not know what the bytes mean.
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import functools
+import io
 import json
 import os
 import re
@@ -15,6 +17,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +114,20 @@ def write_json(path: Path, value: Any) -> None:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False)
     write_file(path, _LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV that every reader takes apart again, whatever the cells hold.
+
+    >>> csv_text([("a", "b,c"), ("d\\r", 1)])
+    'a,"b,c"\\n"d\\r","1"\\n'
+    """
+    text = io.StringIO(newline="")
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a bare carriage return ends a row for a reader
+    for row in rows:
+        (quoted if any("\r" in str(cell) for cell in row) else plain).writerow(row)
+    return text.getvalue()
 
 
 def read_text(path: Path) -> str:

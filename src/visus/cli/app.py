@@ -139,7 +139,9 @@ def train(
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="A recipe.yaml; options given here win.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the training of this run folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the training of this run folder; with DATA where its data was moved to.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; runs by default.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     cache_dir: CacheDir = None,
@@ -189,7 +191,12 @@ def train(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    data: Annotated[Path | None, typer.Argument(help="Other data; none for the run's own held-out split.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Other data, or the new place of the run's own, which is split as it was; none for the run's own held-out split."
+        ),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
     shifts: Annotated[
@@ -224,10 +231,11 @@ def evaluate(
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         comparison.check_fix(shifts=shifts, fix=fix, data=data)
-        comparison.check_report(report=report, data=data, split=split)
+        comparison.check_report(report=report, data=None, split=split)
         shown = num_shown(most, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(data, max_unreadable=max_unreadable, cache_dir=cache_dir)
+        comparison.check_report(report=report, data=data if opened.fingerprint != loaded.fingerprint else None, split=None)
         written = comparison.write_report(loaded, opened) if report else None
         scores = loaded.evaluate(opened, split=split)
         moved = comparison.measure_moves(loaded, opened, split, fix=fix, cache_dir=cache_dir) if shifts else None

@@ -6,7 +6,6 @@ This file knows how answers are written. It must not know how they are found.
 from __future__ import annotations
 
 import contextlib
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, TextIO
 from visus.cli.streams import print_json
 from visus.data.ledger import Ledger
 from visus.errors import printable
+from visus.files import csv_text
 from visus.workbench.runs import Prediction, Run, load
 
 
@@ -31,8 +31,6 @@ def predict_and_tell(run: Path, files: Sequence[str], top: int, device: str, *, 
 
 def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, as_json: bool, quiet: bool) -> int:
     ledger, num_unread = Ledger(), 0
-    writer = csv.writer(data, lineterminator="\n")
-    quoting = csv.writer(data, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a bare carriage return would end the row
     listed: list[dict[str, Any]] = []
     header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank))]
     for answer in loaded.predict(files, top=top, ledger=ledger):
@@ -43,17 +41,16 @@ def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, as_json:
             listed.append(_as_dict(answer, top))
         else:
             if header:
-                writer.writerow(header)
+                data.write(csv_text([header]))
                 header = []
             cells = [
                 cell
                 for pair in zip(answer.labels, answer.probabilities, strict=True)
                 for cell in (pair[0], f"{pair[1]:.6f}")
             ]
-            row = [answer.file, *(cells or [""] * (2 * top))]
-            (quoting if any("\r" in cell for cell in row) else writer).writerow(row)
+            data.write(csv_text([[answer.file, *(cells or [""] * (2 * top))]]))
     if header and not as_json:
-        writer.writerow(header)
+        data.write(csv_text([header]))
     if as_json:
         print_json(listed, data)
     if not quiet:

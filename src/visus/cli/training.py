@@ -134,6 +134,7 @@ def train_and_tell(
             _refuse_with_resume(options, model, begun, config, name, output)
             run = resume(
                 resumed,
+                options.path,
                 changes=given,
                 cache_dir=options.cache_dir,
                 num_workers=options.num_workers,
@@ -200,7 +201,6 @@ def _refuse_with_resume(
 ) -> None:
     """No setting is ever silently ignored: what a run already has cannot be given again."""
     words = {
-        "DATA": options.path,
         "--model": model,
         "--pretrained": begun.pretrained,
         "--weights": begun.weights,

@@ -122,6 +122,7 @@ def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Sam
         official=official,
         warnings=(*found.warnings, *warnings, *copies),
         notes=(*found.notes, *_unused(found), *notes),
+        digests=tuple(digests),
     )
 
 

@@ -109,7 +109,7 @@ def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> It
         elif entry in chosen:
             yield from _in_file(entry, preprocessing)
         else:
-            ledger.note(LEFT_OUT, str(entry))
+            ledger.note(LEFT_OUT, entry.relative_to(folder).as_posix(), "not a picture")
     if not chosen and not any(isinstance(entry, DataError) for entry in found):
         suffixes = PICTURE_SUFFIXES if preprocessing.kind == "pictures" else ARRAY_SUFFIXES
         raise UsageError(

@@ -5,6 +5,7 @@ This file knows run folders and how to get from files to labels. It must not kno
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -22,7 +23,7 @@ from torch import nn
 
 from visus.data.batches import Part, batches_in_order
 from visus.data.ledger import Ledger
-from visus.data.opened import Data, open_data, open_scoring_data
+from visus.data.opened import Data, open_scoring_data
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, PictureError, RunError, UsageError
@@ -37,6 +38,9 @@ from visus.training.runs import RunFolder
 from visus.units import write_shape
 from visus.workbench.items import ArrayItem, Item, UnreadItem, find_items
 from visus.workbench.modules import make_network
+from visus.workbench.own_data import as_own, remember_place
+from visus.workbench.own_data import open_own_data as open_own_data
+from visus.workbench.own_data import open_under_labels as open_under_labels
 
 if TYPE_CHECKING:
     from visus.examine.named_mistakes import NamedMistakes
@@ -96,6 +100,11 @@ class Run:
     def recipe(self) -> Recipe:
         """How it was trained."""
         return Recipe.read(self.folder / "recipe.yaml")
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the data that it was trained on."""
+        return str(RunFolder.open(self.folder).read_json("data.json")["fingerprint"])
 
     @property
     def scores(self) -> Scores:
@@ -239,12 +248,29 @@ class Run:
         max_unreadable: float = MAX_UNREADABLE,
         cache_dir: str | Path | None = None,
     ) -> Data:
-        """Other data with this network's preprocessing and classes, or the run's own as it was split."""
-        if data is not None:
-            return open_scoring_data(
-                data, self.preprocessing, self.classes, max_unreadable=max_unreadable, cache_dir=cache_dir
-            )
-        return open_own_data(self.folder, self.preprocessing, cache_dir=cache_dir)
+        """Other data with this network's preprocessing and classes, or the run's own as it was split.
+
+        Where ``data`` is the run's own at a new place, it is split as it was too, and the run remembers where it is.
+
+        Raises:
+            DataError: the data has a class that the network does not know; or it is gone, or has changed.
+        """
+        if data is None:
+            return open_own_data(self.folder, self.preprocessing, cache_dir=cache_dir)
+        if RunFolder.open(self.folder).read_json("data.json").get("labels"):
+            with contextlib.suppress(DataError):  # other data then, or without these labels
+                return self._remembered(open_own_data(self.folder, self.preprocessing, data, cache_dir=cache_dir))
+        opened = open_scoring_data(
+            data, self.preprocessing, self.classes, max_unreadable=max_unreadable, cache_dir=cache_dir
+        )
+        own = as_own(self.folder, opened)
+        return opened if own is None else self._remembered(own)
+
+    def _remembered(self, data: Data) -> Data:
+        note = remember_place(self.folder, data)
+        if not note:
+            return data
+        return dataclasses.replace(data, samples=dataclasses.replace(data.samples, notes=(*data.samples.notes, note)))
 
     def predict(
         self,
@@ -341,37 +367,3 @@ def load(folder: str | Path, *, network: nn.Module | None = None, device: str = 
     precision = Recipe.read(run.path / "recipe.yaml").precision
     machine = suited(choose(device, precision), module)
     return Run(run.path, module.to(machine.device).eval(), classes, preprocessing, machine)
-
-
-def open_own_data(
-    folder: Path, preprocessing: Preprocessing, *, cache_dir: str | Path | None = None, **options: Any
-) -> Data:
-    """The data that a run was trained on, split as it was.
-
-    Raises:
-        DataError: the data has changed or is no longer there.
-    """
-    facts = RunFolder.open(folder).read_json("data.json")
-    data = open_under_labels(folder, preprocessing, facts.get("labels"), cache_dir=cache_dir, **options)
-    if data.fingerprint != facts["fingerprint"]:
-        raise DataError(
-            f"this data has changed since the run {folder.name} was trained on it. Put it back as it was, or train anew.",
-            where=str(data.samples.root),
-        )
-    return data
-
-
-def open_under_labels(
-    folder: Path, preprocessing: Preprocessing, labels: str | None, *, cache_dir: str | Path | None = None, **options: Any
-) -> Data:
-    """The items that a run was trained on, split as they were, under any labels that ``open_data`` takes; None for the data's own."""
-    facts = RunFolder.open(folder).read_json("data.json")
-    return open_data(
-        facts["path"],
-        preprocessing=preprocessing,
-        labels=labels,
-        split=folder / "split.csv",
-        max_unreadable=facts["max_unreadable"],
-        cache_dir=cache_dir,
-        **options,
-    )

@@ -35,6 +35,7 @@ from visus.units import write_shape
 from visus.workbench.inside import Scoring
 from visus.workbench.mirroring import read_mirroring, with_mirroring, write_mirroring
 from visus.workbench.modules import Made, Network, make_network
+from visus.workbench.own_data import remember_place
 from visus.workbench.preparing import augmentation, prepare, refuse_unusable, settled, takes_smaller, whiten
 from visus.workbench.pretrained import FROZEN, Beginning, begin, choice_of, fit_new_head, read_for, suited_data
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
@@ -177,6 +178,7 @@ def train(
 
 def resume(
     folder: str | Path,
+    data: str | Path | None = None,
     *,
     network: nn.Module | None = None,
     changes: dict[str, Any] | None = None,
@@ -189,6 +191,7 @@ def resume(
 
     Args:
         folder: the run folder.
+        data: where its data is now, if it was moved; the run remembers it.
         network: the module itself, for a run that was trained with a module object.
         changes: settings that may differ from the run's recipe: device, time_limit_s and checkpoint_every_s.
         cache_dir: another folder for the decoded items.
@@ -197,6 +200,7 @@ def resume(
 
     Raises:
         RunError: no run, or nothing to go on from.
+        DataError: the data has changed or is no longer there.
         UsageError: a change of a setting that is fixed for the run.
     """
     group = join()
@@ -219,12 +223,14 @@ def resume(
     facts = run.read_json("data.json")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
     with group.first_here():
-        data = open_own_data(run.path, preprocessing, cache_dir=cache_dir, num_workers=num_workers)
+        opened = open_own_data(run.path, preprocessing, data, cache_dir=cache_dir, num_workers=num_workers)
+    if group.is_first:
+        remember_place(run.path, opened)
     made = make_network(
         network or run.read_text("design.txt").rstrip("\n"),
-        data.input_shape,
-        len(data.classes),
-        num_items=len(data.split("train")),
+        opened.input_shape,
+        len(opened.classes),
+        num_items=len(opened.split("train")),
         seed=recipe.seed,
     )
     if beginning is not None and not has_steps:
@@ -233,8 +239,8 @@ def resume(
     refuse_too_many(group, recipe, machine)
     if warning := renew_environment(run, recipe, machine):
         made = dataclasses.replace(made, warnings=(*made.warnings, warning))
-    run = dataclasses.replace(run, metadata=metadata(data, made))
-    return _carry_out(run, data, made, recipe, machine, beginning, has_steps, on_event, should_stop, group)
+    run = dataclasses.replace(run, metadata=metadata(opened, made))
+    return _carry_out(run, opened, made, recipe, machine, beginning, has_steps, on_event, should_stop, group)
 
 
 def _read_beginning(run: RunFolder) -> Beginning | None:
