@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.data.batches import Part
+from visus.data.clues import class_clues
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import SCALES, Preprocessing, Scale, measure_scale
 from visus.data.samples import SPLITS, Samples
@@ -183,7 +184,8 @@ def open_data(
     else:
         samples = split_samples(samples, seed)
     if preprocessing is None:
-        plan, is_varied = _plan(samples, ledger, img_size, channels, rule, scale, suit)
+        plan, is_varied, clues = _plan(samples, ledger, img_size, channels, rule, scale, suit)
+        samples = dataclasses.replace(samples, warnings=(*samples.warnings, *clues))
     else:
         plan, is_varied = preprocessing, False
     data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
@@ -316,8 +318,8 @@ def _plan(
     rule: Rule,
     scale: Scale,
     suit: Suit | None,
-) -> tuple[Preprocessing, bool]:
-    """Size, channels and number format for a set that is opened for training, and whether its pictures vary in size."""
+) -> tuple[Preprocessing, bool, list[str]]:
+    """Size, channels and number format for a set that is opened for training, whether its pictures vary in size, and warnings."""
     if samples.reader.kind == "array":
         assert samples.reader.shape is not None, "rows of arrays have a shape"
         own_channels, *own_size = samples.reader.shape
@@ -336,15 +338,16 @@ def _plan(
                 where=str(samples.root),
             )
         unit = ((0.0,) * own_channels, (1.0,) * own_channels)
-        return Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit), False
+        return Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit), False, []
     seen = dataclasses.replace(survey_pictures(samples, ledger), wanted_size=_wanted_size(img_size, 2))
+    clues = class_clues(seen.probes, samples.labels, samples.classes)
     if suit and (suited := suit(seen)):
         plan = Preprocessing("pictures", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
-        return plan, seen.is_varied
+        return plan, seen.is_varied, clues
     num_channels = channels or (3 if seen.has_colour else 1)
     unit = ((0.0,) * num_channels, (1.0,) * num_channels)
     size = seen.wanted_size or suitable_size(seen.sizes)
-    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied
+    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied, clues
 
 
 def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:

@@ -29,12 +29,14 @@ class Survey:
         sizes: (height, width) of every file with a readable header, in pixels.
         has_colour: whether any of them is in colour.
         wanted_size: the size that was asked for; None where it is open.
+        probes: what the header of each file says; None where it could not be read.
     """
 
     num_training: int
     sizes: tuple[tuple[int, int], ...]
     has_colour: bool
     wanted_size: tuple[int, ...] | None = None
+    probes: tuple[pictures.Probe | None, ...] = ()
 
     @property
     def is_varied(self) -> bool:
@@ -75,11 +77,13 @@ Suit = Callable[[Survey], Suited | None]
 def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
     """Read the headers of all picture files; files of unusual size are noted, those that cannot be read are met again in decoding."""
     sizes, names, has_colour = [], [], False
+    probes: list[pictures.Probe | None] = [None] * len(samples.items)
     for index, item in enumerate(samples.items):
         try:
             seen = pictures.probe(samples.reader.path(index), name=item)
         except PictureError:
             continue  # decoding meets it again, and names it
+        probes[index] = seen
         sizes.append(seen.size)
         names.append(item)
         has_colour = has_colour or seen.channels == 3
@@ -89,7 +93,7 @@ def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
         for name, area in zip(names, areas, strict=True):
             if area > 4 * median or 4 * area < median:
                 ledger.note("outsized", name)
-    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_colour)
+    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_colour, probes=tuple(probes))
 
 
 def suitable_size(sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:

@@ -127,15 +127,17 @@ def as_own(folder: Path, data: Data) -> Data | None:
     if not {"val", "test"} & set(splits):
         return None
     new = [item for item, split in zip(table.items, splits, strict=True) if split is None]
-    missing = len(rows) - (len(table.items) - len(new))
+    contents_here = set(own)
+    there = {*table.items, *(item for item, content in contents.items() if content in contents_here)}
+    missing = [item for item in rows if item not in there]
     told = [f"this is the data of the run {run.path.name}, changed since its training; it is split as it was."]
     if any(edited):
         names = [item for item, is_edited in zip(table.items, edited, strict=True) if is_edited]
         told.append(f"{write_number_of(len(names), 'sample')} with other content than in the training: {shown(names)}.")
     if new:
         told.append(f"{write_number_of(len(new), 'sample')} that the run does not know left out: {shown(new)}.")
-    if missing > 0:
-        told.append(f"{missing:,} of the run's {write_number_of(len(rows), 'sample')} are not here.")
+    if missing:
+        told.append(f"{write_number_of(len(missing), 'sample')} of the run not here: {shown(missing)}.")
     return _in_splits(data, splits, tuple(told))
 
 
