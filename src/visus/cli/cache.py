@@ -71,7 +71,7 @@ def _show(root: Path, chosen: Sequence[Entry], now: float, *, is_narrowed: bool)
                 Text(printable(entry.source or "not told")),
                 write_shape(entry.shape) if entry.shape else "-",
                 write_bytes(entry.num_bytes),
-                f"{write_duration(max(0, round(now - entry.used)))} ago",
+                _age(now - entry.used),
                 _state(entry),
             )
         console.print(table)
@@ -87,6 +87,11 @@ def _show(root: Path, chosen: Sequence[Entry], now: float, *, is_narrowed: bool)
     console.print(f"folder: {printable(str(root))}", soft_wrap=True)
     if chosen:
         console.print("to empty it: visus cache --empty, with --older-than 7d or --gone for a part", soft_wrap=True)
+
+
+def _age(seconds: float) -> str:
+    days = int(seconds // 86_400)
+    return f"{days} days ago" if days > 1 else f"{write_duration(max(0, round(seconds)))} ago"
 
 
 def _state(entry: Entry) -> str:

@@ -219,7 +219,7 @@ def _holds_runs(folder: Path) -> bool:
 def _folders_in(folder: Path) -> list[Path]:
     try:
         return [folder / name for name in entries(folder)[0]]
-    except OSError:
+    except DataError:
         return []
 
 
