@@ -137,7 +137,7 @@ class MissingExtraError(VisusError):
 
 
 def printable(name: str) -> str:
-    """A name on one line, whatever a file is called: control characters, which could end a line or steer a terminal, are escaped.
+    r"""A name on one line, whatever a file is called: control characters, which could end a line or steer a terminal, are escaped.
 
     Letters of all scripts stay; so do the bytes of a name that is not UTF-8.
 

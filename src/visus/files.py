@@ -17,11 +17,9 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 from visus.errors import StorageError, UsageError
 from visus.units import write_bytes
@@ -29,10 +27,13 @@ from visus.units import write_bytes
 _LIST_OF_NUMBERS = re.compile(r"\[(\n[^\[\]{}\"]*)\]")  # a text has no line ends in JSON, so this is no part of one
 
 
-def cache_folder() -> Path:
+def cache_folder(of_system: Callable[[], str]) -> Path:
     """The folder for what can be made again: ``VISUS_CACHE``, else the user's cache folder of this system.
 
     An account without a home folder of its own (a service, a container) gets one of its own among the temporary files.
+
+    Args:
+        of_system: gives the user's cache folder of this system.
 
     Raises:
         UsageError: ``VISUS_CACHE`` begins with ``~``, and there is no home folder.
@@ -40,7 +41,7 @@ def cache_folder() -> Path:
     if named := os.environ.get("VISUS_CACHE", "").strip():
         return expand_home(Path(named))
     with contextlib.suppress(RuntimeError, KeyError):  # of an account without a home folder
-        usual = Path(platformdirs.user_cache_dir("visus", appauthor=False))
+        usual = Path(of_system())
         if usual.is_absolute() and _can_be_made(usual):
             return usual
     return _private_temporary_folder()
@@ -117,10 +118,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV that every reader takes apart again, whatever the cells hold.
+    r"""Rows as CSV that every reader takes apart again, whatever the cells hold.
 
-    >>> csv_text([("a", "b,c"), ("d\\r", 1)])
-    'a,"b,c"\\n"d\\r","1"\\n'
+    >>> csv_text([("a", "b,c"), ("d\r", 1)])
+    'a,"b,c"\n"d\r","1"\n'
     """
     text = io.StringIO(newline="")
     plain = csv.writer(text, lineterminator="\n")

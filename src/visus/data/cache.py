@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import platformdirs
+
 from visus.errors import StorageError
 from visus.files import cache_folder as usual_folder
 from visus.files import expand_home
@@ -74,7 +76,9 @@ class Entry:
 
 def cache_folder(chosen: Path | None = None) -> Path:
     """The folder for decoded data: the chosen one, else ``VISUS_CACHE``, else the user's cache folder of this system."""
-    return expand_home(chosen) if chosen is not None else usual_folder()
+    if chosen is not None:
+        return expand_home(chosen)
+    return usual_folder(lambda: platformdirs.user_cache_dir("visus", appauthor=False))
 
 
 def cache_bound() -> int:

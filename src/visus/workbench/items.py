@@ -130,10 +130,7 @@ def _holds_image(file: Path) -> bool:
 
 def _in_table(table: Path) -> Iterator[Item]:
     """The files that a table names in its column of paths, which are relative to it."""
-    try:
-        text = table.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise UsageError(f"this table cannot be read ({error.strerror}).", where=str(table)) from error
+    text = table.read_text(encoding="utf-8-sig", errors="surrogateescape")
     lines = [line for line in text.splitlines(keepends=True) if line.strip()]
     delimiter = max(",;\t", key=(lines[0] if lines else "").count)
     rows = list(csv.reader(lines, delimiter=delimiter))

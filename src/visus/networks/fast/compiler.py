@@ -20,6 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import platformdirs
 import torch
 
 from visus import files
@@ -47,7 +48,7 @@ class _NoKernelsError(Exception):
 
 def cache_folder() -> Path:
     """Where compiled kernels and remembered choices lie: ``VISUS_CACHE``, else the user's cache folder of this system."""
-    return files.cache_folder() / "kernels"
+    return files.cache_folder(lambda: platformdirs.user_cache_dir("visus", appauthor=False)) / "kernels"
 
 
 def why_no_kernels() -> str:
