@@ -89,13 +89,8 @@ def test_renamed_and_edited_samples_keep_their_split_and_new_ones_are_left_out(m
             assert (row.numpy().transpose(1, 2, 0) == image.convert("RGB")).all()
 
 
-def test_other_data_is_scored_whole(run: Path, photos: Path, tmp_path: Path) -> None:
-    for label in ("dark", "light"):
-        (tmp_path / "other" / label).mkdir(parents=True)
-        for number in range(10):
-            with Image.open(photos / label / f"{number:02}.png") as image:
-                image.rotate(90).save(tmp_path / "other" / label / f"{number:02}.png")
-    assert visus.load(run).evaluate(tmp_path / "other").split == "all"
+def test_other_data_of_the_same_names_is_scored_whole(run: Path, other_photos: Path) -> None:
+    assert visus.load(run).evaluate(other_photos).split == "all"
 
 
 def test_what_has_changed_is_named(moved: tuple[Path, Path], visus_command: Call) -> None:
