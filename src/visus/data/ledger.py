@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visus.errors import DataError, unknown_name
+from visus.errors import DataError, printable, unknown_name
 from visus.units import write_number_of
 
 MAX_EXAMPLES = 10
@@ -185,7 +185,7 @@ def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
 
 def listed(items: Sequence[str], count: int | None = None, shown: int = 3) -> str:
     """The first names, and whether there are more than these of ``count`` (default: of those given)."""
-    names = items[:shown]
+    names = [printable(item) for item in items[:shown]]
     return ", ".join(names) + (", ..." if (len(items) if count is None else count) > len(names) else "")
 
 

@@ -194,6 +194,7 @@ class Samples:
         official: the splits that the source itself named.
         warnings: sentences about what a person should look at.
         notes: sentences about how the source was read.
+        digests: SHA-256 of each item's bytes.
     """
 
     root: Path
@@ -210,6 +211,7 @@ class Samples:
     official: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    digests: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -238,4 +240,5 @@ class Samples:
             groups=None if self.groups is None else tuple(self.groups[index] for index in indices),
             contents=self.contents[indices],
             reader=self.reader.select(indices),
+            digests=tuple(self.digests[index] for index in indices) if self.digests else (),
         )

@@ -7,9 +7,9 @@ labels' numbers.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import filecmp
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,30 +50,37 @@ def is_picture_name(name: str) -> bool:
 def entries(folder: Path) -> tuple[list[str], list[str]]:
     """Names of the folders and of everything else in a folder, each sorted as people sort.
 
-    A link to a folder counts as a folder.
+    A link to a folder counts as a folder. Pipes, sockets and devices are neither.
 
     Raises:
         DataError: the folder may not be listed.
     """
+    folders, files, _ = _listed(folder)
+    return folders, files
+
+
+def _listed(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """As ``entries``, and the names of pipes, sockets and devices: to open one could wait for ever."""
     try:
         with os.scandir(folder) as listing:
-            found = [(entry.name, _is_folder(entry)) for entry in listing]
+            found = [(entry.name, _kind_of(entry)) for entry in listing]
     except OSError as error:
         raise DataError(
             f"the folder cannot be listed ({error.strerror}). Give yourself the right to read it.", where=str(folder)
         ) from error
     found.sort(key=lambda pair: natural_key(pair[0]))
-    return [name for name, is_folder in found if is_folder], [name for name, is_folder in found if not is_folder]
+    folders, files, special = ([name for name, kind in found if kind == wanted] for wanted in ("folder", "file", "special"))
+    return folders, files, special
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that leads nowhere, or to itself, is none."""
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    """``folder``, ``file`` or ``special``; a link that leads nowhere, or to itself, is a file that cannot be read."""
     try:
-        return entry.is_dir()
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            return False
-        raise
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() or not stat.S_IFMT(entry.stat().st_mode) else "special"
+    except OSError:
+        return "file"
 
 
 def unwrap(folder: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
@@ -178,7 +185,7 @@ def _is_repository(root: Path) -> bool:
 def _pictures_below(root: Path, folder: str, ledger: Ledger) -> list[str]:
     """Every picture below a folder, relative to the root; other files go on the ledger."""
     pictures = []
-    for item in _files_below(root, folder, ledger, _identity(root)):
+    for item in _files_below(root, folder, ledger):
         if is_picture_file(root / item):
             pictures.append(item)
             if not is_picture_name(item):
@@ -264,8 +271,9 @@ def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], w
 
 def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = None) -> tuple[list[str], list[str]]:
     """Folders and files that are not passed over; those that are go on the ledger where one is given."""
-    folders, files = entries(folder)
+    folders, files, special = _listed(folder)
     passed = {name: reason for name in [*folders, *files] if (reason := why_passed_over(name))}
+    passed |= dict.fromkeys(special, "a pipe, a socket or a device, not a file")
     passed |= {name: "runs of visus" for name in folders if _holds_runs(folder / name)}
     if ledger is not None:
         place = "" if root is None or root == folder else f"{folder.relative_to(root).as_posix()}/"
@@ -276,12 +284,8 @@ def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = Non
 
 def _holds_runs(folder: Path) -> bool:
     """Whether a folder is a run, or a folder of runs, that a training left within the data."""
-    try:
-        return any(
-            (each / "recipe.yaml").is_file() and (each / "split.csv").is_file() for each in (folder, *_folders_in(folder))
-        )
-    except PermissionError:
-        return False
+    places = (folder, *_folders_in(folder))
+    return any(os.path.isfile(each / "recipe.yaml") and os.path.isfile(each / "split.csv") for each in places)
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -295,43 +299,34 @@ def _files_below(
     root: Path, folder: str, ledger: Ledger | None, above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[str]:
     """Every visible file below a folder, relative to the root, in order; a link that leads back up is not followed."""
-    state = os.stat(root / folder)
-    if (state.st_dev, state.st_ino) in above:
+    state = _identity(root / folder)
+    above = above or frozenset(_identity(place) for place in _places_above(root, folder))
+    if state in above:
+        if ledger is not None:
+            ledger.note(LEFT_OUT, folder, "a link that leads back up, which is not followed")
         return
     folders, files = _visible(root / folder, ledger, root)
     for file in files:
         yield f"{folder}/{file}"
     for inner in folders:
-        yield from _files_below(root, f"{folder}/{inner}", ledger, above | {(state.st_dev, state.st_ino)})
+        yield from _files_below(root, f"{folder}/{inner}", ledger, above | {state})
 
 
-def _identity(folder: Path) -> frozenset[tuple[int, int]]:
-    """What tells a folder from all others, however it is reached."""
-    state = os.stat(folder)
-    return frozenset(((state.st_dev, state.st_ino),))
+def _places_above(root: Path, folder: str) -> Iterator[Path]:
+    """Every folder above ``root / folder``, up to the top of the disk."""
+    for number in range(len(Path(folder).parts)):
+        yield root.joinpath(*Path(folder).parts[:number])
+    yield from root.resolve().parents
 
 
-def files_below(folder: Path, ledger: Ledger, refused: list[DataError]) -> Iterator[Path]:
-    """Every visible file below a folder, in the order of people; links to folders are followed, but none that leads back up.
-
-    Args:
-        folder: where to look.
-        ledger: what is passed over is noted here.
-        refused: an error is added here for each folder that may not be listed.
-    """
-    above = frozenset[tuple[int, int]]()
-    stack = [(folder, above)]
-    while stack:
-        place, above = stack.pop()
-        try:
-            own = _identity(place)
-            folders, files = ([], []) if own & above else _visible(place, ledger, folder)
-        except (DataError, OSError) as error:
-            message = error.message if isinstance(error, DataError) else f"the folder cannot be listed ({error.strerror})."
-            refused.append(DataError(message, where=str(place)))
-            continue
-        yield from (place / file for file in files)
-        stack += [(place / inner, above | own) for inner in reversed(folders)]
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        state = os.stat(folder)
+    except OSError as error:
+        raise DataError(
+            f"the folder cannot be entered ({error.strerror}). Give yourself the right to read it.", where=str(folder)
+        ) from error
+    return state.st_dev, state.st_ino
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -361,3 +356,27 @@ def _holds_data_below(folder: Path) -> bool:
 def _holds_class_folders(folder: Path) -> bool:
     """Whether two folders or more with pictures lie in a folder."""
     return sum(_holds_picture(folder / inner) for inner in _visible(folder)[0]) > 1
+
+
+def walk(folder: Path, ledger: Ledger) -> Iterator[Path | DataError]:
+    """Every file below a folder that a training would look at, in the order of names; what it passes over goes on the ledger.
+
+    A folder that may not be listed is given as its error, and the others follow.
+    """
+    yield from _walk(folder, folder, ledger, frozenset())
+
+
+def _walk(root: Path, folder: Path, ledger: Ledger, above: frozenset[tuple[int, int]]) -> Iterator[Path | DataError]:
+    try:
+        state = _identity(folder)
+        above = above or frozenset(_identity(place) for place in root.resolve().parents)
+        if state in above:
+            ledger.note(LEFT_OUT, folder.relative_to(root).as_posix(), "a link that leads back up, which is not followed")
+            return
+        folders, files = _visible(folder, ledger, root)
+    except DataError as error:
+        yield error
+        return
+    yield from (folder / file for file in files)
+    for inner in folders:
+        yield from _walk(root, folder / inner, ledger, above | {state})

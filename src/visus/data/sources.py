@@ -84,6 +84,8 @@ def read_source(
     place = Path(path)
     if not place.exists():
         raise DataError("there is no such file or folder.", where=str(path))
+    if not place.is_dir() and not place.is_file():
+        raise DataError("this is a pipe, a socket or a device. Save the data as a file or a folder first.", where=str(path))
     layout = layout or reading.layout
     by_folders = labels == FOLDERS and place.is_dir() and not Path(FOLDERS).is_file()
     stated = layout or (UsualLayout(usual_layout) if usual_layout else None)
