@@ -20,7 +20,7 @@ def cache(tmp_path: Path) -> Path:
     for name in ("old", "new"):
         x = np.random.default_rng(len(name)).integers(0, 256, (40, 12 if name == "old" else 10, 12), dtype=np.uint8)
         np.savez(tmp_path / f"{name}.npz", x=x, y=np.arange(40) % 2)
-        folder = visus.open_data(tmp_path / f"{name}.npz", cache_dir=tmp_path / "cache").store.folder
+        folder = visus.open_data(tmp_path / f"{name}.npz", layout="NHW", cache_dir=tmp_path / "cache").store.folder
         if name == "old":
             os.utime(folder, (time.time() - 864_000 - 60,) * 2)
     (tmp_path / "old.npz").unlink()
@@ -46,7 +46,7 @@ def test_a_part_of_it_can_be_removed(visus_command: Call, cache: Path, narrowed:
 
 
 def test_what_is_in_use_is_kept_and_told(visus_command: Call, cache: Path, tmp_path: Path) -> None:
-    data = visus.open_data(tmp_path / "new.npz", cache_dir=cache)
+    data = visus.open_data(tmp_path / "new.npz", layout="NHW", cache_dir=cache)
     lines = visus_command("cache", "--cache-dir", cache, "--empty").out.splitlines()
     assert lines[0].startswith("removed: 1 entry, ")
     assert lines[1].startswith("kept: 1 entry, ")

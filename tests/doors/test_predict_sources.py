@@ -12,6 +12,7 @@ from tests.doors.conftest import Call
 
 import visus
 from visus.data.ledger import Ledger
+from visus.data.pictures import PICTURE_SUFFIXES
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_what_cannot_be_read_is_a_row_and_the_others_follow(
         "error: *.gif: no file matches this pattern.",
         "error: dead: this link leads to nowhere, which does not exist.",
         "error: x.csv: this table has no column path or file or filename or image; it has a, b. Name the column of the files path.",
-        "error: empty: this folder has no file that this network reads (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .pbm, .pgm, .png, .pnm, .ppm, .tif, .tiff, .webp).",
+        f"error: empty: this folder has no file that this network reads ({', '.join(sorted(PICTURE_SUFFIXES))}).",
         "error: pipe.npz: this is a pipe, a socket or a device. Save the data as a file first.",
     ]
 

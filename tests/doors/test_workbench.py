@@ -147,7 +147,7 @@ def test_predict_names_what_holds_no_item_and_goes_on(run: Path, tmp_path: Path)
     ]
     empty, *others, answer = loaded.predict(named)
     assert (empty.file, empty.labels) == (str(tmp_path / "empty"), ())
-    assert empty.problem.startswith("this folder has no file that this network reads (.bmp, ")
+    assert empty.problem.startswith("this folder has no file that this network reads (.")
     assert [(each.file, each.problem) for each in others] == [
         (str(tmp_path / "other.npz"), "this file has no array x, images, x_test or test_images; it has z."),
         (str(tmp_path / "bad.npy"), "this is not a readable NumPy file of plain numbers."),

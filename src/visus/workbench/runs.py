@@ -380,10 +380,6 @@ class Run(Described):
         """What a reader of the scores must know about the items and the network."""
         notes = [self.views_sentence] if self.views_sentence else []
         facts = RunFolder.open(self.folder).read_json("data.json")
-        if data.is_whole and data.fingerprint == facts["fingerprint"]:
-            notes.append(
-                "This is the data that the network was trained on. Leave the data out to score the held-out split alone."
-            )
         if split == "val" and not len(data.split("test")):
             notes.append(
                 "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere."
