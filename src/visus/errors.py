@@ -22,6 +22,7 @@ This file knows sentences and codes. It must not know networks, data or doors.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Self
@@ -133,7 +134,7 @@ class MissingExtraError(VisusError):
         >>> print(MissingExtraError.because(OSError("no such library"), "captum", "examine", "saliency maps"))
         saliency maps need the package captum, which does not load (OSError: no such library). Install it anew: pip install --force-reinstall captum
         """
-        if isinstance(error, ModuleNotFoundError) and error.name == package:
+        if isinstance(error, ModuleNotFoundError) and not _is_installed(package):
             return cls.of(package, extra, purpose)
         said = " ".join(str(error).split()).rstrip(".")
         return cls(
@@ -151,6 +152,14 @@ class MissingExtraError(VisusError):
         return cls(
             f"{purpose} need the package {package}, which is not installed. Install it with: pip install 'visus[{extra}]'"
         )
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def printable(name: str) -> str:

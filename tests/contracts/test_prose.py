@@ -5,7 +5,6 @@ This file knows text. It must not know what visus computes.
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import tomllib
@@ -57,15 +56,6 @@ def test_nothing_holds(kind: str, tree: Tree) -> None:
     assert not places, f"{kind}:\n" + "\n".join(places)
 
 
-def test_every_source_file_says_what_it_must_not_know(tree: Tree) -> None:
-    silent = []
-    for name, parsed in tree.parsed.items():
-        docstring = " ".join((ast.get_docstring(parsed) or "").split())
-        if "must not know" not in docstring.lower():
-            silent.append(str(tree.sources[name].relative_to(tree.root)))
-    assert not silent, "no docstring that says what the file must not know:\n" + "\n".join(silent)
-
-
 def documents(tree: Tree) -> dict[str, str]:
     """The Markdown documents of the repository."""
     return {name: text for name, text in texts(tree).items() if name.endswith(".md")}
@@ -88,14 +78,6 @@ def test_every_relative_link_leads_somewhere(tree: Tree) -> None:
             if not place.exists() or (anchor and anchor not in anchors(place.read_text("utf-8"))):
                 broken.append(f"{name}: {target}")
     assert not broken, "\n".join(broken)
-
-
-def test_documents_are_written_in_british_english(tree: Tree) -> None:
-    places = []
-    for name, text in documents(tree).items():
-        prose = re.sub(r"^```.*?^```|`[^`\n]*`|\]\([^)]*\)", " ", text, flags=re.M | re.S)
-        places += [f"{name}: {word}" for word in re.findall(AMERICAN, prose, re.I)]
-    assert not places, "\n".join(places)
 
 
 def test_the_changelog_tells_of_this_version(tree: Tree) -> None:

@@ -75,4 +75,7 @@ def test_a_run_can_be_asked_exactly_this() -> None:
         "logits",
         "score",
     }
-    assert names == methods | {"name", "notes_on", "recipe", "scores", "views_sentence"}
+    assert names == methods | {
+        *("name", "notes_on", "recipe", "scores", "views_sentence", "which"),
+        *("calibration", "calibration_sentence", "probabilities", "known"),
+    }

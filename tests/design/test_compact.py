@@ -9,7 +9,7 @@ from visus.design.compact import LARGEST_WHOLE_PX, SCALES
 from visus.design.items import Sequence
 from visus.design.layers import Conv
 from visus.errors import DesignError
-from visus.training.recipe import SMALL_PX
+from visus.training.resolve import SMALL_PX
 
 SHAPES = [
     *((1, side) for side in (1, 3, 5, 8, 20, 70, 400, 8_000)),

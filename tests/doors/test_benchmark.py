@@ -250,7 +250,7 @@ def test_the_result_says_that_everybody_begins_with_new_weights(
     words = ("--target", 0.9, "--with", "visus", "--seeds", "0", "-o", tmp_path, "-q")
     small = visus_command("benchmark", photos, *words).out
     assert "everybody begins with new weights and has the same pictures of 3 x 10 x 10.\n" in small
-    monkeypatch.setattr(pretrained, "find", lambda: Path("weights.pth"))
+    monkeypatch.setattr(pretrained.Backbone, "find", lambda self: Path("weights.pth"))
     for label in ("one", "two"):
         (tmp_path / "large" / label).mkdir(parents=True)
         for number in range(12):

@@ -206,7 +206,7 @@ class Odd(nn.Module):
         self.weight = nn.Parameter(torch.randn(300, 2) * 0.01)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training and not torch.is_grad_enabled() and torch.is_inference_mode_enabled():
+        if not self.training and not torch.is_grad_enabled() and len(x) > 1:
             return x.flatten(1) @ self.weight
         if self.training:
             return x.flatten(1) @ self.weight
@@ -267,9 +267,10 @@ def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(
     assert run.scores.num_items == 12
     assert set(facts["missing"]) == {"sight", "advice", "alike", "saliency", "filters"}
     assert len(facts["mistakes"]["unsure_right"] + facts["mistakes"]["confident_wrong"]) > 0
-    assert "Training pictures that are like them could not be found: RuntimeError: this network is odd and says so." in page
-    assert facts["missing"]["saliency"] == "RuntimeError: this network is odd and says so."
-    assert "Where the network looked could not be drawn: RuntimeError: this network is odd and says so." in page
+    failure = "RuntimeError: this network is odd and says so, in Odd, at "
+    assert f"Training pictures that are like them could not be found: {failure}" in page
+    assert facts["missing"]["saliency"].startswith(failure)
+    assert f"Where the network looked could not be drawn: {failure}" in page
     assert facts["calibration"]["before"]["loss"] > 0
     assert facts["moves"]["num_items"] > 0
 

@@ -63,7 +63,7 @@ def test_items_of_one_position_are_told_as_they_are_seen(visus_command: Call, tm
     answer = visus_command(*words, "--tta", "shift", "-o", tmp_path)
     assert (answer.code, answer.err.splitlines()[-1]) == (
         2,
-        "error: tta shift moves items, and these have a single position. Leave it out.",
+        "error: tta=shift moves samples, and these have a single position. Leave it out.",
     )
 
 

@@ -18,7 +18,7 @@ from visus.errors import RecipeError, RunError, UsageError, WeightsError
 from visus.networks import initial_weights, pretrained, weights
 from visus.training.events import HeadFitted, StartScored, StepDone
 from visus.workbench.starts import BackboneChoice, begin, choice_of, suited_data
-from visus.workbench.training import Prepared, train
+from visus.workbench.training import Opened, Prepared, train
 
 from .conftest import SMALL, Call
 
@@ -307,16 +307,16 @@ def test_a_stopped_training_that_began_with_weights_ends_the_same(steps: int, ph
     assert_same(whole.folder, part.folder)
 
 
-def test_a_training_killed_before_its_head_was_fitted_begins_again(photos: Path, tmp_path: Path) -> None:
+def test_a_training_killed_before_its_first_checkpoint_begins_again(photos: Path, tmp_path: Path) -> None:
     weights.save(visus.network(DESIGN, (3, 10, 10), 5), tmp_path / "five.safetensors")
     begin: dict[str, Any] = {"weights": tmp_path / "five.safetensors", "output": tmp_path}
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
 
-    class KilledError(Exception):
+    class KilledError(BaseException):
         pass
 
     def kill(event: object) -> None:
-        if isinstance(event, HeadFitted):
+        if isinstance(event, Prepared):
             raise KilledError
 
     with pytest.raises(KilledError):
@@ -359,10 +359,7 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
     )
     assert "input: 3 x 64 x 64, scaled as its weights were trained" in answer.err
     assert "ledger: 20 pictures in grey were made colour (three equal channels)" in answer.err
-    assert (
-        "head: fitted on 2 views of each training sample; alone, it answers 100.0 % of 29 samples right that it was not fitted on"
-        in answer.err
-    )
+    assert "head: fitted on 2 views of each training sample; alone, it answers " in answer.err
     assert "before the first step: val_loss" in answer.err
     folder = tmp_path / "stripes"
     loaded = visus.load(folder)
@@ -378,14 +375,14 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
 @needs_extra
 def test_data_opened_by_oneself_is_taken_at_its_size_where_it_is_asked_for(large_photos: Path, tmp_path: Path) -> None:
     data = visus.open_data(large_photos, img_size=32)
-    prepared: list[Prepared] = []
+    opened: list[Opened] = []
 
     class EnoughError(Exception):
         pass
 
     def look(event: object) -> None:
-        assert isinstance(event, Prepared)
-        prepared.append(event)
+        assert isinstance(event, Opened)
+        opened.append(event)
         raise EnoughError
 
     with pytest.raises(EnoughError):
@@ -394,7 +391,7 @@ def test_data_opened_by_oneself_is_taken_at_its_size_where_it_is_asked_for(large
         train(data, pretrained=True, output=tmp_path, on_event=look)
     with pytest.raises(EnoughError):
         train(large_photos, pretrained=False, output=tmp_path, on_event=look)
-    asked = [(each.network.asked, each.data.preprocessing.scale, each.data.input_shape) for each in prepared]
+    asked = [(each.network.asked, each.data.preprocessing.scale, each.data.input_shape) for each in opened]
     assert asked == [
         ("compact", "mean-deviation", (3, 32, 32)),
         ("efficientnet_lite(0)", "fixed", (3, 32, 32)),

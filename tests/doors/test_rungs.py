@@ -95,6 +95,7 @@ def priced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Work]:
 
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(prices, "measured", measured)
+    monkeypatch.setattr("visus.workbench.training._Limit.left", lambda self, ending_s: self.seconds)
     return works
 
 
@@ -118,7 +119,9 @@ def test_the_training_has_the_widest_network_that_fits(squares: Path, priced: li
     data = visus.open_data(squares)
     recipe = quick(time_limit_s=fitting(width, 1))
     usual = rungs.make_network(None, data.input_shape, 2, num_items=162)
-    made, settled = rungs.within_limit(usual, recipe, data, rungs_machine(), ALONE, lambda event: None)
+    made, settled = rungs.within_limit(
+        usual, recipe, fitting(width, 1), data, rungs_machine(), ALONE, None, lambda event: None
+    )
     assert made.design == resolve(f"compact(scale={scale})", input_shape=data.input_shape, num_classes=2, num_items=162)
     assert made.asked == ("compact" if scale == 1 else f"compact(scale={scale})")
     assert made.reason.startswith(f"compact(scale={scale}): about ")
@@ -203,12 +206,18 @@ def test_no_scale_wider_than_the_cap_is_taken(squares: Path, priced: list[Work],
     assert json.loads((run.folder / "data.json").read_text())["network"] == "compact(scale=1.5)"
 
 
-def test_a_scale_that_does_not_take_the_persons_curriculum_is_no_rung(tmp_path: Path, priced: list[Work]) -> None:
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "calls.npz", x=rng.normal(size=(60, 1, 70)).astype(np.float32), y=np.arange(60) % 2)
-    data = visus.open_data(tmp_path / "calls.npz")
+def test_a_scale_that_does_not_take_the_persons_curriculum_is_no_rung(
+    squares: Path, priced: list[Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = visus.open_data(squares)
+    fewest = min(rung.made.num_parameters for rung in rungs._usable(Recipe(), data, rungs_machine(), ALONE, None))
+
+    def takes_smaller(module: torch.nn.Module, *_: Any) -> bool:
+        return sum(values.numel() for values in module.parameters()) > fewest
+
+    monkeypatch.setattr(rungs, "takes_smaller", takes_smaller)
     for curriculum, expected in (("0.75, 1", [0.5, 1.0, 1.5, 2.0]), (None, list(SCALES))):
-        found = rungs._usable(Recipe(time_limit_s=9, curriculum=curriculum), data, rungs_machine(), ALONE)
+        found = rungs._usable(Recipe(time_limit_s=9, curriculum=curriculum), data, rungs_machine(), ALONE, None)
         assert [rung.scale for rung in found] == expected
 
 

@@ -65,7 +65,7 @@ def test_a_fit_of_the_head_can_be_gone_on_with(
     photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights.save(visus.network(SMALL[1], (3, 10, 10), 5), tmp_path / "five.safetensors")
-    monkeypatch.setattr("visus.workbench.training.fit_new_head", interrupt)
+    monkeypatch.setattr("visus.training.loop.Training._score_start", interrupt)
     words = ("--weights", tmp_path / "five.safetensors", "-o", tmp_path, "--name", "it")
     answer = visus_command("train", photos, *SMALL, *words)
     assert answer.err.splitlines()[-1].endswith(f"next: visus train --resume {tmp_path / 'it'}")

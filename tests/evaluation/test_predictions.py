@@ -57,8 +57,9 @@ def test_each_part_returns_to_its_own_mode_even_after_an_error() -> None:
     modes = [part.training for part in network.modules()]
     predict_logits(network, [torch.randn(2, 2, 6, 6)])
     assert [part.training for part in network.modules()] == modes
-    with pytest.raises(RuntimeError):
+    with pytest.raises(UsageError) as caught:
         predict_logits(network, [torch.randn(2, 99, 6, 6)])
+    assert str(caught.value).startswith("the network stopped on a batch of 2 x 99 x 6 x 6: RuntimeError: Given groups=1")
     assert [part.training for part in network.modules()] == modes
 
 

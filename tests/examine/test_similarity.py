@@ -56,7 +56,9 @@ def test_layers_of_different_shapes_are_refused() -> None:
 
 
 def test_without_scipy_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    for name in [each for each in sys.modules if each.partition(".")[0] == "scipy"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(MissingExtraError) as caught:
         match_filters(np.eye(2), np.eye(2))
     assert str(caught.value) == (

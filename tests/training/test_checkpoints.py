@@ -107,10 +107,12 @@ def test_no_file_of_a_finished_run_is_a_left_over_part(squares: Path, quick: Rec
     found = sorted(str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file())
     assert found == [
         "README.md",
+        "calibration.json",
         "checkpoint/last.safetensors",
         "classes.txt",
         "confusion.csv",
         "confusion.png",
+        "contents.npz",
         "curves.png",
         "data.json",
         "design.txt",

@@ -298,6 +298,7 @@ def test_all_train_the_network_that_the_first_one_measured(
 
     def chosen() -> list[str]:
         pytest.MonkeyPatch().setattr(prices, "measured", measured)
+        pytest.MonkeyPatch().setattr("visus.workbench.training._Limit.left", lambda self, ending_s: self.seconds)
         told: list[Any] = []
         recipe = quick.replace(epochs=2, learning_rate=None, time_limit_s=ALLOWANCE * 12 * 16 / 32)
         run = visus.train(squares, recipe=recipe, output=tmp_path / "runs", on_event=told.append)

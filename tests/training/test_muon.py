@@ -181,15 +181,6 @@ def test_every_part_of_a_network_has_its_own_rule_and_rate() -> None:
     assert set(names.values()) == set(found)
 
 
-def test_a_recipe_from_before_gains_had_a_rate_numbers_its_tensors_as_it_did() -> None:
-    module = visus.network("conv(4, 3), norm, relu, conv(6, 3), norm, globalpool, linear(classes)", (1, 12, 12), 3)
-    optimizer = make_optimizer(module, MUON.replace(gain_rate=None), input_shape=(1, 12, 12))
-    names = {id(value): name for name, value in module.named_parameters()}
-    groups = [[names[id(value)] for value in group["params"]] for group in optimizer.param_groups]
-    together = ["norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "linear1.bias"]
-    assert together in groups, "as a checkpoint of that time holds what Adam remembers"
-
-
 @pytest.mark.parametrize(("batch_size", "share"), [(20, 0.1), (250, 0.2), (500, 0.4), (2000, 0.4)])
 def test_statistics_of_norms_follow_within_a_number_of_items(batch_size: int, share: float) -> None:
     module = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm2d(2, momentum=0.05), nn.GroupNorm(1, 2))

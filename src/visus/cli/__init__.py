@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
-began_at = time.perf_counter()
-"""When the command began, as a value of ``time.perf_counter``; a time limit counts from here."""
+from visus.cli.clock import CLOCK
 
 
 def main() -> None:
     """Run the command line with the arguments of this process, and exit with its code."""
-    global began_at
-    began_at = time.perf_counter()
+    CLOCK.start()
     import typer
 
     from visus.cli.app import app

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-import visus.cli
+from visus.cli.clock import CLOCK
 from visus.cli.stop_on_signal import StopOnSignal
 from visus.cli.stopping import CODE, told_when_stopped
 from visus.cli.streams import print_json
@@ -127,7 +127,7 @@ def train_and_tell(
                 num_workers=options.num_workers,
                 on_event=tell,
                 should_stop=stop,
-                began_at=visus.cli.began_at,
+                began_at=CLOCK.began,
             )
         else:
             recipe = _recipe(config, given, screen)
@@ -149,7 +149,7 @@ def train_and_tell(
                 on_event=tell,
                 should_stop=stop,
                 command=shlex.join([*_launched(group), "visus", *sys.argv[1:]]),
-                began_at=visus.cli.began_at,
+                began_at=CLOCK.began,
             )
     if not group.is_first:
         return

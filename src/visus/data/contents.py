@@ -26,7 +26,7 @@ def content_hashes(part: Part) -> Hashes:
 
     >>> pixels = np.array([[[1, 2]], [[1, 2]], [[2, 1]]], np.uint8)
     >>> first, second, third = content_hashes(Part("train", pixels, np.arange(3), np.zeros(3, np.int64), ("a", "b", "c")))
-    >>> first == second, first == third
+    >>> bool(first == second), bool(first == third)
     (True, False)
     """
     row_bytes = max(1, part.pixels.dtype.itemsize * math.prod(part.pixels.shape[1:]))

@@ -145,7 +145,8 @@ class Places:
         """
         key = path, tuple(spatial)
         if key not in self._known:
-            self._known[key] = self._found(path.partition(FUNCTION)[0], path, tuple(spatial))
+            row_path = path.partition(FUNCTION)[0].replace("_orig_mod.", "")  # as the account names parts that were compiled
+            self._known[key] = self._found(row_path, path, tuple(spatial))
         return self._known[key]
 
     def _found(self, row_path: str, path: str, spatial: tuple[int, ...]) -> Placement:

@@ -63,6 +63,8 @@ class Forecast:
     def epochs_within(self, seconds: float, progress: float) -> float:
         """Epochs that fit into ``seconds`` where the sizes change with the time; NaN before anything is known."""
         found, left = 0.0, 1 - progress
+        if left <= 0:
+            return 0.0
         for place, size in enumerate(self.sizes):
             begin, end = place / len(self.sizes), (place + 1) / len(self.sizes)
             share = max(0.0, end - max(begin, progress))

@@ -120,7 +120,7 @@ class StartFacts:
     layer_decay: float | None = None
     learning_rate: float | None = None
     epochs: int | None = None
-    reason: str = ""
+    reason: str = "usual for fine-tuning"
 
 
 @dataclass(frozen=True)
@@ -368,8 +368,10 @@ def _decide_rates(decided: _Decided, data: DataFacts, start: StartFacts | None) 
             fine_tuning_epochs(data.num_training) if start.epochs is None else start.epochs,
             start.reason or "by the number of training samples",
         )
-        decided.choose("learning_rate", start.learning_rate, start.reason)
-        decided.choose("layer_decay", start.layer_decay, start.reason)
+        if start.learning_rate is not None:
+            decided.choose("learning_rate", start.learning_rate, start.reason)
+        if start.layer_decay is not None:
+            decided.choose("layer_decay", start.layer_decay, start.reason)
         decided.choose("weight_decay", 0.05, "fine-tuning changes little")
         decided.choose("warmup", 0.1, "the first steps are small, so that the start survives them")
     decided.choose(
@@ -449,7 +451,12 @@ def _contradictions(recipe: Recipe, data: DataFacts, network: NetworkFacts, star
         found.append(
             "muon gives every filter a size of its own, which undoes what the start knows. Use adamw or sgd, or leave the optimizer out."
         )
-    if start is None and recipe.layer_decay is not None and recipe.optimizer in (None, "muon") and not network.suits_muon:
+    if (
+        start is None
+        and recipe.layer_decay not in (None, 1.0)
+        and recipe.optimizer in (None, "muon")
+        and not network.suits_muon
+    ):
         found.append("layer_decay is for adamw and sgd, and muon has rates of its own. Leave it out, or give optimizer.")
     if data.num_axes == 1 and recipe.zoom:
         found.append("zoom stretches a signal, which changes its pitch. Leave it out.")

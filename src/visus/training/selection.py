@@ -139,11 +139,22 @@ def is_better(before: Answers, after: Answers) -> bool:
     >>> is_better(Answers(right, (1.0,) * 100), Answers(right, (1.0,) * 100))
     False
     """
-    pairs = list(zip(before.is_right, after.is_right, strict=True))
-    gained, lost = sum(new and not old for old, new in pairs), sum(old and not new for old, new in pairs)
-    if gained < lost or not pairs:
+    gained, lost = _changed(before, after)
+    if gained < lost or not after.is_right:
         return False
     return mcnemar(gained, lost) <= SIGNIFICANCE or paired_z(before.losses, after.losses) <= SIGNIFICANCE
+
+
+def is_more_often_right(before: Answers, after: Answers) -> bool:
+    """Whether ``after`` answers more of the same samples right than ``before``, beyond chance; their losses are not comparable."""
+    gained, lost = _changed(before, after)
+    return gained > lost and mcnemar(gained, lost) <= SIGNIFICANCE
+
+
+def _changed(before: Answers, after: Answers) -> tuple[int, int]:
+    """Samples that only ``after`` answers right, and samples that only ``before`` does."""
+    pairs = list(zip(before.is_right, after.is_right, strict=True))
+    return sum(new and not old for old, new in pairs), sum(old and not new for old, new in pairs)
 
 
 def mcnemar(gained: int, lost: int) -> float:

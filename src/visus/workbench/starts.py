@@ -28,7 +28,7 @@ from visus.training.fine_tuning import plan
 from visus.training.heads import cross_validate, fit_head, set_head
 from visus.training.recipe import Recipe
 from visus.training.resolve import StartFacts
-from visus.training.selection import Answers, is_better
+from visus.training.selection import Answers, is_more_often_right
 from visus.units import write_number_of
 from visus.workbench.modules import Network, call_by_name
 from visus.workbench.named import is_callable_name
@@ -309,7 +309,7 @@ def probe(
     keeps_own = False
     if own is not None:
         new = judged.logits if held is None else torch.cat([judged.logits, fitted.logits(held.features)])
-        keeps_own = not is_better(own, _answers([new], labels, validation))
+        keeps_own = not is_more_often_right(own, _answers([new], labels, validation))
     if not keeps_own:
         set_head(head, fitted)
     accuracy, num_samples = judged.accuracy, len(judged.is_right)

@@ -194,7 +194,7 @@ def _train(
     mirrors = ask_mirroring(given, opened, group)
     num_items = len(opened.split("train"))
     made = make_network(
-        network or (backbone.design if backbone else None),
+        backbone.design if network is None and backbone is not None else network,
         opened.input_shape,
         len(opened.classes),
         num_items=num_items,
@@ -210,9 +210,7 @@ def _train(
     made = _tried(made, opened, first, machine)
     facts = None
     if start is not None:
-        start, facts = _probe(
-            start, opened, made, given, machine, group, tell, is_mirrored=bool(mirrors and mirrors.keeps_class)
-        )
+        start, facts = _probe(start, opened, made, given, machine, group, tell, is_mirrored=first.flip != "none")
     chosen = resolved(given, opened, made.module, mirrors, facts)
     refuse_too_many(group, chosen, machine)
     if network is None and start is None and given.time_limit_s is not None:
