@@ -87,3 +87,41 @@ def test_json_has_lists_of_numbers_on_one_line_and_reads_back_unchanged(tmp_path
     assert json.loads(text) == value
     assert "    [1, 2],\n    [],\n    [3.5, null]\n" in text
     assert '"words": [\n    "a [1,\\n 2]",\n    "b"\n  ]' in text
+
+
+def test_the_cache_folder_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for named, place in (
+        ("~/x", tmp_path / "x"),
+        (str(tmp_path / "y"), tmp_path / "y"),
+        ("", tmp_path / "z"),
+        (" ", tmp_path / "z"),
+    ):
+        monkeypatch.setenv("VISUS_CACHE", named)
+        assert files.cache_folder(lambda: str(tmp_path / "z")) == place
+
+
+def test_an_account_without_a_home_gets_a_cache_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def homeless() -> str:
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv("VISUS_CACHE", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    files._private_temporary_folder.cache_clear()
+    folder = files.cache_folder(homeless)
+    assert (folder.parent, folder.stat().st_mode & 0o777) == (tmp_path, 0o700)
+    assert files.cache_folder(lambda: "~/.cache/visus") == folder
+    folder.chmod(0o777)  # somebody else could have put kernels there
+    files._private_temporary_folder.cache_clear()
+    assert files.cache_folder(homeless) != folder
+    files._private_temporary_folder.cache_clear()
+
+
+def test_a_home_that_is_not_known_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(path: Path) -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    with pytest.raises(UsageError) as caught:
+        files.expand_home(Path("~/x"))
+    assert str(caught.value) == "~/x: this path begins with ~, and no home folder is known for it. Write the whole path."

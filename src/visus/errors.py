@@ -23,8 +23,11 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Self
+
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they turn the text that follows
 
 
 class VisusError(Exception):
@@ -44,7 +47,7 @@ class VisusError(Exception):
         self.where = where
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}" if self.where else self.message
+        return f"{printable(self.where)}: {self.message}" if self.where else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restored, (type(self), self.message, self.where)
@@ -157,6 +160,27 @@ def _is_installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):
         return False
+
+
+def printable(name: str) -> str:
+    r"""A name on one line, whatever a file is called: control characters, which could end a line or steer a terminal, are escaped.
+
+    Letters of all scripts stay; so do the bytes of a name that is not UTF-8.
+
+    >>> printable("new\nline\x1b[31m.png"), printable("\u732b.png") == "\u732b.png"
+    ('new\\nline\\x1b[31m.png', True)
+    """
+    if name.isprintable():
+        return name
+    return "".join(_escaped(letter) if _steers(letter) else letter for letter in name)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+def _steers(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Zl", "Zp") or letter in _DIRECTIONS
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

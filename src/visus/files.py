@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, flushed to the disk, then renamed.
+"""Files that are whole or absent: written beside their place, flushed to the disk, then renamed; and the folder for what can be made again.
 
 This file knows bytes and paths. It must not know what the bytes mean.
 """
@@ -6,12 +6,18 @@ This file knows bytes and paths. It must not know what the bytes mean.
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import functools
+import io
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +25,63 @@ from visus.errors import StorageError, UsageError
 from visus.units import write_bytes
 
 _LIST_OF_NUMBERS = re.compile(r"\[(\n[^\[\]{}\"]*)\]")  # a text has no line ends in JSON, so this is no part of one
+
+
+def cache_folder(of_system: Callable[[], str]) -> Path:
+    """The folder for what can be made again: ``VISUS_CACHE``, else the user's cache folder of this system.
+
+    An account without a home folder of its own (a service, a container) gets one of its own among the temporary files.
+
+    Args:
+        of_system: gives the user's cache folder of this system.
+
+    Raises:
+        UsageError: ``VISUS_CACHE`` begins with ``~``, and there is no home folder.
+    """
+    if named := os.environ.get("VISUS_CACHE", "").strip():
+        return expand_home(Path(named))
+    with contextlib.suppress(RuntimeError, KeyError):  # of an account without a home folder
+        usual = Path(of_system())
+        if usual.is_absolute() and _can_be_made(usual):
+            return usual
+    return _private_temporary_folder()
+
+
+def expand_home(path: Path) -> Path:
+    """The path with a leading ``~`` replaced, which a shell leaves alone within quotes.
+
+    Raises:
+        UsageError: there is no home folder.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        if path.exists():
+            return path
+        raise UsageError(
+            "this path begins with ~, and no home folder is known for it. Write the whole path.", where=str(path)
+        ) from None
+
+
+@functools.cache
+def _private_temporary_folder() -> Path:
+    """A folder among the temporary files that this account alone can write: kernels are loaded from it."""
+    owner = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"visus-cache-{owner}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        state = folder.lstat()
+        if stat.S_ISDIR(state.st_mode) and (os.name == "nt" or (state.st_uid == owner and not state.st_mode & 0o022)):
+            return folder
+    return Path(tempfile.mkdtemp(prefix="visus-cache-"))
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether a folder exists, or may be made."""
+    if os.path.lexists(folder):
+        return True
+    above = next(parent for parent in folder.parents if parent.exists())
+    return above.is_dir() and os.access(above, os.W_OK | os.X_OK)
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -52,6 +115,20 @@ def write_json(path: Path, value: Any) -> None:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False)
     write_file(path, _LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    r"""Rows as CSV that every reader takes apart again, whatever the cells hold.
+
+    >>> csv_text([("a", "b,c"), ("d\r", 1)])
+    'a,"b,c"\n"d\r","1"\n'
+    """
+    text = io.StringIO(newline="")
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a bare carriage return ends a row for a reader
+    for row in rows:
+        (quoted if any("\r" in str(cell) for cell in row) else plain).writerow(row)
+    return text.getvalue()
 
 
 def read_text(path: Path) -> str:
@@ -89,7 +166,12 @@ def _why(path: Path, num_bytes: int, error: OSError) -> str:
     except OSError:
         free = ""
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "Free some space or choose another folder." if is_full else "Choose a folder that exists and can be written."
+    if error.errno == errno.EFBIG:
+        remedy = "Allow larger files (ulimit -f), or choose another folder."
+    else:
+        remedy = (
+            "Free some space or choose another folder." if is_full else "Choose a folder that exists and can be written."
+        )
     return f"{write_bytes(num_bytes)} could not be written: {reason}{free if is_full else ''}. {remedy}"
 
 

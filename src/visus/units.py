@@ -14,7 +14,8 @@ from visus.errors import UsageError
 
 _DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def write_count(number: float) -> str:
@@ -58,24 +59,39 @@ def write_duration(seconds: float) -> str:
 
 
 def read_duration(text: str) -> float:
-    """Seconds in a duration such as ``90``, ``90s``, ``5m``, ``1h30m``.
+    """Seconds in a duration such as ``90``, ``90s``, ``5m``, ``1h30m``, ``7d``, ``2w``.
 
     Raises:
         UsageError: the text is not a duration, or is zero.
 
-    >>> read_duration("1h30m"), read_duration("90")
-    (5400.0, 90.0)
+    >>> read_duration("1h30m"), read_duration("90"), read_duration("7d")
+    (5400.0, 90.0, 604800.0)
     """
     compact = text.strip().lower().replace(" ", "").replace("min", "m")
     if re.fullmatch(r"\d+(\.\d+)?", compact):
         seconds = float(compact)
-    elif re.fullmatch(r"(\d+(\.\d+)?[smh])+", compact):
-        seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smh])", compact))
+    elif re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", compact):
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhdw])", compact))
     else:
         raise UsageError(f"{text!r} is not a duration. Write seconds, or a number with s, m or h, such as 90s, 5m or 1h30m.")
     if seconds <= 0:
         raise UsageError(f"a duration must be longer than zero, not {text!r}.")
     return seconds
+
+
+def read_bytes(text: str) -> int:
+    """Bytes in a size such as ``500MB``, ``20GiB`` or ``1.5T``: decimal prefixes, binary ones with an i.
+
+    Raises:
+        UsageError: the text is not a size.
+
+    >>> read_bytes("20GiB"), read_bytes("1.5 kB"), read_bytes("0")
+    (21474836480, 1500, 0)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]i?)?b?", text.strip().lower().replace(" ", ""))
+    if match is None:
+        raise UsageError(f"{text!r} is not a size. Write bytes, or a number with a unit, such as 500MB or 20GiB.")
+    return round(float(match[1]) * _SIZES[match[2] or ""])
 
 
 def write_share(share: float, digits: int = 1) -> str:

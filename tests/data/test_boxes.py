@@ -98,7 +98,7 @@ def test_the_share_that_is_asked_for_fits_and_no_smaller_whole_size_fits_it(side
         (
             "a.txt",
             "0 1 2",
-            "this is no YOLO file of boxes, or a damaged one (not enough values to unpack (expected 5, got 3)).",
+            "this is no YOLO file of boxes, or a damaged one (a line of 3 numbers is neither a class with 4 numbers, nor one with a polygon).",
         ),
         (
             "a.csv",
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, senten
 
 def test_nothing_there_is_told(tmp_path: Path) -> None:
     formats = (
-        "Known are a folder of Pascal VOC files (.xml), a COCO file (.json), a folder of YOLO files (.txt), and a table (.csv) with the "
+        "Known are a folder of Pascal VOC files (.xml), a COCO file (.json) or a folder with one, a folder of YOLO files (.txt), and a table (.csv) with the "
         "columns path,xmin,ymin,xmax,ymax,width,height."
     )
     (tmp_path / "notes.md").touch()

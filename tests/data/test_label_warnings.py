@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import visus
 from visus.data.ledger import Ledger
@@ -15,8 +13,6 @@ from visus.data.sources import read_source
 
 from .conftest import MakeFolder
 from .test_layouts import lay, read
-
-LEARNS = "A network may learn that instead of what the images show."
 
 
 @pytest.mark.parametrize(
@@ -63,48 +59,6 @@ def test_classes_that_were_copied_to_even_out_are_no_placeholders(tmp_path: Path
     ledger = Ledger()
     assert read_source(tmp_path, ledger).warnings == ()
     assert ledger.counts["duplicate"] == 24
-
-
-def save(folder: Path, number: int, mode: str, size: tuple[int, int], ending: str) -> None:
-    """A noisy image of (width, height)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
-    values = np.random.default_rng([number, *size]).integers(0, 255, shape).astype(np.uint8)
-    Image.fromarray(values).save(folder / f"{number}.{ending}")
-
-
-@pytest.mark.parametrize(
-    ("cat", "dog", "told"),
-    [
-        (
-            ("L", (8, 8), "png"),
-            ("RGB", (8, 8), "png"),
-            "nearly all images of cat are in grey, and those of other classes are in colour",
-        ),
-        (
-            ("RGB", (8, 8), "jpg"),
-            ("RGB", (8, 8), "png"),
-            "nearly all images of cat are JPEG files, and those of other classes are PNG files",
-        ),
-        (
-            ("RGB", (16, 8), "png"),
-            ("RGB", (8, 16), "png"),
-            "nearly all images of cat are wide, and those of other classes are upright",
-        ),
-        (
-            ("RGB", (8, 8), "png"),
-            ("RGB", (32, 32), "png"),
-            "images of cat have at least 4 times fewer pixels than those of other classes",
-        ),
-    ],
-)
-def test_a_class_that_the_form_of_its_files_gives_away_is_warned_of(
-    tmp_path: Path, cat: tuple[str, tuple[int, int], str], dog: tuple[str, tuple[int, int], str], told: str
-) -> None:
-    for number in range(12):
-        save(tmp_path / "data/cat", number, *cat)
-        save(tmp_path / "data/dog", number, *dog)
-    assert f"{told}. {LEARNS}" in visus.open_data(tmp_path / "data", cache_dir=tmp_path / "cache").warnings
 
 
 def test_sound_images_are_warned_of_by_nothing(make_folder: MakeFolder, tmp_path: Path) -> None:

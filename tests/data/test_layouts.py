@@ -268,7 +268,7 @@ def test_a_copy_of_the_dataset_within_itself_is_left_out(tmp_path: Path) -> None
         "the folder 'all' is a copy of the folders beside it (cat, dog), file by file, so it is left out.",
     )
     assert ledger.sentences()[0] == (
-        "6 pictures were left out: a copy of the dataset within itself (all/cat/0.jpg, all/cat/1.jpg, all/cat/2.jpg, ...)."
+        "6 pictures were left out (all/cat/0.jpg, all/cat/1.jpg, all/cat/2.jpg, ...): a copy of the dataset within itself."
     )
     (tmp_path / "all/cat/0.jpg").write_text("another image")
     assert message(tmp_path) == (

@@ -24,6 +24,7 @@ from visus.data.pictures import PICTURE_SUFFIXES, Decoded, Limits, decode, probe
 from .bad_pictures import BROKEN_EXIF, animation, chunk, encoded, exif_record, photo, png
 
 SIXTEEN = "16-bit values scaled to 8-bit"
+LOW = "16-bit values in the lowest part of their range"
 BLENDED = "transparency blended on white"
 PALETTE = "palette resolved to colour"
 TURNED = "turned upright by its EXIF orientation"
@@ -197,7 +198,7 @@ def test_16_bit_grey_is_scaled_and_never_clipped(values: np.ndarray[Any, Any]) -
         decoded = decode(data)
         check_agreement(data, decoded)
         np.testing.assert_array_equal(rows(decoded), expected)
-        assert decoded.actions == (SIXTEEN,)
+        assert decoded.actions == ((SIXTEEN, LOW) if 255 < values.max() < 8192 else (SIXTEEN,))
 
 
 def test_16_bit_scaling_keeps_both_ends_and_the_order() -> None:
@@ -319,7 +320,7 @@ def test_a_transparent_colour_without_alpha_channel_is_white() -> None:
     grey = png(np.array([[7, 8]]), bits=8, colour_type=0, extra=chunk(b"tRNS", bytes([0, 7])))
     assert (rows(decode(grey)).tolist(), decode(grey).actions) == ([[255, 8]], (BLENDED,))
     deep = png(np.array([[7, 2570]]), bits=16, colour_type=0, extra=chunk(b"tRNS", bytes([0, 7])))
-    assert (rows(decode(deep)).tolist(), decode(deep).actions) == ([[255, 10]], (SIXTEEN, BLENDED))
+    assert (rows(decode(deep)).tolist(), decode(deep).actions) == ([[255, 10]], (SIXTEEN, BLENDED, LOW))
     values = np.array([[[256, 512, 768], [1024, 1280, 1536]]])
     deep = png(values, bits=16, colour_type=2, extra=chunk(b"tRNS", bytes([1, 0, 2, 0, 3, 0])))
     assert (rows(decode(deep)).tolist(), decode(deep).actions) == ([[[255, 255, 255], [4, 5, 6]]], (SIXTEEN, BLENDED))
@@ -408,7 +409,7 @@ def test_both_jpeg_decoders_give_the_same_pixels(divisor: int, channels: int, mo
     noise = np.random.default_rng(1).integers(0, 256, (201, 333, 3), np.uint8)
     data = encoded(Image.fromarray(noise).convert("L" if channels == 1 else "RGB"), "JPEG")
     needed = None if divisor == 1 else (201 // (2 * divisor), 201 // (2 * divisor))
-    assert picture_jpeg.decode_fast(data, "L" if channels == 1 else "RGB", (201, 333), divisor) is not None
+    assert picture_jpeg.decode_checked(data, "L" if channels == 1 else "RGB", (201, 333), divisor)[0] is not None
     fast = decode(data, at_least=needed)
     monkeypatch.setattr(picture_jpeg, "_is_exact", lambda: False)
     slow = decode(data, at_least=needed)
@@ -419,9 +420,11 @@ def test_both_jpeg_decoders_give_the_same_pixels(divisor: int, channels: int, mo
 
 @pytest.fixture
 def _check_again() -> Iterator[None]:
-    picture_jpeg._is_exact.cache_clear()
+    for answer in (picture_jpeg._is_exact, picture_jpeg.strict_decoder):
+        answer.cache_clear()
     yield
-    picture_jpeg._is_exact.cache_clear()
+    for answer in (picture_jpeg._is_exact, picture_jpeg.strict_decoder):
+        answer.cache_clear()
 
 
 @pytest.mark.usefixtures("_check_again")
@@ -430,18 +433,17 @@ def test_a_jpeg_decoder_that_disagrees_is_never_used(monkeypatch: pytest.MonkeyP
     honest = picture_jpeg._decode
 
     def off_by_one(*arguments: Any) -> Any:
-        pixels = honest(*arguments)
-        return None if pixels is None else pixels ^ 1
+        return honest(*arguments) ^ 1
 
     monkeypatch.setattr(picture_jpeg, "_decode", off_by_one)
-    assert picture_jpeg.decode_fast(encoded(photo(), "JPEG"), "RGB", (24, 40), 1) is None
+    assert picture_jpeg.decode_checked(encoded(photo(), "JPEG"), "RGB", (24, 40), 1)[0] is None
 
 
 @pytest.mark.usefixtures("_check_again")
 def test_without_simplejpeg_pillow_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
     data = encoded(photo(), "JPEG")
-    assert picture_jpeg.decode_fast(data, "RGB", (24, 40), 1) is None
+    assert picture_jpeg.decode_checked(data, "RGB", (24, 40), 1) == (None, data, ())
     assert decode(data).pixels.shape == (3, 24, 40)
 
 

@@ -285,14 +285,19 @@ def test_cifar_mistakes_are_said(tmp_path: Path) -> None:
         ((9, 100), "NL", "NL"),
         ((9, 28, 28), "NHW", "NHW"),
         ((9, 1, 8000), "NCL", "NHW"),
-        ((9, 64, 256), "NCL", "NHW"),
-        ((9, 4, 4), "NCL", "NHW"),
-        ((9, 5, 10), "NHW", "NHW"),
-        ((9, 5, 11), "NCL", "NHW"),
+        ((9, 64, 256), None, "NHW"),
+        ((9, 4, 4), None, "NHW"),
+        ((9, 128, 9), "NLC", "NHW"),
+        ((9, 8000, 1), "NLC", "NHW"),
+        ((9, 48, 64), "NHW", "NHW"),
+        ((9, 5, 10), None, "NHW"),
+        ((9, 5, 11), None, "NHW"),
         ((9, 32, 32, 3), "NHWC", "NHWC"),
         ((9, 3, 32, 32), "NCHW", "NDHW"),
-        ((9, 3, 5, 3), "NCHW", "NHWC"),
-        ((9, 64, 64, 64), "NCHW", "NDHW"),
+        ((9, 3, 5, 3), None, "NHWC"),
+        ((9, 2, 32, 32), "NCHW", "NDHW"),
+        ((9, 13, 64, 64), None, "NDHW"),
+        ((9, 64, 64, 64), None, "NDHW"),
         ((9, 1, 8, 8, 8), "NCDHW", "NCDHW"),
         ((9, 8, 8, 8, 1), "NDHWC", "NDHWC"),
         ((9, 2, 2, 2, 2, 2), None, None),
@@ -335,7 +340,9 @@ def test_keras_names_give_official_splits(tmp_path: Path) -> None:
     samples = read(tmp_path / "k.npz")
     assert samples.official == {"train", "test"}
     np.testing.assert_array_equal(samples.reader.read(5), np.moveaxis(x[5], 2, 0))
-    assert samples.notes == ("an array of 4 x 8 x 8 x 3 is read as (items, height, width, channels).",)
+    assert samples.notes == (
+        "an array of 4 x 8 x 8 x 3 is read as (items, height, width, channels); --layout states another (NCHW, NDHW).",
+    )
 
 
 @pytest.mark.parametrize(("x", "y"), [("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels")])
@@ -351,7 +358,7 @@ def test_plain_pairs_with_groups_splits_and_classes(tmp_path: Path, x: str, y: s
     assert samples.reader.shape == (2, 50)
     assert samples.items[3] == f"{x}[3]"
     assert samples.notes == (
-        "an array of 4 x 2 x 50 is read as (items, channels, length).",
+        "an array of 4 x 2 x 50 is read as (items, channels, length); --layout states another (NLC, NHW).",
         "arrays that are not used: extra.",
     )
     assert samples.warnings[-1] == (
@@ -361,7 +368,12 @@ def test_plain_pairs_with_groups_splits_and_classes(tmp_path: Path, x: str, y: s
 
 def test_a_stated_layout_overrides_the_rule(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", x=counting(3, 8, 8, 8), y=[0, 1, 1])
-    assert read(tmp_path / "v.npz").reader.shape == (8, 8, 8)
+    assert message(tmp_path / "v.npz") == (
+        f"{tmp_path / 'v.npz'}: the shape 3 x 8 x 8 x 8 of the array x does not say which axis is what: NCHW is 8 channels, height 8, width 8; "
+        "NHWC is height 8, width 8, 8 channels; NDHW is depth 8, height 8, width 8. Say which with --layout (in Python, layout=), or with an "
+        "array named layout in the file."
+    )
+    assert read(tmp_path / "v.npz", layout="NCHW").reader.shape == (8, 8, 8)
     assert read(tmp_path / "v.npz", layout="NDHW").reader.shape == (1, 8, 8, 8)
     np.savez(tmp_path / "w.npz", x=counting(3, 8, 8, 8), y=[0, 1, 1], layout="ndhw")
     assert read(tmp_path / "w.npz").reader.shape == (1, 8, 8, 8)
@@ -398,12 +410,12 @@ def test_labels_of_any_kind_become_class_names(tmp_path: Path, labels: np.ndarra
 
 
 def test_npy_files_are_mapped_and_paired(tmp_path: Path) -> None:
-    x = counting(3, 5, 6)
+    x = counting(3, 6, 6)
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", np.array([0, 1, 1]))
     for path in (tmp_path, tmp_path / "x.npy"):
         samples = read(path)
-        assert (samples.kind, samples.reader.shape) == ("npy", (1, 5, 6))
+        assert (samples.kind, samples.reader.shape) == ("npy", (1, 6, 6))
         np.testing.assert_array_equal(samples.reader.read(slice(None))[:, 0], x)
     (tmp_path / "y.npy").unlink()
     assert message(tmp_path / "x.npy") == (

@@ -62,10 +62,10 @@ def test_the_cache_stays_within_its_bound_by_removing_what_was_used_least_recent
     cache = tmp_path / "cache"
     data = visus.open_data(photos, img_size=8, cache_dir=cache)
     os.utime(data.store.folder, (1, 1))
+    table = data.table
+    del data  # what is in use stays
     second = visus.open_data(photos, img_size=9, cache_dir=cache)
-    stores.open_store(
-        data.table, dataclasses.replace(second.preprocessing, size=(10, 10)), cache_dir=cache, cache_bytes=27_000
-    )
+    stores.open_store(table, dataclasses.replace(second.preprocessing, size=(10, 10)), cache_dir=cache, cache_bytes=27_000)
     sizes = sorted(np.load(entry / "pixels.npy", mmap_mode="r").shape[-1] for entry in cache.iterdir())
     assert sizes == [9, 10]
 
@@ -91,8 +91,8 @@ def test_too_many_unreadable_files_are_an_error_that_names_some(photos: Path, tm
     with pytest.raises(DataError) as caught:
         visus.open_data(photos, cache_dir=tmp_path / "cache")
     assert str(caught.value) == (
-        f"{photos}: 7 of 40 files cannot be read (17.5 %; at most 5.0 % may be left out): "
-        "cat/00.png, cat/01.png, cat/02.png, cat/03.png, cat/04.png, .... Repair or remove them, or allow more with --max-unreadable."
+        f"{photos}: 7 of 40 files cannot be read (17.5 %; at most 5.0 % may be left out). "
+        "7 (cat/00.png, cat/01.png, cat/02.png, ...): the file is empty (0 bytes). Copy it again from where it came, or remove it. Repair or remove them, or allow more with --max-unreadable."
     )
 
 
@@ -122,9 +122,9 @@ def test_a_full_disk_says_what_to_do_and_leaves_no_half_entry(
     monkeypatch.setattr(stores, "open_memmap", full)
     with pytest.raises(StorageError) as caught:
         visus.open_data(photos, cache_dir=tmp_path / "cache")
-    assert re.sub(r"\([\d.]+ \w+\)", "(N)", str(caught.value)) == (
-        f"{tmp_path / 'cache'}: the decoded data (N) cannot be written: No space left on device. "
-        "Free some space, or name another folder with --cache-dir or VISUS_CACHE."
+    assert re.sub(r"\([\d.]+ \w+( free there)?\)", r"(N\1)", str(caught.value)) == (
+        f"{tmp_path / 'cache'}: the decoded data (N) cannot be written: No space left on device (N free there). "
+        "Free some space (visus cache tells what is stored), take a smaller --img-size, or name another folder with --cache-dir or VISUS_CACHE."
     )
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -54,6 +54,6 @@ def test_what_is_left_out_is_told_by_kind(tmp_path: Path) -> None:
     ledger = Ledger()
     read_source(tmp_path, ledger)
     assert ledger.sentences() == [
-        "5 files were left out: 1 the trash of a system ($RECYCLE.BIN); 1 thumbnails of a system or a program (@eaDir); "
-        "1 hidden, or of the system (cat/.DS_Store.txt); 2 not a picture (cat/notes.txt, dog/notes.txt)."
+        "5 files were left out. 2 (cat/notes.txt, dog/notes.txt): text. 1 ($RECYCLE.BIN): the trash of a system. "
+        "1 (@eaDir): thumbnails of a system or a program. 1 (cat/.DS_Store.txt): hidden, or of the system."
     ]

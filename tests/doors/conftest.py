@@ -60,3 +60,14 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     recipe = visus.Recipe(epochs=12, batch_size=8, precision="float32", learning_rate=0.02)
     return visus.train(photos, SMALL[1], recipe, output=tmp_path_factory.mktemp("runs")).folder
+
+
+@pytest.fixture(scope="session")
+def other_photos(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty other images of the same classes."""
+    root = tmp_path_factory.mktemp("others")
+    for file in photos.rglob("*.png"):
+        (root / file.parent.name).mkdir(exist_ok=True)
+        with Image.open(file) as image:
+            image.rotate(90).save(root / file.parent.name / file.name)
+    return root

@@ -234,8 +234,8 @@ def test_data_that_was_opened_is_trained_on_as_it_was_opened(
     assert (told[0]["arrays"]["test_items"] == test.pixels[test.indices]).all()
 
 
-def test_data_that_is_scored_whole_is_refused(run: Path, photos: Path, tmp_path: Path) -> None:
-    whole = visus.load(run).open_data(photos)
+def test_data_that_is_scored_whole_is_refused(run: Path, other_photos: Path, tmp_path: Path) -> None:
+    whole = visus.load(run).open_data(other_photos)
     with pytest.raises(DataError) as error:
         benchmark(whole, Plan(0.9, read_contestants("visus")), output=tmp_path)
     assert error.value.message == (

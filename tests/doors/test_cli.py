@@ -62,8 +62,8 @@ def test_evaluate_prints_a_table_and_draws_the_confusion(visus_command: Call, ru
         assert min(picture.size) > 100
 
 
-def test_evaluate_scores_other_data_whole(visus_command: Call, run: Path, photos: Path) -> None:
-    assert json.loads(visus_command("evaluate", run, photos, "--json").out)["num_items"] == 60
+def test_evaluate_scores_other_data_whole(visus_command: Call, run: Path, other_photos: Path) -> None:
+    assert json.loads(visus_command("evaluate", run, other_photos, "--json").out)["num_items"] == 60
 
 
 def test_evaluate_refuses_a_class_that_the_network_does_not_know(visus_command: Call, run: Path, tmp_path: Path) -> None:
@@ -166,9 +166,9 @@ def test_predictions_of_an_item_do_not_depend_on_its_neighbours(visus_command: C
         ),
         (["train", "--resume", "nowhere"], 1, "error: nowhere: there is no such run folder."),
         (
-            ["train", "{photos}", "--resume", "{run}"],
+            ["train", "--name", "x", "--resume", "{run}"],
             2,
-            "error: DATA cannot be given with --resume: the run has its own. Leave it out, or start a new run.",
+            "error: --name cannot be given with --resume: the run has its own. Leave it out, or start a new run.",
         ),
         (
             ["train", "--resume", "{run}", "--epochs", "9"],

@@ -100,14 +100,13 @@ class _Swap(torch.nn.Module):
         return x.flip(1)
 
 
-def test_other_data_is_compared_whole(run: Path, flat: Path, visus_command: Call) -> None:
-    facts = json.loads(visus_command("compare", run, flat, "--data", _root(run), "--json").out)
+def test_other_data_is_compared_whole(run: Path, flat: Path, other_photos: Path, visus_command: Call) -> None:
+    facts = json.loads(visus_command("compare", run, flat, "--data", other_photos, "--json").out)
     assert (facts["split"], facts["num_items"], len(facts["pairs"])) == ("all", 60, 1)
     assert facts["notes"][0] == VIEWS
-    assert facts["notes"][1] == (
-        "This is the data that the network was trained on. Leave the data out to score the held-out split alone."
-    )
-    assert [each["scores"]["num_learned"] for each in facts["runs"]] == [43, 43]
+    assert [each["scores"]["num_learned"] for each in facts["runs"]] == [0, 0]
+    facts = json.loads(visus_command("compare", run, flat, "--data", _root(run), "--json").out)
+    assert (facts["split"], facts["num_items"]) == ("test", 12)
 
 
 def test_what_two_runs_do_not_share_is_refused(run: Path, tmp_path: Path) -> None:
@@ -450,9 +449,9 @@ def test_a_shuffled_run_is_moved_before_it_is_shuffled(flat: Path, tmp_path: Pat
         assert not torch.equal(loaded.module(items), expected)
 
 
-def test_an_empty_split_cannot_be_moved(flat: Path, tmp_path: Path) -> None:
+def test_an_empty_split_cannot_be_moved(flat: Path, other_photos: Path) -> None:
     loaded = visus.load(flat)
-    whole = loaded.open_data(_root(flat))
+    whole = loaded.open_data(other_photos)
     with pytest.raises(DataError) as caught:
         report_shifts(loaded, whole, "val")
     assert str(caught.value) == "the val split of this data is empty. Choose another with --split."

@@ -115,8 +115,8 @@ def test_of_items_that_were_learned_it_is_said_so(run: Path) -> None:
     assert visus.load(run).mistakes(split="val").notes == ("These items also chose the weights that were kept.",)
 
 
-def test_mistakes_on_other_data_are_compared_with_the_items_of_the_training(run: Path, photos: Path) -> None:
-    found = visus.load(run).mistakes(photos, most=2)
+def test_mistakes_on_other_data_are_compared_with_the_items_of_the_training(run: Path, other_photos: Path) -> None:
+    found = visus.load(run).mistakes(other_photos, most=2)
     assert (found.split, found.num_items) == ("all", 60)
     assert found.num_compared == found.num_training > 0
 

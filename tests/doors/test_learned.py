@@ -91,7 +91,9 @@ def test_a_run_from_before_asks_its_own_data(run: Path, moved: Path, tmp_path: P
     scores = visus.load(copy).evaluate(moved)
     assert (scores.num_learned, scores.learned_sentence()) == (None, "")
     assert scores.notes[-1] == (
-        f"Whether these pictures were learned from is not known: {tmp_path / 'gone'}: there is no such file or folder."
+        f"Whether these pictures were learned from is not known: {tmp_path / 'gone'}: the data that the run run was trained on is no longer "
+        f"there. If it was moved, name its new place once: visus evaluate {copy} NEWPATH, or visus train NEWPATH --resume {copy}. "
+        "visus predict needs no data."
     )
     (copy / "contents.npz").write_bytes(b"no archive")
     with pytest.raises(RunError) as caught:
@@ -99,7 +101,7 @@ def test_a_run_from_before_asks_its_own_data(run: Path, moved: Path, tmp_path: P
     assert str(caught.value) == f"{copy}: contents.npz is damaged. Remove it: the run's own data is then asked."
 
 
-def test_choosing_by_the_test_split_is_warned_of(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_choosing_by_the_test_split_is_warned_of(run: Path, photos: Path, other_photos: Path, tmp_path: Path) -> None:
     def variant(number: int, **changes: object) -> Path:
         copy = tmp_path / f"run-{number}"
         shutil.copytree(run, copy)
@@ -134,7 +136,10 @@ def test_choosing_by_the_test_split_is_warned_of(run: Path, photos: Path, tmp_pa
     assert reuse_sentence(first, "image") == told
     assert told.replace("images", "pictures") in visus.load(first).evaluate().notes
     assert not any("different settings" in note for note in visus.load(first).evaluate(split="val").notes)
-    assert not any("different settings" in note for note in visus.load(first).evaluate(photos).notes)
+    assert (
+        told.replace("images", "pictures") in visus.load(first).evaluate(photos).notes
+    )  # the same 12, at the place of the data
+    assert not any("different settings" in note for note in visus.load(first).evaluate(other_photos).notes)
 
 
 def test_the_seed_of_a_training_changes_no_split(photos: Path, tmp_path: Path, visus_command: Call) -> None:

@@ -71,7 +71,7 @@ def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path)
     pixels = np.arange(12, dtype=np.uint8)[:, None, None] + np.zeros((12, 4, 4), np.uint8)
     pixels[1] = pixels[0]
     np.savez(tmp_path / "x.npz", x=pixels, y=np.arange(12) % 2 * 0 + np.repeat([0, 1], 6))
-    data = visus.open_data(tmp_path / "x.npz")
+    data = visus.open_data(tmp_path / "x.npz", layout="NHW")
     names = [data.classes[label] for label in data.samples.labels]
     sides = ["test", "train", "train", "train", "val", "train"] * 2
     rows = [SplitRow(item, name, side, "") for item, name, side in zip(data.samples.items, names, sides, strict=True)]

@@ -15,9 +15,9 @@ import visus
 import visus.cli
 from visus.data.survey import Survey
 from visus.errors import RecipeError, RunError, UsageError, WeightsError
-from visus.networks import pretrained, weights
+from visus.networks import initial_weights, pretrained, weights
 from visus.training.events import HeadFitted, StartScored, StepDone
-from visus.workbench.starts import BackboneChoice, choice_of, suited_data
+from visus.workbench.starts import BackboneChoice, begin, choice_of, suited_data
 from visus.workbench.training import Opened, Prepared, train
 
 from .conftest import SMALL, Call
@@ -196,6 +196,20 @@ def test_a_file_of_weights_is_what_the_training_begins_with(photos: Path, run: P
     assert (facts["file"], facts["left_new"]) == (str(file), [])
     told = (again.folder / "README.md").read_text()
     assert "It starts from the weights in mine.pt. On the validation split it had" in told
+
+
+def test_the_order_of_the_last_layer_is_told_where_others_sort_names_otherwise(tmp_path: Path) -> None:
+    module = visus.network(DESIGN, (3, 10, 10), 3)
+    torch.save(module.state_dict(), tmp_path / "w.pt")
+    given = initial_weights.from_file(tmp_path / "w.pt")
+    begun = begin(module, given, ("1", "2", "10"))
+    assert begun.sentences() == [
+        "starts from the weights in w.pt",
+        "the last layer is used as it is, in the order of the classes here: 1, 2, 10, ...; torchvision and others sort names as text "
+        "(1, 10, 2, ...), and outputs in another order would stand for the wrong classes",
+    ]
+    assert type(begun).from_json(json.loads(json.dumps(begun.to_json()))).head_order == ("1", "2", "10")
+    assert begin(module, given, ("a", "b", "c")).sentences() == ["starts from the weights in w.pt"]
 
 
 def test_a_head_for_other_classes_is_fitted_first(tmp_path: Path, photos: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import visus
+from visus.data.opened import open_scoring_data
 from visus.errors import UsageError
 from visus.training.recipe import Recipe
 from visus.workbench import speaking
@@ -148,7 +149,7 @@ def test_one_path_one_array_and_several_are_predicted_alike(run: visus.Run, file
 
 def test_arrays_are_scored_with_names_or_numbers_as_labels(run: visus.Run, file: Path) -> None:
     x, y = images()
-    expected = run.evaluate(run.open_data(file))
+    expected = run.evaluate(open_scoring_data(file, run.preprocessing, run.classes))
     for labels in (y, torch.from_numpy(y), [run.classes[place] for place in y]):
         scores = run.evaluate((x, labels))
         assert (scores.confusion, scores.accuracy) == (expected.confusion, expected.accuracy)

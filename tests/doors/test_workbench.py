@@ -147,7 +147,7 @@ def test_predict_names_what_holds_no_item_and_goes_on(run: Path, tmp_path: Path)
     ]
     empty, *others, answer = loaded.predict(named)
     assert (empty.file, empty.labels) == (str(tmp_path / "empty"), ())
-    assert empty.problem.startswith("this folder has no file that this network reads (.bmp, ")
+    assert empty.problem.startswith("this folder has no file that this network reads (.")
     assert [(each.file, each.problem) for each in others] == [
         (str(tmp_path / "other.npz"), "this file has no array x, images, x_test or test_images; it has z."),
         (str(tmp_path / "bad.npy"), "this is not a readable NumPy file of plain numbers."),
@@ -171,11 +171,11 @@ def test_a_picture_for_a_network_of_volumes_is_answered_with_the_reason(tmp_path
     assert answer.problem == "this network reads volumes of 1 x 6 x 6 x 6 from NPZ or NPY files, and this is a picture."
 
 
-def test_evaluating_an_empty_split_says_which_option_to_use(photos: Path, run: Path, tmp_path: Path) -> None:
+def test_evaluating_an_empty_split_says_which_option_to_use(other_photos: Path, run: Path) -> None:
     loaded = visus.load(run)
     with pytest.raises(DataError) as caught:
-        loaded.evaluate(photos, split="train")
-    assert str(caught.value) == f"{photos}: the train split of this data is empty. Choose another with --split."
+        loaded.evaluate(other_photos, split="train")
+    assert str(caught.value) == f"{other_photos}: the train split of this data is empty. Choose another with --split."
 
 
 def test_a_validation_score_says_that_it_also_chose_the_weights(photos: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ It must not know tensors. What loads torch is imported inside the command that n
 
 from __future__ import annotations
 
-import io
+import os
 import sys
 
 from visus.cli.clock import CLOCK
@@ -18,13 +18,20 @@ def main() -> None:
     import typer
 
     from visus.cli.app import app
+    from visus.cli.streams import drop_output, open_streams, system_error
     from visus.errors import VisusError
 
-    for stream in (sys.stdin, sys.stdout, sys.stderr):  # a file name need not be UTF-8: its bytes pass unchanged
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+    open_streams()
+    try:
+        os.getcwd()
+    except OSError:
+        sys.stderr.write(
+            "error: the working folder no longer exists. Change to another folder (cd), and run the command again.\n"
+        )
+        sys.exit(1)
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()  # here, and not at the end of the process, where a full disk would be met without a word
     except VisusError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
@@ -32,7 +39,16 @@ def main() -> None:
         sys.stderr.write("stopped.\n")
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone: nothing is left to say, and nobody to say it to
+        drop_output()  # the reader of our output has gone: nothing is left to say, and nobody to say it to
+        sys.exit(1)
+    except OSError as error:
+        drop_output()
+        sys.stderr.write(f"error: {system_error(error)}\n")
+        sys.exit(1)
+    except MemoryError:
+        sys.stderr.write(
+            "error: there is not enough memory. Take smaller images (--img-size) or smaller batches (--batch-size).\n"
+        )
         sys.exit(1)
     except Exception as error:
         sys.exit(_usage_exit(error))

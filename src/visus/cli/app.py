@@ -6,16 +6,17 @@ This file knows words, ranges and which function of the workbench does the work.
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from visus.cli import benchmark, comparison, design, look
+from visus.cli import benchmark, cache, comparison, design, look
 from visus.cli.stopping import Commands
+from visus.cli.streams import print_json, read_names
 from visus.cli.words import whole_numbers
+from visus.errors import UsageError
 
 app = typer.Typer(
     name="visus",
@@ -43,6 +44,13 @@ ClassDepth = Annotated[
     int | None,
     typer.Option(
         min=1, help="Level of folders that names the classes: 1 for the first below DATA, or below its split folders."
+    ),
+]
+ArrayLayout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="Axes of the arrays in an NPZ or NPY file, such as NLC (items, length, channels), NCL, NHWC or NCDHW.",
     ),
 ]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
@@ -99,6 +107,7 @@ def train(
     label_column: LabelColumn = None,
     skip_missing: SkipMissing = False,
     class_depth: ClassDepth = None,
+    layout: ArrayLayout = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     split_seed: SplitSeed = None,
     max_unreadable: Annotated[
@@ -166,7 +175,9 @@ def train(
         int | None, typer.Option(help="Everything random in the training follows from it; never the split.")
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="A recipe.yaml; options given here win.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the training of this run folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the training of this run folder; with DATA where its data was moved to.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; runs by default.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     cache_dir: CacheDir = None,
@@ -210,7 +221,7 @@ def train(
         "seed": seed,
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    reading = Reading(path_column, label_column, skip_missing, class_depth)
+    reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
     options = DataOptions(
         data, _size(img_size), channels, rule, scale, labels, split, split_seed, max_unreadable, cache_dir, workers, reading
     )
@@ -221,7 +232,12 @@ def train(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    data: Annotated[Path | None, typer.Argument(help="Other data; none for the run's own held-out split.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Other data, or the new place of the run's own, which is split as it was; none for the run's own held-out split."
+        ),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
     shifts: Annotated[
@@ -249,6 +265,7 @@ def evaluate(
     label_column: LabelColumn = None,
     skip_missing: SkipMissing = False,
     class_depth: ClassDepth = None,
+    layout: ArrayLayout = None,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
     device: Device = "auto",
     cache_dir: CacheDir = None,
@@ -257,11 +274,12 @@ def evaluate(
     """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration; with --shifts, whether it moves."""
     from visus.cli.show import show_scores, tell_data
     from visus.cli.show_mistakes import num_shown, show_mistakes
+    from visus.workbench.own_data import is_own
     from visus.workbench.runs import load
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         comparison.check_fix(shifts=shifts, fix=fix, data=data)
-        comparison.check_report(report=report, data=data, split=split)
+        comparison.check_report(report=report, data=None, split=split)
         shown = num_shown(most, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(
@@ -272,7 +290,9 @@ def evaluate(
             label_column=label_column,
             skip_missing=skip_missing,
             class_depth=class_depth,
+            layout=layout,
         )
+        comparison.check_report(report=report, data=None if is_own(loaded.folder, opened) else data, split=None)
         written = comparison.write_report(loaded, opened) if report else None
         scores = loaded.evaluate(opened, split=split, raw=raw)
         moved = comparison.measure_moves(loaded, opened, split, fix=fix, cache_dir=cache_dir) if shifts else None
@@ -287,7 +307,7 @@ def evaluate(
         found = (moved.to_json() if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
         found |= {"report": str(written)} if written else {}
         temperature = 1.0 if raw else loaded.calibration.temperature
-        print(json.dumps(scores.to_json() | {"temperature": temperature} | found, ensure_ascii=False))
+        print_json(scores.to_json() | {"temperature": temperature} | found)
     else:
         show_scores(scores)
         print(f"note: {loaded.calibration_sentence(raw=raw)}")
@@ -312,7 +332,11 @@ def predict(
     """Label files; print CSV, or a JSON list."""
     from visus.cli.prediction import predict_and_tell
 
-    named = [line for word in files for line in (sys.stdin.read().splitlines() if word == "-" else [word]) if line.strip()]
+    named = [name for word in files for name in (read_names() if word == "-" else [word]) if name.strip()]
+    if not named:
+        raise UsageError(
+            "no file is named: the list on stdin is empty. Give files or folders, or a list with a name on each line."
+        )
     raise typer.Exit(predict_and_tell(run, named, top, device, raw=raw, as_json=as_json, quiet=quiet))
 
 
@@ -337,6 +361,7 @@ def check(
     label_column: LabelColumn = None,
     skip_missing: SkipMissing = False,
     class_depth: ClassDepth = None,
+    layout: ArrayLayout = None,
     split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
     split_seed: SplitSeed = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
@@ -358,6 +383,7 @@ def check(
         labels=labels,
         split=split,
         split_seed=split_seed,
+        layout=layout,
         max_unreadable=max_unreadable,
         cache_dir=cache_dir,
         num_workers=workers,
@@ -371,12 +397,12 @@ def check(
         opened = suited_data(opened)
     begins = start_of(opened, choice)
     if as_json:
-        print(json.dumps(data_facts(opened, begins), ensure_ascii=False))
+        print_json(data_facts(opened, begins))
     else:
         show_data(opened, begins)
 
 
-for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, benchmark.benchmark):
+for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, benchmark.benchmark, cache.cache):
     app.command()(command)
 
 
@@ -388,7 +414,7 @@ def doctor(as_json: Json = False) -> None:
 
     facts = examine_machine()
     if as_json:
-        print(json.dumps(facts, ensure_ascii=False))
+        print_json(facts)
     else:
         show_doctor(facts)
 

@@ -5,7 +5,6 @@ This file knows words, ranges and columns. It must not know how anything is trai
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visus.cli.stopping import told_when_stopped
+from visus.cli.streams import print_json
 from visus.cli.words import whole_numbers
 from visus.errors import UsageError
 from visus.units import write_number_of
@@ -96,7 +96,7 @@ def benchmark(
         command = shlex.join(["visus", *sys.argv[1:]])
         result = compare(data, plan, output=output, cache_dir=cache_dir, tell=say, command=command)
     if as_json:
-        print(json.dumps(result.to_json(), ensure_ascii=False))
+        print_json(result.to_json())
     else:
         _show(result)
 

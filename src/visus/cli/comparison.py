@@ -7,7 +7,6 @@ torch for a design.
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visus.cli.streams import print_json
 from visus.cli.words import shape_of
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _compare_tasks(
             on_event=screen.tell, on_drawn=screen.drawn, command=shlex.join(["visus", *sys.argv[1:]]),
         )  # fmt: skip
     if as_json:
-        print(json.dumps(found.to_json(), ensure_ascii=False))
+        print_json(found.to_json())
     else:
         show_tasks(found)
 
@@ -168,7 +168,7 @@ def _tell(found: Comparison, *, as_json: bool) -> None:
     from visus.cli.show_compare import show_comparison
 
     if as_json:
-        print(json.dumps(found.to_json(), ensure_ascii=False))
+        print_json(found.to_json())
     else:
         show_comparison(found)
 
@@ -185,7 +185,7 @@ def _compare_design(network: str, input_shape: str, classes: int, *, as_json: bo
         raise UsageError("perceptron twins are made of designs, and this is the name of a Python callable.", where=network)
     twins = perceptron_twins(design, shape, classes)
     if as_json:
-        print(json.dumps([twin.to_json() for twin in twins], ensure_ascii=False))
+        print_json([twin.to_json() for twin in twins])
     else:
         show_twins(twins, shape)
 

@@ -6,13 +6,13 @@ This file knows their words and which function does the work. It must not know h
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visus.cli.streams import print_json
 from visus.cli.words import shape_of
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def summary(
     if as_json:
         memory = {"batch_size": batch_size, "bytes_training": training.bytes_training} if training else {}
         told = {"objects": objects, "object_px": object_px} if objects else {}
-        _print_json({**found.to_json(), **memory, **told, **({"error": str(found.error)} if found.error else {})})
+        print_json({**found.to_json(), **memory, **told, **({"error": str(found.error)} if found.error else {})})
     else:
         show_summary(found, training)
         if objects:
@@ -122,7 +122,7 @@ def diff(
             }
             for each, training in zip(accounts, trainings, strict=True)
         ]
-        _print_json({"left": totals[0], "right": totals[1], "rows": [pair.to_json() for pair in matched]})
+        print_json({"left": totals[0], "right": totals[1], "rows": [pair.to_json() for pair in matched]})
     else:
         show_difference((left, right), accounts, trainings, matched)
 
@@ -164,14 +164,14 @@ def _solve_letters(letters: dict[str, int | None], dilation: int, *, as_json: bo
     given = solution_of(dilation=dilation, **letters)
     if given is not None:
         if as_json:
-            _print_json(check_json(given))
+            print_json(check_json(given))
         else:
             show_check(given)
         found: Any = given.gives == given.output_size
     else:
         found = solve(dilation=dilation, **letters)
         if as_json:
-            _print_json(solutions_json(found))
+            print_json(solutions_json(found))
         else:
             show_solutions(found)
     if not found:
@@ -193,7 +193,7 @@ def _solve_field(network: str | None, field: int, input_shape: str, classes: int
         )
     ways = ways_to_see(field, shape, classes, design)
     if as_json:
-        _print_json({"field": field, **ways.to_json()})
+        print_json({"field": field, **ways.to_json()})
     else:
         show_ways(ways, field)
     if not ways.found:
@@ -223,7 +223,3 @@ def _summarize(
     return summarize(
         network, shapes[0] if len(shapes) == 1 else shapes, classes, detail=words, object_px=object_px, batch_size=batch_size
     )
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))

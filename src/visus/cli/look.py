@@ -6,7 +6,6 @@ This file knows options, columns and where the page goes. It must not know how a
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visus.cli.streams import print_json
 from visus.cli.words import shape_of, whole_numbers
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def look(
             output / page_name(picture) if output and output.is_dir() else output or folder / page_name(picture)
         )
     if as_json:
-        print(json.dumps({**found.to_json(), "page": str(place)}, ensure_ascii=False))
+        print_json({**found.to_json(), "page": str(place)})
     elif quiet:
         print(place)
     else:

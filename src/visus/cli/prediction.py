@@ -6,14 +6,15 @@ This file knows how answers are written. It must not know how they are found.
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from visus.cli.streams import print_json
 from visus.data.ledger import Ledger
+from visus.errors import printable
+from visus.files import csv_text
 from visus.workbench.runs import Prediction, Run, load
 
 
@@ -32,29 +33,28 @@ def predict_and_tell(
 
 def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, raw: bool, as_json: bool, quiet: bool) -> int:
     ledger, num_unread = Ledger(), 0
-    writer = csv.writer(data, lineterminator="\n")
     listed: list[dict[str, Any]] = []
     header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank))]
     for answer in loaded.predict(files, top=top, ledger=ledger, raw=raw):
         if answer.problem:
             num_unread += 1
-            sys.stderr.write(f"error: {answer.file}: {answer.problem}\n")
+            sys.stderr.write(f"error: {printable(answer.file)}: {answer.problem}\n")
         if as_json:
             listed.append(_as_dict(answer, top))
         else:
             if header:
-                writer.writerow(header)
+                data.write(csv_text([header]))
                 header = []
             cells = [
                 cell
                 for pair in zip(answer.labels, answer.probabilities, strict=True)
                 for cell in (pair[0], f"{pair[1]:.6f}")
             ]
-            writer.writerow([answer.file, *(cells or [""] * (2 * top))])
+            data.write(csv_text([[answer.file, *(cells or [""] * (2 * top))]]))
     if header and not as_json:
-        writer.writerow(header)
+        data.write(csv_text([header]))
     if as_json:
-        print(json.dumps(listed, ensure_ascii=False), file=data)
+        print_json(listed, data)
     if not quiet:
         sys.stderr.write(f"note: {loaded.calibration_sentence(raw=raw)}\n")
         if loaded.views_sentence:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from visus.units import write_bytes, write_shape, write_share
@@ -25,6 +25,11 @@ MOST_CLASSES_SHOWN = 20
 def _console() -> Console:
     console = Console(highlight=False, markup=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, width=160)
+
+
+def _names(heading: str) -> Column:
+    """A column of names, which are folded where they are longer than the screen is wide, and never cut."""
+    return Column(heading, overflow="fold")
 
 
 def show_scores(scores: Scores) -> None:
@@ -43,7 +48,7 @@ def show_scores(scores: Scores) -> None:
         f"loss {scores.loss:.4f}; macro F1 {scores.macro_f1:.4f}",
         markup=False,
     )
-    table = Table("class", "items", "precision", "recall", "F1", box=None)
+    table = Table(_names("class"), "items", "precision", "recall", "F1", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in scores.per_class:
@@ -53,7 +58,7 @@ def show_scores(scores: Scores) -> None:
     console.print(table)
     if len(scores.per_class) <= MOST_CLASSES_SHOWN:
         console.print("confusion: rows are true classes, columns are answers in the same order")
-        grid = Table(box=None, show_header=False)
+        grid = Table(_names(""), box=None, show_header=False)
         for name, counts in zip((row.name for row in scores.per_class), scores.confusion, strict=True):
             grid.add_row(Text(name), *(str(count) for count in counts))
         for column in grid.columns[1:]:
@@ -101,7 +106,7 @@ def show_data(data: Data, begins: str) -> None:
         f"{data.name} ({data.samples.kind}): {data.num_items:,} {data.noun}s of {write_shape(data.input_shape)}, {scaling(data)}",
         markup=False,
     )
-    table = Table("class", "train", "val", "test", box=None)
+    table = Table(_names("class"), "train", "val", "test", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     counts = {split: data.class_counts(split) for split in ("train", "val", "test")}

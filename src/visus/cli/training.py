@@ -6,7 +6,6 @@ This file knows how a training is told on a screen. It must not know how it is c
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import typer
 from visus.cli.clock import CLOCK
 from visus.cli.stop_on_signal import StopOnSignal
 from visus.cli.stopping import CODE, told_when_stopped
+from visus.cli.streams import print_json
 from visus.data.opened import Data, Rule, open_data
 from visus.data.preprocessing import Scale
 from visus.data.reading import OPEN, Reading
@@ -121,6 +121,7 @@ def train_and_tell(
             _refuse_with_resume(options, model, begun, config, name, output)
             run = resume(
                 resumed,
+                options.path,
                 changes=given,
                 cache_dir=options.cache_dir,
                 num_workers=options.num_workers,
@@ -155,7 +156,7 @@ def train_and_tell(
     if stop.is_asked:
         raise typer.Exit(CODE)
     if as_json:
-        print(json.dumps({"run": str(run.folder)} | run.scores.to_json(), ensure_ascii=False))
+        print_json({"run": str(run.folder)} | run.scores.to_json())
     else:
         print(run.folder)
 
@@ -185,7 +186,6 @@ def _refuse_with_resume(
 ) -> None:
     """No setting is ever silently ignored: what a run already has cannot be given again."""
     words = {
-        "DATA": options.path,
         "--model": model,
         "--pretrained": begun.pretrained,
         "--weights": begun.weights,

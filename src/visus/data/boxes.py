@@ -6,23 +6,27 @@ the standard library is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from visus.data.delimiters import find_delimiter
 from visus.errors import DataError
 from visus.units import write_number_of, write_shape
 
 OBJECT_SHARE = 0.95
 _FORMATS = (
-    "Known are a folder of Pascal VOC files (.xml), a COCO file (.json), a folder of YOLO files (.txt), and a table (.csv) with the columns "
+    "Known are a folder of Pascal VOC files (.xml), a COCO file (.json) or a folder with one, a folder of YOLO files (.txt), and a table (.csv) with the columns "
     "path,xmin,ymin,xmax,ymax,width,height."
 )
+_HEADS = {"filename": "path", "file": "path", "image": "path", "image_path": "path"}
 _TABLE = ("path", "xmin", "ymin", "xmax", "ymax", "width", "height")
 
 
@@ -123,30 +127,81 @@ def read_boxes(path: str | Path) -> Boxes:
 
 
 _Reader = Callable[[Path], Iterator[tuple[str, Box]]]
+_NO_BOX = Box(0.0, 0.0)
 
 
 def _format(place: Path) -> tuple[str, _Reader, list[Path]]:
     if place.is_dir():
-        for suffix, kind, reader in ((".xml", "Pascal VOC", _read_voc), (".txt", "YOLO", _read_yolo)):
-            files = sorted(
-                file for file in place.rglob(f"*{suffix}") if file.name != "classes.txt" and "ImageSets" not in file.parts
-            )
+        every = [file for file in sorted(place.rglob("*")) if not _is_passed_over(file.relative_to(place))]
+        for suffix, kind, reader, is_meant in (
+            (".xml", "Pascal VOC", _read_voc, _is_voc),
+            (".txt", "YOLO", _read_yolo, _is_yolo),
+            (".json", "COCO", _read_coco, _is_coco),
+        ):
+            files = [file for file in every if file.suffix.lower() == suffix and is_meant(file)]
             if files:
-                return kind, reader, files
+                return kind, partial(_read_pose, reader) if kind == "YOLO" and _has_keypoints(place) else reader, files
         raise DataError(f"no file of boxes lies here. {_FORMATS}", where=str(place))
     known: dict[str, tuple[str, _Reader]] = {
-        ".json": ("COCO", _read_coco), ".csv": ("table", _read_table), ".xml": ("Pascal VOC", _read_voc), ".txt": ("YOLO", _read_yolo),
+        ".json": ("COCO", _read_coco), ".csv": ("table", _read_table), ".tsv": ("table", _read_table),
+        ".xml": ("Pascal VOC", _read_voc), ".txt": ("YOLO", _read_yolo),
     }  # fmt: skip
     if place.suffix.lower() not in known:
         raise DataError(f"this file is not one of boxes. {_FORMATS}", where=str(place))
     return *known[place.suffix.lower()], [place]
 
 
+def _is_passed_over(file: Path) -> bool:
+    """Whether a file belongs to a system or a program, or lists images instead of boxes (VOC's ImageSets)."""
+    return any(part.startswith((".", "@")) or part in ("__MACOSX", "ImageSets") for part in file.parts)
+
+
+def _is_voc(file: Path) -> bool:
+    """Whether the root of an XML file is ``annotation``; a file that cannot be parsed counts, so that its damage is told."""
+    try:
+        return ElementTree.fromstring(file.read_bytes()).tag == "annotation"
+    except (ElementTree.ParseError, OSError):
+        return True
+
+
+def _is_yolo(file: Path) -> bool:
+    """Whether any line of a text file is numbers; an empty file is an image without objects."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return True
+    told = [line for line in lines if line.strip()]
+    return not told or any(len(words := line.split()) > 1 and all(map(_is_number, words)) for line in told)
+
+
+def _is_coco(file: Path) -> bool:
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and "images" in facts and "annotations" in facts
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def _read_voc(file: Path) -> Iterator[tuple[str, Box]]:
-    """Everingham et al. 2010: ``annotation/size`` and ``annotation/object/bndbox``, in pixels."""
+    """Everingham et al. 2010: ``annotation/size`` and ``annotation/object/bndbox``, in pixels; parts of an object are no objects."""
     root = ElementTree.fromstring(file.read_bytes())
+    objects = root.findall("object")
+    if not objects:
+        return
     width, height = (_number(root.find(f"size/{name}"), name) for name in ("width", "height"))
-    for found in root.iter("bndbox"):
+    for each in objects:
+        found = each.find("bndbox")
+        if found is None:
+            yield str(file), _NO_BOX
+            continue
         xmin, ymin, xmax, ymax = (_number(found.find(name), name) for name in ("xmin", "ymin", "xmax", "ymax"))
         yield str(file), _box(ymax - ymin, xmax - xmin, height, width)
 
@@ -159,25 +214,57 @@ def _number(element: ElementTree.Element | None, name: str) -> float:
 
 def _read_coco(file: Path) -> Iterator[tuple[str, Box]]:
     """Lin et al. 2014: ``images`` with their sizes, ``annotations`` with ``bbox`` = x, y, width, height in pixels."""
-    facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8-sig"))
     sizes = {image["id"]: (float(image["height"]), float(image["width"])) for image in facts["images"]}
     for each in facts["annotations"]:
+        if not each.get("bbox"):
+            yield str(each["image_id"]), _NO_BOX
+            continue
         _, _, width, height = (float(value) for value in each["bbox"])
         yield str(each["image_id"]), _box(height, width, *sizes[each["image_id"]])
 
 
 def _read_yolo(file: Path) -> Iterator[tuple[str, Box]]:
-    """Lines of class, centre x, centre y, width and height, as shares of the picture."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    """Lines of a class and shares of the image: center x, center y, width, height, also with a confidence; or the corners of a polygon."""
+    for numbers in _yolo_lines(file):
+        if len(numbers) in (5, 6):
+            yield str(file), _box(numbers[4], numbers[3], 1.0, 1.0)
+        elif len(numbers) >= 7 and len(numbers) % 2 == 1:
+            xs, ys = numbers[1::2], numbers[2::2]
+            yield str(file), _box(max(ys) - min(ys), max(xs) - min(xs), 1.0, 1.0)
+        else:
+            raise ValueError(f"a line of {len(numbers)} numbers is neither a class with 4 numbers, nor one with a polygon")
+
+
+def _read_pose(_: _Reader, file: Path) -> Iterator[tuple[str, Box]]:
+    """Lines of a class, a box and key points, as YOLO's pose sets have them."""
+    for numbers in _yolo_lines(file):
+        yield str(file), _box(numbers[4], numbers[3], 1.0, 1.0)
+
+
+def _yolo_lines(file: Path) -> Iterator[list[float]]:
+    for line in file.read_text(encoding="utf-8-sig").splitlines():
         if line.strip():
-            _, _, _, width, height = (float(word) for word in line.split())
-            yield str(file), _box(height, width, 1.0, 1.0)
+            yield [float(word) for word in line.split()]
+
+
+def _has_keypoints(folder: Path) -> bool:
+    """Whether the description of a YOLO set, in the folder or above its labels, says that its lines hold key points."""
+    for place in (folder, folder.parent, folder.parent.parent):
+        for file in sorted(place.glob("*.y*ml")):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                if "kpt_shape" in file.read_text(encoding="utf-8"):
+                    return True
+    return False
 
 
 def _read_table(file: Path) -> Iterator[tuple[str, Box]]:
     with file.open(encoding="utf-8-sig", newline="") as text:
-        rows = csv.DictReader(text)
-        absent = [name for name in _TABLE if name not in (rows.fieldnames or ())]
+        delimiter = find_delimiter(text.readline(), _TABLE)
+        text.seek(0)
+        rows = csv.DictReader(text, delimiter=delimiter)
+        rows.fieldnames = [_HEADS.get(head.strip().lower(), head.strip().lower()) for head in rows.fieldnames or ()]
+        absent = [name for name in _TABLE if name not in rows.fieldnames]
         if absent:
             raise ValueError(f"no column {', '.join(absent)}")
         for row in rows:

@@ -1,16 +1,14 @@
-"""What looks wrong about labels: classes named like leftovers, placeholders among the images, classes that a file's form gives away.
+"""What looks wrong about labels: classes named like leftovers, placeholders among the images.
 
-This file knows labels, equal contents, sizes and formats. It must not know folders or tables, nor change anything: it only warns.
+This file knows labels and equal contents. It must not know folders or tables, nor change anything: it only warns.
 """
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visus.data.folder_names import is_empty_word, is_unsure
 from visus.data.samples import Samples
@@ -19,9 +17,6 @@ from visus.units import write_number_of
 
 _FEWEST_COPIES = 5
 _FEWEST_ACROSS = 3
-_FEWEST_SAMPLES = 10
-_NEARLY_ALL = 0.95
-_TIMES_LARGER = 4.0
 
 
 def label_warnings(samples: Samples) -> list[str]:
@@ -86,61 +81,3 @@ def _placeholders(samples: Samples) -> list[str]:
         f"one image is there {len(where):,} times under different names{classes} ({shown(samples.items[index] for index in where)}){more}. "
         "Look at it: where it is a placeholder, such as 'image not found', delete these files."
     ]
-
-
-def form_warnings(
-    samples: Samples, indices: Sequence[int], sizes: Sequence[tuple[int, int]], channels: Sequence[int]
-) -> list[str]:
-    """Warnings about classes whose files give them away: by colour, by file format, by orientation or by size.
-
-    Args:
-        samples: the table.
-        indices: the samples whose headers could be read.
-        sizes, channels: (height, width) in pixels, and 1 or 3, of each of these.
-    """
-    labels = samples.labels[np.array(indices, dtype=np.int64)]
-    endings = [os.path.splitext(samples.items[index])[1].lower() for index in indices]
-    formats = [
-        {".jpeg": "JPEG", ".jpg": "JPEG", ".jpe": "JPEG", ".tif": "TIFF"}.get(end, end[1:].upper()) for end in endings
-    ]
-    kinds: Mapping[str, Sequence[str]] = {
-        "colour": ["in grey" if number == 1 else "in colour" for number in channels],
-        "format": [f"{name} files" for name in formats],
-        "orientation": [_orientation(size) for size in sizes],
-    }
-    found = [told for values in kinds.values() if (told := _given_away(samples.classes, labels, np.array(values)))]
-    areas = np.array([height * width for height, width in sizes], dtype=np.float64)
-    found += [told for told in [_by_area(samples.classes, labels, areas)] if told]
-    return [f"{told}. A network may learn that instead of what the images show." for told in found]
-
-
-def _orientation(size: tuple[int, int]) -> str:
-    height, width = size
-    return "upright" if height > 1.2 * width else "wide" if width > 1.2 * height else "nearly square"
-
-
-def _given_away(classes: Sequence[str], labels: NDArray[np.int64], values: NDArray[np.str_]) -> str:
-    """A class of which nearly all images have a property that nearly no other image has; empty where there is none."""
-    for label in np.unique(labels).tolist():
-        own, rest = values[labels == label], values[labels != label]
-        if min(len(own), len(rest)) < _FEWEST_SAMPLES:
-            continue
-        kinds, counts = np.unique(own, return_counts=True)
-        kind = str(kinds[np.argmax(counts)])
-        if counts.max() >= _NEARLY_ALL * len(own) and (rest == kind).mean() <= 1 - _NEARLY_ALL:
-            others = {str(value) for value in np.unique(rest)} - {kind}
-            return (
-                f"nearly all images of {classes[label]} are {kind}, and those of other classes are {shown(sorted(others))}"
-            )
-    return ""
-
-
-def _by_area(classes: Sequence[str], labels: NDArray[np.int64], areas: NDArray[np.float64]) -> str:
-    for label in np.unique(labels).tolist():
-        own, rest = areas[labels == label], areas[labels != label]
-        if min(len(own), len(rest)) < _FEWEST_SAMPLES:
-            continue
-        for word, small, large in (("more", rest, own), ("fewer", own, rest)):
-            if np.quantile(large, 1 - _NEARLY_ALL) >= _TIMES_LARGER * np.quantile(small, _NEARLY_ALL):
-                return f"images of {classes[label]} have at least {_TIMES_LARGER:g} times {word} pixels than those of other classes"
-    return ""

@@ -6,11 +6,12 @@ not know who did it, nor files, arrays or networks.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visus.errors import DataError, unknown_name
+from visus.errors import DataError, printable, unknown_name
 from visus.units import write_number_of
 
 MAX_EXAMPLES = 10
@@ -34,6 +35,15 @@ ACTIONS: dict[str, str] = {
     "padded": "{pictures} {was} padded with {its} own edge pixels",
     "shuffled": "{items} had {its} positions put into one fixed random order",
     "learned from": "{items} {has} the same content as one that the network learned from, so {its} answer says little",
+    "16-bit values in the lowest part of their range": (
+        "{pictures} of 16 bits {has} values of at most 13 bits, so {they} came out dark, with few levels"
+    ),
+    "stray bytes in a JPEG": "{pictures} {was} read with a few bytes left over, which may come from damage: look at {them}",
+    "read by its content": "{files} without a usual ending {was} read, being {a_picture} by content",
+    "looks inverted": (
+        "{pictures} {has} bright where the training images have dark, or the reverse: if black and white have changed places, invert {them} "
+        "first"
+    ),
     "outsized": "{pictures} {has} more than four times, or less than a quarter of, the usual number of pixels",
     "unreadable": "{files} could not be read and {was} left out",
     "left out: hidden or not a picture": "{files} {was} left out: hidden, of the system, or not {a_picture}",
@@ -150,26 +160,47 @@ class Ledger:
 
     def _sentence(self, action: str, count: int) -> str:
         names = self._examples[action]
-        kinds: dict[str, list[str]] = {}
-        for item, reason in self._reasons.get(action, {}).items():
-            kinds.setdefault(reason, []).append(item)
-        is_told_by_kind = (
-            action.startswith("left out") and sum(map(len, kinds.values())) == count and len(kinds) <= MAX_EXAMPLES
-        )
-        if not is_told_by_kind:
-            return f"{ACTIONS[action].format(**_words(count))}{_listed(names, count)}."
-        head = ACTIONS[action].format(**_words(count)).partition(":")[0]
-        if len(kinds) == 1:
-            return f"{head}: {next(iter(kinds))}{_listed(names, count)}."
-        told = [f"{len(items):,} {reason}{_listed(items, len(items))}" for reason, items in kinds.items()]
-        return f"{head}: {'; '.join(told)}."
+        reasons = self._reasons.get(action, {})
+        if len(reasons) == count and (action == "unreadable" or action.startswith("left out")):
+            return _by_reason(action, count, reasons)
+        told = f" ({listed(names, count)})" if names else ""
+        return f"{ACTIONS[action].format(**_words(count))}{told}."
 
 
-def _listed(names: Sequence[str], count: int) -> str:
-    """The first three names in brackets, with dots where there are more."""
-    if not names:
-        return ""
-    return f" ({', '.join(names[:3])}{', ...' if count > len(names[:3]) else ''})"
+_MOST_REASONS = 6
+
+
+def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Reason and items, the most frequent reason first; reasons that differ in numbers and quoted words alone are one, told as the first.
+
+    >>> group_reasons({"a.jpg": "9 bits are too many.", "b.txt": "text", "c.jpg": "7 bits are too many."})
+    [('9 bits are too many.', ['a.jpg', 'c.jpg']), ('text', ['b.txt'])]
+    """
+    groups: dict[str, tuple[str, list[str]]] = {}
+    for item, reason in reasons.items():
+        kind = re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d,. ]*", "#", reason)
+        groups.setdefault(kind, (reason, []))[1].append(item)
+    return sorted(groups.values(), key=lambda group: -len(group[1]))
+
+
+def listed(items: Sequence[str], count: int | None = None, shown: int = 3) -> str:
+    """The first names, and whether there are more than these of ``count`` (default: of those given)."""
+    names = [printable(item) for item in items[:shown]]
+    return ", ".join(names) + (", ..." if (len(items) if count is None else count) > len(names) else "")
+
+
+def _by_reason(action: str, count: int, reasons: Mapping[str, str]) -> str:
+    """How many items, then each reason with its first items; the most frequent reason first."""
+    head = ACTIONS[action].format(**_words(count)).partition(":")[0]
+    groups = group_reasons(reasons)
+    if len(groups) == 1:
+        reason, items = groups[0]
+        return f"{head} ({listed(items)}): {reason.rstrip('.')}."
+    told = [f"{len(items):,} ({listed(items)}): {reason.rstrip('.')}" for reason, items in groups[:_MOST_REASONS]]
+    rest = sum(len(items) for _, items in groups[_MOST_REASONS:])
+    if rest:
+        told.append(f"{rest:,} for other reasons")
+    return f"{head}. {'. '.join(told)}."
 
 
 def _checked(action: str) -> str:
@@ -190,6 +221,8 @@ def _words(count: int) -> dict[str, str]:
         "was": "was" if one else "were",
         "has": "has" if one else "have",
         "its": "its" if one else "their",
+        "they": "it" if one else "they",
+        "them": "it" if one else "them",
         "exact_copies": "an exact copy" if one else "exact copies",
         "a_picture": "a picture" if one else "pictures",
     }

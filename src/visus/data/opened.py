@@ -30,6 +30,7 @@ from visus.units import Described, write_shape
 Rule = Literal["squash", "crop", "pad"]
 RULES: tuple[Rule, ...] = ("squash", "crop", "pad")
 IMBALANCE = 3.0
+LOW_RANGE = "16-bit values in the lowest part of their range"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +50,7 @@ class Data(Described):
         labels: other labels that were asked for: a column of the table or a file; None for the data's own.
         is_whole: all items are in the test split because they are to be scored together.
         split_seed: the seed of the split; None where the data or a ``split.csv`` says all of it.
-        reading: what was asked for where the source leaves it open: columns of a table, the level of folders.
+        reading: what was asked for where the source leaves it open: columns of a table, the level of folders, the axes of arrays.
     """
 
     table: Samples
@@ -91,7 +92,7 @@ class Data(Described):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know before they trust a training on this data."""
-        return (*self.samples.warnings, *_imbalance(self))
+        return (*self.samples.warnings, *_dark_depth(self.ledger), *_imbalance(self))
 
     @property
     def name(self) -> str:
@@ -174,6 +175,7 @@ def open_data(
     label_column: str | None = None,
     skip_missing: bool = False,
     class_depth: int | None = None,
+    layout: str | None = None,
 ) -> Data:
     """Open a data set: a folder for each class, split folders, a table, or array files.
 
@@ -199,6 +201,8 @@ def open_data(
         skip_missing: leave out rows of a table whose file does not exist.
         class_depth: which level of folders names the classes, counted from 1 below the data or below its split folders; default: the
             first, unless the folders show that another may be meant.
+        layout: the axes of the arrays in an NPZ or NPY file, in letters such as ``NLC`` (items, length, channels) or ``NHWC``; None follows
+            their shape where it is clear, and asks where it is not.
 
     Raises:
         DataError: the data cannot be used as it is; the sentence says what to do.
@@ -211,7 +215,7 @@ def open_data(
             "a split.csv says which items train, validate and test, so a split seed would change nothing. Leave one of them out."
         )
     ledger = Ledger()
-    reading = Reading(path_column, label_column, skip_missing, class_depth)
+    reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
     samples = read_source(path, ledger, labels=labels, reading=reading)
     is_cut = not split and "val" not in samples.official
     if split_seed is not None and not is_cut:
@@ -224,8 +228,8 @@ def open_data(
     else:
         samples = split_samples(samples, split_seed or 0)
     if preprocessing is None:
-        plan, is_varied, warnings = _plan(samples, ledger, img_size, channels, rule, scale, suit)
-        samples = dataclasses.replace(samples, warnings=(*samples.warnings, *warnings))
+        plan, is_varied, told = _plan(samples, ledger, img_size, channels, rule, scale, suit)
+        samples = dataclasses.replace(samples, warnings=(*samples.warnings, *told))
     else:
         plan, is_varied = preprocessing, False
     data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
@@ -275,7 +279,7 @@ def open_scoring_data(
         DataError: a class that the network does not know, or data that cannot be used.
     """
     ledger = Ledger()
-    samples = read_source(path, ledger, classes=tuple(classes), reading=reading)
+    samples = read_source(path, ledger, classes=tuple(classes), reading=reading, usual_layout=preprocessing.layout)
     is_whole = "test" not in samples.official
     if is_whole:
         samples = dataclasses.replace(samples, splits=np.full(len(samples.items), "test", dtype="<U5"))
@@ -308,6 +312,19 @@ def _decoded(
         for item in readable.items:
             ledger.note("shuffled", item)
     return Data(samples, readable, plan, store, rows, ledger, is_varied, max_unreadable)
+
+
+def _dark_depth(ledger: Ledger) -> list[str]:
+    """A sentence where most of the 16-bit images use the lowest eighth of their range."""
+    counts = ledger.counts
+    dark, deep = counts.get(LOW_RANGE, 0), counts.get("16-bit values scaled to 8-bit", 0)
+    if 2 * dark <= deep:
+        return []
+    return [
+        f"{dark:,} of {deep:,} 16-bit images use at most the lowest eighth of their range (up to 8,191 of 65,535), as cameras of 12 or 13 bits "
+        f"leave it: they come out dark, with at most 32 of 256 levels. Multiply the values by the same number in all files so that they fill "
+        f"the range, or give them as an .npy or .npz array, which keeps all levels."
+    ]
 
 
 def _imbalance(data: Data) -> list[str]:
@@ -367,7 +384,7 @@ def _plan(
     scale: Scale,
     suit: Suit | None,
 ) -> tuple[Preprocessing, bool, tuple[str, ...]]:
-    """Size, channels and number format for a set that is opened for training; whether its pictures vary in size; warnings about them."""
+    """Size, channels and number format for a set that is opened for training, whether its images vary in size, and warnings."""
     if samples.reader.kind == "array":
         assert samples.reader.shape is not None, "rows of arrays have a shape"
         own_channels, *own_size = samples.reader.shape
@@ -386,7 +403,9 @@ def _plan(
                 where=str(samples.root),
             )
         unit = ((0.0,) * own_channels, (1.0,) * own_channels)
-        return Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit), False, ()
+        stored = getattr(samples.reader, "layout", None)
+        plan = Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit, layout=stored)
+        return plan, False, ()
     seen = dataclasses.replace(survey_pictures(samples, ledger), wanted_size=_wanted_size(img_size, 2))
     if suit and (suited := suit(seen)):
         plan = Preprocessing("pictures", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
@@ -409,6 +428,8 @@ def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[i
 def _check_kind(samples: Samples, plan: Preprocessing) -> None:
     """Refuse arrays for a network of pictures and the reverse."""
     kinds = {"pictures": "picture files", "array": "arrays"}
+    if samples.reader.kind == "pictures" and plan.is_picture_like:
+        return
     if (
         samples.reader.kind == "array"
         and plan.kind == "pictures"

@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
+from visus.data.delimiters import find_delimiter
 from visus.data.source_rules import Found, shown
 from visus.errors import DataError, closest_name, joined
 from visus.units import write_number_of
@@ -48,7 +50,7 @@ def with_other_labels(found: Found, labels: str | Path) -> Found:
             f"{shown(found.columns) if found.columns else 'none'}.",
             where=str(found.root),
         )
-    by_item = _read_labels(file)
+    by_item = _read_labels(file, set(found.items))
     absent = [item for item in found.items if item not in by_item]
     unknown = sorted(by_item.keys() - set(found.items))
     mistakes = [
@@ -62,11 +64,13 @@ def with_other_labels(found: Found, labels: str | Path) -> Found:
     return dataclasses.replace(found, labels=chosen, declared=(), notes=(*found.notes, f"labels: those of {file.name}."))
 
 
-def _read_labels(file: Path) -> Mapping[str, str]:
-    """Item name -> label."""
+def _read_labels(file: Path, known: AbstractSet[str]) -> Mapping[str, str]:
+    """Item name -> label; spaces around a name are part of it where the data has such an item."""
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            records = [record for record in csv.reader(stream) if record]
+            delimiter = find_delimiter(stream.readline(), (*_ITEM_HEADS, "label"))
+            stream.seek(0)
+            records = [record for record in csv.reader(stream, delimiter=delimiter) if record]
     except (OSError, csv.Error) as error:
         raise DataError(f"the labels cannot be read ({error}).", where=str(file)) from error
     heads = [head.strip().lower() for head in records[0]] if records else []
@@ -80,7 +84,8 @@ def _read_labels(file: Path) -> Mapping[str, str]:
     for number, record in enumerate(records[1:], start=2):
         if len(record) <= max(item_place, label_place) or not record[label_place].strip():
             raise DataError(f"row {number} has no label.", where=str(file))
-        item, label = record[item_place].strip(), record[label_place].strip()
+        item, label = record[item_place], record[label_place].strip()
+        item = item if item in known else item.strip()
         if by_item.setdefault(item, label) != label:
             raise DataError(
                 f"row {number}: {item} has two labels, {by_item[item]!r} and {label!r}. Keep one.", where=str(file)

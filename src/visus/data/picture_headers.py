@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-HEAD_BYTES = 32
+HEAD_BYTES = 512
 """Bytes from the start of a file that all functions here need at most."""
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
@@ -22,19 +22,81 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"MM\x00+", "TIFF"),
 )
 _NO_PICTURES: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer"),
+    (b"version http://git-media", "a Git LFS pointer"),
     (b"%!PS", "a PostScript drawing"),
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a gzip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an XZ archive"),
     (b"8BPS", "a Photoshop document"),
+    (b"gimp xcf", "a GIMP document"),
     (b"\x00\x00\x01\x00", "an icon"),
     (b"\x00\x00\x00\x0cjP", "a JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
     (b"\xff\x0a", "a JPEG XL picture"),
+    (b"\x00\x00\x00\x0cJXL", "a JPEG XL picture"),
+    (b"FUJIFILMCCD-RAW", "a camera raw file"),
+    (b"IIRO", "a camera raw file"),
+    (b"IIU\x00", "a camera raw file"),
+    (b"II\x1a\x00\x00\x00HEAPCCDR", "a camera raw file"),
     (b"\x93NUMPY", "a NumPy array"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"SIMPLE  =", "a FITS file"),
+    (b"ID3", "a sound file"),
+    (b"fLaC", "a sound file"),
+    (b"OggS", "a sound file"),
+    (b"\x1aE\xdf\xa3", "a film"),
+    (b"\x00\x00\x01\xba", "a film"),
+    (b"FLV\x01", "a film"),
+    (b"SQLite format 3", "a database"),
+    (b"\xd0\xcf\x11\xe0", "an Office document or a thumbnail database"),
     (b"RIFF", "a recording or a film"),
 )
-_BRANDS = {b"avif": "an AVIF picture", b"avis": "an AVIF picture"}
+_BRANDS = {
+    b"avif": "an AVIF picture",
+    b"avis": "an AVIF picture",
+    b"crx ": "a camera raw file",
+    b"M4A ": "a sound file",
+}
 _HEIF = (b"hei", b"hev", b"mif1", b"msf1")
+_RAW_ENDINGS = [
+    ".3fr",
+    ".ari",
+    ".arw",
+    ".bay",
+    ".cap",
+    ".cr2",
+    ".cr3",
+    ".crw",
+    ".dcr",
+    ".dng",
+    ".erf",
+    ".fff",
+    ".iiq",
+    ".k25",
+    ".kdc",
+    ".mef",
+    ".mos",
+    ".mrw",
+    ".nef",
+    ".nrw",
+    ".orf",
+    ".pef",
+    ".raf",
+    ".raw",
+    ".rw2",
+    ".rwl",
+    ".sr2",
+    ".srf",
+    ".srw",
+    ".x3f",
+]
+RAW_SUFFIXES = frozenset(_RAW_ENDINGS)
+"""Endings of camera raw files, in lower case; many are TIFF by content, with a thumbnail first."""
 _INTEGER_SIZES = {1: "B", 3: "H", 4: "I"}  # EXIF types BYTE, SHORT, LONG
 ORIENTATION_TAG = 0x0112
 
@@ -66,21 +128,58 @@ def describe_content(head: bytes) -> str:
             return noun
     if head[4:8] == b"ftyp":
         return _BRANDS.get(head[8:12], "an HEIC picture" if head[8:12].startswith(_HEIF) else "a film")
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+        return "a film"
+    if head[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
+        return "a sound file"
     if not head.strip(b"\x00"):
         return "only zeros"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html")):
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or (start.startswith(b"<") and b"<html" in start):
         return "a web page"
-    if start.startswith((b"<svg", b"<?xml")):
+    if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
         return "an SVG drawing or other XML"
-    text = head.decode("utf-8", errors="ignore").strip()
-    if (
-        text
-        and len(text.encode()) >= len(head.strip()) - 3
-        and all(letter.isprintable() or letter in "\r\n\t" for letter in text)
-    ):
+    if text := _as_text(head):
         return f"text ({' '.join(text[:24].split())!r})"
     return f"an unknown kind of data (first bytes {head[:8].hex(' ')})"
+
+
+def is_heif(head: bytes) -> bool:
+    """Whether the content is HEIC, HEIF or AVIF."""
+    return describe_content(head) in ("an HEIC picture", "an AVIF picture")
+
+
+def remedy(content: str) -> str:
+    """What to do about a file that holds ``content``, as ``describe_content`` says it; without a full stop."""
+    if content == "a Git LFS pointer":
+        return "Fetch the real file: install git-lfs and run git lfs pull"
+    if content == "a web page":
+        return "Download the picture again"
+    if content == "only zeros":
+        return "Copy it again from where it came"
+    if content == "a camera raw file":
+        return "Export it as JPEG or PNG"
+    return "Convert it to one of these"
+
+
+def plain_kind(head: bytes) -> str:
+    """What a file holds, in few words and the same for every file of its kind: for counting what is left out.
+
+    >>> plain_kind(b"hello, world"), plain_kind(bytes(9)), plain_kind(b""), plain_kind(b"GIF89a")
+    ('text', 'only zeros', 'empty', 'GIF')
+    """
+    if not head:
+        return "empty"
+    if (found := format_of(head)) is not None:
+        return {"WEBP": "WebP", "PPM": "PPM"}.get(found, found)
+    return describe_content(head).split(" (")[0].removeprefix("a ").removeprefix("an ")
+
+
+def _as_text(head: bytes) -> str:
+    """The bytes as text without the spaces around it; empty where they are none."""
+    text = head.decode("utf-8", errors="ignore").strip()
+    whole = len(text.encode()) >= len(head.strip()) - 3
+    return text if whole and all(letter.isprintable() or letter in "\r\n\t" for letter in text) else ""
 
 
 def stated_size(picture_format: str, head: bytes) -> tuple[int, int] | None:

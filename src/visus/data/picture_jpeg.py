@@ -1,4 +1,4 @@
-"""The faster JPEG decoder, used where it is installed and gives Pillow's pixels bit for bit.
+"""The faster JPEG decoder, used where it gives Pillow's pixels bit for bit; and the one that finds damage, which Pillow passes over.
 
 This file knows simplejpeg and how to check it. It must not know files, limits or orientation.
 """
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
+
+from visus.data import picture_damage
 
 MARGIN = 2
 """A JPEG is decoded at a reduced size only where both sides stay at least this many times as long as needed."""
@@ -35,8 +37,10 @@ def reduce(picture: Image.Image, divisor: int) -> None:
         picture.draft(picture.mode, (picture.width // divisor, picture.height // divisor))
 
 
-def decode_fast(data: bytes, mode: str, size: tuple[int, int], divisor: int) -> npt.NDArray[np.uint8] | None:
-    """The pixels that Pillow would give, decoded by simplejpeg; None where it is absent, unequal or finds a fault.
+def decode_checked(
+    data: bytes, mode: str, size: tuple[int, int], divisor: int
+) -> tuple[npt.NDArray[np.uint8] | None, bytes, tuple[str, ...]]:
+    """The pixels that Pillow would give, decoded by simplejpeg, after the file was found to be undamaged.
 
     Args:
         data: the whole file.
@@ -45,23 +49,63 @@ def decode_fast(data: bytes, mode: str, size: tuple[int, int], divisor: int) -> 
         divisor: of a reduced decoding: 1, 2, 4 or 8.
 
     Returns:
-        Array of shape (height, width, channels), both sides divided by ``divisor`` and rounded up; or None.
+        Array of shape (height, width, channels), both sides divided by ``divisor`` and rounded up, or None where Pillow is to decode;
+        the bytes that are to be decoded then; and actions for the ledger.
+
+    Raises:
+        PictureError: the image data is coded in a way that is not read.
+        ValueError: it is damaged; the words are libjpeg's.
     """
-    if mode not in ("L", "RGB") or not _is_exact():
+    facts = picture_damage.read_jpeg(data)
+    picture_damage.refuse_unread_jpeg(facts)
+    if picture_damage.has_zeroed_part(data, facts):
+        raise ValueError("a part of the image data is zeros, which no encoder writes")
+    strict = strict_decoder()
+    if strict is None:
+        return None, data, ()
+    is_fast = mode in ("L", "RGB") and _is_exact()
+    try:
+        if is_fast:
+            pixels = _decode(data, mode, size, divisor)
+            return (pixels if pixels.shape[:2] == _reduced(size, divisor) else None), data, ()
+        strict(data)
+    except ValueError as error:
+        found = picture_damage.mend_jpeg(data, strict, str(error))
+        if found is None:
+            raise
+        return None, *found
+    return None, data, ()
+
+
+@functools.cache
+def strict_decoder() -> picture_damage.Strict | None:
+    """A function that reads all of a JPEG and raises ValueError with libjpeg's first error or warning; None without simplejpeg."""
+    try:
+        import simplejpeg
+    except ImportError:
         return None
-    return _decode(data, mode, size, divisor)
+
+    def strict(data: bytes) -> None:
+        try:
+            _, _, colors, _ = simplejpeg.decode_jpeg_header(data)
+            space = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colors, "RGB")
+        except ValueError:
+            space = "RGB"
+        simplejpeg.decode_jpeg(data, colorspace=space, min_factor=8)
+
+    return strict
 
 
-def _decode(data: bytes, mode: str, size: tuple[int, int], divisor: int) -> npt.NDArray[np.uint8] | None:
+def _reduced(size: tuple[int, int], divisor: int) -> tuple[int, int]:
+    return -(-size[0] // divisor), -(-size[1] // divisor)
+
+
+def _decode(data: bytes, mode: str, size: tuple[int, int], divisor: int) -> npt.NDArray[np.uint8]:
     import simplejpeg
 
-    height, width = (-(-length // divisor) for length in size)
+    height, width = _reduced(size, divisor)
     smaller: dict[str, Any] = {"min_height": height, "min_width": width} if divisor > 1 else {}
-    try:
-        pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY" if mode == "L" else "RGB", **smaller)
-    except ValueError:
-        return None  # Pillow decides what is wrong with it
-    return np.asarray(pixels) if pixels.shape[:2] == (height, width) else None
+    return np.asarray(simplejpeg.decode_jpeg(data, colorspace="GRAY" if mode == "L" else "RGB", **smaller))
 
 
 @functools.cache
@@ -86,7 +130,10 @@ def _is_exact() -> bool:
 
 def _agree(data: bytes, divisor: int) -> bool:
     picture = JpegImagePlugin.JpegImageFile(io.BytesIO(data), "")
-    fast = _decode(data, picture.mode, (picture.height, picture.width), divisor)
+    try:
+        fast = _decode(data, picture.mode, (picture.height, picture.width), divisor)
+    except ValueError:
+        return False
     reduce(picture, divisor)
     expected = np.asarray(picture)
-    return fast is not None and np.array_equal(fast.reshape(expected.shape), expected)
+    return fast.size == expected.size and np.array_equal(fast.reshape(expected.shape), expected)

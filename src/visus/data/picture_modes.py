@@ -27,6 +27,7 @@ Values = npt.NDArray[np.uint8]
 _GREY = {"1", "L", "LA", "La", "I", "F"}
 _ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 _SIXTEEN_BIT_FORMATS = {"PNG", "PPM"}  # their mode I holds 0 to 65,535
+_LOW_RANGE = 2**13 - 1  # 12-bit cameras and scanners, and some with one bit more
 WHITE_IS_ZERO = 0  # TIFF tag 262, PhotometricInterpretation
 
 
@@ -66,8 +67,9 @@ def to_values(picture: Image.Image, deep: bool) -> tuple[Values, list[str]]:
     mode = picture.mode
     actions = ["16-bit values scaled to 8-bit"] if deep or mode.startswith("I;") else []
     if mode.startswith("I;16") or (mode == "I" and picture.format in _SIXTEEN_BIT_FORMATS):
-        values, blended = _scaled(picture)
-        return values, ["16-bit values scaled to 8-bit"] + ["transparency blended on white"] * blended
+        values, blended, is_low = _scaled(picture)
+        done = ["16-bit values scaled to 8-bit"] + ["transparency blended on white"] * blended
+        return values, done + ["16-bit values in the lowest part of their range"] * is_low
     if mode in ("I", "F"):
         kind = "floating point" if mode == "F" else "32-bit or signed whole"
         raise PictureError(
@@ -100,8 +102,8 @@ def _array(picture: Image.Image) -> Values:
     return values[:, :, None] if values.ndim == 2 else values
 
 
-def _scaled(picture: Image.Image) -> tuple[Values, bool]:
-    """16-bit grey by the rule, and whether anything was transparent.
+def _scaled(picture: Image.Image) -> tuple[Values, bool, bool]:
+    """16-bit grey by the rule, whether anything was transparent, and whether all values lie in the lowest eighth of their range.
 
     What Pillow leaves undone is done here: the inverted grey of TIFF, the transparent value of PNG.
     """
@@ -114,7 +116,14 @@ def _scaled(picture: Image.Image) -> tuple[Values, bool]:
     values = np.asarray(levels[stored])
     transparent = stored == picture.info.get("transparency", -1)
     values[transparent] = 255
-    return values[:, :, None], bool(transparent.any())
+    is_low = 255 < int(stored.max(initial=0)) <= _LOW_RANGE < largest
+    return values[:, :, None], bool(transparent.any()), is_low
+
+
+def _packed_factor(picture: Image.Image) -> int:
+    """What Pillow multiplies the values of a gray PNG of 2 or 4 bits by; 0 for any other image. To be asked before decoding."""
+    tiles = getattr(picture, "tile", [])
+    return {"L;2": 85, "L;4": 17}.get(tiles[0][3], 0) if tiles and isinstance(tiles[0][3], str) else 0
 
 
 def _blended(picture: Image.Image, deep: bool) -> tuple[Values, bool]:
@@ -122,6 +131,10 @@ def _blended(picture: Image.Image, deep: bool) -> tuple[Values, bool]:
     key = picture.info.get("transparency")
     if deep and isinstance(key, tuple):  # a transparent colour in 16 bits, while Pillow holds the upper bytes
         picture.info["transparency"] = tuple(value >> 8 for value in key)
+    if isinstance(key, int) and (
+        factor := _packed_factor(picture)
+    ):  # a transparent gray in 2 or 4 bits, while Pillow widens to 8
+        picture.info["transparency"] = key * factor
     layered = np.array(picture.convert("LA" if num_channels(picture.mode) == 1 else "RGBA"), dtype=np.uint8)
     colours, alpha = layered[:, :, :-1], layered[:, :, -1:]
     if alpha.min() == 255:

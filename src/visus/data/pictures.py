@@ -9,6 +9,7 @@ checked by our own limit before any memory is taken, and no setting of Pillow th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import stat
 import threading
@@ -32,17 +33,17 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from visus.data import picture_headers, picture_jpeg, picture_modes
+from visus.data import picture_damage, picture_headers, picture_heif, picture_jpeg, picture_modes, picture_tiff
 from visus.data.picture_fit import RULES, Rule, fit
 from visus.errors import PictureError
 from visus.units import write_bytes, write_shape
 
 __all__ = ["PICTURE_SUFFIXES", "RULES", "Decoded", "Limits", "Probe", "Rule", "decode", "fit", "probe"]
 
-PICTURE_SUFFIXES = frozenset(
+PICTURE_SUFFIXES = picture_heif.readable_suffixes() | frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
 )
-"""Endings of picture files, in lower case; compare with ``path.suffix.lower()``."""
+"""Endings of picture files that can be read here, in lower case; compare with ``path.suffix.lower()``."""
 
 _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -130,11 +131,12 @@ def decode(
         PictureError: the file cannot be read as a picture; the message names it, and says what was found and what to do.
     """
     with _named(file, name), _opened(file, limits) as stream:
-        data = stream.read()
+        data, done = _sound_bytes(stream.read())
         picture, head_format = _open_header(io.BytesIO(data), limits)
         stated = picture.height, picture.width
         try:
-            return _decode(picture, data, head_format, at_least)
+            decoded = _decode(picture, data, head_format, at_least)
+            return dataclasses.replace(decoded, actions=(*done, *decoded.actions)) if done else decoded
         except (PictureError, MemoryError):
             raise
         except Exception as error:  # a decoder that is fed damaged bytes may raise anything
@@ -153,7 +155,9 @@ def probe(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS
         PictureError: the file cannot be read as a picture, or is beyond the limits.
     """
     with _named(file, name), _opened(file, limits) as stream:
-        picture, head_format = _open_header(stream, limits)
+        is_png = stream.read(8).startswith(b"\x89PNG")
+        stream.seek(0)
+        picture, head_format = _open_header(io.BytesIO(picture_damage.needed_png_head(stream)) if is_png else stream, limits)
         orientation, _ = _orientation(picture)
         height, width = picture.height, picture.width
         size = (width, height) if orientation > 4 and head_format != "TIFF" else (height, width)
@@ -202,7 +206,7 @@ def _check_bytes(num_bytes: int, limits: Limits) -> None:
     if num_bytes > limits.max_bytes:
         raise PictureError(
             f"the file has {write_bytes(num_bytes)} and at most {write_bytes(limits.max_bytes)} are read. "
-            f"Make it smaller, or raise max_bytes."
+            f"Make it smaller, or leave it out."
         )
 
 
@@ -212,8 +216,8 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
         raise PictureError(f"the picture has {write_shape(size)} pixels: it is empty. Export it again, or remove it.")
     if height * width > limits.max_pixels:
         raise PictureError(
-            f"the picture states {height:,} x {width:,} = {height * width:,} pixels (height x width), and at most "
-            f"{limits.max_pixels:,} are decoded. Make it smaller, or raise max_pixels."
+            f"the picture is too large: it states {height:,} x {width:,} = {height * width:,} pixels (height x width), and at most "
+            f"{limits.max_pixels:,} are decoded. Make it smaller, or leave it out."
         )
 
 
@@ -222,10 +226,14 @@ def _open_header(stream: BinaryIO, limits: Limits) -> tuple[ImageFile.ImageFile,
     head = stream.read(picture_headers.HEAD_BYTES)
     stream.seek(0)
     head_format = picture_headers.format_of(head)
-    if head_format is None:
+    reader = _READERS[head_format] if head_format else None
+    if head_format is None and picture_headers.is_heif(head):
+        head_format = "AVIF" if b"avi" in head[8:12] else "HEIC"
+        reader = picture_heif.reader(head_format)
+    if head_format is None or reader is None:
+        content = picture_headers.describe_content(head)
         raise PictureError(
-            f"the file holds {picture_headers.describe_content(head)}, and {_FORMAT_NAMES} is needed. "
-            f"Convert it to one of these, or remove it."
+            f"the file holds {content}, and {_FORMAT_NAMES} is needed. {picture_headers.remedy(content)}, or remove it."
         )
     if head_format == "WEBP" and not WebPImagePlugin.SUPPORTED:
         raise PictureError(
@@ -234,15 +242,24 @@ def _open_header(stream: BinaryIO, limits: Limits) -> tuple[ImageFile.ImageFile,
     stated = picture_headers.stated_size(head_format, head)
     if stated is not None:
         _check_size(stated, limits)
+    if head_format == "TIFF":
+        picture_tiff.refuse_unread_bands(stream)
     try:
         with _pillow_quiet():
-            picture = _READERS[head_format](stream, "")
+            picture = reader(stream, "")
     except MemoryError:
         raise
     except Exception as error:  # a plugin that is fed damaged bytes may raise anything
         raise _damaged(error, head_format, None) from error
     _check_size((picture.height, picture.width), limits)
     return picture, head_format
+
+
+def _sound_bytes(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes to decode: of a PNG those that say something about its pixels; and actions for the ledger."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return picture_damage.needed_png(data)
+    return data, ()
 
 
 def _decode(picture: ImageFile.ImageFile, data: bytes, head_format: str, at_least: tuple[int, int] | None) -> Decoded:
@@ -254,15 +271,20 @@ def _decode(picture: ImageFile.ImageFile, data: bytes, head_format: str, at_leas
         needed = (at_least[1], at_least[0]) if at_least and orientation > 4 else at_least
         divisor = picture_jpeg.reduction(size, needed)
         actions += ["decoded at a reduced size"] * (divisor > 1)
-        values = picture_jpeg.decode_fast(data, mode, size, divisor)
+        values, mended, done = picture_jpeg.decode_checked(data, mode, size, divisor)
+        actions += [*done, *["first frame of an animation used"] * ("mp" in picture.info)]
+        if values is None and mended is not data:
+            picture = JpegImagePlugin.JpegImageFile(io.BytesIO(mended), "")
         picture_jpeg.reduce(picture, divisor)
+    elif head_format == "TIFF":
+        picture_damage.refuse_damaged_strips(data, getattr(picture, "tag_v2", {}), picture_jpeg.strict_decoder())
     if values is None:
         deep = picture_modes.holds_16_bits(picture)
         with _pillow_quiet() if head_format in ("GIF", "TIFF") else contextlib.nullcontext():
             orientation, broken = _orientation(picture)  # of a TIFF: before Pillow turns it while loading
             actions += ["first frame of an animation used"] * _has_more_frames(picture)
-            values, done = picture_modes.to_values(picture, deep)
-        actions += done
+            values, converted = picture_modes.to_values(picture, deep)
+        actions += converted
     if head_format != "TIFF":
         orientation, broken = _orientation(picture)  # of a PNG: the record may follow the pixels
         values = _turned(values, orientation)

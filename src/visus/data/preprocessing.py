@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,6 +28,8 @@ from visus.units import rank_words, write_shape
 Scale = Literal["mean-deviation", "min-max", "fixed"]
 SCALES: tuple[Scale, ...] = ("mean-deviation", "min-max")  # those that are measured on the training split
 Pixels = npt.NDArray[Any]
+_WIDE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
+"""Number formats of which float32 may not hold every value: the offset is taken off in float64."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Preprocessing:
         divisor: one number for each channel, in stored units; never zero.
         shuffle_seed: where it is given, the last thing done to an item is to put its positions into one random order that this seed
             fixes, the same for all items and channels (``pixel_order``); None, the default, leaves them where they are.
+        layout: the axes of the arrays that the training data was stored in, in letters such as ``NLC``; None for image files.
     """
 
     kind: Literal["pictures", "array"]
@@ -57,6 +60,7 @@ class Preprocessing:
     offset: tuple[float, ...]
     divisor: tuple[float, ...]
     shuffle_seed: int | None = None
+    layout: str | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -97,19 +101,22 @@ class Preprocessing:
 
     def scale_values(self, batch: torch.Tensor) -> torch.Tensor:
         """Stored numbers, shape (N, C, *), as float32 scaled by what the training split said, on the same device, never shuffled."""
-        offset, divisor = self._scaling(batch.device)
-        values = batch.to(torch.float32, copy=True)
-        return values.sub_(offset).div_(divisor)
+        precision = torch.float64 if batch.dtype in _WIDE else torch.float32
+        offset, divisor = self._scaling(batch.device, precision)
+        values = batch.to(precision, copy=True)
+        return values.sub_(offset).div_(divisor).to(torch.float32)
 
     def stored_values(self, batch: torch.Tensor) -> torch.Tensor:
         """Scaled numbers, shape (N, C, *), in the units in which items are stored: what ``scale_values`` was given, to rounding."""
         offset, divisor = self._scaling(batch.device)
         return batch * divisor + offset
 
-    def _scaling(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    def _scaling(self, device: torch.device, precision: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
         """Offset and divisor of each channel, shape (1, C, 1, ...)."""
         shape = (1, self.channels, *([1] * len(self.size)))
-        offset, divisor = (torch.tensor(values, device=device).reshape(shape) for values in (self.offset, self.divisor))
+        offset, divisor = (
+            torch.tensor(values, dtype=precision, device=device).reshape(shape) for values in (self.offset, self.divisor)
+        )
         return offset, divisor
 
     def read_picture(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:
@@ -123,6 +130,21 @@ class Preprocessing:
         for action in (*decoded.actions, *actions):
             ledger.note(action, name or str(file))
         return pixels
+
+    def looks_inverted(self, pixels: Pixels) -> bool:
+        """Whether a gray 8-bit image is bright where the training images are dark, or the reverse, in its middle and at its edge alike.
+
+        Its mean and the mean of its outermost pixels lie more than one and a half deviations from the training mean, and come close to it
+        when black and white change places.
+        """
+        if self.scale != "mean-deviation" or self.channels != 1 or self.dtype != "uint8" or len(self.size) != 2:
+            return False
+        mean, deviation = self.offset[0], self.divisor[0]
+        plane = pixels[0].astype(np.float64)
+        edge = np.concatenate((plane[0], plane[-1], plane[:, 0], plane[:, -1])).mean()
+        far = min(abs(plane.mean() - mean), abs(edge - mean))
+        same_side = (plane.mean() > mean) == (edge > mean)
+        return bool(same_side and far > 1.5 * deviation and abs(255 - plane.mean() - mean) < 0.25 * far)
 
     def fit_array(self, rows: Pixels) -> Pixels:
         """Rows of an array file, shape (N, C, *), brought to the right size by averaging areas.
@@ -176,7 +198,8 @@ def shrink(rows: Pixels, size: tuple[int, ...]) -> Pixels:
     """Rows of shape (N, C, *) resized to ``size`` by the mean over areas; whole-number formats are rounded. A no-op for equal sizes."""
     if rows.shape[2:] == size:
         return rows
-    means = _POOLS[len(size)](torch.from_numpy(np.asarray(rows, dtype=np.float32)), size).numpy()
+    precision = np.float64 if rows.dtype.itemsize > 4 or rows.dtype in (np.int32, np.uint32) else np.float32
+    means = _POOLS[len(size)](torch.from_numpy(np.asarray(rows, dtype=precision)), size).numpy()
     return (np.rint(means) if np.issubdtype(rows.dtype, np.integer) else means).astype(rows.dtype)
 
 
@@ -195,21 +218,30 @@ def measure_scale(rows: RowsInChunks, scale: Scale) -> tuple[tuple[float, ...], 
     Returns:
         Offsets and divisors; a channel without any spread gets the divisor 1.
     """
-    channels = rows.shape[1]
-    total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
+    count, low, high = 0, np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
+    for chunk in _channel_chunks(rows):
+        count += chunk.shape[1]
+        low, high = np.minimum(low, chunk.min(axis=1)), np.maximum(high, chunk.max(axis=1))
+    span = high - low
+    unit = np.where((span > 0) & np.isfinite(span), span, 1.0)
+    if scale == "min-max":
+        offset, divisor = low, span
+    else:  # from the middle of the range, in units of it: no square overflows, vanishes or cancels out
+        middle, total, squares = low + span / 2, np.zeros(len(low)), np.zeros(len(low))
+        for chunk in _channel_chunks(rows):
+            centered = (chunk - middle[:, None]) / unit[:, None]
+            total += centered.sum(axis=1)
+            squares += np.square(centered).sum(axis=1)
+        mean = total / count
+        offset = middle + mean * unit
+        divisor = np.sqrt(np.maximum(squares / count - np.square(mean), 0)) * unit
+    divisor = np.where(span > 0, divisor, 1.0)
+    return tuple(float(value) for value in offset), tuple(float(value) for value in divisor)
+
+
+def _channel_chunks(rows: RowsInChunks) -> Iterator[npt.NDArray[np.float64]]:
+    """All values, shape (C, values), in chunks of at most 2^24 values."""
     rows_per_chunk = max(1, 2**24 // max(1, int(np.prod(rows.shape[1:]))))
     for start in range(0, len(rows), rows_per_chunk):
         chunk = np.asarray(rows[start : start + rows_per_chunk], dtype=np.float64)
-        chunk = np.moveaxis(chunk, 1, 0).reshape(channels, -1)
-        total += chunk.sum(axis=1)
-        squares += np.square(chunk).sum(axis=1)
-        count += chunk.shape[1]
-        low, high = np.minimum(low, chunk.min(axis=1)), np.maximum(high, chunk.max(axis=1))
-    if scale == "min-max":
-        offset, divisor = low, high - low
-    else:
-        offset = total / count
-        divisor = np.sqrt(np.maximum(squares / count - np.square(offset), 0))
-    divisor = np.where(divisor > 1e-12 * np.maximum(1, np.abs(offset)), divisor, 1.0)
-    return tuple(float(value) for value in offset), tuple(float(value) for value in divisor)
+        yield np.moveaxis(chunk, 1, 0).reshape(rows.shape[1], -1)

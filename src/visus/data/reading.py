@@ -25,6 +25,7 @@ class Reading:
         skip_missing: leave out rows of a table whose file does not exist, instead of refusing the table.
         class_depth: which level of folders names the classes: 1 for the first below the data (below its split folders, where it has
             them), 2 for the next, and so on; None follows the folders.
+        layout: the axes of the arrays in an NPZ or NPY file, such as ``NLC``, in capitals or not; None follows their shape.
 
     Raises:
         UsageError: a level below 1.
@@ -34,8 +35,10 @@ class Reading:
     label_column: str | None = None
     skip_missing: bool = False
     class_depth: int | None = None
+    layout: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layout", self.layout.upper() if self.layout else None)
         if self.class_depth is not None and self.class_depth < 1:
             raise UsageError(f"the class depth must be at least 1, not {self.class_depth}.")
 

@@ -92,6 +92,7 @@ class ArrayRows:
         shape: (channels, *spatial) of every row.
         dtype: type of the values.
         order: which row of the parts, counted through, each item is; None for all in order.
+        layout: the axes of the arrays as they were stored, in letters such as ``NLC``.
     """
 
     kind: Literal["array"] = "array"
@@ -102,8 +103,10 @@ class ArrayRows:
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         order: NDArray[np.int64] | None = None,
+        layout: str | None = None,
     ) -> None:
         self.shape = shape
+        self.layout = layout
         self.dtype = dtype.newbyteorder("=")
         self._parts = tuple(parts)
         self._ends = [int(end) for end in np.cumsum([num_rows for num_rows, _ in self._parts])]
@@ -137,7 +140,8 @@ class ArrayRows:
     def select(self, indices: NDArray[np.int64]) -> ArrayRows:
         """The rows of these items, in this order."""
         order = np.asarray(indices, dtype=np.int64)
-        return ArrayRows(self._parts, self.shape, self.dtype, order if self._order is None else self._order[order])
+        chosen = order if self._order is None else self._order[order]
+        return ArrayRows(self._parts, self.shape, self.dtype, chosen, self.layout)
 
     def release(self) -> None:
         """Let go of the arrays in memory."""
@@ -190,6 +194,7 @@ class Samples:
         official: the splits that the source itself named.
         warnings: sentences about what a person should look at.
         notes: sentences about how the source was read.
+        digests: SHA-256 of each item's bytes.
     """
 
     root: Path
@@ -206,6 +211,7 @@ class Samples:
     official: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    digests: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -234,4 +240,5 @@ class Samples:
             groups=None if self.groups is None else tuple(self.groups[index] for index in indices),
             contents=self.contents[indices],
             reader=self.reader.select(indices),
+            digests=tuple(self.digests[index] for index in indices) if self.digests else (),
         )

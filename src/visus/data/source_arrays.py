@@ -3,19 +3,21 @@
 This file knows shapes and label values. It must not know files, or where a split comes from.
 
 Layout letters: N items, C channels, L length, D depth, H height, W width. Items leave here as (C, *spatial). The rule for an
-array whose layout is not stated:
+array whose layout is not stated; "few" means 1 to 4:
 
-=====  ==================================================  ==========================================
-axes   arrays of pictures (IDX, MedMNIST)                  plain arrays (x, y)
-=====  ==================================================  ==========================================
-2      NL                                                  NL
-3      NHW                                                 NHW where H and W are at least 5 and neither
-                                                           is more than twice the other, else NCL
-4      NHWC where the last axis is 1, 3 or 4, else NDHW    NHWC where the last axis is 1, 3 or 4 and
-                                                           the second is not, else NCHW
-5      NDHWC where the last axis is 1, 3 or 4, else NCDHW  NDHWC where the last axis is 1, 3 or 4 and
-                                                           the second is not, else NCDHW
-=====  ==================================================  ==========================================
+=====  ===================================  ===================================================================
+axes   arrays of pictures (IDX, MedMNIST)   plain arrays (x, y)
+=====  ===================================  ===================================================================
+2      NL                                   NL
+3      NHW                                  NHW where both axes are equal and at least 5, or both are at least 16
+                                            and neither is more than twice the other; else NCL or NLC where the
+                                            longer axis, the length, is at least 8 times the shorter, or the shorter
+                                            is 1; else asked
+4      NHWC where the last axis is 1, 3     NHWC where the last axis is few and the second is not, NCHW where the
+       or 4, else NDHW                      second is few and the last is not, else asked
+5      NDHWC where the last axis is 1, 3    NDHWC or NCDHW in the same way, else asked
+       or 4, else NCDHW
+=====  ===================================  ===================================================================
 """
 
 from __future__ import annotations
@@ -32,12 +34,18 @@ from numpy.typing import NDArray
 from visus.data.samples import ArrayRows
 from visus.data.source_rules import Found
 from visus.errors import DataError, unknown_name
-from visus.units import write_shape
+from visus.units import write_number_of, write_shape
 
 Style = Literal["pictures", "plain"]
 ARRAY_LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
 _CHANNEL_COUNTS = (1, 3, 4)
+_FEW = (1, 2, 3, 4)
+_LONGER = 8  # times that a length is longer than channels are many, to be told from them
 _WORDS = {"N": "items", "C": "channels", "L": "length", "D": "depth", "H": "height", "W": "width"}
+
+
+class UsualLayout(str):
+    """The layout of the arrays that a network was trained on: it holds for arrays with as many axes, unless their file states another."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +62,41 @@ class ArrayPart:
 def layout_of(shape: Sequence[int], style: Style) -> str | None:
     """The layout letters by the rule at the top of this file; None where no rule holds.
 
-    >>> layout_of((100, 28, 28), "plain"), layout_of((100, 9, 128), "plain"), layout_of((100, 32, 32, 3), "plain")
-    ('NHW', 'NCL', 'NHWC')
-    >>> layout_of((100, 64, 64, 64), "pictures"), layout_of((100, 3, 32, 32), "plain")
-    ('NDHW', 'NCHW')
+    >>> layout_of((100, 28, 28), "plain"), layout_of((100, 128, 9), "plain"), layout_of((100, 32, 32, 3), "plain")
+    ('NHW', 'NLC', 'NHWC')
+    >>> layout_of((100, 64, 64, 64), "pictures"), layout_of((100, 64, 64, 64), "plain")
+    ('NDHW', None)
     """
-    last_is_channels = shape[-1] in _CHANNEL_COUNTS and (style == "pictures" or shape[1] not in _CHANNEL_COUNTS)
+    if style == "pictures":
+        last_is_channels = shape[-1] in _CHANNEL_COUNTS
+        return {
+            2: "NL",
+            3: "NHW",
+            4: "NHWC" if last_is_channels else "NDHW",
+            5: "NDHWC" if last_is_channels else "NCDHW",
+        }.get(len(shape))
     match len(shape):
         case 2:
             return "NL"
         case 3:
             low, high = sorted(shape[1:])
-            return "NHW" if style == "pictures" or (low >= 5 and high <= 2 * low) else "NCL"
-        case 4 if last_is_channels:
-            return "NHWC"
-        case 4:
-            return "NDHW" if style == "pictures" else "NCHW"
-        case 5:
-            return "NDHWC" if last_is_channels else "NCDHW"
+            if (low == high >= 5) or (low >= 16 and high <= 2 * low):
+                return "NHW"
+            return None if low == high or (low > 1 and high < _LONGER * low) else "NCL" if shape[1] == low else "NLC"
+        case 4 | 5:
+            is_first, is_last = shape[1] in _FEW, shape[-1] in _FEW
+            spatial = "HW" if len(shape) == 4 else "DHW"
+            return None if is_first == is_last else f"NC{spatial}" if is_first else f"N{spatial}C"
     return None
+
+
+def possible_layouts(num_axes: int) -> tuple[str, ...]:
+    """Every layout with so many axes.
+
+    >>> possible_layouts(3)
+    ('NCL', 'NLC', 'NHW')
+    """
+    return tuple(layout for layout in ARRAY_LAYOUTS if len(layout) == num_axes)
 
 
 def channels_first(array: NDArray[Any], layout: str) -> NDArray[Any]:
@@ -109,10 +133,11 @@ def found_in_arrays(
     """
     letters, shape = _common_layout(root, parts, style, layout)
     dtype = np.dtype(np.uint8) if parts[0].dtype == np.bool_ else parts[0].dtype
-    reader = ArrayRows([(part.shape[0], partial(_load, part.load, letters)) for part in parts], shape, dtype)
+    reader = ArrayRows([(part.shape[0], partial(_load, part.load, letters)) for part in parts], shape, dtype, layout=letters)
     if style == "plain":
-        axes = ", ".join(_WORDS[letter] for letter in letters)
-        notes = (f"an array of {write_shape(parts[0].shape)} is read as ({axes}).", *notes)
+        others = [other for other in possible_layouts(len(letters)) if other != letters]
+        hint = f"; --layout states another ({', '.join(others)})" if others and layout is None else ""
+        notes = (f"an array of {write_shape(parts[0].shape)} is read as ({_axes(letters)}){hint}.", *notes)
     return Found(
         root=root,
         kind=kind,
@@ -135,6 +160,12 @@ def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
     """
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
+    if values.ndim == 2 and (crowded := _num_multi_label(values)):
+        raise DataError(
+            f"{crowded:,} of {len(values):,} rows of the labels name no class or several, and visus gives each sample one class. Leave "
+            f"those rows out, or make one label column of the question that counts.",
+            where=str(where),
+        )
     if values.ndim != 1:
         raise DataError(
             f"labels of shape {write_shape(values.shape) or '()'} are not one for each item; needed: (n,) or (n, 1). "
@@ -157,6 +188,13 @@ def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
     except UnicodeDecodeError as error:
         raise DataError("a label is bytes that are not UTF-8. Save the labels as text.", where=str(where)) from error
     return [names[index] for index in inverse.tolist()]
+
+
+def _num_multi_label(values: NDArray[Any]) -> int:
+    """Rows of a table of zeros and ones, a column for each class, that do not have exactly one 1; 0 where it is no such table."""
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+        return 0
+    return int((values.sum(axis=1) != 1).sum())
 
 
 def named_values(labels: Sequence[str], names: Sequence[str], where: Path | str) -> list[str]:
@@ -182,9 +220,18 @@ def named_values(labels: Sequence[str], names: Sequence[str], where: Path | str)
 
 def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout: str | None) -> tuple[str, tuple[int, ...]]:
     first = parts[0]
+    if isinstance(layout, UsualLayout) and (len(layout) != len(first.shape) or style == "pictures"):
+        layout = None
     if layout is not None and layout not in ARRAY_LAYOUTS:
         raise DataError(unknown_name("layout", layout, ARRAY_LAYOUTS), where=str(root))
     letters = layout or (layout_of(first.shape, style) if len(first.shape) > 1 else None)
+    if letters is None and possible_layouts(len(first.shape)):
+        ways = "; ".join(f"{other} is {_sizes(first.shape, other)}" for other in possible_layouts(len(first.shape)))
+        raise DataError(
+            f"the shape {write_shape(first.shape)} of the array {first.word} does not say which axis is what: {ways}. Say which with "
+            f"--layout (in Python, layout=), or with an array named layout in the file.",
+            where=str(root),
+        )
     if letters is None or len(letters) != len(first.shape):
         needed = f"the layout {layout} has {len(layout)} axes" if layout else "needed are 2 to 5 axes, items first"
         raise DataError(f"the array {first.word} has the shape {write_shape(first.shape)}; {needed}.", where=str(root))
@@ -213,6 +260,18 @@ def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout:
             f"items of {first.word} are {write_shape(first.shape[1:])}: there is nothing in them.", where=str(root)
         )
     return letters, shapes[0]
+
+
+def _axes(letters: str) -> str:
+    return ", ".join(_WORDS[letter] for letter in letters)
+
+
+def _sizes(shape: tuple[int, ...], letters: str) -> str:
+    """The axes of an item with their lengths, such as ``128 channels, length 9``."""
+    pairs = zip(letters[1:], shape[1:], strict=True)
+    return ", ".join(
+        write_number_of(size, "channel") if letter == "C" else f"{_WORDS[letter]} {size:,}" for letter, size in pairs
+    )
 
 
 def _item_shape(shape: tuple[int, ...], letters: str) -> tuple[int, ...]:

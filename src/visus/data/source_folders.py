@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import filecmp
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from visus.data.file_kinds import is_picture_file, kind_of_file, told_unread_images
 from visus.data.folder_layouts import CLASSIFIES, Layout, lay_out
 from visus.data.folder_names import is_container, is_project_folder, split_meant
 from visus.data.ledger import Ledger
@@ -48,20 +50,37 @@ def is_picture_name(name: str) -> bool:
 def entries(folder: Path) -> tuple[list[str], list[str]]:
     """Names of the folders and of everything else in a folder, each sorted as people sort.
 
-    A link to a folder counts as a folder.
+    A link to a folder counts as a folder. Pipes, sockets and devices are neither.
 
     Raises:
         DataError: the folder may not be listed.
     """
+    folders, files, _ = _listed(folder)
+    return folders, files
+
+
+def _listed(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """As ``entries``, and the names of pipes, sockets and devices: to open one could wait for ever."""
     try:
         with os.scandir(folder) as listing:
-            found = [(entry.name, entry.is_dir()) for entry in listing]
+            found = [(entry.name, _kind_of(entry)) for entry in listing]
     except OSError as error:
         raise DataError(
             f"the folder cannot be listed ({error.strerror}). Give yourself the right to read it.", where=str(folder)
         ) from error
     found.sort(key=lambda pair: natural_key(pair[0]))
-    return [name for name, is_folder in found if is_folder], [name for name, is_folder in found if not is_folder]
+    folders, files, special = ([name for name, kind in found if kind == wanted] for wanted in ("folder", "file", "special"))
+    return folders, files, special
+
+
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    """``folder``, ``file`` or ``special``; a link that leads nowhere, or to itself, is a file that cannot be read."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() or not stat.S_IFMT(entry.stat().st_mode) else "special"
+    except OSError:
+        return "file"
 
 
 def unwrap(folder: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
@@ -100,7 +119,7 @@ def read_folders(
     """The pictures of a folder for each class, or of split folders that hold them.
 
     Every picture below a class folder belongs to that class, however deep. Links to folders are followed. Hidden files and
-    those of systems, files that are not pictures by suffix, and masks of other pictures are passed over and noted on the ledger.
+    those of systems, files that are no images by suffix or content, and masks of other pictures are passed over and noted on the ledger.
 
     Args:
         root: the folder.
@@ -114,17 +133,21 @@ def read_folders(
             read in two ways.
     """
     folders, files = _visible(root, ledger)
+    loose = 0
     for file in files:
-        reason = "beside the class folders, so without a label" if is_picture_name(file) else "not a picture"
-        ledger.note(LEFT_OUT, file, reason)
-    loose = sum(is_picture_name(file) for file in files)
+        is_picture = is_picture_file(root / file)
+        loose += is_picture
+        ledger.note(
+            LEFT_OUT, file, "beside the class folders, so without a label" if is_picture else kind_of_file(root / file)
+        )
     pictures = {folder: _pictures_below(root, folder, ledger) for folder in folders}
     items = [item for below in pictures.values() for item in below]
     masks = masks_among(items)
     items = [item for item in items if item not in masks]
+    unread = told_unread_images(ledger.reasons(LEFT_OUT))
     if not items:
         there = f"{write_number_of(loose, 'picture')} but no class folders" if loose else "no pictures found"
-        raise DataError(f"{there}. {LAYOUTS}", where=str(root))
+        raise DataError(" ".join([f"{there}.", *unread, LAYOUTS]), where=str(root))
     _refuse_masks_alone(root, items, masks)
     try:
         layout = lay_out(
@@ -144,7 +167,7 @@ def read_folders(
         ledger.note(NO_SAMPLE, item, "a mask of another image")
     for item, reason in layout.left_out.items():
         ledger.note(NO_SAMPLE, item, reason)
-    warnings = _told_masks(masks) + _empty_folders(root, folders, pictures, layout) + layout.warnings
+    warnings = _told_masks(masks) + _empty_folders(root, folders, pictures, layout) + layout.warnings + unread
     if loose:
         warnings.append(f"{write_number_of(loose, 'picture')} beside the class folders left out, for want of a label.")
     found = _found(root, layout.kind, name, layout.rows, warnings)
@@ -163,10 +186,12 @@ def _pictures_below(root: Path, folder: str, ledger: Ledger) -> list[str]:
     """Every picture below a folder, relative to the root; other files go on the ledger."""
     pictures = []
     for item in _files_below(root, folder, ledger):
-        if is_picture_name(item):
+        if is_picture_file(root / item):
             pictures.append(item)
+            if not is_picture_name(item):
+                ledger.note("read by its content", item)
         else:
-            ledger.note(LEFT_OUT, item, "not a picture")
+            ledger.note(LEFT_OUT, item, kind_of_file(root / item))
     return pictures
 
 
@@ -246,8 +271,9 @@ def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], w
 
 def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = None) -> tuple[list[str], list[str]]:
     """Folders and files that are not passed over; those that are go on the ledger where one is given."""
-    folders, files = entries(folder)
+    folders, files, special = _listed(folder)
     passed = {name: reason for name in [*folders, *files] if (reason := why_passed_over(name))}
+    passed |= dict.fromkeys(special, "a pipe, a socket or a device, not a file")
     passed |= {name: "runs of visus" for name in folders if _holds_runs(folder / name)}
     if ledger is not None:
         place = "" if root is None or root == folder else f"{folder.relative_to(root).as_posix()}/"
@@ -258,15 +284,14 @@ def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = Non
 
 def _holds_runs(folder: Path) -> bool:
     """Whether a folder is a run, or a folder of runs, that a training left within the data."""
-    return any(
-        (each / "recipe.yaml").is_file() and (each / "split.csv").is_file() for each in (folder, *_folders_in(folder))
-    )
+    places = (folder, *_folders_in(folder))
+    return any(os.path.isfile(each / "recipe.yaml") and os.path.isfile(each / "split.csv") for each in places)
 
 
 def _folders_in(folder: Path) -> list[Path]:
     try:
         return [folder / name for name in entries(folder)[0]]
-    except OSError:
+    except DataError:  # it may not be listed; reading it tells so
         return []
 
 
@@ -274,14 +299,34 @@ def _files_below(
     root: Path, folder: str, ledger: Ledger | None, above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[str]:
     """Every visible file below a folder, relative to the root, in order; a link that leads back up is not followed."""
-    state = os.stat(root / folder)
-    if (state.st_dev, state.st_ino) in above:
+    state = _identity(root / folder)
+    above = above or frozenset(_identity(place) for place in _places_above(root, folder))
+    if state in above:
+        if ledger is not None:
+            ledger.note(LEFT_OUT, folder, "a link that leads back up, which is not followed")
         return
     folders, files = _visible(root / folder, ledger, root)
     for file in files:
         yield f"{folder}/{file}"
     for inner in folders:
-        yield from _files_below(root, f"{folder}/{inner}", ledger, above | {(state.st_dev, state.st_ino)})
+        yield from _files_below(root, f"{folder}/{inner}", ledger, above | {state})
+
+
+def _places_above(root: Path, folder: str) -> Iterator[Path]:
+    """Every folder above ``root / folder``, up to the top of the disk."""
+    for number in range(len(Path(folder).parts)):
+        yield root.joinpath(*Path(folder).parts[:number])
+    yield from root.resolve().parents
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        state = os.stat(folder)
+    except OSError as error:
+        raise DataError(
+            f"the folder cannot be entered ({error.strerror}). Give yourself the right to read it.", where=str(folder)
+        ) from error
+    return state.st_dev, state.st_ino
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -311,3 +356,27 @@ def _holds_data_below(folder: Path) -> bool:
 def _holds_class_folders(folder: Path) -> bool:
     """Whether two folders or more with pictures lie in a folder."""
     return sum(_holds_picture(folder / inner) for inner in _visible(folder)[0]) > 1
+
+
+def walk(folder: Path, ledger: Ledger) -> Iterator[Path | DataError]:
+    """Every file below a folder that a training would look at, in the order of names; what it passes over goes on the ledger.
+
+    A folder that may not be listed is given as its error, and the others follow.
+    """
+    yield from _walk(folder, folder, ledger, frozenset())
+
+
+def _walk(root: Path, folder: Path, ledger: Ledger, above: frozenset[tuple[int, int]]) -> Iterator[Path | DataError]:
+    try:
+        state = _identity(folder)
+        above = above or frozenset(_identity(place) for place in root.resolve().parents)
+        if state in above:
+            ledger.note(LEFT_OUT, folder.relative_to(root).as_posix(), "a link that leads back up, which is not followed")
+            return
+        folders, files = _visible(folder, ledger, root)
+    except DataError as error:
+        yield error
+        return
+    yield from (folder / file for file in files)
+    for inner in folders:
+        yield from _walk(root, folder / inner, ledger, above | {state})

@@ -27,7 +27,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.data.source_arrays import ArrayPart, class_values, found_in_arrays, named_values
+from visus.data.source_arrays import ArrayPart, UsualLayout, class_values, found_in_arrays, named_values
 from visus.data.source_rules import Found, shown, split_of
 from visus.errors import DataError, unknown_name
 from visus.units import write_shape
@@ -120,7 +120,8 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
         labels = named_values(labels, declared, root)
     if "layout" in arrays:
         used.add("layout")
-        layout = layout or "".join(_texts(arrays["layout"], root)).upper()
+        own = "".join(_texts(arrays["layout"], root)).upper()
+        layout = own if layout is None or isinstance(layout, UsualLayout) else layout
     groups = splits = None
     if not pairs[0][2]:
         groups, splits = _per_item(root, arrays, len(labels))

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import stat
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from visus.data.ledger import Ledger
 from visus.data.samples import SPLITS, UNASSIGNED, Reader, Samples
-from visus.errors import DataError, closest_name, joined
+from visus.errors import DataError, closest_name, joined, printable
 from visus.units import write_number_of
 
 _READ_BYTES = 1 << 22
@@ -78,7 +79,7 @@ def shown(names: Iterable[str]) -> str:
     >>> shown(["a", "b"]), shown("abcdefg")
     ('a, b', 'a, b, c, d, e and 2 more')
     """
-    every = list(names)
+    every = [printable(name) for name in names]
     rest = len(every) - _NAMES_SHOWN
     return ", ".join(every[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -121,6 +122,7 @@ def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Sam
         official=official,
         warnings=(*found.warnings, *warnings, *copies),
         notes=(*found.notes, *_unused(found), *notes),
+        digests=tuple(digests),
     )
 
 
@@ -265,6 +267,8 @@ def _digests(reader: Reader, place: str, items: Sequence[str]) -> list[bytes]:
 
 def _file_digest(path: Path, item: str) -> bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError("a pipe, a socket or a device: to open it could wait for ever")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:

@@ -17,6 +17,7 @@ from visus.data.ledger import Ledger
 from visus.data.other_labels import with_other_labels
 from visus.data.reading import OPEN, Reading, command
 from visus.data.samples import Samples
+from visus.data.source_arrays import UsualLayout
 from visus.data.source_cifar import is_cifar, read_cifar
 from visus.data.source_folders import (
     LAYOUTS,
@@ -54,6 +55,7 @@ def read_source(
     delimiter: str | None = None,
     layout: str | None = None,
     reading: Reading = OPEN,
+    usual_layout: str | None = None,
 ) -> Samples:
     """The data set at a path, as one table; ``splits`` says only what the source itself says.
 
@@ -70,7 +72,9 @@ def read_source(
         delimiter: of a table: "comma", "semicolon" or "tab"; None finds it.
         layout: of plain arrays: the axes in letters, such as ``NHWC``; None follows the rule of
             ``visus.data.source_arrays``.
-        reading: which columns of a table are meant, whether rows without a file are left out, which level of folders names the classes.
+        reading: which columns of a table are meant, whether rows without a file are left out, which level of folders names the classes,
+            the axes of plain arrays.
+        usual_layout: of plain arrays with as many axes, where their own shape does not say it: that of a trained network.
 
     Raises:
         DataError: nothing there that can be used, or a mistake in it; the message names the place.
@@ -80,8 +84,12 @@ def read_source(
     place = Path(path)
     if not place.exists():
         raise DataError("there is no such file or folder.", where=str(path))
+    if not place.is_dir() and not place.is_file():
+        raise DataError("this is a pipe, a socket or a device. Save the data as a file or a folder first.", where=str(path))
+    layout = layout or reading.layout
     by_folders = labels == FOLDERS and place.is_dir() and not Path(FOLDERS).is_file()
-    ask = _Ask(ledger, delimiter, layout, reading, by_folders, classes)
+    stated = layout or (UsualLayout(usual_layout) if usual_layout else None)
+    ask = _Ask(ledger, delimiter, stated, reading, by_folders, classes)
     found = _read_folder(place, ask) if place.is_dir() else _read_file(place, ask)
     if by_folders and found.kind in ("folder", "split folders"):
         labels = None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from visus.data.samples import SPLITS, UNASSIGNED, Samples
 from visus.data.source_rules import shown
 from visus.errors import DataError, UsageError, joined, unknown_name
-from visus.files import write_file
+from visus.files import csv_text, write_file
 from visus.units import write_number_of
 
 TEST_FRACTION = 0.2
@@ -244,15 +243,10 @@ def write_split_csv(samples: Samples, file: Path) -> None:
     Raises:
         StorageError: the disk is full or the folder cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_HEADER)
     groups = samples.groups if samples.groups is not None else [""] * len(samples)
-    for item, label, split, group in zip(
-        samples.items, samples.labels.tolist(), samples.splits.tolist(), groups, strict=True
-    ):
-        writer.writerow([item, samples.classes[label], split, group])
-    write_file(file, text.getvalue())
+    columns = zip(samples.items, samples.labels.tolist(), samples.splits.tolist(), groups, strict=True)
+    rows = [(item, samples.classes[label], split, group) for item, label, split, group in columns]
+    write_file(file, csv_text([_HEADER, *rows]))
 
 
 def read_split_csv(file: Path) -> tuple[SplitRow, ...]:

@@ -1,19 +1,21 @@
 """Every item decoded once into one memory-mapped array in the user's cache folder.
 
-This file knows how pixels get from files into the array, and how the cache folder is kept within its bound. It must not know classes,
-splits or networks. An entry is a folder ``<key>/`` with ``pixels.npy`` (N, C, *) and ``store.json``; it is written beside its place and
-renamed, so that a half-written entry is never read.
+This file knows how pixels get from files into the array. It must not know classes, splits or networks, nor how the cache folder is kept
+(``data.cache``). An entry is a folder ``<key>/`` with ``pixels.npy`` (N, C, *) and ``store.json``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,20 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from numpy.lib.format import open_memmap
 
-from visus.data.ledger import Ledger
+from visus.data.cache import cache_bound, cache_folder, held, lock, make_room, publish, read_facts, reserve, write_facts
+from visus.data.ledger import Ledger, group_reasons, listed
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.samples import Reader, Samples
 from visus.errors import DataError, PictureError, StorageError
 from visus.limits import usable_cores
 from visus.units import write_bytes, write_share
 
-FORMAT = 1
-DEFAULT_CACHE_BYTES = 50 * 2**30
+FORMAT = 3  # of an entry and of what decoding gives: another number where either would differ
 MAX_UNREADABLE = 0.05
-STALE_S = 86_400  # a part that nobody wrote to for a day was left by a killed process
+MOST_REASONS_SHOWN = 4
 Progress = Callable[[int, int], None]
 
 
@@ -57,19 +58,12 @@ class Store:
     was_there: bool
 
 
-def cache_folder(chosen: Path | None = None) -> Path:
-    """The folder for decoded data: the chosen one, else ``VISUS_CACHE``, else the user's cache folder of this system."""
-    if chosen is not None:
-        return chosen
-    return Path(os.environ.get("VISUS_CACHE") or platformdirs.user_cache_dir("visus", appauthor=False))
-
-
 def open_store(
     samples: Samples,
     preprocessing: Preprocessing,
     *,
     cache_dir: Path | None = None,
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    cache_bytes: int | None = None,
     num_workers: int = 0,
     on_progress: Progress | None = None,
 ) -> Store:
@@ -79,7 +73,8 @@ def open_store(
         samples: the items, in order.
         preprocessing: channels, size and rule; its scaling plays no part, since the store keeps unscaled numbers.
         cache_dir: another place for the cache.
-        cache_bytes: bound of the cache folder; the entries that were used least recently are removed to stay within it.
+        cache_bytes: bound of the cache folder; the entries that were used least recently are removed to stay within it, but none that is in
+            use. None for ``VISUS_CACHE_SIZE``, or 20 GiB.
         num_workers: decoding threads; 0 for one for each usable core.
         on_progress: called with the number of items done and in all.
 
@@ -89,24 +84,35 @@ def open_store(
     """
     root = cache_folder(cache_dir)
     key = _key(samples, preprocessing)
-    found = _read_entry(root / key)
+    found = _read_entry(root / key, samples, preprocessing)
     if found is not None:
         return found
+    needed = _size_bytes(samples, preprocessing)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _make_room(root, _size_bytes(samples, preprocessing), cache_bytes)
-        with tempfile.TemporaryDirectory(prefix=f"{key}.", dir=root) as part:
+        make_room(root, needed, cache_bound() if cache_bytes is None else cache_bytes)
+        with tempfile.TemporaryDirectory(prefix=f"{key}.", dir=root, ignore_cleanup_errors=True) as part:
             _write_entry(Path(part), samples, preprocessing, num_workers or usable_cores(), on_progress)
-            _publish(Path(part), root / key)
+            publish(Path(part), root / key)
     except OSError as error:
+        raise StorageError(_why_not_written(root, needed, error), where=str(root)) from error
+    entry = _read_entry(root / key, samples, preprocessing)
+    if entry is None:
         raise StorageError(
-            f"the decoded data ({write_bytes(_size_bytes(samples, preprocessing))}) cannot be written: {error.strerror or error}. "
-            f"Free some space, or name another folder with --cache-dir or VISUS_CACHE.",
+            "the decoded data that was just written there cannot be read back. Look after this disk, or name another folder with "
+            "--cache-dir or VISUS_CACHE.",
             where=str(root),
-        ) from error
-    entry = _read_entry(root / key)
-    assert entry is not None, "an entry that was just published can be read"
-    return Store(entry.folder, entry.pixels, entry.readable, entry.ledger, was_there=False)
+        )
+    return dataclasses.replace(entry, was_there=False)
+
+
+def _why_not_written(root: Path, num_bytes: int, error: OSError) -> str:
+    reason, remedy = error.strerror or str(error), ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        with contextlib.suppress(OSError):
+            reason += f" ({write_bytes(shutil.disk_usage(root).free)} free there)"
+        remedy = "Free some space (visus cache tells what is stored), take a smaller --img-size, or name"
+    return f"the decoded data ({write_bytes(num_bytes)}) cannot be written: {reason}. {remedy or 'Name'} another folder with --cache-dir or VISUS_CACHE."
 
 
 def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MAX_UNREADABLE) -> None:
@@ -117,10 +123,12 @@ def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MA
     """
     missing = np.flatnonzero(~store.readable)
     if len(missing) > max_unreadable * len(samples.items):
-        names = ", ".join(samples.items[index] for index in missing[:5])
+        reasons = store.ledger.reasons("unreadable")
+        groups = group_reasons({samples.items[index]: reasons.get(samples.items[index], "") for index in missing})
+        told = " ".join(f"{len(items):,} ({listed(items)}): {reason}" for reason, items in groups[:MOST_REASONS_SHOWN])
         raise DataError(
             f"{len(missing)} of {len(samples.items)} files cannot be read ({write_share(len(missing) / len(samples.items))}; "
-            f"at most {write_share(max_unreadable)} may be left out): {names}{', ...' if len(missing) > 5 else ''}. "
+            f"at most {write_share(max_unreadable)} may be left out). {told} "
             f"Repair or remove them, or allow more with --max-unreadable.",
             where=str(samples.root),
         )
@@ -143,18 +151,32 @@ def _size_bytes(samples: Samples, preprocessing: Preprocessing) -> int:
     return len(samples.items) * int(np.prod(preprocessing.input_shape)) * np.dtype(preprocessing.dtype).itemsize
 
 
-def _read_entry(folder: Path) -> Store | None:
-    """The entry in ``folder``, marked as just used; None where there is none."""
+def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) -> Store | None:
+    """The entry in ``folder``, marked as just used and held while its pixels live; None where there is none that is whole and fits."""
     try:
-        facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    except (OSError, ValueError):
+        hold = lock(folder / "pixels.npy")
+    except OSError:
         return None
+    try:
+        facts = read_facts(folder)
+        if facts is None:
+            raise ValueError("no whole entry")
+        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        expected = (len(samples.items), *preprocessing.input_shape), np.dtype(preprocessing.dtype)
+        if (pixels.shape, pixels.dtype) != expected:
+            raise ValueError("of another shape")
+        readable = np.ones(len(pixels), dtype=np.bool_)
+        readable[facts["unreadable"]] = False
+        ledger = Ledger.from_dict(facts["ledger"])
+    except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, AttributeError, DataError):
+        if hold is not None:
+            os.close(hold)
+        return None
+    if hold is not None:
+        weakref.finalize(pixels, os.close, hold)
     with contextlib.suppress(OSError):  # a cache that can only be read is as good
         os.utime(folder)
-    readable = np.ones(len(pixels), dtype=np.bool_)
-    readable[facts["unreadable"]] = False
-    return Store(folder, pixels, readable, Ledger.from_dict(facts["ledger"]), was_there=True)
+    return Store(folder, pixels, readable, ledger, was_there=True)
 
 
 def _write_entry(
@@ -162,7 +184,20 @@ def _write_entry(
 ) -> None:
     """Decode all items into ``folder``."""
     shape = (len(samples.items), *preprocessing.input_shape)
-    pixels = open_memmap(folder / "pixels.npy", mode="w+", dtype=preprocessing.dtype, shape=shape)
+    file = folder / "pixels.npy"
+    pixels = open_memmap(file, mode="w+", dtype=preprocessing.dtype, shape=shape)
+    with held(file):
+        reserve(file, file.stat().st_size)
+        facts = _fill(pixels, samples, preprocessing, num_workers, on_progress)
+        pixels.flush()
+        source = str(samples.root.resolve())
+        write_facts(folder, {**facts, "name": samples.name, "source": source, "shape": [int(length) for length in shape]})
+
+
+def _fill(
+    pixels: Pixels, samples: Samples, preprocessing: Preprocessing, num_workers: int, on_progress: Progress | None
+) -> dict[str, Any]:
+    """Decode all items into ``pixels``; which could not be read, and what was done to the others."""
     ledger, unreadable = Ledger(), []
     if samples.reader.kind == "array":
         _copy_rows(samples.reader, preprocessing, pixels, samples.items, ledger, on_progress)
@@ -176,10 +211,7 @@ def _write_entry(
             ledger.merge(notes)
             if on_progress:
                 on_progress(index + 1, len(samples.items))
-    pixels.flush()
-    del pixels
-    facts = {"unreadable": unreadable, "ledger": ledger.as_dict(), "created": time.time()}
-    (folder / "store.json").write_text(json.dumps(facts), encoding="utf-8")
+    return {"unreadable": unreadable, "ledger": ledger.as_dict(), "created": time.time()}
 
 
 def _copy_rows(
@@ -220,34 +252,3 @@ def _decode_all(
         chunk = 64 * num_workers
         for start in range(0, len(samples.items), chunk):
             yield from pool.map(decode, range(start, min(start + chunk, len(samples.items))))
-
-
-def _publish(part: Path, place: Path) -> None:
-    """Move a finished entry to its place; another process may have been first, with the same content."""
-    finished = part.with_name(part.name + ".done")
-    shutil.move(part, finished)
-    part.mkdir()  # for TemporaryDirectory to remove
-    try:
-        finished.rename(place)
-    except OSError:
-        if _read_entry(place) is None:
-            raise
-        shutil.rmtree(finished)
-
-
-def _make_room(root: Path, needed_bytes: int, cache_bytes: int) -> None:
-    """Remove what a killed process left, then the entries used least recently until ``needed_bytes`` more fit into the bound."""
-    for part in root.glob("????????????????????????.*"):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > STALE_S:
-                shutil.rmtree(part)
-    entries = sorted(
-        (path for path in root.iterdir() if (path / "store.json").is_file()), key=lambda path: path.stat().st_mtime
-    )
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}
-    total = sum(sizes.values())
-    for path in entries:
-        if total + needed_bytes <= cache_bytes:
-            break
-        shutil.rmtree(path)
-        total -= sizes[path]

@@ -1,6 +1,6 @@
 """What the headers of picture files say before any is decoded, and which size suits pictures that say nothing else.
 
-This file knows sizes and colour. It must not know labels, pixels or networks.
+This file knows sizes, color and formats, and whether they go with the classes. It must not know pixels or networks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from visus.data import pictures
-from visus.data.label_warnings import form_warnings
+from visus.data.clues import header_clues
 from visus.data.ledger import Ledger
 from visus.data.samples import Samples
 from visus.errors import PictureError
@@ -30,7 +30,7 @@ class Survey:
         sizes: (height, width) of every file with a readable header, in pixels.
         has_colour: whether any of them is in colour.
         wanted_size: the size that was asked for; None where it is open.
-        warnings: sentences about classes that the form of their files gives away.
+        warnings: sentences about what the headers alone give away of the classes.
     """
 
     num_training: int
@@ -77,7 +77,7 @@ Suit = Callable[[Survey], Suited | None]
 
 def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
     """Read the headers of all picture files; files of unusual size are noted, those that cannot be read are met again in decoding."""
-    sizes, names, indices, channels = [], [], [], []
+    sizes, names, has_colour, seen_by_class = [], [], False, list[tuple[int, pictures.Probe]]()
     for index, item in enumerate(samples.items):
         try:
             seen = pictures.probe(samples.reader.path(index), name=item)
@@ -85,16 +85,16 @@ def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
             continue  # decoding meets it again, and names it
         sizes.append(seen.size)
         names.append(item)
-        indices.append(index)
-        channels.append(seen.channels)
+        has_colour = has_colour or seen.channels == 3
+        seen_by_class.append((int(samples.labels[index]), seen))
     if sizes:
         areas = [height * width for height, width in sizes]
         median = sorted(areas)[len(areas) // 2]
         for name, area in zip(names, areas, strict=True):
             if area > 4 * median or 4 * area < median:
                 ledger.note("outsized", name)
-    warnings = tuple(form_warnings(samples, indices, sizes, channels))
-    return Survey(int((samples.splits == "train").sum()), tuple(sizes), 3 in channels, warnings=warnings)
+    told = tuple(header_clues(samples.classes, seen_by_class))
+    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_colour, warnings=told)
 
 
 def suitable_size(sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -27,9 +28,10 @@ from typing import Any
 from torch import nn
 
 from visus.errors import RunError, StorageError
-from visus.files import remove_parts, write_file, write_json
+from visus.files import csv_text, remove_parts, write_file, write_json
 from visus.networks import weights
 
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and a number may follow
 RESULT_COLUMNS = (
     "epoch",
     "img_size",
@@ -61,18 +63,17 @@ class RunFolder:
     def create(cls, root: Path, name: str, metadata: dict[str, str]) -> RunFolder:
         """A new folder ``root/name``, or ``name-2``, ``name-3`` ... where that is taken; nothing is ever overwritten.
 
+        Any number of processes may ask for the same name at once: each gets a folder of its own.
+
         Raises:
             StorageError: the folder cannot be made.
         """
-        plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+        plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+        plain = plain.encode()[:_LONGEST_NAME].decode(errors="ignore").strip("-.") or "run"
         path = root / plain
         try:
             root.mkdir(parents=True, exist_ok=True)
-            number = 1
-            while path.exists():
-                number += 1
-                path = root / f"{plain}-{number}"
-            path.mkdir()
+            path = _first_free(path)
             (path / "weights").mkdir()
             (path / "checkpoint").mkdir()
         except OSError as error:
@@ -88,6 +89,7 @@ class RunFolder:
         Raises:
             RunError: there is no such folder, it is not a run, or a file is missing.
         """
+        path = _run_around(path)
         if not path.is_dir():
             raise RunError(f"there is no such run folder.{_others(path)}", where=str(path))
         needed = ("recipe.yaml", "design.txt", "classes.txt", "split.csv", "data.json")
@@ -153,9 +155,7 @@ class RunFolder:
 
     def write_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A CSV file in the folder."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-        self.write_text(name, text.getvalue())
+        self.write_text(name, csv_text([columns, *rows]))
 
     def write_text(self, name: str, text: str) -> None:
         """A text file in the folder."""
@@ -218,10 +218,33 @@ def training_seconds(history: Sequence[Mapping[str, float]]) -> float:
     return history[-1].get("seconds", 0.0) if history else 0.0
 
 
+def _first_free(path: Path) -> Path:
+    """Make the folder, or the first of ``-2``, ``-3`` ... that does not exist; to make it is the only test that cannot be overtaken."""
+    for number in itertools.count(1):
+        place = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            place.mkdir()
+            return place
+        except FileExistsError:
+            if not path.parent.is_dir():
+                raise
+    raise AssertionError("numbers do not end")
+
+
+def _run_around(path: Path) -> Path:
+    """The run folder that is meant where one of its files, or a folder within it, is named."""
+    if (path / "recipe.yaml").is_file():
+        return path
+    for place in path.parents[:2]:
+        if path.exists() and (place / "recipe.yaml").is_file() and (place / "split.csv").is_file():
+            return place
+    return path
+
+
 def _others(path: Path) -> str:
     """A sentence with the newest run folders beside the one that was named."""
     runs: list[Path] = []
-    for root in dict.fromkeys((path.parent, Path("runs"))):
+    for root in dict.fromkeys((path, path.parent, Path("runs"))):
         with contextlib.suppress(OSError):
             runs += [entry for entry in root.iterdir() if (entry / "recipe.yaml").is_file() and entry != path]
         if runs:

@@ -30,7 +30,8 @@ from visus.training.recipe import Recipe
 from visus.training.resolve import for_new_network
 from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.modules import count_macs, make_network
-from visus.workbench.runs import Run, open_own_data
+from visus.workbench.own_data import open_own_data
+from visus.workbench.runs import Run
 from visus.workbench.shifts import MOST_ITEMS, NUM_SHIFTS, own_design, reach_of, reading, some_items
 from visus.workbench.training import OnEvent, train
 

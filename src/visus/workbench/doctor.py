@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from visus.data.store import cache_folder
+from visus.data.cache import cache_folder
 from visus.networks.fast import why_no_kernels
 from visus.networks.machine import choose, describe, quick_speed
 

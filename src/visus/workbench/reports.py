@@ -31,7 +31,8 @@ from visus.workbench.calibration import write_calibration
 from visus.workbench.inside import Scoring, measure_inside
 from visus.workbench.mirroring import read_mirroring
 from visus.workbench.modules import Made, count_macs
-from visus.workbench.runs import Run, open_own_data
+from visus.workbench.own_data import open_own_data
+from visus.workbench.runs import Run
 from visus.workbench.shifts import own_design
 
 

@@ -5,8 +5,10 @@ This file knows run folders and how to get from files to labels. It must not kno
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from torch import nn
 from visus.data.batches import Part, batches_in_order
 from visus.data.contents import hash_rows
 from visus.data.ledger import Ledger
-from visus.data.opened import Data, open_data, open_scoring_data
+from visus.data.opened import Data, open_scoring_data
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.reading import Reading
 from visus.data.store import MAX_UNREADABLE
@@ -42,6 +44,7 @@ from visus.workbench.items import ArrayItem, Item, UnreadItem, array_rows, find_
 from visus.workbench.late import late
 from visus.workbench.learned import Known, Marks, known_samples, read_known
 from visus.workbench.modules import make_network
+from visus.workbench.own_data import as_own, open_own_data, remember_place
 from visus.workbench.reuse import reuse_sentence
 from visus.workbench.speaking import working
 
@@ -377,10 +380,6 @@ class Run(Described):
         """What a reader of the scores must know about the items and the network."""
         notes = [self.views_sentence] if self.views_sentence else []
         facts = RunFolder.open(self.folder).read_json("data.json")
-        if data.is_whole and data.fingerprint == facts["fingerprint"]:
-            notes.append(
-                "This is the data that the network was trained on. Leave the data out to score the held-out split alone."
-            )
         if split == "val" and not len(data.split("test")):
             notes.append(
                 "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere."
@@ -408,25 +407,39 @@ class Run(Described):
         label_column: str | None = None,
         skip_missing: bool = False,
         class_depth: int | None = None,
+        layout: str | None = None,
     ) -> Data:
         """Other data with this network's preprocessing and classes, or the run's own as it was split.
 
-        The last four are as for ``visus.open_data``, and for other data alone.
+        Where ``data`` is the run's own at a new place, it is split as it was too, and the run remembers where it is. The last five are as for
+        ``visus.open_data``, and for other data alone.
 
         Raises:
-            UsageError: one of the last four without other data.
-            DataError: the data cannot be used.
+            UsageError: one of the last five without other data.
+            DataError: the data has a class that the network does not know; or it is gone, or has changed.
         """
-        reading = Reading(path_column, label_column, skip_missing, class_depth)
-        if data is not None:
-            return open_scoring_data(
-                data, self.preprocessing, self.classes, max_unreadable=max_unreadable, cache_dir=cache_dir, reading=reading
-            )
-        if reading != Reading():
-            raise UsageError(
-                f"{', '.join(reading.options()[::2])} without other data: the run reads its own as it was trained on. Leave it out."
-            )
-        return open_own_data(self.folder, self.preprocessing, cache_dir=cache_dir)
+        reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
+        if data is None:
+            if reading != Reading():
+                raise UsageError(
+                    f"{', '.join(reading.options()[::2])} without other data: the run reads its own as it was trained on. Leave it out."
+                )
+            return open_own_data(self.folder, self.preprocessing, cache_dir=cache_dir)
+        facts = RunFolder.open(self.folder).read_json("data.json")
+        if reading == Reading() and (facts.get("labels") or facts.get("reading")):
+            with contextlib.suppress(DataError):  # other data then, or without these labels
+                return self._remembered(open_own_data(self.folder, self.preprocessing, data, cache_dir=cache_dir))
+        opened = open_scoring_data(
+            data, self.preprocessing, self.classes, max_unreadable=max_unreadable, cache_dir=cache_dir, reading=reading
+        )
+        own = as_own(self.folder, opened)
+        return opened if own is None else self._remembered(own)
+
+    def _remembered(self, data: Data) -> Data:
+        note = remember_place(self.folder, data)
+        if not note:
+            return data
+        return dataclasses.replace(data, samples=dataclasses.replace(data.samples, notes=(*data.samples.notes, note)))
 
     def predict(
         self,
@@ -441,9 +454,10 @@ class Run(Described):
         A file that cannot be read has a prediction with its ``problem``; nothing is silently left out.
 
         Args:
-            files: picture files, folders (searched with their sub-folders), ``.npy`` and ``.npz`` files, or arrays and
-                tensors: (items, channels, *spatial), one item (channels, *spatial), and images with their channels last, (height, width, 3), where
-                the first axis cannot be the channels. One of these, or several.
+            files: one of these, or several: an image file, a folder (searched with its sub-folders, as for a training), a pattern such as
+                ``new/*.jpg``, a table with a column ``path``, a ``.npy`` or ``.npz`` file, or arrays and tensors: (items, channels, *spatial),
+                one item (channels, *spatial), and images with their channels last, (height, width, 3), where the first axis cannot be the
+                channels.
             top: how many classes to tell for each item.
             ledger: gets what was done to the items.
             raw: the network's own probabilities, without its temperature; the labels are the same.
@@ -456,8 +470,8 @@ class Run(Described):
         if top > len(self.classes):
             raise UsageError(f"{top} classes were asked for, and this network has {len(self.classes)}.")
         notes = ledger if ledger is not None else Ledger()
-        several = [files] if isinstance(files, (str, Path, np.ndarray, torch.Tensor)) else files
-        items = find_items(several, self.preprocessing, notes)
+        named = [files] if isinstance(files, (str, os.PathLike, np.ndarray, torch.Tensor)) else files
+        items = find_items(named, self.preprocessing, notes)
         temperature = 1.0 if raw else self.calibration.temperature
         learned = read_known(RunFolder.open(self.folder))
         while chunk := list(islice(items, EVALUATION_BATCH)):
@@ -504,7 +518,10 @@ class Run(Described):
                 f"this network reads {self.preprocessing.noun}s of {write_shape(self.preprocessing.input_shape)} from NPZ or NPY files, "
                 f"and this is a picture."
             )
-        return self.preprocessing.read_picture(item.path, ledger, name=item.name)
+        pixels = self.preprocessing.read_picture(item.path, ledger, name=item.name)
+        if self.preprocessing.looks_inverted(pixels):
+            ledger.note("looks inverted", item.name)
+        return pixels
 
 
 def load(folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best") -> Run:
@@ -534,38 +551,3 @@ def load(folder: str | Path, *, network: nn.Module | None = None, device: str = 
     precision = Recipe.read(run.path / "recipe.yaml").precision
     machine = suited(choose(device, precision), module)
     return Run(run.path, module.to(machine.device).eval(), classes, preprocessing, machine, which)
-
-
-def open_own_data(
-    folder: Path, preprocessing: Preprocessing, *, cache_dir: str | Path | None = None, **options: Any
-) -> Data:
-    """The data that a run was trained on, split as it was.
-
-    Raises:
-        DataError: the data has changed or is no longer there.
-    """
-    facts = RunFolder.open(folder).read_json("data.json")
-    data = open_under_labels(folder, preprocessing, facts.get("labels"), cache_dir=cache_dir, **options)
-    if data.fingerprint != facts["fingerprint"]:
-        raise DataError(
-            f"this data has changed since the run {folder.name} was trained on it. Put it back as it was, or train anew.",
-            where=str(data.samples.root),
-        )
-    return data
-
-
-def open_under_labels(
-    folder: Path, preprocessing: Preprocessing, labels: str | None, *, cache_dir: str | Path | None = None, **options: Any
-) -> Data:
-    """The items that a run was trained on, split as they were, under any labels that ``open_data`` takes; None for the data's own."""
-    facts = RunFolder.open(folder).read_json("data.json")
-    return open_data(
-        facts["path"],
-        preprocessing=preprocessing,
-        labels=labels,
-        split=folder / "split.csv",
-        max_unreadable=facts["max_unreadable"],
-        cache_dir=cache_dir,
-        **Reading.from_json(facts.get("reading")).to_json(),
-        **options,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,8 @@ class Start:
         has_own_head: the network's own head was taken, and not fitted anew.
         accuracy: of the head on samples that it was not fitted on: out of fold, or the validation set for the network's own; NaN where none was judged.
         num_samples: that this accuracy is of.
+        head_order: the classes in the order of the outputs, where the last layer comes from a file and other programs may order such
+            names differently; else empty.
     """
 
     source: str
@@ -138,11 +140,19 @@ class Start:
     has_own_head: bool = True
     accuracy: float = float("nan")
     num_samples: int = 0
+    head_order: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
         """What is said before the first step."""
         new = f"; {' and '.join(self.left_new)} are new, for another number of classes" if self.left_new else ""
-        return [f"starts from {self.source}{new}"]
+        told = [f"starts from {self.source}{new}"]
+        if self.head_order:
+            here, as_text = (", ".join(names[:4]) for names in (self.head_order, sorted(self.head_order)))
+            told.append(
+                f"the last layer is used as it is, in the order of the classes here: {here}, ...; torchvision and others sort names as text "
+                f"({as_text}, ...), and outputs in another order would stand for the wrong classes"
+            )
+        return told
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``start.json``; ``from_json`` reads it back."""
@@ -152,9 +162,10 @@ class Start:
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Start:
         """The inverse of ``to_json``."""
-        own = {field.name: facts[field.name] for field in dataclasses.fields(cls)}
+        own = {field.name: facts[field.name] for field in dataclasses.fields(cls) if field.name in facts}
         accuracy = float("nan") if own["accuracy"] is None else own["accuracy"]
-        return cls(**own | {"left_new": tuple(own["left_new"]), "accuracy": accuracy})
+        names = {name: tuple(own.get(name, ())) for name in ("left_new", "head_order")}
+        return cls(**own | names | {"accuracy": accuracy})
 
 
 def known_weights(
@@ -185,13 +196,20 @@ def known_weights(
     return None
 
 
-def begin(module: nn.Module, initial: InitialWeights) -> Start:
+def begin(module: nn.Module, initial: InitialWeights, classes: Sequence[str] = ()) -> Start:
     """Give a module the weights that its training starts from, in place.
+
+    Args:
+        module: the network.
+        initial: its weights.
+        classes: those of the data, in the order of the network's outputs.
 
     Raises:
         WeightsError: layers do not fit; each is named.
     """
-    return Start(initial.source, initial.file, initial.sha256, initial.load_into(module))
+    left_new = initial.load_into(module)
+    is_order_told = initial.tensors is not None and not left_new and list(classes) != sorted(classes)
+    return Start(initial.source, initial.file, initial.sha256, left_new, head_order=tuple(classes) if is_order_told else ())
 
 
 def read_for(data: Data, normalization: Normalization = pretrained.NORMALIZATION) -> bool:

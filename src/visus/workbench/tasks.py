@@ -31,8 +31,9 @@ from visus.training.resolve import ResolvedRecipe, for_new_network
 from visus.training.runs import RunFolder
 from visus.units import write_share
 from visus.workbench.modules import OBJECT_PREFIX, Network, make_network
+from visus.workbench.own_data import open_own_data, open_under_labels
 from visus.workbench.preparing import prepare, whiten
-from visus.workbench.runs import Run, open_own_data, open_under_labels
+from visus.workbench.runs import Run
 from visus.workbench.shifts import some_items
 from visus.workbench.training import OnEvent, train
 

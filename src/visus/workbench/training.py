@@ -36,12 +36,13 @@ from visus.workbench.inside import Scoring
 from visus.workbench.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.module_checks import try_training
 from visus.workbench.modules import Made, Network, make_network
+from visus.workbench.own_data import open_own_data, remember_place
 from visus.workbench.preparing import augmentation, prepare, resolved, takes_smaller, whiten
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
 from visus.workbench.progress import showing
 from visus.workbench.reports import fit_calibration
 from visus.workbench.rungs import within_limit
-from visus.workbench.runs import Run, load, open_own_data
+from visus.workbench.runs import Run, load
 from visus.workbench.starts import Start, begin, choice_of, known_weights, probe, read_for, refit, suited_data
 from visus.workbench.writing import metadata, renew_environment, write_end, write_start
 
@@ -200,7 +201,7 @@ def _train(
         seed=given.seed,
     )
     initial = known_weights(network, made.module, opened, weights, backbone)
-    start = None if initial is None else begin(made.module, initial)
+    start = None if initial is None else begin(made.module, initial, opened.classes)
     if initial is not None and backbone is None:
         opened, made = _scaled_as(initial, opened, made)
     tell(Opened(opened, made, (*opened.warnings, *made.warnings), start))
@@ -280,6 +281,7 @@ class _Limit:
 
 def resume(
     folder: str | Path,
+    data: str | Path | None = None,
     *,
     network: nn.Module | None = None,
     changes: dict[str, Any] | None = None,
@@ -294,6 +296,7 @@ def resume(
 
     Args:
         folder: the run folder.
+        data: where its data is now, if it was moved; the run remembers it.
         network: the module itself, for a run that was trained with a module object.
         changes: settings that may differ from the run's recipe: device, checkpoint_every_s, and time_limit_s, which then is the time from now on.
         cache_dir: another folder for the decoded items.
@@ -302,6 +305,7 @@ def resume(
 
     Raises:
         RunError: no run, or nothing to go on from.
+        DataError: the data has changed or is no longer there.
         UsageError: a change of a setting that is fixed for the run.
     """
     began = time.perf_counter() if began_at is None else began_at
@@ -323,26 +327,28 @@ def resume(
     facts = run.read_json("data.json")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
     with group.first_here():
-        data = open_own_data(run.path, preprocessing, cache_dir=cache_dir, num_workers=num_workers)
+        opened = open_own_data(run.path, preprocessing, data, cache_dir=cache_dir, num_workers=num_workers)
+    if group.is_first:
+        remember_place(run.path, opened)
     made = make_network(
         run.read_text("design.txt").rstrip("\n") if network is None else network,
-        data.input_shape,
-        len(data.classes),
-        num_items=len(data.split("train")),
+        opened.input_shape,
+        len(opened.classes),
+        num_items=len(opened.split("train")),
         seed=recipe.seed,
     )
     machine = suited(choose(recipe.device, recipe.precision), made.module)
     if start is not None and not has_steps:
-        _start_again(start, data, made, network, recipe, machine)
+        _start_again(start, opened, made, network, recipe, machine)
     refuse_too_many(group, recipe, machine)
-    made = _tried(made, data, recipe, machine)
+    made = _tried(made, opened, recipe, machine)
     if warning := renew_environment(run, recipe, machine):
         made = dataclasses.replace(made, warnings=(*made.warnings, warning))
-    run = dataclasses.replace(run, metadata=metadata(data, made))
+    run = dataclasses.replace(run, metadata=metadata(opened, made))
     limit = _Limit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
     with showing(on_event, progress, is_first=group.is_first) as (tell, _):
-        tell(Opened(data, made, (*data.warnings, *made.warnings), start))
-        return _carry_out(run, data, made, recipe, machine, start, has_steps, limit, tell, should_stop, group)
+        tell(Opened(opened, made, (*opened.warnings, *made.warnings), start))
+        return _carry_out(run, opened, made, recipe, machine, start, has_steps, limit, tell, should_stop, group)
 
 
 class Unbegun:

@@ -29,6 +29,7 @@ from visus.training.runs import RunFolder
 from visus.workbench.inside import Scoring, measure_inside
 from visus.workbench.learned import write_known
 from visus.workbench.modules import Made
+from visus.workbench.own_data import write_contents
 from visus.workbench.reports import Course, report_facts
 
 
@@ -51,6 +52,7 @@ def write_start(folder: RunFolder, data: Data, made: Made, recipe: ResolvedRecip
     if folder.is_ours:
         write_split_csv(data.table, folder.path / "split.csv")
     write_known(folder, data)
+    write_contents(folder, data.table)
     folder.write_json("ledger.json", data.ledger.as_dict())
     folder.write_json("environment.json", _environment(recipe, machine))
     facts = {

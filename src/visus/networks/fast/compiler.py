@@ -24,6 +24,7 @@ from pathlib import Path
 import platformdirs
 import torch
 
+from visus import files
 from visus.limits import usable_cores
 
 _FOLDER = Path(__file__).parent
@@ -55,7 +56,7 @@ def source() -> bytes:
 
 def cache_folder() -> Path:
     """Where compiled kernels and remembered choices lie: ``VISUS_CACHE``, else the user's cache folder of this system."""
-    return Path(os.environ.get("VISUS_CACHE") or platformdirs.user_cache_dir("visus", appauthor=False)) / "kernels"
+    return files.cache_folder(lambda: platformdirs.user_cache_dir("visus", appauthor=False)) / "kernels"
 
 
 def why_no_kernels() -> str:

@@ -1,0 +1,100 @@
+"""Standard streams: any name can be printed on any console, and an output that cannot be written ends in one sentence.
+
+This file knows encodings, descriptors and the errors of writing. It must not know what is printed.
+
+A letter that the console's encoding lacks is printed as Python escapes it, such as ``\\u732b``; the bytes of a file name that is not UTF-8
+pass unchanged. A stream that was closed before the start is replaced by the null device, since the next file that is opened would otherwise
+take its number, and talk would be written into it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import io
+import json
+import os
+import re
+import sys
+from typing import Any, Final, TextIO
+
+from visus.errors import printable
+
+HANDLER: Final = "visus.escape"
+_LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_OF_OUTPUT: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+def open_streams() -> None:
+    """Make the three standard streams safe to use."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # the lowest free number is given out, so it is this one
+            os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # for the life of the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    codecs.register_error(HANDLER, _escape)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=HANDLER)
+
+
+def read_names() -> list[str]:
+    """The names on stdin, one a line; separated by null characters where there are any, as ``find -print0`` writes them."""
+    if sys.stdin is None:
+        return []
+    text = sys.stdin.read()
+    return [name for name in (text.split("\0") if "\0" in text else text.splitlines()) if name.strip()]
+
+
+def print_json(value: Any, file: TextIO | None = None) -> None:
+    """One JSON value on stdout, valid in any encoding and for any name."""
+    stream = file or sys.stdout
+    is_unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
+    text = json.dumps(value, ensure_ascii=not is_unicode)
+    print(_LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text), file=stream)
+
+
+def system_error(error: OSError) -> str:
+    """The sentence for an error of the system that nobody took."""
+    reason = error.strerror or str(error)
+    if error.filename is None and error.errno in _OF_OUTPUT:
+        return f"the output cannot be written: {reason}. Free some space there, or send it elsewhere."
+    place = f"{printable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+    return f"{place}the system refuses this: {reason}."
+
+
+def drop_output() -> None:
+    """Send what is still to be written to the null device, so that the end of the process does not try again."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None and not _can_flush(stream):
+                os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def _can_flush(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What is written for letters that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    if all("\udc80" <= letter <= "\udcff" for letter in letters):
+        return bytes(ord(letter) - 0xDC00 for letter in letters), error.end
+    if "\udc80" <= letters[0] <= "\udcff":  # one at a time, where bytes and letters are mixed
+        return bytes([ord(letters[0]) - 0xDC00]), error.start + 1
+    return letters[0].encode("ascii", "backslashreplace").decode("ascii"), error.start + 1

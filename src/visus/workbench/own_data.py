@@ -1,0 +1,244 @@
+"""The data that a run was trained on: found again where it is now, split as it was, or what has become of it in one sentence.
+
+This file knows ``data.json``, ``split.csv`` and ``contents.csv`` of a run. It must not know networks.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from visus.data.ledger import Ledger
+from visus.data.opened import Data, open_data
+from visus.data.preprocessing import Preprocessing
+from visus.data.reading import Reading
+from visus.data.samples import Samples
+from visus.data.source_rules import shown
+from visus.data.sources import read_source
+from visus.data.splits import SplitRow, read_split_csv
+from visus.errors import DataError, StorageError
+from visus.files import csv_text
+from visus.training.runs import RunFolder
+from visus.units import write_number_of
+
+FILE: Final = "contents.csv"
+_LEAST_SHARE: Final = (
+    0.5  # of the samples here, and of the run's, that both have, for data that was edited since to count as its own
+)
+
+
+def write_contents(folder: RunFolder, samples: Samples) -> None:
+    """Keep what each sample's bytes were: the first 16 digits of their SHA-256."""
+    rows = [(item, digest.hex()[:16]) for item, digest in zip(samples.items, samples.digests, strict=False)]
+    folder.write_text(FILE, csv_text([("item", "sha256"), *rows]))
+
+
+def open_own_data(
+    folder: Path,
+    preprocessing: Preprocessing,
+    place: str | Path | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    **options: Any,
+) -> Data:
+    """The data that a run was trained on, split as it was.
+
+    Args:
+        folder: of the run.
+        preprocessing: of the run.
+        place: where the data is now; None for where it was.
+        cache_dir: another folder for the decoded items.
+        options: as for ``open_data``.
+
+    Raises:
+        DataError: the data has changed or is no longer there.
+    """
+    run = RunFolder.open(folder)
+    facts = run.read_json("data.json")
+    try:
+        data = open_under_labels(run.path, preprocessing, facts.get("labels"), place, cache_dir=cache_dir, **options)
+    except DataError as error:
+        if changes := _changes(run, facts, place):
+            raise _changed(run, facts, place, changes) from error
+        raise
+    if data.fingerprint != facts["fingerprint"]:
+        raise _changed(run, facts, place, _changes(run, facts, place))
+    return data
+
+
+def open_under_labels(
+    folder: Path,
+    preprocessing: Preprocessing,
+    labels: str | None,
+    place: str | Path | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    **options: Any,
+) -> Data:
+    """The samples that a run was trained on, split as they were, under any labels that ``open_data`` takes; None for the data's own.
+
+    Raises:
+        DataError: the data, or the file of its labels, is no longer there.
+    """
+    facts = RunFolder.open(folder).read_json("data.json")
+    there = facts["path"] if place is None else place
+    if place is None and there is not None and not os.path.exists(there):
+        quoted = shlex.quote(str(folder))
+        raise DataError(
+            f"the data that the run {folder.name} was trained on is no longer there. If it was moved, name its new place once: "
+            f"visus evaluate {quoted} NEWPATH, or visus train NEWPATH --resume {quoted}. visus predict needs no data.",
+            where=str(there),
+        )
+    return open_data(
+        there,
+        preprocessing=preprocessing,
+        labels=_labels_at(labels, facts["path"], there),
+        split=folder / "split.csv",
+        max_unreadable=facts["max_unreadable"],
+        cache_dir=cache_dir,
+        **Reading.from_json(facts.get("reading")).to_json(),
+        **options,
+    )
+
+
+def as_own(folder: Path, data: Data) -> Data | None:
+    """Data that was opened to be scored, in the run's own splits where it is the run's own; None where it is other data.
+
+    It is the run's own where its fingerprint is the same, wherever it lies, or where at least half of its samples are the run's by their
+    bytes, and are at least half of the run's. Samples that were renamed keep their split by their bytes, those that were edited by their name; new ones are left out.
+    """
+    run = RunFolder.open(folder)
+    rows, contents = {row.item: row for row in read_split_csv(run.path / "split.csv")}, _read_contents(run)
+    table = data.table
+    if is_own(run.path, data):
+        splits: list[str | None] = [rows[item].split for item in table.items]
+        return _in_splits(data, splits, ())
+    by_content = {content: rows[item].split for item, content in contents.items() if item in rows}
+    own = [digest.hex()[:16] for digest in table.digests]
+    known = [content in by_content for content in own]
+    if not own or sum(known) < _LEAST_SHARE * max(len(own), len(rows)):
+        return None
+    edited = [item in rows and not is_known for item, is_known in zip(table.items, known, strict=True)]
+    splits = [_split_of(item, content, rows, contents, by_content) for item, content in zip(table.items, own, strict=True)]
+    if not {"val", "test"} & set(splits):
+        return None
+    new = [item for item, split in zip(table.items, splits, strict=True) if split is None]
+    contents_here = set(own)
+    there = {*table.items, *(item for item, content in contents.items() if content in contents_here)}
+    missing = [item for item in rows if item not in there]
+    told = [f"this is the data of the run {run.path.name}, changed since its training; it is split as it was."]
+    if any(edited):
+        names = [item for item, is_edited in zip(table.items, edited, strict=True) if is_edited]
+        told.append(f"{write_number_of(len(names), 'sample')} with other content than in the training: {shown(names)}.")
+    if new:
+        told.append(f"{write_number_of(len(new), 'sample')} that the run does not know left out: {shown(new)}.")
+    if missing:
+        told.append(f"{write_number_of(len(missing), 'sample')} of the run not here: {shown(missing)}.")
+    return _in_splits(data, splits, tuple(told))
+
+
+def is_own(folder: Path, data: Data) -> bool:
+    """Whether data is what a run was trained on, unchanged."""
+    return bool(data.fingerprint == RunFolder.open(folder).read_json("data.json")["fingerprint"])
+
+
+def remember_place(folder: Path, data: Data) -> str:
+    """Let the run know where its data is now, where it is no longer where it was; what was done, empty where nothing.
+
+    Only data with the fingerprint of the training is remembered; a run that may not be written stays as it is.
+    """
+    run = RunFolder.open(folder)
+    facts = run.read_json("data.json")
+    known = facts["path"]
+    if data.given is None or data.fingerprint != facts["fingerprint"] or known is None or os.path.exists(known):
+        return ""
+    labels = _labels_at(facts.get("labels"), known, data.given)
+    try:
+        run.write_json("data.json", {**facts, "path": str(data.given), "labels": labels})
+    except StorageError:
+        return ""
+    return f"the run {run.path.name} now looks for its data at {data.given}; it was at {known}."
+
+
+def _in_splits(data: Data, splits: Sequence[str | None], notes: tuple[str, ...]) -> Data:
+    """The readable samples that have a split, in it."""
+    named = np.array([split or "" for split in splits], dtype="<U5")
+    table = dataclasses.replace(data.table, splits=named)
+    rows = data.rows[named[data.rows] != ""]
+    samples = table.select(rows)
+    samples = dataclasses.replace(
+        samples, notes=(*data.samples.notes, *notes), warnings=data.samples.warnings if not notes else samples.warnings
+    )
+    return dataclasses.replace(data, table=table, samples=samples, rows=rows, is_whole=False)
+
+
+def _split_of(
+    item: str, content: str, rows: dict[str, SplitRow], contents: dict[str, str], by_content: dict[str, str]
+) -> str | None:
+    """By name where the bytes are those of the training; else by bytes; else by name."""
+    if item in rows and contents.get(item) == content:
+        return rows[item].split
+    if content in by_content:
+        return by_content[content]
+    return rows[item].split if item in rows else None
+
+
+def _labels_at(labels: str | None, before: str | None, now: str | Path | None) -> str | None:
+    """Where the file of the labels is, if it is one and moved with the data.
+
+    Raises:
+        DataError: it is gone.
+    """
+    if labels is None or not os.path.isabs(labels) or os.path.isfile(labels):
+        return labels
+    if before is not None and now is not None and Path(labels).is_relative_to(before):
+        moved = Path(now).resolve() / Path(labels).relative_to(before)
+        if moved.is_file():
+            return str(moved)
+    raise DataError("the file of the labels that this run was trained for is no longer there. Put it back.", where=labels)
+
+
+def _read_contents(run: RunFolder) -> dict[str, str]:
+    """Item and digits; nothing for a run from before they were kept."""
+    if not (run.path / FILE).is_file():
+        return {}
+    rows = csv.reader(io.StringIO(run.read_text(FILE), newline=""))
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) -> list[str]:
+    """What differs between the data as it is and as it was trained on; empty where it cannot be told."""
+    there = facts["path"] if place is None else place
+    contents = _read_contents(run)
+    try:
+        reading = Reading.from_json(facts.get("reading"))
+        labels_there = _labels_at(facts.get("labels"), facts["path"], there)
+        now = read_source(there, Ledger(), labels=labels_there, reading=reading)
+    except DataError:
+        return []
+    digests = dict(zip(now.items, (digest.hex()[:16] for digest in now.digests), strict=False))
+    rows = {row.item: row for row in read_split_csv(run.path / "split.csv")}
+    labels = {item: now.classes[label] for item, label in zip(now.items, now.labels.tolist(), strict=True)}
+    parts = {
+        "missing": [item for item in rows if item not in digests],
+        "new": [item for item in digests if item not in rows],
+        "of other content": [item for item, was in contents.items() if item in digests and digests[item] != was],
+        "under another label": [item for item, row in rows.items() if item in labels and labels[item] != row.label],
+    }
+    return [f"{write_number_of(len(items), 'sample')} {kind}: {shown(items)}." for kind, items in parts.items() if items]
+
+
+def _changed(run: RunFolder, facts: dict[str, Any], place: str | Path | None, changes: Sequence[str]) -> DataError:
+    told = f" {' '.join(changes)}" if changes else ""
+    return DataError(
+        f"this data has changed since the run {run.path.name} was trained on it.{told} Put it back as it was, or train anew.",
+        where=str(facts["path"] if place is None else place),
+    )

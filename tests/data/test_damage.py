@@ -1,0 +1,338 @@
+"""Damage within image files is found, and no sound file is ever called damaged."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from visus.data import picture_damage, picture_jpeg
+from visus.data.pictures import decode, probe
+from visus.errors import PictureError
+
+from .bad_pictures import chunk, encoded, photo, png
+
+EOI = b"\xff\xd9"
+JPEG_KINDS: list[dict[str, Any]] = [
+    {},
+    {"progressive": True},
+    {"optimize": True},
+    {"subsampling": "4:4:4"},
+    {"quality": 100},
+    {"restart_marker_rows": 1},
+]
+
+
+def noisy(height: int = 96, width: int = 128) -> Image.Image:
+    """A texture whose compressed data is long enough to be damaged in the middle."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = [np.sin(columns / 20), np.cos(rows / 15), np.sin((rows + columns) / 9)]
+    values = np.stack([127 + 100 * wave for wave in waves], axis=2) + np.random.default_rng(0).normal(
+        0, 10, (height, width, 3)
+    )
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+def scan_of(data: bytes) -> int:
+    """Where the compressed data of a JPEG's first scan begins."""
+    place = picture_damage.read_jpeg(data).scan
+    assert place is not None
+    return place + 2 + struct.unpack_from(">H", data, place + 2)[0]
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(PictureError) as caught:
+        decode(data, name="a")
+    return str(caught.value)
+
+
+# ---- JPEG ----
+
+
+@pytest.mark.parametrize("options", JPEG_KINDS)
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("end", [b"", EOI])
+def test_a_jpeg_cut_in_its_image_data_is_refused(options: dict[str, Any], keep: float, end: bytes) -> None:
+    data = encoded(noisy(), "JPEG", **options)
+    start = scan_of(data)
+    cut = data[: start + int(keep * (len(data) - start - 2))].rstrip(b"\xff") + end
+    assert refusal(cut) == (
+        "a: the JPEG file is cut short or damaged: not all of its 96 x 128 pixels can be decoded. "
+        "Copy or export it again, or remove it."
+    )
+
+
+@pytest.mark.parametrize("space", ["L", "CMYK"])
+def test_gray_and_cmyk_jpegs_are_checked_too(space: str) -> None:
+    data = encoded(noisy().convert(space), "JPEG")
+    assert decode(data).mode == space
+    start = scan_of(data)
+    assert "damaged" in refusal(data[: (start + len(data)) // 2] + EOI)
+
+
+def test_a_zeroed_part_of_a_jpeg_is_found_wherever_it_lies() -> None:
+    data = encoded(noisy(), "JPEG")
+    start = scan_of(data)
+    for place in range(start, len(data) - 600, 97):
+        assert "damaged" in refusal(data[:place] + bytes(512) + data[place + 512 :])
+
+
+def test_a_jpeg_that_ends_in_zeros_as_a_broken_download_does_is_refused() -> None:
+    data = encoded(noisy(), "JPEG")
+    middle = (scan_of(data) + len(data)) // 2
+    for rest in (bytes(len(data) - middle), bytes(len(data) - middle - 2) + EOI):
+        assert "damaged" in refusal(data[:middle] + rest)
+
+
+@pytest.mark.parametrize("options", JPEG_KINDS)
+def test_oddities_that_change_no_pixel_are_no_damage(options: dict[str, Any]) -> None:
+    data = encoded(noisy(), "JPEG", **options)
+    expected = decode(data).pixels
+    odd = {
+        "no end marker": data[:-2],
+        "zeros before the end": data[:-2] + bytes(40) + EOI,
+        "FF before the end": data[:-2] + b"\xff" * 9 + EOI,
+        "text behind the end": data + b"trailing" * 9,
+        "another JPEG behind the end": data + encoded(photo(), "JPEG"),
+        "zeros behind the end": data + bytes(4096),
+    }
+    for what, content in odd.items():
+        found = decode(content)
+        assert np.array_equal(found.pixels, expected), what
+        assert found.actions == (), what
+
+
+def test_a_few_stray_bytes_are_told() -> None:
+    data = encoded(noisy(), "JPEG")
+    found = decode(data[:-2] + b"\x12\x34\x56\x78\x9a\xbc\xde\x11\x22\x33\x44\x55" + EOI)
+    assert np.array_equal(found.pixels, decode(data).pixels)
+    assert found.actions == ("stray bytes in a JPEG",)
+    assert "damaged" in refusal(data[:-2] + bytes(range(1, 100)) + EOI)
+
+
+@settings(max_examples=25)
+@given(st.sampled_from(["black", "white", "gradient", "noise", "half"]), st.integers(1, 70), st.integers(1, 70), st.data())
+def test_no_sound_jpeg_is_called_damaged(texture: str, height: int, width: int, draw: st.DataObject) -> None:
+    noise = np.random.default_rng(height * 100 + width).integers(0, 256, (height, width, 3), np.uint8)
+    rows = np.arange(height)[:, None, None] * np.ones((1, width, 3))
+    values = {
+        "black": noise * 0,
+        "white": noise * 0 + 255,
+        "gradient": (rows * 255 / height).astype(np.uint8),
+        "noise": noise,
+        "half": np.where(rows < height / 2, noise, 0).astype(np.uint8),
+    }[texture]
+    options = draw.draw(st.sampled_from(JPEG_KINDS)) | {"quality": draw.draw(st.sampled_from([1, 30, 75, 100]))}
+    mode = draw.draw(st.sampled_from(["RGB", "L", "CMYK"]))
+    data = encoded(Image.fromarray(values).convert(mode), "JPEG", **options)
+    assert "stray bytes in a JPEG" not in decode(data).actions
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (
+            b"\xff\xc1\x00\x0b\x0c",
+            "a: the JPEG holds 12 bits for each value, and JPEGs of 8 bits are read. The file is sound: save it as a 16-bit PNG or TIFF, "
+            "or give the numbers as an .npy or .npz array.",
+        ),
+        (
+            b"\xff\xc5\x00\x0b\x08",
+            "a: the JPEG is coded by the hierarchical process, which is not read. The file is sound: save it as an ordinary JPEG or as PNG.",
+        ),
+    ],
+)
+def test_a_sound_jpeg_beyond_the_reader_is_not_called_damaged(frame: bytes, expected: str) -> None:
+    facts = picture_damage.read_jpeg(b"\xff\xd8" + frame + b"\x00\x10\x00\x10\x01\x01\x11\x00" + b"\xff\xda\x00\x02")
+    with pytest.raises(PictureError) as caught:
+        picture_damage.refuse_unread_jpeg(facts)
+    assert f"a: {caught.value}" == expected
+
+
+def test_without_simplejpeg_a_cut_jpeg_is_still_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_jpeg, "strict_decoder", lambda: None)
+    data = encoded(noisy(), "JPEG")
+    assert "damaged" in refusal(data[: len(data) // 2])
+
+
+def test_no_real_photo_is_called_damaged(real_data: Any) -> None:
+    for folder in ("photos_dog_cat", "boxes_blood_cells"):
+        files = sorted(real_data(folder).rglob("*.jpg"))[::20]
+        assert len(files) > 10
+        for file in files:
+            assert "stray bytes in a JPEG" not in decode(file, at_least=(96, 96)).actions
+
+
+# ---- PNG ----
+
+
+def split_png(data: bytes) -> tuple[bytes, bytes]:
+    """What stands before the pixels and from them on."""
+    place = data.index(b"IDAT") - 4
+    return data[:place], data[place:]
+
+
+def broken(kind: bytes, content: bytes) -> bytes:
+    """A chunk with a wrong checksum."""
+    return chunk(kind, content)[:-4] + b"\x00\x00\x00\x01"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        chunk(b"zTXt", b"note\x00\x00" + zlib.compress(b"x" * 20_000_000, 9)),
+        chunk(b"iTXt", b"workflow\x00\x01\x00\x00\x00" + zlib.compress(b"{}" * 2_000_000)),
+        chunk(b"iCCP", b"p\x00\x00" + zlib.compress(np.random.default_rng(0).bytes(1_500_000))),
+        chunk(b"iCCP", b"p\x00\x00no zlib"),
+        broken(b"tEXt", b"k\x00v"),
+        broken(b"gAMA", struct.pack(">I", 45455)),
+        broken(b"teSt", b"unknown"),
+    ],
+)
+def test_what_says_nothing_about_the_pixels_of_a_png_is_left_alone(extra: bytes) -> None:
+    data = encoded(photo(), "PNG")
+    before, after = split_png(data)
+    for content in (before + extra + after, data[:-12] + extra + data[-12:]):
+        assert np.array_equal(decode(content).pixels, decode(data).pixels)
+        assert decode(content).actions == ()
+        assert probe(content).size == (24, 40)
+
+
+def test_a_png_without_its_end_and_with_more_behind_it_is_whole() -> None:
+    data = encoded(photo(), "PNG")
+    for content in (data[:-12], data[:-1] + b"\x00", data + b"junk" * 10):
+        assert np.array_equal(decode(content).pixels, decode(data).pixels)
+
+
+def test_every_flipped_byte_in_the_pixels_of_a_png_is_found() -> None:
+    data = encoded(photo(), "PNG")
+    start, length = data.index(b"IDAT") + 4, struct.unpack_from(">I", data, data.index(b"IDAT") - 4)[0]
+    for place in range(start, start + length, max(1, length // 40)):
+        flipped = data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
+        assert "damaged" in refusal(flipped)
+
+
+def test_pixels_with_a_wrong_checksum_but_a_right_second_one_are_read() -> None:
+    data = encoded(photo(), "PNG")
+    end = data.index(b"IEND") - 4
+    wrong = data[: end - 4] + b"\x00\x00\x00\x01" + data[end:]
+    assert np.array_equal(decode(wrong).pixels, decode(data).pixels)
+
+
+def test_a_palette_with_a_wrong_checksum_is_refused() -> None:
+    data = png(np.zeros((2, 2)), bits=8, colour_type=3, extra=broken(b"PLTE", bytes(3)))
+    assert refusal(data) == (
+        "a: the PNG file is damaged: the checksum of its chunk PLTE is wrong. Copy or export it again, or remove it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("bits", "rows", "key", "expected"),
+    [
+        (4, [b"\x73", b"\x0f"], 7, [[255, 51], [0, 255]]),
+        (2, [b"\x60", b"\x30"], 1, [[255, 170], [0, 255]]),
+        (1, [b"\x40", b"\x80"], 0, [[255, 255], [255, 255]]),
+    ],
+)
+def test_a_transparent_gray_of_few_bits_is_white(bits: int, rows: list[bytes], key: int, expected: list[list[int]]) -> None:
+    head = struct.pack(">IIBBBBB", 2, 2, bits, 0, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\x00" + row for row in rows))
+    parts = chunk(b"IHDR", head) + chunk(b"tRNS", struct.pack(">H", key)) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    found = decode(b"\x89PNG\r\n\x1a\n" + parts)
+    assert found.pixels[0].tolist() == expected
+    assert "transparency blended on white" in found.actions
+
+
+# ---- TIFF ----
+
+
+@pytest.mark.parametrize("compression", ["tiff_adobe_deflate", "packbits", "jpeg"])
+def test_a_damaged_part_of_a_tiff_is_found(compression: str) -> None:
+    data = encoded(noisy(), "TIFF", compression=compression)
+    assert decode(data).pixels.shape == (3, 96, 128)
+    middle = len(data) // 2
+    sentence = refusal(data[:middle] + bytes(512) + data[middle + 512 :])
+    assert "a: the TIFF file is cut short or damaged: part 1 of " in sentence or "part 2 of" in sentence
+    assert sentence.endswith(" does not unpack as a whole. Copy or export it again, or remove it.")
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "group4"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_no_sound_tiff_is_refused(compression: str | None, mode: str) -> None:
+    if compression == "group4" and mode != "1":
+        pytest.skip("group 4 is for black and white")
+    deep = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (33, 47)).astype(np.uint16))
+    picture = deep if mode == "I;16" else noisy(33, 47).convert(mode)
+    for big in (False, True):
+        data = encoded(picture, "TIFF", big_tiff=big, **({"compression": compression} if compression else {}))
+        assert decode(data).mode == mode
+
+
+def tiff(bands: int, bits: int, numbers: int, photometric: int, extra: int | None = None) -> bytes:
+    """A plain TIFF of 8 x 8 zeros with any bands."""
+    tags = {256: 8, 257: 8, 258: (bits,) * bands, 259: 1, 262: photometric, 277: bands, 278: 8, 339: (numbers,) * bands}
+    if extra is not None:
+        tags[338] = extra
+    size = 8 * 8 * bands * bits // 8
+    tags |= {273: 0, 279: size}
+    entries, values = [], b""
+    base = 8 + 2 + 12 * len(tags) + 4
+    for tag in sorted(tags):
+        value = tags[tag] if isinstance(tags[tag], tuple) else (tags[tag],)
+        kind, packed = (
+            (4, struct.pack(f"<{len(value)}I", *value)) if tag in (273, 279) else (3, struct.pack(f"<{len(value)}H", *value))
+        )
+        entries.append((tag, kind, len(value), packed))
+    values_at = base
+    body = b""
+    total = sum(len(packed) for *_, packed in entries if len(packed) > 4)
+    for tag, kind, count, packed in entries:
+        stored = struct.pack("<I", values_at + total) if tag == 273 else packed
+        if len(stored) > 4:
+            place = struct.pack("<I", values_at + len(values))
+            values += stored
+            stored = place
+        body += struct.pack("<HHI", tag, kind, count) + stored.ljust(4, b"\x00")
+    return b"II*\x00" + struct.pack("<IH", 8, len(entries)) + body + bytes(4) + values + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("bands", "bits", "numbers", "photometric", "found"),
+    [
+        (13, 16, 1, 1, "13 bands of 16-bit whole numbers"),
+        (5, 32, 3, 1, "5 bands of 32-bit floating-point numbers"),
+        (3, 16, 1, 1, "3 bands of 16-bit whole numbers"),
+        (3, 32, 3, 2, "3 bands of 32-bit floating-point numbers"),
+        (1, 64, 3, 1, "1 band of 64-bit floating-point numbers"),
+    ],
+)
+def test_bands_that_make_no_image_are_refused_and_not_called_damaged(
+    bands: int, bits: int, numbers: int, photometric: int, found: str
+) -> None:
+    assert refusal(tiff(bands, bits, numbers, photometric)) == (
+        f"a: the TIFF holds {found}; 1 band (gray) or 3 bands (RGB) of whole numbers of at most 16 bits are read, with or without "
+        "alpha. The file is sound: save the bands that count as RGB, or give all of them as an .npy or .npz array."
+    )
+
+
+@pytest.mark.parametrize("extra", [None, 0])
+def test_a_fourth_band_that_is_no_alpha_is_never_dropped(extra: int | None) -> None:
+    assert "It does not say that its last band is alpha, so that band would be lost." in refusal(tiff(4, 8, 1, 2, extra))
+
+
+def test_a_fourth_band_that_is_alpha_is_blended() -> None:
+    assert decode(tiff(4, 8, 1, 2, 2)).actions == ("transparency blended on white",)
+    assert decode(tiff(3, 8, 1, 2)).pixels.max() == 0
+
+
+def test_an_mpo_tells_that_its_first_image_is_used() -> None:
+    stream = io.BytesIO()
+    photo().save(stream, "MPO", save_all=True, append_images=[photo(seed=1)])
+    assert decode(stream.getvalue()).actions == ("first frame of an animation used",)

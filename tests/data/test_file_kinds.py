@@ -1,0 +1,231 @@
+"""What is left out is told by kind and reason, images without a usual ending are read, and links are followed once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import visus
+from visus.data import file_kinds, picture_heif
+from visus.data.ledger import Ledger
+from visus.data.pictures import decode
+from visus.errors import DataError, PictureError
+from visus.workbench.items import PictureItem, UnreadItem, find_items
+
+from .bad_pictures import encoded, photo
+
+HEIC = b"\x00\x00\x00\x18ftypheic" + bytes(40)
+NEEDED = "JPEG, PNG, GIF, BMP, TIFF, WebP or PPM is needed."
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Twelve images of each of two classes, all different."""
+    for number, name in enumerate(("cat", "dog")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(12):
+            values = np.random.default_rng([number, index]).integers(0, 255, (12, 12, 3), np.uint8)
+            Image.fromarray(values).save(tmp_path / "photos" / name / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def opened(path: Path, tmp_path: Path, **options: object) -> visus.data.opened.Data:
+    return visus.open_data(path, cache_dir=tmp_path / "cache", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.mov", b"\x00\x00\x00\x14ftypqt  " + bytes(20), "film"),
+        ("a.mp3", b"ID3\x03" + bytes(20), "sound file"),
+        ("a.mp3", b"\xff\xfb\x90" + bytes(20), "sound file"),
+        ("a.psd", b"8BPS" + bytes(20), "Photoshop document"),
+        ("a.dng", b"II*\x00" + bytes(20), "camera raw file"),
+        ("a.txt", b"some words", "text"),
+        ("a.html", b"<!-- x --><html>", "web page"),
+        ("a.dat", b"", "empty"),
+        ("a.jpg.bak", b"\xff\xd8\xff\xe0", "copy or part of another file (JPEG)"),
+    ],
+)
+def test_a_file_is_told_by_its_content(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert not file_kinds.is_picture_file(tmp_path / name)
+    assert file_kinds.kind_of_file(tmp_path / name) == kind
+
+
+@pytest.fixture
+def no_heic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the package that reads HEIC is not installed."""
+    monkeypatch.setattr(picture_heif, "has_heic", lambda: False)
+    monkeypatch.setattr(file_kinds, "PICTURE_SUFFIXES", file_kinds.PICTURE_SUFFIXES - picture_heif.HEIC_SUFFIXES)
+
+
+@pytest.mark.usefixtures("no_heic")
+@pytest.mark.parametrize("content", [HEIC, b""])
+def test_heic_is_told_by_content_or_name_where_it_cannot_be_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.HEIC").write_bytes(content)
+    assert not file_kinds.is_picture_file(tmp_path / "a.HEIC")
+    assert file_kinds.kind_of_file(tmp_path / "a.HEIC") == "HEIC picture"
+
+
+def test_links_that_lead_nowhere_and_pipes_are_told_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "lost").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    assert file_kinds.kind_of_file(tmp_path / "lost") == "link that leads nowhere"
+    assert file_kinds.kind_of_file(tmp_path / "pipe") == "not a file that can be read"
+
+
+@pytest.mark.parametrize("name", ["{}", "{}.jpg?w=640", "{}.jpg_large", "{}.jpeg.1", "{}.PNG.dat"])
+def test_images_without_a_usual_ending_are_read_and_told(photos: Path, tmp_path: Path, name: str) -> None:
+    for file in sorted(photos.rglob("*.png")):
+        file.rename(file.with_name(name.format(file.stem)))
+    data = opened(photos, tmp_path)
+    assert data.num_items == 24
+    assert data.ledger.counts["read by its content"] == 24
+
+
+@pytest.mark.usefixtures("no_heic")
+def test_unread_images_are_warned_of_by_kind(photos: Path, tmp_path: Path) -> None:
+    for index in range(6):
+        (photos / "cat" / f"IMG_{index}.HEIC").write_bytes(HEIC)
+    (photos / "cat" / "IMG_0.MOV").write_bytes(b"\x00\x00\x00\x14ftypqt  " + bytes(20))
+    data = opened(photos, tmp_path)
+    assert data.warnings == (
+        "6 HEIC pictures were left out (cat/IMG_0.HEIC, cat/IMG_1.HEIC, cat/IMG_2.HEIC, ...). HEIC needs the package pillow-heif. "
+        "Install it with: pip install 'visus[heic]'. Or export the photos as JPEG.",
+    )
+    assert data.ledger.sentences() == [
+        "7 files were left out. 6 (cat/IMG_0.HEIC, cat/IMG_1.HEIC, cat/IMG_2.HEIC, ...): HEIC picture. 1 (cat/IMG_0.MOV): film."
+    ]
+
+
+def test_heic_without_its_package_is_one_sentence_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_heif, "has_heic", lambda: False)
+    picture_heif.reader.cache_clear()
+    with pytest.raises(PictureError) as caught:
+        decode(HEIC, name="IMG_1.jpg")
+    assert str(caught.value) == (
+        "IMG_1.jpg: the file holds an HEIC picture. HEIC needs the package pillow-heif. Install it with: pip install 'visus[heic]'. "
+        "Or export the photos as JPEG."
+    )
+
+
+def test_avif_is_read_or_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    if picture_heif.has_avif():
+        found = decode(encoded(photo(), "AVIF", quality=95))
+        assert np.abs(found.pixels.transpose(1, 2, 0).astype(int) - np.asarray(photo())).mean() < 8
+    monkeypatch.setattr(picture_heif, "has_avif", lambda: False)
+    picture_heif.reader.cache_clear()
+    with pytest.raises(PictureError) as caught:
+        decode(b"\x00\x00\x00\x18ftypavif" + bytes(40), name="a")
+    picture_heif.reader.cache_clear()
+    assert str(caught.value) == (
+        "a: the file is an AVIF, which this Pillow cannot read. Install Pillow's own wheel, or export it as PNG."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n",
+            f"the file holds a Git LFS pointer, and {NEEDED} Fetch the real file: install git-lfs and run git lfs pull, or remove it.",
+        ),
+        (
+            b"<!DOCTYPE html><html></html>",
+            f"the file holds a web page, and {NEEDED} Download the picture again, or remove it.",
+        ),
+        (bytes(100), f"the file holds only zeros, and {NEEDED} Copy it again from where it came, or remove it."),
+    ],
+)
+def test_an_unreadable_file_says_what_to_do_about_its_kind(content: bytes, sentence: str) -> None:
+    with pytest.raises(PictureError) as caught:
+        decode(content, name="a")
+    assert str(caught.value) == f"a: {sentence}"
+
+
+def test_reasons_of_unreadable_files_are_told_in_the_ledger_and_in_the_refusal(photos: Path, tmp_path: Path) -> None:
+    (photos / "cat" / "0.png").write_bytes(b"")
+    data = opened(photos, tmp_path)
+    assert data.ledger.sentences() == [
+        "1 file could not be read and was left out (cat/0.png): the file is empty (0 bytes). Copy it again from where it came, or remove it."
+    ]
+    for index in range(1, 4):
+        (photos / "cat" / f"{index}.png").write_bytes(b"<html>404</html>")
+    with pytest.raises(DataError) as caught:
+        opened(photos, tmp_path)
+    assert str(caught.value) == (
+        f"{photos}: 4 of 24 files cannot be read (16.7 %; at most 5.0 % may be left out). 3 (cat/1.png, cat/2.png, cat/3.png): the file holds "
+        f"a web page, and {NEEDED} Download the picture again, or remove it. 1 (cat/0.png): the file is empty (0 bytes). Copy it again from "
+        "where it came, or remove it. Repair or remove them, or allow more with --max-unreadable."
+    )
+
+
+# ---- links ----
+
+
+def test_a_link_back_to_the_data_folder_is_not_followed(photos: Path, tmp_path: Path) -> None:
+    (photos / "cat" / "all").symlink_to("..")
+    (photos / "cat" / "loop.png").symlink_to("loop.png")
+    data = opened(photos, tmp_path, max_unreadable=0.2)
+    assert sorted(item for item in data.samples.items if "all/" in item) == []
+    assert data.num_items == 24
+
+
+def test_predict_follows_links_to_folders_and_passes_no_file_over_in_silence(photos: Path, tmp_path: Path) -> None:
+    plan = opened(photos, tmp_path).preprocessing
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "cat").symlink_to(photos / "cat")
+    (linked / "dog").symlink_to(photos / "dog")
+    (linked / "up").symlink_to(linked)
+    (linked / "notes.txt").write_text("words")
+    ledger = Ledger()
+    found = list(find_items([linked], plan, ledger))
+    assert len(found) == 24
+    assert all(isinstance(item, PictureItem) for item in found)
+    assert ledger.reasons("left out: hidden or not a picture") == {
+        "notes.txt": "text",
+        "up": "a link that leads back up, which is not followed",
+    }
+
+
+def test_a_folder_that_may_not_be_listed_is_one_unread_item(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = opened(photos, tmp_path).preprocessing
+    real = os.scandir
+
+    def scandir(folder: Path) -> object:  # chmod does not stop the root user, who may run the tests
+        if Path(folder).name == "cat":
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = list(find_items([photos], plan, Ledger()))
+    assert [item for item in found if isinstance(item, UnreadItem)] == [
+        UnreadItem(
+            str(photos / "cat"), "the folder cannot be listed (Permission denied). Give yourself the right to read it."
+        )
+    ]
+    assert len(found) == 13
+
+
+# ---- depth ----
+
+
+def test_twelve_bits_in_sixteen_are_warned_of(tmp_path: Path) -> None:
+    for number, name in enumerate(("a", "b")):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        for index in range(6):
+            values = np.random.default_rng([number, index]).integers(0, 4096, (8, 8)).astype(np.uint16)
+            Image.fromarray(values).save(tmp_path / "d" / name / f"{index}.png")
+    assert opened(tmp_path / "d", tmp_path).warnings == (
+        "12 of 12 16-bit images use at most the lowest eighth of their range (up to 8,191 of 65,535), as cameras of 12 or 13 bits leave it: "
+        "they come out dark, with at most 32 of 256 levels. Multiply the values by the same number in all files so that they fill the range, "
+        "or give them as an .npy or .npz array, which keeps all levels.",
+    )
