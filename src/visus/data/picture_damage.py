@@ -60,7 +60,7 @@ def read_jpeg(data: bytes) -> Jpeg:
     """The facts in front of the first scan, without decoding.
 
     >>> read_jpeg(bytes.fromhex("ffd8 ffc0 000b 0c 0010 0010 01 01 11 00 ffda 0002"))
-    Jpeg(process=0, precision=12, scan=17, has_flat_zeros=True)
+    Jpeg(process=0, precision=12, scan=15, has_flat_zeros=True)
     """
     process, precision, flat = None, 8, True
     for marker, start, end in _segments(data, 2):
