@@ -336,3 +336,22 @@ def test_an_mpo_tells_that_its_first_image_is_used() -> None:
     stream = io.BytesIO()
     photo().save(stream, "MPO", save_all=True, append_images=[photo(seed=1)])
     assert decode(stream.getvalue()).actions == ("first frame of an animation used",)
+
+
+@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_checksums_of_what_was_decoded_stand_for_unpacking_again(
+    mode: str, predictor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(noisy().convert(mode), "TIFF", compression="tiff_adobe_deflate", tiffinfo={317: predictor, 278: 40})
+    with Image.open(io.BytesIO(data)) as picture:
+        tags = picture.tag_v2  # type: ignore[attr-defined]
+        picture.load()
+        assert (tags.get(317, 1), len(tags[273])) == (predictor, 3)
+        assert picture_damage.has_checksums(picture, data, tags)
+        end = tags[273][1] + tags[279][1]
+        changed = data[: end - 1] + bytes([data[end - 1] ^ 1]) + data[end:]
+        assert not picture_damage.has_checksums(picture, changed, tags)
+    assert "part 2 of 3 does not unpack as a whole" in refusal(changed)
+    monkeypatch.setattr(picture_damage, "refuse_damaged_strips", lambda *_: pytest.fail("unpacked again"))
+    assert decode(data).mode == mode

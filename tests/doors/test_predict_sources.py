@@ -114,3 +114,11 @@ def test_a_network_of_image_like_arrays_reads_folders_of_images(photos: Path, tm
 @pytest.mark.parametrize("within", ["", "report.html", "weights", "weights/best.safetensors"])
 def test_a_run_is_known_by_what_lies_in_it(run: Path, within: str) -> None:
     assert visus.load(run / within).folder == run
+
+
+def test_masks_of_other_images_are_left_out_as_for_a_training(network: visus.Run, photos: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "a_mask.png", "b.png"):
+        shutil.copy(photos / "dark" / "00.png", tmp_path / name)
+    ledger = Ledger()
+    assert [Path(file).name for file in files(network, tmp_path, ledger)] == ["a.png", "b.png"]
+    assert ledger.reasons("left out: an image, but no sample") == {"a_mask.png": "a mask of another image"}

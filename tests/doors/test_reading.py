@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import visus
@@ -97,3 +98,20 @@ def test_prediction_passes_over_thumbnails(run: Path, photos: Path, tmp_path: Pa
     shutil.copytree(photos / "dark", tmp_path / "some")
     shutil.copytree(photos / "light", tmp_path / "some/@eaDir/thumbs")
     assert len(list(visus.load(run).predict([tmp_path / "some"]))) == 30
+
+
+def test_stated_axes_of_arrays_are_kept_for_all_that_follows(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (40, 30, 20), dtype=np.uint8)
+    np.savez(tmp_path / "s.npz", x=x, y=np.arange(40) % 2)
+    np.savez(tmp_path / "other.npz", x=255 - x, y=np.arange(40) % 2)
+    data = visus.open_data(tmp_path / "s.npz", layout="ncl")
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+    run = visus.train(data, "globalpool, linear(classes)", recipe, output=tmp_path / "runs")
+    assert json.loads((run.folder / "data.json").read_text())["reading"] == {"layout": "NCL"}
+    assert run.open_data().input_shape == run.open_data(tmp_path / "other.npz").input_shape == (30, 20)
+    assert (run.evaluate().split, run.evaluate(tmp_path / "s.npz").split, run.evaluate(tmp_path / "other.npz").split) == (
+        "test",
+        "test",
+        "all",
+    )
+    assert len(list(run.predict(tmp_path / "s.npz"))) == 40

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -276,11 +276,10 @@ def _decode(picture: ImageFile.ImageFile, data: bytes, head_format: str, at_leas
         if values is None and mended is not data:
             picture = JpegImagePlugin.JpegImageFile(io.BytesIO(mended), "")
         picture_jpeg.reduce(picture, divisor)
-    elif head_format == "TIFF":
-        picture_damage.refuse_damaged_strips(data, getattr(picture, "tag_v2", {}), picture_jpeg.strict_decoder())
     if values is None:
         deep = picture_modes.holds_16_bits(picture)
-        with _pillow_quiet() if head_format in ("GIF", "TIFF") else contextlib.nullcontext():
+        check = _strip_check(picture, data) if head_format == "TIFF" else contextlib.nullcontext()
+        with _pillow_quiet() if head_format in ("GIF", "TIFF") else contextlib.nullcontext(), check:
             orientation, broken = _orientation(picture)  # of a TIFF: before Pillow turns it while loading
             actions += ["first frame of an animation used"] * _has_more_frames(picture)
             values, converted = picture_modes.to_values(picture, deep)
@@ -292,6 +291,23 @@ def _decode(picture: ImageFile.ImageFile, data: bytes, head_format: str, at_leas
     actions += ["turned upright by its EXIF orientation"] * (orientation != 1)
     actions += ["broken EXIF orientation ignored"] * broken
     return Decoded(values.transpose(2, 0, 1), tuple(actions), size, mode)
+
+
+@contextlib.contextmanager
+def _strip_check(picture: ImageFile.ImageFile, data: bytes) -> Iterator[None]:
+    """A block that decodes a TIFF; at its end its parts are checked, against the checksums of what was decoded where these can be had.
+
+    Raises:
+        PictureError: a part is damaged; said instead of what the decoder says.
+    """
+    tags: Any = getattr(picture, "tag_v2", {})
+    is_sound = False
+    try:
+        yield
+        is_sound = picture_damage.has_checksums(picture, data, tags)
+    finally:
+        if not is_sound:
+            picture_damage.refuse_damaged_strips(data, tags, picture_jpeg.strict_decoder())
 
 
 def _orientation(picture: ImageFile.ImageFile) -> tuple[int, bool]:
