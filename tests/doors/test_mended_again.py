@@ -54,7 +54,16 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
 def test_items_of_one_position_are_told_as_they_are_seen(visus_command: Call, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 3, 1, 1), dtype=np.uint8)
     np.savez(tmp_path / "dots.npz", x=pixels, y=np.arange(40) % 2)
-    words = ("train", tmp_path / "dots.npz", "-m", "conv(4, 1), relu, globalpool, linear(classes)", "--epochs", "1")
+    words = (
+        "train",
+        tmp_path / "dots.npz",
+        "--layout",
+        "NCHW",
+        "-m",
+        "conv(4, 1), relu, globalpool, linear(classes)",
+        "--epochs",
+        "1",
+    )
     answer = visus_command(*words, "--curriculum", "0.75,1", "--flip", "none", "-o", tmp_path)
     (recipe,) = [line for line in answer.err.splitlines() if line.startswith("recipe: ")]
     assert recipe.endswith(
