@@ -112,6 +112,7 @@ def test_no_file_of_a_finished_run_is_a_left_over_part(squares: Path, quick: Rec
         "classes.txt",
         "confusion.csv",
         "confusion.png",
+        "contents.csv",
         "contents.npz",
         "curves.png",
         "data.json",
@@ -197,7 +198,8 @@ def test_changed_data_is_refused(squares: Path, quick: Recipe, tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         visus.resume(run.folder)
     assert str(caught.value) == (
-        f"{copy}: this data has changed since the run copy was trained on it. Put it back as it was, or train anew."
+        f"{copy}: this data has changed since the run copy was trained on it. 1 sample of other content: x[5]. "
+        "Put it back as it was, or train anew."
     )
 
 
