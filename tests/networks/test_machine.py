@@ -187,3 +187,26 @@ def test_a_process_can_keep_the_memory_that_it_frees() -> None:
 def test_where_the_allocator_has_no_such_setting_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())
     assert machine.keep_freed_memory() is False
+
+
+def test_memory_that_was_kept_is_given_back_after_a_block() -> None:
+    code = """
+import torch
+from visus.networks.machine import freed_memory_kept
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+before = resident()
+with freed_memory_kept():
+    held = [torch.ones(1_000_000) for _ in range(50)]
+    del held
+    inside = resident() - before
+print(inside, resident() - before)
+"""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("another C library")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    inside, after = map(int, done.stdout.split())
+    assert inside > 150_000_000
+    assert after < 50_000_000

@@ -24,7 +24,6 @@ from visus.data.reading import OPEN, Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import Suit
 from visus.errors import RecipeError, UsageError
-from visus.networks.machine import keep_freed_memory
 from visus.training.distribution import Group, join, one_voice
 from visus.training.events import (
     Event,
@@ -105,7 +104,6 @@ def train_and_tell(
     """
     if name is not None and not name.strip():
         raise UsageError("--name is empty. Give a word, or leave it out for the name of the data.")
-    keep_freed_memory()
     stop = StopOnSignal(resumed)
     # What a person's own module prints is talk: stdout is for the run folder alone.
     group = join()

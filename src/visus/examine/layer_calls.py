@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from traceback import clear_frames
 from typing import Any, Final
 
 import numpy as np
@@ -269,7 +270,8 @@ def run(module: nn.Module, batch: Tensor) -> Any:
     """The module's output; None where a listener ended the forward."""
     try:
         return module(batch)
-    except Ended:
+    except Ended as ended:
+        clear_frames(ended.__traceback__)  # which hold maps that nobody needs any more
         return None
 
 

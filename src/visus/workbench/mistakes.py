@@ -5,6 +5,7 @@ This file knows opened data and what is compared with what. It must not know run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -33,6 +34,7 @@ MOST_TRAINING: Final = 5000
 """At most so many training items are compared; where there are more, so many are drawn with a fixed seed."""
 
 _BATCH: Final = 256
+_MOST_VALUES: Final = 2**21  # input values of a batch
 _ALIKE: Final = 3
 _MOST_SUSPECT: Final = 0.25
 _LEARNED = "The network has learned from these very items: it knows many wrong labels by heart and suspects only a few. Held-out items tell more."
@@ -190,8 +192,9 @@ def _drawn(num_items: int, most: int) -> np.ndarray[tuple[int], np.dtype[np.int6
 def _batches(
     preprocessing: Preprocessing, part: Part, places: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> Iterator[Tensor]:
-    for start in range(0, len(places), _BATCH):
-        yield preprocessing.scaled(part.rows(places[start : start + _BATCH]))
+    size = max(8, min(_BATCH, _MOST_VALUES // math.prod(preprocessing.input_shape)))
+    for start in range(0, len(places), size):
+        yield preprocessing.scaled(part.rows(places[start : start + size]))
 
 
 def _features(

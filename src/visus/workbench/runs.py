@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from visus.data.batches import Part, batches_in_order
+from visus.data.batches import MOST_VALUES, Part, batches_in_order
 from visus.data.contents import hash_rows
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_scoring_data
@@ -474,7 +475,8 @@ class Run(Described):
         items = find_items(named, self.preprocessing, notes)
         temperature = 1.0 if raw else self.calibration.temperature
         learned = read_known(RunFolder.open(self.folder))
-        while chunk := list(islice(items, EVALUATION_BATCH)):
+        size = max(16, min(EVALUATION_BATCH, MOST_VALUES // math.prod(self.preprocessing.input_shape)))
+        while chunk := list(islice(items, size)):
             yield from self._predict_chunk(chunk, top, notes, temperature, learned)
 
     def _predict_chunk(
