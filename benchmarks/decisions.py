@@ -58,6 +58,7 @@ class Setting:
         runs: folder of trained runs that are taken where they are there, and kept where they are not; None to train anew.
         quick: a few samples alone, to try whether a row works.
         only: names of the trainings that a row takes; empty for all.
+        before: folder of a checkout of an earlier version that is run beside this one; None for none.
     """
 
     data: Path
@@ -65,6 +66,7 @@ class Setting:
     runs: Path | None = None
     quick: bool = False
     only: tuple[str, ...] = ()
+    before: Path | None = None
 
 
 Row = Callable[[Setting], Sequence[Figure]]
@@ -357,6 +359,7 @@ def main() -> None:
     options.add_argument(
         "--only", nargs="*", default=[], metavar="RUN", help="trainings of the row that are taken; default: all"
     )
+    options.add_argument("--before", type=Path, help="a checkout of an earlier version, to run beside this one")
     options.add_argument("--list", action="store_true", help="print the rows")
     chosen = options.parse_args()
     if chosen.list:
@@ -366,9 +369,13 @@ def main() -> None:
     if unknown:
         options.error(f"unknown row {unknown[0]!r}. Known: {', '.join(ROWS)}")
     torch.set_num_threads(chosen.threads)
+    if chosen.before is not None:
+        chosen.before = chosen.before.resolve()
+    chosen.data = chosen.data.resolve()
     with tempfile.TemporaryDirectory() as scratch:
         rows = tables(
-            chosen.rows or list(ROWS), Setting(chosen.data, Path(scratch), chosen.runs, chosen.quick, tuple(chosen.only))
+            chosen.rows or list(ROWS),
+            Setting(chosen.data, Path(scratch), chosen.runs, chosen.quick, tuple(chosen.only), chosen.before),
         )
     result = {"command": command_line(), **machine_facts(chosen.threads), "rows": rows}
     write_result(chosen.output, result)
@@ -379,4 +386,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import decisions  # the module that the rows of other files are registered in
+
+    decisions.main()
+else:
+    import decisions_training  # noqa: F401  # its rows

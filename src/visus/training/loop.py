@@ -29,7 +29,7 @@ from visus.training.events import CheckpointWritten, EpochDone, Event, Finished,
 from visus.training.forecast import Forecast
 from visus.training.frozen import keep_statistics
 from visus.training.gradients import averaging_gradients, seed_step
-from visus.training.loss import Loss
+from visus.training.loss import Loss, calibrated_losses
 from visus.training.norms import whole_batch_norms
 from visus.training.optimizers import make_optimizer, quicken_norms, set_rates
 from visus.training.resolve import ResolvedRecipe
@@ -353,7 +353,9 @@ class Training:
         weights = None if self.class_weights is None else self.class_weights.cpu()
         loss = Loss(self.recipe.label_smoothing, weights)
         right = logits.argmax(1) == labels
-        return float(loss.mean(logits, labels)), Answers(tuple(right.tolist()), tuple(loss.of_each(logits, labels).tolist()))
+        return float(loss.mean(logits, labels)), Answers(
+            tuple(right.tolist()), tuple(calibrated_losses(logits, labels).tolist())
+        )
 
     def _guess_times(self) -> None:
         """Time two steps at every size on a copy of the network, so that the first epoch has a forecast."""

@@ -49,3 +49,19 @@ class Loss:
     def without_smoothing(self) -> Loss:
         """The same weights on plain labels."""
         return Loss(0.0, self.class_weights)
+
+
+TEMPERATURES = tuple(2.0 ** (step / 4) for step in range(-10, 11))
+
+
+def calibrated_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy (N,) of each sample, after the temperature of 0.18 to 5.7 that makes its mean the least.
+
+    Two networks are compared by what they know, and not by how sure they are: one that learned from smoothed labels is less sure of the same answers.
+
+    >>> logits, labels = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]]), torch.tensor([0, 1, 1])
+    >>> bool(torch.allclose(calibrated_losses(logits, labels), calibrated_losses(2 * logits, labels)))
+    True
+    """
+    losses = [F.cross_entropy(logits / temperature, labels, reduction="none") for temperature in TEMPERATURES]
+    return min(losses, key=lambda each: float(each.mean()))

@@ -33,7 +33,7 @@ class Answers:
 
     Args:
         is_right: whether the highest logit is that of the label.
-        losses: loss of each sample.
+        losses: loss of each sample, after one temperature for all (``training.loss.calibrated_losses``).
     """
 
     is_right: tuple[bool, ...]

@@ -26,6 +26,7 @@ from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
 from visus.training.events import FeaturesDone, HeadFitted
 from visus.training.fine_tuning import plan
 from visus.training.heads import cross_validate, fit_head, set_head
+from visus.training.loss import calibrated_losses
 from visus.training.recipe import Recipe
 from visus.training.resolve import StartFacts
 from visus.training.selection import Answers, is_more_often_right
@@ -333,7 +334,7 @@ def _answers(logits: list[Tensor], labels: Tensor, validation: Part) -> Answers:
     """How training and validation samples are answered, in this order."""
     rows = torch.cat(logits)
     whole = torch.cat([labels, torch.from_numpy(validation.labels)])[: len(rows)]
-    losses = torch.nn.functional.cross_entropy(rows, whole, reduction="none")
+    losses = calibrated_losses(rows, whole)
     return Answers(tuple((rows.argmax(1) == whole).tolist()), tuple(losses.tolist()))
 
 
