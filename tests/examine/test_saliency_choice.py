@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from visus.examine import Unit, deletion_and_insertion, gradient_saliency
 from visus.examine.deletion import areas_below, masked_scores, orders_of, random_orders, step_counts
 from visus.examine.explained import Saliency
-from visus.examine.saliency_choice import CENTER, best_curves, best_of, check_methods, choice_sentence
+from visus.examine.saliency_choice import CENTER, best_curves, best_of, check_methods, choice_sentence, student_t
 
 SHAPE = (1, 12, 12)
 
@@ -120,3 +120,9 @@ def test_scores_of_a_unit_are_its_values() -> None:
     found = masked_scores(module, items, Unit("", 1, (0, 0)), [random_orders(np.random.default_rng(0), 2, 25)], counts)
     with torch.no_grad():
         np.testing.assert_allclose(found[0, 0, 0], module(items)[:, 1, 0, 0].numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 15, 31, 100])
+def test_the_quantile_of_students_t_is_scipys(freedom: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    assert student_t(freedom) == pytest.approx(float(stats.t.ppf(0.975, freedom)), rel=2e-3)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import scipy.stats
 import torch
 from torch import Tensor, nn
 
@@ -63,7 +62,7 @@ class CheckedMethod:
     def _interval(gains: Array) -> tuple[float, float]:
         if len(gains) < 2:
             return math.nan, math.nan
-        half = float(scipy.stats.t.ppf(0.975, len(gains) - 1)) * float(gains.std(ddof=1)) / math.sqrt(len(gains))
+        half = student_t(len(gains) - 1) * float(gains.std(ddof=1)) / math.sqrt(len(gains))
         return float(gains.mean()) - half, float(gains.mean()) + half
 
     @property
@@ -185,3 +184,24 @@ def choice_sentence(tested: Sequence[CheckedMethod], chosen: CheckedMethod | Non
 
 def _named(each: CheckedMethod) -> str:
     return f"{each.method} at '{each.layer}'" if each.layer else each.method
+
+
+def student_t(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t: the factor of a 95 % interval. From the normal quantile (Abramowitz and Stegun 1964, 26.7.5); exact for 1 and 2.
+
+    >>> [round(student_t(freedom), 2) for freedom in (1, 2, 5, 30)]
+    [12.71, 4.3, 2.57, 2.04]
+    """
+    if freedom == 1:
+        return math.tan(0.475 * math.pi)
+    if freedom == 2:
+        return 0.95 * math.sqrt(2 / (1 - 0.95**2))
+    z = 1.959963984540054
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return float(sum(term / freedom**power for power, term in enumerate(terms)))
