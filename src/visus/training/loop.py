@@ -350,10 +350,8 @@ class Training:
             logits = self.group.joined(logits, share.of(num_samples), num_samples)
         self._num_classes = logits.shape[1]
         labels = torch.from_numpy(self.validation.labels)
-        weights = None if self.class_weights is None else self.class_weights.cpu()
-        loss = Loss(self.recipe.label_smoothing, weights)
         right = logits.argmax(1) == labels
-        return float(loss.mean(logits, labels)), Answers(
+        return float(self.loss.mean(logits, labels)), Answers(
             tuple(right.tolist()), tuple(calibrated_losses(logits, labels).tolist())
         )
 

@@ -44,11 +44,8 @@ class Loss:
         losses, whole = self.of_each(logits, labels), labels if all_labels is None else all_labels
         if self.class_weights is None:
             return losses.sum() / len(whole)
-        return (losses * self.class_weights[labels]).sum() / self.class_weights[whole].sum()
-
-    def without_smoothing(self) -> Loss:
-        """The same weights on plain labels."""
-        return Loss(0.0, self.class_weights)
+        weights = self.class_weights.to(labels.device)
+        return (losses * weights[labels]).sum() / weights[whole].sum()
 
 
 TEMPERATURES = tuple(2.0 ** (step / 4) for step in range(-10, 11))

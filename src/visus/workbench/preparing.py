@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -89,6 +90,12 @@ def prepare(module: nn.Module, data: Data, recipe: ResolvedRecipe, machine: Mach
         is_balanced=recipe.sampling == "balanced",
     )
     return module, batches
+
+
+def class_weights(data: Data) -> torch.Tensor:
+    """Weights (classes,) in inverse proportion to the numbers of training samples, with a mean over the samples of 1."""
+    counts = np.array(list(data.class_counts("train").values()), dtype=np.float64)
+    return torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
 
 
 def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[Fitted, ...]:

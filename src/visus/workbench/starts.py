@@ -33,6 +33,7 @@ from visus.training.selection import Answers, is_more_often_right
 from visus.units import write_number_of
 from visus.workbench.modules import Network, call_by_name
 from visus.workbench.named import is_callable_name
+from visus.workbench.preparing import class_weights
 
 SMALLEST_SIDE_PX = 128
 FEATURES_BATCH = 64
@@ -304,7 +305,7 @@ def probe(
     if head is None:  # no linear layer makes the answers
         return Probe(plan(recipe, None, 0, len(validation)), start, time.perf_counter() - began)
     num_classes, features = len(data.classes), torch.stack([each.features for each in found])
-    balance = _balance(labels, num_classes) if recipe.class_weights == "balanced" else None
+    balance = class_weights(data) if recipe.class_weights == "balanced" else None
     judged = cross_validate(features, labels, num_classes, balance, groups=data.groups_of("train"), seed=recipe.seed)
     fitted = fit_head(features, labels, num_classes, judged.decay, balance)
     keeps_own = False
@@ -336,11 +337,6 @@ def _answers(logits: list[Tensor], labels: Tensor, validation: Part) -> Answers:
     whole = torch.cat([labels, torch.from_numpy(validation.labels)])[: len(rows)]
     losses = calibrated_losses(rows, whole)
     return Answers(tuple((rows.argmax(1) == whole).tolist()), tuple(losses.tolist()))
-
-
-def _balance(labels: Tensor, num_classes: int) -> Tensor:
-    """Weights of the classes in inverse proportion to their numbers."""
-    return len(labels) / (num_classes * torch.bincount(labels, minlength=num_classes).clamp_min(1))
 
 
 @dataclass(frozen=True, eq=False)

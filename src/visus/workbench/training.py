@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -37,7 +37,7 @@ from visus.workbench.mirroring import ask_mirroring, read_mirroring, write_mirro
 from visus.workbench.module_checks import try_training
 from visus.workbench.modules import Made, Network, make_network
 from visus.workbench.own_data import open_own_data, remember_place
-from visus.workbench.preparing import augmentation, prepare, resolved, takes_smaller, whiten
+from visus.workbench.preparing import augmentation, class_weights, prepare, resolved, takes_smaller, whiten
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
 from visus.workbench.progress import showing
 from visus.workbench.reports import fit_calibration
@@ -211,7 +211,7 @@ def _train(
     facts = None
     if start is not None:
         start, facts = _probe(start, opened, made, given, machine, group, tell, is_mirrored=first.flip != "none")
-    chosen = resolved(given, opened, made.module, mirrors, facts)
+    chosen = first if facts is None else resolved(given, opened, made.module, mirrors, facts)
     refuse_too_many(group, chosen, machine)
     if network is None and start is None and given.time_limit_s is not None:
         left = _Limit(given.time_limit_s, began).left(ending_s(opened, made))
@@ -435,7 +435,7 @@ def _carry_out(
             group,
             is_new=not is_resumed and start is None,
             knows_answers=start is not None,
-            budget_s=None if limit is None else limit.left(ending_s(data, made)),
+            budget_s=None if limit is None else math.inf if math.isinf(limit.seconds) else limit.left(ending_s(data, made)),
         )
         for event in training.events(resume=is_resumed):
             tell(event)
@@ -485,7 +485,7 @@ def _training(
     if computed:
         folder.write_json("whitening.json", [each.to_json() for each in computed])
     freeze(module, recipe.frozen)
-    weights = _class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None
+    weights = class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None
     identity = {"design": made.text.strip(), "data set": data.fingerprint, "recipe": _fixed_settings(recipe)}
     stop = should_stop or (lambda: False)
     return Training(
@@ -502,12 +502,6 @@ def _training(
         group=group,
         budget_s=budget_s,
     )
-
-
-def _class_weights(data: Data) -> torch.Tensor:
-    """Weights in inverse proportion to the numbers of training items, with a mean over the items of 1."""
-    counts = np.array(list(data.class_counts("train").values()), dtype=np.float64)
-    return torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
 
 
 def _fixed_settings(recipe: ResolvedRecipe) -> str:
