@@ -193,11 +193,9 @@ def deletion_insertion(setting: Setting) -> list[Figure]:
     the training images; a gain counts where it is larger than three standard deviations of the random orders.
     """
     found: list[Figure] = []
-    for each in TRAINED:
-        if setting.only and each.name not in setting.only:
-            continue
+    for each in wanted_trainings(setting):
         began = time.perf_counter()
-        run, data = _trained(each, setting)
+        run, data = trained(each, setting)
         found.append(Figure(each.name, "test accuracy", run.scores.accuracy, run.recipe.seed))
         part = data.split(data.scored_split)
         drawn = np.random.default_rng(0).permutation(len(part))
@@ -286,7 +284,12 @@ def before_maps(module: nn.Module, x: Tensor, answers: list[int]) -> Any:
     return dataclasses.replace(found, map=stretched)
 
 
-def _trained(wanted: Trained, setting: Setting) -> tuple[Any, Any]:
+def wanted_trainings(setting: Setting) -> list[Trained]:
+    """Those that ``--only`` leaves."""
+    return [each for each in TRAINED if not setting.only or each.name in setting.only]
+
+
+def trained(wanted: Trained, setting: Setting) -> tuple[Any, Any]:
     """The run and its data: as it lies in the folder of runs, or trained now."""
     folder = setting.runs or setting.scratch
     path = folder / wanted.name
@@ -294,11 +297,11 @@ def _trained(wanted: Trained, setting: Setting) -> tuple[Any, Any]:
         run = visus.load(path, device="cpu")
         return run, run.open_data()
     size = {} if wanted.img_size is None else {"img_size": wanted.img_size}
-    data = visus.open_data(_dataset(wanted.folder, setting), **size)
+    data = visus.open_data(dataset(wanted.folder, setting), **size)
     return visus.train(data, "compact", Recipe(**wanted.recipe), output=folder, name=wanted.name), data
 
 
-def _dataset(name: str, setting: Setting) -> Path:
+def dataset(name: str, setting: Setting) -> Path:
     """The folder of a dataset; CIFAR-10 is unpacked from its mosaics."""
     if name != "cifar10":
         return setting.data / name
@@ -390,4 +393,5 @@ if __name__ == "__main__":
 
     decisions.main()
 else:
-    import decisions_training  # noqa: F401  # its rows
+    import decisions_answers  # noqa: F401  # its rows
+    import decisions_training  # noqa: F401

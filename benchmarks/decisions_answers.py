@@ -1,21 +1,18 @@
-"""Two decisions about answers, measured: the temperature (calibration error before and after) and mirroring on duplicated sets.
-
-    python benchmarks/decisions_answers.py [--runs RUN ...] [--data DATA ...]
-
-``calibration(runs)`` and ``mirroring(data)`` return tables as lists of rows, so that a larger script can join them. Runs are finished trainings with
-a test split; data is anything that visus trains on. The rule for mirroring before copies were left out stands here as ``before``.
-"""
+"""Rows of ``decisions.py`` on answers: the temperature (calibration error before and after), mirroring on duplicated sets, kernels at large means."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable, Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from decisions import Figure, Setting, dataset, row, trained, wanted_trainings
 
 import visus
 from visus.data import mirrors
@@ -23,38 +20,25 @@ from visus.data.batches import Part
 from visus.evaluation.predictions import probabilities
 from visus.evaluation.temperature import reliability
 
-Row = dict[str, Any]
 
-
-def calibration(runs: Sequence[Path]) -> list[Row]:
-    """For each run: test samples, accuracy, and the calibration error and loss of its own probabilities and of the calibrated ones."""
-    rows = []
-    for folder in runs:
-        run = visus.load(folder, device="cpu")
-        data = run.open_data()
-        part = data.split(data.scored_split)
-        answers, labels = run.answers(data, data.scored_split), torch.from_numpy(part.labels)
-        fit = run.calibration
-        own, calibrated = reliability(answers, labels), reliability(answers, labels, fit.temperature)
-        rows.append(
-            {
-                "run": run.name,
-                "scored": f"{len(part):,} {data.scored_split}",
-                "accuracy": round(float((probabilities(answers).argmax(1) == labels).double().mean()), 4),
-                "temperature": round(fit.temperature, 4),
-                "fitted on": fit.num_samples,
-                "error before": round(own.error, 4),
-                "error after": round(calibrated.error, 4),
-                "loss before": round(own.loss, 4),
-                "loss after": round(calibrated.loss, 4),
-                "reason": fit.reason,
-            }
-        )
-    return rows
+@row("calibration")
+def calibration(setting: Setting) -> list[Figure]:
+    """Expected calibration error on the test set, in points: of the network's own probabilities (before) and of the calibrated ones (now)."""
+    found = []
+    for each in wanted_trainings(setting):
+        run, data = trained(each, setting)
+        answers, labels = run.answers(data, data.scored_split), torch.from_numpy(data.split(data.scored_split).labels)
+        accuracy = float((probabilities(answers).argmax(1) == labels).double().mean())
+        found.append(Figure(each.name, f"accuracy on {len(labels):,} samples, %", 100 * accuracy, run.recipe.seed))
+        ways = {"before": reliability(answers, labels), "now": reliability(answers, labels, run.calibration.temperature)}
+        for way, measured in ways.items():
+            found.append(Figure(f"{each.name}: {way}", "calibration error, points", 100 * measured.error, run.recipe.seed))
+            found.append(Figure(f"{each.name}: {way}", "loss", measured.loss, run.recipe.seed))
+    return found
 
 
 def before(part: Part, seed: int) -> bool | None:
-    """The decision as it was: every other sample is a neighbor, and a share decides without an interval."""
+    """The decision as it was: every other sample is a neighbor, copies too, and a share decides without an interval."""
     drawn = (
         torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_KNOWN].sort().values.numpy()
     )
@@ -84,49 +68,65 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {
 }
 
 
-def mirroring(data: Sequence[Path], most: int = 4000) -> list[Row]:
-    """For each data set, as it is and with copies of its samples: the shares, the interval, and the decision before and now."""
-    rows = []
-    for path in data:
-        opened = visus.open_data(path)
-        part = opened.split("train")
-        drawn = np.sort(np.random.default_rng(0).permutation(len(part))[:most])
+@row("mirroring")
+def mirroring(setting: Setting) -> list[Figure]:
+    """Whether mirroring is taken to keep the class (1 yes, 0 no, -1 not known): on a set as it is, and with copies of its samples, which say nothing new."""
+    found = []
+    for name in ("cifar10", "photos_dog_cat", "photos_sign_digits"):
+        size = {"img_size": (32, 32)} if name.startswith("photos") else {}
+        part = visus.open_data(dataset(name, setting), **size).split("train")
+        drawn = np.sort(np.random.default_rng(0).permutation(len(part))[: 1_000 if setting.quick else 4_000])
         pixels, labels = part.rows(drawn).numpy(), part.labels[drawn]
-        for name, copy in COPIES.items():
+        for kind, copy in COPIES.items():
             both = pixels if copy is None else np.concatenate([pixels, copy(pixels)])
             named = labels if copy is None else np.concatenate([labels, labels])
             given = Part("train", both, np.arange(len(both)), named, ("",) * len(both))
-            found = mirrors.mirror_test(given, 0)
-            if found is None:
-                continue
-            shares = {
-                "plain": found.plain,
-                "mirrored": found.mirrored,
-                "chance": found.chance,
-                "low": found.low,
-                "high": found.high,
+            test = mirrors.mirror_test(given, 0)
+            now = None if test is None else test.keeps_class
+            for version, kept in {"before": before(given, 0), "now": now}.items():
+                found.append(
+                    Figure(f"{name}, {kind}: {version}", "mirroring keeps the class", -1.0 if kept is None else float(kept))
+                )
+            if test is not None:
+                found.append(
+                    Figure(
+                        f"{name}, {kind}: now", "share of the neighbors' knowledge that is left", (test.low + test.high) / 2
+                    )
+                )
+    return found
+
+
+@row("large-means")
+def large_means(setting: Setting) -> list[Figure]:
+    """The compiled kernels against float64 where the mean is large: the largest relative error of a batch norm's variance, and the error of a
+    Winograd convolution in units of the bfloat16 step times the norm of what is multiplied, beside PyTorch's."""
+    from large_means import large_means as measured
+
+    rows = {"before: ": _before_at_large_means(setting)} if setting.before else {}
+    found = []
+    for version, each in ((version, each) for version, table in {**rows, "now: ": measured()}.items() for each in table):
+        if each["kernel"] == "batch norm":
+            variant = f"{version}norm, {each['channels']} channels, mean {each['mean_by_deviation']} deviations"
+            figures = {
+                "variance, relative error": each["variance"],
+                "output, error": each["output"],
+                "output, error of PyTorch's": each["output_pytorch"],
             }
-            kept = {"kept": found.kept} if found.kept is not None else {}
-            decided = {"before": before(given, 0), "now": found.keeps_class}
-            rows.append(
-                {
-                    "data": opened.short_name,
-                    "copies": name,
-                    **{key: round(value, 3) for key, value in (shares | kept).items()},
-                    **decided,
-                }
-            )
-    return rows
+        else:
+            variant = f"{version}convolution, {each['channels']} channels, mean {each['mean']:g}, deviation {each['deviation']:g}, filters {each['filters']}"
+            figures = {"output, error": each["output_winograd"], "output, error of PyTorch's": each["output_onednn"]}
+        found += [Figure(variant, name, value) for name, value in figures.items()]
+    return found
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--runs", type=Path, nargs="*", default=[])
-    options.add_argument("--data", type=Path, nargs="*", default=[])
-    given = options.parse_args()
-    for row in [*calibration(given.runs), *mirroring(given.data)]:
-        print(json.dumps(row))
-
-
-if __name__ == "__main__":
-    main()
+def _before_at_large_means(setting: Setting) -> list[dict[str, Any]]:
+    """The same table of an earlier version, in a process of its own."""
+    assert setting.before is not None, "asked for where there is one"
+    file = setting.scratch / "large_means.json"
+    script = Path(__file__).with_name("large_means.py")
+    environment = {**os.environ, "PYTHONPATH": str(setting.before / "src")}
+    subprocess.run(
+        [sys.executable, str(script), "--output", str(file)], env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+    found: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))["rows"]
+    return found

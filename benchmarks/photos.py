@@ -24,9 +24,9 @@ from measuring import command_line, machine_facts, mean_of, write_result
 
 PEER = """
 import json, sys, torch
-for name in ("nms", "qnms"):
-    if not hasattr(torch.ops.torchvision, name):
-        torch.library.Library("torchvision", "FRAGMENT").define(f"{name}(Tensor a, Tensor b, float c) -> Tensor")
+operators = torch.library.Library("torchvision", "DEF")  # torchvision's compiled part is not needed, but its Python asks for these
+operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 from fastai.vision.all import *
 import visus
 from visus.networks.pretrained import DEFAULT
@@ -45,7 +45,8 @@ def body(network):
 valid = "validation" if (folder / "validation").is_dir() else "val"
 data = ImageDataLoaders.from_folder(folder, train="train", valid=valid, bs=64, num_workers=0,
     item_tfms=RandomResizedCrop(side, min_scale=0.35), batch_tfms=[*aug_transforms(), Normalize.from_stats([127 / 255] * 3, [128 / 255] * 3)])
-learner = vision_learner(data, backbone, cut=body, normalize=False, metrics=accuracy, custom_head=None)
+model_meta[backbone] = {"cut": body, "split": default_split}  # vision_learner ignores its own cut
+learner = vision_learner(data, backbone, normalize=False, metrics=accuracy)
 learner.fine_tune(epochs)
 test = data.test_dl(get_image_files(folder / "test"), with_labels=True)
 _, right = learner.validate(dl=test)
@@ -101,10 +102,10 @@ def main() -> None:
                     file=sys.stderr,
                 )
     means = {
-        name: {what: mean_of([run[what] for run in found]) for what in ("accuracy", "seconds")}
+        name: {what: mean_of([run[what] for run in found]).to_json() for what in ("accuracy", "seconds")}
         for name, found in runs.items()
     }
-    write_result({"command": command_line(), "machine": machine_facts(), "means": means, "runs": runs}, given.output)
+    write_result(given.output, {"command": command_line(), **machine_facts(), "means": means, "runs": runs})
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ def decisions(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The script as a module."""
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module("decisions")
-    for name in ("decisions", "measuring"):
+    for name in ("decisions", "decisions_answers", "decisions_training", "measuring"):
         sys.modules.pop(name, None)
 
 
 def test_a_row_is_one_function_with_a_name(decisions: Any, tmp_path: Path) -> None:
-    assert {"saliency-offset", "deletion-insertion"} <= set(decisions.ROWS)
+    assert {"saliency-offset", "deletion-insertion", "calibration", "mirroring", "own-weights"} <= set(decisions.ROWS)
 
     @decisions.row("coins")
     def coins(setting: Any) -> list[Any]:

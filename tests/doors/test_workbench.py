@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,6 +188,22 @@ def test_a_validation_score_says_that_it_also_chose_the_weights(photos: Path, tm
         "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right.",
         "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere.",
     )
+
+
+def test_a_run_of_the_head_alone_is_whole_and_without_a_warning(run: Path, photos: Path, tmp_path: Path) -> None:
+    told: list[Any] = []
+    made = visus.train(
+        photos,
+        visus.load(run).module,
+        visus.Recipe(epochs=0),
+        weights=run / "weights" / "best.safetensors",
+        output=tmp_path,
+        on_event=told.append,
+    )
+    assert not [event for event in told if "missing" in str(event)]
+    assert (made.folder / "report.html").is_file()
+    assert (made.folder / "confusion.png").is_file()
+    assert not (made.folder / "curves.png").exists()
 
 
 def test_foreign_weights_are_refused(run: Path, tmp_path: Path) -> None:

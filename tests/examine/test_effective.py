@@ -301,3 +301,22 @@ def test_one_pass_is_near_the_samples_in_trained_networks_and_sampling_until_the
         assert effective_field(run.module, others[:200], layer).cosine(sampled) > 0.9, name
         agreed = effective_field_sampled(run.module, others, layer, until=0.99)
         assert agreed.cosine(sampled) > 0.985, name
+
+
+class HalfAfterScale(nn.Module):
+    """Its first parameter is float32 and its first layer float16, which is what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.conv = nn.Conv2d(3, 8, 3).half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).float() * self.scale
+
+
+def test_a_module_that_reads_float16_beside_float32_weights_has_an_effective_field() -> None:
+    field = effective_field(HalfAfterScale(), torch.rand(4, 3, 8, 8), "conv", channel=0)
+    assert field.box == ((3, 5), (3, 5))
+    assert field.strength[3:6, 3:6].min() > 0

@@ -27,6 +27,7 @@ from visus.examine.layer_calls import (
     as_batches,
     at_rest,
     channel_in,
+    first_weights,
     frozen,
     output_of,
     position_in,
@@ -174,7 +175,8 @@ def effective_field(
     rates = _rates(module, inputs)
     known = list(rates.measured)
     with at_rest(module):
-        values = next((each for each in module.parameters() if each.is_floating_point()), torch.empty(0))
+        values = first_weights(module)
+        values = torch.empty(0) if values is None else values
         x = torch.zeros(1, *rates.input_shape, dtype=values.dtype, device=values.device)
         means, through_gates = torch.zeros_like(x), []
         if channel is not None:

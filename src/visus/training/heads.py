@@ -18,6 +18,9 @@ NUM_FOLDS = 5
 MOST_JUDGED = 4_000
 """Samples that the folds are made of; of more, some are drawn."""
 MAX_ITERATIONS = 100
+TOLERANCE, JUDGED_TOLERANCE = 1e-4, 1e-3
+"""Largest part of the gradient where a fit ends: of the head that is kept, and of those that are judged. On the features of 3,068 photos the judged
+ones took a fifth of the steps that 1e-5 needs, for the same accuracy (87.2 and 87.1 %) and a loss 0.3 % above."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +95,12 @@ def cross_validate(
     logits = {decay: torch.zeros(len(drawn), num_classes) for decay in DECAYS}
     for fold in sorted(set(folds.tolist())):
         rest = folds != fold
-        scaling = _Scaling.of(some[:, rest].flatten(0, 1))
+        rows = some[:, rest].flatten(0, 1)
+        scaling = _Scaling.of(rows)
+        rows, repeated = scaling(rows), targets[rest].repeat(len(views))
         fitted = torch.zeros(num_classes, views.shape[2] + 1)
         for decay in DECAYS:
-            fitted = _fit(
-                scaling(some[:, rest].flatten(0, 1)), targets[rest].repeat(len(views)), fitted, decay, class_weights
-            )
+            fitted = _fit(rows, repeated, fitted, decay, class_weights, JUDGED_TOLERANCE)
             logits[decay][~rest] = _answers(scaling(some[0, ~rest]), fitted)
     decay = _simplest_good({each: F.cross_entropy(logits[each], targets, reduction="none") for each in DECAYS})
     whole = torch.empty(len(labels), num_classes)
@@ -130,7 +133,7 @@ def fit_head(
     """
     rows, targets = views.flatten(0, 1).float(), labels.repeat(len(views))
     scaling = _Scaling.of(rows)
-    fitted = _fit(scaling(rows), targets, torch.zeros(num_classes, rows.shape[1] + 1), decay, class_weights)
+    fitted = _fit(scaling(rows), targets, torch.zeros(num_classes, rows.shape[1] + 1), decay, class_weights, TOLERANCE)
     weight = fitted[:, :-1] / scaling.size
     return Head(weight, fitted[:, -1] - weight @ scaling.middle, decay)
 
@@ -187,19 +190,25 @@ def _answers(rows: Tensor, fitted: Tensor) -> Tensor:
     return torch.addmm(fitted[:, -1], rows, fitted[:, :-1].T)
 
 
-def _fit(rows: Tensor, targets: Tensor, start: Tensor, decay: float, class_weights: Tensor | None) -> Tensor:
-    """Weights and biases (C, F + 1) where the loss with its penalty is lowest, from a start."""
+def _fit(
+    rows: Tensor, targets: Tensor, start: Tensor, decay: float, class_weights: Tensor | None, tolerance: float
+) -> Tensor:
+    """Weights and biases (C, F + 1) where the loss with its penalty is lowest, from a start: where no part of its gradient is above the tolerance."""
     fitted = start.clone().requires_grad_()
+    shares = torch.ones(len(targets)) if class_weights is None else class_weights.to(rows)[targets]
+    shares = (shares / shares.sum())[:, None]
     optimizer = torch.optim.LBFGS(
-        [fitted], max_iter=MAX_ITERATIONS, history_size=10, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+        [fitted], max_iter=MAX_ITERATIONS, history_size=10, tolerance_grad=tolerance, line_search_fn="strong_wolfe"
     )
 
+    @torch.no_grad()
     def measure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(_answers(rows, fitted), targets, class_weights)
-        loss = loss + decay / 2 * fitted[:, :-1].square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        """The gradient by its formula: autograd reads the rows once more, in a layout that takes twice as long."""
+        logs = _answers(rows, fitted).log_softmax(1)
+        errors = logs.exp().scatter_add_(1, targets[:, None], torch.full_like(shares, -1.0)).mul_(shares)
+        weight = fitted[:, :-1]
+        fitted.grad = torch.cat([errors.T.contiguous() @ rows + decay * weight, errors.sum(0)[:, None]], 1)
+        return decay / 2 * weight.square().sum() - (logs.gather(1, targets[:, None]) * shares).sum()
 
     optimizer.step(measure)  # type: ignore[no-untyped-call]
     return fitted.detach()

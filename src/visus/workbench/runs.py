@@ -35,7 +35,7 @@ from visus.evaluation.scores import Scores, score
 from visus.evaluation.temperature import TemperatureFit
 from visus.evaluation.views import describe_views
 from visus.networks import weights
-from visus.networks.machine import Machine, choose, suited
+from visus.networks.machine import Machine, choose, freed_memory_kept, suited
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
@@ -295,7 +295,8 @@ class Run(Described):
             raise DataError(
                 f"the {split} split of this data is empty. Choose another with --split.", where=str(data.samples.root)
             )
-        return self.logits(batches_in_order(part, self.preprocessing, EVALUATION_BATCH))
+        with freed_memory_kept():
+            return self.logits(batches_in_order(part, self.preprocessing, EVALUATION_BATCH))
 
     def score(self, data: Data, split: str, answers: torch.Tensor | None = None, *, raw: bool = False) -> Scores:
         """Score the network on one split of opened data.

@@ -21,7 +21,7 @@ from visus.evaluation.predictions import evaluation_mode
 from visus.networks import initial_weights, pretrained, weights
 from visus.networks.fast import is_sped_up, slow_down, speed_up
 from visus.networks.initial_weights import InitialWeights, Normalization
-from visus.networks.machine import Machine, memory_format
+from visus.networks.machine import Machine, freed_memory_kept, memory_format
 from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
 from visus.training.events import FeaturesDone, HeadFitted
 from visus.training.fine_tuning import plan
@@ -36,7 +36,7 @@ from visus.workbench.named import is_callable_name
 from visus.workbench.preparing import class_weights
 
 SMALLEST_SIDE_PX = 128
-FEATURES_BATCH = 64
+FEATURES_BATCH = 32
 SIDES_PX = ((20_000, 1_000), (100_000, 160))
 """Up to so many training images they may have a side of so many pixels; more have 128."""
 
@@ -373,7 +373,7 @@ class _Features:
         if self.is_fast:
             speed_up(self.module)
         try:
-            with evaluation_mode(self.module), torch.no_grad():
+            with evaluation_mode(self.module), torch.no_grad(), freed_memory_kept():
                 for batch in batches_in_order(part, preprocessing, FEATURES_BATCH):
                     answers.append(self._answer(batch.flip(-1) if is_mirrored else batch))
                     self.done += len(batch)

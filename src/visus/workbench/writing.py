@@ -119,6 +119,8 @@ def write_end(
         "confusion.png": lambda path: draw_confusion(scores, path),
         "curves.png": lambda path: draw_curves(training.position.history, path),
     }
+    if not training.position.history:  # the head alone was fitted
+        del pictures["curves.png"]
     return tuple(told for name, draw in pictures.items() if (told := _drawn(folder.path / name, draw)))
 
 
