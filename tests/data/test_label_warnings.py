@@ -42,6 +42,22 @@ def test_empty_cells_and_spellings_among_labels_are_warned_of(tmp_path: Path) ->
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["imageNotFound.gif", "no-photo.jpg", "image_unavailable 2.png", "placeholder(1).jpg", "404.jpg"]
+)
+def test_a_file_named_like_a_placeholder_is_warned_of(tmp_path: Path, name: str) -> None:
+    lay(tmp_path, "ants", "bees", f"ants/{name}", num_images=9)
+    assert read(tmp_path).warnings == (
+        f"1 image is named like a placeholder (ants/{name}). Look at it, and delete it if it shows none of the classes.",
+    )
+
+
+@pytest.mark.parametrize("name", ["found.jpg", "no_tumor_12.jpg", "default.jpg", "blank1.jpg", "4040.jpg", "notary.jpg"])
+def test_a_file_with_an_ordinary_name_is_not(tmp_path: Path, name: str) -> None:
+    lay(tmp_path, "ants", "bees", f"ants/{name}", num_images=9)
+    assert read(tmp_path).warnings == ()
+
+
 def test_a_placeholder_under_many_names_is_warned_of(tmp_path: Path) -> None:
     lay(tmp_path, "cat", "dog", num_images=30)
     for name in ("cat/1.jpg", "cat/2.jpg", "cat/3.jpg", "dog/4.jpg", "dog/5.jpg"):

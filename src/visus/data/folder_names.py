@@ -141,6 +141,12 @@ _UNSURE_CLASSES = re.compile(
     r"various|ambiguous|te?mp|new folder( \(\d+\))?",
     re.IGNORECASE,
 )
+_PLACEHOLDERS = re.compile(
+    r"((image|img|photo|picture|pic|file|page)[ _-]?)?not[ _-]?(found|available)|(image|img|photo|picture|pic)[ _-]?(unavailable|missing|removed|deleted)|"
+    r"(no|missing|default|dummy|placeholder|blank|empty)[ _-]?(image|img|photo|picture|pic|thumbnail|preview|avatar)([ _-]?(available|found))?|"
+    r"(image|photo|picture)?[ _-]?placeholder|coming[ _-]?soon|spacer|404",
+    re.IGNORECASE,
+)
 _EMPTY_CELLS = frozenset(["nan", "null", "none", "n/a", "#n/a", "<na>", "undefined", "nat"])
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -257,6 +263,15 @@ def is_unsure(name: str) -> bool:
     (True, True, False)
     """
     return _UNSURE_CLASSES.fullmatch(name.strip().strip("_-").strip()) is not None
+
+
+def is_placeholder(stem: str) -> bool:
+    """Whether a file is named as those that stand for an image that is not there; a number at the end does not matter.
+
+    >>> is_placeholder("imageNotFound"), is_placeholder("no-photo_2"), is_placeholder("notfound_owl"), is_placeholder("4041")
+    (True, True, False, False)
+    """
+    return bool(_PLACEHOLDERS.fullmatch(re.sub(r"(?<=[^\d])[ _-]?(\d{1,3}|\(\d{1,3}\))$", "", stem)))
 
 
 def is_empty_word(name: str) -> bool:

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from visus.data.folder_names import is_empty_word, is_unsure
+from visus.data.folder_names import is_empty_word, is_placeholder, is_unsure
 from visus.data.samples import Samples
 from visus.data.source_rules import shown
 from visus.units import write_number_of
 
 _FEWEST_COPIES = 5
 _FEWEST_ACROSS = 3
+_MOST_PLACEHOLDERS = 0.1  # of all samples; where more are named so, it is what they are called
 
 
 def label_warnings(samples: Samples) -> list[str]:
     """Warnings about class names and about images that are there many times."""
-    return [*_leftovers(samples), *_alike(samples.classes), *_placeholders(samples)]
+    return [*_leftovers(samples), *_alike(samples.classes), *_named_placeholders(samples), *_placeholders(samples)]
 
 
 def _leftovers(samples: Samples) -> list[str]:
@@ -55,6 +57,20 @@ def _alike(classes: Sequence[str]) -> list[str]:
     return [
         f"the classes {shown(map(repr, names))} differ in capitals, spaces or punctuation only. Give them one name if they are one class."
         for names in groups
+    ]
+
+
+def _named_placeholders(samples: Samples) -> list[str]:
+    """A warning where files are named as those that stand for an image that is not there, such as ``imageNotFound.gif``."""
+    if samples.reader.kind != "pictures":
+        return []
+    found = [item for item in samples.items if is_placeholder(PurePosixPath(item).stem)]
+    if not found or len(found) > _MOST_PLACEHOLDERS * len(samples.items):
+        return []
+    is_one = len(found) == 1
+    return [
+        f"{write_number_of(len(found), 'image is', 'images are')} named like a placeholder ({shown(found)}). Look at {'it' if is_one else 'them'}, "
+        f"and delete {'it if it shows' if is_one else 'them if they show'} none of the classes."
     ]
 
 

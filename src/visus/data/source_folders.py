@@ -18,7 +18,7 @@ from visus.data.file_kinds import is_picture_file, kind_of_file, told_unread_ima
 from visus.data.folder_layouts import CLASSIFIES, Layout, lay_out
 from visus.data.folder_names import is_container, is_project_folder, split_meant
 from visus.data.ledger import Ledger
-from visus.data.masks import masks_among
+from visus.data.no_samples import NO_SAMPLE, find_no_samples
 from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.reading import OPEN, Reading
 from visus.data.samples import PictureFiles
@@ -28,7 +28,6 @@ from visus.errors import DataError
 from visus.units import write_number_of
 
 LEFT_OUT = "left out: hidden or not a picture"
-NO_SAMPLE = "left out: an image, but no sample"
 _MAX_WRAPPERS = 4
 
 LAYOUTS = (
@@ -142,8 +141,9 @@ def read_folders(
         )
     pictures = {folder: _pictures_below(root, folder, ledger) for folder in folders}
     items = [item for below in pictures.values() for item in below]
-    masks = masks_among(items)
-    items = [item for item in items if item not in masks]
+    no_samples = find_no_samples(root, items)
+    masks = no_samples.masks
+    items = [item for item in items if item not in no_samples.reasons]
     unread = told_unread_images(ledger.reasons(LEFT_OUT))
     if not items:
         there = f"{write_number_of(loose, 'picture')} but no class folders" if loose else "no pictures found"
@@ -159,15 +159,14 @@ def read_folders(
             is_repository=_is_repository(root),
         )
     except DataError as error:
-        raise DataError(" ".join([*_told_masks(masks), error.message]), where=error.where) from error
+        raise DataError(" ".join([*no_samples.warnings(), error.message]), where=error.where) from error
     labels = {label for _, label, _ in layout.rows}
     if classes is None and len(labels) == 1 and is_container(label := labels.pop()):
         raise DataError(f"all images lie in {label!r}, which names no class. {CLASSIFIES}", where=str(root))
-    for item in masks:
-        ledger.note(NO_SAMPLE, item, "a mask of another image")
+    no_samples.note_on(ledger)
     for item, reason in layout.left_out.items():
         ledger.note(NO_SAMPLE, item, reason)
-    warnings = _told_masks(masks) + _empty_folders(root, folders, pictures, layout) + layout.warnings + unread
+    warnings = no_samples.warnings() + _empty_folders(root, folders, pictures, layout) + layout.warnings + unread
     if loose:
         warnings.append(f"{write_number_of(loose, 'picture')} beside the class folders left out, for want of a label.")
     found = _found(root, layout.kind, name, layout.rows, warnings)
@@ -210,17 +209,6 @@ def _refuse_masks_alone(root: Path, items: list[str], masks: Mapping[str, str]) 
             f"{image or 'an image'}), and not a class. {CLASSIFIES}",
             where=str(root),
         )
-
-
-def _told_masks(masks: Mapping[str, str]) -> list[str]:
-    if not masks:
-        return []
-    mask, image = next(iter(masks.items()))
-    return [
-        f"{write_number_of(len(masks), 'image is a mask', 'images are masks')} of another image by name, such as {mask} of {image}, and "
-        f"{'was' if len(masks) == 1 else 'were'} left out. Rename {'it' if len(masks) == 1 else 'them'} if {'it is' if len(masks) == 1 else 'they are'} "
-        f"{'a sample' if len(masks) == 1 else 'samples'}."
-    ]
 
 
 def _empty_folders(root: Path, folders: list[str], pictures: Mapping[str, list[str]], layout: Layout) -> list[str]:

@@ -21,11 +21,11 @@ import torch
 
 from visus.data.file_kinds import is_picture_file, kind_of_file
 from visus.data.ledger import Ledger
-from visus.data.masks import masks_among
+from visus.data.no_samples import find_no_samples
 from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.source_arrays import channels_first
-from visus.data.source_folders import LEFT_OUT, NO_SAMPLE, is_picture_name, walk
+from visus.data.source_folders import LEFT_OUT, is_picture_name, walk
 from visus.data.source_rules import natural_key
 from visus.data.source_table import TABLE_SUFFIXES
 from visus.errors import DataError, PictureError, UsageError, unknown_name
@@ -71,7 +71,7 @@ def find_items(
     """The items in files, folders, patterns, tables and arrays, in order.
 
     A folder is searched with its sub-folders as for a training: links are followed, and what belongs to a system is passed over. Files that
-    hold no image, by suffix nor by content, and masks of other images go on the ledger. What does not exist or does not fit is an item that cannot be read, and the
+    hold no image, by suffix nor by content, masks of other images and copies in another format go on the ledger. What does not exist or does not fit is an item that cannot be read, and the
     others follow.
 
     Raises:
@@ -108,16 +108,15 @@ def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> It
     arrays = [file for file in names if file.suffix.lower() in ARRAY_SUFFIXES]
     reads_images = preprocessing.kind == "pictures" or (preprocessing.is_picture_like and not arrays)
     images = [file for file in names if is_picture_file(file)] if reads_images else []
-    masks = masks_among([names[file] for file in images])
+    no_samples = find_no_samples(folder, [names[file] for file in images])
+    no_samples.note_on(ledger)
     chosen = set(images or arrays)
     for entry in found:
         if isinstance(entry, DataError):
             yield UnreadItem(entry.where, entry.message)
         elif entry not in chosen:
             ledger.note(LEFT_OUT, names[entry], kind_of_file(entry))
-        elif names[entry] in masks:
-            ledger.note(NO_SAMPLE, names[entry], "a mask of another image")
-        else:
+        elif names[entry] not in no_samples.reasons:
             if images and not is_picture_name(entry.name):
                 ledger.note("read by its content", names[entry])
             yield from _in_file(entry, preprocessing)

@@ -1,0 +1,119 @@
+"""Images of one name side by side: masks are found by their content, second copies are left out, other pairs are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visus.data.ledger import Ledger
+from visus.data.no_samples import NO_SAMPLE, find_no_samples
+from visus.data.preprocessing import Preprocessing
+from visus.data.sources import read_source
+from visus.workbench.items import find_items
+
+
+def photo(seed: int, shape: tuple[int, ...] = (48, 64, 3)) -> Image.Image:
+    """Smooth noise, as a photo has it."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 255, (6, 8, *shape[2:])).astype(np.uint8))
+    return coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
+
+
+def mask(seed: int, kind: str) -> Image.Image:
+    values = np.zeros((48, 64), np.uint8)
+    values[10 + seed : 20 + seed, 5:30] = 1
+    return {
+        "black and white": Image.fromarray(values * 255),
+        "class numbers": Image.fromarray(values),
+        "colors": Image.fromarray(np.stack([values * 128, values * 64, values], -1)),
+        "empty": Image.fromarray(values * 0),
+        "bits": Image.fromarray(values * 255).convert("1"),
+    }[kind]
+
+
+def write(root: Path, ending: str, other_ending: str, other: str, num_images: int = 4) -> list[str]:
+    for label in ("crack", "free"):
+        (root / label / "Imgs").mkdir(parents=True)
+        for number in range(num_images):
+            image = photo(number + 100 * (label == "free"))
+            image.save(root / label / "Imgs" / f"p{number}.{ending}")
+            beside = (
+                image
+                if other == "same"
+                else photo(number + 1000 + 100 * (label == "free"))
+                if other == "photo"
+                else mask(number, other)
+            )
+            if number != 3:
+                beside.save(root / label / "Imgs" / f"p{number}.{other_ending}")
+    return [file.relative_to(root).as_posix() for file in sorted(root.rglob("*.*"))]
+
+
+LOSSLESS = [
+    (kind, ending) for kind in ("black and white", "class numbers", "colors", "empty", "bits") for ending in ("png", "bmp")
+]
+
+
+@pytest.mark.parametrize(("kind", "ending"), [*LOSSLESS, ("black and white", "jpg"), ("empty", "jpg"), ("bits", "jpg")])
+def test_a_mask_that_has_the_name_of_its_image_is_found_by_its_content(tmp_path: Path, kind: str, ending: str) -> None:
+    items = write(tmp_path, "png" if ending == "jpg" else "jpg", ending, kind)
+    found = find_no_samples(tmp_path, items)
+    assert len(found.pairs.masks) == 6
+    assert all(item.endswith(ending) and not image.endswith(ending) for item, image in found.pairs.masks.items())
+    assert not found.pairs.copies
+    assert not found.pairs.others
+
+
+def test_a_folder_with_such_masks_is_read_without_them(tmp_path: Path) -> None:
+    write(tmp_path, "jpg", "png", "black and white")
+    ledger = Ledger()
+    samples = read_source(tmp_path, ledger)
+    assert (len(samples.items), samples.classes) == (8, ("crack", "free"))
+    assert samples.warnings == (
+        "6 images are masks of another image by content (a few colors), such as crack/Imgs/p0.png of crack/Imgs/p0.jpg, and were left out. "
+        "Rename them if they are samples.",
+    )
+    assert len(ledger.reasons(NO_SAMPLE)) == 6
+
+
+def test_of_one_image_in_two_formats_one_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, "jpg", "png", "same")
+    samples = read_source(tmp_path, Ledger())
+    assert {Path(item).suffix for item in samples.items} == {".jpg"}
+    assert samples.warnings == (
+        "6 images are there twice, in two formats under one name, such as crack/Imgs/p0.png beside crack/Imgs/p0.jpg. "
+        "One of each was left out: a copy in another split would be an answer that is known.",
+    )
+
+
+def test_two_photos_that_share_a_name_by_chance_are_both_samples_and_told(tmp_path: Path) -> None:
+    write(tmp_path, "jpg", "png", "photo")
+    samples = read_source(tmp_path, Ledger())
+    assert len(samples.items) == 14
+    assert samples.warnings == (
+        "6 images lie beside another of the same name that shows something else, such as crack/Imgs/p0.png beside crack/Imgs/p0.jpg. "
+        "Both are samples; where one of them is an annotation of the other, move it out of the folder.",
+    )
+
+
+def test_of_many_pairs_some_are_read_and_hold_for_all(tmp_path: Path) -> None:
+    items = write(tmp_path, "jpg", "png", "bits", num_images=30)
+    assert len(find_no_samples(tmp_path, items).pairs.masks) == 58
+
+
+def test_a_damaged_partner_is_left_to_the_reading(tmp_path: Path) -> None:
+    items = write(tmp_path, "jpg", "png", "bits")
+    for file in tmp_path.rglob("*.png"):
+        file.write_bytes(b"nothing")
+    assert find_no_samples(tmp_path, items).reasons == {}
+
+
+def test_a_prediction_of_a_folder_passes_such_masks_over_too(tmp_path: Path) -> None:
+    write(tmp_path, "jpg", "png", "black and white")
+    plan = Preprocessing("pictures", 3, (48, 64), "squash", "uint8", "fixed", (0.0,) * 3, (255.0,) * 3)
+    ledger = Ledger()
+    assert len(list(find_items([tmp_path], plan, ledger))) == 8
+    assert len(ledger.reasons(NO_SAMPLE)) == 6
