@@ -359,6 +359,31 @@ def test_paths_that_are_written_otherwise_are_read_and_noted(tmp_path: Path, wri
     assert samples.notes == (f"1 path of the table written {kind}: {written!r} is read as '2023/0.jpg'.",)
 
 
+def test_one_folder_of_images_with_boxes_is_told_as_a_dataset_for_detection(tmp_path: Path) -> None:
+    lay(tmp_path, "cells/JPEGImages", "scripts/plot.py", num_images=6)
+    (tmp_path / "cells" / "Annotations").mkdir()
+    for number in range(6):
+        (tmp_path / "cells" / "Annotations" / f"{number}.xml").write_text("<annotation/>")
+    assert message(tmp_path) == (
+        f"{tmp_path}: one class only, 'cells' with 6 items; telling classes apart needs at least two. Add a folder, or rows, of another class. "
+        f"The images have files of their own names beside them, such as cells/Annotations/0.xml: boxes or outlines, as for detection. {CLASSIFIES}"
+    )
+
+
+def test_images_in_a_folder_beside_that_of_the_table_are_found(tmp_path: Path) -> None:
+    lay(tmp_path, "images", "scripts/plot.py", num_images=6)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "legend.csv").write_text(
+        "user,image,emotion\n" + "".join(f"u,{n}.jpg,{'ab'[n % 2]}\n" for n in range(6))
+    )
+    told = message(tmp_path)
+    words = f"visus check {tmp_path / 'data' / 'legend.csv'} --path-column image --label-column emotion"
+    assert words in told
+    samples = read(tmp_path / "data" / "legend.csv", reading=Reading(path_column="image", label_column="emotion"))
+    assert samples.items[:2] == ("../images/0.jpg", "../images/1.jpg")
+    assert samples.notes[0] == "6 paths of the table written as from the folder above: '0.jpg' is read as '../images/0.jpg'."
+
+
 @pytest.mark.parametrize(
     ("start", "told"),
     [

@@ -343,9 +343,10 @@ def rest_of_part(name: str) -> tuple[str, ...]:
 def _refuse_containers(root: Path, inside: dict[str, list[_Image]], subs: dict[str, set[str]]) -> None:
     for top, names in subs.items():
         if is_container(top) and len(names) > 1 and all(len(image.folders) > 1 for image in inside[top]):
-            others = shown(other for other in inside if other != top)
+            beside = [other for other in inside if other != top]
+            others = f"{'lies' if len(beside) == 1 else 'lie'} {shown(beside)}"
             raise DataError(
-                f"the folder {top!r} holds folders of images ({shown(sorted(names))}), and beside it lies {others}.\n"
+                f"the folder {top!r} holds folders of images ({shown(sorted(names))}), and beside it {others}.\n"
                 f"  - if the folders in {top!r} are the classes: {command(root / top)}\n"
                 f"  - if {top!r} is a class itself: {command(root, '--class-depth', '1')}",
                 where=str(root),

@@ -45,16 +45,7 @@ class NoSamples:
 
     def warnings(self) -> list[str]:
         """A sentence for each kind."""
-        told = []
-        for masks, how in ((self.by_name, "by name"), (self.pairs.masks, "by content (a few colors)")):
-            if masks:
-                mask, image = next(iter(masks.items()))
-                is_one = len(masks) == 1
-                told.append(
-                    f"{write_number_of(len(masks), 'image is a mask', 'images are masks')} of another image {how}, such as {mask} of {image}, and "
-                    f"{'was' if is_one else 'were'} left out. Rename {'it' if is_one else 'them'} if {'it is' if is_one else 'they are'} "
-                    f"{'a sample' if is_one else 'samples'}."
-                )
+        told = self.told_masks()
         if copies := self.pairs.copies:
             copy, image = next(iter(copies.items()))
             told.append(
@@ -67,6 +58,20 @@ class NoSamples:
                 f"{write_number_of(len(others), 'image lies', 'images lie')} beside another of the same name that shows something else, such as {other} beside "
                 f"{image}. Both are samples; where one of them is an annotation of the other, move it out of the folder."
             )
+        return told
+
+    def told_masks(self) -> list[str]:
+        """A sentence about masks by their names, and one about masks by their content."""
+        told = []
+        for masks, how in ((self.by_name, "by name"), (self.pairs.masks, "by content (a few colors)")):
+            if masks:
+                mask, image = next(iter(masks.items()))
+                is_one = len(masks) == 1
+                told.append(
+                    f"{write_number_of(len(masks), 'image is a mask', 'images are masks')} of another image {how}, such as {mask} of {image}, and "
+                    f"{'was' if is_one else 'were'} left out. Rename {'it' if is_one else 'them'} if {'it is' if is_one else 'they are'} "
+                    f"{'a sample' if is_one else 'samples'}."
+                )
         return told
 
 

@@ -116,7 +116,7 @@ def _verdict(root: Path, first: str, second: str) -> str:
 
 def _have_one_shape(one: Pixels, two: Pixels) -> bool:
     """Whether the sides of two images have about the same ratio."""
-    return abs(one.shape[1] * two.shape[2] / (one.shape[2] * two.shape[1]) - 1) <= 0.03
+    return bool(abs(one.shape[1] * two.shape[2] / (one.shape[2] * two.shape[1]) - 1) <= 0.03)
 
 
 def _look_alike(one: Pixels, two: Pixels) -> bool:

@@ -159,7 +159,7 @@ def read_folders(
             is_repository=_is_repository(root),
         )
     except DataError as error:
-        raise DataError(" ".join([*no_samples.warnings(), error.message]), where=error.where) from error
+        raise DataError(" ".join([*no_samples.told_masks(), error.message]), where=error.where) from error
     labels = {label for _, label, _ in layout.rows}
     if classes is None and len(labels) == 1 and is_container(label := labels.pop()):
         raise DataError(f"all images lie in {label!r}, which names no class. {CLASSIFIES}", where=str(root))

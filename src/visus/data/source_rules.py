@@ -202,12 +202,17 @@ def _class_list(
     if problems:
         raise DataError(joined(problems), where=place)
     if classes is None and len(listed) < 2:
-        raise DataError(
-            f"one class only, {listed[0]!r} with {write_number_of(len(labels), 'item')}; "
-            "telling classes apart needs at least two. Add a folder, or rows, of another class.",
-            where=place,
-        )
+        raise one_class_only(listed[0], len(labels), place)
     return listed, _absences(found, listed, by_split, official, classes is not None)
+
+
+def one_class_only(name: str, num_items: int, where: str) -> DataError:
+    """The error where all items are of one class."""
+    return DataError(
+        f"one class only, {name!r} with {write_number_of(num_items, 'item')}; telling classes apart needs at least two. "
+        "Add a folder, or rows, of another class.",
+        where=where,
+    )
 
 
 def _absences(

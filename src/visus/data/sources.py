@@ -31,7 +31,7 @@ from visus.data.source_folders import (
 )
 from visus.data.source_idx import is_idx, read_idx
 from visus.data.source_npz import is_pair, read_npy, read_npz
-from visus.data.source_rules import Found, assemble, natural_key, shown
+from visus.data.source_rules import Found, assemble, natural_key, one_class_only, shown
 from visus.data.source_table import TABLE_SUFFIXES, is_table, read_table
 from visus.data.splits import split_samples
 from visus.data.table_paths import annotations_of, images_below
@@ -228,6 +228,8 @@ def _read_pictures(given: Path, folder: Path, files: list[str], name: str, ask: 
         if len(candidates) == 1 and not any(entries(folder)[0]):
             return read_table(folder / candidates[0], ask.ledger, name, ask.delimiter, ask.reading)
         raise
+    if ask.classes is None and len(set(found.labels)) == 1:  # the folder of all images, not of a class?
+        _ask_for_table(given, folder, ask, one_class_only(found.labels[0], len(found.items), str(folder)))
     return _beside_folders(given, folder, found, ask)
 
 

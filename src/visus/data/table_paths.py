@@ -5,6 +5,7 @@ This file knows names of files and how people write them. It must not know what 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import defaultdict
@@ -17,6 +18,7 @@ from visus.data.system_files import why_passed_over
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio writes such a number before the names of files that were uploaded
 _ENDINGS = tuple(PICTURE_SUFFIXES)
+_MOST_BESIDE = 200_000
 
 
 class ImageNames:
@@ -63,9 +65,14 @@ class ImageNames:
         return self.meant(uploaded[1]) if uploaded else []
 
 
-def images_below(folder: Path) -> list[str]:
-    """Every image below a folder by its ending, relative to it; files of systems are passed over, and links to folders not followed."""
-    found = []
+def images_below(folder: Path, most: float = math.inf) -> list[str]:
+    """Every image below a folder by its ending, relative to it; files of systems are passed over, and links to folders not followed.
+
+    Args:
+        folder: where to look.
+        most: images after which to stop.
+    """
+    found: list[str] = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if why_passed_over(name) is None)
         start = os.path.relpath(place, folder).replace(os.sep, "/")
@@ -74,6 +81,23 @@ def images_below(folder: Path) -> list[str]:
             for name in sorted(files)
             if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and why_passed_over(name) is None
         ]
+        if len(found) >= most:
+            break
+    return found
+
+
+def _images_beside(folder: Path) -> list[str]:
+    """The images in the folders beside a folder, relative to it; none where there are very many files, as beside a home folder."""
+    found: list[str] = []
+    try:
+        others = [each for each in sorted(folder.resolve().parent.iterdir()) if each.is_dir() and each != folder.resolve()]
+    except OSError:
+        return []
+    for other in others:
+        if why_passed_over(other.name) is None:
+            found += [f"../{other.name}/{item}" for item in images_below(other, most=_MOST_BESIDE - len(found))]
+        if len(found) >= _MOST_BESIDE:
+            return []
     return found
 
 
@@ -123,10 +147,24 @@ def resolve(cells: Sequence[str], table: Path, *, is_foreign: bool = False) -> t
     ]
     if not open_cells:
         return {}, {}
-    names = ImageNames(images_below(folder))
+    found, several = _meant_by(open_cells, ImageNames(images_below(folder)), table, is_foreign=is_foreign)
+    rest = [cell for cell in open_cells if cell not in found and cell not in several]
+    if len(rest) > 0.5 * len(
+        set(cells)
+    ):  # the images do not lie below the table: beside its folder, as data/labels.csv and images/?
+        more, unclear = _meant_by(rest, ImageNames(_images_beside(folder)), table, is_foreign=is_foreign)
+        if len(more) > 0.5 * len(rest):
+            found, several = found | more, several | unclear
+    return found, several
+
+
+def _meant_by(
+    cells: Sequence[str], names: ImageNames, table: Path, *, is_foreign: bool
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """The image of each cell among the given ones; and the cells that could mean several."""
     found: dict[str, str] = {}
     several: dict[str, list[str]] = {}
-    for cell in open_cells:
+    for cell in cells:
         meant = names.named(cell) if is_foreign else names.meant(cell)
         if len(meant) > 1:
             meant = _of_split(table.stem, meant) or meant
@@ -158,6 +196,8 @@ def written_differently(cell: str, item: str) -> str:
         return "with backslashes"
     if not cell.lower().endswith(_ENDINGS):
         return "without ending"
+    if item.startswith("../") and not cell.startswith("../"):
+        return "as from the folder above"
     if cell.count("/") < item.count("/"):
         return "without folder"
     return "in other capitals"
