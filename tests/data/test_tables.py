@@ -359,6 +359,17 @@ def test_paths_that_are_written_otherwise_are_read_and_noted(tmp_path: Path, wri
     assert samples.notes == (f"1 path of the table written {kind}: {written!r} is read as '2023/0.jpg'.",)
 
 
+def test_a_table_whose_images_are_not_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "labels.csv").write_text(
+        "Filename,Label\n" + "".join(f"2016-{n}.jpg,{n % 2}\n" for n in range(20))
+    )
+    assert message(tmp_path) == (
+        f"{tmp_path}: no pictures found. The table 'labels.csv' names 20 images that are not here, such as 2016-0.jpg: download them, and put them "
+        "into this folder."
+    )
+
+
 def test_one_folder_of_images_with_boxes_is_told_as_a_dataset_for_detection(tmp_path: Path) -> None:
     lay(tmp_path, "cells/JPEGImages", "scripts/plot.py", num_images=6)
     (tmp_path / "cells" / "Annotations").mkdir()

@@ -35,7 +35,7 @@ from visus.data.source_rules import Found, assemble, natural_key, one_class_only
 from visus.data.source_table import TABLE_SUFFIXES, is_table, read_table
 from visus.data.splits import split_samples
 from visus.data.table_paths import annotations_of, images_below
-from visus.data.table_search import FOLDERS, WORKBOOKS, question, tables_beside, unused
+from visus.data.table_search import FOLDERS, WORKBOOKS, absent_images, question, tables_beside, unused
 from visus.data.table_text import RECORD_SUFFIXES
 from visus.errors import DataError
 from visus.units import write_number_of
@@ -259,6 +259,8 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
         if seen.file.parent in above:
             raise DataError(f"{error.message} One level up, {question(seen, given, ())}", where=error.where) from error
         raise DataError(question(seen, given, ()), where=str(given)) from error
+    if not items and (absent := absent_images(_places(given, folder))):
+        raise DataError(f"{error.message.partition('. ')[0]}. {absent}", where=str(given)) from error
     if boxes := annotations_of(given, items):
         raise _for_detection(error, f"The images have files of their own names beside them, such as {boxes}")
     siblings = class_folders(place.parent) if items and not any("/" in item for item in items) else []

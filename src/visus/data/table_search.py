@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.reading import command
 from visus.data.source_rules import natural_key, shown
 from visus.data.source_table import label_columns
@@ -192,6 +193,30 @@ def _look_at_workbook(file: Path, names: ImageNames) -> Beside:
         texts = []
     named = {text for text in texts if "." in text and names.named(text)}
     return Beside(file, ", ".join(texts[:4])[:200], len(named), len(named), None)
+
+
+def absent_images(places: Sequence[Path]) -> str:
+    """The sentence for a table whose cells name image files, where there are no images at all; empty where there is no such table.
+
+    Args:
+        places: folders to look in.
+    """
+    for file in (file for place in dict.fromkeys(places) for file in _candidates(place)):
+        text = lenient_text(file) if file.suffix.lower() not in WORKBOOKS else None
+        try:
+            rows = rows_of(text, file) if text is not None else None
+        except DataError:
+            rows = None
+        records = [record for _, record in rows.records[:_MOST_ROWS]] if rows is not None else []
+        for place in range(len(rows.heads) if rows is not None else 0):
+            cells = [record[place].strip() for record in records if place < len(record)]
+            named = list(dict.fromkeys(cell for cell in cells if cell.lower().endswith(tuple(PICTURE_SUFFIXES))))
+            if len(named) >= max(2, 0.5 * len(records)):
+                return (
+                    f"The table {file.name!r} names {write_number_of(len(named), 'image')} that are not here, such as {named[0]}: "
+                    "download them, and put them into this folder."
+                )
+    return ""
 
 
 # ---- what is said
