@@ -155,12 +155,20 @@ def mcnemar(only_left: int, only_right: int) -> float:
     >>> round(mcnemar(1, 7), 4), mcnemar(0, 0)
     (0.0703, 1.0)
     """
-    num_tosses, fewer = only_left + only_right, min(only_left, only_right)
+    return min(1.0, 2 * at_most(min(only_left, only_right), only_left + only_right))
+
+
+def at_most(heads: int, num_tosses: int) -> float:
+    """The probability of at most so many heads in tosses of a fair coin; exact in whole numbers until the division.
+
+    >>> at_most(0, 5), at_most(1, 2)
+    (0.03125, 0.75)
+    """
     term = ways = 1  # the number of ways to choose k of the tosses, and their sum up to k
-    for k in range(1, fewer + 1):
+    for k in range(1, heads + 1):
         term = term * (num_tosses - k + 1) // k
         ways += term
-    return float(min(1.0, 2 * ways / 2**num_tosses))
+    return float(ways / 2**num_tosses)
 
 
 def difference_interval(both_right: int, only_left: int, only_right: int, both_wrong: int) -> tuple[float, float]:

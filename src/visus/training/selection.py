@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from visus.evaluation.paired import at_most
+
 SIGNIFICANCE = 0.05  # of the one-sided paired tests against the network that the training started from
 
 
@@ -142,29 +144,20 @@ def is_better(before: Answers, after: Answers) -> bool:
     gained, lost = _changed(before, after)
     if gained < lost or not after.is_right:
         return False
-    return mcnemar(gained, lost) <= SIGNIFICANCE or paired_z(before.losses, after.losses) <= SIGNIFICANCE
+    is_more_often_right = at_most(lost, gained + lost) <= SIGNIFICANCE  # McNemar's exact test (McNemar 1947)
+    return is_more_often_right or paired_z(before.losses, after.losses) <= SIGNIFICANCE
 
 
 def is_more_often_right(before: Answers, after: Answers) -> bool:
     """Whether ``after`` answers more of the same samples right than ``before``, beyond chance; their losses are not comparable."""
     gained, lost = _changed(before, after)
-    return gained > lost and mcnemar(gained, lost) <= SIGNIFICANCE
+    return gained > lost and at_most(lost, gained + lost) <= SIGNIFICANCE
 
 
 def _changed(before: Answers, after: Answers) -> tuple[int, int]:
     """Samples that only ``after`` answers right, and samples that only ``before`` does."""
     pairs = list(zip(before.is_right, after.is_right, strict=True))
     return sum(new and not old for old, new in pairs), sum(old and not new for old, new in pairs)
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """One-sided p of McNemar's exact test: the chance of at least ``gained`` heads in ``gained + lost`` tosses of a coin (McNemar 1947).
-
-    >>> mcnemar(5, 0), mcnemar(1, 1)
-    (0.03125, 0.75)
-    """
-    total = gained + lost
-    return float(sum(math.comb(total, heads) for heads in range(gained, total + 1)) / 2**total)
 
 
 def paired_z(before: Sequence[float], after: Sequence[float]) -> float:
