@@ -355,3 +355,36 @@ def test_checksums_of_what_was_decoded_stand_for_unpacking_again(
     assert "part 2 of 3 does not unpack as a whole" in refusal(changed)
     monkeypatch.setattr(picture_damage, "refuse_damaged_strips", lambda *_: pytest.fail("unpacked again"))
     assert decode(data).mode == mode
+
+
+# ---- WebP ----
+
+
+@pytest.mark.parametrize("quality", [30, 80, 95])
+def test_changed_bytes_in_the_middle_of_a_lossy_webp_are_found(quality: int) -> None:
+    data = encoded(noisy(240, 320), "WEBP", quality=quality)
+    true = decode(data).pixels.astype(int)
+    rng, num_missed, num_shown = np.random.default_rng(0), 0, 0
+    for _ in range(20):
+        place = int(rng.integers(len(data) // 3, 2 * len(data) // 3))
+        changed = data[:place] + rng.bytes(8) + data[place + 8 :]
+        try:
+            found = decode(changed, name="a").pixels.astype(int)
+        except PictureError as error:
+            num_shown += 1
+            assert str(error).startswith("a: the WebP file is")  # noqa: PT017 - either way is right, and each has its message
+        else:
+            is_seen = (np.abs(found - true).max(0) > 24).mean() > 0.02
+            num_shown, num_missed = num_shown + is_seen, num_missed + is_seen
+    assert num_shown >= 10
+    assert num_missed <= 1
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([1, 10, 75, 100]), st.integers(0, 6), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_no_sound_webp_is_called_damaged(height: int, width: int, quality: int, method: int, has_alpha: bool) -> None:
+    values = np.random.default_rng(height * width).integers(0, 256, (height, width, 4 if has_alpha else 3)).astype(np.uint8)
+    values[: height // 2] = 90
+    data = encoded(Image.fromarray(values), "WEBP", quality=quality, method=method)
+    assert decode(data).pixels.shape[1:] == (height, width)
+    assert decode(data + b"trailing").pixels.shape[1:] == (height, width)

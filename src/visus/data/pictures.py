@@ -284,6 +284,8 @@ def _decode(picture: ImageFile.ImageFile, data: bytes, head_format: str, at_leas
             actions += ["first frame of an animation used"] * _has_more_frames(picture)
             values, converted = picture_modes.to_values(picture, deep)
         actions += converted
+    if head_format == "WEBP":
+        picture_damage.refuse_damaged_webp(data, _is_webp_decoded)
     if head_format != "TIFF":
         orientation, broken = _orientation(picture)  # of a PNG: the record may follow the pixels
         values = _turned(values, orientation)
@@ -291,6 +293,14 @@ def _decode(picture: ImageFile.ImageFile, data: bytes, head_format: str, at_leas
     actions += ["turned upright by its EXIF orientation"] * (orientation != 1)
     actions += ["broken EXIF orientation ignored"] * broken
     return Decoded(values.transpose(2, 0, 1), tuple(actions), size, mode)
+
+
+def _is_webp_decoded(data: bytes) -> bool:
+    try:
+        WebPImagePlugin.WebPImageFile(io.BytesIO(data), "").load()
+    except Exception:  # a plugin that is fed damaged bytes may raise anything
+        return False
+    return True
 
 
 @contextlib.contextmanager
