@@ -144,3 +144,17 @@ def test_inverted_images_are_told_and_others_are_not() -> None:
     bright_thing = np.full((1, 8, 8), 250, np.uint8)
     bright_thing[:, 0], bright_thing[:, -1], bright_thing[:, :, 0], bright_thing[:, :, -1] = 0, 0, 0, 0
     assert [plan.looks_inverted(item) for item in (255 - dark, dark, bright_thing)] == [True, False, False]
+
+
+@pytest.mark.parametrize(("base", "is_warned"), [(1e4, False), (1e9, True)])
+def test_numbers_very_far_from_0_are_told(tmp_path: Path, base: float, is_warned: bool) -> None:
+    values = base + np.random.default_rng(0).normal(size=(40, 1, 16))
+    np.savez(tmp_path / "x.npz", x=values, y=np.arange(40) % 2)
+    warnings = visus.open_data(tmp_path / "x.npz").warnings
+    assert len(warnings) == is_warned
+    if is_warned:
+        assert warnings[0].startswith("the numbers lie around 1e+09 and differ by about 1")
+        assert warnings[0].endswith(
+            "only, as times or indices do. They are scaled in float64, so nothing is lost here; a program that reads them as float32 loses most of "
+            "what they differ by."
+        )

@@ -29,6 +29,7 @@ from visus.units import Described, write_shape
 
 Rule = Literal["squash", "crop", "pad"]
 RULES: tuple[Rule, ...] = ("squash", "crop", "pad")
+FAR_FROM_ZERO = 2**20  # deviations: with 24 bits, float32 would leave 16 levels for one
 IMBALANCE = 3.0
 LOW_RANGE = "16-bit values in the lowest part of their range"
 
@@ -92,7 +93,7 @@ class Data(Described):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know before they trust a training on this data."""
-        return (*self.samples.warnings, *_dark_depth(self.ledger), *_imbalance(self))
+        return (*self.samples.warnings, *_dark_depth(self.ledger), *_far_from_zero(self.preprocessing), *_imbalance(self))
 
     @property
     def name(self) -> str:
@@ -324,6 +325,21 @@ def _dark_depth(ledger: Ledger) -> list[str]:
         f"{dark:,} of {deep:,} 16-bit images use at most the lowest eighth of their range (up to 8,191 of 65,535), as cameras of 12 or 13 bits "
         f"leave it: they come out dark, with at most 32 of 256 levels. Multiply the values by the same number in all files so that they fill "
         f"the range, or give them as an .npy or .npz array, which keeps all levels."
+    ]
+
+
+def _far_from_zero(plan: Preprocessing) -> list[str]:
+    """A sentence where numbers lie very far from 0 beside what they differ by."""
+    if plan.scale != "mean-deviation":
+        return []
+    far = [channel for channel in range(plan.channels) if abs(plan.offset[channel]) > FAR_FROM_ZERO * plan.divisor[channel]]
+    if not far:
+        return []
+    channel = far[0]
+    which = f" of channel {channel}" if plan.channels > 1 else ""
+    return [
+        f"the numbers{which} lie around {plan.offset[channel]:,.6g} and differ by about {plan.divisor[channel]:.2g} only, as times or indices do. They are "
+        f"scaled in float64, so nothing is lost here; a program that reads them as float32 loses most of what they differ by."
     ]
 
 
