@@ -57,7 +57,7 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
     assert wrong.notes[0] == "10 of 20 pictures were learned from: the network knows many of their labels by heart."
     answer = visus_command("predict", run, moved)
     assert (
-        "ledger: 10 items have the same content as one that the network learned from, so their answer says little ("
+        "ledger: 10 items have the same content as one that the network learned from, so their answer says little.\n"
         in answer.err
     )
     left, right = (visus.load(run), dataclasses.replace(visus.load(run)))
