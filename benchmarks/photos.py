@@ -56,12 +56,13 @@ print(json.dumps({"accuracy": float(right)}))
 
 def timed(words: list[str], environment: dict[str, str]) -> dict[str, Any]:
     """What a command prints last, as JSON, with its seconds and its largest memory."""
-    began = time.monotonic()
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     seconds = time.monotonic() - began
     if done.returncode:
         sys.exit(f"{' '.join(words)}: exit code {done.returncode}\n{done.stderr[-3000:]}")
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak = after.ru_maxrss / 2**20
     said = [
         line
         for line in done.stderr.splitlines()
@@ -69,6 +70,7 @@ def timed(words: list[str], environment: dict[str, str]) -> dict[str, Any]:
     ]
     return json.loads(done.stdout.splitlines()[-1]) | {
         "seconds": round(seconds, 1),
+        "processor_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
         "largest_gib_so_far": round(peak, 2),
         "said": said,
     }
@@ -102,7 +104,7 @@ def main() -> None:
                     file=sys.stderr,
                 )
     means = {
-        name: {what: mean_of([run[what] for run in found]).to_json() for what in ("accuracy", "seconds")}
+        name: {what: mean_of([run[what] for run in found]).to_json() for what in ("accuracy", "seconds", "processor_seconds")}
         for name, found in runs.items()
     }
     write_result(given.output, {"command": command_line(), **machine_facts(), "means": means, "runs": runs})
