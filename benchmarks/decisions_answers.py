@@ -87,12 +87,8 @@ def mirroring(setting: Setting) -> list[Figure]:
                 found.append(
                     Figure(f"{name}, {kind}: {version}", "mirroring keeps the class", -1.0 if kept is None else float(kept))
                 )
-            if test is not None:
-                found.append(
-                    Figure(
-                        f"{name}, {kind}: now", "share of the neighbors' knowledge that is left", (test.low + test.high) / 2
-                    )
-                )
+            if test is not None and test.kept is not None:
+                found.append(Figure(f"{name}, {kind}: now", "share of the neighbors' knowledge that is left", test.kept))
     return found
 
 

@@ -104,7 +104,9 @@ def main() -> None:
                     file=sys.stderr,
                 )
     means = {
-        name: {what: mean_of([run[what] for run in found]).to_json() for what in ("accuracy", "seconds", "processor_seconds")}
+        name: {
+            what: mean_of([run[what] for run in found]).to_json() for what in ("accuracy", "seconds", "processor_seconds")
+        }
         for name, found in runs.items()
     }
     write_result(given.output, {"command": command_line(), **machine_facts(), "means": means, "runs": runs})

@@ -380,3 +380,41 @@ def test_the_order_of_images_does_not_matter(folders: list[list[str]], random: o
             return "refused"
 
     assert rows(items) == rows(shuffled)
+
+
+# ---- splits under words that are not known
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("trian", "test"), ("learning", "Test"), ("données", "validation"), ("set_a", "testing")]
+)
+def test_beside_a_test_set_of_the_same_classes_lies_the_training_set(tmp_path: Path, train: str, test: str) -> None:
+    samples = read(lay(tmp_path, *[f"{top}/{label}" for top in (train, test) for label in ("cat", "dog")]))
+    assert samples.classes == ("cat", "dog")
+    assert set(samples.splits.tolist()) == {"train", "val" if test == "validation" else "test"}
+    assert any(f"{train!r} is train" in warning for warning in samples.warnings)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("treino", "teste"),
+        ("训练集", "测试集"),
+        ("Trainings-Daten", "Test-Daten"),
+        ("apprentissage", "validation"),
+        ("addestramento", "test"),
+    ],
+)
+def test_split_folders_in_other_languages_are_read_as_splits(tmp_path: Path, train: str, test: str) -> None:
+    samples = read(lay(tmp_path, *[f"{top}/{label}" for top in (train, test) for label in ("cat", "dog")]))
+    assert samples.classes == ("cat", "dog")
+
+
+def test_a_level_of_classes_that_dissolves_a_split_is_warned_of(tmp_path: Path) -> None:
+    lay(tmp_path, *[f"{top}/{label}" for top in ("day1", "day2", "test") for label in ("cat", "dog")])
+    assert "  - if day1, day2, test are splits: rename them to train, val and test\n" in message(tmp_path)
+    samples = read(tmp_path, reading=Reading(class_depth=2))
+    assert samples.warnings[0] == (
+        "'test' is named as a split, and the images in it are mixed with the others, as --class-depth says: a score on them would be too good. "
+        "To keep splits, rename the folders to train, val and test."
+    )

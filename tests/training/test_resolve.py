@@ -229,6 +229,13 @@ def test_given_settings_are_never_overruled() -> None:
             "norm_statistics=stored goes by statistics that the start brings, and this network is new. Leave it out, or start from weights that know something.",
         ),
         (
+            Recipe(sampling="balanced", class_weights="balanced"),
+            IMAGES,
+            None,
+            "sampling=balanced draws every class equally often, and class_weights=balanced would then weigh the rare ones once more: every sample would be "
+            "taken for a rare class. Leave one of them out.",
+        ),
+        (
             Recipe(epochs=0),
             IMAGES,
             None,
@@ -343,3 +350,13 @@ def test_muon_steps_less_and_remembers_more_where_batches_are_small(batch_size: 
 @given(st.integers(1, 10**7))
 def test_larger_sets_have_fewer_epochs_but_more_samples_in_all(num_samples: int) -> None:
     assert 11 <= default_epochs(num_samples + 1) <= default_epochs(num_samples) <= 80
+
+
+@pytest.mark.parametrize(("epochs", "num_sizes"), [(1, 1), (19, 1), (20, 3)])
+def test_a_training_of_few_steps_sees_one_size_alone(epochs: int, num_sizes: int) -> None:
+    few = DataFacts(30, (3, 64, 64), num_validation=6)
+    decided = resolve(Recipe(epochs=epochs, batch_size=30), few, NETWORK)
+    assert len(set(decided.sides)) == num_sizes
+    assert decided.sides[-1] == 1
+    if num_sizes == 1:
+        assert decided.reasons["curriculum"] == f"{epochs} steps are too few for several sizes"

@@ -99,6 +99,13 @@ def lay_out(
                 where=str(root),
             )
         layout.rows.append((image.item, image.folders[depth - 1], image.split))
+    if class_depth is not None and class_depth > 1 and layout.kind == "folder":
+        dissolved = sorted({part for image in images for part in image.folders[: depth - 1] if split_meant(part)})
+        if dissolved:
+            layout.warnings.append(
+                f"{shown(map(repr, dissolved))} {'is' if len(dissolved) == 1 else 'are'} named as a split, and the images in it are mixed with the "
+                "others, as --class-depth says: a score on them would be too good. To keep splits, rename the folders to train, val and test."
+            )
     if class_depth is not None and class_depth > 1:
         layout.notes.append(f"the folders of level {class_depth} name the classes, as --class-depth says.")
     return layout
@@ -178,6 +185,10 @@ def _top_splits(root: Path, tops: list[str], images: list[_Image]) -> dict[str, 
     inside = {top: {_class_below(image.folders) for image in images if image.folders[0] == top} - {""} for top in tops}
     splits = {top: split for top in tops if (split := split_of(top))}
     guessed = splits_meant(tops)
+    unknown = [top for top in tops if top not in guessed]
+    is_lone = len(unknown) == 1 and set(guessed.values()) in ({"test"}, {"val"}, {"val", "test"})
+    if is_lone and _share_classes(list(inside.values())):  # beside a test set with the same classes lies the training set
+        guessed[unknown[0]] = "train"
     are_all = set(guessed) == set(tops) and len(set(guessed.values())) > 1
     if guessed.keys() - splits.keys():
         if _share_classes([inside[top] for top in guessed]) or (are_all and any(inside.values())):
@@ -366,8 +377,10 @@ def _ask_about_shared(root: Path, inside: dict[str, list[_Image]], subs: dict[st
             f"classes, type: {command(root, '--class-depth', '2')}"
         )
         return
+    split = next((top for top in inside if split_meant(top)), "")
+    splits = f"  - if {shown(inside)} are splits: rename them to train, val and test\n" if split else ""
     raise DataError(
-        f"the folders {shown(inside)} all hold folders of the same names ({shown(names)}), so either may be the classes.\n"
+        f"the folders {shown(inside)} all hold folders of the same names ({shown(names)}), so either may be the classes.\n{splits}"
         f"  - if {shown(names)} are: {command(root, '--class-depth', '2')}\n"
         f"  - if {shown(inside)} are: {command(root, '--class-depth', '1')}",
         where=str(root),

@@ -13,6 +13,11 @@ _SPLIT_WORDS = {
     "train": "train", "training": "train", "trn": "train", "trainval": "train", "entrainement": "train", "entrenamiento": "train",
     "val": "val", "valid": "val", "validation": "val", "validate": "val", "validierung": "val", "validacion": "val",
     "test": "test", "testing": "test", "tst": "test", "prueba": "test", "pruebas": "test",
+    "trainings": "train", "treino": "train", "treinamento": "train", "apprentissage": "train", "addestramento": "train",
+    "validacao": "val", "validação": "val", "validación": "val", "validazione": "val", "validating": "val", "teste": "test", "testes": "test",
+    "testdaten": "test", "trainingsdaten": "train", "validierungsdaten": "val",
+    "训练集": "train", "训练": "train", "验证集": "val", "验证": "val", "测试集": "test", "测试": "test",
+    "学習": "train", "検証": "val", "テスト": "test", "обучение": "train", "проверка": "val", "тест": "test",
 }  # fmt: skip
 _OPEN_WORDS = frozenset(["dev", "development", "eval", "evaluation", "holdout", "heldout"])
 _CONTAINERS = frozenset(

@@ -163,7 +163,9 @@ class Ledger:
         reasons = self._reasons.get(action, {})
         if len(reasons) == count and (action == "unreadable" or action.startswith("left out")):
             return _by_reason(action, count, reasons)
-        is_told = names and (action != "learned from" or count <= 3)  # three of many answers that stand beside it would say nothing
+        is_told = names and (
+            action != "learned from" or count <= 3
+        )  # three of many answers that stand beside it would say nothing
         told = f" ({listed(names, count)})" if is_told else ""
         return f"{ACTIONS[action].format(**_words(count))}{told}."
 

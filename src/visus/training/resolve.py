@@ -34,6 +34,8 @@ FILTER_RATE: Final = (
 HEAD_RATE, BIAS_RATE = 1.1, 0.14  # of the Adam beside it
 ADAMW_RATE: Final = 0.002  # for batches of 64
 PROGRESSIVE_SIZES: Final = "0.75, 0.75, 0.875, 0.875, 1"
+FEWEST_STEPS: Final = 4 * len(PROGRESSIVE_SIZES.split(","))
+"""Steps of a training from which samples are seen at several sizes: four for each part."""
 _MUON_RATES: Final = ("head_rate", "bias_rate", "gain_rate", "matrix_rate")
 
 
@@ -261,6 +263,8 @@ def resolve(recipe: Recipe, data: DataFacts, network: NetworkFacts, start: Start
             f"tta={decided['tta']} mirrors samples, and this training does not ({decided.reasons.get('flip', 'flip=none')}). Leave it out, or train with flips."
         )
     _decide_rates(decided, data, start)
+    is_resized, why = _progressive(decided, data, network, knows=start is not None)
+    decided.choose("curriculum", PROGRESSIVE_SIZES if is_resized else "1", why)
     values: dict[str, Any] = {name: NEVER[name] if value is None else value for name, value in decided.values.items()}
     return ResolvedRecipe(**values, reasons=decided.reasons)
 
@@ -331,14 +335,14 @@ def _decide_augmentation(decided: _Decided, data: DataFacts, network: NetworkFac
         0.0 if start or not data.is_small else 0.3 if decided["zoom"] or is_muon else 0.4,
         "the start knows its features" if start else few,
     )
-    is_resized, why = _progressive(data, network, is_muon=is_muon, knows=start is not None)
-    decided.choose("curriculum", PROGRESSIVE_SIZES if is_resized else "1", why)
     views = "none" if data.is_shuffled else _default_tta(decided["flip"], decided["shift"], data.input_shape[1:])
     decided.choose("tta", views, "what training does to its samples")
 
 
-def _progressive(data: DataFacts, network: NetworkFacts, *, is_muon: bool, knows: bool) -> tuple[bool, str]:
+def _progressive(decided: _Decided, data: DataFacts, network: NetworkFacts, *, knows: bool) -> tuple[bool, str]:
     """Whether samples are seen at smaller sizes first, and why."""
+    is_muon = decided["optimizer"] == "muon"
+    num_steps = decided["epochs"] * max(1, data.num_training // decided["batch_size"])
     if data.num_axes == 1:
         return False, "a smaller signal has another pitch"
     if data.is_shuffled or data.num_axes == 0:
@@ -347,6 +351,8 @@ def _progressive(data: DataFacts, network: NetworkFacts, *, is_muon: bool, knows
         return False, "the start knows its input size"
     if not network.takes_smaller:
         return False, "the network takes no smaller samples"
+    if num_steps < FEWEST_STEPS:
+        return False, f"{num_steps} steps are too few for several sizes"
     return (True, "small first is faster, and no less accurate") if is_muon else (False, "measured with muon alone")
 
 
@@ -423,6 +429,11 @@ def _contradictions(recipe: Recipe, data: DataFacts, network: NetworkFacts, star
     if recipe.averaging and recipe.tail:
         found.append(
             f"averaging={recipe.averaging:g} averages all steps, and tail={recipe.tail:g} the last ones: a training has one average. Leave one of them out."
+        )
+    if recipe.sampling == "balanced" and recipe.class_weights == "balanced":
+        found.append(
+            "sampling=balanced draws every class equally often, and class_weights=balanced would then weigh the rare ones once more: every sample would be "
+            "taken for a rare class. Leave one of them out."
         )
     unused = [name for name in _MUON_RATES if getattr(recipe, name) is not None]
     other = recipe.optimizer or ("adamw" if start is not None or network.suits_muon else "muon")
