@@ -293,11 +293,10 @@ def trained(wanted: Trained, setting: Setting) -> tuple[Any, Any]:
     """The run and its data: as it lies in the folder of runs, or trained now."""
     folder = setting.runs or setting.scratch
     path = folder / wanted.name
-    if (path / "scores.json").is_file():
-        run = visus.load(path, device="cpu")
-        return run, run.open_data()
     size = {} if wanted.img_size is None else {"img_size": wanted.img_size}
     data = visus.open_data(dataset(wanted.folder, setting), **size)
+    if (path / "scores.json").is_file():
+        return visus.load(path, device="cpu"), data
     return visus.train(data, "compact", Recipe(**wanted.recipe), output=folder, name=wanted.name), data
 
 

@@ -117,3 +117,56 @@ def test_a_prediction_of_a_folder_passes_such_masks_over_too(tmp_path: Path) -> 
     ledger = Ledger()
     assert len(list(find_items([tmp_path], plan, ledger))) == 8
     assert len(ledger.reasons(NO_SAMPLE)) == 6
+
+
+def lay_masks(root: Path, where: str, kind: str = "black and white") -> None:
+    """Six photos of two classes, and a mask of each; ``where`` names the mask by class and number."""
+    for label in ("cat", "dog"):
+        for number in range(6):
+            image = root / ("images" if where.startswith("maschere") else "") / label / f"{label}_{number}.jpg"
+            place = root / f"{where.format(label=label, number=number)}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            photo(number + 100 * (label == "dog")).save(image)
+            mask(number, kind).save(place)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "{label}/Masken/{label}_{number}",
+        "{label}/{label}_{number} (x)",
+        "{label}/{label}_{number}_maske",
+        "{label}/{label}_{number}Bw",
+        "{label}/{label}_{number}_m",
+        "máscaras/{label}_{number}",
+        "掩码/{label}/{label}_{number}",
+        "maschere/{label}/{label}_{number}",
+    ],
+)
+def test_masks_are_found_by_their_content_under_any_name_and_in_any_folder(tmp_path: Path, where: str) -> None:
+    lay_masks(tmp_path, where)
+    samples = read_source(tmp_path, Ledger())
+    assert (len(samples.items), samples.classes) == (12, ("cat", "dog"))
+    assert all(item.endswith(".jpg") for item in samples.items)
+    assert "12 images are masks of another image" in samples.warnings[0]
+
+
+def test_classes_whose_files_are_numbered_alike_are_no_masks_of_each_other(tmp_path: Path) -> None:
+    for number in range(12):
+        for label, image in (("photo", photo(number)), ("silhouette", mask(number % 6, "black and white"))):
+            (tmp_path / label).mkdir(exist_ok=True)
+            image.save(tmp_path / label / f"{number}.png")
+    assert len(read_source(tmp_path, Ledger()).items) == 24
+
+
+def test_changed_copies_of_photos_are_no_masks(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(6):
+            photo(number + 50 * (label == "b")).save(tmp_path / label / f"{number}.png")
+            photo(number + 50 * (label == "b")).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(
+                tmp_path / label / f"{number}_flip.png"
+            )
+    samples = read_source(tmp_path, Ledger())
+    assert (len(samples.items), samples.warnings) == (24, ())

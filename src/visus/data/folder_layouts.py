@@ -89,6 +89,7 @@ def lay_out(
     images = _split_by_top(root, images, layout)
     images = _without_wrappers(images)
     if class_depth is None and layout.kind == "folder":
+        images = _without_container(images)
         images = _split_inside_classes(root, images, layout)
     depth = class_depth or _depth_of(classes, images) or _depth(root, images, layout)
     for image in images:
@@ -272,6 +273,15 @@ def _without_wrappers(images: list[_Image]) -> list[_Image]:
         if not is_wrapped or any(len(image.folders) < 2 for image in images):
             return images
         images = [_Image(image.item, image.folders[1:], image.split) for image in images]
+
+
+def _without_container(images: list[_Image]) -> list[_Image]:
+    """Without the one folder that holds all class folders and names no class, as ``images`` where masks lay beside it."""
+    tops = {image.folders[0] for image in images}
+    below = {image.folders[1] if len(image.folders) > 1 else "" for image in images}
+    if len(tops) > 1 or not is_container(next(iter(tops))) or len(below) < 2 or "" in below:
+        return images
+    return [_Image(image.item, image.folders[1:], image.split) for image in images]
 
 
 def _without_repeated(root: Path, images: list[_Image], layout: Layout, same: Callable[[str, str], bool]) -> list[_Image]:

@@ -1,6 +1,8 @@
-"""Images of one name side by side, such as ``1.jpg`` and ``1.png``: one is a mask of the other, or the same image in another format.
+"""Images whose names belong together, such as ``1.jpg`` and ``1.png``: one is a mask of the other, or the same image in another format.
 
-Names cannot tell which, so pixels do. This file knows pairs of files and what their pixels have in common, but no classes and no splits.
+Names cannot tell which, so pixels do. Names belong together in three ways: ``1.jpg`` and ``1.png`` in one folder; ``1.jpg`` and ``1_maske.png`` in one
+folder, with the same addition for many images; ``1.png`` in a folder of which nearly every file has the name of one image elsewhere. Only masks
+are looked for in the second and third way. This file knows pairs of files and what their pixels have in common, but no classes and no splits.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visus.data.masks import is_numbered_through
 from visus.data.pictures import decode
 from visus.errors import PictureError
 
@@ -22,6 +25,9 @@ FEW_COLORS = 32
 MOST_READ = 40
 """Pairs of one kind that are read; of more, some are drawn, and what nearly all of them are holds for all."""
 NEARLY_ALL = 0.8
+FEWEST = 3  # pairs of which a rule can be seen
+MOST_NAMESAKES = 40  # images of one name
+MOST_NAMESAKES = 40  # images of one name
 _NEAR_ENDS = 12  # levels of 255 from black or white
 _AT_ENDS = 0.97
 _GRID = 16
@@ -56,14 +62,26 @@ def same_names(root: Path, items: Sequence[str]) -> SameNames:
     found = SameNames()
     for kind in dict.fromkeys(pairs.values()):
         members = [pair for pair, its in pairs.items() if its == kind]
-        step = max(1, len(members) / MOST_READ)
-        drawn = [members[int(place * step)] for place in range(min(len(members), MOST_READ))]
+        drawn = _drawn(members)
         verdicts = {pair: verdict for pair in drawn if (verdict := _verdict(root, *pair))}
         if len(drawn) < len(members):
             common, count = Counter(verdicts.values()).most_common(1)[0] if verdicts else ("", 0)
             verdicts = dict.fromkeys(members, common if count >= NEARLY_ALL * len(verdicts) else "other")
         found = _with(found, verdicts)
+    for find in (_with_additions, _in_folders):
+        left = [item for item in items if item not in found.masks and item not in found.copies]
+        for members in find(left):
+            verdicts = {pair: _verdict(root, *pair) for pair in _drawn(members)}
+            num_masks = sum(verdict == "second is a mask" for verdict in verdicts.values())
+            if num_masks >= max(FEWEST, NEARLY_ALL * len(verdicts)):
+                found = _with(found, dict.fromkeys(members, "second is a mask"))
     return found
+
+
+def _drawn(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """All pairs, or some of very many, from the first to the last."""
+    step = max(1, len(pairs) / MOST_READ)
+    return [pairs[int(place * step)] for place in range(min(len(pairs), MOST_READ))]
 
 
 def _pairs(items: Sequence[str]) -> dict[tuple[str, str], tuple[str, str]]:
@@ -81,6 +99,71 @@ def _pairs(items: Sequence[str]) -> dict[tuple[str, str], tuple[str, str]]:
             if kind[0] != kind[1]:
                 pairs[first, other] = kind
     return pairs
+
+
+def _with_additions(items: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Groups of pairs in one folder of which the second has the first one's name with an addition, such as ``_maske``, ``Mask`` or `` (mask)``."""
+    by_folder: dict[str, dict[str, str]] = defaultdict(dict)
+    for item in items:
+        path = PurePosixPath(item)
+        by_folder[path.parent.as_posix()][path.stem] = item
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for stems in by_folder.values():
+        for stem, item in stems.items():
+            for cut in range(len(stem) - 1, 0, -1):
+                added = stem[cut:]
+                if stem[:cut] in stems and not stem[cut].isdigit() and not (stem[cut].islower() and stem[cut - 1].isalpha()):
+                    groups[added].append((stems[stem[:cut]], item))
+                    break
+    return [pairs for pairs in groups.values() if len(pairs) >= FEWEST]
+
+
+def _in_folders(items: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Groups of pairs of which the second ones are all images of a folder, each with the name of one image in another place.
+
+    Two folders side by side whose files are counted through in the same way, as classes often are, do not belong together for that.
+    """
+    by_folder: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    by_stem: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for item in items:
+        folder, _, name = item.rpartition("/")
+        stem = PurePosixPath(name).stem.casefold()
+        by_folder[folder].append((stem, item))
+        by_stem[stem].append((folder, item))
+    groups = []
+    for folder, inside in by_folder.items():
+        found = [(image, item) for stem, item in inside if (image := _namesake(folder, by_stem[stem]))]
+        homes = {home for (home, _), _ in found}
+        is_apart = any(_is_below(folder, home) or _is_parallel(folder, home) for home in homes) or len(homes) > 1
+        if len(found) >= max(FEWEST, NEARLY_ALL * len(inside)) and (
+            is_apart or not is_numbered_through({stem for stem, _ in inside})
+        ):
+            groups.append([(image, item) for (_, image), item in found])
+    return groups
+
+
+def _namesake(folder: str, same: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+    """The one image of a name in another folder, with its folder: the one in a folder above, else the one in a parallel folder, else the only one."""
+    if len(same) > MOST_NAMESAKES:  # classes whose files are counted through
+        return None
+    others = [pair for pair in same if pair[0] != folder]
+    for belongs in (_is_below, _is_parallel):
+        near = [pair for pair in others if belongs(folder, pair[0])]
+        if near:
+            return near[0] if len(near) == 1 else None
+    return others[0] if len(others) == 1 else None
+
+
+def _is_below(folder: str, other: str) -> bool:
+    """Whether a folder lies in another one, or in the folder that the other one lies in where that is not the topmost: ``cat/Masken`` and ``cat/Bilder``."""
+    above = folder.rpartition("/")[0]
+    return above != "" and above in (other, other.rpartition("/")[0])
+
+
+def _is_parallel(folder: str, other: str) -> bool:
+    """Whether two folders have one name in different places, as ``maschere/cat`` and ``images/cat``, or ``cat``."""
+    tail, other_tail = folder.partition("/")[2], other.partition("/")[2]
+    return folder != other and (tail == other or other_tail == folder or (tail != "" and tail == other_tail))
 
 
 def _with(found: SameNames, verdicts: dict[tuple[str, str], str]) -> SameNames:
