@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch import nn
 
 import visus
 from visus.errors import UsageError
@@ -99,4 +104,91 @@ def test_a_callable_that_needs_more_is_refused_before_it_is_called() -> None:
     assert str(caught.value) == (
         "own_nets:greedy: greedy cannot be called with num_classes, input_shape or in_channels alone: "
         "missing a required argument: 'depth'."
+    )
+
+
+class _Reader(nn.Module):
+    """A small network, whose forward is replaced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.linear(self.conv(x).relu().mean((2, 3)))
+        return out
+
+
+class _WithoutGradient(_Reader):
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x)
+
+
+class _InPlace(_Reader):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.mul_(2))
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (_WithoutGradient(), "RuntimeError: element 0 of tensors does not require grad"),
+        (_InPlace(), "RuntimeError: a leaf Variable"),
+    ],
+)
+def test_a_module_that_lets_no_gradient_through_is_told_in_one_sentence(module: nn.Module, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.look(module, np.zeros((1, 8, 8), np.float32))
+    assert str(caught.value).startswith(f"{type(module).__qualname__} cannot be looked into: {said}")
+    assert str(caught.value).endswith(". A look needs numbers, and a gradient from the answer to the input.")
+
+
+def test_a_module_without_numbers_is_not_looked_into() -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.look(_Reader().to("meta"), np.zeros((1, 8, 8), np.float32))
+    assert str(caught.value) == "this module lies on the device meta and has no numbers. Load its weights first."
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"network": _Reader},
+            "a network is a module, a design, its text, or the name of a callable (package.module:callable), and not the class _Reader. "
+            "Give an instance: call it.",
+        ),
+        (
+            {"network": 3},
+            "a network is a module, a design, its text, or the name of a callable (package.module:callable), and not a int. Give one of these.",
+        ),
+        ({"recipe": {"epochs": 1}}, "the recipe must be a visus.Recipe, and not a dict. Write visus.Recipe(epochs=3)."),
+        (
+            {"data": ["photos"]},
+            "the data is one folder or file, and not a list. Save arrays as x.npz with the names x and y (np.savez), and give its path.",
+        ),
+    ],
+)
+def test_what_is_no_network_recipe_or_data_is_told(
+    given: dict[str, Any], message: str, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.train(**{"data": photos, "output": tmp_path} | given)
+    assert str(caught.value) == message
+
+
+def test_an_image_of_pillow_is_not_taken_for_files(run: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        list(visus.load(run).predict(Image.new("RGB", (10, 10))))  # type: ignore[arg-type]
+    assert (
+        str(caught.value)
+        == "files are paths or arrays, and not a Image. Give an image of Pillow as an array: numpy.asarray(image)."
+    )
+
+
+def test_a_run_in_the_place_of_a_file_of_weights_is_told_with_the_file(run: Path, visus_command: Call, photos: Path) -> None:
+    answer = visus_command("train", photos, "--weights", run)
+    assert (answer.code, answer.err.splitlines()[-1]) == (
+        1,
+        f"error: {run}: this is a run, and a file of weights is needed. Give {run / 'weights' / 'best.safetensors'}.",
     )

@@ -6,6 +6,7 @@ This file knows how the rooms of data are put together, and which size and chann
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -210,6 +211,10 @@ def open_data(
         UsageError: a setting that cannot be used.
         StorageError: the cache folder cannot be written.
     """
+    if path is not None and not isinstance(path, (str, os.PathLike)):
+        raise UsageError(
+            f"the data is one folder or file, and not a {type(path).__name__}. Save arrays as x.npz with the names x and y (np.savez), and give its path."
+        )
     _check_settings(img_size, channels, rule, scale, max_unreadable)
     if split and split_seed is not None:
         raise UsageError(

@@ -69,6 +69,8 @@ def read(path: Path | str) -> dict[str, Tensor]:
     Raises:
         WeightsError: the file is missing or damaged, or holds something other than tensors by name.
     """
+    if (inner := Path(path) / "weights" / "best.safetensors").is_file():
+        raise WeightsError(f"this is a run, and a file of weights is needed. Give {inner}.", where=str(path))
     try:
         with Path(path).open("rb") as file:
             start = file.read(2)

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from visus import __version__
 from visus.design import Design
-from visus.errors import UsageError
+from visus.errors import UsageError, VisusError
 from visus.examine.explained import Target
 from visus.examine.layer_calls import as_batch, at_rest
 from visus.examine.look_facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.examine.look_page import look_page
 from visus.files import write_file
+from visus.networks.own_code import describe_failure
 from visus.units import Described, write_number_of
 from visus.workbench.looked_items import Named
 from visus.workbench.looked_networks import Items, Opened, open_network
@@ -185,26 +186,37 @@ def look(
         network = load(network, device="cpu")
     if raw and not isinstance(network, Run):
         raise UsageError("raw is for runs: only a run has a temperature to leave out. Leave it out.")
+    if isinstance(network, nn.Module) and any(values.is_meta for values in (*network.parameters(), *network.buffers())):
+        raise UsageError("this module lies on the device meta and has no numbers. Load its weights first.")
     views = network.views_sentence if isinstance(network, Run) else ""
     temperature = (1.0 if raw else network.calibration.temperature) if isinstance(network, Run) else None
     calibration = network.calibration_sentence(raw=raw) if isinstance(network, Run) else ""
     with working("looking"):
         opened = open_network(network, item, data, input_shape, num_classes, classes, cache_dir)
-        return Look(
-            _facts(
-                opened,
-                layer,
-                channel,
-                at,
-                target,
-                saliency,
-                object_px,
-                templates=templates,
-                views=views,
-                temperature=temperature,
-                calibration=calibration,
+        try:
+            return Look(
+                _facts(
+                    opened,
+                    layer,
+                    channel,
+                    at,
+                    target,
+                    saliency,
+                    object_px,
+                    templates=templates,
+                    views=views,
+                    temperature=temperature,
+                    calibration=calibration,
+                )
             )
-        )
+        except (VisusError, MemoryError):
+            raise
+        except Exception as error:  # whatever a person's own code makes of a gradient
+            if not isinstance(network, nn.Module):
+                raise
+            raise UsageError(
+                f"{opened.name} cannot be looked into: {describe_failure(error, opened.module)}. A look needs numbers, and a gradient from the answer to the input."
+            ) from error
 
 
 def _facts(

@@ -78,6 +78,12 @@ def make_network(
         DesignError: the design is misspelt or does not fit this input.
         UsageError: the callable cannot be found or called, or its module does not give one number for each class.
     """
+    if network is not None and not isinstance(network, (str, Design, nn.Module)):
+        kind = f"the class {network.__name__}" if isinstance(network, type) else f"a {type(network).__name__}"
+        raise UsageError(
+            f"a network is a module, a design, its text, or the name of a callable (package.module:callable), and not {kind}. "
+            f"{'Give an instance: call it.' if callable(network) else 'Give one of these.'}"
+        )
     if isinstance(network, nn.Module):
         name = type(network).__qualname__
         warnings = check_module(network, input_shape, num_classes, name, seed)

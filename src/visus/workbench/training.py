@@ -157,6 +157,10 @@ def train(
         StorageError: the disk is full.
     """
     began = time.perf_counter() if began_at is None else began_at
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise UsageError(
+            f"the recipe must be a visus.Recipe, and not a {type(recipe).__name__}. Write visus.Recipe(epochs=3)."
+        )
     group = join()
     if begun := run_to_go_on_with(group):
         own = network if isinstance(network, nn.Module) else None
