@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,29 @@ def test_a_benchmark_says_what_it_has(
 def test_an_epoch_that_was_cut_is_told_as_a_part(trained: float, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     Screen(quiet=False).tell(Finished("time limit", 3, 1, 61.0, trained))
     assert capsys.readouterr().err == f"trained for 1 min 01 s, {told} (time limit); kept: the weights of epoch 1\n"
+
+
+def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
+    run: Path, visus_command: Call, tmp_path: Path
+) -> None:
+    run = shutil.copytree(run, tmp_path / "run")
+    answer = visus_command("train", "--resume", run, "--time-limit", "30s")
+    told = [line for line in answer.err.splitlines() if "this training is finished" in line]
+    assert told == [
+        "warning: this training is finished, with all of its 12 epochs: nothing is trained, and scores and report are written anew. To train its weights "
+        f"further, start a new run: visus train --weights {run / 'weights' / 'best.safetensors'} --epochs N"
+    ]
+    assert "going on in epoch" not in answer.err
+
+
+def test_a_limit_that_leaves_no_time_is_told(
+    photos: Path, visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visus.workbench.training.ending_s", lambda data, made: 20.0)
+    answer = visus_command("train", photos, *SMALL, "--time-limit", "4s", "-o", tmp_path)
+    (told,) = [line for line in answer.err.splitlines() if "leaves no time" in line]
+    assert re.fullmatch(
+        r"warning: a limit of 4 s leaves no time to train: .* s have passed, and scoring and the report take about 20 s. "
+        r"The training gets one second; give at least \d+ s, and more to learn.",
+        told,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -91,6 +91,7 @@ class Screen:
         self._num_epochs = 0
         self._said_at = time.monotonic()
         self._shown_at = 0.0
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Screen:
         return self
@@ -181,8 +182,7 @@ class Screen:
             self.say(f"note: {note}")
         for sentence in data.ledger.sentences():
             self.say(f"ledger: {sentence}")
-        for warning in event.warnings:
-            self.say(f"warning: {warning}", "yellow")
+        self._warn(event.warnings)
         for sentence in event.start.sentences() if event.start else ():
             self.say(f"weights: {sentence}")
 
@@ -212,7 +212,15 @@ class Screen:
                 f"note: {write_number_of(event.num_left_out, data.noun)} of the training split would not fill a batch: "
                 "so many sit out each epoch, others each time"
             )
+        self._warn(event.warnings)
         self.say(f"run: {event.folder}")
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        """Say each warning once."""
+        for warning in warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self.say(f"warning: {warning}", "yellow")
 
     def _tell_features(self, event: FeaturesDone) -> None:
         """Items looked at so far; told every few seconds."""
@@ -230,7 +238,7 @@ class Screen:
 
     def _tell_started(self, event: Started) -> None:
         self._num_epochs = event.num_epochs
-        if event.is_resumed:
+        if event.is_resumed and event.epoch < event.num_epochs:
             self.say(f"going on in epoch {event.epoch + 1} after step {event.step}")
         if event.num_epochs and event.seconds_left == event.seconds_left:
             fewer = event.epochs_expected < event.num_epochs - 0.05

@@ -30,7 +30,7 @@ from visus.training.loop import Training
 from visus.training.recipe import FIELDS, Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe, StartFacts
 from visus.training.runs import RunFolder
-from visus.units import write_shape
+from visus.units import write_duration, write_number_of, write_shape
 from visus.workbench.ending import ending_s, remember_ending
 from visus.workbench.inside import Scoring
 from visus.workbench.mirroring import ask_mirroring, read_mirroring, write_mirroring
@@ -278,6 +278,16 @@ class _Limit:
     seconds: float
     began: float
 
+    def warning(self, ending_s: float) -> str:
+        """A sentence where no time is left for the training; else empty."""
+        passed = time.perf_counter() - self.began
+        if self.seconds - passed - ending_s >= 1:
+            return ""
+        return (
+            f"a limit of {write_duration(self.seconds)} leaves no time to train: {write_duration(passed)} have passed, and scoring and the report take about "
+            f"{write_duration(ending_s)}. The training gets one second; give at least {write_duration(math.ceil(passed + ending_s + 1))}, and more to learn."
+        )
+
     def left(self, ending_s: float) -> float:
         """Seconds that are left for the training, where scoring and report will take ``ending_s``; at least one."""
         return max(1.0, self.seconds - (time.perf_counter() - self.began) - ending_s)
@@ -325,8 +335,7 @@ def resume(
     run.remove_parts()
     start = _read_start(run)
     has_steps = start is None or run.checkpoint.is_file()  # the head is fitted before the first checkpoint
-    if has_steps:
-        read_position(run.checkpoint)
+    position = read_position(run.checkpoint) if has_steps else None
     recipe = ResolvedRecipe.read(run.path / "recipe.yaml").replace(**changes or {})
     facts = run.read_json("data.json")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
@@ -349,6 +358,12 @@ def resume(
     if warning := renew_environment(run, recipe, machine):
         made = dataclasses.replace(made, warnings=(*made.warnings, warning))
     run = dataclasses.replace(run, metadata=metadata(opened, made))
+    if position is not None and position.epoch >= recipe.epochs:
+        told = (
+            f"this training is finished, with all of its {write_number_of(recipe.epochs, 'epoch')}: nothing is trained, and scores and report are written "
+            f"anew. To train its weights further, start a new run: visus train --weights {run.weights_file()} --epochs N"
+        )
+        made = dataclasses.replace(made, warnings=(*made.warnings, told))
     limit = _Limit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
     with showing(on_event, progress, is_first=group.is_first) as (tell, _):
         tell(Opened(opened, made, (*opened.warnings, *made.warnings), start))
@@ -425,6 +440,8 @@ def _carry_out(
         limit: of the command; None for the one that the training had before.
     """
     warnings = (*data.warnings, *made.warnings)
+    if limit is not None and (told := limit.warning(ending_s(data, made))):
+        warnings = (*warnings, told)
     tell(Prepared(data, made, recipe, machine, folder.path, warnings, start, read_mirroring(folder)))
     last: Event | None = None
     with torch.random.fork_rng(devices=[]):
