@@ -359,6 +359,22 @@ def test_paths_that_are_written_otherwise_are_read_and_noted(tmp_path: Path, wri
     assert samples.notes == (f"1 path of the table written {kind}: {written!r} is read as '2023/0.jpg'.",)
 
 
+def test_a_table_beside_the_one_folder_of_all_images_is_used(tmp_path: Path) -> None:
+    lay(tmp_path, "img/all", num_images=6)
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"img/all/{n}.jpg,{'ab'[n % 2]}\n" for n in range(6)))
+    samples = read(tmp_path)
+    assert (samples.classes, len(samples.items)) == (("a", "b"), 6)
+    assert (
+        samples.notes[0]
+        == "the table 'labels.csv' says which pictures there are and what they show; names of folders do not."
+    )
+
+
+def test_a_folder_that_holds_an_archive_alone_is_told_with_it(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    assert message(tmp_path) == f"{tmp_path}: no pictures found, but 1 archive (photos.zip). Unpack it, and give the folder."
+
+
 def test_a_table_whose_images_are_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "labels.csv").write_text(

@@ -156,6 +156,8 @@ def _refuse_unused(found: Found, reading: Reading, path: str | Path) -> None:
 
 def _read_folder(given: Path, ask: _Ask) -> Found:
     folder, notes, warnings = unwrap(given)
+    if folder != given and not ask.by_folders and not ask.reading.class_depth and _tables(given):
+        folder, notes, warnings = given, (), ()  # the table in the wrapper says what lies within
     name = given.resolve().name
     files = [name for name in entries(folder)[1] if not is_passed_over(name)]
     found = _read_data_files(folder, files, ask.ledger, name, ask.layout)
@@ -164,6 +166,15 @@ def _read_folder(given: Path, ask: _Ask) -> Found:
         if ask.classes is None:
             warnings = (*warnings, *_siblings_left(given, found))
     return dataclasses.replace(found, notes=(*notes, *found.notes), warnings=(*warnings, *found.warnings))
+
+
+def _tables(folder: Path) -> list[str]:
+    """The tables in a folder that have the columns path and label."""
+    return [
+        file
+        for file in entries(folder)[1]
+        if Path(file).suffix.lower() in TABLE_SUFFIXES and not is_passed_over(file) and is_table(folder / file)
+    ]
 
 
 def _siblings_left(given: Path, found: Found) -> list[str]:
@@ -209,7 +220,7 @@ def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, 
 def _read_pictures(given: Path, folder: Path, files: list[str], name: str, ask: _Ask) -> Found:
     """The data set of a table or of folders of pictures; else of a single NPZ file."""
     candidates = [file for file in files if Path(file).suffix.lower() in TABLE_SUFFIXES]
-    tables = [file for file in candidates if is_table(folder / file)] if not ask.by_folders else []
+    tables = _tables(folder) if not ask.by_folders else []
     if len(tables) > 1:
         raise DataError(
             f"several tables lie here: {shown(tables)}. Give the one that is meant as the path.", where=str(folder)
@@ -261,6 +272,12 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
         raise DataError(question(seen, given, ()), where=str(given)) from error
     if not items and (absent := absent_images(_places(given, folder))):
         raise DataError(f"{error.message.partition('. ')[0]}. {absent}", where=str(given)) from error
+    packed = [name for name in entries(folder)[1] if not items and Path(name).suffix.lower() in _ARCHIVES]
+    if packed:
+        raise DataError(
+            f"no pictures found, but {write_number_of(len(packed), 'archive')} ({shown(packed)}). Unpack {'it' if len(packed) == 1 else 'them'}, and give the folder.",
+            where=str(given),
+        ) from error
     if boxes := annotations_of(given, items):
         raise _for_detection(error, f"The images have files of their own names beside them, such as {boxes}")
     siblings = class_folders(place.parent) if items and not any("/" in item for item in items) else []
