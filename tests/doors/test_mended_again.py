@@ -36,7 +36,17 @@ def grey(tmp_path: Path) -> Path:
 def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
     visus_command: Call, grey: Path, tmp_path: Path
 ) -> None:
-    answer = visus_command("train", grey, *SMALL, "--cutout", "0.3", "--output", tmp_path / "runs")
+    answer = visus_command(
+        "train",
+        grey,
+        *SMALL,
+        "--cutout",
+        "0.3",
+        "--curriculum",
+        "0.75, 0.75, 0.875, 0.875, 1",
+        "--output",
+        tmp_path / "runs",
+    )
     lines = answer.err.splitlines()
     (recipe,) = [line for line in lines if line.startswith("recipe: ")]
     assert recipe.endswith(

@@ -14,6 +14,7 @@ from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Machine, memory_format
 from visus.networks.roles import other_norms, takes, weight_roles
 from visus.networks.single_channels import float32_depthwise
+from visus.networks.small_volumes import float32_small_volumes
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
 from visus.training.recipe import Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, DataFacts, NetworkFacts, ResolvedRecipe, StartFacts, resolve
@@ -71,12 +72,10 @@ def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
 def prepare(module: nn.Module, data: Data, recipe: ResolvedRecipe, machine: Machine) -> tuple[nn.Module, Batches]:
     """A module where it is to be trained, and the batches that it gets."""
     module = module.to(machine.device)
-    if (
-        machine.precision == "bfloat16"
-        and machine.device.type == "cpu"
-        and (recipe.convolutions != "auto" or why_no_kernels())
-    ):
-        float32_depthwise(module)
+    if machine.precision == "bfloat16" and machine.device.type == "cpu":
+        float32_small_volumes(module)
+        if recipe.convolutions != "auto" or why_no_kernels():
+            float32_depthwise(module)
     if machine.channels_last and len(data.input_shape) > 2:
         module = module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
     batches = Batches(
