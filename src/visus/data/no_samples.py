@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from visus.data.ledger import Ledger
@@ -26,12 +27,12 @@ class NoSamples:
     by_name: dict[str, str]
     pairs: SameNames
 
-    @property
+    @cached_property
     def masks(self) -> dict[str, str]:
         """All masks, each with its image, or with nothing."""
         return self.by_name | self.pairs.masks
 
-    @property
+    @cached_property
     def reasons(self) -> dict[str, str]:
         """Why each is left out, in a few words."""
         return dict.fromkeys(self.masks, "a mask of another image") | dict.fromkeys(

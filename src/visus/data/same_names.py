@@ -27,7 +27,6 @@ MOST_READ = 40
 NEARLY_ALL = 0.8
 FEWEST = 3  # pairs of which a rule can be seen
 MOST_NAMESAKES = 40  # images of one name
-MOST_NAMESAKES = 40  # images of one name
 _NEAR_ENDS = 12  # levels of 255 from black or white
 _AT_ENDS = 0.97
 _GRID = 16
@@ -52,18 +51,16 @@ class SameNames:
 
 
 def same_names(root: Path, items: Sequence[str]) -> SameNames:
-    """What the images are that lie in one folder under one name, with different endings.
+    """What the images are whose names belong together.
 
     Args:
         root: what the items are relative to.
         items: paths of images, with ``/``.
     """
-    pairs = _pairs(items)
     found = SameNames()
-    for kind in dict.fromkeys(pairs.values()):
-        members = [pair for pair, its in pairs.items() if its == kind]
+    for members in _pairs(items):
         drawn = _drawn(members)
-        verdicts = {pair: verdict for pair in drawn if (verdict := _verdict(root, *pair))}
+        verdicts = {pair: verdict for pair in drawn if (verdict := _verdict(*(_pixels(root, item) for item in pair)))}
         if len(drawn) < len(members):
             common, count = Counter(verdicts.values()).most_common(1)[0] if verdicts else ("", 0)
             verdicts = dict.fromkeys(members, common if count >= NEARLY_ALL * len(verdicts) else "other")
@@ -71,11 +68,22 @@ def same_names(root: Path, items: Sequence[str]) -> SameNames:
     for find in (_with_additions, _in_folders):
         left = [item for item in items if item not in found.masks and item not in found.copies]
         for members in find(left):
-            verdicts = {pair: _verdict(root, *pair) for pair in _drawn(members)}
-            num_masks = sum(verdict == "second is a mask" for verdict in verdicts.values())
-            if num_masks >= max(FEWEST, NEARLY_ALL * len(verdicts)):
+            if _are_masks(root, members):
                 found = _with(found, dict.fromkeys(members, "second is a mask"))
     return found
+
+
+def _are_masks(root: Path, pairs: Sequence[tuple[str, str]]) -> bool:
+    """Whether the second images of nearly all pairs are masks of the first; no more are read than it takes to tell."""
+    drawn = _drawn(pairs)
+    num_others, most_others = 0, len(drawn) - max(FEWEST, NEARLY_ALL * len(drawn))
+    for image, item in drawn:
+        pixels = _pixels(root, item)
+        is_flat = pixels is not None and any(is_mask(pixels) for is_mask in _FLAT)
+        num_others += not is_flat or _verdict(_pixels(root, image), pixels) != "second is a mask"
+        if num_others > most_others:
+            return False
+    return True
 
 
 def _drawn(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -84,21 +92,21 @@ def _drawn(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [pairs[int(place * step)] for place in range(min(len(pairs), MOST_READ))]
 
 
-def _pairs(items: Sequence[str]) -> dict[tuple[str, str], tuple[str, str]]:
-    """Every pair of one name in one folder, the one with the more usual ending first, with the endings."""
+def _pairs(items: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """The pairs of one name in one folder, the one with the more usual ending first; those with the same endings together."""
     endings = Counter(PurePosixPath(item).suffix.lower() for item in items)
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for item in items:
         path = PurePosixPath(item)
         groups[path.parent.as_posix(), path.stem.casefold()].append(item)
-    pairs = {}
+    pairs: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for group in groups.values():
         first, *others = sorted(group, key=lambda item: (-endings[PurePosixPath(item).suffix.lower()], item))
         for other in others:
             kind = PurePosixPath(first).suffix.lower(), PurePosixPath(other).suffix.lower()
             if kind[0] != kind[1]:
-                pairs[first, other] = kind
-    return pairs
+                pairs[kind].append((first, other))
+    return list(pairs.values())
 
 
 def _with_additions(items: Sequence[str]) -> list[list[tuple[str, str]]]:
@@ -180,17 +188,23 @@ def _with(found: SameNames, verdicts: dict[tuple[str, str], str]) -> SameNames:
     return SameNames(masks, copies, tuple(others))
 
 
-def _verdict(root: Path, first: str, second: str) -> str:
-    """What two images are to each other; nothing where one of them cannot be read."""
+def _pixels(root: Path, item: str) -> Pixels | None:
+    """The pixels of an image; None where it cannot be read."""
     try:
-        one, two = (decode(root / item).pixels for item in (first, second))
+        return decode(root / item).pixels
     except (PictureError, OSError):
+        return None
+
+
+def _verdict(one: Pixels | None, two: Pixels | None) -> str:
+    """What two images are to each other; nothing where one of them cannot be read."""
+    if one is None or two is None:
         return ""
     if not _have_one_shape(one, two):
         return "other"
     if _look_alike(one, two):
         return "same"
-    for is_mask in (_has_few_colors, _is_black_and_white):
+    for is_mask in _FLAT:
         flat = is_mask(one), is_mask(two)
         if flat[0] != flat[1]:
             return "first is a mask" if flat[0] else "second is a mask"
@@ -233,3 +247,7 @@ def _has_few_colors(pixels: Pixels) -> bool:
 def _is_black_and_white(pixels: Pixels) -> bool:
     """Whether nearly all is black or white, with a little noise as JPEG makes it."""
     return float(((pixels <= _NEAR_ENDS) | (pixels >= 255 - _NEAR_ENDS)).mean()) >= _AT_ENDS
+
+
+_FLAT = (_has_few_colors, _is_black_and_white)
+"""What a mask is, and its image is not."""
