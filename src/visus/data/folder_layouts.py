@@ -100,14 +100,13 @@ def lay_out(
                 where=str(root),
             )
         layout.rows.append((image.item, image.folders[depth - 1], image.split))
-    if class_depth is not None and class_depth > 1 and layout.kind == "folder":
-        dissolved = sorted({part for image in images for part in image.folders[: depth - 1] if split_meant(part)})
-        if dissolved:
+    if class_depth is not None and class_depth > 1:
+        above = {part for image in images for part in image.folders[: depth - 1]} if layout.kind == "folder" else set()
+        if dissolved := sorted(filter(split_meant, above)):
             layout.warnings.append(
                 f"{shown(map(repr, dissolved))} {'is' if len(dissolved) == 1 else 'are'} named as a split, and the images in it are mixed with the "
                 "others, as --class-depth says: a score on them would be too good. To keep splits, rename the folders to train, val and test."
             )
-    if class_depth is not None and class_depth > 1:
         layout.notes.append(f"the folders of level {class_depth} name the classes, as --class-depth says.")
     return layout
 
@@ -387,8 +386,8 @@ def _ask_about_shared(root: Path, inside: dict[str, list[_Image]], subs: dict[st
             f"classes, type: {command(root, '--class-depth', '2')}"
         )
         return
-    split = next((top for top in inside if split_meant(top)), "")
-    splits = f"  - if {shown(inside)} are splits: rename them to train, val and test\n" if split else ""
+    are_splits = any(map(split_meant, inside))
+    splits = f"  - if {shown(inside)} are splits: rename them to train, val and test\n" if are_splits else ""
     raise DataError(
         f"the folders {shown(inside)} all hold folders of the same names ({shown(names)}), so either may be the classes.\n{splits}"
         f"  - if {shown(names)} are: {command(root, '--class-depth', '2')}\n"

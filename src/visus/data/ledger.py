@@ -163,13 +163,14 @@ class Ledger:
         reasons = self._reasons.get(action, {})
         if len(reasons) == count and (action == "unreadable" or action.startswith("left out")):
             return _by_reason(action, count, reasons)
-        is_told = names and (
-            action != "learned from" or count <= 3
-        )  # three of many answers that stand beside it would say nothing
+        is_told = names and (action not in _ALL_OR_NONE or count <= SHOWN)
         told = f" ({listed(names, count)})" if is_told else ""
         return f"{ACTIONS[action].format(**_words(count))}{told}."
 
 
+SHOWN = 3  # names
+_ALL_OR_NONE = frozenset(("learned from",))
+"""Actions whose items are named where all of them are: their answers stand beside the sentence, and some of many would say nothing."""
 _MOST_REASONS = 6
 
 
@@ -186,7 +187,7 @@ def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     return sorted(groups.values(), key=lambda group: -len(group[1]))
 
 
-def listed(items: Sequence[str], count: int | None = None, shown: int = 3) -> str:
+def listed(items: Sequence[str], count: int | None = None, shown: int = SHOWN) -> str:
     """The first names, and whether there are more than these of ``count`` (default: of those given)."""
     names = [printable(item) for item in items[:shown]]
     return ", ".join(names) + (", ..." if (len(items) if count is None else count) > len(names) else "")

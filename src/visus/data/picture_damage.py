@@ -6,7 +6,8 @@ ledgers or files on disk.
 What can be known differs by format. PNG and Deflate-compressed TIFF carry checksums, so every change is found. A JPEG carries none:
 a change is found where the compressed data ends too early or too late, or holds a code that does not exist; a change that leaves a
 valid stream of the same length cannot be told from another image. The same holds for lossy WebP. Lossless WebP, AVIF, GIF and
-LZW-compressed TIFF find their way back after a change, and their decoders refuse what they can tell. Uncompressed formats (BMP, PPM, plain TIFF) hold only their size against their header.
+LZW-compressed TIFF find their way back after a change, and their decoders refuse what they can tell. Uncompressed formats (BMP, PPM,
+plain TIFF) hold only their size against their header.
 """
 
 from __future__ import annotations
@@ -279,9 +280,8 @@ def _unpacks(packed: list[bytes]) -> bool:
     return stream.eof
 
 
-# ---- TIFF ----
+# ---- WebP ----
 
-_DEFLATE = (8, 32946)
 WEBP_SPARE_BYTES = 16
 """Bytes at the end of a lossy WebP that its decoder must need: a sound one of libwebp needs all but 4."""
 
@@ -311,8 +311,7 @@ def refuse_damaged_webp(data: bytes, is_decoded: Callable[[bytes], bool]) -> Non
 
 def _webp_frame(data: bytes) -> bytes | None:
     """The one lossy frame of a WebP; None where there is none, or an animation of several."""
-    place = 12
-    kinds: dict[bytes, bytes] = {}
+    place, kinds = 12, dict[bytes, bytes]()
     while place + 8 <= len(data):
         kind, length = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
         kinds.setdefault(kind, data[place + 8 : place + 8 + length])
@@ -320,6 +319,9 @@ def _webp_frame(data: bytes) -> bytes | None:
     return None if b"ANMF" in kinds else kinds.get(b"VP8 ")
 
 
+# ---- TIFF ----
+
+_DEFLATE = (8, 32946)
 _PACKBITS = 32773
 _JPEG = 7
 

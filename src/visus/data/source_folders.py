@@ -10,7 +10,7 @@ import dataclasses
 import filecmp
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -82,17 +82,21 @@ def _kind_of(entry: os.DirEntry[str]) -> str:
         return "file"
 
 
-def unwrap(folder: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
+def unwrap(folder: Path, ends_at: Callable[[Path], bool]) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
     """The folder that holds the data, the inner one where a folder is a mere wrapper around another; notes and warnings about it.
 
     A folder without images (code, texts) does not count, nor do the images of a repository's own folders, such as ``docs``, where the
     one folder beside them is named as a container of data.
+
+    Args:
+        folder: that a person named.
+        ends_at: whether a folder says by itself what lies within, as by a table.
     """
     inner = folder
     warnings: list[str] = []
     for _ in range(_MAX_WRAPPERS):
         folders, files = _visible(inner)
-        if any(is_picture_name(name) for name in files) or not folders:
+        if any(is_picture_name(name) for name in files) or not folders or ends_at(inner):
             break
         lone = folders if len(folders) == 1 else [name for name in folders if _holds_picture(inner / name)]
         data = [name for name in lone if not is_project_folder(name)]

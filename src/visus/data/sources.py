@@ -155,9 +155,8 @@ def _refuse_unused(found: Found, reading: Reading, path: str | Path) -> None:
 
 
 def _read_folder(given: Path, ask: _Ask) -> Found:
-    folder, notes, warnings = unwrap(given)
-    if folder != given and not ask.by_folders and not ask.reading.class_depth and _tables(given):
-        folder, notes, warnings = given, (), ()  # the table in the wrapper says what lies within
+    goes_by_tables = not ask.by_folders and not ask.reading.class_depth
+    folder, notes, warnings = unwrap(given, ends_at=lambda place: goes_by_tables and bool(_tables(place)))
     name = given.resolve().name
     files = [name for name in entries(folder)[1] if not is_passed_over(name)]
     found = _read_data_files(folder, files, ask.ledger, name, ask.layout)

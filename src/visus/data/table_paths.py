@@ -5,11 +5,10 @@ This file knows names of files and how people write them. It must not know what 
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from visus.data.folder_names import splits_meant
@@ -18,7 +17,7 @@ from visus.data.system_files import why_passed_over
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio writes such a number before the names of files that were uploaded
 _ENDINGS = tuple(PICTURE_SUFFIXES)
-_MOST_BESIDE = 200_000
+_MOST_BESIDE = 200_000  # files
 
 
 class ImageNames:
@@ -65,39 +64,45 @@ class ImageNames:
         return self.meant(uploaded[1]) if uploaded else []
 
 
-def images_below(folder: Path, most: float = math.inf) -> list[str]:
-    """Every image below a folder by its ending, relative to it; files of systems are passed over, and links to folders not followed.
+def images_below(folder: Path) -> list[str]:
+    """Every image below a folder by its ending, relative to it; files of systems are passed over, and links to folders not followed."""
+    return [item for _, items in _walk(folder) for item in items]
 
-    Args:
-        folder: where to look.
-        most: images after which to stop.
-    """
-    found: list[str] = []
+
+def _walk(folder: Path) -> Iterator[tuple[int, list[str]]]:
+    """For a folder and each below it: the number of its files, and its images as ``images_below`` gives them."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if why_passed_over(name) is None)
         start = os.path.relpath(place, folder).replace(os.sep, "/")
-        found += [
-            name if start == "." else f"{start}/{name}"
-            for name in sorted(files)
-            if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and why_passed_over(name) is None
-        ]
-        if len(found) >= most:
-            break
-    return found
+        yield (
+            len(files),
+            [
+                name if start == "." else f"{start}/{name}"
+                for name in sorted(files)
+                if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and why_passed_over(name) is None
+            ],
+        )
 
 
 def _images_beside(folder: Path) -> list[str]:
     """The images in the folders beside a folder, relative to it; none where there are very many files, as beside a home folder."""
-    found: list[str] = []
+    place = folder.resolve()
     try:
-        others = [each for each in sorted(folder.resolve().parent.iterdir()) if each.is_dir() and each != folder.resolve()]
+        others = [
+            each
+            for each in sorted(place.parent.iterdir())
+            if each.is_dir() and each != place and not why_passed_over(each.name)
+        ]
     except OSError:
         return []
+    found: list[str] = []
+    num_files = 0
     for other in others:
-        if why_passed_over(other.name) is None:
-            found += [f"../{other.name}/{item}" for item in images_below(other, most=_MOST_BESIDE - len(found))]
-        if len(found) >= _MOST_BESIDE:
-            return []
+        for count, items in _walk(other):
+            num_files += count
+            if num_files >= _MOST_BESIDE:
+                return []
+            found += [f"../{other.name}/{item}" for item in items]
     return found
 
 
@@ -149,9 +154,8 @@ def resolve(cells: Sequence[str], table: Path, *, is_foreign: bool = False) -> t
         return {}, {}
     found, several = _meant_by(open_cells, ImageNames(images_below(folder)), table, is_foreign=is_foreign)
     rest = [cell for cell in open_cells if cell not in found and cell not in several]
-    if len(rest) > 0.5 * len(
-        set(cells)
-    ):  # the images do not lie below the table: beside its folder, as data/labels.csv and images/?
+    is_elsewhere = len(rest) > 0.5 * len(set(cells))
+    if is_elsewhere:  # beside the table's folder, as data/labels.csv and images/?
         more, unclear = _meant_by(rest, ImageNames(_images_beside(folder)), table, is_foreign=is_foreign)
         if len(more) > 0.5 * len(rest):
             found, several = found | more, several | unclear

@@ -18,7 +18,7 @@ from visus.data.source_rules import natural_key, shown
 from visus.data.source_table import label_columns
 from visus.data.system_files import why_passed_over
 from visus.data.table_paths import ImageNames
-from visus.data.table_text import RECORD_SUFFIXES, TEXT_SUFFIXES, lenient_text, rows_of, strict_text
+from visus.data.table_text import RECORD_SUFFIXES, TEXT_SUFFIXES, Rows, lenient_text, rows_of, strict_text
 from visus.errors import DataError
 from visus.units import write_number_of
 
@@ -102,25 +102,36 @@ def _look(file: Path, names: ImageNames, labels: Mapping[str, str]) -> Beside | 
     text = lenient_text(file)
     if text is None:
         return None
-    try:
-        rows = rows_of(text, file)
-    except DataError:
-        rows = None
+    rows = _rows(text, file)
     if rows is None:
         return None if file.suffix.lower() not in TEXT_SUFFIXES else Beside(file, text.strip().partition("\n")[0][:200], 0)
+    columns, num_rows = _columns(rows)
+    seen = _judged(file, rows.line[:200], columns, num_rows, names, labels)
+    if _without_header(rows.heads, names):
+        columns = {head: [head, *cells] for head, cells in columns.items()}
+        seen = replace(_judged(file, rows.line[:200], columns, num_rows + 1, names, labels), unnamed=tuple(rows.heads))
+    is_plain = file.suffix.lower() in TEXT_SUFFIXES
+    if not is_plain and (not seen.is_about_images or (file.suffix.lower() == ".txt" and not seen.labels)):
+        return None
+    return seen
+
+
+def _rows(text: str, file: Path) -> Rows | None:
+    """The rows of a table; None where it cannot be read as one."""
+    try:
+        return rows_of(text, file)
+    except DataError:
+        return None
+
+
+def _columns(rows: Rows) -> tuple[dict[str, list[str]], int]:
+    """The cells of each column, by its name or number, and how many rows were looked at."""
     records = [record for _, record in rows.records[:_MOST_ROWS]]
     columns = {
         head or str(place + 1): [record[place].strip() if place < len(record) else "" for record in records]
         for place, head in enumerate(rows.heads)
     }
-    seen = _judged(file, rows.line[:200], columns, len(records), names, labels)
-    if _without_header(rows.heads, names):
-        columns = {head: [head, *cells] for head, cells in columns.items()}
-        seen = replace(_judged(file, rows.line[:200], columns, len(records) + 1, names, labels), unnamed=tuple(rows.heads))
-    is_plain = file.suffix.lower() in TEXT_SUFFIXES
-    if not is_plain and (not seen.is_about_images or (file.suffix.lower() == ".txt" and not seen.labels)):
-        return None
-    return seen
+    return columns, len(records)
 
 
 def _without_header(heads: Sequence[str], names: ImageNames) -> bool:
@@ -203,15 +214,11 @@ def absent_images(places: Sequence[Path]) -> str:
     """
     for file in (file for place in dict.fromkeys(places) for file in _candidates(place)):
         text = lenient_text(file) if file.suffix.lower() not in WORKBOOKS else None
-        try:
-            rows = rows_of(text, file) if text is not None else None
-        except DataError:
-            rows = None
-        records = [record for _, record in rows.records[:_MOST_ROWS]] if rows is not None else []
-        for place in range(len(rows.heads) if rows is not None else 0):
-            cells = [record[place].strip() for record in records if place < len(record)]
+        rows = _rows(text, file) if text is not None else None
+        columns, num_rows = _columns(rows) if rows is not None else ({}, 0)
+        for cells in columns.values():
             named = list(dict.fromkeys(cell for cell in cells if cell.lower().endswith(tuple(PICTURE_SUFFIXES))))
-            if len(named) >= max(2, 0.5 * len(records)):
+            if len(named) >= max(2, 0.5 * num_rows):
                 return (
                     f"The table {file.name!r} names {write_number_of(len(named), 'image')} that are not here, such as {named[0]}: "
                     "download them, and put them into this folder."
