@@ -98,18 +98,19 @@ def large_means(setting: Setting) -> list[Figure]:
     Winograd convolution in units of the bfloat16 step times the norm of what is multiplied, beside PyTorch's."""
     from large_means import large_means as measured
 
-    rows = {"before: ": _before_at_large_means(setting)} if setting.before else {}
+    tables = {"before": _before_at_large_means(setting)} if setting.before else {}
+    tables["now"] = measured()
     found = []
-    for version, each in ((version, each) for version, table in {**rows, "now: ": measured()}.items() for each in table):
+    for version, each in [(version, each) for version, table in tables.items() for each in table]:
         if each["kernel"] == "batch norm":
-            variant = f"{version}norm, {each['channels']} channels, mean {each['mean_by_deviation']} deviations"
+            variant = f"{version}: norm, {each['channels']} channels, mean {each['mean_by_deviation']} deviations"
             figures = {
                 "variance, relative error": each["variance"],
                 "output, error": each["output"],
                 "output, error of PyTorch's": each["output_pytorch"],
             }
         else:
-            variant = f"{version}convolution, {each['channels']} channels, mean {each['mean']:g}, deviation {each['deviation']:g}, filters {each['filters']}"
+            variant = f"{version}: convolution, {each['channels']} channels, mean {each['mean']:g}, deviation {each['deviation']:g}, filters {each['filters']}"
             figures = {"output, error": each["output_winograd"], "output, error of PyTorch's": each["output_onednn"]}
         found += [Figure(variant, name, value) for name, value in figures.items()]
     return found

@@ -24,11 +24,10 @@ from measuring import command_line, machine_facts, mean_of, write_result
 
 PEER = """
 import json, sys, torch
-operators = torch.library.Library("torchvision", "DEF")  # torchvision's compiled part is not needed, but its Python asks for these
-operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-from fastai.vision.all import *
 import visus
+from visus.peers.compiled_parts import make_importable
+make_importable()
+from fastai.vision.all import *
 from visus.networks.pretrained import DEFAULT
 folder, epochs, seed, side = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 set_seed(seed, True)

@@ -8,7 +8,7 @@ from visus.units import write_share
 
 FEWEST_WRONG = 10.0
 """Wrong answers on the validation set of which half could be mended beyond chance: five mended and none made has p = 0.03 (McNemar). More than half is
-not to be hoped for: on 3,068 photos of clothes fine-tuning mended 35 to 40 % of what the head had wrong, and on 245 photos of ants and bees, where the
+not to be hoped for: on 3,068 photos of clothes fine-tuning mended 35 and 42 % of what the head had wrong (two runs), and on 245 photos of ants and bees, where the
 head had 8 of 153 wrong, none of 25 epochs mended more than one."""
 LEARNING_RATE, LAYER_DECAY = 0.001, 0.1
 

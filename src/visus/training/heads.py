@@ -194,14 +194,13 @@ def _fit(
     rows: Tensor, targets: Tensor, start: Tensor, decay: float, class_weights: Tensor | None, tolerance: float
 ) -> Tensor:
     """Weights and biases (C, F + 1) where the loss with its penalty is lowest, from a start: where no part of its gradient is above the tolerance."""
-    fitted = start.clone().requires_grad_()
+    fitted = start.clone()
     shares = torch.ones(len(targets)) if class_weights is None else class_weights.to(rows)[targets]
     shares = (shares / shares.sum())[:, None]
     optimizer = torch.optim.LBFGS(
         [fitted], max_iter=MAX_ITERATIONS, history_size=10, tolerance_grad=tolerance, line_search_fn="strong_wolfe"
     )
 
-    @torch.no_grad()
     def measure() -> Tensor:
         """The gradient by its formula: autograd reads the rows once more, in a layout that takes twice as long."""
         logs = _answers(rows, fitted).log_softmax(1)
@@ -211,4 +210,4 @@ def _fit(
         return decay / 2 * weight.square().sum() - (logs.gather(1, targets[:, None]) * shares).sum()
 
     optimizer.step(measure)  # type: ignore[no-untyped-call]
-    return fitted.detach()
+    return fitted

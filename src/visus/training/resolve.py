@@ -313,7 +313,7 @@ def _decide_optimizer(decided: _Decided, data: DataFacts, network: NetworkFacts,
 
 
 def _decide_augmentation(decided: _Decided, data: DataFacts, network: NetworkFacts, start: StartFacts | None) -> None:
-    """How training samples are changed, at which sizes they are seen, and how the network is asked in use."""
+    """How training samples are changed, and how the network is asked in use."""
     is_muon, is_image = decided["optimizer"] == "muon", data.num_axes >= 2
     if data.keeps_class_mirrored is not None:
         decided.choose("flip", "alternating" if data.keeps_class_mirrored else "none", data.mirroring)

@@ -127,8 +127,7 @@ class Screen:
             self._tell_prepared(event)
         elif isinstance(event, training.Scored):
             self._tell_scored(event)
-            for warning in event.warnings:
-                self.say(f"warning: {warning}", "yellow")
+            self._warn(event.warnings)
         match event:
             case Pricing():
                 self.say(f"measuring, once: what {event.network} costs on this machine")

@@ -473,7 +473,7 @@ class Run(Described):
             raise UsageError(f"{top} classes were asked for, and this network has {len(self.classes)}.")
         notes = ledger if ledger is not None else Ledger()
         named = [files] if isinstance(files, (str, os.PathLike, np.ndarray, torch.Tensor)) else files
-        if not isinstance(named, Iterable) or hasattr(named, "getbands"):
+        if not isinstance(named, Iterable):
             raise UsageError(
                 f"files are paths or arrays, and not a {type(files).__name__}. Give an image of Pillow as an array: numpy.asarray(image)."
             )

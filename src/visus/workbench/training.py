@@ -278,15 +278,15 @@ class _Limit:
     seconds: float
     began: float
 
-    def warning(self, ending_s: float) -> str:
-        """A sentence where no time is left for the training; else empty."""
+    def warnings(self, ending_s: float) -> list[str]:
+        """A sentence where no time is left for the training."""
         passed = time.perf_counter() - self.began
         if self.seconds - passed - ending_s >= 1:
-            return ""
-        return (
+            return []
+        return [
             f"a limit of {write_duration(self.seconds)} leaves no time to train: {write_duration(passed)} have passed, and scoring and the report take about "
             f"{write_duration(ending_s)}. The training gets one second; give at least {write_duration(math.ceil(passed + ending_s + 1))}, and more to learn."
-        )
+        ]
 
     def left(self, ending_s: float) -> float:
         """Seconds that are left for the training, where scoring and report will take ``ending_s``; at least one."""
@@ -440,8 +440,11 @@ def _carry_out(
         limit: of the command; None for the one that the training had before.
     """
     warnings = (*data.warnings, *made.warnings)
-    if limit is not None and (told := limit.warning(ending_s(data, made))):
-        warnings = (*warnings, told)
+    budget_s = None
+    if limit is not None:
+        ending = 0.0 if math.isinf(limit.seconds) else ending_s(data, made)
+        budget_s = limit.left(ending)
+        warnings = (*warnings, *limit.warnings(ending))
     tell(Prepared(data, made, recipe, machine, folder.path, warnings, start, read_mirroring(folder)))
     last: Event | None = None
     with torch.random.fork_rng(devices=[]):
@@ -456,7 +459,7 @@ def _carry_out(
             group,
             is_new=not is_resumed and start is None,
             knows_answers=start is not None,
-            budget_s=None if limit is None else math.inf if math.isinf(limit.seconds) else limit.left(ending_s(data, made)),
+            budget_s=budget_s,
         )
         for event in training.events(resume=is_resumed):
             tell(event)

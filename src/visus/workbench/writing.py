@@ -115,12 +115,9 @@ def write_end(
     facts = report_facts(folder, data, made, recipe, scores, course, inside)
     write_report(folder.path / "report.html", facts)
     write_card(folder.path / "README.md", facts)
-    pictures = {
-        "confusion.png": lambda path: draw_confusion(scores, path),
-        "curves.png": lambda path: draw_curves(training.position.history, path),
-    }
-    if not training.position.history:  # the head alone was fitted
-        del pictures["curves.png"]
+    pictures = {"confusion.png": lambda path: draw_confusion(scores, path)}
+    if training.position.history:  # else the head alone was fitted
+        pictures["curves.png"] = lambda path: draw_curves(training.position.history, path)
     return tuple(told for name, draw in pictures.items() if (told := _drawn(folder.path / name, draw)))
 
 
