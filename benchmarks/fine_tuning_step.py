@@ -42,7 +42,7 @@ def prepared(source: Path, side: int, frozen: tuple[str, ...]) -> nn.Module:
     try:
         import visus
         from visus.networks.fast import speed_up, why_no_kernels
-        from visus.networks.single_channels import float32_depthwise
+        from visus.networks.float32_layers import float32_depthwise
 
         torch.manual_seed(0)
         network: nn.Module = visus.network("efficientnet_lite(0)", (3, side, side), 10)

@@ -11,7 +11,7 @@ from torch import nn
 from visus.design import parse
 from visus.networks import build
 from visus.networks.blocks import PaddedConv3d
-from visus.networks.small_volumes import Float32SmallConv3d, Float32SmallPaddedConv3d, float32_small_volumes
+from visus.networks.float32_layers import Float32SmallConv3d, Float32SmallPaddedConv3d, float32_small_volumes
 
 
 def dirty_memory() -> None:

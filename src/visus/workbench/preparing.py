@@ -11,10 +11,9 @@ from visus.data.batches import Batches, random_stream
 from visus.data.mirrors import MirrorTest
 from visus.data.opened import Data
 from visus.networks.fast import why_no_kernels
+from visus.networks.float32_layers import float32_depthwise, float32_small_volumes
 from visus.networks.machine import Machine, memory_format
 from visus.networks.roles import other_norms, takes, weight_roles
-from visus.networks.single_channels import float32_depthwise
-from visus.networks.small_volumes import float32_small_volumes
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
 from visus.training.recipe import Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, DataFacts, NetworkFacts, ResolvedRecipe, StartFacts, resolve

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from visus.networks.single_channels import float32_depthwise
+from visus.networks.float32_layers import float32_depthwise
 
 
 def layers() -> nn.Sequential:
