@@ -81,8 +81,9 @@ def class_weights(setting: Setting) -> list[Figure]:
     for version, source in versions(setting).items():
         more = {"balanced sampling": ["--sampling", "balanced"]} if source is None else {}
         for way, words in (ways | more).items():
-            scores = train(setting, source, str(file), "--epochs", "10", *words, name="rare")
-            found.append(Figure(f"{version}: {way}", "accuracy, %", 100 * scores["accuracy"], 0))
+            for seed in seeds(setting):
+                scores = train(setting, source, str(file), "--epochs", "10", "--seed", str(seed), *words, name="rare")
+                found.append(Figure(f"{version}: {way}", "accuracy, %", 100 * scores["accuracy"], seed))
     return found
 
 
@@ -92,20 +93,26 @@ def patience(setting: Setting) -> list[Figure]:
     found = []
     for version, source in versions(setting).items():
         for words in (["--patience", "3"], []):
-            scores = train(setting, source, *words, name="patience")
-            found.append(Figure(f"{version}: {' '.join(words) or 'default'}", "accuracy, %", 100 * scores["accuracy"], 0))
+            for seed in seeds(setting):
+                scores = train(setting, source, "--seed", str(seed), *words, name="patience")
+                found.append(
+                    Figure(f"{version}: {' '.join(words) or 'default'}", "accuracy, %", 100 * scores["accuracy"], seed)
+                )
     return found
 
 
 @row("own-weights")
 def own_weights(setting: Setting) -> list[Figure]:
     """A run's own best weights, trained for three epochs more by the default: accuracy, in percent."""
-    base = train(setting, None, name="base")
-    weights = str((setting.scratch / base["run"] / "weights" / "best.safetensors").resolve())
-    found = [Figure("start", "accuracy, %", 100 * base["accuracy"], 0)]
-    for version, source in versions(setting).items():
-        scores = train(setting, source, "--weights", weights, "--epochs", "3", name="again")
-        found.append(Figure(version, "accuracy, %", 100 * scores["accuracy"], 0))
+    found = []
+    for seed in seeds(setting):
+        base = train(setting, None, "--seed", str(seed), name="base")
+        weights = str((setting.scratch / base["run"] / "weights" / "best.safetensors").resolve())
+        found.append(Figure("start", "accuracy, %", 100 * base["accuracy"], seed))
+        for version, source in versions(setting).items():
+            words = ["--weights", weights, "--epochs", "3", "--seed", str(seed)]
+            scores = train(setting, source, *words, name="again")
+            found.append(Figure(version, "accuracy, %", 100 * scores["accuracy"], seed))
     return found
 
 
@@ -147,21 +154,24 @@ def tiny_vit(setting: Setting) -> list[Figure]:
     return found
 
 
+SINES = ((400, 256, 0.05, 0.5), (400, 128, 0.1, 1.0), (2000, 256, 0.1, 1.0))
+
+
 @row("sine-waves")
 def sine_waves(setting: Setting) -> list[Figure]:
-    """400 noisy sine waves of two frequencies 10 % apart: accuracy of the default and without progressive resizing, in percent."""
-    rng, file = np.random.default_rng(0), setting.scratch / "sine.npz"
-    labels, times = np.arange(400) % 2, np.arange(256)
-    waves = np.sin(2 * np.pi * (0.05 * (1 + 0.1 * labels)[:, None] * times + rng.random((400, 1))))
-    np.savez(file, x=(waves + 0.5 * rng.normal(size=waves.shape))[:, None].astype("f4"), y=labels)
+    """Noisy sine waves of two frequencies 10 % apart: accuracy of the default and without progressive resizing, in percent."""
     found = []
-    for version, source in versions(setting).items():
-        for words in ([], ["--curriculum", "1"]):
-            for seed in seeds(setting):
-                scores = train(setting, source, str(file), "--seed", str(seed), *words, name="sine")
-                found.append(
-                    Figure(f"{version}: {'one size' if words else 'default'}", "accuracy, %", 100 * scores["accuracy"], seed)
-                )
+    for count, length, frequency, noise in SINES[:1] if setting.quick else SINES:
+        rng, file = np.random.default_rng(0), setting.scratch / "sine.npz"
+        labels, times = np.arange(count) % 2, np.arange(length)
+        waves = np.sin(2 * np.pi * (frequency * (1 + 0.1 * labels)[:, None] * times + rng.random((count, 1))))
+        np.savez(file, x=(waves + noise * rng.normal(size=waves.shape))[:, None].astype("f4"), y=labels)
+        for version, source in versions(setting).items():
+            for words in ([], ["--curriculum", "1"]):
+                for seed in seeds(setting):
+                    scores = train(setting, source, str(file), "--seed", str(seed), "--flip", "none", *words, name="sine")
+                    variant = f"{count} of {length} points, noise {noise}; {version}: {'one size' if words else 'default'}"
+                    found.append(Figure(variant, "accuracy, %", 100 * scores["accuracy"], seed))
     return found
 
 

@@ -41,16 +41,13 @@ def prepared(source: Path, side: int, frozen: tuple[str, ...]) -> nn.Module:
     sys.path.insert(0, str(source))
     try:
         import visus
-        from visus.networks.fast import speed_up, why_no_kernels
+        from visus.networks.fast import speed_up
 
-        is_new = importlib.util.find_spec("visus.networks.float32_layers")
-        layers = importlib.import_module(
-            f"visus.networks.{'float32_layers' if is_new else 'single_channels'}"
-        )  # its name before
+        has_kernels = importlib.util.find_spec("visus.networks.fast.depthwise") is not None
         torch.manual_seed(0)
         network: nn.Module = visus.network("efficientnet_lite(0)", (3, side, side), 10)
-        if why_no_kernels() or importlib.util.find_spec("visus.networks.fast.depthwise") is None:
-            layers.float32_depthwise(network)
+        if not has_kernels:
+            importlib.import_module("visus.networks.single_channels").float32_depthwise(network)
         for name in frozen:
             network.get_submodule(name).requires_grad_(False)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -22,6 +22,7 @@ from torch import nn
 
 from visus.networks.fast import Choices, Plan, remembered, speed_up
 from visus.networks.fast.choices import Case
+from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, memory_format
 
 MOST_ITEMS = 128  # in a measured step: what a larger batch would save for each item is left out
@@ -121,7 +122,10 @@ def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) ->
         speed_up(module, _ChoicesOfWholeBatches(work.batch_size))
     module.train()
     num_items = min(work.batch_size, MOST_ITEMS)
-    at = {side: _shortest_s(_passes(work, module, num_items, side), work.machine) / num_items for side in set(work.sides)}
+    with float32_where_needed(module):
+        at = {
+            side: _shortest_s(_passes(work, module, num_items, side), work.machine) / num_items for side in set(work.sides)
+        }
     item_s = tuple(at[side] for side in work.sides)
     return Price(item_s, _shortest_s(optimizer.step, work.machine))
 

@@ -20,6 +20,7 @@ from visus.data.batches import Batch, Batches, Part, Share, batches_in_order
 from visus.errors import StorageError, TrainingError, VisusError
 from visus.evaluation.predictions import predict_logits
 from visus.networks.fast import is_sped_up, plain, slow_down, speed_up
+from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, freed_memory_kept
 from visus.networks.own_code import place_in_module
 from visus.training.arithmetic import choices_for
@@ -129,7 +130,8 @@ class Training:
                 record = self.folder.path / "arithmetic.json"
                 speed_up(self.module, choices_for(self.group, record, self.recipe.batch_size))
             try:
-                yield from self._events(resume)
+                with float32_where_needed(self.module):
+                    yield from self._events(resume)
             finally:
                 self._network = self.module
                 if not was_fast:

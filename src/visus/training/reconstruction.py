@@ -15,6 +15,7 @@ from torch import nn
 from visus.data.batches import Batches, Part, batches_in_order
 from visus.errors import TrainingError
 from visus.evaluation.predictions import evaluation_mode
+from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.optimizers import make_optimizer, set_rates
@@ -56,31 +57,34 @@ def reconstruct(
     optimizer = make_optimizer(module, recipe, input_shape=shape, precision=machine.precision)
     num_steps = recipe.epochs * batches.num_steps
     step = 0
-    for epoch in range(recipe.epochs):
-        module.train()
-        losses, seen = 0.0, 0
-        for batch in batches.epoch(epoch):
-            share = (step + 0.5) / num_steps
-            set_rates(
-                optimizer,
-                rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup, floor=recipe.floor),
-                share,
-            )
-            optimizer.zero_grad(set_to_none=True)
-            with machine.autocast():
-                drawn = module(batch.inputs).float()
-            loss = F.mse_loss(drawn, batch.inputs.float())
-            value = float(loss.detach())
-            if value != value or value == float("inf"):
-                raise TrainingError(
-                    f"the loss became {value} in epoch {epoch + 1} of the training that gives the items back. "
-                    "Train the run with a lower rate, and compare again."
+    with float32_where_needed(module):
+        for epoch in range(recipe.epochs):
+            module.train()
+            losses, seen = 0.0, 0
+            for batch in batches.epoch(epoch):
+                share = (step + 0.5) / num_steps
+                set_rates(
+                    optimizer,
+                    rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup, floor=recipe.floor),
+                    share,
                 )
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            step += 1
-            losses, seen = losses + value * len(batch.labels), seen + len(batch.labels)
-        yield ReconstructionEpoch(epoch + 1, losses / max(1, seen), explained_share(module, validation, batches, machine))
+                optimizer.zero_grad(set_to_none=True)
+                with machine.autocast():
+                    drawn = module(batch.inputs).float()
+                loss = F.mse_loss(drawn, batch.inputs.float())
+                value = float(loss.detach())
+                if value != value or value == float("inf"):
+                    raise TrainingError(
+                        f"the loss became {value} in epoch {epoch + 1} of the training that gives the items back. "
+                        "Train the run with a lower rate, and compare again."
+                    )
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                step += 1
+                losses, seen = losses + value * len(batch.labels), seen + len(batch.labels)
+            yield ReconstructionEpoch(
+                epoch + 1, losses / max(1, seen), explained_share(module, validation, batches, machine)
+            )
 
 
 @torch.inference_mode()

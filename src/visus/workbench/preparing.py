@@ -10,8 +10,6 @@ from visus.data.augment import Augmentation
 from visus.data.batches import Batches, random_stream
 from visus.data.mirrors import MirrorTest
 from visus.data.opened import Data
-from visus.networks.fast import why_no_kernels
-from visus.networks.float32_layers import float32_depthwise, float32_small_volumes
 from visus.networks.machine import Machine, memory_format
 from visus.networks.roles import other_norms, takes, weight_roles
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
@@ -71,10 +69,6 @@ def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
 def prepare(module: nn.Module, data: Data, recipe: ResolvedRecipe, machine: Machine) -> tuple[nn.Module, Batches]:
     """A module where it is to be trained, and the batches that it gets."""
     module = module.to(machine.device)
-    if machine.precision == "bfloat16" and machine.device.type == "cpu":
-        float32_small_volumes(module)
-        if recipe.convolutions != "auto" or why_no_kernels():
-            float32_depthwise(module)
     if machine.channels_last and len(data.input_shape) > 2:
         module = module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
     batches = Batches(

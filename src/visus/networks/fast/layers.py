@@ -22,6 +22,7 @@ from visus.networks.fast.conditions import are_plain, is_convolved_in_bfloat16, 
 from visus.networks.fast.convolutions import Plan, convolve
 from visus.networks.fast.norms import activation_alone
 from visus.networks.fast.windows import Window
+from visus.networks.float32_layers import SeesToFloat32, is_slow_in_bfloat16, is_wrong_in_bfloat16
 
 MEMORY = "_visus_choices"  # what a convolution stores beside PyTorch's own
 
@@ -58,7 +59,7 @@ class Faster:
         return twin
 
 
-class FasterConvolution(Faster):
+class FasterConvolution(SeesToFloat32, Faster):
     """What the convolutions of all ranks share."""
 
     def forward(self: Any, maps: torch.Tensor) -> torch.Tensor:
@@ -91,12 +92,16 @@ class FasterConvolution(Faster):
     def by_plan(self: Any, maps: torch.Tensor, plan: Plan) -> torch.Tensor:
         """Maps convolved; pooled where the plan is."""
         if plan == Plan():
-            return super().forward(maps)  # type: ignore[misc, no-any-return]
+            return self.plain_forward(maps)  # type: ignore[no-any-return]
         out = convolve(maps.to(torch.bfloat16), self.weight, self.window, plan)
         return out if self.bias is None else out + self.bias.to(out.dtype).reshape(-1, *[1] * (out.ndim - 2))
 
+    def needs_float32(self, x: torch.Tensor) -> bool:
+        """Whether PyTorch's own way is wrong in bfloat16, or slow where no kernel is there to compute it."""
+        return is_wrong_in_bfloat16(self, x) or (kernels() is None and is_slow_in_bfloat16(self))
+
     def _suits(self: Any, maps: torch.Tensor) -> bool:
-        """Whether these are samples for it, laid out well, and it has no dilation, no padding but zeros, and no groups or as many as channels."""
+        """Whether these are samples for it, laid out well and not too small, and it has no dilation, no padding but zeros, and no groups or as many as channels."""
         return bool(
             maps.ndim == self.weight.ndim
             and (maps.ndim != 4 or maps.is_contiguous(memory_format=torch.channels_last))
@@ -106,6 +111,7 @@ class FasterConvolution(Faster):
             and max(self.dilation) == 1
             and self.padding_mode == "zeros"
             and not isinstance(self.padding, str)
+            and not is_wrong_in_bfloat16(self, maps)
         )
 
     @property
