@@ -110,8 +110,10 @@ def test_outside_autocast_in_a_copy_in_a_pickle_and_in_print_nothing_differs() -
 def test_afterwards_every_layer_is_of_its_own_class_again_even_after_an_error() -> None:
     network = nn.Sequential(OwnConv(1, 1, 3), nn.Conv3d(1, 1, 3), nn.ConvTranspose1d(1, 1, 3), nn.Linear(2, 2))
     kinds = [type(layer) for layer in network]
-    with pytest.raises(ZeroDivisionError), float32_where_needed(network), float32_where_needed(network):
+    with float32_where_needed(network), float32_where_needed(network):
         assert not {type(layer) for layer in network[:3]} & set(kinds)
+    assert [type(layer) for layer in network] == kinds
+    with pytest.raises(ZeroDivisionError), float32_where_needed(network):
         raise ZeroDivisionError
     assert [type(layer) for layer in network] == kinds
 

@@ -35,12 +35,12 @@ def is_wrong_in_bfloat16(layer: Any, x: Tensor) -> bool:
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
     if x.device.type != "cpu" or max(kernel) == 1 or x.ndim != len(kernel) + 2:
         return False
-    sides, extents = tuple(x.shape[2:]), [step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True)]
+    sides: tuple[int, ...] = tuple(x.shape[2:])
+    extents = [step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True)]
     if isinstance(layer, _TRANSPOSED):
-        pads = zip(layer.padding, layer.output_padding, strict=True)
+        pads = [more - 2 * pad for pad, more in zip(layer.padding, layer.output_padding, strict=True)]
         sides = tuple(
-            (side - 1) * step + extent - 2 * pad + more
-            for side, step, extent, (pad, more) in zip(sides, stride, extents, pads, strict=True)
+            (side - 1) * step + extent + pad for side, step, extent, pad in zip(sides, stride, extents, pads, strict=True)
         )
     least = [VOLUME_SIDE * extent for extent in extents] if len(kernel) == 3 else stride
     return any(side < bound for side, bound in zip(sides, least, strict=True))
@@ -77,7 +77,7 @@ def float32_where_needed(module: nn.Module) -> Iterator[None]:
     >>> type(network[0]) is nn.Conv2d
     True
     """
-    changed = []
+    changed: list[tuple[nn.Module, type[nn.Module]]] = []
     for part in module.modules():
         if isinstance(part, (*_CONVOLUTIONS, *_TRANSPOSED)) and not isinstance(part, SeesToFloat32):
             changed.append((part, type(part)))
