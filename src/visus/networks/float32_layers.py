@@ -32,11 +32,13 @@ def is_wrong_in_bfloat16(layer: Any, x: Tensor) -> bool:
         layer: a convolution, transposed or not.
         x: (N, C, *), its input.
     """
-    kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+    kernel: tuple[int, ...] = layer.kernel_size
+    stride: tuple[int, ...] = layer.stride
+    dilation: tuple[int, ...] = layer.dilation
     if x.device.type != "cpu" or max(kernel) == 1 or x.ndim != len(kernel) + 2:
         return False
     sides: tuple[int, ...] = tuple(x.shape[2:])
-    extents = [step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True)]
+    extents: list[int] = [step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True)]
     if isinstance(layer, _TRANSPOSED):
         pads = [more - 2 * pad for pad, more in zip(layer.padding, layer.output_padding, strict=True)]
         sides = tuple(
@@ -77,11 +79,12 @@ def float32_where_needed(module: nn.Module) -> Iterator[None]:
     >>> type(network[0]) is nn.Conv2d
     True
     """
-    changed: list[tuple[nn.Module, type[nn.Module]]] = []
+    changed: list[tuple[Any, Any]] = []
     for part in module.modules():
         if isinstance(part, (*_CONVOLUTIONS, *_TRANSPOSED)) and not isinstance(part, SeesToFloat32):
-            changed.append((part, type(part)))
-            part.__class__ = _derived(type(part))
+            kind: Any = type(part)
+            changed.append((part, kind))
+            part.__class__ = _derived(kind)  # type: ignore[assignment]
     try:
         yield
     finally:
