@@ -39,12 +39,13 @@ def is_wrong_in_bfloat16(layer: Any, x: Tensor) -> bool:
         return False
     sides: tuple[int, ...] = tuple(x.shape[2:])
     extents: list[int] = [step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True)]
-    if isinstance(layer, _TRANSPOSED):
-        pads = [more - 2 * pad for pad, more in zip(layer.padding, layer.output_padding, strict=True)]
+    is_transposed = isinstance(layer, _TRANSPOSED)
+    if is_transposed:
+        borders = [more - 2 * pad for pad, more in zip(layer.padding, layer.output_padding, strict=True)]
         sides = tuple(
-            (side - 1) * step + extent + pad for side, step, extent, pad in zip(sides, stride, extents, pads, strict=True)
+            (n - 1) * step + extent + more for n, step, extent, more in zip(sides, stride, extents, borders, strict=True)
         )
-    least = [VOLUME_SIDE * extent for extent in extents] if len(kernel) == 3 else stride
+    least = tuple(VOLUME_SIDE * extent for extent in extents) if len(kernel) == 3 else stride
     return any(side < bound for side, bound in zip(sides, least, strict=True))
 
 
