@@ -30,7 +30,7 @@ def calibration(setting: Setting) -> list[Figure]:
         answers, labels = run.answers(data, data.scored_split), torch.from_numpy(data.split(data.scored_split).labels)
         accuracy = float((probabilities(answers).argmax(1) == labels).double().mean())
         found.append(Figure(each.name, f"accuracy on {len(labels):,} samples, %", 100 * accuracy, run.recipe.seed))
-        ways = {"before": reliability(answers, labels), "now": reliability(answers, labels, run.calibration.temperature)}
+        ways = {"before": reliability(answers, labels), "now": reliability(answers, labels, run.calibrator())}
         for way, measured in ways.items():
             found.append(Figure(f"{each.name}: {way}", "calibration error, points", 100 * measured.error, run.recipe.seed))
             found.append(Figure(f"{each.name}: {way}", "loss", measured.loss, run.recipe.seed))

@@ -15,8 +15,7 @@ import torch
 
 import visus
 from visus.errors import RunError, UsageError
-from visus.evaluation.predictions import probabilities
-from visus.evaluation.temperature import choose_temperature
+from visus.evaluation.temperature import UNCALIBRATED, Calibrator, choose_temperature
 from visus.training.runs import RunFolder
 
 from .conftest import Call
@@ -52,7 +51,8 @@ def test_a_training_keeps_the_temperature_of_its_answers_for_validation(smoothed
     run = visus.load(smoothed)
     data = run.open_data()
     kept = json.loads((smoothed / "calibration.json").read_text())
-    found = choose_temperature(run.answers(data, "val"), torch.from_numpy(data.split("val").labels), "val")
+    found = choose_temperature(run.answers(data, "val"), torch.from_numpy(data.split("val").labels), "val", 0.6)
+    assert found.smoothing == kept["smoothing"] == 0.6
     assert run.calibration == dataclasses.replace(found, temperature=kept["temperature"])
     assert kept["temperature"] == pytest.approx(found.temperature, rel=1e-6)
     assert found.temperature < 0.5
@@ -65,8 +65,8 @@ def test_all_probabilities_have_the_temperature_and_raw_ones_have_not(smoothed: 
     data = run.open_data()
     answers, labels = run.answers(data, "test"), torch.from_numpy(data.split("test").labels)
     rows = data.split("test").rows(np.arange(60)).numpy()
-    for raw, temperature in ((False, run.calibration.temperature), (True, 1.0)):
-        chances = probabilities(answers, temperature)
+    for raw, calibrator in ((False, Calibrator(run.calibration.temperature, 0.6)), (True, UNCALIBRATED)):
+        chances = calibrator(answers)
         assert torch.equal(run.probabilities(answers, raw=raw), chances)
         scores = run.evaluate(raw=raw)
         assert scores.confidence == pytest.approx(float(chances.max(1).values.mean()), abs=1e-6)
@@ -92,7 +92,10 @@ def test_the_commands_say_which_probabilities_they_give(smoothed: Path, visus_co
         visus_command("predict", smoothed, smoothed.parent / "rows.npy", *words) for words in ((), ("--raw",))
     )
     temperature = visus.load(smoothed).calibration.temperature
-    told = f"the outputs are divided by a temperature of {temperature:.3g}, fitted on 80 pictures of the validation split."
+    told = (
+        f"the outputs are divided by a temperature of {temperature:.3g}, and the label smoothing of 0.6 that they were trained with is "
+        "taken back, fitted on 80 pictures of the validation split."
+    )
     assert f"note: Probabilities are calibrated: {told}\n" in calibrated.err
     assert "note: Probabilities are the network's own (raw), not calibrated.\n" in raw.err
     first, second = ([row["label"] for row in csv.DictReader(io.StringIO(answer.out))] for answer in (calibrated, raw))
@@ -106,6 +109,7 @@ def test_the_commands_say_which_probabilities_they_give(smoothed: Path, visus_co
         in visus_command("evaluate", smoothed, "--raw").out
     )
     assert json.loads(visus_command("evaluate", smoothed, "--json").out)["temperature"] == temperature
+    assert json.loads(visus_command("evaluate", smoothed, "--json").out)["smoothing"] == 0.6
     assert json.loads(visus_command("evaluate", smoothed, "--json", "--raw").out)["temperature"] == 1
     shown = visus_command("look", smoothed, "test:0", "--no-templates", "-o", smoothed.parent / "a.html")
     assert "Probabilities are calibrated: " in shown.out

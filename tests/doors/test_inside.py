@@ -17,8 +17,7 @@ from torch import nn
 
 import visus
 from visus.errors import UsageError
-from visus.evaluation.predictions import probabilities
-from visus.evaluation.temperature import TemperatureFit
+from visus.evaluation.temperature import UNCALIBRATED, TemperatureFit
 from visus.examine import saliency
 from visus.workbench import inside, report_saliency
 from visus.workbench.inside import sight_of
@@ -74,15 +73,15 @@ def test_the_temperature_is_fitted_on_the_validation_split_alone(
     assert (told["fitted_on"], told["measured_on"], told["num_fitted"]) == ("val", "test", len(labels))
     assert told["temperature"] is None  # of so few items
     assert loaded.calibration.temperature == 1
-    asked: list[tuple[torch.Tensor, torch.Tensor, str]] = []
+    asked: list[tuple[torch.Tensor, torch.Tensor, str, float]] = []
     monkeypatch.setattr(
         "visus.workbench.calibration.choose_temperature", lambda *given: asked.append(given) or TemperatureFit()
     )
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     fit_calibration(visus.load(copy), data, loaded.answers(data, "test"))
-    ((logits, given, split),) = asked
-    assert split == "val"
+    ((logits, given, split, smoothing),) = asked
+    assert (split, smoothing) == ("val", loaded.recipe.label_smoothing)
     assert torch.equal(given, labels)
     assert torch.equal(logits, loaded.answers(data, "val"))
 
@@ -159,7 +158,7 @@ def test_a_network_that_knows_little_judges_no_labels(share_known: float, senten
     logits = torch.from_numpy(4.0 * np.eye(5)[said] + rng.random((150, 5)))
     network: Any = Answering(nn.Identity(), tuple("abcde"), types.SimpleNamespace(noun="picture"))  # type: ignore[arg-type]
     part: Any = Labelled(labels)
-    found = named_mistakes(network, part, probabilities(logits))
+    found = named_mistakes(network, part, UNCALIBRATED(logits))
     assert found.notes == ((sentence,) if sentence else ())
     assert (found.num_suspicious > 0) == (sentence == "")
     assert (found.suspicious != ()) == (sentence == "")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from visus.errors import DataError, UsageError
-from visus.evaluation.predictions import predict_logits, probabilities, top_k
+from visus.evaluation.predictions import predict_logits, top_k
+from visus.evaluation.temperature import UNCALIBRATED
 
 
 def small_network(num_axes: int = 2) -> nn.Module:
@@ -84,7 +85,7 @@ def test_batches_are_made_with_gradients_as_the_caller_has_them() -> None:
 
 def test_probabilities_are_the_softmax() -> None:
     logits = torch.tensor([[1000.0, 0.0], [0.0, 0.0]])
-    assert probabilities(logits).tolist() == [[1.0, 0.0], [0.5, 0.5]]
+    assert UNCALIBRATED(logits).tolist() == [[1.0, 0.0], [0.5, 0.5]]
 
 
 def test_top_k_gives_the_most_probable_first_and_equals_in_class_order() -> None:

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visus.errors import DataError, RunError, UsageError
-from visus.evaluation.predictions import probabilities
 from visus.evaluation.scores import score
 from visus.evaluation.temperature import (
     COOLEST,
     HOTTEST,
+    UNCALIBRATED,
     Calibration,
+    Calibrator,
     TemperatureFit,
     calibrate,
     choose_temperature,
@@ -62,7 +63,7 @@ def test_a_temperature_that_has_no_end_is_told_as_the_limit() -> None:
 def test_the_error_is_the_sum_over_bins_done_by_hand(seed: int) -> None:
     logits, labels = answers(seed, 80)
     found = reliability(logits, labels)
-    chances = probabilities(logits).tolist()
+    chances = UNCALIBRATED(logits).tolist()
     total = 0.0
     for low in range(15):
         rows = [
@@ -79,7 +80,7 @@ def test_the_error_is_the_sum_over_bins_done_by_hand(seed: int) -> None:
 @given(seed=st.integers(0, 1000), sharpness=st.sampled_from([1.0, 4.0, 60.0]))
 def test_the_scores_tell_the_same_error(seed: int, sharpness: float) -> None:
     logits, labels = answers(seed, sharpness=sharpness)  # the sharpest are sure to the last bit
-    scores = score(probabilities(logits), labels, list("abcde"))
+    scores = score(UNCALIBRATED(logits), labels, list("abcde"))
     found = reliability(logits, labels)
     assert found.error == pytest.approx(scores.calibration_error, abs=2e-6)
     assert found.loss == pytest.approx(scores.loss, abs=1e-6)
@@ -92,7 +93,7 @@ def test_calibration_is_measured_on_other_samples_than_it_is_fitted_on() -> None
     found = calibrate(*scored, "test", fit)
     assert (found.fitted_on, found.num_fitted, found.measured_on, found.num_items) == ("val", 400, "test", 400)
     assert not found.is_own
-    assert (found.temperature, found.after) == (fit.temperature, reliability(*scored, fit.temperature))
+    assert (found.temperature, found.after) == (fit.temperature, reliability(*scored, fit.calibrator))
     assert found.after is not None
     assert found.after.error < found.before.error
     assert json.loads(json.dumps(found.to_json()))["temperature"] == found.temperature
@@ -102,7 +103,51 @@ def test_calibration_is_measured_on_other_samples_than_it_is_fitted_on() -> None
 def test_a_temperature_changes_no_answer(seed: int, sharpness: float) -> None:
     logits, labels = answers(seed, 80, sharpness=sharpness)
     temperature = choose_temperature(logits, labels, "val").temperature
-    assert torch.equal(probabilities(logits, temperature).argmax(1), logits.argmax(1))
+    assert torch.equal(Calibrator(temperature)(logits).argmax(1), logits.argmax(1))
+
+
+def smoothed_answers(
+    smoothing: float, num_items: int, num_classes: int = 5
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits of a network that knows the smoothed labels exactly, true labels, and the true probabilities."""
+    generator = torch.Generator().manual_seed(0)
+    true = torch.softmax(3 * torch.randn(num_items, num_classes, generator=generator), 1)
+    labels = torch.multinomial(true, 1, generator=generator)[:, 0]
+    return ((1 - smoothing) * true + smoothing / num_classes).log(), labels, true
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.2, 0.5])
+def test_the_smoothing_of_labels_is_taken_back_and_the_true_probabilities_come_out(smoothing: float) -> None:
+    logits, labels, true = smoothed_answers(smoothing, 4000)
+    found = choose_temperature(logits, labels, "val", smoothing)
+    assert found.smoothing == smoothing
+    assert found.temperature == pytest.approx(1, rel=0.1)
+    assert float((found.calibrator(logits) - true).abs().mean()) < 0.02
+    alone = choose_temperature(logits, labels, "val")
+    assert alone.loss_after is not None
+    assert found.loss_after is not None
+    assert found.loss_after < alone.loss_after - 0.01
+
+
+def test_the_smoothing_stays_where_the_network_never_followed_it() -> None:
+    logits, labels, _ = smoothed_answers(0.0, 2000)
+    assert choose_temperature(logits, labels, "val", 0.2).smoothing == 0.0
+
+
+@given(
+    logits=st.lists(st.lists(st.floats(-8, 8), min_size=4, max_size=4), min_size=1, max_size=5),
+    temperature=st.floats(0.5, 3),
+    smoothing=st.floats(0, 0.9),
+)
+def test_probabilities_sum_to_1_and_keep_the_order_of_the_logits(
+    logits: list[list[float]], temperature: float, smoothing: float
+) -> None:
+    values = torch.tensor(logits, dtype=torch.float64)
+    chances = Calibrator(temperature, smoothing).exact(values)
+    assert torch.allclose(chances.sum(1), torch.ones(len(logits), dtype=torch.float64))
+    assert bool((chances > 0).all())
+    ordered = chances.gather(1, values.argsort(1))
+    assert bool((ordered.diff(dim=1) >= -1e-12).all())
 
 
 @given(seed=st.integers(0, 200))
@@ -134,7 +179,7 @@ def test_a_network_that_is_right_on_all_samples_gets_no_endless_confidence() -> 
     found = choose_temperature(logits, labels, "val")
     assert found.is_used
     assert COOLEST < found.temperature < 1
-    assert float(probabilities(logits, found.temperature).max()) == pytest.approx(1 - 1 / 202, abs=1e-6)
+    assert float(found.calibrator(logits).max()) == pytest.approx(1 - 1 / 202, abs=1e-6)
 
 
 @pytest.mark.parametrize(("num_items", "is_fitted"), [(1, False), (5, False), (49, False), (50, True)])
@@ -182,5 +227,5 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
         fit_temperature(*nothing)
     assert str(caught.value) == "there is nothing to fit a temperature on: no items were given."
     with pytest.raises(UsageError) as wrong:
-        reliability(*answers(1), 0.0)
+        reliability(*answers(1), Calibrator(0.0))
     assert str(wrong.value) == "a temperature must be above 0, not 0.0."

@@ -140,7 +140,7 @@ def test_the_temperature_is_told_with_where_it_was_fitted() -> None:
     use = "visus predict applies it, which changes no label; with --raw it does not."
     assert more == [
         "These probabilities are calibrated: the outputs are divided by a temperature of 2.88, fitted on 80 pictures of the validation split.",
-        "Without it, the expected calibration error is 29.8 points instead of 0.0, and the loss 1.369 instead of 0.868.",
+        "Without that, the expected calibration error is 29.8 points instead of 0.0, and the loss 1.369 instead of 0.868.",
         use,
     ]
     assert told("val", fit)[-2:] == [

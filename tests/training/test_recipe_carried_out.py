@@ -14,7 +14,8 @@ import torch
 import visus
 from visus.data.opened import open_data
 from visus.errors import RecipeError
-from visus.evaluation.predictions import predict_logits, probabilities
+from visus.evaluation.predictions import predict_logits
+from visus.evaluation.temperature import UNCALIBRATED
 from visus.training.recipe import Recipe
 from visus.workbench.training import Prepared
 
@@ -114,7 +115,7 @@ def test_answers_of_a_run_use_the_views_of_its_recipe(coloured: Path, whole: Rec
     assert not torch.allclose(run.logits([items]), predict_logits(run.module, [items]), atol=1e-6)
     stored = np.asarray(part.rows(np.arange(len(part))))
     told = [answer.probability for answer in run.predict([stored])]
-    assert told == pytest.approx(probabilities(averaged).max(1).values.tolist(), abs=1e-5)
+    assert told == pytest.approx(UNCALIBRATED(averaged).max(1).values.tolist(), abs=1e-5)
     assert run.evaluate().accuracy == float((averaged.argmax(1).numpy() == part.labels).mean())
 
 

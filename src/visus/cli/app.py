@@ -6,6 +6,7 @@ This file knows words, ranges and which function of the workbench does the work.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -306,8 +307,7 @@ def evaluate(
     if as_json:
         found = (moved.to_json() if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
         found |= {"report": str(written)} if written else {}
-        temperature = 1.0 if raw else loaded.calibration.temperature
-        print_json(scores.to_json() | {"temperature": temperature} | found)
+        print_json(scores.to_json() | dataclasses.asdict(loaded.calibrator(raw=raw)) | found)
     else:
         show_scores(scores)
         print(f"note: {loaded.calibration_sentence(raw=raw)}")

@@ -148,11 +148,6 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """The softmax of each row of (items, classes) divided by a temperature, computed in float64 and returned as float32."""
-    return torch.softmax(logits.double() / temperature, dim=-1).float()
-
-
 def top_k(probabilities: Tensor, classes: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
     """The ``k`` most probable classes of each item, the most probable first.
 

@@ -5,6 +5,10 @@ This file knows logits and labels. It must not know networks, data sets, charts 
 A temperature T divides all logits before the softmax (Guo et al. 2017, arXiv:1706.04599, section 4.2): above 1 it makes a network less
 confident, below 1 more confident, and it never changes which class is the most probable. It is fitted on the validation split, never on a
 test split.
+
+A network that was trained with label smoothing e learns the probabilities of smoothed labels (Szegedy et al. 2016, arXiv:1512.00567, section
+7): ``(1 - e) p + e / K`` where a class has the probability p, for K classes. No temperature turns these into p, since they never come near 1
+where the network is sure. So the smoothing is taken back where that lowers the cross-validated loss.
 """
 
 from __future__ import annotations
@@ -15,7 +19,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from visus.errors import DataError, RunError, UsageError
@@ -34,9 +37,52 @@ STANDARD_ERRORS: Final = 1.0
 
 SPLIT_NAMES: Final = {"train": "training", "val": "validation", "test": "test"}
 
+_ROUNDING: Final = 0.1
+"""How far from the least share, in such shares, the taking back of a smoothing is bent to stay above 0."""
+_MOST_VALUES: Final = 2_000_000
+"""A smoothing is taken back by a temperature that is fitted on at most so many logits."""
 _TINY: Final = torch.finfo(torch.float32).tiny
+_GOLDEN: Final = (3 - 5**0.5) / 2
+_WIDEST, _NARROW = 1.5, 1e-3  # of the logarithm of a temperature: where it is searched, and how exactly
 _ROUNDS: Final = 60
 _ENOUGH: Final = 1e-12
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """How outputs become probabilities.
+
+    Args:
+        temperature: divides the logits before the softmax.
+        smoothing: label smoothing of the training, which is taken back after it; 0 for none.
+
+    >>> Calibrator()(torch.tensor([[0.0, 0.0]])).tolist()
+    [[0.5, 0.5]]
+    >>> sure = torch.tensor([[9.0, 1.0]]).log()  # 0.9 is as sure as labels smoothed by 0.2 let a network of two classes be
+    >>> [round(each, 2) for each in Calibrator(smoothing=0.2)(sure)[0].tolist()]
+    [0.99, 0.01]
+    """
+
+    temperature: float = 1.0
+    smoothing: float = 0.0
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Probabilities float32 (items, classes) of logits, computed in float64; their order is that of the logits."""
+        return self.exact(logits).float()
+
+    def exact(self, logits: Tensor) -> Tensor:
+        """The same in float64."""
+        shares = torch.softmax(logits.double() / self.temperature, dim=-1)
+        if not self.smoothing:
+            return shares
+        least = self.smoothing / shares.shape[-1]
+        above = shares - least
+        # Smoothly above 0, so that the order of the classes stays; rounded away where classes lie far below.
+        positive = (above + (above.square() + (_ROUNDING * least) ** 2).sqrt()) / 2
+        return positive / positive.sum(dim=-1, keepdim=True)
+
+
+UNCALIBRATED: Final = Calibrator()
 
 
 @dataclass(frozen=True)
@@ -84,6 +130,7 @@ class TemperatureFit:
 
     Attributes:
         temperature: divides the logits; 1 where none is used.
+        smoothing: label smoothing that is taken back after it; 0 for none.
         reason: why none is used; empty where one is.
         fitted_on: the split; empty where there was none.
         num_samples: samples of that split.
@@ -95,6 +142,7 @@ class TemperatureFit:
     reason: str = ""
     fitted_on: str = ""
     num_samples: int = 0
+    smoothing: float = 0.0
     loss_before: float | None = None
     loss_after: float | None = None
     error_before: float | None = None
@@ -104,6 +152,11 @@ class TemperatureFit:
     def is_used(self) -> bool:
         """Whether probabilities are calibrated."""
         return not self.reason
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """What gives the probabilities."""
+        return Calibrator(self.temperature, self.smoothing)
 
     def sentence(self, noun: str = "sample") -> str:
         """One sentence for a reader of probabilities.
@@ -117,7 +170,7 @@ class TemperatureFit:
             return f"Probabilities are the network's own, not calibrated: {self.reason}."
         split = SPLIT_NAMES.get(self.fitted_on, self.fitted_on)
         return (
-            f"Probabilities are calibrated: the outputs are divided by a temperature of {self.temperature:.3g}, fitted on "
+            f"Probabilities are calibrated: {what_is_done(self.calibrator)}, fitted on "
             f"{write_number_of(self.num_samples, noun)} of the {split} split."
         )
 
@@ -143,6 +196,16 @@ class TemperatureFit:
         return found
 
 
+def what_is_done(calibrator: Calibrator) -> str:
+    """A half sentence on how outputs become probabilities.
+
+    >>> what_is_done(Calibrator(0.96, 0.2))
+    'the outputs are divided by a temperature of 0.96, and the label smoothing of 0.2 that they were trained with is taken back'
+    """
+    back = f", and the label smoothing of {calibrator.smoothing:g} that they were trained with is taken back"
+    return f"the outputs are divided by a temperature of {calibrator.temperature:.3g}{back if calibrator.smoothing else ''}"
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Reliability of a network's own probabilities, and of the calibrated ones.
@@ -154,6 +217,7 @@ class Calibration:
         fitted_on: the split that the temperature was fitted on; empty where there is none.
         num_fitted: items of it.
         temperature: divides the logits; None where none is used.
+        smoothing: label smoothing that is taken back after it; 0 for none.
         after: of the calibrated probabilities, which are those that the network gives in use; None where none is used.
         reason: why no temperature is used; empty where one is.
     """
@@ -166,6 +230,12 @@ class Calibration:
     temperature: float | None = None
     after: Reliability | None = None
     reason: str = ""
+    smoothing: float = 0.0
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """What gives the probabilities in use."""
+        return Calibrator(self.temperature or 1.0, self.smoothing)
 
     @property
     def is_own(self) -> bool:
@@ -182,13 +252,13 @@ class Calibration:
         return asdict(self)
 
 
-def reliability(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Reliability:
+def reliability(logits: Tensor, labels: Tensor, calibrator: Calibrator = UNCALIBRATED) -> Reliability:
     """How confidence and accuracy go together.
 
     Args:
         logits: (items, classes).
         labels: (items,) class indices.
-        temperature: by which the logits are divided.
+        calibrator: what gives the probabilities.
 
     Raises:
         DataError: there is no item.
@@ -200,10 +270,15 @@ def reliability(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Rel
     """
     if not len(logits):
         raise DataError("there is nothing to calibrate: no items were given.")
-    if not temperature > 0:
-        raise UsageError(f"a temperature must be above 0, not {temperature}.")
+    if not calibrator.temperature > 0:
+        raise UsageError(f"a temperature must be above 0, not {calibrator.temperature}.")
     # Rounded to float32 as everywhere, so that an item lies in the same bin here as in the scores.
-    chances = torch.softmax(logits.double() / temperature, dim=1).float().double()
+    chances = calibrator(logits).double()
+    return _reliability(chances, labels)
+
+
+def _reliability(chances: Tensor, labels: Tensor) -> Reliability:
+    """Of probabilities (items, classes)."""
     confidence, predicted = chances.max(dim=1)
     is_right = (predicted == labels).double()
     places = calibration_bins(confidence)
@@ -213,7 +288,7 @@ def reliability(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Rel
         count = int(inside.sum())
         sure, right = (float(each[inside].mean()) if count else None for each in (confidence, is_right))
         bins.append(Bin(place / CALIBRATION_BINS, (place + 1) / CALIBRATION_BINS, count, sure, right))
-        error += count / len(logits) * abs(sure - right) if sure is not None and right is not None else 0.0
+        error += count / len(chances) * abs(sure - right) if sure is not None and right is not None else 0.0
     loss = -chances.gather(1, labels[:, None]).clamp(min=_TINY).log().mean()
     return Reliability(error, float(loss), float(confidence.mean()), tuple(bins))
 
@@ -268,17 +343,56 @@ def fit_temperature(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> f
     return 1 / inverse
 
 
-def choose_temperature(logits: Tensor, labels: Tensor, split: str) -> TemperatureFit:
-    """The temperature for a network's answers, fitted on held-out samples, or 1 where these do not show that another is better.
+def fit_calibrator(logits: Tensor, labels: Tensor, smoothing: float = 0.0, target_smoothing: float = 0.0) -> Calibrator:
+    """The calibrator with the smallest cross-entropy on these items.
+
+    Args:
+        logits, labels: as for ``fit_temperature``.
+        smoothing: label smoothing of the training that it takes back.
+        target_smoothing: probability that the targets give to the other classes together.
+
+    Raises:
+        DataError: there is no item.
+    """
+    start = fit_temperature(logits, labels, target_smoothing)
+    if not smoothing:
+        return Calibrator(start)
+    step = -(-logits.numel() // _MOST_VALUES)
+    values, labels = logits[::step].double(), labels[::step]
+
+    def loss(log_temperature: float) -> float:
+        return float(
+            _losses(Calibrator(math.exp(log_temperature), smoothing).exact(values), labels, target_smoothing).mean()
+        )
+
+    # Taking back makes surer, so the temperature lies above the one that does without.
+    low, high = math.log(start), min(math.log(start) + _WIDEST, math.log(HOTTEST))
+    while high - low > _NARROW:
+        left, right = low + (high - low) * _GOLDEN, high - (high - low) * _GOLDEN
+        low, high = (low, right) if loss(left) <= loss(right) else (left, high)
+    return Calibrator(math.exp((low + high) / 2), smoothing)
+
+
+def _losses(chances: Tensor, labels: Tensor, target_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy (items,) of probabilities (items, classes) in float64."""
+    logs = chances.clamp(min=_TINY).log()
+    own = logs.gather(1, labels[:, None])[:, 0]
+    others = (logs.sum(1) - own) / max(1, logs.shape[1] - 1)
+    return -((1 - target_smoothing) * own + target_smoothing * others)
+
+
+def choose_temperature(logits: Tensor, labels: Tensor, split: str, smoothing: float = 0.0) -> TemperatureFit:
+    """What calibrates a network's answers, fitted on held-out samples; a temperature of 1 where these do not show that another is better.
 
     Of n samples, the targets give ``1 / (n + 2)`` to the other classes (Platt 1999, "Probabilistic outputs for support vector machines",
-    section 2.2). So a network that is right on all of them gets no endless confidence. The temperature is used where the cross-validated loss
-    falls by more than one standard error of the paired differences.
+    section 2.2). So a network that is right on all of them gets no endless confidence. A temperature is used where the cross-validated loss
+    falls by more than one standard error of the paired differences; the label smoothing is taken back where that loss is smaller then.
 
     Args:
         logits: (samples, classes): the answers as they are given in use, test-time augmentation included.
         labels: (samples,) class indices.
         split: what the samples are of.
+        smoothing: label smoothing of the training.
     """
     num_samples = len(logits)
     name = SPLIT_NAMES.get(split, split)
@@ -291,26 +405,34 @@ def choose_temperature(logits: Tensor, labels: Tensor, split: str) -> Temperatur
         )
     if not torch.isfinite(logits).all():
         return TemperatureFit(1.0, f"the network's answers for the {name} split are not all finite", split, num_samples)
-    values, places = logits.double(), torch.arange(num_samples) % NUM_FOLDS
-    folds = [
-        (places != fold, fit_temperature(values[places != fold], labels[places != fold], 1 / (num_samples + 2)))
-        for fold in range(NUM_FOLDS)
-    ]
-    temperature = fit_temperature(values, labels, 1 / (num_samples + 2))
-    held_out = values.clone()
-    for others, found in folds:
-        held_out[~others] /= found
-    gains = F.cross_entropy(values, labels, reduction="none") - F.cross_entropy(held_out, labels, reduction="none")
+    values = logits.double()
+    own = UNCALIBRATED(values).double()
+    tried = [(_held_out(values, labels, each), each) for each in dict.fromkeys((0.0, smoothing))]
+    held_out, smoothing = min(tried, key=lambda each: float(_losses(each[0], labels).mean()))
+    found = fit_calibrator(values, labels, smoothing, 1 / (num_samples + 2))
+    gains = _losses(own, labels) - _losses(held_out, labels)
     gain, error = float(gains.mean()), float(gains.std()) / math.sqrt(num_samples)
-    before, after = reliability(values, labels), reliability(held_out, labels)
+    before, after = _reliability(own, labels), _reliability(held_out, labels)
     figures = (before.loss, after.loss, before.error, after.error)
     if gain > STANDARD_ERRORS * error:
-        return TemperatureFit(temperature, "", split, num_samples, *figures)
+        return TemperatureFit(found.temperature, "", split, num_samples, smoothing, *figures)
     reason = (
-        f"a temperature of {temperature:.3g} does not lower the loss of the {name} split by more than chance "
+        f"a temperature of {found.temperature:.3g} does not lower the loss of the {name} split by more than chance "
         f"(cross-validated: by {gain:.2g} with a standard error of {error:.2g})"
     )
-    return TemperatureFit(1.0, reason, split, num_samples, *figures)
+    return TemperatureFit(1.0, reason, split, num_samples, 0.0, *figures)
+
+
+def _held_out(values: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Probabilities float64 of each fifth of the samples by what was fitted on the other four."""
+    num_samples = len(values)
+    places = torch.arange(num_samples) % NUM_FOLDS
+    chances = torch.empty_like(values)
+    for fold in range(NUM_FOLDS):
+        others = places != fold
+        calibrator = fit_calibrator(values[others], labels[others], smoothing, 1 / (num_samples + 2))
+        chances[~others] = calibrator(values[~others]).double()
+    return chances
 
 
 def calibrate(logits: Tensor, labels: Tensor, split: str, fit: TemperatureFit) -> Calibration:
@@ -327,5 +449,5 @@ def calibrate(logits: Tensor, labels: Tensor, split: str, fit: TemperatureFit) -
     before = reliability(logits, labels)
     if not fit.is_used:
         return Calibration(split, len(logits), before, fit.fitted_on, fit.num_samples, reason=fit.reason)
-    after = reliability(logits, labels, fit.temperature)
-    return Calibration(split, len(logits), before, fit.fitted_on, fit.num_samples, fit.temperature, after)
+    after = reliability(logits, labels, fit.calibrator)
+    return Calibration(split, len(logits), before, fit.fitted_on, fit.num_samples, fit.temperature, after, "", fit.smoothing)

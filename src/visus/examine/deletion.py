@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from visus.evaluation.temperature import UNCALIBRATED, Calibrator
 from visus.examine.explained import Explained, Unit, class_scores
 from visus.examine.layer_calls import Array, at_rest
 
@@ -52,7 +53,7 @@ def masked_scores(
     orders: Sequence[Array],
     counts: Array,
     fill: float | Tensor = 0.0,
-    temperature: float = 1.0,
+    calibrator: Calibrator = UNCALIBRATED,
 ) -> Array:
     """The score of each sample while pixels are taken away, and while they come: (K, 2, S, N).
 
@@ -65,13 +66,13 @@ def masked_scores(
         orders: K orders of the pixels, (N, P) each.
         counts: (S,) pixels that are taken away, or that came, at each step.
         fill: what a pixel that is taken away becomes: one value, or (N, C, *).
-        temperature: divides the outputs before the softmax.
+        calibrator: what makes probabilities of the outputs.
     """
     num_samples, num_pixels = len(batch), orders[0].shape[1]
     plain = torch.as_tensor(fill, dtype=batch.dtype, device=batch.device).expand_as(batch)
     found = np.zeros((len(orders), 2, len(counts), num_samples))
     with at_rest(module):
-        whole, nothing = (_scores(module, each, target, np.arange(num_samples), temperature) for each in (batch, plain))
+        whole, nothing = (_scores(module, each, target, np.arange(num_samples), calibrator) for each in (batch, plain))
         for place, order in enumerate(orders):
             ranks = torch.from_numpy(np.argsort(order, axis=1)).to(batch.device).reshape(num_samples, 1, *batch.shape[2:])
             wanted: list[tuple[int, int, int]] = []
@@ -91,11 +92,11 @@ def masked_scores(
                 is_first = ranks[samples] < limits
                 is_gone = is_first ^ torch.from_numpy(rows == 1).to(batch.device).reshape(limits.shape)
                 x = torch.where(is_gone, plain[samples], batch[samples])
-                found[place, rows, steps, samples] = _scores(module, x, target, samples, temperature)
+                found[place, rows, steps, samples] = _scores(module, x, target, samples, calibrator)
     return found
 
 
-def _scores(module: nn.Module, x: Tensor, target: tuple[int, ...] | Unit, samples: Array, temperature: float) -> Array:
+def _scores(module: nn.Module, x: Tensor, target: tuple[int, ...] | Unit, samples: Array, calibrator: Calibrator) -> Array:
     """The probability of each row's class, or the value of the unit."""
     if isinstance(target, Unit):
         values: Any = Explained(module, x, target).scores(x)
@@ -103,7 +104,7 @@ def _scores(module: nn.Module, x: Tensor, target: tuple[int, ...] | Unit, sample
         logits, _ = class_scores(module(x))
         assert logits is not None, "a map of a class was made of this module"
         classes = torch.tensor(target, device=logits.device)[torch.from_numpy(samples).to(logits.device)]
-        values = torch.softmax(logits.float() / temperature, 1).gather(1, classes[:, None])[:, 0]
+        values = calibrator(logits.cpu()).gather(1, classes[:, None].cpu())[:, 0]
     return np.asarray(values.float().cpu().numpy())
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS
+from visus.evaluation.temperature import what_is_done
 from visus.examine.report_inside import Inside
 from visus.units import write_bytes, write_duration, write_number_of, write_shape, write_share, write_size
 
@@ -166,11 +167,9 @@ def calibration_sentences(facts: ReportFacts) -> list[str]:
     if found.temperature is None or found.after is None:
         return [*sentences, f"These probabilities are the network's own, not calibrated: {found.reason}."]
     fitted = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} split"
+    sentences.append(f"These probabilities are calibrated: {what_is_done(found.calibrator)}, fitted on {fitted}.")
     sentences.append(
-        f"These probabilities are calibrated: the outputs are divided by a temperature of {found.temperature:.3g}, fitted on {fitted}."
-    )
-    sentences.append(
-        f"Without it, the expected calibration error is {100 * found.before.error:.1f} points instead of {100 * found.after.error:.1f}, and the "
+        f"Without that, the expected calibration error is {100 * found.before.error:.1f} points instead of {100 * found.after.error:.1f}, and the "
         f"loss {found.before.loss:.3f} instead of {found.after.loss:.3f}."
     )
     if found.is_own:

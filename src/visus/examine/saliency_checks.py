@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from visus.errors import UsageError
+from visus.evaluation.temperature import UNCALIBRATED, Calibrator
 from visus.examine.deletion import masked_scores, orders_of, random_orders, step_counts
 from visus.examine.explained import Saliency, Target
 from visus.examine.layer_calls import Array, Inputs, as_batch, called_layers, frozen, unwrapped
@@ -216,11 +217,11 @@ def deletion_and_insertion(
     seed: int = 0,
     num_random: int = NUM_RANDOM,
     beside: Curves | None = None,
-    temperature: float = 1.0,
+    calibrator: Calibrator = UNCALIBRATED,
 ) -> Curves:
     """Deletion and insertion curves (Petsiuk et al. 2018, arXiv:1806.07421, section 3.3) of a map.
 
-    The score is the class's probability by softmax, after a temperature, or a unit's value as it is. Pixels that the map holds to be equal come in random order.
+    The score is the class's probability, or a unit's value as it is. Pixels that the map holds to be equal come in random order.
 
     Args:
         module: the module that the map is of.
@@ -231,7 +232,7 @@ def deletion_and_insertion(
         seed: of the random orders.
         num_random: random orders of the pixels.
         beside: curves of another map of the same items, target and steps, whose random orders are taken over, which saves most of the time.
-        temperature: divides the outputs before the softmax.
+        calibrator: what makes probabilities of the outputs.
 
     Raises:
         UsageError: the map is of other items, or there is no step.
@@ -252,7 +253,7 @@ def deletion_and_insertion(
     if not is_shared:
         orders += [random_orders(rng, *orders[0].shape) for _ in range(num_random)]
     with torch.inference_mode(False):
-        curves = masked_scores(module, batch, saliency.target, orders, counts, baseline, temperature).mean(-1)
+        curves = masked_scores(module, batch, saliency.target, orders, counts, baseline, calibrator).mean(-1)
     if is_shared and beside is not None:
         means: Sequence[Array] = (beside.random_deletion, beside.random_insertion)
         areas = beside.random_areas

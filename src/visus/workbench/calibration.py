@@ -21,7 +21,7 @@ from visus.training.runs import RunFolder
 FILE: Final = "calibration.json"
 
 
-def write_calibration(folder: RunFolder, logits: Tensor, labels: Tensor, tta: str) -> TemperatureFit:
+def write_calibration(folder: RunFolder, logits: Tensor, labels: Tensor, tta: str, smoothing: float = 0.0) -> TemperatureFit:
     """Fit a temperature on the answers for the validation split and keep it in the run.
 
     Args:
@@ -29,8 +29,9 @@ def write_calibration(folder: RunFolder, logits: Tensor, labels: Tensor, tta: st
         logits: (samples, classes), as the run answers in use; none where there is no validation split.
         labels: (samples,) class indices.
         tta: the test-time augmentation of these answers.
+        smoothing: label smoothing of the training.
     """
-    found = choose_temperature(logits, labels, "val")
+    found = choose_temperature(logits, labels, "val", smoothing)
     belongs_to = {"tta": tta, "weights": _digest(folder.weights_file("best"))}
     folder.write_json(FILE, found.to_json() | {"belongs_to": belongs_to})
     return found

@@ -21,9 +21,10 @@ from visus.design import Design
 from visus.design.twins import KINDS, perceptron_twins
 from visus.errors import DataError, UsageError, unknown_name
 from visus.evaluation.paired import Paired, compare_answers
-from visus.evaluation.predictions import predict_logits, probabilities
+from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures, measure_shifts
+from visus.evaluation.temperature import UNCALIBRATED, Calibrator
 from visus.networks.roles import takes
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
@@ -58,7 +59,7 @@ class Contender:
         scores: on the items that all contenders are compared on.
         history: a row for each epoch of its ``results.csv``.
         shifts: how its answers change when the items move round a ring; None where that was not asked for.
-        temperature: divides its outputs; 1 where its probabilities are its own.
+        calibrator: what makes probabilities of its outputs.
     """
 
     name: str
@@ -71,14 +72,15 @@ class Contender:
     scores: Scores
     history: tuple[dict[str, float], ...]
     shifts: ShiftFigures | None = None
-    temperature: float = 1.0
+    calibrator: Calibrator = UNCALIBRATED
 
     def to_json(self) -> dict[str, Any]:
         """The contender as plain data."""
-        named = ("name", "kind", "is_shuffled", "num_parameters", "macs", "seconds", "temperature")
+        named = ("name", "kind", "is_shuffled", "num_parameters", "macs", "seconds")
         facts = {name: getattr(self, name) for name in named}
         return {
             **facts,
+            **dataclasses.asdict(self.calibrator),
             "folder": str(self.folder),
             "scores": self.scores.to_json(),
             "history": [dict(row) for row in self.history],
@@ -360,14 +362,14 @@ def _compare(
         logits = _plain_logits(run, batches) if plain else run.logits(batches)
         order = np.argsort([places[item] for item in part.items])
         logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
-        temperature = 1.0 if plain else run.calibration.temperature  # it belongs to the answers that the run gives
-        chances, labels = probabilities(logits, temperature), torch.from_numpy(first_part.labels)
+        calibrator = run.calibrator(raw=plain)  # it belongs to the answers that the run gives
+        chances, labels = calibrator(logits), torch.from_numpy(first_part.labels)
         known, unknown = run.known(part, data)
         in_order = None if known is None else (known[0][order], known[1][order])
         notes = [*notes, *(f"{run.name}: {note}" for note in unknown)]
         found = score(chances, labels, first_run.classes, split=split, known=in_order)
         answers.append(logits.argmax(dim=1).tolist())
-        contenders.append(_contender(run, kind, found, _shifts(run, part) if shifts else None, temperature))
+        contenders.append(_contender(run, kind, found, _shifts(run, part) if shifts else None, calibrator))
     if len({each.name for each in contenders}) < len(contenders):
         contenders = [dataclasses.replace(each, name=str(each.folder)) for each in contenders]
 
@@ -393,7 +395,7 @@ def _plain_logits(run: Run, batches: Iterable[torch.Tensor]) -> torch.Tensor:
     )
 
 
-def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None, temperature: float) -> Contender:
+def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None, calibrator: Calibrator) -> Contender:
     history = RunFolder.open(run.folder).read_results()
     return Contender(
         name=run.name,
@@ -406,7 +408,7 @@ def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None,
         scores=scores,
         history=history,
         shifts=shifts,
-        temperature=temperature,
+        calibrator=calibrator,
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from visus.data.batches import Part
 from visus.errors import UsageError, closest_name, unknown_name
+from visus.evaluation.temperature import UNCALIBRATED, Calibrator
 from visus.examine.activation_maps import Activation, activations
 from visus.examine.effective import EffectiveField, effective_field, effective_field_sampled
 from visus.examine.explained import Saliency, Target, Unit, class_scores
@@ -50,13 +51,13 @@ class Subjected:
         module: the module.
         x: (1, C, *), scaled.
         macs: multiply-adds of one item; at least 1.
-        temperature: of a run, whose outputs are logits; None for a module, whose outputs may be probabilities already.
+        calibrator: of a run, whose outputs are logits; None for a module, whose outputs may be probabilities already.
     """
 
     module: nn.Module
     x: Tensor
     macs: int
-    temperature: float | None = None
+    calibrator: Calibrator | None = None
 
     @property
     def is_costly(self) -> bool:
@@ -114,8 +115,8 @@ def answer_of(subject: Subjected, classes: Sequence[str], target: str | int | No
     if output is None:
         return None
     logits = output[0].float()
-    is_share = subject.temperature is None and bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < 1e-4
-    shares = (logits if is_share else torch.softmax(logits / (subject.temperature or 1.0), 0)).numpy()
+    is_share = subject.calibrator is None and bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < 1e-4
+    shares = (logits if is_share else (subject.calibrator or UNCALIBRATED)(logits)).numpy()
     names = tuple(classes) if len(classes) == len(shares) else tuple(str(index) for index in range(len(shares)))
     return Answer(names, shares, int(shares.argmax()) if target is None else class_index(target, names), note)
 
@@ -226,7 +227,7 @@ def _curves(subject: Subjected, saliency: Saliency, beside: Curves | None) -> Cu
         steps=steps,
         num_random=num_random,
         beside=beside,
-        temperature=subject.temperature or 1.0,
+        calibrator=subject.calibrator or UNCALIBRATED,
     )
 
 

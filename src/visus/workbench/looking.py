@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from visus import __version__
 from visus.design import Design
 from visus.errors import UsageError, VisusError
+from visus.evaluation.temperature import Calibrator
 from visus.examine.explained import Target
 from visus.examine.layer_calls import as_batch, at_rest
 from visus.examine.look_facts import Answer, LayerLook, LayerPatches, LookFacts
@@ -189,7 +190,7 @@ def look(
     if isinstance(network, nn.Module) and any(values.is_meta for values in (*network.parameters(), *network.buffers())):
         raise UsageError("this module lies on the device meta and has no numbers. Load its weights first.")
     views = network.views_sentence if isinstance(network, Run) else ""
-    temperature = (1.0 if raw else network.calibration.temperature) if isinstance(network, Run) else None
+    calibrator = network.calibrator(raw=raw) if isinstance(network, Run) else None
     calibration = network.calibration_sentence(raw=raw) if isinstance(network, Run) else ""
     with working("looking"):
         opened = open_network(network, item, data, input_shape, num_classes, classes, cache_dir)
@@ -205,7 +206,7 @@ def look(
                     object_px,
                     templates=templates,
                     views=views,
-                    temperature=temperature,
+                    calibrator=calibrator,
                     calibration=calibration,
                 )
             )
@@ -230,7 +231,7 @@ def _facts(
     *,
     templates: bool,
     views: str,
-    temperature: float | None,
+    calibrator: Calibrator | None,
     calibration: str,
 ) -> LookFacts:
     module, is_trained = opened.module, opened.is_trained
@@ -241,7 +242,7 @@ def _facts(
     if calibration:
         missing["calibration"] = calibration
     _try(module, x, opened.name)
-    subject = Subjected(module, x, max(1, count_macs(module, tuple(x.shape[1:]))), temperature)
+    subject = Subjected(module, x, max(1, count_macs(module, tuple(x.shape[1:]))), calibrator)
     layers, num_over, no_fields = layers_of(subject, opened.pool)
     missing["layers"] = left_out(module, layers)
     unit = unit_of(subject, layers, layer, channel, at)

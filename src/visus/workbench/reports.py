@@ -125,7 +125,8 @@ def fit_calibration(run: Run, data: Data, answers: Tensor) -> None:
     """
     part = data.split("val")
     logits = answers if data.scored_split == "val" else run.answers(data, "val") if len(part) else answers[:0]
-    write_calibration(RunFolder.open(run.folder), logits, torch.from_numpy(part.labels), run.recipe.tta or "none")
+    labels, recipe = torch.from_numpy(part.labels), run.recipe
+    write_calibration(RunFolder.open(run.folder), logits, labels, recipe.tta or "none", recipe.label_smoothing or 0.0)
 
 
 def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path | None = None) -> Path:

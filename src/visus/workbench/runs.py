@@ -30,9 +30,9 @@ from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.reading import Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, PictureError, RunError, UsageError
-from visus.evaluation.predictions import predict_logits, probabilities, top_k
+from visus.evaluation.predictions import predict_logits, top_k
 from visus.evaluation.scores import Scores, score
-from visus.evaluation.temperature import TemperatureFit
+from visus.evaluation.temperature import UNCALIBRATED, Calibrator, TemperatureFit
 from visus.evaluation.views import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, freed_memory_kept, suited
@@ -141,6 +141,14 @@ class Run(Described):
         """
         return read_calibration(RunFolder.open(self.folder), self.which, self.recipe.tta or "none")
 
+    def calibrator(self, *, raw: bool = False) -> Calibrator:
+        """What makes probabilities of its outputs.
+
+        Args:
+            raw: the network's own softmax.
+        """
+        return UNCALIBRATED if raw else self.calibration.calibrator
+
     def probabilities(self, logits: torch.Tensor, *, raw: bool = False) -> torch.Tensor:
         """The probabilities (items, classes) that the network gives for outputs of ``logits`` or ``answers``.
 
@@ -148,7 +156,7 @@ class Run(Described):
             logits: (items, classes).
             raw: the network's own, without its temperature. The order of the classes is the same.
         """
-        return probabilities(logits, 1.0 if raw else self.calibration.temperature)
+        return self.calibrator(raw=raw)(logits)
 
     @property
     def scores(self) -> Scores:
@@ -478,14 +486,14 @@ class Run(Described):
                 f"files are paths or arrays, and not a {type(files).__name__}. Give an image of Pillow as an array: numpy.asarray(image)."
             )
         items = find_items(named, self.preprocessing, notes)
-        temperature = 1.0 if raw else self.calibration.temperature
+        calibrator = self.calibrator(raw=raw)
         learned = read_known(RunFolder.open(self.folder))
         size = max(16, min(EVALUATION_BATCH, MOST_VALUES // math.prod(self.preprocessing.input_shape)))
         while chunk := list(islice(items, size)):
-            yield from self._predict_chunk(chunk, top, notes, temperature, learned)
+            yield from self._predict_chunk(chunk, top, notes, calibrator, learned)
 
     def _predict_chunk(
-        self, chunk: Sequence[Item], top: int, ledger: Ledger, temperature: float, learned: Known | None
+        self, chunk: Sequence[Item], top: int, ledger: Ledger, calibrator: Calibrator, learned: Known | None
     ) -> Iterator[Prediction]:
         rows: list[Pixels] = []
         outcomes: list[int | str] = []
@@ -505,7 +513,7 @@ class Run(Described):
                 ledger.note("learned from", names[place])
         if rows:
             batch = self.preprocessing.scaled(torch.from_numpy(np.stack(rows)))
-            answers = top_k(probabilities(self.logits([batch]), temperature), self.classes, top)
+            answers = top_k(calibrator(self.logits([batch])), self.classes, top)
         for item, outcome in zip(chunk, outcomes, strict=True):
             if isinstance(outcome, str):
                 yield Prediction(item.name, problem=outcome)
