@@ -442,8 +442,8 @@ def softmax_gives_probabilities(bench: Bench) -> Claim:
     said = (
         f"After {write_number_of(bench.epochs, 'epoch')} the softmax of the network is on average {write_share(scores.confidence)} sure and {write_share(scores.accuracy)} right; "
         f"over pictures of equal confidence the two differ by {100 * scores.calibration_error:.1f} points (expected calibration error, 15 "
-        "bins). Label smoothing is part of the recipe, which makes it less sure than it could be. So visus divides "
-        "the outputs by a temperature that is fitted on the validation split; the report of a run has both figures."
+        "bins). Label smoothing is part of the recipe, which makes it less sure than it could be. So visus takes "
+        "the smoothing back and divides the outputs by a temperature, both where the validation split shows that it helps; the report of a run has both figures."
     )
     return Claim(
         "At the end stand flatten, fully connected layers and softmax, which gives probabilities.",

@@ -167,6 +167,15 @@ def _three_digits(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
+def write_split(split: str) -> str:
+    """A split as one names it in a sentence.
+
+    >>> write_split("test"), write_split("all")
+    ('the test split', 'the whole data')
+    """
+    return "the whole data" if split == "all" else f"the {split} split"
+
+
 def write_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
     """A title, and a line for each fact below it, as ``repr`` shows a result.
 

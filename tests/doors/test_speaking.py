@@ -135,6 +135,19 @@ def test_results_print_in_a_few_lines(run: visus.Run, file: Path) -> None:
     ]
 
 
+def test_mistakes_shifts_and_comparisons_print_in_a_few_lines(run: visus.Run) -> None:
+    mistakes, shifts, comparison = run.mistakes(), run.shifts(), run.compare(run)
+    for result in (mistakes, shifts, comparison):
+        assert len(repr(result)) < 700
+        assert repr(result).count("\n") <= 8
+        assert result._repr_html_().startswith("<table><caption>")
+    num_items = run.scores.num_items
+    assert repr(mistakes).splitlines()[0] == f"Mistakes on {num_items} pictures of the test split"
+    assert repr(mistakes).splitlines()[1] == f"  wrong            {mistakes.num_wrong}"
+    assert repr(shifts).splitlines()[0] == f"Shifts of {num_items} pictures of the test split"
+    assert repr(comparison).splitlines()[0] == f"Comparison on {num_items} pictures of the test split"
+
+
 # ---- arrays and paths alike ----
 
 
@@ -153,6 +166,9 @@ def test_arrays_are_scored_with_names_or_numbers_as_labels(run: visus.Run, file:
     for labels in (y, torch.from_numpy(y), [run.classes[place] for place in y]):
         scores = run.evaluate((x, labels))
         assert (scores.confusion, scores.accuracy) == (expected.confusion, expected.accuracy)
+        assert (scores.num_learned, scores.num_chose) == (expected.num_learned, expected.num_chose) == (43, 5)
+    said = "43 of 60 items were learned from and 5 more chose the weights, which flatters the figures; accuracy on the 12 new items: "
+    assert repr(scores).splitlines()[1].startswith(f"  note      {said}")
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class MirrorTest:
             False: "mirroring changes the class",
             None: "this does not tell whether mirroring keeps the class (half of it must be left)",
         }
-        interval = f"95% interval {max(0.0, self.low):.0%} to {self.high:.0%}"
+        interval = f"95% interval {max(0.0, self.low):.0%} to {max(0.0, self.high):.0%}"
         left = f"so {max(0.0, self.kept):.0%} ({interval}) of what neighbors know is left"
         return f"{measured}; {left}: {told[self.keeps_class]}".replace("%", " %")
 

@@ -94,6 +94,8 @@ class Scores(Described):
             ("baseline", f"{write_share(self.baseline)}, always {self.baseline_class!r}"),
             ("loss", f"{self.loss:.4g}; expected calibration error {write_share(self.calibration_error)}"),
         ]
+        if known := self.learned_sentence():
+            rows.insert(0, ("note", known))
         of = f" of the {self.split} split" if self.split else ""
         return f"Scores on {write_number_of(self.num_items, 'item')}{of}, {len(self.per_class):,} classes", rows
 

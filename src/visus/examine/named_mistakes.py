@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from visus.units import Described, write_number_of, write_split
+
 
 @dataclass(frozen=True)
 class Alike:
@@ -60,8 +62,8 @@ class Pair:
     items: tuple[Shown, ...]
 
 
-@dataclass(frozen=True)
-class NamedMistakes:
+@dataclass(frozen=True, repr=False)
+class NamedMistakes(Described):
     """The answers of a network that are worth a look.
 
     Attributes:
@@ -92,6 +94,13 @@ class NamedMistakes:
     num_compared: int = 0
     num_training: int = 0
     notes: tuple[str, ...] = ()
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        title = f"Mistakes on {write_number_of(self.num_items, self.noun)} of {write_split(self.split)}"
+        facts = [("wrong", f"{self.num_wrong:,}"), ("labels in doubt", f"{self.num_suspicious:,}")]
+        if self.confusions:
+            facts.insert(1, ("most often", f"{self.confusions[0].label} taken for {self.confusions[0].answer}"))
+        return title, [*facts, ("next", ".confident_wrong, .unsure_right, .confusions, .suspicious")]
 
     def shown(self) -> Iterator[Shown]:
         """All items that are told, some of them more than once."""

@@ -30,6 +30,7 @@ from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.resolve import for_new_network
 from visus.training.runs import RunFolder, training_seconds
+from visus.units import Described, write_count, write_number_of, write_share, write_split
 from visus.workbench.modules import count_macs, make_network
 from visus.workbench.own_data import open_own_data
 from visus.workbench.runs import Run
@@ -105,8 +106,8 @@ class Pair:
         return {"left": self.left, "right": self.right, **self.answers.to_json()}
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Described):
     """Runs on the same items; the first is what the others are compared with.
 
     Args:
@@ -122,6 +123,17 @@ class Comparison:
     contenders: tuple[Contender, ...]
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...] = ()
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        title = (
+            f"Comparison on {write_number_of(self.contenders[0].scores.num_items, self.noun)} of {write_split(self.split)}"
+        )
+        facts = [
+            (each.name, f"{write_share(each.scores.accuracy)}, {write_count(each.num_parameters)} parameters")
+            for each in self.contenders
+        ]
+        facts += [("difference", pair.sentence(self.noun)) for pair in self.pairs[:2]]
+        return title, [*facts, ("next", ".contenders, .pairs; .to_json() gives all measures")]
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain data."""

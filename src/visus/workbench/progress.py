@@ -198,8 +198,9 @@ class Screen:
                 f"kernels: PyTorch's own{f', since {missing}' if missing else ' and those of visus, the faster for each shape'}"
             )
         if recipe.epochs:
+            all_of_them = " (as many as there are)" if recipe.batch_size == len(data.split("train")) else ""
             self.say(
-                f"recipe: {write_number_of(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
+                f"recipe: {write_number_of(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}{all_of_them}, {recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}; "
                 f"training {data.noun}s are {', '.join(event.changes) or 'not changed'}"
             )
         if event.start is not None:

@@ -224,18 +224,18 @@ class Run(Described):
 
     def _score_arrays(self, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool) -> Scores:
         """Scores of arrays and their labels."""
-        rows = [item.row for item in array_rows(samples, "samples", self.preprocessing)]
+        rows = [
+            self.preprocessing.fit_array(item.row[None])[0] for item in array_rows(samples, "samples", self.preprocessing)
+        ]
         truth = numbers_of(labels, self.classes)
         if len(rows) != len(truth):
             raise UsageError(f"there are {len(rows):,} samples and {len(truth):,} labels. Give one label for each sample.")
         chunks = (rows[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH))
-        batches = (
-            self.preprocessing.scaled(torch.from_numpy(self.preprocessing.fit_array(np.stack(chunk)))) for chunk in chunks
-        )
+        batches = (self.preprocessing.scaled(torch.from_numpy(np.stack(chunk))) for chunk in chunks)
         notes = [self.views_sentence] if self.views_sentence else []
-        return score(
-            self.probabilities(self.logits(batches), raw=raw), torch.from_numpy(truth), self.classes, split="", notes=notes
-        )
+        chances, learned = self.probabilities(self.logits(batches), raw=raw), read_known(RunFolder.open(self.folder))
+        known = learned.marks(hash_rows(rows)) if learned is not None else None
+        return score(chances, torch.from_numpy(truth), self.classes, split="", notes=notes, known=known)
 
     def shifts(
         self, data: str | Path | Data | None = None, *, split: str | None = None, cache_dir: str | Path | None = None

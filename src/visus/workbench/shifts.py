@@ -27,7 +27,7 @@ from visus.evaluation.placement import Placement, measure_placement
 from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
 from visus.networks.trace import TraceError, trace
 from visus.training.runs import RunFolder
-from visus.units import write_count
+from visus.units import Described, write_count, write_number_of, write_share, write_split
 from visus.workbench.modules import OBJECT_PREFIX, count_macs
 from visus.workbench.runs import Run
 from visus.workbench.summaries import design_of
@@ -68,8 +68,8 @@ class Remedy:
         return {**self.__dict__}
 
 
-@dataclass(frozen=True)
-class ShiftReport:
+@dataclass(frozen=True, repr=False)
+class ShiftReport(Described):
     """What was measured of one run's network.
 
     Args:
@@ -97,6 +97,12 @@ class ShiftReport:
     placement: Placement
     remedies: tuple[Remedy, ...]
     notes: tuple[str, ...] = ()
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        title = f"Shifts of {write_number_of(self.num_items, self.noun)} of {write_split(self.split)}"
+        facts = [(each.way, f"{write_share(each.kept)} keep their label") for each in self.ways]
+        facts += [("remedies", ", ".join(each.name for each in self.remedies))] if self.remedies else []
+        return title, [*facts, ("next", ".ways, .layers, .placement, .remedies; .to_json() gives all measures")]
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain data."""
