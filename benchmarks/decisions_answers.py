@@ -17,7 +17,6 @@ from decisions import Figure, Setting, dataset, row, trained, wanted_trainings
 import visus
 from visus.data import mirrors
 from visus.data.batches import Part
-from visus.evaluation.predictions import probabilities
 from visus.evaluation.temperature import reliability
 
 
@@ -28,7 +27,7 @@ def calibration(setting: Setting) -> list[Figure]:
     for each in wanted_trainings(setting):
         run, data = trained(each, setting)
         answers, labels = run.answers(data, data.scored_split), torch.from_numpy(data.split(data.scored_split).labels)
-        accuracy = float((probabilities(answers).argmax(1) == labels).double().mean())
+        accuracy = float((answers.argmax(1) == labels).double().mean())
         found.append(Figure(each.name, f"accuracy on {len(labels):,} samples, %", 100 * accuracy, run.recipe.seed))
         ways = {"before": reliability(answers, labels), "now": reliability(answers, labels, run.calibrator())}
         for way, measured in ways.items():

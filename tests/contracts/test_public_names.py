@@ -77,5 +77,5 @@ def test_a_run_can_be_asked_exactly_this() -> None:
     }
     assert names == methods | {
         *("name", "notes_on", "recipe", "scores", "views_sentence", "which"),
-        *("calibration", "calibration_sentence", "probabilities", "known"),
+        *("calibration", "calibration_sentence", "calibrator", "probabilities", "known"),
     }
