@@ -139,7 +139,17 @@ class _BegunError(Exception):
 
 
 @needs_extra
-@pytest.mark.parametrize("words", [[], ["--no-pretrained"], ["--pretrained"], ["--channels", "1"], ["--img-size", "64x96"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--channels", "1"],
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in (["--no-pretrained"], ["--pretrained"], ["--img-size", "64x96"])
+        ),
+    ],
+)
 def test_check_says_what_train_would_do_with_the_same_options(
     words: list[str], large_photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,7 +155,7 @@ def test_names_on_stdin_may_be_separated_by_nulls(
     assert answer.out.count(".png,dark,") == 2
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp437"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp437", marks=pytest.mark.slow)])
 def test_predict_prints_any_name_as_csv_on_any_console(run: Path, photos: Path, tmp_path: Path, encoding: str) -> None:
     for name in NAMES:
         (tmp_path / name).write_bytes((photos / "dark" / "00.png").read_bytes())

@@ -141,7 +141,7 @@ def test_dead_filters_are_named() -> None:
     [
         ("conv(40, 3, padding=1), relu, conv(40, 3, padding=1), relu, globalpool, linear(classes)", (3, 160, 160)),
         ("conv(6, 3), tanh, conv(16, 3), tanh, flatten, linear(classes)", (1, 8, 8)),
-        ("resnet(34)", (3, 64, 64)),
+        pytest.param("resnet(34)", (3, 64, 64), marks=pytest.mark.slow),
         ("conv(12, 9), relu, conv(12, 9), relu, globalpool, linear(classes)", (2, 3000)),
         ("conv(12, 3), relu, conv(12, 3), relu, globalpool, linear(classes)", (1, 24, 40, 40)),
     ],

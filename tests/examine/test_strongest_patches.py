@@ -21,7 +21,7 @@ from visus.examine import activations, templates, unit_values
 @pytest.mark.parametrize(
     ("make", "shape", "max_channels"),
     [
-        (networks.small_resnet, (3, 32, 32), 2),
+        pytest.param(networks.small_resnet, (3, 32, 32), 2, marks=pytest.mark.slow),
         (networks.small_compact, (1, 28, 28), 4),
         (networks.u_net, (1, 16, 16), 99),
         (lambda: networks.designed(networks.SQUEEZED, (2, 20, 15)), (2, 20, 15), 99),

@@ -91,7 +91,7 @@ NETWORKS: dict[str, Any] = {
 }
 
 
-SLOW = ("inception", "resnet of bottlenecks")
+SLOW = ("inception", "resnet of bottlenecks", "vgg", "convnext", "densenet", "alexnet")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NETWORKS])
@@ -128,6 +128,7 @@ def named(operation: str) -> str:
     }.get(name.removesuffix("_with_indices").removesuffix("_legit_no_training"), name.removesuffix("_with_indices"))
 
 
+@pytest.mark.slow
 def test_every_layer_of_inception_reads_what_poison_shows() -> None:
     shape = (3, 75, 75)
     torch.manual_seed(0)

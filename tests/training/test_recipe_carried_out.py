@@ -62,7 +62,7 @@ def weights_of(run: visus.Run, name: str) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(run.folder / "weights" / f"{name}.safetensors")
 
 
-@pytest.mark.parametrize("num_steps", [1, 9, 20])
+@pytest.mark.parametrize("num_steps", [9, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 20))])
 def test_everything_at_once_goes_on_with_the_same_bits_after_a_stop(
     coloured: Path, whole: Recipe, tmp_path: Path, num_steps: int
 ) -> None:

@@ -1,0 +1,118 @@
+"""Images with some bytes changed in the middle: how many visus decodes without a word, and how many Pillow does.
+
+    python benchmarks/damaged_images.py FOLDER [--images 40] [--trials 10] [--output FILE.json]
+
+``FOLDER`` holds photos, in it or below. Each is stored anew in every format, at 320 px at most; then eight bytes in the middle third of the file are
+replaced by random ones. An image counts as wrong where more than 2 % of its pixels are off by more than 24 of 255.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import command_line, machine_facts, write_result
+from PIL import Image
+
+from visus.data.pictures import decode
+from visus.errors import PictureError
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "JPEG": {"format": "JPEG", "quality": 90},
+    "JPEG, progressive": {"format": "JPEG", "quality": 90, "progressive": True},
+    "WebP, lossy": {"format": "WEBP", "quality": 80},
+    "WebP, lossless": {"format": "WEBP", "lossless": True},
+    "PNG": {"format": "PNG"},
+    "TIFF, LZW": {"format": "TIFF", "compression": "tiff_lzw"},
+    "TIFF, deflate": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+    "GIF": {"format": "GIF"},
+}
+LONGEST_SIDE, NUM_BYTES = 320, 8
+FAR, SHARE = 24, 0.02
+
+
+def main() -> None:
+    options = _options()
+    files = sorted(file for file in options.folder.rglob("*") if file.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    rng = np.random.default_rng(0)
+    chosen = [files[place] for place in rng.permutation(len(files))[: options.images]]
+    rows = []
+    for name, settings in FORMATS.items():
+        counts = {
+            "changed": 0,
+            "visus: wrong without a word": 0,
+            "Pillow: wrong without a word": 0,
+            "visus: refused, Pillow right": 0,
+        }
+        for file in chosen:
+            data = _stored(file, settings)
+            for _ in range(options.trials):
+                _count(counts, data, _changed(data, rng))
+        rows.append({"format": name, **counts})
+        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    write_result(options.output, {"command": command_line(), **machine_facts(), "num_images": len(chosen), "rows": rows})
+
+
+def _stored(file: Path, settings: dict[str, Any]) -> bytes:
+    """A photo in another format."""
+    stream = io.BytesIO()
+    with Image.open(file) as image:
+        small = image.convert("RGB")
+        small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        small.save(stream, **settings)
+    return stream.getvalue()
+
+
+def _changed(data: bytes, rng: np.random.Generator) -> bytes:
+    place = int(rng.integers(len(data) // 3, 2 * len(data) // 3))
+    return data[:place] + rng.bytes(NUM_BYTES) + data[place + NUM_BYTES :]
+
+
+def _count(counts: dict[str, int], data: bytes, changed: bytes) -> None:
+    """Add what became of one changed file."""
+    counts["changed"] += 1
+    ours, theirs = (_is_wrong(read, data, changed) for read in (_by_visus, _by_pillow))
+    counts["visus: wrong without a word"] += ours is True
+    counts["Pillow: wrong without a word"] += theirs is True
+    counts["visus: refused, Pillow right"] += ours is None and theirs is False
+
+
+def _is_wrong(read: Callable[[bytes], tuple[Any, tuple[str, ...]]], data: bytes, changed: bytes) -> bool | None:
+    """Whether a changed file is decoded to something else; None where it is refused, or something is said that is not said of the sound file."""
+    true, usual = read(data)
+    try:
+        found, said = read(changed)
+    except (PictureError, OSError, ValueError, SyntaxError):
+        return None
+    if said != usual:
+        return None
+    return found.shape != true.shape or bool((np.abs(found.astype(int) - true).max(0) > FAR).mean() > SHARE)
+
+
+def _by_visus(data: bytes) -> tuple[Any, tuple[str, ...]]:
+    found = decode(data, name="image")
+    return found.pixels, found.actions
+
+
+def _by_pillow(data: bytes) -> tuple[Any, tuple[str, ...]]:
+    with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+        warnings.simplefilter("ignore")
+        return np.moveaxis(np.asarray(image.convert("RGB")), -1, 0), ()
+
+
+def _options() -> argparse.Namespace:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folder", type=Path)
+    options.add_argument("--images", type=int, default=40)
+    options.add_argument("--trials", type=int, default=10)
+    options.add_argument("--output", type=Path)
+    return options.parse_args()
+
+
+if __name__ == "__main__":
+    main()
