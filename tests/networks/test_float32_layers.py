@@ -13,7 +13,7 @@ from torch import nn
 from visus.design import parse
 from visus.networks import build
 from visus.networks.fast import speed_up
-from visus.networks.float32_layers import float32_where_needed
+from visus.networks.float32_layers import float32_where_needed, is_slow_in_bfloat16, is_wrong_in_bfloat16
 
 
 class OwnConv(nn.Conv2d):
@@ -124,3 +124,11 @@ def test_padded_convolutions_of_a_design_are_covered_too() -> None:
     with float32_where_needed(network):
         changed = [new for part, new in zip(network.modules(), kinds, strict=True) if type(part) is not new]
     assert [kind.__name__ for kind in changed] == ["PaddedConv3d"]
+
+
+def test_on_another_device_nothing_is_computed_in_float32() -> None:
+    elsewhere = torch.empty(2, 4, 1, 1, device="meta")
+    for layer in depthwise():
+        assert not is_slow_in_bfloat16(layer, elsewhere)
+        assert not is_wrong_in_bfloat16(layer, elsewhere)
+        assert is_slow_in_bfloat16(layer, torch.empty(2, 4, 1, 1))

@@ -49,14 +49,15 @@ def is_wrong_in_bfloat16(layer: Any, x: Tensor) -> bool:
     return any(side < bound for side, bound in zip(sides, least, strict=True))
 
 
-def is_slow_in_bfloat16(layer: Any) -> bool:
-    """Whether PyTorch's gradients of a convolution are slower in bfloat16 than in float32: single channels with a stride, or wider than 3.
+def is_slow_in_bfloat16(layer: Any, x: Tensor) -> bool:
+    """Whether PyTorch's gradients of a convolution are slower in bfloat16 than in float32 on a processor: single channels with a stride, or wider
+    than 3.
 
     On a processor with AVX-512 BF16 (torch 2.13, one core, 32 maps, channels last) they took 70 ms instead of 22 (96 channels, 3 x 3, stride 2,
     64 px), 80 instead of 2 (144, 5 x 5, stride 2, 32 px) and 28 instead of 8 (1152, 5 x 5, 4 px); the forward passes take as long in both.
     """
     is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
-    return is_depthwise and (max(layer.kernel_size) > 3 or max(layer.stride) > 1)
+    return x.device.type == "cpu" and is_depthwise and (max(layer.kernel_size) > 3 or max(layer.stride) > 1)
 
 
 def in_float32(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ class SeesToFloat32:
 
     def needs_float32(self, x: Tensor) -> bool:
         """Whether these maps are to be computed in float32."""
-        return is_wrong_in_bfloat16(self, x) or is_slow_in_bfloat16(self)
+        return is_wrong_in_bfloat16(self, x) or is_slow_in_bfloat16(self, x)
 
 
 class _Derived(SeesToFloat32):

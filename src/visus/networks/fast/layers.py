@@ -98,7 +98,7 @@ class FasterConvolution(SeesToFloat32, Faster):
 
     def needs_float32(self, x: torch.Tensor) -> bool:
         """Whether PyTorch's own way is wrong in bfloat16, or slow where no kernel is there to compute it."""
-        return is_wrong_in_bfloat16(self, x) or (kernels() is None and is_slow_in_bfloat16(self))
+        return is_wrong_in_bfloat16(self, x) or (kernels() is None and is_slow_in_bfloat16(self, x))
 
     def _suits(self: Any, maps: torch.Tensor) -> bool:
         """Whether these are samples for it, laid out well and not too small, and it has no dilation, no padding but zeros, and no groups or as many as channels."""
