@@ -170,10 +170,11 @@ def _three_digits(value: float) -> str:
 def write_split(split: str) -> str:
     """A split as one names it in a sentence.
 
-    >>> write_split("test"), write_split("all")
-    ('the test split', 'the whole data')
+    >>> write_split("val"), write_split("all")
+    ('the validation split', 'the whole data')
     """
-    return "the whole data" if split == "all" else f"the {split} split"
+    names = {"train": "training", "val": "validation"}
+    return "the whole data" if split == "all" else f"the {names.get(split, split)} split"
 
 
 def write_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:

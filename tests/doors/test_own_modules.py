@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -192,3 +193,41 @@ def test_a_run_in_the_place_of_a_file_of_weights_is_told_with_the_file(run: Path
         1,
         f"error: {run}: this is a run, and a file of weights is needed. Give {run / 'weights' / 'best.safetensors'}.",
     )
+
+
+class Watched(nn.Module):
+    """Notes for each pass with gradients whether its convolution is computed where PyTorch is right (``networks.float32_layers``)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = OwnConv(1, 4, 3, padding=1)
+        self.linear = nn.Linear(4, 2)
+        self.seen: list[bool] = []
+
+    def __deepcopy__(self, memo: Any) -> Watched:
+        twin = Watched()
+        twin.conv, twin.linear, twin.seen = (*copy.deepcopy((self.conv, self.linear), memo), self.seen)
+        return twin
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if (
+            torch.is_grad_enabled() and self.training and type(x) is torch.Tensor and not x.is_meta
+        ):  # not one without numbers
+            self.seen.append("forward" in self.conv.__dict__)
+        return self.linear(self.conv(x).mean((2, 3)))
+
+
+class OwnConv(nn.Conv2d):
+    """A person's own convolution."""
+
+
+def test_every_pass_with_gradients_is_made_where_pytorch_is_right_and_the_module_is_as_before(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 90, (60, 8, 8)).astype(np.uint8) + (80 * (np.arange(60) % 2)).astype(np.uint8)[:, None, None]
+    np.savez(tmp_path / "data.npz", x=x, y=np.arange(60) % 2)
+    module = Watched()
+    recipe = visus.Recipe(epochs=1, batch_size=16, precision="bfloat16", device="cpu")
+    visus.train(tmp_path / "data.npz", module, recipe, output=tmp_path, progress=False)
+    assert len(module.seen) >= 4  # the trial before the run, the guess of the time, the steps
+    assert all(module.seen)
+    assert "forward" not in module.conv.__dict__

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from visus.evaluation.temperature import (
     TemperatureFit,
     calibrate,
     choose_temperature,
+    fit_calibrator,
     fit_temperature,
     reliability,
 )
@@ -229,3 +232,40 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
     with pytest.raises(UsageError) as wrong:
         reliability(*answers(1), Calibrator(0.0))
     assert str(wrong.value) == "a temperature must be above 0, not 0.0."
+
+
+@pytest.mark.parametrize(("num_classes", "smoothing"), [(2, 0.75), (5, 0.9), (2, 0.2), (40, 0.3)])
+def test_the_temperature_beside_a_smoothing_is_the_best_of_a_fine_grid(num_classes: int, smoothing: float) -> None:
+    logits, labels, _ = smoothed_answers(smoothing, 600, num_classes)
+    logits = 1.3 * logits
+
+    def loss(temperature: float) -> float:
+        return reliability(logits, labels, Calibrator(temperature, smoothing)).loss
+
+    found = fit_calibrator(logits, labels, smoothing)
+    best = min(loss(math.exp(place)) for place in torch.linspace(math.log(0.05), math.log(20), 400).tolist())
+    assert found.smoothing == smoothing
+    assert loss(found.temperature) <= best + 1e-4
+
+
+def test_a_temperature_at_the_limit_is_known_as_such_beside_a_smoothing() -> None:
+    torch.manual_seed(0)
+    logits, labels = 1000 * torch.randn(200, 5), torch.randint(0, 5, (200,))
+    found = fit_calibrator(logits, labels, 0.1)
+    assert found == Calibrator(HOTTEST, 0.1)
+    assert calibrate(logits, labels, "test", TemperatureFit(found.temperature, "", "val", 200, 0.1)).is_at_limit
+
+
+@pytest.mark.parametrize("smoothing", [1.0, 2.0, -0.3, float("nan"), "abc"])
+def test_a_smoothing_that_is_none_is_refused_in_a_file(smoothing: Any) -> None:
+    facts = TemperatureFit(0.7, "", "val", 100).to_json() | {"smoothing": smoothing}
+    with pytest.raises(RunError) as caught:
+        TemperatureFit.from_json(facts)
+    assert "Renew it with: visus evaluate RUN --report" in str(caught.value)
+
+
+def test_a_file_from_before_smoothings_were_taken_back_is_read() -> None:
+    fit = TemperatureFit(0.7, "", "val", 100)
+    facts = fit.to_json()
+    del facts["smoothing"]
+    assert TemperatureFit.from_json(facts) == fit

@@ -30,7 +30,7 @@ def dirty_memory() -> None:
 
 
 def small_cases() -> list[Any]:
-    volumes = [(2, 3, 1), (1, 3, 2), (3, 5, 1), (4, 5, 1), (1, 5, 1), (4, 5, 2), (5, 3, 1), (8, 3, 1)]
+    volumes = [(6, 3, 7), (5, 2, 6), (2, 3, 1), (1, 3, 2), (3, 5, 1), (4, 5, 1), (1, 5, 1), (4, 5, 2), (5, 3, 1), (8, 3, 1)]
     cases = [(nn.Conv3d, side, kernel, stride, kernel // 2) for side, kernel, stride in volumes]
     cases += [
         (kind, side, kernel, stride, kernel // 2)
@@ -100,30 +100,79 @@ def test_outside_autocast_in_a_copy_in_a_pickle_and_in_print_nothing_differs() -
     x = torch.randn(2, 4, 16, 16)
     with float32_where_needed(other):
         assert repr(other) == repr(plain)
+        assert [type(layer) for layer in other] == [nn.Conv2d, nn.Conv2d]
         copied, stored = copy.deepcopy(other), pickle.loads(pickle.dumps(other))
         assert torch.equal(other(x), plain(x))
     for each in (copied, stored, other):
-        assert [type(layer) for layer in each] == [nn.Conv2d, nn.Conv2d]
         assert torch.equal(each(x), plain(x))
 
 
-def test_afterwards_every_layer_is_of_its_own_class_again_even_after_an_error() -> None:
+def test_a_copy_made_inside_is_protected_too() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 4, 3, stride=2))
+    with float32_where_needed(network):
+        copied = copy.deepcopy(network)
+        kept = copied[0].__dict__["forward"]
+        assert kept.layer is copied[0]
+        assert kept is not network[0].__dict__["forward"]
+
+
+def test_afterwards_no_layer_has_a_forward_of_its_own_even_after_an_error() -> None:
     network = nn.Sequential(OwnConv(1, 1, 3), nn.Conv3d(1, 1, 3), nn.ConvTranspose1d(1, 1, 3), nn.Linear(2, 2))
-    kinds = [type(layer) for layer in network]
     with float32_where_needed(network), float32_where_needed(network):
-        assert not {type(layer) for layer in network[:3]} & set(kinds)
-    assert [type(layer) for layer in network] == kinds
+        assert ["forward" in layer.__dict__ for layer in network] == [True, True, True, False]
+    assert not any("forward" in layer.__dict__ for layer in network)
     with pytest.raises(ZeroDivisionError), float32_where_needed(network):
         raise ZeroDivisionError
-    assert [type(layer) for layer in network] == kinds
+    assert not any("forward" in layer.__dict__ for layer in network)
+
+
+def test_nothing_is_done_where_the_precision_is_another_or_a_forward_was_put_there() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 1, 3))
+    with float32_where_needed(network, "float32"):
+        assert "forward" not in network[0].__dict__
+    own = network[0].__dict__["forward"] = network[0].forward
+    with float32_where_needed(network):
+        assert network[0].__dict__["forward"] is own
+    assert network[0].__dict__["forward"] is own
+
+
+class Pair(nn.Conv2d):
+    """Gives two tensors, reads a mask, and asks for its own class."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
+        assert type(self) is Pair
+        found = super(type(self), self).forward(x)
+        return found if mask is None else (found * mask, mask)
+
+
+def test_layers_with_masks_tuples_and_classes_that_ask_for_themselves_work() -> None:
+    layer = Pair(2, 2, 3, stride=2, padding=1)
+    x = torch.randn(1, 2, 1, 1)
+    with float32_where_needed(layer), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+        found, mask = layer(x, mask=torch.ones(1, dtype=torch.bfloat16))
+    assert (found.dtype, mask.dtype) == (torch.float32, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.float16])
+@pytest.mark.parametrize("is_sped_up", [False, True], ids=["plain", "sped up"])
+def test_weights_of_another_type_are_left_to_autocast(dtype: torch.dtype, is_sped_up: bool) -> None:
+    network, x = nn.Sequential(nn.Conv2d(2, 2, 3, stride=2, padding=1)).to(dtype), torch.randn(1, 2, 1, 1, dtype=dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted = network(x)
+        if is_sped_up:
+            speed_up(network)
+        with float32_where_needed(network):
+            found = network(x)
+    assert found.dtype == wanted.dtype
+    assert torch.equal(found, wanted)
 
 
 def test_padded_convolutions_of_a_design_are_covered_too() -> None:
     network = build(parse('conv(4, 2, padding="same"), relu, globalpool, linear(classes)'), (1, 4, 4, 4), 2)
-    kinds = [type(part) for part in network.modules()]
     with float32_where_needed(network):
-        changed = [new for part, new in zip(network.modules(), kinds, strict=True) if type(part) is not new]
-    assert [kind.__name__ for kind in changed] == ["PaddedConv3d"]
+        changed = [type(part).__name__ for part in network.modules() if "forward" in part.__dict__]
+    assert changed == ["PaddedConv3d"]
 
 
 def test_on_another_device_nothing_is_computed_in_float32() -> None:

@@ -33,7 +33,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-Raw = Annotated[bool, typer.Option("--raw", help="The network's own probabilities, without its temperature.")]
+Raw = Annotated[bool, typer.Option("--raw", help="The network's own probabilities, not calibrated.")]
 SplitSeed = Annotated[
     int | None, typer.Option(min=0, help="Which items train, validate and test, where the data does not say; 0 by default.")
 ]

@@ -54,9 +54,7 @@ def look(
         str | None, typer.Option("--input", help="With a network: channels and lengths, such as 3,224,224.")
     ] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="With a network: number of classes; 1000 by default.")] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="With a run: the network's own probabilities, without its temperature.")
-    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="With a run: the network's own probabilities, not calibrated.")] = False,
     cache_dir: Annotated[
         Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")
     ] = None,

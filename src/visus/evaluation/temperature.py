@@ -14,7 +14,7 @@ where the network is sure. So the smoothing is taken back where that lowers the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -39,11 +39,11 @@ SPLIT_NAMES: Final = {"train": "training", "val": "validation", "test": "test"}
 
 _ROUNDING: Final = 0.1
 """How far from the least share, in such shares, the taking back of a smoothing is bent to stay above 0."""
-_MOST_VALUES: Final = 2_000_000
+_MOST_VALUES: Final = 1_000_000
 """A smoothing is taken back by a temperature that is fitted on at most so many logits."""
 _TINY: Final = torch.finfo(torch.float32).tiny
 _GOLDEN: Final = (3 - 5**0.5) / 2
-_WIDEST, _NARROW = 1.5, 1e-3  # of the logarithm of a temperature: where it is searched, and how exactly
+_NARROW: Final = 2e-3  # of the logarithm of a temperature: how exactly it is searched where a smoothing is taken back
 _ROUNDS: Final = 60
 _ENOUGH: Final = 1e-12
 
@@ -67,7 +67,7 @@ class Calibrator:
     smoothing: float = 0.0
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Probabilities float32 (items, classes) of logits, computed in float64; their order is that of the logits."""
+        """Probabilities float32 (items, classes) of logits, computed in float64; the most probable class stays the most probable."""
         return self.exact(logits).float()
 
     def exact(self, logits: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Calibrator:
             return shares
         least = self.smoothing / shares.shape[-1]
         above = shares - least
-        # Smoothly above 0, so that the order of the classes stays; rounded away where classes lie far below.
+        # Smoothly above 0: so the order of the classes stays, but for the rounding of classes far below the least share.
         positive = (above + (above.square() + (_ROUNDING * least) ** 2).sqrt()) / 2
         return positive / positive.sum(dim=-1, keepdim=True)
 
@@ -189,6 +189,8 @@ class TemperatureFit:
             found = cls(**facts)
             if not (math.isfinite(found.temperature) and found.temperature > 0):
                 raise ValueError(f"the temperature is {found.temperature}")
+            if not 0 <= found.smoothing < 1:
+                raise ValueError(f"the smoothing is {found.smoothing}")
         except (TypeError, ValueError) as error:
             raise RunError(
                 f"this is not a calibration that this version of visus wrote ({error}). Renew it with: visus evaluate RUN --report"
@@ -355,22 +357,36 @@ def fit_calibrator(logits: Tensor, labels: Tensor, smoothing: float = 0.0, targe
         DataError: there is no item.
     """
     start = fit_temperature(logits, labels, target_smoothing)
-    if not smoothing:
-        return Calibrator(start)
+    return _taking_back(logits, labels, smoothing, target_smoothing, start) if smoothing else Calibrator(start)
+
+
+def _taking_back(logits: Tensor, labels: Tensor, smoothing: float, target_smoothing: float, start: float) -> Calibrator:
+    """The calibrator that takes a smoothing back, by golden-section search over the logarithm of its temperature.
+
+    Taking back makes surer, so the temperature lies above ``start``, the one that does without.
+    """
     step = -(-logits.numel() // _MOST_VALUES)
     values, labels = logits[::step].double(), labels[::step]
 
-    def loss(log_temperature: float) -> float:
-        return float(
-            _losses(Calibrator(math.exp(log_temperature), smoothing).exact(values), labels, target_smoothing).mean()
-        )
+    def loss(place: float) -> float:
+        chances = Calibrator(math.exp(place), smoothing).exact(values)
+        return float(_losses(chances, labels, target_smoothing).mean())
 
-    # Taking back makes surer, so the temperature lies above the one that does without.
-    low, high = math.log(start), min(math.log(start) + _WIDEST, math.log(HOTTEST))
+    lowest, highest = low, high = math.log(start), math.log(HOTTEST)
+    left, right = low + (high - low) * _GOLDEN, high - (high - low) * _GOLDEN
+    at_left, at_right = loss(left), loss(right)
     while high - low > _NARROW:
-        left, right = low + (high - low) * _GOLDEN, high - (high - low) * _GOLDEN
-        low, high = (low, right) if loss(left) <= loss(right) else (left, high)
-    return Calibrator(math.exp((low + high) / 2), smoothing)
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = low + (high - low) * _GOLDEN
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = high - (high - low) * _GOLDEN
+            at_right = loss(right)
+    if low == lowest:
+        return Calibrator(start, smoothing)
+    return Calibrator(HOTTEST if high == highest else math.exp((low + high) / 2), smoothing)
 
 
 def _losses(chances: Tensor, labels: Tensor, target_smoothing: float = 0.0) -> Tensor:
@@ -407,31 +423,34 @@ def choose_temperature(logits: Tensor, labels: Tensor, split: str, smoothing: fl
         return TemperatureFit(1.0, f"the network's answers for the {name} split are not all finite", split, num_samples)
     values = logits.double()
     own = UNCALIBRATED(values).double()
-    tried = [(_held_out(values, labels, each), each) for each in dict.fromkeys((0.0, smoothing))]
-    held_out, smoothing = min(tried, key=lambda each: float(_losses(each[0], labels).mean()))
-    found = fit_calibrator(values, labels, smoothing, 1 / (num_samples + 2))
+    tried = _held_out(values, labels, tuple(dict.fromkeys((0.0, smoothing))))
+    taken_back, held_out = min(tried.items(), key=lambda each: float(_losses(each[1], labels).mean()))
+    found = fit_calibrator(values, labels, taken_back, 1 / (num_samples + 2))
     gains = _losses(own, labels) - _losses(held_out, labels)
     gain, error = float(gains.mean()), float(gains.std()) / math.sqrt(num_samples)
     before, after = _reliability(own, labels), _reliability(held_out, labels)
     figures = (before.loss, after.loss, before.error, after.error)
     if gain > STANDARD_ERRORS * error:
-        return TemperatureFit(found.temperature, "", split, num_samples, smoothing, *figures)
+        return TemperatureFit(found.temperature, "", split, num_samples, taken_back, *figures)
     reason = (
-        f"a temperature of {found.temperature:.3g} does not lower the loss of the {name} split by more than chance "
+        f"a temperature of {found.temperature:.3g}{' with the label smoothing taken back' if taken_back else ''} does not lower the loss of the {name} split by more than chance "
         f"(cross-validated: by {gain:.2g} with a standard error of {error:.2g})"
     )
     return TemperatureFit(1.0, reason, split, num_samples, 0.0, *figures)
 
 
-def _held_out(values: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Probabilities float64 of each fifth of the samples by what was fitted on the other four."""
+def _held_out(values: Tensor, labels: Tensor, smoothings: Sequence[float]) -> dict[float, Tensor]:
+    """Probabilities float64 of each fifth of the samples by what was fitted on the other four, for each smoothing that may be taken back."""
     num_samples = len(values)
     places = torch.arange(num_samples) % NUM_FOLDS
-    chances = torch.empty_like(values)
+    chances = {smoothing: torch.empty_like(values) for smoothing in smoothings}
     for fold in range(NUM_FOLDS):
         others = places != fold
-        calibrator = fit_calibrator(values[others], labels[others], smoothing, 1 / (num_samples + 2))
-        chances[~others] = calibrator(values[~others]).double()
+        known = values[others], labels[others]
+        start = fit_temperature(*known, 1 / (num_samples + 2))
+        for smoothing, found in chances.items():
+            fitted = _taking_back(*known, smoothing, 1 / (num_samples + 2), start) if smoothing else Calibrator(start)
+            found[~others] = fitted(values[~others]).double()
     return chances
 
 

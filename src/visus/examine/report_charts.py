@@ -26,7 +26,7 @@ def reliability_chart(before: Reliability, after: Reliability | None) -> str:
     drawn = [("train", before)] + ([("val", after)] if after is not None else [])
     told = []
     for name, each in zip(
-        ("Without the temperature" if after else "As it is", "with the temperature"),
+        ("Not calibrated" if after else "As it is", "calibrated"),
         (found for _, found in drawn),
         strict=False,
     ):

@@ -37,8 +37,8 @@ def calibration_section(facts: ReportFacts) -> str:
     found = facts.inside.calibration
     if found is None:
         return section("Can its probabilities be believed?", said + missing_part(facts, "calibration"))
-    keys = f'<span class="named"><span class="key train"></span>{"without the temperature" if found.after else "as it is"}</span> '
-    keys += '<span class="named"><span class="key val"></span>with the temperature</span>' if found.after else ""
+    keys = f'<span class="named"><span class="key train"></span>{"not calibrated" if found.after else "as it is"}</span> '
+    keys += '<span class="named"><span class="key val"></span>calibrated</span>' if found.after else ""
     chart = reliability_chart(found.before, found.after)
     figure = f'<figure class="square"><figcaption><b>Confidence and accuracy</b>{keys}</figcaption>{chart}</figure>'
     rows = []
@@ -49,7 +49,7 @@ def calibration_section(facts: ReportFacts) -> str:
         rows.append(table_row(f"{write_share(bin.low, 0)} to {write_share(bin.high, 0)}", cells))
     names = ["Confidence", facts.nouns.capitalize(), "Mean", "Right"]
     names += [f"{facts.nouns.capitalize()} after", "Mean after", "Right after"] if found.after else []
-    caption = f"{facts.nouns.capitalize()} by confidence{', before and after the temperature' if found.after else ''}"
+    caption = f"{facts.nouns.capitalize()} by confidence{', before and after calibration' if found.after else ''}"
     table = wide_table(caption, f"{table_head(names)}<tbody>{''.join(rows)}</tbody>")
     legend = (
         "<p>On the dotted line, confidence and accuracy agree; below it the network is surer than it should be. "

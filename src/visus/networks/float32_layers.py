@@ -6,7 +6,6 @@ This file knows kinds of layers and where PyTorch's kernels for them fall short.
 from __future__ import annotations
 
 import contextlib
-import copyreg
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -24,9 +23,8 @@ def is_wrong_in_bfloat16(layer: Any, x: Tensor) -> bool:
     """Whether PyTorch's gradients of a convolution's weights may be wrong in bfloat16 for these maps on a processor.
 
     With torch 2.13 on a processor with AVX-512 BF16, they were left unwritten in part, so that they held whatever the memory held (NaN among
-    it): with one and two axes where a side of the map is smaller than the stride; with three for kernels of 3 on maps of side 2, with a
-    stride of 2 on side 1, and for kernels of 5 on maps of sides 1, 3 and 4; kernels of 7 wrote beyond their memory. Of a transposed
-    convolution the output takes the part of the map.
+    it), where a side of the map is smaller than the stride; with three axes also for kernels of 3 on maps of side 2, and for kernels of 5 on maps
+    of sides 1, 3 and 4; kernels of 7 wrote beyond their memory. Of a transposed convolution the output takes the part of the map.
 
     Args:
         layer: a convolution, transposed or not.
@@ -45,8 +43,8 @@ def is_wrong_in_bfloat16(layer: Any, x: Tensor) -> bool:
         sides = tuple(
             (n - 1) * step + extent + more for n, step, extent, more in zip(sides, stride, extents, borders, strict=True)
         )
-    least = tuple(VOLUME_SIDE * extent for extent in extents) if len(kernel) == 3 else stride
-    return any(side < bound for side, bound in zip(sides, least, strict=True))
+    factor = VOLUME_SIDE if len(kernel) == 3 else 0
+    return any(side < max(factor * extent, step) for side, extent, step in zip(sides, extents, stride, strict=True))
 
 
 def is_slow_in_bfloat16(layer: Any, x: Tensor) -> bool:
@@ -60,68 +58,73 @@ def is_slow_in_bfloat16(layer: Any, x: Tensor) -> bool:
     return x.device.type == "cpu" and is_depthwise and (max(layer.kernel_size) > 3 or max(layer.stride) > 1)
 
 
-def in_float32(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """What ``forward`` gives with autocast off: numbers go in and out in autocast's format, and are float32 in between."""
-    kind = x.device.type
+def in_float32(forward: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """What ``forward`` gives with autocast off: numbers go in and out in autocast's format, and are float32 in between.
+
+    Where it gives something other than one tensor, that is handed on as it is.
+    """
+    kind = next(each.device.type for each in given if isinstance(each, Tensor))
     with torch.autocast(kind, enabled=False):
-        y = forward(x.float())
-    return y.to(torch.get_autocast_dtype(kind))
+        found = forward(*map(_float32, given), **{name: _float32(value) for name, value in options.items()})
+    return found.to(torch.get_autocast_dtype(kind)) if isinstance(found, Tensor) and found.dtype == torch.float32 else found
+
+
+def _float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def suits_float32(layer: Any, x: Any) -> bool:
+    """Whether a convolution inside autocast can be computed in float32 instead: its weights are float32, and nothing is being traced."""
+    return (
+        isinstance(x, Tensor)
+        and x.is_floating_point()
+        and layer.weight.dtype == torch.float32
+        and torch.is_autocast_enabled(x.device.type)
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    )
+
+
+class _Forward:
+    """The ``forward`` of a convolution for a while: in float32 where bfloat16 is wrong or slow. Copies of the layer have one of their own."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def __call__(self, *given: Any, **options: Any) -> Any:
+        layer: Any = self.layer
+        own = functools.partial(type(layer).forward, layer)
+        x: Any = given[0] if given else None
+        if suits_float32(layer, x) and (is_wrong_in_bfloat16(layer, x) or is_slow_in_bfloat16(layer, x)):
+            return in_float32(own, *given, **options)
+        return own(*given, **options)
 
 
 @contextlib.contextmanager
-def float32_where_needed(module: nn.Module) -> Iterator[None]:
+def float32_where_needed(module: nn.Module, precision: str = "bfloat16") -> Iterator[None]:
     """Inside the ``with``, convolutions compute in float32 where bfloat16 is slow or wrong; afterwards all is as it was.
 
-    Layers that ``speed_up`` has changed see to it themselves. Weights, names and what is printed stay.
+    Left alone are layers that ``speed_up`` has changed, which see to it themselves, and those with a ``forward`` of their own on the object.
+    Classes, weights, names and what is printed stay.
+
+    Args:
+        module: any network.
+        precision: in which it is computed; with any but bfloat16, nothing is done.
 
     >>> network = nn.Sequential(nn.Conv2d(4, 4, 3, stride=2))
-    >>> with float32_where_needed(network), torch.autocast("cpu", torch.bfloat16):
-    ...     type(network[0]) is nn.Conv2d, network(torch.zeros(1, 4, 8, 8)).dtype
-    (False, torch.bfloat16)
-    >>> type(network[0]) is nn.Conv2d
+    >>> with float32_where_needed(network):
+    ...     "forward" in network[0].__dict__
     True
+    >>> "forward" in network[0].__dict__
+    False
     """
-    changed: list[tuple[Any, Any]] = []
-    for part in module.modules():
-        if isinstance(part, (*_CONVOLUTIONS, *_TRANSPOSED)) and not isinstance(part, SeesToFloat32):
-            kind: Any = type(part)
-            changed.append((part, kind))
-            part.__class__ = _derived(kind)  # type: ignore[assignment]
+    changed = []
+    for part in module.modules() if precision == "bfloat16" else ():
+        is_ours = isinstance(part, (*_CONVOLUTIONS, *_TRANSPOSED)) and not hasattr(part, "sees_to_float32")
+        if is_ours and "forward" not in part.__dict__:
+            part.__dict__["forward"] = _Forward(part)
+            changed.append(part)
     try:
         yield
     finally:
-        for part, kind in changed:
-            if type(part) is _derived(kind):
-                part.__class__ = kind
-
-
-class SeesToFloat32:
-    """A convolution that computes in float32 where that is needed. Abstract."""
-
-    def plain_forward(self: Any, *args: Any, **options: Any) -> Tensor:
-        """What PyTorch's own layer gives, but in float32 where bfloat16 would be wrong or slow."""
-        above = super().forward  # type: ignore[misc]
-        x = args[0] if len(args) == 1 and not options else None
-        if isinstance(x, Tensor) and torch.is_autocast_enabled(x.device.type) and self.needs_float32(x):
-            return in_float32(above, x)
-        return above(*args, **options)  # type: ignore[no-any-return]
-
-    def needs_float32(self, x: Tensor) -> bool:
-        """Whether these maps are to be computed in float32."""
-        return is_wrong_in_bfloat16(self, x) or is_slow_in_bfloat16(self, x)
-
-
-class _Derived(SeesToFloat32):
-    """What stands before the class of a layer for a while. Abstract."""
-
-    _visus_plain: type[nn.Module]
-    forward = SeesToFloat32.plain_forward
-
-    def __reduce_ex__(self: Any, protocol: Any) -> Any:
-        return copyreg._reconstructor, (self._visus_plain, object, None), self.__dict__  # type: ignore[attr-defined]
-
-
-@functools.cache
-def _derived(kind: type[nn.Module]) -> type[nn.Module]:
-    """A class of a layer's name that computes as the layer does, in float32 where that is needed; copies are of the layer's own class."""
-    return type(kind.__name__, (_Derived, kind), {"_visus_plain": kind, "__module__": kind.__module__})
+        for part in changed:
+            part.__dict__.pop("forward", None)

@@ -122,7 +122,7 @@ def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) ->
         speed_up(module, _ChoicesOfWholeBatches(work.batch_size))
     module.train()
     num_items = min(work.batch_size, MOST_ITEMS)
-    with float32_where_needed(module):
+    with float32_where_needed(module, work.machine.precision):
         at = {
             side: _shortest_s(_passes(work, module, num_items, side), work.machine) / num_items for side in set(work.sides)
         }

@@ -130,7 +130,7 @@ class Training:
                 record = self.folder.path / "arithmetic.json"
                 speed_up(self.module, choices_for(self.group, record, self.recipe.batch_size))
             try:
-                with float32_where_needed(self.module):
+                with float32_where_needed(self.module, self.machine.precision):
                     yield from self._events(resume)
             finally:
                 self._network = self.module

@@ -57,7 +57,7 @@ def reconstruct(
     optimizer = make_optimizer(module, recipe, input_shape=shape, precision=machine.precision)
     num_steps = recipe.epochs * batches.num_steps
     step = 0
-    with float32_where_needed(module):
+    with float32_where_needed(module, machine.precision):
         for epoch in range(recipe.epochs):
             module.train()
             losses, seen = 0.0, 0

@@ -133,6 +133,7 @@ class Comparison(Described):
             for each in self.contenders
         ]
         facts += [("difference", pair.sentence(self.noun)) for pair in self.pairs[:2]]
+        facts += [("more", f"{len(self.pairs) - 2:,} in .pairs")] if len(self.pairs) > 2 else []
         return title, [*facts, ("next", ".contenders, .pairs; .to_json() gives all measures")]
 
     def to_json(self) -> dict[str, Any]:

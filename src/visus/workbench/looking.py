@@ -163,7 +163,7 @@ def look(
         input_shape: (channels, *spatial) for a network that is no run, where neither item nor data says it.
         num_classes: of a design or a callable, where no data says it; None for 1000. Of a module it must be what it gives.
         classes: names of a module's classes.
-        raw: a run's own probabilities, without its temperature.
+        raw: a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
 
     Raises:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from visus.data.batches import Batch
 from visus.errors import UsageError
 from visus.evaluation.predictions import evaluation_mode
+from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine
 from visus.networks.own_code import (
     copied,
@@ -112,7 +113,7 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
             where=name,
         ) from error
     before = set(twin.state_dict())
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), float32_where_needed(twin, machine.precision):
         torch.manual_seed(0)
         told = _try_passes(twin, batch, num_classes, machine, name)
     if appeared := sorted(set(twin.state_dict()) - before):

@@ -154,7 +154,7 @@ class Run(Described):
 
         Args:
             logits: (items, classes).
-            raw: the network's own, without its temperature. The order of the classes is the same.
+            raw: the network's own, not calibrated; the most probable class is the same.
         """
         return self.calibrator(raw=raw)(logits)
 
@@ -170,7 +170,7 @@ class Run(Described):
     def logits(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
         """The network's outputs (items, classes) for batches of scaled inputs: the mean over the views that the recipe names.
 
-        They are not divided by the temperature; ``probabilities`` does that.
+        They are not calibrated; ``probabilities`` does that.
         """
         machine = self.machine
         return predict_logits(
@@ -201,7 +201,7 @@ class Run(Described):
             data: other data: a path, opened data, or a pair of arrays ``(samples, labels)``, samples as for ``predict`` and labels as names of
                 classes or their numbers; None for the run's own, split as it was.
             split: ``train``, ``val`` or ``test``; None for the held-out one.
-            raw: score the network's own probabilities, without its temperature.
+            raw: score the network's own probabilities, not calibrated.
             cache_dir: another folder for the decoded items.
 
         Raises:
@@ -313,7 +313,7 @@ class Run(Described):
             data: opened data.
             split: which split of it.
             answers: what ``answers`` gave for it, where that is at hand.
-            raw: score the network's own probabilities, without its temperature.
+            raw: score the network's own probabilities, not calibrated.
 
         Raises:
             DataError: the split is empty.
@@ -353,7 +353,7 @@ class Run(Described):
             data: other data; None for the run's own, split as it was.
             split: ``train``, ``val`` or ``test``; None for the held-out one.
             most: items of each kind.
-            raw: judge by the network's own probabilities, without its temperature.
+            raw: judge by the network's own probabilities, not calibrated.
             cache_dir: another folder for the decoded items.
 
         Raises:
@@ -470,7 +470,7 @@ class Run(Described):
                 channels.
             top: how many classes to tell for each item.
             ledger: gets what was done to the items.
-            raw: the network's own probabilities, without its temperature; the labels are the same.
+            raw: the network's own probabilities, not calibrated; the labels are the same.
 
         Raises:
             UsageError: an array that does not fit the network, or more classes asked for than it has.

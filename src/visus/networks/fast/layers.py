@@ -22,7 +22,7 @@ from visus.networks.fast.conditions import are_plain, is_convolved_in_bfloat16, 
 from visus.networks.fast.convolutions import Plan, convolve
 from visus.networks.fast.norms import activation_alone
 from visus.networks.fast.windows import Window
-from visus.networks.float32_layers import SeesToFloat32, is_slow_in_bfloat16, is_wrong_in_bfloat16
+from visus.networks.float32_layers import in_float32, is_slow_in_bfloat16, is_wrong_in_bfloat16, suits_float32
 
 MEMORY = "_visus_choices"  # what a convolution stores beside PyTorch's own
 
@@ -59,8 +59,14 @@ class Faster:
         return twin
 
 
-class FasterConvolution(SeesToFloat32, Faster):
-    """What the convolutions of all ranks share."""
+class FasterConvolution(Faster):
+    """What the convolutions of all ranks share.
+
+    Attributes:
+        sees_to_float32: it computes in float32 by itself where bfloat16 is wrong.
+    """
+
+    sees_to_float32: ClassVar[bool] = True
 
     def forward(self: Any, maps: torch.Tensor) -> torch.Tensor:
         """(N, C, *) to (N, K, *)."""
@@ -92,7 +98,9 @@ class FasterConvolution(SeesToFloat32, Faster):
     def by_plan(self: Any, maps: torch.Tensor, plan: Plan) -> torch.Tensor:
         """Maps convolved; pooled where the plan is."""
         if plan == Plan():
-            return self.plain_forward(maps)  # type: ignore[no-any-return]
+            above = super().forward  # type: ignore[misc]
+            in_float = is_eager() and suits_float32(self, maps) and self.needs_float32(maps)
+            return in_float32(above, maps) if in_float else above(maps)  # type: ignore[no-any-return]
         out = convolve(maps.to(torch.bfloat16), self.weight, self.window, plan)
         return out if self.bias is None else out + self.bias.to(out.dtype).reshape(-1, *[1] * (out.ndim - 2))
 
