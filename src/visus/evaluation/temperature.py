@@ -295,7 +295,7 @@ def _reliability(chances: Tensor, labels: Tensor) -> Reliability:
     return Reliability(error, float(loss), float(confidence.mean()), tuple(bins))
 
 
-def fit_temperature(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> float:
+def fit_temperature(logits: Tensor, labels: Tensor, target_smoothing: float = 0.0) -> float:
     """The temperature with the smallest cross-entropy on these items (Guo et al. 2017, section 4.2).
 
     The cross-entropy is convex in 1/T, so its slope there is followed to 0, by Newton's method between bounds that close in.
@@ -303,7 +303,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> f
     Args:
         logits: (items, classes), of items that the network is not scored on.
         labels: (items,) class indices.
-        smoothing: probability that the targets give to the other classes together.
+        target_smoothing: probability that the targets give to the other classes together.
 
     Returns:
         The temperature, between 0.05 and 20.
@@ -319,7 +319,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> f
     values = logits.double()
     own = values.gather(1, labels[:, None])
     others = (values.sum(dim=1, keepdim=True) - own) / max(1, values.shape[1] - 1)
-    right = ((1 - smoothing) * own + smoothing * others).mean()
+    right = ((1 - target_smoothing) * own + target_smoothing * others).mean()
 
     def slopes(inverse: float) -> tuple[float, float]:
         """First and second derivative of the cross-entropy by 1/T."""
