@@ -32,6 +32,9 @@ FORMATS: dict[str, dict[str, Any]] = {
     "TIFF, deflate": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
     "GIF": {"format": "GIF"},
 }
+Read = tuple[Any, tuple[str, ...]]
+"""Pixels, and what is said of them."""
+Reader = Callable[[bytes], Read]
 LONGEST_SIDE, NUM_BYTES = 320, 8
 FAR, SHARE = 24, 0.02
 
@@ -51,8 +54,9 @@ def main() -> None:
         }
         for file in chosen:
             data = _stored(file, settings)
+            sound = {read: read(data) for read in (_by_visus, _by_pillow)}
             for _ in range(options.trials):
-                _count(counts, data, _changed(data, rng))
+                _count(counts, sound, _changed(data, rng))
         rows.append({"format": name, **counts})
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     write_result(options.output, {"command": command_line(), **machine_facts(), "num_images": len(chosen), "rows": rows})
@@ -73,18 +77,17 @@ def _changed(data: bytes, rng: np.random.Generator) -> bytes:
     return data[:place] + rng.bytes(NUM_BYTES) + data[place + NUM_BYTES :]
 
 
-def _count(counts: dict[str, int], data: bytes, changed: bytes) -> None:
+def _count(counts: dict[str, int], sound: dict[Reader, Read], changed: bytes) -> None:
     """Add what became of one changed file."""
     counts["changed"] += 1
-    ours, theirs = (_is_wrong(read, data, changed) for read in (_by_visus, _by_pillow))
+    ours, theirs = (_is_wrong(read, *found, changed) for read, found in sound.items())
     counts["visus: wrong without a word"] += ours is True
     counts["Pillow: wrong without a word"] += theirs is True
     counts["visus: refused, Pillow right"] += ours is None and theirs is False
 
 
-def _is_wrong(read: Callable[[bytes], tuple[Any, tuple[str, ...]]], data: bytes, changed: bytes) -> bool | None:
+def _is_wrong(read: Reader, true: Any, usual: tuple[str, ...], changed: bytes) -> bool | None:
     """Whether a changed file is decoded to something else; None where it is refused, or something is said that is not said of the sound file."""
-    true, usual = read(data)
     try:
         found, said = read(changed)
     except (PictureError, OSError, ValueError, SyntaxError):

@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from visus.errors import UsageError
 
@@ -167,14 +168,25 @@ def _three_digits(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
+_SPLIT_NAMES: Final = {"train": "training", "val": "validation"}
+
+
+def split_name(split: str) -> str:
+    """What a split is called in a sentence.
+
+    >>> split_name("val"), split_name("fold-3")
+    ('validation', 'fold-3')
+    """
+    return _SPLIT_NAMES.get(split, split)
+
+
 def write_split(split: str) -> str:
     """A split as one names it in a sentence.
 
     >>> write_split("val"), write_split("all")
     ('the validation split', 'the whole data')
     """
-    names = {"train": "training", "val": "validation"}
-    return "the whole data" if split == "all" else f"the {names.get(split, split)} split"
+    return "the whole data" if split == "all" else f"the {split_name(split)} split"
 
 
 def write_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.scores import CALIBRATION_BINS, calibration_bins
-from visus.units import write_number_of
+from visus.units import split_name, write_number_of
 
 COOLEST, HOTTEST = 0.05, 20.0
 """The temperatures that are tried; where all items are right with any margin, none is the best and the coolest is given."""
@@ -35,10 +35,8 @@ NUM_FOLDS: Final = 5
 STANDARD_ERRORS: Final = 1.0
 """A temperature is used where the cross-validated loss falls by more than this many standard errors of the paired differences."""
 
-SPLIT_NAMES: Final = {"train": "training", "val": "validation", "test": "test"}
-
 _ROUNDING: Final = 0.1
-"""How far from the least share, in such shares, the taking back of a smoothing is bent to stay above 0."""
+"""Width of the smooth corner above 0 where a smoothing is taken back, as a share of the least probability that it leaves."""
 _MOST_VALUES: Final = 1_000_000
 """A smoothing is taken back by a temperature that is fitted on at most so many logits."""
 _TINY: Final = torch.finfo(torch.float32).tiny
@@ -72,12 +70,12 @@ class Calibrator:
 
     def exact(self, logits: Tensor) -> Tensor:
         """The same in float64."""
-        shares = torch.softmax(logits.double() / self.temperature, dim=-1)
+        probabilities = torch.softmax(logits.double() / self.temperature, dim=-1)
         if not self.smoothing:
-            return shares
-        least = self.smoothing / shares.shape[-1]
-        above = shares - least
-        # Smoothly above 0: so the order of the classes stays, but for the rounding of classes far below the least share.
+            return probabilities
+        least = self.smoothing / probabilities.shape[-1]
+        above = probabilities - least
+        # Smoothly above 0: so the order of the classes stays, but for the rounding of classes far below the least probability.
         positive = (above + (above.square() + (_ROUNDING * least) ** 2).sqrt()) / 2
         return positive / positive.sum(dim=-1, keepdim=True)
 
@@ -168,7 +166,7 @@ class TemperatureFit:
         """
         if not self.is_used:
             return f"Probabilities are the network's own, not calibrated: {self.reason}."
-        split = SPLIT_NAMES.get(self.fitted_on, self.fitted_on)
+        split = split_name(self.fitted_on)
         return (
             f"Probabilities are calibrated: {what_is_done(self.calibrator)}, fitted on "
             f"{write_number_of(self.num_samples, noun)} of the {split} split."
@@ -291,7 +289,7 @@ def _reliability(chances: Tensor, labels: Tensor) -> Reliability:
         sure, right = (float(each[inside].mean()) if count else None for each in (confidence, is_right))
         bins.append(Bin(place / CALIBRATION_BINS, (place + 1) / CALIBRATION_BINS, count, sure, right))
         error += count / len(chances) * abs(sure - right) if sure is not None and right is not None else 0.0
-    loss = -chances.gather(1, labels[:, None]).clamp(min=_TINY).log().mean()
+    loss = _losses(chances, labels).mean()
     return Reliability(error, float(loss), float(confidence.mean()), tuple(bins))
 
 
@@ -357,14 +355,16 @@ def fit_calibrator(logits: Tensor, labels: Tensor, smoothing: float = 0.0, targe
         DataError: there is no item.
     """
     start = fit_temperature(logits, labels, target_smoothing)
-    return _taking_back(logits, labels, smoothing, target_smoothing, start) if smoothing else Calibrator(start)
+    return _from_start(logits, labels, smoothing, target_smoothing, start)
 
 
-def _taking_back(logits: Tensor, labels: Tensor, smoothing: float, target_smoothing: float, start: float) -> Calibrator:
-    """The calibrator that takes a smoothing back, by golden-section search over the logarithm of its temperature.
+def _from_start(logits: Tensor, labels: Tensor, smoothing: float, target_smoothing: float, start: float) -> Calibrator:
+    """The best calibrator, where ``start`` is the best temperature without a smoothing.
 
-    Taking back makes surer, so the temperature lies above ``start``, the one that does without.
+    Taking a smoothing back makes surer, so its temperature lies above ``start``: golden-section search over the logarithm.
     """
+    if not smoothing:
+        return Calibrator(start)
     step = -(-logits.numel() // _MOST_VALUES)
     values, labels = logits[::step].double(), labels[::step]
 
@@ -391,9 +391,10 @@ def _taking_back(logits: Tensor, labels: Tensor, smoothing: float, target_smooth
 
 def _losses(chances: Tensor, labels: Tensor, target_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy (items,) of probabilities (items, classes) in float64."""
-    logs = chances.clamp(min=_TINY).log()
-    own = logs.gather(1, labels[:, None])[:, 0]
-    others = (logs.sum(1) - own) / max(1, logs.shape[1] - 1)
+    own = chances.gather(1, labels[:, None])[:, 0].clamp(min=_TINY).log()
+    if not target_smoothing:
+        return -own
+    others = (chances.clamp(min=_TINY).log().sum(1) - own) / max(1, chances.shape[1] - 1)
     return -((1 - target_smoothing) * own + target_smoothing * others)
 
 
@@ -411,7 +412,7 @@ def choose_temperature(logits: Tensor, labels: Tensor, split: str, smoothing: fl
         smoothing: label smoothing of the training.
     """
     num_samples = len(logits)
-    name = SPLIT_NAMES.get(split, split)
+    name = split_name(split)
     if not num_samples:
         return TemperatureFit(reason=f"there is no {name} split to fit a temperature on")
     if num_samples < FEWEST:
@@ -449,7 +450,7 @@ def _held_out(values: Tensor, labels: Tensor, smoothings: Sequence[float]) -> di
         known = values[others], labels[others]
         start = fit_temperature(*known, 1 / (num_samples + 2))
         for smoothing, found in chances.items():
-            fitted = _taking_back(*known, smoothing, 1 / (num_samples + 2), start) if smoothing else Calibrator(start)
+            fitted = _from_start(*known, smoothing, 1 / (num_samples + 2), start)
             found[~others] = fitted(values[~others]).double()
     return chances
 

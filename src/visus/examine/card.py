@@ -16,11 +16,10 @@ from visus.examine.facts import (
     network_sentence,
     preprocessing_sentences,
     result_sentences,
-    split_name,
     version_rows,
 )
 from visus.files import write_file
-from visus.units import write_number_of, write_share
+from visus.units import split_name, write_number_of, write_share
 
 _LISTED_CLASSES = 30
 

@@ -103,8 +103,8 @@ def _scores(module: nn.Module, x: Tensor, target: tuple[int, ...] | Unit, sample
     else:
         logits, _ = class_scores(module(x))
         assert logits is not None, "a map of a class was made of this module"
-        classes = torch.tensor(target, device=logits.device)[torch.from_numpy(samples).to(logits.device)]
-        values = calibrator(logits.cpu()).gather(1, classes[:, None].cpu())[:, 0]
+        classes = torch.tensor(target)[torch.from_numpy(samples)]
+        values = calibrator(logits.cpu()).gather(1, classes[:, None])[:, 0]
     return np.asarray(values.float().cpu().numpy())
 
 

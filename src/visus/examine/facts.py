@@ -13,11 +13,10 @@ from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS
 from visus.evaluation.temperature import what_is_done
 from visus.examine.report_inside import Inside
-from visus.units import write_bytes, write_duration, write_number_of, write_shape, write_share, write_size
+from visus.units import split_name, write_bytes, write_duration, write_number_of, write_shape, write_share, write_size
 
 _NETWORK_LENGTH = 48
 _RULES = {"squash": "stretched to fit", "crop": "scaled and cut to fit", "pad": "scaled and padded to fit"}
-_SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -107,15 +106,6 @@ def number(value: object) -> float | None:
     except ValueError:
         return None
     return found if abs(found) < float("inf") else None
-
-
-def split_name(split: str) -> str:
-    """What a split is called in a sentence.
-
-    >>> split_name("val"), split_name("fold-3")
-    ('validation', 'fold-3')
-    """
-    return _SPLIT_NAMES.get(split, split)
 
 
 def result_sentences(facts: ReportFacts) -> list[str]:

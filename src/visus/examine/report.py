@@ -19,7 +19,6 @@ from visus.examine.facts import (
     network_sentence,
     preprocessing_sentences,
     result_sentences,
-    split_name,
     version_rows,
 )
 from visus.examine.page import (
@@ -39,7 +38,7 @@ from visus.examine.page import (
 from visus.examine.report_sight import advice_part, kernels_part, sight_part
 from visus.examine.report_trust import calibration_section, mistakes_section, shift_section
 from visus.files import write_file
-from visus.units import write_count, write_duration, write_number_of, write_shape, write_share
+from visus.units import split_name, write_count, write_duration, write_number_of, write_shape, write_share
 
 _SHADED_CLASSES = 20
 _MAPPED_CLASSES = 150

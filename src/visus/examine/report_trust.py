@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from html import escape
 
 from visus.evaluation.shifts import WAYS
-from visus.examine.facts import ReportFacts, calibration_sentences, shift_sentences, split_name
+from visus.examine.facts import ReportFacts, calibration_sentences, shift_sentences
 from visus.examine.look_drawn import item, over
 from visus.examine.named_mistakes import Alike, NamedMistakes, Shown
 from visus.examine.page import beside, folded, section, table_head, table_row, wide_table
 from visus.examine.report_charts import reliability_chart
 from visus.examine.report_inside import Inside
-from visus.units import write_number_of, write_share, write_size
+from visus.units import split_name, write_number_of, write_share, write_size
 
 _SIDE, _SMALL, _VOLUME_SIDE = 96, 56, 112
 _LONGEST_NAME = 80

@@ -58,14 +58,14 @@ def is_slow_in_bfloat16(layer: Any, x: Tensor) -> bool:
     return x.device.type == "cpu" and is_depthwise and (max(layer.kernel_size) > 3 or max(layer.stride) > 1)
 
 
-def in_float32(forward: Callable[..., Any], *given: Any, **options: Any) -> Any:
+def in_float32(forward: Callable[..., Any], x: Tensor, *given: Any, **options: Any) -> Any:
     """What ``forward`` gives with autocast off: numbers go in and out in autocast's format, and are float32 in between.
 
     Where it gives something other than one tensor, that is handed on as it is.
     """
-    kind = next(each.device.type for each in given if isinstance(each, Tensor))
+    kind = x.device.type
     with torch.autocast(kind, enabled=False):
-        found = forward(*map(_float32, given), **{name: _float32(value) for name, value in options.items()})
+        found = forward(*map(_float32, (x, *given)), **{name: _float32(value) for name, value in options.items()})
     return found.to(torch.get_autocast_dtype(kind)) if isinstance(found, Tensor) and found.dtype == torch.float32 else found
 
 

@@ -224,9 +224,7 @@ class Run(Described):
 
     def _score_arrays(self, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool) -> Scores:
         """Scores of arrays and their labels."""
-        rows = [
-            self.preprocessing.fit_array(item.row[None])[0] for item in array_rows(samples, "samples", self.preprocessing)
-        ]
+        rows = [self._fitted(item) for item in array_rows(samples, "samples", self.preprocessing)]
         truth = numbers_of(labels, self.classes)
         if len(rows) != len(truth):
             raise UsageError(f"there are {len(rows):,} samples and {len(truth):,} labels. Give one label for each sample.")
@@ -522,12 +520,16 @@ class Run(Described):
                     item.name, tuple(name for name, _ in answers[outcome]), tuple(share for _, share in answers[outcome])
                 )
 
+    def _fitted(self, item: ArrayItem) -> Pixels:
+        """One row of an array at the size of the network."""
+        found: Pixels = self.preprocessing.fit_array(item.row[None])[0]
+        return found
+
     def _read(self, item: Item, ledger: Ledger) -> Pixels:
         if isinstance(item, UnreadItem):
             raise PictureError(item.problem, where=item.name)
         if isinstance(item, ArrayItem):
-            fitted: Pixels = self.preprocessing.fit_array(item.row[None])[0]
-            return fitted
+            return self._fitted(item)
         if self.preprocessing.kind == "array" and not self.preprocessing.is_picture_like:
             raise PictureError(
                 f"this network reads {self.preprocessing.noun}s of {write_shape(self.preprocessing.input_shape)} from NPZ or NPY files, "
