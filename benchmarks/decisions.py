@@ -14,7 +14,7 @@ import argparse
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -69,7 +69,7 @@ class Setting:
     before: Path | None = None
 
 
-Row = Callable[[Setting], Sequence[Figure]]
+Row = Callable[[Setting], Iterable[Figure]]
 ROWS: dict[str, Row] = {}
 
 
@@ -316,19 +316,21 @@ def dataset(name: str, setting: Setting) -> Path:
 # ---- the command ----
 
 
-def tables(names: Sequence[str], setting: Setting) -> dict[str, Any]:
-    """The rows that are asked for, in their order, with what each took."""
+def measured_rows(names: Sequence[str], setting: Setting) -> Iterator[dict[str, Any]]:
+    """The rows that are asked for, in their order, with what each took: the table so far after every figure, so that nothing measured is lost."""
     found = {}
     for name in names:
-        began = time.perf_counter()
-        figures = ROWS[name](setting)
-        found[name] = {
-            "says": " ".join((ROWS[name].__doc__ or "").split()),
-            "figures": [vars(each) for each in figures],
-            "num_runs": len({each.seed for each in figures}),
-            "seconds": round(time.perf_counter() - began, 1),
-        }
-    return found
+        began, figures = time.perf_counter(), list[Figure]()
+        for figure in ROWS[name](setting):
+            figures.append(figure)
+            print(*(each for each in vars(figure).values() if each is not None), sep="  ", flush=True)
+            found[name] = {
+                "says": " ".join((ROWS[name].__doc__ or "").split()),
+                "figures": [vars(each) for each in figures],
+                "num_runs": len({each.seed for each in figures}),
+                "seconds": round(time.perf_counter() - began, 1),
+            }
+            yield found
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -374,17 +376,15 @@ def main() -> None:
     if chosen.before is not None:
         chosen.before = chosen.before.resolve()
     chosen.data = chosen.data.resolve()
+    facts = {"command": command_line(), **machine_facts(chosen.threads)}
     with tempfile.TemporaryDirectory() as scratch:
-        rows = tables(
-            chosen.rows or list(ROWS),
-            Setting(chosen.data, Path(scratch), chosen.runs, chosen.quick, tuple(chosen.only), chosen.before),
-        )
-    result = {"command": command_line(), **machine_facts(chosen.threads), "rows": rows}
-    write_result(chosen.output, result)
-    words = markdown(result)
-    if chosen.output:
-        chosen.output.with_suffix(".md").write_text(words + "\n", "utf-8")
-    print(words)
+        setting = Setting(chosen.data, Path(scratch), chosen.runs, chosen.quick, tuple(chosen.only), chosen.before)
+        for rows in measured_rows(chosen.rows or list(ROWS), setting):
+            result = {**facts, "rows": rows}
+            write_result(chosen.output, result)
+            if chosen.output:
+                chosen.output.with_suffix(".md").write_text(markdown(result) + "\n", "utf-8")
+    print(markdown(result))
 
 
 if __name__ == "__main__":

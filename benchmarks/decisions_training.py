@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,56 +73,47 @@ def seeds(setting: Setting) -> tuple[int, ...]:
 
 
 @row("class-weights")
-def class_weights(setting: Setting) -> list[Figure]:
+def class_weights(setting: Setting) -> Iterator[Figure]:
     """990 dark images and 10 bright ones: accuracy on the held-out fifth, in percent."""
     rng, file = np.random.default_rng(0), setting.scratch / "rare.npz"
     images = np.concatenate([rng.integers(0, 30, (990, 16, 16)) + 40, rng.integers(0, 30, (10, 16, 16)) + 160])
     np.savez(file, x=images.astype(np.uint8), y=np.repeat([0, 1], [990, 10]))
     ways = {"weights balanced": ["--class-weights", "balanced"], "no weights": []}
-    found = []
     for version, source in versions(setting).items():
         more = {"balanced sampling": ["--sampling", "balanced"]} if source is None else {}
         for way, words in (ways | more).items():
             for seed in seeds(setting):
                 scores = train(setting, source, str(file), "--epochs", "10", "--seed", str(seed), *words, name="rare")
-                found.append(Figure(f"{version}: {way}", "accuracy, %", 100 * scores["accuracy"], seed))
-    return found
+                yield Figure(f"{version}: {way}", "accuracy, %", 100 * scores["accuracy"], seed)
 
 
 @row("patience")
-def patience(setting: Setting) -> list[Figure]:
+def patience(setting: Setting) -> Iterator[Figure]:
     """The images that come with visus, ``--patience 3``: accuracy of the weights that are kept, in percent."""
-    found = []
     for version, source in versions(setting).items():
         for words in (["--patience", "3"], []):
             for seed in seeds(setting):
                 scores = train(setting, source, "--seed", str(seed), *words, name="patience")
-                found.append(
-                    Figure(f"{version}: {' '.join(words) or 'default'}", "accuracy, %", 100 * scores["accuracy"], seed)
-                )
-    return found
+                yield Figure(f"{version}: {' '.join(words) or 'default'}", "accuracy, %", 100 * scores["accuracy"], seed)
 
 
 @row("own-weights")
-def own_weights(setting: Setting) -> list[Figure]:
+def own_weights(setting: Setting) -> Iterator[Figure]:
     """A run's own best weights, trained for three epochs more by the default: accuracy, in percent."""
-    found = []
     for seed in seeds(setting):
         base = train(setting, None, "--seed", str(seed), name="base")
         weights = str((setting.scratch / base["run"] / "weights" / "best.safetensors").resolve())
-        found.append(Figure("start", "accuracy, %", 100 * base["accuracy"], seed))
+        yield Figure("start", "accuracy, %", 100 * base["accuracy"], seed)
         for version, source in versions(setting).items():
             words = ["--weights", weights, "--epochs", "3", "--seed", str(seed)]
             scores = train(setting, source, *words, name="again")
-            found.append(Figure(version, "accuracy, %", 100 * scores["accuracy"], seed))
-    return found
+            yield Figure(version, "accuracy, %", 100 * scores["accuracy"], seed)
 
 
 @row("small-pretrained")
-def small_pretrained(setting: Setting) -> list[Figure]:
+def small_pretrained(setting: Setting) -> Iterator[Figure]:
     """20 to 400 photos of dogs and cats, scored on 400 others: accuracy in percent, and seconds of the whole command; the head alone beside."""
     photos = setting.data / "photos_dog_cat"
-    found = []
     for num_photos in (20, 100) if setting.quick else (20, 50, 100, 400):
         for seed in seeds(setting):
             folder = _some_photos(photos, setting.scratch / f"photos-{num_photos}-{seed}", num_photos, seed)
@@ -129,38 +122,34 @@ def small_pretrained(setting: Setting) -> list[Figure]:
             }
             ways["head alone"] = None, ["--epochs", "0"]
             for way, (source, words) in ways.items():
+                began = time.perf_counter()
                 scores = train(setting, source, str(folder), "--pretrained", "--seed", str(seed), *words, name="photos")
-                found.append(Figure(f"{num_photos} photos: {way}", "accuracy, %", 100 * scores["accuracy"], seed))
-    return found
+                yield Figure(f"{num_photos} photos: {way}", "whole command, s", time.perf_counter() - began, seed)
+                yield Figure(f"{num_photos} photos: {way}", "accuracy, %", 100 * scores["accuracy"], seed)
 
 
 @row("tiny-vit")
-def tiny_vit(setting: Setting) -> list[Figure]:
+def tiny_vit(setting: Setting) -> Iterator[Figure]:
     """A tiny ViT on 4,000 images of Fashion-MNIST, 10 epochs, the default optimizer and AdamW: accuracy, in percent."""
     (setting.scratch / "tiny_vit.py").write_text(VIT)
     data = visus.open_data(setting.data / "fashion_mnist")
     part = data.split("train")
     places = np.random.default_rng(0).permutation(len(part))[:5_000]
     np.savez(setting.scratch / "clothes.npz", x=part.rows(places).numpy(), y=part.labels[places])
-    found = []
     for version, source in versions(setting).items():
         for words in ([], ["--optimizer", "adamw"]):
             for seed in seeds(setting):
                 common = ["clothes.npz", "-m", "tiny_vit:TinyViT", "--epochs", "10", "--seed", str(seed)]
                 scores = train(setting, source, *common, *words, name="vit")
-                found.append(
-                    Figure(f"{version}: {'adamw' if words else 'default'}", "accuracy, %", 100 * scores["accuracy"], seed)
-                )
-    return found
+                yield Figure(f"{version}: {'adamw' if words else 'default'}", "accuracy, %", 100 * scores["accuracy"], seed)
 
 
 SINES = ((400, 256, 0.05, 0.5), (400, 128, 0.1, 1.0), (2000, 256, 0.1, 1.0))
 
 
 @row("sine-waves")
-def sine_waves(setting: Setting) -> list[Figure]:
+def sine_waves(setting: Setting) -> Iterator[Figure]:
     """Noisy sine waves of two frequencies 10 % apart: accuracy of the default and without progressive resizing, in percent."""
-    found = []
     for count, length, frequency, noise in SINES[:1] if setting.quick else SINES:
         rng, file = np.random.default_rng(0), setting.scratch / "sine.npz"
         labels, times = np.arange(count) % 2, np.arange(length)
@@ -171,8 +160,7 @@ def sine_waves(setting: Setting) -> list[Figure]:
                 for seed in seeds(setting):
                     scores = train(setting, source, str(file), "--seed", str(seed), "--flip", "none", *words, name="sine")
                     variant = f"{count} of {length} points, noise {noise}; {version}: {'one size' if words else 'default'}"
-                    found.append(Figure(variant, "accuracy, %", 100 * scores["accuracy"], seed))
-    return found
+                    yield Figure(variant, "accuracy, %", 100 * scores["accuracy"], seed)
 
 
 def _some_photos(source: Path, folder: Path, num_photos: int, seed: int) -> Path:
