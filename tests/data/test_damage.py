@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from visus.data import picture_damage, picture_jpeg
+from visus.data import picture_damage, picture_jpeg, picture_lzw
 from visus.data.pictures import decode, probe
 from visus.errors import PictureError
 
@@ -263,6 +263,15 @@ def test_a_damaged_part_of_a_tiff_is_found(compression: str) -> None:
     assert sentence.endswith(" does not unpack as a whole. Copy or export it again, or remove it.")
 
 
+def test_no_decoder_prints_its_own_words_of_damaged_lzw(capfd: pytest.CaptureFixture[str]) -> None:
+    data = encoded(noisy(), "TIFF", compression="tiff_lzw")
+    middle = len(data) // 2
+    assert "a: the TIFF file is cut short or damaged: part 1 of 1 " in refusal(
+        data[:middle] + bytes(512) + data[middle + 512 :]
+    )
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "group4"])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
 def test_no_sound_tiff_is_refused(compression: str | None, mode: str) -> None:
@@ -357,6 +366,108 @@ def test_checksums_of_what_was_decoded_stand_for_unpacking_again(
     assert decode(data).mode == mode
 
 
+def test_the_last_strip_of_every_plane_may_be_shorter() -> None:
+    one = {256: 4, 257: 5, 278: 2, 258: (8, 8, 8), 277: 3, 284: 2}
+    assert picture_damage._strip_lengths(one, 9) == [{8}, {8}, {8, 4}] * 3
+    assert picture_damage._strip_lengths(one | {284: 1}, 3) == [{24}, {24}, {24, 12}]
+
+
+# ---- LZW: GIF and TIFF ----
+
+
+def lzw(values: list[int], literal_bits: int, *, is_tiff: bool, waits: bool, clear_at: frozenset[int]) -> bytes:
+    """Values packed by a plain encoder that empties its table when it is full, or waits with that, and before the codes of these numbers."""
+    clear, bits = 1 << literal_bits, list[str]()
+    top = 4094 if is_tiff else 4096
+
+    def write(code: int, width: int) -> None:
+        word = f"{code:0{width}b}"
+        bits.append(word if is_tiff else word[::-1])
+
+    table, width, string = {(value,): value for value in range(clear)}, literal_bits + 1, tuple[int, ...]()
+    free, number = clear + 2, 0
+    write(clear, width)
+    for value in [*values, -1]:
+        if (*string, value) in table or (not string and value >= 0):
+            string += (value,)
+            continue
+        if string:
+            write(table[string], width)
+            number += 1
+            if free < top:
+                table[(*string, value)], free = free, free + 1
+                width = min(max(width, (free - 1 + is_tiff).bit_length()), 12)
+            if (free == top and not waits) or number in clear_at:
+                write(clear, width)
+                table, width, free = {(value,): value for value in range(clear)}, literal_bits + 1, clear + 2
+        string = (value,)
+    write(clear + 1, width)
+    joined = "".join(bits)
+    joined += "0" * (-len(joined) % 8)
+    return bytes(
+        int(part if is_tiff else part[::-1], 2) for part in (joined[at : at + 8] for at in range(0, len(joined), 8))
+    )
+
+
+@given(
+    st.integers(0, 12_000),
+    st.integers(1, 40),
+    st.booleans(),
+    st.booleans(),
+    st.frozensets(st.integers(1, 3_000), max_size=3),
+    st.integers(2, 8),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_lengths_of_strings_add_up_to_what_was_packed(
+    count: int, levels: int, is_tiff: bool, waits: bool, clear_at: frozenset[int], literal_bits: int, seed: int
+) -> None:
+    literal_bits = 8 if is_tiff else literal_bits
+    values = np.random.default_rng(seed).integers(0, min(levels, 1 << literal_bits), count).tolist()
+    packed = lzw(values, literal_bits, is_tiff=is_tiff, waits=waits and not is_tiff, clear_at=clear_at)
+    assert picture_lzw.unpacked_length(packed, picture_lzw.Dialect(literal_bits, is_tiff)) == count
+
+
+@pytest.mark.parametrize("picture_format", ["GIF", "TIFF"])
+@pytest.mark.parametrize("num_bytes", [1, 8])
+def test_changes_in_the_middle_of_lzw_data_that_show_are_found(picture_format: str, num_bytes: int) -> None:
+    shades = Image.fromarray(np.random.default_rng(0).integers(0, 200, (60, 80, 3), dtype=np.uint8)).resize((240, 180))
+    data = encoded(shades, picture_format, **({"compression": "tiff_lzw"} if picture_format == "TIFF" else {}))
+    true = decode(data).pixels.astype(int)
+    rng, num_refused = np.random.default_rng(0), 0
+    for _ in range(40):
+        place = int(rng.integers(len(data) // 3, 2 * len(data) // 3))
+        changed = data[:place] + rng.bytes(num_bytes) + data[place + num_bytes :]
+        try:
+            found = decode(changed, name="a").pixels.astype(int)
+        except PictureError:
+            num_refused += 1
+        else:
+            assert (np.abs(found - true).max(0) > 24).mean() <= 0.02
+    assert num_refused >= 10
+
+
+def test_a_gif_says_how_many_pixels_it_holds() -> None:
+    data = encoded(Image.new("P", (200, 100)), "GIF")
+    longer = data.replace(struct.pack("<HH", 200, 100), struct.pack("<HH", 200, 99))
+    assert refusal(longer) == (
+        "a: the GIF file is damaged: its image data holds 20,000 pixels, and its first frame has 19,800. Copy or export it again, or remove it."
+    )
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 8), st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_no_sound_gif_is_called_damaged(
+    height: int, width: int, bits: int, is_noisy: bool, interlace: bool, moves: bool
+) -> None:
+    values = np.random.default_rng(height * width).integers(0, 1 << bits, (height, width)).astype(np.uint8)
+    picture = Image.fromarray(values if is_noisy else values * 0)
+    more = {"save_all": True, "append_images": [picture.rotate(180)]} if moves else {}
+    data = encoded(picture, "GIF", interlace=interlace, **more)
+    assert decode(data).pixels.shape[1:] == (height, width)
+    assert decode(data + b"trailing").pixels.shape[1:] == (height, width)
+
+
 # ---- WebP ----
 
 
@@ -381,11 +492,30 @@ def test_changed_bytes_in_the_middle_of_a_lossy_webp_are_found(quality: int) -> 
     assert num_missed <= 1
 
 
-@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([1, 10, 75, 100]), st.integers(0, 6), st.booleans())
+def test_lossless_webp_whose_data_ends_before_the_file_is_refused() -> None:
+    data = encoded(noisy(120, 160), "WEBP", lossless=True)
+    frame = data[20:]
+    longer = data[12:16] + struct.pack("<I", len(frame) + 40) + frame + b"\x55" * 40
+    sentence = refusal(b"RIFF" + struct.pack("<I", len(longer) + 4) + b"WEBP" + longer)
+    assert sentence == (
+        "a: the WebP file is damaged: its image data does not end where the image does. Copy or export it again, or remove it."
+    )
+
+
+@given(
+    st.integers(1, 200),
+    st.integers(1, 200),
+    st.sampled_from([1, 10, 75, 100]),
+    st.integers(0, 6),
+    st.booleans(),
+    st.booleans(),
+)
 @settings(max_examples=60, deadline=None)
-def test_no_sound_webp_is_called_damaged(height: int, width: int, quality: int, method: int, has_alpha: bool) -> None:
+def test_no_sound_webp_is_called_damaged(
+    height: int, width: int, quality: int, method: int, has_alpha: bool, lossless: bool
+) -> None:
     values = np.random.default_rng(height * width).integers(0, 256, (height, width, 4 if has_alpha else 3)).astype(np.uint8)
     values[: height // 2] = 90
-    data = encoded(Image.fromarray(values), "WEBP", quality=quality, method=method)
+    data = encoded(Image.fromarray(values), "WEBP", quality=quality, method=method, lossless=lossless)
     assert decode(data).pixels.shape[1:] == (height, width)
     assert decode(data + b"trailing").pixels.shape[1:] == (height, width)

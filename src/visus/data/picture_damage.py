@@ -1,13 +1,14 @@
 """Damage within an image file that decoders pass over in silence.
 
-This file knows what the bytes of a sound file must look like: JPEG scans, PNG chunks, TIFF strips. It must not know pixels, limits,
-ledgers or files on disk.
+This file knows what the bytes of a sound file must look like: JPEG scans, PNG chunks, WebP frames, GIF blocks, TIFF strips. It must
+not know pixels, limits, ledgers or files on disk.
 
-What can be known differs by format. PNG and Deflate-compressed TIFF carry checksums, so every change is found. A JPEG carries none:
-a change is found where the compressed data ends too early or too late, or holds a code that does not exist; a change that leaves a
-valid stream of the same length cannot be told from another image. The same holds for lossy WebP. Lossless WebP, AVIF, GIF and
-LZW-compressed TIFF find their way back after a change, and their decoders refuse what they can tell. Uncompressed formats (BMP, PPM,
-plain TIFF) hold only their size against their header.
+What can be known differs by format. PNG and Deflate-compressed TIFF carry checksums, so every change is found. GIF and LZW-compressed
+TIFF carry none, but their codes stand for strings whose lengths must add up. In the others a change is found where the compressed
+data ends too early or too late, or holds a code that does not exist; a change that leaves a valid stream of the same length cannot be
+told from another image. Arithmetic codes (lossy WebP) seldom find their way back, those of a JPEG after one change in four, and those
+of lossless WebP nearly always. Uncompressed formats (BMP, PPM, plain TIFF) hold only their size against their header
+(``benchmarks/damaged_images.py``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from visus.data import picture_lzw
 from visus.errors import PictureError
 
 EOI = b"\xff\xd9"
@@ -282,41 +284,98 @@ def _unpacks(packed: list[bytes]) -> bool:
 
 # ---- WebP ----
 
-WEBP_SPARE_BYTES = 16
-"""Bytes at the end of a lossy WebP that its decoder must need: a sound one of libwebp needs all but 4."""
+WEBP_SPARE_BYTES = {b"VP8 ": 16, b"VP8L": 9}
+"""Bytes at the end of a frame that its decoder must need. Lossy: a sound one of libwebp needs all but 4. Lossless: the last pixel takes at
+most 60 bits, and the last byte may be filled up."""
 
 
 def refuse_damaged_webp(data: bytes, is_decoded: Callable[[bytes], bool]) -> None:
-    """Raise where a lossy WebP decodes as well without its last bytes: arithmetic codes that were changed lose their way, and end elsewhere.
-
-    Of 618 changes in the middle of files from 40 photos that showed in more than 2 % of the pixels and that libwebp let pass, 4 were missed.
+    """Raise where a WebP decodes as well without its last bytes: codes that were changed lose their way, and end elsewhere.
 
     Args:
-        data: a file that decodes; animations and lossless files are passed over.
+        data: a file that decodes; animations are passed over.
         is_decoded: whether a file decodes.
 
     Raises:
         PictureError: the image data is damaged.
     """
-    frame = _webp_frame(data)
-    if frame is None or len(frame) < 4 * WEBP_SPARE_BYTES or not any(frame[-WEBP_SPARE_BYTES:]):
+    kind, frame = _webp_frame(data)
+    spare = WEBP_SPARE_BYTES.get(kind, 0)
+    if len(frame) < 4 * spare or not any(frame[-spare:]):
         return
-    short = frame[:-WEBP_SPARE_BYTES]
-    body = b"WEBPVP8 " + struct.pack("<I", len(short)) + short + b"\0" * (len(short) % 2)
+    short = frame[:-spare]
+    body = b"WEBP" + kind + struct.pack("<I", len(short)) + short + b"\0" * (len(short) % 2)
     if is_decoded(b"RIFF" + struct.pack("<I", len(body)) + body):
         raise PictureError(
             "the WebP file is damaged: its image data does not end where the image does. Copy or export it again, or remove it."
         )
 
 
-def _webp_frame(data: bytes) -> bytes | None:
-    """The one lossy frame of a WebP; None where there is none, or an animation of several."""
+def _webp_frame(data: bytes) -> tuple[bytes, bytes]:
+    """Name and content of the one frame of a WebP; both empty where there is none, or an animation of several."""
     place, kinds = 12, dict[bytes, bytes]()
     while place + 8 <= len(data):
         kind, length = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
         kinds.setdefault(kind, data[place + 8 : place + 8 + length])
         place += 8 + length + length % 2
-    return None if b"ANMF" in kinds else kinds.get(b"VP8 ")
+    found = [] if b"ANMF" in kinds else [kind for kind in WEBP_SPARE_BYTES if kind in kinds]
+    return (found[0], kinds[found[0]]) if found else (b"", b"")
+
+
+# ---- GIF ----
+
+_EXTENSION, _FRAME = 0x21, 0x2C
+_MAX_LITERAL_BITS = 8
+
+
+def refuse_damaged_gif(data: bytes) -> None:
+    """Raise where the codes of a GIF's first frame do not stand for as many pixels as the frame has.
+
+    Args:
+        data: a file that decodes.
+
+    Raises:
+        PictureError: the image data is damaged.
+    """
+    frame = _gif_frame(data)
+    if frame is None:
+        return
+    num_pixels, literal_bits, packed = frame
+    found = picture_lzw.unpacked_length(packed, picture_lzw.Dialect(literal_bits))
+    if found != num_pixels:
+        has = "codes that stand for nothing" if found is None else f"{found:,} pixels"
+        raise PictureError(
+            f"the GIF file is damaged: its image data holds {has}, and its first frame has {num_pixels:,}. "
+            "Copy or export it again, or remove it."
+        )
+
+
+def _gif_frame(data: bytes) -> tuple[int, int, bytes] | None:
+    """Pixels, bits of a value and compressed data of a GIF's first frame; None where it is not written as the standard says."""
+    place = 13 + _color_bytes(data[10])
+    while place + 11 < len(data) and data[place] in (_EXTENSION, _FRAME):
+        if data[place] == _EXTENSION:
+            place = _blocks(data, place + 2)[1]
+            continue
+        width, height, flags = struct.unpack_from("<HHB", data, place + 5)
+        place += 10 + _color_bytes(flags)
+        literal_bits = data[place]
+        return (height * width, literal_bits, _blocks(data, place + 1)[0]) if 1 < literal_bits <= _MAX_LITERAL_BITS else None
+    return None
+
+
+def _color_bytes(flags: int) -> int:
+    """Bytes of a GIF's color table."""
+    return 3 << (flags & 7) + 1 if flags & 128 else 0
+
+
+def _blocks(data: bytes, place: int) -> tuple[bytes, int]:
+    """Content of a chain of GIF blocks, and where the next part begins."""
+    parts = []
+    while place < len(data) and (length := data[place]):
+        parts.append(data[place + 1 : place + 1 + length])
+        place += 1 + length
+    return b"".join(parts), place + 1
 
 
 # ---- TIFF ----
@@ -324,6 +383,8 @@ def _webp_frame(data: bytes) -> bytes | None:
 _DEFLATE = (8, 32946)
 _PACKBITS = 32773
 _JPEG = 7
+_LZW = 5
+_YCBCR = 6
 
 
 def refuse_damaged_strips(data: bytes, tags: Any, strict: Strict | None) -> None:
@@ -338,19 +399,21 @@ def refuse_damaged_strips(data: bytes, tags: Any, strict: Strict | None) -> None
         PictureError: the strip is damaged or cut short.
     """
     compression = tags.get(259, 1)
-    if compression not in (*_DEFLATE, _PACKBITS, _JPEG):
+    if compression not in (*_DEFLATE, _PACKBITS, _JPEG, _LZW):
         return
     starts, counts = (tags.get(324), tags.get(325)) if 324 in tags else (tags.get(273), tags.get(279))
     if not starts or not counts or len(starts) != len(counts):
         return
-    full, last = _strip_bytes(tags)
+    lengths = _strip_lengths(tags, len(starts))
     tables = tags.get(347, b"")
     for number, (start, count) in enumerate(zip(starts, counts, strict=True)):
         part = data[start : start + count]
         if compression in _DEFLATE:
             sound = _unpacks([part])
         elif compression == _PACKBITS:
-            sound = _packbits_length(part) == (full if number < len(starts) - 1 else last)
+            sound = _packbits_length(part) in lengths[number]
+        elif compression == _LZW:
+            sound = not _is_usual_lzw(part, tags) or picture_lzw.unpacked_length(part, picture_lzw.TIFF) in lengths[number]
         else:
             whole = tables[:-2] + part[2:] if tables else part
             sound = strict is None or part[:2] != b"\xff\xd8" or _passes(strict, whole)
@@ -393,6 +456,25 @@ def has_checksums(picture: Image.Image, data: bytes, tags: Any) -> bool:
         data[start : start + count][-4:] == struct.pack(">I", zlib.adler32(unpacked[number * full : (number + 1) * full]))
         for number, (start, count) in enumerate(zip(starts, counts, strict=True))
     )
+
+
+def has_all_checksums(tags: Any) -> bool:
+    """Whether the compression of a TIFF gives each part a checksum."""
+    return tags.get(259, 1) in _DEFLATE
+
+
+def _is_usual_lzw(part: bytes, tags: Any) -> bool:
+    """Whether a part begins with the code that empties the table, and its length follows from the tags: not the LZW of before 1988, whose
+    bits run the other way, and no colors of fewer samples than pixels."""
+    return part[:1] == b"\x80" and tags.get(266, 1) == 1 and tags.get(262) != _YCBCR
+
+
+def _strip_lengths(tags: Any, num_parts: int) -> list[set[int]]:
+    """Unpacked bytes that each strip or tile may have: the last strip of an image, or of each of its planes, may be filled up."""
+    full, last = _strip_bytes(tags)
+    num_planes = tags.get(277, 1) if tags.get(284, 1) == 2 else 1
+    of_plane = max(num_parts // num_planes, 1)
+    return [{full, last} if number % of_plane == of_plane - 1 else {full} for number in range(num_parts)]
 
 
 def _strip_bytes(tags: Any) -> tuple[int, int]:
