@@ -40,6 +40,23 @@ def _one_torch_thread() -> None:
         torch.set_num_threads(1)
 
 
+@pytest.fixture
+def light_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings without the parts of their end that take most of the time of a tiny one: maps of what an answer rests on, and drawn pictures.
+
+    For tests of what comes before. What those parts hold is the matter of tests/examine and of ``tests/doors/test_inside.py``.
+    """
+    from visus.errors import VisusError
+    from visus.workbench import inside, writing
+
+    def left_out(*_: Any) -> None:
+        raise VisusError("left out in this test.")
+
+    monkeypatch.setattr(inside, "_saliencies", left_out)
+    for name in ("draw_confusion", "draw_curves"):
+        monkeypatch.setattr(writing, name, lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """Gives the path of a real data set by its name, or skips the test with the reason where it is absent.

@@ -36,6 +36,7 @@ def test_train_is_silent_when_quiet_and_prints_one_object_as_json(visus_command:
     assert {"accuracy", "accuracy_low", "accuracy_high", "baseline", "num_items"} <= facts.keys()
 
 
+@pytest.mark.usefixtures("light_pages")
 def test_run_folders_are_never_overwritten(visus_command: Call, photos: Path, tmp_path: Path) -> None:
     names = [
         Path(visus_command("train", photos, *SMALL, "-o", tmp_path, "-q", "--name", "a b").out.strip()).name

@@ -29,6 +29,8 @@ from visus.workbench.shifts import reading, remedies, report_shifts, some_items,
 
 from .conftest import Call
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
 FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
 

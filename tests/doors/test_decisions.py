@@ -31,7 +31,9 @@ def test_a_row_is_one_function_with_a_name(decisions: Any, tmp_path: Path) -> No
         """How often heads come up."""
         return [decisions.Figure("fair", "heads, share", share, seed) for seed, share in enumerate((0.4, 0.6))]
 
-    found = decisions.tables(["coins"], decisions.Setting(tmp_path, tmp_path))["coins"]
+    tables = [each["coins"] for each in decisions.measured_rows(["coins"], decisions.Setting(tmp_path, tmp_path))]
+    assert [len(each["figures"]) for each in tables] == [1, 2]  # after every figure, so that nothing measured is lost
+    found = tables[-1]
     assert (found["says"], found["num_runs"], len(found["figures"])) == ("How often heads come up.", 2, 2)
     facts = {"command": "python benchmarks/decisions.py coins", **decisions.machine_facts(1), "rows": {"coins": found}}
     assert "| fair | heads, share | 0.5 | -0.7706 to 1.771 | 2 |" in decisions.markdown(facts)

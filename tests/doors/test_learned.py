@@ -20,6 +20,8 @@ from visus.workbench.reuse import reuse_sentence
 
 from .conftest import SMALL, Call
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 RECIPE = visus.Recipe(epochs=1, batch_size=8, precision="float32")
 
 

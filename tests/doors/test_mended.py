@@ -20,6 +20,8 @@ from visus.workbench.modules import make_network
 
 from .conftest import SMALL, Call
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 NETWORK = SMALL[1]
 RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 

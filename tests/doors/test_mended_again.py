@@ -21,6 +21,8 @@ from visus.workbench.training import Prepared, Scored
 
 from .conftest import SMALL, Call
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 NETWORK = SMALL[1]
 RECIPE = visus.Recipe(epochs=1, batch_size=8, precision="float32")
 

@@ -13,6 +13,8 @@ import visus
 from visus.errors import DataError
 from visus.workbench.own_data import open_own_data
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 
 @pytest.fixture
 def moved(run: Path, photos: Path, tmp_path: Path) -> tuple[Path, Path]:

@@ -21,6 +21,8 @@ from visus.peers.small_networks import classifier_network, example_network
 from visus.peers.task import ARRAYS, Arrays, Course, Task
 from visus.workbench.contestants import PEERS
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 
 @pytest.fixture
 def arrays(tmp_path: Path) -> Path:

@@ -22,6 +22,8 @@ from visus.workbench.training import Opened, Prepared, train
 
 from .conftest import SMALL, Call
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 DESIGN = SMALL[1]
 needs_extra = pytest.mark.skipif(pretrained.DEFAULT.find() is None, reason="needs the extra visus[pretrained]")
 FEW_PHOTOS = Survey(900, ((300, 400),) * 9, True)

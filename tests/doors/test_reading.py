@@ -14,6 +14,8 @@ from visus.errors import UsageError
 
 from .conftest import SMALL, Call
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 ONCE = ("--epochs", "1", "--no-pretrained", "-q")
 
 

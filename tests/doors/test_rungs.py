@@ -28,6 +28,8 @@ from visus.workbench import rungs
 from visus.workbench.rungs import ALLOWANCE, sentence, widest_within
 from visus.workbench.training import Prepared
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 MACS = {0.25: 6, 0.5: 28, 1.0: 100, 1.5: 220, 2.0: 560}
 
 

@@ -19,6 +19,8 @@ from visus.training.recipe import Recipe
 from visus.workbench import speaking
 from visus.workbench.speaking import working
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 NETWORK = "conv(4, 3), relu, globalpool, linear(classes)"
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.01, precision="float32", device="cpu")
 

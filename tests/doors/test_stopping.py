@@ -17,6 +17,8 @@ from visus.training.events import Finished
 
 from .conftest import SMALL, Call
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 
 def interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt

@@ -18,6 +18,8 @@ from visus.workbench.tasks import compare_tasks, first_filters
 
 from .conftest import Call
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -40,7 +40,7 @@ def told(pattern: re.Pattern[str], text: str) -> list[str]:
     return [text[max(0, each.start() - 60) : each.end() + 40] for each in pattern.finditer(text)]
 
 
-@pytest.mark.parametrize("rank", SIZES)
+@pytest.mark.parametrize("rank", [each if each == 1 else pytest.param(each, marks=pytest.mark.slow) for each in SIZES])
 def test_recordings_and_volumes_are_never_called_pictures(rank: int, tmp_path: Path, visus_command: Call) -> None:
     folder = trained(tmp_path, SIZES[rank], CONVOLUTIONAL)
     answer = visus_command("evaluate", folder, "--shifts", "--mistakes")

@@ -21,6 +21,8 @@ from visus.networks import weights
 from visus.training.runs import RunFolder
 from visus.workbench.modules import count_macs, make_network
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 
 class Own(nn.Module):
     """A network of a person's own."""
@@ -190,7 +192,10 @@ def test_a_validation_score_says_that_it_also_chose_the_weights(photos: Path, tm
     )
 
 
-def test_a_run_of_the_head_alone_is_whole_and_without_a_warning(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_run_of_the_head_alone_is_whole_and_without_a_warning(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # with whole pages
     told: list[Any] = []
     made = visus.train(
         photos,

@@ -18,6 +18,8 @@ from visus.training.arithmetic import rounding, rounding_differs
 from visus.training.recipe import Recipe
 from visus.workbench.training import Prepared
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
 CASE = Case((64, 64, 16, 16), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1)
 

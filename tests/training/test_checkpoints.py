@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,8 @@ from visus.errors import DataError, RunError, StorageError, UsageError, WeightsE
 from visus.training.checkpoints import read_checkpoint
 from visus.training.events import CheckpointWritten, StepDone
 from visus.training.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("light_pages")
 
 TINY_NETWORK = "conv(4, 3, padding=1), norm, relu, dropout(0.2), globalpool, linear(classes)"
 
@@ -66,8 +69,16 @@ def test_global_random_state_has_no_influence_and_is_left_alone(squares: Path, q
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
-@pytest.mark.parametrize("num_steps", [1, 5, 6, 13])
+_FIRST_STOPS = {("adamw", 13), ("muon", 5), ("sgd", 1)}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "num_steps"),
+    [
+        pytest.param(*each, marks=() if each in _FIRST_STOPS else pytest.mark.slow)
+        for each in itertools.product(["adamw", "muon", "sgd"], [1, 5, 6, 13])
+    ],
+)
 def test_stopped_after_any_step_and_resumed_ends_with_the_same_bits(
     squares: Path, quick: Recipe, tmp_path: Path, num_steps: int, optimizer: str
 ) -> None:
@@ -102,7 +113,10 @@ def test_checkpoint_inside_an_epoch_is_written_as_often_as_asked(squares: Path, 
     assert len([event for event in events if isinstance(event, CheckpointWritten)]) == 1 + len(steps)
 
 
-def test_no_file_of_a_finished_run_is_a_left_over_part(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_no_file_of_a_finished_run_is_a_left_over_part(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # with whole pages
     run = visus.train(squares, TINY_NETWORK, quick, output=tmp_path)
     found = sorted(str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file())
     assert found == [

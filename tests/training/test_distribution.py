@@ -176,8 +176,10 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
     ("num", "settings", "network"),
     [
         (2, {"optimizer": "sgd", "class_weights": "balanced", "label_smoothing": 0.2, "clip_norm": 0.5}, NETWORK),
-        (3, {"optimizer": "muon", "flip": "random", "shift": 0.2, "cutout": 0.3}, NETWORK),
-        (2, {"optimizer": "sgd", "zoom": 0.2, "curriculum": "1"}, WHITENED),
+        pytest.param(
+            3, {"optimizer": "muon", "flip": "random", "shift": 0.2, "cutout": 0.3}, NETWORK, marks=pytest.mark.slow
+        ),
+        pytest.param(2, {"optimizer": "sgd", "zoom": 0.2, "curriculum": "1"}, WHITENED, marks=pytest.mark.slow),
     ],
 )
 def test_several_processes_train_as_one_does_with_the_whole_batch(
@@ -285,6 +287,7 @@ def test_all_compute_by_the_first_ones_choices(
     assert "5x64x32x32" in (tmp_path / "arithmetic.json").read_text()
 
 
+@pytest.mark.slow
 def test_all_train_the_network_that_the_first_one_measured(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,8 @@ from visus.training.schedules import rate_factor
 from visus.training.selection import Answers
 from visus.training.weight_average import WeightAverage
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
 
 

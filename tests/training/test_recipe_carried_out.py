@@ -19,6 +19,8 @@ from visus.evaluation.temperature import UNCALIBRATED
 from visus.training.recipe import Recipe
 from visus.workbench.training import Prepared
 
+pytestmark = pytest.mark.usefixtures("light_pages")
+
 NETWORK = (
     "whiten(2), gelu, conv(6, 3, padding=1, bias=False), maxpool(2), norm, gelu, conv(6, 3, padding=1), norm, gelu, "
     'globalpool("max"), linear(classes)'
