@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -459,6 +460,22 @@ def test_connected_processes_wait_longer_for_each_other_than_for_their_connectio
         return True
 
     assert in_processes(2, slow) == [True, True]
+
+
+def test_a_process_that_was_forked_within_a_lookup_of_a_name_ends(in_processes: InProcesses) -> None:
+    def without_names() -> None:
+        patch = pytest.MonkeyPatch()
+        patch.setattr(distribution, "CONNECTING", timedelta(seconds=0.2))
+        patch.setattr(socket, "getnameinfo", lambda *_: time.sleep(60))  # as with the lock of a thread that is not there
+        os.environ |= {"WORLD_SIZE": "2", "RANK": "1"}
+        join()
+
+    (error,) = in_processes(1, without_names)
+    assert type(error) is ProcessLostError
+    assert str(error) == (
+        "this process was forked while its parent looked up a network name, and cannot look up any itself. Start the processes of a training by "
+        "torchrun, or by multiprocessing with the method 'spawn' or 'forkserver'."
+    )
 
 
 def test_a_store_that_cannot_be_reached_or_opened_is_told(in_processes: InProcesses) -> None:

@@ -11,8 +11,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import multiprocessing
 import os
 import secrets
+import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -237,6 +240,8 @@ def _open_store(environment: Mapping[str, str], rank: int, size: int) -> Store:
     is_theirs = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     address, port = environment["MASTER_ADDR"], _number("MASTER_PORT")
     is_kept_here = rank == 0 and not is_theirs
+    if multiprocessing.parent_process() is not None:
+        _end_if_names_hang()
     try:
         store = dist.TCPStore(  # type: ignore[attr-defined]
             address, port, size, is_master=is_kept_here, timeout=MEETING, wait_for_workers=False
@@ -244,6 +249,30 @@ def _open_store(environment: Mapping[str, str], rank: int, size: int) -> Store:
     except RuntimeError as error:
         raise _no_store(f"{address}:{port}", is_kept_here, str(error)) from error
     return _within("visus", store)
+
+
+def _end_if_names_hang() -> None:
+    """Look up a name, as PyTorch does when it connects, and raise where that never returns.
+
+    A process that was forked while a thread of its parent looked up a name (a ``TCPStore`` does for its log) keeps glibc's lock of the resolver for
+    good: each later lookup waits forever.
+
+    Raises:
+        ProcessLostError: it did not return within ``CONNECTING``.
+    """
+    lookup = threading.Thread(target=_look_up_name, daemon=True)
+    lookup.start()
+    lookup.join(CONNECTING.total_seconds())
+    if lookup.is_alive():
+        raise ProcessLostError(
+            "this process was forked while its parent looked up a network name, and cannot look up any itself. Start the processes of a training by "
+            "torchrun, or by multiprocessing with the method 'spawn' or 'forkserver'."
+        )
+
+
+def _look_up_name() -> None:
+    with contextlib.suppress(OSError):
+        socket.getnameinfo(("127.0.0.1", 0), 0)  # this machine's own: no server is asked, and yet the lock is taken
 
 
 def _no_store(place: str, is_kept_here: bool, said: str) -> VisusError:
