@@ -5,7 +5,7 @@
 Each round measures both, each in a process of its own, and every second round in the other order. Nothing else may run on the machine.
 
 - Plain: 50,000 pictures once, batches of 256, float32, the usual layout, SGD; the pictures lie scaled in memory, nothing is changed at
-  random, and two steps before the clock starts are not counted: whatever is left out favours PyTorch. ``--quick N`` takes N pictures and
+  random, and two steps before the clock starts are not counted: whatever is left out favors PyTorch. ``--quick N`` takes N pictures and
   multiplies, and the result says so.
 - visus: the training that ``visus train`` makes, with its own cache of decoded data empty. Told are the time from the start of its
   process (imports, reading and decoding the data, whitening, training, and answers for all 10,000 test pictures, with test-time

@@ -5,7 +5,7 @@ Every error that a user can cause is one of these. The tree, with the exit code 
     VisusError                     1  500   never raised itself
     |-- UsageError                 2  422   an option, a name or a value that cannot be used
     |   |-- GeometryError          2  422   a window that does not fit its axis
-    |   |-- DesignError            2  422   a design that is misspelt or impossible
+    |   |-- DesignError            2  422   a design that is misspelled or impossible
     |   `-- RecipeError            2  422   a training setting that cannot be used
     |-- DataError                  1  422   a data set that cannot be used as it is
     |   `-- PictureError           1  415   one file that cannot be read as a picture
@@ -75,7 +75,7 @@ class GeometryError(UsageError):
 
 
 class DesignError(UsageError):
-    """A design that is misspelt or impossible."""
+    """A design that is misspelled or impossible."""
 
 
 class RecipeError(UsageError):

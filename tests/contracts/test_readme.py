@@ -86,7 +86,7 @@ def test_every_command_line_parses(tree: Tree) -> None:
         parse_call(call)
 
 
-def test_a_misspelt_option_does_not_parse() -> None:
+def test_a_misspelled_option_does_not_parse() -> None:
     with pytest.raises(Exception, match="--epocks"):
         parse_call(["train", "photos", "--epocks", "3"])
 
@@ -116,15 +116,15 @@ def test_ci_ends_with_the_test_command_of_the_readme(tree: Tree) -> None:
 
 
 def make_photos(folder: Path) -> None:
-    """Two classes that colour tells apart, with noise, as small JPEG files."""
+    """Two classes that color tells apart, with noise, as small JPEG files."""
     import numpy as np
     from PIL import Image
 
     generator = np.random.default_rng(0)
-    for name, colour in (("cat", (190, 90, 60)), ("dog", (60, 90, 190))):
+    for name, color in (("cat", (190, 90, 60)), ("dog", (60, 90, 190))):
         (folder / name).mkdir(parents=True)
         for number in range(60):
-            pixels = np.clip(generator.normal(colour, 40, size=(48, 40, 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(generator.normal(color, 40, size=(48, 40, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{name}-{number:02d}.jpg")
 
 

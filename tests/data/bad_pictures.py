@@ -37,21 +37,21 @@ def encoded(picture: Image.Image, picture_format: str, **options: Any) -> bytes:
 
 
 def png(
-    values: np.ndarray[Any, Any], *, bits: int, colour_type: int, extra: bytes = b"", size: tuple[int, int] | None = None
+    values: np.ndarray[Any, Any], *, bits: int, color_type: int, extra: bytes = b"", size: tuple[int, int] | None = None
 ) -> bytes:
-    """A PNG written byte by byte, for what Pillow cannot write (16-bit colour, false sizes).
+    """A PNG written byte by byte, for what Pillow cannot write (16-bit color, false sizes).
 
     Args:
         values: shape (height, width) or (height, width, samples); 16-bit values are stored high byte first.
         bits: bits for each sample, 8 or 16.
-        colour_type: 0 grey, 2 colour, 3 palette, 4 grey with alpha, 6 colour with alpha.
+        color_type: 0 gray, 2 color, 3 palette, 4 gray with alpha, 6 color with alpha.
         extra: chunks between the header and the pixels.
         size: (height, width) that the header states; by default the true one.
     """
     height, width = size or values.shape[:2]
     stored = values.astype(">u2" if bits == 16 else np.uint8)
     rows = b"".join(b"\x00" + stored[row].tobytes() for row in range(len(stored)))
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
     chunks = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
@@ -80,7 +80,7 @@ def bombs(side: int = BOMB_SIDE) -> dict[str, bytes]:
     body = b"WEBPVP8X" + struct.pack("<I", 10) + canvas + encoded(one, "WEBP", lossless=True)[12:]
     return {
         "JPEG": bytes(jpeg),
-        "PNG": png(np.zeros((1, 1)), bits=8, colour_type=0, size=(side, side)),
+        "PNG": png(np.zeros((1, 1)), bits=8, color_type=0, size=(side, side)),
         "GIF": b"GIF89a" + struct.pack("<HH", side, side) + encoded(one, "GIF")[10:],
         "BMP": bytes(bmp),
         "TIFF": bytes(tiff),

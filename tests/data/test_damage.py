@@ -227,7 +227,7 @@ def test_pixels_with_a_wrong_checksum_but_a_right_second_one_are_read() -> None:
 
 
 def test_a_palette_with_a_wrong_checksum_is_refused() -> None:
-    data = png(np.zeros((2, 2)), bits=8, colour_type=3, extra=broken(b"PLTE", bytes(3)))
+    data = png(np.zeros((2, 2)), bits=8, color_type=3, extra=broken(b"PLTE", bytes(3)))
     assert refusal(data) == (
         "a: the PNG file is damaged: the checksum of its chunk PLTE is wrong. Copy or export it again, or remove it."
     )

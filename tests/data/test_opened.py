@@ -44,13 +44,13 @@ def test_the_size_follows_from_the_pictures(
     assert visus.open_data(save(tmp_path / "p", sizes)).input_shape == (3, *input_size)
 
 
-def test_grey_pictures_have_one_channel_and_one_colour_picture_makes_three(tmp_path: Path) -> None:
+def test_gray_pictures_have_one_channel_and_one_color_picture_makes_three(tmp_path: Path) -> None:
     folder = save(tmp_path / "p", [(8, 8)] * 12, "L")
     assert visus.open_data(folder).input_shape == (1, 8, 8)
     Image.new("RGB", (8, 8), (200, 0, 0)).save(folder / "a" / "red.png")
     data = visus.open_data(folder)
     assert data.input_shape == (3, 8, 8)
-    assert data.ledger.counts["grey made colour"] == 12
+    assert data.ledger.counts["gray made color"] == 12
 
 
 def test_asked_size_and_channels_are_used(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_outsized_pictures_are_on_the_ledger(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"img_size": 0}, "the picture size must be at least 1 pixel, not 0."),
-        ({"channels": 2}, "channels must be 1 (grey) or 3 (colour), not 2."),
+        ({"channels": 2}, "channels must be 1 (gray) or 3 (color), not 2."),
         ({"rule": "stretch"}, "unknown rule 'stretch'. Known: crop, pad, squash."),
         ({"scale": "minmax"}, "unknown scale 'minmax'. Did you mean 'min-max'? Known: mean-deviation, min-max."),
         ({"max_unreadable": 1.5}, "the share of unreadable files must be at least 0 and below 1, not 1.5."),

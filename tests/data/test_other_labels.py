@@ -15,13 +15,13 @@ from visus.errors import DataError
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """24 pictures in a table with a label and a colour; the colour has nothing to do with the label."""
+    """24 pictures in a table with a label and a color; the color has nothing to do with the label."""
     rng = np.random.default_rng(0)
-    rows = ["path,label,colour"]
+    rows = ["path,label,color"]
     for number in range(24):
-        colour = ["red", "green", "blue"][number % 3]
+        color = ["red", "green", "blue"][number % 3]
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
-        rows.append(f"{number}.png,{'ab'[number // 12]},{colour}")
+        rows.append(f"{number}.png,{'ab'[number // 12]},{color}")
     file = tmp_path / "table.csv"
     file.write_text("\n".join(rows) + "\n")
     return file
@@ -32,12 +32,12 @@ def labels_of(data: visus.Data) -> dict[str, str]:
 
 
 def test_a_column_of_the_table_gives_its_labels(table: Path) -> None:
-    data = visus.open_data(table, labels="colour")
+    data = visus.open_data(table, labels="color")
     assert data.classes == ("blue", "green", "red")
     assert labels_of(data) == {f"{number}.png": ["red", "green", "blue"][number % 3] for number in range(24)}
-    assert data.labels == "colour"
-    assert data.samples.notes == ("labels: those of the column 'colour'.",)
-    assert visus.open_data(table).samples.notes == ("columns that are not used: colour.",)
+    assert data.labels == "color"
+    assert data.samples.notes == ("labels: those of the column 'color'.",)
+    assert visus.open_data(table).samples.notes == ("columns that are not used: color.",)
     assert data.fingerprint != visus.open_data(table).fingerprint
 
 
@@ -64,14 +64,14 @@ def test_the_pictures_that_come_with_visus_take_other_labels_too(tmp_path: Path)
 def test_a_split_of_the_own_labels_holds_for_other_ones(table: Path, tmp_path: Path) -> None:
     own = visus.open_data(table)
     write_split_csv(own.samples, tmp_path / "split.csv")
-    other = visus.open_data(table, labels="colour", split=tmp_path / "split.csv")
+    other = visus.open_data(table, labels="color", split=tmp_path / "split.csv")
     assert other.samples.splits.tolist() == own.samples.splits.tolist()
     write_split_csv(other.samples, tmp_path / "split.csv")
     assert {row.label for row in read_split_csv(tmp_path / "split.csv")} == {"red", "green", "blue"}
 
 
 def test_a_run_on_other_labels_opens_its_data_again(table: Path, tmp_path: Path) -> None:
-    data = visus.open_data(table, labels="colour")
+    data = visus.open_data(table, labels="color")
     recipe = visus.Recipe(epochs=1, batch_size=4, precision="float32")
     run = visus.train(data, "conv(2, 3), relu, globalpool, linear(classes)", recipe, output=tmp_path)
     again = visus.load(run.folder)
@@ -112,13 +112,13 @@ def test_a_column_that_is_not_there_is_told(table: Path, tmp_path: Path) -> None
         visus.open_data(table, labels="color")
     assert str(caught.value) == (
         f"{table.parent}: 'color' is no file, and no column of this data with other labels. "
-        "Did you mean 'colour'? Known columns: colour."
+        "Did you mean 'color'? Known columns: color."
     )
     text = table.read_text().replace("0.png,a,red", "0.png,a,")
     table.write_text(text)
     with pytest.raises(DataError) as caught:
-        visus.open_data(table, labels="colour")
-    assert str(caught.value) == f"{table.parent}: the column 'colour' has no label for 1 item: 0.png."
+        visus.open_data(table, labels="color")
+    assert str(caught.value) == f"{table.parent}: the column 'color' has no label for 1 item: 0.png."
 
 
 def test_a_file_that_cannot_be_read_is_told(table: Path, tmp_path: Path) -> None:

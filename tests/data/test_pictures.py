@@ -1,4 +1,4 @@
-"""The decode door: every way to hold pixels becomes upright 8-bit grey or colour, and the ledger's actions say how."""
+"""The decode door: every way to hold pixels becomes upright 8-bit gray or color, and the ledger's actions say how."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .bad_pictures import BROKEN_EXIF, animation, chunk, encoded, exif_record, p
 SIXTEEN = "16-bit values scaled to 8-bit"
 LOW = "16-bit values in the lowest part of their range"
 BLENDED = "transparency blended on white"
-PALETTE = "palette resolved to colour"
+PALETTE = "palette resolved to color"
 TURNED = "turned upright by its EXIF orientation"
 
 
@@ -192,9 +192,9 @@ def test_no_exif_record_stops_the_door(record: bytes) -> None:
 
 
 @given(arrays(np.uint16, st.tuples(st.integers(1, 4), st.integers(1, 6))))
-def test_16_bit_grey_is_scaled_and_never_clipped(values: np.ndarray[Any, Any]) -> None:
+def test_16_bit_gray_is_scaled_and_never_clipped(values: np.ndarray[Any, Any]) -> None:
     expected = np.round(values.astype(np.float64) * 255 / 65535).astype(np.uint8)
-    for data in (png(values, bits=16, colour_type=0), encoded(Image.fromarray(values), "TIFF")):
+    for data in (png(values, bits=16, color_type=0), encoded(Image.fromarray(values), "TIFF")):
         decoded = decode(data)
         check_agreement(data, decoded)
         np.testing.assert_array_equal(rows(decoded), expected)
@@ -202,12 +202,12 @@ def test_16_bit_grey_is_scaled_and_never_clipped(values: np.ndarray[Any, Any]) -
 
 
 def test_16_bit_scaling_keeps_both_ends_and_the_order() -> None:
-    ramp = rows(decode(png(np.arange(65536).reshape(256, 256), bits=16, colour_type=0))).ravel()
+    ramp = rows(decode(png(np.arange(65536).reshape(256, 256), bits=16, color_type=0))).ravel()
     assert (ramp[0], ramp[-1]) == (0, 255)
     assert set(np.diff(ramp.astype(int))) == {0, 1}
 
 
-def test_16_bit_grey_in_motorola_order_and_in_pgm() -> None:
+def test_16_bit_gray_in_motorola_order_and_in_pgm() -> None:
     values = np.array([[0, 257, 1000], [40000, 65534, 65535]], dtype=np.uint16)
     expected = [[0, 1, 4], [156, 255, 255]]
     motorola = encoded(Image.frombytes("I;16B", (3, 2), values.astype(">u2").tobytes()), "TIFF")
@@ -227,13 +227,13 @@ def test_a_16_bit_tiff_in_which_white_is_zero_is_inverted() -> None:
 
 
 @given(arrays(np.uint16, st.tuples(st.integers(1, 3), st.integers(1, 3), st.just(3))))
-def test_16_bit_colour_is_within_one_level_of_the_rule(values: np.ndarray[Any, Any]) -> None:
-    decoded = decode(png(values, bits=16, colour_type=2))
+def test_16_bit_color_is_within_one_level_of_the_rule(values: np.ndarray[Any, Any]) -> None:
+    decoded = decode(png(values, bits=16, color_type=2))
     assert np.abs(rows(decoded) - values * (255 / 65535)).max() <= 1
     assert decoded.actions == (SIXTEEN,)
 
 
-def test_16_bit_ppm_colour_is_scaled() -> None:
+def test_16_bit_ppm_color_is_scaled() -> None:
     values = np.array([[[0, 32768, 65535]]], dtype=">u2")
     data = b"P6 1 1 65535\n" + values.tobytes()
     assert (rows(decode(data)).tolist(), decode(data).actions) == ([[[0, 128, 255]]], (SIXTEEN,))
@@ -255,14 +255,14 @@ def test_one_bit_becomes_black_and_white(picture_format: str) -> None:
 # ---- palettes and transparency ----
 
 
-def on_white(colours: np.ndarray[Any, Any], alpha: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def on_white(colors: np.ndarray[Any, Any], alpha: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     share = alpha[..., None] / 255
-    return np.round(colours * share + 255 * (1 - share)).astype(np.uint8)
+    return np.round(colors * share + 255 * (1 - share)).astype(np.uint8)
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 4), st.just(4))))
 def test_transparency_is_blended_on_white(values: np.ndarray[Any, Any]) -> None:
-    data = png(values, bits=8, colour_type=6)
+    data = png(values, bits=8, color_type=6)
     decoded = decode(data)
     check_agreement(data, decoded)
     np.testing.assert_array_equal(rows(decoded), on_white(values[:, :, :3], values[:, :, 3]))
@@ -272,7 +272,7 @@ def test_transparency_is_blended_on_white(values: np.ndarray[Any, Any]) -> None:
 def test_an_alpha_channel_that_hides_nothing_changes_nothing() -> None:
     values = np.full((2, 2, 4), 255, np.uint8)
     values[0, 0, :3] = (1, 2, 3)
-    decoded = decode(png(values, bits=8, colour_type=6))
+    decoded = decode(png(values, bits=8, color_type=6))
     np.testing.assert_array_equal(rows(decoded), values[:, :, :3])
     assert (decoded.actions, decoded.mode) == ((), "RGBA")
 
@@ -288,13 +288,13 @@ def test_transparent_parts_are_white_in_every_format(picture_format: str) -> Non
     assert decoded.actions == (BLENDED,)
 
 
-def test_grey_with_alpha_stays_grey() -> None:
+def test_gray_with_alpha_stays_gray() -> None:
     values = np.array([[[0, 255], [0, 0], [100, 51]]], np.uint8)
-    decoded = decode(png(values, bits=8, colour_type=4))
+    decoded = decode(png(values, bits=8, color_type=4))
     assert (decoded.pixels.tolist(), decoded.actions, decoded.mode) == ([[[0, 255, 224]]], (BLENDED,), "LA")
 
 
-def test_a_palette_becomes_colour() -> None:
+def test_a_palette_becomes_color() -> None:
     picture = photo().quantize(16)
     for data in (encoded(picture, "PNG"), encoded(picture, "GIF"), encoded(picture, "BMP"), encoded(picture, "TIFF")):
         decoded = decode(data)
@@ -303,7 +303,7 @@ def test_a_palette_becomes_colour() -> None:
         assert decoded.actions == (PALETTE,)
 
 
-def test_a_palette_with_a_transparent_entry_becomes_colour_on_white() -> None:
+def test_a_palette_with_a_transparent_entry_becomes_color_on_white() -> None:
     picture = Image.new("P", (3, 1))
     picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     picture.putdata([0, 1, 2])
@@ -314,19 +314,19 @@ def test_a_palette_with_a_transparent_entry_becomes_colour_on_white() -> None:
     assert decode(several).actions == decode(one).actions == (PALETTE, BLENDED)
 
 
-def test_a_transparent_colour_without_alpha_channel_is_white() -> None:
-    colour = png(np.array([[[1, 2, 3], [4, 5, 6]]]), bits=8, colour_type=2, extra=chunk(b"tRNS", bytes([0, 1, 0, 2, 0, 3])))
-    assert (rows(decode(colour)).tolist(), decode(colour).actions) == ([[[255, 255, 255], [4, 5, 6]]], (BLENDED,))
-    grey = png(np.array([[7, 8]]), bits=8, colour_type=0, extra=chunk(b"tRNS", bytes([0, 7])))
-    assert (rows(decode(grey)).tolist(), decode(grey).actions) == ([[255, 8]], (BLENDED,))
-    deep = png(np.array([[7, 2570]]), bits=16, colour_type=0, extra=chunk(b"tRNS", bytes([0, 7])))
+def test_a_transparent_color_without_alpha_channel_is_white() -> None:
+    color = png(np.array([[[1, 2, 3], [4, 5, 6]]]), bits=8, color_type=2, extra=chunk(b"tRNS", bytes([0, 1, 0, 2, 0, 3])))
+    assert (rows(decode(color)).tolist(), decode(color).actions) == ([[[255, 255, 255], [4, 5, 6]]], (BLENDED,))
+    gray = png(np.array([[7, 8]]), bits=8, color_type=0, extra=chunk(b"tRNS", bytes([0, 7])))
+    assert (rows(decode(gray)).tolist(), decode(gray).actions) == ([[255, 8]], (BLENDED,))
+    deep = png(np.array([[7, 2570]]), bits=16, color_type=0, extra=chunk(b"tRNS", bytes([0, 7])))
     assert (rows(decode(deep)).tolist(), decode(deep).actions) == ([[255, 10]], (SIXTEEN, BLENDED, LOW))
     values = np.array([[[256, 512, 768], [1024, 1280, 1536]]])
-    deep = png(values, bits=16, colour_type=2, extra=chunk(b"tRNS", bytes([1, 0, 2, 0, 3, 0])))
+    deep = png(values, bits=16, color_type=2, extra=chunk(b"tRNS", bytes([1, 0, 2, 0, 3, 0])))
     assert (rows(decode(deep)).tolist(), decode(deep).actions) == ([[[255, 255, 255], [4, 5, 6]]], (SIXTEEN, BLENDED))
 
 
-# ---- colour spaces ----
+# ---- color spaces ----
 
 
 @pytest.mark.parametrize("picture_format", ["JPEG", "TIFF"])
@@ -340,7 +340,7 @@ def test_cmyk_becomes_rgb_as_pillow_does(picture_format: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "LAB"])
-def test_another_colour_space_becomes_rgb(mode: str) -> None:
+def test_another_color_space_becomes_rgb(mode: str) -> None:
     if mode == "LAB":
         cms = pytest.importorskip("PIL.ImageCms")
         picture = cms.profileToProfile(photo(), cms.createProfile("sRGB"), cms.createProfile("LAB"), outputMode="LAB")
@@ -350,7 +350,7 @@ def test_another_colour_space_becomes_rgb(mode: str) -> None:
     decoded = decode(data)
     check_agreement(data, decoded)
     assert np.abs(rows(decoded).astype(int) - np.asarray(photo())).mean() < 2
-    assert decoded.actions == ("colour space converted to RGB",)
+    assert decoded.actions == ("color space converted to RGB",)
 
 
 # ---- frames ----

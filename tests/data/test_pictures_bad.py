@@ -168,7 +168,7 @@ def test_the_bound_of_pillow_itself_is_said(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("data", "size"),
     [
-        (png(np.zeros((1, 1)), bits=8, colour_type=0, size=(5, 0)), "5 x 0"),
+        (png(np.zeros((1, 1)), bits=8, color_type=0, size=(5, 0)), "5 x 0"),
         (b"GIF89a" + bytes(20), "0 x 0"),
         (b"BM" + bytes(12) + struct.pack("<Iii", 40, 7, 0) + bytes(30), "0 x 7"),
     ],
@@ -283,13 +283,13 @@ def test_numbers_without_black_and_white_are_refused(data: bytes, kind: str | No
         )
 
 
-def test_lab_without_colour_management_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lab_without_color_management_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: Any) -> Any:
         raise ImportError("_imagingcms")
 
     monkeypatch.setattr(ImageCms, "createProfile", missing)
     assert refusal(encoded(Image.new("LAB", (4, 4)), "TIFF"), name="a") == (
-        "a: the colours are LAB, which this Pillow cannot convert (no LittleCMS). Save it as RGB."
+        "a: the colors are LAB, which this Pillow cannot convert (no LittleCMS). Save it as RGB."
     )
 
 
@@ -307,4 +307,4 @@ def test_a_mode_without_a_rule_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Image.Image, "mode", property(lambda _: "BGR;15"))
     with pytest.raises(PictureError) as caught:
         picture_modes.to_values(picture, deep=False)
-    assert str(caught.value) == "the picture has the mode BGR;15, for which visus has no rule. Save it as 8-bit grey or RGB."
+    assert str(caught.value) == "the picture has the mode BGR;15, for which visus has no rule. Save it as 8-bit gray or RGB."

@@ -1,4 +1,4 @@
-"""One picture to a given number of channels and size: rules, colour, and Pillow as the second opinion."""
+"""One picture to a given number of channels and size: rules, color, and Pillow as the second opinion."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def test_every_picture_gets_the_wanted_shape(
     pixels, actions = fit(planes(photo(height, width, channels)), wanted, (wanted_height, wanted_width), rule)
     assert (pixels.shape, pixels.dtype) == ((wanted, wanted_height, wanted_width), np.uint8)
     assert pixels.flags.c_contiguous
-    allowed = {"resized", "grey made colour", "colour made grey", *{"crop": ["cropped"], "pad": ["padded"]}.get(rule, [])}
+    allowed = {"resized", "gray made color", "color made gray", *{"crop": ["cropped"], "pad": ["padded"]}.get(rule, [])}
     assert set(actions) <= allowed
-    assert ("grey made colour" in actions, "colour made grey" in actions) == (channels < wanted, channels > wanted)
+    assert ("gray made color" in actions, "color made gray" in actions) == (channels < wanted, channels > wanted)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -84,25 +84,23 @@ def test_padding_keeps_the_whole_picture_and_repeats_its_edges() -> None:
     assert fit(source, 3, (20, 20), "pad")[1] == ("resized", "padded")
 
 
-def test_colour_becomes_grey_as_pillow_does() -> None:
+def test_color_becomes_gray_as_pillow_does() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     pixels, actions = fit(noise.transpose(2, 0, 1), 1, (64, 64), "squash")
     np.testing.assert_array_equal(pixels[0], np.asarray(Image.fromarray(noise).convert("L")))
     assert np.abs(pixels[0] - noise @ [0.299, 0.587, 0.114]).max() < 0.51
-    assert actions == ("colour made grey",)
+    assert actions == ("color made gray",)
 
 
-def test_grey_becomes_colour_in_three_equal_channels() -> None:
+def test_gray_becomes_color_in_three_equal_channels() -> None:
     source = planes(photo(channels=1))
     pixels, actions = fit(source, 3, (24, 40), "squash")
     assert all(np.array_equal(channel, source[0]) for channel in pixels)
-    assert actions == ("grey made colour",)
+    assert actions == ("gray made color",)
 
 
 @given(st.integers(0, 255), sides, sides, sides, sides, st.sampled_from(RULES))
-def test_one_colour_stays_that_colour(
-    level: int, height: int, width: int, new_height: int, new_width: int, rule: str
-) -> None:
+def test_one_color_stays_that_color(level: int, height: int, width: int, new_height: int, new_width: int, rule: str) -> None:
     pixels, _ = fit(np.full((3, height, width), level, np.uint8), 3, (new_height, new_width), rule)
     assert np.all(pixels == level)
 

@@ -84,9 +84,9 @@ def test_an_item_of_another_shape_is_refused() -> None:
 
 
 def test_what_was_done_to_a_picture_is_noted(tmp_path: Path) -> None:
-    Image.new("L", (20, 10), 200).save(tmp_path / "grey.png")
+    Image.new("L", (20, 10), 200).save(tmp_path / "gray.png")
     ledger = Ledger()
-    pixels = PICTURES.read_picture(tmp_path / "grey.png", ledger, name="grey.png")
+    pixels = PICTURES.read_picture(tmp_path / "gray.png", ledger, name="gray.png")
     assert pixels.shape == (3, 8, 8)
     assert (pixels == 200).all()
-    assert ledger.counts == {"grey made colour": 1, "resized": 1}
+    assert ledger.counts == {"gray made color": 1, "resized": 1}

@@ -83,7 +83,7 @@ WASTEFUL = {
         "conv(6, 3), relu, globalpool, norm, linear(classes)",
         (1, 12, 12),
         None,
-        "norm1: in a batch of 1 item each channel is normalised over 1 item x 1 position = 1 value, and a value less its own mean is 0 (torch refuses to train so). What helps: batches of 2 items or more; or layernorm, over 6 channels of each item (142 parameters, 5.46 k macs).",
+        "norm1: in a batch of 1 item each channel is normalized over 1 item x 1 position = 1 value, and a value less its own mean is 0 (torch refuses to train so). What helps: batches of 2 items or more; or layernorm, over 6 channels of each item (142 parameters, 5.46 k macs).",
     ),
     "unproductive": (
         "conv(8, 5, padding=2), relu, 2 * [residual(conv(8, 5, padding=2), norm), relu], globalpool, linear(classes)",
@@ -172,7 +172,7 @@ def test_the_remedies_against_unread_positions_read_all(name, layer, shape):
 
 
 def test_no_smaller_change_of_the_picture_reads_the_whole_map():
-    assert never_read("maxpool(2)", (1, 15, 15))[0] > 0  # 14 and 16 are the neighbours of 15
+    assert never_read("maxpool(2)", (1, 15, 15))[0] > 0  # 14 and 16 are the neighbors of 15
 
 
 def seen_from_the_middle(text, shape):

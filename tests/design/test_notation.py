@@ -105,7 +105,7 @@ leaves = st.one_of(
 
 @st.composite
 def rows(draw, depth):
-    """A row of items, groups of groups among them, no two neighbours with the same name."""
+    """A row of items, groups of groups among them, no two neighbors with the same name."""
     return draw(st.lists(item(depth), min_size=1, max_size=4, unique_by=lambda each: each.name or id(each)))
 
 
@@ -248,7 +248,7 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
             "2 mistakes:\n  - line 1, column 1: a name is made of letters, digits and _ and begins with a letter, unlike '2x'.\n"
             "  - line 1, column 33: sequence takes items and name, not size.",
         ),
-        ('relu(name="a"), norm(name="a")', "2 neighbours have the name 'a'. Give each a name of its own."),
+        ('relu(name="a"), norm(name="a")', "2 neighbors have the name 'a'. Give each a name of its own."),
         (
             "residual(), concat([relu])",
             "2 mistakes:\n  - line 1, column 1: residual needs at least one layer, as in residual(conv(64, 3, padding=1), norm).\n"

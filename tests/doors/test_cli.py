@@ -120,7 +120,7 @@ def test_predict_answers_the_rest_where_a_file_cannot_be_read(
     assert answer.err.startswith(f"error: {tmp_path / 'bad.jpg'}: the file holds text")
 
 
-def test_predictions_of_an_item_do_not_depend_on_its_neighbours(visus_command: Call, run: Path, photos: Path) -> None:
+def test_predictions_of_an_item_do_not_depend_on_its_neighbors(visus_command: Call, run: Path, photos: Path) -> None:
     alone = json.loads(visus_command("predict", run, photos / "light" / "07.png", "--json").out)[0]
     together = json.loads(visus_command("predict", run, photos, "--json").out)
     same = next(each for each in together if each["file"] == alone["file"])

@@ -121,7 +121,7 @@ def test_mistakes_on_other_data_are_compared_with_the_items_of_the_training(run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """A split without items."""
 
     labels: np.ndarray[Any, Any]
@@ -141,12 +141,12 @@ class Labelled:
         (
             0.0,
             "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 30 of 150 pictures as they are "
-            "labelled, which does not show that it beats always guessing one class (20.0 %).",
+            "labeled, which does not show that it beats always guessing one class (20.0 %).",
         ),
         (
             0.5,
             "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 85 of 150 pictures as they are "
-            "labelled, and would suspect 65 labels, more than a quarter.",
+            "labeled, and would suspect 65 labels, more than a quarter.",
         ),
         (0.95, ""),
     ],
@@ -157,7 +157,7 @@ def test_a_network_that_knows_little_judges_no_labels(share_known: float, senten
     said = np.where(rng.random(150) < share_known, labels, rng.integers(0, 5, 150))
     logits = torch.from_numpy(4.0 * np.eye(5)[said] + rng.random((150, 5)))
     network: Any = Answering(nn.Identity(), tuple("abcde"), types.SimpleNamespace(noun="picture"))  # type: ignore[arg-type]
-    part: Any = Labelled(labels)
+    part: Any = Labeled(labels)
     found = named_mistakes(network, part, UNCALIBRATED(logits))
     assert found.notes == ((sentence,) if sentence else ())
     assert (found.num_suspicious > 0) == (sentence == "")

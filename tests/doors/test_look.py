@@ -368,14 +368,14 @@ def test_a_number_of_classes_beside_data_is_refused_where_it_is_another(photos: 
     assert visus.look(network, "test:0", data=photos, num_classes=2, templates=False).facts.answer is not None
 
 
-def test_an_item_of_a_split_without_data_and_a_misspelt_design_are_told_first(picture: Path) -> None:
+def test_an_item_of_a_split_without_data_and_a_misspelled_design_are_told_first(picture: Path) -> None:
     with pytest.raises(UsageError) as told:
         visus.look("resnet(18)", "test:0")
     assert str(told.value) == "test:0: an item of a split is one of data. Give the data with --data, or name a file."
     for item in ("test:0", picture):
-        with pytest.raises(DesignError) as misspelt:
+        with pytest.raises(DesignError) as misspelled:
             visus.look("conv(8", item)
-        assert str(misspelt.value) == "line 1, column 5: '(' is never closed."
+        assert str(misspelled.value) == "line 1, column 5: '(' is never closed."
 
 
 def test_the_next_command_has_every_option_that_it_needs(

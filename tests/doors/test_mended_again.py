@@ -28,19 +28,19 @@ RECIPE = visus.Recipe(epochs=1, batch_size=8, precision="float32")
 
 
 @pytest.fixture
-def grey(tmp_path: Path) -> Path:
+def gray(tmp_path: Path) -> Path:
     """Forty pictures of 8 x 8 as arrays, two classes."""
     pixels = np.random.default_rng(0).integers(0, 255, (40, 1, 8, 8), dtype=np.uint8)
-    np.savez(tmp_path / "grey.npz", x=pixels, y=np.arange(40) % 2)
-    return tmp_path / "grey.npz"
+    np.savez(tmp_path / "gray.npz", x=pixels, y=np.arange(40) % 2)
+    return tmp_path / "gray.npz"
 
 
 def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
-    visus_command: Call, grey: Path, tmp_path: Path
+    visus_command: Call, gray: Path, tmp_path: Path
 ) -> None:
     answer = visus_command(
         "train",
-        grey,
+        gray,
         *SMALL,
         "--cutout",
         "0.3",
@@ -55,7 +55,7 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
         "training pictures are not shifted (0.05 of 8 x 8 rounds to none), blanked in a box of 2 x 2, "
         "seen at 6 x 6 for 40 % of the training, then 7 x 7 for 40 %, then 8 x 8 for 20 %"
     )
-    num_train = len(visus.open_data(grey).split("train"))
+    num_train = len(visus.open_data(gray).split("train"))
     assert num_train % 8 == 5
     assert (
         "note: 5 pictures of the training split would not fill a batch: so many sit out each epoch, others each time"
@@ -107,9 +107,9 @@ def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path)
     )
 
 
-def test_a_norm_over_a_batch_of_one_and_a_step_that_does_not_fit_are_explained(grey: Path, tmp_path: Path) -> None:
+def test_a_norm_over_a_batch_of_one_and_a_step_that_does_not_fit_are_explained(gray: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError) as caught:
-        visus.train(grey, "globalpool, linear(8), norm, linear(classes)", RECIPE.replace(batch_size=1), output=tmp_path)
+        visus.train(gray, "globalpool, linear(8), norm, linear(classes)", RECIPE.replace(batch_size=1), output=tmp_path)
     assert str(caught.value) == (
         "epoch 1, step 1 with a batch of 1 could not be taken: a norm over the batch gets one value for each channel, which has no "
         "deviation. Use a larger --batch-size, or layernorm in place of norm. "
@@ -142,15 +142,15 @@ class Failing(nn.Module):
     ],
 )
 def test_a_first_step_that_fails_names_its_place_and_leaves_no_run(
-    grey: Path, tmp_path: Path, error: Exception, said: str
+    gray: Path, tmp_path: Path, error: Exception, said: str
 ) -> None:
     with pytest.raises(TrainingError) as caught:
-        visus.train(grey, Failing(error), RECIPE, output=tmp_path)
+        visus.train(gray, Failing(error), RECIPE, output=tmp_path)
     assert str(caught.value) == (f"epoch 1, step 1 with a batch of 8 could not be taken: {said} No run was begun.")
 
 
 @pytest.mark.parametrize("network", ["globalpool, linear(classes), softmax", "a module"])
-def test_a_network_that_ends_with_a_softmax_is_told(grey: Path, tmp_path: Path, network: str) -> None:
+def test_a_network_that_ends_with_a_softmax_is_told(gray: Path, tmp_path: Path, network: str) -> None:
     told: list[Prepared] = []
 
     def keep(event: Event | Prepared | Scored) -> None:
@@ -158,7 +158,7 @@ def test_a_network_that_ends_with_a_softmax_is_told(grey: Path, tmp_path: Path, 
             told.append(event)
 
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.Softmax(1))
-    visus.train(grey, module if network == "a module" else network, RECIPE, output=tmp_path, on_event=keep)
+    visus.train(gray, module if network == "a module" else network, RECIPE, output=tmp_path, on_event=keep)
     assert told[0].warnings == (
         "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
         "Leave it out; visus predict gives probabilities all the same.",
@@ -185,8 +185,8 @@ def test_a_network_that_ends_with_a_softmax_is_told(grey: Path, tmp_path: Path, 
         ),
     ],
 )
-def test_options_are_named_as_they_are_typed(visus_command: Call, grey: Path, words: list[str], line: str) -> None:
-    answer = visus_command("train", grey, *words)
+def test_options_are_named_as_they_are_typed(visus_command: Call, gray: Path, words: list[str], line: str) -> None:
+    answer = visus_command("train", gray, *words)
     assert (answer.code, answer.err.splitlines()[-1]) == (2, line)
 
 
@@ -234,7 +234,7 @@ def test_numbers_longer_than_64_bits_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_module_prints_in_training_and_prediction_stays_off_stdout(
-    visus_command: Call, grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    visus_command: Call, gray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "chatty.py").write_text(
         "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self, num_classes):\n        super().__init__()\n"
@@ -244,9 +244,9 @@ def test_what_a_module_prints_in_training_and_prediction_stays_off_stdout(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "chatty", raising=False)
-    assert visus_command("train", grey, "-m", "chatty:Net", "--epochs", "1").out == f"runs/grey{os.linesep}"
-    assert "hello" not in visus_command("predict", "runs/grey", grey).out
-    assert "hello" not in visus_command("evaluate", "runs/grey", "--json").out
+    assert visus_command("train", gray, "-m", "chatty:Net", "--epochs", "1").out == f"runs/gray{os.linesep}"
+    assert "hello" not in visus_command("predict", "runs/gray", gray).out
+    assert "hello" not in visus_command("evaluate", "runs/gray", "--json").out
 
 
 def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,7 +231,7 @@ def test_summary_of_a_module_that_looks_at_values_says_why_its_memory_is_not_kno
     assert facts["bytes_training"] is None
 
 
-def test_rows_that_are_spoken_of_are_coloured(visus_command: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_are_spoken_of_are_colored(visus_command: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     lines = visus_command("summary", "conv(4, 1, stride=2), flatten, linear(classes)", "--input", "1,9,9").out.splitlines()
@@ -505,7 +505,7 @@ def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
     assert answer.out.splitlines()[3:] == [
         "more layers: no way: at least 49,999 more convolutions are needed, and 200 are tried at most.",
         "larger kernels: no way: with kernels of 131 it is 131 x 131 px, and nothing beyond is tried.",
-        "stride: no way: with stride=2 in conv1 it is 3 x 3 px, and no other convolution that looks at its neighbours has a stride of 1.",
+        "stride: no way: with stride=2 in conv1 it is 3 x 3 px, and no other convolution that looks at its neighbors has a stride of 1.",
         "pooling: no way: there is no other place for a pool.",
         "dilation: no way: with dilation=2 in conv1 it is 5 x 5 px, and dilation=50000 in conv1 spans 100,001 px in conv1, "
         "where the map is 32 x 32.",
@@ -536,7 +536,7 @@ def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
         ),
         (
             ["globalpool, linear(classes)", "--field", "3"],
-            "there is no convolution that looks at its neighbours, so nothing can look further. Give a design with one.",
+            "there is no convolution that looks at its neighbors, so nothing can look further. Give a design with one.",
         ),
     ],
 )

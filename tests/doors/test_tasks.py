@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("light_pages")
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on arrays whose two classes are bright at the top or at the bottom; a second labelling tells left from right."""
+    """A run on arrays whose two classes are bright at the top or at the bottom; a second labeling tells left from right."""
     root = tmp_path_factory.mktemp("tasks")
     rng = np.random.default_rng(0)
     y, side = rng.integers(0, 2, 120), rng.integers(0, 2, 120)

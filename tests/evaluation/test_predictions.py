@@ -19,7 +19,7 @@ def small_network(num_axes: int = 2) -> nn.Module:
     norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[num_axes]
     network = nn.Sequential(conv(2, 8, 3), norm(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(2))
     network = nn.Sequential(network, Mean(), nn.Linear(8, 4))
-    network(torch.randn(16, 2, *[6] * num_axes))  # gives the normalisation some statistics
+    network(torch.randn(16, 2, *[6] * num_axes))  # gives the normalization some statistics
     return network
 
 

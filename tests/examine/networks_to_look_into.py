@@ -72,7 +72,7 @@ def small_resnet() -> nn.Module:
 
 
 def small_compact() -> nn.Module:
-    """``compact`` for grey pictures."""
+    """``compact`` for gray pictures."""
     return settled(build(compact((1, 28, 28), 10, 500), (1, 28, 28), 10))
 
 

@@ -36,7 +36,7 @@ def test_a_picture_of_bytes_is_drawn_as_it_is(seed: int) -> None:
     assert np.array_equal(as_picture(item, 0, 255), item.transpose(1, 2, 0))
 
 
-def test_one_channel_is_grey_and_two_are_their_mean() -> None:
+def test_one_channel_is_gray_and_two_are_their_mean() -> None:
     item = np.array([[[0.0, 10.0]], [[20.0, 30.0]]])
     assert np.array_equal(as_picture(item, 0, 255)[0], [[10] * 3, [20] * 3])
 
@@ -58,7 +58,7 @@ def test_signed_shades_are_red_above_0_blue_below_and_near_white_at_0() -> None:
     assert zero.min() > 240
 
 
-def test_a_map_that_is_nowhere_above_0_leaves_the_item_grey() -> None:
+def test_a_map_that_is_nowhere_above_0_leaves_the_item_gray() -> None:
     picture = as_picture(np.random.default_rng(0).random((3, 4, 4)))
     over = laid_over(picture, -np.ones((4, 4)))
     assert (over == over[:, :, :1]).all()
@@ -126,7 +126,7 @@ def test_means_of_blocks_keep_the_mean_of_whole_blocks_and_fit_the_side(
         assert small is values
 
 
-def test_a_picture_of_few_colours_takes_fewer_bytes() -> None:
+def test_a_picture_of_few_colors_takes_fewer_bytes() -> None:
     rng = np.random.default_rng(0)
     few = rng.integers(0, 256, (200, 3), dtype=np.uint8)[rng.integers(0, 200, (60, 60))]
     assert len(png(few)) < 0.6 * few.size

@@ -219,11 +219,11 @@ def test_sampling_stops_where_its_halves_agree() -> None:
                                effective_field_sampled(module, items, "conv2", channel=1).strength, rtol=1e-4, atol=1e-9)  # fmt: skip
 
 
-def test_centre_and_deviation_are_those_of_the_squared_strength() -> None:
+def test_center_and_deviation_are_those_of_the_squared_strength() -> None:
     module = nn.Conv1d(1, 1, 2, bias=False)
     module.weight.data[:] = torch.tensor([3.0, 4.0])
     found = effective_field(module, (1, 6), "", (2,))
-    assert found.centre_px == pytest.approx((2 * 9 / 25 + 3 * 16 / 25,))
+    assert found.center_px == pytest.approx((2 * 9 / 25 + 3 * 16 / 25,))
     assert found.deviation_px == pytest.approx(((9 / 25 * 16 / 25) ** 0.5,))
 
 

@@ -1,4 +1,4 @@
-"""What is worth a look is found as by hand: mistakes by sorting, neighbours by brute force, labels that were flipped."""
+"""What is worth a look is found as by hand: mistakes by sorting, neighbors by brute force, labels that were flipped."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_class_without_items_is_never_suggested() -> None:
 
 
 @given(seed=st.integers(0, 1000), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5), most=st.integers(1, 4))
-def test_neighbours_are_those_of_brute_force(seed: int, sizes: list[int], most: int) -> None:
+def test_neighbors_are_those_of_brute_force(seed: int, sizes: list[int], most: int) -> None:
     rng = np.random.default_rng(seed)
     wanted, batches = rng.normal(size=(3, 5)), [rng.normal(size=(size, 5)) for size in sizes]
     found = nearest_items(wanted, batches, most=most)
@@ -78,7 +78,7 @@ def test_neighbours_are_those_of_brute_force(seed: int, sizes: list[int], most: 
     np.testing.assert_allclose(np.take_along_axis(cosines, found.places, axis=1), expected, atol=1e-12)
 
 
-def test_an_item_is_not_its_own_neighbour() -> None:
+def test_an_item_is_not_its_own_neighbor() -> None:
     rows = np.eye(3) + 0.1
     assert nearest_items(rows, [rows[:2], rows[2:]], most=1).places[:, 0].tolist() == [0, 1, 2]
     assert 0 not in nearest_items(rows[:1], [rows[:2], rows[2:]], most=2, skip=[0]).places

@@ -16,9 +16,9 @@ from visus.examine.pictures import draw_confusion, draw_curves
 
 
 def strongest_blue(path: Path) -> int:
-    """Pixels of the confusion's strongest colour."""
+    """Pixels of the confusion's strongest color."""
     with Image.open(path) as picture:
-        return sum(count for count, colour in picture.convert("RGB").getcolors(1 << 24) if colour == (8, 48, 107))
+        return sum(count for count, color in picture.convert("RGB").getcolors(1 << 24) if color == (8, 48, 107))
 
 
 @pytest.mark.parametrize("num_classes", [2, 20, 130])

@@ -203,9 +203,9 @@ def test_the_heat_map_has_a_square_for_each_pair_that_occurs() -> None:
 # ---------------------------------------------------------------------------------------------------------------- contrast
 
 
-def luminance(colour: list[float]) -> float:
+def luminance(color: list[float]) -> float:
     """Relative luminance (WCAG 2.2)."""
-    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in colour)]
+    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in color)]
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
@@ -218,9 +218,9 @@ def themes() -> dict[str, dict[str, list[float]]]:
     style = resources.files("visus.examine").joinpath("page.css").read_text(encoding="utf-8")
     found = {}
     for name, block in zip(("light", "dark", "print"), re.findall(r":root \{(.*?)\}", style, re.DOTALL), strict=True):
-        colours = {key: value * 2 if len(value) == 3 else value for key, value in re.findall(r"--([\w-]+): #(\w+);", block)}
-        colours = {key: "".join(c * 2 for c in v[:3]) if v[:3] == v[3:] else v for key, v in colours.items()}
-        found[name] = {key: [float(int(value[i : i + 2], 16)) for i in (0, 2, 4)] for key, value in colours.items()}
+        colors = {key: value * 2 if len(value) == 3 else value for key, value in re.findall(r"--([\w-]+): #(\w+);", block)}
+        colors = {key: "".join(c * 2 for c in v[:3]) if v[:3] == v[3:] else v for key, v in colors.items()}
+        found[name] = {key: [float(int(value[i : i + 2], 16)) for i in (0, 2, 4)] for key, value in colors.items()}
     return found
 
 
@@ -237,10 +237,10 @@ def test_figures_in_shaded_cells_can_be_read_at_every_strength(name: str) -> Non
     from visus.examine.report import _cell_style
 
     theme = themes()[name]
-    for hit, colour in ((True, theme["accent"]), (False, theme["warm"])):
+    for hit, color in ((True, theme["accent"]), (False, theme["warm"])):
         for step in range(1, 101):
             strength = shade(step / 100)
             style = _cell_style(strength, hit).split()
             ink = theme["cell-full"] if "full" in style else theme["cell-strong"] if "strong" in style else theme["cell"]
-            ground = [strength * a + (1 - strength) * b for a, b in zip(colour, theme["wash"], strict=True)]
+            ground = [strength * a + (1 - strength) * b for a, b in zip(color, theme["wash"], strict=True)]
             assert contrast(ink, ground) >= 4.5, (hit, strength)

@@ -41,7 +41,7 @@ def test_the_parts_say_what_was_measured() -> None:
         "These items also chose the weights that were kept.",
         "Of a picture of 24 x 20 px, 'pool' is the first layer that sees everything. The middle unit of the last map ('conv1') really "
         "reads 3 x 3 px of the picture.",
-        "These are the 8 filters of 'conv1' (Conv2d(8, 3)), in colour where they read three channels",
+        "These are the 8 filters of 'conv1' (Conv2d(8, 3)), in color where they read three channels",
         "What follows from its figures conv2: what enters this layer sees all of it already.",
         "Answers 60 pictures in 0.1 s, 600 per second",
         "What would help, and what it costs blurred pooling instead of strides : 12.3 k instead of 12.3 k parameters. visus train shoes -m <design>",

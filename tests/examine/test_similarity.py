@@ -1,4 +1,4 @@
-"""Filters matched and layers compared: laws of the cosine, the assignment and the centred kernel alignment."""
+"""Filters matched and layers compared: laws of the cosine, the assignment and the centered kernel alignment."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ def test_resnet_stem_and_vgg16_have_their_published_fields():
     assert (vgg.size, vgg.step) == (212, 32)
 
 
-def test_centre_of_an_even_field_lies_between_two_pixels():
-    assert Field(size=4, start=0).centre == Fraction(3, 2)
+def test_center_of_an_even_field_lies_between_two_pixels():
+    assert Field(size=4, start=0).center == Fraction(3, 2)
 
 
 def test_join_holds_all_paths_and_is_aligned_only_with_equal_middles():
@@ -150,14 +150,14 @@ def test_up_and_down_again_meets_its_skip_in_the_middle():
     assert not join([down, down.through(Window(2, 2)).through(shifted)]).aligned
 
 
-def test_join_of_unlike_neighbours_holds_all_paths_at_every_position():
+def test_join_of_unlike_neighbors_holds_all_paths_at_every_position():
     near, line = (Field().through(Upsampling(2, mode)) for mode in ("nearest", "linear"))
     joined = join([near, line]).field
     assert [joined.textbook(index) for index in range(4)] == [(-1, 0), (0, 1), (0, 1), (1, 2)]
     assert (joined.size, joined.step, joined.start) == (2, Fraction(1, 2), -1)
 
 
-def test_fields_of_neighbours_without_end_are_given_up_and_said_so():
+def test_fields_of_neighbors_without_end_are_given_up_and_said_so():
     field = Field()
     for _ in range(5):
         field = field.through(Upsampling(7)).through(Window(3, stride=2))

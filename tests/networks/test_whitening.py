@@ -21,7 +21,7 @@ CASES = [
 
 
 def smooth(num_items: int, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    """Items whose neighbours are alike, with a mean of their own for each channel."""
+    """Items whose neighbors are alike, with a mean of their own for each channel."""
     items = torch.randn(num_items, *shape, generator=torch.Generator().manual_seed(seed))
     for axis in range(2, items.dim()):
         items = items + items.roll(1, axis) + 0.5 * items.roll(2, axis)
@@ -45,7 +45,7 @@ def test_what_comes_out_has_deviation_one_and_its_channels_do_not_go_together(te
 
 
 def test_the_first_filter_lies_along_the_direction_in_which_patches_vary_most() -> None:
-    """Pairs of neighbours that are nearly equal: their sum varies most, their difference least."""
+    """Pairs of neighbors that are nearly equal: their sum varies most, their difference least."""
     common = torch.randn(2000, 1, 1, generator=torch.Generator().manual_seed(0))
     items = common + 0.1 * torch.randn(2000, 1, 2, generator=torch.Generator().manual_seed(1))
     module = build(parse("whiten(2), flatten, linear(classes)"), (1, 2), 2)

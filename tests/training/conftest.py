@@ -24,7 +24,7 @@ PRELOADED = ["pytest", "torch.distributed", "torch._dynamo", "visus.workbench.tr
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 grey pictures of 8 x 8 in three classes: how bright the upper left quarter is."""
+    """120 gray pictures of 8 x 8 in three classes: how bright the upper left quarter is."""
     rng = np.random.default_rng(0)
     labels = np.arange(120) % 3
     pictures = rng.integers(0, 90, (120, 1, 8, 8), dtype=np.uint8)

@@ -18,8 +18,8 @@ def items(num_items: int = 120, seed: int = 0) -> tuple[torch.Tensor, torch.Tens
     """Three classes in eight features, which overlap a little."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(num_items) % 3
-    centres = 1.5 * torch.eye(3, 8)
-    return centres[labels] + torch.randn(num_items, 8, generator=generator), labels
+    centers = 1.5 * torch.eye(3, 8)
+    return centers[labels] + torch.randn(num_items, 8, generator=generator), labels
 
 
 def answers(head: Head, features: torch.Tensor) -> torch.Tensor:

@@ -93,7 +93,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Times that the training data is gone through.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Items in one step.")] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
-    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
     rule: Annotated[str | None, typer.Option(help="How a picture gets its size: squash (the default), crop or pad.")] = None,
     scale: Annotated[
         str | None, typer.Option(help="How values are scaled: mean-deviation (the default) or min-max.")
@@ -346,7 +346,7 @@ def check(
         Path | None, typer.Argument(help="Folder, table or array file; none for the pictures that come with visus.")
     ] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
-    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
     rule: Annotated[str, typer.Option(help="How a picture gets its size: squash, crop or pad.")] = "squash",
     pretrained: Annotated[
         bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; left out: as visus train would.")

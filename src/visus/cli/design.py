@@ -136,7 +136,7 @@ def solve(
     padding: Annotated[int | None, typer.Option(help="Padding on each side, P.")] = None,
     stride: Annotated[int | None, typer.Option(help="Stride, S.")] = None,
     size_out: Annotated[int | None, typer.Option("--out", help="Length of what comes out, O.")] = None,
-    dilation: Annotated[int | None, typer.Option(min=1, help="Distance between neighbouring pixels of the kernel.")] = None,
+    dilation: Annotated[int | None, typer.Option(min=1, help="Distance between neighboring pixels of the kernel.")] = None,
     field: Annotated[
         int | None, typer.Option(min=1, help="Receptive field of the last map, in px: ways to reach it.")
     ] = None,

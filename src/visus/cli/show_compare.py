@@ -89,7 +89,7 @@ def show_tasks(found: TaskComparison) -> None:
     for sentence in facts.sentences():
         console.print(sentence)
     console.print(
-        f"alignment: centred kernel alignment of the layers' answers to {write_number_of(facts.num_items, facts.noun)}, 0 to 1"
+        f"alignment: centered kernel alignment of the layers' answers to {write_number_of(facts.num_items, facts.noun)}, 0 to 1"
     )
     console.print(f"page: {found.page}", soft_wrap=True)
 

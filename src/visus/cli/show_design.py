@@ -1,6 +1,6 @@
 """Tables of networks on stdout: accounts with their advice, two of them side by side, and twins.
 
-This file knows columns, colours and words. It must not know how a figure came about; it is given each one.
+This file knows columns, colors and words. It must not know how a figure came about; it is given each one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def show_summary(found: Summary, training: Training | None) -> None:
 def show_difference(
     names: Sequence[str], accounts: Sequence[Account], trainings: Sequence[Training], pairs: Sequence[Pair]
 ) -> None:
-    """The rows of two networks side by side, what differs with a mark and a colour; then their totals."""
+    """The rows of two networks side by side, what differs with a mark and a color; then their totals."""
     out = console()
     table = table_of("", *_COLUMNS, right=(4, 5))
     for pair in pairs:
@@ -109,7 +109,7 @@ def _times(one: float, other: float) -> str:
 
 
 def _styles(advice: Sequence[Advice]) -> dict[str, str]:
-    """The colour of each row that is spoken of; the gravest advice wins."""
+    """The color of each row that is spoken of; the gravest advice wins."""
     styles: dict[str, str] = {}
     for each in advice:
         for path in each.paths:
@@ -123,7 +123,7 @@ def _cells(row: Row) -> list[Text]:
 
 
 def _marked(row: Row, pair: Pair, style: str) -> list[Text]:
-    """The cells of a row, those that differ from the other row in colour."""
+    """The cells of a row, those that differ from the other row in color."""
     names = ("path", *figures(row))
     missing = pair.left is None or pair.right is None
     moved = missing or (pair.left is not None and pair.right is not None and pair.left.path != pair.right.path)

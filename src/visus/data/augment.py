@@ -186,7 +186,7 @@ def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: to
 
 
 def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator | Numbers) -> torch.Tensor:
-    """In every item one box set to zero, its centre anywhere, its side ``round(share * W)`` on an axis of length W."""
+    """In every item one box set to zero, its center anywhere, its side ``round(share * W)`` on an axis of length W."""
     numbers = _numbers(generator, batch)
     inside = torch.ones(len(batch), *[1] * (batch.ndim - 1), dtype=torch.bool)
     for axis, length in enumerate(batch.shape[2:]):

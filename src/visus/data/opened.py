@@ -184,8 +184,8 @@ def open_data(
     Args:
         path: folder or file; None for the pictures that come with visus.
         img_size: side in pixels, or one length for each axis; None chooses by the pictures' own sizes.
-        channels: 1 for grey, 3 for colour; None takes colour where any picture has it.
-        rule: how a picture gets its size: ``squash``, ``crop`` (short side, then centre) or ``pad``.
+        channels: 1 for gray, 3 for color; None takes color where any picture has it.
+        rule: how a picture gets its size: ``squash``, ``crop`` (short side, then center) or ``pad``.
         scale: ``mean-deviation`` or ``min-max``, both as the training split says.
         labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item, named as in
             ``split.csv``; "folders" for the names of folders where a table lies beside them; None for the data's own.
@@ -387,7 +387,7 @@ def _check_settings(
     if any(size < 1 for size in sizes):
         raise UsageError(f"the picture size must be at least 1 pixel, not {write_shape(sizes)}.")
     if channels not in (None, 1, 3):
-        raise UsageError(f"channels must be 1 (grey) or 3 (colour), not {channels}.")
+        raise UsageError(f"channels must be 1 (gray) or 3 (color), not {channels}.")
     if rule not in RULES:
         raise UsageError(unknown_name("rule", rule, RULES))
     if scale not in SCALES:
@@ -431,7 +431,7 @@ def _plan(
     if suit and (suited := suit(seen)):
         plan = Preprocessing("pictures", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
         return plan, seen.is_varied, seen.warnings
-    num_channels = channels or (3 if seen.has_colour else 1)
+    num_channels = channels or (3 if seen.has_color else 1)
     unit = ((0.0,) * num_channels, (1.0,) * num_channels)
     size = seen.wanted_size or suitable_size(seen.sizes)
     return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied, seen.warnings

@@ -31,7 +31,7 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: st
 
     Args:
         pixels: uint8, shape (C, H, W) with C 1 or 3.
-        channels: 1 or 3. Colour becomes grey by the luma of ITU-R 601; grey becomes colour as three equal channels.
+        channels: 1 or 3. Color becomes gray by the luma of ITU-R 601; gray becomes color as three equal channels.
         size: wanted (height, width).
         rule: ``squash``, ``crop`` or ``pad``.
 
@@ -43,7 +43,7 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: st
 
     >>> picture, actions = fit(np.zeros((3, 40, 60), np.uint8), 1, (20, 20), "crop")
     >>> picture.shape, actions
-    ((1, 20, 20), ('cropped', 'resized', 'colour made grey'))
+    ((1, 20, 20), ('cropped', 'resized', 'color made gray'))
     """
     if rule not in RULES:
         raise UsageError(unknown_name("resizing rule", rule, RULES))
@@ -68,7 +68,7 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: st
         pixels = _padded(pixels, height, width)
         actions.append("padded")
     if channels != pixels.shape[0]:
-        actions.append("grey made colour" if channels == 3 else "colour made grey")
+        actions.append("gray made color" if channels == 3 else "color made gray")
         pixels = np.repeat(pixels, 3, axis=0) if channels == 3 else _luma(pixels)
     return np.ascontiguousarray(pixels), tuple(actions)
 
@@ -106,7 +106,7 @@ def _padded(pixels: Picture, height: int, width: int) -> Picture:
 
 
 def _luma(pixels: Picture) -> Picture:
-    """Grey of a colour picture, ITU-R BT.601: 0.299 red + 0.587 green + 0.114 blue, in Pillow's 16-bit fixed point."""
+    """Gray of a color picture, ITU-R BT.601: 0.299 red + 0.587 green + 0.114 blue, in Pillow's 16-bit fixed point."""
     red, green, blue = pixels.astype(np.uint32)
-    grey = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
-    return np.asarray(grey, dtype=np.uint8)[None]
+    gray = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    return np.asarray(gray, dtype=np.uint8)[None]

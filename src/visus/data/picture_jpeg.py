@@ -116,8 +116,8 @@ def _is_exact() -> bool:
     except Exception:  # not installed, or damaged: Pillow gives the very same pixels
         return False
     noise = np.random.default_rng(0).integers(0, 256, (75, 107, 3), dtype=np.uint8)
-    colour = Image.fromarray(noise)
-    for picture in (colour, colour.convert("L"), colour.resize((210, 150))):
+    color = Image.fromarray(noise)
+    for picture in (color, color.convert("L"), color.resize((210, 150))):
         for layout in ("4:4:4", "4:2:2", "4:2:0"):
             for progressive in (False, True):
                 stream = io.BytesIO()

@@ -1,14 +1,14 @@
-"""Every way in which a picture can hold its values, brought to 8-bit grey or colour by a stated rule.
+"""Every way in which a picture can hold its values, brought to 8-bit gray or color by a stated rule.
 
 This file knows Pillow's modes. It must not know files, formats' headers, sizes or networks.
 
 Rules:
 - 16 bits: value * 255 / 65,535, rounded; the whole range is kept, nothing is clipped (12 bits in a 16-bit file stay dark).
-  Pillow reads 16-bit colour as 8-bit itself, by keeping the upper byte, which differs from this rule by at most one level.
+  Pillow reads 16-bit color as 8-bit itself, by keeping the upper byte, which differs from this rule by at most one level.
 - 1 bit: 0 and 255.
-- transparency (an alpha channel, a transparent palette entry or colour): blended on white.
-- palettes become colour, even where all their entries are grey.
-- CMYK and YCbCr are converted as Pillow does, LAB by its colour management; embedded colour profiles (ICC) are not applied.
+- transparency (an alpha channel, a transparent palette entry or color): blended on white.
+- palettes become color, even where all their entries are gray.
+- CMYK and YCbCr are converted as Pillow does, LAB by its color management; embedded color profiles (ICC) are not applied.
 - 32-bit whole numbers and floating point are refused: nothing in the file says which value is black and which is white.
 """
 
@@ -24,7 +24,7 @@ from visus.errors import PictureError
 
 Values = npt.NDArray[np.uint8]
 
-_GREY = {"1", "L", "LA", "La", "I", "F"}
+_GRAY = {"1", "L", "LA", "La", "I", "F"}
 _ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 _SIXTEEN_BIT_FORMATS = {"PNG", "PPM"}  # their mode I holds 0 to 65,535
 _LOW_RANGE = 2**13 - 1  # 12-bit cameras and scanners, and some with one bit more
@@ -37,7 +37,7 @@ def num_channels(mode: str) -> int:
     >>> num_channels("LA"), num_channels("I;16B"), num_channels("P"), num_channels("CMYK")
     (1, 1, 3, 3)
     """
-    return 1 if mode in _GREY or mode.startswith("I;16") else 3
+    return 1 if mode in _GRAY or mode.startswith("I;16") else 3
 
 
 def holds_16_bits(picture: Image.Image) -> bool:
@@ -52,7 +52,7 @@ def holds_16_bits(picture: Image.Image) -> bool:
 
 
 def to_values(picture: Image.Image, deep: bool) -> tuple[Values, list[str]]:
-    """The pixels as 8-bit grey or colour, with the ledger's actions.
+    """The pixels as 8-bit gray or color, with the ledger's actions.
 
     Args:
         picture: an opened picture; decoded here if it was not yet.
@@ -77,7 +77,7 @@ def to_values(picture: Image.Image, deep: bool) -> tuple[Values, list[str]]:
             f"Save it with 8 or 16 bits, or give the numbers as an .npy or .npz array."
         )
     if mode in ("P", "PA"):
-        actions.append("palette resolved to colour")
+        actions.append("palette resolved to color")
     if mode == "1":
         actions.append("1-bit values widened to 8-bit")
     if mode in _ALPHA or "transparency" in picture.info:
@@ -86,9 +86,9 @@ def to_values(picture: Image.Image, deep: bool) -> tuple[Values, list[str]]:
     if mode == "CMYK":
         actions.append("CMYK converted to RGB")
     elif mode in ("YCbCr", "LAB", "HSV"):
-        actions.append("colour space converted to RGB")
+        actions.append("color space converted to RGB")
     elif mode not in ("1", "L", "P", "RGB", "RGBX"):
-        raise PictureError(f"the picture has the mode {mode}, for which visus has no rule. Save it as 8-bit grey or RGB.")
+        raise PictureError(f"the picture has the mode {mode}, for which visus has no rule. Save it as 8-bit gray or RGB.")
     return _array(_from_lab(picture) if mode == "LAB" else _converted(picture)), actions
 
 
@@ -103,9 +103,9 @@ def _array(picture: Image.Image) -> Values:
 
 
 def _scaled(picture: Image.Image) -> tuple[Values, bool, bool]:
-    """16-bit grey by the rule, whether anything was transparent, and whether all values lie in the lowest eighth of their range.
+    """16-bit gray by the rule, whether anything was transparent, and whether all values lie in the lowest eighth of their range.
 
-    What Pillow leaves undone is done here: the inverted grey of TIFF, the transparent value of PNG.
+    What Pillow leaves undone is done here: the inverted gray of TIFF, the transparent value of PNG.
     """
     largest = 4095 if any("I;12" in str(tile[3]) for tile in getattr(picture, "tile", [])) else 65535
     levels = ((np.arange(largest + 1, dtype=np.uint32) * 510 + largest) // (2 * largest)).astype(np.uint8)
@@ -127,19 +127,19 @@ def _packed_factor(picture: Image.Image) -> int:
 
 
 def _blended(picture: Image.Image, deep: bool) -> tuple[Values, bool]:
-    """The picture on white, (colour * alpha + 255 * (255 - alpha)) / 255 rounded; and whether anything was transparent."""
+    """The picture on white, (color * alpha + 255 * (255 - alpha)) / 255 rounded; and whether anything was transparent."""
     key = picture.info.get("transparency")
-    if deep and isinstance(key, tuple):  # a transparent colour in 16 bits, while Pillow holds the upper bytes
+    if deep and isinstance(key, tuple):  # a transparent color in 16 bits, while Pillow holds the upper bytes
         picture.info["transparency"] = tuple(value >> 8 for value in key)
     if isinstance(key, int) and (
         factor := _packed_factor(picture)
     ):  # a transparent gray in 2 or 4 bits, while Pillow widens to 8
         picture.info["transparency"] = key * factor
     layered = np.array(picture.convert("LA" if num_channels(picture.mode) == 1 else "RGBA"), dtype=np.uint8)
-    colours, alpha = layered[:, :, :-1], layered[:, :, -1:]
+    colors, alpha = layered[:, :, :-1], layered[:, :, -1:]
     if alpha.min() == 255:
-        return np.ascontiguousarray(colours), False
-    blend = colours.astype(np.uint16)
+        return np.ascontiguousarray(colors), False
+    blend = colors.astype(np.uint16)
     blend *= alpha
     blend += 255 * (255 - alpha.astype(np.uint16)) + 127
     return (blend // 255).astype(np.uint8), True
@@ -150,8 +150,6 @@ def _from_lab(picture: Image.Image) -> Image.Image:
         lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(picture, lab, rgb, outputMode="RGB")
     except ImportError as error:
-        raise PictureError(
-            "the colours are LAB, which this Pillow cannot convert (no LittleCMS). Save it as RGB."
-        ) from error
+        raise PictureError("the colors are LAB, which this Pillow cannot convert (no LittleCMS). Save it as RGB.") from error
     assert converted is not None, "a new picture is asked for"
     return converted

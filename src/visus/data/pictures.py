@@ -112,7 +112,7 @@ class Probe:
 def decode(
     file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS, at_least: tuple[int, int] | None = None
 ) -> Decoded:
-    """The pixels of a picture file, upright, 8-bit, grey or colour; with what was done to get there.
+    """The pixels of a picture file, upright, 8-bit, gray or color; with what was done to get there.
 
     The format is told by the content, never by the name. Limits are checked against the header before a pixel is
     decoded. Of several frames or pages the first is taken. The rules for values are those of ``picture_modes``, the

@@ -28,14 +28,14 @@ class Survey:
     Args:
         num_training: items of the training split.
         sizes: (height, width) of every file with a readable header, in pixels.
-        has_colour: whether any of them is in colour.
+        has_color: whether any of them is in color.
         wanted_size: the size that was asked for; None where it is open.
         warnings: sentences about what the headers alone give away of the classes.
     """
 
     num_training: int
     sizes: tuple[tuple[int, int], ...]
-    has_colour: bool
+    has_color: bool
     wanted_size: tuple[int, ...] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -77,7 +77,7 @@ Suit = Callable[[Survey], Suited | None]
 
 def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
     """Read the headers of all picture files; files of unusual size are noted, those that cannot be read are met again in decoding."""
-    sizes, names, has_colour, seen_by_class = [], [], False, list[tuple[int, pictures.Probe]]()
+    sizes, names, has_color, seen_by_class = [], [], False, list[tuple[int, pictures.Probe]]()
     for index, item in enumerate(samples.items):
         try:
             seen = pictures.probe(samples.reader.path(index), name=item)
@@ -85,7 +85,7 @@ def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
             continue  # decoding meets it again, and names it
         sizes.append(seen.size)
         names.append(item)
-        has_colour = has_colour or seen.channels == 3
+        has_color = has_color or seen.channels == 3
         seen_by_class.append((int(samples.labels[index]), seen))
     if sizes:
         areas = [height * width for height, width in sizes]
@@ -94,7 +94,7 @@ def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
             if area > 4 * median or 4 * area < median:
                 ledger.note("outsized", name)
     told = tuple(header_clues(samples.classes, seen_by_class))
-    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_colour, warnings=told)
+    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_color, warnings=told)
 
 
 def suitable_size(sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:

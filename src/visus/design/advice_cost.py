@@ -122,7 +122,7 @@ def lone_values(facts: Facts) -> Iterator[Found]:
         sentence = (
             f"{normed.channels} channels / {normed.num_groups} groups x 1 position = 1 value in each group, and a value less "
             if normed.by == "group"
-            else "each value is normalised alone, and a value less "
+            else "each value is normalized alone, and a value less "
         ) + "its own mean is 0: what comes out is the trained shift, whatever the picture."
         yield Found(
             Advice("norm", row.path, sentence, paths=(row.path,)),
@@ -142,7 +142,7 @@ def _lone_batches(facts: Facts) -> Iterator[Found]:
     if found and facts.batch_size == 1:
         others = f", here and in {write_number_of(len(found) - 1, 'later norm')}" if len(found) > 1 else ""
         sentence = (
-            f"in a batch of 1 item each channel is normalised over 1 item x 1 position = 1 value{others}, and a value less its own "
+            f"in a batch of 1 item each channel is normalized over 1 item x 1 position = 1 value{others}, and a value less its own "
             "mean is 0 (torch refuses to train so)."
         )
         yield Found(Advice("norm", found[0], sentence, paths=tuple(found)), lambda: _layer_norm(facts, found))

@@ -33,7 +33,7 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
     - A stage is a convolution, a max pool, norm, gelu, a convolution, norm, gelu. Windows are of 3 along each axis and pools of 2; for
       recordings 9 and 4.
     - Stages are added until the field of one place of the last map reaches the whole shorter side, while there is something left to pool.
-    - The first stage has 32 channels, from 20,000 small pictures on 64 (48 where they are grey), 16 for recordings and 8 for volumes; the others
+    - The first stage has 32 channels, from 20,000 small pictures on 64 (48 where they are gray), 16 for recordings and 8 for volumes; the others
       have four times as many.
     - A scale multiplies the channels of every stage, rounded to a multiple of 8. At the smallest scale a stage has its first convolution alone,
       so a long side may need one stage more; at the largest it has a third convolution, and no fewer stages for that.

@@ -132,7 +132,7 @@ def _bottleneck_block(width: int, stride: int) -> Item:
 
 
 def _unit(width: int, kernel_size: int | tuple[int, int], **arguments: Any) -> tuple[ItemLike, ...]:
-    """A convolution, normalised and rectified."""
+    """A convolution, normalized and rectified."""
     return conv(width, kernel_size, **arguments), norm, relu
 
 

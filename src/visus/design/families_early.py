@@ -21,7 +21,7 @@ _VGG: Final = {
 
 
 def lenet5() -> Design:
-    """LeNet-5 (LeCun et al. 1998) in its usual present form: ReLU and max pooling. Made for 32 x 32 pixels in grey.
+    """LeNet-5 (LeCun et al. 1998) in its usual present form: ReLU and max pooling. Made for 32 x 32 pixels in gray.
 
     >>> sum(node.num_parameters for node in lenet5().place((1, 32, 32), 10))
     61706

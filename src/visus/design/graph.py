@@ -276,7 +276,7 @@ def projection_window(stride: int) -> Window:
 
 
 def _written_out(items: Many[Item], route: Route) -> list[tuple[Item, str, Route]]:
-    """Items with repeats written out: each with its name among its neighbours and where it stands as written."""
+    """Items with repeats written out: each with its name among its neighbors and where it stands as written."""
     flat: list[tuple[Item, Route, bool]] = []
 
     def add(item: Item, own_route: Route, repeated: bool) -> None:
@@ -293,7 +293,7 @@ def _written_out(items: Many[Item], route: Route) -> list[tuple[Item, str, Route
 
 
 def _names(items: Many[Item], prefix: str = "", repeated: Many[bool] = ()) -> list[str]:
-    """A name for each of the items: its own, or its prefix and a number counted from 1 among its neighbours."""
+    """A name for each of the items: its own, or its prefix and a number counted from 1 among its neighbors."""
     numbered = list(repeated) or [False] * len(items)
     fixed = [item.name for item, number in zip(items, numbered, strict=True) if item.name is not None and not number]
     counts: Counter[str] = Counter()

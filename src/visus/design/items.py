@@ -281,7 +281,7 @@ def check_children(children: tuple[Item, ...], *, may_be_empty: bool = False) ->
         mistakes.append("an empty sequence does nothing here; only a branch of concat may be empty.")
     names = Counter(child.name for child in children if child.name is not None)
     mistakes += [
-        f"{count} neighbours have the name {name!r}. Give each a name of its own."
+        f"{count} neighbors have the name {name!r}. Give each a name of its own."
         for name, count in names.items()
         if count > 1
     ]

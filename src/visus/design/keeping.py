@@ -94,7 +94,7 @@ class Convolution(NamedTuple):
     """What the buffers of a convolution follow from.
 
     oneDNN puts maps and weights into blocks of 16 channels (a map of 4 channels takes the place of 16), and lays what it made in order
-    again; what comes in is read as it is where it has fewer channels than a block and the window has neighbours. All of it is seen in
+    again; what comes in is read as it is where it has fewer channels than a block and the window has neighbors. All of it is seen in
     the allocator's records alone, on a processor with AVX-512. Left out: with one thread and fewer than 16 items, PyTorch computes a
     window of one position without oneDNN, and needs no buffers. In groups of several channels nothing is filled up to whole blocks.
 

@@ -1,6 +1,6 @@
 """Layers that make maps smaller or larger without weights: pools, blurred pooling, upsampling, global pooling.
 
-This file knows one such layer at a time. It must not know its neighbours, modules, tensors or torch.
+This file knows one such layer at a time. It must not know its neighbors, modules, tensors or torch.
 """
 
 from __future__ import annotations
@@ -173,11 +173,11 @@ class BlurPool(Windowed):
 
 @dataclass(frozen=True, repr=False)
 class Upsample(Windowed):
-    """A larger map: each pixel copied (``"nearest"``), or drawn between neighbours (``"linear"``, on two axes bilinear).
+    """A larger map: each pixel copied (``"nearest"``), or drawn between neighbors (``"linear"``, on two axes bilinear).
 
     Args:
         scale_factor: 1 to 32, one number for all axes or a tuple with one for each.
-        mode: ``"nearest"`` or ``"linear"``; the latter with half-pixel centres, as torch has it with ``align_corners=False``.
+        mode: ``"nearest"`` or ``"linear"``; the latter with half-pixel centers, as torch has it with ``align_corners=False``.
 
     >>> Upsample(2).output_shape((16, 7, 7))
     (16, 14, 14)

@@ -1,6 +1,6 @@
 """Layers that keep the shape and change the values: norms, activations, gates, scales, dropout.
 
-A layer without arguments is a plain subclass. This file knows one such layer at a time. It must not know its neighbours, modules,
+A layer without arguments is a plain subclass. This file knows one such layer at a time. It must not know its neighbors, modules,
 tensors or torch.
 """
 

@@ -1,6 +1,6 @@
 """Text to design: Python's own syntax, parsed with ``ast`` and never evaluated; all mistakes reported together.
 
-The way back, design to text, is ``Design.text``; ``parse(design.text) == design``. This file knows how a design is spelt. It must not
+The way back, design to text, is ``Design.text``; ``parse(design.text) == design``. This file knows how a design is spelled. It must not
 know shapes, files or the command line.
 """
 

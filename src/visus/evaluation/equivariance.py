@@ -210,13 +210,13 @@ def _compare(row: Row, still: Tensor, other: Tensor, size: Shift, shift: Shift, 
 
 
 def _read_between(values: Tensor, axis: int, low: int, share: float) -> Tensor:
-    """The map moved by ``low + share`` positions round a ring; linear interpolation between neighbours."""
+    """The map moved by ``low + share`` positions round a ring; linear interpolation between neighbors."""
     at = torch.roll(values, low, axis)
     return at if not share else (1 - share) * at + share * torch.roll(values, low + 1, axis)
 
 
 def _has(index: int, low: int, share: float, length: int) -> bool:
-    """Whether both neighbours that position ``index`` is read from exist."""
+    """Whether both neighbors that position ``index`` is read from exist."""
     return index - low - bool(share) >= 0 and index - low < length
 
 

@@ -3,7 +3,7 @@
 This file knows how to run any module over batches without disturbing it. It must not know where the batches come from,
 what the right answers are, or training.
 
-The answer for an item does not depend on the other items of its batch: normalisation uses its stored statistics and
+The answer for an item does not depend on the other items of its batch: normalization uses its stored statistics and
 dropout is off. What remains is rounding, since PyTorch may order its sums differently for another batch size: about 1e-6 of
 the size of the logits in float32, and about 4e-3 in bfloat16, which keeps 8 bits. In bfloat16 two close logits can round to
 the same value; the class that stands first in the class list is then the answer.

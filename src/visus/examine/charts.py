@@ -1,6 +1,6 @@
 """Charts as SVG text for a page: lines over epochs, curves and bars of values, a heat map of a confusion.
 
-This file knows coordinates and marks; colours come from the page's style sheet by class name. It must not know runs or
+This file knows coordinates and marks; colors come from the page's style sheet by class name. It must not know runs or
 files.
 """
 
@@ -234,7 +234,7 @@ def heat_map(title: str, description: str, scores: Scores) -> str:
 
 
 def shade(share: float) -> float:
-    """How strongly a share of a row is coloured, 0 to 1: its square root, so that rare mistakes can be seen.
+    """How strongly a share of a row is colored, 0 to 1: its square root, so that rare mistakes can be seen.
 
     >>> shade(0.0), shade(0.01), shade(1.0)
     (0.0, 0.1, 1.0)

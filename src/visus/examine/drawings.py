@@ -1,6 +1,6 @@
 """Arrays as small pictures: items as they are, maps in shades, maps laid over their item, sheets of many.
 
-This file knows pixels, colour scales and PNG bytes. It must not know modules, runs or pages. A drawn picture is a ``uint8`` array
+This file knows pixels, color scales and PNG bytes. It must not know modules, runs or pages. A drawn picture is a ``uint8`` array
 (height, width, 3) until ``png`` packs it. One pixel stays one value until ``enlarged`` repeats it, so nothing is smoothed.
 """
 
@@ -30,18 +30,18 @@ def png(drawn: Drawn) -> bytes:
 
 
 def _with_palette(drawn: Drawn) -> Image.Image:
-    """The same pixels, by number where they have at most 256 colours, which takes a third of the bytes."""
+    """The same pixels, by number where they have at most 256 colors, which takes a third of the bytes."""
     codes = drawn.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
-    colours, places = np.unique(codes, return_inverse=True)
-    if len(colours) > _NUM_SHADES:
+    colors, places = np.unique(codes, return_inverse=True)
+    if len(colors) > _NUM_SHADES:
         return Image.fromarray(drawn)
     picture = Image.fromarray(places.reshape(codes.shape).astype(np.uint8))
-    picture.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8).tobytes())
+    picture.putpalette(np.stack([colors >> 16, colors >> 8 & 255, colors & 255], 1).astype(np.uint8).tobytes())
     return picture
 
 
 def as_picture(values: Values, lowest: float | None = None, highest: float | None = None) -> Drawn:
-    """An item as a picture: three channels are red, green and blue, one is grey, and of any other number the mean is grey.
+    """An item as a picture: three channels are red, green and blue, one is gray, and of any other number the mean is gray.
 
     Args:
         values: (channels, height, width), in any unit.
@@ -62,26 +62,26 @@ def in_shades(values: Values, highest: float | None = None, lowest: float = 0.0)
     """A map without a sign, dark at ``lowest``, bright at ``highest`` (its largest value where left out): (height, width)."""
     high = float(values.max()) if highest is None else highest
     levels = np.clip((values - lowest) / (high - lowest or 1.0), 0.0, 1.0)
-    return _coloured(levels, "magma")
+    return _colored(levels, "magma")
 
 
 def in_signed_shades(values: Values, highest: float | None = None) -> Drawn:
     """A map with a sign, (height, width): white is 0, red is above, blue below, both full at ``highest``."""
     high = float(np.abs(values).max()) if highest is None else highest
     levels = np.clip(values / (high or 1.0), -1.0, 1.0) / 2 + 0.5
-    return _coloured(levels, "RdBu_r")
+    return _colored(levels, "RdBu_r")
 
 
 def laid_over(picture: Drawn, values: Values, highest: float | None = None) -> Drawn:
-    """A map over the item that it belongs to, of the same height and width: grey where it is 0, red where it is highest.
+    """A map over the item that it belongs to, of the same height and width: gray where it is 0, red where it is highest.
 
     Values below 0 are drawn as 0.
     """
     high = float(values.max()) if highest is None else highest
     strength = np.clip(values / (high or 1.0), 0.0, 1.0)[..., None] if high > 0 else np.zeros((*values.shape, 1))
-    grey = picture.mean(axis=2, keepdims=True) * 0.75 + 40
+    gray = picture.mean(axis=2, keepdims=True) * 0.75 + 40
     warm = np.array([235.0, 64.0, 20.0])
-    mixed = grey * (1 - 0.75 * strength) + warm * 0.75 * strength
+    mixed = gray * (1 - 0.75 * strength) + warm * 0.75 * strength
     drawn: Drawn = np.rint(mixed).clip(0, 255).astype(np.uint8)
     return drawn
 
@@ -137,7 +137,7 @@ def sheet(pictures: Sequence[Drawn], columns: int, gap: int = 2) -> Drawn:
     return paper
 
 
-def framed(drawn: Drawn, box: Sequence[tuple[int, int]], colour: tuple[int, int, int] = (235, 64, 20)) -> Drawn:
+def framed(drawn: Drawn, box: Sequence[tuple[int, int]], color: tuple[int, int, int] = (235, 64, 20)) -> Drawn:
     """The outline of a box, first and last pixel on both axes, drawn on a copy; what lies outside the picture is left out.
 
     >>> framed(np.zeros((4, 4, 3), np.uint8), [(1, 2), (1, 2)])[:, :, 0].any(axis=1).tolist()
@@ -149,20 +149,20 @@ def framed(drawn: Drawn, box: Sequence[tuple[int, int]], colour: tuple[int, int,
     rows, columns = slice(max(0, top), min(height, bottom + 1)), slice(max(0, left), min(width, right + 1))
     for place in (top, bottom):
         if 0 <= place < height:
-            marked[place, columns] = colour
+            marked[place, columns] = color
     for place in (left, right):
         if 0 <= place < width:
-            marked[rows, place] = colour
+            marked[rows, place] = color
     return marked
 
 
 def kernel_picture(kernel: Values, highest: float | None = None) -> Drawn:
-    """One filter as a picture: of three channels in two dimensions in colour, grey for 0; else each channel in signed shades, side by side.
+    """One filter as a picture: of three channels in two dimensions in color, gray for 0; else each channel in signed shades, side by side.
 
     Args:
         kernel: (channels, *spatial): a line of one dimension is one pixel high, of a volume the middle slice is drawn, and a plain
             vector (channels,) is a line.
-        highest: the size of a weight that has full colour; the kernel's largest where it is left out.
+        highest: the size of a weight that has full color; the kernel's largest where it is left out.
 
     >>> kernel_picture(np.array([[[0.0, 1.0]], [[0.0, 0.0]], [[0.0, -1.0]]])).tolist()
     [[[128, 128, 128], [255, 128, 0]]]
@@ -187,7 +187,7 @@ def slices(volume: Values, count: int) -> list[Values]:
     return [volume[:, place] for place in places]
 
 
-def _coloured(levels: Values, scale: str) -> Drawn:
+def _colored(levels: Values, scale: str) -> Drawn:
     shades = _shades(scale)
     chosen: Drawn = shades[np.rint(np.nan_to_num(levels) * (_NUM_SHADES - 1)).astype(np.intp)]
     return chosen

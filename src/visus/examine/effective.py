@@ -71,7 +71,7 @@ class EffectiveField:
         return self.sights.box(self.layer, self.position, self.spatial)
 
     @property
-    def centre_px(self) -> tuple[float, ...]:
+    def center_px(self) -> tuple[float, ...]:
         """Middle of the squared strength on each axis, in pixels."""
         return tuple(float(profile @ np.arange(len(profile))) for profile in self._profiles())
 
@@ -79,8 +79,8 @@ class EffectiveField:
     def deviation_px(self) -> tuple[float, ...]:
         """Standard deviation of the squared strength on each axis, in pixels; the textbook's field is often many times wider."""
         spreads = []
-        for profile, centre in zip(self._profiles(), self.centre_px, strict=True):
-            spreads.append(math.sqrt(float(profile @ np.square(np.arange(len(profile)) - centre))))
+        for profile, center in zip(self._profiles(), self.center_px, strict=True):
+            spreads.append(math.sqrt(float(profile @ np.square(np.arange(len(profile)) - center))))
         return tuple(spreads)
 
     def cosine(self, other: EffectiveField) -> float:

@@ -85,7 +85,7 @@ def outlined(
     box: Box,
     spatial: tuple[int, ...],
     side: int,
-    colour: tuple[int, int, int] = (20, 120, 235),
+    color: tuple[int, int, int] = (20, 120, 235),
 ) -> Drawn:
     """A picture enlarged to about ``side`` with the outline of a box, given in pixels of the item, two drawn pixels wide.
 
@@ -95,7 +95,7 @@ def outlined(
         box: first and last pixel of the item on both axes; it may lie in the margins.
         spatial: lengths of the item's axes, without margins.
         side: longer side of what comes back, about.
-        colour: of the outline.
+        color: of the outline.
     """
     large = enlarged(drawn, side)
     ends = []
@@ -105,7 +105,7 @@ def outlined(
         first, last = box[axis]
         ends.append((round((first + before) * per_px), round((last + 1 + before) * per_px) - 1))
     inner = [(first + 1, last - 1) for first, last in ends]
-    return framed(framed(large, ends, colour), inner, colour)
+    return framed(framed(large, ends, color), inner, color)
 
 
 def reduced_item(values: Array, side: int) -> Array:

@@ -148,13 +148,13 @@ def _boxes(facts: LookFacts, box: Box, textbook: Box | None) -> str:
         )
         large = look_drawn.outlined(large, margins, shown_box, item.spatial, FIELD_PX, _TEXTBOOK)
     large = look_drawn.outlined(large, margins, box, item.spatial, FIELD_PX, _READ)
-    told = f"The {item.noun} with what the unit really reads in blue and the textbook's box in grey"
+    told = f"The {item.noun} with what the unit really reads in blue and the textbook's box in gray"
     shown = image(png(large), told, width=large.shape[1], height=large.shape[0], style="pixels")
     is_cut = textbook is not None and any(
         -first > length or last + 1 > 2 * length for (first, last), length in zip(textbook, item.spatial, strict=True)
     )
     more = "; the textbook's box goes on beyond this drawing" if is_cut else ""
-    return f"<figure><figcaption>Blue: really read. Grey: the textbook's box{more}.</figcaption>{shown}</figure>"
+    return f"<figure><figcaption>Blue: really read. Gray: the textbook's box{more}.</figcaption>{shown}</figure>"
 
 
 def _growth(facts: LookFacts) -> str:

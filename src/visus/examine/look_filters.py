@@ -51,10 +51,10 @@ def _kernels(facts: LookFacts) -> str:
     ]
     left = len(kernels) - len(drawn)
     rest = f" The other {left:,} are not drawn." if left > 0 else ""
-    is_colour = kernels.ndim == 4 and kernels.shape[1] == 3
+    is_color = kernels.ndim == 4 and kernels.shape[1] == 3
     scale = (
-        f"Grey is weight 0; red, green and blue are the weights of the three channels, from {-top:.3g} to {top:.3g}"
-        if is_colour
+        f"Gray is weight 0; red, green and blue are the weights of the three channels, from {-top:.3g} to {top:.3g}"
+        if is_color
         else f"Each goes from {-top:.3g} to {top:.3g}, with the line at 0"
         if kernels.ndim == 3
         else f"White is weight 0, the strongest red {top:.3g}, the strongest blue {-top:.3g}"

@@ -32,7 +32,7 @@ _CHOICES: Final = (
     (16, 128, 2), (12, 128, 2), (10, 96, 2), (8, 96, 1), (7, 64, 1), (6, 64, 1), (4, 48, 1), (3, 32, 1), (2, 32, 0), (1, 24, 0),
 )  # fmt: skip
 _TOO_MUCH: Final = 4
-_BYTES_PER_PX, _BYTES_BESIDE, _BYTES_PER_COLOUR_PX = 0.85, 420, 1.9
+_BYTES_PER_PX, _BYTES_BESIDE, _BYTES_PER_COLOR_PX = 0.85, 420, 1.9
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _estimate(layer: LayerLook, item: LookedItem, chosen: Allowance) -> float:
         return _BYTES_BESIDE
     pixels = _pixels(spatial, chosen.side_px)
     count = min(chosen.num_maps, layer.shape[0])
-    over = min(chosen.num_over, layer.shape[0]) * (_BYTES_PER_COLOUR_PX * _pixels(item.spatial, OVER_PX) + _BYTES_BESIDE)
+    over = min(chosen.num_over, layer.shape[0]) * (_BYTES_PER_COLOR_PX * _pixels(item.spatial, OVER_PX) + _BYTES_BESIDE)
     return count * (_BYTES_PER_PX * pixels + _BYTES_BESIDE) + over
 
 
@@ -288,7 +288,7 @@ def placed(values: Array, fields: Fields, spatial: tuple[int, ...]) -> Array:
             places = np.minimum((np.arange(length) * found.shape[axis]) // length, found.shape[axis] - 1)
             known = np.ones(length, dtype=bool)
         else:
-            places = np.floor((np.arange(length) - float(each.centre)) / step + 0.5).astype(int)
+            places = np.floor((np.arange(length) - float(each.center)) / step + 0.5).astype(int)
             known = (places >= 0) & (places < found.shape[axis])
         found = np.take(found, np.clip(places, 0, found.shape[axis] - 1), axis=axis)
         found = found * known.reshape([-1 if index == axis else 1 for index in range(found.ndim)])

@@ -142,10 +142,10 @@ def _figure(facts: LookFacts, method: Method) -> str:
     told = f"{method.saliency.method} over the {item.noun}: red where it matters most"
     drawn = look_drawn.over(item.values, item.lowest, item.highest, heat, told, MAP_PX)
     blank = "" if float(heat.max()) > 0 else " The map is nowhere above 0."
-    colour = "the darker the ground" if heat.ndim == 1 else "the redder"
+    color = "the darker the ground" if heat.ndim == 1 else "the redder"
     failed = "" if method.is_passed else " <b>This map does not pass deletion and insertion.</b>"
     notes = "".join(f" {escape(note)}" for note in method.saliency.notes)
-    words = f"<b>{escape(method.saliency.method)}</b>{colour}, the more it matters.{failed}{blank}{notes}"
+    words = f"<b>{escape(method.saliency.method)}</b>{color}, the more it matters.{failed}{blank}{notes}"
     return f"<figure><figcaption>{words}</figcaption>{drawn}</figure>"
 
 

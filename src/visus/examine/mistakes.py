@@ -236,7 +236,7 @@ def nearest_items(wanted: Array, compared: Iterable[Array], *, most: int = 3, sk
     Args:
         wanted: (Q, F) features of the items that are asked about.
         compared: features (N, F), batch by batch, counted on.
-        most: neighbours of each.
+        most: neighbors of each.
         skip: for each item that is asked about a place that is the item itself, or -1; None where none is.
 
     Raises:

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COUNTED_CLASSES = 20
-_LABELLED_CLASSES = 100
+_LABELED_CLASSES = 100
 _NAME_LENGTH = 32
 _INK, _FAINT, _TRAIN, _VALIDATION = "#1d2025", "#d9d6cf", "#ab4f17", "#1f5fa8"
 
 
 def draw_confusion(scores: Scores, path: Path) -> None:
-    """Write the confusion matrix as a PNG: rows are true classes, columns predicted ones, colour the share of the row.
+    """Write the confusion matrix as a PNG: rows are true classes, columns predicted ones, color the share of the row.
 
     With up to 20 classes each cell holds its count, and with up to 100 each class has its name; beyond that, every second
-    one has it, or every third, and so on. The colour grows with the square root of the share, so that rare mistakes
+    one has it, or every third, and so on. The color grows with the square root of the share, so that rare mistakes
     can be seen.
 
     Raises:
@@ -48,7 +48,7 @@ def draw_confusion(scores: Scores, path: Path) -> None:
     figure = Figure(figsize=(side + 2.6, side + 1.9), facecolor="white", layout=_layout())
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
-    step = -(-num_classes // _LABELLED_CLASSES)
+    step = -(-num_classes // _LABELED_CLASSES)
     places = list(range(0, num_classes, step))
     names = [shorten(scores.classes[place]) for place in places]
     size = 9.0 if num_classes <= COUNTED_CLASSES else max(5.0, min(9.0, 0.72 * 72 * side / len(places)))
@@ -88,12 +88,12 @@ def draw_curves(rows: Sequence[Mapping[str, object]], path: Path) -> None:
         raise DataError("there are no curves to draw: no epoch was finished.")
     figure = Figure(figsize=(9.6, 3.6), layout=_layout(), facecolor="white")
     for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for split, label, colour, style in (("train", "training", _TRAIN, "--"), ("val", "validation", _VALIDATION, "-")):
+        for split, label, color, style in (("train", "training", _TRAIN, "--"), ("val", "validation", _VALIDATION, "-")):
             cells = [(number(row.get("epoch")), number(row.get(f"{split}_{what}"))) for row in rows]
             points = [(epoch, value) for epoch, value in cells if epoch is not None and value is not None]
             if points:
                 marker = "o" if len(points) < 3 else None
-                axes.plot(*zip(*points, strict=True), style, color=colour, label=label, linewidth=1.6, marker=marker)
+                axes.plot(*zip(*points, strict=True), style, color=color, label=label, linewidth=1.6, marker=marker)
         axes.set_title(what, fontsize=11, color=_INK, loc="left")
         axes.set_xlabel("epoch", color=_INK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
@@ -125,9 +125,9 @@ def _write_counts(axes: Any, confusion: Sequence[Sequence[int]], shares: Any) ->
     longest = max(len(f"{count:,}") for row in confusion for count in row)
     for true, row in enumerate(confusion):
         for predicted, count in enumerate(row):
-            colour = "white" if shares[true, predicted] > 0.35 else _INK if count else "#8a8781"
+            color = "white" if shares[true, predicted] > 0.35 else _INK if count else "#8a8781"
             axes.text(
-                predicted, true, f"{count:,}", ha="center", va="center", color=colour, fontsize=8.5 if longest < 5 else 7
+                predicted, true, f"{count:,}", ha="center", va="center", color=color, fontsize=8.5 if longest < 5 else 7
             )
 
 

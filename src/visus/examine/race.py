@@ -17,7 +17,7 @@ from visus.units import write_duration, write_share
 
 _INK: Final = "#1d2025"
 _FAINT: Final = "#d9d6cf"
-_COLOURS: Final = ("#ab4f17", "#1f5fa8", "#3f7d3a", "#7a4b9c", "#98780f", "#3b8686", "#b0436c", "#5c5f66")
+_COLORS: Final = ("#ab4f17", "#1f5fa8", "#3f7d3a", "#7a4b9c", "#98780f", "#3b8686", "#b0436c", "#5c5f66")
 
 
 def draw_race(curves: Mapping[str, Sequence[Curve]], target: float, path: Path) -> None:
@@ -40,7 +40,7 @@ def draw_race(curves: Mapping[str, Sequence[Curve]], target: float, path: Path) 
     figure = Figure(figsize=(8.6, 5.0), facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     axes = figure.add_subplot()
     for place, (name, each) in enumerate(curves.items()):
-        _draw_one(axes, name, each, target, _COLOURS[place % len(_COLOURS)], "-" if place < len(_COLOURS) else "--")
+        _draw_one(axes, name, each, target, _COLORS[place % len(_COLORS)], "-" if place < len(_COLORS) else "--")
     axes.axhline(target, color=_INK, linewidth=0.9, linestyle="--")
     axes.annotate(
         f"target {write_share(target)}", (0.005, target), xycoords=("axes fraction", "data"), va="bottom", fontsize=8
@@ -61,20 +61,20 @@ def draw_race(curves: Mapping[str, Sequence[Curve]], target: float, path: Path) 
     write_file(path, content.getvalue())
 
 
-def _draw_one(axes: Any, name: str, curves: Sequence[Curve], target: float, colour: str, style: str) -> None:
+def _draw_one(axes: Any, name: str, curves: Sequence[Curve], target: float, color: str, style: str) -> None:
     """The curves of one way to train."""
     for curve in curves:
         times = [point.seconds for point in curve.points]
-        axes.plot(times, [point.accuracy for point in curve.points], style, color=colour, linewidth=0.7, alpha=0.5)
+        axes.plot(times, [point.accuracy for point in curve.points], style, color=color, linewidth=0.7, alpha=0.5)
     means = mean_accuracies(curves)
     if not means:
         return
     reached = None if any(curve.end == "failed" for curve in curves) else first_reached(curves, target)
     told = write_duration(reached.seconds) if reached else "not reached"
     marker = "o" if len(means) == 1 else None
-    axes.plot(*zip(*means, strict=True), style, color=colour, linewidth=2, marker=marker, label=f"{name}: {told}")
+    axes.plot(*zip(*means, strict=True), style, color=color, linewidth=2, marker=marker, label=f"{name}: {told}")
     if reached:
-        axes.plot([reached.seconds], [reached.accuracy], "o", color=colour, markersize=7)
+        axes.plot([reached.seconds], [reached.accuracy], "o", color=color, markersize=7)
 
 
 def _lowest(curves: Mapping[str, Sequence[Curve]], target: float) -> float:

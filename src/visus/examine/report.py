@@ -47,7 +47,7 @@ _OPEN_LINES = 16
 _LONGEST_TEXT = 20_000
 _LONGEST_CHART = 800_000
 _MOST_ROWS = 1000
-# Where the figures of a shaded cell change colour: with these, their contrast is at least 4.5 in light and in dark.
+# Where the figures of a shaded cell change color: with these, their contrast is at least 4.5 in light and in dark.
 _STRONG, _FULL_HIT, _FULL_MISS = 0.58, 0.83, 0.9
 
 
@@ -262,7 +262,7 @@ def _confusion(facts: ReportFacts) -> str:
     scores = facts.scores
     worst = scores.most_confused(1)
     first = f"The most frequent mistake is {worst[0][0]} called {worst[0][1]}: {worst[0][2]:,} times. " if worst else ""
-    said = f"<p>{escape(first)}Rows are true classes, columns what the network said; a stronger colour is a larger share of the row.</p>"
+    said = f"<p>{escape(first)}Rows are true classes, columns what the network said; a stronger color is a larger share of the row.</p>"
     mistakes = scores.most_confused(10)
     pairs = "".join(
         f'<tr><th scope="row">{escape(true)}</th><td class="words">{escape(predicted)}</td><td>{count:,}</td></tr>'

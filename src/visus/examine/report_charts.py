@@ -1,6 +1,6 @@
 """Charts of a report as SVG text: confidence against accuracy.
 
-This file knows coordinates and marks; colours come from the page's style sheet by class name. It must not know runs or files.
+This file knows coordinates and marks; colors come from the page's style sheet by class name. It must not know runs or files.
 """
 
 from __future__ import annotations

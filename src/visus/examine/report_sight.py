@@ -57,7 +57,7 @@ def kernels_part(facts: ReportFacts) -> str:
     rank = found.values.ndim - 2
     how = {
         1: "each as a curve over its samples",
-        2: "in colour where they read three channels, grey for 0; else red above 0 and blue below",
+        2: "in color where they read three channels, gray for 0; else red above 0 and blue below",
     }.get(rank, "their middle slices, red above 0 and blue below")
     more = (
         f" Of {found.values.shape[1]} channels the first {_KERNEL_CHANNELS} are drawn."

@@ -67,7 +67,7 @@ class LayerLikeness:
 
     Args:
         path: its path in both.
-        cka: centred kernel alignment of what it makes of the same items: 1 for the same up to turning and scaling, about 0 for
+        cka: centered kernel alignment of what it makes of the same items: 1 for the same up to turning and scaling, about 0 for
             unrelated. None where it makes the same of all items.
     """
 
@@ -76,7 +76,7 @@ class LayerLikeness:
 
 
 def layer_likeness(one: nn.Module, other: nn.Module, items: Inputs) -> tuple[LayerLikeness, ...]:
-    """Centred kernel alignment of every layer that two networks share by path, in the order of computation.
+    """Centered kernel alignment of every layer that two networks share by path, in the order of computation.
 
     The linear kernel (Kornblith et al. 2019, arXiv:1905.00414), with the estimator of Song et al. 2012 that is not biased by
     few items, as in Nguyen et al. 2021 (arXiv:2010.15327). Only the products of items with items are kept, so the memory is that of
@@ -102,7 +102,7 @@ def kernels_likeness(one: Mapping[str, Array], other: Mapping[str, Array]) -> tu
 
 
 def kernel_alignment(one: Array, other: Array) -> float | None:
-    """Centred alignment of two kernels (N, N) of the same items; None where one of them tells no item from another.
+    """Centered alignment of two kernels (N, N) of the same items; None where one of them tells no item from another.
 
     >>> kernel = np.outer([0.0, 1.0, 2.0, 3.0, 5.0], [0.0, 1.0, 2.0, 3.0, 5.0])
     >>> round(kernel_alignment(kernel, 7 * kernel), 6)
@@ -130,7 +130,7 @@ def _dependence(one: Array, other: Array) -> float:
 
 @torch.no_grad()
 def layer_kernels(module: nn.Module, items: Inputs) -> dict[str, Array]:
-    """For each layer by its path the products (N, N) of what it makes of every item with what it makes of every other, centred.
+    """For each layer by its path the products (N, N) of what it makes of every item with what it makes of every other, centered.
 
     Args:
         module: any module.
@@ -174,8 +174,8 @@ def _gram(values: Tensor) -> Array:
     width = max(1, _MOST_VALUES // len(values))
     total = torch.zeros(len(values), len(values), dtype=torch.float64)
     for part in torch.split(values, width, dim=1):
-        centred = (part - part.mean(0)).double().cpu()
-        total += centred @ centred.T
+        centered = (part - part.mean(0)).double().cpu()
+        total += centered @ centered.T
     return np.asarray(total.numpy())
 
 

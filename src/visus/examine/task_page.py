@@ -172,7 +172,7 @@ def _sheet(kernels: Array, name: str, told: str) -> str:
 
 
 def _layers(facts: TaskFacts) -> str:
-    """Every layer's centred kernel alignment with each other network."""
+    """Every layer's centered kernel alignment with each other network."""
     paths = [layer.path for layer in max((other.layers for other in facts.others), key=len)]
     by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
     rows = [table_row(path, (_figure(each.get(path)) for each in by_path)) for path in paths]
@@ -184,10 +184,10 @@ def _layers(facts: TaskFacts) -> str:
     head = table_head(["layer", *(other.name for other in facts.others)])
     said = (
         f"<p>How alike each layer's answers to {facts.num_items:,} held-out {escape(facts.noun)}s are: 1 where one is the other turned and "
-        "scaled, about 0 where they have nothing in common (centred kernel alignment, Kornblith et al. 2019, without the bias of few "
+        "scaled, about 0 where they have nothing in common (centered kernel alignment, Kornblith et al. 2019, without the bias of few "
         "items). A dash stands for layers that this network did not train.</p>"
     )
-    table = wide_table("Centred kernel alignment with the run", f"{head}<tbody>{''.join(rows)}{means}</tbody>")
+    table = wide_table("Centered kernel alignment with the run", f"{head}<tbody>{''.join(rows)}{means}</tbody>")
     return section("Every layer", said + table)
 
 

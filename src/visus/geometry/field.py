@@ -24,7 +24,7 @@ class Field:
 
     In the textbook's sense position ``i`` sees the pixels from ``start + i*step`` on, ``size`` of them; padding is continued as if
     the picture went on, so ``start`` may be negative and the field longer than the picture. After an upsampling or a transposed
-    convolution with a stride the step is a fraction and neighbours differ: ``size`` is the largest, ``step`` the mean, and
+    convolution with a stride the step is a fraction and neighbors differ: ``size`` is the largest, ``step`` the mean, and
     ``textbook`` tells of each position.
 
     Args:
@@ -128,16 +128,16 @@ class Field:
         return math.floor(first), math.ceil(first + self.size - 1)
 
     @property
-    def centre(self) -> Fraction:
+    def center(self) -> Fraction:
         """Middle of the field of position 0, in pixels; half-way between two pixels for an even size.
 
-        Where neighbours differ, it is where the middles of all positions lie in the mean.
+        Where neighbors differ, it is where the middles of all positions lie in the mean.
 
-        >>> Field(size=4, start=-1).centre
+        >>> Field(size=4, start=-1).center
         Fraction(1, 2)
         """
         if self.phases is not None:
-            return self.phases.centre
+            return self.phases.center
         return Fraction(self.start) + Fraction(self.size - 1, 2)
 
     @property
@@ -166,7 +166,7 @@ class Field:
                 reads=reads,
             )
         phases = (self.phases or Phases.alike(self.start, self.size, self.step)).through(lens)
-        if phases is None:  # too many unlike neighbours to follow
+        if phases is None:  # too many unlike neighbors to follow
             first = self.textbook(lens.taps(0).start) or (math.floor(self.start), 0)
             size = math.ceil(self.size + (lens.span - 1) * self.step)
             return replace(self, size=size, step=step, start=first[0], is_exact=False, reads=reads, phases=None)
@@ -184,8 +184,8 @@ class Field:
 class Joined:
     """The field of several paths together, and whether they look at the same place.
 
-    ``aligned`` is True where all steps and all centres are equal: only then does every path see the same middle, at every
-    position (in the mean over neighbours, where one of them was upsampled). A path that sees the same at every position is
+    ``aligned`` is True where all steps and all centers are equal: only then does every path see the same middle, at every
+    position (in the mean over neighbors, where one of them was upsampled). A path that sees the same at every position is
     aligned with all.
     """
 
@@ -226,8 +226,8 @@ def join(fields: Sequence[Field]) -> Joined:
     if len(steps) == 1 and any(each.phases is not None for each in chosen):
         phases = hull([each.phases or Phases.alike(each.start, each.size, each.step) for each in chosen])
         joined = joined._with(phases, joined.step, joined.reads) if phases else replace(joined, is_exact=False)
-    centres = {each.centre for each in chosen}
-    return Joined(field=joined, aligned=len(steps) == 1 and len(centres) == 1)
+    centers = {each.center for each in chosen}
+    return Joined(field=joined, aligned=len(steps) == 1 and len(centers) == 1)
 
 
 def beside(fields: Sequence[Field], lengths: Sequence[int]) -> Joined:

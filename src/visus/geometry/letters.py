@@ -119,7 +119,7 @@ def solve(
     the kernel is a solution too: torch's convolutions take it, its pools refuse it (``Solution.reads_padding_alone``).
 
     Args:
-        dilation: distance between neighbouring pixels of the kernel, at least 1.
+        dilation: distance between neighboring pixels of the kernel, at least 1.
 
     Raises:
         GeometryError: not exactly one number is missing, or a number is out of its range.

@@ -27,7 +27,7 @@ def initialize(module: nn.Module, seed: int | torch.Generator = 0) -> nn.Module:
 
     Convolutions and linear layers are Kaiming-normal (He et al. 2015, arXiv:1502.01852, eq. 14 by fan-out for convolutions,
     eq. 10 by fan-in for linear layers), biases 0. A convolution that keeps the size of its map hands it on: its first filters are 1 at the
-    centre of one channel each (Zagoruyko and Komodakis 2017, arXiv:1706.00388), but not inside a residual, whose shortcut does that. The last
+    center of one channel each (Zagoruyko and Komodakis 2017, arXiv:1706.00388), but not inside a residual, whose shortcut does that. The last
     linear layer is normal with a deviation of one over its inputs, at most 0.01, so that a new network gives all classes nearly the
     same probability. Norms begin as the identity, and the last norm of a residual at 0
     (Goyal et al. 2017, arXiv:1706.02677, section 5.1), so that a new residual passes its input on. The gate of a new

@@ -371,7 +371,7 @@ def _shifted(dims: frozenset[int], place: int) -> frozenset[int]:
 
 
 def _apart(taps: Taps) -> Number:
-    """Old positions between neighbouring taps."""
+    """Old positions between neighboring taps."""
     num_taps = taps.table.shape[1]
     return (taps.highest - taps.lowest) // (num_taps - 1) if num_taps > 1 else 0
 

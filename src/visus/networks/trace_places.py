@@ -74,7 +74,7 @@ def explicit(grid: Grid, shape: Shape) -> Grid:
 
 
 def finest(book: Array, lies: frozenset[int], step: Number) -> Number:
-    """Pixels between the fields of neighbours, where these differ least."""
+    """Pixels between the fields of neighbors, where these differ least."""
     found = []
     for dim in lies:
         apart = np.abs(np.diff(book[0], axis=dim))

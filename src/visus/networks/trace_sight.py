@@ -36,7 +36,7 @@ class Sight:
         first, last: the textbook's first and last pixel of position 0; ``NOTHING`` and ``-NOTHING`` where ``step`` is 0.
         step: pixels from position to position; 0 where all positions see the same.
         whole, exact: as ``is_whole`` and ``is_exact`` of ``Field``.
-        phases: the textbook's fields one by one, where neighbours are not alike.
+        phases: the textbook's fields one by one, where neighbors are not alike.
         rough: whether the textbook has no field here, and ``first``, ``last`` and ``step`` are those of the largest.
     """
 
@@ -149,7 +149,7 @@ class Line(NamedTuple):
         sight: what the positions see.
         dim: the dimension; None where the tensor has none for the axis any more, and every element sees the same.
         length: number of positions of the axis.
-        inner: so many neighbouring places of ``dim`` belong to the same position, as where width was merged into height.
+        inner: so many neighboring places of ``dim`` belong to the same position, as where width was merged into height.
     """
 
     sight: Sight

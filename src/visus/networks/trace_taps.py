@@ -132,9 +132,9 @@ def antialiased(old_length: int, length: int, mode: str, align_corners: bool, sc
     support = Fraction(2 if mode == "cubic" else 1) * max(step, Fraction(1))
     rows = []
     for index in range(length):
-        centre = step * (index + Fraction(1, 2))
-        low = max(int(centre - support + Fraction(1, 2)), 0)
-        high = min(int(centre + support + Fraction(1, 2)), old_length)
+        center = step * (index + Fraction(1, 2))
+        low = max(int(center - support + Fraction(1, 2)), 0)
+        high = min(int(center + support + Fraction(1, 2)), old_length)
         rows.append(range(low, high))
     start = math.floor(step / 2 - support + Fraction(1, 2))
     widest = max(len(row) for row in rows)

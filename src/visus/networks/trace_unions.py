@@ -148,15 +148,15 @@ def _are_equal(one: Array, other: Array) -> bool:
 
 
 def _middles(term: Term) -> Iterable[tuple[Number, Number]]:
-    """Step and twice the centre of position 0, of each kind of field in a term."""
+    """Step and twice the center of position 0, of each kind of field in a term."""
     if isinstance(term, Line):
         sight = term.sight
-        middle = sight.first + sight.last if sight.phases is None else 2 * sight.phases.centre
+        middle = sight.first + sight.last if sight.phases is None else 2 * sight.phases.center
         return [(sight.step, middle)] if sight.step else []
     if term.step == 0:
         return []
     if term.phases is not None:
-        return [(term.step, 2 * term.phases.centre)]
+        return [(term.step, 2 * term.phases.center)]
     first, last = term.book.reshape(2, -1)
     middles = (first - last)[first < NOTHING // 2]
     return [(term.step, middles.min()), (term.step, middles.max())] if middles.size else []

@@ -87,8 +87,8 @@ class Whitening(nn.modules.conv._ConvNd):
         """
         self.weight.copy_(torch.cat([axes, -axes]).reshape(self.weight.shape))
         assert self.bias is not None, "whitening always adds a number to each channel"
-        centre = axes.to(mean) @ mean
-        self.bias.copy_(torch.cat([-centre, centre]))
+        center = axes.to(mean) @ mean
+        self.bias.copy_(torch.cat([-center, center]))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pads:

@@ -3,7 +3,7 @@
 This file knows three recipes of fastai's documentation, all with batches of 64. It must not know how visus trains.
 
 - ``resnet18``: ``vision_learner`` without pretrained weights and ``fit_one_cycle(5, 5e-3)``, as in its tutorial on Imagenette, with
-  ``aug_transforms()`` where the pictures are colour ones.
+  ``aug_transforms()`` where the pictures are color ones.
 - ``small``: the network of PyTorch's MNIST example in a ``Learner``, as in its guide to coming from PyTorch, ``fit_one_cycle`` with its own rate.
 - ``same``: the network that visus trains, in a ``Learner`` too.
 """

@@ -23,7 +23,7 @@ SMALL_PX = 64
 
 
 class Changed(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Training items, each changed at random when it is taken: cropped out of itself padded by an eighth, and mirrored where it is a colour one."""
+    """Training items, each changed at random when it is taken: cropped out of itself padded by an eighth, and mirrored where it is a color one."""
 
     def __init__(self, items: torch.Tensor, labels: torch.Tensor) -> None:
         from torchvision.transforms import v2

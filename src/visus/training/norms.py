@@ -61,7 +61,7 @@ class _Together:
         mean, variance, num_values = _measured(input.detach())
         if self.track_running_stats:
             self._note(mean, variance, num_values)
-        out: torch.Tensor = _Normalised.apply(input, self.weight, self.bias, mean, variance, self.eps, num_values)  # type: ignore[no-untyped-call]
+        out: torch.Tensor = _Normalized.apply(input, self.weight, self.bias, mean, variance, self.eps, num_values)  # type: ignore[no-untyped-call]
         return out
 
     def _check_non_zero_input_channels(self, input: torch.Tensor) -> None:
@@ -69,7 +69,7 @@ class _Together:
 
     @torch.no_grad()
     def _note(self: Any, mean: torch.Tensor, variance: torch.Tensor, num_values: int) -> None:
-        """Draw the stored statistics towards these, as PyTorch does: without bias, and by the count where there is no momentum."""
+        """Draw the stored statistics toward these, as PyTorch does: without bias, and by the count where there is no momentum."""
         self.num_batches_tracked.add_(1)
         share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
@@ -115,7 +115,7 @@ def _measured(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
     return mean.to(kind), (squares - mean.square()).clamp_min(0).to(kind), num_values
 
 
-class _Normalised(torch.autograd.Function):
+class _Normalized(torch.autograd.Function):
     """``F.batch_norm`` by given statistics, with the gradient of statistics that were measured on all slices."""
 
     @staticmethod
@@ -129,7 +129,7 @@ class _Normalised(torch.autograd.Function):
         eps: float,
         num_values: int,
     ) -> torch.Tensor:
-        """Maps (N, C, *), normalised, in their type."""
+        """Maps (N, C, *), normalized, in their type."""
         ctx.save_for_backward(maps, weight, mean, variance)
         ctx.eps, ctx.num_values = eps, num_values
         return F.batch_norm(maps, mean, variance, weight, bias, training=False, eps=eps)

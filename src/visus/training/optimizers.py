@@ -35,7 +35,7 @@ def make_optimizer(
         module: the network, where it is trained.
         recipe: a settled recipe.
         input_shape: ``(channels, *spatial)`` of one item, for muon to see which filters a norm follows.
-        precision: number format of muon's orthogonalisation, ``float32`` or ``bfloat16``.
+        precision: number format of muon's orthogonalization, ``float32`` or ``bfloat16``.
     """
     if recipe.optimizer == "muon":
         return _muon(module, recipe, weight_roles(module, input_shape), precision)

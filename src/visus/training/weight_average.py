@@ -68,7 +68,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, keep: float) -> None:
-        """Draw the average towards the network as it is now; ``keep`` is the share of the old average that stays."""
+        """Draw the average toward the network as it is now; ``keep`` is the share of the old average that stays."""
         averaged, current = self._weights
         torch._foreach_lerp_(averaged, [each.detach() for each in current], 1 - keep)
         floats: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []

@@ -142,7 +142,7 @@ def _subject(network: nn.Module | Design | str, item: Named, shape: tuple[int, .
         return item_of_tensor(item[0] if is_batch else item)
     if shape is None:
         if isinstance(network, str) and not is_callable_name(network):
-            read(text_or_file(network))  # a misspelt design is the first thing to say
+            read(text_or_file(network))  # a misspelled design is the first thing to say
         if _is_of_split(item):
             raise UsageError(
                 "an item of a split is one of data. Give the data with --data, or name a file.", where=str(item)

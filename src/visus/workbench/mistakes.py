@@ -125,7 +125,7 @@ def _too_poor(network: Answering, part: Part, num_wrong: int, num_suspects: int)
     if not num_suspects or (low > guess and num_suspects <= _MOST_SUSPECT * num_items):
         return ""
     noun = network.preprocessing.noun
-    right = f"it names {num_items - num_wrong:,} of {write_number_of(num_items, noun)} as they are labelled"
+    right = f"it names {num_items - num_wrong:,} of {write_number_of(num_items, noun)} as they are labeled"
     why = (
         f"and would suspect {num_suspects:,} labels, more than a quarter"
         if low > guess

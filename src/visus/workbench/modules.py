@@ -75,7 +75,7 @@ def make_network(
         seed: of the initial weights.
 
     Raises:
-        DesignError: the design is misspelt or does not fit this input.
+        DesignError: the design is misspelled or does not fit this input.
         UsageError: the callable cannot be found or called, or its module does not give one number for each class.
     """
     if network is not None and not isinstance(network, (str, Design, nn.Module)):
@@ -132,7 +132,7 @@ def network(network: Network, input_shape: tuple[int, ...], num_classes: int) ->
         num_classes: width of the last layer.
 
     Raises:
-        DesignError: the design is misspelt or does not fit this input.
+        DesignError: the design is misspelled or does not fit this input.
 
     >>> network("conv(8, 3), relu, globalpool, linear(classes)", (3, 32, 32), 10)(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])

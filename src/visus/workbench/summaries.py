@@ -111,7 +111,7 @@ def summary(
         batch_size: items of a batch of the training: with 1, batch norms over one position are told of.
 
     Raises:
-        DesignError: the design is misspelt, or a layer cannot take what reaches it.
+        DesignError: the design is misspelled, or a layer cannot take what reaches it.
         UsageError: the module cannot be found, or cannot take this input.
 
     >>> costs = summary("conv(64, 3, padding=1)", (3, 224, 224))
@@ -139,7 +139,7 @@ def summarize(
     """The account and the advice; a layer that fails ends the rows, and the error comes with them.
 
     Raises:
-        DesignError: the design is misspelt, or the input shape is none.
+        DesignError: the design is misspelled, or the input shape is none.
         UsageError: the module cannot be found, the detail does not exist, or the input shape is none.
     """
     check_detail(detail)

@@ -149,7 +149,7 @@ def _convolved_and_pooled(conv: FasterConv2d, pool: nn.MaxPool2d, maps: Any) -> 
 
 
 def _normed_and_activated(norm: nn.BatchNorm2d, activation: str, maps: torch.Tensor) -> torch.Tensor:
-    """By the statistics of the batch, towards which the stored ones are drawn."""
+    """By the statistics of the batch, toward which the stored ones are drawn."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     add_up = norm.add_up if isinstance(norm, SharedNorm) else None
