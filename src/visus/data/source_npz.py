@@ -163,7 +163,7 @@ def _pairs(root: Path, arrays: dict[str, _Stored]) -> list[tuple[str, str, str, 
         raise DataError(
             f"no arrays of items and labels. Found: {shown(sorted(arrays)) or 'nothing'}. Needed: {_KNOWN}.", where=str(root)
         )
-    sets = {(bool(split), pictures, "" if split else images) for images, _, split, pictures in complete}
+    sets = {(bool(split), by_convention, "" if split else name) for name, _, split, by_convention in complete}
     splits = [split for _, _, split, _ in complete]
     if len(sets) > 1 or len(set(splits)) < len(splits):
         named = shown(images for images, *_ in complete)

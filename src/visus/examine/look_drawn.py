@@ -22,7 +22,7 @@ from visus.examine.drawings import (
     slices,
 )
 from visus.examine.layer_calls import Array, Box
-from visus.examine.page import image
+from visus.examine.page import image as element
 
 SLICES = 5
 CURVE_PX = (300, 84)
@@ -33,7 +33,7 @@ def picture(drawn: Drawn, told: str, side: int) -> str:
     """Drawn pixels on a page: every one a whole number of times as large, the longer side near ``side``; larger ones are block means."""
     small = reduced(drawn, side)
     times = max(1, round(side / max(small.shape[:2])))
-    return image(png(small), told, width=small.shape[1] * times, height=small.shape[0] * times, style="pixels")
+    return element(png(small), told, width=small.shape[1] * times, height=small.shape[0] * times, style="pixels")
 
 
 def item(values: Array, lowest: float, highest: float, told: str, side: int) -> str:
@@ -125,7 +125,7 @@ def _row(pages: list[Drawn], told: str, side: int) -> str:
     """Slices beside each other, as one picture."""
     times = max(1, side // max(pages[0].shape[:2]))
     joined = sheet([enlarged(each, side) for each in pages], len(pages), gap=_GAP_PX)
-    return image(
+    return element(
         png(joined),
         told,
         width=joined.shape[1],
