@@ -21,8 +21,8 @@ import numpy as np
 from measuring import command_line, machine_facts, write_result
 from PIL import Image
 
-from visus.data.pictures import decode
-from visus.errors import PictureError
+from visus.data.images.decode import decode
+from visus.errors import ImageError
 
 FORMATS: dict[str, dict[str, Any]] = {
     "JPEG": {"format": "JPEG", "quality": 90},
@@ -121,7 +121,7 @@ def _is_wrong(read: Reader, true: Any, usual: tuple[str, ...], changed: bytes) -
     """Whether a changed file is decoded to something else; None where it is refused, or something is said that is not said of the sound file."""
     try:
         found, said = read(changed)
-    except (PictureError, OSError, ValueError, SyntaxError):
+    except (ImageError, OSError, ValueError, SyntaxError):
         return None
     if said != usual:
         return None

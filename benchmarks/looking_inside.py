@@ -3,7 +3,7 @@
     python benchmarks/looking_inside.py [--rounds 15] [--epochs 3] [--output FILE.json]
 
 Everything is timed in turn, round after round, on one thread and one item, so that a busy machine slows all alike; medians are told. Fields
-are compared in new networks and in three that are trained for a few epochs on the pictures that come with visus.
+are compared in new networks and in three that are trained for a few epochs on the images that come with visus.
 """
 
 from __future__ import annotations

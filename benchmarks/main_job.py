@@ -2,7 +2,7 @@
 
     python benchmarks/main_job.py DATA [DATA ...] [--seeds 0 1 2] [--output FILE.json]
 
-``sample`` stands for the pictures that come with visus. Each seed is a process of its own, timed from its start to its end with an empty cache
+``sample`` stands for the images that come with visus. Each seed is a process of its own, timed from its start to its end with an empty cache
 of decoded data, so that decoding counts. Seeds decide the split of a source that names none, so the spread includes that of the split.
 """
 

@@ -8,9 +8,9 @@ github.com/fulcrumresearch/cifar-10-speedrun), from github.com/KellerJordan/cifa
 them is part of this project. Those that are not given are left out. They run on the same GPU with the same PyTorch, in alternating
 blocks, each block a process of its own whose first run (compilation, warm-up) is not counted.
 
-Two times are told. **As airbench counts it**: whitening, training and the answers for the test pictures with test-time augmentation, data on
+Two times are told. **As airbench counts it**: whitening, training and the answers for the test images with test-time augmentation, data on
 the GPU and everything compiled before. Fulcrum counts otherwise: preparing and training, no answers; and its accuracy is of the last 8,000
-test pictures. For visus the clock runs from the call of the training to the last answer, files written in between included.
+test images. For visus the clock runs from the call of the training to the last answer, files written in between included.
 **All in**: from the start of a process to its first counted result, so imports, data, compilation and warm-up are in it.
 """
 
@@ -113,8 +113,8 @@ def bring(given: str, folder: Path, name: str) -> Path:
     return inside[0] if len(inside) == 1 else folder / name
 
 
-def write_pictures(data: str, folder: Path) -> None:
-    """CIFAR-10 as airbench and its heirs look for it: ``cifar10/train.pt`` and ``test.pt`` with uint8 pictures (N, 32, 32, 3)."""
+def write_images(data: str, folder: Path) -> None:
+    """CIFAR-10 as airbench and its heirs look for it: ``cifar10/train.pt`` and ``test.pt`` with uint8 images (N, 32, 32, 3)."""
     from visus.data.opened import open_data
 
     opened = open_data(data)
@@ -276,7 +276,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         brought = {name: bring(getattr(chosen, name), folder, name) for name in KINDS[:-1] if getattr(chosen, name)}
-        write_pictures(chosen.data, folder)
+        write_images(chosen.data, folder)
         found = {kind: Found() for kind in (*brought, "visus")}
         for number in range(chosen.runs // chosen.block):
             for kind in found if number % 2 == 0 else reversed(found):

@@ -2,7 +2,7 @@
 
     python benchmarks/shift_consistency.py DATA [--epochs 30] [--seeds 0 1 2] [--padding circular] [--output FILE.json]
 
-The network is ResNet-18 (He et al. 2016) with the stem for small pictures. The blurred one is the same with every strided convolution
+The network is ResNet-18 (He et al. 2016) with the stem for small images. The blurred one is the same with every strided convolution
 at stride 1, its blur (Zhang 2019, arXiv:1904.11486, binomial, 3 px) and its stride behind the activation, and a blur in front of the
 projections: inside the blocks, as in the paper. For a trial at small scale: --items 500 --test-items 100 --width 8 --epochs 1.
 """
@@ -69,7 +69,7 @@ class Block(nn.Module):
 
 
 def resnet18(num_classes: int, width: int, mode: str, *, is_blurred: bool, seed: int) -> nn.Module:
-    """ResNet-18 for small pictures; ``mode`` is torch's padding mode."""
+    """ResNet-18 for small images; ``mode`` is torch's padding mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = [
@@ -127,10 +127,10 @@ def main() -> None:
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     options.add_argument("--width", type=int, default=64, help="channels of the first stage")
     options.add_argument("--padding", default="zeros", choices=("zeros", "circular"))
-    options.add_argument("--items", type=int, help="training pictures; all by default")
-    options.add_argument("--test-items", type=int, help="test pictures; all by default")
+    options.add_argument("--items", type=int, help="training images; all by default")
+    options.add_argument("--test-items", type=int, help="test images; all by default")
     options.add_argument("--reach", type=int, default=15, help="largest shift on each axis, in px")
-    options.add_argument("--shifts", type=int, default=32, help="shifts of each picture, drawn once")
+    options.add_argument("--shifts", type=int, default=32, help="shifts of each image, drawn once")
     options.add_argument("--device", default="auto")
     options.add_argument("--output", type=Path)
     chosen = options.parse_args()

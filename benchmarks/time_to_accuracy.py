@@ -77,7 +77,7 @@ def joined(tables: list[dict[str, Any]]) -> Benchmark:
 
 
 def write(result: Benchmark, path: Path) -> None:
-    """The result with its verdict as JSON, its picture beside it, and the verdict on standard output."""
+    """The result with its verdict as JSON, its image beside it, and the verdict on standard output."""
     write_result(path, {"verdict": verdict(result), **result.to_json()})
     draw_race({one.contestant.title: one.curves for one in result.raced}, result.plan.target, path.with_suffix(".png"))
     print(json.dumps({"data": result.facts["data"]["name"], **verdict(result)}))

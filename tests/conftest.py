@@ -42,7 +42,7 @@ def _one_torch_thread() -> None:
 
 @pytest.fixture
 def light_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings without the parts of their end that take most of the time of a tiny one: maps of what an answer rests on, and drawn pictures.
+    """Trainings without the parts of their end that take most of the time of a tiny one: maps of what an answer rests on, and drawn images.
 
     For tests of what comes before. What those parts hold is the matter of tests/examine and of ``tests/doors/test_inside.py``.
     """

@@ -8,7 +8,7 @@ Every error that a user can cause is one of these. The tree, with the exit code 
     |   |-- DesignError            2  422   a design that is misspelled or impossible
     |   `-- RecipeError            2  422   a training setting that cannot be used
     |-- DataError                  1  422   a data set that cannot be used as it is
-    |   `-- PictureError           1  415   one file that cannot be read as a picture
+    |   `-- ImageError           1  415   one file that cannot be read as an image
     |-- RunError                   1  404   a run folder that is missing, incomplete or of another kind
     |   `-- WeightsError           1  409   weights or a checkpoint that do not fit the network
     |-- TrainingError              1  500   a training that cannot go on
@@ -88,8 +88,8 @@ class DataError(VisusError):
     http_status = 422
 
 
-class PictureError(DataError):
-    """One file that cannot be read as a picture, a recording or a volume."""
+class ImageError(DataError):
+    """One file that cannot be read as an image, a signal or a volume."""
 
     http_status = 415
 

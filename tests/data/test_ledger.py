@@ -24,12 +24,12 @@ def noted(*pairs: tuple[str, str]) -> Ledger:
 
 
 def test_sentences_agree_in_number() -> None:
-    assert noted((TURNED, "a.jpg")).sentences() == ["1 picture was turned upright by its EXIF orientation (a.jpg)."]
+    assert noted((TURNED, "a.jpg")).sentences() == ["1 image was turned upright by its EXIF orientation (a.jpg)."]
     three = noted(*((TURNED, f"{letter}.jpg") for letter in "abc"))
-    assert three.sentences() == ["3 pictures were turned upright by their EXIF orientation (a.jpg, b.jpg, c.jpg)."]
+    assert three.sentences() == ["3 images were turned upright by their EXIF orientation (a.jpg, b.jpg, c.jpg)."]
     many = noted(*((TURNED, f"IMG_{index}.jpg") for index in range(1200)))
     assert many.sentences() == [
-        "1,200 pictures were turned upright by their EXIF orientation (IMG_0.jpg, IMG_1.jpg, IMG_2.jpg, ...)."
+        "1,200 images were turned upright by their EXIF orientation (IMG_0.jpg, IMG_1.jpg, IMG_2.jpg, ...)."
     ]
 
 
@@ -40,31 +40,31 @@ def test_every_action_has_its_sentence() -> None:
         two.note(action, "a")
         two.note(action, "b")
     assert one.sentences() == [
-        "1 picture was turned upright by its EXIF orientation (a).",
-        "1 picture with a broken EXIF orientation was taken as stored (a).",
-        "1 picture was scaled from 16-bit to 8-bit values (a).",
-        "1 picture in black and white was widened from 1-bit to 8-bit values (a).",
-        "1 picture with a palette was resolved to color (a).",
-        "1 picture with transparent parts was blended on white (a).",
-        "1 picture was converted from CMYK to RGB (a).",
-        "1 picture in another color space (YCbCr, LAB, HSV) was converted to RGB (a).",
-        "1 picture with several frames or pages was read as its first (a).",
-        "1 picture, far larger than needed, was decoded at 1/2, 1/4 or 1/8 of the size (a).",
-        "1 picture in gray was made color (three equal channels) (a).",
-        "1 picture in color was made gray (ITU-R 601 luma) (a).",
-        "1 picture was cropped to the middle (a).",
+        "1 image was turned upright by its EXIF orientation (a).",
+        "1 image with a broken EXIF orientation was taken as stored (a).",
+        "1 image was scaled from 16-bit to 8-bit values (a).",
+        "1 image in black and white was widened from 1-bit to 8-bit values (a).",
+        "1 image with a palette was resolved to color (a).",
+        "1 image with transparent parts was blended on white (a).",
+        "1 image was converted from CMYK to RGB (a).",
+        "1 image in another color space (YCbCr, LAB, HSV) was converted to RGB (a).",
+        "1 image with several frames or pages was read as its first (a).",
+        "1 image, far larger than needed, was decoded at 1/2, 1/4 or 1/8 of the size (a).",
+        "1 image in gray was made color (three equal channels) (a).",
+        "1 image in color was made gray (ITU-R 601 luma) (a).",
+        "1 image was cropped to the middle (a).",
         "1 item was resized (a).",
-        "1 picture was padded with its own edge pixels (a).",
+        "1 image was padded with its own edge pixels (a).",
         "1 item had its positions put into one fixed random order (a).",
         "1 item has the same content as one that the network learned from, so its answer says little (a).",
-        "1 picture of 16 bits has values of at most 13 bits, so it came out dark, with few levels (a).",
-        "1 picture was read with a few bytes left over, which may come from damage: look at it (a).",
-        "1 file without a usual ending was read, being a picture by content (a).",
-        "1 picture has bright where the training images have dark, or the reverse: if black and white have changed places, invert it first (a).",
-        "1 picture has more than four times, or less than a quarter of, the usual number of pixels (a).",
+        "1 image of 16 bits has values of at most 13 bits, so it came out dark, with few levels (a).",
+        "1 image was read with a few bytes left over, which may come from damage: look at it (a).",
+        "1 file without a usual ending was read, being an image by content (a).",
+        "1 image has bright where the training images have dark, or the reverse: if black and white have changed places, invert it first (a).",
+        "1 image has more than four times, or less than a quarter of, the usual number of pixels (a).",
         "1 file could not be read and was left out (a).",
-        "1 file was left out: hidden, of the system, or not a picture (a).",
-        "1 picture was left out (a).",
+        "1 file was left out: hidden, of the system, or not an image (a).",
+        "1 image was left out (a).",
         "1 item was found to be an exact copy of another; a split that visus makes keeps copies on one side (a).",
         "1 row was left out: said before (a).",
         "1 row was left out, for no such file exists (a).",
@@ -72,8 +72,8 @@ def test_every_action_has_its_sentence() -> None:
     ]
     assert two.sentences()[-7:] == [
         "2 files could not be read and were left out (a, b).",
-        "2 files were left out: hidden, of the system, or not pictures (a, b).",
-        "2 pictures were left out (a, b).",
+        "2 files were left out: hidden, of the system, or not images (a, b).",
+        "2 images were left out (a, b).",
         "2 items were found to be exact copies of another; a split that visus makes keeps copies on one side (a, b).",
         "2 rows were left out: said before (a, b).",
         "2 rows were left out, for no such file exists (a, b).",
@@ -84,7 +84,7 @@ def test_every_action_has_its_sentence() -> None:
 def test_sentences_begin_with_the_count() -> None:
     for template in ACTIONS.values():
         first = next(string.Formatter().parse(template))
-        assert (first[0], first[1] in {"pictures", "items", "files", "rows"}) == ("", True)
+        assert (first[0], first[1] in {"images", "items", "files", "rows"}) == ("", True)
 
 
 def test_only_the_first_ten_names_are_kept_and_all_are_counted() -> None:

@@ -14,7 +14,7 @@ from visus.data.ledger import Ledger
 from visus.data.sources import read_source
 from visus.errors import DataError
 
-LEFT_OUT = "left out: hidden or not a picture"
+LEFT_OUT = "left out: hidden or not an image"
 
 
 @pytest.fixture

@@ -167,9 +167,9 @@ def test_samples_of_one_group_are_no_neighbors() -> None:
 
 
 def test_recordings_and_narrow_or_single_items_have_no_answer() -> None:
-    recordings = np.zeros((10, 1, 50), np.int16)
+    signals = np.zeros((10, 1, 50), np.int16)
     narrow = np.zeros((10, 1, 8, 1), np.uint8)
-    for items in (recordings, narrow, np.zeros((1, 1, 8, 8), np.uint8)):
+    for items in (signals, narrow, np.zeros((1, 1, 8, 8), np.uint8)):
         assert mirror_test(part(items, np.zeros(len(items))), seed=0) is None
 
 

@@ -15,7 +15,7 @@ from visus.errors import DataError
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """24 pictures in a table with a label and a color; the color has nothing to do with the label."""
+    """24 images in a table with a label and a color; the color has nothing to do with the label."""
     rng = np.random.default_rng(0)
     rows = ["path,label,color"]
     for number in range(24):
@@ -51,7 +51,7 @@ def test_a_file_gives_its_labels_to_the_items_that_it_names(table: Path, tmp_pat
     assert data.labels == str(file.resolve())
 
 
-def test_the_pictures_that_come_with_visus_take_other_labels_too(tmp_path: Path) -> None:
+def test_the_images_that_come_with_visus_take_other_labels_too(tmp_path: Path) -> None:
     data = visus.open_data(None)
     file = tmp_path / "sides.csv"
     names = ["left" if label % 2 else "right" for label in data.samples.labels]
@@ -109,9 +109,9 @@ def test_items_that_the_data_does_not_have_are_told(table: Path, tmp_path: Path)
 
 def test_a_column_that_is_not_there_is_told(table: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        visus.open_data(table, labels="color")
+        visus.open_data(table, labels="colr")
     assert str(caught.value) == (
-        f"{table.parent}: 'color' is no file, and no column of this data with other labels. "
+        f"{table.parent}: 'colr' is no file, and no column of this data with other labels. "
         "Did you mean 'color'? Known columns: color."
     )
     text = table.read_text().replace("0.png,a,red", "0.png,a,")

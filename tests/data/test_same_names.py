@@ -113,7 +113,7 @@ def test_a_damaged_partner_is_left_to_the_reading(tmp_path: Path) -> None:
 
 def test_a_prediction_of_a_folder_passes_such_masks_over_too(tmp_path: Path) -> None:
     write(tmp_path, "jpg", "png", "black and white")
-    plan = Preprocessing("pictures", 3, (48, 64), "squash", "uint8", "fixed", (0.0,) * 3, (255.0,) * 3)
+    plan = Preprocessing("images", 3, (48, 64), "squash", "uint8", "fixed", (0.0,) * 3, (255.0,) * 3)
     ledger = Ledger()
     assert len(list(find_items([tmp_path], plan, ledger))) == 8
     assert len(ledger.reasons(NO_SAMPLE)) == 6

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.data.ledger import Ledger
-from visus.data.samples import ArrayRows, PictureFiles
+from visus.data.samples import ArrayRows, ImageFiles
 from visus.data.source_rules import natural_key
 from visus.data.sources import read_source
 
@@ -86,8 +86,8 @@ def test_a_reader_crosses_a_process_boundary_without_its_arrays() -> None:
 
 
 def test_each_reader_refuses_what_the_other_does() -> None:
-    with pytest.raises(TypeError, match="items are picture files"):
-        PictureFiles(Path("x"), ("a.jpg",)).read(0)
+    with pytest.raises(TypeError, match="items are image files"):
+        ImageFiles(Path("x"), ("a.jpg",)).read(0)
     with pytest.raises(TypeError, match="items are rows of arrays"):
         rows().path(0)
 

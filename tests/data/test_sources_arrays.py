@@ -1,4 +1,4 @@
-"""IDX, CIFAR, NPZ and NPY files as sources, the packaged pictures, and every message."""
+"""IDX, CIFAR, NPZ and NPY files as sources, the packaged images, and every message."""
 
 from __future__ import annotations
 
@@ -137,13 +137,13 @@ def test_a_class_in_the_idx_test_file_alone_is_an_error(tmp_path: Path) -> None:
     assert message(tmp_path) == f"{tmp_path}: test has 1 item of the class '2', which train does not have. train has: 0, 1."
 
 
-# ---- the packaged pictures
+# ---- the packaged images
 
 
-def test_the_packaged_pictures_are_cut_8000_to_2000_stratified_and_always_alike() -> None:
+def test_the_packaged_images_are_cut_8000_to_2000_stratified_and_always_alike() -> None:
     samples = sample_data(Ledger())
     again = read_source(None, Ledger())
-    assert samples.name == SAMPLE_NAME == "Fashion-MNIST, the 10,000 test pictures, cut 8,000 / 2,000"
+    assert samples.name == SAMPLE_NAME == "Fashion-MNIST, the 10,000 test images, cut 8,000 / 2,000"
     assert samples.class_counts("train").tolist() == [800] * 10
     assert samples.class_counts("test").tolist() == [200] * 10
     assert samples.official == {"train", "test"}
@@ -153,7 +153,7 @@ def test_the_packaged_pictures_are_cut_8000_to_2000_stratified_and_always_alike(
     assert samples.reader.shape == (1, 28, 28)
 
 
-def test_the_packaged_pictures_carry_their_notice() -> None:
+def test_the_packaged_images_carry_their_notice() -> None:
     folder = Path(sample_data.__code__.co_filename).parent / "fashion"
     assert "Copyright (c) 2017 Zalando SE" in (folder / "LICENSE").read_text()
     readme = (folder / "README.md").read_text()
@@ -280,7 +280,7 @@ def test_cifar_mistakes_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "plain", "pictures"),
+    ("shape", "plain", "images"),
     [
         ((9, 100), "NL", "NL"),
         ((9, 28, 28), "NHW", "NHW"),
@@ -303,9 +303,9 @@ def test_cifar_mistakes_are_said(tmp_path: Path) -> None:
         ((9, 2, 2, 2, 2, 2), None, None),
     ],
 )
-def test_the_layout_rule(shape: tuple[int, ...], plain: str | None, pictures: str | None) -> None:
+def test_the_layout_rule(shape: tuple[int, ...], plain: str | None, images: str | None) -> None:
     assert layout_of(shape, "plain") == plain
-    assert layout_of(shape, "pictures") == pictures
+    assert layout_of(shape, "images") == images
 
 
 def test_channels_first_moves_values_and_changes_none() -> None:

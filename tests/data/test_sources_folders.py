@@ -1,4 +1,4 @@
-"""Folders of pictures and tables as sources: what is read, what is passed over, and every message."""
+"""Folders of images and tables as sources: what is read, what is passed over, and every message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visus.data.source_folders import LAYOUTS
 from visus.data.sources import read_source
 from visus.errors import DataError
 
-LEFT_OUT = "left out: hidden or not a picture"
+LEFT_OUT = "left out: hidden or not an image"
 
 
 def lay(root: Path, *names: str) -> Path:
@@ -71,10 +71,10 @@ def test_hidden_system_and_other_files_are_passed_over_and_counted(tmp_path: Pat
     ]
 
 
-def test_pictures_beside_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
+def test_images_beside_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
     ledger = Ledger()
     samples = read_source(lay(tmp_path, "a/1.jpg", "b/1.jpg", "stray.jpg"), ledger)
-    assert samples.warnings == ("1 picture beside the class folders left out, for want of a label.",)
+    assert samples.warnings == ("1 image beside the class folders left out, for want of a label.",)
     assert ledger.examples(LEFT_OUT) == ["stray.jpg"]
 
 
@@ -84,12 +84,12 @@ def test_a_wrapper_folder_is_followed_and_said(tmp_path: Path) -> None:
     assert samples.notes == ("the data lies in the folder 'photos', which is read.",)
 
 
-def test_a_folder_without_pictures_is_no_class_and_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_no_class_and_is_named(tmp_path: Path) -> None:
     lay(tmp_path, "a/1.jpg", "b/1.jpg")
     (tmp_path / "c").mkdir()
     samples = read(tmp_path)
     assert samples.classes == ("a", "b")
-    assert samples.warnings == ("the folder 'c' holds no pictures, so it is not a class.",)
+    assert samples.warnings == ("the folder 'c' holds no images, so it is not a class.",)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
@@ -109,12 +109,12 @@ def test_a_file_that_cannot_be_read_stays_in_the_table_for_the_decode_door_to_na
 
 
 def test_an_empty_folder_is_told_the_layouts(tmp_path: Path) -> None:
-    assert message(tmp_path) == f"{tmp_path}: no pictures found. {LAYOUTS}"
+    assert message(tmp_path) == f"{tmp_path}: no images found. {LAYOUTS}"
     assert "train/cats/1.jpg" in LAYOUTS
 
 
-def test_pictures_without_class_folders_are_told_the_layouts(tmp_path: Path) -> None:
-    assert message(lay(tmp_path, "1.jpg", "2.jpg")) == f"{tmp_path}: 2 pictures but no class folders. {LAYOUTS}"
+def test_images_without_class_folders_are_told_the_layouts(tmp_path: Path) -> None:
+    assert message(lay(tmp_path, "1.jpg", "2.jpg")) == f"{tmp_path}: 2 images but no class folders. {LAYOUTS}"
 
 
 def test_one_class_only_is_an_error(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_missing_path_and_wrong_files_are_named(tmp_path: Path) -> None:
     lay(tmp_path, "cat.jpg", "data.zip", "data.xyz")
     assert message(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: there is no such file or folder."
     assert message(tmp_path / "cat.jpg") == (
-        f"{tmp_path / 'cat.jpg'}: this is one picture; training needs the folder that holds all of them."
+        f"{tmp_path / 'cat.jpg'}: this is one image; training needs the folder that holds all of them."
     )
     assert message(tmp_path / "data.zip") == f"{tmp_path / 'data.zip'}: this is an archive. Unpack it and give the folder."
     assert message(tmp_path / "data.xyz") == (
@@ -220,16 +220,16 @@ def test_validation_and_test_without_training_are_an_error(tmp_path: Path) -> No
     )
 
 
-def test_pictures_without_a_class_folder_in_a_split_are_an_error(tmp_path: Path) -> None:
+def test_images_without_a_class_folder_in_a_split_are_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg", "test/4.jpg")) == (
-        f"{tmp_path}: 2 pictures in 'test' without a class folder, the first is '3.jpg'. "
+        f"{tmp_path}: 2 images in 'test' without a class folder, the first is '3.jpg'. "
         "Put each into a folder named after its class, such as test/cats/3.jpg, or move them elsewhere."
     )
 
 
 def test_a_folder_beside_the_split_folders_is_asked_about(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "tests/a/3.jpg")) == (
-        f"{tmp_path}: the folder 'tests' holds pictures and lies beside the split folder 'train', so it is neither a split nor a "
+        f"{tmp_path}: the folder 'tests' holds images and lies beside the split folder 'train', so it is neither a split nor a "
         "class. Did you mean 'test'? Rename it, or move it elsewhere."
     )
 
@@ -324,7 +324,7 @@ def test_a_folder_with_one_table_is_read_by_it_and_says_so(tmp_path: Path) -> No
     samples = read(table(tmp_path, "path,label\n1.jpg,a\nin/3.jpg,b\n").parent)
     assert samples.items == ("1.jpg", "in/3.jpg")
     assert samples.notes == (
-        "the table 'labels.csv' says which pictures there are and what they show; names of folders do not.",
+        "the table 'labels.csv' says which images there are and what they show; names of folders do not.",
     )
 
 
@@ -385,8 +385,8 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         ),
         ("path,label,spilt\n1.jpg,a,train\n", "unknown column 'spilt'. Did you mean 'split'?"),
         ("path,label,path\n1.jpg,a,2.jpg\n", "the column 'path' is there twice. Keep one."),
-        ("path,label\n", "the table has no rows below its header. Add a row for each picture."),
-        ("", "the table is empty. It needs the columns path,label and a row for each picture."),
+        ("path,label\n", "the table has no rows below its header. Add a row for each image."),
+        ("", "the table is empty. It needs the columns path,label and a row for each image."),
         ('path,label\n"1.jpg,a\n', "the table cannot be taken apart: unexpected end of data. Check its quotes."),
     ],
 )

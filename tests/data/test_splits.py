@@ -109,7 +109,7 @@ def test_one_speaker_of_six_tests_where_speakers_are_groups() -> None:
     assert counts(splits)["test"] == 100
 
 
-def test_a_class_with_one_picture_is_an_error(tmp_path: Path) -> None:
+def test_a_class_with_one_image_is_an_error(tmp_path: Path) -> None:
     samples = plain(tmp_path, [0, 0, 0, 1, 1, 2])
     with pytest.raises(DataError) as caught:
         split_samples(samples, 0)

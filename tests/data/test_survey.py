@@ -14,7 +14,7 @@ from visus.data.survey import Suited, Survey
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Twelve gray and twelve color pictures of 20 x 30 pixels."""
+    """Twelve gray and twelve color images of 20 x 30 pixels."""
     rng = np.random.default_rng(0)
     for label, shape in (("color", (20, 30, 3)), ("gray", (20, 30))):
         (tmp_path / label).mkdir()
@@ -32,7 +32,7 @@ def test_the_survey_knows_sizes_color_and_the_training_split(photos: Path) -> No
     assert (opened.input_shape, opened.preprocessing.scale) == ((3, 16, 24), "mean-deviation")
 
 
-def test_pictures_are_read_as_the_network_needs_them_and_gray_ones_are_on_the_ledger(photos: Path) -> None:
+def test_images_are_read_as_the_network_needs_them_and_gray_ones_are_on_the_ledger(photos: Path) -> None:
     suited = Suited(3, (32, 32), (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
     opened = open_data(photos, suit=lambda seen: suited)
     plan = opened.preprocessing

@@ -365,14 +365,13 @@ def test_a_table_beside_the_one_folder_of_all_images_is_used(tmp_path: Path) -> 
     samples = read(tmp_path)
     assert (samples.classes, len(samples.items)) == (("a", "b"), 6)
     assert (
-        samples.notes[0]
-        == "the table 'labels.csv' says which pictures there are and what they show; names of folders do not."
+        samples.notes[0] == "the table 'labels.csv' says which images there are and what they show; names of folders do not."
     )
 
 
 def test_a_folder_that_holds_an_archive_alone_is_told_with_it(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"PK")
-    assert message(tmp_path) == f"{tmp_path}: no pictures found, but 1 archive (photos.zip). Unpack it, and give the folder."
+    assert message(tmp_path) == f"{tmp_path}: no images found, but 1 archive (photos.zip). Unpack it, and give the folder."
 
 
 def test_a_table_whose_images_are_not_there_is_told(tmp_path: Path) -> None:
@@ -381,7 +380,7 @@ def test_a_table_whose_images_are_not_there_is_told(tmp_path: Path) -> None:
         "Filename,Label\n" + "".join(f"2016-{n}.jpg,{n % 2}\n" for n in range(20))
     )
     assert message(tmp_path) == (
-        f"{tmp_path}: no pictures found. The table 'labels.csv' names 20 images that are not here, such as 2016-0.jpg: download them, and put them "
+        f"{tmp_path}: no images found. The table 'labels.csv' names 20 images that are not here, such as 2016-0.jpg: download them, and put them "
         "into this folder."
     )
 

@@ -252,7 +252,7 @@ def test_a_norm_over_groups_of_features_is_said_not_to_be_exact():
     assert (one.is_whole, one.is_exact, several.is_whole, several.is_exact) == (True, True, True, False)
 
 
-# ---- long recordings and large pictures ----
+# ---- long signals and large images ----
 
 
 @pytest.mark.parametrize(

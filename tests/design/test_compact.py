@@ -51,9 +51,9 @@ def test_without_a_scale_it_is_the_network_that_it_was():
         ((3, 40, 60), None, 32),
     ],
 )
-def test_many_small_pictures_have_a_wider_first_stage_and_gray_ones_one_between(shape, num_items, width):
+def test_many_small_images_have_a_wider_first_stage_and_gray_ones_one_between(shape, num_items, width):
     assert convs(stages(shape, 1, num_items)[0])[0].out_channels == width
-    assert LARGEST_WHOLE_PX == SMALL_PX, "the recipe asks for the same pictures"
+    assert LARGEST_WHOLE_PX == SMALL_PX, "the recipe asks for the same images"
 
 
 @pytest.mark.parametrize("shape", SHAPES)

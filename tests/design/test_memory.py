@@ -88,9 +88,9 @@ def test_a_linear_layer_is_as_worked_out_by_hand() -> None:
 
 def test_a_small_network_is_as_worked_out_by_hand() -> None:
     costs = account(parse("conv(4, 3, padding=1), norm, relu, maxpool(2), flatten, linear(2)"), (1, 4, 4))
-    picture, maps, pooled, out = 4 * 16, 4 * 64, 4 * 16, 4 * 2
+    image, maps, pooled, out = 4 * 16, 4 * 64, 4 * 16, 4 * 2
     assert [row.bytes_saved for row in costs.rows] == [
-        picture,  # the convolution keeps its input
+        image,  # the convolution keeps its input
         maps,  # and norm its own
         maps,  # relu keeps what it made; the pool needs it too, but it is there already
         8 * 16,  # the pool keeps places as int64
@@ -98,18 +98,18 @@ def test_a_small_network_is_as_worked_out_by_hand() -> None:
         pooled,  # linear keeps its input
     ]
     statistics = 2 * 4 * 4
-    kept = picture + 2 * maps + 8 * 16 + pooled + out
+    kept = image + 2 * maps + 8 * 16 + pooled + out
     assert costs.bytes_saved(3) == 3 * kept + statistics
     weights = 4 * (4 * 9 + 8 + 34) + 4 * 8 + 8  # the running values of norm, and its count of batches
     assert costs.bytes_weights == weights
     standing = weights + 2 * 4 * (4 * 9 + 8 + 34)
     # The fullest moment is the way back through the convolution: the gradient of its output lies in a block of 16 channels too.
-    blocked = 3 * (picture + out + maps + 4 * maps) + 4 * (34 + 8 + 4 * 9)
+    blocked = 3 * (image + out + maps + 4 * maps) + 4 * (34 + 8 + 4 * 9)
     # Or the way back through norm: batch, outputs and kept maps are there, the gradients of its input and
     # output, a buffer of its input's size, and the gradients of the linear layer and of norm.
-    way_back = statistics + 3 * (picture + maps + out + 3 * maps) + 4 * (34 + 8)
+    way_back = statistics + 3 * (image + maps + out + 3 * maps) + 4 * (34 + 8)
     # Or in the pool: all maps and the places, the gradients of what goes in and out, and those of the linear layer.
-    pool = statistics + 3 * (picture + 2 * maps + 8 * 16 + out + pooled + maps) + 4 * 34
+    pool = statistics + 3 * (image + 2 * maps + 8 * 16 + out + pooled + maps) + 4 * 34
     assert costs.bytes_training(3) == standing + max(blocked, way_back, pool)
 
 

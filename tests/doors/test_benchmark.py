@@ -158,8 +158,8 @@ def test_the_result_tells_machine_command_times_and_ratios(photos: Path, tmp_pat
     )
     assert other["times_visus"] == pytest.approx(10.5)
     assert [len(row["runs"]) for row in facts["contestants"]] == [2, 2]
-    with Image.open(result.folder / "accuracy.png") as picture:
-        assert min(picture.size) > 400
+    with Image.open(result.folder / "accuracy.png") as image:
+        assert min(image.size) > 400
 
 
 @pytest.mark.usefixtures("told")
@@ -201,8 +201,8 @@ def test_recordings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         benchmark(tmp_path / "sounds.npz", Plan(0.9, read_contestants("visus")), output=tmp_path)
     assert error.value.message == (
-        "a benchmark needs pictures of 8 bits, and this data holds float32 recordings of 1 x 50: "
-        "what the peers' documents train is made for pictures."
+        "a benchmark needs images of 8 bits, and this data holds float32 signals of 1 x 50: "
+        "what the peers' documents train is made for images."
     )
 
 
@@ -249,7 +249,7 @@ def test_the_result_says_that_everybody_begins_with_new_weights(
 ) -> None:
     words = ("--target", 0.9, "--with", "visus", "--seeds", "0", "-o", tmp_path, "-q")
     small = visus_command("benchmark", photos, *words).out
-    assert "everybody begins with new weights and has the same pictures of 3 x 10 x 10.\n" in small
+    assert "everybody begins with new weights and has the same images of 3 x 10 x 10.\n" in small
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: Path("weights.pth"))
     for label in ("one", "two"):
         (tmp_path / "large" / label).mkdir(parents=True)
@@ -258,7 +258,7 @@ def test_the_result_says_that_everybody_begins_with_new_weights(
             Image.fromarray(values).save(tmp_path / "large" / label / f"{number}.png")
     large = visus_command("benchmark", tmp_path / "large", *words).out
     told = (
-        "everybody begins with new weights and has the same pictures of 3 x 96 x 96; "
+        "everybody begins with new weights and has the same images of 3 x 96 x 96; "
         "visus train alone would begin with the ImageNet weights of EfficientNet-Lite0 on this data, at 160 x 160."
     )
     assert f"{told}\n" in large

@@ -141,8 +141,8 @@ def test_the_table_of_records_holds_the_goal_against_each(scripts: Any) -> None:
     assert "| visus | 6 | 94.00 % (" in records.markdown(table)
 
 
-def test_the_pictures_for_the_records_are_those_of_the_data(scripts: Any, photos: Path, tmp_path: Path) -> None:
-    scripts("records_on_gpu").write_pictures(str(photos), tmp_path)
+def test_the_images_for_the_records_are_those_of_the_data(scripts: Any, photos: Path, tmp_path: Path) -> None:
+    scripts("records_on_gpu").write_images(str(photos), tmp_path)
     train, test = (torch.load(tmp_path / "cifar10" / f"{name}.pt", weights_only=True) for name in ("train", "test"))
     assert train["images"].shape == (48, 10, 10, 3)
     assert train["images"].dtype == torch.uint8
@@ -244,7 +244,7 @@ def test_results_of_other_seeds_are_joined_and_of_other_machines_are_not(scripts
     assert stop.value.code == "these results have other contestants or versions, and cannot be joined."
 
 
-def test_choosing_on_train_never_holds_a_test_picture(
+def test_choosing_on_train_never_holds_a_test_image(
     scripts: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import visus

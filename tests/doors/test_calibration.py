@@ -94,7 +94,7 @@ def test_the_commands_say_which_probabilities_they_give(smoothed: Path, visus_co
     temperature = visus.load(smoothed).calibration.temperature
     told = (
         f"the outputs are divided by a temperature of {temperature:.3g}, and the label smoothing of 0.6 that they were trained with is "
-        "taken back, fitted on 80 pictures of the validation split."
+        "taken back, fitted on 80 images of the validation split."
     )
     assert f"note: Probabilities are calibrated: {told}\n" in calibrated.err
     assert "note: Probabilities are the network's own (raw), not calibrated.\n" in raw.err

@@ -31,20 +31,20 @@ from .conftest import Call
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
-VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
+VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right."
 FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
 
 
 @pytest.fixture(scope="session")
 def flat(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that flattens, on the same pictures and split as ``run``."""
+    """A run that flattens, on the same images and split as ``run``."""
     recipe = visus.Recipe(epochs=2, batch_size=8, precision="float32", learning_rate=0.01)
     return visus.train(photos, FLAT, recipe, output=tmp_path_factory.mktemp("flat"), name="flat").folder
 
 
 @pytest.fixture(scope="session")
 def other_split(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on the same pictures, split by another seed."""
+    """A run on the same images, split by another seed."""
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
     return visus.train(
         visus.open_data(photos, split_seed=5), FLAT, recipe, output=tmp_path_factory.mktemp("other"), name="other"
@@ -58,7 +58,7 @@ def test_two_runs_are_compared_item_by_item(run: Path, flat: Path) -> None:
     left, right = visus.load(run), visus.load(flat)
     found = compare_runs(left, right)
     (pair,) = found.pairs
-    assert (found.split, found.noun, pair.answers.num_items) == ("test", "picture", 12)
+    assert (found.split, found.noun, pair.answers.num_items) == ("test", "image", 12)
     assert [each.scores.accuracy for each in found.contenders] == [left.evaluate().accuracy, right.evaluate().accuracy]
     assert pair.answers.accuracy_left == found.contenders[0].scores.accuracy
     names = {str(each.item) for each in pair.answers.differing}
@@ -160,14 +160,14 @@ def test_the_table_of_two_runs_names_the_items_on_which_they_differ(run: Path, f
     answer = visus_command("compare", run, flat)
     found = compare_runs(visus.load(run), visus.load(flat))
     assert answer.code == 0
-    assert "12 pictures (test); always guessing dark: 50.0 %" in answer.out
+    assert "12 images (test); always guessing dark: 50.0 %" in answer.out
     flowing = " ".join(answer.out.split())
-    assert found.pairs[0].sentence("picture") in flowing
+    assert found.pairs[0].sentence("image") in flowing
     for each in found.pairs[0].answers.differing:
         assert each.item in answer.out
 
 
-# ---- twins and shuffled pictures ----
+# ---- twins and shuffled images ----
 
 
 def test_twins_are_trained_with_the_same_data_split_recipe_and_seed(flat: Path, tmp_path: Path) -> None:
@@ -203,11 +203,11 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
     facts = json.loads(answer.out)
     folder = Path(facts["runs"][1]["folder"])
     assert (
-        "shuffled: the positions of every picture are in one fixed random order (seed 0), after all other changes"
+        "shuffled: the positions of every image are in one fixed random order (seed 0), after all other changes"
         in answer.err
     )
     assert json.loads((folder / "ledger.json").read_text())["shuffled"]["count"] == 60
-    sentence = "Last of all, the positions of every picture are put into one fixed random order (seed 0), the same for all."
+    sentence = "Last of all, the positions of every image are put into one fixed random order (seed 0), the same for all."
     assert sentence in (folder / "README.md").read_text()
     assert sentence in (folder / "report.html").read_text()
     loaded = visus.load(folder)
@@ -216,7 +216,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
     told = visus_command("predict", folder, photos / "dark" / "00.png")
     assert "ledger: 1 item had its positions put into one fixed random order" in told.err
     (by_hand,) = loaded.predict([photos / "dark" / "00.png"])
-    pixels = loaded.preprocessing.read_picture(photos / "dark" / "00.png", Ledger())
+    pixels = loaded.preprocessing.read_image(photos / "dark" / "00.png", Ledger())
     plain = Preprocessing.from_dict({**loaded.preprocessing.to_dict(), "shuffle_seed": None}).scaled(
         torch.from_numpy(pixels[None])
     )
@@ -236,7 +236,7 @@ def test_a_shuffled_run_is_scored_beside_the_first_on_one_view_of_each_item(flat
     assert found.contenders[0].scores.loss == pytest.approx(float(loss), rel=1e-4)
     assert visus.load(found.contenders[1].folder).recipe.tta == "none"
     assert found.notes[0] == (
-        "Each answer is that to the picture as it is, since shuffled pictures have no other views: flat may have another figure in its "
+        "Each answer is that to the image as it is, since shuffled images have no other views: flat may have another figure in its "
         "own report."
     )
 
@@ -248,13 +248,13 @@ def test_views_that_one_run_alone_averages_are_told_with_its_name(run: Path, pho
     assert compare_runs(left, once).notes == (f"{left.name}: {VIEWS}",)
 
 
-def test_twins_of_a_run_that_began_with_smaller_pictures_see_whole_ones_and_it_is_told(photos: Path, tmp_path: Path) -> None:
+def test_twins_of_a_run_that_began_with_smaller_images_see_whole_ones_and_it_is_told(photos: Path, tmp_path: Path) -> None:
     recipe = visus.Recipe(epochs=3, batch_size=8, precision="float32", curriculum="0.5,1")
     grown = visus.train(photos, "conv(4, 3), relu, globalpool, linear(classes)", recipe, output=tmp_path, name="grown")
     found = compare_with_twins(grown, kinds=["equal width"], with_shuffled=True)
     names = [each.name for each in found.contenders[1:]]
     assert [visus.load(each.folder).recipe.curriculum for each in found.contenders] == ["0.5,1", "1", "1", "1"]
-    told = f"grown began with smaller pictures; whole ones throughout, since they take no others: {', '.join(names)}."
+    told = f"grown began with smaller images; whole ones throughout, since they take no others: {', '.join(names)}."
     assert told in found.notes
 
 
@@ -280,7 +280,7 @@ def test_what_has_no_twin_is_refused(flat: Path, run: Path, tmp_path: Path) -> N
     with pytest.raises(UsageError) as caught:
         compare_shuffled(visus.load(shuffled))
     assert str(caught.value) == (
-        f"{shuffled}: this run was trained on shuffled pictures itself. Give the run that it was made from."
+        f"{shuffled}: this run was trained on shuffled images itself. Give the run that it was made from."
     )
     own = tmp_path / "own"
     shutil.copytree(run, own)
@@ -343,7 +343,7 @@ def test_remedies_are_commands_that_run_and_prices_that_are_right(flat: Path, tm
     assert [each.sentence for each in found] == [
         "122 instead of 314 parameters, 10.8 k instead of 11.0 k multiply-adds",
         "the same 314 parameters, 11.9 k instead of 11.0 k multiply-adds",
-        "it costs nothing in use; the training pictures are shifted by up to 10 % of each side",
+        "it costs nothing in use; the training images are shifted by up to 10 % of each side",
     ]
 
 
@@ -382,10 +382,10 @@ def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None
     plain = json.loads(visus_command("evaluate", flat, "--json").out)
     assert {key: value for key, value in facts.items() if key != "shifts"} == plain
     lines = visus_command("evaluate", flat, "--shifts").out.splitlines()
-    assert "moved: 12 of 12 pictures (test), by up to 1 x 1 px, 9 shifts of each" in lines
+    assert "moved: 12 of 12 images (test), by up to 1 x 1 px, 9 shifts of each" in lines
     (step,) = [line for line in lines if line.startswith("the network's step is ")]
     assert re.fullmatch(
-        r"the network's step is 2 x 2 px: inside the picture, a shift by it moves every map by whole positions, and yet changes linear1 by "
+        r"the network's step is 2 x 2 px: inside the image, a shift by it moves every map by whole positions, and yet changes linear1 by "
         r"[\d.]+ %, since the border, or what stands behind the maps, depends on the place",
         step,
     )
@@ -440,7 +440,7 @@ def test_a_shuffled_run_is_moved_before_it_is_shuffled(flat: Path, tmp_path: Pat
     loaded = visus.load(folder)
     report = report_shifts(loaded, loaded.open_data(), num_items=6)
     assert (report.step_px, report.phases, report.layers) == (None, None, ())
-    assert report.notes == ("The network reads shuffled positions, so its layers see no picture that could move.",)
+    assert report.notes == ("The network reads shuffled positions, so its layers see no image that could move.",)
     part = loaded.open_data().split("test")
     items, labels = some_items(loaded, part, 12)
     right = (reading(loaded)(items).argmax(1) == labels).double().mean()
@@ -464,7 +464,7 @@ def test_min_max_scaled_objects_stand_on_the_mean_of_the_items(photos: Path, tmp
     run = visus.train(visus.open_data(photos, scale="min-max"), FLAT, recipe, output=tmp_path)
     report = report_shifts(run, run.open_data(), num_items=4)
     assert report.notes == (
-        f"All here is about each picture as it is. visus predict averages: {VIEWS}",
+        f"All here is about each image as it is. visus predict averages: {VIEWS}",
         "Objects were placed on the mean of the items that were moved.",
     )
     assert all("--scale min-max" in remedy.command for remedy in report.remedies)

@@ -56,7 +56,7 @@ def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
     assert len(page.encode()) < 3_000_000
     for words in (
         "samples of the validation split are too few to fit a temperature on: 50 are needed.",
-        "Does its answer stay when the picture moves?",
+        "Does its answer stay when the image moves?",
         "Its first filters",
         "How far it sees",
     ):
@@ -140,12 +140,12 @@ class Labeled:
     [
         (
             0.0,
-            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 30 of 150 pictures as they are "
+            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 30 of 150 images as they are "
             "labeled, which does not show that it beats always guessing one class (20.0 %).",
         ),
         (
             0.5,
-            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 85 of 150 pictures as they are "
+            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 85 of 150 images as they are "
             "labeled, and would suspect 65 labels, more than a quarter.",
         ),
         (0.95, ""),
@@ -156,7 +156,7 @@ def test_a_network_that_knows_little_judges_no_labels(share_known: float, senten
     labels = np.arange(150) % 5
     said = np.where(rng.random(150) < share_known, labels, rng.integers(0, 5, 150))
     logits = torch.from_numpy(4.0 * np.eye(5)[said] + rng.random((150, 5)))
-    network: Any = Answering(nn.Identity(), tuple("abcde"), types.SimpleNamespace(noun="picture"))  # type: ignore[arg-type]
+    network: Any = Answering(nn.Identity(), tuple("abcde"), types.SimpleNamespace(noun="image"))  # type: ignore[arg-type]
     part: Any = Labeled(labels)
     found = named_mistakes(network, part, UNCALIBRATED(logits))
     assert found.notes == ((sentence,) if sentence else ())
@@ -169,7 +169,7 @@ def test_the_command_lists_mistakes(visus_command: Call, run: Path) -> None:
     assert told == json.loads(json.dumps(visus.load(run).mistakes(most=2).to_json()))
     answer = visus_command("evaluate", run, "--mistakes", "--most", "2")
     assert answer.code == 0
-    assert f"mistakes: {told['num_wrong']} of {told['num_items']} pictures of the test split" in answer.out
+    assert f"mistakes: {told['num_wrong']} of {told['num_items']} images of the test split" in answer.out
     for each in told["unsure_right"]:
         assert each["item"] in answer.out
     assert "mistakes" not in json.loads(visus_command("evaluate", run, "--json").out)
@@ -187,14 +187,14 @@ def test_a_number_of_mistakes_is_used_or_refused(visus_command: Call, run: Path,
     assert (answer.code, answer.err) == (2, message)
 
 
-@pytest.mark.parametrize(("size", "noun"), [((2, 64), "recording"), ((1, 12, 12, 12), "volume")])
+@pytest.mark.parametrize(("size", "noun"), [((2, 64), "signal"), ((1, 12, 12, 12), "volume")])
 def test_recordings_and_volumes_have_the_same_report(tmp_path: Path, size: tuple[int, ...], noun: str) -> None:
     run = visus.train(arrays(tmp_path, size), "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
     facts, page = inside_of(run.folder), (run.folder / "report.html").read_text("utf-8")
     assert facts["missing"] == {}
     assert {each["method"] for each in facts["saliency"]["tested"]} >= {"Grad-CAM", "gradient", "center prior"}
     assert f"Does its answer stay when the {noun} moves?" in page
-    assert page.count("<svg" if noun == "recording" else "<img") > 10
+    assert page.count("<svg" if noun == "signal" else "<img") > 10
 
 
 class Odd(nn.Module):
@@ -235,7 +235,7 @@ def test_a_report_shows_no_map_where_no_method_passes(run: Path, monkeypatch: py
     found, places = chosen_by(monkeypatch, run, flat)
     assert (found.method, found.maps, found.hidden) == ("", {}, frozenset(places))
     assert found.reason.startswith(
-        "No map is shown: no method passes deletion and insertion against random order on held-out pictures. Share of "
+        "No map is shown: no method passes deletion and insertion against random order on held-out images. Share of "
     )
     assert [each["is_passed"] for each in found.tested if each["method"] == "gradient"] == [False]
 
@@ -253,8 +253,8 @@ def test_a_report_shows_the_method_that_passes_and_only_maps_that_pass(run: Path
 
     found, places = chosen_by(monkeypatch, run, by_windows)
     assert found.method == "occlusion"
-    assert "occlusion is shown: it passes deletion and insertion against random order on held-out pictures" in found.reason
-    assert "A Gaussian at the center, which knows nothing of the picture, beats it on " in found.reason
+    assert "occlusion is shown: it passes deletion and insertion against random order on held-out images" in found.reason
+    assert "A Gaussian at the center, which knows nothing of the image, beats it on " in found.reason
     assert places[0] in found.hidden
     assert set(found.maps) | found.hidden == set(places)
     assert not set(found.maps) & found.hidden
@@ -267,7 +267,7 @@ def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(
     assert set(facts["missing"]) == {"sight", "advice", "alike", "saliency", "filters"}
     assert len(facts["mistakes"]["unsure_right"] + facts["mistakes"]["confident_wrong"]) > 0
     failure = "RuntimeError: this network is odd and says so, in Odd, at "
-    assert f"Training pictures that are like them could not be found: {failure}" in page
+    assert f"Training images that are like them could not be found: {failure}" in page
     assert facts["missing"]["saliency"].startswith(failure)
     assert f"Where the network looked could not be drawn: {failure}" in page
     assert facts["calibration"]["before"]["loss"] > 0
@@ -297,7 +297,7 @@ def test_a_shuffled_run_is_looked_into_in_its_true_order(photos: Path, tmp_path:
     facts = inside_of(run.folder)
     assert not {"Grad-CAM"} & {each["method"] for each in facts["saliency"]["tested"]}
     assert facts["moves"]["layers"] is None
-    assert "The network reads shuffled positions, so its layers see no picture that could move." in facts["moves"]["notes"]
+    assert "The network reads shuffled positions, so its layers see no image that could move." in facts["moves"]["notes"]
 
 
 def test_sight_tells_growth_the_middle_box_and_gates() -> None:

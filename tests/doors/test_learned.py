@@ -56,7 +56,7 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
     assert scores.learned_sentence("image").startswith("10 of 20 images were learned from and 2 more chose the weights, ")
     assert json.loads(visus_command("evaluate", run, moved, "--json").out)["num_learned"] == 10
     wrong = visus.load(run).mistakes(moved)
-    assert wrong.notes[0] == "10 of 20 pictures were learned from: the network knows many of their labels by heart."
+    assert wrong.notes[0] == "10 of 20 images were learned from: the network knows many of their labels by heart."
     answer = visus_command("predict", run, moved)
     assert (
         "ledger: 10 items have the same content as one that the network learned from, so their answer says little.\n"
@@ -66,7 +66,7 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
     assert [each.scores.num_learned for each in compare_runs(left, right, moved).contenders] == [10, 10]
     answer = visus_command("compare", run, run, "--data", moved)
     assert answer.out.startswith(
-        f"{run}: 10 of 20 pictures were learned from and 2 more chose the weights, which flatters the figures; "
+        f"{run}: 10 of 20 images were learned from and 2 more chose the weights, which flatters the figures; "
     )
 
 
@@ -93,7 +93,7 @@ def test_a_run_from_before_asks_its_own_data(run: Path, moved: Path, tmp_path: P
     scores = visus.load(copy).evaluate(moved)
     assert (scores.num_learned, scores.learned_sentence()) == (None, "")
     assert scores.notes[-1] == (
-        f"Whether these pictures were learned from is not known: {tmp_path / 'gone'}: the data that the run run was trained on is no longer "
+        f"Whether these images were learned from is not known: {tmp_path / 'gone'}: the data that the run run was trained on is no longer "
         f"there. If it was moved, name its new place once: visus evaluate {copy} NEWPATH, or visus train NEWPATH --resume {copy}. "
         "visus predict needs no data."
     )
@@ -136,10 +136,10 @@ def test_choosing_by_the_test_split_is_warned_of(run: Path, photos: Path, other_
         "than elsewhere: choose by the validation split."
     )
     assert reuse_sentence(first, "image") == told
-    assert told.replace("images", "pictures") in visus.load(first).evaluate().notes
+    assert told.replace("images", "images") in visus.load(first).evaluate().notes
     assert not any("different settings" in note for note in visus.load(first).evaluate(split="val").notes)
     assert (
-        told.replace("images", "pictures") in visus.load(first).evaluate(photos).notes
+        told.replace("images", "images") in visus.load(first).evaluate(photos).notes
     )  # the same 12, at the place of the data
     assert not any("different settings" in note for note in visus.load(first).evaluate(other_photos).notes)
 

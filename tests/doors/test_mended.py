@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import visus
-from visus.errors import DataError, DesignError, PictureError, UsageError
+from visus.errors import DataError, DesignError, ImageError, UsageError
 from visus.workbench.modules import make_network
 
 from .conftest import SMALL, Call
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("light_pages")
 NETWORK = SMALL[1]
 RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 
-TWO_VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
+TWO_VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right."
 
 
 def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_values_of_another_format_size_or_that_are_no_numbers_are_refused(tmp_pa
         "a value is not a finite number. Repair the item, or leave it out.",
     ]
     np.savez(tmp_path / "doubles.npz", x=values.astype(np.float64), y=np.arange(20) % 2)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         run.evaluate(tmp_path / "doubles.npz")
 
 
@@ -201,7 +201,7 @@ def test_runs_within_the_data_are_not_data(photos: Path, tmp_path: Path) -> None
     assert run.evaluate().num_items == 12
     again = visus.open_data(data)
     assert again.classes == ("dark", "light")
-    assert again.ledger.examples("left out: hidden or not a picture") == ["runs"]
+    assert again.ledger.examples("left out: hidden or not an image") == ["runs"]
 
 
 def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None
     with pytest.raises(UsageError) as caught:
         visus.open_data(tmp_path / "r.npz", rule="crop")
     assert (
-        str(caught.value) == f"{tmp_path / 'r.npz'}: the rule crop is for picture files, and these are arrays. Leave it out."
+        str(caught.value) == f"{tmp_path / 'r.npz'}: the rule crop is for image files, and these are arrays. Leave it out."
     )
 
 

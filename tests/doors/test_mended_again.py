@@ -29,7 +29,7 @@ RECIPE = visus.Recipe(epochs=1, batch_size=8, precision="float32")
 
 @pytest.fixture
 def gray(tmp_path: Path) -> Path:
-    """Forty pictures of 8 x 8 as arrays, two classes."""
+    """Forty images of 8 x 8 as arrays, two classes."""
     pixels = np.random.default_rng(0).integers(0, 255, (40, 1, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "gray.npz", x=pixels, y=np.arange(40) % 2)
     return tmp_path / "gray.npz"
@@ -52,14 +52,13 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
     lines = answer.err.splitlines()
     (recipe,) = [line for line in lines if line.startswith("recipe: ")]
     assert recipe.endswith(
-        "training pictures are not shifted (0.05 of 8 x 8 rounds to none), blanked in a box of 2 x 2, "
+        "training images are not shifted (0.05 of 8 x 8 rounds to none), blanked in a box of 2 x 2, "
         "seen at 6 x 6 for 40 % of the training, then 7 x 7 for 40 %, then 8 x 8 for 20 %"
     )
     num_train = len(visus.open_data(gray).split("train"))
     assert num_train % 8 == 5
     assert (
-        "note: 5 pictures of the training split would not fill a batch: so many sit out each epoch, others each time"
-        in lines
+        "note: 5 images of the training split would not fill a batch: so many sit out each epoch, others each time" in lines
     )
 
 
@@ -79,7 +78,7 @@ def test_items_of_one_position_are_told_as_they_are_seen(visus_command: Call, tm
     answer = visus_command(*words, "--curriculum", "0.75,1", "--flip", "none", "-o", tmp_path)
     (recipe,) = [line for line in answer.err.splitlines() if line.startswith("recipe: ")]
     assert recipe.endswith(
-        "training pictures are not shifted (0.05 of 1 x 1 rounds to none), not blanked (0.3 of 1 x 1 rounds to none), seen at 1 x 1 throughout"
+        "training images are not shifted (0.05 of 1 x 1 rounds to none), not blanked (0.3 of 1 x 1 rounds to none), seen at 1 x 1 throughout"
     )
     answer = visus_command(*words, "--tta", "shift", "-o", tmp_path)
     assert (answer.code, answer.err.splitlines()[-1]) == (
@@ -271,6 +270,6 @@ def test_a_training_that_goes_on_elsewhere_tells_both_machines(photos: Path, tmp
 def test_check_takes_the_options_of_the_data(visus_command: Call, photos: Path) -> None:
     answer = visus_command("check", photos, "--channels", "1", "--rule", "crop", "--img-size", "8", "-j", "1")
     assert answer.code == 0
-    assert "60 pictures of 1 x 8 x 8" in answer.out
+    assert "60 images of 1 x 8 x 8" in answer.out
     wrong = visus_command("check", photos, "--rule", "corp")
     assert wrong.err == "error: unknown rule 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("light_pages")
 
 @pytest.fixture
 def arrays(tmp_path: Path) -> Path:
-    """Dark and light pictures of 3 x 16 x 16: 96 to learn from, 32 held out."""
+    """Dark and light images of 3 x 16 x 16: 96 to learn from, 32 held out."""
     rng = np.random.default_rng(0)
     for name, number in (("train", 96), ("test", 32)):
         labels = np.arange(number) % 2
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_accuracies(arrays: Path) -> None:
     assert [event.get("accuracy") for event in twice[0]] == [event.get("accuracy") for event in twice[1]]
 
 
-def test_pictures_are_scaled_by_the_training_items(arrays: Path) -> None:
+def test_images_are_scaled_by_the_training_items(arrays: Path) -> None:
     read = Arrays.read(str(arrays))
     mean, deviation = pytorch_loop.statistics_of(read)
     scaled = (torch.from_numpy(read.train_items).double() / 255 - mean) / deviation

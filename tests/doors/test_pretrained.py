@@ -31,7 +31,7 @@ FEW_PHOTOS = Survey(900, ((300, 400),) * 9, True)
 
 @pytest.fixture(scope="module")
 def large_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty pictures of 128 x 128 pixels, with stripes that lie or stand; one class is gray."""
+    """Forty images of 128 x 128 pixels, with stripes that lie or stand; one class is gray."""
     root = tmp_path_factory.mktemp("large")
     rng = np.random.default_rng(0)
     stripes = np.where(np.arange(128) % 32 < 16, 60, 190)
@@ -119,7 +119,7 @@ def test_data_of_another_kind_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         suited_data(data)
     assert str(caught.value) == (
-        "the pretrained weights need color images with values from 0 to 255, and these are pictures with 1 channel of uint8. "
+        "the pretrained weights need color images with values from 0 to 255, and these are images with 1 channel of uint8. "
         "Train a new network: leave out --pretrained, or give --channels 3."
     )
 
@@ -370,7 +370,7 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
         "weights: starts from ImageNet weights of EfficientNet-Lite0; linear1.weight and linear1.bias are new" in answer.err
     )
     assert "input: 3 x 64 x 64, scaled as its weights were trained" in answer.err
-    assert "ledger: 20 pictures in gray were made color (three equal channels)" in answer.err
+    assert "ledger: 20 images in gray were made color (three equal channels)" in answer.err
     assert "head: fitted on 2 views of each training sample; alone, it answers " in answer.err
     assert "before the first step: val_loss" in answer.err
     folder = tmp_path / "stripes"

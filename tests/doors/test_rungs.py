@@ -77,11 +77,11 @@ def test_the_reason_has_its_figures(limit_s: float, taken: float, known: dict[fl
 
 @pytest.fixture
 def squares(tmp_path: Path) -> Path:
-    """200 gray pictures of 12 x 12 in two classes."""
+    """200 gray images of 12 x 12 in two classes."""
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 2
-    pictures = rng.integers(0, 90, (200, 1, 12, 12), dtype=np.uint8) + (labels * 120).astype(np.uint8)[:, None, None, None]
-    np.savez(tmp_path / "squares.npz", x=pictures, y=labels)
+    images = rng.integers(0, 90, (200, 1, 12, 12), dtype=np.uint8) + (labels * 120).astype(np.uint8)[:, None, None, None]
+    np.savez(tmp_path / "squares.npz", x=images, y=labels)
     return tmp_path / "squares.npz"
 
 

@@ -144,10 +144,10 @@ def test_mistakes_shifts_and_comparisons_print_in_a_few_lines(run: visus.Run) ->
         assert repr(result).count("\n") <= 8
         assert result._repr_html_().startswith("<table><caption>")
     num_items = run.scores.num_items
-    assert repr(mistakes).splitlines()[0] == f"Mistakes on {num_items} pictures of the test split"
+    assert repr(mistakes).splitlines()[0] == f"Mistakes on {num_items} images of the test split"
     assert repr(mistakes).splitlines()[1] == f"  wrong            {mistakes.num_wrong}"
-    assert repr(shifts).splitlines()[0] == f"Shifts of {num_items} pictures of the test split"
-    assert repr(comparison).splitlines()[0] == f"Comparison on {num_items} pictures of the test split"
+    assert repr(shifts).splitlines()[0] == f"Shifts of {num_items} images of the test split"
+    assert repr(comparison).splitlines()[0] == f"Comparison on {num_items} images of the test split"
 
 
 # ---- arrays and paths alike ----

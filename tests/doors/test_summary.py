@@ -33,7 +33,7 @@ IMPOSSIBLE = [
  pool2  maxpool(2)              16 x 2 x 2            0       0  14/4
 3,296 parameters, 103 k multiply-adds for one item up to here
 """,
-        "conv3: a 5 x 5 window does not fit a 2 x 2 map: (2 - 5 + 2*0)/1 + 1 = -2. The smallest picture for this design is 30 x 30 (yours: 20 x 20). Or: padding=2; or kernel_size=2; or drop pool2.",
+        "conv3: a 5 x 5 window does not fit a 2 x 2 map: (2 - 5 + 2*0)/1 + 1 = -2. The smallest image for this design is 30 x 30 (yours: 20 x 20). Or: padding=2; or kernel_size=2; or drop pool2.",
     ),
     (
         "conv(8, 3), norm, relu, linear(classes)",
@@ -141,7 +141,7 @@ IMPOSSIBLE = [
  block2.conv1  conv(8, 3, bias=True)              8 x 1 x 1         584     576  16/2
 1,392 parameters, 35.1 k multiply-adds for one item up to here
 """,
-        "block2.pool1: a 2 x 2 window does not fit a 1 x 1 map: (1 - 2 + 2*0)/2 + 1 = 0.5, rounded down to 0. The smallest picture for this design is 18 x 18 (yours: 16 x 16). Or: padding=1; or drop block2.pool1.",
+        "block2.pool1: a 2 x 2 window does not fit a 1 x 1 map: (1 - 2 + 2*0)/2 + 1 = 0.5, rounded down to 0. The smallest image for this design is 18 x 18 (yours: 16 x 16). Or: padding=1; or drop block2.pool1.",
     ),
 ]
 
@@ -630,7 +630,7 @@ def test_compare_refuses_what_has_no_twin(visus_command: Call, words: list[str],
     assert visus_command("compare", *words) == (2, "", f"error: {message}\n")
 
 
-def test_a_module_on_features_is_summed_up_without_a_picture() -> None:
+def test_a_module_on_features_is_summed_up_without_a_image() -> None:
     from torch import nn
 
     network = nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 4))

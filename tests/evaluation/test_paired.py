@@ -86,18 +86,18 @@ def test_sentences_name_the_better_one_and_say_where_nothing_is_shown() -> None:
     def said(a: int, b: int, c: int, d: int) -> str:
         left, right = [0] * (a + b) + [1] * (c + d), [0] * a + [1] * b + [0] * c + [1] * d
         names = [str(number) for number in range(a + b + c + d)]
-        return compare_answers(left, right, [0] * len(names), ["yes", "no"], names).sentence("one", "two", "picture")
+        return compare_answers(left, right, [0] * len(names), ["yes", "no"], names).sentence("one", "two", "image")
 
     assert said(70, 3, 20, 7) == (
-        "two is right more often than one by 17.0 points on 100 pictures (95 % interval 7.9 to 26.2; one alone is right "
+        "two is right more often than one by 17.0 points on 100 images (95 % interval 7.9 to 26.2; one alone is right "
         "on 23, McNemar's exact test p = 0.00049)."
     )
-    assert said(70, 4, 3, 23).startswith("one is right more often than two by 1.0 points on 100 pictures (95 % interval -4")
+    assert said(70, 4, 3, 23).startswith("one is right more often than two by 1.0 points on 100 images (95 % interval -4")
     assert said(70, 4, 3, 23).endswith("p = 1); so few do not tell them apart.")
     assert said(70, 4, 4, 22) == (
-        "one and two are right equally often, on 74.0 % of 100 pictures; one alone on 4 and two alone on 4."
+        "one and two are right equally often, on 74.0 % of 100 images; one alone on 4 and two alone on 4."
     )
-    assert said(70, 0, 0, 30) == "one and two are right on the same 100 pictures."
+    assert said(70, 0, 0, 30) == "one and two are right on the same 100 images."
 
 
 def test_what_cannot_be_compared_is_refused_in_words() -> None:

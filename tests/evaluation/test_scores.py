@@ -124,8 +124,8 @@ def test_json_of_another_kind_is_refused() -> None:
 
 
 def test_the_sentence_tells_interval_and_baseline() -> None:
-    assert score(torch.tensor(CHANCES), LABELS, CLASSES).sentence("picture") == (
-        "80.0 % of 5 pictures right (95 % interval 37.6 to 96.4 %); always guessing 'bag' gives 60.0 %"
+    assert score(torch.tensor(CHANCES), LABELS, CLASSES).sentence("image") == (
+        "80.0 % of 5 images right (95 % interval 37.6 to 96.4 %); always guessing 'bag' gives 60.0 %"
     )
 
 

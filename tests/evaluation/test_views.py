@@ -29,18 +29,18 @@ def test_weights_of_views_add_up_to_one_and_the_item_itself_is_the_first(shape: 
 
 
 def test_moved_views_are_shifted_by_a_32nd_of_each_side_both_ways() -> None:
-    picture = torch.arange(64.0 * 96).reshape(1, 1, 64, 96)
-    (_, one), (there, two), (back, three) = views(picture, "shift")
+    image = torch.arange(64.0 * 96).reshape(1, 1, 64, 96)
+    (_, one), (there, two), (back, three) = views(image, "shift")
     assert (one, two, three) == (0.5, 0.25, 0.25)
-    assert torch.equal(there[..., 2:, 3:], picture[..., :-2, :-3])
-    assert torch.equal(back[..., :-2, :-3], picture[..., 2:, 3:])
+    assert torch.equal(there[..., 2:, 3:], image[..., :-2, :-3])
+    assert torch.equal(back[..., :-2, :-3], image[..., 2:, 3:])
     assert torch.equal(there[..., 1, :], there[..., 3, :])  # what enters is reflected
 
 
 def test_mirrored_views_are_mirrored_along_the_last_axis_alone() -> None:
-    picture = torch.randn(2, 3, 5, 7)
-    found = [view for view, _ in views(picture, "flip")]
-    assert torch.equal(found[1], picture.flip(-1))
+    image = torch.randn(2, 3, 5, 7)
+    found = [view for view, _ in views(image, "flip")]
+    assert torch.equal(found[1], image.flip(-1))
 
 
 @pytest.mark.parametrize("kind", OF_ALL)
@@ -109,8 +109,8 @@ def test_a_reader_is_told_the_views_where_there_are_several() -> None:
     assert describe_views("flip", "volume") == (
         "Each answer is the mean over 2 views: the volume as it is, and mirrored left to right."
     )
-    assert describe_views("unsure:shift", "picture") == (
-        "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 3 views: the picture as it is (half of the "
+    assert describe_views("unsure:shift", "image") == (
+        "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 3 views: the image as it is (half of the "
         "weight), and moved a little both ways along all axes."
     )
     for kind in VIEWS:

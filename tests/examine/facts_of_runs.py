@@ -44,15 +44,15 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
         "macs": 9_633_856,
         "history": [
             {"epoch": str(e), "train_loss": str(1 / e), "val_loss": "", "train_accuracy": 1 - 0.5 / e, "val_accuracy": 1 - 0.6 / e}
-            | {"pictures_per_second": 1000 * e}
+            | {"samples_per_second": 1000 * e}
             for e in epochs
         ],
         "seconds": 187.0,
-        "ledger_sentences": ["2 pictures were turned upright."],
+        "ledger_sentences": ["2 images were turned upright."],
         "warnings": ["coat is rare."],
         "design_text": "conv(32, 3), relu, globalpool, linear(classes)",
         "network": "compact",
-        "preprocessing": {"kind": "pictures", "channels": 1, "size": [28, 28], "rule": "crop", "dtype": "uint8", "scale": "mean-deviation", "offset": [72.94], "divisor": [90.1]},
+        "preprocessing": {"kind": "images", "channels": 1, "size": [28, 28], "rule": "crop", "dtype": "uint8", "scale": "mean-deviation", "offset": [72.94], "divisor": [90.1]},
         "recipe": {"seed": 7, "epochs": 3},
         "machine": {"device": "cpu", "precision": "bfloat16", "channels_last": True, "reason": "bfloat16: asked for"},
         "environment": {"visus": "0.1.0", "python": "3.13.0", "packages": {"torch": "2.13.0", "simplejpeg": None}, "processor": "Some CPU", "cores": 4, "threads": 2},
@@ -71,7 +71,7 @@ def made_up_inside(
     wrong = tuple(Shown(f"{place}-{name}", place, label, "coat", 0.99, 0.005, alike) for place in range(6))
     right = tuple(Shown(f"{place}-{name}", place, label, label, 0.41, 0.41, alike) for place in range(6, 12))
     mistakes = NamedMistakes(
-        split="test", noun="picture", num_items=60, num_wrong=6, confident_wrong=wrong, unsure_right=right,
+        split="test", noun="image", num_items=60, num_wrong=6, confident_wrong=wrong, unsure_right=right,
         confusions=tuple(Pair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong, num_suspicious=9,
         feature_layer="linear1", num_compared=200, num_training=300, notes=("These items also chose the weights that were kept.",),
     )  # fmt: skip
@@ -101,7 +101,7 @@ def made_up_inside(
             tuple(length // 2 for length in spatial), tuple((4, 6) for _ in spatial),
         ),
         "kernels": Kernels("conv1", "Conv2d(8, 3)", 8, kernels),
-        "costs": (("Answers", "60 pictures in 0.1 s, 600 per second"),),
+        "costs": (("Answers", "60 images in 0.1 s, 600 per second"),),
         "advice": ("conv2: what enters this layer sees all of it already.",),
     }  # fmt: skip
     return Inside(**{**settings, **more})

@@ -67,12 +67,12 @@ def settled(network: nn.Module) -> nn.Module:
 
 
 def small_resnet() -> nn.Module:
-    """``resnet(18)`` with the stem for small pictures."""
+    """``resnet(18)`` with the stem for small images."""
     return settled(build(resnet(18, input_shape=(3, 32, 32)), (3, 32, 32), 10))
 
 
 def small_compact() -> nn.Module:
-    """``compact`` for gray pictures."""
+    """``compact`` for gray images."""
     return settled(build(compact((1, 28, 28), 10, 500), (1, 28, 28), 10))
 
 

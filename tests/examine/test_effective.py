@@ -62,7 +62,7 @@ class Functional(nn.Module):
         (lambda: open_gates(build(parse(POOLED), (1, 60), 2)), (1, 60), "conv3"),
         (Functional, (1, 12, 12), "third"),
     ],
-    ids=["residual", "pooled", "recording", "functional"],
+    ids=["residual", "pooled", "signal", "functional"],
 )
 def test_one_pass_agrees_with_many_samples_in_new_networks(
     make: Callable[[], nn.Module], shape: tuple[int, ...], layer: str

@@ -49,11 +49,11 @@ def test_the_page_opens_without_anything_from_outside(facts: LookFacts) -> None:
     assert "<script" not in page
 
 
-def test_every_picture_has_words_for_those_who_cannot_see_it(facts: LookFacts) -> None:
+def test_every_image_has_words_for_those_who_cannot_see_it(facts: LookFacts) -> None:
     page = look_page(facts)
-    pictures = re.findall(r"<img\b[^>]*>", page)
-    assert pictures
-    assert all(re.search(r'alt="[^"]+"', each) for each in pictures)
+    images = re.findall(r"<img\b[^>]*>", page)
+    assert images
+    assert all(re.search(r'alt="[^"]+"', each) for each in images)
     charts = re.findall(r"<svg\b[^>]*>", page)
     assert charts
     assert all('role="img"' in each and re.search(r'aria-label="[^"]+"', each) for each in charts)
@@ -62,7 +62,7 @@ def test_every_picture_has_words_for_those_who_cannot_see_it(facts: LookFacts) -
 def test_all_parts_stand_in_their_order(facts: LookFacts) -> None:
     titles = re.findall(r"<h2>(.*?)</h2>", look_page(facts))
     assert titles == [
-        "The picture and the answer",
+        "The image and the answer",
         "Where it looked",
         "Layer by layer",
         "Filters",

@@ -187,7 +187,7 @@ def test_where_no_field_is_known_the_map_is_stretched_and_says_so() -> None:
     found = grad_cam(Odd().eval(), networks.noise(2, 1, 9, 9))
     assert found.layer == "act"
     assert found.notes == (
-        "The map of 'act' is stretched over the picture, for the receptive fields could not be followed (Odd fails on an input of shape "
+        "The map of 'act' is stretched over the image, for the receptive fields could not be followed (Odd fails on an input of shape "
         "(1, 9, 9): RuntimeError: two real samples are needed. Give another input shape, or mend the module): do not read places off it.",
     )
     placement = Places(found.sights).of("act", (7, 7))
@@ -213,7 +213,7 @@ def test_cells_that_read_everything_are_placed_as_those_before_them() -> None:
     assert placement.quality == IN_ORDER
     np.testing.assert_array_equal(placement.centers[0], 2.0 * np.arange(16) + 1)
     assert found.notes == (
-        "Each cell of 'steps' reads the whole recording; the cells are placed as those of 'conv', the last layer before it with fields of "
+        "Each cell of 'steps' reads the whole signal; the cells are placed as those of 'conv', the last layer before it with fields of "
         "their own.",
     )
 

@@ -1,4 +1,4 @@
-"""The picture of accuracy over time."""
+"""The image of accuracy over time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLOW = (Curve(0, 1.0, 99.0, "time limit", (Point(1, 40.0, 2.0, 0.5),)),)
 
 
 def colors(path: Path) -> set[tuple[int, ...]]:
-    """The colors of a picture."""
+    """The colors of an image."""
     pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
     return {tuple(int(value) for value in row) for row in np.unique(pixels, axis=0)}
 
@@ -24,8 +24,8 @@ def colors(path: Path) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize("curves", [{"visus": FAST, "slow": SLOW}, {"visus": FAST}, {"nobody": ()}, {}])
 def test_a_race_is_drawn_whoever_got_anywhere(curves: dict[str, tuple[Curve, ...]], tmp_path: Path) -> None:
     draw_race(curves, 0.9, tmp_path / "race.png")
-    with Image.open(tmp_path / "race.png") as picture:
-        assert min(picture.size) > 400
+    with Image.open(tmp_path / "race.png") as image:
+        assert min(image.size) > 400
 
 
 def test_each_way_has_a_color_of_its_own(tmp_path: Path) -> None:

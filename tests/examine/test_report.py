@@ -55,25 +55,25 @@ def test_the_report_says_what_the_facts_say() -> None:
     for expected in (
         "shoes-2",
         "2031-05-04 14:05 · trained on shoes",
-        "90.0 % accuracy on 60 pictures of the test split 79.9 % to 95.3 % always “bag”: 33.3 %",
-        "The network names 54 of 60 pictures of the test split correctly: 90.0 %. For many more pictures like these, "
+        "90.0 % accuracy on 60 images of the test split 79.9 % to 95.3 % always “bag”: 33.3 %",
+        "The network names 54 of 60 images of the test split correctly: 90.0 %. For many more images like these, "
         "expect between 79.9 % and 95.3 % (95 % interval). Always guessing “bag” would be correct for 33.3 %. Scored once.",
         "coat is rare.",
         "Kind a folder for each class",
         "Class Training Test bag 100 20 boot 100 20 coat 100 20 All 300 60",
-        "What was done to it 2 pictures were turned upright.",
-        "Each picture is brought to 28 x 28 with 1 channel, scaled and cut to fit.",
+        "What was done to it 2 images were turned upright.",
+        "Each image is brought to 28 x 28 with 1 channel, scaled and cut to fit.",
         "From the values the mean of the training split is taken (72.94) and they are divided by its standard deviation (90.1).",
         "A convolutional network (compact) with 12,345 parameters. It takes 1 x 28 x 28 values and gives a probability for "
         "each of 3 classes.",
-        "Multiply-adds for one picture 9.63 M",
+        "Multiply-adds for one image 9.63 M",
         "conv(32, 3), relu, globalpool, linear(classes)",
         "The weights kept are those of epoch 2.",
         "bag 20 90.0 % 90.0 % 90.0 %",
-        "True class Called Pictures bag boot 2 boot coat 2 coat bag 2",
-        "On average the network is 90.0 % sure of its answer and correct for 90.0 %: the two agree within one point. Over pictures "
+        "True class Called Images bag boot 2 boot coat 2 coat bag 2",
+        "On average the network is 90.0 % sure of its answer and correct for 90.0 %: the two agree within one point. Over images "
         "of equal confidence, confidence and accuracy differ by 0.0 points on average (expected calibration error, 15 bins).",
-        "Training time 3 min 07 s Epochs 3 Pictures per second 2,000 (mean of the epochs) Device cpu (Some CPU) "
+        "Training time 3 min 07 s Epochs 3 Images per second 2,000 (mean of the epochs) Device cpu (Some CPU) "
         "Precision bfloat16: asked for Memory layout channels last Processor cores 4, of which PyTorch used 2",
         "visus train shoes --seed 7 The seed was 7.",
         "visus 0.1.0 python 3.13.0 torch 2.13.0",
@@ -84,7 +84,7 @@ def test_the_report_says_what_the_facts_say() -> None:
 
 def test_a_result_that_does_not_beat_guessing_is_called_so() -> None:
     page = Page(report_page(made_up_facts(made_up_scores(num_classes=3, num_items=9, num_wrong=6))))
-    assert "So 9 pictures do not show that the network beats that guess." in page.text
+    assert "So 9 images do not show that the network beats that guess." in page.text
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_the_page_is_complete_in_itself_and_small(num_classes: int) -> None:
 def test_figures_have_words_for_those_who_cannot_see_them() -> None:
     for num_classes in (3, 50):
         page = Page(report_page(made_up_facts(made_up_scores(num_classes))))
-        pictures = [attributes for tag, attributes in page.tags if tag == "svg" or attributes.get("role") == "img"]
-        assert pictures
-        assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in pictures)
+        images = [attributes for tag, attributes in page.tags if tag == "svg" or attributes.get("role") == "img"]
+        assert images
+        assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in images)
         assert dict(page.tags[0][1]) == {"lang": "en-GB"}
 
 
@@ -122,7 +122,7 @@ def test_no_name_can_break_the_page(text: str) -> None:
     scores = made_up_scores(classes=names, notes=[text])
     facts = made_up_facts(
         scores, name=text, created=text, command=text, data_name=text, data={text: text}, ledger_sentences=[text],
-        warnings=[text], design_text=text, network=text, recipe={text: text, "seed": text}, noun="picture",
+        warnings=[text], design_text=text, network=text, recipe={text: text, "seed": text}, noun="image",
         class_counts={text: [1, 2, 3]}, inside=made_up_inside((1, 6, 5), text, names[1], advice=(text,), missing={"filters": text}),
     )  # fmt: skip
     page = Page(report_page(facts))

@@ -26,24 +26,24 @@ SHAPES = [(3, 24, 20), (1, 300), (2, 40), (1, 12, 16, 16), (5, 9, 9)]
 def test_the_parts_say_what_was_measured() -> None:
     text = Page(report_page(made_up_facts(inside=made_up_inside()))).text
     for expected in (
-        "Two shifts of one picture by up to 3 x 3 px get the same answer in 89.0 % of cases (zeros: zeros enter: the training mean, or "
-        "with min-max scaling the lowest value), and 93.0 % (roll: what leaves at one side enters at the other). Measured on 50 pictures "
+        "Two shifts of one image by up to 3 x 3 px get the same answer in 89.0 % of cases (zeros: zeros enter: the training mean, or "
+        "with min-max scaling the lowest value), and 93.0 % (roll: what leaves at one side enters at the other). Measured on 50 images "
         "of the test split. For a shift of 1 x 1 px, moved by roll: pool1 breaks it first: its step of 2 x 2 px does not divide a shift "
         "of 1 x 1 px; its map changes by 15.0 %.",
-        "6 of 60 pictures are named wrongly; the surest wrong answer has a probability of 99.0 %. Beside each stand the training "
-        "pictures that are most like it to the network: by the cosine of what reaches the layer 'linear1', among 200 of the 300 "
-        "training pictures.",
+        "6 of 60 images are named wrongly; the surest wrong answer has a probability of 99.0 %. Beside each stand the training "
+        "images that are most like it to the network: by the cosine of what reaches the layer 'linear1', among 200 of the 300 "
+        "training images.",
         "Red is where the network looked for its answer (Grad-CAM). 'conv2' is the last layer whose map is fine. With all weights random "
         "the map stays much the same.",
         "boot called coat , 99.0 % sure (boot: 0.5 %) 0-boot-07.jpg boot 0.97",
-        "boot called coat 0: 6 pictures",
+        "boot called coat 0: 6 images",
         "9 labels of the test split may be wrong:",
         "These items also chose the weights that were kept.",
-        "Of a picture of 24 x 20 px, 'pool' is the first layer that sees everything. The middle unit of the last map ('conv1') really "
-        "reads 3 x 3 px of the picture.",
+        "Of an image of 24 x 20 px, 'pool' is the first layer that sees everything. The middle unit of the last map ('conv1') really "
+        "reads 3 x 3 px of the image.",
         "These are the 8 filters of 'conv1' (Conv2d(8, 3)), in color where they read three channels",
         "What follows from its figures conv2: what enters this layer sees all of it already.",
-        "Answers 60 pictures in 0.1 s, 600 per second",
+        "Answers 60 images in 0.1 s, 600 per second",
         "What would help, and what it costs blurred pooling instead of strides : 12.3 k instead of 12.3 k parameters. visus train shoes -m <design>",
     ):
         assert expected in text, expected
@@ -52,20 +52,20 @@ def test_the_parts_say_what_was_measured() -> None:
 def test_the_order_is_result_trust_making_cost_and_repeating() -> None:
     page = report_page(made_up_facts(inside=made_up_inside()))
     assert re.findall(r"<h2>(.*?)</h2>", page) == [
-        "What was taken for what", "Class by class", "Can its probabilities be believed?", "Does its answer stay when the picture moves?",
+        "What was taken for what", "Class by class", "Can its probabilities be believed?", "Does its answer stay when the image moves?",
         "What it gets wrong", "Data", "Network", "Training", "What it cost", "How to repeat it",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_picture_has_words_and_nothing_comes_from_outside(shape: tuple[int, ...]) -> None:
+def test_every_image_has_words_and_nothing_comes_from_outside(shape: tuple[int, ...]) -> None:
     page = report_page(made_up_facts(inside=made_up_inside(shape), input_shape=shape))
     parsed = Page(page)
-    pictures = [attributes for tag, attributes in parsed.tags if tag == "img"]
-    drawn = pictures + [attributes for tag, attributes in parsed.tags if tag == "svg"]
+    images = [attributes for tag, attributes in parsed.tags if tag == "img"]
+    drawn = images + [attributes for tag, attributes in parsed.tags if tag == "svg"]
     assert len(drawn) > 30
-    assert all(attributes.get("alt") for attributes in pictures)
-    assert all(attributes["src"].startswith("data:image/png;base64,") for attributes in pictures)  # type: ignore[union-attr]
+    assert all(attributes.get("alt") for attributes in images)
+    assert all(attributes["src"].startswith("data:image/png;base64,") for attributes in images)  # type: ignore[union-attr]
     assert all(attributes.get("aria-label") for tag, attributes in parsed.tags if tag == "svg")
     assert not re.search(r"url\(|@import|https?:", page)
     levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch(r"h\d", tag)]
@@ -139,12 +139,12 @@ def test_the_temperature_is_told_with_where_it_was_fitted() -> None:
     assert first.startswith("On average the network is 90.0 % sure")
     use = "visus predict applies it, which changes no label; with --raw it does not."
     assert more == [
-        "These probabilities are calibrated: the outputs are divided by a temperature of 2.88, fitted on 80 pictures of the validation split.",
+        "These probabilities are calibrated: the outputs are divided by a temperature of 2.88, fitted on 80 images of the validation split.",
         "Without that, the expected calibration error is 29.8 points instead of 0.0, and the loss 1.369 instead of 0.868.",
         use,
     ]
     assert told("val", fit)[-2:] == [
-        "The temperature was fitted on these very pictures, so expect a larger error elsewhere.",
+        "The temperature was fitted on these very images, so expect a larger error elsewhere.",
         use,
     ]
     card = card_text(made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test", fit))))
@@ -166,12 +166,12 @@ def test_sight_is_told_for_what_sees_all_little_and_through_gates() -> None:
     def told(*layers: Reach, gates: str = "") -> list[str]:
         return sight_sentences(made_up_facts(inside=Inside(sight=Sight((9, 9), layers, gates=gates))))
 
-    assert told(Reach("a", "conv", (5, 9), False)) == ["No layer sees the whole picture of 9 x 9 px through its windows."]
+    assert told(Reach("a", "conv", (5, 9), False)) == ["No layer sees the whole image of 9 x 9 px through its windows."]
     assert told(Reach("a", "conv", (5, 9), False), Reach("b", "conv", (11, 13), False), gates="se1") == [
-        "Of a picture of 9 x 9 px, 'b' is the first layer that has a receptive field (11 x 13 px) that covers it.",
-        "From 'se1' on, a gate tells each place of the whole picture beside that.",
+        "Of an image of 9 x 9 px, 'b' is the first layer that has a receptive field (11 x 13 px) that covers it.",
+        "From 'se1' on, a gate tells each place of the whole image beside that.",
     ]
-    assert told() == ["No layer of it has a receptive field on a picture of 9 x 9 px."]
+    assert told() == ["No layer of it has a receptive field on an image of 9 x 9 px."]
 
 
 # ---- charts ----
@@ -205,13 +205,13 @@ def test_every_dot_lies_where_confidence_and_accuracy_say() -> None:
     assert len(chart.findall("rect[@class='count']")) == 2
 
 
-def test_the_fields_of_all_layers_are_drawn_in_full_with_the_length_of_the_picture() -> None:
+def test_the_fields_of_all_layers_are_drawn_in_full_with_the_length_of_the_image() -> None:
     sizes = [3, 10, 20, 90]
-    figure = ElementTree.fromstring(growth_figure("the picture", "px", sizes, 20, "told"))
+    figure = ElementTree.fromstring(growth_figure("the image", "px", sizes, 20, "told"))
     fields, length = (
         [float(pair.split(",")[1]) for pair in line.attrib["points"].split()] for line in figure.iter("polyline")
     )
-    assert length == [fields[2]] * 2  # the third layer's field is as large as the picture
+    assert length == [fields[2]] * 2  # the third layer's field is as large as the image
     steps = np.diff(fields) / np.diff(sizes)
     assert steps == pytest.approx(np.full(3, steps[0]), abs=0.02)
     assert min(fields) >= 0

@@ -43,7 +43,7 @@ def unit_of_every_layer(module: nn.Module, shape: tuple[int, ...]) -> list[Unit]
         (lambda: small((2, 9, 9, 9)), (2, 9, 9, 9)),
         (networks.twice, (2, 8, 8)),
     ],
-    ids=["picture", "u-net", "recording", "volume", "twice"],
+    ids=["image", "u-net", "signal", "volume", "twice"],
 )
 def test_no_map_of_a_unit_has_anything_outside_its_box(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
     pytest.importorskip("captum")

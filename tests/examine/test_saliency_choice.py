@@ -49,14 +49,14 @@ def test_the_method_that_names_the_corner_passes_and_the_others_do_not() -> None
     assert (tested[3].gains == 0).all()
     chosen = best_of(tested)
     assert chosen is tested[0]
-    assert choice_sentence(tested, chosen, "picture") == (
-        "right is shown: it passes deletion and insertion against random order on held-out pictures (95 % intervals of both gains above 0), on "
-        "more of them than the others that pass. Share of 12 held-out pictures whose map beats random order in deletion and in insertion: "
-        "right 100 %; wrong 0 %; chance 0 %; flat 0 %. A Gaussian at the center, which knows nothing of the picture, beats it on 0 %."
+    assert choice_sentence(tested, chosen, "image") == (
+        "right is shown: it passes deletion and insertion against random order on held-out images (95 % intervals of both gains above 0), on "
+        "more of them than the others that pass. Share of 12 held-out images whose map beats random order in deletion and in insertion: "
+        "right 100 %; wrong 0 %; chance 0 %; flat 0 %. A Gaussian at the center, which knows nothing of the image, beats it on 0 %."
     )
     assert best_of(tested[1:]) is None
-    assert choice_sentence(tested[1:], None, "picture").startswith(
-        "No map is shown: no method passes deletion and insertion against random order on held-out pictures. Share of 12 held-out pictures"
+    assert choice_sentence(tested[1:], None, "image").startswith(
+        "No map is shown: no method passes deletion and insertion against random order on held-out images. Share of 12 held-out images"
     )
     facts = tested[0].to_json()
     assert facts["deletion_interval"][0] <= facts["deletion_gain"] <= facts["deletion_interval"][1]

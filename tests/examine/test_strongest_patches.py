@@ -29,7 +29,7 @@ from visus.examine import activations, templates, unit_values
         (lambda: networks.designed("conv(3, 3), norm, relu, maxpool(2), conv(3, 3, padding=1), relu", (1, 9, 8, 7)), (1, 9, 8, 7), 99),
         (networks.twice, (2, 8, 8), 99),
     ],
-    ids=["resnet", "compact", "u-net", "squeezed", "recording", "volume", "twice"],
+    ids=["resnet", "compact", "u-net", "squeezed", "signal", "volume", "twice"],
 )  # fmt: skip
 def test_a_patch_fed_alone_gives_the_same_activation_in_every_layer(
     make: Callable[[], nn.Module], shape: tuple[int, ...], max_channels: int

@@ -152,7 +152,7 @@ def test_the_speed_test_compares_ways_and_leaves_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
     assert [speed.name for speed in speeds] == ["float32", "float32, channels last", "bfloat16, channels last"]
     assert speeds[0].ratio == 1.0
-    assert all(speed.ratio == pytest.approx(speed.pictures_per_second / speeds[0].pictures_per_second) for speed in speeds)
+    assert all(speed.ratio == pytest.approx(speed.samples_per_second / speeds[0].samples_per_second) for speed in speeds)
 
 
 @pytest.mark.parametrize(("channels", "dilation"), [(24, 1), (24, 2), (40, 3)])

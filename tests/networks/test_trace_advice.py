@@ -275,7 +275,7 @@ def test_a_group_norm_over_one_value_is_traced_and_told_of() -> None:
     module = build(parse("conv(6, 3), globalpool, groupnorm(6), linear(3)"), (1, 12, 12))
     assert advice_on(module, (1, 12, 12)) == [
         "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value less its own mean is 0: what comes "
-        "out is the trained shift, whatever the picture."
+        "out is the trained shift, whatever the image."
     ]
 
 

@@ -68,7 +68,7 @@ EVEN = (
 
 
 @pytest.mark.parametrize("name", EVEN)
-def test_the_textbook_field_inside_the_picture_is_what_is_read(name: str) -> None:
+def test_the_textbook_field_inside_the_image_is_what_is_read(name: str) -> None:
     make, shape = REARRANGED[name]
     row = next(row for row in trace(nn.Sequential(make(), nn.Identity()), shape).rows if row.path == "1")
     assert row.notes == ()

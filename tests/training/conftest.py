@@ -24,13 +24,13 @@ PRELOADED = ["pytest", "torch.distributed", "torch._dynamo", "visus.workbench.tr
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 gray pictures of 8 x 8 in three classes: how bright the upper left quarter is."""
+    """120 gray images of 8 x 8 in three classes: how bright the upper left quarter is."""
     rng = np.random.default_rng(0)
     labels = np.arange(120) % 3
-    pictures = rng.integers(0, 90, (120, 1, 8, 8), dtype=np.uint8)
-    pictures[:, :, :4, :4] += (labels * 80).astype(np.uint8)[:, None, None, None]
+    images = rng.integers(0, 90, (120, 1, 8, 8), dtype=np.uint8)
+    images[:, :, :4, :4] += (labels * 80).astype(np.uint8)[:, None, None, None]
     file = tmp_path_factory.mktemp("data") / "squares.npz"
-    np.savez(file, x=pictures, y=labels)
+    np.savez(file, x=images, y=labels)
     return file
 
 

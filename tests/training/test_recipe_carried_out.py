@@ -29,13 +29,13 @@ NETWORK = (
 
 @pytest.fixture(scope="module")
 def colored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 color pictures of 12 x 12 in three classes: which channel is bright."""
+    """150 color images of 12 x 12 in three classes: which channel is bright."""
     rng = np.random.default_rng(0)
     labels = np.arange(150) % 3
-    pictures = rng.integers(0, 120, (150, 12, 12, 3), dtype=np.uint8)
-    pictures[np.arange(150), 3:9, 3:9, labels] += 100
+    images = rng.integers(0, 120, (150, 12, 12, 3), dtype=np.uint8)
+    images[np.arange(150), 3:9, 3:9, labels] += 100
     file = tmp_path_factory.mktemp("data") / "colored.npz"
-    np.savez(file, x=pictures, y=labels)
+    np.savez(file, x=images, y=labels)
     return file
 
 
@@ -88,7 +88,7 @@ def test_what_was_done_is_told_in_the_files_of_the_run(colored: Path, whole: Rec
     )
     assert told[0].changes[0] == "mirrored left to right (each in every second epoch)"
     assert told[0].changes[-1] == "seen at 6 x 6 for 33 % of the training, then 9 x 9 for 33 %, then 12 x 12 for 33 %"
-    views = "Each answer is the mean over 6 views: the picture as it is (half of the weight), and moved a little both ways along all axes; "
+    views = "Each answer is the mean over 6 views: the image as it is (half of the weight), and moved a little both ways along all axes; "
     assert any(note.startswith(views) for note in json.loads((run.folder / "scores.json").read_text())["notes"])
     computed = json.loads((run.folder / "whitening.json").read_text())
     assert [(each["path"], each["num_filters"], each["num_items"]) for each in computed] == [("whiten1", 24, 108)]

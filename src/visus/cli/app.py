@@ -23,7 +23,7 @@ app = typer.Typer(
     name="visus",
     cls=Commands,
     help="Convolutional networks: design, train, look inside and ship them, with nothing changed in silence.",
-    epilog="Start with: visus train (on the pictures that come with visus), or visus train FOLDER (a folder for each class).",
+    epilog="Start with: visus train (on the images that come with visus), or visus train FOLDER (a folder for each class).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -76,7 +76,7 @@ def visus(
 @app.command()
 def train(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder, table or array file; none for the pictures that come with visus.")
+        Path | None, typer.Argument(help="Folder, table or array file; none for the images that come with visus.")
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="A family, a design or its file, or package.module:callable.")
@@ -94,7 +94,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Items in one step.")] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
-    rule: Annotated[str | None, typer.Option(help="How a picture gets its size: squash (the default), crop or pad.")] = None,
+    rule: Annotated[str | None, typer.Option(help="How an image gets its size: squash (the default), crop or pad.")] = None,
     scale: Annotated[
         str | None, typer.Option(help="How values are scaled: mean-deviation (the default) or min-max.")
     ] = None,
@@ -240,7 +240,7 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
     shifts: Annotated[
         bool, typer.Option("--shifts", help="Measure too how the answers change when the items move.")
     ] = False,
@@ -300,10 +300,10 @@ def evaluate(
         wrong = loaded.mistakes(opened, split=split, most=shown, raw=raw, cache_dir=cache_dir) if mistakes else None
     if data is not None:
         tell_data(opened)
-    if picture:
-        from visus.examine.pictures import draw_confusion
+    if image:
+        from visus.examine.plots import draw_confusion
 
-        draw_confusion(scores, picture)
+        draw_confusion(scores, image)
     if as_json:
         found = (moved.to_json() if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
         found |= {"report": str(written)} if written else {}
@@ -343,11 +343,11 @@ def predict(
 @app.command()
 def check(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder, table or array file; none for the pictures that come with visus.")
+        Path | None, typer.Argument(help="Folder, table or array file; none for the images that come with visus.")
     ] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
-    rule: Annotated[str, typer.Option(help="How a picture gets its size: squash, crop or pad.")] = "squash",
+    rule: Annotated[str, typer.Option(help="How an image gets its size: squash, crop or pad.")] = "squash",
     pretrained: Annotated[
         bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; left out: as visus train would.")
     ] = None,
@@ -420,7 +420,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _size(text: str | None) -> tuple[int, ...] | int | None:
-    """A picture size such as ``96`` or ``96x128``."""
+    """An image size such as ``96`` or ``96x128``."""
     if text is None:
         return None
     lengths = whole_numbers(text, "--img-size", "96 or 96x128")

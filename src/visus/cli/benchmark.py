@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 def benchmark(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder, table or array file of pictures; none for those that come with visus.")
+        Path | None, typer.Argument(help="Folder, table or array file of images; none for those that come with visus.")
     ] = None,
     target: Annotated[
         float | None,
         typer.Option(
-            help="Accuracy to reach on the held-out items, such as 0.93; 0.88 for the pictures that come with visus."
+            help="Accuracy to reach on the held-out items, such as 0.93; 0.88 for the images that come with visus."
         ),
     ] = None,
     peers: Annotated[

@@ -34,7 +34,7 @@ def compare(
     shuffle_pixels: Annotated[
         bool,
         typer.Option(
-            "--shuffle-pixels", help="Train it, and with --with-mlp its twins, on pictures in one random order of pixels."
+            "--shuffle-pixels", help="Train it, and with --with-mlp its twins, on images in one random order of pixels."
         ),
     ] = False,
     task: Annotated[

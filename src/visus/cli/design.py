@@ -36,7 +36,7 @@ def summary(
     input_shape: Inputs = ["3,224,224"],  # noqa: B006 - typer shows it, nobody changes it
     classes: Classes = 1000,
     detail: Detail = "layers",
-    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the pictures, in px.")] = None,
+    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the images, in px.")] = None,
     boxes: Annotated[
         Path | None,
         typer.Option(
@@ -72,7 +72,7 @@ def _object_px(boxes: Path, input_shape: str, given: int | None) -> tuple[int, s
     """The size of most objects on this input, and the sentence that says how large they are.
 
     Raises:
-        UsageError: a size was given too, or the input is no picture.
+        UsageError: a size was given too, or the input is no image.
     """
     from visus.data.boxes import read_boxes
     from visus.errors import UsageError
@@ -82,7 +82,7 @@ def _object_px(boxes: Path, input_shape: str, given: int | None) -> tuple[int, s
     shape = shape_of(input_shape)
     if len(shape) != 3:
         raise UsageError(
-            f"--boxes are drawn in pictures, and --input {input_shape} is none. Leave them out, or give --object."
+            f"--boxes are drawn in images, and --input {input_shape} is none. Leave them out, or give --object."
         )
     found = read_boxes(boxes)
     size = (shape[1], shape[2])

@@ -24,7 +24,7 @@ def look(
     network: Annotated[
         str, typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network, as for visus summary, untrained.")
     ],
-    picture: Annotated[
+    image: Annotated[
         str, typer.Argument(help="A file; FILE:17 for a row of an array file; test:17 for an item of the data.")
     ],
     layer: Annotated[str | None, typer.Option(help="Path of the layer whose unit is taken apart.")] = None,
@@ -48,7 +48,7 @@ def look(
     ] = True,
     data: Annotated[Path | None, typer.Option(help="Other data; none for the run's own.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The page; look-PICTURE.html in the run folder by default.")
+        Path | None, typer.Option("--output", "-o", help="The page; look-IMAGE.html in the run folder by default.")
     ] = None,
     input_shape: Annotated[
         str | None, typer.Option("--input", help="With a network: channels and lengths, such as 3,224,224.")
@@ -61,7 +61,7 @@ def look(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the page's path alone.")] = False,
 ) -> None:
-    """What a network sees in one picture: a page with maps, filters, templates, saliency and receptive fields; a table of its layers."""
+    """What a network sees in one image: a page with maps, filters, templates, saliency and receptive fields; a table of its layers."""
     from visus.errors import UsageError
     from visus.workbench.looking import look as look_inside
     from visus.workbench.looking import names_run, page_name
@@ -76,7 +76,7 @@ def look(
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         found = look_inside(
             network,
-            picture,
+            image,
             layer=layer,
             channel=channel,
             at=whole_numbers(at, "--at", "12,20") if at is not None else None,
@@ -91,9 +91,7 @@ def look(
             cache_dir=cache_dir,
         )
         folder = Path(network) if is_run else Path()
-        place = found.write(
-            output / page_name(picture) if output and output.is_dir() else output or folder / page_name(picture)
-        )
+        place = found.write(output / page_name(image) if output and output.is_dir() else output or folder / page_name(image))
     if as_json:
         print_json({**found.to_json(), "page": str(place)})
     elif quiet:
@@ -109,7 +107,7 @@ def look(
         }
         all_options["--cache-dir"] = cache_dir
         options = [word for name, value in all_options.items() if value is not None for word in (name, str(value))]
-        _show(found, place, [network, picture, *options])
+        _show(found, place, [network, image, *options])
 
 
 def _show(found: Look, place: Path, named: list[str]) -> None:

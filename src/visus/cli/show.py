@@ -133,9 +133,9 @@ def show_doctor(facts: dict[str, Any]) -> None:
     for name, value in facts["machine"].items():
         table.add_row(name, Text(_plain(value)))
     console.print(table)
-    speeds = Table("way of computing", "pictures/s", "to plain float32", box=None)
+    speeds = Table("way of computing", "images/s", "to plain float32", box=None)
     for speed in facts["speeds"]:
-        speeds.add_row(speed["name"], f"{speed['pictures_per_second']:,.0f}", f"{speed['ratio']:.2f} x")
+        speeds.add_row(speed["name"], f"{speed['samples_per_second']:,.0f}", f"{speed['ratio']:.2f} x")
     console.print(speeds)
     console.print(f"visus trains here in {facts['choice']}", markup=False)
     console.print(f"kernels of visus: {facts['kernels']}", markup=False)

@@ -203,7 +203,7 @@ def _show_phases(console: Console, phases: PhasePattern) -> None:
 
 
 def _show_layers(console: Console, layers: Sequence[Equivariance]) -> None:
-    """The error of every layer for each shift, inside the picture and everywhere, and which layer breaks it."""
+    """The error of every layer for each shift, inside the image and everywhere, and which layer breaks it."""
     if not layers:
         return
     headings = [heading for each in layers for heading in (f"by {write_size(each.shift_px)}", "inside")]

@@ -1,8 +1,8 @@
-"""Augmentation of whole batches on their device: flip, shift, zoom, cutout and smaller sides, for recordings, pictures and volumes alike.
+"""Augmentation of whole batches on their device: flip, shift, zoom, cutout and smaller sides, for signals, images and volumes alike.
 
 This file knows tensors of numbers, stored or scaled. It must not know files, labels or networks.
 
-Shape letters: N items, C channels, * the spatial axes, of which the last is the width (or the length of a recording).
+Shape letters: N items, C channels, * the spatial axes, of which the last is the width (or the length of a signal).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from visus.units import write_shape
 
-STRETCH = 0.15  # largest logarithm of the stretch of a side when pictures are zoomed
+STRETCH = 0.15  # largest logarithm of the stretch of a side when images are zoomed
 _FLIPS = {
     "random": "mirrored left to right (half of them)",
     "alternating": "mirrored left to right (each in every second epoch)",

@@ -157,7 +157,7 @@ class Batches:
         mirrored = self._first_mirrored[places] ^ bool(epoch % 2) if self.augmentation.flip == "alternating" else None
         rows = self.part.rows(places).to(self.device) if self._there is None else self._there[torch.from_numpy(places)]
         inputs = self.augmentation(rows, stream, scale=self.preprocessing.scale_values, mirrored=mirrored)
-        inputs = self.preprocessing.shuffled(inputs)  # last, so that the changes are those of the true picture
+        inputs = self.preprocessing.shuffled(inputs)  # last, so that the changes are those of the true image
         return shrink(inputs, side) if side < 1 else inputs
 
     @cached_property

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from visus.data.images.decode import Probe
 from visus.data.ledger import listed
-from visus.data.pictures import Probe
 
 CLUE_SHARE = 0.9
 CLUE_FACTOR = 1.5

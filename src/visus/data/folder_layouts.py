@@ -163,7 +163,7 @@ def _split_by_top(root: Path, images: list[_Image], layout: Layout) -> list[_Ima
         folder, _, file = first.rpartition("/")
         count = sum(image.item.startswith(f"{folder}/") for image in loose)
         raise DataError(
-            f"{write_number_of(count, 'picture')} in {folder!r} without a class folder, the first is {file!r}. "
+            f"{write_number_of(count, 'image')} in {folder!r} without a class folder, the first is {file!r}. "
             f"Put each into a folder named after its class, such as {folder}/cats/{file}, or move them elsewhere.",
             where=str(root),
         )
@@ -212,7 +212,7 @@ def _top_splits(root: Path, tops: list[str], images: list[_Image]) -> dict[str, 
         guess = closest_name(stray[0], SPLITS)
         hint = split_hint(stray[0]) or (f" Did you mean {guess!r}?" if guess else "")
         raise DataError(
-            f"the folder {stray[0]!r} holds pictures and lies beside the split folder {train[0]!r}, so it is neither a "
+            f"the folder {stray[0]!r} holds images and lies beside the split folder {train[0]!r}, so it is neither a "
             f"split nor a class.{hint} Rename it, or move it elsewhere.",
             where=str(root),
         )

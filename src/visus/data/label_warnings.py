@@ -62,7 +62,7 @@ def _alike(classes: Sequence[str]) -> list[str]:
 
 def _named_placeholders(samples: Samples) -> list[str]:
     """A warning where files are named as those that stand for an image that is not there, such as ``imageNotFound.gif``."""
-    if samples.reader.kind != "pictures":
+    if samples.reader.kind != "images":
         return []
     found = [item for item in samples.items if is_placeholder(PurePosixPath(item).stem)]
     if not found or len(found) > _MOST_PLACEHOLDERS * len(samples.items):
@@ -76,7 +76,7 @@ def _named_placeholders(samples: Samples) -> list[str]:
 
 def _placeholders(samples: Samples) -> list[str]:
     """A warning where one and the same image is there many times under different names, as "image not found" is after a download."""
-    if samples.reader.kind != "pictures":
+    if samples.reader.kind != "images":
         return []
     counts = np.bincount(samples.contents)
     usual = float(np.median(counts[counts > 0]))

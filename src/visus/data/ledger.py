@@ -18,36 +18,36 @@ MAX_EXAMPLES = 10
 """Names that are kept for each action; the count goes on."""
 
 ACTIONS: dict[str, str] = {
-    "turned upright by its EXIF orientation": "{pictures} {was} turned upright by {its} EXIF orientation",
-    "broken EXIF orientation ignored": "{pictures} with a broken EXIF orientation {was} taken as stored",
-    "16-bit values scaled to 8-bit": "{pictures} {was} scaled from 16-bit to 8-bit values",
-    "1-bit values widened to 8-bit": "{pictures} in black and white {was} widened from 1-bit to 8-bit values",
-    "palette resolved to color": "{pictures} with a palette {was} resolved to color",
-    "transparency blended on white": "{pictures} with transparent parts {was} blended on white",
-    "CMYK converted to RGB": "{pictures} {was} converted from CMYK to RGB",
-    "color space converted to RGB": "{pictures} in another color space (YCbCr, LAB, HSV) {was} converted to RGB",
-    "first frame of an animation used": "{pictures} with several frames or pages {was} read as {its} first",
-    "decoded at a reduced size": "{pictures}, far larger than needed, {was} decoded at 1/2, 1/4 or 1/8 of the size",
-    "gray made color": "{pictures} in gray {was} made color (three equal channels)",
-    "color made gray": "{pictures} in color {was} made gray (ITU-R 601 luma)",
-    "cropped": "{pictures} {was} cropped to the middle",
+    "turned upright by its EXIF orientation": "{images} {was} turned upright by {its} EXIF orientation",
+    "broken EXIF orientation ignored": "{images} with a broken EXIF orientation {was} taken as stored",
+    "16-bit values scaled to 8-bit": "{images} {was} scaled from 16-bit to 8-bit values",
+    "1-bit values widened to 8-bit": "{images} in black and white {was} widened from 1-bit to 8-bit values",
+    "palette resolved to color": "{images} with a palette {was} resolved to color",
+    "transparency blended on white": "{images} with transparent parts {was} blended on white",
+    "CMYK converted to RGB": "{images} {was} converted from CMYK to RGB",
+    "color space converted to RGB": "{images} in another color space (YCbCr, LAB, HSV) {was} converted to RGB",
+    "first frame of an animation used": "{images} with several frames or pages {was} read as {its} first",
+    "decoded at a reduced size": "{images}, far larger than needed, {was} decoded at 1/2, 1/4 or 1/8 of the size",
+    "gray made color": "{images} in gray {was} made color (three equal channels)",
+    "color made gray": "{images} in color {was} made gray (ITU-R 601 luma)",
+    "cropped": "{images} {was} cropped to the middle",
     "resized": "{items} {was} resized",
-    "padded": "{pictures} {was} padded with {its} own edge pixels",
+    "padded": "{images} {was} padded with {its} own edge pixels",
     "shuffled": "{items} had {its} positions put into one fixed random order",
     "learned from": "{items} {has} the same content as one that the network learned from, so {its} answer says little",
     "16-bit values in the lowest part of their range": (
-        "{pictures} of 16 bits {has} values of at most 13 bits, so {they} came out dark, with few levels"
+        "{images} of 16 bits {has} values of at most 13 bits, so {they} came out dark, with few levels"
     ),
-    "stray bytes in a JPEG": "{pictures} {was} read with a few bytes left over, which may come from damage: look at {them}",
-    "read by its content": "{files} without a usual ending {was} read, being {a_picture} by content",
+    "stray bytes in a JPEG": "{images} {was} read with a few bytes left over, which may come from damage: look at {them}",
+    "read by its content": "{files} without a usual ending {was} read, being {an_image} by content",
     "looks inverted": (
-        "{pictures} {has} bright where the training images have dark, or the reverse: if black and white have changed places, invert {them} "
+        "{images} {has} bright where the training images have dark, or the reverse: if black and white have changed places, invert {them} "
         "first"
     ),
-    "outsized": "{pictures} {has} more than four times, or less than a quarter of, the usual number of pixels",
+    "outsized": "{images} {has} more than four times, or less than a quarter of, the usual number of pixels",
     "unreadable": "{files} could not be read and {was} left out",
-    "left out: hidden or not a picture": "{files} {was} left out: hidden, of the system, or not {a_picture}",
-    "left out: an image, but no sample": "{pictures} {was} left out",
+    "left out: hidden or not an image": "{files} {was} left out: hidden, of the system, or not {an_image}",
+    "left out: an image, but no sample": "{images} {was} left out",
     "duplicate": "{items} {was} found to be {exact_copies} of another; a split that visus makes keeps copies on one side",
     "duplicate row left out": "{rows} {was} left out: said before",
     "row left out: no such file": "{rows} {was} left out, for no such file exists",
@@ -66,7 +66,7 @@ class Ledger:
     >>> ledger.note("turned upright by its EXIF orientation", "a.jpg")
     >>> ledger.note("turned upright by its EXIF orientation", "b.jpg")
     >>> ledger.sentences()
-    ['2 pictures were turned upright by their EXIF orientation (a.jpg, b.jpg).']
+    ['2 images were turned upright by their EXIF orientation (a.jpg, b.jpg).']
     """
 
     def __init__(self) -> None:
@@ -218,7 +218,7 @@ def _words(count: int) -> dict[str, str]:
     one = count == 1
     return {
         "count": f"{count:,}",
-        "pictures": write_number_of(count, "picture"),
+        "images": write_number_of(count, "image"),
         "items": write_number_of(count, "item"),
         "files": write_number_of(count, "file"),
         "rows": write_number_of(count, "row"),
@@ -228,5 +228,5 @@ def _words(count: int) -> dict[str, str]:
         "they": "it" if one else "they",
         "them": "it" if one else "them",
         "exact_copies": "an exact copy" if one else "exact copies",
-        "a_picture": "a picture" if one else "pictures",
+        "an_image": "an image" if one else "images",
     }

@@ -24,7 +24,7 @@ from visus.data.samples import SPLITS, Samples
 from visus.data.sources import read_source
 from visus.data.splits import apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Progress, Store, open_store, refuse_unreadable
-from visus.data.survey import Suit, suitable_size, survey_pictures
+from visus.data.survey import Suit, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
 from visus.units import Described, write_shape
 
@@ -46,9 +46,9 @@ class Data(Described):
         store: the decoded items.
         rows: row of the store for each item of ``samples``.
         ledger: every change that was made, counted and named.
-        is_varied: picture files of many different sizes.
+        is_varied: image files of many different sizes.
         max_unreadable: the share of unreadable files that was allowed.
-        given: the folder or file that was asked for; None for the pictures that come with visus.
+        given: the folder or file that was asked for; None for the images that come with visus.
         labels: other labels that were asked for: a column of the table or a file; None for the data's own.
         is_whole: all items are in the test split because they are to be scored together.
         split_seed: the seed of the split; None where the data or a ``split.csv`` says all of it.
@@ -88,7 +88,7 @@ class Data(Described):
 
     @property
     def noun(self) -> str:
-        """What one item is called: picture, recording or volume."""
+        """What one item is called: image, signal or volume."""
         return self.preprocessing.noun
 
     @property
@@ -182,10 +182,10 @@ def open_data(
     """Open a data set: a folder for each class, split folders, a table, or array files.
 
     Args:
-        path: folder or file; None for the pictures that come with visus.
-        img_size: side in pixels, or one length for each axis; None chooses by the pictures' own sizes.
-        channels: 1 for gray, 3 for color; None takes color where any picture has it.
-        rule: how a picture gets its size: ``squash``, ``crop`` (short side, then center) or ``pad``.
+        path: folder or file; None for the images that come with visus.
+        img_size: side in pixels, or one length for each axis; None chooses by the images' own sizes.
+        channels: 1 for gray, 3 for color; None takes color where any image has it.
+        rule: how an image gets its size: ``squash``, ``crop`` (short side, then center) or ``pad``.
         scale: ``mean-deviation`` or ``min-max``, both as the training split says.
         labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item, named as in
             ``split.csv``; "folders" for the names of folders where a table lies beside them; None for the data's own.
@@ -195,7 +195,7 @@ def open_data(
         cache_dir: another folder for the decoded items.
         num_workers: decoding threads; 0 for one for each usable core.
         preprocessing: that of a training to go on with; size, channels, rule and scaling are then its own.
-        suit: asked how picture files are to be read for a network that already knows some; its answer is used instead of ``scale``, of
+        suit: asked how image files are to be read for a network that already knows some; its answer is used instead of ``scale``, of
             ``channels`` and of the size that suits the data.
         on_progress: called with the number of items decoded and in all.
         path_column: the column of a table that names the image files; default: ``path``.
@@ -385,7 +385,7 @@ def _check_settings(
 ) -> None:
     sizes = [] if img_size is None else [img_size] if isinstance(img_size, int) else list(img_size)
     if any(size < 1 for size in sizes):
-        raise UsageError(f"the picture size must be at least 1 pixel, not {write_shape(sizes)}.")
+        raise UsageError(f"the image size must be at least 1 pixel, not {write_shape(sizes)}.")
     if channels not in (None, 1, 3):
         raise UsageError(f"channels must be 1 (gray) or 3 (color), not {channels}.")
     if rule not in RULES:
@@ -411,7 +411,7 @@ def _plan(
         own_channels, *own_size = samples.reader.shape
         if rule != "squash":
             raise UsageError(
-                f"the rule {rule} is for picture files, and these are arrays. Leave it out.", where=str(samples.root)
+                f"the rule {rule} is for image files, and these are arrays. Leave it out.", where=str(samples.root)
             )
         if channels not in (None, own_channels):
             raise UsageError(
@@ -427,14 +427,14 @@ def _plan(
         stored = getattr(samples.reader, "layout", None)
         plan = Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit, layout=stored)
         return plan, False, ()
-    seen = dataclasses.replace(survey_pictures(samples, ledger), wanted_size=_wanted_size(img_size, 2))
+    seen = dataclasses.replace(survey_images(samples, ledger), wanted_size=_wanted_size(img_size, 2))
     if suit and (suited := suit(seen)):
-        plan = Preprocessing("pictures", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
+        plan = Preprocessing("images", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
         return plan, seen.is_varied, seen.warnings
     num_channels = channels or (3 if seen.has_color else 1)
     unit = ((0.0,) * num_channels, (1.0,) * num_channels)
     size = seen.wanted_size or suitable_size(seen.sizes)
-    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied, seen.warnings
+    return Preprocessing("images", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied, seen.warnings
 
 
 def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:
@@ -447,16 +447,11 @@ def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[i
 
 
 def _check_kind(samples: Samples, plan: Preprocessing) -> None:
-    """Refuse arrays for a network of pictures and the reverse."""
-    kinds = {"pictures": "picture files", "array": "arrays"}
-    if samples.reader.kind == "pictures" and plan.is_picture_like:
+    """Refuse arrays for a network of images and the reverse."""
+    kinds = {"images": "image files", "array": "arrays"}
+    if samples.reader.kind == "images" and plan.is_image_like:
         return
-    if (
-        samples.reader.kind == "array"
-        and plan.kind == "pictures"
-        and samples.reader.shape
-        and len(samples.reader.shape) == 3
-    ):
+    if samples.reader.kind == "array" and plan.kind == "images" and samples.reader.shape and len(samples.reader.shape) == 3:
         return
     if samples.reader.kind != plan.kind:
         raise DataError(

@@ -20,9 +20,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from visus.data import pictures
+from visus.data.images import decode as images
 from visus.data.ledger import Ledger
-from visus.errors import PictureError
+from visus.errors import ImageError
 from visus.units import rank_words, write_shape
 
 Scale = Literal["mean-deviation", "min-max", "fixed"]
@@ -37,10 +37,10 @@ class Preprocessing:
     """What is done to every item: ``(value - offset) / divisor`` for each channel, after it has the right channels and size.
 
     Args:
-        kind: ``pictures`` for files that the decode door opens, ``array`` for rows of an array file.
+        kind: ``images`` for files that the decode door opens, ``array`` for rows of an array file.
         channels: number of channels, C.
         size: lengths of the spatial axes, in pixels or samples.
-        rule: how a picture gets this size: ``squash``, ``crop`` or ``pad``.
+        rule: how an image gets this size: ``squash``, ``crop`` or ``pad``.
         dtype: the stored number format, such as ``uint8``.
         scale: ``mean-deviation`` (offset is the training mean, divisor the deviation), ``min-max`` (to 0-1), or ``fixed`` (the
             numbers that a network was trained with before).
@@ -51,7 +51,7 @@ class Preprocessing:
         layout: the axes of the arrays that the training data was stored in, in letters such as ``NLC``; None for image files.
     """
 
-    kind: Literal["pictures", "array"]
+    kind: Literal["images", "array"]
     channels: int
     size: tuple[int, ...]
     rule: Literal["squash", "crop", "pad"]
@@ -69,12 +69,12 @@ class Preprocessing:
 
     @property
     def noun(self) -> str:
-        """What one item is called: recording, picture or volume."""
+        """What one item is called: signal, image or volume."""
         return rank_words(len(self.size)).item
 
     @property
-    def is_picture_like(self) -> bool:
-        """Whether a picture file can be turned into such an item."""
+    def is_image_like(self) -> bool:
+        """Whether an image file can be turned into such an item."""
         return len(self.size) == 2 and self.channels in (1, 3) and self.dtype == "uint8"
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,14 +119,14 @@ class Preprocessing:
         )
         return offset, divisor
 
-    def read_picture(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:
-        """One picture as stored numbers, shape (C, *); what was done to it goes on the ledger.
+    def read_image(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:
+        """One image as stored numbers, shape (C, *); what was done to it goes on the ledger.
 
         Raises:
-            PictureError: the file cannot be read as a picture.
+            ImageError: the file cannot be read as an image.
         """
-        decoded = pictures.decode(file, name=name, at_least=self._decode_size())
-        pixels, actions = pictures.fit(decoded.pixels, self.channels, self.size, self.rule)
+        decoded = images.decode(file, name=name, at_least=self._decode_size())
+        pixels, actions = images.fit(decoded.pixels, self.channels, self.size, self.rule)
         for action in (*decoded.actions, *actions):
             ledger.note(action, name or str(file))
         return pixels
@@ -150,23 +150,23 @@ class Preprocessing:
         """Rows of an array file, shape (N, C, *), brought to the right size by averaging areas.
 
         Raises:
-            PictureError: the rows have another number of channels or of axes, another number format, are smaller, or are not all finite.
+            ImageError: the rows have another number of channels or of axes, another number format, are smaller, or are not all finite.
         """
         wanted = " x ".join(map(str, self.input_shape))
         if rows.ndim != len(self.size) + 2 or rows.shape[1] != self.channels:
             found = " x ".join(map(str, rows.shape[1:]))
-            raise PictureError(f"an item of {found} does not fit a network for {wanted} (channels first).")
+            raise ImageError(f"an item of {found} does not fit a network for {wanted} (channels first).")
         if any(wanted > length for wanted, length in zip(self.size, rows.shape[2:], strict=True)):
             found = write_shape(rows.shape[2:])
-            raise PictureError(
+            raise ImageError(
                 f"an item of {found} is smaller than the {write_shape(self.size)} of this network; arrays are only made smaller."
             )
         if rows.dtype != np.dtype(self.dtype):
-            raise PictureError(
+            raise ImageError(
                 f"these values are {rows.dtype}, and this network was trained on {self.dtype}. Give them in the same format and range."
             )
         if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(rows).all():
-            raise PictureError("a value is not a finite number. Repair the item, or leave it out.")
+            raise ImageError("a value is not a finite number. Repair the item, or leave it out.")
         return shrink(rows, self.size)
 
     def _decode_size(self) -> tuple[int, int] | None:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visus.data.images.decode import decode
 from visus.data.masks import is_numbered_through
-from visus.data.pictures import decode
-from visus.errors import PictureError
+from visus.errors import ImageError
 
 FEW_COLORS = 32
 """Label maps have at most about as many; a photo has thousands."""
@@ -192,7 +192,7 @@ def _pixels(root: Path, item: str) -> Pixels | None:
     """The pixels of an image; None where it cannot be read."""
     try:
         return decode(root / item).pixels
-    except (PictureError, OSError):
+    except (ImageError, OSError):
         return None
 
 

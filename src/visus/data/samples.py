@@ -1,7 +1,7 @@
 """One frozen table for any data set: item, label, split, group, and how the pixels of an item are reached.
 
-This file knows the table and the two ways to pixels (picture files, rows of arrays). It must not know where a data set comes
-from, how pictures are decoded, or networks.
+This file knows the table and the two ways to pixels (image files, rows of arrays). It must not know where a data set comes
+from, how images are decoded, or networks.
 
 Shape letters: n items, C channels; ``spatial`` is (length,), (height, width) or (depth, height, width).
 """
@@ -25,12 +25,12 @@ UNASSIGNED = ""
 class Reader(Protocol):
     """How the pixels of items are reached; a part of the frozen table.
 
-    ``kind`` is ``"pictures"`` where items are files to be decoded (use ``path``) and ``"array"`` where items are rows (use
-    ``read``). ``shape`` is (channels, *spatial) of every row, and ``dtype`` its type; both are None for picture files.
+    ``kind`` is ``"images"`` where items are files to be decoded (use ``path``) and ``"array"`` where items are rows (use
+    ``read``). ``shape`` is (channels, *spatial) of every row, and ``dtype`` its type; both are None for image files.
     """
 
     @property
-    def kind(self) -> Literal["pictures", "array"]: ...
+    def kind(self) -> Literal["images", "array"]: ...
     @property
     def shape(self) -> tuple[int, ...] | None: ...
     @property
@@ -43,16 +43,16 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """Items that are picture files under ``root``; an item may be an absolute path or lead outside with ``..``."""
+class ImageFiles:
+    """Items that are image files under ``root``; an item may be an absolute path or lead outside with ``..``."""
 
     root: Path
     items: tuple[str, ...]
 
     @property
-    def kind(self) -> Literal["pictures", "array"]:
-        """Always ``"pictures"``."""
-        return "pictures"
+    def kind(self) -> Literal["images", "array"]:
+        """Always ``"images"``."""
+        return "images"
 
     @property
     def shape(self) -> None:
@@ -70,12 +70,12 @@ class PictureFiles:
         return self.root / self.items[index]
 
     def read(self, index: int | slice | NDArray[np.int64]) -> NDArray[Any]:
-        """Never: a picture file is decoded by ``visus.data.pictures``."""
-        raise TypeError("items are picture files: decode the file that path(index) gives")
+        """Never: an image file is decoded by ``visus.data.images.decode``."""
+        raise TypeError("items are image files: decode the file that path(index) gives")
 
-    def select(self, indices: NDArray[np.int64]) -> PictureFiles:
+    def select(self, indices: NDArray[np.int64]) -> ImageFiles:
         """The files of these items, in this order."""
-        return PictureFiles(self.root, tuple(self.items[index] for index in indices))
+        return ImageFiles(self.root, tuple(self.items[index] for index in indices))
 
     def release(self) -> None:
         """Nothing is held."""

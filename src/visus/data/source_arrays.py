@@ -6,7 +6,7 @@ Layout letters: N items, C channels, L length, D depth, H height, W width. Items
 array whose layout is not stated; "few" means 1 to 4:
 
 =====  ===================================  ===================================================================
-axes   arrays of pictures (IDX, MedMNIST)   plain arrays (x, y)
+axes   arrays of images (IDX, MedMNIST)   plain arrays (x, y)
 =====  ===================================  ===================================================================
 2      NL                                   NL
 3      NHW                                  NHW where both axes are equal and at least 5, or both are at least 16
@@ -36,7 +36,7 @@ from visus.data.source_rules import Found
 from visus.errors import DataError, unknown_name
 from visus.units import write_number_of, write_shape
 
-Style = Literal["pictures", "plain"]
+Style = Literal["images", "plain"]
 ARRAY_LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
 _CHANNEL_COUNTS = (1, 3, 4)
 _FEW = (1, 2, 3, 4)
@@ -64,10 +64,10 @@ def layout_of(shape: Sequence[int], style: Style) -> str | None:
 
     >>> layout_of((100, 28, 28), "plain"), layout_of((100, 128, 9), "plain"), layout_of((100, 32, 32, 3), "plain")
     ('NHW', 'NLC', 'NHWC')
-    >>> layout_of((100, 64, 64, 64), "pictures"), layout_of((100, 64, 64, 64), "plain")
+    >>> layout_of((100, 64, 64, 64), "images"), layout_of((100, 64, 64, 64), "plain")
     ('NDHW', None)
     """
-    if style == "pictures":
+    if style == "images":
         last_is_channels = shape[-1] in _CHANNEL_COUNTS
         return {
             2: "NL",
@@ -113,7 +113,7 @@ def found_in_arrays(
     parts: Sequence[ArrayPart],
     labels: Sequence[str],
     *,
-    style: Style = "pictures",
+    style: Style = "images",
     layout: str | None = None,
     declared: Sequence[str] = (),
     groups: Sequence[str] | None = None,
@@ -220,7 +220,7 @@ def named_values(labels: Sequence[str], names: Sequence[str], where: Path | str)
 
 def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout: str | None) -> tuple[str, tuple[int, ...]]:
     first = parts[0]
-    if isinstance(layout, UsualLayout) and (len(layout) != len(first.shape) or style == "pictures"):
+    if isinstance(layout, UsualLayout) and (len(layout) != len(first.shape) or style == "images"):
         layout = None
     if layout is not None and layout not in ARRAY_LAYOUTS:
         raise DataError(unknown_name("layout", layout, ARRAY_LAYOUTS), where=str(root))

@@ -1,6 +1,6 @@
 """IDX files, the format of MNIST and its kin, gzipped or not.
 
-This file knows the IDX header and the published file names. It must not know pictures beyond rows of numbers.
+This file knows the IDX header and the published file names. It must not know images beyond rows of numbers.
 Format: http://yann.lecun.com/exdb/mnist (two zero bytes, a type byte, the number of axes, big-endian axis lengths, values).
 """
 
@@ -45,7 +45,7 @@ class _Header(NamedTuple):
 
 
 def is_idx(name: str) -> bool:
-    """Whether a file name is that of published IDX pictures or labels.
+    """Whether a file name is that of published IDX images or labels.
 
     >>> is_idx("t10k-images-idx3-ubyte.gz"), is_idx("train-labels.idx1-ubyte"), is_idx("cat.jpg")
     (True, True, False)
@@ -113,7 +113,7 @@ def load_idx(file: Path) -> NDArray[Any]:
 
 
 def _pairs(folder: Path, names: Sequence[str]) -> dict[str, tuple[Path, Path]]:
-    """Pictures and labels of each split, training first."""
+    """Images and labels of each split, training first."""
     files: dict[tuple[str, str], Path] = {}
     prefixes = set()
     for name in sorted(

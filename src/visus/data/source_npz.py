@@ -89,7 +89,7 @@ def is_pair(stems: list[str]) -> bool:
 
 
 def _candidates() -> list[tuple[str, str, str, bool]]:
-    """Every known pair: items, labels, split, and whether the items are pictures by convention."""
+    """Every known pair: items, labels, split, and whether the items are images by convention."""
     pairs = [(f"{word}_images", f"{word}_labels", split_of(word) or "", True) for word in _SPLIT_WORDS]
     pairs += [(f"x_{word}", f"y_{word}", split_of(word) or "", False) for word in _SPLIT_WORDS]
     return pairs + [(images, labels, "", False) for images, labels in _PLAIN]
@@ -133,7 +133,7 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
         name,
         parts,
         labels,
-        style="pictures" if pairs[0][3] else "plain",
+        style="images" if pairs[0][3] else "plain",
         layout=layout,
         declared=declared,
         groups=groups,

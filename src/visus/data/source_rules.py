@@ -132,8 +132,8 @@ def _unused(found: Found) -> tuple[str, ...]:
 
 
 def _in_order(found: Found) -> Found:
-    """Picture files in the order of their names: equal fingerprints then mean equal order, however a table lists them."""
-    if found.reader.kind != "pictures":
+    """Image files in the order of their names: equal fingerprints then mean equal order, however a table lists them."""
+    if found.reader.kind != "images":
         return found
     order = np.array(sorted(range(len(found.items)), key=lambda index: natural_key(found.items[index])), dtype=np.int64)
     return dataclasses.replace(
@@ -241,7 +241,7 @@ def _unknown_class(name: str, count: int, split: str, owner: str, listed: Sequen
 
 def _digests(reader: Reader, place: str, items: Sequence[str]) -> list[bytes]:
     """SHA-256 of each item's bytes; a file that cannot be read gets one of its own (the decode door will name it)."""
-    if reader.kind == "pictures":
+    if reader.kind == "images":
         with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as pool:
             return list(
                 pool.map(lambda index: _file_digest(reader.path(index), items[index]), range(len(items)), chunksize=16)

@@ -1,4 +1,4 @@
-"""A table of pictures: ``path,label[,split][,group]``, one row for each picture.
+"""A table of images: ``path,label[,split][,group]``, one row for each image.
 
 This file knows the table and its mistakes. It must not know what is inside the files that the rows name.
 """
@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
-from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.reading import OPEN, Reading
-from visus.data.samples import UNASSIGNED, PictureFiles
+from visus.data.samples import UNASSIGNED, ImageFiles
 from visus.data.source_rules import Found, shown, split_of
 from visus.data.table_paths import ImageNames, images_below, is_absolute, is_url, resolve, written_differently
 from visus.data.table_text import DELIMITERS, TEXT_SUFFIXES, lenient_text, rows_of, strict_text
@@ -52,7 +52,7 @@ def is_table(file: Path) -> bool:
 
 
 def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = OPEN) -> Found:
-    r"""The pictures that a table names.
+    r"""The images that a table names.
 
     Paths are relative to the folder of the table; absolute paths, and paths that lead outside with ``..``, are allowed, for
     the table is its owner's own. A path that is no file there is looked for below that folder, in any capitals, with backslashes, or
@@ -92,7 +92,7 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
     if mistakes:
         raise DataError(joined(mistakes), where=str(file))
     if not kept:
-        raise DataError("the table has no rows below its header. Add a row for each picture.", where=str(file))
+        raise DataError("the table has no rows below its header. Add a row for each image.", where=str(file))
     items = [row.path for row in kept]
     return Found(
         root=file.parent,
@@ -101,7 +101,7 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
         items=items,
         labels=[row.label for row in kept],
         splits=[row.split for row in kept],
-        reader=PictureFiles(file.parent, tuple(items)),
+        reader=ImageFiles(file.parent, tuple(items)),
         groups=[row.group for row in kept] if "group" in heads else None,
         columns={head or "(without a name)": [row.others[head] for row in kept] for head in heads if head not in _COLUMNS},
         notes=notes,
@@ -125,7 +125,7 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
     ]
     rows = rows_of(strict_text(file), file, delimiter, wanted)
     if rows is None:
-        raise DataError("the table is empty. It needs the columns path,label and a row for each picture.", where=str(file))
+        raise DataError("the table is empty. It needs the columns path,label and a row for each image.", where=str(file))
     heads = [head.lower() for head in rows.heads]
     for column, name in zip(_NEEDED, wanted, strict=True):
         if name != column:
@@ -156,7 +156,7 @@ def _check_heads(heads: list[str], file: Path, written: list[str], records: list
     mistakes = []
     others = [head for head in heads if head not in _COLUMNS]
     absent = [column for column in _COLUMNS if column not in heads]
-    if set(_NEEDED) & set(absent) and any(os.path.splitext(head)[1].lower() in PICTURE_SUFFIXES for head in written):
+    if set(_NEEDED) & set(absent) and any(os.path.splitext(head)[1].lower() in IMAGE_SUFFIXES for head in written):
         raise DataError(
             f"the first row, {','.join(written)}, names a file: the table has no header. Write one above it, such as path,label.",
             where=str(file),
@@ -190,7 +190,7 @@ def _likely(column: str, heads: list[str], written: list[str], records: list[tup
             head
             for head, values in cells.items()
             if values
-            and sum(os.path.splitext(value.strip())[1].lower() in PICTURE_SUFFIXES for value in values) > 0.5 * len(values)
+            and sum(os.path.splitext(value.strip())[1].lower() in IMAGE_SUFFIXES for value in values) > 0.5 * len(values)
         ]
     else:
         fitting = label_columns(cells)

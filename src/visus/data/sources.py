@@ -24,8 +24,8 @@ from visus.data.source_folders import (
     LEFT_OUT,
     class_folders,
     entries,
+    is_image_name,
     is_passed_over,
-    is_picture_name,
     read_folders,
     unwrap,
 )
@@ -40,7 +40,7 @@ from visus.data.table_text import RECORD_SUFFIXES
 from visus.errors import DataError
 from visus.units import write_number_of
 
-SAMPLE_NAME = "Fashion-MNIST, the 10,000 test pictures, cut 8,000 / 2,000"
+SAMPLE_NAME = "Fashion-MNIST, the 10,000 test images, cut 8,000 / 2,000"
 _SAMPLE_FOLDER = Path(__file__).parent / "fashion"
 _SAMPLE_SEED = 0
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
@@ -60,11 +60,11 @@ def read_source(
     """The data set at a path, as one table; ``splits`` says only what the source itself says.
 
     A folder is taken for the first of these that it holds: IDX files, CIFAR's files, a pair of NPY files, a table with the
-    columns path and label, folders of pictures, a single NPZ file. A folder that holds one folder with data and nothing else
+    columns path and label, folders of images, a single NPZ file. A folder that holds one folder with data and nothing else
     is a wrapper.
 
     Args:
-        path: a folder, a table, an NPZ, NPY or IDX file; None for the pictures that come with visus.
+        path: a folder, a table, an NPZ, NPY or IDX file; None for the images that come with visus.
         ledger: what was passed over, repeated or contradictory is noted here.
         classes: the class list of a trained network to hold the data to; None takes the list from the training split.
         labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item; or "folders" for
@@ -114,9 +114,9 @@ def _honored(samples: Samples) -> list[str]:
 
 
 def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels: str | Path | None = None) -> Samples:
-    """The pictures that come with visus: Fashion-MNIST's test file, always cut 8,000 / 2,000 in the same way.
+    """The images that come with visus: Fashion-MNIST's test file, always cut 8,000 / 2,000 in the same way.
 
-    The cut counts as official, so no seed moves a picture between training and test.
+    The cut counts as official, so no seed moves an image between training and test.
 
     >>> from visus.data.ledger import Ledger
     >>> samples = sample_data(Ledger())
@@ -161,7 +161,7 @@ def _read_folder(given: Path, ask: _Ask) -> Found:
     files = [name for name in entries(folder)[1] if not is_passed_over(name)]
     found = _read_data_files(folder, files, ask.ledger, name, ask.layout)
     if found is None:
-        found = _read_pictures(given, folder, files, name, ask)
+        found = _read_images(given, folder, files, name, ask)
         if ask.classes is None:
             warnings = (*warnings, *_siblings_left(given, found))
     return dataclasses.replace(found, notes=(*notes, *found.notes), warnings=(*warnings, *found.warnings))
@@ -216,8 +216,8 @@ def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, 
     return found
 
 
-def _read_pictures(given: Path, folder: Path, files: list[str], name: str, ask: _Ask) -> Found:
-    """The data set of a table or of folders of pictures; else of a single NPZ file."""
+def _read_images(given: Path, folder: Path, files: list[str], name: str, ask: _Ask) -> Found:
+    """The data set of a table or of folders of images; else of a single NPZ file."""
     candidates = [file for file in files if Path(file).suffix.lower() in TABLE_SUFFIXES]
     tables = _tables(folder) if not ask.by_folders else []
     if len(tables) > 1:
@@ -226,10 +226,10 @@ def _read_pictures(given: Path, folder: Path, files: list[str], name: str, ask: 
         )
     if tables:
         found = read_table(folder / tables[0], ask.ledger, name, ask.delimiter, ask.reading)
-        note = f"the table {tables[0]!r} says which pictures there are and what they show; names of folders do not."
+        note = f"the table {tables[0]!r} says which images there are and what they show; names of folders do not."
         return dataclasses.replace(found, notes=(note, *found.notes))
     bundles = [file for file in files if file.lower().endswith(".npz")]
-    if len(bundles) == 1 and not any(is_picture_name(file) for file in files):
+    if len(bundles) == 1 and not any(is_image_name(file) for file in files):
         return read_npz(folder / bundles[0], name, ask.layout)
     try:
         found = read_folders(folder, ask.ledger, name, ask.reading, ask.classes)
@@ -274,7 +274,7 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
     packed = [name for name in entries(folder)[1] if not items and Path(name).suffix.lower() in _ARCHIVES]
     if packed:
         raise DataError(
-            f"no pictures found, but {write_number_of(len(packed), 'archive')} ({shown(packed)}). Unpack {'it' if len(packed) == 1 else 'them'}, and give the folder.",
+            f"no images found, but {write_number_of(len(packed), 'archive')} ({shown(packed)}). Unpack {'it' if len(packed) == 1 else 'them'}, and give the folder.",
             where=str(given),
         ) from error
     if boxes := annotations_of(given, items):
@@ -341,8 +341,8 @@ def _read_file(file: Path, ask: _Ask) -> Found:
         return read_npy(file.parent, arrays, file.parent.resolve().name, ask.layout)
     if is_idx(file.name):
         return read_idx(file.parent, siblings, file.parent.resolve().name)
-    if is_picture_name(file.name):
-        raise DataError("this is one picture; training needs the folder that holds all of them.", where=str(file))
+    if is_image_name(file.name):
+        raise DataError("this is one image; training needs the folder that holds all of them.", where=str(file))
     if suffix in _ARCHIVES:
         raise DataError("this is an archive. Unpack it and give the folder.", where=str(file))
     raise DataError(f"this file is not a data set that visus knows. {LAYOUTS}", where=str(file))

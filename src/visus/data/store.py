@@ -29,7 +29,7 @@ from visus.data.cache import cache_bound, cache_folder, held, lock, make_room, p
 from visus.data.ledger import Ledger, group_reasons, listed
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.samples import Reader, Samples
-from visus.errors import DataError, PictureError, StorageError
+from visus.errors import DataError, ImageError, StorageError
 from visus.limits import usable_cores
 from visus.units import write_bytes, write_share
 
@@ -203,7 +203,7 @@ def _fill(
         _copy_rows(samples.reader, preprocessing, pixels, samples.items, ledger, on_progress)
     else:
         for index, outcome, notes in _decode_all(samples, preprocessing, num_workers):
-            if isinstance(outcome, PictureError):
+            if isinstance(outcome, ImageError):
                 unreadable.append(index)
                 ledger.note("unreadable", samples.items[index], outcome.message)
             else:
@@ -238,14 +238,14 @@ def _copy_rows(
 
 def _decode_all(
     samples: Samples, preprocessing: Preprocessing, num_workers: int
-) -> Iterator[tuple[int, Pixels | PictureError, Ledger]]:
+) -> Iterator[tuple[int, Pixels | ImageError, Ledger]]:
     """Decode all files with threads (decoders release the interpreter's lock); results in the order of the items."""
 
-    def decode(index: int) -> tuple[int, Pixels | PictureError, Ledger]:
+    def decode(index: int) -> tuple[int, Pixels | ImageError, Ledger]:
         notes = Ledger()
         try:
-            return index, preprocessing.read_picture(samples.reader.path(index), notes, name=samples.items[index]), notes
-        except PictureError as error:
+            return index, preprocessing.read_image(samples.reader.path(index), notes, name=samples.items[index]), notes
+        except ImageError as error:
             return index, error, notes
 
     with ThreadPoolExecutor(num_workers) as pool:

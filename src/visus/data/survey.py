@@ -1,4 +1,4 @@
-"""What the headers of picture files say before any is decoded, and which size suits pictures that say nothing else.
+"""What the headers of image files say before any is decoded, and which size suits images that say nothing else.
 
 This file knows sizes, color and formats, and whether they go with the classes. It must not know pixels or networks.
 """
@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from visus.data import pictures
 from visus.data.clues import header_clues
+from visus.data.images import decode as images
 from visus.data.ledger import Ledger
 from visus.data.samples import Samples
-from visus.errors import PictureError
+from visus.errors import ImageError
 
 NATIVE_SHORT_SIDE_PX = 64
 DEFAULT_SHORT_SIDE_PX = 96
@@ -23,7 +23,7 @@ VARIED_SIZES = 8
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of picture files from their headers and their split.
+    """What is known of image files from their headers and their split.
 
     Args:
         num_training: items of the training split.
@@ -57,7 +57,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Suited:
-    """How pictures are read for a network that already knows some: its size, its channels and its own scaling.
+    """How images are read for a network that already knows some: its size, its channels and its own scaling.
 
     Args:
         channels: 1 or 3.
@@ -72,16 +72,16 @@ class Suited:
 
 
 Suit = Callable[[Survey], Suited | None]
-"""Asked with what the headers say; answers how the pictures are to be read, or None for what suits the data itself."""
+"""Asked with what the headers say; answers how the images are to be read, or None for what suits the data itself."""
 
 
-def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
-    """Read the headers of all picture files; files of unusual size are noted, those that cannot be read are met again in decoding."""
-    sizes, names, has_color, seen_by_class = [], [], False, list[tuple[int, pictures.Probe]]()
+def survey_images(samples: Samples, ledger: Ledger) -> Survey:
+    """Read the headers of all image files; files of unusual size are noted, those that cannot be read are met again in decoding."""
+    sizes, names, has_color, seen_by_class = [], [], False, list[tuple[int, images.Probe]]()
     for index, item in enumerate(samples.items):
         try:
-            seen = pictures.probe(samples.reader.path(index), name=item)
-        except PictureError:
+            seen = images.probe(samples.reader.path(index), name=item)
+        except ImageError:
             continue  # decoding meets it again, and names it
         sizes.append(seen.size)
         names.append(item)
@@ -98,9 +98,9 @@ def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
 
 
 def suitable_size(sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """Small pictures keep their size; others get a short side of at most 96 px, rounded to a multiple of 8.
+    """Small images keep their size; others get a short side of at most 96 px, rounded to a multiple of 8.
 
-    Where most pictures have one size, its aspect is kept; a mixed set becomes square.
+    Where most images have one size, its aspect is kept; a mixed set becomes square.
 
     >>> suitable_size(((28, 28),) * 3), suitable_size(((480, 640),) * 3), suitable_size(((480, 640), (300, 200), (90, 70)))
     ((28, 28), (96, 128), (96, 96))

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from visus.data.folder_names import splits_meant
-from visus.data.pictures import PICTURE_SUFFIXES
+from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.system_files import why_passed_over
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio writes such a number before the names of files that were uploaded
-_ENDINGS = tuple(PICTURE_SUFFIXES)
+_ENDINGS = tuple(IMAGE_SUFFIXES)
 _MOST_BESIDE = 200_000  # files
 
 
@@ -79,7 +79,7 @@ def _walk(folder: Path) -> Iterator[tuple[int, list[str]]]:
             [
                 name if start == "." else f"{start}/{name}"
                 for name in sorted(files)
-                if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and why_passed_over(name) is None
+                if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and why_passed_over(name) is None
             ],
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from visus.data.pictures import PICTURE_SUFFIXES
+from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.reading import command
 from visus.data.source_rules import natural_key, shown
 from visus.data.source_table import label_columns
@@ -217,7 +217,7 @@ def absent_images(places: Sequence[Path]) -> str:
         rows = _rows(text, file) if text is not None else None
         columns, num_rows = _columns(rows) if rows is not None else ({}, 0)
         for cells in columns.values():
-            named = list(dict.fromkeys(cell for cell in cells if cell.lower().endswith(tuple(PICTURE_SUFFIXES))))
+            named = list(dict.fromkeys(cell for cell in cells if cell.lower().endswith(tuple(IMAGE_SUFFIXES))))
             if len(named) >= max(2, 0.5 * num_rows):
                 return (
                     f"The table {file.name!r} names {write_number_of(len(named), 'image')} that are not here, such as {named[0]}: "

@@ -16,7 +16,7 @@ from visus.design.facts import Facts, Finder, remedied
 from visus.design.plan import Design
 
 KINDS: Final[dict[str, str]] = {
-    "object": "the last map sees less than an object, or the picture is smaller than one",
+    "object": "the last map sees less than an object, or the image is smaller than one",
     "norm": "a norm over one value",
     "softmax": "a softmax before the cross-entropy",
     "pool": "a map with one position is pooled",
@@ -25,7 +25,7 @@ KINDS: Final[dict[str, str]] = {
     "border": "a border that is never read",
     "channels": "fewer channels on a smaller map",
     "linear": "the first linear layer holds most parameters",
-    "unproductive": "layers that see no new part of the picture",
+    "unproductive": "layers that see no new part of the image",
 }
 """Every kind of advice and what it is about, the gravest first; the last two are often meant to be so."""
 
@@ -51,7 +51,7 @@ def advise(
         account: its account, with a row for each layer.
         design: the design that the account is of; without it, no remedy is tried.
         num_classes: what ``classes`` stands for.
-        object_px: size of the objects in the pictures, in pixels of the input.
+        object_px: size of the objects in the images, in pixels of the input.
         batch_size: items of a batch of the training: with 1, a batch norm over one position has one value.
 
     Raises:

@@ -92,7 +92,7 @@ def softmax_last(facts: Facts) -> Iterator[Found]:
         "and the gradient becomes small where an answer is sure."
     )
     if answers == 1:
-        sentence = "the network ends with a softmax over 1 answer, which makes it 1 whatever the picture."
+        sentence = "the network ends with a softmax over 1 answer, which makes it 1 whatever the image."
     yield Found(Advice("softmax", row.path, sentence, paths=(row.path,)), lambda: _unshared(facts, row))
 
 
@@ -123,7 +123,7 @@ def lone_values(facts: Facts) -> Iterator[Found]:
             f"{normed.channels} channels / {normed.num_groups} groups x 1 position = 1 value in each group, and a value less "
             if normed.by == "group"
             else "each value is normalized alone, and a value less "
-        ) + "its own mean is 0: what comes out is the trained shift, whatever the picture."
+        ) + "its own mean is 0: what comes out is the trained shift, whatever the image."
         yield Found(
             Advice("norm", row.path, sentence, paths=(row.path,)),
             lambda path=row.path: _wider_norms(facts, path),  # type: ignore[misc]

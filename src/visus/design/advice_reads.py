@@ -32,12 +32,12 @@ from visus.geometry import Window
 from visus.units import write_count, write_number_of, write_shape, write_share
 
 LEAST_SHARE: Final = 0.01  # a smaller share of a map that is never read is not worth a word
-_MOST_PX: Final = 32  # a larger change of the picture's size is no remedy
+_MOST_PX: Final = 32  # a larger change of the image's size is no remedy
 _MOST_DILATION: Final = 8  # so far dilations are tried in search of one that closes all gaps
 
 
 def unread(facts: Facts) -> Iterator[Found]:
-    """Positions of a map that nothing reads which it feeds: at its far edge, between windows; or of the picture as a whole."""
+    """Positions of a map that nothing reads which it feeds: at its far edge, between windows; or of the image as a whole."""
     sizes = cache(lambda: _next_sizes(facts))
     found = [each for source in facts.readers for each in _unread_of(facts, source, sizes)]
     yield from found
@@ -47,7 +47,7 @@ def unread(facts: Facts) -> Iterator[Found]:
         total = math.prod(facts.input_size)
         if total - read >= LEAST_SHARE * total:
             sentence = (
-                f"of the {total:,} px of the picture, {total - read:,} are never read by what comes out: "
+                f"of the {total:,} px of the image, {total - read:,} are never read by what comes out: "
                 f"{write_share((total - read) / total)}."
             )
             yield Found(Advice("border", "", sentence), lambda: _other_sizes(facts, sizes))
@@ -121,7 +121,7 @@ def _unread_of(facts: Facts, source: int, sizes: Callable[[], list[Facts]]) -> I
 
 
 def _read_borders(facts: Facts, path: str, sizes: Callable[[], list[Facts]]) -> Iterator[Candidate]:
-    """Ceil mode, more padding, and other sizes of the picture."""
+    """Ceil mode, more padding, and other sizes of the image."""
     node = facts.node(path)
     if node is None:
         return
@@ -138,9 +138,9 @@ def _read_borders(facts: Facts, path: str, sizes: Callable[[], list[Facts]]) -> 
 
 
 def _other_sizes(facts: Facts, sizes: Callable[[], list[Facts]]) -> Iterator[Candidate]:
-    """The next sizes of the picture with which every map is read whole."""
+    """The next sizes of the image with which every map is read whole."""
     if facts.nodes and (others := sizes()):
-        text = f"pictures of {' or '.join(write_shape(other.input_size) for other in others)}"
+        text = f"images of {' or '.join(write_shape(other.input_size) for other in others)}"
         yield Candidate(text, without(facts.nodes, (), named=True), others[0])
 
 
@@ -153,7 +153,7 @@ def _whole(facts: Facts, path: str, layer: Layer | None) -> Iterator[Candidate]:
 
 
 def _next_sizes(facts: Facts) -> list[Facts]:
-    """The nearest larger and the nearest smaller picture of which, and of whose maps, everything is read."""
+    """The nearest larger and the nearest smaller image of which, and of whose maps, everything is read."""
     design = without(facts.nodes, (), named=True)
     return [found for step in (1, -1) if (found := _next_size(facts, design, step)) is not None]
 

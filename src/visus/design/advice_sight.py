@@ -1,4 +1,4 @@
-"""Advice on what is seen: receptive fields larger than the picture, or smaller than the objects in it.
+"""Advice on what is seen: receptive fields larger than the image, or smaller than the objects in it.
 
 This file knows what follows from the size of fields. It must not know which positions are read, nor costs of other kinds.
 """
@@ -24,7 +24,7 @@ _MOST_LAYERS: Final = 50  # more layers added are no remedy
 
 
 def unproductive(facts: Facts) -> Iterator[Found]:
-    """Layers that can add no new part of the picture: the field of what enters them is as long as it on every axis.
+    """Layers that can add no new part of the image: the field of what enters them is as long as it on every axis.
 
     The criterion of Richter et al. 2021 (arXiv:2106.12307). Only layers with windows larger than 1 are meant: no other layer adds any.
     """
@@ -35,9 +35,9 @@ def unproductive(facts: Facts) -> Iterator[Found]:
     parameters, macs = sum(row.num_parameters for row in rows), sum(row.macs for row in rows)
     one = len(rows) == 1
     sentence = (
-        f"what enters this layer has a receptive field of {per_axis_text(found[rows[0].path])} px, and the picture of "
+        f"what enters this layer has a receptive field of {per_axis_text(found[rows[0].path])} px, and the image of "
         f"{write_shape(facts.input_size)} fits into it: "
-        f"this layer{'' if one else f' and {len(rows) - 1} later'} can add no new part of the picture (Richter et al. 2021). "
+        f"this layer{'' if one else f' and {len(rows) - 1} later'} can add no new part of the image (Richter et al. 2021). "
         f"{'It holds' if one else 'They hold'} {write_count(parameters)} parameters "
         f"({write_share(parameters / max(1, facts.account.num_parameters))} of all) and {write_count(macs)} macs."
     )
@@ -46,14 +46,14 @@ def unproductive(facts: Facts) -> Iterator[Found]:
 
 
 def object_size(facts: Facts) -> Iterator[Found]:
-    """The picture is smaller than an object, or the last map sees less: none of its positions can see one whole."""
+    """The image is smaller than an object, or the last map sees less: none of its positions can see one whole."""
     row, wanted = facts.last_map(), facts.object_px
     if wanted is None or row is None:
         return
     if wanted > min(facts.input_size):
         sentence = (
-            f"an object of {wanted} px does not fit the picture of {write_shape(facts.input_size)}: no picture shows one whole. "
-            "Give the size that objects have in pictures of this size, or larger pictures."
+            f"an object of {wanted} px does not fit the image of {write_shape(facts.input_size)}: no image shows one whole. "
+            "Give the size that objects have in images of this size, or larger images."
         )
         yield Found(Advice("object", "", sentence))
         return
@@ -88,20 +88,18 @@ def _unproductive(facts: Facts) -> dict[str, tuple[int, ...]]:
 
 
 def _more_use(facts: Facts, found: dict[str, tuple[int, ...]]) -> Iterator[Candidate]:
-    """A larger picture, and the design without the blocks that add nothing."""
+    """A larger image, and the design without the blocks that add nothing."""
     needed = max(max(sizes) for sizes in found.values()) + 1
     if not facts.nodes:
         if needed <= 2 * max(facts.input_size):
-            yield Candidate(f"pictures of {needed} px or more (this follows from the fields, and was not tried)")
+            yield Candidate(f"images of {needed} px or more (this follows from the fields, and was not tried)")
         return
     shape = (facts.input_shape[0], *(max(length, needed) for length in facts.input_size))
     if max(shape[1:]) <= 2 * max(facts.input_size):
         design = without(facts.nodes, (), named=True)
         larger = facts.tried(design, shape)
         if larger is not None and not _unproductive(larger):
-            yield Candidate(
-                f"pictures of {write_shape(shape[1:])} ({write_count(larger.account.macs)} macs)", design, larger
-            )
+            yield Candidate(f"images of {write_shape(shape[1:])} ({write_count(larger.account.macs)} macs)", design, larger)
     blocks = list(_droppable(facts.nodes, set(found)))
     design = without(facts.nodes, blocks, named=True) if blocks else None
     smaller = facts.tried(design)
@@ -135,7 +133,7 @@ def _is_spatial(node: Node) -> bool:
 
 
 def _wider_sight(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
-    """More dilation, more layers, or smaller pictures."""
+    """More dilation, more layers, or smaller images."""
     if not facts.nodes:
         return
     sizes = [field.size for field in row.fields]
@@ -148,7 +146,7 @@ def _wider_sight(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
         design = without(facts.nodes, (), named=True)
         smaller = facts.tried(design, (facts.input_shape[0], *reduced), object_px=math.ceil(max(sizes_px)))
         if smaller is not None and _sees(smaller, math.ceil(max(sizes_px))):
-            text = f"pictures reduced to {write_shape(reduced)}, on which the object has {max(sizes_px):.3g} px"
+            text = f"images reduced to {write_shape(reduced)}, on which the object has {max(sizes_px):.3g} px"
             yield Candidate(text, design, smaller)
 
 

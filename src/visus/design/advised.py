@@ -20,7 +20,7 @@ class Remedy:
     Args:
         text: the change, with figures of the changed network.
         design: the changed design; None where a module was advised, which nothing can be tried on.
-        input_shape: shape of the pictures that the remedy speaks of; None where there is no design.
+        input_shape: shape of the images that the remedy speaks of; None where there is no design.
         object_px: size of the objects in them.
         removes: whether the advice is gone after it; where not, the text tells what is left.
     """

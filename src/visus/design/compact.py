@@ -14,7 +14,7 @@ from visus.design.layers import Shape, classes, conv, gelu, globalpool, linear, 
 from visus.design.plan import Design
 from visus.errors import DesignError
 
-LARGEST_WHOLE_PX = 40  # pictures and volumes up to here are whitened at every place, larger ones patch beside patch
+LARGEST_WHOLE_PX = 40  # images and volumes up to here are whitened at every place, larger ones patch beside patch
 LARGEST_STEM_PX = 80  # largest side after the stem
 COARSEST_STEM = 4
 MANY_ITEMS = 20_000
@@ -27,13 +27,13 @@ _FEWEST_CHANNELS = 8  # and what all numbers of channels are multiples of: a pro
 def compact(input_shape: Shape, num_classes: int | None = None, num_items: int | None = None, *, scale: float = 1) -> Design:
     """A whitening stem, then stages of two convolutions around a pool, until one place sees the whole item; then a global pool.
 
-    - The stem whitens patches of 2 along each axis (its filters are computed from the data): at every place of pictures up to 40 px, patch
+    - The stem whitens patches of 2 along each axis (its filters are computed from the data): at every place of images up to 40 px, patch
       beside patch of larger ones and of volumes, and of 4 where the side would still be longer than 80. A whitened patch keeps all
-      that it says, in fewer places and more channels. Recordings: patches of 8, at every fourth place.
+      that it says, in fewer places and more channels. Signals: patches of 8, at every fourth place.
     - A stage is a convolution, a max pool, norm, gelu, a convolution, norm, gelu. Windows are of 3 along each axis and pools of 2; for
-      recordings 9 and 4.
+      signals 9 and 4.
     - Stages are added until the field of one place of the last map reaches the whole shorter side, while there is something left to pool.
-    - The first stage has 32 channels, from 20,000 small pictures on 64 (48 where they are gray), 16 for recordings and 8 for volumes; the others
+    - The first stage has 32 channels, from 20,000 small images on 64 (48 where they are gray), 16 for signals and 8 for volumes; the others
       have four times as many.
     - A scale multiplies the channels of every stage, rounded to a multiple of 8. At the smallest scale a stage has its first convolution alone,
       so a long side may need one stage more; at the largest it has a third convolution, and no fewer stages for that.

@@ -30,7 +30,7 @@ class Facts:
     Args:
         account: the rows.
         nodes: those of the design; empty for a module that was traced.
-        object_px: size of the objects in the pictures; None where that is not told.
+        object_px: size of the objects in the images; None where that is not told.
         batch_size: items of a batch of the training; None where that is not told.
     """
 

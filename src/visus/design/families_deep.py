@@ -12,7 +12,7 @@ from visus.design.items import Item, ItemLike, concat, residual, sequence
 from visus.design.layers import avgpool, classes, conv, dropout, globalpool, linear, maxpool, norm, relu
 from visus.design.plan import Design
 
-SMALL_PICTURE: Final = 64  # up to so many pixels on the longest axis, resnet begins without shrinking its map
+SMALL_IMAGE: Final = 64  # up to so many pixels on the longest axis, resnet begins without shrinking its map
 
 _RESNET: Final = {
     18: (2, 2, 2, 2),
@@ -42,7 +42,7 @@ def resnet(depth: int = 18, *, input_shape: Shape | None = None) -> Design:
     >>> sum(node.num_parameters for node in resnet(18).place((3, 224, 224), 1000))
     11689512
     """
-    small = input_shape is not None and len(input_shape) > 1 and max(input_shape[1:]) <= SMALL_PICTURE
+    small = input_shape is not None and len(input_shape) > 1 and max(input_shape[1:]) <= SMALL_IMAGE
     stem = (
         [conv(64, 3, padding=1), norm, relu]
         if small

@@ -72,7 +72,7 @@ def vgg(depth: int = 16) -> Design:
 
 
 def mlp(*widths: int, drop: float = 0.0) -> Design:
-    """A plain network of linear layers: the picture flattened, a hidden layer for each width, the classes.
+    """A plain network of linear layers: the image flattened, a hidden layer for each width, the classes.
 
     Args:
         widths: outputs of each hidden layer; none makes a linear classifier.

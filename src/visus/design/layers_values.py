@@ -58,7 +58,7 @@ class LayerNorm(SameShape):
 class GroupNorm(SameShape):
     """Group norm: the channels of each group, over the whole map, to mean 0 and deviation 1; then a trained scale and shift.
 
-    Each output depends on the mean of the map, so its receptive field is that of the windows before it and the whole picture.
+    Each output depends on the mean of the map, so its receptive field is that of the windows before it and the whole image.
     """
 
     prefix = word = "groupnorm"

@@ -20,7 +20,7 @@ from visus.units import write_shape
 _BUDGET = 40_000  # layers visited in one search for a size
 _LARGEST_SIZE = 10**6  # a longer axis is no help to anybody
 _TRIES = 16  # changes of one kind that are tried
-_SUBJECTS = {1: "The shortest recording", 2: "The smallest picture", 3: "The smallest volume"}
+_SUBJECTS = {1: "The shortest signal", 2: "The smallest image", 3: "The smallest volume"}
 
 
 class _NoFit(Exception):  # noqa: N818  # never leaves this file

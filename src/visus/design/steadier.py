@@ -1,4 +1,4 @@
-"""Designs changed so that their answers move less with the picture: global pooling for flatten, blurred pooling for strides.
+"""Designs changed so that their answers move less with the image: global pooling for flatten, blurred pooling for strides.
 
 This file knows which items of a design depend on where things stand, and what takes their place. It must not know networks, data or
 how a change is measured.
@@ -22,7 +22,7 @@ _BY_PLACE: Final = (Conv, Depthwise)
 
 
 def with_global_pooling(design: Design) -> Design | None:
-    """The design with a global pool where it flattens its last map; None where it flattens none, or nothing but the picture.
+    """The design with a global pool where it flattens its last map; None where it flattens none, or nothing but the image.
 
     The layers that follow then read one number for each channel, and not one for each place.
 

@@ -155,7 +155,7 @@ def _after(layer: Layer, shape: Shape, fields: Fields, memo: _Memo) -> Fields:
 
 
 def _once(memo: _Memo, key: tuple[Any, ...], given: Any, work: Callable[[Any], Any]) -> Any:
-    """What ``work`` makes of ``given``; the axes of a square picture and the branches of a concat often ask the same."""
+    """What ``work`` makes of ``given``; the axes of a square image and the branches of a concat often ask the same."""
     found = memo.get(key)
     if found is None:
         found = memo[key] = (work(given), given)

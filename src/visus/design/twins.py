@@ -65,7 +65,7 @@ class Twin:
 def perceptron_twins(design: Design, input_shape: Shape, num_classes: int | None = None) -> tuple[Twin, ...]:
     """The design itself and its three twins: by equal width, by equal output, by equal parameters.
 
-    A twin flattens the picture and has a dense layer for each convolution and each linear layer on the main path, projections left out,
+    A twin flattens the image and has a dense layer for each convolution and each linear layer on the main path, projections left out,
     with a relu between them; pools and norms go. By equal output, a layer gives as many numbers as the next layer with weights reads, so
     that what a pool does is part of it.
 

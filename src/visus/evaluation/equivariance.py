@@ -1,15 +1,15 @@
-"""Which layer breaks it: does the map of a moved picture equal the moved map of the picture?
+"""Which layer breaks it: does the map of a moved image equal the moved map of the image?
 
 This file knows modules, their maps and receptive fields. It must not know data sets, designs or printing.
 
 For a shift of t pixels on an axis and a layer whose step is s, the map should move by t/s positions.
 
-- Where t/s is whole, position i of the moved picture's map is compared with position i - t/s of the picture's map.
-- Where it is not, the picture's map is read between its positions, by linear interpolation: a layer without aliasing has a map
+- Where t/s is whole, position i of the moved image's map is compared with position i - t/s of the image's map.
+- Where it is not, the image's map is read between its positions, by linear interpolation: a layer without aliasing has a map
   that is smooth enough for this, and one that drops pixels has not. What interpolation itself cannot give counts as error.
-- Positions that only one of the two maps has are left out. Under ``roll``, where map and picture have the same length in pixels, the
+- Positions that only one of the two maps has are left out. Under ``roll``, where map and image have the same length in pixels, the
   map is a ring too and none is left out.
-- *Interior* positions are those whose whole receptive field, in both pictures, lies within the picture and is what was there
+- *Interior* positions are those whose whole receptive field, in both images, lies within the image and is what was there
   before the shift. There a layer with a whole t/s is exactly equivariant, whatever its weights; a test holds the trace to this.
 - What has no axes left (after flatten, global pooling, linear) should not change at all, and is compared number by number.
 """
@@ -40,14 +40,14 @@ BROKEN: Final = 1e-3
 
 @dataclass(frozen=True)
 class LayerShift:
-    """How far one layer is from moving with the picture.
+    """How far one layer is from moving with the image.
 
     Attributes:
         path: the layer's path, as in the account; ``#2`` behind it for its second call.
         layer: the layer as it is written.
         step_px: its step on each axis, as text where it is a fraction; empty for what has no axes left.
         is_whole: whether the step divides the shift on every axis.
-        error: length of the difference of the two maps, by the length of the moved map of the picture; None where no position has
+        error: length of the difference of the two maps, by the length of the moved map of the image; None where no position has
             a counterpart.
         interior_error: the same over interior positions alone; None where there are none.
     """
@@ -66,7 +66,7 @@ class Equivariance:
 
     Attributes:
         shift_px: pixels on each axis.
-        way: how the picture was moved.
+        way: how the image was moved.
         num_items: items over which the errors are taken together.
         layers: one for each layer.
     """
@@ -78,7 +78,7 @@ class Equivariance:
 
     @property
     def first_broken(self) -> LayerShift | None:
-        """The first layer that breaks it: inside the picture if one does, else at the border; None where none does."""
+        """The first layer that breaks it: inside the image if one does, else at the border; None where none does."""
         inside = (each for each in self.layers if each.step_px and (each.interior_error or 0) > BROKEN)
         anywhere = (each for each in self.layers if (each.error or 0) > BROKEN)
         return next(inside, None) or next(anywhere, None)
@@ -133,7 +133,7 @@ def measure_equivariance(
         module: any module that takes the batch; it comes back as it was.
         batch: scaled items N C *, on the module's device.
         shift_px: pixels on each axis.
-        way: a key of ``shifts.WAYS``; ``crop`` enlarges the pictures and has no unmoved counterpart.
+        way: a key of ``shifts.WAYS``; ``crop`` enlarges the images and has no unmoved counterpart.
         account: that of the module for such an item, where it is at hand; else it is traced.
 
     Raises:
@@ -225,13 +225,13 @@ def _between(length: int, low: int, share: float) -> Tensor:
 
 
 def _is_clear(field: Field, index: int, low: int, share: float, pixels: int, size: int) -> bool:
-    """Whether a position sees, in the moved picture and in the one before, only what is there in both."""
+    """Whether a position sees, in the moved image and in the one before, only what is there in both."""
     spans = [(field.textbook(index), pixels)]
     spans += [(field.textbook(index - low - more), 0) for more in ((0, 1) if share else (0,))]
     for span, offset in spans:
         if span is None:
             return False
-        first, last = span[0] - offset, span[1] - offset  # as pixels of the unmoved picture
+        first, last = span[0] - offset, span[1] - offset  # as pixels of the unmoved image
         if first < max(0, -pixels) or last >= min(size, size - pixels):
             return False
     return True

@@ -1,6 +1,6 @@
 """Accuracy over the place and the size at which an object stands on an empty canvas: a heat map.
 
-This file knows modules, batches and labels, for recordings, pictures and volumes alike. It must not know data sets, designs
+This file knows modules, batches and labels, for signals, images and volumes alike. It must not know data sets, designs
 or drawing. Shape letters: N items, C channels, * the spatial axes.
 """
 
@@ -139,7 +139,7 @@ def _pasted(batch: Tensor, size: Sequence[int], corner: Sequence[int], backgroun
 
 
 def _resized(batch: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The items made smaller, antialiased where torch can: pictures by triangle filters, others by the mean over areas."""
+    """The items made smaller, antialiased where torch can: images by triangle filters, others by the mean over areas."""
     if len(size) == 2:
         return F.interpolate(batch, size=size, mode="bilinear", antialias=True, align_corners=False)
     if all(length <= own for length, own in zip(size, batch.shape[2:], strict=True)):

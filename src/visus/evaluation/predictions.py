@@ -46,7 +46,7 @@ def predict_logits(
         precision: ``"float32"`` or ``"bfloat16"``.
         channels_last: lay the batches out with channels last. Only speed depends on it.
         tta: the views of each item whose outputs are averaged (``visus.evaluation.views``). Those that only unsure items get are asked for in
-            batches of such items, so that a picture at the border of being sure may fall on either side of it by rounding.
+            batches of such items, so that an image at the border of being sure may fall on either side of it by rounding.
 
     Returns:
         float32 logits on the CPU, (items, classes).

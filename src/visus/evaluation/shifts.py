@@ -1,10 +1,10 @@
-"""Does a network answer the same when the picture moves? Measured for every way to move it.
+"""Does a network answer the same when the image moves? Measured for every way to move it.
 
-This file knows modules, batches and shifts, for recordings, pictures and volumes alike. It must not know data sets, designs
+This file knows modules, batches and shifts, for signals, images and volumes alike. It must not know data sets, designs
 or printing.
 
-A picture that moves by a few pixels needs something where it was. Each *way* fills that differently, so figures of different
-ways cannot be compared: ``WAYS`` names them. In every way the picture is continued beyond its border, and a window of its own
+An image that moves by a few pixels needs something where it was. Each *way* fills that differently, so figures of different
+ways cannot be compared: ``WAYS`` names them. In every way the image is continued beyond its border, and a window of its own
 size is cut out. Shape letters: N items, C channels, * the spatial axes.
 """
 
@@ -31,7 +31,7 @@ WAYS: Final = {
     "roll": "what leaves at one side enters at the other",
     "zeros": "zeros enter: the training mean, or with min-max scaling the lowest value",
     "edge": "the outermost values are repeated",
-    "reflect": "its mirror image enters",
+    "reflect": "the content is mirrored at its border",
     "crop": "it is enlarged, and windows of its first size are cut out",
 }
 """Every way to move an item, and what then stands where it was."""
@@ -47,7 +47,7 @@ Shift = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ShiftFigures:
-    """How much a network's answers change when its pictures move in one way. Shares are from 0 to 1.
+    """How much a network's answers change when its images move in one way. Shares are from 0 to 1.
 
     Attributes:
         way: a key of ``WAYS``.
@@ -124,7 +124,7 @@ def canvas(batch: Tensor, reach_px: Sequence[int], way: str = "roll") -> Tensor:
         UsageError: there is no such way, or the reach does not fit the axes.
     """
     if way not in WAYS:
-        raise UsageError(unknown_name("way to move a picture", way, WAYS))
+        raise UsageError(unknown_name("way to move an image", way, WAYS))
     size = tuple(batch.shape[2:])
     unit = rank_words(len(size)).unit
     if len(reach_px) != len(size) or not all(0 <= reach < length for reach, length in zip(reach_px, size, strict=False)):
@@ -151,7 +151,7 @@ def window(continued: Tensor, reach_px: Sequence[int], shift: Sequence[int]) -> 
 def moved(batch: Tensor, shift: Sequence[int], way: str = "roll") -> Tensor:
     """The items moved by ``shift`` pixels on each axis, N C * -> N C *.
 
-    For ``crop``, the window is cut out of pictures enlarged by twice the shift.
+    For ``crop``, the window is cut out of images enlarged by twice the shift.
 
     Raises:
         UsageError: there is no such way, or a shift is as long as its axis.
@@ -168,7 +168,7 @@ def moved(batch: Tensor, shift: Sequence[int], way: str = "roll") -> Tensor:
 def total_step(account: Account) -> Shift:
     """Pixels on each axis by which a shift moves every map of a network by whole positions: the least common multiple of all steps.
 
-    At most the length of the axis: further shifts of a picture of that size do not exist.
+    At most the length of the axis: further shifts of an image of that size do not exist.
     """
     steps = [1] * (len(account.input_shape) - 1)
     for row in account.rows:

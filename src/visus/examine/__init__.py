@@ -1,4 +1,4 @@
-"""Looking inside a trained network, its pictures and pages. It must not know training, terminals or HTTP.
+"""Looking inside a trained network, its images and pages. It must not know training, terminals or HTTP.
 
 Functions take a module and arrays and give frozen values with arrays; drawing is separate. Each name is loaded when it is first used, so
 ``import visus.examine`` does not load torch.

@@ -1,7 +1,7 @@
 """What every layer of a module says to given items: its maps, how many of its units are silent, which filters are dead.
 
 Shape letters: N items, C channels, * the spatial axes of a map. This file knows maps and counts over them. It must not know training,
-pictures of maps or printing.
+images of maps or printing.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def growth_figure(
     """How far each layer sees, the first at the left, with the length of the item and of its objects, as a ``<figure>``.
 
     Args:
-        what: what the item is called, such as ``the picture``; escaped.
+        what: what the item is called, such as ``the image``; escaped.
         unit: what lengths are counted in.
         sizes: receptive field of each layer; drawn in full, however far beyond the item.
         length: of the item's axis.

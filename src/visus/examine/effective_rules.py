@@ -4,7 +4,7 @@ Every function that a module calls is seen, whether a layer or the module's own 
 derivative of each function that is not linear is noted over the given items. In place of the module then runs a linear one, whose
 backward pass carries the mean of the gradient (weights as they are, gates at their mean), or its mean square (weights and gains
 squared, gates at their mean square, a maximum at the mean of its taps, sums added). This file knows functions of torch and their
-derivatives. It must not know layers, receptive fields or pictures.
+derivatives. It must not know layers, receptive fields or images.
 """
 
 from __future__ import annotations

@@ -13,7 +13,16 @@ from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS
 from visus.evaluation.temperature import what_is_done
 from visus.examine.report_inside import Inside
-from visus.units import split_name, write_bytes, write_duration, write_number_of, write_shape, write_share, write_size
+from visus.units import (
+    split_name,
+    with_article,
+    write_bytes,
+    write_duration,
+    write_number_of,
+    write_shape,
+    write_share,
+    write_size,
+)
 
 _NETWORK_LENGTH = 48
 _RULES = {"squash": "stretched to fit", "crop": "scaled and cut to fit", "pad": "scaled and padded to fit"}
@@ -46,7 +55,7 @@ class ReportFacts:
         machine: as ``Machine.to_dict()`` gives it.
         environment: as ``networks.machine.describe()`` gives it.
         best_epoch: the epoch whose weights were kept, from 1; None where they are not those of one epoch.
-        noun: what one item is called: ``picture``, ``recording``, ``volume``, ``item``.
+        noun: what one item is called: ``image``, ``signal``, ``volume``, ``item``.
         inside: what was measured beyond the scores.
         start: what the training began with, as ``start.json`` has it; empty for new weights.
         computed: sentences on what was computed from the training items before the first step.
@@ -74,7 +83,7 @@ class ReportFacts:
     machine: Mapping[str, object] = field(default_factory=dict)
     environment: Mapping[str, object] = field(default_factory=dict)
     best_epoch: int | None = None
-    noun: str = "picture"
+    noun: str = "image"
     inside: Inside = field(default_factory=Inside)
     start: Mapping[str, object] = field(default_factory=dict)
     computed: Sequence[str] = ()
@@ -196,7 +205,7 @@ def sight_sentences(facts: ReportFacts) -> list[str]:
         return []
     size = write_size(sight.size_px)
     if not sight.layers:
-        return [f"No layer of it has a receptive field on a {facts.noun} of {size}."]
+        return [f"No layer of it has a receptive field on {with_article(facts.noun)} of {size}."]
     place = next(
         (index for index, each in enumerate(sight.layers) if each.is_all or _covers(each.size_px, sight.size_px)), None
     )
@@ -204,7 +213,7 @@ def sight_sentences(facts: ReportFacts) -> list[str]:
     if place is not None:
         each = sight.layers[place]
         field = "sees everything" if each.is_all else f"has a receptive field ({write_size(each.size_px)}) that covers it"
-        sentences.append(f"Of a {facts.noun} of {size}, '{each.path}' is the first layer that {field}.")
+        sentences.append(f"Of {with_article(facts.noun)} of {size}, '{each.path}' is the first layer that {field}.")
     else:
         sentences.append(f"No layer sees the whole {facts.noun} of {size} through its windows.")
     if sight.gates:
@@ -215,8 +224,8 @@ def sight_sentences(facts: ReportFacts) -> list[str]:
     return sentences
 
 
-def _covers(size_px: Sequence[int], picture_px: Sequence[int]) -> bool:
-    return all(size >= length for size, length in zip(size_px, picture_px, strict=True))
+def _covers(size_px: Sequence[int], image_px: Sequence[int]) -> bool:
+    return all(size >= length for size, length in zip(size_px, image_px, strict=True))
 
 
 def network_sentence(facts: ReportFacts) -> str:
@@ -258,7 +267,7 @@ def preprocessing_sentences(facts: ReportFacts) -> list[str]:
     size, channels = known["size"], known["channels"]
     assert isinstance(size, Sequence), "a size has one length for each axis"
     shape = f"{write_shape(size)} with {write_number_of(int(str(channels)), 'channel')}"
-    how = f", {_RULES[str(known['rule'])]}" if known["kind"] == "pictures" else ""
+    how = f", {_RULES[str(known['rule'])]}" if known["kind"] == "images" else ""
     sentences = [f"Each {facts.noun} is brought to {shape}{how}."]
     offset, divisor = _values(known, "offset"), _values(known, "divisor")
     if known["scale"] == "min-max":
@@ -291,7 +300,7 @@ def _values(settings: Mapping[str, object], key: str) -> str:
 def cost_rows(facts: ReportFacts) -> list[tuple[str, str]]:
     """What the training took, as label and value."""
     environment, machine = facts.environment, facts.machine
-    speeds = [value for _, value in facts.series("pictures_per_second")]
+    speeds = [value for _, value in facts.series("samples_per_second")]
     rows = [("Training time", write_duration(facts.seconds))]
     if facts.history:
         rows.append(("Epochs", f"{len(facts.history):,}"))

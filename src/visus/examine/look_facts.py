@@ -32,10 +32,10 @@ class LookedItem:
 
     Args:
         name: what it is called.
-        noun: picture, recording or volume.
+        noun: image, signal or volume.
         values: (C, *) as the network sees it, in the units in which items are stored.
         lowest, highest: of these units, drawn black and white.
-        original: the picture as its file is, (height, width, 3); None where the item is a row of an array.
+        original: the image as its file is, (height, width, 3); None where the item is a row of an array.
         sentences: what was done between the two.
         truth: its label, where it is known.
     """

@@ -13,7 +13,7 @@ import numpy as np
 
 from visus.examine import look_drawn
 from visus.examine.charts import growth_figure
-from visus.examine.drawings import as_picture, png, reduced
+from visus.examine.drawings import as_image, png, reduced
 from visus.examine.effective import EffectiveField
 from visus.examine.layer_calls import Box, cut
 from visus.examine.look_facts import LayerLook, LookFacts
@@ -129,7 +129,7 @@ def _drawings(facts: LookFacts) -> str:
 
 
 def _boxes(facts: LookFacts, box: Box, textbook: Box | None) -> str:
-    """The two boxes on the picture, with as much round it as the textbook's box needs, at most the picture's own size."""
+    """The two boxes on the image, with as much round it as the textbook's box needs, at most the image's own size."""
     item = facts.item
     margins = [(0, 0), (0, 0)]
     if textbook is not None:
@@ -137,7 +137,7 @@ def _boxes(facts: LookFacts, box: Box, textbook: Box | None) -> str:
             (min(max(0, -first), length), min(max(0, last + 1 - length), length))
             for (first, last), length in zip(textbook, item.spatial, strict=True)
         ]
-    drawn = as_picture(item.values, item.lowest, item.highest)
+    drawn = as_image(item.values, item.lowest, item.highest)
     paper = np.pad(drawn, [*margins, (0, 0)], constant_values=_PAPER)
     paper = reduced(paper, FIELD_PX)
     large = paper

@@ -14,7 +14,7 @@ import numpy as np
 
 from visus.examine import look_drawn
 from visus.examine.charts import curve
-from visus.examine.drawings import Drawn, as_picture, in_signed_shades, sheet
+from visus.examine.drawings import Drawn, as_image, in_signed_shades, sheet
 from visus.examine.layer_calls import Array
 from visus.examine.look_facts import LayerPatches, LookFacts, Patch
 from visus.examine.page import section
@@ -75,12 +75,12 @@ def _kernel(kernel: Array, top: float, told: str) -> str:
         lines = [("val", line) for line in kernel[:_CURVES]]
         return curve(told, lines, lowest=-top, highest=top, size=(120, 60))
     if rank == 2 and len(kernel) == 3:
-        return look_drawn.picture(as_picture(kernel, -top, top), told, KERNEL_PX)
+        return look_drawn.image(as_image(kernel, -top, top), told, KERNEL_PX)
     planes: list[Drawn] = [
         in_signed_shades(plane, top) for plane in (kernel[:_CURVES] if rank == 2 else kernel[0][: look_drawn.SLICES])
     ]
     joined = sheet(planes, len(planes), gap=1) if len(planes) > 1 else planes[0]
-    return look_drawn.picture(joined, told, KERNEL_PX * len(planes))
+    return look_drawn.image(joined, told, KERNEL_PX * len(planes))
 
 
 def _templates(facts: LookFacts) -> str:

@@ -36,7 +36,7 @@ def item_section(facts: LookFacts) -> str:
     seen = look_drawn.item(item.values, item.lowest, item.highest, f"The {item.noun} as the network sees it", ITEM_PX)
     figures = ""
     if item.original is not None:
-        drawn = look_drawn.picture(item.original, f"{item.name} as the file is", _original_px(item))
+        drawn = look_drawn.image(item.original, f"{item.name} as the file is", _original_px(item))
         size = write_shape(item.original.shape[:2])
         figures += f"<figure><figcaption>The {item.noun} as its file is: {size} px</figcaption>{drawn}</figure>"
     told = f"As the network sees it: {write_shape(item.values.shape)} (channels first)"

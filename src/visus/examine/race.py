@@ -1,4 +1,4 @@
-"""A picture of accuracy over time for several ways to train, as a PNG file.
+"""An image of accuracy over time for several ways to train, as a PNG file.
 
 This file knows curves and matplotlib. It must not know how they were obtained. matplotlib is loaded on the first drawing, and only its figure
 objects are used, so nothing of the program's own plots or settings changes.

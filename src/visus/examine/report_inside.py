@@ -24,7 +24,7 @@ class Moves:
         split: what the items are of.
         num_items: items that were moved.
         ways: figures for each way to move an item.
-        layers: every layer's error for a shift of one pixel; None where the layers see no picture.
+        layers: every layer's error for a shift of one pixel; None where the layers see no image.
         remedies: what would help, each as (name, price, command).
         notes: what a reader must know.
         command: what measures more; empty where nothing does.

@@ -11,14 +11,14 @@ from html import escape
 import numpy as np
 
 from visus.examine.charts import curve, growth_figure
-from visus.examine.drawings import enlarged, kernel_picture, png, reduced, sheet
+from visus.examine.drawings import enlarged, kernel_image, png, reduced, sheet
 from visus.examine.facts import ReportFacts, sight_sentences
 from visus.examine.layer_calls import Array
 from visus.examine.look_drawn import item, over
 from visus.examine.page import beside, folded, image, table_head, table_row, wide_table
 from visus.examine.report_inside import Kernels, Sight
 from visus.examine.report_trust import missing_part
-from visus.units import rank_words, write_shape
+from visus.units import rank_words, with_article, write_shape
 
 _SIDE = 168
 _KERNEL_SIDE, _KERNEL_COLUMNS, _KERNEL_CHANNELS = 36, 16, 4
@@ -26,7 +26,7 @@ _MOST_LAYERS = 400
 
 
 def sight_part(facts: ReportFacts) -> str:
-    """How the receptive field grows, and what the middle of the last map reads of a picture."""
+    """How the receptive field grows, and what the middle of the last map reads of an image."""
     sight = facts.inside.sight
     if sight is None:
         absent = missing_part(facts, "sight")
@@ -102,7 +102,7 @@ def _example(facts: ReportFacts, sight: Sight) -> str:
     if sight.box is None or values is None or values.ndim - 1 != len(sight.box):
         return ""
     where = ", ".join(f"{first} to {last}" for first, last in sight.box) + f" {rank_words(len(sight.box)).unit}"
-    told = f"a {facts.noun} with the box that the middle of the last map reads: {where}"
+    told = f"{with_article(facts.noun)} with the box that the middle of the last map reads: {where}"
     spatial = values.shape[1:]
     if len(spatial) == 3:  # the box has no depth on a page
         drawn = item(values, *facts.inside.value_range, told, _SIDE)
@@ -116,12 +116,12 @@ def _drawn_kernels(found: Kernels) -> str:
     if found.values.ndim == 3:
         drawn = "".join(_curve(f"{found.noun} {place}", each) for place, each in enumerate(found.values))
         return f'<div class="strip">{drawn}</div>'
-    pictures = []
+    images = []
     for each in found.values:
         chosen = each if len(each) == 3 and each.ndim == 3 else each[:_KERNEL_CHANNELS]
-        pictures.append(enlarged(reduced(kernel_picture(chosen), _KERNEL_SIDE), _KERNEL_SIDE))
-    joined = sheet(pictures, _KERNEL_COLUMNS if pictures[0].shape[1] <= _KERNEL_SIDE else 6, gap=3)
-    told = f"{len(pictures)} {found.noun}s of {found.path}, in rows"
+        images.append(enlarged(reduced(kernel_image(chosen), _KERNEL_SIDE), _KERNEL_SIDE))
+    joined = sheet(images, _KERNEL_COLUMNS if images[0].shape[1] <= _KERNEL_SIDE else 6, gap=3)
+    told = f"{len(images)} {found.noun}s of {found.path}, in rows"
     return image(png(joined), told, width=joined.shape[1], height=joined.shape[0], style="pixels sheet")
 
 

@@ -99,7 +99,7 @@ def shift_section(facts: ReportFacts) -> str:
 
 
 def mistakes_section(facts: ReportFacts) -> str:
-    """What it gets wrong, as pictures."""
+    """What it gets wrong, as images."""
     title = "What it gets wrong"
     found = facts.inside.mistakes
     if found is None:
@@ -108,7 +108,7 @@ def mistakes_section(facts: ReportFacts) -> str:
     surest = found.confident_wrong[0].probability if found.confident_wrong else None
     said = f"{found.num_wrong:,} of {write_number_of(found.num_items, facts.noun)} are named wrongly"
     said += f"; the surest wrong answer has a probability of {write_share(surest)}." if surest is not None else "."
-    parts = [f"<p>{escape(said)}</p>", *(f"<p>{escape(sentence)}</p>" for sentence in _about_pictures(facts, found))]
+    parts = [f"<p>{escape(said)}</p>", *(f"<p>{escape(sentence)}</p>" for sentence in _about_images(facts, found))]
     parts.append(_saliency_words(facts))
     if found.confident_wrong:
         parts.append("<h3>The surest wrong answers</h3>" + _grid(facts, found.confident_wrong))
@@ -121,7 +121,7 @@ def mistakes_section(facts: ReportFacts) -> str:
     return section(title, "".join(part for part in parts if part))
 
 
-def _about_pictures(facts: ReportFacts, found: NamedMistakes) -> list[str]:
+def _about_images(facts: ReportFacts, found: NamedMistakes) -> list[str]:
     if not found.num_compared:
         why = facts.inside.missing.get("alike")
         return [f"Training {facts.nouns} that are like them could not be found: {why}"] if why else []
@@ -143,7 +143,7 @@ def _saliency_words(facts: ReportFacts) -> str:
         return f'<p class="missing">Where the network looked could not be drawn: {escape(why)}</p>' if why else ""
     if not seen.method:
         return f"<p>{escape(seen.reason)} {escape(_ASK)}</p>"
-    color = "A warmer ground" if facts.noun == "recording" else "Red"
+    color = "A warmer ground" if facts.noun == "signal" else "Red"
     parts = [f"{color} is where the network looked for its answer ({seen.method}). {seen.reason}".strip(), seen.check]
     if seen.hidden:
         parts.append(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from visus.examine.drawings import enlarged, kernel_picture, png, sheet
+from visus.examine.drawings import enlarged, kernel_image, png, sheet
 from visus.examine.layer_calls import Array
 from visus.examine.page import header, image, page, section, table_head, table_row, wide_table
 from visus.examine.similarity import LayerLikeness, Matching, mean_likeness
@@ -163,7 +163,7 @@ def _filters(facts: TaskFacts) -> str:
 
 
 def _sheet(kernels: Array, name: str, told: str) -> str:
-    drawn = sheet([enlarged(kernel_picture(kernel), _SIDE_PX) for kernel in kernels], columns=8, gap=4)
+    drawn = sheet([enlarged(kernel_image(kernel), _SIDE_PX) for kernel in kernels], columns=8, gap=4)
     about = escape(" ".join(told.split()))
     return (
         f"<figure><figcaption><b>{escape(name)}</b> {about}</figcaption>"

@@ -23,7 +23,7 @@ class Field:
     """The field on one axis, twice: as textbooks have it (``size``, ``step``, ``start``), and as what is really read (``box``).
 
     In the textbook's sense position ``i`` sees the pixels from ``start + i*step`` on, ``size`` of them; padding is continued as if
-    the picture went on, so ``start`` may be negative and the field longer than the picture. After an upsampling or a transposed
+    the image went on, so ``start`` may be negative and the field longer than the image. After an upsampling or a transposed
     convolution with a stride the step is a fraction and neighbors differ: ``size`` is the largest, ``step`` the mean, and
     ``textbook`` tells of each position.
 
@@ -57,7 +57,7 @@ class Field:
         return cls(size=input_size, step=0, is_whole=True, reads=Reads.identity(input_size).over())
 
     def box(self, index: int = 0) -> tuple[int, int] | None:
-        """First and last pixel that position ``index`` really reads, inside the picture; None where it reads padding alone.
+        """First and last pixel that position ``index`` really reads, inside the image; None where it reads padding alone.
 
         Of a map that was laid out in a row, positions are its values, channel by channel. Where all positions read the same, every
         index is answered with what they read.
@@ -74,7 +74,7 @@ class Field:
         return self.reads.at(0 if len(self.reads) == 1 else index)
 
     def over(self) -> Field:
-        """What all positions of the map see together, inside the picture: the field after a layer that looks at the whole map.
+        """What all positions of the map see together, inside the image: the field after a layer that looks at the whole map.
 
         >>> Field.of_input(10).through(Window(3, stride=2, padding=(1, 1))).over()
         Field(size=10, step=0, start=0, is_whole=True, is_exact=True)

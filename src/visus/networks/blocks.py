@@ -139,11 +139,11 @@ class _PadFirst(nn.Module):
 
 
 class PaddedConv1d(_PadFirst, nn.Conv1d):
-    """``nn.Conv1d`` of a recording padded by ``pads``."""
+    """``nn.Conv1d`` of a signal padded by ``pads``."""
 
 
 class PaddedConv2d(_PadFirst, nn.Conv2d):
-    """``nn.Conv2d`` of a picture padded by ``pads``."""
+    """``nn.Conv2d`` of an image padded by ``pads``."""
 
 
 class PaddedConv3d(_PadFirst, nn.Conv3d):

@@ -105,13 +105,13 @@ class Whitening(nn.modules.conv._ConvNd):
 
 
 class Whitening1d(Whitening, nn.Conv1d):
-    """Whitening of recordings."""
+    """Whitening of signals."""
 
     _convolve = staticmethod(F.conv1d)
 
 
 class Whitening2d(Whitening, nn.Conv2d):
-    """Whitening of pictures."""
+    """Whitening of images."""
 
     _convolve = staticmethod(F.conv2d)
 

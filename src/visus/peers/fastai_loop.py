@@ -3,7 +3,7 @@
 This file knows three recipes of fastai's documentation, all with batches of 64. It must not know how visus trains.
 
 - ``resnet18``: ``vision_learner`` without pretrained weights and ``fit_one_cycle(5, 5e-3)``, as in its tutorial on Imagenette, with
-  ``aug_transforms()`` where the pictures are color ones.
+  ``aug_transforms()`` where the images are color ones.
 - ``small``: the network of PyTorch's MNIST example in a ``Learner``, as in its guide to coming from PyTorch, ``fit_one_cycle`` with its own rate.
 - ``same``: the network that visus trains, in a ``Learner`` too.
 """
@@ -65,7 +65,7 @@ def train(task: Task, course: Course) -> None:
 
 
 def _loaders(fastai: Any, arrays: Arrays, device: torch.device) -> Any:
-    """``DataLoaders`` of picture tensors from 0 to 1, scaled and changed batch by batch."""
+    """``DataLoaders`` of image tensors from 0 to 1, scaled and changed batch by batch."""
     mean, deviation = statistics_of(arrays)
     parts = [
         [

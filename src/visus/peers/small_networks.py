@@ -1,4 +1,4 @@
-"""The small convolutional networks that PyTorch's documentation trains, for any size of picture and number of classes.
+"""The small convolutional networks that PyTorch's documentation trains, for any size of image and number of classes.
 
 This file knows two lists of layers. It must not know how they are trained.
 """

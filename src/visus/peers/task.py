@@ -36,7 +36,7 @@ class Task:
         arrays: folder with ``train_items.npy`` (N, C, H, W), ``train_labels.npy``, ``test_items.npy`` and ``test_labels.npy``.
         num_classes: number of classes.
         design: text of the network that visus trains.
-        data: path of the data for visus; None for the pictures that come with it.
+        data: path of the data for visus; None for the images that come with it.
         cache: folder of decoded data for visus; None for the usual one.
         opened: how visus is to open the data so that it has the items of ``arrays``: ``preprocessing``, ``split`` (a ``split.csv``), ``labels``,
             ``max_unreadable`` and ``is_varied``; None for its own choice.

@@ -316,7 +316,7 @@ class Training:
             "val_accuracy": answers.accuracy,
             "learning_rate": self._learning_rate(),
             "seconds": at.elapsed_s,
-            "pictures_per_second": at.num_seen / max(at.epoch_s, 1e-9),
+            "samples_per_second": at.num_seen / max(at.epoch_s, 1e-9),
         }
         is_kept = at.selection.judge(at.epoch, phase, answers.accuracy, answers)
         if is_kept:

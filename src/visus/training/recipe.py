@@ -60,7 +60,7 @@ class Recipe:
 
     epochs: int | None = _setting(
         None,
-        "times that the training data is gone through; 0 with weights that know something fits their head alone; open: from the number of items, more often for small gray pictures",
+        "times that the training data is gone through; 0 with weights that know something fits their head alone; open: from the number of items, more often for small gray images",
         low=0,
     )
     batch_size: int | None = _setting(None, "items in one step; open: from the number of items", low=1)
@@ -146,7 +146,7 @@ class Recipe:
     )
     flip: str | None = _setting(
         None,
-        "mirror items left to right: none, random (half of them), or alternating (each in every second epoch); open: alternating where the items show that mirroring keeps their class, and for color pictures and volumes that cannot tell; else none",
+        "mirror items left to right: none, random (half of them), or alternating (each in every second epoch); open: alternating where the items show that mirroring keeps their class, and for color images and volumes that cannot tell; else none",
         known=FLIPS,
     )
     shift: float | None = _setting(

@@ -41,7 +41,7 @@ RESULT_COLUMNS = (
     "val_accuracy",
     "learning_rate",
     "seconds",
-    "pictures_per_second",
+    "samples_per_second",
 )
 
 

@@ -4,7 +4,7 @@ This file knows the order of the trainings, and what is written about them. It m
 
 The trainings are interleaved: the first seed of each, then the second seed of each. Two clocks are told for each: one from the moment at which
 the training data is in memory, one from the start of the process, which counts imports and opening the data too. Decoding of
-picture files counts for nobody: visus decodes once, before, and gives the others the decoded items. Evaluating on the held-out items after each epoch counts for everybody, and is
+image files counts for nobody: visus decodes once, before, and gives the others the decoded items. Evaluating on the held-out items after each epoch counts for everybody, and is
 told apart. Everybody begins with new weights and has the same items of one size, visus too: where ``visus train`` would begin with pretrained
 weights, which the peers do not have, the result says so.
 """
@@ -205,7 +205,7 @@ def benchmark(
     """Train every contestant that is installed with every seed, and write what was found after each training.
 
     Args:
-        data: opened data of pictures, which is trained on as it was opened (size, split, labels), or its path; None for the pictures that come
+        data: opened data of images, which is trained on as it was opened (size, split, labels), or its path; None for the images that come
             with visus.
         plan: what is compared.
         output: a folder ``benchmark-NAME`` is made in it; never one that is there.
@@ -214,7 +214,7 @@ def benchmark(
         command: what was typed, for the result.
 
     Raises:
-        DataError: the data holds no pictures of 8 bits, or was opened to be scored whole.
+        DataError: the data holds no images of 8 bits, or was opened to be scored whole.
         StorageError: the result cannot be written.
     """
     seen = _Seen(choice_of(None, network=plan.network))
@@ -243,7 +243,7 @@ def benchmark(
 
 
 class _Seen:
-    """Notes whether ``visus train`` would begin with pretrained weights, and has the pictures read for new ones all the same."""
+    """Notes whether ``visus train`` would begin with pretrained weights, and has the images read for new ones all the same."""
 
     def __init__(self, choice: BackboneChoice | None) -> None:
         self._choice = choice
@@ -298,8 +298,8 @@ def _refuse_unusable(data: Data) -> None:
         )
     if len(data.input_shape) != 3 or data.preprocessing.dtype != "uint8":
         raise DataError(
-            f"a benchmark needs pictures of 8 bits, and this data holds {data.preprocessing.dtype} {data.noun}s of "
-            f"{write_shape(data.input_shape)}: what the peers' documents train is made for pictures.",
+            f"a benchmark needs images of 8 bits, and this data holds {data.preprocessing.dtype} {data.noun}s of "
+            f"{write_shape(data.input_shape)}: what the peers' documents train is made for images.",
             where=data.name,
         )
 

@@ -1,4 +1,4 @@
-"""Runs side by side: two of them item by item, a run beside its perceptron twins, and both on shuffled pictures.
+"""Runs side by side: two of them item by item, a run beside its perceptron twins, and both on shuffled images.
 
 This file knows which runs are trained for a comparison and what is compared. It must not know how anything is shown.
 """
@@ -219,7 +219,7 @@ def compare_with_twins(
     Args:
         run: the run; its network must be a design with a convolution.
         kinds: which twins, keys of ``design.twins.KINDS``.
-        with_shuffled: train the network and each twin once more on pictures whose positions are in one fixed random order.
+        with_shuffled: train the network and each twin once more on images whose positions are in one fixed random order.
         output: folder of the new runs; None for that of the run.
         cache_dir: another folder for the decoded items.
         on_event: called with everything that happens in the trainings.
@@ -262,7 +262,7 @@ def compare_shuffled(
     on_event: OnEvent | None = None,
     command: str = "",
 ) -> Comparison:
-    """Train the network of a run once more on pictures whose positions are in one fixed random order, and compare.
+    """Train the network of a run once more on images whose positions are in one fixed random order, and compare.
 
     Raises:
         UsageError: the network is no design.

@@ -17,7 +17,7 @@ def examine_machine() -> dict[str, Any]:
     """Versions and devices, a short measurement of each way of computing, the choice that visus makes, and the cache.
 
     Returns:
-        ``machine`` (see ``networks.machine.describe``), ``speeds`` (name, pictures_per_second, ratio to plain float32), ``choice``
+        ``machine`` (see ``networks.machine.describe``), ``speeds`` (name, samples_per_second, ratio to plain float32), ``choice``
         (one sentence), ``kernels`` (``ready``, or why visus's own are not used) and ``cache`` (folder, bytes).
     """
     cache = cache_folder()

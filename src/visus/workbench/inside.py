@@ -111,7 +111,7 @@ def measure_inside(finished: Scoring) -> Inside:
     mistakes = part("mistakes", lambda: _mistakes(finished, 0))
     if mistakes is not None:
         mistakes = part("alike", lambda: _mistakes(finished, budget)) or mistakes
-    places = _pictured(mistakes) if mistakes else []
+    places = _imaged(mistakes) if mistakes else []
     shown = {place: finished.part.rows(np.array([place]))[0].numpy() for place in places}
     near = sorted({each.place for item in mistakes.shown() for each in item.alike}) if mistakes else []
     near_items = {place: finished.data.split("train").rows(np.array([place]))[0].numpy() for place in near}
@@ -177,7 +177,7 @@ def _mistakes(finished: Scoring, budget: int) -> NamedMistakes:
     return named_mistakes(network, finished.part, chances, training, most=_SHOWN, most_training=most)
 
 
-def _pictured(mistakes: NamedMistakes) -> list[int]:
+def _imaged(mistakes: NamedMistakes) -> list[int]:
     """Places of the items that the report draws, the surest wrong ones first."""
     return list(dict.fromkeys(each.place for each in mistakes.shown()))
 

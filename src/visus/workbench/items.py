@@ -19,16 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from visus.data.file_kinds import is_picture_file, kind_of_file
+from visus.data.file_kinds import is_image_file, kind_of_file
+from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
 from visus.data.no_samples import find_no_samples
-from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.source_arrays import channels_first
-from visus.data.source_folders import LEFT_OUT, is_picture_name, walk
+from visus.data.source_folders import LEFT_OUT, is_image_name, walk
 from visus.data.source_rules import natural_key
 from visus.data.source_table import TABLE_SUFFIXES
-from visus.errors import DataError, PictureError, UsageError, unknown_name
+from visus.errors import DataError, ImageError, UsageError, unknown_name
 from visus.files import expand_home
 from visus.units import write_shape
 
@@ -39,8 +39,8 @@ _DAMAGED = "this is not a readable NumPy file of plain numbers."
 
 
 @dataclass(frozen=True)
-class PictureItem:
-    """A picture file."""
+class ImageItem:
+    """An image file."""
 
     name: str
     path: Path
@@ -62,7 +62,7 @@ class UnreadItem:
     problem: str
 
 
-Item = PictureItem | ArrayItem | UnreadItem
+Item = ImageItem | ArrayItem | UnreadItem
 
 
 def find_items(
@@ -106,8 +106,8 @@ def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> It
     found = list(walk(folder, ledger))
     names = {file: file.relative_to(folder).as_posix() for file in found if isinstance(file, Path)}
     arrays = [file for file in names if file.suffix.lower() in ARRAY_SUFFIXES]
-    reads_images = preprocessing.kind == "pictures" or (preprocessing.is_picture_like and not arrays)
-    images = [file for file in names if is_picture_file(file)] if reads_images else []
+    reads_images = preprocessing.kind == "images" or (preprocessing.is_image_like and not arrays)
+    images = [file for file in names if is_image_file(file)] if reads_images else []
     no_samples = find_no_samples(folder, [names[file] for file in images])
     no_samples.note_on(ledger)
     chosen = set(images or arrays)
@@ -117,11 +117,11 @@ def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> It
         elif entry not in chosen:
             ledger.note(LEFT_OUT, names[entry], kind_of_file(entry))
         elif names[entry] not in no_samples.reasons:
-            if images and not is_picture_name(entry.name):
+            if images and not is_image_name(entry.name):
                 ledger.note("read by its content", names[entry])
             yield from _in_file(entry, preprocessing)
     if not chosen and len(names) == len(found):
-        suffixes = PICTURE_SUFFIXES if preprocessing.kind == "pictures" else ARRAY_SUFFIXES
+        suffixes = IMAGE_SUFFIXES if preprocessing.kind == "images" else ARRAY_SUFFIXES
         raise UsageError(
             f"this folder has no file that this network reads ({', '.join(sorted(suffixes))}).", where=str(folder)
         )
@@ -144,7 +144,7 @@ def _in_table(table: Path) -> Iterator[Item]:
     for row in rows[1:]:
         name = row[columns[0]].strip() if len(row) > columns[0] else ""
         if name:
-            yield PictureItem(name, table.parent / name)
+            yield ImageItem(name, table.parent / name)
 
 
 def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Item]:
@@ -156,12 +156,12 @@ def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Item]:
         yield from _in_table(file)
         return
     if file.suffix.lower() not in ARRAY_SUFFIXES:
-        yield PictureItem(str(file), file)
+        yield ImageItem(str(file), file)
         return
     try:
         found = np.load(file, allow_pickle=False)
     except _DAMAGE as error:
-        raise PictureError(_DAMAGED, where=str(file)) from error
+        raise ImageError(_DAMAGED, where=str(file)) from error
     if isinstance(found, np.ndarray):
         yield from _rows(found, str(file), preprocessing)
         return
@@ -174,7 +174,7 @@ def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Item]:
         try:
             rows = found[names[0]]
         except _DAMAGE as error:
-            raise PictureError(_DAMAGED, where=str(file)) from error
+            raise ImageError(_DAMAGED, where=str(file)) from error
         yield from _rows(rows, f"{file}:{names[0]}", preprocessing)
 
 

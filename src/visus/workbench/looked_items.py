@@ -16,19 +16,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from visus.data import pictures
 from visus.data.batches import Part, random_stream
+from visus.data.images import decode as images
 from visus.data.ledger import Ledger
 from visus.data.opened import Data
 from visus.data.preprocessing import Pixels, Preprocessing, measure_scale
 from visus.data.samples import SPLITS
-from visus.errors import PictureError, UsageError
+from visus.errors import ImageError, UsageError
 from visus.examine.look_facts import LookedItem
 from visus.units import rank_words, write_number_of, write_shape
 from visus.workbench.items import ARRAY_SUFFIXES, ArrayItem, UnreadItem, find_items
 
 Named = str | Path | Pixels | Tensor
-_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+_IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +88,14 @@ def item_of_tensor(values: Tensor | Pixels, name: str = "the item given") -> Sub
     """An item that is scaled already, (C, *).
 
     Raises:
-        PictureError: a value is not finite.
+        ImageError: a value is not finite.
         UsageError: it has no spatial axis, or more than three.
     """
     given = torch.as_tensor(values).detach().float().cpu()
     if not 1 < given.dim() < 5:
         raise UsageError(f"one item of (channels, *spatial) is needed, and this has the shape {write_shape(given.shape)}.")
     if not bool(torch.isfinite(given).all()):
-        raise PictureError("a value is not a finite number. Repair the item, or give another one.", where=name)
+        raise ImageError("a value is not a finite number. Repair the item, or give another one.", where=name)
     plain = given.numpy()
     noun = rank_words(given.dim() - 1).item
     return Subject(LookedItem(name, noun, plain, float(plain.min()), float(plain.max())), given[None], None)
@@ -111,7 +111,7 @@ def find_item(named: Named, preprocessing: Preprocessing, data: Data | None, *, 
         own_scale: scale the item by its own mean and deviation.
 
     Raises:
-        PictureError: the file cannot be read.
+        ImageError: the file cannot be read.
         UsageError: there is no such file, row or item.
     """
     if isinstance(named, (np.ndarray, Tensor)):
@@ -127,7 +127,7 @@ def find_item(named: Named, preprocessing: Preprocessing, data: Data | None, *, 
         return _of_array_file(source, index, preprocessing, own_scale=own_scale)
     if Path(text).suffix.lower() in ARRAY_SUFFIXES:
         return _of_array_file(text, None, preprocessing, own_scale=own_scale)
-    return _of_picture(text, preprocessing, own_scale=own_scale)
+    return _of_image(text, preprocessing, own_scale=own_scale)
 
 
 def _of_split(data: Data | None, split: str, index: int, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
@@ -150,18 +150,18 @@ def _of_split(data: Data | None, split: str, index: int, preprocessing: Preproce
 
 
 def _original(path: Path, preprocessing: Preprocessing) -> tuple[npt.NDArray[np.uint8] | None, tuple[int, ...] | None]:
-    """The picture as its file is, where the item is a file, with its size."""
-    if preprocessing.kind != "pictures" or not path.is_file():
+    """The image as its file is, where the item is a file, with its size."""
+    if preprocessing.kind != "images" or not path.is_file():
         return None, None
     try:
-        pixels = pictures.decode(path).pixels
-    except PictureError:
+        pixels = images.decode(path).pixels
+    except ImageError:
         return None, None
     return _three_channels(pixels), pixels.shape[1:]
 
 
 def _three_channels(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(height, width, 3) of a decoded picture, (C, height, width) with one channel or three."""
+    """(height, width, 3) of a decoded image, (C, height, width) with one channel or three."""
     last = pixels.transpose(1, 2, 0)
     return np.ascontiguousarray(np.broadcast_to(last, (*last.shape[:2], 3)))
 
@@ -175,7 +175,7 @@ def _resized(size: tuple[int, ...] | None, preprocessing: Preprocessing) -> tupl
 def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
     items = list(find_items([text], preprocessing, Ledger()))
     if len(items) == 1 and isinstance(items[0], UnreadItem):
-        raise PictureError(items[0].problem, where=items[0].name)
+        raise ImageError(items[0].problem, where=items[0].name)
     if index is None and len(items) > 1:
         raise UsageError(
             f"this file holds {write_number_of(len(items), 'item')}: say which, from {text}:0 to {text}:{len(items) - 1}.",
@@ -191,29 +191,27 @@ def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *
         raise UsageError("this is no array file, so it has no numbered rows. Name the file alone.", where=text)
     try:
         row = preprocessing.fit_array(item.row[None])[0]
-    except PictureError as error:
+    except ImageError as error:
         raise error.within(item.name) from error
     return _subject(item.name, row, preprocessing, own_scale=own_scale)
 
 
-def _of_picture(text: str, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
+def _of_image(text: str, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
     path = Path(text)
     if path.is_dir():
-        raise PictureError("this is a folder, and one item is looked at. Name one of its files.", where=text)
+        raise ImageError("this is a folder, and one item is looked at. Name one of its files.", where=text)
     if not path.is_file():
-        raise PictureError(
-            "there is no such file. Name a picture, FILE:17 for a row of an array file, or test:17.", where=text
-        )
-    if preprocessing.kind == "array" and not preprocessing.is_picture_like:
-        raise PictureError(
+        raise ImageError("there is no such file. Name an image, FILE:17 for a row of an array file, or test:17.", where=text)
+    if preprocessing.kind == "array" and not preprocessing.is_image_like:
+        raise ImageError(
             f"this network reads {preprocessing.noun}s of {write_shape(preprocessing.input_shape)} from NPZ or NPY files, "
-            f"and this is {'a picture' if path.suffix.lower() in _PICTURES else 'neither'}.",
+            f"and this is {'an image' if path.suffix.lower() in _IMAGES else 'neither'}.",
             where=text,
         )
     ledger = Ledger()
-    row = preprocessing.read_picture(path, ledger, name=path.name)
+    row = preprocessing.read_image(path, ledger, name=path.name)
     made = _subject(path.name, row, preprocessing, own_scale=own_scale)
-    original, _ = _original(path, dataclasses.replace(preprocessing, kind="pictures"))
+    original, _ = _original(path, dataclasses.replace(preprocessing, kind="images"))
     facts = dataclasses.replace(made.facts, original=original, sentences=(*ledger.sentences(), *made.facts.sentences))
     return dataclasses.replace(made, facts=facts)
 

@@ -72,7 +72,7 @@ def open_network(
 
     Raises:
         UsageError: what is given does not go together, or there is no such item.
-        PictureError: the item cannot be read.
+        ImageError: the item cannot be read.
         DataError: the data cannot be opened.
     """
     if isinstance(network, Run):
@@ -152,8 +152,8 @@ def _subject(network: nn.Module | Design | str, item: Named, shape: tuple[int, .
         )
     if not 2 <= len(shape) <= 4 or any(length < 1 for length in shape):
         raise UsageError(f"an input has channels and one to three lengths, such as 3,224,224, and not {shape}.")
-    kind = "pictures" if len(shape) == 3 else "array"
-    dtype = "uint8" if kind == "pictures" else "float32"
+    kind = "images" if len(shape) == 3 else "array"
+    dtype = "uint8" if kind == "images" else "float32"
     plain = (0.0,) * shape[0]
     plan = Preprocessing(kind, shape[0], shape[1:], "squash", dtype, "mean-deviation", plain, (1.0,) * shape[0])  # type: ignore[arg-type]
     return find_item(item, plan, None, own_scale=True)

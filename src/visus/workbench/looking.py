@@ -168,7 +168,7 @@ def look(
 
     Raises:
         UsageError: no such layer, channel, position, class or item.
-        PictureError: the item cannot be read.
+        ImageError: the item cannot be read.
         RunError: the run cannot be opened.
 
     >>> from torch import nn

@@ -281,7 +281,7 @@ class Screen:
         )
         self.say(
             f"epoch {event.epoch + 1:>3}/{self._num_epochs}  loss {row['train_loss']:.4f}  accuracy {write_share(row['train_accuracy'])}"
-            f"{validated}  {row['img_size']:.0f} px  {row['pictures_per_second']:,.0f}/s  {write_duration(row['seconds'])}"
+            f"{validated}  {row['img_size']:.0f} px  {row['samples_per_second']:,.0f}/s  {write_duration(row['seconds'])}"
             f"{f', {write_duration(event.seconds_left)} left' if event.seconds_left > 0 else ''}{'  kept' if event.is_best else ''}"
         )
 

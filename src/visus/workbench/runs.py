@@ -29,7 +29,7 @@ from visus.data.opened import Data, open_scoring_data
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.reading import Reading
 from visus.data.store import MAX_UNREADABLE
-from visus.errors import DataError, PictureError, RunError, UsageError
+from visus.errors import DataError, ImageError, RunError, UsageError
 from visus.evaluation.predictions import predict_logits, top_k
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.temperature import UNCALIBRATED, Calibrator, TemperatureFit
@@ -501,7 +501,7 @@ class Run(Described):
                 outcomes.append(len(rows) - 1)
                 if self.preprocessing.shuffle_seed is not None:
                     ledger.note("shuffled", item.name)
-            except PictureError as error:
+            except ImageError as error:
                 ledger.note("unreadable", item.name, error.message)
                 outcomes.append(error.message)
         answers = []
@@ -527,15 +527,15 @@ class Run(Described):
 
     def _read(self, item: Item, ledger: Ledger) -> Pixels:
         if isinstance(item, UnreadItem):
-            raise PictureError(item.problem, where=item.name)
+            raise ImageError(item.problem, where=item.name)
         if isinstance(item, ArrayItem):
             return self._fitted(item)
-        if self.preprocessing.kind == "array" and not self.preprocessing.is_picture_like:
-            raise PictureError(
+        if self.preprocessing.kind == "array" and not self.preprocessing.is_image_like:
+            raise ImageError(
                 f"this network reads {self.preprocessing.noun}s of {write_shape(self.preprocessing.input_shape)} from NPZ or NPY files, "
-                f"and this is a picture."
+                f"and this is an image."
             )
-        pixels = self.preprocessing.read_picture(item.path, ledger, name=item.name)
+        pixels = self.preprocessing.read_image(item.path, ledger, name=item.name)
         if self.preprocessing.looks_inverted(pixels):
             ledger.note("looks inverted", item.name)
         return pixels

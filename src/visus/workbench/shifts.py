@@ -1,4 +1,4 @@
-"""``visus evaluate RUN --shifts``: whether a trained network's answers move with the picture, and what would help at which price.
+"""``visus evaluate RUN --shifts``: whether a trained network's answers move with the image, and what would help at which price.
 
 This file knows which shifts are measured on a run, and which changes of its design there are. It must not know how a figure is
 computed, nor how it is shown.
@@ -80,7 +80,7 @@ class ShiftReport(Described):
         step_px: the network's step on each axis; None where it has none that could be found.
         ways: figures for each way to move an item.
         phases: the pattern over the phases of the step, moved round a ring; None where there is one phase, or far too many.
-        layers: every layer's error, for a shift of one pixel and for one by the step; empty where the layers see no picture.
+        layers: every layer's error, for a shift of one pixel and for one by the step; empty where the layers see no image.
         placement: accuracy over place and size of the object.
         remedies: what to try; how much it helps is measured by ``--fix``.
         notes: what a reader must know.
@@ -212,8 +212,8 @@ def reach_of(lengths: Sequence[int]) -> tuple[int, ...]:
 def shuffled_words(noun: str) -> str:
     """Why the layers of a network that reads shuffled positions are not looked at.
 
-    >>> shuffled_words("recording")
-    'The network reads shuffled positions, so its layers see no recording that could move.'
+    >>> shuffled_words("signal")
+    'The network reads shuffled positions, so its layers see no signal that could move.'
     """
     return f"The network reads shuffled positions, so its layers see no {noun} that could move."
 
@@ -232,7 +232,7 @@ def _step(run: Run) -> tuple[tuple[int, ...] | None, Account | None, list[str]]:
 def remedies(run: Run) -> list[Remedy]:
     """What may make the answers of a run move less, each with its price and the command that trains it beside the run.
 
-    None for a run on shuffled positions, whose pictures no change of the design can put back in order.
+    None for a run on shuffled positions, whose images no change of the design can put back in order.
     """
     if run.preprocessing.shuffle_seed is not None:
         return []
@@ -298,7 +298,7 @@ def _command(run: Run, design: str, more: str = "") -> str:
     words = ["visus", "train", *([facts["path"]] if facts["path"] else []), "-m", asked]
     words += ["-c", str(run.folder / "recipe.yaml"), "--split", str(run.folder / "split.csv")]
     words += ["--img-size", "x".join(str(length) for length in prepared.size)]
-    if prepared.kind == "pictures":
+    if prepared.kind == "images":
         words += ["--channels", str(prepared.channels), *(["--rule", prepared.rule] if prepared.rule != "squash" else [])]
     words += ["--labels", facts["labels"]] if facts.get("labels") else []
     words += Reading.from_json(facts.get("reading")).options()

@@ -107,7 +107,7 @@ def summary(
             An embedding or another module that takes integers gets integers, and the first row says so.
         num_classes: what ``classes`` stands for.
         detail: ``"layers"`` for a row for each layer, ``"operations"`` for one for each tensor on the way.
-        object_px: size of the objects in the pictures, in pixels of the input: whether the last map sees one whole is told.
+        object_px: size of the objects in the images, in pixels of the input: whether the last map sees one whole is told.
         batch_size: items of a batch of the training: with 1, batch norms over one position are told of.
 
     Raises:

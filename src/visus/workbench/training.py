@@ -129,7 +129,7 @@ def train(
     Processes that ``torchrun`` started train it together, each calling this with the same arguments; where they were started again, they go on.
 
     Args:
-        data: opened data, or its path; None for the pictures that come with visus.
+        data: opened data, or its path; None for the images that come with visus.
         network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place); None for ``compact``, or for
             ``efficientnet_lite(0)`` where it starts from pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
             A module that was trained already, and a callable whose weights do not depend on the random seed, are fine-tuned.

@@ -18,7 +18,7 @@ from visus.data.splits import write_split_csv
 from visus.errors import StorageError
 from visus.evaluation.scores import Scores
 from visus.examine.card import write_card
-from visus.examine.pictures import draw_confusion, draw_curves
+from visus.examine.plots import draw_confusion, draw_curves
 from visus.examine.report import write_report
 from visus.networks.machine import Machine, describe
 from visus.training.arithmetic import rounding, rounding_differs
@@ -115,14 +115,14 @@ def write_end(
     facts = report_facts(folder, data, made, recipe, scores, course, inside)
     write_report(folder.path / "report.html", facts)
     write_card(folder.path / "README.md", facts)
-    pictures = {"confusion.png": lambda path: draw_confusion(scores, path)}
+    images = {"confusion.png": lambda path: draw_confusion(scores, path)}
     if training.position.history:  # else the head alone was fitted
-        pictures["curves.png"] = lambda path: draw_curves(training.position.history, path)
-    return tuple(told for name, draw in pictures.items() if (told := _drawn(folder.path / name, draw)))
+        images["curves.png"] = lambda path: draw_curves(training.position.history, path)
+    return tuple(told for name, draw in images.items() if (told := _drawn(folder.path / name, draw)))
 
 
 def _drawn(path: Path, draw: Callable[[Path], None]) -> str:
-    """Draw a picture; why it is missing, where it could not be drawn."""
+    """Draw an image; why it is missing, where it could not be drawn."""
     try:
         draw(path)
     except StorageError:

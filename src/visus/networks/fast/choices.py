@@ -163,7 +163,7 @@ class Choices:
         """How this convolution is best computed; measured now if that was never done.
 
         A kind of convolution (its filters, stride, padding and what follows) that has met ``MOST_SHAPES`` shapes of maps is
-        PyTorch's own for every other shape: pictures of ever new sizes would cost more in measurements than they gain.
+        PyTorch's own for every other shape: images of ever new sizes would cost more in measurements than they gain.
         """
         if not case.is_worth_a_choice:
             return Plan()

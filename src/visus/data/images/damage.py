@@ -23,8 +23,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from visus.data import picture_lzw
-from visus.errors import PictureError
+from visus.data.images import lzw as image_lzw
+from visus.errors import ImageError
 
 EOI = b"\xff\xd9"
 MAX_STRAY_BYTES = 16
@@ -80,15 +80,15 @@ def refuse_unread_jpeg(facts: Jpeg) -> None:
     """Raise where a sound JPEG is coded in a way that this decoder does not read.
 
     Raises:
-        PictureError: more than 8 bits for each value, or a coding process that libjpeg does not know.
+        ImageError: more than 8 bits for each value, or a coding process that libjpeg does not know.
     """
     if facts.precision > 8 and facts.process != 3:
-        raise PictureError(
+        raise ImageError(
             f"the JPEG holds {facts.precision} bits for each value, and JPEGs of 8 bits are read. The file is sound: save it as a 16-bit PNG "
             "or TIFF, or give the numbers as an .npy or .npz array."
         )
     if facts.process in _PROCESSES:
-        raise PictureError(
+        raise ImageError(
             f"the JPEG is coded by the {_PROCESSES[facts.process]} process, which is not read. The file is sound: "
             "save it as an ordinary JPEG or as PNG."
         )
@@ -198,7 +198,7 @@ def needed_png(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     checksum is wrong are kept where the second one, over the unpacked rows, holds.
 
     Raises:
-        PictureError: a checksum shows that pixels, palette or transparency are damaged.
+        ImageError: a checksum shows that pixels, palette or transparency are damaged.
     """
     parts, packed, is_doubtful = [_PNG_HEAD], list[bytes](), False
     actions: list[str] = []
@@ -242,8 +242,8 @@ def needed_png_head(stream: BinaryIO) -> bytes:
     return b"".join(parts)
 
 
-def _checksum_is_wrong(kind: bytes) -> PictureError:
-    return PictureError(
+def _checksum_is_wrong(kind: bytes) -> ImageError:
+    return ImageError(
         f"the PNG file is damaged: the checksum of its chunk {kind.decode('latin-1')} is wrong. Copy or export it again, or remove it."
     )
 
@@ -297,7 +297,7 @@ def refuse_damaged_webp(data: bytes, is_decoded: Callable[[bytes], bool]) -> Non
         is_decoded: whether a file decodes.
 
     Raises:
-        PictureError: the image data is damaged.
+        ImageError: the image data is damaged.
     """
     kind, frame = _webp_frame(data)
     spare = WEBP_SPARE_BYTES.get(kind, 0)
@@ -306,7 +306,7 @@ def refuse_damaged_webp(data: bytes, is_decoded: Callable[[bytes], bool]) -> Non
     short = frame[:-spare]
     body = b"WEBP" + kind + struct.pack("<I", len(short)) + short + b"\0" * (len(short) % 2)
     if is_decoded(b"RIFF" + struct.pack("<I", len(body)) + body):
-        raise PictureError(
+        raise ImageError(
             "the WebP file is damaged: its image data does not end where the image does. Copy or export it again, or remove it."
         )
 
@@ -335,16 +335,16 @@ def refuse_damaged_gif(data: bytes) -> None:
         data: a file that decodes.
 
     Raises:
-        PictureError: the image data is damaged.
+        ImageError: the image data is damaged.
     """
     frame = _gif_frame(data)
     if frame is None:
         return
     num_pixels, literal_bits, packed = frame
-    found = picture_lzw.unpacked_length(packed, picture_lzw.Dialect(literal_bits))
+    found = image_lzw.unpacked_length(packed, image_lzw.Dialect(literal_bits))
     if found != num_pixels:
         has = "codes that stand for nothing" if found is None else f"{found:,} pixels"
-        raise PictureError(
+        raise ImageError(
             f"the GIF file is damaged: its image data holds {has}, and its first frame has {num_pixels:,}. "
             "Copy or export it again, or remove it."
         )
@@ -396,7 +396,7 @@ def refuse_damaged_strips(data: bytes, tags: Any, strict: Strict | None) -> None
         strict: decodes a JPEG strictly; None where there is no such decoder.
 
     Raises:
-        PictureError: the strip is damaged or cut short.
+        ImageError: the strip is damaged or cut short.
     """
     compression = tags.get(259, 1)
     if compression not in (*_DEFLATE, _PACKBITS, _JPEG, _LZW):
@@ -413,29 +413,29 @@ def refuse_damaged_strips(data: bytes, tags: Any, strict: Strict | None) -> None
         elif compression == _PACKBITS:
             sound = _packbits_length(part) in lengths[number]
         elif compression == _LZW:
-            sound = not _is_usual_lzw(part, tags) or picture_lzw.unpacked_length(part, picture_lzw.TIFF) in lengths[number]
+            sound = not _is_usual_lzw(part, tags) or image_lzw.unpacked_length(part, image_lzw.TIFF) in lengths[number]
         else:
             whole = tables[:-2] + part[2:] if tables else part
             sound = strict is None or part[:2] != b"\xff\xd8" or _passes(strict, whole)
         if not sound:
-            raise PictureError(
+            raise ImageError(
                 f"the TIFF file is cut short or damaged: part {number + 1} of {len(starts)} does not unpack as a whole. "
                 "Copy or export it again, or remove it."
             )
 
 
-def has_checksums(picture: Image.Image, data: bytes, tags: Any) -> bool:
+def has_checksums(image: Image.Image, data: bytes, tags: Any) -> bool:
     """Whether what was decoded of a Deflate-compressed TIFF has the checksums that stand at the end of its strips, so that none is damaged.
 
     Adding up is many times faster than unpacking again. False where it cannot be told: other compressions, tiles, images that were turned,
     and all but gray, RGB and RGBA of 8 bits.
 
     Args:
-        picture: after it was loaded.
+        image: after it was loaded.
         data: the file.
         tags: its first directory, as Pillow reads it.
     """
-    bands = {"L": 1, "RGB": 3, "RGBA": 4}.get(picture.mode, 0)
+    bands = {"L": 1, "RGB": 3, "RGBA": 4}.get(image.mode, 0)
     bits, starts, counts = tags.get(258, (1,)), tags.get(273), tags.get(279)
     usual = (
         tags.get(259) in _DEFLATE
@@ -448,7 +448,7 @@ def has_checksums(picture: Image.Image, data: bytes, tags: Any) -> bool:
     )
     if not usual or 324 in tags or not starts or not counts or len(starts) != len(counts):
         return False
-    values = np.asarray(picture)
+    values = np.asarray(image)
     if tags.get(317, 1) == 2:  # each value was stored as its difference from the one to its left
         values = np.concatenate((values[:, :1], values[:, 1:] - values[:, :-1]), axis=1)
     unpacked, full = memoryview(values.tobytes()), _strip_bytes(tags)[0]

@@ -1,4 +1,4 @@
-"""One picture brought to a given number of channels and a given size.
+"""One image brought to a given number of channels and a given size.
 
 This file knows resizing rules. It must not know files, ledgers (it only names their actions) or networks.
 
@@ -17,14 +17,14 @@ from visus.errors import UsageError, unknown_name
 
 Rule = Literal["squash", "crop", "pad"]
 RULES: tuple[Rule, ...] = ("squash", "crop", "pad")
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 
 
-def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: str) -> tuple[Picture, tuple[str, ...]]:
-    """The picture with the wanted channels and size, and the ledger's actions; none where nothing had to change.
+def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: str) -> tuple[Image, tuple[str, ...]]:
+    """The image with the wanted channels and size, and the ledger's actions; none where nothing had to change.
 
     Where the proportion of the sides differs, ``squash`` stretches each axis by itself; ``crop`` keeps the largest part
-    in the middle that has the wanted proportion; ``pad`` fits the whole picture into the frame and repeats its edge
+    in the middle that has the wanted proportion; ``pad`` fits the whole image into the frame and repeats its edge
     pixels around it, which draws no contour that a network could mistake for a thing. Resizing is bilinear with
     antialiasing (every pixel counts), computed in whole numbers by torch: within two levels of Pillow's pixels, in a
     third of its time.
@@ -39,10 +39,10 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: st
         Contiguous uint8 array of shape (channels, height, width), and the actions.
 
     Raises:
-        UsageError: the rule does not exist, or the channels or the size make no picture.
+        UsageError: the rule does not exist, or the channels or the size make no image.
 
-    >>> picture, actions = fit(np.zeros((3, 40, 60), np.uint8), 1, (20, 20), "crop")
-    >>> picture.shape, actions
+    >>> image, actions = fit(np.zeros((3, 40, 60), np.uint8), 1, (20, 20), "crop")
+    >>> image.shape, actions
     ((1, 20, 20), ('cropped', 'resized', 'color made gray'))
     """
     if rule not in RULES:
@@ -50,7 +50,7 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: st
     if channels not in (1, 3) or len(size) != 2 or min(size) < 1:
         shape = " x ".join(map(str, (channels, *size)))
         raise UsageError(
-            f"a picture cannot be fitted to {shape}: 1 or 3 channels, a height and a width of at least 1 are needed."
+            f"an image cannot be fitted to {shape}: 1 or 3 channels, a height and a width of at least 1 are needed."
         )
     assert pixels.dtype == np.uint8, "the decode door gives uint8"
     assert pixels.ndim == 3, "the decode door gives (channels, height, width)"
@@ -73,7 +73,7 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: st
     return np.ascontiguousarray(pixels), tuple(actions)
 
 
-def _middle(pixels: Picture, height: int, width: int, actions: list[str]) -> Picture:
+def _middle(pixels: Image, height: int, width: int, actions: list[str]) -> Image:
     """The largest part in the middle with the proportion height : width, in whole pixels."""
     _, found_height, found_width = pixels.shape
     kept_height = min(found_height, max(1, round(found_width * height / width)))
@@ -86,12 +86,12 @@ def _middle(pixels: Picture, height: int, width: int, actions: list[str]) -> Pic
 
 
 def _inner_size(found_height: int, found_width: int, height: int, width: int) -> tuple[int, int]:
-    """Size of the whole picture inside the frame: one side fills it, the other keeps the proportion."""
+    """Size of the whole image inside the frame: one side fills it, the other keeps the proportion."""
     scale = min(height / found_height, width / found_width)
     return min(height, max(1, round(found_height * scale))), min(width, max(1, round(found_width * scale)))
 
 
-def _resized(pixels: Picture, size: tuple[int, int]) -> Picture:
+def _resized(pixels: Image, size: tuple[int, int]) -> Image:
     # torch wants memory that is writable and without negative strides; a view of (H, W, C) stays as it is and is fastest
     rows = np.require(pixels.transpose(1, 2, 0), requirements=["C", "W"])
     batch = torch.from_numpy(rows).permute(2, 0, 1)[None]
@@ -99,14 +99,14 @@ def _resized(pixels: Picture, size: tuple[int, int]) -> Picture:
     return np.asarray(shrunk[0].numpy())
 
 
-def _padded(pixels: Picture, height: int, width: int) -> Picture:
+def _padded(pixels: Image, height: int, width: int) -> Image:
     missing = height - pixels.shape[1], width - pixels.shape[2]
     edges = [(length // 2, length - length // 2) for length in missing]
     return np.pad(pixels, [(0, 0), *edges], mode="edge")
 
 
-def _luma(pixels: Picture) -> Picture:
-    """Gray of a color picture, ITU-R BT.601: 0.299 red + 0.587 green + 0.114 blue, in Pillow's 16-bit fixed point."""
+def _luma(pixels: Image) -> Image:
+    """Gray of a color image, ITU-R BT.601: 0.299 red + 0.587 green + 0.114 blue, in Pillow's 16-bit fixed point."""
     red, green, blue = pixels.astype(np.uint32)
     gray = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     return np.asarray(gray, dtype=np.uint8)[None]

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFile
 
-from visus.data import picture_jpeg
+from visus.data.images import jpeg as image_jpeg
+from visus.data.images.decode import IMAGE_SUFFIXES, Decoded, Limits, decode, probe
+from visus.data.images.headers import HEAD_BYTES, format_of, stated_size
 from visus.data.ledger import ACTIONS
-from visus.data.picture_headers import HEAD_BYTES, format_of, stated_size
-from visus.data.pictures import PICTURE_SUFFIXES, Decoded, Limits, decode, probe
 
-from .bad_pictures import BROKEN_EXIF, animation, chunk, encoded, exif_record, photo, png
+from .bad_images import BROKEN_EXIF, animation, chunk, encoded, exif_record, photo, png
 
 SIXTEEN = "16-bit values scaled to 8-bit"
 LOW = "16-bit values in the lowest part of their range"
@@ -45,19 +45,19 @@ def check_agreement(data: bytes, decoded: Decoded) -> None:
     assert (probed.size, probed.mode) == (decoded.original_size, decoded.mode)
 
 
-# ---- plain pictures ----
+# ---- plain images ----
 
 
-@pytest.mark.parametrize("picture_format", ["PNG", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("image_format", ["PNG", "BMP", "TIFF", "PPM"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_lossless_formats_give_the_values_written(picture_format: str, channels: int) -> None:
-    picture = photo(channels=channels)
-    data = encoded(picture, picture_format)
+def test_lossless_formats_give_the_values_written(image_format: str, channels: int) -> None:
+    image = photo(channels=channels)
+    data = encoded(image, image_format)
     decoded = decode(data)
     check_agreement(data, decoded)
-    np.testing.assert_array_equal(rows(decoded), np.asarray(picture))
+    np.testing.assert_array_equal(rows(decoded), np.asarray(image))
     assert (decoded.actions, decoded.mode) == ((), "L" if channels == 1 else "RGB")
-    assert probe(data).format == picture_format
+    assert probe(data).format == image_format
 
 
 def test_webp_and_compressed_tiff_give_the_values_written() -> None:
@@ -83,8 +83,8 @@ def test_the_format_is_told_by_content_and_the_ending_in_any_case(tmp_path: Path
     file.write_bytes(encoded(photo(), "PNG"))
     np.testing.assert_array_equal(rows(decode(file)), np.asarray(photo()))
     assert probe(file).format == "PNG"
-    assert file.suffix.lower() in PICTURE_SUFFIXES
-    assert all(suffix == suffix.lower() for suffix in PICTURE_SUFFIXES)
+    assert file.suffix.lower() in IMAGE_SUFFIXES
+    assert all(suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
 
 
 def test_the_first_bytes_state_the_size_that_pillow_finds() -> None:
@@ -99,7 +99,7 @@ def test_the_first_bytes_state_the_size_that_pillow_finds() -> None:
         assert stated_size(format_of(data) or "", data[:HEAD_BYTES]) is None
 
 
-def test_a_picture_of_one_pixel_is_a_picture() -> None:
+def test_a_image_of_one_pixel_is_a_image() -> None:
     assert decode(encoded(photo(1, 1), "PNG")).pixels.shape == (3, 1, 1)
 
 
@@ -140,9 +140,9 @@ def test_turning_and_turning_back_is_no_change(stored: np.ndarray[Any, Any], ori
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("picture_format", ["JPEG", "WEBP", "TIFF", "TIFF, compressed"])
-def test_orientation_is_applied_once_in_every_format(picture_format: str, orientation: int) -> None:
-    kind, _, compressed = picture_format.partition(", ")
+@pytest.mark.parametrize("image_format", ["JPEG", "WEBP", "TIFF", "TIFF, compressed"])
+def test_orientation_is_applied_once_in_every_format(image_format: str, orientation: int) -> None:
+    kind, _, compressed = image_format.partition(", ")
     stored = photo(48, 80)
     options: dict[str, Any] = {"tiffinfo": {274: orientation}} if kind == "TIFF" else {"exif": exif_record(orientation)}
     options |= {"compression": "tiff_lzw"} if compressed else {}
@@ -172,11 +172,11 @@ def test_orientation_zero_means_unknown() -> None:
 
 
 @pytest.mark.parametrize("fault", BROKEN_EXIF)
-@pytest.mark.parametrize("picture_format", ["JPEG", "PNG", "WEBP"])
-def test_a_broken_exif_record_is_ignored_and_noted(picture_format: str, fault: str) -> None:
-    if (picture_format, fault) == ("WEBP", "nothing"):
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+def test_a_broken_exif_record_is_ignored_and_noted(image_format: str, fault: str) -> None:
+    if (image_format, fault) == ("WEBP", "nothing"):
         return  # WebP stores the record without its mark, so that nothing is left
-    decoded = decode(encoded(photo(), picture_format, exif=BROKEN_EXIF[fault]))
+    decoded = decode(encoded(photo(), image_format, exif=BROKEN_EXIF[fault]))
     assert decoded.pixels.shape == (3, 24, 40)
     assert decoded.actions == ("broken EXIF orientation ignored",)
 
@@ -239,16 +239,16 @@ def test_16_bit_ppm_color_is_scaled() -> None:
     assert (rows(decode(data)).tolist(), decode(data).actions) == ([[[0, 128, 255]]], (SIXTEEN,))
 
 
-@pytest.mark.parametrize("picture_format", ["PNG", "TIFF", "BMP", "PPM", "GIF"])
-def test_one_bit_becomes_black_and_white(picture_format: str) -> None:
-    picture = photo(channels=1).convert("1")
-    data = encoded(picture, picture_format)
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "BMP", "PPM", "GIF"])
+def test_one_bit_becomes_black_and_white(image_format: str) -> None:
+    image = photo(channels=1).convert("1")
+    data = encoded(image, image_format)
     decoded = decode(data)
     check_agreement(data, decoded)
     values = rows(decoded) if decoded.pixels.shape[0] == 1 else rows(decoded)[:, :, 0]
-    np.testing.assert_array_equal(values, np.asarray(picture) * np.uint8(255))
+    np.testing.assert_array_equal(values, np.asarray(image) * np.uint8(255))
     assert decoded.actions in (("1-bit values widened to 8-bit",), (), (PALETTE,))
-    if picture_format in ("PNG", "TIFF", "PPM"):
+    if image_format in ("PNG", "TIFF", "PPM"):
         assert decoded.actions == ("1-bit values widened to 8-bit",)
 
 
@@ -277,11 +277,11 @@ def test_an_alpha_channel_that_hides_nothing_changes_nothing() -> None:
     assert (decoded.actions, decoded.mode) == ((), "RGBA")
 
 
-@pytest.mark.parametrize("picture_format", ["PNG", "WEBP", "TIFF"])
-def test_transparent_parts_are_white_in_every_format(picture_format: str) -> None:
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
+def test_transparent_parts_are_white_in_every_format(image_format: str) -> None:
     values = np.zeros((8, 8, 4), np.uint8)
     values[:4, :, 3] = 255
-    data = encoded(Image.fromarray(values), picture_format, **({"lossless": True} if picture_format == "WEBP" else {}))
+    data = encoded(Image.fromarray(values), image_format, **({"lossless": True} if image_format == "WEBP" else {}))
     decoded = decode(data)
     check_agreement(data, decoded)
     np.testing.assert_array_equal(rows(decoded)[:, :, 0], np.repeat([0, 255], 4)[:, None].repeat(8, axis=1))
@@ -295,20 +295,20 @@ def test_gray_with_alpha_stays_gray() -> None:
 
 
 def test_a_palette_becomes_color() -> None:
-    picture = photo().quantize(16)
-    for data in (encoded(picture, "PNG"), encoded(picture, "GIF"), encoded(picture, "BMP"), encoded(picture, "TIFF")):
+    image = photo().quantize(16)
+    for data in (encoded(image, "PNG"), encoded(image, "GIF"), encoded(image, "BMP"), encoded(image, "TIFF")):
         decoded = decode(data)
         check_agreement(data, decoded)
-        np.testing.assert_array_equal(rows(decoded), np.asarray(picture.convert("RGB")))
+        np.testing.assert_array_equal(rows(decoded), np.asarray(image.convert("RGB")))
         assert decoded.actions == (PALETTE,)
 
 
 def test_a_palette_with_a_transparent_entry_becomes_color_on_white() -> None:
-    picture = Image.new("P", (3, 1))
-    picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
-    picture.putdata([0, 1, 2])
-    several = encoded(picture, "PNG", transparency=bytes([255, 0, 51]))
-    one = encoded(picture, "GIF", transparency=1)
+    image = Image.new("P", (3, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.putdata([0, 1, 2])
+    several = encoded(image, "PNG", transparency=bytes([255, 0, 51]))
+    one = encoded(image, "GIF", transparency=1)
     assert rows(decode(several)).tolist() == [[[255, 0, 0], [255, 255, 255], [204, 204, 255]]]
     assert rows(decode(one)).tolist() == [[[255, 0, 0], [255, 255, 255], [0, 0, 255]]]
     assert decode(several).actions == decode(one).actions == (PALETTE, BLENDED)
@@ -329,9 +329,9 @@ def test_a_transparent_color_without_alpha_channel_is_white() -> None:
 # ---- color spaces ----
 
 
-@pytest.mark.parametrize("picture_format", ["JPEG", "TIFF"])
-def test_cmyk_becomes_rgb_as_pillow_does(picture_format: str) -> None:
-    data = encoded(photo(32, 48).convert("CMYK"), picture_format)
+@pytest.mark.parametrize("image_format", ["JPEG", "TIFF"])
+def test_cmyk_becomes_rgb_as_pillow_does(image_format: str) -> None:
+    data = encoded(photo(32, 48).convert("CMYK"), image_format)
     decoded = decode(data)
     check_agreement(data, decoded)
     np.testing.assert_array_equal(rows(decoded), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
@@ -343,10 +343,10 @@ def test_cmyk_becomes_rgb_as_pillow_does(picture_format: str) -> None:
 def test_another_color_space_becomes_rgb(mode: str) -> None:
     if mode == "LAB":
         cms = pytest.importorskip("PIL.ImageCms")
-        picture = cms.profileToProfile(photo(), cms.createProfile("sRGB"), cms.createProfile("LAB"), outputMode="LAB")
+        image = cms.profileToProfile(photo(), cms.createProfile("sRGB"), cms.createProfile("LAB"), outputMode="LAB")
     else:
-        picture = photo().convert(mode)
-    data = encoded(picture, "TIFF")
+        image = photo().convert(mode)
+    data = encoded(image, "TIFF")
     decoded = decode(data)
     check_agreement(data, decoded)
     assert np.abs(rows(decoded).astype(int) - np.asarray(photo())).mean() < 2
@@ -356,14 +356,14 @@ def test_another_color_space_becomes_rgb(mode: str) -> None:
 # ---- frames ----
 
 
-@pytest.mark.parametrize("picture_format", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_the_first_of_several_frames_is_used(picture_format: str) -> None:
-    data = animation(picture_format)
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_of_several_frames_is_used(image_format: str) -> None:
+    data = animation(image_format)
     decoded = decode(data)
     check_agreement(data, decoded)
     assert np.abs(rows(decoded).astype(int) - np.asarray(photo(seed=1))).mean() < 20
     assert decoded.actions[0] == "first frame of an animation used"
-    assert decoded.actions[1:] == ((PALETTE,) if picture_format == "GIF" else ())
+    assert decoded.actions[1:] == ((PALETTE,) if image_format == "GIF" else ())
 
 
 # ---- reduced decoding ----
@@ -376,7 +376,7 @@ def test_a_large_jpeg_is_decoded_at_a_reduced_size_and_says_so() -> None:
     assert (reduced.actions, full.actions) == (("decoded at a reduced size",), ())
 
 
-def test_at_least_is_meant_for_the_upright_picture() -> None:
+def test_at_least_is_meant_for_the_upright_image() -> None:
     data = encoded(photo(64, 512), "JPEG", exif=exif_record(6))
     decoded = decode(data, at_least=(128, 16))
     assert (decoded.pixels.shape, decoded.original_size) == ((3, 256, 32), (512, 64))
@@ -384,19 +384,17 @@ def test_at_least_is_meant_for_the_upright_picture() -> None:
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 40), st.integers(1, 40))
-def test_a_reduced_picture_keeps_twice_the_needed_size(
-    height: int, width: int, needed_height: int, needed_width: int
-) -> None:
-    divisor = picture_jpeg.reduction((height, width), (needed_height, needed_width))
+def test_a_reduced_image_keeps_twice_the_needed_size(height: int, width: int, needed_height: int, needed_width: int) -> None:
+    divisor = image_jpeg.reduction((height, width), (needed_height, needed_width))
     assert divisor in (1, 2, 4, 8)
     if divisor > 1:
         assert height / divisor >= 2 * needed_height
         assert width / divisor >= 2 * needed_width
 
 
-@pytest.mark.parametrize("picture_format", ["PNG", "WEBP"])
-def test_only_jpeg_is_ever_reduced(picture_format: str) -> None:
-    decoded = decode(encoded(photo(200, 200), picture_format), at_least=(10, 10))
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
+def test_only_jpeg_is_ever_reduced(image_format: str) -> None:
+    decoded = decode(encoded(photo(200, 200), image_format), at_least=(10, 10))
     assert (decoded.pixels.shape, decoded.actions) == ((3, 200, 200), ())
 
 
@@ -404,14 +402,14 @@ def test_only_jpeg_is_ever_reduced(picture_format: str) -> None:
 @pytest.mark.parametrize("divisor", [1, 2, 4, 8])
 def test_both_jpeg_decoders_give_the_same_pixels(divisor: int, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("simplejpeg")
-    if not picture_jpeg._is_exact():
+    if not image_jpeg._is_exact():
         pytest.skip("the installed simplejpeg gives other pixels than the installed Pillow, so that it is never used")
     noise = np.random.default_rng(1).integers(0, 256, (201, 333, 3), np.uint8)
     data = encoded(Image.fromarray(noise).convert("L" if channels == 1 else "RGB"), "JPEG")
     needed = None if divisor == 1 else (201 // (2 * divisor), 201 // (2 * divisor))
-    assert picture_jpeg.decode_checked(data, "L" if channels == 1 else "RGB", (201, 333), divisor)[0] is not None
+    assert image_jpeg.decode_checked(data, "L" if channels == 1 else "RGB", (201, 333), divisor)[0] is not None
     fast = decode(data, at_least=needed)
-    monkeypatch.setattr(picture_jpeg, "_is_exact", lambda: False)
+    monkeypatch.setattr(image_jpeg, "_is_exact", lambda: False)
     slow = decode(data, at_least=needed)
     np.testing.assert_array_equal(fast.pixels, slow.pixels)
     assert fast.actions == slow.actions == (() if divisor == 1 else ("decoded at a reduced size",))
@@ -420,30 +418,30 @@ def test_both_jpeg_decoders_give_the_same_pixels(divisor: int, channels: int, mo
 
 @pytest.fixture
 def _check_again() -> Iterator[None]:
-    for answer in (picture_jpeg._is_exact, picture_jpeg.strict_decoder):
+    for answer in (image_jpeg._is_exact, image_jpeg.strict_decoder):
         answer.cache_clear()
     yield
-    for answer in (picture_jpeg._is_exact, picture_jpeg.strict_decoder):
+    for answer in (image_jpeg._is_exact, image_jpeg.strict_decoder):
         answer.cache_clear()
 
 
 @pytest.mark.usefixtures("_check_again")
 def test_a_jpeg_decoder_that_disagrees_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("simplejpeg")
-    honest = picture_jpeg._decode
+    honest = image_jpeg._decode
 
     def off_by_one(*arguments: Any) -> Any:
         return honest(*arguments) ^ 1
 
-    monkeypatch.setattr(picture_jpeg, "_decode", off_by_one)
-    assert picture_jpeg.decode_checked(encoded(photo(), "JPEG"), "RGB", (24, 40), 1)[0] is None
+    monkeypatch.setattr(image_jpeg, "_decode", off_by_one)
+    assert image_jpeg.decode_checked(encoded(photo(), "JPEG"), "RGB", (24, 40), 1)[0] is None
 
 
 @pytest.mark.usefixtures("_check_again")
 def test_without_simplejpeg_pillow_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
     data = encoded(photo(), "JPEG")
-    assert picture_jpeg.decode_checked(data, "RGB", (24, 40), 1) == (None, data, ())
+    assert image_jpeg.decode_checked(data, "RGB", (24, 40), 1) == (None, data, ())
     assert decode(data).pixels.shape == (3, 24, 40)
 
 

@@ -21,7 +21,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"II+\x00", "TIFF"),
     (b"MM\x00+", "TIFF"),
 )
-_NO_PICTURES: tuple[tuple[bytes, str], ...] = (
+_NO_IMAGES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer"),
     (b"version http://git-media", "a Git LFS pointer"),
     (b"%!PS", "a PostScript drawing"),
@@ -35,10 +35,10 @@ _NO_PICTURES: tuple[tuple[bytes, str], ...] = (
     (b"8BPS", "a Photoshop document"),
     (b"gimp xcf", "a GIMP document"),
     (b"\x00\x00\x01\x00", "an icon"),
-    (b"\x00\x00\x00\x0cjP", "a JPEG 2000 picture"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
-    (b"\xff\x0a", "a JPEG XL picture"),
-    (b"\x00\x00\x00\x0cJXL", "a JPEG XL picture"),
+    (b"\x00\x00\x00\x0cjP", "a JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\x00\x00\x00\x0cJXL", "a JPEG XL image"),
     (b"FUJIFILMCCD-RAW", "a camera raw file"),
     (b"IIRO", "a camera raw file"),
     (b"IIU\x00", "a camera raw file"),
@@ -54,11 +54,11 @@ _NO_PICTURES: tuple[tuple[bytes, str], ...] = (
     (b"FLV\x01", "a film"),
     (b"SQLite format 3", "a database"),
     (b"\xd0\xcf\x11\xe0", "an Office document or a thumbnail database"),
-    (b"RIFF", "a recording or a film"),
+    (b"RIFF", "sound or video"),
 )
 _BRANDS = {
-    b"avif": "an AVIF picture",
-    b"avis": "an AVIF picture",
+    b"avif": "an AVIF image",
+    b"avis": "an AVIF image",
     b"crx ": "a camera raw file",
     b"M4A ": "a sound file",
 }
@@ -118,16 +118,16 @@ def format_of(head: bytes) -> str | None:
 
 
 def describe_content(head: bytes) -> str:
-    """What a file holds that is no picture of a known format, as a noun with its article.
+    """What a file holds that is no image of a known format, as a noun with its article.
 
     >>> describe_content(b"%PDF-1.7"), describe_content(b"hello, world")
     ('a PDF document', "text ('hello, world')")
     """
-    for signature, noun in _NO_PICTURES:
+    for signature, noun in _NO_IMAGES:
         if head.startswith(signature):
             return noun
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], "an HEIC picture" if head[8:12].startswith(_HEIF) else "a film")
+        return _BRANDS.get(head[8:12], "an HEIC image" if head[8:12].startswith(_HEIF) else "a film")
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
         return "a film"
     if head[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
@@ -146,7 +146,7 @@ def describe_content(head: bytes) -> str:
 
 def is_heif(head: bytes) -> bool:
     """Whether the content is HEIC, HEIF or AVIF."""
-    return describe_content(head) in ("an HEIC picture", "an AVIF picture")
+    return describe_content(head) in ("an HEIC image", "an AVIF image")
 
 
 def remedy(content: str) -> str:
@@ -154,7 +154,7 @@ def remedy(content: str) -> str:
     if content == "a Git LFS pointer":
         return "Fetch the real file: install git-lfs and run git lfs pull"
     if content == "a web page":
-        return "Download the picture again"
+        return "Download the image again"
     if content == "only zeros":
         return "Copy it again from where it came"
     if content == "a camera raw file":
@@ -182,20 +182,20 @@ def _as_text(head: bytes) -> str:
     return text if whole and all(letter.isprintable() or letter in "\r\n\t" for letter in text) else ""
 
 
-def stated_size(picture_format: str, head: bytes) -> tuple[int, int] | None:
+def stated_size(image_format: str, head: bytes) -> tuple[int, int] | None:
     """(height, width) in pixels as the first bytes state it; None where they do not (JPEG, TIFF, PPM, or too few bytes).
 
     Needed before Pillow sees the file, because opening a WebP already takes the memory for its pixels.
     """
     try:
-        if picture_format == "PNG" and head[12:16] == b"IHDR":
+        if image_format == "PNG" and head[12:16] == b"IHDR":
             width, height = struct.unpack_from(">II", head, 16)
-        elif picture_format == "GIF":
+        elif image_format == "GIF":
             width, height = struct.unpack_from("<HH", head, 6)
-        elif picture_format == "BMP" and struct.unpack_from("<I", head, 14)[0] >= 40:
+        elif image_format == "BMP" and struct.unpack_from("<I", head, 14)[0] >= 40:
             width, height = struct.unpack_from("<ii", head, 18)
             height = abs(height)  # negative: rows from the top
-        elif picture_format == "WEBP":
+        elif image_format == "WEBP":
             return _webp_size(head)
         else:
             return None

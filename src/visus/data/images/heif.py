@@ -11,7 +11,7 @@ import importlib.util
 
 from PIL import ImageFile, features
 
-from visus.errors import PictureError
+from visus.errors import ImageError
 
 HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
 AVIF_SUFFIXES = frozenset((".avif",))
@@ -38,16 +38,16 @@ def reader(kind: str) -> type[ImageFile.ImageFile]:
     """Pillow's class for ``HEIC`` or ``AVIF``.
 
     Raises:
-        PictureError: the package that reads it is not installed; the message says how to install it.
+        ImageError: the package that reads it is not installed; the message says how to install it.
     """
     if kind == "AVIF":
         if not has_avif():
-            raise PictureError(
+            raise ImageError(
                 "the file is an AVIF, which this Pillow cannot read. Install Pillow's own wheel, or export it as PNG."
             )
         avif: type[ImageFile.ImageFile] = importlib.import_module("PIL.AvifImagePlugin").AvifImageFile
         return avif
     if not has_heic():
-        raise PictureError(f"the file holds an HEIC picture. {HEIC_HINT}")
+        raise ImageError(f"the file holds an HEIC image. {HEIC_HINT}")
     heic: type[ImageFile.ImageFile] = importlib.import_module("pillow_heif").HeifImageFile
     return heic

@@ -1,4 +1,4 @@
-"""Pictures of a result as PNG files: the confusion of the classes and the curves of a training.
+"""Images of a result as PNG files: the confusion of the classes and the curves of a training.
 
 This file knows matplotlib. It must not know runs, reports or networks. matplotlib is loaded on the first drawing, and only
 its figure objects are used, so nothing of the program's own plots or settings changes.

@@ -1,4 +1,4 @@
-"""Files that cannot be read as a picture: one sentence each, with the name, what was found and what to do."""
+"""Files that cannot be read as an image: one sentence each, with the name, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, WebPImagePlugin
 
-from visus.data import picture_jpeg
-from visus.data.pictures import Limits, decode, probe
-from visus.errors import PictureError
+from visus.data.images import jpeg as image_jpeg
+from visus.data.images.decode import Limits, decode, probe
+from visus.errors import ImageError
 
-from .bad_pictures import animation, bombs, encoded, exif_record, photo, png
+from .bad_images import animation, bombs, encoded, exif_record, photo, png
 
 
 def refusal(file: Path | bytes, *, of: Any = decode, **options: Any) -> str:
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         of(file, **options)
     return str(caught.value)
 
@@ -47,12 +47,12 @@ def test_a_text_file_called_jpg(tmp_path: Path) -> None:
         (b"\x1f\x8b" + bytes(40), "a gzip archive"),
         (b"8BPS" + bytes(40), "a Photoshop document"),
         (b"\x00\x00\x01\x00\x01\x00" + bytes(40), "an icon"),
-        (b"\x00\x00\x00\x0cjP  " + bytes(40), "a JPEG 2000 picture"),
+        (b"\x00\x00\x00\x0cjP  " + bytes(40), "a JPEG 2000 image"),
         (b"\x00\x00\x00\x18ftypisom" + bytes(40), "a film"),
-        (b"RIFF\x10\x00\x00\x00WAVEfmt " + bytes(40), "a recording or a film"),
+        (b"RIFF\x10\x00\x00\x00WAVEfmt " + bytes(40), "sound or video"),
         (b"\x93NUMPY\x01\x00" + bytes(40), "a NumPy array"),
         (b"\n<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing or other XML"),
-        (b"P9 is no picture", "text ('P9 is no picture')"),
+        (b"P9 is no image", "text ('P9 is no image')"),
         ("größer als groß, und das ist".encode(), "text ('größer als groß, und das')"),
         (b"\x01\x02\x03\x04\x05\x06\x07\x08\x09", "an unknown kind of data (first bytes 01 02 03 04 05 06 07 08)"),
         (b"\xff", "an unknown kind of data (first bytes ff)"),
@@ -68,12 +68,12 @@ def test_an_empty_file(tmp_path: Path) -> None:
     expected = f"{file}: the file is empty (0 bytes). Copy it again from where it came, or remove it."
     assert (refusal(file), refusal(file, of=probe)) == (expected, expected)
     assert refusal(b"") == (
-        "a picture given as bytes: the file is empty (0 bytes). Copy it again from where it came, or remove it."
+        "an image given as bytes: the file is empty (0 bytes). Copy it again from where it came, or remove it."
     )
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == f"{tmp_path}: this is a folder, not a picture. Name the files in it."
+    assert refusal(tmp_path) == f"{tmp_path}: this is a folder, not an image. Name the files in it."
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
-    assert refusal(pipe) == f"{pipe}: this is a device or a pipe, not a file. Save the picture as a file first."
+    assert refusal(pipe) == f"{pipe}: this is a device or a pipe, not a file. Save the image as a file first."
 
 
 def test_a_file_without_the_right_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,15 +131,15 @@ def test_too_many_bytes_of_a_file_are_never_read(tmp_path: Path) -> None:
 # ---- bombs ----
 
 
-@pytest.mark.parametrize("picture_format", bombs())
-def test_a_bomb_is_refused_at_once_and_without_memory(picture_format: str) -> None:
-    data = bombs()[picture_format]
+@pytest.mark.parametrize("image_format", bombs())
+def test_a_bomb_is_refused_at_once_and_without_memory(image_format: str) -> None:
+    data = bombs()[image_format]
     assert len(data) < 2000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
-    side, number = (16_384, 268_435_456) if picture_format == "WEBP" else (50_000, 2_500_000_000)
+    side, number = (16_384, 268_435_456) if image_format == "WEBP" else (50_000, 2_500_000_000)
     expected = (
-        f"bomb: the picture is too large: it states {side:,} x {side:,} = {number:,} pixels (height x width), and at most "
+        f"bomb: the image is too large: it states {side:,} x {side:,} = {number:,} pixels (height x width), and at most "
         f"100,000,000 are decoded. Make it smaller, or leave it out."
     )
     assert (refusal(data, name="bomb"), refusal(data, name="bomb", of=probe)) == (expected, expected)
@@ -147,12 +147,12 @@ def test_a_bomb_is_refused_at_once_and_without_memory(picture_format: str) -> No
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
 
 
-@pytest.mark.parametrize("picture_format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
-def test_the_limit_of_pixels_counts_exactly(picture_format: str) -> None:
-    data = encoded(photo(10, 10), picture_format)
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_the_limit_of_pixels_counts_exactly(image_format: str) -> None:
+    data = encoded(photo(10, 10), image_format)
     assert decode(data, limits=Limits(max_pixels=100)).original_size == (10, 10)
     assert refusal(data, name="a", limits=Limits(max_pixels=99)) == (
-        "a: the picture is too large: it states 10 x 10 = 100 pixels (height x width), and at most 99 are decoded. "
+        "a: the image is too large: it states 10 x 10 = 100 pixels (height x width), and at most 99 are decoded. "
         "Make it smaller, or leave it out."
     )
 
@@ -161,7 +161,7 @@ def test_the_bound_of_pillow_itself_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     data = encoded(photo(), "TIFF", compression="tiff_lzw")
     assert refusal(data, name="a.tif") == (
-        "a.tif: the picture is larger than Pillow itself allows (Image.MAX_IMAGE_PIXELS). Make it smaller."
+        "a.tif: the image is larger than Pillow itself allows (Image.MAX_IMAGE_PIXELS). Make it smaller."
     )
 
 
@@ -173,8 +173,8 @@ def test_the_bound_of_pillow_itself_is_said(monkeypatch: pytest.MonkeyPatch) -> 
         (b"BM" + bytes(12) + struct.pack("<Iii", 40, 7, 0) + bytes(30), "0 x 7"),
     ],
 )
-def test_a_picture_without_pixels(data: bytes, size: str) -> None:
-    assert refusal(data, name="a") == f"a: the picture has {size} pixels: it is empty. Export it again, or remove it."
+def test_a_image_without_pixels(data: bytes, size: str) -> None:
+    assert refusal(data, name="a") == f"a: the image has {size} pixels: it is empty. Export it again, or remove it."
 
 
 # ---- truncated and damaged ----
@@ -182,7 +182,7 @@ def test_a_picture_without_pixels(data: bytes, size: str) -> None:
 
 @pytest.mark.parametrize("keep", [0.5, 0.9, 0.99])
 @pytest.mark.parametrize(
-    ("picture_format", "options"),
+    ("image_format", "options"),
     [
         ("JPEG", {}),
         ("JPEG", {"progressive": True}),
@@ -195,17 +195,17 @@ def test_a_picture_without_pixels(data: bytes, size: str) -> None:
         ("WEBP", {"lossless": True}),
     ],
 )
-def test_a_file_cut_short_is_refused(picture_format: str, options: dict[str, Any], keep: float) -> None:
+def test_a_file_cut_short_is_refused(image_format: str, options: dict[str, Any], keep: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
-    data = encoded(noise, picture_format, **options)
-    spoken = "WebP" if picture_format == "WEBP" else picture_format
+    data = encoded(noise, image_format, **options)
+    spoken = "WebP" if image_format == "WEBP" else image_format
     sentence = refusal(data[: int(keep * len(data))], name="a/half.jpg")
     assert sentence in (
         f"a/half.jpg: the {spoken} file is cut short or damaged: not all of its 64 x 96 pixels can be decoded. "
         f"Copy or export it again, or remove it.",
         f"a/half.jpg: the {spoken} file is cut short or damaged in its header. Copy or export it again, or remove it.",
     )
-    assert "header" not in sentence or picture_format in ("TIFF", "WEBP")
+    assert "header" not in sentence or image_format in ("TIFF", "WEBP")
 
 
 def test_a_truncated_jpeg_is_found_by_either_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_a_truncated_jpeg_is_found_by_either_decoder(monkeypatch: pytest.MonkeyP
     for cut in (len(data) // 2, len(data) - 12):
         assert refusal(data[:cut], name="half.jpg") == expected
         assert refusal(data[:cut], name="half.jpg", at_least=(10, 10)) == expected
-    monkeypatch.setattr(picture_jpeg, "_is_exact", lambda: False)
+    monkeypatch.setattr(image_jpeg, "_is_exact", lambda: False)
     assert refusal(data[: len(data) // 2], name="half.jpg") == expected
 
 
@@ -226,10 +226,10 @@ def test_a_truncated_jpeg_turned_by_exif_states_its_size_as_stored() -> None:
     assert "200 x 300 pixels" in refusal(data[: len(data) // 2])
 
 
-@pytest.mark.parametrize("picture_format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
-def test_a_file_cut_in_its_header(picture_format: str) -> None:
-    data = encoded(photo(), picture_format)[: 5 if picture_format == "PPM" else 20]
-    spoken = "WebP" if picture_format == "WEBP" else picture_format
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_a_file_cut_in_its_header(image_format: str) -> None:
+    data = encoded(photo(), image_format)[: 5 if image_format == "PPM" else 20]
+    spoken = "WebP" if image_format == "WEBP" else image_format
     expected = f"a: the {spoken} file is cut short or damaged in its header. Copy or export it again, or remove it."
     assert (refusal(data, name="a"), refusal(data, name="a", of=probe)) == (expected, expected)
 
@@ -245,14 +245,14 @@ SIZES = {name: encoded(photo(8, 8), name) for name in ("JPEG", "PNG", "GIF", "BM
 
 
 @given(st.sampled_from(sorted(SIZES)), st.data())
-def test_damage_anywhere_gives_pixels_or_one_sentence(picture_format: str, draw: st.DataObject) -> None:
-    data = bytearray(SIZES[picture_format])
+def test_damage_anywhere_gives_pixels_or_one_sentence(image_format: str, draw: st.DataObject) -> None:
+    data = bytearray(SIZES[image_format])
     for _ in range(draw.draw(st.integers(1, 4))):
         data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
     for door in (decode, probe):
         try:
             found = door(bytes(data), name="a", limits=Limits(max_pixels=100_000))
-        except PictureError as error:
+        except ImageError as error:
             sentence = str(error)
         else:
             sentence = f"a: {found.mode}"
@@ -278,7 +278,7 @@ def test_numbers_without_black_and_white_are_refused(data: bytes, kind: str | No
         )
     else:
         assert refusal(data, name="a") == (
-            f"a: the picture holds {kind} numbers, and nothing says which is black and which is white. "
+            f"a: the image holds {kind} numbers, and nothing says which is black and which is white. "
             f"Save it with 8 or 16 bits, or give the numbers as an .npy or .npz array."
         )
 
@@ -301,10 +301,10 @@ def test_webp_without_its_decoder_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_mode_without_a_rule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from visus.data import picture_modes
+    from visus.data.images import modes
 
-    picture = Image.new("RGB", (2, 2))
+    image = Image.new("RGB", (2, 2))
     monkeypatch.setattr(Image.Image, "mode", property(lambda _: "BGR;15"))
-    with pytest.raises(PictureError) as caught:
-        picture_modes.to_values(picture, deep=False)
-    assert str(caught.value) == "the picture has the mode BGR;15, for which visus has no rule. Save it as 8-bit gray or RGB."
+    with pytest.raises(ImageError) as caught:
+        modes.to_values(image, deep=False)
+    assert str(caught.value) == "the image has the mode BGR;15, for which visus has no rule. Save it as 8-bit gray or RGB."

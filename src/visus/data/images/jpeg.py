@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
-from visus.data import picture_damage
+from visus.data.images import damage as image_damage
 
 MARGIN = 2
 """A JPEG is decoded at a reduced size only where both sides stay at least this many times as long as needed."""
@@ -31,10 +31,10 @@ def reduction(size: tuple[int, int], at_least: tuple[int, int] | None) -> int:
     return next(divisor for divisor in (8, 4, 2, 1) if room >= divisor or divisor == 1)
 
 
-def reduce(picture: Image.Image, divisor: int) -> None:
-    """Make Pillow decode ``picture``, an opened JPEG, at a size divided by ``divisor`` (sides rounded up)."""
+def reduce(image: Image.Image, divisor: int) -> None:
+    """Make Pillow decode ``image``, an opened JPEG, at a size divided by ``divisor`` (sides rounded up)."""
     if divisor > 1:
-        picture.draft(picture.mode, (picture.width // divisor, picture.height // divisor))
+        image.draft(image.mode, (image.width // divisor, image.height // divisor))
 
 
 def decode_checked(
@@ -45,7 +45,7 @@ def decode_checked(
     Args:
         data: the whole file.
         mode: Pillow's mode; only L and RGB are decoded here.
-        size: (height, width) of the full picture.
+        size: (height, width) of the full image.
         divisor: of a reduced decoding: 1, 2, 4 or 8.
 
     Returns:
@@ -53,12 +53,12 @@ def decode_checked(
         the bytes that are to be decoded then; and actions for the ledger.
 
     Raises:
-        PictureError: the image data is coded in a way that is not read.
+        ImageError: the image data is coded in a way that is not read.
         ValueError: it is damaged; the words are libjpeg's.
     """
-    facts = picture_damage.read_jpeg(data)
-    picture_damage.refuse_unread_jpeg(facts)
-    if picture_damage.has_zeroed_part(data, facts):
+    facts = image_damage.read_jpeg(data)
+    image_damage.refuse_unread_jpeg(facts)
+    if image_damage.has_zeroed_part(data, facts):
         raise ValueError("a part of the image data is zeros, which no encoder writes")
     strict = strict_decoder()
     if strict is None:
@@ -70,7 +70,7 @@ def decode_checked(
             return (pixels if pixels.shape[:2] == _reduced(size, divisor) else None), data, ()
         strict(data)
     except ValueError as error:
-        found = picture_damage.mend_jpeg(data, strict, str(error))
+        found = image_damage.mend_jpeg(data, strict, str(error))
         if found is None:
             raise
         return None, *found
@@ -78,7 +78,7 @@ def decode_checked(
 
 
 @functools.cache
-def strict_decoder() -> picture_damage.Strict | None:
+def strict_decoder() -> image_damage.Strict | None:
     """A function that reads all of a JPEG and raises ValueError with libjpeg's first error or warning; None without simplejpeg."""
     try:
         import simplejpeg
@@ -117,23 +117,23 @@ def _is_exact() -> bool:
         return False
     noise = np.random.default_rng(0).integers(0, 256, (75, 107, 3), dtype=np.uint8)
     color = Image.fromarray(noise)
-    for picture in (color, color.convert("L"), color.resize((210, 150))):
+    for image in (color, color.convert("L"), color.resize((210, 150))):
         for layout in ("4:4:4", "4:2:2", "4:2:0"):
             for progressive in (False, True):
                 stream = io.BytesIO()
-                options: dict[str, Any] = {} if picture.mode == "L" else {"subsampling": layout}
-                picture.save(stream, "JPEG", quality=85, progressive=progressive, **options)
+                options: dict[str, Any] = {} if image.mode == "L" else {"subsampling": layout}
+                image.save(stream, "JPEG", quality=85, progressive=progressive, **options)
                 if not all(_agree(stream.getvalue(), divisor) for divisor in (1, 2, 4, 8)):
                     return False
     return True
 
 
 def _agree(data: bytes, divisor: int) -> bool:
-    picture = JpegImagePlugin.JpegImageFile(io.BytesIO(data), "")
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data), "")
     try:
-        fast = _decode(data, picture.mode, (picture.height, picture.width), divisor)
+        fast = _decode(data, image.mode, (image.height, image.width), divisor)
     except ValueError:
         return False
-    reduce(picture, divisor)
-    expected = np.asarray(picture)
+    reduce(image, divisor)
+    expected = np.asarray(image)
     return fast.size == expected.size and np.array_equal(fast.reshape(expected.shape), expected)

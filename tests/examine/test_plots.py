@@ -1,4 +1,4 @@
-"""PNG pictures: readable files for any number of classes, whole or not there, and no trace in the program's own plots."""
+"""PNG images: readable files for any number of classes, whole or not there, and no trace in the program's own plots."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from facts_of_runs import made_up_facts, made_up_scores
 from PIL import Image
 
 from visus.errors import DataError
-from visus.examine.pictures import draw_confusion, draw_curves
+from visus.examine.plots import draw_confusion, draw_curves
 
 
 def strongest_blue(path: Path) -> int:
     """Pixels of the confusion's strongest color."""
-    with Image.open(path) as picture:
-        return sum(count for count, color in picture.convert("RGB").getcolors(1 << 24) if color == (8, 48, 107))
+    with Image.open(path) as image:
+        return sum(count for count, color in image.convert("RGB").getcolors(1 << 24) if color == (8, 48, 107))
 
 
 @pytest.mark.parametrize("num_classes", [2, 20, 130])
 def test_the_confusion_is_drawn_for_few_and_many_classes(tmp_path: Path, num_classes: int) -> None:
     path = tmp_path / "confusion.png"
     draw_confusion(made_up_scores(num_classes, num_items=520, num_wrong=0), path)
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        assert min(picture.size) >= 300
-        assert max(picture.size) <= 2000
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert min(image.size) >= 300
+        assert max(image.size) <= 2000
     assert strongest_blue(path) > 2000
 
 
@@ -38,7 +38,7 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     assert (tmp_path / "confusion.png").stat().st_size > 5000
 
 
-def test_the_same_facts_give_the_same_picture(tmp_path: Path) -> None:
+def test_the_same_facts_give_the_same_image(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         draw_curves(made_up_facts().history, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -49,8 +49,8 @@ def test_the_same_facts_give_the_same_picture(tmp_path: Path) -> None:
 )
 def test_curves_are_drawn_from_what_there_is(tmp_path: Path, rows: list[dict[str, object]]) -> None:
     draw_curves(rows, tmp_path / "curves.png")
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.size == (1152, 432)
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (1152, 432)
 
 
 def test_curves_without_an_epoch_are_refused(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_drawing_leaves_the_programs_own_plots_alone(tmp_path: Path) -> None:
     draw_confusion(made_up_scores(), tmp_path / "confusion.png")
     assert dict(mpl.rcParams) == settings
     code = (
-        "import sys; from visus.examine import pictures, report, card; print('matplotlib' in sys.modules);"
+        "import sys; from visus.examine import plots, report, card; print('matplotlib' in sys.modules);"
         "print('torchmetrics' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""One picture to a given number of channels and size: rules, color, and Pillow as the second opinion."""
+"""One image to a given number of channels and size: rules, color, and Pillow as the second opinion."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from visus.data.pictures import RULES, decode, fit
+from visus.data.images.decode import RULES, decode, fit
 from visus.errors import UsageError
 
-from .bad_pictures import encoded, photo
+from .bad_images import encoded, photo
 
 sides = st.integers(1, 40)
 
 
-def planes(picture: Image.Image) -> np.ndarray[Any, Any]:
-    values = np.asarray(picture)
+def planes(image: Image.Image) -> np.ndarray[Any, Any]:
+    values = np.asarray(image)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
 @given(sides, sides, sides, sides, st.sampled_from(RULES), st.sampled_from([1, 3]), st.sampled_from([1, 3]))
-def test_every_picture_gets_the_wanted_shape(
+def test_every_image_gets_the_wanted_shape(
     height: int, width: int, wanted_height: int, wanted_width: int, rule: str, channels: int, wanted: int
 ) -> None:
     pixels, actions = fit(planes(photo(height, width, channels)), wanted, (wanted_height, wanted_width), rule)
@@ -37,7 +37,7 @@ def test_every_picture_gets_the_wanted_shape(
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_picture_that_fits_is_not_touched(rule: str, channels: int) -> None:
+def test_a_image_that_fits_is_not_touched(rule: str, channels: int) -> None:
     source = planes(photo(channels=channels))
     pixels, actions = fit(source, channels, (24, 40), rule)
     np.testing.assert_array_equal(pixels, source)
@@ -48,9 +48,9 @@ def test_a_picture_that_fits_is_not_touched(rule: str, channels: int) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_squashing_is_pillows_antialiased_resize_within_two_levels(size: tuple[int, int], channels: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (24, 40, channels), np.uint8)
-    picture = Image.fromarray(noise[:, :, 0] if channels == 1 else noise)
-    pixels, actions = fit(planes(picture), channels, size, "squash")
-    expected = planes(picture.resize(size[::-1], Image.Resampling.BILINEAR))
+    image = Image.fromarray(noise[:, :, 0] if channels == 1 else noise)
+    pixels, actions = fit(planes(image), channels, size, "squash")
+    expected = planes(image.resize(size[::-1], Image.Resampling.BILINEAR))
     assert np.abs(pixels.astype(int) - expected).max() <= 2
     assert actions == ("resized",)
 
@@ -74,7 +74,7 @@ def test_cropping_keeps_the_middle_at_its_proportion() -> None:
     assert actions == ("cropped", "resized")
 
 
-def test_padding_keeps_the_whole_picture_and_repeats_its_edges() -> None:
+def test_padding_keeps_the_whole_image_and_repeats_its_edges() -> None:
     source = planes(photo(24, 40))
     pixels, actions = fit(source, 3, (40, 40), "pad")
     np.testing.assert_array_equal(pixels[:, 8:32], source)
@@ -131,19 +131,19 @@ def test_reduced_decoding_changes_little() -> None:
             2,
             (8, 8),
             "pad",
-            "a picture cannot be fitted to 2 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
+            "an image cannot be fitted to 2 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
         ),
         (
             3,
             (8, 0),
             "pad",
-            "a picture cannot be fitted to 3 x 8 x 0: 1 or 3 channels, a height and a width of at least 1 are needed.",
+            "an image cannot be fitted to 3 x 8 x 0: 1 or 3 channels, a height and a width of at least 1 are needed.",
         ),
         (
             3,
             (8, 8, 8),
             "crop",
-            "a picture cannot be fitted to 3 x 8 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
+            "an image cannot be fitted to 3 x 8 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
         ),
     ],
 )

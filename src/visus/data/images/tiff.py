@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from PIL import TiffImagePlugin
 
-from visus.errors import PictureError
+from visus.errors import ImageError
 
 _NUMBERS = {
     1: "whole numbers",
@@ -26,7 +26,7 @@ _LEFT_TO_PILLOW = (
     ((32,), (2,)),
     ((32,), (3,)),
     ((16,), (2,)),
-)  # opened by Pillow, and refused by ``picture_modes``
+)  # opened by Pillow, and refused by ``image_modes``
 _ALPHA = (1, 2)  # ExtraSamples: associated and unassociated alpha
 
 
@@ -36,7 +36,7 @@ def refuse_unread_bands(stream: BinaryIO) -> None:
     The stream is left at its start. A directory that cannot be read is left to the decoder.
 
     Raises:
-        PictureError: more bands than colors and alpha, floating-point or signed numbers, or more than 16 bits.
+        ImageError: more bands than colors and alpha, floating-point or signed numbers, or more than 16 bits.
     """
     tags: Any = {}
     with contextlib.suppress(Exception):  # a damaged directory may raise anything; the decoder says what is wrong with it
@@ -64,7 +64,7 @@ def refuse_unread_bands(stream: BinaryIO) -> None:
     bands = "1 band" if num_bands == 1 else f"{num_bands} bands"
     is_lost = plain and not mixed and num_bands == num_colors + 1
     lost = " It does not say that its last band is alpha, so that band would be lost." if is_lost else ""
-    raise PictureError(
+    raise ImageError(
         f"the TIFF holds {bands} of {kind}; 1 band (gray) or 3 bands (RGB) of whole numbers of at most 16 bits are read, with or without "
         f"alpha.{lost} The file is sound: save the bands that count as RGB, or give all of them as an .npy or .npz array."
     )

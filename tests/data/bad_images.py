@@ -1,6 +1,6 @@
-"""Makers of picture files that go wrong in one stated way, or hold their values in an unusual one.
+"""Makers of image files that go wrong in one stated way, or hold their values in an unusual one.
 
-This file knows the byte layouts of picture formats. It must not know what visus makes of them.
+This file knows the byte layouts of image formats. It must not know what visus makes of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BOMB_SIDE = 50_000
 
 
 def photo(height: int = 24, width: int = 40, channels: int = 3, seed: int = 0) -> Image.Image:
-    """A smooth picture with some noise, so that JPEG keeps it nearly as it is."""
+    """A smooth image with some noise, so that JPEG keeps it nearly as it is."""
     rows, columns = np.mgrid[0:height, 0:width]
     planes = [
         rows * 255 // max(1, height - 1),
@@ -29,10 +29,10 @@ def photo(height: int = 24, width: int = 40, channels: int = 3, seed: int = 0) -
     return Image.fromarray(values[:, :, 0] if channels == 1 else values)
 
 
-def encoded(picture: Image.Image, picture_format: str, **options: Any) -> bytes:
-    """The file content of ``picture``."""
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    """The file content of ``image``."""
     stream = io.BytesIO()
-    picture.save(stream, picture_format, **options)
+    image.save(stream, image_format, **options)
     return stream.getvalue()
 
 
@@ -116,10 +116,10 @@ BROKEN_EXIF = {
 }
 
 
-def animation(picture_format: str) -> bytes:
+def animation(image_format: str) -> bytes:
     """Two frames, the first of which is ``photo(seed=1)``."""
     first, second = photo(seed=1), Image.new("RGB", (40, 24), (200, 0, 0))
-    if picture_format == "GIF":
+    if image_format == "GIF":
         first, second = first.quantize(32), second.quantize(32)
-    lossless = {"lossless": True} if picture_format == "WEBP" else {}
-    return encoded(first, picture_format, save_all=True, append_images=[second], **lossless)
+    lossless = {"lossless": True} if image_format == "WEBP" else {}
+    return encoded(first, image_format, save_all=True, append_images=[second], **lossless)
