@@ -93,7 +93,7 @@ def cut(data: Data, num_items: int | None, num_test: int | None) -> Data:
         order = torch.randperm(len(places), generator=random_stream(0, "cut", split)).numpy()
         kept.append(np.sort(places[order[: most or len(places)]]))
     chosen = np.sort(np.concatenate(kept))
-    if len(chosen) == len(data.samples.items):
+    if len(chosen) == len(data.samples.names):
         return data
     return dataclasses.replace(data, samples=data.samples.select(chosen), rows=data.rows[chosen])
 

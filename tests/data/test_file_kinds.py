@@ -173,7 +173,7 @@ def test_a_link_back_to_the_data_folder_is_not_followed(photos: Path, tmp_path: 
     (photos / "cat" / "all").symlink_to("..")
     (photos / "cat" / "loop.png").symlink_to("loop.png")
     data = opened(photos, tmp_path, max_unreadable=0.2)
-    assert sorted(item for item in data.samples.items if "all/" in item) == []
+    assert sorted(item for item in data.samples.names if "all/" in item) == []
     assert data.num_items == 24
 
 

@@ -28,7 +28,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def labels_of(data: visus.Data) -> dict[str, str]:
-    return {item: data.classes[label] for item, label in zip(data.samples.items, data.samples.labels, strict=True)}
+    return {item: data.classes[label] for item, label in zip(data.samples.names, data.samples.labels, strict=True)}
 
 
 def test_a_column_of_the_table_gives_its_labels(table: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_file_gives_its_labels_to_the_items_that_it_names(table: Path, tmp_pat
     file.write_text("item,label\n" + "".join(f"{item},{'xy'[int(item[:-4]) % 2]}\n" for item in reversed(own)))
     data = visus.open_data(table, labels=file)
     assert labels_of(data) == {item: "xy"[int(item[:-4]) % 2] for item in own}
-    assert data.samples.items == visus.open_data(table).samples.items
+    assert data.samples.names == visus.open_data(table).samples.names
     assert data.labels == str(file.resolve())
 
 
@@ -56,7 +56,7 @@ def test_the_images_that_come_with_visus_take_other_labels_too(tmp_path: Path) -
     file = tmp_path / "sides.csv"
     names = ["left" if label % 2 else "right" for label in data.samples.labels]
     file.write_text(
-        "path,label\n" + "".join(f'"{item}",{name}\n' for item, name in zip(data.samples.items, names, strict=True))
+        "path,label\n" + "".join(f'"{item}",{name}\n' for item, name in zip(data.samples.names, names, strict=True))
     )
     assert list(labels_of(visus.open_data(None, labels=file)).values()) == names
 

@@ -71,7 +71,7 @@ def test_a_folder_with_such_masks_is_read_without_them(tmp_path: Path) -> None:
     write(tmp_path, "jpg", "png", "black and white")
     ledger = Ledger()
     samples = read_source(tmp_path, ledger)
-    assert (len(samples.items), samples.classes) == (8, ("crack", "free"))
+    assert (len(samples.names), samples.classes) == (8, ("crack", "free"))
     assert samples.warnings == (
         "6 images are masks of another image by content (a few colors), such as crack/Imgs/p0.png of crack/Imgs/p0.jpg, and were left out. "
         "Rename them if they are samples.",
@@ -82,7 +82,7 @@ def test_a_folder_with_such_masks_is_read_without_them(tmp_path: Path) -> None:
 def test_of_one_image_in_two_formats_one_is_left_out(tmp_path: Path) -> None:
     write(tmp_path, "jpg", "png", "same")
     samples = read_source(tmp_path, Ledger())
-    assert {Path(item).suffix for item in samples.items} == {".jpg"}
+    assert {Path(item).suffix for item in samples.names} == {".jpg"}
     assert samples.warnings == (
         "6 images are there twice, in two formats under one name, such as crack/Imgs/p0.png beside crack/Imgs/p0.jpg. "
         "One of each was left out: a copy in another split would be an answer that is known.",
@@ -92,7 +92,7 @@ def test_of_one_image_in_two_formats_one_is_left_out(tmp_path: Path) -> None:
 def test_two_photos_that_share_a_name_by_chance_are_both_samples_and_told(tmp_path: Path) -> None:
     write(tmp_path, "jpg", "png", "photo")
     samples = read_source(tmp_path, Ledger())
-    assert len(samples.items) == 14
+    assert len(samples.names) == 14
     assert samples.warnings == (
         "6 images lie beside another of the same name that shows something else, such as crack/Imgs/p0.png beside crack/Imgs/p0.jpg. "
         "Both are samples; where one of them is an annotation of the other, move it out of the folder.",
@@ -147,8 +147,8 @@ def lay_masks(root: Path, where: str, kind: str = "black and white") -> None:
 def test_masks_are_found_by_their_content_under_any_name_and_in_any_folder(tmp_path: Path, where: str) -> None:
     lay_masks(tmp_path, where)
     samples = read_source(tmp_path, Ledger())
-    assert (len(samples.items), samples.classes) == (12, ("cat", "dog"))
-    assert all(item.endswith(".jpg") for item in samples.items)
+    assert (len(samples.names), samples.classes) == (12, ("cat", "dog"))
+    assert all(item.endswith(".jpg") for item in samples.names)
     assert "12 images are masks of another image" in samples.warnings[0]
 
 
@@ -169,4 +169,4 @@ def test_changed_copies_of_photos_are_no_masks(tmp_path: Path) -> None:
                 tmp_path / label / f"{number}_flip.png"
             )
     samples = read_source(tmp_path, Ledger())
-    assert (len(samples.items), samples.warnings) == (24, ())
+    assert (len(samples.names), samples.warnings) == (24, ())

@@ -62,7 +62,7 @@ def test_idx_files_give_official_splits_and_label_values_as_classes(tmp_path: Pa
     write_idx(tmp_path, "t10k", counting(2, 5, 6) + 100, [10, 3], packed=packed)
     samples = read(tmp_path)
     assert (samples.kind, samples.classes, samples.official) == ("idx", ("3", "10"), {"train", "test"})
-    assert samples.items == ("train[0]", "train[1]", "train[2]", "train[3]", "t10k[0]", "t10k[1]")
+    assert samples.names == ("train[0]", "train[1]", "train[2]", "train[3]", "t10k[0]", "t10k[1]")
     assert samples.labels.tolist() == [0, 1, 0, 1, 1, 0]
     assert samples.reader.shape == (1, 5, 6)
     np.testing.assert_array_equal(samples.reader.read(slice(0, 4))[:, 0], counting(4, 5, 6))
@@ -184,7 +184,7 @@ def test_cifar_10_binary_files_are_read_plane_by_plane(tmp_path: Path) -> None:
     assert samples.labels.tolist() == [0, 1] * 5
     assert samples.reader.shape == (3, 32, 32)
     np.testing.assert_array_equal(samples.reader.read(5).reshape(-1), cifar_records(4, 1, 2, 2)[1, 1:])
-    assert samples.items[8] == "test[0]"
+    assert samples.names[8] == "test[0]"
 
 
 def test_cifar_100_binary_files_give_fine_labels(tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_plain_pairs_with_groups_splits_and_classes(tmp_path: Path, x: str, y: s
     assert samples.groups == ("s1", "s2", "s1", "s2")
     assert samples.splits.tolist() == ["train", "train", "train", "test"]
     assert samples.reader.shape == (2, 50)
-    assert samples.items[3] == f"{x}[3]"
+    assert samples.names[3] == f"{x}[3]"
     assert samples.notes == (
         "an array of 4 x 2 x 50 is read as (items, channels, length); --layout states another (NLC, NHW).",
         "arrays that are not used: extra.",

@@ -40,7 +40,7 @@ def test_class_folders_give_labels_in_natural_order_however_deep_the_files_lie(t
     lay(tmp_path, "10/a.jpg", "9/b1.JPG", "9/deep/er/c.PnG", "9/b2.webp")
     samples = read(tmp_path)
     assert samples.classes == ("9", "10")
-    assert samples.items == ("9/b1.JPG", "9/b2.webp", "9/deep/er/c.PnG", "10/a.jpg")
+    assert samples.names == ("9/b1.JPG", "9/b2.webp", "9/deep/er/c.PnG", "10/a.jpg")
     assert samples.labels.tolist() == [0, 0, 0, 1]
     assert samples.kind == "folder"
     assert samples.official == frozenset()
@@ -60,7 +60,7 @@ def test_hidden_system_and_other_files_are_passed_over_and_counted(tmp_path: Pat
     )
     ledger = Ledger()
     samples = read_source(tmp_path, ledger)
-    assert samples.items == ("a/1.jpg", "b/1.jpg")
+    assert samples.names == ("a/1.jpg", "b/1.jpg")
     assert ledger.counts == {LEFT_OUT: 5}
     assert sorted(ledger.examples(LEFT_OUT)) == [
         ".ipynb_checkpoints",
@@ -80,7 +80,7 @@ def test_images_beside_the_class_folders_are_counted_and_warned_of(tmp_path: Pat
 
 def test_a_wrapper_folder_is_followed_and_said(tmp_path: Path) -> None:
     samples = read(lay(tmp_path, "photos/a/1.jpg", "photos/b/1.jpg", "README.md"))
-    assert samples.items == ("a/1.jpg", "b/1.jpg")
+    assert samples.names == ("a/1.jpg", "b/1.jpg")
     assert samples.notes == ("the data lies in the folder 'photos', which is read.",)
 
 
@@ -166,7 +166,7 @@ def test_split_folders_are_official_whatever_their_capitals(tmp_path: Path) -> N
     )
     assert samples.kind == "split folders"
     assert samples.official == {"train", "val", "test"}
-    assert dict(zip(samples.items, samples.splits.tolist(), strict=True)) == {
+    assert dict(zip(samples.names, samples.splits.tolist(), strict=True)) == {
         "TEST/a/5.jpg": "test",
         "TEST/b/6.jpg": "test",
         "Train/a/1.jpg": "train",
@@ -316,13 +316,13 @@ def test_a_table_is_read_with_any_delimiter_and_a_byte_order_mark(tmp_path: Path
         + "\r\n"
     )
     samples = read(table(tmp_path, text, "utf-8-sig"))
-    assert (samples.kind, samples.items, samples.classes) == ("table", ("1.jpg", "in/3.jpg"), ("a", "b"))
+    assert (samples.kind, samples.names, samples.classes) == ("table", ("1.jpg", "in/3.jpg"), ("a", "b"))
     assert samples.groups is None
 
 
 def test_a_folder_with_one_table_is_read_by_it_and_says_so(tmp_path: Path) -> None:
     samples = read(table(tmp_path, "path,label\n1.jpg,a\nin/3.jpg,b\n").parent)
-    assert samples.items == ("1.jpg", "in/3.jpg")
+    assert samples.names == ("1.jpg", "in/3.jpg")
     assert samples.notes == (
         "the table 'labels.csv' says which images there are and what they show; names of folders do not.",
     )

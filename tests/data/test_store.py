@@ -40,7 +40,7 @@ def test_a_second_opening_decodes_nothing_and_gives_the_same(photos: Path, tmp_p
 
 def test_pixels_are_those_of_the_files_in_the_order_of_the_items(photos: Path, tmp_path: Path) -> None:
     data = visus.open_data(photos, cache_dir=tmp_path / "cache")
-    for item, row in zip(data.samples.items, data.store.pixels, strict=True):
+    for item, row in zip(data.samples.names, data.store.pixels, strict=True):
         with Image.open(photos / item) as image:
             assert np.array_equal(np.asarray(image).transpose(2, 0, 1), row)
 
@@ -55,7 +55,7 @@ def test_a_changed_file_is_decoded_anew(photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (12, 12), (1, 2, 3)).save(photos / "cat" / "00.png")
     after = visus.open_data(photos, cache_dir=tmp_path / "cache")
     assert after.store.folder != before.store.folder
-    assert (after.store.pixels[after.samples.items.index("cat/00.png")].reshape(3, -1).T == [1, 2, 3]).all()
+    assert (after.store.pixels[after.samples.names.index("cat/00.png")].reshape(3, -1).T == [1, 2, 3]).all()
 
 
 def test_the_cache_stays_within_its_bound_by_removing_what_was_used_least_recently(photos: Path, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_an_unreadable_file_is_left_out_named_and_counted(photos: Path, tmp_path
     (photos / "dog" / "03.png").write_text("not an image")
     data = visus.open_data(photos, cache_dir=tmp_path / "cache")
     assert data.num_items == 39
-    assert "dog/03.png" not in data.samples.items
+    assert "dog/03.png" not in data.samples.names
     assert data.ledger.counts["unreadable"] == 1
     assert data.ledger.examples("unreadable") == ["dog/03.png"]
     for name in ("train", "val", "test"):

@@ -40,7 +40,7 @@ def years(root: Path, text: str | bytes, name: str = "labels.csv") -> Path:
 
 
 def labels(samples: Samples) -> dict[str, str]:
-    return {item: samples.classes[label] for item, label in zip(samples.items, samples.labels, strict=True)}
+    return {item: samples.classes[label] for item, label in zip(samples.names, samples.labels, strict=True)}
 
 
 BY_FOLDERS = "  - to train by the names of the folders (2023, 2024): visus check {root} --labels folders"
@@ -355,7 +355,7 @@ def test_rows_without_a_file_are_skipped_only_when_asked(tmp_path: Path) -> None
 def test_paths_that_are_written_otherwise_are_read_and_noted(tmp_path: Path, written: str, kind: str) -> None:
     root = years(tmp_path, table([(written, "a"), ("2024/1.jpg", "b")], "path,label"))
     samples = read(root / "labels.csv")
-    assert samples.items == ("2023/0.jpg", "2024/1.jpg")
+    assert samples.names == ("2023/0.jpg", "2024/1.jpg")
     assert samples.notes == (f"1 path of the table written {kind}: {written!r} is read as '2023/0.jpg'.",)
 
 
@@ -363,7 +363,7 @@ def test_a_table_beside_the_one_folder_of_all_images_is_used(tmp_path: Path) -> 
     lay(tmp_path, "img/all", num_images=6)
     (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"img/all/{n}.jpg,{'ab'[n % 2]}\n" for n in range(6)))
     samples = read(tmp_path)
-    assert (samples.classes, len(samples.items)) == (("a", "b"), 6)
+    assert (samples.classes, len(samples.names)) == (("a", "b"), 6)
     assert (
         samples.notes[0] == "the table 'labels.csv' says which images there are and what they show; names of folders do not."
     )
@@ -406,7 +406,7 @@ def test_images_in_a_folder_beside_that_of_the_table_are_found(tmp_path: Path) -
     words = f"visus check {tmp_path / 'data' / 'legend.csv'} --path-column image --label-column emotion"
     assert words in told
     samples = read(tmp_path / "data" / "legend.csv", reading=Reading(path_column="image", label_column="emotion"))
-    assert samples.items[:2] == ("../images/0.jpg", "../images/1.jpg")
+    assert samples.names[:2] == ("../images/0.jpg", "../images/1.jpg")
     assert samples.notes[0] == "6 paths of the table written as from the folder above: '0.jpg' is read as '../images/0.jpg'."
 
 

@@ -90,7 +90,7 @@ def test_templates_are_patches_of_the_training_split(found: Look, run: Path) -> 
     for _, patches in layer.channels:
         assert [each.value for each in patches] == sorted((each.value for each in patches), reverse=True)
         for patch in patches:
-            row = part.rows(np.array([part.items.index(patch.item)]))[0].numpy()
+            row = part.rows(np.array([part.names.index(patch.item)]))[0].numpy()
             (top, bottom), (left, right) = patch.box or ()
             assert np.allclose(patch.pixels, row[:, top : bottom + 1, left : right + 1], atol=1e-2)
 

@@ -94,7 +94,7 @@ def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path)
     data = visus.open_data(tmp_path / "x.npz", layout="NHW")
     names = [data.classes[label] for label in data.samples.labels]
     sides = ["test", "train", "train", "train", "val", "train"] * 2
-    rows = [SplitRow(item, name, side, "") for item, name, side in zip(data.samples.items, names, sides, strict=True)]
+    rows = [SplitRow(item, name, side, "") for item, name, side in zip(data.samples.names, names, sides, strict=True)]
     table = data.samples.select(np.arange(12))
     (moved, parted) = apply_split(table, rows).warnings[-2:]
     assert moved.startswith(

@@ -86,7 +86,7 @@ def test_renamed_and_edited_samples_keep_their_split_and_new_ones_are_left_out(m
         f"1 sample of the run not here: {third}.",
     )
     part = opened.split("test")
-    for item, row in zip(part.items, part.rows(range(len(part))), strict=True):
+    for item, row in zip(part.names, part.rows(range(len(part))), strict=True):
         with Image.open(data / item) as image:
             assert (row.numpy().transpose(1, 2, 0) == image.convert("RGB")).all()
 

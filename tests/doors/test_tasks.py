@@ -35,7 +35,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = visus.Recipe(epochs=4, batch_size=16, precision="float32", learning_rate=0.01)
     design = "conv(6, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
     run = visus.train(root / "squares.npz", design, recipe, output=root / "runs")
-    items = run.open_data().samples.items
+    items = run.open_data().samples.names
     numbers = [int(item[item.index("[") + 1 : -1]) for item in items]
     rows = [f'"{item}",{"left" if side[number] else "right"}' for item, number in zip(items, numbers, strict=True)]
     (root / "sides.csv").write_text("path,label\n" + "\n".join(rows) + "\n")

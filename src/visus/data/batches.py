@@ -32,21 +32,21 @@ class Part:
         pixels: the whole store, shape (N, C, *).
         indices: rows of the store that belong to this split.
         labels: class index of each of these rows.
-        items: their names.
+        names: of its samples.
     """
 
     name: str
     pixels: Pixels
     indices: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
-    items: tuple[str, ...]
+    names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def slice(self, places: slice) -> Part:
         """Some of the items that follow each other."""
-        return Part(self.name, self.pixels, self.indices[places], self.labels[places], self.items[places])
+        return Part(self.name, self.pixels, self.indices[places], self.labels[places], self.names[places])
 
     def rows(self, places: npt.NDArray[np.int64]) -> torch.Tensor:
         """Unscaled numbers of the items at ``places`` of this split, copied out of the store."""

@@ -64,8 +64,8 @@ def _named_placeholders(samples: Samples) -> list[str]:
     """A warning where files are named as those that stand for an image that is not there, such as ``imageNotFound.gif``."""
     if samples.reader.kind != "images":
         return []
-    found = [item for item in samples.items if is_placeholder(PurePosixPath(item).stem)]
-    if not found or len(found) > _MOST_PLACEHOLDERS * len(samples.items):
+    found = [item for item in samples.names if is_placeholder(PurePosixPath(item).stem)]
+    if not found or len(found) > _MOST_PLACEHOLDERS * len(samples.names):
         return []
     is_one = len(found) == 1
     return [
@@ -94,6 +94,6 @@ def _placeholders(samples: Samples) -> list[str]:
     more = f"; {write_number_of(len(told) - 1, 'more image')} likewise" if len(told) > 1 else ""
     classes = f", in {num_classes} classes" if num_classes > 1 else ""
     return [
-        f"one image is there {len(where):,} times under different names{classes} ({shown(samples.items[index] for index in where)}){more}. "
+        f"one image is there {len(where):,} times under different names{classes} ({shown(samples.names[index] for index in where)}){more}. "
         "Look at it: where it is a placeholder, such as 'image not found', delete these files."
     ]

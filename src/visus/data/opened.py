@@ -114,7 +114,7 @@ class Data(Described):
     @property
     def num_items(self) -> int:
         """Readable items in all splits together."""
-        return len(self.samples.items)
+        return len(self.samples.names)
 
     @property
     def fingerprint(self) -> str:
@@ -131,8 +131,8 @@ class Data(Described):
         parts = {}
         for name in SPLITS:
             chosen = np.flatnonzero(self.samples.splits == name)
-            items = tuple(self.samples.items[index] for index in chosen)
-            parts[name] = Part(name, self.store.pixels, self.rows[chosen], self.samples.labels[chosen], items)
+            names = tuple(self.samples.names[index] for index in chosen)
+            parts[name] = Part(name, self.store.pixels, self.rows[chosen], self.samples.labels[chosen], names)
         return parts
 
     def split(self, name: str) -> Part:
@@ -288,7 +288,7 @@ def open_scoring_data(
     samples = read_source(path, ledger, classes=tuple(classes), reading=reading, usual_layout=preprocessing.layout)
     is_whole = "test" not in samples.official
     if is_whole:
-        samples = dataclasses.replace(samples, splits=np.full(len(samples.items), "test", dtype="<U5"))
+        samples = dataclasses.replace(samples, splits=np.full(len(samples.names), "test", dtype="<U5"))
     _check_kind(samples, preprocessing)
     data = _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_progress)
     return dataclasses.replace(
@@ -313,9 +313,9 @@ def _decoded(
     samples.reader.release()
     ledger.merge(store.ledger)
     rows = np.flatnonzero(store.readable).astype(np.int64)
-    readable = samples if len(rows) == len(samples.items) else samples.select(rows)
+    readable = samples if len(rows) == len(samples.names) else samples.select(rows)
     if plan.shuffle_seed is not None:
-        for item in readable.items:
+        for item in readable.names:
             ledger.note("shuffled", item)
     return Data(samples, readable, plan, store, rows, ledger, is_varied, max_unreadable)
 

@@ -32,7 +32,7 @@ def with_other_labels(found: Found, labels: str | Path) -> Found:
     """
     if str(labels) in found.columns:
         chosen = found.columns[str(labels)]
-        without = [item for item, label in zip(found.items, chosen, strict=True) if not label]
+        without = [item for item, label in zip(found.names, chosen, strict=True) if not label]
         if without:
             raise DataError(
                 f"the column {str(labels)!r} has no label for {write_number_of(len(without), 'item')}: {shown(without)}.",
@@ -50,9 +50,9 @@ def with_other_labels(found: Found, labels: str | Path) -> Found:
             f"{shown(found.columns) if found.columns else 'none'}.",
             where=str(found.root),
         )
-    by_item = _read_labels(file, set(found.items))
-    absent = [item for item in found.items if item not in by_item]
-    unknown = sorted(by_item.keys() - set(found.items))
+    by_item = _read_labels(file, set(found.names))
+    absent = [item for item in found.names if item not in by_item]
+    unknown = sorted(by_item.keys() - set(found.names))
     mistakes = [
         f"{write_number_of(len(items), 'item')} {problem}: {shown(items)}."
         for items, problem in ((absent, "of the data without a label"), (unknown, "that the data does not have"))
@@ -60,7 +60,7 @@ def with_other_labels(found: Found, labels: str | Path) -> Found:
     ]
     if mistakes:
         raise DataError(f"{joined(mistakes)} The file names items as split.csv of a run does.", where=str(file))
-    chosen = [by_item[item] for item in found.items]
+    chosen = [by_item[item] for item in found.names]
     return dataclasses.replace(found, labels=chosen, declared=(), notes=(*found.notes, f"labels: those of {file.name}."))
 
 

@@ -47,7 +47,7 @@ class ImageFiles:
     """Items that are image files under ``root``; an item may be an absolute path or lead outside with ``..``."""
 
     root: Path
-    items: tuple[str, ...]
+    names: tuple[str, ...]
 
     @property
     def kind(self) -> Literal["images", "array"]:
@@ -63,11 +63,11 @@ class ImageFiles:
         """Unknown until each file is decoded."""
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.names)
 
     def path(self, index: int) -> Path:
         """Where the file of item ``index`` is."""
-        return self.root / self.items[index]
+        return self.root / self.names[index]
 
     def read(self, index: int | slice | NDArray[np.int64]) -> NDArray[Any]:
         """Never: an image file is decoded by ``visus.data.images.decode``."""
@@ -75,7 +75,7 @@ class ImageFiles:
 
     def select(self, indices: NDArray[np.int64]) -> ImageFiles:
         """The files of these items, in this order."""
-        return ImageFiles(self.root, tuple(self.items[index] for index in indices))
+        return ImageFiles(self.root, tuple(self.names[index] for index in indices))
 
     def release(self) -> None:
         """Nothing is held."""
@@ -181,7 +181,7 @@ class Samples:
         root: the folder or file that was given.
         kind: "folder", "split folders", "table", "idx", "cifar", "npz" or "npy".
         name: what people call the data set.
-        items: path relative to ``root`` (or to the table), in the order of their names; or ``train[17]`` for a row of an
+        names: path relative to ``root`` (or to the table), in the order of their names; or ``train[17]`` for a row of an
             array file.
         labels: int64 index into ``classes``.
         classes: class names; they come from the training split alone.
@@ -200,7 +200,7 @@ class Samples:
     root: Path
     kind: str
     name: str
-    items: tuple[str, ...]
+    names: tuple[str, ...]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     splits: NDArray[np.str_]
@@ -214,12 +214,12 @@ class Samples:
     digests: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.names)
 
     @property
     def num_items(self) -> int:
         """Number of items in all splits together."""
-        return len(self.items)
+        return len(self.names)
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """The item numbers of a split, ascending; empty where it has none."""
@@ -234,7 +234,7 @@ class Samples:
         """The table of these items only; classes and fingerprint stay those of the whole."""
         return dataclasses.replace(
             self,
-            items=tuple(self.items[index] for index in indices),
+            names=tuple(self.names[index] for index in indices),
             labels=self.labels[indices],
             splits=self.splits[indices],
             groups=None if self.groups is None else tuple(self.groups[index] for index in indices),

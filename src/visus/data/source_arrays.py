@@ -142,7 +142,7 @@ def found_in_arrays(
         root=root,
         kind=kind,
         name=name,
-        items=[f"{part.word}[{row}]" for part in parts for row in range(part.shape[0])],
+        names=[f"{part.word}[{row}]" for part in parts for row in range(part.shape[0])],
         labels=labels,
         splits=splits if splits is not None else [part.split for part in parts for _ in range(part.shape[0])],
         reader=reader,

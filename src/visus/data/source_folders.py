@@ -253,7 +253,7 @@ def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], w
         root=root,
         kind=kind,
         name=name,
-        items=items,
+        names=items,
         labels=[label for _, label, _ in rows],
         splits=[split for _, _, split in rows],
         reader=ImageFiles(root, tuple(items)),

@@ -40,7 +40,7 @@ class Found:
     root: Path
     kind: str
     name: str
-    items: Sequence[str]
+    names: Sequence[str]
     labels: Sequence[str]
     splits: Sequence[str]
     reader: Reader
@@ -96,7 +96,7 @@ def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Sam
         DataError: nothing found, one class only, or a class that training does not have.
     """
     place = str(found.root)
-    if not found.items:
+    if not found.names:
         raise DataError("no items found.", where=place)
     found = _in_order(found)
     labels = _clean_names(found.labels, place)
@@ -104,14 +104,14 @@ def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Sam
     listed, warnings = _class_list(found, labels, splits, official, classes, place)
     number = {name: index for index, name in enumerate(listed)}
     numbers = np.fromiter((number[name] for name in labels), dtype=np.int64, count=len(labels))
-    digests = _digests(found.reader, place, found.items)
+    digests = _digests(found.reader, place, found.names)
     contents = _numbered(digests)
     copies = _note_copies(found, numbers, listed, splits, contents, ledger)
     return Samples(
         root=found.root,
         kind=found.kind,
         name=found.name,
-        items=tuple(found.items),
+        names=tuple(found.names),
         labels=numbers,
         classes=listed,
         splits=np.array(splits, dtype="<U5"),
@@ -135,10 +135,10 @@ def _in_order(found: Found) -> Found:
     """Image files in the order of their names: equal fingerprints then mean equal order, however a table lists them."""
     if found.reader.kind != "images":
         return found
-    order = np.array(sorted(range(len(found.items)), key=lambda index: natural_key(found.items[index])), dtype=np.int64)
+    order = np.array(sorted(range(len(found.names)), key=lambda index: natural_key(found.names[index])), dtype=np.int64)
     return dataclasses.replace(
         found,
-        items=[found.items[index] for index in order],
+        names=[found.names[index] for index in order],
         labels=[found.labels[index] for index in order],
         splits=[found.splits[index] for index in order],
         groups=None if found.groups is None else [found.groups[index] for index in order],
@@ -300,7 +300,7 @@ def _note_copies(
     first_of: dict[int, int] = {}
     sides_of: dict[int, set[str]] = defaultdict(set)
     for index in _repeated(contents):
-        item, sides = found.items[index], sides_of[int(contents[index])]
+        item, sides = found.names[index], sides_of[int(contents[index])]
         first = first_of.setdefault(int(contents[index]), index)
         crosses = first != index and splits[index] not in sides
         sides.add(splits[index])
@@ -308,10 +308,10 @@ def _note_copies(
             crossing.append(item)
         if labels[first] != labels[index]:
             conflicts += 1
-            reason = f"{classes[labels[first]]!r} as {found.items[first]}, {classes[labels[index]]!r} here"
+            reason = f"{classes[labels[first]]!r} as {found.names[first]}, {classes[labels[index]]!r} here"
             ledger.note("conflict", item, reason)
         elif first != index and not crosses:
-            ledger.note("duplicate", item, f"same bytes as {found.items[first]}")
+            ledger.note("duplicate", item, f"same bytes as {found.names[first]}")
     warnings = []
     if conflicts:
         warnings.append(
@@ -357,7 +357,7 @@ def _fingerprint(
     total.update("\0".join(head).encode() + b"\n")
     lines = [
         "\0".join((item, label, split, group)).encode("utf-8", "surrogateescape") + b"\0" + digest
-        for item, label, split, group, digest in zip(found.items, labels, splits, groups, digests, strict=True)
+        for item, label, split, group, digest in zip(found.names, labels, splits, groups, digests, strict=True)
     ]
     for line in lines:
         total.update(len(line).to_bytes(4, "big") + line)

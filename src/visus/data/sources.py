@@ -124,7 +124,7 @@ def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels:
     (8000, 2000, 'Ankle boot')
     """
     found = read_idx(_SAMPLE_FOLDER, entries(_SAMPLE_FOLDER)[1], SAMPLE_NAME)
-    unsplit = dataclasses.replace(found, name=SAMPLE_NAME, splits=[""] * len(found.items))
+    unsplit = dataclasses.replace(found, name=SAMPLE_NAME, splits=[""] * len(found.names))
     cut = split_samples(assemble(unsplit, ledger, None), seed=_SAMPLE_SEED, val_fraction=0.0, test_fraction=0.2)
     found = dataclasses.replace(unsplit, splits=cut.splits.tolist())
     return assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
@@ -239,7 +239,7 @@ def _read_images(given: Path, folder: Path, files: list[str], name: str, ask: _A
             return read_table(folder / candidates[0], ask.ledger, name, ask.delimiter, ask.reading)
         raise
     if ask.classes is None and len(set(found.labels)) == 1:  # the folder of all images, not of a class?
-        _ask_for_table(given, folder, ask, one_class_only(found.labels[0], len(found.items), str(folder)))
+        _ask_for_table(given, folder, ask, one_class_only(found.labels[0], len(found.names), str(folder)))
     return _beside_folders(given, folder, found, ask)
 
 
@@ -301,9 +301,9 @@ def _beside_folders(given: Path, folder: Path, found: Found, ask: _Ask) -> Found
     """
     if ask.by_folders:
         return found
-    labels = dict(zip(found.items, found.labels, strict=True))
+    labels = dict(zip(found.names, found.labels, strict=True))
     notes, warnings = [], []
-    for seen in tables_beside(_places(given, folder), found.items, labels):
+    for seen in tables_beside(_places(given, folder), found.names, labels):
         if seen.is_about_images and seen.agrees:
             notes.append(f"the table {seen.file.name!r} is not needed: it names the same classes as the folders.")
         elif seen.is_about_images and (seen.labels or seen.one_hot or seen.path_column is None):

@@ -244,7 +244,7 @@ def write_split_csv(samples: Samples, file: Path) -> None:
         StorageError: the disk is full or the folder cannot be written.
     """
     groups = samples.groups if samples.groups is not None else [""] * len(samples)
-    columns = zip(samples.items, samples.labels.tolist(), samples.splits.tolist(), groups, strict=True)
+    columns = zip(samples.names, samples.labels.tolist(), samples.splits.tolist(), groups, strict=True)
     rows = [(item, samples.classes[label], split, group) for item, label, split, group in columns]
     write_file(file, csv_text([_HEADER, *rows]))
 
@@ -289,27 +289,27 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
         DataError: items that only one of the two has, or labels that differ; all of them counted, the first five named.
     """
     by_item = {row.item: row for row in rows}
-    there = set(samples.items)
+    there = set(samples.names)
     only_file = [row.item for row in rows if row.item not in there]
-    only_data = [item for item in samples.items if item not in by_item]
+    only_data = [item for item in samples.names if item not in by_item]
     names = [samples.classes[label] for label in samples.labels.tolist()]
     differ = [
         item
-        for item, name in zip(samples.items, names, strict=True)
+        for item, name in zip(samples.names, names, strict=True)
         if same_labels and item in by_item and by_item[item].label != name
     ]
     mistakes = [
-        f"{write_number_of(len(items), 'item')} {problem}: {shown(items)}."
-        for items, problem in (
+        f"{write_number_of(len(names), 'item')} {problem}: {shown(names)}."
+        for names, problem in (
             (only_file, "in split.csv but not in the data"),
             (only_data, "in the data but not in split.csv"),
             (differ, "with another label in split.csv"),
         )
-        if items
+        if names
     ]
     if mistakes:
         raise DataError(joined(mistakes), where=str(samples.root))
-    splits = np.array([by_item[item].split for item in samples.items], dtype="<U5")
+    splits = np.array([by_item[item].split for item in samples.names], dtype="<U5")
     return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *_parted(samples, splits)))
 
 
@@ -319,7 +319,7 @@ def _parted(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
     # A source that names train and test has its validation split cut from training: that is no move.
     moved = (samples.splits != UNASSIGNED) & (samples.splits != splits) & ~((samples.splits == "train") & (splits == "val"))
     if moved.any():
-        names = [samples.items[index] for index in np.flatnonzero(moved)]
+        names = [samples.names[index] for index in np.flatnonzero(moved)]
         warnings.append(
             f"{write_number_of(len(names), 'item')} in another split by split.csv than the data itself says: {shown(names)}."
         )
@@ -329,7 +329,7 @@ def _parted(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
         sides.setdefault(unit, set()).add(split)
     parted = [index for index, unit in enumerate(units.tolist()) if len(sides[unit]) > 1]
     if parted and not samples.official:
-        names = [samples.items[index] for index in parted]
+        names = [samples.names[index] for index in parted]
         warnings.append(
             f"{write_number_of(len(names), 'item')} that are copies or of one group stand on several sides of split.csv, "
             f"so figures on them flatter: {shown(names)}."

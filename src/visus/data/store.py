@@ -122,12 +122,12 @@ def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MA
         DataError: with the count, the bound and the first names.
     """
     missing = np.flatnonzero(~store.readable)
-    if len(missing) > max_unreadable * len(samples.items):
+    if len(missing) > max_unreadable * len(samples.names):
         reasons = store.ledger.reasons("unreadable")
-        groups = group_reasons({samples.items[index]: reasons.get(samples.items[index], "") for index in missing})
-        told = " ".join(f"{len(items):,} ({listed(items)}): {reason}" for reason, items in groups[:MOST_REASONS_SHOWN])
+        groups = group_reasons({samples.names[index]: reasons.get(samples.names[index], "") for index in missing})
+        told = " ".join(f"{len(names):,} ({listed(names)}): {reason}" for reason, names in groups[:MOST_REASONS_SHOWN])
         raise DataError(
-            f"{len(missing)} of {len(samples.items)} files cannot be read ({write_share(len(missing) / len(samples.items))}; "
+            f"{len(missing)} of {len(samples.names)} files cannot be read ({write_share(len(missing) / len(samples.names))}; "
             f"at most {write_share(max_unreadable)} may be left out). {told} "
             f"Repair or remove them, or allow more with --max-unreadable.",
             where=str(samples.root),
@@ -148,7 +148,7 @@ def _key(samples: Samples, preprocessing: Preprocessing) -> str:
 
 
 def _size_bytes(samples: Samples, preprocessing: Preprocessing) -> int:
-    return len(samples.items) * int(np.prod(preprocessing.input_shape)) * np.dtype(preprocessing.dtype).itemsize
+    return len(samples.names) * int(np.prod(preprocessing.input_shape)) * np.dtype(preprocessing.dtype).itemsize
 
 
 def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) -> Store | None:
@@ -162,7 +162,7 @@ def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) ->
         if facts is None:
             raise ValueError("no whole entry")
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-        expected = (len(samples.items), *preprocessing.input_shape), np.dtype(preprocessing.dtype)
+        expected = (len(samples.names), *preprocessing.input_shape), np.dtype(preprocessing.dtype)
         if (pixels.shape, pixels.dtype) != expected:
             raise ValueError("of another shape")
         readable = np.ones(len(pixels), dtype=np.bool_)
@@ -183,7 +183,7 @@ def _write_entry(
     folder: Path, samples: Samples, preprocessing: Preprocessing, num_workers: int, on_progress: Progress | None
 ) -> None:
     """Decode all items into ``folder``."""
-    shape = (len(samples.items), *preprocessing.input_shape)
+    shape = (len(samples.names), *preprocessing.input_shape)
     file = folder / "pixels.npy"
     pixels = open_memmap(file, mode="w+", dtype=preprocessing.dtype, shape=shape)
     with held(file):
@@ -200,17 +200,17 @@ def _fill(
     """Decode all items into ``pixels``; which could not be read, and what was done to the others."""
     ledger, unreadable = Ledger(), []
     if samples.reader.kind == "array":
-        _copy_rows(samples.reader, preprocessing, pixels, samples.items, ledger, on_progress)
+        _copy_rows(samples.reader, preprocessing, pixels, samples.names, ledger, on_progress)
     else:
         for index, outcome, notes in _decode_all(samples, preprocessing, num_workers):
             if isinstance(outcome, ImageError):
                 unreadable.append(index)
-                ledger.note("unreadable", samples.items[index], outcome.message)
+                ledger.note("unreadable", samples.names[index], outcome.message)
             else:
                 pixels[index] = outcome
             ledger.merge(notes)
             if on_progress:
-                on_progress(index + 1, len(samples.items))
+                on_progress(index + 1, len(samples.names))
     return {"unreadable": unreadable, "ledger": ledger.as_dict(), "created": time.time()}
 
 
@@ -244,11 +244,11 @@ def _decode_all(
     def decode(index: int) -> tuple[int, Pixels | ImageError, Ledger]:
         notes = Ledger()
         try:
-            return index, preprocessing.read_image(samples.reader.path(index), notes, name=samples.items[index]), notes
+            return index, preprocessing.read_image(samples.reader.path(index), notes, name=samples.names[index]), notes
         except ImageError as error:
             return index, error, notes
 
     with ThreadPoolExecutor(num_workers) as pool:
         chunk = 64 * num_workers
-        for start in range(0, len(samples.items), chunk):
-            yield from pool.map(decode, range(start, min(start + chunk, len(samples.items))))
+        for start in range(0, len(samples.names), chunk):
+            yield from pool.map(decode, range(start, min(start + chunk, len(samples.names))))

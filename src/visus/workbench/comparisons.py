@@ -183,7 +183,7 @@ def compare_runs(
     opened = [run.open_data(data, cache_dir=cache_dir) for run in (left, right)]
     chosen = split or opened[0].scored_split
     parts = [each.split(chosen) for each in opened]
-    shared = set(parts[0].items) & set(parts[1].items)
+    shared = set(parts[0].names) & set(parts[1].names)
     if not shared:
         raise DataError(
             f"no item is in the {chosen} split of both {left.name} and {right.name}. Name another with --split, or give data with --data."
@@ -367,13 +367,13 @@ def _compare(
 ) -> Comparison:
     """Each run's answers for its own reading of the same items, in the order of the first run's; with ``plain`` those to one view of each."""
     first_run, _, first_part, _ = entries[0]
-    places = {item: index for index, item in enumerate(first_part.items)}
+    places = {item: index for index, item in enumerate(first_part.names)}
     answers: list[list[int]] = []
     contenders = []
     for run, kind, part, data in entries:
         batches = batches_in_order(part, run.preprocessing, EVALUATION_BATCH)
         logits = _plain_logits(run, batches) if plain else run.logits(batches)
-        order = np.argsort([places[item] for item in part.items])
+        order = np.argsort([places[item] for item in part.names])
         logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
         calibrator = run.calibrator(raw=plain)  # it belongs to the answers that the run gives
         chances, labels = calibrator(logits), torch.from_numpy(first_part.labels)
@@ -388,7 +388,7 @@ def _compare(
 
     def pair(left: int, right: int) -> Pair:
         labels = first_part.labels.tolist()
-        compared = compare_answers(answers[left], answers[right], labels, first_run.classes, first_part.items)
+        compared = compare_answers(answers[left], answers[right], labels, first_run.classes, first_part.names)
         return Pair(contenders[left].name, contenders[right].name, compared)
 
     chosen = [(0, other) for other in range(1, len(contenders))]
@@ -434,7 +434,7 @@ def _shifts(run: Run, part: Part) -> ShiftFigures:
 
 def _only(part: Part, items: set[str]) -> Part:
     """The part's items that are among ``items``."""
-    chosen = np.array([index for index, item in enumerate(part.items) if item in items], dtype=np.int64)
+    chosen = np.array([index for index, item in enumerate(part.names) if item in items], dtype=np.int64)
     return Part(
-        part.name, part.pixels, part.indices[chosen], part.labels[chosen], tuple(part.items[index] for index in chosen)
+        part.name, part.pixels, part.indices[chosen], part.labels[chosen], tuple(part.names[index] for index in chosen)
     )

@@ -72,8 +72,8 @@ class Pool:
             return self.items[drawn]
         places = drawn.numpy()
         part = self.items
-        names = tuple(part.items[place] for place in places)
-        return dataclasses.replace(part, indices=part.indices[places], labels=part.labels[places], items=names)
+        names = tuple(part.names[place] for place in places)
+        return dataclasses.replace(part, indices=part.indices[places], labels=part.labels[places], names=names)
 
     def scaled(self, num_items: int) -> Tensor:
         """So many of them, (N, C, *), as the network reads them."""
@@ -141,9 +141,9 @@ def _of_split(data: Data | None, split: str, index: int, preprocessing: Preproce
             where=name,
         )
     row = part.rows(np.array([index]))[0].numpy()
-    made = _subject(f"{name} ({part.items[index]})", row, preprocessing, own_scale=own_scale)
+    made = _subject(f"{name} ({part.names[index]})", row, preprocessing, own_scale=own_scale)
     truth = data.classes[int(part.labels[index])]
-    original, size = _original(data.samples.root / part.items[index], preprocessing)
+    original, size = _original(data.samples.root / part.names[index], preprocessing)
     sentences = (*_resized(size, preprocessing), *made.facts.sentences)
     facts = dataclasses.replace(made.facts, truth=truth, original=original, sentences=sentences)
     return dataclasses.replace(made, facts=facts)

@@ -348,7 +348,7 @@ def _patch(template: Any, some: Part | Tensor, pool: Pool) -> Patch:
     pixels = template.patch
     if pool.preprocessing is not None and pixels.size:
         pixels = pool.preprocessing.stored_values(torch.tensor(pixels)[None])[0].numpy()
-    name = some.items[template.item] if isinstance(some, Part) else f"item {template.item}"
+    name = some.names[template.item] if isinstance(some, Part) else f"item {template.item}"
     return Patch(name, template.position, template.value, template.box, pixels)
 
 

@@ -88,7 +88,7 @@ def named_mistakes(
         answer, label = int(chances[place].argmax()), int(part.labels[place])
         names = network.classes
         chosen, own = float(chances[place, answer]), float(chances[place, label])
-        return Shown(part.items[place], place, names[label], names[answer], chosen, own)
+        return Shown(part.names[place], place, names[label], names[answer], chosen, own)
 
     poor = "" if part.name == "train" else _too_poor(network, part, found.num_wrong, len(suspects))
     if poor:
@@ -136,7 +136,7 @@ def _too_poor(network: Answering, part: Part, num_wrong: int, num_suspects: int)
 
 def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> Shown:
     names = classes[each.label], classes[each.suggested]
-    return Shown(part.items[each.place], each.place, *names, each.suggested_probability, each.label_probability)
+    return Shown(part.names[each.place], each.place, *names, each.suggested_probability, each.label_probability)
 
 
 def _with_alike(network: Answering, told: NamedMistakes, part: Part, training: Part, most_training: int) -> NamedMistakes:
@@ -159,7 +159,7 @@ def _with_alike(network: Answering, told: NamedMistakes, part: Part, training: P
     for index, place in enumerate(places):
         pairs = zip(drawn[nearest.places[index]], nearest.similarity[index], strict=True)
         alike[place] = tuple(
-            Alike(training.items[each], int(each), network.classes[int(training.labels[each])], float(similarity))
+            Alike(training.names[each], int(each), network.classes[int(training.labels[each])], float(similarity))
             for each, similarity in pairs
             if np.isfinite(similarity)
         )

@@ -37,7 +37,7 @@ _LEAST_SHARE: Final = (
 
 def write_contents(folder: RunFolder, samples: Samples) -> None:
     """Keep what each sample's bytes were: the first 16 digits of their SHA-256."""
-    rows = [(item, digest.hex()[:16]) for item, digest in zip(samples.items, samples.digests, strict=False)]
+    rows = [(item, digest.hex()[:16]) for item, digest in zip(samples.names, samples.digests, strict=False)]
     folder.write_text(FILE, csv_text([("item", "sha256"), *rows]))
 
 
@@ -119,24 +119,24 @@ def as_own(folder: Path, data: Data) -> Data | None:
     rows, contents = {row.item: row for row in read_split_csv(run.path / "split.csv")}, _read_contents(run)
     table = data.table
     if is_own(run.path, data):
-        splits: list[str | None] = [rows[item].split for item in table.items]
+        splits: list[str | None] = [rows[item].split for item in table.names]
         return _in_splits(data, splits, ())
     by_content = {content: rows[item].split for item, content in contents.items() if item in rows}
     own = [digest.hex()[:16] for digest in table.digests]
     known = [content in by_content for content in own]
     if not own or sum(known) < _LEAST_SHARE * max(len(own), len(rows)):
         return None
-    edited = [item in rows and not is_known for item, is_known in zip(table.items, known, strict=True)]
-    splits = [_split_of(item, content, rows, contents, by_content) for item, content in zip(table.items, own, strict=True)]
+    edited = [item in rows and not is_known for item, is_known in zip(table.names, known, strict=True)]
+    splits = [_split_of(item, content, rows, contents, by_content) for item, content in zip(table.names, own, strict=True)]
     if not {"val", "test"} & set(splits):
         return None
-    new = [item for item, split in zip(table.items, splits, strict=True) if split is None]
+    new = [item for item, split in zip(table.names, splits, strict=True) if split is None]
     contents_here = set(own)
-    there = {*table.items, *(item for item, content in contents.items() if content in contents_here)}
+    there = {*table.names, *(item for item, content in contents.items() if content in contents_here)}
     missing = [item for item in rows if item not in there]
     told = [f"this is the data of the run {run.path.name}, changed since its training; it is split as it was."]
     if any(edited):
-        names = [item for item, is_edited in zip(table.items, edited, strict=True) if is_edited]
+        names = [item for item, is_edited in zip(table.names, edited, strict=True) if is_edited]
         told.append(f"{write_number_of(len(names), 'sample')} with other content than in the training: {shown(names)}.")
     if new:
         told.append(f"{write_number_of(len(new), 'sample')} that the run does not know left out: {shown(new)}.")
@@ -224,9 +224,9 @@ def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) ->
         now = read_source(there, Ledger(), labels=labels_there, reading=reading)
     except DataError:
         return []
-    digests = dict(zip(now.items, (digest.hex()[:16] for digest in now.digests), strict=False))
+    digests = dict(zip(now.names, (digest.hex()[:16] for digest in now.digests), strict=False))
     rows = {row.item: row for row in read_split_csv(run.path / "split.csv")}
-    labels = {item: now.classes[label] for item, label in zip(now.items, now.labels.tolist(), strict=True)}
+    labels = {item: now.classes[label] for item, label in zip(now.names, now.labels.tolist(), strict=True)}
     parts = {
         "missing": [item for item in rows if item not in digests],
         "new": [item for item in digests if item not in rows],
