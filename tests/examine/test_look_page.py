@@ -20,8 +20,8 @@ from visus.examine.look_layers import MAPS_BYTES, field_words, layers_section, p
 from visus.examine.look_page import look_page
 from visus.examine.look_sums import sum_section
 from visus.geometry import Field
-from visus.workbench.looked_items import item_of_tensor
-from visus.workbench.looked_parts import Subjected, layers_of
+from visus.workbench.look_inputs import item_of_tensor
+from visus.workbench.look_measures import Subjected, layers_of
 from visus.workbench.looking import look
 from visus.workbench.modules import network
 

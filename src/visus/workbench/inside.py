@@ -28,7 +28,7 @@ from visus.examine.named_mistakes import NamedMistakes
 from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
 from visus.networks.own_code import describe_failure
 from visus.units import write_bytes, write_count, write_duration
-from visus.workbench.looked_parts import kernels_of
+from visus.workbench.look_measures import kernels_of
 from visus.workbench.mistakes import MOST_TRAINING, Answering, named_mistakes
 from visus.workbench.modules import Made
 from visus.workbench.report_saliency import saliencies_of

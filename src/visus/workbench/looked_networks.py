@@ -23,7 +23,7 @@ from visus.examine.layer_calls import at_rest
 from visus.files import text_or_file
 from visus.networks.own_code import copied, shaped
 from visus.training.runs import RunFolder
-from visus.workbench.looked_items import Named, Pool, Subject, find_item, item_of_tensor
+from visus.workbench.look_inputs import Named, Pool, Subject, find_item, item_of_tensor
 from visus.workbench.modules import call_by_name, make_network
 from visus.workbench.named import is_callable_name
 from visus.workbench.runs import Run

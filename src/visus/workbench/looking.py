@@ -25,9 +25,9 @@ from visus.examine.look_page import look_page
 from visus.files import write_file
 from visus.networks.own_code import describe_failure
 from visus.units import Described, write_number_of
-from visus.workbench.looked_items import Named
+from visus.workbench.look_inputs import Named
 from visus.workbench.looked_networks import Items, Opened, open_network
-from visus.workbench.looked_parts import (
+from visus.workbench.look_measures import (
     Subjected,
     answer_of,
     fields_of,

@@ -41,7 +41,7 @@ from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import Described, write_count, write_number_of, write_shape, write_share
 from visus.workbench.calibration import read_calibration
-from visus.workbench.items import ArrayItem, Item, UnreadItem, array_rows, find_items, numbers_of
+from visus.workbench.predict_inputs import ArrayItem, Item, UnreadItem, array_rows, find_items, numbers_of
 from visus.workbench.late import late
 from visus.workbench.learned import Known, Marks, known_samples, read_known
 from visus.workbench.modules import make_network

@@ -25,7 +25,7 @@ from visus.data.samples import SPLITS
 from visus.errors import ImageError, UsageError
 from visus.examine.look_facts import LookedItem
 from visus.units import rank_words, write_number_of, write_shape
-from visus.workbench.items import ARRAY_SUFFIXES, ArrayItem, UnreadItem, find_items
+from visus.workbench.predict_inputs import ARRAY_SUFFIXES, ArrayItem, UnreadItem, find_items
 
 Named = str | Path | Pixels | Tensor
 _IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")

@@ -30,7 +30,7 @@ from visus.examine.saliency_choice import best_curves
 from visus.examine.strongest_patches import templates
 from visus.networks.trace import trace
 from visus.units import rank_words, write_number_of
-from visus.workbench.looked_items import Pool
+from visus.workbench.look_inputs import Pool
 from visus.workbench.map_methods import ALL, TriedMethod, tried_methods
 
 # Multiply-adds that a part may take, about: 3 x 10^10 in a second of one processor core, fewer for small maps.
