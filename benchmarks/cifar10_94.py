@@ -50,7 +50,7 @@ MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 def plain_epoch(arrays: Path, num_images: int) -> float:
     """Seconds for one pass of plain eager float32 PyTorch over so many images; runs in a process of its own."""
     torch.manual_seed(0)
-    images = torch.from_numpy(np.load(arrays / "train_items.npy", mmap_mode="r")[:num_images].astype(np.float32)) / 255
+    images = torch.from_numpy(np.load(arrays / "train_samples.npy", mmap_mode="r")[:num_images].astype(np.float32)) / 255
     images = (images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(DEVIATION).view(1, 3, 1, 1)
     labels = torch.from_numpy(np.load(arrays / "train_labels.npy")[:num_images])
     network = Airbench94()
@@ -120,16 +120,16 @@ def measure_visus(data: str, seed: int, chosen: argparse.Namespace, recipe: str,
 def write_arrays(data: Data, held_out: str, scratch: Path) -> str:
     """The training images for plain PyTorch, and the path of the data for visus."""
     parts = [data.split(name) for name in ("train", "val") if len(data.split(name))]
-    items = np.concatenate([part.pixels[part.indices] for part in parts])
+    samples = np.concatenate([part.pixels[part.indices] for part in parts])
     labels = np.concatenate([part.labels for part in parts])
-    np.save(scratch / "train_items.npy", items)
+    np.save(scratch / "train_samples.npy", samples)
     np.save(scratch / "train_labels.npy", labels)
     if held_out == "test":
         return str(data.given)
     last = np.random.default_rng(0).permutation(len(labels))[-HELD_OUT:]
     is_held_out = np.zeros(len(labels), dtype=bool)
     is_held_out[last] = True
-    images = items.transpose(0, 2, 3, 1)
+    images = samples.transpose(0, 2, 3, 1)
     np.savez(
         scratch / "chosen-on-train.npz",
         train_images=images[~is_held_out],

@@ -31,7 +31,7 @@ from visus.geometry import Window
 from visus.networks.machine import describe
 from visus.units import write_count, write_number_of, write_share
 from visus.workbench.comparisons import compare_with_twins
-from visus.workbench.shifts import some_items
+from visus.workbench.shifts import some_samples
 from visus.workbench.tasks import compare_tasks
 
 NETWORK = (
@@ -158,7 +158,7 @@ def perceptrons_ignore_space(bench: Bench) -> Claim:
         found = bench.kept(
             f"{name}-twins", lambda run=run: compare_with_twins(run, with_shuffled=True, output=bench.work).to_json()
         )
-        figures[name] = {"num_items": found["num_items"], "rows": []}
+        figures[name] = {"num_samples": found["num_samples"], "rows": []}
         by_kind: dict[str, dict[bool, Any]] = {}
         for each in found["runs"]:
             by_kind.setdefault(each["kind"], {})[each["is_shuffled"]] = each
@@ -178,7 +178,7 @@ def perceptrons_ignore_space(bench: Bench) -> Claim:
         head = ["network", "parameters", "multiply-adds", "accuracy", "pixels shuffled", "change", "two shifts agree"]
         reach = found["runs"][0]["shifts"]["reach_px"]
         paragraphs.append(
-            f"{visus.open_data(data).name}, {write_number_of(found['num_items'], 'held-out image')}, {write_number_of(bench.epochs, 'epoch')} each; the last "
+            f"{visus.open_data(data).name}, {write_number_of(found['num_samples'], 'held-out image')}, {write_number_of(bench.epochs, 'epoch')} each; the last "
             f"column: how often two shifts of an image, by up to {reach[0]} px round a ring, get the same label.\n\n{table(head, rows)}"
         )
         paragraphs += [f"> {pair['left']} and {pair['right']}: {_difference(pair)}" for pair in found["pairs"][:1]]
@@ -217,7 +217,7 @@ def convolutions_see_translations(bench: Bench) -> Claim:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.mean((2, 3))
 
-    items = torch.randn(16, 3, 32, 32, dtype=torch.float64)
+    samples = torch.randn(16, 3, 32, 32, dtype=torch.float64)
     rows, figures = [], {}
     networks = (
         ("circular padding, global mean", stack("circular", Mean())),
@@ -226,9 +226,9 @@ def convolutions_see_translations(bench: Bench) -> Claim:
     )
     with torch.no_grad():
         for name, module in networks:
-            still = module(items)
+            still = module(samples)
             changes = [
-                float(((module(items.roll((shift, shift), (2, 3))) - still).norm(dim=1) / still.norm(dim=1)).mean())
+                float(((module(samples.roll((shift, shift), (2, 3))) - still).norm(dim=1) / still.norm(dim=1)).mean())
                 for shift in (4, 1)
             ]
             figures[name] = changes
@@ -238,8 +238,8 @@ def convolutions_see_translations(bench: Bench) -> Claim:
     flat = bench.run("fashion-flat", bench.fashion, FLAT)
     trained = []
     for name, each in (("global pooling", run), ("flatten", flat)):
-        items_, _ = some_items(each, each.open_data().split("test"), 1000)
-        shifts = measure_shifts(each.module, items_, (3, 3), "zeros", device=each.machine.device)
+        samples_, _ = some_samples(each, each.open_data().split("test"), 1000)
+        shifts = measure_shifts(each.module, samples_, (3, 3), "zeros", device=each.machine.device)
         figures[f"trained, {name}, zeros"] = shifts.to_json()
         trained.append(
             [
@@ -275,16 +275,16 @@ def filters_are_templates(bench: Bench) -> Claim:
     """Each unit's strongest patch, fed alone, gives its value."""
     run = bench.run("fashion", bench.fashion, NETWORK)
     data = run.open_data()
-    items, _ = some_items(run, data.split("test"), 1000)
+    samples, _ = some_samples(run, data.split("test"), 1000)
     rows, figures = [], {}
     generator = torch.Generator().manual_seed(0)
     for layer in [path for path, part in run.module.named_modules() if isinstance(part, (nn.Conv2d, nn.ReLU, nn.MaxPool2d))]:
         worst, num_checked, size = 0.0, 0, 0
-        for channel, best in enumerate(templates(run.module, items, layer, top=1)[layer].channels):
+        for channel, best in enumerate(templates(run.module, samples, layer, top=1)[layer].channels):
             for each in best:
                 if each.box is None or not each.value:
                     continue
-                alone = torch.randn(1, *items.shape[1:], generator=generator)
+                alone = torch.randn(1, *samples.shape[1:], generator=generator)
                 place = (0, slice(None), *(slice(first, last + 1) for first, last in each.box))
                 alone[place] = torch.tensor(np.asarray(each.patch))
                 value = float(unit_values(run.module, alone, layer, channel, each.position)[0])
@@ -375,8 +375,8 @@ def kernels_have_their_size(bench: Bench) -> Claim:
 def relu_makes_zeros(bench: Bench) -> Claim:
     """Share of silent units behind each ReLU."""
     run = bench.run("fashion", bench.fashion, NETWORK)
-    items, _ = some_items(run, run.open_data().split("test"), 500)
-    seen = activations(run.module, items)
+    samples, _ = some_samples(run, run.open_data().split("test"), 500)
+    seen = activations(run.module, samples)
     rows, figures = [], {}
     for layer in seen.layers:
         if isinstance(run.module.get_submodule(layer.path), nn.ReLU):
@@ -408,8 +408,8 @@ def pooling_makes_maps_small(bench: Bench) -> Claim:
         run = bench.run(f"pooling-{kind.replace(' ', '-')}", None, design)
         costs = visus.summary(design, run.preprocessing.input_shape, num_classes=len(run.classes))
         last = next(row for row in reversed(costs.rows) if len(row.output_shape) == 3)
-        items, _ = some_items(run, run.open_data().split("test"), 500)
-        shifts = measure_shifts(run.module, items, (2, 2), "roll", device=run.machine.device)
+        samples, _ = some_samples(run, run.open_data().split("test"), 500)
+        shifts = measure_shifts(run.module, samples, (2, 2), "roll", device=run.machine.device)
         figures[kind] = {
             "accuracy": run.scores.accuracy, "consistency": shifts.consistency, "macs": costs.macs,
             "bytes_training": costs.bytes_training(64), "field": last.fields[0].size,
@@ -481,15 +481,15 @@ def stacks_narrow_and_deepen(bench: Bench) -> Claim:
     )
 
 
-def _far_marks(folder: Path, apart: int = 12, num_items: int = 3000) -> Path:
+def _far_marks(folder: Path, apart: int = 12, num_samples: int = 3000) -> Path:
     """Images with two marks ``apart`` px from each other; they point in the same direction in one class, across in the other."""
     file = folder / f"marks-{apart}.npz"
     if not file.is_file():
         rng = np.random.default_rng(0)
-        x = rng.normal(0, 0.15, (num_items, 1, 32, 32)).astype(np.float32)
-        y = rng.integers(0, 2, num_items)
-        first = rng.integers(0, 2, num_items)
-        for index in range(num_items):
+        x = rng.normal(0, 0.15, (num_samples, 1, 32, 32)).astype(np.float32)
+        y = rng.integers(0, 2, num_samples)
+        first = rng.integers(0, 2, num_samples)
+        for index in range(num_samples):
             top, left = rng.integers(2, 29), rng.integers(2, 32 - apart - 3)
             for column, is_upright in ((left, first[index]), (left + apart, first[index] ^ y[index])):
                 place = (slice(top, top + 3), column + 1) if is_upright else (top + 1, slice(column, column + 3))
@@ -517,7 +517,11 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
         run = visus.load(folder)
         costs = visus.summary(design, (1, 32, 32), num_classes=2)
         last = next(row for row in reversed(costs.rows) if len(row.output_shape) == 3 and not row.fields[0].is_whole)
-        figures[name] = {"field": last.fields[1].size, "accuracy": run.scores.accuracy, "num_items": run.scores.num_items}
+        figures[name] = {
+            "field": last.fields[1].size,
+            "accuracy": run.scores.accuracy,
+            "num_samples": run.scores.num_samples,
+        }
         rows.append([
             write_number_of(depth, "convolution"), str(dilation), f"{last.fields[1].size} px", f"{costs.num_parameters:,}",
             f"{write_share(run.scores.accuracy)} ({write_share(run.scores.accuracy_low)} to {write_share(run.scores.accuracy_high)})",
@@ -569,7 +573,7 @@ def filters_follow_from_the_task(bench: Bench) -> Claim:
             "Not seen in the last map.",
         ),
         said,
-        {name: found[name] for name in ("result", "layer", "num_items", "others", "sentences")},
+        {name: found[name] for name in ("result", "layer", "num_samples", "others", "sentences")},
     )
 
 

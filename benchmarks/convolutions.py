@@ -24,7 +24,7 @@ from visus.networks.fast.convolutions import convolve
 from visus.networks.fast.windows import Window
 from visus.networks.machine import keep_freed_memory
 
-# channels in, channels out, side of the map, items, whether a maximum over 2 x 2 follows
+# channels in, channels out, side of the map, samples, whether a maximum over 2 x 2 follows
 SHAPES = (
     (24, 64, 31, 256, True),
     (64, 64, 15, 256, False),
@@ -65,11 +65,11 @@ def main() -> int:
 
 def measured(shape: tuple[int, int, int, int, bool], repeats: int) -> list[dict[str, object]]:
     """One row for each direction; a pooled convolution is timed with its pooling, forward and backward as a whole."""
-    channels, filters, side, items, is_pooled = shape
+    channels, filters, side, samples, is_pooled = shape
     torch.manual_seed(0)
-    maps = torch.randn(items, channels, side, side).bfloat16().contiguous(memory_format=torch.channels_last)
+    maps = torch.randn(samples, channels, side, side).bfloat16().contiguous(memory_format=torch.channels_last)
     weight = torch.randn(filters, channels, 3, 3) / (9 * channels) ** 0.5
-    name = f"{channels} to {filters}, {side} x {side}, {items} items"
+    name = f"{channels} to {filters}, {side} x {side}, {samples} samples"
     runs: dict[str, dict[str, Callable[[], torch.Tensor]]]
     if is_pooled:
         fused = Plan("winograd", "winograd", "winograd", is_pooled=True)

@@ -42,11 +42,11 @@ def before(part: Part, seed: int) -> bool | None:
         torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_KNOWN].sort().values.numpy()
     )
     starts = range(0, len(drawn), mirrors.CHUNK)
-    items = torch.cat([mirrors._shrunk(part.rows(drawn[start : start + mirrors.CHUNK])) for start in starts])
+    samples = torch.cat([mirrors._shrunk(part.rows(drawn[start : start + mirrors.CHUNK])) for start in starts])
     labels = torch.from_numpy(part.labels[drawn])
     asked = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_ASKED]
-    known, shares = mirrors._directions(items), []
-    for turned in (items, items.flip(-1)):
+    known, shares = mirrors._directions(samples), []
+    for turned in (samples, samples.flip(-1)):
         likeness = mirrors._directions(turned[asked]) @ known.T
         likeness[torch.arange(len(asked)), asked] = -2
         shares.append(float((labels[likeness.argmax(1)] == labels[asked]).double().mean()))

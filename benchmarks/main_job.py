@@ -48,7 +48,7 @@ def train_once(data: str, seed: int, folder: Path) -> dict[str, Any]:
         "accuracy_low": scores["accuracy_low"],
         "accuracy_high": scores["accuracy_high"],
         "baseline": scores["baseline"],
-        "num_items": scores["num_items"],
+        "num_samples": scores["num_samples"],
         "split": scores["split"],
         "wall_s": round(seconds, 1),
         "processor_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),

@@ -61,7 +61,7 @@ def train_once(folder: str, way: str, seed: int, scratch: Path) -> dict[str, Any
         "accuracy": scores["accuracy"],
         "accuracy_low": scores["accuracy_low"],
         "accuracy_high": scores["accuracy_high"],
-        "num_items": scores["num_items"],
+        "num_samples": scores["num_samples"],
         "val_accuracy_of_head_alone": start.get("val_accuracy"),
         "val_accuracy_kept": kept,
         "epoch_kept": position.best_epoch + 1,

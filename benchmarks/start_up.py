@@ -4,7 +4,7 @@
 
 Each run is a process of its own, from its start as the operating system has it: importing torch, importing visus, opening the data (decoding it
 anew in one half of the runs, finding it decoded in the other), making network, recipe and run folder, the first step, the second step; then, after
-one epoch, from the last step to the end: answers for the held-out items, scores, images and report. What visus remembers of this machine
+one epoch, from the last step to the end: answers for the held-out samples, scores, images and report. What visus remembers of this machine
 (kernels, choices) is there before. Beside it: a bare ``python -c "import torch"``, and the first step of a network in plain PyTorch on data that lies
 in memory. Medians of interleaved runs. Nothing else may run on the machine.
 """

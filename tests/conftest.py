@@ -1,6 +1,6 @@
 """What every test shares: a cache of its own, one thread, the Hypothesis profile, real data where it is at hand.
 
-This file knows how tests are run. It must not know what any of them claims.
+This file knows how tests are run.
 """
 
 from __future__ import annotations

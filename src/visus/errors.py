@@ -16,7 +16,7 @@ Every error that a user can cause is one of these. The tree, with the exit code 
     |-- StorageError               1  507   a disk that is full or not writable
     `-- MissingExtraError          1  501   an optional package that is not installed
 
-This file knows sentences and codes. It must not know networks, data or doors.
+This file knows sentences and codes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Numbers as people write them: counts, bytes, durations, shares, shapes and sizes; and what an item of one, two or three axes is called.
+"""Numbers as people write them: counts, bytes, durations, shares, shapes and sizes; and what a sample of one, two or three axes is called.
 
-This file knows how a number is written and read. It must not know where the number comes from.
+This file knows how a number is written and read.
 """
 
 from __future__ import annotations
@@ -115,15 +115,15 @@ def write_shape(shape: Iterable[int]) -> str:
 
 @dataclass(frozen=True)
 class RankWords:
-    """What people call an item with so many spatial axes.
+    """What people call a sample with so many spatial axes.
 
     Args:
-        item: the item.
+        sample: the sample.
         place: one position in it.
         unit: what stands behind lengths along its axes.
     """
 
-    item: str
+    sample: str
     place: str
     unit: str
 
@@ -136,9 +136,9 @@ _RANK_WORDS = {
 
 
 def rank_words(rank: int) -> RankWords:
-    """The words for an item with one, two or three spatial axes.
+    """The words for a sample with one, two or three spatial axes.
 
-    >>> [rank_words(rank).item for rank in (1, 2, 3)], rank_words(3).unit
+    >>> [rank_words(rank).sample for rank in (1, 2, 3)], rank_words(3).unit
     (['signal', 'image', 'volume'], 'voxels')
     """
     return _RANK_WORDS[rank]
@@ -154,7 +154,7 @@ def with_article(noun: str) -> str:
 
 
 def write_size(lengths: Iterable[int | str]) -> str:
-    """Lengths along the axes of an item, with their unit, which follows from the number of axes.
+    """Lengths along the axes of a sample, with their unit, which follows from the number of axes.
 
     >>> write_size((28, 20)), write_size([8000]), write_size([1]), write_size((1, 2, 2))
     ('28 x 20 px', '8000 points', '1 point', '1 x 2 x 2 voxels')

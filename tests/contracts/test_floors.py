@@ -1,6 +1,6 @@
 """The floors: imports go down only, and ARCHITECTURE.md says what the code does.
 
-This file knows modules and their imports. It must not know what any module does.
+This file knows modules and their imports.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """No command, option or setting without words: each is described where a person meets it.
 
-This file knows names and their descriptions. It must not know what the settings do.
+This file knows names and their descriptions.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is written in the repository holds: links, versions, docstrings, and nothing that belongs elsewhere.
 
-This file knows text. It must not know what visus computes.
+This file knows text.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Makers of image files that go wrong in one stated way, or hold their values in an unusual one.
 
-This file knows the byte layouts of image formats. It must not know what visus makes of them.
+This file knows the byte layouts of image formats.
 """
 
 from __future__ import annotations

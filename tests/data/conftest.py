@@ -1,6 +1,6 @@
 """Small folders of images for the tests of this room.
 
-This file knows how to write images into folders. It must not know what is tested on them.
+This file knows how to write images into folders.
 """
 
 from __future__ import annotations

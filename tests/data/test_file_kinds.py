@@ -15,7 +15,7 @@ from visus.data.images import heif as image_heif
 from visus.data.images.decode import decode
 from visus.data.ledger import Ledger
 from visus.errors import DataError, ImageError
-from visus.workbench.predict_inputs import ImageItem, UnreadItem, find_items
+from visus.workbench.predict_inputs import ImageSample, UnreadSample, find_samples
 
 from .bad_images import encoded, photo
 
@@ -85,7 +85,7 @@ def test_images_without_a_usual_ending_are_read_and_told(photos: Path, tmp_path:
     for file in sorted(photos.rglob("*.png")):
         file.rename(file.with_name(name.format(file.stem)))
     data = opened(photos, tmp_path)
-    assert data.num_items == 24
+    assert data.num_samples == 24
     assert data.ledger.counts["read by its content"] == 24
 
 
@@ -173,8 +173,8 @@ def test_a_link_back_to_the_data_folder_is_not_followed(photos: Path, tmp_path: 
     (photos / "cat" / "all").symlink_to("..")
     (photos / "cat" / "loop.png").symlink_to("loop.png")
     data = opened(photos, tmp_path, max_unreadable=0.2)
-    assert sorted(item for item in data.samples.names if "all/" in item) == []
-    assert data.num_items == 24
+    assert sorted(sample for sample in data.samples.names if "all/" in sample) == []
+    assert data.num_samples == 24
 
 
 def test_predict_follows_links_to_folders_and_passes_no_file_over_in_silence(photos: Path, tmp_path: Path) -> None:
@@ -186,16 +186,16 @@ def test_predict_follows_links_to_folders_and_passes_no_file_over_in_silence(pho
     (linked / "up").symlink_to(linked)
     (linked / "notes.txt").write_text("words")
     ledger = Ledger()
-    found = list(find_items([linked], plan, ledger))
+    found = list(find_samples([linked], plan, ledger))
     assert len(found) == 24
-    assert all(isinstance(item, ImageItem) for item in found)
+    assert all(isinstance(sample, ImageSample) for sample in found)
     assert ledger.reasons("left out: hidden or not an image") == {
         "notes.txt": "text",
         "up": "a link that leads back up, which is not followed",
     }
 
 
-def test_a_folder_that_may_not_be_listed_is_one_unread_item(
+def test_a_folder_that_may_not_be_listed_is_one_unread_sample(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = opened(photos, tmp_path).preprocessing
@@ -207,9 +207,9 @@ def test_a_folder_that_may_not_be_listed_is_one_unread_item(
         return real(folder)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    found = list(find_items([photos], plan, Ledger()))
-    assert [item for item in found if isinstance(item, UnreadItem)] == [
-        UnreadItem(
+    found = list(find_samples([photos], plan, Ledger()))
+    assert [sample for sample in found if isinstance(sample, UnreadSample)] == [
+        UnreadSample(
             str(photos / "cat"), "the folder cannot be listed (Permission denied). Give yourself the right to read it."
         )
     ]

@@ -161,7 +161,7 @@ def test_data_for_finding_anomalies_is_told_from_a_mistake(tmp_path: Path) -> No
     lay(tmp_path, "train/good", "test/good", "test/broken", "ground_truth/broken")
     assert message(tmp_path) == (
         f"{tmp_path}: 2 mistakes:\n"
-        "  - test has 3 items of the class 'broken', which train does not have. train has: good.\n"
+        "  - test has 3 samples of the class 'broken', which train does not have. train has: good.\n"
         "  - train has one class only, as in datasets for finding anomalies. To train on the classes of test, give its folder alone."
     )
 
@@ -357,20 +357,20 @@ PATHS = st.lists(st.lists(NAMES, min_size=1, max_size=4), min_size=1, max_size=1
 
 @given(PATHS)
 def test_every_image_is_used_once_or_left_out_or_the_folders_are_refused(folders: list[list[str]]) -> None:
-    items = [f"{'/'.join(parts)}/{number}.jpg" for parts in folders for number in range(2)]
+    samples = [f"{'/'.join(parts)}/{number}.jpg" for parts in folders for number in range(2)]
     try:
-        layout = lay_out(Path("data"), items)
+        layout = lay_out(Path("data"), samples)
     except DataError:
         return  # asked about: which folders are meant cannot be told from their names
-    assert sorted([item for item, _, _ in layout.rows] + list(layout.left_out)) == sorted(items)
-    assert all(label in item.split("/")[:-1] for item, label, _ in layout.rows)
+    assert sorted([sample for sample, _, _ in layout.rows] + list(layout.left_out)) == sorted(samples)
+    assert all(label in sample.split("/")[:-1] for sample, label, _ in layout.rows)
     assert all((split != "") == (layout.kind == "split folders") for _, _, split in layout.rows)
 
 
 @given(PATHS, st.randoms())
 def test_the_order_of_images_does_not_matter(folders: list[list[str]], random: object) -> None:
-    items = [f"{'/'.join(parts)}/{number}.jpg" for parts in folders for number in range(2)]
-    shuffled = list(items)
+    samples = [f"{'/'.join(parts)}/{number}.jpg" for parts in folders for number in range(2)]
+    shuffled = list(samples)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
     def rows(order: list[str]) -> object:
@@ -379,7 +379,7 @@ def test_the_order_of_images_does_not_matter(folders: list[list[str]], random: o
         except DataError:
             return "refused"
 
-    assert rows(items) == rows(shuffled)
+    assert rows(samples) == rows(shuffled)
 
 
 # ---- splits under words that are not known

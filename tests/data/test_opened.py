@@ -97,7 +97,7 @@ def test_arrays_are_only_made_smaller(tmp_path: Path) -> None:
 def test_uneven_classes_are_warned_about(make_folder: MakeFolder) -> None:
     data = visus.open_data(make_folder({"many": 60, "few": 12}))
     assert data.warnings == (
-        "the classes are uneven: many has 43 training items and few has 9. "
+        "the classes are uneven: many has 43 training samples and few has 9. "
         "Look at the recall of each class; --class-weights balanced gives rare classes more weight.",
     )
 

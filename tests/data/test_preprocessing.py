@@ -1,4 +1,4 @@
-"""Scaling and size: what the training split says, the same for every item."""
+"""Scaling and size: what the training split says, the same for every sample."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_plain_data_round_trip_through_json(preprocessing: Preprocessing) -> Non
 
 
 @given(st.integers(1, 3), st.sampled_from([(7,), (3, 4), (2, 3, 2)]), st.integers(0, 10**6))
-def test_scaled_training_items_have_mean_0_and_deviation_1(channels: int, size: tuple[int, ...], seed: int) -> None:
+def test_scaled_training_samples_have_mean_0_and_deviation_1(channels: int, size: tuple[int, ...], seed: int) -> None:
     rows = np.random.default_rng(seed).integers(0, 256, (20, channels, *size), dtype=np.uint8)
     offset, divisor = measure_scale(rows, "mean-deviation")
     scaled = Preprocessing("array", channels, size, "squash", "uint8", "mean-deviation", offset, divisor).scaled(
@@ -77,10 +77,10 @@ def test_shrinking_averages_areas_and_rounds_whole_numbers() -> None:
     assert shrink(rows, (4,)) is rows
 
 
-def test_an_item_of_another_shape_is_refused() -> None:
+def test_an_sample_of_another_shape_is_refused() -> None:
     with pytest.raises(ImageError) as caught:
         VOLUMES.fit_array(np.zeros((1, 2, 4, 4, 4), dtype=np.uint8))
-    assert str(caught.value) == "an item of 2 x 4 x 4 x 4 does not fit a network for 1 x 4 x 4 x 4 (channels first)."
+    assert str(caught.value) == "a sample of 2 x 4 x 4 x 4 does not fit a network for 1 x 4 x 4 x 4 (channels first)."
 
 
 def test_what_was_done_to_a_image_is_noted(tmp_path: Path) -> None:

@@ -98,14 +98,14 @@ def test_links_to_folders_are_followed_and_a_loop_ends(tmp_path: Path) -> None:
     lay(tmp_path / "else", "2.jpg")
     (tmp_path / "data/b/more").symlink_to(tmp_path / "else")
     (tmp_path / "data/a/loop").symlink_to(tmp_path / "data/a")
-    assert read(tmp_path / "data").items == ("a/1.jpg", "b/1.jpg", "b/more/2.jpg")
+    assert read(tmp_path / "data").names == ("a/1.jpg", "b/1.jpg", "b/more/2.jpg")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
 def test_a_file_that_cannot_be_read_stays_in_the_table_for_the_decode_door_to_name(tmp_path: Path) -> None:
     lay(tmp_path, "a/1.jpg", "b/1.jpg")
     (tmp_path / "a/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    assert read(tmp_path).items == ("a/1.jpg", "a/gone.jpg", "b/1.jpg")
+    assert read(tmp_path).names == ("a/1.jpg", "a/gone.jpg", "b/1.jpg")
 
 
 def test_an_empty_folder_is_told_the_layouts(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_images_without_class_folders_are_told_the_layouts(tmp_path: Path) -> No
 
 def test_one_class_only_is_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "cats/1.jpg", "cats/2.jpg")) == (
-        f"{tmp_path}: one class only, 'cats' with 2 items; telling classes apart needs at least two. "
+        f"{tmp_path}: one class only, 'cats' with 2 samples; telling classes apart needs at least two. "
         "Add a folder, or rows, of another class."
     )
 
@@ -181,8 +181,8 @@ def test_a_class_that_training_lacks_is_an_error_with_the_closest_name(tmp_path:
     lay(tmp_path, "train/cat/1.jpg", "train/dog/2.jpg", "test/cats/3.jpg", "test/dog/4.jpg", "val/zebra/5.jpg")
     assert message(tmp_path) == (
         f"{tmp_path}: 2 mistakes:\n"
-        "  - val has 1 item of the class 'zebra', which train does not have. train has: cat, dog.\n"
-        "  - test has 1 item of the class 'cats', which train does not have. Did you mean 'cat'? train has: cat, dog."
+        "  - val has 1 sample of the class 'zebra', which train does not have. train has: cat, dog.\n"
+        "  - test has 1 sample of the class 'cats', which train does not have. Did you mean 'cat'? train has: cat, dog."
     )
 
 
@@ -196,14 +196,14 @@ def test_a_class_missing_outside_training_is_a_warning_and_labels_do_not_shift(t
     samples = read(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "train/c/3.jpg", "test/c/4.jpg"))
     assert samples.classes == ("a", "b", "c")
     assert samples.labels[samples.indices("test")].tolist() == [2]
-    assert samples.warnings == ("test has no item of 2 classes: a, b.",)
+    assert samples.warnings == ("test has no sample of 2 classes: a, b.",)
 
 
 def test_copies_across_official_splits_are_a_warning(tmp_path: Path) -> None:
     lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/b/4.jpg")
     (tmp_path / "test/a/3.jpg").write_text("train/a/1.jpg")
     assert read(tmp_path).warnings == (
-        "1 item with the same bytes as an item of another official split, so figures on that split flatter: train/a/1.jpg.",
+        "1 sample with the same bytes as a sample of another official split, so figures on that split flatter: train/a/1.jpg.",
     )
 
 
@@ -216,7 +216,7 @@ def test_a_train_folder_alone_is_still_to_be_cut(tmp_path: Path) -> None:
 
 def test_validation_and_test_without_training_are_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "val/a/1.jpg", "test/b/2.jpg")) == (
-        f"{tmp_path}: there are val and test items but no train items. Add them, or leave the split out."
+        f"{tmp_path}: there are val and test samples but no train samples. Add them, or leave the split out."
     )
 
 
@@ -259,7 +259,7 @@ def test_copies_go_on_the_ledger_and_contradictions_are_warned_of(tmp_path: Path
     assert ledger.reasons("duplicate") == {"a/2.jpg": "same bytes as a/1.jpg"}
     assert ledger.reasons("conflict") == {"b/3.jpg": "'a' as a/1.jpg, 'b' here"}
     assert samples.contents.tolist() == [0, 0, 0]
-    assert samples.warnings == ("1 item with bytes of another item but under another class (see the ledger).",)
+    assert samples.warnings == ("1 sample with bytes of another sample but under another class (see the ledger).",)
 
 
 def test_the_fingerprint_changes_with_content_label_and_name_and_with_nothing_else(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_equal_fingerprints_mean_equal_order(tmp_path: Path) -> None:
     (tmp_path / "down.csv").write_text("path,label\n3.jpg,a\n2.jpg,b\n1.jpg,a\n")
     up, down = read(tmp_path / "up.csv"), read(tmp_path / "down.csv")
     assert up.fingerprint == down.fingerprint
-    assert up.items == down.items
+    assert up.names == down.names
     assert up.labels.tolist() == down.labels.tolist()
 
 
@@ -289,9 +289,9 @@ def test_a_class_list_that_is_given_holds_and_unknown_classes_are_named(tmp_path
     lay(tmp_path, "cat/1.jpg")
     samples = read(tmp_path, classes=("ant", "cat"))
     assert samples.labels.tolist() == [1]
-    assert samples.warnings == ("there is no item of 1 class: ant.",)
+    assert samples.warnings == ("there is no sample of 1 class: ant.",)
     assert message(tmp_path, classes=("ant", "cats")) == (
-        f"{tmp_path}: there are 1 item of the class 'cat', which the network does not have. Did you mean 'cats'? "
+        f"{tmp_path}: there are 1 sample of the class 'cat', which the network does not have. Did you mean 'cats'? "
         "the network has: ant, cats."
     )
 
@@ -349,7 +349,7 @@ def test_paths_may_be_absolute_or_lead_outside(tmp_path: Path) -> None:
 def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
     ledger = Ledger()
     file = table(tmp_path, "path,label\n1.jpg,a\n./1.jpg,a\n2.jpg,b\n")
-    assert read_source(file, ledger).items == ("1.jpg", "2.jpg")
+    assert read_source(file, ledger).names == ("1.jpg", "2.jpg")
     assert ledger.counts == {"duplicate row left out": 1}
     assert ledger.reasons("duplicate row left out") == {"./1.jpg": "row 3 repeats row 2"}
 

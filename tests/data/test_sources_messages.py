@@ -45,8 +45,8 @@ def npz(folder: Path, **arrays: object) -> Path:
     return file
 
 
-def pixels(num_items: int, num_values: int = 3072) -> np.ndarray:
-    return np.zeros((num_items, num_values), np.uint8)
+def pixels(num_samples: int, num_values: int = 3072) -> np.ndarray:
+    return np.zeros((num_samples, num_values), np.uint8)
 
 
 # ---- labels and class names

@@ -38,10 +38,10 @@ def test_a_second_opening_decodes_nothing_and_gives_the_same(photos: Path, tmp_p
     assert isinstance(second.store.pixels, np.memmap)
 
 
-def test_pixels_are_those_of_the_files_in_the_order_of_the_items(photos: Path, tmp_path: Path) -> None:
+def test_pixels_are_those_of_the_files_in_the_order_of_the_samples(photos: Path, tmp_path: Path) -> None:
     data = visus.open_data(photos, cache_dir=tmp_path / "cache")
-    for item, row in zip(data.samples.names, data.store.pixels, strict=True):
-        with Image.open(photos / item) as image:
+    for sample, row in zip(data.samples.names, data.store.pixels, strict=True):
+        with Image.open(photos / sample) as image:
             assert np.array_equal(np.asarray(image).transpose(2, 0, 1), row)
 
 
@@ -73,13 +73,13 @@ def test_the_cache_stays_within_its_bound_by_removing_what_was_used_least_recent
 def test_an_unreadable_file_is_left_out_named_and_counted(photos: Path, tmp_path: Path) -> None:
     (photos / "dog" / "03.png").write_text("not an image")
     data = visus.open_data(photos, cache_dir=tmp_path / "cache")
-    assert data.num_items == 39
+    assert data.num_samples == 39
     assert "dog/03.png" not in data.samples.names
     assert data.ledger.counts["unreadable"] == 1
     assert data.ledger.examples("unreadable") == ["dog/03.png"]
     for name in ("train", "val", "test"):
         split = data.split(name)
-        expected = [photos / item for item in split.items]
+        expected = [photos / sample for sample in split.names]
         for path, row in zip(expected, split.rows(np.arange(len(split))), strict=True):
             with Image.open(path) as image:
                 assert np.array_equal(np.asarray(image).transpose(2, 0, 1), row.numpy())
@@ -99,17 +99,17 @@ def test_too_many_unreadable_files_are_an_error_that_names_some(photos: Path, tm
 def test_more_unreadable_files_can_be_allowed(photos: Path, tmp_path: Path) -> None:
     for number in range(7):
         (photos / "cat" / f"{number:02}.png").write_bytes(b"")
-    assert visus.open_data(photos, cache_dir=tmp_path / "cache", max_unreadable=0.2).num_items == 33
+    assert visus.open_data(photos, cache_dir=tmp_path / "cache", max_unreadable=0.2).num_samples == 33
 
 
-def test_a_class_without_any_readable_training_item_is_an_error(photos: Path, tmp_path: Path) -> None:
+def test_a_class_without_any_readable_training_sample_is_an_error(photos: Path, tmp_path: Path) -> None:
     for file in (photos / "cat").iterdir():
         file.write_bytes(b"")
     with pytest.raises(DataError) as caught:
         visus.open_data(photos, cache_dir=tmp_path / "cache", max_unreadable=0.9)
     assert (
         str(caught.value)
-        == f"{photos}: no readable training item is left of class cat. Repair the files that were left out, or put items of it into the training split."
+        == f"{photos}: no readable training sample is left of class cat. Repair the files that were left out, or put samples of it into the training split."
     )
 
 

@@ -53,7 +53,7 @@ WASTEFUL = {
         "conv(32, 3, padding=1), relu, maxpool(2), conv(8, 3, padding=1), relu, globalpool, linear(classes)",
         (3, 32, 32),
         None,
-        "conv2: the channels fall from 32 to 8 while the map shrinks from 32 x 32 to 16 x 16: 32 x 1,024 = 32,768 numbers for each item become 8 x 256 = 2,048, 6.2 % of them. What helps: 32 channels from there on (10.5 k parameters, 3.24 M macs).",
+        "conv2: the channels fall from 32 to 8 while the map shrinks from 32 x 32 to 16 x 16: 32 x 1,024 = 32,768 numbers for each sample become 8 x 256 = 2,048, 6.2 % of them. What helps: 32 channels from there on (10.5 k parameters, 3.24 M macs).",
     ),
     "linear": (
         "conv(8, 3, padding=1), relu, maxpool(2), flatten, linear(64), relu, linear(classes)",
@@ -83,7 +83,7 @@ WASTEFUL = {
         "conv(6, 3), relu, globalpool, norm, linear(classes)",
         (1, 12, 12),
         None,
-        "norm1: in a batch of 1 item each channel is normalized over 1 item x 1 position = 1 value, and a value less its own mean is 0 (torch refuses to train so). What helps: batches of 2 items or more; or layernorm, over 6 channels of each item (142 parameters, 5.46 k macs).",
+        "norm1: in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value, and a value less its own mean is 0 (torch refuses to train so). What helps: batches of 2 samples or more; or layernorm, over 6 channels of each sample (142 parameters, 5.46 k macs).",
     ),
     "unproductive": (
         "conv(8, 5, padding=2), relu, 2 * [residual(conv(8, 5, padding=2), norm), relu], globalpool, linear(classes)",
@@ -204,7 +204,7 @@ def test_numbers_on_falling_channels_are_those_of_the_tensors():
             layer.register_forward_hook(lambda _layer, _given, output: sizes.append(output[0].numel()))
     module(torch.zeros(1, 3, 32, 32))
     assert (
-        f"= {sizes[0]:,} numbers for each item become 8 x 256 = {sizes[1]:,}, {100 * sizes[1] / sizes[0]:.1f} % of them"
+        f"= {sizes[0]:,} numbers for each sample become 8 x 256 = {sizes[1]:,}, {100 * sizes[1] / sizes[0]:.1f} % of them"
         in (WASTEFUL["channels"][3].replace("6.2 %", f"{100 * sizes[1] / sizes[0]:.1f} %"))
     )
 
@@ -315,8 +315,8 @@ def test_several_norms_over_a_batch_are_told_once_with_all_their_rows():
     design = parse("conv(6, 3), globalpool, norm, linear(5), norm, linear(classes)")
     (advice,) = advise(account(design, (1, 12, 12), 10), design, 10, batch_size=1)
     assert advice.paths == ("norm1", "norm2")
-    assert "over 1 item x 1 position = 1 value, here and in 1 later norm, and a value" in advice.sentence
-    assert advice.remedies[1].startswith("layernorm, over 5 to 6 channels of each item")
+    assert "over 1 sample x 1 position = 1 value, here and in 1 later norm, and a value" in advice.sentence
+    assert advice.remedies[1].startswith("layernorm, over 5 to 6 channels of each sample")
 
 
 @pytest.mark.parametrize("batch_size", [None, 2, 64])
@@ -488,7 +488,7 @@ def test_numbers_that_pools_take_away_are_not_laid_to_the_channels():
     design = parse(text)
     (found,) = [each for each in advise(account(design, (3, 32, 32), 10), design, 10) if each.kind == "channels"]
     assert found.text == (
-        "conv2: the channels fall from 16 to 8 while the map shrinks from 32 x 32 to 1 x 1: 16 x 1,024 = 16,384 numbers for each item "
+        "conv2: the channels fall from 16 to 8 while the map shrinks from 32 x 32 to 1 x 1: 16 x 1,024 = 16,384 numbers for each sample "
         "become 16 x 1 = 16 by the smaller map alone, and 8 x 1 = 8 by fewer channels, 50.0 % of those. What helps: 16 channels from "
         "there on (890 parameters, 443 k macs)."
     )

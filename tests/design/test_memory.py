@@ -114,21 +114,21 @@ def test_a_small_network_is_as_worked_out_by_hand() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(text=designs(), length=st.sampled_from((8, 12)), channels=st.sampled_from((1, 4)), num_items=st.integers(2, 3))
-def test_what_is_kept_is_what_autograd_keeps(text: str, length: int, channels: int, num_items: int) -> None:
+@given(text=designs(), length=st.sampled_from((8, 12)), channels=st.sampled_from((1, 4)), num_samples=st.integers(2, 3))
+def test_what_is_kept_is_what_autograd_keeps(text: str, length: int, channels: int, num_samples: int) -> None:
     design, shape = parse(text), (channels, length, length)
     costs = account(design, shape, 5)
     module = build(design, shape, 5).train()
-    assert costs.bytes_saved(num_items) == kept_by_autograd(module, torch.rand(num_items, *shape))
+    assert costs.bytes_saved(num_samples) == kept_by_autograd(module, torch.rand(num_samples, *shape))
 
 
 @settings(max_examples=30, deadline=None)
-@given(text=designs(), num_items=st.integers(1, 300))
-def test_more_items_never_need_less_and_the_parts_are_in_the_whole(text: str, num_items: int) -> None:
+@given(text=designs(), num_samples=st.integers(1, 300))
+def test_more_items_never_need_less_and_the_parts_are_in_the_whole(text: str, num_samples: int) -> None:
     costs = account(parse(text), (4, 8, 8), 5)
-    assert costs.bytes_training(num_items) <= costs.bytes_training(num_items + 1)
-    assert costs.bytes_training(num_items) >= costs.bytes_standing() + costs.bytes_saved(num_items)
-    assert costs.bytes_inference(num_items) <= costs.bytes_training(num_items, "none")
+    assert costs.bytes_training(num_samples) <= costs.bytes_training(num_samples + 1)
+    assert costs.bytes_training(num_samples) >= costs.bytes_standing() + costs.bytes_saved(num_samples)
+    assert costs.bytes_inference(num_samples) <= costs.bytes_training(num_samples, "none")
     assert sum(row.bytes_saved or 0 for row in costs.rows) <= costs.bytes_saved(1)
 
 
@@ -159,13 +159,13 @@ def test_more_items_never_need_less_and_the_parts_are_in_the_whole(text: str, nu
 def test_the_most_at_once_is_what_the_allocator_hands_out(
     text: str, highest_total: Callable[[Callable[[], Any]], int]
 ) -> None:
-    design, shape, num_items = parse(text), (3, 48, 48), 16
+    design, shape, num_samples = parse(text), (3, 48, 48), 16
     module = build(design, shape, 10).train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        x, labels = torch.rand(num_items, *shape), torch.zeros(num_items, dtype=torch.int64)
+        x, labels = torch.rand(num_samples, *shape), torch.zeros(num_samples, dtype=torch.int64)
         logits = module(x)
         F.cross_entropy(logits, labels).backward()
         optimizer.step()
@@ -174,15 +174,15 @@ def test_the_most_at_once_is_what_the_allocator_hands_out(
     optimizer.zero_grad(set_to_none=True)
     costs = account(design, shape, 10)
     measured = costs.bytes_standing() + highest_total(step)
-    assert costs.bytes_training(num_items) == pytest.approx(measured, rel=0.02)
+    assert costs.bytes_training(num_samples) == pytest.approx(measured, rel=0.02)
 
     def infer() -> None:
         with torch.no_grad():
-            module(torch.rand(num_items, *shape))
+            module(torch.rand(num_samples, *shape))
 
     module.eval()
     infer()
-    assert costs.bytes_inference(num_items) == pytest.approx(costs.bytes_weights + highest_total(infer), rel=0.02)
+    assert costs.bytes_inference(num_samples) == pytest.approx(costs.bytes_weights + highest_total(infer), rel=0.02)
 
 
 def test_an_account_that_ends_early_has_no_memory() -> None:

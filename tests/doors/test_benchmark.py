@@ -40,7 +40,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         tasks.append(
             {
                 **task,
-                "arrays": {name: np.load(scratch / f"{name}.npy") for name in ("train_items", "test_items", "train_labels")},
+                "arrays": {
+                    name: np.load(scratch / f"{name}.npy") for name in ("train_samples", "test_samples", "train_labels")
+                },
             }
         )
         seconds = 2.0 if task["peer"] == "visus" else 20.0 + task["seed"]
@@ -100,7 +102,7 @@ def test_a_plan_that_cannot_be_used_is_refused_whole() -> None:
     with pytest.raises(UsageError) as error:
         Plan(93, (), seeds=(1, 1), device="mps")
     assert str(error.value) == (
-        "3 mistakes:\n  - the target is a share of the held-out items above 0 and up to 1, such as 0.93, not 93.\n"
+        "3 mistakes:\n  - the target is a share of the held-out samples above 0 and up to 1, such as 0.93, not 93.\n"
         "  - seeds are different whole numbers from 0 on, such as 0,1,2.\n"
         "  - a benchmark runs on auto, cpu or cuda, not on 'mps'."
     )
@@ -124,16 +126,18 @@ def test_trainings_are_interleaved_by_seed(told: list[dict[str, Any]], photos: P
     assert order == [("visus", 0), ("pytorch", 0), ("keras", 0), ("visus", 7), ("pytorch", 7), ("keras", 7)]
 
 
-def test_peers_get_all_items_that_visus_does_not_hold_out(told: list[dict[str, Any]], photos: Path, tmp_path: Path) -> None:
+def test_peers_get_all_samples_that_visus_does_not_hold_out(
+    told: list[dict[str, Any]], photos: Path, tmp_path: Path
+) -> None:
     data = visus.open_data(photos)
     benchmark(data, Plan(0.9, read_contestants("pytorch"), seeds=(0,)), output=tmp_path)
     arrays = told[0]["arrays"]
-    assert len(arrays["train_items"]) == len(data.split("train")) + len(data.split("val"))
-    assert arrays["test_items"].shape == (len(data.split("test")), *data.input_shape)
+    assert len(arrays["train_samples"]) == len(data.split("train")) + len(data.split("val"))
+    assert arrays["test_samples"].shape == (len(data.split("test")), *data.input_shape)
     test = data.split("test")
-    assert (arrays["test_items"] == test.pixels[test.indices]).all()
-    rows = {item.tobytes() for item in arrays["train_items"]}
-    assert not rows & {item.tobytes() for item in arrays["test_items"]}
+    assert (arrays["test_samples"] == test.pixels[test.indices]).all()
+    rows = {sample.tobytes() for sample in arrays["train_samples"]}
+    assert not rows & {sample.tobytes() for sample in arrays["test_samples"]}
 
 
 @pytest.mark.usefixtures("all_installed", "told")
@@ -229,9 +233,9 @@ def test_data_that_was_opened_is_trained_on_as_it_was_opened(
     assert again.preprocessing == data.preprocessing
     assert (again.fingerprint, again.is_varied) == (data.fingerprint, True)
     for name in ("train", "val", "test"):
-        assert again.split(name).items == data.split(name).items
+        assert again.split(name).names == data.split(name).names
     test = again.split("test")
-    assert (told[0]["arrays"]["test_items"] == test.pixels[test.indices]).all()
+    assert (told[0]["arrays"]["test_samples"] == test.pixels[test.indices]).all()
 
 
 def test_data_that_is_scored_whole_is_refused(run: Path, other_photos: Path, tmp_path: Path) -> None:
@@ -278,7 +282,7 @@ def test_the_command_prints_a_row_for_each_and_names_what_is_left_out(
     )
     assert answer.code == 0
     lines = [" ".join(line.split()) for line in answer.out.splitlines()]
-    assert lines[0].startswith("time to 90.0 % on the held-out test items of")
+    assert lines[0].startswith("time to 90.0 % on the held-out test samples of")
     assert lines[0].endswith("mean of 2 seeds, 1 thread, cpu")
     assert lines[2] == "visus 2 s 2 s to 2 s 0.2 s 3 s 1.00 90.0 %"
     assert lines[3] == "pytorch 20 s 20 s to 21 s 0.2 s 22 s 10.25 90.0 %"
@@ -309,7 +313,7 @@ def test_data_of_ones_own_needs_a_target(visus_command: Call, photos: Path) -> N
     answer = visus_command("benchmark", photos)
     assert (answer.code, answer.err) == (
         2,
-        "error: --target is needed for data of your own: the accuracy to reach on the held-out items, such as 0.93.\n",
+        "error: --target is needed for data of your own: the accuracy to reach on the held-out samples, such as 0.93.\n",
     )
 
 

@@ -254,9 +254,9 @@ def test_choosing_on_train_never_holds_a_test_image(
     data = visus.open_data(photos)
     path = script.write_arrays(data, "train", tmp_path)
     test = data.split("test")
-    forbidden = {item.tobytes() for item in np.ascontiguousarray(test.pixels[test.indices].transpose(0, 2, 3, 1))}
+    forbidden = {sample.tobytes() for sample in np.ascontiguousarray(test.pixels[test.indices].transpose(0, 2, 3, 1))}
     with np.load(path) as arrays:
-        parts = [{item.tobytes() for item in arrays[f"{name}_images"]} for name in ("train", "test")]
+        parts = [{sample.tobytes() for sample in arrays[f"{name}_images"]} for name in ("train", "test")]
     assert [len(part) for part in parts] == [38, 10]
     assert not parts[0] & parts[1]
     assert not (parts[0] | parts[1]) & forbidden
@@ -265,7 +265,7 @@ def test_choosing_on_train_never_holds_a_test_image(
 
 
 def test_a_plain_epoch_is_timed(scripts: Any, tmp_path: Path) -> None:
-    np.save(tmp_path / "train_items.npy", np.zeros((16, 3, 32, 32), dtype=np.uint8))
+    np.save(tmp_path / "train_samples.npy", np.zeros((16, 3, 32, 32), dtype=np.uint8))
     np.save(tmp_path / "train_labels.npy", np.arange(16) % 10)
     assert scripts("cifar10_94").plain_epoch(tmp_path, 16) > 0
 

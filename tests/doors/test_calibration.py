@@ -86,8 +86,8 @@ def test_all_probabilities_have_the_temperature_and_raw_ones_have_not(smoothed: 
 
 
 def test_the_commands_say_which_probabilities_they_give(smoothed: Path, visus_command: Call) -> None:
-    item = smoothed.parent.parent / "blobs.npz"
-    np.save(smoothed.parent / "rows.npy", np.load(item)["test_images"])
+    sample = smoothed.parent.parent / "blobs.npz"
+    np.save(smoothed.parent / "rows.npy", np.load(sample)["test_images"])
     calibrated, raw = (
         visus_command("predict", smoothed, smoothed.parent / "rows.npy", *words) for words in ((), ("--raw",))
     )

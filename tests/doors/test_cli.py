@@ -33,7 +33,7 @@ def test_train_is_silent_when_quiet_and_prints_one_object_as_json(visus_command:
     assert (answer.code, answer.err) == (0, "")
     facts = json.loads(answer.out)
     assert facts["run"] == str(tmp_path / photos.name)
-    assert {"accuracy", "accuracy_low", "accuracy_high", "baseline", "num_items"} <= facts.keys()
+    assert {"accuracy", "accuracy_low", "accuracy_high", "baseline", "num_samples"} <= facts.keys()
 
 
 @pytest.mark.usefixtures("light_pages")
@@ -49,7 +49,7 @@ def test_evaluate_prints_json_with_the_promised_names(visus_command: Call, run: 
     answer = visus_command("evaluate", run, "--json")
     facts = json.loads(answer.out)
     assert answer.code == 0
-    assert facts["num_items"] == 12
+    assert facts["num_samples"] == 12
     assert 0 <= facts["accuracy_low"] <= facts["accuracy"] <= facts["accuracy_high"] <= 1
     assert facts["baseline"] == 0.5
     assert [row["name"] for row in facts["per_class"]] == ["dark", "light"]
@@ -57,14 +57,14 @@ def test_evaluate_prints_json_with_the_promised_names(visus_command: Call, run: 
 
 def test_evaluate_prints_a_table_and_draws_the_confusion(visus_command: Call, run: Path, tmp_path: Path) -> None:
     answer = visus_command("evaluate", run, "--image", tmp_path / "confusion.png")
-    assert answer.out.startswith("accuracy on 12 items (test): ")
+    assert answer.out.startswith("accuracy on 12 samples (test): ")
     assert "always guessing dark: 50.0 %" in answer.out
     with Image.open(tmp_path / "confusion.png") as image:
         assert min(image.size) > 100
 
 
 def test_evaluate_scores_other_data_whole(visus_command: Call, run: Path, other_photos: Path) -> None:
-    assert json.loads(visus_command("evaluate", run, other_photos, "--json").out)["num_items"] == 60
+    assert json.loads(visus_command("evaluate", run, other_photos, "--json").out)["num_samples"] == 60
 
 
 def test_evaluate_refuses_a_class_that_the_network_does_not_know(visus_command: Call, run: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_comma
         "error: nowhere.png: there is no such file or folder.\n"
         "note: Probabilities are the network's own, not calibrated: 5 samples of the validation split are too few to fit a temperature on: 50 are needed.\n"
         "note: Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right.\n"
-        "ledger: 1 item has the same content as one that the network learned from, so its answer says little "
+        "ledger: 1 sample has the same content as one that the network learned from, so its answer says little "
         f"({photos / 'dark' / '00.png'}).\n",
     )
     assert [row["label"] for row in csv.DictReader(io.StringIO(answer.out))] == ["", "dark"]
@@ -120,7 +120,7 @@ def test_predict_answers_the_rest_where_a_file_cannot_be_read(
     assert answer.err.startswith(f"error: {tmp_path / 'bad.jpg'}: the file holds text")
 
 
-def test_predictions_of_an_item_do_not_depend_on_its_neighbors(visus_command: Call, run: Path, photos: Path) -> None:
+def test_predictions_of_an_sample_do_not_depend_on_its_neighbors(visus_command: Call, run: Path, photos: Path) -> None:
     alone = json.loads(visus_command("predict", run, photos / "light" / "07.png", "--json").out)[0]
     together = json.loads(visus_command("predict", run, photos, "--json").out)
     same = next(each for each in together if each["file"] == alone["file"])
@@ -232,7 +232,7 @@ def test_a_run_folder_from_which_a_file_was_removed_names_it(
 def test_check_tells_classes_ledger_and_warnings(visus_command: Call, photos: Path) -> None:
     facts = json.loads(visus_command("check", photos, "--json").out)
     assert facts["classes"] == ["dark", "light"]
-    assert facts["num_items"] == {"train": 43, "val": 5, "test": 12}
+    assert facts["num_samples"] == {"train": 43, "val": 5, "test": 12}
     assert facts["warnings"] == []
     text = visus_command("check", photos).out
     assert text.startswith(f"{photos.name} (folder): 60 images of 3 x 10 x 10")
@@ -247,7 +247,7 @@ def test_summary_tells_every_layer_and_the_totals(visus_command: Call) -> None:
     ).out
     assert "conv1" in text
     assert text.splitlines()[-2:] == [
-        "314 parameters, 194 k multiply-adds for one item",
+        "314 parameters, 194 k multiply-adds for one sample",
         "memory for training with batches of 64: 6.03 MiB (weights and adamw: 3.68 KiB; kept for the backward pass: 2.51 MiB)",
     ]
 
@@ -286,7 +286,7 @@ def test_recordings_and_volumes_train_score_and_predict_with_the_same_commands(v
         np.savez(tmp_path / f"{name}.npz", x=values, y=labels)
         answer = visus_command("train", tmp_path / f"{name}.npz", "--epochs", "3", "-o", tmp_path, "-q")
         folder = answer.out.strip()
-        assert json.loads(visus_command("evaluate", folder, "--json").out)["num_items"] == 8
+        assert json.loads(visus_command("evaluate", folder, "--json").out)["num_samples"] == 8
         found = json.loads(visus_command("predict", folder, tmp_path / f"{name}.npz", "--json").out)
         assert len(found) == 40
         assert found[3]["file"] == f"{tmp_path / name}.npz:x[3]"

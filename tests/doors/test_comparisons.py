@@ -1,4 +1,4 @@
-"""``visus compare`` of runs, and ``visus evaluate --shifts``: the same items, the same recipe, and every refusal in words."""
+"""``visus compare`` of runs, and ``visus evaluate --shifts``: the same samples, the same recipe, and every refusal in words."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from visus.evaluation.shifts import WAYS, PhasePattern
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.workbench.comparisons import compare_runs, compare_shuffled, compare_with_twins, usable_recipe
-from visus.workbench.shifts import reading, remedies, report_shifts, some_items, steadier_design
+from visus.workbench.shifts import reading, remedies, report_shifts, some_samples, steadier_design
 
 from .conftest import Call
 
@@ -54,18 +54,18 @@ def other_split(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- two runs ----
 
 
-def test_two_runs_are_compared_item_by_item(run: Path, flat: Path) -> None:
+def test_two_runs_are_compared_sample_by_sample(run: Path, flat: Path) -> None:
     left, right = visus.load(run), visus.load(flat)
     found = compare_runs(left, right)
     (pair,) = found.pairs
-    assert (found.split, found.noun, pair.answers.num_items) == ("test", "image", 12)
+    assert (found.split, found.noun, pair.answers.num_samples) == ("test", "image", 12)
     assert [each.scores.accuracy for each in found.contenders] == [left.evaluate().accuracy, right.evaluate().accuracy]
     assert pair.answers.accuracy_left == found.contenders[0].scores.accuracy
-    names = {str(each.item) for each in pair.answers.differing}
+    names = {str(each.sample) for each in pair.answers.differing}
     answers = [{str(Path(each.file)): each.label for each in one.predict([_root(run)])} for one in (left, right)]
     assert names == {
-        item for item in left.open_data().split("test").items
-        if answers[0][str(_root(run) / item)] != answers[1][str(_root(run) / item)]
+        sample for sample in left.open_data().split("test").names
+        if answers[0][str(_root(run) / sample)] != answers[1][str(_root(run) / sample)]
     }  # fmt: skip
 
 
@@ -79,14 +79,14 @@ def test_a_run_equals_itself(run: Path) -> None:
     assert [each.name for each in found.contenders] == [str(run)] * 2
 
 
-def test_only_items_that_both_held_out_are_compared_and_the_rest_is_told(run: Path, other_split: Path) -> None:
+def test_only_samples_that_both_held_out_are_compared_and_the_rest_is_told(run: Path, other_split: Path) -> None:
     left, right = visus.load(run), visus.load(other_split)
     found = compare_runs(left, right)
-    shared = set(left.open_data().split("test").items) & set(right.open_data().split("test").items)
-    assert 0 < found.contenders[0].scores.num_items == len(shared) < 12
+    shared = set(left.open_data().split("test").names) & set(right.open_data().split("test").names)
+    assert 0 < found.contenders[0].scores.num_samples == len(shared) < 12
     assert found.notes == (
         VIEWS,
-        f"{12 - len(shared)} of the 12 items in the test split of {run.name} are not in that of other, and are left out.",
+        f"{12 - len(shared)} of the 12 samples in the test split of {run.name} are not in that of other, and are left out.",
     )
 
 
@@ -104,11 +104,11 @@ class _Swap(torch.nn.Module):
 
 def test_other_data_is_compared_whole(run: Path, flat: Path, other_photos: Path, visus_command: Call) -> None:
     facts = json.loads(visus_command("compare", run, flat, "--data", other_photos, "--json").out)
-    assert (facts["split"], facts["num_items"], len(facts["pairs"])) == ("all", 60, 1)
+    assert (facts["split"], facts["num_samples"], len(facts["pairs"])) == ("all", 60, 1)
     assert facts["notes"][0] == VIEWS
     assert [each["scores"]["num_learned"] for each in facts["runs"]] == [0, 0]
     facts = json.loads(visus_command("compare", run, flat, "--data", _root(run), "--json").out)
-    assert (facts["split"], facts["num_items"]) == ("test", 12)
+    assert (facts["split"], facts["num_samples"]) == ("test", 12)
 
 
 def test_what_two_runs_do_not_share_is_refused(run: Path, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_what_two_runs_do_not_share_is_refused(run: Path, tmp_path: Path) -> Non
     with pytest.raises(DataError) as caught:
         compare_runs(visus.load(run), pairs)
     assert str(caught.value) == (
-        f"{run.name} was trained on {_root(run).name} and pairs on other data (pairs), so they share no held-out items. "
+        f"{run.name} was trained on {_root(run).name} and pairs on other data (pairs), so they share no held-out samples. "
         "Give the data to compare them on with --data."
     )
     with pytest.raises(UsageError) as caught_usage:
@@ -134,7 +134,7 @@ def test_what_two_runs_do_not_share_is_refused(run: Path, tmp_path: Path) -> Non
     )
 
 
-def test_runs_without_a_common_item_are_refused(run: Path, flat: Path, tmp_path: Path) -> None:
+def test_runs_without_a_common_sample_are_refused(run: Path, flat: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(flat, moved)
     text = (moved / "split.csv").read_text()
@@ -143,7 +143,7 @@ def test_runs_without_a_common_item_are_refused(run: Path, flat: Path, tmp_path:
     with pytest.raises(DataError) as caught:
         compare_runs(visus.load(run), visus.load(moved))
     assert str(caught.value) == (
-        f"no item is in the test split of both {run.name} and moved. Name another with --split, or give data with --data."
+        f"no sample is in the test split of both {run.name} and moved. Name another with --split, or give data with --data."
     )
 
 
@@ -156,7 +156,7 @@ def test_damaged_results_are_named(run: Path, flat: Path, tmp_path: Path) -> Non
     assert str(caught.value) == f"{broken}: results.csv is damaged. Put it back, or train anew with visus train."
 
 
-def test_the_table_of_two_runs_names_the_items_on_which_they_differ(run: Path, flat: Path, visus_command: Call) -> None:
+def test_the_table_of_two_runs_names_the_samples_on_which_they_differ(run: Path, flat: Path, visus_command: Call) -> None:
     answer = visus_command("compare", run, flat)
     found = compare_runs(visus.load(run), visus.load(flat))
     assert answer.code == 0
@@ -164,7 +164,7 @@ def test_the_table_of_two_runs_names_the_items_on_which_they_differ(run: Path, f
     flowing = " ".join(answer.out.split())
     assert found.pairs[0].sentence("image") in flowing
     for each in found.pairs[0].answers.differing:
-        assert each.item in answer.out
+        assert each.sample in answer.out
 
 
 # ---- twins and shuffled images ----
@@ -193,7 +193,7 @@ def test_twins_are_trained_with_the_same_data_split_recipe_and_seed(flat: Path, 
         ("flat-mlp-equal-width", "flat-mlp-equal-width-shuffled"),
     ]
     assert json.loads(json.dumps(found.to_json()))["runs"][1]["is_shuffled"] is True
-    assert found.notes[-1].startswith("shuffled: the positions of all items are in one random order (seed 0)")
+    assert found.notes[-1].startswith("shuffled: the positions of all samples are in one random order (seed 0)")
 
 
 def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
@@ -214,7 +214,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
     assert loaded.preprocessing.shuffle_seed == 0
     assert loaded.evaluate() == loaded.scores
     told = visus_command("predict", folder, photos / "dark" / "00.png")
-    assert "ledger: 1 item had its positions put into one fixed random order" in told.err
+    assert "ledger: 1 sample had its positions put into one fixed random order" in told.err
     (by_hand,) = loaded.predict([photos / "dark" / "00.png"])
     pixels = loaded.preprocessing.read_image(photos / "dark" / "00.png", Ledger())
     plain = Preprocessing.from_dict({**loaded.preprocessing.to_dict(), "shuffle_seed": None}).scaled(
@@ -225,7 +225,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
     assert by_hand.probability == pytest.approx(float(shuffled.max()), abs=1e-5)
 
 
-def test_a_shuffled_run_is_scored_beside_the_first_on_one_view_of_each_item(flat: Path, tmp_path: Path) -> None:
+def test_a_shuffled_run_is_scored_beside_the_first_on_one_view_of_each_sample(flat: Path, tmp_path: Path) -> None:
     first = visus.load(flat)
     assert first.recipe.tta == "unsure:flip"
     found = compare_shuffled(first, output=tmp_path)
@@ -258,7 +258,7 @@ def test_twins_of_a_run_that_began_with_smaller_images_see_whole_ones_and_it_is_
     assert told in found.notes
 
 
-def test_another_network_keeps_the_smaller_items_where_it_takes_them(photos: Path) -> None:
+def test_another_network_keeps_the_smaller_samples_where_it_takes_them(photos: Path) -> None:
     data, recipe = visus.open_data(photos), visus.Recipe(curriculum="0.5,1", tta="flip")
     assert usable_recipe(recipe, parse("conv(4, 3), relu, globalpool, linear(classes)"), data) == recipe
     assert usable_recipe(recipe, parse(FLAT), data) == recipe.replace(curriculum="1")
@@ -314,8 +314,8 @@ def test_options_that_play_no_part_are_refused(visus_command: Call, run: Path, w
 
 def test_the_shift_report_has_every_way_layer_and_place(flat: Path) -> None:
     loaded = visus.load(flat)
-    report = report_shifts(loaded, loaded.open_data(), num_items=8)
-    assert (report.num_items, report.num_in_split, report.step_px, report.split) == (8, 12, (2, 2), "test")
+    report = report_shifts(loaded, loaded.open_data(), num_samples=8)
+    assert (report.num_samples, report.num_in_split, report.step_px, report.split) == (8, 12, (2, 2), "test")
     assert [each.way for each in report.ways] == list(WAYS)
     assert report.phases is not None
     assert report.phases.step_px == (2, 2)
@@ -377,7 +377,7 @@ def test_every_phase_is_printed_or_none(step: tuple[int, ...], num_rows: int, ca
 
 def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None:
     facts = json.loads(visus_command("evaluate", flat, "--shifts", "--json").out)
-    assert facts["num_items"] == 12
+    assert facts["num_samples"] == 12
     assert [each["way"] for each in facts["shifts"]["ways"]] == list(WAYS)
     plain = json.loads(visus_command("evaluate", flat, "--json").out)
     assert {key: value for key, value in facts.items() if key != "shifts"} == plain
@@ -438,17 +438,17 @@ def test_fix_is_refused_where_it_could_only_be_ignored(
 def test_a_shuffled_run_is_moved_before_it_is_shuffled(flat: Path, tmp_path: Path) -> None:
     folder = compare_shuffled(visus.load(flat), output=tmp_path).contenders[1].folder
     loaded = visus.load(folder)
-    report = report_shifts(loaded, loaded.open_data(), num_items=6)
+    report = report_shifts(loaded, loaded.open_data(), num_samples=6)
     assert (report.step_px, report.phases, report.layers) == (None, None, ())
     assert report.notes == ("The network reads shuffled positions, so its layers see no image that could move.",)
     part = loaded.open_data().split("test")
-    items, labels = some_items(loaded, part, 12)
-    right = (reading(loaded)(items).argmax(1) == labels).double().mean()
+    samples, labels = some_samples(loaded, part, 12)
+    right = (reading(loaded)(samples).argmax(1) == labels).double().mean()
     assert float(right) == loaded.scores.accuracy
     with torch.no_grad():
         expected = loaded.module(loaded.preprocessing.scaled(part.rows(np.arange(12))))
-        assert torch.equal(reading(loaded)(items), expected)
-        assert not torch.equal(loaded.module(items), expected)
+        assert torch.equal(reading(loaded)(samples), expected)
+        assert not torch.equal(loaded.module(samples), expected)
 
 
 def test_an_empty_split_cannot_be_moved(flat: Path, other_photos: Path) -> None:
@@ -459,12 +459,12 @@ def test_an_empty_split_cannot_be_moved(flat: Path, other_photos: Path) -> None:
     assert str(caught.value) == "the val split of this data is empty. Choose another with --split."
 
 
-def test_min_max_scaled_objects_stand_on_the_mean_of_the_items(photos: Path, tmp_path: Path) -> None:
+def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, tmp_path: Path) -> None:
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
     run = visus.train(visus.open_data(photos, scale="min-max"), FLAT, recipe, output=tmp_path)
-    report = report_shifts(run, run.open_data(), num_items=4)
+    report = report_shifts(run, run.open_data(), num_samples=4)
     assert report.notes == (
         f"All here is about each image as it is. visus predict averages: {VIEWS}",
-        "Objects were placed on the mean of the items that were moved.",
+        "Objects were placed on the mean of the samples that were moved.",
     )
     assert all("--scale min-max" in remedy.command for remedy in report.remedies)

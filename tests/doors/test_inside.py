@@ -1,4 +1,4 @@
-"""What a run tells beyond its scores: measured on its own held-out items, in every rank, and never at the price of the run."""
+"""What a run tells beyond its scores: measured on its own held-out samples, in every rank, and never at the price of the run."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def inside_of(folder: Path) -> Any:
     return json.loads((folder / "inside.json").read_text())
 
 
-def arrays(folder: Path, size: tuple[int, ...], num_items: int = 60) -> Path:
-    """Items of three classes that differ in their mean, as an NPZ file."""
+def arrays(folder: Path, size: tuple[int, ...], num_samples: int = 60) -> Path:
+    """Samples of three classes that differ in their mean, as an NPZ file."""
     rng = np.random.default_rng(0)
-    labels = np.arange(num_items) % 3
-    values = rng.normal(size=(num_items, *size)) + labels.reshape(-1, *([1] * len(size)))
-    np.savez(folder / "items.npz", x=values.astype(np.float32), y=labels)
-    return folder / "items.npz"
+    labels = np.arange(num_samples) % 3
+    values = rng.normal(size=(num_samples, *size)) + labels.reshape(-1, *([1] * len(size)))
+    np.savez(folder / "samples.npz", x=values.astype(np.float32), y=labels)
+    return folder / "samples.npz"
 
 
 def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
@@ -50,8 +50,8 @@ def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
     assert facts["missing"] == {}
     assert facts["calibration"]["before"]["error"] == pytest.approx(scores["calibration_error"], abs=1e-6)
     assert facts["calibration"]["before"]["loss"] == pytest.approx(scores["loss"], abs=1e-6)
-    assert facts["mistakes"]["num_wrong"] == scores["num_items"] - sum(row[k] for k, row in enumerate(scores["confusion"]))
-    assert facts["moves"]["num_items"] <= scores["num_items"]
+    assert facts["mistakes"]["num_wrong"] == scores["num_samples"] - sum(row[k] for k, row in enumerate(scores["confusion"]))
+    assert facts["moves"]["num_samples"] <= scores["num_samples"]
     assert facts["sight"]["layers"][0]["path"] == "conv1"
     assert len(page.encode()) < 3_000_000
     for words in (
@@ -71,7 +71,7 @@ def test_the_temperature_is_fitted_on_the_validation_split_alone(
     labels = torch.from_numpy(data.split("val").labels)
     told = inside_of(run)["calibration"]
     assert (told["fitted_on"], told["measured_on"], told["num_fitted"]) == ("val", "test", len(labels))
-    assert told["temperature"] is None  # of so few items
+    assert told["temperature"] is None  # of so few samples
     assert loaded.calibration.temperature == 1
     asked: list[tuple[torch.Tensor, torch.Tensor, str, float]] = []
     monkeypatch.setattr(
@@ -90,45 +90,45 @@ def test_mistakes_are_named_by_their_files(run: Path) -> None:
     loaded = visus.load(run)
     found = loaded.mistakes(most=3)
     with open(run / "split.csv", newline="") as file:
-        splits = {row["item"]: (row["split"], row["label"]) for row in csv.DictReader(file)}
+        splits = {row["sample"]: (row["split"], row["label"]) for row in csv.DictReader(file)}
     assert found.unsure_right
     for each in found.shown():
-        assert splits[each.item] == ("test", each.label)
+        assert splits[each.sample] == ("test", each.label)
         assert len(each.alike) == 3
-        assert all(splits[near.item] == ("train", near.label) for near in each.alike)
+        assert all(splits[near.sample] == ("train", near.label) for near in each.alike)
     sure = [each.probability for each in found.unsure_right]
     assert sure == sorted(sure)
     assert (found.num_compared, found.feature_layer) == (found.num_training, "linear1")
     assert not found.notes
-    assert found.num_items == loaded.scores.num_items
+    assert found.num_samples == loaded.scores.num_samples
 
 
-def test_of_items_that_were_learned_it_is_said_so(run: Path) -> None:
+def test_of_samples_that_were_learned_it_is_said_so(run: Path) -> None:
     found = visus.load(run).mistakes(split="train", most=2)
     assert found.notes == (
-        "The network has learned from these very items: it knows many wrong labels by heart and suspects only a few. "
-        "Held-out items tell more.",
+        "The network has learned from these very samples: it knows many wrong labels by heart and suspects only a few. "
+        "Held-out samples tell more.",
     )
     for each in found.shown():
-        assert each.item not in {near.item for near in each.alike}
-    assert visus.load(run).mistakes(split="val").notes == ("These items also chose the weights that were kept.",)
+        assert each.sample not in {near.sample for near in each.alike}
+    assert visus.load(run).mistakes(split="val").notes == ("These samples also chose the weights that were kept.",)
 
 
-def test_mistakes_on_other_data_are_compared_with_the_items_of_the_training(run: Path, other_photos: Path) -> None:
+def test_mistakes_on_other_data_are_compared_with_the_samples_of_the_training(run: Path, other_photos: Path) -> None:
     found = visus.load(run).mistakes(other_photos, most=2)
-    assert (found.split, found.num_items) == ("all", 60)
+    assert (found.split, found.num_samples) == ("all", 60)
     assert found.num_compared == found.num_training > 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Labeled:
-    """A split without items."""
+    """A split without names."""
 
     labels: np.ndarray[Any, Any]
     name: str = "test"
 
     @property
-    def items(self) -> list[str]:
+    def names(self) -> list[str]:
         return [f"{place}.png" for place in range(len(self.labels))]
 
     def __len__(self) -> int:
@@ -169,9 +169,9 @@ def test_the_command_lists_mistakes(visus_command: Call, run: Path) -> None:
     assert told == json.loads(json.dumps(visus.load(run).mistakes(most=2).to_json()))
     answer = visus_command("evaluate", run, "--mistakes", "--most", "2")
     assert answer.code == 0
-    assert f"mistakes: {told['num_wrong']} of {told['num_items']} images of the test split" in answer.out
+    assert f"mistakes: {told['num_wrong']} of {told['num_samples']} images of the test split" in answer.out
     for each in told["unsure_right"]:
-        assert each["item"] in answer.out
+        assert each["sample"] in answer.out
     assert "mistakes" not in json.loads(visus_command("evaluate", run, "--json").out)
 
 
@@ -263,7 +263,7 @@ def test_a_report_shows_the_method_that_passes_and_only_maps_that_pass(run: Path
 def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(photos: Path, tmp_path: Path) -> None:
     run = visus.train(photos, Odd(), RECIPE, output=tmp_path)
     facts, page = inside_of(run.folder), (run.folder / "report.html").read_text("utf-8")
-    assert run.scores.num_items == 12
+    assert run.scores.num_samples == 12
     assert set(facts["missing"]) == {"sight", "advice", "alike", "saliency", "filters"}
     assert len(facts["mistakes"]["unsure_right"] + facts["mistakes"]["confident_wrong"]) > 0
     failure = "RuntimeError: this network is odd and says so, in Odd, at "
@@ -271,10 +271,10 @@ def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(
     assert facts["missing"]["saliency"].startswith(failure)
     assert f"Where the network looked could not be drawn: {failure}" in page
     assert facts["calibration"]["before"]["loss"] > 0
-    assert facts["moves"]["num_items"] > 0
+    assert facts["moves"]["num_samples"] > 0
 
 
-def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_items_and_that_is_told(tmp_path: Path) -> None:
+def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_samples_and_that_is_told(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values, labels = rng.normal(size=(100, 8, 8)).astype(np.float32), np.arange(100) % 2
     names = {"train": slice(0, 28), "val": slice(28, 100)}
@@ -285,7 +285,7 @@ def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_items_and_
     run = visus.train(tmp_path / "halves.npz", "conv(2, 3), globalpool, linear(classes)", RECIPE, output=tmp_path)
     told = inside_of(run.folder)["calibration"]
     assert told["measured_on"] == told["fitted_on"] == "val"
-    assert (told["num_fitted"], told["num_items"]) == (72, 72)
+    assert (told["num_fitted"], told["num_samples"]) == (72, 72)
 
 
 def test_a_shuffled_run_is_looked_into_in_its_true_order(photos: Path, tmp_path: Path) -> None:
@@ -322,4 +322,4 @@ def test_sight_tells_growth_the_middle_box_and_gates() -> None:
 def test_a_network_of_a_person_can_be_asked_for_no_mistakes(run: Path) -> None:
     with pytest.raises(UsageError) as caught:
         visus.load(run).mistakes(most=0)
-    assert str(caught.value) == "the number of items to show must be at least 1, not 0."
+    assert str(caught.value) == "the number of samples to show must be at least 1, not 0."

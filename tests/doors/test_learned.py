@@ -25,31 +25,31 @@ pytestmark = pytest.mark.usefixtures("light_pages")
 RECIPE = visus.Recipe(epochs=1, batch_size=8, precision="float32")
 
 
-def items_of(run: Path, split: str) -> list[tuple[str, str]]:
+def samples_of(run: Path, split: str) -> list[tuple[str, str]]:
     with open(run / "split.csv", newline="") as file:
-        return [(row["item"], row["label"]) for row in csv.DictReader(file) if row["split"] == split]
+        return [(row["sample"], row["label"]) for row in csv.DictReader(file) if row["split"] == split]
 
 
 @pytest.fixture
 def moved(run: Path, photos: Path, tmp_path: Path) -> Path:
     """Ten training images, two validation images and eight test images under other names, half of them saved as BMP."""
-    chosen = items_of(run, "train")[::4][:10] + items_of(run, "val")[:2] + items_of(run, "test")[:8]
-    for number, (item, label) in enumerate(chosen):
+    chosen = samples_of(run, "train")[::4][:10] + samples_of(run, "val")[:2] + samples_of(run, "test")[:8]
+    for number, (sample, label) in enumerate(chosen):
         place = tmp_path / "moved" / label
         place.mkdir(parents=True, exist_ok=True)
         if number % 2:
-            shutil.copy(photos / item, place / f"new-{number}.png")
+            shutil.copy(photos / sample, place / f"new-{number}.png")
         else:
-            Image.open(photos / item).save(place / f"new-{number}.bmp")
+            Image.open(photos / sample).save(place / f"new-{number}.bmp")
     return tmp_path / "moved"
 
 
 def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, moved: Path, visus_command: Call) -> None:
     scores = visus.load(run).evaluate(moved)
-    assert (scores.num_items, scores.num_learned, scores.num_chose) == (20, 10, 2)
+    assert (scores.num_samples, scores.num_learned, scores.num_chose) == (20, 10, 2)
     assert scores.num_right_new is not None
     told = (
-        f"10 of 20 items were learned from and 2 more chose the weights, which flatters the figures; accuracy on the 8 new items: "
+        f"10 of 20 samples were learned from and 2 more chose the weights, which flatters the figures; accuracy on the 8 new samples: "
         f"{100 * scores.num_right_new / 8:.1f} % (95 % interval "
     )
     assert visus_command("evaluate", run, moved).out.startswith(told)
@@ -59,7 +59,7 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
     assert wrong.notes[0] == "10 of 20 images were learned from: the network knows many of their labels by heart."
     answer = visus_command("predict", run, moved)
     assert (
-        "ledger: 10 items have the same content as one that the network learned from, so their answer says little.\n"
+        "ledger: 10 samples have the same content as one that the network learned from, so their answer says little.\n"
         in answer.err
     )
     left, right = (visus.load(run), dataclasses.replace(visus.load(run)))
@@ -72,7 +72,7 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
 
 def test_all_samples_can_be_known_and_a_held_out_split_is_new(run: Path, visus_command: Call) -> None:
     assert visus_command("evaluate", run, "--split", "train").out.startswith(
-        "43 of 43 items were learned from: the figures say how well the network remembers, not how it does on new items.\n"
+        "43 of 43 samples were learned from: the figures say how well the network remembers, not how it does on new samples.\n"
     )
     held_out = visus.load(run).evaluate()
     assert (held_out.num_learned, held_out.num_chose, held_out.num_right_new) == (0, 0, held_out.num_right)
@@ -146,7 +146,7 @@ def test_choosing_by_the_test_split_is_warned_of(run: Path, photos: Path, other_
 
 def test_the_seed_of_a_training_changes_no_split(photos: Path, tmp_path: Path, visus_command: Call) -> None:
     def splits(name: str) -> list[tuple[str, str]]:
-        return items_of(tmp_path / name, "test")
+        return samples_of(tmp_path / name, "test")
 
     for name, words in (("a", ["--seed", 0]), ("b", ["--seed", 3]), ("c", ["--split-seed", 3])):
         assert visus_command("train", photos, *SMALL, "--epochs", 1, *words, "-o", tmp_path, "--name", name, "-q").code == 0
@@ -161,7 +161,7 @@ def test_a_split_seed_that_would_change_nothing_is_refused(run: Path, photos: Pa
     with pytest.raises(UsageError) as caught:
         visus.open_data(photos, split=run / "split.csv", split_seed=1)
     assert str(caught.value) == (
-        "a split.csv says which items train, validate and test, so a split seed would change nothing. Leave one of them out."
+        "a split.csv says which samples train, validate and test, so a split seed would change nothing. Leave one of them out."
     )
     values, labels = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
     values[:] = np.arange(20)[:, None, None]

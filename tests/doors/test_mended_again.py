@@ -35,7 +35,7 @@ def gray(tmp_path: Path) -> Path:
     return tmp_path / "gray.npz"
 
 
-def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
+def test_random_changes_are_told_in_whole_pixels_and_left_out_samples_are_counted(
     visus_command: Call, gray: Path, tmp_path: Path
 ) -> None:
     answer = visus_command(
@@ -62,7 +62,7 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
     )
 
 
-def test_items_of_one_position_are_told_as_they_are_seen(visus_command: Call, tmp_path: Path) -> None:
+def test_samples_of_one_position_are_told_as_they_are_seen(visus_command: Call, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 3, 1, 1), dtype=np.uint8)
     np.savez(tmp_path / "dots.npz", x=pixels, y=np.arange(40) % 2)
     words = (
@@ -94,15 +94,15 @@ def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path)
     data = visus.open_data(tmp_path / "x.npz", layout="NHW")
     names = [data.classes[label] for label in data.samples.labels]
     sides = ["test", "train", "train", "train", "val", "train"] * 2
-    rows = [SplitRow(item, name, side, "") for item, name, side in zip(data.samples.names, names, sides, strict=True)]
+    rows = [SplitRow(sample, name, side, "") for sample, name, side in zip(data.samples.names, names, sides, strict=True)]
     table = data.samples.select(np.arange(12))
     (moved, parted) = apply_split(table, rows).warnings[-2:]
     assert moved.startswith(
-        f"{sum((table.splits != sides) & ~((table.splits == 'train') & (np.array(sides) == 'val')))} items"
+        f"{sum((table.splits != sides) & ~((table.splits == 'train') & (np.array(sides) == 'val')))} samples"
     )
     assert moved.partition(": ")[0].endswith("in another split by split.csv than the data itself says")
     assert parted == (
-        "2 items that are copies or of one group stand on several sides of split.csv, so figures on them flatter: x[0], x[1]."
+        "2 samples that are copies or of one group stand on several sides of split.csv, so figures on them flatter: x[0], x[1]."
     )
 
 
@@ -205,7 +205,7 @@ def test_file_names_that_are_not_utf_8_are_trained_on_and_answered(visus_command
     trained = visus_command("train", tmp_path / "odd", *SMALL, "--output", tmp_path / "runs")
     assert trained.code == 0, trained.err
     run = visus.load(tmp_path / "runs" / "odd")
-    assert run.evaluate().num_items == run.scores.num_items
+    assert run.evaluate().num_samples == run.scores.num_samples
     assert os.fsencode(next(run.predict([tmp_path / "odd"])).file).endswith(b"odd/a/\xff0.png")
 
 

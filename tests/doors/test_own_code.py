@@ -136,11 +136,11 @@ def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is
     [
         (
             lambda self, x: self.features(x),
-            "Mine: this module gives 2 x 4 for 2 items, and 2 x 3 is needed: one number for each of the 3 classes.",
+            "Mine: this module gives 2 x 4 for 2 samples, and 2 x 3 is needed: one number for each of the 3 classes.",
         ),
         (
             lambda self, x: self.head(self.features(x))[:, : 2 if self.training else 3],
-            "Mine: in training, this module gives 8 x 2 for 8 items, and 8 x 3 is needed: one number for each of the 3 classes.",
+            "Mine: in training, this module gives 8 x 2 for 8 samples, and 8 x 3 is needed: one number for each of the 3 classes.",
         ),
         (
             lambda self, x: self.head(self.features(x)).detach(),
@@ -149,7 +149,7 @@ def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is
         ),
         (
             lambda self, x: self.head(self.features(x)) * float("nan"),
-            "the loss is nan at the first step, before any weights moved: what Mine gives for these items is not finite. "
+            "the loss is nan at the first step, before any weights moved: what Mine gives for these samples is not finite. "
             "Look for a division by zero, a root or a logarithm in it, and for weights that are not finite.",
         ),
     ],
@@ -200,13 +200,13 @@ def test_an_error_of_the_backward_pass_is_told(gray: visus.Data, tmp_path: Path)
     assert said.startswith("Mine: this module fails in the backward pass of a training: RuntimeError: one of the variables")
 
 
-def test_an_error_on_training_items_names_the_precision_that_helps(gray: visus.Data, tmp_path: Path) -> None:
+def test_an_error_on_training_samples_names_the_precision_that_helps(gray: visus.Data, tmp_path: Path) -> None:
     module = own(lambda self, x: self.head(self.features(x)) + (0 if self.training else self.conv(x).numpy().sum()))
     with pytest.raises(UsageError) as caught:
         visus.train(gray, module, RECIPE.replace(precision="bfloat16"), output=tmp_path)
     said = str(caught.value)
     assert said.startswith(
-        "Mine: this module fails on training items: TypeError: Got unsupported ScalarType BFloat16, in Mine, at "
+        "Mine: this module fails on training samples: TypeError: Got unsupported ScalarType BFloat16, in Mine, at "
     )
     assert said.endswith(". Train it in float32: --precision float32.")
 

@@ -32,7 +32,7 @@ def arrays(tmp_path: Path) -> Path:
         labels = np.arange(number) % 2
         middle = np.where(labels, 180, 70).reshape(-1, 1, 1, 1)
         np.save(
-            tmp_path / f"{name}_items.npy", np.clip(rng.normal(middle, 30, (number, 3, 16, 16)), 0, 255).astype(np.uint8)
+            tmp_path / f"{name}_samples.npy", np.clip(rng.normal(middle, 30, (number, 3, 16, 16)), 0, 255).astype(np.uint8)
         )
         np.save(tmp_path / f"{name}_labels.npy", labels)
     return tmp_path
@@ -83,16 +83,16 @@ def test_the_same_seed_gives_the_same_accuracies(arrays: Path) -> None:
     labels = np.random.default_rng(1).integers(
         0, 2, 500
     )  # nothing to learn: the accuracy is that of chance, and of the seed
-    np.save(arrays / "test_items.npy", np.random.default_rng(2).integers(0, 256, (500, 3, 16, 16), dtype=np.uint8))
+    np.save(arrays / "test_samples.npy", np.random.default_rng(2).integers(0, 256, (500, 3, 16, 16), dtype=np.uint8))
     np.save(arrays / "test_labels.npy", labels)
     twice = [carried_out(pytorch_loop.train, task(arrays, "pytorch", "small", seed=3)) for _ in range(2)]
     assert [event.get("accuracy") for event in twice[0]] == [event.get("accuracy") for event in twice[1]]
 
 
-def test_images_are_scaled_by_the_training_items(arrays: Path) -> None:
+def test_images_are_scaled_by_the_training_samples(arrays: Path) -> None:
     read = Arrays.read(str(arrays))
     mean, deviation = pytorch_loop.statistics_of(read)
-    scaled = (torch.from_numpy(read.train_items).double() / 255 - mean) / deviation
+    scaled = (torch.from_numpy(read.train_samples).double() / 255 - mean) / deviation
     assert scaled.mean((0, 2, 3)).abs().max() < 1e-5
     assert (scaled.std((0, 2, 3)) - 1).abs().max() < 1e-4
 
@@ -112,10 +112,10 @@ def test_the_small_networks_are_as_large_as_those_of_the_documents() -> None:
 
 
 @pytest.mark.parametrize(("is_followed", "epochs"), [(True, [1, 2]), (False, [2])])
-def test_visus_is_evaluated_on_the_held_out_items(is_followed: bool, epochs: list[int], tmp_path: Path) -> None:
+def test_visus_is_evaluated_on_the_held_out_samples(is_followed: bool, epochs: list[int], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    items, labels = rng.integers(0, 256, (400, 3, 10, 10), dtype=np.uint8), rng.integers(0, 2, 400)
-    np.savez(tmp_path / "chance.npz", x=items, y=labels)
+    samples, labels = rng.integers(0, 256, (400, 3, 10, 10), dtype=np.uint8), rng.integers(0, 2, 400)
+    np.savez(tmp_path / "chance.npz", x=samples, y=labels)
     recipe = "batch_size: 8\nprecision: float32\n"
     design = "conv(4, 3), norm, relu, globalpool, linear(classes)"
     given = task(

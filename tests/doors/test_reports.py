@@ -60,7 +60,7 @@ def test_what_a_report_could_only_ignore_is_refused(visus_command: Call, old: Pa
     assert visus_command("evaluate", old, photos, "--report", "--split", "val") == (
         2,
         "",
-        "error: --split cannot be given with --report, which tells of the run's own held-out items. Leave it out.\n",
+        "error: --split cannot be given with --report, which tells of the run's own held-out samples. Leave it out.\n",
     )
 
 

@@ -120,11 +120,11 @@ def fitting(num_channels: int, num_steps: int) -> float:
 def test_the_training_has_the_widest_network_that_fits(squares: Path, priced: list[Work], width: int, scale: float) -> None:
     data = visus.open_data(squares)
     recipe = quick(time_limit_s=fitting(width, 1))
-    usual = rungs.make_network(None, data.input_shape, 2, num_items=162)
+    usual = rungs.make_network(None, data.input_shape, 2, num_samples=162)
     made, settled = rungs.within_limit(
         usual, recipe, fitting(width, 1), data, rungs_machine(), ALONE, None, lambda event: None
     )
-    assert made.design == resolve(f"compact(scale={scale})", input_shape=data.input_shape, num_classes=2, num_items=162)
+    assert made.design == resolve(f"compact(scale={scale})", input_shape=data.input_shape, num_classes=2, num_samples=162)
     assert made.asked == ("compact" if scale == 1 else f"compact(scale={scale})")
     assert made.reason.startswith(f"compact(scale={scale}): about ")
     assert settled.epochs == 1
@@ -175,7 +175,7 @@ def test_a_named_network_and_a_training_without_limit_stay_as_they_are(
     squares: Path, priced: list[Work], network: str | None, limit_s: float | None
 ) -> None:
     run, told = trained(squares, quick(time_limit_s=limit_s), network=network, should_stop=lambda: True)
-    expected = resolve(network or "compact", input_shape=(1, 12, 12), num_classes=2, num_items=162)
+    expected = resolve(network or "compact", input_shape=(1, 12, 12), num_classes=2, num_samples=162)
     assert (run.folder / "design.txt").read_text() == expected.text + "\n"
     assert json.loads((run.folder / "data.json").read_text())["network_reason"] == ""
     assert not priced

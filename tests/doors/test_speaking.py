@@ -143,11 +143,11 @@ def test_mistakes_shifts_and_comparisons_print_in_a_few_lines(run: visus.Run) ->
         assert len(repr(result)) < 700
         assert repr(result).count("\n") <= 8
         assert result._repr_html_().startswith("<table><caption>")
-    num_items = run.scores.num_items
-    assert repr(mistakes).splitlines()[0] == f"Mistakes on {num_items} images of the test split"
+    num_samples = run.scores.num_samples
+    assert repr(mistakes).splitlines()[0] == f"Mistakes on {num_samples} images of the test split"
     assert repr(mistakes).splitlines()[1] == f"  wrong            {mistakes.num_wrong}"
-    assert repr(shifts).splitlines()[0] == f"Shifts of {num_items} images of the test split"
-    assert repr(comparison).splitlines()[0] == f"Comparison on {num_items} images of the test split"
+    assert repr(shifts).splitlines()[0] == f"Shifts of {num_samples} images of the test split"
+    assert repr(comparison).splitlines()[0] == f"Comparison on {num_samples} images of the test split"
 
 
 # ---- arrays and paths alike ----
@@ -169,7 +169,7 @@ def test_arrays_are_scored_with_names_or_numbers_as_labels(run: visus.Run, file:
         scores = run.evaluate((x, labels))
         assert (scores.confusion, scores.accuracy) == (expected.confusion, expected.accuracy)
         assert (scores.num_learned, scores.num_chose) == (expected.num_learned, expected.num_chose) == (43, 5)
-    said = "43 of 60 items were learned from and 5 more chose the weights, which flatters the figures; accuracy on the 12 new items: "
+    said = "43 of 60 samples were learned from and 5 more chose the weights, which flatters the figures; accuracy on the 12 new samples: "
     assert repr(scores).splitlines()[1].startswith(f"  note      {said}")
 
 
@@ -190,7 +190,7 @@ def test_labels_that_cannot_be_used_are_refused(run: visus.Run, labels: Any, spl
 
 
 def test_a_run_is_asked_all_that_is_there(run: visus.Run) -> None:
-    assert run.shifts().num_items > 0
+    assert run.shifts().num_samples > 0
     assert run.look("test:0").layers
     assert run.report() == run.folder / "report.html"
     assert len(run.compare(run.folder).contenders) == 2

@@ -74,7 +74,7 @@ def test_a_fit_of_the_head_can_be_gone_on_with(
     answer = visus_command("train", photos, *SMALL, *words)
     assert answer.err.splitlines()[-1].endswith(f"next: visus train --resume {tmp_path / 'it'}")
     monkeypatch.undo()
-    assert visus.resume(tmp_path / "it").evaluate().num_items == 12
+    assert visus.resume(tmp_path / "it").evaluate().num_samples == 12
 
 
 @pytest.mark.parametrize("place", ["visus.workbench.runs.load"])

@@ -25,9 +25,9 @@ def trained(folder: Path, size: tuple[int, ...], design: str) -> Path:
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3
     values = rng.normal(size=(90, *size)) + labels.reshape(-1, *([1] * len(size)))
-    np.savez(folder / "items.npz", x=values.astype(np.float32), y=labels)
+    np.savez(folder / "samples.npz", x=values.astype(np.float32), y=labels)
     recipe = visus.Recipe(epochs=2, batch_size=8, precision="float32")
-    return visus.train(folder / "items.npz", design, recipe, output=folder / "runs").folder
+    return visus.train(folder / "samples.npz", design, recipe, output=folder / "runs").folder
 
 
 def readable(page: str) -> str:
@@ -60,7 +60,7 @@ def test_recordings_and_volumes_are_never_called_images(rank: int, tmp_path: Pat
     assert {name: found for name, text in texts.items() if (found := told(OF_IMAGES, text))} == {}
     words = rank_words(rank)
     for text in (texts["evaluate"], texts["report"], texts["page"]):
-        assert words.item in text
+        assert words.sample in text
         assert f" {words.unit}" in text
     assert f"by up to {write_size([each // 8 for each in SIZES[rank][1:]])}, " in texts["evaluate"]
 
@@ -76,7 +76,7 @@ def test_numbers_of_a_perceptron_are_units_and_no_filters(tmp_path: Path, visus_
     assert "5 units of 1 x 6 x 6 weights" in page
     tasks = visus_command("compare", folder, "--task", "reconstruction", "-q")
     assert tasks.err.endswith(
-        "an item can only be drawn from a map, and this layer gives none. Name a convolution or a pool.\n"
+        "a sample can only be drawn from a map, and this layer gives none. Name a convolution or a pool.\n"
     )
 
 

@@ -74,7 +74,7 @@ def test_a_module_object_is_trained_and_asked_for_again(photos: Path, tmp_path: 
         ("mynets:text", "mynets:text: text gave str, and a torch.nn.Module is needed."),
         (
             "mynets:narrow",
-            "mynets:narrow: this module gives 2 x 192 for 2 items, and 2 x 2 is needed: one number for each of the 2 classes.",
+            "mynets:narrow: this module gives 2 x 192 for 2 samples, and 2 x 2 is needed: one number for each of the 2 classes.",
         ),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_network_from_a_design_file(tmp_path: Path) -> None:
 def test_predict_gives_what_evaluate_counts(run: Path, photos: Path) -> None:
     loaded = visus.load(run)
     data = loaded.open_data()
-    answers = list(loaded.predict([photos / item for item in data.split("test").items]))
+    answers = list(loaded.predict([photos / sample for sample in data.split("test").names]))
     right = sum(
         answer.label == loaded.classes[label] for answer, label in zip(answers, data.split("test").labels, strict=True)
     )
@@ -128,7 +128,7 @@ def test_predict_takes_arrays(run: Path) -> None:
     assert {answer.label for answer in answers} == {"dark"}
 
 
-def test_predict_tells_why_an_item_has_no_answer(run: Path, tmp_path: Path) -> None:
+def test_predict_tells_why_an_sample_has_no_answer(run: Path, tmp_path: Path) -> None:
     Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     answer = next(iter(visus.load(run).predict([tmp_path / "a.png"])))
@@ -136,7 +136,7 @@ def test_predict_tells_why_an_item_has_no_answer(run: Path, tmp_path: Path) -> N
     assert answer.problem
 
 
-def test_predict_names_what_holds_no_item_and_goes_on(run: Path, tmp_path: Path) -> None:
+def test_predict_names_what_holds_no_sample_and_goes_on(run: Path, tmp_path: Path) -> None:
     loaded = visus.load(run)
     (tmp_path / "empty").mkdir()
     np.savez(tmp_path / "other.npz", z=np.zeros(3))

@@ -147,5 +147,5 @@ def test_a_cropped_image_has_no_counterpart_and_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         measure_equivariance(ring(1), images(1, 2, 16), (1,), "crop")
     assert (
-        str(caught.value) == "a cropped item is an enlarged one, so its maps have no unmoved counterpart. Use another way."
+        str(caught.value) == "a cropped sample is an enlarged one, so its maps have no unmoved counterpart. Use another way."
     )

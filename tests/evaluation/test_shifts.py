@@ -118,7 +118,7 @@ def test_consistency_is_the_share_of_all_pairs_of_shifts_that_agree() -> None:
     assert found.consistency == pytest.approx(float(pairs) / (9 * 8 * 6))
     assert found.kept == pytest.approx(float((labels[1:] == labels[0]).double().mean()))
     assert found.always == pytest.approx(float((labels == labels[0]).all(0).double().mean()))
-    assert (found.num_shifts, found.is_every_shift, found.num_items) == (9, True, 6)
+    assert (found.num_shifts, found.is_every_shift, found.num_samples) == (9, True, 6)
     assert found.always <= found.kept <= 1
     assert found.consistency_low <= found.consistency <= found.consistency_high
     assert json.loads(json.dumps(found.to_json()))["reach_px"] == [1, 1]
@@ -168,20 +168,20 @@ def test_the_total_step_is_that_by_which_every_map_moves_whole(text: str, step: 
 def test_all_phases_of_one_image_cost_as_many_forward_passes() -> None:
     network, image = designed("conv(16, 3), relu, maxpool(2), conv(32, 3), relu, maxpool(2), globalpool, linear(classes)", 3, 64, 64), torch.randn(1, 3, 64, 64)  # fmt: skip
     network.eval()
-    num_items: list[int] = []
-    network.register_forward_pre_hook(lambda _, inputs: num_items.append(len(inputs[0])))
+    num_samples: list[int] = []
+    network.register_forward_pre_hook(lambda _, inputs: num_samples.append(len(inputs[0])))
     measure_phases(network, image, (4, 4))
-    assert sum(num_items) == 16
+    assert sum(num_samples) == 16
 
 
 def test_what_cannot_be_moved_is_refused_in_words() -> None:
     network, batch = designed("flatten, linear(classes)", 1, 5, 5), torch.zeros(2, 1, 5, 5)
     cases = [
         (lambda: moved(batch, (1, 1), "rol"), UsageError, "unknown way to move an image 'rol'. Did you mean 'roll'? Known: crop, edge, reflect, roll, zeros."),
-        (lambda: moved(batch, (5, 1)), UsageError, "items of 5 x 5 px can be moved by less than their length on each axis, and 5 x 1 px was asked for."),
-        (lambda: moved(batch, (1,)), UsageError, "items of 5 x 5 px can be moved by less than their length on each axis, and 1 px was asked for."),
-        (lambda: measure_shifts(network, batch[:0], (1, 1)), DataError, "there is nothing to move: no items were given."),
-        (lambda: measure_phases(network, batch[:0], (1, 1)), DataError, "there is nothing to move: no items were given."),
+        (lambda: moved(batch, (5, 1)), UsageError, "samples of 5 x 5 px can be moved by less than their length on each axis, and 5 x 1 px was asked for."),
+        (lambda: moved(batch, (1,)), UsageError, "samples of 5 x 5 px can be moved by less than their length on each axis, and 1 px was asked for."),
+        (lambda: measure_shifts(network, batch[:0], (1, 1)), DataError, "there is nothing to move: no samples were given."),
+        (lambda: measure_phases(network, batch[:0], (1, 1)), DataError, "there is nothing to move: no samples were given."),
     ]  # fmt: skip
     for call, kind, text in cases:
         with pytest.raises(kind) as caught:

@@ -30,11 +30,11 @@ from visus.evaluation.temperature import (
 )
 
 
-def answers(seed: int, num_items: int = 200, num_classes: int = 5, sharpness: float = 4.0) -> tuple[Tensor, Tensor]:
+def answers(seed: int, num_samples: int = 200, num_classes: int = 5, sharpness: float = 4.0) -> tuple[Tensor, Tensor]:
     """Logits that know something of the labels, more or less sharp than they should be."""
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(num_classes, (num_items,), generator=generator)
-    logits = torch.randn(num_items, num_classes, generator=generator) + 1.5 * F.one_hot(labels, num_classes)
+    labels = torch.randint(num_classes, (num_samples,), generator=generator)
+    logits = torch.randn(num_samples, num_classes, generator=generator) + 1.5 * F.one_hot(labels, num_classes)
     return sharpness * logits, labels
 
 
@@ -77,7 +77,7 @@ def test_the_error_is_the_sum_over_bins_done_by_hand(seed: int) -> None:
             right = sum(chances[row].index(max(chances[row])) == int(labels[row]) for row in rows) / len(rows)
             total += len(rows) * abs(sure - right) / 80
     assert found.error == pytest.approx(total, abs=1e-9)
-    assert sum(each.num_items for each in found.bins) == 80
+    assert sum(each.num_samples for each in found.bins) == 80
 
 
 @given(seed=st.integers(0, 1000), sharpness=st.sampled_from([1.0, 4.0, 60.0]))
@@ -94,7 +94,7 @@ def test_calibration_is_measured_on_other_samples_than_it_is_fitted_on() -> None
     scored, held_back = answers(1, 400), answers(2, 400)
     fit = choose_temperature(*held_back, "val")
     found = calibrate(*scored, "test", fit)
-    assert (found.fitted_on, found.num_fitted, found.measured_on, found.num_items) == ("val", 400, "test", 400)
+    assert (found.fitted_on, found.num_fitted, found.measured_on, found.num_samples) == ("val", 400, "test", 400)
     assert not found.is_own
     assert (found.temperature, found.after) == (fit.temperature, reliability(*scored, fit.calibrator))
     assert found.after is not None
@@ -110,11 +110,11 @@ def test_a_temperature_changes_no_answer(seed: int, sharpness: float) -> None:
 
 
 def smoothed_answers(
-    smoothing: float, num_items: int, num_classes: int = 5
+    smoothing: float, num_samples: int, num_classes: int = 5
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits of a network that knows the smoothed labels exactly, true labels, and the true probabilities."""
     generator = torch.Generator().manual_seed(0)
-    true = torch.softmax(3 * torch.randn(num_items, num_classes, generator=generator), 1)
+    true = torch.softmax(3 * torch.randn(num_samples, num_classes, generator=generator), 1)
     labels = torch.multinomial(true, 1, generator=generator)[:, 0]
     return ((1 - smoothing) * true + smoothing / num_classes).log(), labels, true
 
@@ -185,14 +185,14 @@ def test_a_network_that_is_right_on_all_samples_gets_no_endless_confidence() -> 
     assert float(found.calibrator(logits).max()) == pytest.approx(1 - 1 / 202, abs=1e-6)
 
 
-@pytest.mark.parametrize(("num_items", "is_fitted"), [(1, False), (5, False), (49, False), (50, True)])
-def test_on_few_samples_no_temperature_is_fitted(num_items: int, is_fitted: bool) -> None:
-    fit = choose_temperature(*answers(2, num_items, sharpness=8.0), "val")
+@pytest.mark.parametrize(("num_samples", "is_fitted"), [(1, False), (5, False), (49, False), (50, True)])
+def test_on_few_samples_no_temperature_is_fitted(num_samples: int, is_fitted: bool) -> None:
+    fit = choose_temperature(*answers(2, num_samples, sharpness=8.0), "val")
     assert (fit.is_used, fit.temperature != 1) == (is_fitted, is_fitted)
-    assert (fit.fitted_on, fit.num_samples) == ("val", num_items)
+    assert (fit.fitted_on, fit.num_samples) == ("val", num_samples)
     found = calibrate(*answers(1), "test", fit)
     assert (found.temperature is not None, found.after is not None) == (is_fitted, is_fitted)
-    many = f"{num_items} sample{'' if num_items == 1 else 's'}"
+    many = f"{num_samples} sample{'' if num_samples == 1 else 's'}"
     told = f"{many} of the validation split are too few to fit a temperature on: 50 are needed"
     assert found.reason == ("" if is_fitted else told)
 
@@ -225,10 +225,10 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
     nothing = torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)
     with pytest.raises(DataError) as caught:
         reliability(*nothing)
-    assert str(caught.value) == "there is nothing to calibrate: no items were given."
+    assert str(caught.value) == "there is nothing to calibrate: no samples were given."
     with pytest.raises(DataError) as caught:
         fit_temperature(*nothing)
-    assert str(caught.value) == "there is nothing to fit a temperature on: no items were given."
+    assert str(caught.value) == "there is nothing to fit a temperature on: no samples were given."
     with pytest.raises(UsageError) as wrong:
         reliability(*answers(1), Calibrator(0.0))
     assert str(wrong.value) == "a temperature must be above 0, not 0.0."

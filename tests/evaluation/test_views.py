@@ -1,4 +1,4 @@
-"""Views of an item: weights add up to 1, answers are their mean, and a plain view changes nothing."""
+"""Views of a sample: weights add up to 1, answers are their mean, and a plain view changes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHAPES = [(3, 2, 40), (3, 1, 9, 70), (2, 1, 4, 5, 6), (2, 1, 1, 8)]
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", OF_ALL)
-def test_weights_of_views_add_up_to_one_and_the_item_itself_is_the_first(shape: tuple[int, ...], kind: str) -> None:
+def test_weights_of_views_add_up_to_one_and_the_sample_itself_is_the_first(shape: tuple[int, ...], kind: str) -> None:
     batch = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     found = list(views(batch, kind))
     assert len(found) == num_views(kind)
@@ -46,12 +46,12 @@ def test_mirrored_views_are_mirrored_along_the_last_axis_alone() -> None:
 @pytest.mark.parametrize("kind", OF_ALL)
 def test_answers_are_the_mean_over_the_views(kind: str) -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 3))
-    items = torch.randn(7, 1, 10, 10)
-    found = predict_logits(network, items.split(4), tta=kind)
-    expected = sum(weight * network(view) for view, weight in views(items, kind)).detach()
+    samples = torch.randn(7, 1, 10, 10)
+    found = predict_logits(network, samples.split(4), tta=kind)
+    expected = sum(weight * network(view) for view, weight in views(samples, kind)).detach()
     assert torch.allclose(found, expected, atol=1e-6)
     if kind == "none":
-        assert torch.equal(found, predict_logits(network, items.split(4)))
+        assert torch.equal(found, predict_logits(network, samples.split(4)))
 
 
 def test_unknown_views_are_refused() -> None:
@@ -63,16 +63,16 @@ def test_unknown_views_are_refused() -> None:
 
 
 class Noted(nn.Module):
-    """Logits by the mean of an item, between sure and unsure; notes how many items it is given each time."""
+    """Logits by the mean of a sample, between sure and unsure; notes how many samples it is given each time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lengths: list[int] = []
 
-    def forward(self, items: torch.Tensor) -> torch.Tensor:
-        self.lengths.append(len(items))
-        weights = torch.linspace(0, 0.3, items[0].numel())
-        return torch.stack([items.flatten(1) @ weights, torch.zeros(len(items))], dim=1)
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        self.lengths.append(len(samples))
+        weights = torch.linspace(0, 0.3, samples[0].numel())
+        return torch.stack([samples.flatten(1) @ weights, torch.zeros(len(samples))], dim=1)
 
 
 @settings(deadline=None)
@@ -81,19 +81,19 @@ class Noted(nn.Module):
     kind=st.sampled_from(OF_UNSURE),
     seed=st.integers(0, 1000),
 )
-def test_unsure_items_alone_get_the_mean_over_views_wherever_they_stand(lengths: list[int], kind: str, seed: int) -> None:
-    items = torch.randn(sum(lengths), 1, 6, 5, generator=torch.Generator().manual_seed(seed))
-    one = predict_logits(Noted(), items.split(lengths))
-    several = predict_logits(Noted(), items.split(lengths), tta=kind.removeprefix("unsure:"))
-    found = predict_logits(Noted(), items.split(lengths), tta=kind)
+def test_unsure_samples_alone_get_the_mean_over_views_wherever_they_stand(lengths: list[int], kind: str, seed: int) -> None:
+    samples = torch.randn(sum(lengths), 1, 6, 5, generator=torch.Generator().manual_seed(seed))
+    one = predict_logits(Noted(), samples.split(lengths))
+    several = predict_logits(Noted(), samples.split(lengths), tta=kind.removeprefix("unsure:"))
+    found = predict_logits(Noted(), samples.split(lengths), tta=kind)
     expected = torch.where(unsure(one)[:, None], several, one)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_views_of_unsure_items_are_asked_for_in_batches_of_such_items() -> None:
-    network, items = Noted(), torch.zeros(20, 1, 6, 5)
-    items[::4] = 10.0  # five of them are sure
-    predict_logits(network, items.split(8), tta="unsure:flip")
+def test_views_of_unsure_samples_are_asked_for_in_batches_of_such_samples() -> None:
+    network, samples = Noted(), torch.zeros(20, 1, 6, 5)
+    samples[::4] = 10.0  # five of them are sure
+    predict_logits(network, samples.split(8), tta="unsure:flip")
     assert network.lengths == [8, 8, *(8, 8), *(4, 4), 4, *(3, 3)]
 
 
@@ -118,8 +118,8 @@ def test_a_reader_is_told_the_views_where_there_are_several() -> None:
         assert stages(kind) in [(kind, None), ("none", kind.removeprefix("unsure:"))]
 
 
-def test_items_of_one_position_have_no_moved_views() -> None:
-    items = torch.randn(4, 3, 1, 1)
-    assert [weight for _, weight in views(items, "shift")] == [1.0]
-    assert [weight for _, weight in views(items, "flip+shift")] == [0.5, 0.5]
+def test_samples_of_one_position_have_no_moved_views() -> None:
+    samples = torch.randn(4, 3, 1, 1)
+    assert [weight for _, weight in views(samples, "shift")] == [1.0]
+    assert [weight for _, weight in views(samples, "flip+shift")] == [0.5, 0.5]
     assert len(list(views(torch.randn(4, 3, 1, 5), "shift"))) == 3

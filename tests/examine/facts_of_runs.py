@@ -16,13 +16,13 @@ from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
 from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
 
 
-def made_up_scores(num_classes: int = 3, num_items: int = 60, num_wrong: int = 6, **more: Any) -> Scores:
-    """Scores in which the first ``num_wrong`` items are taken for the class after theirs, all with a confidence of 0.9."""
-    labels = torch.arange(num_items) % num_classes
+def made_up_scores(num_classes: int = 3, num_samples: int = 60, num_wrong: int = 6, **more: Any) -> Scores:
+    """Scores in which the first ``num_wrong`` samples are taken for the class after theirs, all with a confidence of 0.9."""
+    labels = torch.arange(num_samples) % num_classes
     predicted = labels.clone()
     predicted[:num_wrong] = (labels[:num_wrong] + 1) % num_classes
-    chances = torch.full((num_items, num_classes), 0.1 / (num_classes - 1))
-    chances[torch.arange(num_items), predicted] = 0.9
+    chances = torch.full((num_samples, num_classes), 0.1 / (num_classes - 1))
+    chances[torch.arange(num_samples), predicted] = 0.9
     names = ["bag", "boot", "coat"] if num_classes == 3 else [f"class {place}" for place in range(num_classes)]
     return score(chances, labels, more.pop("classes", names), split=more.pop("split", "test"), **more)
 
@@ -38,7 +38,7 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
         "data": {"Kind": "a folder for each class"},
         "scores": scores,
         "classes": scores.classes,
-        "class_counts": {"train": [100] * len(scores.classes), "test": [row.num_items for row in scores.per_class]},
+        "class_counts": {"train": [100] * len(scores.classes), "test": [row.num_samples for row in scores.per_class]},
         "input_shape": (1, 28, 28),
         "num_parameters": 12_345,
         "macs": 9_633_856,
@@ -64,16 +64,16 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
 def made_up_inside(
     shape: tuple[int, ...] = (3, 24, 20), name: str = "boot-07.jpg", label: str = "boot", **more: Any
 ) -> Inside:
-    """All that a report tells beyond the scores, of items of a shape, as of a network of two convolutions."""
+    """All that a report tells beyond the scores, of samples of a shape, as of a network of two convolutions."""
     rng = np.random.default_rng(0)
     spatial = shape[1:]
     alike = (Alike(f"near-{name}", 3, label, 0.97),)
     wrong = tuple(Shown(f"{place}-{name}", place, label, "coat", 0.99, 0.005, alike) for place in range(6))
     right = tuple(Shown(f"{place}-{name}", place, label, label, 0.41, 0.41, alike) for place in range(6, 12))
     mistakes = NamedMistakes(
-        split="test", noun="image", num_items=60, num_wrong=6, confident_wrong=wrong, unsure_right=right,
+        split="test", noun="image", num_samples=60, num_wrong=6, confident_wrong=wrong, unsure_right=right,
         confusions=tuple(Pair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong, num_suspicious=9,
-        feature_layer="linear1", num_compared=200, num_training=300, notes=("These items also chose the weights that were kept.",),
+        feature_layer="linear1", num_compared=200, num_training=300, notes=("These samples also chose the weights that were kept.",),
     )  # fmt: skip
     logits = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * 2
     labels = torch.arange(60) % 3
@@ -94,8 +94,8 @@ def made_up_inside(
             "Grad-CAM", "conv2", "'conv2' is the last layer whose map is fine.",
             {place: rng.random(spatial) for place in range(12)}, "With all weights random the map stays much the same.", False,
         ),
-        "items": {place: rng.integers(0, 256, size=shape).astype(np.uint8) for place in range(12)},
-        "training_items": {3: rng.integers(0, 256, size=shape).astype(np.uint8)},
+        "samples": {place: rng.integers(0, 256, size=shape).astype(np.uint8) for place in range(12)},
+        "training_samples": {3: rng.integers(0, 256, size=shape).astype(np.uint8)},
         "sight": Sight(
             spatial, (Reach("conv1", "Conv2d(8, 3)", reach, False), Reach("pool", "globalpool", spatial, True)), "conv1",
             tuple(length // 2 for length in spatial), tuple((4, 6) for _ in spatial),

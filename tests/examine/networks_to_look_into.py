@@ -1,6 +1,6 @@
 """Small networks to look into, of every kind that the laws are held against.
 
-This file knows networks. It must not know what is measured on them.
+This file knows networks.
 """
 
 from __future__ import annotations
@@ -89,5 +89,5 @@ def twice() -> nn.Module:
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
-    """Items of normal noise."""
+    """Samples of normal noise."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -24,7 +24,7 @@ def test_names_are_taken_for_names() -> None:
 
 
 def test_a_class_that_was_not_scored_is_a_limit() -> None:
-    scores = made_up_scores(classes=["bag", "boot", "coat"], num_items=2, num_wrong=0)
+    scores = made_up_scores(classes=["bag", "boot", "coat"], num_samples=2, num_wrong=0)
     text = card_text(made_up_facts(scores))
     assert "- Nothing is known of how well it finds “coat”: there was none to score.\n" in text
     assert "| coat | 0 | \u2013 | \u2013 | \u2013 |" in text

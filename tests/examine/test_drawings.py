@@ -32,16 +32,16 @@ def test_a_png_holds_the_pixels_that_were_drawn(height: int, width: int, seed: i
 
 @given(st.integers(0, 2**32 - 1))
 def test_a_image_of_bytes_is_drawn_as_it_is(seed: int) -> None:
-    item = np.random.default_rng(seed).integers(0, 256, (3, 4, 5)).astype(np.float64)
-    assert np.array_equal(as_image(item, 0, 255), item.transpose(1, 2, 0))
+    sample = np.random.default_rng(seed).integers(0, 256, (3, 4, 5)).astype(np.float64)
+    assert np.array_equal(as_image(sample, 0, 255), sample.transpose(1, 2, 0))
 
 
 def test_one_channel_is_gray_and_two_are_their_mean() -> None:
-    item = np.array([[[0.0, 10.0]], [[20.0, 30.0]]])
-    assert np.array_equal(as_image(item, 0, 255)[0], [[10] * 3, [20] * 3])
+    sample = np.array([[[0.0, 10.0]], [[20.0, 30.0]]])
+    assert np.array_equal(as_image(sample, 0, 255)[0], [[10] * 3, [20] * 3])
 
 
-def test_a_flat_item_is_black_and_raises_no_warning() -> None:
+def test_a_flat_sample_is_black_and_raises_no_warning() -> None:
     assert not as_image(np.full((1, 2, 2), 7.0)).any()
 
 
@@ -58,13 +58,13 @@ def test_signed_shades_are_red_above_0_blue_below_and_near_white_at_0() -> None:
     assert zero.min() > 240
 
 
-def test_a_map_that_is_nowhere_above_0_leaves_the_item_gray() -> None:
+def test_a_map_that_is_nowhere_above_0_leaves_the_sample_gray() -> None:
     image = as_image(np.random.default_rng(0).random((3, 4, 4)))
     over = laid_over(image, -np.ones((4, 4)))
     assert (over == over[:, :, :1]).all()
 
 
-def test_a_map_reddens_the_item_most_where_it_is_highest() -> None:
+def test_a_map_reddens_the_sample_most_where_it_is_highest() -> None:
     image = np.full((2, 2, 3), 100, np.uint8)
     over = laid_over(image, np.array([[0.0, 1.0], [2.0, 4.0]])).astype(int)
     redness = (over[..., 0] - over[..., 2]).reshape(-1)

@@ -83,7 +83,7 @@ def test_the_report_says_what_the_facts_say() -> None:
 
 
 def test_a_result_that_does_not_beat_guessing_is_called_so() -> None:
-    page = Page(report_page(made_up_facts(made_up_scores(num_classes=3, num_items=9, num_wrong=6))))
+    page = Page(report_page(made_up_facts(made_up_scores(num_classes=3, num_samples=9, num_wrong=6))))
     assert "So 9 images do not show that the network beats that guess." in page.text
 
 
@@ -96,7 +96,7 @@ def test_calibration_is_told_by_its_direction(num_wrong: int, verdict: str) -> N
 
 @pytest.mark.parametrize("num_classes", [2, 3, 20, 21, 100, 1000])
 def test_the_page_is_complete_in_itself_and_small(num_classes: int) -> None:
-    page = report_page(made_up_facts(made_up_scores(num_classes, num_items=4000, num_wrong=900)))
+    page = report_page(made_up_facts(made_up_scores(num_classes, num_samples=4000, num_wrong=900)))
     parsed = Page(page)
     assert len(page.encode()) < 3_000_000
     tags = {tag for tag, _ in parsed.tags}
@@ -191,7 +191,7 @@ def test_many_epochs_are_thinned_and_keep_their_ends() -> None:
 
 
 def test_the_heat_map_has_a_square_for_each_pair_that_occurs() -> None:
-    scores = made_up_scores(30, num_items=300, num_wrong=20)
+    scores = made_up_scores(30, num_samples=300, num_wrong=20)
     chart = ElementTree.fromstring(heat_map("Confusion", "", scores))
     squares = chart.findall("rect")[1:]
     occurring = sum(1 for row in scores.confusion for count in row if count)

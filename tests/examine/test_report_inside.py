@@ -1,4 +1,4 @@
-"""The report's parts beyond the scores: they say what the facts say, in every rank, in words too, and small whatever the items."""
+"""The report's parts beyond the scores: they say what the facts say, in every rank, in words too, and small whatever the samples."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_parts_say_what_was_measured() -> None:
         "boot called coat , 99.0 % sure (boot: 0.5 %) 0-boot-07.jpg boot 0.97",
         "boot called coat 0: 6 images",
         "9 labels of the test split may be wrong:",
-        "These items also chose the weights that were kept.",
+        "These samples also chose the weights that were kept.",
         "Of an image of 24 x 20 px, 'pool' is the first layer that sees everything. The middle unit of the last map ('conv1') really "
         "reads 3 x 3 px of the image.",
         "These are the 8 filters of 'conv1' (Conv2d(8, 3)), in color where they read three channels",
@@ -78,10 +78,10 @@ def test_every_image_has_words_and_nothing_comes_from_outside(shape: tuple[int, 
 
 
 @pytest.mark.parametrize("shape", [(3, 512, 512), (3, 96, 96), (1, 64, 64, 64), (3, 8000), (1, 2000, 7)])
-def test_the_page_stays_small_whatever_the_items_and_classes(shape: tuple[int, ...]) -> None:
+def test_the_page_stays_small_whatever_the_samples_and_classes(shape: tuple[int, ...]) -> None:
     names = [f"{'a long name of a class ' * 3}{place}" for place in range(3000)]
     scores = (
-        made_up_scores(classes=names, num_classes=3000, num_items=6000, num_wrong=4000)
+        made_up_scores(classes=names, num_classes=3000, num_samples=6000, num_wrong=4000)
         if shape == (3, 512, 512)
         else made_up_scores()
     )
@@ -114,7 +114,7 @@ def test_the_facts_are_plain_data() -> None:
     facts = json.loads(json.dumps(inside.to_json()))
     assert inside.calibration is not None
     assert facts["calibration"]["temperature"] == inside.calibration.temperature
-    assert facts["mistakes"]["confident_wrong"][0]["alike"][0]["item"] == "near-boot-07.jpg"
+    assert facts["mistakes"]["confident_wrong"][0]["alike"][0]["sample"] == "near-boot-07.jpg"
     assert facts["saliency"]["is_believable"] is False
     assert [way["way"] for way in facts["moves"]["ways"]] == ["roll", "zeros"]
     assert json.loads(json.dumps(Inside().to_json()))["sight"] is None
@@ -177,7 +177,7 @@ def test_sight_is_told_for_what_sees_all_little_and_through_gates() -> None:
 # ---- charts ----
 
 
-def test_a_line_goes_through_no_bin_of_few_items() -> None:
+def test_a_line_goes_through_no_bin_of_few_samples() -> None:
     import torch
 
     logits = torch.tensor([[3.0, 0.0]] * 5 + [[2.0, 0.0]] * 6 + [[0.5, 0.0]] * 4)
@@ -195,7 +195,7 @@ def test_every_dot_lies_where_confidence_and_accuracy_say() -> None:
     found = reliability(logits, torch.tensor([0, 0, 0, 1, 0, 1]))
     chart = ElementTree.fromstring(reliability_chart(found, None))
     dots = chart.findall("circle")
-    bins = [each for each in found.bins if each.num_items]
+    bins = [each for each in found.bins if each.num_samples]
     assert len(dots) == len(bins) == 2
     for dot, each in zip(dots, bins, strict=True):
         assert float(dot.attrib["cx"]) == pytest.approx(52 + 300 * (each.confidence or 0), abs=0.06)

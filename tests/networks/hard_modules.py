@@ -1,6 +1,6 @@
 """Modules that are hard to account for, each small: what tools for receptive fields get wrong.
 
-This file knows modules. It must not know any receptive field.
+This file knows modules.
 """
 
 from __future__ import annotations

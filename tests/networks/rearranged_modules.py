@@ -1,6 +1,6 @@
 """Modules that cut maps, merge their axes and put them together again, each small: windows, grids, patches, shuffles of pixels.
 
-This file knows modules. It must not know any receptive field.
+This file knows modules.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ REARRANGED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "fold of unfold, patches": (_alone(lambda y: F.fold(F.unfold(y, 2, stride=2), (8, 12), 2, stride=2)), IMAGE),
     "fold of unfold, patches mixed": (lambda: Made(lambda m, x: F.fold(m.mix(F.unfold(x, 4, stride=2, padding=1).transpose(1, 2)).transpose(1, 2), (8, 12), 4, stride=2, padding=1), mix=nn.Linear(64, 64)), IMAGE),
     "roll of the flattened map": (_flat(lambda y: y.roll(5, -1)), IMAGE),
-    "roll without dimensions": (lambda: Made(lambda m, x: m.last(torch.stack([item.roll(7) for item in m.conv(x).unbind(0)])), conv=conv(padding=1), last=conv(padding=1)), IMAGE),
+    "roll without dimensions": (lambda: Made(lambda m, x: m.last(torch.stack([sample.roll(7) for sample in m.conv(x).unbind(0)])), conv=conv(padding=1), last=conv(padding=1)), IMAGE),
     "flattened map, every second": (_flat(lambda y: y[:, :, 1::2], 6), IMAGE),
     "flattened map, every fifth": (_flat(lambda y: y[:, :, 3::5][:, :, :18], 6), IMAGE),
     "flattened map, halves exchanged": (_flat(lambda y: torch.cat([y[:, :, 30:], y[:, :, :30]], 2)), IMAGE),

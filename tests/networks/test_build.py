@@ -246,7 +246,7 @@ def test_blurpool_is_a_mirrored_binomial_blur_and_keeps_what_is_constant():
     assert torch.allclose(network(x), torch.nn.functional.conv2d(mirrored, kernel, stride=2, groups=2), atol=1e-6)
 
 
-def test_droppath_leaves_out_items_in_training_and_keeps_the_mean():
+def test_droppath_leaves_out_samples_in_training_and_keeps_the_mean():
     network = build(parse("droppath(0.25)"), (3, 4))
     torch.manual_seed(0)
     x = torch.ones(4000, 3, 4)

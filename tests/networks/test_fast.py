@@ -1,6 +1,6 @@
 """The fastest exact algorithm for a convolution: the sums against float64, the network unchanged, the choice remembered.
 
-This file knows the public names of ``visus.networks.fast`` and the algorithms behind them. It must not know timings.
+This file knows the public names of ``visus.networks.fast`` and the algorithms behind them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor,
 @needs_kernels
 @settings(max_examples=25, deadline=None)
 @given(
-    items=st.integers(1, 5),
+    samples=st.integers(1, 5),
     channels=st.integers(1, 70),
     filters=st.integers(1, 70),
     height=st.integers(3, 12),
@@ -73,11 +73,11 @@ def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor,
     seed=st.integers(0, 99),
 )
 def test_winograd_is_the_convolution_to_three_times_the_rounding_of_bfloat16(
-    items: int, channels: int, filters: int, height: int, width: int, padding: int, seed: int
+    samples: int, channels: int, filters: int, height: int, width: int, padding: int, seed: int
 ) -> None:
-    maps = random_maps(items, channels, height, width, seed=seed)
+    maps = random_maps(samples, channels, height, width, seed=seed)
     weight = torch.randn(filters, channels, 3, 3, generator=torch.Generator().manual_seed(seed + 1))
-    gradient = random_maps(items, filters, height + 2 * padding - 2, width + 2 * padding - 2, seed=seed + 2)
+    gradient = random_maps(samples, filters, height + 2 * padding - 2, width + 2 * padding - 2, seed=seed + 2)
     true = truth(maps, weight, gradient, padding)
     out, _ = winograd_forward(maps, weight, padding)
     found = [out, *winograd_backward(gradient, maps, weight, padding)]
@@ -197,7 +197,7 @@ def test_a_planned_convolution_has_the_gradients_of_pytorch(rank: int, name: str
 @needs_kernels
 @settings(max_examples=25, deadline=None)
 @given(
-    items=st.integers(2, 5),
+    samples=st.integers(2, 5),
     channels=st.integers(1, 70),
     side=st.integers(2, 9),
     activation=st.sampled_from(["none", "relu", "gelu", "silu"]),
@@ -205,10 +205,10 @@ def test_a_planned_convolution_has_the_gradients_of_pytorch(rank: int, name: str
     seed=st.integers(0, 99),
 )
 def test_a_norm_with_its_activation_is_as_exact_as_the_two_of_pytorch(
-    items: int, channels: int, side: int, activation: str, offset: float, seed: int
+    samples: int, channels: int, side: int, activation: str, offset: float, seed: int
 ) -> None:
-    maps = random_maps(items, channels, side, side, seed=seed).add_(offset)
-    gradient = random_maps(items, channels, side, side, seed=seed + 1)
+    maps = random_maps(samples, channels, side, side, seed=seed).add_(offset)
+    gradient = random_maps(samples, channels, side, side, seed=seed + 1)
     generator = torch.Generator().manual_seed(seed)
     gain, shift = torch.rand(channels, generator=generator) + 0.5, torch.randn(channels, generator=generator)
     act = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu, "silu": F.silu}[activation]

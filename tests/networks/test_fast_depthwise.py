@@ -1,6 +1,6 @@
 """Convolutions of single channels and norms by stored statistics: the sums against float64, the bits the same again, PyTorch's wherever somebody looks.
 
-This file knows the algorithms behind ``visus.networks.fast`` and its public names. It must not know timings.
+This file knows the algorithms behind ``visus.networks.fast`` and its public names.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A network that is sped up is PyTorch's wherever somebody looks: numbers that are none, types, parts, transforms, files.
 
-This file knows the public names of ``visus.networks.fast`` and PyTorch's. It must not know how anything is computed.
+This file knows the public names of ``visus.networks.fast`` and PyTorch's.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ def test_float64_is_left_alone_in_autocast() -> None:
 @pytest.mark.parametrize(
     "images",
     [batch().bfloat16(), batch()[:, :4], batch()[0, :4], batch()[0, 0], batch()[:, :, :2, :2], torch.zeros(0, 5, 8, 8)],
-    ids=["another type", "channels", "channels of one item", "axes", "too small", "no items"],
+    ids=["another type", "channels", "channels of one sample", "axes", "too small", "no samples"],
 )
 def test_what_pytorch_refuses_is_refused_and_what_it_gives_is_given(images: torch.Tensor) -> None:
     usual, fast = twins(nn.Sequential(nn.Conv2d(5, 4, 3), nn.MaxPool2d(2), nn.ReLU()))
@@ -277,7 +277,7 @@ def test_a_norm_of_other_channels_is_refused() -> None:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_one_item_without_a_batch_is_pytorch_s(autocast: bool) -> None:
+def test_one_sample_without_a_batch_is_pytorch_s(autocast: bool) -> None:
     usual, fast = twins(stack().eval() if autocast else stack().bfloat16().eval())
     usual, fast = usual[:2], fast[:2]
     image = batch()[0] if autocast else batch()[0].bfloat16()
@@ -449,7 +449,7 @@ def test_gradients_have_the_gradients_of_pytorch_s(activation: str, computed: li
             loss = network(images).float().square().mean()
         (of_images,) = torch.autograd.grad(loss, images, create_graph=True)
         of_images.square().sum().mul(1e6).backward()
-        return [of_images.detach(), images.grad, *(each.grad for each in network.parameters())]  # type: ignore[list-item]
+        return [of_images.detach(), images.grad, *(each.grad for each in network.parameters())]  # type: ignore[list-sample]
 
     torch.manual_seed(0)
     layers = (nn.Conv2d(5, 16, 3, padding=1), nn.MaxPool2d(2), nn.BatchNorm2d(16), ACTIVATIONS[activation]())

@@ -166,12 +166,12 @@ def test_gradients_in_the_layout_that_suits_a_network_are_those_of_float32(chann
     )
     assert suiting.reason == said
     layout = torch.channels_last if suiting.channels_last else torch.contiguous_format
-    items = torch.randn(4, channels, 32, 32, generator=generator)
+    samples = torch.randn(4, channels, 32, 32, generator=generator)
     weights = torch.randn(4, channels, 32, 32, generator=generator)
-    (expected,) = torch.autograd.grad((layer(items) * weights).sum(), [layer.weight])
+    (expected,) = torch.autograd.grad((layer(samples) * weights).sum(), [layer.weight])
     layer = layer.to(memory_format=layout)
     with suiting.autocast():
-        drawn = layer(items.contiguous(memory_format=layout))
+        drawn = layer(samples.contiguous(memory_format=layout))
     (found,) = torch.autograd.grad((drawn.float() * weights).sum(), [layer.weight])
     assert float((found - expected).norm() / expected.norm()) < 0.02
 

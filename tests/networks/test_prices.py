@@ -20,7 +20,7 @@ from visus.networks.fast import Plan
 from visus.networks.fast import choices as choices_room
 from visus.networks.fast.choices import Case
 from visus.networks.machine import Machine
-from visus.networks.prices import MOST_ITEMS, Price, Prices, Work, measured
+from visus.networks.prices import MOST_SAMPLES, Price, Prices, Work, measured
 
 CPU = Machine(torch.device("cpu"), "float32", False, "float32: asked for")
 FAST = Machine(torch.device("cpu"), "bfloat16", True, "bfloat16: asked for")
@@ -50,17 +50,17 @@ def never() -> tuple[nn.Module, torch.optim.Optimizer]:
 
 def test_a_price_is_measured_at_each_side_and_is_a_time() -> None:
     found = measured(work(), *made())
-    assert len(found.item_s) == 2
-    assert all(0 < seconds < 1 for seconds in (*found.item_s, found.update_s))
+    assert len(found.sample_s) == 2
+    assert all(0 < seconds < 1 for seconds in (*found.sample_s, found.update_s))
 
 
-def test_steps_cost_their_items_at_the_mean_of_the_sides_and_an_update_each() -> None:
+def test_steps_cost_their_samples_at_the_mean_of_the_sides_and_an_update_each() -> None:
     price = Price((1.0, 2.0, 6.0), 10.0)
     assert price.steps_s(1, 1) == 13
     assert price.steps_s(7, 5) == 7 * (5 * 3 + 10)
 
 
-def test_the_network_is_seen_at_each_side_with_at_most_so_many_items() -> None:
+def test_the_network_is_seen_at_each_side_with_at_most_so_many_samples() -> None:
     seen = []
 
     class Watched(nn.Module):
@@ -78,7 +78,7 @@ def test_the_network_is_seen_at_each_side_with_at_most_so_many_items() -> None:
         measured(work(batch_size=batch_size, machine=machine), module, torch.optim.SGD(module.parameters(), lr=0.1))
     assert set(seen) == {
         *((4, 3, 6, 6, False), (4, 3, 12, 12, False)),
-        *((MOST_ITEMS, 3, 6, 6, True), (MOST_ITEMS, 3, 12, 12, True)),
+        *((MOST_SAMPLES, 3, 6, 6, True), (MOST_SAMPLES, 3, 12, 12, True)),
     }
 
 
@@ -137,9 +137,9 @@ def test_other_work_has_a_price_of_its_own(change: dict[str, Any], tmp_path: Pat
 @pytest.mark.parametrize(
     "content",
     [
-        *("", "[]", "null", '{"KEY": 1}', '{"KEY": {"item_s": [], "update_s": 1}}', '{"KEY": {"item_s": [1]}}', "\xff"),
-        *('{"KEY": {"item_s": ["fast"], "update_s": 1}}', '{"KEY": {"item_s": [NaN], "update_s": 1}}'),
-        '{"KEY": {"item_s": [1], "update_s": -1}}',
+        *("", "[]", "null", '{"KEY": 1}', '{"KEY": {"sample_s": [], "update_s": 1}}', '{"KEY": {"sample_s": [1]}}', "\xff"),
+        *('{"KEY": {"sample_s": ["fast"], "update_s": 1}}', '{"KEY": {"sample_s": [NaN], "update_s": 1}}'),
+        '{"KEY": {"sample_s": [1], "update_s": -1}}',
     ],
 )
 def test_a_spoilt_list_is_measured_anew(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,15 +51,15 @@ def test_a_filter_said_to_be_free_of_scale_is(text: str, shape: tuple[int, ...])
     for name, values in module.named_parameters():
         if name.endswith("bias"):
             values.data.normal_(generator=torch.Generator().manual_seed(len(name)))
-    items = torch.randn(5, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    answers = module(items).detach()
+    samples = torch.randn(5, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    answers = module(samples).detach()
     for name, role in weight_roles(module, shape).items():
         if role.kind != "filter":
             continue
         weight = module.get_parameter(name)
         with torch.no_grad():
             weight.mul_(3)
-            is_free = float((module(items) - answers).abs().max()) < 0.02 * float(answers.std(0).max())
+            is_free = float((module(samples) - answers).abs().max()) < 0.02 * float(answers.std(0).max())
             weight.div_(3)
         assert role.is_scale_free == is_free, name
 

@@ -183,7 +183,7 @@ def assert_remedied(design: Design, shape: tuple[int, ...], object_px: int | Non
     for advice in advise(account(design, shape, 5), design, 5, object_px=object_px, batch_size=batch_size):
         for remedy in advice.changes:
             if remedy.design is None:
-                assert remedy.text in ("batches of 2 items or more",)
+                assert remedy.text in ("batches of 2 samples or more",)
                 continue
             num_remedies += 1
             changed = account(remedy.design, remedy.input_shape)

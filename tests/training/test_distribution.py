@@ -199,7 +199,7 @@ def test_several_processes_train_as_one_does_with_the_whole_batch(
     assert all(clock == clocks[0] for clock in clocks), "the first one's clock is everybody's"
 
 
-def test_evaluation_counts_each_item_once(in_processes: InProcesses) -> None:
+def test_evaluation_counts_each_sample_once(in_processes: InProcesses) -> None:
     rows = torch.arange(22.0).reshape(11, 2)
 
     def gathered() -> torch.Tensor:
@@ -213,7 +213,7 @@ def test_evaluation_counts_each_item_once(in_processes: InProcesses) -> None:
 def test_a_validation_split_smaller_than_the_group_is_scored_by_all(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
-    def with_one_item() -> list[Any]:
+    def with_one_sample() -> list[Any]:
         before = Training.__post_init__
 
         def fewer(self: Training) -> None:
@@ -223,7 +223,7 @@ def test_a_validation_split_smaller_than_the_group_is_scored_by_all(
         pytest.MonkeyPatch().setattr(Training, "__post_init__", fewer)
         return trained(squares, quick.replace(epochs=1), tmp_path)
 
-    first, second = in_processes(2, with_one_item)
+    first, second = in_processes(2, with_one_sample)
     assert first[0]["val_loss"] == second[0]["val_loss"] > 0
 
 
@@ -327,7 +327,7 @@ def test_a_network_that_computes_fast_is_as_it_was_after_a_block_with_whole_batc
 # ---- errors ----
 
 
-def test_more_processes_than_items_in_a_batch_are_refused(
+def test_more_processes_than_samples_in_a_batch_are_refused(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     errors = in_processes(2, trained, squares, quick.replace(batch_size=1), tmp_path)

@@ -90,10 +90,10 @@ def test_results_hold_one_row_for_each_epoch_with_the_validation_of_the_averaged
     assert told[best]["val_loss"] == pytest.approx(float(expected), abs=1e-6)
 
 
-def latest_within_one_standard_error(accuracies: list[float], num_items: int) -> int:
+def latest_within_one_standard_error(accuracies: list[float], num_samples: int) -> int:
     highest = max(accuracies)
-    smoothed = (highest * num_items + 1) / (num_items + 2)
-    bound = highest - (smoothed * (1 - smoothed) / num_items) ** 0.5
+    smoothed = (highest * num_samples + 1) / (num_samples + 2)
+    bound = highest - (smoothed * (1 - smoothed) / num_samples) ** 0.5
     return max(epoch for epoch, accuracy in enumerate(accuracies) if accuracy >= bound)
 
 

@@ -91,10 +91,10 @@ def test_what_was_done_is_told_in_the_files_of_the_run(colored: Path, whole: Rec
     views = "Each answer is the mean over 6 views: the image as it is (half of the weight), and moved a little both ways along all axes; "
     assert any(note.startswith(views) for note in json.loads((run.folder / "scores.json").read_text())["notes"])
     computed = json.loads((run.folder / "whitening.json").read_text())
-    assert [(each["path"], each["num_filters"], each["num_items"]) for each in computed] == [("whiten1", 24, 108)]
+    assert [(each["path"], each["num_filters"], each["num_samples"]) for each in computed] == [("whiten1", 24, 108)]
     sentence = computed[0]["sentence"]
     assert sentence.startswith("The 24 filters of whiten1 were computed from ")
-    assert sentence.endswith(" patches of 108 training items, and not learned.")
+    assert sentence.endswith(" patches of 108 training samples, and not learned.")
     for name in ("report.html", "README.md"):
         page = (run.folder / name).read_text()
         assert sentence in page
@@ -111,10 +111,10 @@ def test_answers_of_a_run_use_the_views_of_its_recipe(colored: Path, whole: Reci
     run = visus.train(colored, NETWORK, whole, output=tmp_path)
     data = open_data(colored)
     part = data.split("test")
-    items = run.preprocessing.scaled(part.rows(np.arange(len(part))))
-    averaged = predict_logits(run.module, [items], tta="flip+shift")
-    assert torch.allclose(run.logits([items]), averaged, atol=1e-6)
-    assert not torch.allclose(run.logits([items]), predict_logits(run.module, [items]), atol=1e-6)
+    samples = run.preprocessing.scaled(part.rows(np.arange(len(part))))
+    averaged = predict_logits(run.module, [samples], tta="flip+shift")
+    assert torch.allclose(run.logits([samples]), averaged, atol=1e-6)
+    assert not torch.allclose(run.logits([samples]), predict_logits(run.module, [samples]), atol=1e-6)
     stored = np.asarray(part.rows(np.arange(len(part))))
     told = [answer.probability for answer in run.predict([stored])]
     assert told == pytest.approx(UNCALIBRATED(averaged).max(1).values.tolist(), abs=1e-5)
@@ -133,7 +133,7 @@ def test_settings_that_this_data_or_network_cannot_have_are_refused_together(
     )
 
 
-def test_shuffled_items_are_seen_whole_and_once(colored: Path, tmp_path: Path) -> None:
+def test_shuffled_samples_are_seen_whole_and_once(colored: Path, tmp_path: Path) -> None:
     import dataclasses
 
     plain = open_data(colored)

@@ -1,7 +1,7 @@
 """The command line: words in, exit codes out.
 
-This room knows options, streams and exit codes: data goes to stdout, talk to stderr; 0 for success, 1 for failure, 2 for usage, 130 for Ctrl-C.
-It must not know tensors. What loads torch is imported inside the command that needs it, so that help comes at once.
+This room knows options, streams and exit codes: data goes to stdout, talk to stderr; 0 for success, 1 for failure, 2 for usage,
+130 for Ctrl-C. What loads torch is imported inside the command that needs it, so that help comes at once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The commands and their options.
 
-This file knows words, ranges and which function of the workbench does the work. It must not know how the work is done.
+This file knows words, ranges and which function of the workbench does the work.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdo
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Raw = Annotated[bool, typer.Option("--raw", help="The network's own probabilities, not calibrated.")]
 SplitSeed = Annotated[
-    int | None, typer.Option(min=0, help="Which items train, validate and test, where the data does not say; 0 by default.")
+    int | None,
+    typer.Option(min=0, help="Which samples train, validate and test, where the data does not say; 0 by default."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 PathColumn = Annotated[str | None, typer.Option(help="Column of a table that names the image files; path by default.")]
@@ -51,7 +52,7 @@ ArrayLayout = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        help="Axes of the arrays in an NPZ or NPY file, such as NLC (items, length, channels), NCL, NHWC or NCDHW.",
+        help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NCL, NHWC or NCDHW.",
     ),
 ]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
@@ -91,7 +92,7 @@ def train(
         Path | None, typer.Option(help="Begin with the weights in this file: safetensors, or a state dict of PyTorch.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Times that the training data is gone through.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Items in one step.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Samples in one step.")] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
     rule: Annotated[str | None, typer.Option(help="How an image gets its size: squash (the default), crop or pad.")] = None,
@@ -101,7 +102,7 @@ def train(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Other labels: a column of the table, or a CSV file with a row path,label for each item; folders for the names of folders."
+            help="Other labels: a column of the table, or a CSV file with a row path,label for each sample; folders for the names of folders."
         ),
     ] = None,
     path_column: PathColumn = None,
@@ -136,7 +137,7 @@ def train(
     ] = None,
     flip: Annotated[
         str | None,
-        typer.Option(help="Mirror items left to right: none, random (half of them) or alternating (every second epoch)."),
+        typer.Option(help="Mirror samples left to right: none, random (half of them) or alternating (every second epoch)."),
     ] = None,
     shift: Annotated[float | None, typer.Option(help="Largest shift, as a fraction of each axis.")] = None,
     zoom: Annotated[float | None, typer.Option(help="Largest enlargement, as a fraction cut away.")] = None,
@@ -150,7 +151,7 @@ def train(
     tta: Annotated[
         str | None,
         typer.Option(
-            help="Views averaged when the network is used: none, flip, shift or flip+shift; unsure:flip+shift for items that one view leaves unsure."
+            help="Views averaged when the network is used: none, flip, shift or flip+shift; unsure:flip+shift for samples that one view leaves unsure."
         ),
     ] = None,
     patience: Annotated[
@@ -242,7 +243,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
     image: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
     shifts: Annotated[
-        bool, typer.Option("--shifts", help="Measure too how the answers change when the items move.")
+        bool, typer.Option("--shifts", help="Measure too how the answers change when the samples move.")
     ] = False,
     fix: Annotated[
         bool,
@@ -260,7 +261,7 @@ def evaluate(
     report: Annotated[
         bool, typer.Option("--report", help="Write the run's report.html anew, from its folder and its data.")
     ] = False,
-    most: Annotated[int | None, typer.Option(help="With --mistakes: items of each kind; 8 by default.")] = None,
+    most: Annotated[int | None, typer.Option(help="With --mistakes: samples of each kind; 8 by default.")] = None,
     raw: Raw = False,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
@@ -323,7 +324,7 @@ def evaluate(
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     files: Annotated[list[str], typer.Argument(help="Files and folders; - for a list on stdin, one a line.")],
-    top: Annotated[int, typer.Option("--top", "-k", help="How many classes to tell for each item.")] = 1,
+    top: Annotated[int, typer.Option("--top", "-k", help="How many classes to tell for each sample.")] = 1,
     raw: Raw = False,
     device: Device = "auto",
     as_json: Json = False,
@@ -354,7 +355,7 @@ def check(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Other labels: a column of the table, or a CSV file with a row path,label for each item; folders for the names of folders."
+            help="Other labels: a column of the table, or a CSV file with a row path,label for each sample; folders for the names of folders."
         ),
     ] = None,
     path_column: PathColumn = None,

@@ -1,6 +1,6 @@
 """``visus benchmark``: options -> workbench, what was found -> a table.
 
-This file knows words, ranges and columns. It must not know how anything is trained or timed.
+This file knows words, ranges and columns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def benchmark(
     target: Annotated[
         float | None,
         typer.Option(
-            help="Accuracy to reach on the held-out items, such as 0.93; 0.88 for the images that come with visus."
+            help="Accuracy to reach on the held-out samples, such as 0.93; 0.88 for the images that come with visus."
         ),
     ] = None,
     peers: Annotated[
@@ -72,7 +72,7 @@ def benchmark(
 
     if target is None and data is not None:
         raise UsageError(
-            "--target is needed for data of your own: the accuracy to reach on the held-out items, such as 0.93."
+            "--target is needed for data of your own: the accuracy to reach on the held-out samples, such as 0.93."
         )
     plan = Plan(
         target=SAMPLE_TARGET if target is None else target,
@@ -145,7 +145,7 @@ def _show(result: Benchmark) -> None:
         console = Console(highlight=False, markup=False, width=160)
     facts = result.facts
     console.print(
-        f"time to {write_share(result.plan.target)} on the held-out {facts['held_out']} items of {facts['data']['name']}: mean of "
+        f"time to {write_share(result.plan.target)} on the held-out {facts['held_out']} samples of {facts['data']['name']}: mean of "
         f"{write_number_of(len(result.plan.seeds), 'seed')}, {write_number_of(facts['threads'], 'thread')}, {facts['device']}",
     )
     table = Table(

@@ -1,7 +1,6 @@
 """``visus compare``, and the shift report of ``visus evaluate``: options -> workbench, results -> tables or JSON.
 
-This file knows which of its options go together. It must not know how anything is trained, measured or drawn. Nothing here loads
-torch for a design.
+This file knows which of its options go together. Nothing here loads torch for a design.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def compare(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of a training but errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """Two runs item by item; a run, or a design, beside its perceptron twins; or a run beside itself, trained for another task."""
+    """Two runs sample by sample; a run, or a design, beside its perceptron twins; or a run beside itself, trained for another task."""
     of_runs = {"--data": data, "--split": split}
     of_task = {"--task": task, "--no-control": not control}
     of_training = {"--shuffle-pixels": shuffle_pixels, "--output": output, "--quiet": quiet} | of_task
@@ -239,13 +238,13 @@ def check_fix(*, shifts: bool, fix: bool, data: Path | None) -> None:
 
 
 def check_report(*, report: bool, data: Path | None, split: str | None) -> None:
-    """Refuse what a report, which tells of the run's own held-out items, could only ignore.
+    """Refuse what a report, which tells of the run's own held-out samples, could only ignore.
 
     Raises:
         UsageError: other data or a split is given with it.
     """
     if report:
-        _refuse("--report, which tells of the run's own held-out items", {"DATA": data, "--split": split})
+        _refuse("--report, which tells of the run's own held-out samples", {"DATA": data, "--split": split})
 
 
 def write_report(run: Run, data: Data) -> Path:

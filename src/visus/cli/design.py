@@ -1,6 +1,6 @@
 """The commands that need no data: summary, diff and solve.
 
-This file knows their words and which function does the work. It must not know how the work is done, nor how tables are drawn.
+This file knows their words and which function does the work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Inputs = Annotated[
 ]
 Classes = Annotated[int, typer.Option(min=1, help="Number of classes.")]
 BatchSize = Annotated[
-    int, typer.Option("--batch-size", "-b", min=1, help="Items in one step, for the memory of a training.")
+    int, typer.Option("--batch-size", "-b", min=1, help="Samples in one step, for the memory of a training.")
 ]
 Detail = Annotated[str, typer.Option(help="layers, or operations for every tensor on the way.")]
 

@@ -1,6 +1,6 @@
 """``visus look``: options -> workbench, what was found -> a table or JSON, and the page into a file.
 
-This file knows options, columns and where the page goes. It must not know how anything is measured or drawn.
+This file knows options, columns and where the page goes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def look(
         str, typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network, as for visus summary, untrained.")
     ],
     image: Annotated[
-        str, typer.Argument(help="A file; FILE:17 for a row of an array file; test:17 for an item of the data.")
+        str, typer.Argument(help="A file; FILE:17 for a row of an array file; test:17 for a sample of the data.")
     ],
     layer: Annotated[str | None, typer.Option(help="Path of the layer whose unit is taken apart.")] = None,
     channel: Annotated[int | None, typer.Option(help="Its filter, from 0; that with the highest value by default.")] = None,
@@ -41,7 +41,7 @@ def look(
             help="Show this map even if it does not pass its checks: grad-cam, gradient, integrated-gradients, occlusion or all."
         ),
     ] = None,
-    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the items, in px.")] = None,
+    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the samples, in px.")] = None,
     templates: Annotated[
         bool,
         typer.Option("--templates/--no-templates", help="Look for the patches of the data that excite each filter most."),
@@ -121,10 +121,10 @@ def _show(found: Look, place: Path, named: list[str]) -> None:
     facts, console = found.facts, _console()
     if facts.answer is not None:
         best = facts.answer.order[0]
-        truth = f"; its label is {facts.item.truth}" if facts.item.truth else ""
+        truth = f"; its label is {facts.sample.truth}" if facts.sample.truth else ""
         share = write_share(float(facts.answer.probabilities[best]))
-        console.print(f"{facts.item.name}: {facts.answer.classes[best]}, {share}{truth}", markup=False)
-    table = Table("layer", "shape", f"reads {facts.item.unit}/step", "zeros", "dead", "sparse", box=None)
+        console.print(f"{facts.sample.name}: {facts.answer.classes[best]}, {share}{truth}", markup=False)
+    table = Table("layer", "shape", f"reads {facts.sample.unit}/step", "zeros", "dead", "sparse", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
     for layer in facts.layers:
@@ -137,8 +137,8 @@ def _show(found: Look, place: Path, named: list[str]) -> None:
         )
         table.add_row(*(Text(cell) for cell in (layer.path or "(the module)", *cells)))
     console.print(table)
-    over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
-    console.print(f"zeros of this {facts.item.noun}; dead and sparse {facts.channels} over {over}", markup=False)
+    over = f"{facts.num_over:,} samples" if facts.num_over > 1 else f"this {facts.sample.noun} alone"
+    console.print(f"zeros of this {facts.sample.noun}; dead and sparse {facts.channels} over {over}", markup=False)
     for note in (
         facts.missing.get("views", ""),
         facts.missing.get("calibration", ""),

@@ -1,6 +1,6 @@
 """Tables of comparisons on stdout: runs side by side, and what shifts do to a network's answers.
 
-This file knows columns and words. It must not know how a figure came about; it is given each one.
+This file knows columns and words.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STEADY = 0.01  # a layer that changes by less than this is said not to change
 
 
 def show_comparison(found: Comparison) -> None:
-    """The runs, what sets each of them apart from the first, and the items on which two of them differ."""
+    """The runs, what sets each of them apart from the first, and the samples on which two of them differ."""
     console = _console()
     for each in found.contenders:
         if learned := each.scores.learned_sentence(found.noun):
@@ -54,9 +54,9 @@ def show_comparison(found: Comparison) -> None:
         table.add_row(Text(each.name), _kind(each), *cells)
     console.print(table)
     first = found.contenders[0]
-    items = write_number_of(first.scores.num_items, found.noun)
+    samples = write_number_of(first.scores.num_samples, found.noun)
     console.print(
-        f"{items} ({found.split}); always guessing {first.scores.baseline_class}: {write_share(first.scores.baseline)}"
+        f"{samples} ({found.split}); always guessing {first.scores.baseline_class}: {write_share(first.scores.baseline)}"
     )
     if first.shifts is not None:
         reach = write_size(first.shifts.reach_px)
@@ -89,7 +89,7 @@ def show_tasks(found: TaskComparison) -> None:
     for sentence in facts.sentences():
         console.print(sentence)
     console.print(
-        f"alignment: centered kernel alignment of the layers' answers to {write_number_of(facts.num_items, facts.noun)}, 0 to 1"
+        f"alignment: centered kernel alignment of the layers' answers to {write_number_of(facts.num_samples, facts.noun)}, 0 to 1"
     )
     console.print(f"page: {found.page}", soft_wrap=True)
 
@@ -126,18 +126,18 @@ def _show_differing(console: Console, found: Comparison) -> None:
     table = Table(found.noun, "label", Column(Text(left)), Column(Text(right)), "right", box=None)
     names = {"left": left, "right": right, "neither": "neither"}
     for each in differing[:MOST_DIFFERING]:
-        table.add_row(*(Text(cell) for cell in (each.item, each.label, each.left, each.right, names[each.right_one])))
+        table.add_row(*(Text(cell) for cell in (each.sample, each.label, each.left, each.right, names[each.right_one])))
     console.print(table)
     if len(differing) > MOST_DIFFERING:
         console.print(f"... and {len(differing) - MOST_DIFFERING:,} more; --json lists all")
 
 
 def show_shifts(report: ShiftReport, *, title: str = "moved") -> None:
-    """What happens to the answers when the items move: by the way of moving, by phase, by layer, by place; and what would help."""
+    """What happens to the answers when the samples move: by the way of moving, by phase, by layer, by place; and what would help."""
     console = _console()
     ways = report.ways
     console.print(
-        f"{title}: {report.num_items:,} of {write_number_of(report.num_in_split, report.noun)} ({report.split}), by up to "
+        f"{title}: {report.num_samples:,} of {write_number_of(report.num_in_split, report.noun)} ({report.split}), by up to "
         f"{write_size(ways[0].reach_px)}, {write_number_of(ways[0].num_shifts, 'shift')} of each"
     )
     headings = (

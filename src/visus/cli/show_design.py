@@ -1,6 +1,6 @@
 """Tables of networks on stdout: accounts with their advice, two of them side by side, and twins.
 
-This file knows columns, colors and words. It must not know how a figure came about; it is given each one.
+This file knows columns, colors and words.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def show_summary(found: Summary, training: Training | None) -> None:
         out.print(mark)
     so_far = " up to here" if found.error is not None else ""
     out.print(
-        f"{found.account.num_parameters:,} parameters, {write_count(found.account.macs)} multiply-adds for one item{so_far}"
+        f"{found.account.num_parameters:,} parameters, {write_count(found.account.macs)} multiply-adds for one sample{so_far}"
     )
     if training is not None:
         out.print(_memory(training))
@@ -89,7 +89,7 @@ def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
     out.print(table)
     for twin in twins[1:]:
         out.print(f"{twin.kind}: {KINDS[twin.kind]}{f'; {twin.note}' if twin.note else ''}")
-    out.print(f"for one item of {write_shape(input_shape)}, 4 bytes a number")
+    out.print(f"for one sample of {write_shape(input_shape)}, 4 bytes a number")
 
 
 def _memory(training: Training) -> str:

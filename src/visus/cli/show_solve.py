@@ -1,6 +1,6 @@
 """Answers of ``visus solve`` on stdout: solved sums, a checked sum, ways to a receptive field.
 
-This file knows how an answer is worded. It must not know how it was found.
+This file knows how an answer is worded.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def show_ways(ways: Ways, field_px: int) -> None:
         numbers = (f"{way.account.num_parameters:,}", write_count(way.account.macs), write_bytes(way.activation_bytes))
         table.add_row(way.kind, Text(way.change), sees, *numbers, write_shape(way.final_map))
     out.print(table)
-    out.print(f"wanted: {field_px} px on every axis; activations: what all layers give for one item, 4 bytes a number")
+    out.print(f"wanted: {field_px} px on every axis; activations: what all layers give for one sample, 4 bytes a number")
     for way in ways.found:
         ratio = way.activation_bytes / ways.now.activation_bytes
         if way.kind in ("stride", "pooling") and ratio < 1:

@@ -1,6 +1,6 @@
 """Ctrl-C during a training: asked for between two steps, and what is said where the process ends at once.
 
-This file knows signals and the events that change what is safe. It must not know how a training is told or carried out.
+This file knows signals and the events that change what is safe.
 """
 
 from __future__ import annotations

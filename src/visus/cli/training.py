@@ -1,6 +1,6 @@
 """``visus train``: options -> workbench, events -> a progress bar or plain lines.
 
-This file knows how a training is told on a screen. It must not know how it is carried out.
+This file knows how a training is told on a screen.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whole numbers as they are typed: sizes and shapes.
 
-This file knows how an option is spelled. It must not know what the numbers are for.
+This file knows how an option is spelled.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """How large the objects in images are, from the boxes that were drawn around them.
 
-This file knows the formats in which boxes are published, and sizes. It must not know pixels, labels to learn from, or networks. Nothing but
-the standard library is loaded.
+This file knows the formats in which boxes are published, and sizes. Nothing but the standard library is loaded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What gives a class away without a look at the image: color, shape, size or file format that goes with the label.
 
-This file knows headers and labels. It must not know pixels or networks.
+This file knows headers and labels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a file is by its content, where its ending does not say that it is an image.
 
-This file knows endings, first bytes and how files of one kind are told together. It must not know classes, splits or pixels.
+This file knows endings, first bytes and how files of one kind are told together.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ def told_unread_images(reasons: Mapping[str, str]) -> list[str]:
     >>> told_unread_images({"a.PSD": "Photoshop document", "b.txt": "text"})
     ['1 Photoshop document was left out (a.PSD). Export them as PNG or TIFF.']
     """
-    images = {item: kind for item, kind in reasons.items() if kind in _UNREAD_IMAGES}
+    images = {sample: kind for sample, kind in reasons.items() if kind in _UNREAD_IMAGES}
     return [
-        f"{write_number_of(len(items), kind)} {'was' if len(items) == 1 else 'were'} left out ({listed(items)}). {_UNREAD_IMAGES[kind]}"
-        for kind, items in group_reasons(images)
+        f"{write_number_of(len(samples), kind)} {'was' if len(samples) == 1 else 'were'} left out ({listed(samples)}). {_UNREAD_IMAGES[kind]}"
+        for kind, samples in group_reasons(images)
     ]
 
 

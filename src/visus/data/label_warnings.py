@@ -1,6 +1,6 @@
 """What looks wrong about labels: classes named like leftovers, placeholders among the images.
 
-This file knows labels and equal contents. It must not know folders or tables, nor change anything: it only warns.
+This file knows labels and equal contents.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _named_placeholders(samples: Samples) -> list[str]:
     """A warning where files are named as those that stand for an image that is not there, such as ``imageNotFound.gif``."""
     if samples.reader.kind != "images":
         return []
-    found = [item for item in samples.names if is_placeholder(PurePosixPath(item).stem)]
+    found = [sample for sample in samples.names if is_placeholder(PurePosixPath(sample).stem)]
     if not found or len(found) > _MOST_PLACEHOLDERS * len(samples.names):
         return []
     is_one = len(found) == 1

@@ -1,7 +1,6 @@
 """What was done to the data, counted and named.
 
-This file knows the closed list of things that visus may do to an item, and how each is said in plain English. It must
-not know who did it, nor files, arrays or networks.
+This file knows the closed list of things that visus may do to a sample, and how each is said in plain English.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ ACTIONS: dict[str, str] = {
     "gray made color": "{images} in gray {was} made color (three equal channels)",
     "color made gray": "{images} in color {was} made gray (ITU-R 601 luma)",
     "cropped": "{images} {was} cropped to the middle",
-    "resized": "{items} {was} resized",
+    "resized": "{samples} {was} resized",
     "padded": "{images} {was} padded with {its} own edge pixels",
-    "shuffled": "{items} had {its} positions put into one fixed random order",
-    "learned from": "{items} {has} the same content as one that the network learned from, so {its} answer says little",
+    "shuffled": "{samples} had {its} positions put into one fixed random order",
+    "learned from": "{samples} {has} the same content as one that the network learned from, so {its} answer says little",
     "16-bit values in the lowest part of their range": (
         "{images} of 16 bits {has} values of at most 13 bits, so {they} came out dark, with few levels"
     ),
@@ -48,19 +47,19 @@ ACTIONS: dict[str, str] = {
     "unreadable": "{files} could not be read and {was} left out",
     "left out: hidden or not an image": "{files} {was} left out: hidden, of the system, or not {an_image}",
     "left out: an image, but no sample": "{images} {was} left out",
-    "duplicate": "{items} {was} found to be {exact_copies} of another; a split that visus makes keeps copies on one side",
+    "duplicate": "{samples} {was} found to be {exact_copies} of another; a split that visus makes keeps copies on one side",
     "duplicate row left out": "{rows} {was} left out: said before",
     "row left out: no such file": "{rows} {was} left out, for no such file exists",
-    "conflict": "{items} {has} the same content as another item under another label",
+    "conflict": "{samples} {has} the same content as another sample under another label",
 }
 """Every action by its key, with its sentence; in the order in which a ledger tells them."""
 
 
 class Ledger:
-    """A counter of what was done to which items.
+    """A counter of what was done to which samples.
 
     Threads may note at the same time. The names kept are the first ones noted, so note in a fixed order where the
-    ledger must come out the same twice (one ledger for each item, merged in order).
+    ledger must come out the same twice (one ledger for each sample, merged in order).
 
     >>> ledger = Ledger()
     >>> ledger.note("turned upright by its EXIF orientation", "a.jpg")
@@ -83,24 +82,24 @@ class Ledger:
 
     __hash__ = None  # type: ignore[assignment]  # a counter that changes
 
-    def note(self, action: str, item: str, reason: str = "") -> None:
-        """Count ``action`` for ``item``.
+    def note(self, action: str, sample: str, reason: str = "") -> None:
+        """Count ``action`` for ``sample``.
 
         Args:
             action: a key of ``ACTIONS``.
-            item: the item's name; the first ten of an action are kept.
-            reason: why; kept for every item that has one, so that all unreadable files can be listed.
+            sample: the sample's name; the first ten of an action are kept.
+            reason: why; kept for every sample that has one, so that all unreadable files can be listed.
 
         Raises:
             ValueError: there is no such action.
         """
         key = _checked(action)
         with self._lock:
-            self._add(key, 1, [item], {item: reason} if reason else {})
+            self._add(key, 1, [sample], {sample: reason} if reason else {})
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of items for each action that occurred, in the order of ``ACTIONS``."""
+        """Number of samples for each action that occurred, in the order of ``ACTIONS``."""
         with self._lock:
             return {action: self._counts[action] for action in ACTIONS if action in self._counts}
 
@@ -109,7 +108,7 @@ class Ledger:
         return list(self._examples.get(_checked(action), []))
 
     def reasons(self, action: str) -> dict[str, str]:
-        """Item and reason, for every item of ``action`` that was noted with one."""
+        """Sample and reason, for every sample of ``action`` that was noted with one."""
         return dict(self._reasons.get(_checked(action), {}))
 
     def merge(self, other: Ledger) -> None:
@@ -120,10 +119,10 @@ class Ledger:
                 self._add(action, count, other.examples(action), other.reasons(action))
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain data for JSON: ``{action: {"count", "items", "sentence"}}``, with ``"reasons"`` where there are any."""
+        """Plain data for JSON: ``{action: {"count", "samples", "sentence"}}``, with ``"reasons"`` where there are any."""
         facts: dict[str, dict[str, Any]] = {}
         for action, count in self.counts.items():
-            facts[action] = {"count": count, "items": self.examples(action), "sentence": self._sentence(action, count)}
+            facts[action] = {"count": count, "samples": self.examples(action), "sentence": self._sentence(action, count)}
             if reasons := self.reasons(action):
                 facts[action]["reasons"] = reasons
         return facts
@@ -140,10 +139,10 @@ class Ledger:
             if action not in ACTIONS:
                 raise DataError(unknown_name("ledger action", action, ACTIONS))
             try:
-                ledger._add(action, int(entry["count"]), list(entry["items"]), dict(entry.get("reasons", {})))
+                ledger._add(action, int(entry["count"]), list(entry["samples"]), dict(entry.get("reasons", {})))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise DataError(
-                    f"the ledger entry {action!r} needs a count and a list of items, and has {entry!r}."
+                    f"the ledger entry {action!r} needs a count and a list of samples, and has {entry!r}."
                 ) from error
         return ledger
 
@@ -170,38 +169,38 @@ class Ledger:
 
 SHOWN = 3  # names
 _ALL_OR_NONE = frozenset(("learned from",))
-"""Actions whose items are named where all of them are: their answers stand beside the sentence, and some of many would say nothing."""
+"""Actions whose samples are named where all of them are: their answers stand beside the sentence, and some of many would say nothing."""
 _MOST_REASONS = 6
 
 
 def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    """Reason and items, the most frequent reason first; reasons that differ in numbers and quoted words alone are one, told as the first.
+    """Reason and samples, the most frequent reason first; reasons that differ in numbers and quoted words alone are one, told as the first.
 
     >>> group_reasons({"a.jpg": "9 bits are too many.", "b.txt": "text", "c.jpg": "7 bits are too many."})
     [('9 bits are too many.', ['a.jpg', 'c.jpg']), ('text', ['b.txt'])]
     """
     groups: dict[str, tuple[str, list[str]]] = {}
-    for item, reason in reasons.items():
+    for sample, reason in reasons.items():
         kind = re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d,. ]*", "#", reason)
-        groups.setdefault(kind, (reason, []))[1].append(item)
+        groups.setdefault(kind, (reason, []))[1].append(sample)
     return sorted(groups.values(), key=lambda group: -len(group[1]))
 
 
-def listed(items: Sequence[str], count: int | None = None, shown: int = SHOWN) -> str:
+def listed(samples: Sequence[str], count: int | None = None, shown: int = SHOWN) -> str:
     """The first names, and whether there are more than these of ``count`` (default: of those given)."""
-    names = [printable(item) for item in items[:shown]]
-    return ", ".join(names) + (", ..." if (len(items) if count is None else count) > len(names) else "")
+    names = [printable(sample) for sample in samples[:shown]]
+    return ", ".join(names) + (", ..." if (len(samples) if count is None else count) > len(names) else "")
 
 
 def _by_reason(action: str, count: int, reasons: Mapping[str, str]) -> str:
-    """How many items, then each reason with its first items; the most frequent reason first."""
+    """How many samples, then each reason with its first samples; the most frequent reason first."""
     head = ACTIONS[action].format(**_words(count)).partition(":")[0]
     groups = group_reasons(reasons)
     if len(groups) == 1:
-        reason, items = groups[0]
-        return f"{head} ({listed(items)}): {reason.rstrip('.')}."
-    told = [f"{len(items):,} ({listed(items)}): {reason.rstrip('.')}" for reason, items in groups[:_MOST_REASONS]]
-    rest = sum(len(items) for _, items in groups[_MOST_REASONS:])
+        reason, samples = groups[0]
+        return f"{head} ({listed(samples)}): {reason.rstrip('.')}."
+    told = [f"{len(samples):,} ({listed(samples)}): {reason.rstrip('.')}" for reason, samples in groups[:_MOST_REASONS]]
+    rest = sum(len(samples) for _, samples in groups[_MOST_REASONS:])
     if rest:
         told.append(f"{rest:,} for other reasons")
     return f"{head}. {'. '.join(told)}."
@@ -219,7 +218,7 @@ def _words(count: int) -> dict[str, str]:
     return {
         "count": f"{count:,}",
         "images": write_number_of(count, "image"),
-        "items": write_number_of(count, "item"),
+        "samples": write_number_of(count, "sample"),
         "files": write_number_of(count, "file"),
         "rows": write_number_of(count, "row"),
         "was": "was" if one else "were",

@@ -1,6 +1,6 @@
 """A data set, opened: split, decoded and scaled, ready to be trained on.
 
-This file knows how the rooms of data are put together, and which size and channels suit a set that says nothing. It must not know networks.
+This file knows how the rooms of data are put together, and which size and channels suit a set that says nothing.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class Data(Described):
     """A data set, ready to be trained on.
 
     Args:
-        table: all items that the source names, readable or not.
+        table: all samples that the source names, readable or not.
         samples: the readable ones.
-        preprocessing: what was, and will be, done to every item.
-        store: the decoded items.
-        rows: row of the store for each item of ``samples``.
+        preprocessing: what was, and will be, done to every sample.
+        store: the decoded samples.
+        rows: row of the store for each sample of ``samples``.
         ledger: every change that was made, counted and named.
         is_varied: image files of many different sizes.
         max_unreadable: the share of unreadable files that was allowed.
         given: the folder or file that was asked for; None for the images that come with visus.
         labels: other labels that were asked for: a column of the table or a file; None for the data's own.
-        is_whole: all items are in the test split because they are to be scored together.
+        is_whole: all samples are in the test split because they are to be scored together.
         split_seed: the seed of the split; None where the data or a ``split.csv`` says all of it.
         reading: what was asked for where the source leaves it open: columns of a table, the level of folders, the axes of arrays.
     """
@@ -88,7 +88,7 @@ class Data(Described):
 
     @property
     def noun(self) -> str:
-        """What one item is called: image, signal or volume."""
+        """What one sample is called: image, signal or volume."""
         return self.preprocessing.noun
 
     @property
@@ -108,17 +108,17 @@ class Data(Described):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(channels, *spatial) of one item."""
+        """(channels, *spatial) of one sample."""
         return self.preprocessing.input_shape
 
     @property
-    def num_items(self) -> int:
-        """Readable items in all splits together."""
+    def num_samples(self) -> int:
+        """Readable samples in all splits together."""
         return len(self.samples.names)
 
     @property
     def fingerprint(self) -> str:
-        """Changes when any item, label or class changes."""
+        """Changes when any sample, label or class changes."""
         return self.samples.fingerprint
 
     @property
@@ -136,7 +136,7 @@ class Data(Described):
         return parts
 
     def split(self, name: str) -> Part:
-        """The items of ``train``, ``val`` or ``test``; it may be empty.
+        """The samples of ``train``, ``val`` or ``test``; it may be empty.
 
         Raises:
             UsageError: another name.
@@ -152,7 +152,7 @@ class Data(Described):
         return tuple(self.samples.groups[index] for index in np.flatnonzero(self.samples.splits == split))
 
     def class_counts(self, split: str) -> dict[str, int]:
-        """Number of items of each class in one split."""
+        """Number of samples of each class in one split."""
         counts = np.bincount(self.split(split).labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 
@@ -187,23 +187,23 @@ def open_data(
         channels: 1 for gray, 3 for color; None takes color where any image has it.
         rule: how an image gets its size: ``squash``, ``crop`` (short side, then center) or ``pad``.
         scale: ``mean-deviation`` or ``min-max``, both as the training split says.
-        labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item, named as in
+        labels: other labels for the samples: a column of the table, or a CSV file with a row ``path,label`` for each sample, named as in
             ``split.csv``; "folders" for the names of folders where a table lies beside them; None for the data's own.
         split: a ``split.csv`` of an earlier run, to split in the same way; with ``labels``, it may have other labels.
-        split_seed: decides which items train, validate and test, where the data does not say; None for 0. The seed of a training changes no split.
+        split_seed: decides which samples train, validate and test, where the data does not say; None for 0. The seed of a training changes no split.
         max_unreadable: share of the files that may be left out because they cannot be read.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
         num_workers: decoding threads; 0 for one for each usable core.
         preprocessing: that of a training to go on with; size, channels, rule and scaling are then its own.
         suit: asked how image files are to be read for a network that already knows some; its answer is used instead of ``scale``, of
             ``channels`` and of the size that suits the data.
-        on_progress: called with the number of items decoded and in all.
+        on_progress: called with the number of samples decoded and in all.
         path_column: the column of a table that names the image files; default: ``path``.
         label_column: the column of a table that names the classes; default: ``label``.
         skip_missing: leave out rows of a table whose file does not exist.
         class_depth: which level of folders names the classes, counted from 1 below the data or below its split folders; default: the
             first, unless the folders show that another may be meant.
-        layout: the axes of the arrays in an NPZ or NPY file, in letters such as ``NLC`` (items, length, channels) or ``NHWC``; None follows
+        layout: the axes of the arrays in an NPZ or NPY file, in letters such as ``NLC`` (samples, length, channels) or ``NHWC``; None follows
             their shape where it is clear, and asks where it is not.
 
     Raises:
@@ -218,7 +218,7 @@ def open_data(
     _check_settings(img_size, channels, rule, scale, max_unreadable)
     if split and split_seed is not None:
         raise UsageError(
-            "a split.csv says which items train, validate and test, so a split seed would change nothing. Leave one of them out."
+            "a split.csv says which samples train, validate and test, so a split seed would change nothing. Leave one of them out."
         )
     ledger = Ledger()
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
@@ -251,7 +251,7 @@ def open_data(
     if not len(data.split("val")) and not len(data.split("test")):
         raise DataError(
             "nothing is left to validate or to score on: copies and groups stay on one side of a split, and here each class is one "
-            "group or one copied item. Add items, or name other groups.",
+            "group or one copied sample. Add samples, or name other groups.",
             where=str(data.samples.root),
         )
     if preprocessing is None and plan.scale != "fixed":
@@ -306,7 +306,7 @@ def _decoded(
     num_workers: int,
     on_progress: Progress | None,
 ) -> Data:
-    """The samples with their decoded items; what cannot be read is left out."""
+    """The samples with their decoded samples; what cannot be read is left out."""
     folder = Path(cache_dir) if cache_dir else None
     store = open_store(samples, plan, cache_dir=folder, num_workers=num_workers, on_progress=on_progress)
     refuse_unreadable(store, samples, max_unreadable)
@@ -315,8 +315,8 @@ def _decoded(
     rows = np.flatnonzero(store.readable).astype(np.int64)
     readable = samples if len(rows) == len(samples.names) else samples.select(rows)
     if plan.shuffle_seed is not None:
-        for item in readable.names:
-            ledger.note("shuffled", item)
+        for sample in readable.names:
+            ledger.note("shuffled", sample)
     return Data(samples, readable, plan, store, rows, ledger, is_varied, max_unreadable)
 
 
@@ -349,7 +349,7 @@ def _far_from_zero(plan: Preprocessing) -> list[str]:
 
 
 def _imbalance(data: Data) -> list[str]:
-    """A sentence where the largest class has many times the training items of the smallest."""
+    """A sentence where the largest class has many times the training samples of the smallest."""
     counts = data.class_counts("train")
     if not counts or min(counts.values()) == 0:
         return []
@@ -357,7 +357,7 @@ def _imbalance(data: Data) -> list[str]:
     if counts[largest] < IMBALANCE * counts[smallest]:
         return []
     return [
-        f"the classes are uneven: {largest} has {counts[largest]:,} training items and {smallest} has {counts[smallest]:,}. "
+        f"the classes are uneven: {largest} has {counts[largest]:,} training samples and {smallest} has {counts[smallest]:,}. "
         f"Look at the recall of each class; --class-weights balanced gives rare classes more weight."
     ]
 
@@ -460,11 +460,11 @@ def _check_kind(samples: Samples, plan: Preprocessing) -> None:
 
 
 def _refuse_empty_classes(samples: Samples) -> None:
-    """Refuse a class of which no readable training item is left."""
+    """Refuse a class of which no readable training sample is left."""
     empty = [samples.classes[index] for index in np.flatnonzero(samples.class_counts("train") == 0)]
     if empty:
         raise DataError(
-            f"no readable training item is left of {'class' if len(empty) == 1 else 'the classes'} {', '.join(empty)}. "
-            "Repair the files that were left out, or put items of it into the training split.",
+            f"no readable training sample is left of {'class' if len(empty) == 1 else 'the classes'} {', '.join(empty)}. "
+            "Repair the files that were left out, or put samples of it into the training split.",
             where=str(samples.root),
         )

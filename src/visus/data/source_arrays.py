@@ -1,8 +1,8 @@
-"""Rows of arrays as items: which axis is what, and what labels may look like.
+"""Rows of arrays as samples: which axis is what, and what labels may look like.
 
-This file knows shapes and label values. It must not know files, or where a split comes from.
+This file knows shapes and label values.
 
-Layout letters: N items, C channels, L length, D depth, H height, W width. Items leave here as (C, *spatial). The rule for an
+Layout letters: N samples, C channels, L length, D depth, H height, W width. Samples leave here as (C, *spatial). The rule for an
 array whose layout is not stated; "few" means 1 to 4:
 
 =====  ===================================  ===================================================================
@@ -41,7 +41,7 @@ ARRAY_LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "ND
 _CHANNEL_COUNTS = (1, 3, 4)
 _FEW = (1, 2, 3, 4)
 _LONGER = 8  # times that a length is longer than channels are many, to be told from them
-_WORDS = {"N": "items", "C": "channels", "L": "length", "D": "depth", "H": "height", "W": "width"}
+_WORDS = {"N": "samples", "C": "channels", "L": "length", "D": "depth", "H": "height", "W": "width"}
 
 
 class UsualLayout(str):
@@ -50,7 +50,7 @@ class UsualLayout(str):
 
 @dataclass(frozen=True)
 class ArrayPart:
-    """One array of items: the word before the row number in item names, its split, and how it is loaded."""
+    """One array of samples: the word before the row number in sample names, its split, and how it is loaded."""
 
     word: str
     split: str
@@ -120,7 +120,7 @@ def found_in_arrays(
     splits: Sequence[str] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Found:
-    """The rows of all parts as items, in the order of the parts; the layout of the first part holds for all.
+    """The rows of all parts as samples, in the order of the parts; the layout of the first part holds for all.
 
     Args:
         labels: class names, row by row through all parts.
@@ -156,7 +156,7 @@ def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
     """Class names of the labels in an array: whole numbers or text, of shape (n,) or (n, 1).
 
     Raises:
-        DataError: several labels for an item, numbers that are not whole, or another type.
+        DataError: several labels for a sample, numbers that are not whole, or another type.
     """
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -168,7 +168,7 @@ def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
         )
     if values.ndim != 1:
         raise DataError(
-            f"labels of shape {write_shape(values.shape) or '()'} are not one for each item; needed: (n,) or (n, 1). "
+            f"labels of shape {write_shape(values.shape) or '()'} are not one for each sample; needed: (n,) or (n, 1). "
             "For one column for each class, save labels.argmax(1).",
             where=str(where),
         )
@@ -233,7 +233,7 @@ def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout:
             where=str(root),
         )
     if letters is None or len(letters) != len(first.shape):
-        needed = f"the layout {layout} has {len(layout)} axes" if layout else "needed are 2 to 5 axes, items first"
+        needed = f"the layout {layout} has {len(layout)} axes" if layout else "needed are 2 to 5 axes, samples first"
         raise DataError(f"the array {first.word} has the shape {write_shape(first.shape)}; {needed}.", where=str(root))
     shapes = []
     for part in parts:
@@ -248,16 +248,16 @@ def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout:
                 "Save both as one type.",
                 where=str(root),
             )
-        shapes.append(_item_shape(part.shape, letters))
+        shapes.append(_sample_shape(part.shape, letters))
         if shapes[-1] != shapes[0]:
             raise DataError(
-                f"items of {first.word} are {write_shape(first.shape[1:])} but those of {part.word} are "
+                f"samples of {first.word} are {write_shape(first.shape[1:])} but those of {part.word} are "
                 f"{write_shape(part.shape[1:])}. Bring them to one size.",
                 where=str(root),
             )
     if 0 in shapes[0]:
         raise DataError(
-            f"items of {first.word} are {write_shape(first.shape[1:])}: there is nothing in them.", where=str(root)
+            f"samples of {first.word} are {write_shape(first.shape[1:])}: there is nothing in them.", where=str(root)
         )
     return letters, shapes[0]
 
@@ -267,14 +267,14 @@ def _axes(letters: str) -> str:
 
 
 def _sizes(shape: tuple[int, ...], letters: str) -> str:
-    """The axes of an item with their lengths, such as ``128 channels, length 9``."""
+    """The axes of a sample with their lengths, such as ``128 channels, length 9``."""
     pairs = zip(letters[1:], shape[1:], strict=True)
     return ", ".join(
         write_number_of(size, "channel") if letter == "C" else f"{_WORDS[letter]} {size:,}" for letter, size in pairs
     )
 
 
-def _item_shape(shape: tuple[int, ...], letters: str) -> tuple[int, ...]:
+def _sample_shape(shape: tuple[int, ...], letters: str) -> tuple[int, ...]:
     if len(shape) != len(letters):
         return shape
     if "C" not in letters:

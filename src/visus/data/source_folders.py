@@ -1,7 +1,6 @@
 """Folders of images: a folder for each class, or split folders that hold them.
 
-This file knows how folders are walked and what is passed over. It must not know image formats beyond their suffixes, or
-labels' numbers.
+This file knows how folders are walked and what is passed over.
 """
 
 from __future__ import annotations
@@ -144,19 +143,19 @@ def read_folders(
             LEFT_OUT, file, "beside the class folders, so without a label" if is_image else kind_of_file(root / file)
         )
     images = {folder: _images_below(root, folder, ledger) for folder in folders}
-    items = [item for below in images.values() for item in below]
-    no_samples = find_no_samples(root, items)
+    samples = [sample for below in images.values() for sample in below]
+    no_samples = find_no_samples(root, samples)
     masks = no_samples.masks
-    items = [item for item in items if item not in no_samples.reasons]
+    samples = [sample for sample in samples if sample not in no_samples.reasons]
     unread = told_unread_images(ledger.reasons(LEFT_OUT))
-    if not items:
+    if not samples:
         there = f"{write_number_of(loose, 'image')} but no class folders" if loose else "no images found"
         raise DataError(" ".join([f"{there}.", *unread, LAYOUTS]), where=str(root))
-    _refuse_masks_alone(root, items, masks)
+    _refuse_masks_alone(root, samples, masks)
     try:
         layout = lay_out(
             root,
-            items,
+            samples,
             class_depth=reading.class_depth,
             classes=classes,
             same=partial(_are_same, root),
@@ -168,8 +167,8 @@ def read_folders(
     if classes is None and len(labels) == 1 and is_container(label := labels.pop()):
         raise DataError(f"all images lie in {label!r}, which names no class. {CLASSIFIES}", where=str(root))
     no_samples.note_on(ledger)
-    for item, reason in layout.left_out.items():
-        ledger.note(NO_SAMPLE, item, reason)
+    for sample, reason in layout.left_out.items():
+        ledger.note(NO_SAMPLE, sample, reason)
     warnings = no_samples.warnings() + _empty_folders(root, folders, images, layout) + layout.warnings + unread
     if loose:
         warnings.append(f"{write_number_of(loose, 'image')} beside the class folders left out, for want of a label.")
@@ -188,24 +187,24 @@ def _is_repository(root: Path) -> bool:
 def _images_below(root: Path, folder: str, ledger: Ledger) -> list[str]:
     """Every image below a folder, relative to the root; other files go on the ledger."""
     images = []
-    for item in _files_below(root, folder, ledger):
-        if is_image_file(root / item):
-            images.append(item)
-            if not is_image_name(item):
-                ledger.note("read by its content", item)
+    for sample in _files_below(root, folder, ledger):
+        if is_image_file(root / sample):
+            images.append(sample)
+            if not is_image_name(sample):
+                ledger.note("read by its content", sample)
         else:
-            ledger.note(LEFT_OUT, item, kind_of_file(root / item))
+            ledger.note(LEFT_OUT, sample, kind_of_file(root / sample))
     return images
 
 
-def _refuse_masks_alone(root: Path, items: list[str], masks: Mapping[str, str]) -> None:
+def _refuse_masks_alone(root: Path, samples: list[str], masks: Mapping[str, str]) -> None:
     """Refuse images and masks without any class.
 
     Raises:
         DataError: without the masks, all that is left is one folder of images.
     """
-    depths = {item.count("/") for item in items}
-    tops = {item.split("/")[0] for item in items}
+    depths = {sample.count("/") for sample in samples}
+    tops = {sample.split("/")[0] for sample in samples}
     if masks and len(tops) == 1 and depths == {1}:
         mask, image = next(iter(masks.items()))
         raise DataError(
@@ -226,12 +225,12 @@ def _empty_folders(root: Path, folders: list[str], images: Mapping[str, list[str
     splits = {folder for folder in folders if split_of(folder) and not images[folder]}
     if splits:
         raise DataError(f"the split folder {min(splits)!r} holds no images. {LAYOUTS}", where=str(root))
-    used = {item.split("/")[0] for item, _, _ in layout.rows}
+    used = {sample.split("/")[0] for sample, _, _ in layout.rows}
     inner = [(folder, name) for folder in folders if folder in used for name in _visible(root / folder)[0]]
     return [
         _told_empty(f"{folder}/{name}")
         for folder, name in inner
-        if not any(item.startswith(f"{folder}/{name}/") for item in images[folder])
+        if not any(sample.startswith(f"{folder}/{name}/") for sample in images[folder])
     ]
 
 
@@ -248,15 +247,15 @@ def _are_same(root: Path, first: str, second: str) -> bool:
 
 
 def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], warnings: list[str]) -> Found:
-    items = [item for item, _, _ in rows]
+    samples = [sample for sample, _, _ in rows]
     return Found(
         root=root,
         kind=kind,
         name=name,
-        names=items,
+        names=samples,
         labels=[label for _, label, _ in rows],
         splits=[split for _, _, split in rows],
-        reader=ImageFiles(root, tuple(items)),
+        reader=ImageFiles(root, tuple(samples)),
         warnings=tuple(warnings),
     )
 
@@ -334,7 +333,7 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def _holds_image(folder: Path) -> bool:
-    return any(is_image_name(item) for item in _files_below(folder.parent, folder.name, None))
+    return any(is_image_name(sample) for sample in _files_below(folder.parent, folder.name, None))
 
 
 def _holds_data_below(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """IDX files, the format of MNIST and its kin, gzipped or not.
 
-This file knows the IDX header and the published file names. It must not know images beyond rows of numbers.
-Format: http://yann.lecun.com/exdb/mnist (two zero bytes, a type byte, the number of axes, big-endian axis lengths, values).
+This file knows the IDX header and the published file names. Format: http://yann.lecun.com/exdb/mnist (two zero bytes, a type
+byte, the number of axes, big-endian axis lengths, values).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def is_idx(name: str) -> bool:
 
 
 def read_idx(folder: Path, names: Sequence[str], name: str) -> Found:
-    """The items of a folder of IDX files: ``train-images-idx3-ubyte[.gz]`` and so on; ``t10k`` is the test split.
+    """The samples of a folder of IDX files: ``train-images-idx3-ubyte[.gz]`` and so on; ``t10k`` is the test split.
 
     Where a file lies there packed and unpacked, the unpacked one is read. Fashion-MNIST is known by its labels and gets its
     class names; any other set is named by its label values.
@@ -73,7 +73,7 @@ def read_idx(folder: Path, names: Sequence[str], name: str) -> Found:
             raise DataError(f"labels need one axis, not {write_shape(values.shape)}.", where=str(label_file))
         if len(values) != header.shape[0]:
             raise DataError(
-                f"{images.name} has {header.shape[0]:,} items but {label_file.name} has {len(values):,} labels. "
+                f"{images.name} has {header.shape[0]:,} samples but {label_file.name} has {len(values):,} labels. "
                 "The files do not belong together, or one was cut short.",
                 where=str(folder),
             )

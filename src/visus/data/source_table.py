@@ -1,6 +1,6 @@
 """A table of images: ``path,label[,split][,group]``, one row for each image.
 
-This file knows the table and its mistakes. It must not know what is inside the files that the rows name.
+This file knows the table and its mistakes.
 """
 
 from __future__ import annotations
@@ -93,15 +93,15 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
         raise DataError(joined(mistakes), where=str(file))
     if not kept:
         raise DataError("the table has no rows below its header. Add a row for each image.", where=str(file))
-    items = [row.path for row in kept]
+    samples = [row.path for row in kept]
     return Found(
         root=file.parent,
         kind="table",
         name=name,
-        names=items,
+        names=samples,
         labels=[row.label for row in kept],
         splits=[row.split for row in kept],
-        reader=ImageFiles(file.parent, tuple(items)),
+        reader=ImageFiles(file.parent, tuple(samples)),
         groups=[row.group for row in kept] if "group" in heads else None,
         columns={head or "(without a name)": [row.others[head] for row in kept] for head in heads if head not in _COLUMNS},
         notes=notes,
@@ -309,8 +309,8 @@ def _resolved(rows: list[_Row], file: Path, *, is_foreign: bool) -> tuple[list[_
     """The rows with the paths of their images, notes about paths that were written differently, and what is wrong with the others."""
     found, several = resolve([row.path for row in rows], file, is_foreign=is_foreign)
     kinds: dict[str, list[str]] = {}
-    for cell, item in found.items():
-        kinds.setdefault(written_differently(cell, item), []).append(cell)
+    for cell, sample in found.items():
+        kinds.setdefault(written_differently(cell, sample), []).append(cell)
     notes = tuple(
         f"{write_number_of(len(cells), 'path')} of the table written {kind}: {cells[0]!r} is read as {found[cells[0]]!r}."
         for kind, cells in kinds.items()

@@ -1,6 +1,6 @@
 """One door to every data set: a path becomes one frozen table, whatever lies there.
 
-This file knows which source a path is. It must not know how each is read, how unsplit data is cut, or networks.
+This file knows which source a path is.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def read_source(
         path: a folder, a table, an NPZ, NPY or IDX file; None for the images that come with visus.
         ledger: what was passed over, repeated or contradictory is noted here.
         classes: the class list of a trained network to hold the data to; None takes the list from the training split.
-        labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item; or "folders" for
+        labels: other labels for the samples: a column of the table, or a CSV file with a row ``path,label`` for each sample; or "folders" for
             the names of folders, whatever tables lie beside them.
         delimiter: of a table: "comma", "semicolon" or "tab"; None finds it.
         layout: of plain arrays: the axes in letters, such as ``NHWC``; None follows the rule of
@@ -260,8 +260,8 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
         return
     place = given.resolve()
     above = [] if place == place.parent else [place.parent]
-    items = images_below(folder)
-    for seen in tables_beside([*_places(given, folder), *above], items, {}):
+    samples = images_below(folder)
+    for seen in tables_beside([*_places(given, folder), *above], samples, {}):
         if not seen.is_about_images:
             continue
         if seen.is_records and not seen.labels:
@@ -269,17 +269,17 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
         if seen.file.parent in above:
             raise DataError(f"{error.message} One level up, {question(seen, given, ())}", where=error.where) from error
         raise DataError(question(seen, given, ()), where=str(given)) from error
-    if not items and (absent := absent_images(_places(given, folder))):
+    if not samples and (absent := absent_images(_places(given, folder))):
         raise DataError(f"{error.message.partition('. ')[0]}. {absent}", where=str(given)) from error
-    packed = [name for name in entries(folder)[1] if not items and Path(name).suffix.lower() in _ARCHIVES]
+    packed = [name for name in entries(folder)[1] if not samples and Path(name).suffix.lower() in _ARCHIVES]
     if packed:
         raise DataError(
             f"no images found, but {write_number_of(len(packed), 'archive')} ({shown(packed)}). Unpack {'it' if len(packed) == 1 else 'them'}, and give the folder.",
             where=str(given),
         ) from error
-    if boxes := annotations_of(given, items):
+    if boxes := annotations_of(given, samples):
         raise _for_detection(error, f"The images have files of their own names beside them, such as {boxes}")
-    siblings = class_folders(place.parent) if items and not any("/" in item for item in items) else []
+    siblings = class_folders(place.parent) if samples and not any("/" in sample for sample in samples) else []
     if place.name in siblings and len(siblings) > 1:
         raise DataError(
             f"{error.message}\n  - if the folders beside it ({shown(siblings)}) are the classes: {command(given.parent if given.name else place.parent)}",

@@ -1,7 +1,7 @@
-"""Every item decoded once into one memory-mapped array in the user's cache folder.
+"""Every sample decoded once into one memory-mapped array in the user's cache folder.
 
-This file knows how pixels get from files into the array. It must not know classes, splits or networks, nor how the cache folder is kept
-(``data.cache``). An entry is a folder ``<key>/`` with ``pixels.npy`` (N, C, *) and ``store.json``.
+This file knows how pixels get from files into the array. An entry is a folder ``<key>/`` with ``pixels.npy`` (N, C, *) and
+``store.json``.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Store:
-    """The decoded items of one data set.
+    """The decoded samples of one data set.
 
     Args:
         folder: where the entry lies.
-        pixels: memory-mapped, shape (N, C, *), one row for each item of the samples, in their order.
-        readable: one truth value for each row; rows of unreadable items are zero.
-        ledger: what was done to the items.
+        pixels: memory-mapped, shape (N, C, *), one row for each sample of the samples, in their order.
+        readable: one truth value for each row; rows of unreadable samples are zero.
+        ledger: what was done to the samples.
         was_there: the entry was found in the cache and nothing was decoded.
     """
 
@@ -67,20 +67,20 @@ def open_store(
     num_workers: int = 0,
     on_progress: Progress | None = None,
 ) -> Store:
-    """The decoded items of ``samples``, from the cache or decoded now.
+    """The decoded samples of ``samples``, from the cache or decoded now.
 
     Args:
-        samples: the items, in order.
+        samples: the samples, in order.
         preprocessing: channels, size and rule; its scaling plays no part, since the store keeps unscaled numbers.
         cache_dir: another place for the cache.
         cache_bytes: bound of the cache folder; the entries that were used least recently are removed to stay within it, but none that is in
             use. None for ``VISUS_CACHE_SIZE``, or 20 GiB.
         num_workers: decoding threads; 0 for one for each usable core.
-        on_progress: called with the number of items done and in all.
+        on_progress: called with the number of samples done and in all.
 
     Raises:
         StorageError: the cache folder cannot be written or the disk is full.
-        DataError: an array item does not fit.
+        DataError: an array sample does not fit.
     """
     root = cache_folder(cache_dir)
     key = _key(samples, preprocessing)
@@ -116,7 +116,7 @@ def _why_not_written(root: Path, num_bytes: int, error: OSError) -> str:
 
 
 def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MAX_UNREADABLE) -> None:
-    """Raise where more than a stated share of the items could not be read.
+    """Raise where more than a stated share of the samples could not be read.
 
     Raises:
         DataError: with the count, the bound and the first names.
@@ -182,7 +182,7 @@ def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) ->
 def _write_entry(
     folder: Path, samples: Samples, preprocessing: Preprocessing, num_workers: int, on_progress: Progress | None
 ) -> None:
-    """Decode all items into ``folder``."""
+    """Decode all samples into ``folder``."""
     shape = (len(samples.names), *preprocessing.input_shape)
     file = folder / "pixels.npy"
     pixels = open_memmap(file, mode="w+", dtype=preprocessing.dtype, shape=shape)
@@ -197,7 +197,7 @@ def _write_entry(
 def _fill(
     pixels: Pixels, samples: Samples, preprocessing: Preprocessing, num_workers: int, on_progress: Progress | None
 ) -> dict[str, Any]:
-    """Decode all items into ``pixels``; which could not be read, and what was done to the others."""
+    """Decode all samples into ``pixels``; which could not be read, and what was done to the others."""
     ledger, unreadable = Ledger(), []
     if samples.reader.kind == "array":
         _copy_rows(samples.reader, preprocessing, pixels, samples.names, ledger, on_progress)
@@ -218,7 +218,7 @@ def _copy_rows(
     reader: Reader,
     preprocessing: Preprocessing,
     pixels: Pixels,
-    items: Sequence[str],
+    samples: Sequence[str],
     ledger: Ledger,
     on_progress: Progress | None,
 ) -> None:
@@ -229,8 +229,8 @@ def _copy_rows(
         rows = reader.read(slice(start, start + rows_per_chunk))
         fitted = preprocessing.fit_array(rows)
         if fitted.shape != rows.shape:
-            for item in items[start : start + len(rows)]:
-                ledger.note("resized", item)
+            for sample in samples[start : start + len(rows)]:
+                ledger.note("resized", sample)
         pixels[start : start + len(rows)] = fitted
         if on_progress:
             on_progress(start + len(rows), len(pixels))
@@ -239,7 +239,7 @@ def _copy_rows(
 def _decode_all(
     samples: Samples, preprocessing: Preprocessing, num_workers: int
 ) -> Iterator[tuple[int, Pixels | ImageError, Ledger]]:
-    """Decode all files with threads (decoders release the interpreter's lock); results in the order of the items."""
+    """Decode all files with threads (decoders release the interpreter's lock); results in the order of the samples."""
 
     def decode(index: int) -> tuple[int, Pixels | ImageError, Ledger]:
         notes = Ledger()

@@ -1,6 +1,6 @@
 """What the headers of image files say before any is decoded, and which size suits images that say nothing else.
 
-This file knows sizes, color and formats, and whether they go with the classes. It must not know pixels or networks.
+This file knows sizes, color and formats, and whether they go with the classes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Survey:
     """What is known of image files from their headers and their split.
 
     Args:
-        num_training: items of the training split.
+        num_training: samples of the training split.
         sizes: (height, width) of every file with a readable header, in pixels.
         has_color: whether any of them is in color.
         wanted_size: the size that was asked for; None where it is open.
@@ -78,13 +78,13 @@ Suit = Callable[[Survey], Suited | None]
 def survey_images(samples: Samples, ledger: Ledger) -> Survey:
     """Read the headers of all image files; files of unusual size are noted, those that cannot be read are met again in decoding."""
     sizes, names, has_color, seen_by_class = [], [], False, list[tuple[int, images.Probe]]()
-    for index, item in enumerate(samples.names):
+    for index, sample in enumerate(samples.names):
         try:
-            seen = images.probe(samples.reader.path(index), name=item)
+            seen = images.probe(samples.reader.path(index), name=sample)
         except ImageError:
             continue  # decoding meets it again, and names it
         sizes.append(seen.size)
-        names.append(item)
+        names.append(sample)
         has_color = has_color or seen.channels == 3
         seen_by_class.append((int(samples.labels[index]), seen))
     if sizes:

@@ -1,6 +1,6 @@
 """Tables that lie beside images and are not used: what they say about the images, and whether the folders agree.
 
-This file knows tables and names of images. It must not know how a table that is used is read, or what a folder layout means.
+This file knows tables and names of images.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ class Beside:
         return self.num_named >= max(2, 0.5 * self.num_rows)
 
 
-def tables_beside(places: Sequence[Path], items: Sequence[str], labels: Mapping[str, str]) -> list[Beside]:
+def tables_beside(places: Sequence[Path], samples: Sequence[str], labels: Mapping[str, str]) -> list[Beside]:
     """The tables in some folders, those that name most images first.
 
     Args:
         places: folders to look in.
-        items: all images, with ``/``.
+        samples: all images, with ``/``.
         labels: the class of each image as the folders say it; empty where they say none.
     """
-    names = ImageNames(items)
+    names = ImageNames(samples)
     files = [file for place in dict.fromkeys(places) for file in _candidates(place)]
     found = [seen for file in files if (seen := _look(file, names, labels)) is not None]
     return sorted(found, key=lambda seen: (-seen.num_named, not seen.labels))
@@ -145,10 +145,10 @@ def _judged(
     path_column = None
     for head, cells in columns.items():
         named = {row: found for row, cell in enumerate(cells) if cell and (found := names.named(cell))}
-        many = len({item for found in named.values() for item in found})
+        many = len({sample for found in named.values() for sample in found})
         if (
             len(named) > len(best)
-            and many >= min(2, names.num_items)
+            and many >= min(2, names.num_samples)
             and len({cells[row] for row in named}) >= 0.5 * len(named)
         ):
             best, path_column = named, head
@@ -181,7 +181,9 @@ def _one_hot(columns: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 def _agrees(named: Mapping[int, list[str]], columns: Mapping[str, Sequence[str]], labels: Mapping[str, str]) -> bool:
     """Whether a column stands for the folders: each value for one folder, and each folder for one value."""
-    known = {row: found for row, items in named.items() if len(found := {labels.get(item, "") for item in items}) == 1}
+    known = {
+        row: found for row, samples in named.items() if len(found := {labels.get(sample, "") for sample in samples}) == 1
+    }
     if not known:
         return False
     for cells in columns.values():

@@ -1,6 +1,6 @@
 """The text of a table, taken apart: CSV, TSV, TXT, JSON, JSON Lines and XML become column names and rows.
 
-This file knows encodings, delimiters and where a header stands. It must not know what the columns mean, nor images.
+This file knows encodings, delimiters and where a header stands.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Networks as plain data: layers as values, a text for every design, shapes, costs and receptive fields.
 
-This room knows designs. It must not know modules, tensors or torch.
+This room knows designs.
 """
 
 from visus.design.account import Account, Row

@@ -1,6 +1,6 @@
 """Advice that follows from a network's figures: what is wrong or wasteful, each with its sum and with remedies that were tried.
 
-This file knows which kinds of advice there are, and their order. It must not know how any is found, nor how it is printed.
+This file knows which kinds of advice there are, and their order.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def advise(
         design: the design that the account is of; without it, no remedy is tried.
         num_classes: what ``classes`` stands for.
         object_px: size of the objects in the images, in pixels of the input.
-        batch_size: items of a batch of the training: with 1, a batch norm over one position has one value.
+        batch_size: samples of a batch of the training: with 1, a batch norm over one position has one value.
 
     Raises:
         DesignError: the design cannot take the account's input.

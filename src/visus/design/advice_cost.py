@@ -1,6 +1,6 @@
 """Advice on what is spent or lost for nothing: channels, the first linear layer, norms, pools and softmax.
 
-This file knows what follows from shapes, parameters and the kind of a row. It must not know positions or how advice is printed.
+This file knows what follows from shapes, parameters and the kind of a row.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def falling_channels(facts: Facts) -> Iterator[Found]:
         if math.prod(smaller) < math.prod(size) and fewer < channels:
             sentence = (
                 f"the channels fall from {channels} to {fewer} while the map shrinks from {write_shape(size)} to {write_shape(smaller)}: "
-                f"{channels} x {math.prod(size):,} = {before:,} numbers for each item become "
+                f"{channels} x {math.prod(size):,} = {before:,} numbers for each sample become "
             )
             if kept * _MOST_SHRUNK < before:  # most of it is not this layer's doing
                 sentence += (
@@ -133,7 +133,7 @@ def lone_values(facts: Facts) -> Iterator[Found]:
 
 
 def _lone_batches(facts: Facts) -> Iterator[Found]:
-    """Batch norms over one position in batches of one item: one piece of advice for all of them."""
+    """Batch norms over one position in batches of one sample: one piece of advice for all of them."""
     found = [
         row.path
         for row, flow in zip(facts.rows, facts.flows, strict=True)
@@ -142,7 +142,7 @@ def _lone_batches(facts: Facts) -> Iterator[Found]:
     if found and facts.batch_size == 1:
         others = f", here and in {write_number_of(len(found) - 1, 'later norm')}" if len(found) > 1 else ""
         sentence = (
-            f"in a batch of 1 item each channel is normalized over 1 item x 1 position = 1 value{others}, and a value less its own "
+            f"in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value{others}, and a value less its own "
             "mean is 0 (torch refuses to train so)."
         )
         yield Found(Advice("norm", found[0], sentence, paths=tuple(found)), lambda: _layer_norm(facts, found))
@@ -221,14 +221,14 @@ def _wider_norms(facts: Facts, path: str) -> Iterator[Candidate]:
 
 
 def _layer_norm(facts: Facts, paths: Many[str]) -> Iterator[Candidate]:
-    yield Candidate("batches of 2 items or more")
+    yield Candidate("batches of 2 samples or more")
     nodes = [node for node in facts.leaves if node.path in paths]
     if not nodes or min(node.input_shape[0] for node in nodes) < 2:
         return
     channels = sorted({node.input_shape[0] for node in nodes})
     many = str(channels[0]) if len(channels) == 1 else f"{channels[0]} to {channels[-1]}"
     design = changed(facts.nodes, lambda node: [layer_norm()] if node.path in paths else None, named=True)
-    yield from _tried(facts, f"layernorm, over {many} channels of each item", design)
+    yield from _tried(facts, f"layernorm, over {many} channels of each sample", design)
 
 
 def _map_before(facts: Facts, place: int) -> int:

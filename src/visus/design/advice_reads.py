@@ -1,6 +1,6 @@
 """Advice on what is read: borders that no window reaches, strides and dilations that leave gaps.
 
-This file knows what follows from the positions that are read. It must not know the size of fields, nor costs of other kinds.
+This file knows what follows from the positions that are read.
 """
 
 from __future__ import annotations

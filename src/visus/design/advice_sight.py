@@ -1,6 +1,6 @@
 """Advice on what is seen: receptive fields larger than the image, or smaller than the objects in it.
 
-This file knows what follows from the size of fields. It must not know which positions are read, nor costs of other kinds.
+This file knows what follows from the size of fields.
 """
 
 from __future__ import annotations

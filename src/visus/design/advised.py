@@ -1,6 +1,6 @@
 """What a piece of advice is: a sentence with its sum, and changes that were tried.
 
-This file knows what advice is made of. It must not know what is wasteful, nor how anything is found.
+This file knows what advice is made of.
 """
 
 from __future__ import annotations

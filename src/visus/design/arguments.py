@@ -1,6 +1,6 @@
 """What the arguments of layers may be: whole numbers, one for each axis, flags, and ``classes``.
 
-This file knows one argument at a time. It must not know which layer has it.
+This file knows one argument at a time.
 """
 
 from __future__ import annotations

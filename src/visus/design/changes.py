@@ -1,6 +1,6 @@
 """A design written out from its nodes, with layers left out, changed or added: what a remedy is tried on.
 
-This file knows how nodes become a design again. It must not know why anything is changed.
+This file knows how nodes become a design again.
 """
 
 from __future__ import annotations

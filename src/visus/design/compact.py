@@ -1,7 +1,6 @@
 """``compact``: the network that visus trains where none is named.
 
-This file knows one rule: from the size of the input, the number of items and a scale to a plain stack of stages. It must not know recipes,
-how long a training takes, or torch.
+This file knows one rule: from the size of the input, the number of items and a scale to a plain stack of stages.
 """
 
 from __future__ import annotations
@@ -24,7 +23,9 @@ SCALES: Final = {0.25: 1, 0.5: 2, 1: 2, 1.5: 2, 2: 3}
 _FEWEST_CHANNELS = 8  # and what all numbers of channels are multiples of: a processor computes so many side by side
 
 
-def compact(input_shape: Shape, num_classes: int | None = None, num_items: int | None = None, *, scale: float = 1) -> Design:
+def compact(
+    input_shape: Shape, num_classes: int | None = None, num_samples: int | None = None, *, scale: float = 1
+) -> Design:
     """A whitening stem, then stages of two convolutions around a pool, until one place sees the whole item; then a global pool.
 
     - The stem whitens patches of 2 along each axis (its filters are computed from the data): at every place of images up to 40 px, patch
@@ -43,7 +44,7 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
     Args:
         input_shape: ``(channels, *spatial)``.
         num_classes: plays no part yet; a family may look at it.
-        num_items: number of items to train on; None where that is unknown.
+        num_samples: number of samples to train on; None where that is unknown.
         scale: 0.25, 0.5, 1, 1.5 or 2.
 
     Raises:
@@ -62,7 +63,7 @@ def compact(input_shape: Shape, num_classes: int | None = None, num_items: int |
     side, rank = min(input_shape[1:]), len(input_shape) - 1
     kernel_size, stride = _patch(side, rank)
     window, pool = (9, 4) if rank == 1 else (3, 2)
-    width = _first_width(input_shape, num_items)
+    width = _first_width(input_shape, num_samples)
     stages: list[Item] = []
     length = (side - kernel_size) // stride + 1
     field, step = kernel_size, stride
@@ -94,14 +95,14 @@ def _patch(side: int, rank: int) -> tuple[int, int]:
     return patch, patch
 
 
-def _first_width(input_shape: Shape, num_items: int | None) -> int:
+def _first_width(input_shape: Shape, num_samples: int | None) -> int:
     """Channels of the first stage: fewer where its map is large, since its cost goes with both, and where the stem has fewer to give."""
     channels, *spatial = input_shape
     if len(spatial) == 3:
         return 8
     if len(spatial) == 1:
         return 16
-    if min(spatial) > LARGEST_WHOLE_PX or num_items is None or num_items < MANY_ITEMS:
+    if min(spatial) > LARGEST_WHOLE_PX or num_samples is None or num_samples < MANY_ITEMS:
         return 32
     return 48 if channels == 1 else 64
 

@@ -1,6 +1,6 @@
 """Two accounts side by side: which rows belong together, and which of their figures differ.
 
-This file knows how rows are matched. It must not know how they are printed.
+This file knows how rows are matched.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The facts from which advice is drawn: rows, what feeds them, and the design to try changes on where there is one.
 
-This file knows how facts are looked up and how a changed design is asked again. It must not know what is wasteful.
+This file knows how facts are looked up and how a changed design is asked again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Facts:
         account: the rows.
         nodes: those of the design; empty for a module that was traced.
         object_px: size of the objects in the images; None where that is not told.
-        batch_size: items of a batch of the training; None where that is not told.
+        batch_size: samples of a batch of the training; None where that is not told.
     """
 
     account: Account

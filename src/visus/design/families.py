@@ -1,6 +1,6 @@
 """The table of families: each name with the function that returns its design.
 
-This file knows which families there are. It must not know what they are made of, weights, data or torch.
+This file knows which families there are.
 """
 
 from __future__ import annotations

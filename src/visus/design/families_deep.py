@@ -1,6 +1,6 @@
 """Deep families with paths that meet: sums (ResNet), stacks of windows (Inception), stacks of all that came before (DenseNet).
 
-This file knows published architectures from 2015 to 2017. It must not know weights, data or torch.
+This file knows published architectures from 2015 to 2017.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The first families: layers in a row, and two or three large linear layers at the end; and the plain network of linear layers.
 
-This file knows published architectures from 1998 to 2014. It must not know weights, data or torch.
+This file knows published architectures from 1998 to 2014.
 """
 
 from __future__ import annotations

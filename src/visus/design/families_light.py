@@ -1,6 +1,6 @@
 """Families for small machines: each channel filtered alone, then all channels mixed at each position.
 
-This file knows published architectures from 2017 to 2020. It must not know weights, data or torch.
+This file knows published architectures from 2017 to 2020.
 """
 
 from __future__ import annotations

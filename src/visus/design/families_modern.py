@@ -1,6 +1,6 @@
 """ConvNeXt: a convolutional network with the proportions of a vision transformer.
 
-This file knows published architectures from 2022 on. It must not know weights, data or torch.
+This file knows published architectures from 2022 on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What feeds each row of an account, and how the row reads it: the same plain view of a design and of a traced module.
 
-This file knows how the nodes of a design become this view. It must not know fields, figures or advice.
+This file knows how the nodes of a design become this view.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Normed:
         by: ``"batch"``, ``"group"`` or ``"layer"``.
         channels: channels or features that come in.
         num_groups: groups of a group norm, else 1.
-        num_values: so many values of one item share a mean and a deviation; those of the batch's other items come on top.
+        num_values: so many values of one sample share a mean and a deviation; those of the batch's other samples come on top.
     """
 
     by: Literal["batch", "group", "layer"]

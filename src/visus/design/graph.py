@@ -1,7 +1,6 @@
 """Order, branches and joins: shapes propagated through a design, and a path for every layer.
 
-This file knows how items follow each other, what they are called and where their shapes meet. It must not know remedies,
-cost tables, the notation or torch.
+This file knows how items follow each other, what they are called and where their shapes meet.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Node:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds for one item, those of the nodes inside included."""
+        """Multiply-adds for one sample, those of the nodes inside included."""
         if isinstance(self.layer, Layer):
             return self.layer.macs(self.input_shape)
         return sum(node.macs for branch in self.branches for node in branch)

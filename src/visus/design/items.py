@@ -1,6 +1,6 @@
 """What a design is made of: items, and the groups that hold them (sequence, residual, concat, repeat), as frozen values.
 
-This file knows how items are nested, counted and written. It must not know shapes, sums or what a single layer computes.
+This file knows how items are nested, counted and written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What PyTorch keeps of each layer until the backward pass, and the buffers that it needs while the layer is computed.
 
-Found by ``torch.autograd.graph.saved_tensors_hooks`` and by the allocator's records of each layer alone (float32, CPU, oneDNN); tests hold
-the table against both. This file knows one layer at a time. It must not know the order of layers, modules, tensors or torch.
+Found by ``torch.autograd.graph.saved_tensors_hooks`` and by the allocator's records of each layer alone (float32, CPU, oneDNN);
+tests hold the table against both. This file knows one layer at a time.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _COPIES: Final = 256  # of the weights of a larger one, so that their gradients 
 
 
 class Bytes(NamedTuple):
-    """Bytes that are there once, whatever the batch, and bytes for each item of it."""
+    """Bytes that are there once, whatever the batch, and bytes for each sample of it."""
 
     fixed: int
-    item: int
+    sample: int
 
     def of(self, batch_size: int) -> int:
         """Bytes for a batch.
@@ -57,7 +57,7 @@ class Bytes(NamedTuple):
         >>> Bytes(100, 8).of(4)
         132
         """
-        return self.fixed + batch_size * self.item
+        return self.fixed + batch_size * self.sample
 
 
 NOTHING: Final = Bytes(0, 0)
@@ -95,7 +95,7 @@ class Convolution(NamedTuple):
 
     oneDNN puts maps and weights into blocks of 16 channels (a map of 4 channels takes the place of 16), and lays what it made in order
     again; what comes in is read as it is where it has fewer channels than a block and the window has neighbors. All of it is seen in
-    the allocator's records alone, on a processor with AVX-512. Left out: with one thread and fewer than 16 items, PyTorch computes a
+    the allocator's records alone, on a processor with AVX-512. Left out: with one thread and fewer than 16 samples, PyTorch computes a
     window of one position without oneDNN, and needs no buffers. In groups of several channels nothing is filled up to whole blocks.
 
     Args:
@@ -179,7 +179,7 @@ class Convolution(NamedTuple):
 
 
 def num_bytes(shape: Shape) -> int:
-    """Bytes of one item of this shape, as float32."""
+    """Bytes of one sample of this shape, as float32."""
     return BYTES_PER_VALUE * math.prod(shape)
 
 
@@ -192,7 +192,7 @@ def keeping(layer: Layer, input_shape: Shape, output_shape: Shape, *, is_turned:
 
     >>> from visus.design import maxpool
     >>> keeping(maxpool(2), (16, 8, 8), (16, 4, 4)).extra  # an int64 for each value
-    Bytes(fixed=0, item=2048)
+    Bytes(fixed=0, sample=2048)
     """
     return TABLE[type(layer)](layer, input_shape, output_shape, is_turned)
 
@@ -215,12 +215,12 @@ def largest_weight(layer: Layer, input_shape: Shape) -> int:
 
 
 def _blocked(shape: Shape, block: int = _BLOCK) -> int:
-    """Bytes of a copy of one item in blocks of channels."""
+    """Bytes of a copy of one sample in blocks of channels."""
     return num_bytes((-(-shape[0] // block) * block, *shape[1:]))
 
 
 def _for_weights(read: Shape, other: Shape) -> int:
-    """Bytes of the copies of one item while the gradients of weights are computed.
+    """Bytes of the copies of one sample while the gradients of weights are computed.
 
     Args:
         read: shape of the map over which the window moves.
@@ -249,7 +249,7 @@ def _convolution(layer: Conv | Depthwise, input_shape: Shape, output_shape: Shap
     padded = Bytes(
         0, _padded(input_shape, [sum(window.padding) for window in windows])
     )  # torch pads a copy of the map first
-    more = tuple(Bytes(each.fixed, each.item + padded.item) for each in facts.backward())
+    more = tuple(Bytes(each.fixed, each.sample + padded.sample) for each in facts.backward())
     return Keeping(extra=padded, forward=facts.forward(), backward=more, copies=True)
 
 
@@ -294,12 +294,12 @@ def _blurpool(layer: BlurPool, input_shape: Shape, output_shape: Shape, is_turne
         is_turned=is_turned,
     )
     made = num_bytes(padded)  # its gradient, from which that of the map before padding is made
-    inside = tuple(Bytes(max(0, each.fixed), each.item + made - num_bytes(input_shape)) for each in facts.to_input())
+    inside = tuple(Bytes(max(0, each.fixed), each.sample + made - num_bytes(input_shape)) for each in facts.to_input())
     return Keeping(input=True, extra=Bytes(0, made), forward=facts.forward(), backward=(Bytes(0, made), *inside))
 
 
 def _padded(shape: Shape, added: list[int]) -> int:
-    """Bytes of one item with so many positions added on each axis."""
+    """Bytes of one sample with so many positions added on each axis."""
     return num_bytes((shape[0], *(length + more for length, more in zip(shape[1:], added, strict=True))))
 
 

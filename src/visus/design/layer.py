@@ -1,7 +1,7 @@
 """What a layer is: a frozen value that knows its own shapes, parameters, multiply-adds and what it looks through.
 
 Shapes are ``(channels, *spatial)`` for a map and ``(features,)`` after flatten, globalpool or linear. One class serves maps of
-any number of axes. This file knows what all layers share. It must not know any single layer, modules, tensors or torch.
+any number of axes. This file knows what all layers share.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Layer(Item):
         return BYTES_PER_VALUE * self.num_parameters(input_shape)
 
     def macs(self, input_shape: Shape) -> int:
-        """Multiply-adds for one item; the additions of a bias, norms and activations count as none."""
+        """Multiply-adds for one sample; the additions of a bias, norms and activations count as none."""
         return 0
 
     def windows(self, num_axes: int) -> tuple[Window, ...]:

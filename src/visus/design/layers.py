@@ -1,6 +1,6 @@
 """The table of layers: each word of the notation with its class, and the words as names in Python.
 
-This file knows which layers there are. It must not know what they compute.
+This file knows which layers there are.
 """
 
 from __future__ import annotations

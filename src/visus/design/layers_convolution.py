@@ -1,6 +1,6 @@
 """Convolutions: over all channels, over each channel alone, and transposed.
 
-This file knows one convolution at a time. It must not know its neighbors, modules, tensors or torch.
+This file knows one convolution at a time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Layers of features: a map laid out in a row, and weighted sums.
 
-This file knows one such layer at a time. It must not know its neighbors, modules, tensors or torch.
+This file knows one such layer at a time.
 """
 
 from __future__ import annotations

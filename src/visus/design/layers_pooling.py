@@ -1,6 +1,6 @@
 """Layers that make maps smaller or larger without weights: pools, blurred pooling, upsampling, global pooling.
 
-This file knows one such layer at a time. It must not know its neighbors, modules, tensors or torch.
+This file knows one such layer at a time.
 """
 
 from __future__ import annotations

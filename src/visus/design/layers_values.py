@@ -1,7 +1,6 @@
 """Layers that keep the shape and change the values: norms, activations, gates, scales, dropout.
 
-A layer without arguments is a plain subclass. This file knows one such layer at a time. It must not know its neighbors, modules,
-tensors or torch.
+A layer without arguments is a plain subclass. This file knows one such layer at a time.
 """
 
 from __future__ import annotations
@@ -256,7 +255,7 @@ class Dropout(_Dropping):
 
 @dataclass(frozen=True, repr=False)
 class DropPath(_Dropping):
-    """In training, all values of an item are 0 with probability ``p``; other items are divided by ``1 - p``.
+    """In training, all values of a sample are 0 with probability ``p``; other samples are divided by ``1 - p``.
 
     As the last layer of a residual it leaves out the block for some items (stochastic depth: Huang et al. 2016,
     arXiv:1603.09382).

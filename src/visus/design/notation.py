@@ -1,7 +1,6 @@
 """Text to design: Python's own syntax, parsed with ``ast`` and never evaluated; all mistakes reported together.
 
-The way back, design to text, is ``Design.text``; ``parse(design.text) == design``. This file knows how a design is spelled. It must not
-know shapes, files or the command line.
+The way back, design to text, is ``Design.text``; ``parse(design.text) == design``. This file knows how a design is spelled.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MAX_DEPTH: Final = 40
 
 _GROUPS: Final[dict[str, Callable[..., Item]]] = {"sequence": sequence, "residual": residual, "concat": concat}
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
-_FACTS: Final = ("input_shape", "num_classes", "num_items")
+_FACTS: Final = ("input_shape", "num_classes", "num_samples")
 _MISSING: Final = object()  # an argument that could not be read; its mistake is told already
 
 
@@ -43,7 +42,7 @@ class FamilyCall:
         """The family's design.
 
         Args:
-            facts: ``input_shape``, ``num_classes``, ``num_items``; those that the family looks at are handed on.
+            facts: ``input_shape``, ``num_classes``, ``num_samples``; those that the family looks at are handed on.
 
         Raises:
             DesignError: the family does not take these arguments, or looks at facts that are not given.

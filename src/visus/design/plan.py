@@ -1,6 +1,6 @@
 """A whole design as one frozen value: its text, and its nodes in their places.
 
-This file knows a design from outside: text, layers, nodes for an input shape. It must not know how shapes are propagated or text is read.
+This file knows a design from outside: text, layers, nodes for an input shape.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def check_input_shape(input_shape: Iterable[int]) -> Shape:
     """The shape as a tuple of plain whole numbers.
 
     Raises:
-        DesignError: it is no shape of one item.
+        DesignError: it is no shape of one sample.
     """
     shape = tuple(input_shape)
     if not 1 <= len(shape) <= 4 or any(not isinstance(length, int) or length < 1 for length in shape):

@@ -1,7 +1,7 @@
 """Which positions are really read, one by one: a walk backwards from what is needed, through lenses, branches and joins.
 
-A set of positions of a map is a union of boxes with holes: for each, one whole number for each axis, whose bit ``i`` stands
-for position ``i``. This file knows which positions feed which. It must not know parameters, receptive fields or advice.
+A set of positions of a map is a union of boxes with holes: for each, one whole number for each axis, whose bit ``i`` stands for
+position ``i``. This file knows which positions feed which.
 """
 
 from __future__ import annotations

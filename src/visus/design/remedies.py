@@ -1,6 +1,6 @@
 """What to do about an impossible layer: the smallest input that a design accepts, and changes that were tried and work.
 
-This file knows how to vary a design and ask again. It must not know how shapes are propagated, nor how text is parsed.
+This file knows how to vary a design and ask again.
 """
 
 from __future__ import annotations

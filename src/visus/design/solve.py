@@ -1,6 +1,6 @@
 """Ways to a receptive field, each a design with its costs, and why others do not lead there.
 
-This file knows how a design is changed to see more. It must not know what a field is for, nor how an answer is printed.
+This file knows how a design is changed to see more.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Way:
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of what all layers give for one item, in 4 bytes a number."""
+        """Bytes of what all layers give for one sample, in 4 bytes a number."""
         return activation_bytes(self.account)
 
     def to_json(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Ways:
 
 
 def activation_bytes(costs: Account) -> int:
-    """Bytes of what all layers of a network give for one item, in 4 bytes a number; flatten gives nothing new."""
+    """Bytes of what all layers of a network give for one sample, in 4 bytes a number; flatten gives nothing new."""
     return sum(row.bytes_output for row in costs.rows if row.layer != "flatten")
 
 

@@ -1,7 +1,6 @@
 """Designs changed so that their answers move less with the image: global pooling for flatten, blurred pooling for strides.
 
-This file knows which items of a design depend on where things stand, and what takes their place. It must not know networks, data or
-how a change is measured.
+This file knows which items of a design depend on where things stand, and what takes their place.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The account as a plain table: a line for each row, whole numbers that add up to the totals in the last line.
 
-This file knows columns and how a field is written. It must not know how a figure came about, nor colors and screens.
+This file knows columns and how a field is written.
 """
 
 from __future__ import annotations

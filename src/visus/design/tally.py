@@ -1,6 +1,6 @@
 """The account of a design: one walk over its nodes, receptive fields followed along every path.
 
-This file knows how a node becomes a row and where paths meet. It must not know modules, tensors or torch.
+This file knows how a node becomes a row and where paths meet.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Perceptron twins of a design: what the same network would cost without windows and shared weights.
 
-This file knows how a convolution becomes a dense layer, in three honest ways. It must not know how a comparison is printed.
+This file knows how a convolution becomes a dense layer, in three honest ways.
 """
 
 from __future__ import annotations

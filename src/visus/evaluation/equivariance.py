@@ -1,6 +1,6 @@
 """Which layer breaks it: does the map of a moved image equal the moved map of the image?
 
-This file knows modules, their maps and receptive fields. It must not know data sets, designs or printing.
+This file knows modules, their maps and receptive fields.
 
 For a shift of t pixels on an axis and a layer whose step is s, the map should move by t/s positions.
 
@@ -67,13 +67,13 @@ class Equivariance:
     Attributes:
         shift_px: pixels on each axis.
         way: how the image was moved.
-        num_items: items over which the errors are taken together.
+        num_samples: samples over which the errors are taken together.
         layers: one for each layer.
     """
 
     shift_px: Shift
     way: str
-    num_items: int
+    num_samples: int
     layers: tuple[LayerShift, ...]
 
     @property
@@ -85,7 +85,7 @@ class Equivariance:
 
     def sentence(self) -> str:
         """Which layer breaks it and why, for people."""
-        shift, noun = write_size(self.shift_px), rank_words(len(self.shift_px)).item
+        shift, noun = write_size(self.shift_px), rank_words(len(self.shift_px)).sample
         found = self.first_broken
         if found is None:
             return f"every layer moves with a shift of {shift}."
@@ -112,7 +112,7 @@ class Equivariance:
         return {
             "shift_px": list(self.shift_px),
             "way": self.way,
-            "num_items": self.num_items,
+            "num_samples": self.num_samples,
             "first_broken": first.path if first else None,
             "sentence": self.sentence(),
             "layers": [{**asdict(each), "step_px": list(each.step_px)} for each in self.layers],
@@ -127,21 +127,21 @@ def measure_equivariance(
     *,
     account: Account | None = None,
 ) -> Equivariance:
-    """Every layer's error for one shift of all items.
+    """Every layer's error for one shift of all samples.
 
     Args:
         module: any module that takes the batch; it comes back as it was.
-        batch: scaled items N C *, on the module's device.
+        batch: scaled samples N C *, on the module's device.
         shift_px: pixels on each axis.
         way: a key of ``shifts.WAYS``; ``crop`` enlarges the images and has no unmoved counterpart.
-        account: that of the module for such an item, where it is at hand; else it is traced.
+        account: that of the module for such a sample, where it is at hand; else it is traced.
 
     Raises:
         UsageError: the shift cannot be used.
         TraceError: the module cannot be traced on this input.
     """
     if way == "crop":
-        raise UsageError("a cropped item is an enlarged one, so its maps have no unmoved counterpart. Use another way.")
+        raise UsageError("a cropped sample is an enlarged one, so its maps have no unmoved counterpart. Use another way.")
     traced = account or trace(module, tuple(batch.shape[1:]))
     rows = {row.path: row for row in traced.rows}
     shifted = moved(batch, shift_px, way)

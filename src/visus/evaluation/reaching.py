@@ -1,6 +1,6 @@
 """How long several trainings of one kind take to reach an accuracy: curves of accuracy over time, and the first moment of their mean.
 
-This file knows points in time and shares that are right. It must not know networks, processes or what was trained.
+This file knows points in time and shares that are right.
 
 The mean over the seeds is what has to reach the target, not the luckiest seed: at each evaluation the accuracies of all seeds are
 averaged, and the first evaluation whose mean is at least the target counts. A training may end early once three evaluations in a row
@@ -21,13 +21,13 @@ SETTLED: Final = 3  # evaluations in a row at or above the target after which no
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation on the held-out items.
+    """One evaluation on the held-out samples.
 
     Args:
         epoch: epochs that were trained until then.
         seconds: since the training data was in memory, everything counted.
         evaluation_s: how many of these seconds went into evaluating, this time and before.
-        accuracy: share of the held-out items that were right, 0 to 1.
+        accuracy: share of the held-out samples that were right, 0 to 1.
     """
 
     epoch: int

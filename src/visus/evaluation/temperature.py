@@ -1,6 +1,6 @@
 """Calibration: whether a network's probabilities can be trusted, and temperature scaling, which corrects them.
 
-This file knows logits and labels. It must not know networks, data sets, charts or printing.
+This file knows logits and labels.
 
 A temperature T divides all logits before the softmax (Guo et al. 2017, arXiv:1706.04599, section 4.2): above 1 it makes a network less
 confident, below 1 more confident, and it never changes which class is the most probable. It is fitted on the validation split, never on a
@@ -26,7 +26,7 @@ from visus.evaluation.scores import CALIBRATION_BINS, calibration_bins
 from visus.units import split_name, write_number_of
 
 COOLEST, HOTTEST = 0.05, 20.0
-"""The temperatures that are tried; where all items are right with any margin, none is the best and the coolest is given."""
+"""The temperatures that are tried; where all samples are right with any margin, none is the best and the coolest is given."""
 
 FEWEST: Final = 50
 """On fewer samples no temperature is fitted: chance would choose it."""
@@ -65,7 +65,7 @@ class Calibrator:
     smoothing: float = 0.0
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Probabilities float32 (items, classes) of logits, computed in float64; the most probable class stays the most probable."""
+        """Probabilities float32 (samples, classes) of logits, computed in float64; the most probable class stays the most probable."""
         return self.exact(logits).float()
 
     def exact(self, logits: Tensor) -> Tensor:
@@ -85,18 +85,18 @@ UNCALIBRATED: Final = Calibrator()
 
 @dataclass(frozen=True)
 class Bin:
-    """The items whose confidence lies in one interval.
+    """The samples whose confidence lies in one interval.
 
     Attributes:
         low, high: the interval; the low end belongs to it, and of the last one the high end too.
-        num_items: items in it.
+        num_samples: samples in it.
         confidence: their mean confidence; None where there are none.
         accuracy: share of them that is right; None where there are none.
     """
 
     low: float
     high: float
-    num_items: int
+    num_samples: int
     confidence: float | None
     accuracy: float | None
 
@@ -106,7 +106,7 @@ class Reliability:
     """How confidence and accuracy go together.
 
     Attributes:
-        error: expected calibration error (Guo et al. 2017, eq. 3): mean over the items of the distance between confidence and accuracy of
+        error: expected calibration error (Guo et al. 2017, eq. 3): mean over the samples of the distance between confidence and accuracy of
             their bin; 0 to 1.
         loss: mean cross-entropy in nats.
         confidence: mean probability of the predicted class.
@@ -212,10 +212,10 @@ class Calibration:
 
     Attributes:
         measured_on: the split that both are measured on.
-        num_items: items of it.
+        num_samples: samples of it.
         before: of the network's own probabilities.
         fitted_on: the split that the temperature was fitted on; empty where there is none.
-        num_fitted: items of it.
+        num_fitted: samples of it.
         temperature: divides the logits; None where none is used.
         smoothing: label smoothing that is taken back after it; 0 for none.
         after: of the calibrated probabilities, which are those that the network gives in use; None where none is used.
@@ -223,7 +223,7 @@ class Calibration:
     """
 
     measured_on: str
-    num_items: int
+    num_samples: int
     before: Reliability
     fitted_on: str = ""
     num_fitted: int = 0
@@ -239,7 +239,7 @@ class Calibration:
 
     @property
     def is_own(self) -> bool:
-        """Whether the temperature was fitted on the items that it is measured on, which makes the figures after it too good."""
+        """Whether the temperature was fitted on the samples that it is measured on, which makes the figures after it too good."""
         return self.fitted_on == self.measured_on
 
     @property
@@ -256,12 +256,12 @@ def reliability(logits: Tensor, labels: Tensor, calibrator: Calibrator = UNCALIB
     """How confidence and accuracy go together.
 
     Args:
-        logits: (items, classes).
-        labels: (items,) class indices.
+        logits: (samples, classes).
+        labels: (samples,) class indices.
         calibrator: what gives the probabilities.
 
     Raises:
-        DataError: there is no item.
+        DataError: there is no sample.
         UsageError: the temperature is not above 0.
 
     >>> found = reliability(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
@@ -269,16 +269,16 @@ def reliability(logits: Tensor, labels: Tensor, calibrator: Calibrator = UNCALIB
     (0.881, 0.381)
     """
     if not len(logits):
-        raise DataError("there is nothing to calibrate: no items were given.")
+        raise DataError("there is nothing to calibrate: no samples were given.")
     if not calibrator.temperature > 0:
         raise UsageError(f"a temperature must be above 0, not {calibrator.temperature}.")
-    # Rounded to float32 as everywhere, so that an item lies in the same bin here as in the scores.
+    # Rounded to float32 as everywhere, so that a sample lies in the same bin here as in the scores.
     chances = calibrator(logits).double()
     return _reliability(chances, labels)
 
 
 def _reliability(chances: Tensor, labels: Tensor) -> Reliability:
-    """Of probabilities (items, classes)."""
+    """Of probabilities (samples, classes)."""
     confidence, predicted = chances.max(dim=1)
     is_right = (predicted == labels).double()
     places = calibration_bins(confidence)
@@ -294,26 +294,26 @@ def _reliability(chances: Tensor, labels: Tensor) -> Reliability:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, target_smoothing: float = 0.0) -> float:
-    """The temperature with the smallest cross-entropy on these items (Guo et al. 2017, section 4.2).
+    """The temperature with the smallest cross-entropy on these samples (Guo et al. 2017, section 4.2).
 
     The cross-entropy is convex in 1/T, so its slope there is followed to 0, by Newton's method between bounds that close in.
 
     Args:
-        logits: (items, classes), of items that the network is not scored on.
-        labels: (items,) class indices.
+        logits: (samples, classes), of samples that the network is not scored on.
+        labels: (samples,) class indices.
         target_smoothing: probability that the targets give to the other classes together.
 
     Returns:
         The temperature, between 0.05 and 20.
 
     Raises:
-        DataError: there is no item.
+        DataError: there is no sample.
 
     >>> round(fit_temperature(torch.tensor([[3.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])), 3)
     2.731
     """
     if not len(logits):
-        raise DataError("there is nothing to fit a temperature on: no items were given.")
+        raise DataError("there is nothing to fit a temperature on: no samples were given.")
     values = logits.double()
     own = values.gather(1, labels[:, None])
     others = (values.sum(dim=1, keepdim=True) - own) / max(1, values.shape[1] - 1)
@@ -344,7 +344,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, target_smoothing: float = 0.
 
 
 def fit_calibrator(logits: Tensor, labels: Tensor, smoothing: float = 0.0, target_smoothing: float = 0.0) -> Calibrator:
-    """The calibrator with the smallest cross-entropy on these items.
+    """The calibrator with the smallest cross-entropy on these samples.
 
     Args:
         logits, labels: as for ``fit_temperature``.
@@ -352,7 +352,7 @@ def fit_calibrator(logits: Tensor, labels: Tensor, smoothing: float = 0.0, targe
         target_smoothing: probability that the targets give to the other classes together.
 
     Raises:
-        DataError: there is no item.
+        DataError: there is no sample.
     """
     start = fit_temperature(logits, labels, target_smoothing)
     return _from_start(logits, labels, smoothing, target_smoothing, start)
@@ -390,7 +390,7 @@ def _from_start(logits: Tensor, labels: Tensor, smoothing: float, target_smoothi
 
 
 def _losses(chances: Tensor, labels: Tensor, target_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy (items,) of probabilities (items, classes) in float64."""
+    """Cross-entropy (samples,) of probabilities (samples, classes) in float64."""
     own = chances.gather(1, labels[:, None])[:, 0].clamp(min=_TINY).log()
     if not target_smoothing:
         return -own
@@ -459,12 +459,12 @@ def calibrate(logits: Tensor, labels: Tensor, split: str, fit: TemperatureFit) -
     """Reliability of the network's own probabilities and, where a temperature is used, of the calibrated ones.
 
     Args:
-        logits, labels: of the scored items: (items, classes) and (items,).
+        logits, labels: of the scored samples: (samples, classes) and (samples,).
         split: what they are of.
         fit: the temperature of the run.
 
     Raises:
-        DataError: there is no item.
+        DataError: there is no sample.
     """
     before = reliability(logits, labels)
     if not fit.is_used:

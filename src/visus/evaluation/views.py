@@ -1,7 +1,6 @@
-"""Several views of one item, whose answers are averaged: mirrored, and moved a little, for all items or for those that are hard to tell.
+"""Several views of one sample, whose answers are averaged: mirrored, and moved a little, for all samples or for those that are hard to tell.
 
-Shape letters: N items, C channels, * the spatial axes. This file knows batches of scaled numbers. It must not know networks, or which views
-suit which data.
+Shape letters: N samples, C channels, * the spatial axes. This file knows batches of scaled numbers.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def views(batch: Tensor, kind: str = "none") -> Iterator[tuple[Tensor, float]]:
     (Jordan 2024, arXiv:2404.00498, section 3.5).
 
     Args:
-        batch: scaled items.
+        batch: scaled samples.
         kind: ``none``, ``flip``, ``shift`` or ``flip+shift``.
 
     >>> import torch
@@ -56,7 +55,7 @@ def views(batch: Tensor, kind: str = "none") -> Iterator[tuple[Tensor, float]]:
 
 
 def stages(kind: str) -> tuple[str, str | None]:
-    """The views of all items, and those of the items whose answer is then unsure; None where there is no second look.
+    """The views of all samples, and those of the samples whose answer is then unsure; None where there is no second look.
 
     Raises:
         UsageError: no such kind.
@@ -85,7 +84,7 @@ def unsure(logits: Tensor) -> Tensor:
 
 
 def num_views(kind: str) -> int:
-    """How many times a network is run for each item; for an unsure one, one time more than the views say.
+    """How many times a network is run for each sample; for an unsure one, one time more than the views say.
 
     >>> [num_views(kind) for kind in ("none", "flip", "shift", "flip+shift")]
     [1, 2, 3, 6]
@@ -93,7 +92,7 @@ def num_views(kind: str) -> int:
     return (2 if "flip" in kind else 1) * (3 if "shift" in kind else 1)
 
 
-def describe_views(kind: str, noun: str = "item") -> str:
+def describe_views(kind: str, noun: str = "sample") -> str:
     """A sentence for a reader of a result; empty for one view."""
     first, second = stages(kind)
     if second is not None:

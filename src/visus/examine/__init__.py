@@ -1,4 +1,4 @@
-"""Looking inside a trained network, its images and pages. It must not know training, terminals or HTTP.
+"""Looking inside a trained network, its images and pages.
 
 Functions take a module and arrays and give frozen values with arrays; drawing is separate. Each name is loaded when it is first used, so
 ``import visus.examine`` does not load torch.
@@ -25,7 +25,7 @@ _HOMES = {
     "layer_likeness": "visus.examine.similarity",
     "match_filters": "visus.examine.similarity",
     "measured_rates": "visus.examine.effective",
-    "nearest_items": "visus.examine.mistakes",
+    "nearest_samples": "visus.examine.mistakes",
     "occlusion": "visus.examine.saliency",
     "outside_share": "visus.examine.explained",
     "pixel_sum": "visus.examine.pixel_sums",
@@ -51,7 +51,7 @@ __all__ = [
     "layer_likeness",
     "match_filters",
     "measured_rates",
-    "nearest_items",
+    "nearest_samples",
     "occlusion",
     "outside_share",
     "pixel_sum",
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from visus.examine.effective import effective_field, effective_field_sampled, measured_rates
     from visus.examine.explained import Unit, outside_share
     from visus.examine.layer_kernels import filters
-    from visus.examine.mistakes import feature_layer, features, find_mistakes, nearest_items, suspicious_labels
+    from visus.examine.mistakes import feature_layer, features, find_mistakes, nearest_samples, suspicious_labels
     from visus.examine.pixel_sums import pixel_sum
     from visus.examine.saliency import grad_cam, gradient_saliency, integrated_gradients, occlusion
     from visus.examine.saliency_checks import deletion_and_insertion, randomised_weights

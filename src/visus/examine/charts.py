@@ -1,7 +1,6 @@
 """Charts as SVG text for a page: lines over epochs, curves and bars of values, a heat map of a confusion.
 
-This file knows coordinates and marks; colors come from the page's style sheet by class name. It must not know runs or
-files.
+This file knows coordinates and marks; colors come from the page's style sheet by class name.
 """
 
 from __future__ import annotations
@@ -83,13 +82,13 @@ def line_chart(
 def growth_figure(
     what: str, unit: str, sizes: Sequence[int], length: int, told: str, *, object_px: int | None = None, caption: str = ""
 ) -> str:
-    """How far each layer sees, the first at the left, with the length of the item and of its objects, as a ``<figure>``.
+    """How far each layer sees, the first at the left, with the length of the sample and of its objects, as a ``<figure>``.
 
     Args:
-        what: what the item is called, such as ``the image``; escaped.
+        what: what the sample is called, such as ``the image``; escaped.
         unit: what lengths are counted in.
-        sizes: receptive field of each layer; drawn in full, however far beyond the item.
-        length: of the item's axis.
+        sizes: receptive field of each layer; drawn in full, however far beyond the sample.
+        length: of the sample's axis.
         told: what a person hears who cannot see the chart.
         object_px: length of the objects; None where it is not known.
         caption: before the keys; escaped.
@@ -221,14 +220,14 @@ def heat_map(title: str, description: str, scores: Scores) -> str:
     side, cell = len(scores.classes), 10
     parts = [f'<rect class="frame" x="0" y="0" width="{side * cell}" height="{side * cell}"/>']
     for true, row in enumerate(scores.confusion):
-        num_items = sum(row)
+        num_samples = sum(row)
         for predicted, count in enumerate(row):
             if count:
                 kind = "hit" if true == predicted else "miss"
-                told = escape(f"{scores.classes[true]} called {scores.classes[predicted]}: {count:,} of {num_items:,}")
+                told = escape(f"{scores.classes[true]} called {scores.classes[predicted]}: {count:,} of {num_samples:,}")
                 parts.append(
                     f'<rect class="{kind}" x="{predicted * cell}" y="{true * cell}" width="{cell}" height="{cell}" '
-                    f'fill-opacity="{shade(count / num_items):.2f}"><title>{told}</title></rect>'
+                    f'fill-opacity="{shade(count / num_samples):.2f}"><title>{told}</title></rect>'
                 )
     return _svg(title, description, side * cell, side * cell, "".join(parts))
 

@@ -1,6 +1,6 @@
 """The score while pixels are taken away, for many orders of the pixels at once: what deletion and insertion curves are made of.
 
-Shape letters: N samples, C channels, * spatial axes, K orders, P pixels, S steps. This file knows masks, forwards and areas. It must not know maps or verdicts.
+Shape letters: N samples, C channels, * spatial axes, K orders, P pixels, S steps. This file knows masks, forwards and areas.
 """
 
 from __future__ import annotations

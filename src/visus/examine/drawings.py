@@ -1,7 +1,7 @@
-"""Arrays as small images: items as they are, maps in shades, maps laid over their item, sheets of many.
+"""Arrays as small images: samples as they are, maps in shades, maps laid over their sample, sheets of many.
 
-This file knows pixels, color scales and PNG bytes. It must not know modules, runs or pages. A drawn image is a ``uint8`` array
-(height, width, 3) until ``png`` packs it. One pixel stays one value until ``enlarged`` repeats it, so nothing is smoothed.
+This file knows pixels, color scales and PNG bytes. A drawn image is a ``uint8`` array (height, width, 3) until ``png`` packs
+it. One pixel stays one value until ``enlarged`` repeats it, so nothing is smoothed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _with_palette(drawn: Drawn) -> Image.Image:
 
 
 def as_image(values: Values, lowest: float | None = None, highest: float | None = None) -> Drawn:
-    """An item as an image: three channels are red, green and blue, one is gray, and of any other number the mean is gray.
+    """A sample as an image: three channels are red, green and blue, one is gray, and of any other number the mean is gray.
 
     Args:
         values: (channels, height, width), in any unit.
@@ -73,7 +73,7 @@ def in_signed_shades(values: Values, highest: float | None = None) -> Drawn:
 
 
 def laid_over(image: Drawn, values: Values, highest: float | None = None) -> Drawn:
-    """A map over the item that it belongs to, of the same height and width: gray where it is 0, red where it is highest.
+    """A map over the sample that it belongs to, of the same height and width: gray where it is 0, red where it is highest.
 
     Values below 0 are drawn as 0.
     """

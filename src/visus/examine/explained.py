@@ -1,7 +1,6 @@
 """What a saliency map explains, a class or a unit, and the value of a map: what both methods and checks share.
 
-Shape letters: N items, C channels, * the spatial axes of the input. This file knows scores, maps and boxes. It must not know how a map is made,
-training or drawing.
+Shape letters: N samples, C channels, * the spatial axes of the input. This file knows scores, maps and boxes.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Unit:
 
 
 Target = int | Sequence[int] | Unit | None
-"""What is explained: a class, a class for each item, a unit, or, where it is None, the class that the module gives to each item."""
+"""What is explained: a class, a class for each sample, a unit, or, where it is None, the class that the module gives to each sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class Saliency:
 
     Args:
         method: ``gradient``, ``Grad-CAM``, ``integrated gradients`` or ``occlusion``.
-        target: what was explained; a class for each item, or a unit with its position.
+        target: what was explained; a class for each sample, or a unit with its position.
         scores: (N,) what the module said: the class's output before any softmax, or the unit's value.
         map: (N, *) one number for each pixel. The channels' largest size for gradients, their sum for the others; negative
             where a pixel spoke against it (never for gradients and Grad-CAM).
@@ -130,7 +129,7 @@ class Explained:
 
     Args:
         module: the module, at rest.
-        batch: the items.
+        batch: the samples.
         target: what is explained; see ``Target``.
     """
 
@@ -140,7 +139,7 @@ class Explained:
         self.settled: tuple[int, ...] | Unit = target if isinstance(target, Unit) else ()
 
     def scores(self, x: Tensor) -> Tensor:
-        """The score of each item: the first call settles the classes or the position.
+        """The score of each sample: the first call settles the classes or the position.
 
         Raises:
             UsageError: no such class, layer, channel or position.
@@ -170,7 +169,7 @@ class Explained:
             first = first_tensor(output)
             found = "no tensor" if first is None else f"a tensor of shape {tuple(first.shape)}"
             raise UsageError(
-                f"classes are explained where a module gives (items, classes), and this one gives {found}. Name a Unit."
+                f"classes are explained where a module gives (samples, classes), and this one gives {found}. Name a Unit."
             )
         if not self.settled:
             self.settled = self._classes(logits)
@@ -179,13 +178,15 @@ class Explained:
         return logits.gather(1, classes[:, None])[:, 0]
 
     def _classes(self, logits: Tensor) -> tuple[int, ...]:
-        asked, num_items, num_classes = self.target, len(self.batch), logits.shape[1]
+        asked, num_samples, num_classes = self.target, len(self.batch), logits.shape[1]
         if asked is None:
-            return tuple(int(place) for place in logits[:num_items].argmax(1))
+            return tuple(int(place) for place in logits[:num_samples].argmax(1))
         assert not isinstance(asked, Unit), "units are explained by their layer"
-        classes = (asked,) * num_items if isinstance(asked, int) else tuple(int(each) for each in asked)
-        if len(classes) != num_items:
-            raise UsageError(f"{len(classes)} classes were given for {num_items} items: give one, or one for each item.")
+        classes = (asked,) * num_samples if isinstance(asked, int) else tuple(int(each) for each in asked)
+        if len(classes) != num_samples:
+            raise UsageError(
+                f"{len(classes)} classes were given for {num_samples} samples: give one, or one for each sample."
+            )
         for each in classes:
             if not 0 <= each < num_classes:
                 raise UsageError(

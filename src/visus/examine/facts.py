@@ -1,7 +1,6 @@
 """What a report says, as plain data, and the sentences that the report and the model card share.
 
-This file knows the facts of a finished run and how to say them in words. It must not know HTML, Markdown or where runs are
-kept.
+This file knows the facts of a finished run and how to say them in words.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ class ReportFacts:
         data_name: what the data is called.
         scores: how it did; ``scores.split`` says on what.
         classes: in the order of the network's outputs.
-        class_counts: for each split, the number of items of each class, in the order of ``classes``.
+        class_counts: for each split, the number of samples of each class, in the order of ``classes``.
         input_shape: (channels, *spatial).
-        num_parameters, macs: of the network; macs are for one item, None where the network cannot be counted.
+        num_parameters, macs: of the network; macs are for one sample, None where the network cannot be counted.
         history: the rows of ``results.csv``, as numbers or as their text; a missing or empty value is left out.
         seconds: what training took.
         data: more about the data, as label and value, such as ``{"Kind": "a folder for each class"}``.
@@ -55,10 +54,10 @@ class ReportFacts:
         machine: as ``Machine.to_dict()`` gives it.
         environment: as ``networks.machine.describe()`` gives it.
         best_epoch: the epoch whose weights were kept, from 1; None where they are not those of one epoch.
-        noun: what one item is called: ``image``, ``signal``, ``volume``, ``item``.
+        noun: what one sample is called: ``image``, ``signal``, ``volume``, ``sample``.
         inside: what was measured beyond the scores.
         start: what the training began with, as ``start.json`` has it; empty for new weights.
-        computed: sentences on what was computed from the training items before the first step.
+        computed: sentences on what was computed from the training samples before the first step.
     """
 
     name: str
@@ -91,7 +90,7 @@ class ReportFacts:
 
     @property
     def nouns(self) -> str:
-        """More than one item."""
+        """More than one sample."""
         return f"{self.noun}s"
 
     def series(self, column: str) -> list[tuple[float, float]]:
@@ -122,7 +121,7 @@ def result_sentences(facts: ReportFacts) -> list[str]:
     scores, split = facts.scores, split_name(facts.scores.split)
     of_split = f" of the {split} split" if split else ""
     sentences = [
-        f"The network names {scores.num_right:,} of {write_number_of(scores.num_items, facts.noun)}{of_split} correctly: "
+        f"The network names {scores.num_right:,} of {write_number_of(scores.num_samples, facts.noun)}{of_split} correctly: "
         f"{write_share(scores.accuracy)}.",
         f"For many more {facts.nouns} like these, expect between {write_share(scores.accuracy_low)} and "
         f"{write_share(scores.accuracy_high)} (95 % interval).",
@@ -132,7 +131,7 @@ def result_sentences(facts: ReportFacts) -> list[str]:
         sentences.append(learned)
     if scores.accuracy_low <= scores.baseline:
         sentences.append(
-            f"So {write_number_of(scores.num_items, facts.noun)} do not show that the network beats that guess."
+            f"So {write_number_of(scores.num_samples, facts.noun)} do not show that the network beats that guess."
         )
     return sentences
 
@@ -180,7 +179,7 @@ def calibration_sentences(facts: ReportFacts) -> list[str]:
 
 
 def shift_sentences(facts: ReportFacts) -> list[str]:
-    """Whether the answers stay when the items move, and which layer breaks it."""
+    """Whether the answers stay when the samples move, and which layer breaks it."""
     moves = facts.inside.moves
     if moves is None:
         return []
@@ -190,7 +189,7 @@ def shift_sentences(facts: ReportFacts) -> list[str]:
     sentences = [
         f"Two shifts of one {facts.noun} {by} get the same answer in {write_share(worst.consistency)} of cases "
         f"({worst.way}: {WAYS[worst.way]}){other}.",
-        f"Measured on {write_number_of(moves.num_items, facts.noun)} of the {split_name(moves.split)} split.",
+        f"Measured on {write_number_of(moves.num_samples, facts.noun)} of the {split_name(moves.split)} split.",
     ]
     if moves.layers is not None:
         shift = f"For a shift of {write_size(moves.layers.shift_px)}, moved by {moves.layers.way}: "
@@ -260,7 +259,7 @@ def start_sentences(facts: ReportFacts) -> list[str]:
 
 
 def preprocessing_sentences(facts: ReportFacts) -> list[str]:
-    """What is done to an item before the network sees it; nothing where that is not known."""
+    """What is done to a sample before the network sees it; nothing where that is not known."""
     known = facts.preprocessing
     if not known:
         return []

@@ -1,6 +1,6 @@
-"""Items, maps and maps over items as page text, whatever their rank: signals as curves, images as pixels, volumes as slices.
+"""Samples, maps and maps over samples as page text, whatever their rank: signals as curves, images as pixels, volumes as slices.
 
-Shape letters: C channels, * the spatial axes. This file knows how an array of a rank is shown on a page. It must not know what it means.
+Shape letters: C channels, * the spatial axes. This file knows how an array of a rank is shown on a page.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def image(drawn: Drawn, told: str, side: int) -> str:
     return element(png(small), told, width=small.shape[1] * times, height=small.shape[0] * times, style="pixels")
 
 
-def item(values: Array, lowest: float, highest: float, told: str, side: int) -> str:
-    """An item, (C, *)."""
+def sample(values: Array, lowest: float, highest: float, told: str, side: int) -> str:
+    """A sample, (C, *)."""
     rank = values.ndim - 1
     if rank == 1:
         return curve(told, [("val", line) for line in values[:_CURVES]], size=_curve_size(side))
@@ -62,7 +62,7 @@ def one_map(values: Array, highest: float, is_signed: bool, told: str, side: int
 
 
 def over(values: Array, lowest: float, highest: float, heat: Array, told: str, side: int, box: Box | None = None) -> str:
-    """A map as large as its item laid over it; its values below 0 count as 0. A box is outlined."""
+    """A map as large as its sample laid over it; its values below 0 count as 0. A box is outlined."""
     if heat.ndim == 1:
         lines = [("val", line) for line in values[:_CURVES]]
         return curve(told, lines, heat=np.clip(heat, 0, None), box=box[0] if box else None, size=_curve_size(side))
@@ -87,13 +87,13 @@ def outlined(
     side: int,
     color: tuple[int, int, int] = (20, 120, 235),
 ) -> Drawn:
-    """An image enlarged to about ``side`` with the outline of a box, given in pixels of the item, two drawn pixels wide.
+    """An image enlarged to about ``side`` with the outline of a box, given in pixels of the sample, two drawn pixels wide.
 
     Args:
-        drawn: the item with margins, as it is or reduced.
-        margins: pixels of the item before and after it on each axis.
-        box: first and last pixel of the item on both axes; it may lie in the margins.
-        spatial: lengths of the item's axes, without margins.
+        drawn: the sample with margins, as it is or reduced.
+        margins: pixels of the sample before and after it on each axis.
+        box: first and last pixel of the sample on both axes; it may lie in the margins.
+        spatial: lengths of the sample's axes, without margins.
         side: longer side of what comes back, about.
         color: of the outline.
     """
@@ -108,8 +108,8 @@ def outlined(
     return framed(framed(large, ends, color), inner, color)
 
 
-def reduced_item(values: Array, side: int) -> Array:
-    """An item, (C, ..., height, width), its height and width no larger than ``side``: means of blocks where they are larger."""
+def reduced_sample(values: Array, side: int) -> Array:
+    """A sample, (C, ..., height, width), its height and width no larger than ``side``: means of blocks where they are larger."""
     planes = values.reshape(-1, *values.shape[-2:]).transpose(1, 2, 0)
     small: Array = reduced(planes, side).transpose(2, 0, 1)
     return small.reshape(*values.shape[:-2], *small.shape[1:])

@@ -1,6 +1,6 @@
 """The part of a look page about what units read: one unit's box, textbook box and effective field, and how fields grow with depth.
 
-This file knows boxes, fields and charts of them. It must not know modules or how a field is measured.
+This file knows boxes, fields and charts of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _words(facts: LookFacts) -> str:
     place = f" at {write_place(found.unit.position)}" if found.unit.position else ""
     which = f"Unit {found.unit.channel} of <b>{escape(found.unit.layer or 'the module')}</b>{place}"
     if found.box is None:
-        return f"<p>{which} reads padding alone: no {facts.item.place} can change it.</p>"
+        return f"<p>{which} reads padding alone: no {facts.sample.place} can change it.</p>"
     text = f"<p>{which} really reads {_box_words(found.box)}."
     if found.textbook is not None and found.textbook != found.box:
         text += f" The textbook, which lets padding go on for ever, says {_box_words(found.textbook)}."
@@ -102,20 +102,26 @@ def _drawings(facts: LookFacts) -> str:
     assert found is not None, "asked for where there is one"
     if found.box is None:
         return ""
-    item = facts.item
+    sample = facts.sample
     figures = []
-    if len(item.spatial) == 2:
+    if len(sample.spatial) == 2:
         figures.append(_boxes(facts, found.box, found.textbook))
     for field, name in ((found.now, "now" if facts.is_trained else "of this network"), (found.before, "before training")):
         if field is None:
             continue
         title = f"Effective field {name}"
         drawn = look_drawn.over(
-            item.values, item.lowest, item.highest, field.strength, f"{title} over the {item.noun}", FIELD_PX, found.box
+            sample.values,
+            sample.lowest,
+            sample.highest,
+            field.strength,
+            f"{title} over the {sample.noun}",
+            FIELD_PX,
+            found.box,
         )
         figures.append(f"<figure><figcaption>{title}</figcaption>{drawn}</figure>")
-        if len(item.spatial) == 2 and all(
-            2 * (last - first + 1) < n for (first, last), n in zip(found.box, item.spatial, strict=True)
+        if len(sample.spatial) == 2 and all(
+            2 * (last - first + 1) < n for (first, last), n in zip(found.box, sample.spatial, strict=True)
         ):
             alone = look_drawn.one_map(
                 cut(field.strength[None], found.box)[0],
@@ -130,43 +136,43 @@ def _drawings(facts: LookFacts) -> str:
 
 def _boxes(facts: LookFacts, box: Box, textbook: Box | None) -> str:
     """The two boxes on the image, with as much round it as the textbook's box needs, at most the image's own size."""
-    item = facts.item
+    sample = facts.sample
     margins = [(0, 0), (0, 0)]
     if textbook is not None:
         margins = [
             (min(max(0, -first), length), min(max(0, last + 1 - length), length))
-            for (first, last), length in zip(textbook, item.spatial, strict=True)
+            for (first, last), length in zip(textbook, sample.spatial, strict=True)
         ]
-    drawn = as_image(item.values, item.lowest, item.highest)
+    drawn = as_image(sample.values, sample.lowest, sample.highest)
     paper = np.pad(drawn, [*margins, (0, 0)], constant_values=_PAPER)
     paper = reduced(paper, FIELD_PX)
     large = paper
     if textbook is not None:
         shown_box = tuple(
             (max(first, -before), min(last, length - 1 + after))
-            for (first, last), (before, after), length in zip(textbook, margins, item.spatial, strict=True)
+            for (first, last), (before, after), length in zip(textbook, margins, sample.spatial, strict=True)
         )
-        large = look_drawn.outlined(large, margins, shown_box, item.spatial, FIELD_PX, _TEXTBOOK)
-    large = look_drawn.outlined(large, margins, box, item.spatial, FIELD_PX, _READ)
-    told = f"The {item.noun} with what the unit really reads in blue and the textbook's box in gray"
+        large = look_drawn.outlined(large, margins, shown_box, sample.spatial, FIELD_PX, _TEXTBOOK)
+    large = look_drawn.outlined(large, margins, box, sample.spatial, FIELD_PX, _READ)
+    told = f"The {sample.noun} with what the unit really reads in blue and the textbook's box in gray"
     shown = image(png(large), told, width=large.shape[1], height=large.shape[0], style="pixels")
     is_cut = textbook is not None and any(
-        -first > length or last + 1 > 2 * length for (first, last), length in zip(textbook, item.spatial, strict=True)
+        -first > length or last + 1 > 2 * length for (first, last), length in zip(textbook, sample.spatial, strict=True)
     )
     more = "; the textbook's box goes on beyond this drawing" if is_cut else ""
     return f"<figure><figcaption>Blue: really read. Gray: the textbook's box{more}.</figcaption>{shown}</figure>"
 
 
 def _growth(facts: LookFacts) -> str:
-    """The size of the field over the layers in depth order, with the size of the item and of its objects."""
+    """The size of the field over the layers in depth order, with the size of the sample and of its objects."""
     layers = [layer for layer in facts.layers if layer.fields and any(each.step != 0 for each in layer.fields)]
     if len(layers) < 2:
         return ""
     sizes = [_largest(layer) for layer in layers]
-    length = max(facts.item.spatial)
-    unit = facts.item.unit
+    length = max(facts.sample.spatial)
+    unit = facts.sample.unit
     told = f"From {sizes[0]} {unit} in {layers[0].path} to {sizes[-1]} {unit} in {layers[-1].path}."
-    figure = growth_figure(f"the {facts.item.noun}", unit, sizes, length, told, object_px=facts.object_px)
+    figure = growth_figure(f"the {facts.sample.noun}", unit, sizes, length, told, object_px=facts.object_px)
     return f"<h3>Growth over depth</h3><p>{escape(_growth_words(facts, layers, sizes, length))}</p>{figure}"
 
 
@@ -175,10 +181,10 @@ def _largest(layer: LayerLook) -> int:
 
 
 def _growth_words(facts: LookFacts, layers: list[LayerLook], sizes: list[int], length: int) -> str:
-    unit = facts.item.unit
+    unit = facts.sample.unit
     ends = f"{sizes[0]} {unit} in {layers[0].path}, {sizes[-1]} {unit} in {layers[-1].path}"
-    text = f"The deeper a layer, the more of the {facts.item.noun} its values read: {ends}."
-    text += _reached(layers, sizes, length, f"the {facts.item.noun}'s {length} {unit}")
+    text = f"The deeper a layer, the more of the {facts.sample.noun} its values read: {ends}."
+    text += _reached(layers, sizes, length, f"the {facts.sample.noun}'s {length} {unit}")
     if facts.object_px is not None:
         text += _reached(layers, sizes, facts.object_px, f"an object of {facts.object_px} {unit}")
     return text

@@ -1,7 +1,6 @@
 """The part of a look page that shows filters: the first layer's kernels, and for deeper layers the patches that excite each filter most.
 
-Shape letters: F filters, C channels, * spatial axes. This file knows kernels, patches and how many of them a page can bear. It must not know
-modules or data sets.
+Shape letters: F filters, C channels, * spatial axes. This file knows kernels, patches and how many of them a page can bear.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ def _kernels(facts: LookFacts) -> str:
     found = facts.kernels
     if found is None:
         return f"<p>{escape(facts.missing.get('kernels', ''))}</p>"
-    kernels = found.as_maps(facts.item.values.shape)
+    kernels = found.as_maps(facts.sample.values.shape)
     if kernels is None:
         return (
             f"<p>The first layer with weights, <b>{escape(found.path)}</b>, reads {write_number_of(found.kernels.shape[1], 'number')} "
-            "that are no places of the item, so its weights are not drawn.</p>"
+            "that are no places of the sample, so its weights are not drawn.</p>"
         )
     top = float(np.abs(kernels).max())
     drawn = [
@@ -90,9 +89,9 @@ def _templates(facts: LookFacts) -> str:
     if not facts.patches:
         return f"{title}<p>{escape(facts.missing.get('patches', ''))}</p>"
     said = (
-        f"<p>For each filter, the places in {escape(facts.patches_of)} that excite it most, cut to the {facts.item.place}s that the unit really "
+        f"<p>For each filter, the places in {escape(facts.patches_of)} that excite it most, cut to the {facts.sample.place}s that the unit really "
         f"reads: nothing outside of them can change its answer. Of each layer the {write_number_of(len(facts.patches[0].channels), 'filter')} "
-        f"are shown that fired most on this {facts.item.noun}, at most one place of an item.</p>"
+        f"are shown that fired most on this {facts.sample.noun}, at most one place of a sample.</p>"
     )
     side = _side(facts)
     return title + said + "".join(_layer(facts, layer, side) for layer in facts.patches)
@@ -131,7 +130,7 @@ def _patch(facts: LookFacts, path: str, channel: int, patch: Patch, side: int) -
     if patch.box is None or not patch.pixels.size:
         return ""
     size = write_size(patch.pixels.shape[1:])
-    told = f"Filter {channel} of {path} says {patch.value:.3g} to {size} of {patch.item}"
-    pixels = look_drawn.reduced_item(patch.pixels, side) if patch.pixels.ndim > 2 else patch.pixels
-    shown = look_drawn.item(pixels, facts.item.lowest, facts.item.highest, told, max(PATCH_PX, side))
+    told = f"Filter {channel} of {path} says {patch.value:.3g} to {size} of {patch.sample}"
+    pixels = look_drawn.reduced_sample(patch.pixels, side) if patch.pixels.ndim > 2 else patch.pixels
+    shown = look_drawn.sample(pixels, facts.sample.lowest, facts.sample.highest, told, max(PATCH_PX, side))
     return f"<figure>{shown}<figcaption>{patch.value:.3g}</figcaption></figure>"

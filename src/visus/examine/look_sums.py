@@ -1,6 +1,6 @@
 """The part of a look page that takes one output apart: patch x kernel + bias = value, every term.
 
-Shape letters: C channels in, k taps on an axis. This file knows terms and tables of them. It must not know modules.
+Shape letters: C channels in, k taps on an axis. This file knows terms and tables of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where the cells of a layer's map lie on the input: each belongs at the center of its unit's theoretical receptive field.
 
-The theoretical field, with the padding continued, is the right one at the borders too: a unit weights what it reads symmetrically about that
-center, while the middle of the pixels inside the image drifts inwards with every padded layer. Shape letters: N samples, * spatial axes.
-This file knows fields, centers and interpolation. It must not know how a map is made, pages or drawing.
+The theoretical field, with the padding continued, is the right one at the borders too: a unit weights what it reads
+symmetrically about that center, while the middle of the pixels inside the image drifts inwards with every padded layer. Shape
+letters: N samples, * spatial axes. This file knows fields, centers and interpolation.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Places:
                 and (centers := _own_centers(row.fields, spatial)) is not None
             ):
                 note = (
-                    f"Each cell of '{path}' reads the whole {rank_words(len(self.spatial)).item}; the cells are placed as those of "
+                    f"Each cell of '{path}' reads the whole {rank_words(len(self.spatial)).sample}; the cells are placed as those of "
                     f"'{row.path}', the last layer before it with fields of their own."
                 )
                 return Placement(centers, tuple(range(len(spatial))), IN_ORDER, note)
@@ -185,7 +185,7 @@ class Places:
         return Placement(centers, (), EXACT if keeps else IN_ORDER, note, tokens)
 
     def _stretched(self, path: str, spatial: tuple[int, ...], why: str) -> Placement:
-        noun = rank_words(len(self.spatial)).item
+        noun = rank_words(len(self.spatial)).sample
         if len(spatial) != len(self.spatial):
             raise UsageError(
                 f"a {len(spatial)}-D map cannot be laid over a {len(self.spatial)}-D input. Choose a layer whose map has as many axes."

@@ -1,7 +1,7 @@
 """A page as one HTML file that opens anywhere: no script, no font, no image and no address from outside.
 
-This file knows the frame of a page, its style sheet, and the pieces that pages are made of. It must not know what a page is about.
-Texts are escaped by the pieces that say so; all other content is page text already.
+This file knows the frame of a page, its style sheet, and the pieces that pages are made of. Texts are escaped by the pieces
+that say so; all other content is page text already.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Images of a result as PNG files: the confusion of the classes and the curves of a training.
 
-This file knows matplotlib. It must not know runs, reports or networks. matplotlib is loaded on the first drawing, and only
-its figure objects are used, so nothing of the program's own plots or settings changes.
+This file knows matplotlib. matplotlib is loaded on the first drawing, and only its figure objects are used, so nothing of the
+program's own plots or settings changes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def draw_confusion(scores: Scores, path: Path) -> None:
     axes.tick_params(length=0)
     axes.set_xlabel("predicted class", color=_INK)
     axes.set_ylabel("true class", color=_INK)
-    of = write_number_of(scores.num_items, "item")
+    of = write_number_of(scores.num_samples, "sample")
     axes.set_title(f"{write_share(scores.accuracy)} of {of} right", fontsize=11, color=_INK, loc="left")
     for spine in axes.spines.values():
         spine.set_color(_FAINT)

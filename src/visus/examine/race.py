@@ -1,7 +1,7 @@
 """An image of accuracy over time for several ways to train, as a PNG file.
 
-This file knows curves and matplotlib. It must not know how they were obtained. matplotlib is loaded on the first drawing, and only its figure
-objects are used, so nothing of the program's own plots or settings changes.
+This file knows curves and matplotlib. matplotlib is loaded on the first drawing, and only its figure objects are used, so
+nothing of the program's own plots or settings changes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def draw_race(curves: Mapping[str, Sequence[Curve]], target: float, path: Path) 
         axes.legend(frameon=False, fontsize=9, loc="lower right")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.set_ylim(_lowest(curves, target), 1.0 if target > 0.97 else min(1.0, target + 0.05))
-    axes.set_title("accuracy on the held-out items over time", fontsize=11, color=_INK, loc="left")
+    axes.set_title("accuracy on the held-out samples over time", fontsize=11, color=_INK, loc="left")
     axes.set_xlabel("seconds since the training data was in memory", color=_INK)
     axes.grid(color=_FAINT, linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,7 @@
 """The report of a run as one HTML file.
 
-This file knows how the facts of a run are laid out on a page. It must not know where runs are kept or how figures are found.
-Every text that comes from a user is escaped here, at the place where it enters the page.
+This file knows how the facts of a run are laid out on a page. Every text that comes from a user is escaped here, at the place
+where it enters the page.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _result(facts: ReportFacts) -> str:
     scores = facts.scores
     low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
     split = split_name(scores.split)
-    told = f"accuracy on {write_number_of(scores.num_items, facts.noun)}{f' of the {split} split' if split else ''}"
+    told = f"accuracy on {write_number_of(scores.num_samples, facts.noun)}{f' of the {split} split' if split else ''}"
     guess = f"always \u201c{scores.baseline_class}\u201d: {write_share(scores.baseline)}"
     label = f"On a scale from 0 to 100 %: accuracy {write_share(scores.accuracy)}, interval {low} to {high}; {guess}."
     scale = (
@@ -172,7 +172,7 @@ def _counts(facts: ReportFacts) -> str:
     told = write_number_of(len(facts.classes), "class", "classes")
     title = f"Every one of the {told}"
     if len(facts.classes) > _MOST_ROWS:
-        title = f"The first {_MOST_ROWS:,} of the {told}; each item's class stands in split.csv"
+        title = f"The first {_MOST_ROWS:,} of the {told}; each sample's class stands in split.csv"
     return f"<p>{told}:</p><ul>{''.join(lines)}</ul>{folded(title, table)}"
 
 
@@ -232,7 +232,7 @@ def _per_class(facts: ReportFacts) -> str:
     body = []
     for row in rows:
         bar = f'<span class="bar" aria-hidden="true"><i style="width:{percent(row.f1 or 0)}"></i></span>'
-        cells = [f"{row.num_items:,}", share_cell(row.precision), share_cell(row.recall), share_cell(row.f1), bar]
+        cells = [f"{row.num_samples:,}", share_cell(row.precision), share_cell(row.recall), share_cell(row.f1), bar]
         body.append(table_row(row.name, cells))
     head = table_head(["Class", facts.nouns.capitalize(), "Precision", "Recall", "F1", ""])
     foot = f"<tfoot>{table_row('Mean', ['', '', '', share_cell(scores.macro_f1), ''])}</tfoot>"
@@ -276,9 +276,7 @@ def _confusion(facts: ReportFacts) -> str:
     if len(scores.classes) <= _SHADED_CLASSES:
         return section("What was taken for what", said + beside(_shaded_table(facts), listed, "flow"))
     if len(scores.classes) <= _MAPPED_CLASSES:
-        told = (
-            f"{scores.num_right:,} of {scores.num_items:,} lie on the diagonal. The most frequent mistakes are in the table."
-        )
+        told = f"{scores.num_right:,} of {scores.num_samples:,} lie on the diagonal. The most frequent mistakes are in the table."
         chart = heat_map("What was taken for what", told, scores)
         if len(chart) > _LONGEST_CHART:
             return section("What was taken for what", f"{said}<p>All of it stands in confusion.csv.</p>{listed}")
@@ -292,10 +290,10 @@ def _shaded_table(facts: ReportFacts) -> str:
     names = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in scores.classes)
     body = []
     for true, row in enumerate(scores.confusion):
-        num_items = sum(row)
+        num_samples = sum(row)
         cells = []
         for predicted, count in enumerate(row):
-            strength = shade(count / num_items) if count else 0.0
+            strength = shade(count / num_samples) if count else 0.0
             style = _cell_style(strength, true == predicted)
             cells.append(f'<td class="{style}" style="--s:{strength:.2f}">{count:,}</td>' if count else "<td>0</td>")
         body.append(f'<tr><th scope="row">{escape(scores.classes[true])}</th>{"".join(cells)}</tr>')

@@ -1,6 +1,6 @@
 """What a report tells beyond the scores: calibration, shifts, mistakes, what the network sees, costs, advice; and what is missing and why.
 
-This file knows these facts as plain values and arrays. It must not know how they are measured, HTML or runs.
+This file knows these facts as plain values and arrays.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from visus.examine.named_mistakes import NamedMistakes
 
 @dataclass(frozen=True)
 class Moves:
-    """How the answers change when items move, measured on a few of them.
+    """How the answers change when samples move, measured on a few of them.
 
     Attributes:
-        split: what the items are of.
-        num_items: items that were moved.
-        ways: figures for each way to move an item.
+        split: what the samples are of.
+        num_samples: samples that were moved.
+        ways: figures for each way to move a sample.
         layers: every layer's error for a shift of one pixel; None where the layers see no image.
         remedies: what would help, each as (name, price, command).
         notes: what a reader must know.
@@ -31,7 +31,7 @@ class Moves:
     """
 
     split: str
-    num_items: int
+    num_samples: int
     ways: tuple[ShiftFigures, ...]
     layers: Equivariance | None = None
     remedies: tuple[tuple[str, str, str], ...] = ()
@@ -42,7 +42,7 @@ class Moves:
         """The figures as plain data."""
         return {
             "split": self.split,
-            "num_items": self.num_items,
+            "num_samples": self.num_samples,
             "ways": [each.to_json() for each in self.ways],
             "layers": self.layers.to_json() if self.layers else None,
             "remedies": [dict(zip(("name", "price", "command"), each, strict=True)) for each in self.remedies],
@@ -101,7 +101,7 @@ class Kernels:
         path: the layer's path.
         layer: the layer as it is written.
         num_filters: filters in all.
-        values: (filters, channels, *spatial); for a perceptron its weights in the shape of an item.
+        values: (filters, channels, *spatial); for a perceptron its weights in the shape of a sample.
         noun: what one of them is called, ``filter`` or ``unit``.
     """
 
@@ -114,7 +114,7 @@ class Kernels:
 
 @dataclass(frozen=True, eq=False)
 class Saliencies:
-    """Where the network looked, for the items that are shown.
+    """Where the network looked, for the samples that are shown.
 
     Attributes:
         method: the method that passes on held-out samples, such as ``Grad-CAM``; empty where none does.
@@ -146,9 +146,9 @@ class Inside:
         moves: what shifts do to the answers.
         mistakes: the answers worth a look.
         saliencies: where the network looked.
-        items: the items that are shown, in the units that they are stored in, (C, *), by their place in the scored split.
-        training_items: the same for the training split.
-        value_range: lowest and highest value that an item is drawn with.
+        samples: the samples that are shown, in the units that they are stored in, (C, *), by their place in the scored split.
+        training_samples: the same for the training split.
+        value_range: lowest and highest value that a sample is drawn with.
         sight: how far each layer sees.
         kernels: the filters of the first layer.
         costs: what the network costs in use, as label and value.
@@ -160,8 +160,8 @@ class Inside:
     moves: Moves | None = None
     mistakes: NamedMistakes | None = None
     saliencies: Saliencies | None = None
-    items: Mapping[int, Array] = field(default_factory=dict)
-    training_items: Mapping[int, Array] = field(default_factory=dict)
+    samples: Mapping[int, Array] = field(default_factory=dict)
+    training_samples: Mapping[int, Array] = field(default_factory=dict)
     value_range: tuple[float, float] = (0.0, 255.0)
     sight: Sight | None = None
     kernels: Kernels | None = None

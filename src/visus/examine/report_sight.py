@@ -1,7 +1,7 @@
 """The parts of a report that say what the network sees: how far each layer sees, its first filters, and what follows from its figures.
 
-This file knows how these facts are laid out on a page. It must not know how they are found, nor where runs are kept. Every text that
-comes from a user is escaped here or in the piece that takes it.
+This file knows how these facts are laid out on a page. Every text that comes from a user is escaped here or in the piece that
+takes it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from visus.examine.charts import curve, growth_figure
 from visus.examine.drawings import enlarged, kernel_image, png, reduced, sheet
 from visus.examine.facts import ReportFacts, sight_sentences
 from visus.examine.layer_calls import Array
-from visus.examine.look_drawn import item, over
+from visus.examine.look_drawn import over, sample
 from visus.examine.page import beside, folded, image, table_head, table_row, wide_table
 from visus.examine.report_inside import Kernels, Sight
 from visus.examine.report_trust import missing_part
@@ -97,15 +97,15 @@ def _layers(sight: Sight) -> str:
 
 
 def _example(facts: ReportFacts, sight: Sight) -> str:
-    """The box that the middle unit of the last map reads, on the first item that is shown."""
-    values = next(iter(facts.inside.items.values()), None)
+    """The box that the middle unit of the last map reads, on the first sample that is shown."""
+    values = next(iter(facts.inside.samples.values()), None)
     if sight.box is None or values is None or values.ndim - 1 != len(sight.box):
         return ""
     where = ", ".join(f"{first} to {last}" for first, last in sight.box) + f" {rank_words(len(sight.box)).unit}"
     told = f"{with_article(facts.noun)} with the box that the middle of the last map reads: {where}"
     spatial = values.shape[1:]
     if len(spatial) == 3:  # the box has no depth on a page
-        drawn = item(values, *facts.inside.value_range, told, _SIDE)
+        drawn = sample(values, *facts.inside.value_range, told, _SIDE)
     else:
         drawn = over(values, *facts.inside.value_range, np.zeros(spatial), told, _SIDE, sight.box)
     caption = f"What the middle unit of the last map ('{escape(sight.last_path)}') really reads: {escape(where)}"

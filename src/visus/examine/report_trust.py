@@ -1,7 +1,7 @@
 """The parts of a report that say how far to trust the result: calibration, shifts, mistakes.
 
-This file knows how these facts are laid out on a page. It must not know how they are found, nor where runs are kept. Every text that
-comes from a user is escaped here or in the piece that takes it.
+This file knows how these facts are laid out on a page. Every text that comes from a user is escaped here or in the piece that
+takes it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from html import escape
 
 from visus.evaluation.shifts import WAYS
 from visus.examine.facts import ReportFacts, calibration_sentences, shift_sentences
-from visus.examine.look_drawn import item, over
+from visus.examine.look_drawn import over, sample
 from visus.examine.named_mistakes import Alike, NamedMistakes, Shown
 from visus.examine.page import beside, folded, section, table_head, table_row, wide_table
 from visus.examine.report_charts import reliability_chart
@@ -20,7 +20,7 @@ from visus.units import split_name, write_number_of, write_share, write_size
 
 _SIDE, _SMALL, _VOLUME_SIDE = 96, 56, 112
 _LONGEST_NAME = 80
-_PAIR_ITEMS = 3
+_PAIR_SAMPLES = 3
 _ASK = "visus look with --saliency all shows every map of one of them, with its checks."
 
 
@@ -44,8 +44,8 @@ def calibration_section(facts: ReportFacts) -> str:
     rows = []
     for place, bin in enumerate(found.before.bins):
         after = found.after.bins[place] if found.after else None
-        cells = [f"{bin.num_items:,}", _share(bin.confidence), _share(bin.accuracy)]
-        cells += [f"{after.num_items:,}", _share(after.confidence), _share(after.accuracy)] if after else []
+        cells = [f"{bin.num_samples:,}", _share(bin.confidence), _share(bin.accuracy)]
+        cells += [f"{after.num_samples:,}", _share(after.confidence), _share(after.accuracy)] if after else []
         rows.append(table_row(f"{write_share(bin.low, 0)} to {write_share(bin.high, 0)}", cells))
     names = ["Confidence", facts.nouns.capitalize(), "Mean", "Right"]
     names += [f"{facts.nouns.capitalize()} after", "Mean after", "Right after"] if found.after else []
@@ -61,7 +61,7 @@ def calibration_section(facts: ReportFacts) -> str:
 
 
 def shift_section(facts: ReportFacts) -> str:
-    """Whether the answers stay when the items move."""
+    """Whether the answers stay when the samples move."""
     title = f"Does its answer stay when the {facts.noun} moves?"
     moves = facts.inside.moves
     if moves is None:
@@ -84,7 +84,7 @@ def shift_section(facts: ReportFacts) -> str:
     head = table_head(["Moved by", "Two shifts agree", "95 % interval", "Label kept", "Never changed", "Logits change"])
     reach = write_size(moves.ways[0].reach_px)
     caption = (
-        f"{write_number_of(moves.num_items, facts.noun)} moved by up to {reach}, {moves.ways[0].num_shifts} shifts of each"
+        f"{write_number_of(moves.num_samples, facts.noun)} moved by up to {reach}, {moves.ways[0].num_shifts} shifts of each"
     )
     table = wide_table(caption, f"{head}<tbody>{''.join(rows)}</tbody>")
     helps = "".join(
@@ -106,7 +106,7 @@ def mistakes_section(facts: ReportFacts) -> str:
         absent = missing_part(facts, "mistakes")
         return section(title, absent) if absent else ""
     surest = found.confident_wrong[0].probability if found.confident_wrong else None
-    said = f"{found.num_wrong:,} of {write_number_of(found.num_items, facts.noun)} are named wrongly"
+    said = f"{found.num_wrong:,} of {write_number_of(found.num_samples, facts.noun)} are named wrongly"
     said += f"; the surest wrong answer has a probability of {write_share(surest)}." if surest is not None else "."
     parts = [f"<p>{escape(said)}</p>", *(f"<p>{escape(sentence)}</p>" for sentence in _about_images(facts, found))]
     parts.append(_saliency_words(facts))
@@ -159,8 +159,8 @@ def _pairs(facts: ReportFacts, found: NamedMistakes) -> str:
         return ""
     parts = []
     for pair in found.confusions:
-        words = f"{_short(pair.label)} called {_short(pair.answer)}: {write_number_of(pair.num_items, facts.noun)}"
-        drawn = "".join(_plain_item(facts.inside, each, facts.noun) for each in pair.items[:_PAIR_ITEMS])
+        words = f"{_short(pair.label)} called {_short(pair.answer)}: {write_number_of(pair.num_samples, facts.noun)}"
+        drawn = "".join(_plain_sample(facts.inside, each, facts.noun) for each in pair.samples[:_PAIR_SAMPLES])
         parts.append(f'<figure><figcaption><b>{escape(words)}</b></figcaption><div class="strip">{drawn}</div></figure>')
     return f'<h3>The most frequent confusions</h3><div class="pair">{"".join(parts)}</div>'
 
@@ -171,12 +171,12 @@ def _suspicious(facts: ReportFacts, found: NamedMistakes) -> str:
     split = split_name(found.split)
     said = (
         f"{write_number_of(found.num_suspicious, 'label')} of the {split} split may be wrong: the network finds another class more "
-        "probable than the label, and as probable as it is on average for items that bear that other label (confident learning, Northcutt "
-        "et al. 2021). It did not learn from these items. Look at them before believing either."
+        "probable than the label, and as probable as it is on average for samples that bear that other label (confident learning, Northcutt "
+        "et al. 2021). It did not learn from these samples. Look at them before believing either."
     )
     rows = [
         table_row(
-            _short(each.item),
+            _short(each.sample),
             [
                 f'<span class="words">{escape(_short(each.label))}</span>',
                 write_share(each.label_probability),
@@ -188,7 +188,7 @@ def _suspicious(facts: ReportFacts, found: NamedMistakes) -> str:
     ]
     head = table_head([facts.noun.capitalize(), "Its label", "Probability", "Rather", "Probability"])
     above = {each.place for each in found.confident_wrong}
-    strip = "".join(_plain_item(facts.inside, each, facts.noun) for each in found.suspicious if each.place not in above)
+    strip = "".join(_plain_sample(facts.inside, each, facts.noun) for each in found.suspicious if each.place not in above)
     drawn = f'<div class="strip">{strip}</div>' if strip else ""
     table = wide_table("Labels that may be wrong, the widest gap first", f"{head}<tbody>{''.join(rows)}</tbody>")
     return f"<h3>Labels that may be wrong</h3><p>{escape(said)}</p>{drawn}{table}"
@@ -199,13 +199,13 @@ def _grid(facts: ReportFacts, shown: Sequence[Shown]) -> str:
 
 
 def _card(facts: ReportFacts, each: Shown) -> str:
-    """One item: itself, where the network looked, its names, and what is like it."""
+    """One sample: itself, where the network looked, its names, and what is like it."""
     inside = facts.inside
-    drawn = _plain_item(inside, each, facts.noun)
+    drawn = _plain_sample(inside, each, facts.noun)
     seen = inside.saliencies.maps.get(each.place) if inside.saliencies else None
-    values = inside.items.get(each.place)
+    values = inside.samples.get(each.place)
     if seen is not None and values is not None:
-        told = f"where the network looked in {_short(each.item)}"
+        told = f"where the network looked in {_short(each.sample)}"
         drawn += over(values, *inside.value_range, seen, told, _VOLUME_SIDE if values.ndim == 4 else _SIDE)
     is_hidden = inside.saliencies is not None and bool(inside.saliencies.method) and each.place in inside.saliencies.hidden
     words = f"<b>{escape(_short(each.label))}</b>"
@@ -219,31 +219,31 @@ def _card(facts: ReportFacts, each: Shown) -> str:
     like = f'<div class="alike">{like}</div>' if like else ""
     return (
         f'<figure class="card"><div class="strip">{drawn}</div>'
-        f'<figcaption>{words}<br><span class="file">{escape(_short(each.item))}</span></figcaption>{like}</figure>'
+        f'<figcaption>{words}<br><span class="file">{escape(_short(each.sample))}</span></figcaption>{like}</figure>'
     )
 
 
-def _plain_item(inside: Inside, each: Shown, noun: str) -> str:
-    values = inside.items.get(each.place)
+def _plain_sample(inside: Inside, each: Shown, noun: str) -> str:
+    values = inside.samples.get(each.place)
     if values is None:
         return ""
-    told = f"{noun} {_short(each.item)}: {_short(each.label)}"
+    told = f"{noun} {_short(each.sample)}: {_short(each.label)}"
     told = told if each.answer == each.label else f"{told}, called {_short(each.answer)}"
-    return item(values, *inside.value_range, told, _VOLUME_SIDE if values.ndim == 4 else _SIDE)
+    return sample(values, *inside.value_range, told, _VOLUME_SIDE if values.ndim == 4 else _SIDE)
 
 
 def _alike(inside: Inside, near: Alike) -> str:
-    values = inside.training_items.get(near.place)
+    values = inside.training_samples.get(near.place)
     drawn = (
         ""
         if values is None
-        else item(values, *inside.value_range, f"training item {_short(near.item)}: {_short(near.label)}", _SMALL)
+        else sample(values, *inside.value_range, f"training sample {_short(near.sample)}: {_short(near.label)}", _SMALL)
     )
     return f'<span class="near">{drawn}<span>{escape(_short(near.label))} {near.similarity:.2f}</span></span>'
 
 
 def _share(value: float | None) -> str:
-    return '<span class="none" title="no items">\u2013</span>' if value is None else write_share(value)
+    return '<span class="none" title="no samples">\u2013</span>' if value is None else write_share(value)
 
 
 def _short(name: str) -> str:

@@ -1,7 +1,7 @@
 """Saliency: which pixels mattered to a class or to a unit. Plain gradients, Grad-CAM, integrated gradients, occlusion.
 
-A map can look convincing and say nothing: ``visus.examine.saliency_checks`` tells. Shape letters: N items, C channels, * the spatial axes of the
-input. This file knows gradients and captum. It must not know training, checks or drawing.
+A map can look convincing and say nothing: ``visus.examine.saliency_checks`` tells. Shape letters: N samples, C channels, * the
+spatial axes of the input. This file knows gradients and captum.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def gradient_saliency(module: nn.Module, inputs: Inputs, target: Target = None) 
 
     Args:
         module: any module.
-        inputs: scaled items (N, C, *).
-        target: a class, a class for each item, or a ``Unit``; None for the class that the module gives.
+        inputs: scaled samples (N, C, *).
+        target: a class, a class for each sample, or a ``Unit``; None for the class that the module gives.
 
     Raises:
         UsageError: no such class, layer, channel or position.
@@ -206,13 +206,13 @@ def _rank(call: Call, places: Places) -> tuple[int, bool] | None:
 def integrated_gradients(
     module: nn.Module, inputs: Inputs, target: Target = None, *, baseline: float = 0.0, steps: int = 32
 ) -> Saliency:
-    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) on the way from a plain item to this one, by captum.
+    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) on the way from a plain sample to this one, by captum.
 
     Args:
         module: any module.
-        inputs: scaled items (N, C, *).
-        target: a class, a class for each item, or a ``Unit``; None for the class that the module gives.
-        baseline: every pixel of the plain item; 0 is the mean of the training items where they were scaled by it.
+        inputs: scaled samples (N, C, *).
+        target: a class, a class for each sample, or a ``Unit``; None for the class that the module gives.
+        baseline: every pixel of the plain sample; 0 is the mean of the training samples where they were scaled by it.
         steps: gradients that are taken on the way; ``gap`` tells whether they were enough.
 
     Raises:
@@ -248,17 +248,17 @@ def occlusion(
     stride: int | Sequence[int] | None = None,
     baseline: float = 0.0,
 ) -> Saliency:
-    """How much the score falls when a window of the item is blotted out (Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2), by captum.
+    """How much the score falls when a window of the sample is blotted out (Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2), by captum.
 
     For a unit only what it really reads is blotted out: the rest cannot matter.
 
     Args:
         module: any module.
-        inputs: scaled items (N, C, *).
-        target: a class, a class for each item, or a ``Unit``; None for the class that the module gives.
+        inputs: scaled samples (N, C, *).
+        target: a class, a class for each sample, or a ``Unit``; None for the class that the module gives.
         window: side in pixels, or one for each axis; None for an eighth of each axis.
         stride: from window to window; None for half a window.
-        baseline: the value of blotted pixels; 0 is the mean of the training items where they were scaled by it.
+        baseline: the value of blotted pixels; 0 is the mean of the training samples where they were scaled by it.
 
     Raises:
         MissingExtraError: captum is not installed.
@@ -310,7 +310,7 @@ def _first(module: nn.Module, batch: Tensor, target: Target) -> tuple[Explained,
 
 
 def _alone(explained: Explained, index: int) -> Any:
-    """The score of one item, as a function of any number of versions of it."""
+    """The score of one sample, as a function of any number of versions of it."""
     settled = explained.settled
     asked = settled if isinstance(settled, Unit) else settled[index : index + 1]
     one = Explained(explained.module, explained.batch[index : index + 1], asked)
@@ -319,14 +319,14 @@ def _alone(explained: Explained, index: int) -> Any:
 
 
 def _pasted(explained: Explained, index: int, inside: tuple[slice, ...]) -> Any:
-    """The score of one item as a function of versions of a patch of it."""
+    """The score of one sample as a function of versions of a patch of it."""
     score = _alone(explained, index)
 
     def scores(patches: Tensor) -> Tensor:
-        items = explained.batch[index].expand(len(patches), *explained.batch.shape[1:]).clone()
+        samples = explained.batch[index].expand(len(patches), *explained.batch.shape[1:]).clone()
         place: tuple[Any, ...] = (slice(None), slice(None), *inside)
-        items[place] = patches
-        found: Tensor = score(items)
+        samples[place] = patches
+        found: Tensor = score(samples)
         return found
 
     return scores

@@ -1,7 +1,6 @@
 """Which saliency method names pixels that matter: several methods' maps of the same samples against random orders of the pixels.
 
-Shape letters: N samples, * spatial axes. This file knows maps, areas and the rule by which one method is taken. It must not know how a map is
-made, pages or runs.
+Shape letters: N samples, * spatial axes. This file knows maps, areas and the rule by which one method is taken.
 """
 
 from __future__ import annotations

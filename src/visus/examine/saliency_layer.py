@@ -1,6 +1,6 @@
 """Which layer's map is both late and fine enough to be laid over a sample.
 
-This file knows maps' sizes and placements. It must not know how saliency is computed, training or drawing.
+This file knows maps' sizes and placements.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The page on which a person sees that filters follow from the task: matched filters side by side, and how alike the layers are.
 
-This file knows figures and words. It must not know how they were found, or where the page is kept.
+This file knows figures and words.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class TaskFacts:
         layer: path of its first layer with filters.
         kernels: its filters (filters, channels, *spatial).
         others: the other task, the same task from another start, and a network that learned nothing.
-        num_items, noun: the held-out items that the layers were compared on.
+        num_samples, noun: the held-out samples that the layers were compared on.
     """
 
     name: str
@@ -72,7 +72,7 @@ class TaskFacts:
     layer: str
     kernels: Array
     others: tuple[Other, ...]
-    num_items: int
+    num_samples: int
     noun: str
 
     @property
@@ -127,7 +127,7 @@ class TaskFacts:
             "task": self.task,
             "result": self.result,
             "layer": self.layer,
-            "num_items": self.num_items,
+            "num_samples": self.num_samples,
             "others": [other.to_json() for other in self.others],
             "sentences": self.sentences(),
         }
@@ -183,9 +183,9 @@ def _layers(facts: TaskFacts) -> str:
     )
     head = table_head(["layer", *(other.name for other in facts.others)])
     said = (
-        f"<p>How alike each layer's answers to {facts.num_items:,} held-out {escape(facts.noun)}s are: 1 where one is the other turned and "
+        f"<p>How alike each layer's answers to {facts.num_samples:,} held-out {escape(facts.noun)}s are: 1 where one is the other turned and "
         "scaled, about 0 where they have nothing in common (centered kernel alignment, Kornblith et al. 2019, without the bias of few "
-        "items). A dash stands for layers that this network did not train.</p>"
+        "samples). A dash stands for layers that this network did not train.</p>"
     )
     table = wide_table("Centered kernel alignment with the run", f"{head}<tbody>{''.join(rows)}{means}</tbody>")
     return section("Every layer", said + table)

@@ -1,6 +1,6 @@
 """Windows on one axis and the receptive fields that they make.
 
-This room knows whole numbers. It must not know layers, networks or torch.
+This room knows whole numbers.
 """
 
 from visus.geometry.enlarging import Lens, TransposedWindow, Upsampling

@@ -1,6 +1,6 @@
 """One axis that grows: transposed windows and upsampling, told from the side of what comes out.
 
-This file knows one axis and whole numbers. It must not know layers, a second axis, channels or torch.
+This file knows one axis and whole numbers.
 """
 
 from __future__ import annotations

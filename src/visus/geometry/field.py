@@ -1,7 +1,6 @@
 """Receptive fields on one axis: which input pixels a position of a map depends on.
 
-This file knows size, step and start of a field, how a window widens it and how several paths join. It must not know layers,
-a second axis, networks or torch.
+This file knows size, step and start of a field, how a window widens it and how several paths join.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``O = (W - K + 2P)/S + 1`` solved for any letter, in whole numbers: every solution, told by its ends and never counted up.
 
-With a dilation the span of the kernel stands for the kernel, ``K_eff = dilation*(K - 1) + 1``. This file knows five whole numbers
-and how they hang together. It must not know layers, a second axis or how an answer is printed.
+With a dilation the span of the kernel stands for the kernel, ``K_eff = dilation*(K - 1) + 1``. This file knows five whole
+numbers and how they hang together.
 """
 
 from __future__ import annotations

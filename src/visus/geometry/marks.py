@@ -1,7 +1,7 @@
 """Sets of positions on one axis as whole numbers, whose bit ``i`` stands for position ``i``, and which of them a lens reads.
 
-All positions are moved at once by shifts, so a million of them cost little more than one. This file knows marks and lenses on one
-axis. It must not know layers, a second axis, networks or torch.
+All positions are moved at once by shifts, so a million of them cost little more than one. This file knows marks and lenses on
+one axis.
 """
 
 from __future__ import annotations

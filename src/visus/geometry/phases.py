@@ -1,6 +1,6 @@
 """Fields of neighbors that are not alike, as after an upsampling: they repeat themselves after a number of positions.
 
-This file knows intervals of pixels that recur. It must not know what is really read, layers, networks or torch.
+This file knows intervals of pixels that recur.
 """
 
 from __future__ import annotations

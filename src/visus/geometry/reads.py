@@ -1,8 +1,8 @@
 """What is really read on one axis: the first and last input pixel of every position of a map, padding counted as nothing.
 
-A map knows the maps that it was made of. A question about a position is answered by a walk back to the input: at each map on the way
-it holds the set of positions that are needed, so nothing is assumed about how neighbors follow each other. This file knows coordinates
-on one axis. It must not know layers, a second axis, networks or torch.
+A map knows the maps that it was made of. A question about a position is answered by a walk back to the input: at each map on
+the way it holds the set of positions that are needed, so nothing is assumed about how neighbors follow each other. This file
+knows coordinates on one axis.
 """
 
 from __future__ import annotations

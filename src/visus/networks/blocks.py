@@ -1,7 +1,6 @@
 """The layers that torch lacks: sums and stacks of paths, layer norm of a map's channels, pools, uneven padding.
 
-Shape letters: N batch, C channels, * any number of spatial axes. This file knows the tensors of one layer. It must not
-know designs.
+Shape letters: N batch, C channels, * any number of spatial axes. This file knows the tensors of one layer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Design to ``nn.Module``, with the same paths: ``named_modules()`` of the network are the paths of the design's nodes.
 
-This file knows which torch module computes which layer. It must not know data, training or the text of designs.
+This file knows which torch module computes which layer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Initial values of a network, the same for the same seed whatever else drew random numbers.
 
-This file knows how each kind of layer begins. It must not know designs or training.
+This file knows how each kind of layer begins.
 """
 
 from __future__ import annotations

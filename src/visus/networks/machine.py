@@ -1,7 +1,6 @@
 """What this machine is and how a network is best computed on it.
 
-This file knows devices, number formats, the features of processors and where their kernels go wrong. It must not know designs, data or
-training.
+This file knows devices, number formats, the features of processors and where their kernels go wrong.
 
 The choice of precision follows from the features of the machine and never from a timing, so that the same machine gives
 the same numbers every time. ``quick_speed`` measures, and is only ever shown.

@@ -1,6 +1,6 @@
 """What a training step of a network costs on this machine: measured once, remembered on the disk.
 
-This file knows seconds. It must not know designs, data, or what a price is asked for.
+This file knows seconds.
 
 A price holds for one processor, version of PyTorch and set of kernels, as the choices of ``networks.fast`` do, and lies beside them; it is measured
 with the algorithms that the training will use. It is a figure of a quiet moment: what is done around the steps is not in it.
@@ -25,7 +25,7 @@ from visus.networks.fast.choices import Case
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, memory_format
 
-MOST_ITEMS = 128  # in a measured step: what a larger batch would save for each item is left out
+MOST_SAMPLES = 128  # in a measured step: what a larger batch would save for each sample is left out
 _REPEATS = 9
 _LONGEST_S = 0.6  # of the repeats of one measurement; one is always made
 
@@ -36,9 +36,9 @@ class Work:
 
     Attributes:
         network: a text that says all of the network, such as that of its design.
-        input_shape: (channels, *spatial) of a whole item.
-        batch_size: items of this process in one step.
-        sides: parts of the whole side at which items are seen, in equal shares of the training.
+        input_shape: (channels, *spatial) of a whole sample.
+        batch_size: samples of this process in one step.
+        sides: parts of the whole side at which samples are seen, in equal shares of the training.
         machine: device, precision and layout.
         optimizer: its name.
         is_sped_up: whether convolutions are computed by the fastest algorithm for each shape (``networks.fast``).
@@ -73,11 +73,11 @@ class Price:
     """What a step costs.
 
     Attributes:
-        item_s: seconds of the forward and backward pass for one item, for each side of the curriculum.
+        sample_s: seconds of the forward and backward pass for one sample, for each side of the curriculum.
         update_s: seconds in which the optimizer moves the weights once.
     """
 
-    item_s: tuple[float, ...]
+    sample_s: tuple[float, ...]
     update_s: float
 
     def steps_s(self, num_steps: int, batch_size: int) -> float:
@@ -86,7 +86,7 @@ class Price:
         >>> Price((0.01, 0.03), 0.5).steps_s(10, 100)
         25.0
         """
-        return num_steps * (batch_size * sum(self.item_s) / len(self.item_s) + self.update_s)
+        return num_steps * (batch_size * sum(self.sample_s) / len(self.sample_s) + self.update_s)
 
 
 class Prices:
@@ -121,17 +121,18 @@ def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) ->
     if work.is_sped_up:
         speed_up(module, _ChoicesOfWholeBatches(work.batch_size))
     module.train()
-    num_items = min(work.batch_size, MOST_ITEMS)
+    num_samples = min(work.batch_size, MOST_SAMPLES)
     with float32_where_needed(module, work.machine.precision):
         at = {
-            side: _shortest_s(_passes(work, module, num_items, side), work.machine) / num_items for side in set(work.sides)
+            side: _shortest_s(_passes(work, module, num_samples, side), work.machine) / num_samples
+            for side in set(work.sides)
         }
-    item_s = tuple(at[side] for side in work.sides)
-    return Price(item_s, _shortest_s(optimizer.step, work.machine))
+    sample_s = tuple(at[side] for side in work.sides)
+    return Price(sample_s, _shortest_s(optimizer.step, work.machine))
 
 
 class _ChoicesOfWholeBatches(Choices):
-    """Measured steps hold fewer items than those of the training, and are computed by the algorithms that it will use."""
+    """Measured steps hold fewer samples than those of the training, and are computed by the algorithms that it will use."""
 
     def __init__(self, batch_size: int) -> None:
         super().__init__()
@@ -142,10 +143,10 @@ class _ChoicesOfWholeBatches(Choices):
         return super().plan(dataclasses.replace(case, maps=(self._batch_size, *case.maps[1:])))
 
 
-def _passes(work: Work, module: nn.Module, num_items: int, side: float) -> Callable[[], object]:
-    """Forward and backward pass for some items at one side."""
+def _passes(work: Work, module: nn.Module, num_samples: int, side: float) -> Callable[[], object]:
+    """Forward and backward pass for some samples at one side."""
     channels, *size = work.input_shape
-    shape = (num_items, channels, *(max(1, round(side * length)) for length in size))
+    shape = (num_samples, channels, *(max(1, round(side * length)) for length in size))
     inputs = torch.randn(shape).to(work.machine.device)
     if work.machine.channels_last:
         inputs = inputs.contiguous(memory_format=memory_format(inputs.ndim))
@@ -154,7 +155,7 @@ def _passes(work: Work, module: nn.Module, num_items: int, side: float) -> Calla
         module.zero_grad(set_to_none=True)
         with work.machine.autocast():
             logits = module(inputs).float()
-        labels = torch.arange(num_items, device=logits.device) % logits.shape[1]
+        labels = torch.arange(num_samples, device=logits.device) % logits.shape[1]
         F.cross_entropy(logits, labels, label_smoothing=0.1).backward()  # type: ignore[no-untyped-call]
 
     return passes
@@ -183,7 +184,7 @@ def _as_price(value: dict[str, Any]) -> Price:
     Raises:
         ValueError: one that cannot have been measured.
     """
-    price = Price(tuple(float(each) for each in value["item_s"]), float(value["update_s"]))
-    if not price.item_s or not all(math.isfinite(each) and each >= 0 for each in (*price.item_s, price.update_s)):
+    price = Price(tuple(float(each) for each in value["sample_s"]), float(value["update_s"]))
+    if not price.sample_s or not all(math.isfinite(each) and each >= 0 for each in (*price.sample_s, price.update_s)):
         raise ValueError(price)
     return price

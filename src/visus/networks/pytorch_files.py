@@ -1,7 +1,7 @@
 """What ``torch.save`` wrote, read as tensors alone: no code in a file is ever run, and what is no such file is told in one sentence.
 
-This file knows PyTorch's two kinds of file, a zip archive and (before version 1.6, or where asked for) a row of pickles, and what is easily
-taken for one. It must not know what the tensors are for.
+This file knows PyTorch's two kinds of file, a zip archive and (before version 1.6, or where asked for) a row of pickles, and
+what is easily taken for one.
 """
 
 from __future__ import annotations

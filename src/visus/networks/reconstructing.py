@@ -1,6 +1,6 @@
 """A network that gives its input back: the layers of another up to one of its maps, and a small head that draws from that map.
 
-This file knows modules. It must not know data or training.
+This file knows modules.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Reconstructing(nn.Module):
     Args:
         network: a network of maps; trained in place, its paths stay as they are below ``network``.
         layer: path of the layer whose map the head reads; None for the last map of more than one place.
-        input_shape: (channels, *spatial) of one item.
+        input_shape: (channels, *spatial) of one sample.
         seed: of the head's initial values.
 
     Attributes:
@@ -49,14 +49,14 @@ class Reconstructing(nn.Module):
         channels = self._channels_of_maps(input_shape)
         if not channels or (layer is not None and layer not in channels):
             raise UsageError(
-                "an item can only be drawn from a map, and this layer gives none. Name a convolution or a pool."
+                "a sample can only be drawn from a map, and this layer gives none. Name a convolution or a pool."
             )
         self.layer = layer if layer is not None else list(channels)[-1]
         convolution = _CONVS[rank]
         self.near_map = convolution(channels[self.layer], HEAD_CHANNELS, 3, padding=1)
-        self.near_item = convolution(HEAD_CHANNELS, input_shape[0], 3, padding=1)
-        initialize(nn.ModuleList([self.near_map, self.near_item]), seed)
-        nn.init.zeros_(self.near_item.weight)  # the first drawing is the mean item, wherever the map comes from
+        self.near_sample = convolution(HEAD_CHANNELS, input_shape[0], 3, padding=1)
+        initialize(nn.ModuleList([self.near_map, self.near_sample]), seed)
+        nn.init.zeros_(self.near_sample.weight)  # the first drawing is the mean sample, wherever the map comes from
         self._map: Tensor | None = None
         network.get_submodule(self.layer).register_forward_hook(self._keep)
 
@@ -68,7 +68,7 @@ class Reconstructing(nn.Module):
         drawn = F.interpolate(
             F.relu(self.near_map(kept)), size=x.shape[2:], mode=_LINEAR_MODES[x.dim() - 2], align_corners=False
         )
-        given: Tensor = self.near_item(drawn)
+        given: Tensor = self.near_sample(drawn)
         return given
 
     def _keep(self, layer: nn.Module, args: Any, output: Tensor) -> None:

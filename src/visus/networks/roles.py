@@ -1,8 +1,7 @@
 """What each trained tensor of a network is for: filters, the head that makes the answers, gains of norms, and the rest.
 
-Found in the graph that autograd records of one forward pass without data, so it holds for any module: what reads a filter's output is seen,
-also where the code that does it is a person's own. This file knows a module and the graph of its output. It must not know optimizers,
-designs or data.
+Found in the graph that autograd records of one forward pass without data, so it holds for any module: what reads a filter's
+output is seen, also where the code that does it is a person's own. This file knows a module and the graph of its output.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A forward may keep what it computed anywhere: in attributes, lists, caches by si
 class or of its Python module. Left there, a tensor without data breaks the next real forward. So all that can be reached from the module
 is noted before a run and put back after it; tensors that it holds are the same objects, with the same values, as before.
 
-This file knows Python objects and the state of PyTorch. It must not know rows, rules or memory.
+This file knows Python objects and the state of PyTorch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One call of an operation while a module is traced, and the table of rules by the operation's name.
 
-This file knows how rules are found and what they are given. It must not know any rule.
+This file knows how rules are found and what they are given.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What feeds each row of a traced module, and what it looks at it through: the view on which advice works, as a design gives it.
 
-This file knows how the operations of one row are told in the words of ``visus.design.flow``; what it has no word for is unknown,
-and advice is silent there. It must not know rules, nor how rows are named.
+This file knows how the operations of one row are told in the words of ``visus.design.flow``; what it has no word for is
+unknown, and advice is silent there.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Done(NamedTuple):
         name: the operation.
         given, out: what its inputs see, and what its first output does.
         lenses, pads: as in ``Call``.
-        over: of a norm, the arguments that say over what it is taken; True for one that is taken over each item alone.
+        over: of a norm, the arguments that say over what it is taken; True for one that is taken over each sample alone.
         is_hull: whether nobody knows what it looks at.
     """
 

@@ -1,6 +1,6 @@
 """How sights follow a tensor whose elements are laid out under another shape, axes of the input merged and split.
 
-This file knows terms and shapes. It must not know operations of torch.
+This file knows terms and shapes.
 """
 
 from __future__ import annotations

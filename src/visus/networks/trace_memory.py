@@ -5,7 +5,7 @@ long as a trace, and most accounts are never asked. It needs no table of what ea
 tensors; only the buffers inside of operations are added, by the same rules as for designs. So it is the second, independent answer to the
 memory of a design. A figure is that of the module as it is when it is first asked for; the module comes back untouched.
 
-This file knows storages, and how a module is run for them. It must not know receptive fields, rows, nor the text of designs.
+This file knows storages, and how a module is run for them.
 """
 
 from __future__ import annotations
@@ -219,8 +219,8 @@ def _is_turned(value: Tensor) -> bool:
     return value.dim() == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
 
 
-def _most(moments: Sequence[Bytes], num_items: int) -> int:
-    return max((moment.of(num_items) for moment in moments), default=0)
+def _most(moments: Sequence[Bytes], num_samples: int) -> int:
+    return max((moment.of(num_samples) for moment in moments), default=0)
 
 
 def _forward_convolution(args: Any, out: Any) -> int:

@@ -1,7 +1,7 @@
 """Follows every operation of a module while it runs on tensors without data, and notes what each tensor sees of the input.
 
 This file knows how operations are intercepted: which are answered, which write into others, which are views, which have no
-rule. It must not know rules, nor rows and layers.
+rule.
 """
 
 from __future__ import annotations

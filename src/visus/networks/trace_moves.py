@@ -1,7 +1,7 @@
 """How sights follow a tensor whose dimensions are gathered, reduced, joined, permuted or laid out anew.
 
 Every function takes the terms of one axis of the input and the shape of the tensor that has them, and gives the terms after.
-This file knows terms and shapes. It must not know operations of torch.
+This file knows terms and shapes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 Where no dimension is that of the axis alone, as in windows that were merged into the batch, every element has its own numbers.
 A dimension is that of the axis again where the textbook's fields along it repeat themselves. This file knows terms and numbers.
-It must not know operations of torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rules for operations that compute: element by element, reductions, norms, softmax, matrix products, attention, Fourier.
 
 A rule takes the operation's call and gives what the output sees. This file knows the arguments of PyTorch's operations that
-compute without a window. It must not know modules, rows or how tensors are followed.
+compute without a window.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def ordered(call: Call) -> list[Axes | None] | Axes:
     *("miopen_batch_norm", "_batch_norm_with_update", "_batch_norm_no_update", "_native_batch_norm_legit_functional"),
 )
 def batch_norm(call: Call) -> list[Axes | None] | Axes:
-    """With running values each element sees itself; with those of the batch, all places of all items."""
+    """With running values each element sees itself; with those of the batch, all places of all samples."""
     axes = call.axes(0) or ()
     is_training = call.args[5] if len(call.args) > 5 else True
     if call.name.endswith("_no_training") or call.name.endswith("_no_update"):

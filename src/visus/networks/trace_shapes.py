@@ -1,7 +1,7 @@
 """Shapes of the outputs of the most frequent operations, answered without asking torch, whose own answers take longer.
 
 An answer is None where anything is unusual; torch then answers, and refuses what cannot be computed. This file knows shapes,
-number formats and the order of elements in memory. It must not know what a tensor sees.
+number formats and the order of elements in memory.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Every operation is a minimum: of first pixels, and of last pixels with their sign turned. ``Sight`` holds the numbers of one
 axis, a ``Line`` lays them along one dimension of a tensor, a ``Grid`` holds numbers that differ along several dimensions. A
-tensor has a tuple of such ``Terms``, which together are their union. This file knows numbers and dimensions. It must not
-know operations of torch, layers or modules.
+tensor has a tuple of such ``Terms``, which together are their union. This file knows numbers and dimensions.
 """
 
 from __future__ import annotations

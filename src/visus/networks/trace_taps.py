@@ -1,6 +1,6 @@
 """Which old positions each new position of one axis reads: windows, transposed windows, padding, resizing, slices.
 
-This file knows whole numbers on one axis. It must not know what a position reads of the image, nor tensors of torch.
+This file knows whole numbers on one axis.
 """
 
 from __future__ import annotations

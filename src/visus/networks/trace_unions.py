@@ -1,6 +1,6 @@
 """Where paths meet: the union of what they see, whether they look at the same middle, the field of the whole.
 
-This file knows terms and shapes. It must not know operations of torch.
+This file knows terms and shapes.
 """
 
 from __future__ import annotations

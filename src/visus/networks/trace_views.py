@@ -1,7 +1,7 @@
 """Rules for operations that move elements and compute nothing: shapes, orders, slices, copies, concatenation.
 
 A rule takes the operation's call and gives what the output sees. This file knows the arguments of PyTorch's operations that
-move elements. It must not know modules, rows or how tensors are followed.
+move elements.
 """
 
 from __future__ import annotations

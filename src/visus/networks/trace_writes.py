@@ -1,6 +1,6 @@
 """What a tensor sees after values were written into a part of it, through a view.
 
-This file knows marks and their sources. It must not know operations of torch or modules.
+This file knows marks and their sources.
 """
 
 from __future__ import annotations

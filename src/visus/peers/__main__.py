@@ -1,6 +1,6 @@
 """``python -m visus.peers TASK.json``: one training of one peer.
 
-This file knows which file holds which peer, and keeps standard output for events. It must not know how anything is trained.
+This file knows which file holds which peer, and keeps standard output for events.
 """
 
 from __future__ import annotations

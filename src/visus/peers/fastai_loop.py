@@ -1,6 +1,6 @@
 """fastai: ``DataLoaders`` over arrays and ``fit_one_cycle``, as its documentation writes it.
 
-This file knows three recipes of fastai's documentation, all with batches of 64. It must not know how visus trains.
+This file knows three recipes of fastai's documentation, all with batches of 64.
 
 - ``resnet18``: ``vision_learner`` without pretrained weights and ``fit_one_cycle(5, 5e-3)``, as in its tutorial on Imagenette, with
   ``aug_transforms()`` where the images are color ones.
@@ -69,10 +69,10 @@ def _loaders(fastai: Any, arrays: Arrays, device: torch.device) -> Any:
     mean, deviation = statistics_of(arrays)
     parts = [
         [
-            (fastai.TensorImage(item), fastai.TensorCategory(label))
-            for item, label in zip(torch.from_numpy(items).float() / 255, torch.from_numpy(labels), strict=True)
+            (fastai.TensorImage(sample), fastai.TensorCategory(label))
+            for sample, label in zip(torch.from_numpy(samples).float() / 255, torch.from_numpy(labels), strict=True)
         ]
-        for items, labels in ((arrays.train_items, arrays.train_labels), (arrays.test_items, arrays.test_labels))
+        for samples, labels in ((arrays.train_samples, arrays.train_labels), (arrays.test_samples, arrays.test_labels))
     ]
     changes = fastai.aug_transforms() if arrays.input_shape[0] == 3 else []
     scaling = fastai.Normalize.from_stats(mean.flatten().tolist(), deviation.flatten().tolist(), cuda=device.type == "cuda")

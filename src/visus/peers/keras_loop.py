@@ -1,7 +1,7 @@
 """Keras 3: the convolutional network of its first vision example, compiled and fitted as it is written there.
 
-This file knows that example (keras.io/examples/vision/mnist_convnet): two convolutions with pooling, dropout, batches of 128, Adam, 15 epochs.
-The backend is the one that Keras is set to, or what ``KERAS_BACKEND`` names. It must not know how visus trains.
+This file knows that example (keras.io/examples/vision/mnist_convnet): two convolutions with pooling, dropout, batches of 128,
+Adam, 15 epochs. The backend is the one that Keras is set to, or what ``KERAS_BACKEND`` names.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def train(task: Task, course: Course) -> None:
     backend = keras.backend.backend()
     course.ready(("keras", {"tensorflow": _tensorflow()}.get(backend, backend)), task.device)
     keras.utils.set_random_seed(task.seed)
-    (items, labels), (test_items, test_labels) = (
+    (samples, labels), (test_samples, test_labels) = (
         (_channels_last(values), keras.utils.to_categorical(names, task.num_classes))
-        for values, names in ((arrays.train_items, arrays.train_labels), (arrays.test_items, arrays.test_labels))
+        for values, names in ((arrays.train_samples, arrays.train_labels), (arrays.test_samples, arrays.test_labels))
     )
-    network = _network(keras, items.shape[1:], task.num_classes)
+    network = _network(keras, samples.shape[1:], task.num_classes)
     network.compile(loss="categorical_crossentropy", optimizer="adam", metrics=["accuracy"])
 
     class Follow(keras.callbacks.Callback):  # type: ignore[misc]
@@ -45,11 +45,11 @@ def train(task: Task, course: Course) -> None:
                 self.model.stop_training = True
 
     network.fit(
-        items,
+        samples,
         labels,
         batch_size=BATCH_SIZE,
         epochs=task.num_epochs,
-        validation_data=(test_items, test_labels),
+        validation_data=(test_samples, test_labels),
         callbacks=[Follow()],
         verbose=0,
     )
@@ -72,9 +72,9 @@ def _network(keras: Any, input_shape: tuple[int, ...], num_classes: int) -> Any:
     )
 
 
-def _channels_last(items: Any) -> Any:
-    """Items (N, C, H, W) as float32 from 0 to 1, (N, H, W, C)."""
-    return np.ascontiguousarray(items.transpose(0, 2, 3, 1)).astype("float32") / 255
+def _channels_last(samples: Any) -> Any:
+    """Samples (N, C, H, W) as float32 from 0 to 1, (N, H, W, C)."""
+    return np.ascontiguousarray(samples.transpose(0, 2, 3, 1)).astype("float32") / 255
 
 
 def _tensorflow() -> str:

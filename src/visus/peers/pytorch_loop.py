@@ -1,6 +1,6 @@
 """Plain PyTorch: the loop that its documentation teaches, over a ``DataLoader``, in float32.
 
-This file knows three recipes of PyTorch's documentation. It must not know how visus trains.
+This file knows three recipes of PyTorch's documentation.
 
 - ``small``: the MNIST example (github.com/pytorch/examples, mnist): batches of 64, Adadelta at 1.0, times 0.7 after each epoch, 14 epochs.
 - ``classifier``: the tutorial "Training a classifier": batches of 4, SGD at 0.001 with momentum 0.9, 2 epochs.
@@ -51,8 +51,8 @@ def train(task: Task, course: Course) -> None:
     recipe = RECIPES[task.network]
     mean, deviation = statistics_of(arrays)
     training, held_out = (
-        TensorDataset((torch.from_numpy(items).float() / 255 - mean) / deviation, torch.from_numpy(labels))
-        for items, labels in ((arrays.train_items, arrays.train_labels), (arrays.test_items, arrays.test_labels))
+        TensorDataset((torch.from_numpy(samples).float() / 255 - mean) / deviation, torch.from_numpy(labels))
+        for samples, labels in ((arrays.train_samples, arrays.train_labels), (arrays.test_samples, arrays.test_labels))
     )
     batches = DataLoader(training, batch_size=recipe.batch_size, shuffle=True)
     test_batches = DataLoader(held_out, batch_size=TEST_BATCH)
@@ -61,10 +61,10 @@ def train(task: Task, course: Course) -> None:
     schedule = recipe.schedule(optimizer) if recipe.schedule else None
     for epoch in range(1, task.num_epochs + 1):
         network.train()
-        for items, labels in batches:
-            items, labels = items.to(device), labels.to(device)
+        for samples, labels in batches:
+            samples, labels = samples.to(device), labels.to(device)
             optimizer.zero_grad()
-            F.cross_entropy(network(items), labels).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(network(samples), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         if schedule:
             schedule.step()
@@ -81,24 +81,24 @@ def network_of(task: Task, arrays: Arrays) -> nn.Module:
     if task.network == "classifier":
         return classifier_network(arrays.input_shape, task.num_classes)
     made = make_network(
-        task.design, arrays.input_shape, task.num_classes, num_items=len(arrays.train_labels), seed=task.seed
+        task.design, arrays.input_shape, task.num_classes, num_samples=len(arrays.train_labels), seed=task.seed
     )
     return made.module
 
 
 def statistics_of(arrays: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of each channel over the training items, from 0 to 1, shape (1, C, 1, 1)."""
-    values = torch.from_numpy(arrays.train_items).float() / 255
+    """Mean and deviation of each channel over the training samples, from 0 to 1, shape (1, C, 1, 1)."""
+    values = torch.from_numpy(arrays.train_samples).float() / 255
     return values.mean((0, 2, 3), keepdim=True), values.std((0, 2, 3), keepdim=True)
 
 
 def accuracy_of(network: nn.Module, batches: DataLoader[tuple[torch.Tensor, ...]], device: torch.device) -> float:
-    """Share of the items that the network gets right."""
+    """Share of the samples that the network gets right."""
     network.eval()
-    num_right = num_items = 0
+    num_right = num_samples = 0
     with torch.no_grad():
-        for items, labels in batches:
-            answers = network(items.to(device)).argmax(dim=1)
+        for samples, labels in batches:
+            answers = network(samples.to(device)).argmax(dim=1)
             num_right += int((answers == labels.to(device)).sum())
-            num_items += len(labels)
-    return num_right / num_items
+            num_samples += len(labels)
+    return num_right / num_samples

@@ -1,6 +1,6 @@
 """The small convolutional networks that PyTorch's documentation trains, for any size of image and number of classes.
 
-This file knows two lists of layers. It must not know how they are trained.
+This file knows two lists of layers.
 """
 
 from __future__ import annotations

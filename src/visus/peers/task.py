@@ -1,9 +1,9 @@
 """What one training is to do, and the line of JSON that it writes for each thing that happens.
 
-This file knows tasks, clocks and events. It must not know any training loop.
+This file knows tasks, clocks and events.
 
 Three kinds of line are written to standard output: ``ready`` once the training data is in memory (the clock starts there), ``evaluated``
-after each evaluation on the held-out items, and ``ended``. All that a peer prints of itself goes to standard error.
+after each evaluation on the held-out samples, and ``ended``. All that a peer prints of itself goes to standard error.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Task:
         epochs: how many its schedule is made for; None for what visus settles.
         seed: everything random follows from it.
         target: accuracy to reach, 0 to 1.
-        arrays: folder with ``train_items.npy`` (N, C, H, W), ``train_labels.npy``, ``test_items.npy`` and ``test_labels.npy``.
+        arrays: folder with ``train_samples.npy`` (N, C, H, W), ``train_labels.npy``, ``test_samples.npy`` and ``test_labels.npy``.
         num_classes: number of classes.
         design: text of the network that visus trains.
         data: path of the data for visus; None for the images that come with it.
         cache: folder of decoded data for visus; None for the usual one.
-        opened: how visus is to open the data so that it has the items of ``arrays``: ``preprocessing``, ``split`` (a ``split.csv``), ``labels``,
+        opened: how visus is to open the data so that it has the samples of ``arrays``: ``preprocessing``, ``split`` (a ``split.csv``), ``labels``,
             ``max_unreadable`` and ``is_varied``; None for its own choice.
         recipe: text of a ``recipe.yaml`` for visus.
         device: ``cpu`` or ``cuda``.
@@ -71,11 +71,11 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """Training and held-out items in memory: uint8 (N, C, H, W) and class indices (N,)."""
+    """Training and held-out samples in memory: uint8 (N, C, H, W) and class indices (N,)."""
 
-    train_items: npt.NDArray[Any]
+    train_samples: npt.NDArray[Any]
     train_labels: npt.NDArray[np.int64]
-    test_items: npt.NDArray[Any]
+    test_samples: npt.NDArray[Any]
     test_labels: npt.NDArray[np.int64]
 
     @classmethod
@@ -85,12 +85,12 @@ class Arrays:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one item."""
-        _, channels, height, width = self.train_items.shape
+        """(channels, height, width) of one sample."""
+        _, channels, height, width = self.train_samples.shape
         return channels, height, width
 
 
-ARRAYS = ("train_items", "train_labels", "test_items", "test_labels")
+ARRAYS = ("train_samples", "train_labels", "test_samples", "test_labels")
 
 
 class Course:

@@ -1,8 +1,8 @@
 """torchvision: ResNet-18 by the recipe of its reference script (references/classification), with the stem that small images need.
 
-This file knows that recipe: SGD at 0.1 with momentum 0.9 and weight decay 1e-4, random crops and mirrored images, the rate falling by a
-cosine over the epochs (an option of the script), batches of 128. Where an image is smaller than 64 px the first convolution is
-3 x 3 with stride 1 and the first pooling is left out, as the ResNet article does for CIFAR-10. It must not know how visus trains.
+This file knows that recipe: SGD at 0.1 with momentum 0.9 and weight decay 1e-4, random crops and mirrored images, the rate
+falling by a cosine over the epochs (an option of the script), batches of 128. Where an image is smaller than 64 px the first
+convolution is 3 x 3 with stride 1 and the first pooling is left out, as the ResNet article does for CIFAR-10.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ SMALL_PX = 64
 
 
 class Changed(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Training items, each changed at random when it is taken: cropped out of itself padded by an eighth, and mirrored where it is a color one."""
+    """Training samples, each changed at random when it is taken: cropped out of itself padded by an eighth, and mirrored where it is a color one."""
 
-    def __init__(self, items: torch.Tensor, labels: torch.Tensor) -> None:
+    def __init__(self, samples: torch.Tensor, labels: torch.Tensor) -> None:
         from torchvision.transforms import v2
 
-        height, width = items.shape[2:]
+        height, width = samples.shape[2:]
         changes: list[nn.Module] = [v2.RandomCrop((height, width), padding=max(1, height // 8))]
-        if items.shape[1] == 3:
+        if samples.shape[1] == 3:
             changes.append(v2.RandomHorizontalFlip())
         self._change = v2.Compose(changes)
-        self._items, self._labels = items, labels
+        self._samples, self._labels = samples, labels
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._change(self._items[place]), self._labels[place]
+        return self._change(self._samples[place]), self._labels[place]
 
 
 def train(task: Task, course: Course) -> None:
@@ -52,10 +52,10 @@ def train(task: Task, course: Course) -> None:
     course.ready(("torch", "torchvision"), str(device))
     torch.manual_seed(task.seed)
     mean, deviation = statistics_of(arrays)
-    items = (torch.from_numpy(arrays.train_items).float() / 255 - mean) / deviation
-    test_items = (torch.from_numpy(arrays.test_items).float() / 255 - mean) / deviation
-    batches = DataLoader(Changed(items, torch.from_numpy(arrays.train_labels)), BATCH_SIZE, shuffle=True)
-    test_batches = DataLoader(TensorDataset(test_items, torch.from_numpy(arrays.test_labels)), BATCH_SIZE)
+    samples = (torch.from_numpy(arrays.train_samples).float() / 255 - mean) / deviation
+    test_samples = (torch.from_numpy(arrays.test_samples).float() / 255 - mean) / deviation
+    batches = DataLoader(Changed(samples, torch.from_numpy(arrays.train_labels)), BATCH_SIZE, shuffle=True)
+    test_batches = DataLoader(TensorDataset(test_samples, torch.from_numpy(arrays.test_labels)), BATCH_SIZE)
     network = resnet18(arrays.input_shape, task.num_classes).to(device)
     optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     schedule = CosineAnnealingLR(optimizer, T_max=task.num_epochs)

@@ -1,10 +1,10 @@
 """visus itself, trained by the call that ``visus train --no-pretrained`` makes, with one evaluation more after each epoch.
 
-This file knows what a training of visus tells while it runs. It must not know how it is carried out.
+This file knows what a training of visus tells while it runs.
 
-visus chooses the epoch that it keeps on its own validation split, and scores the held-out items once, at the end. For the curve over time
-the weights of each epoch are scored on the held-out items too; that time counts, and is told apart, as for every peer. It begins with new
-weights, as every peer does, on the very items that they get.
+visus chooses the epoch that it keeps on its own validation split, and scores the held-out samples once, at the end. For the curve over time
+the weights of each epoch are scored on the held-out samples too; that time counts, and is told apart, as for every peer. It begins with new
+weights, as every peer does, on the very samples that they get.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def open_as_told(task: Task) -> Data:
 
 
 class _Follow:
-    """Scores the weights of each epoch on the held-out items."""
+    """Scores the weights of each epoch on the held-out samples."""
 
     def __init__(self, task: Task, course: Course, data: Data) -> None:
         self.is_settled = False

@@ -1,6 +1,6 @@
 """Several processes that train one network, as ``torchrun`` starts them: who this one is, and what they tell each other.
 
-This file knows processes, their first one and their common store. It must not know networks, data, recipes or files.
+This file knows processes, their first one and their common store.
 
 The first process of all decides: its clock, its stop and its scores are everybody's. A store, which outlives the processes as long as ``torchrun``
 lives, remembers the run that they train, so that processes that are started again go on with it; and the first error, so that it is told once.

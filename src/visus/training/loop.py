@@ -46,10 +46,10 @@ _SMOOTHING = 0.95
 
 @dataclass(frozen=True)
 class _Unread:
-    """What a step came to, still on the device: the mean loss and how many items were right, of ``num_items``."""
+    """What a step came to, still on the device: the mean loss and how many samples were right, of ``num_samples``."""
 
     step: int
-    num_items: int
+    num_samples: int
     loss: torch.Tensor
     num_right: torch.Tensor
 
@@ -266,7 +266,7 @@ class Training:
         loss = self.loss.mean(logits, batch.labels, batch.all_labels)
         num_right = (logits.detach().argmax(1) == batch.labels).sum()
         self._num_classes = logits.shape[1]
-        self._unread.append(_Unread(self.position.step, batch.num_items, loss.detach(), num_right))
+        self._unread.append(_Unread(self.position.step, batch.num_samples, loss.detach(), num_right))
         if not self.is_far:
             self._read()  # before the weights move
         (loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over the processes
@@ -285,9 +285,9 @@ class Training:
         losses, rights = self.group.summed(own).tolist()
         for each, loss, num_right in zip(unread, losses, rights, strict=True):
             self._refuse_divergence(loss, each.step)
-            at.loss_sum += loss * each.num_items
+            at.loss_sum += loss * each.num_samples
             at.num_right += int(num_right)
-            at.num_seen += each.num_items
+            at.num_seen += each.num_samples
 
     def _average(self) -> None:
         """Take the step that was just made into the average."""
@@ -408,7 +408,7 @@ class Training:
         return share if at.until_s is None else max(share, at.elapsed_s / at.until_s)
 
     def _side(self) -> float:
-        """Part of the whole side at which the items of the next step are seen: equal shares of the training for each."""
+        """Part of the whole side at which the samples of the next step are seen: equal shares of the training for each."""
         sides = self.recipe.sides
         return sides[min(int(self._progress() * len(sides)), len(sides) - 1)]
 
@@ -441,7 +441,7 @@ class Training:
         place = f"in epoch {at.epoch + 1}, step {step + 1}"
         if not math.isfinite(loss) and at.epoch == 0 and step == 0:
             raise TrainingError(
-                f"the loss is {loss} at the first step, before any weights moved: what {type(self.module).__name__} gives for these items is not finite. "
+                f"the loss is {loss} at the first step, before any weights moved: what {type(self.module).__name__} gives for these samples is not finite. "
                 "Look for a division by zero, a root or a logarithm in it, and for weights that are not finite."
             )
         if not math.isfinite(loss):

@@ -1,7 +1,7 @@
 """Muon: every step of a filter is orthogonalized, so that all directions in which it works move alike; biases and the head go by Adam.
 
-Jordan et al. 2024 (kellerjordan.github.io/posts/muon). A filter of any rank is read as a matrix with a row for each output channel. Filters of
-equal shape are orthogonalized together. This file knows tensors, gradients and rates. It must not know networks, recipes or schedules.
+Jordan et al. 2024 (kellerjordan.github.io/posts/muon). A filter of any rank is read as a matrix with a row for each output
+channel. Filters of equal shape are orthogonalized together. This file knows tensors, gradients and rates.
 """
 
 from __future__ import annotations

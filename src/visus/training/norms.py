@@ -1,12 +1,12 @@
 """Batch norms that go by the statistics of the whole batch, of which several processes have a slice each.
 
-This file knows the arithmetic of batch norms and how processes add up. It must not know networks, optimizers or the loop.
+This file knows the arithmetic of batch norms and how processes add up.
 
 PyTorch has this for graphics processors alone (``nn.SyncBatchNorm``), and it is used there. On a processor the same is done with PyTorch's own
 kernels, or together with the activation behind the norm by those of ``networks.fast``: each process measures its slice, the sums are added up,
 and what each kernel gets are the statistics of the whole batch.
 
-Shape letters: N items, C channels, * any number of spatial axes.
+Shape letters: N samples, C channels, * any number of spatial axes.
 """
 
 from __future__ import annotations

@@ -60,10 +60,10 @@ class Recipe:
 
     epochs: int | None = _setting(
         None,
-        "times that the training data is gone through; 0 with weights that know something fits their head alone; open: from the number of items, more often for small gray images",
+        "times that the training data is gone through; 0 with weights that know something fits their head alone; open: from the number of samples, more often for small gray images",
         low=0,
     )
-    batch_size: int | None = _setting(None, "items in one step; open: from the number of items", low=1)
+    batch_size: int | None = _setting(None, "samples in one step; open: from the number of samples", low=1)
     optimizer: str | None = _setting(
         None,
         "muon (orthogonalized steps for filters, Adam for the rest), adamw or sgd (Nesterov momentum); open: muon for a network with convolutions, else adamw",
@@ -104,7 +104,7 @@ class Recipe:
     )
     weight_decay: float | None = _setting(
         None,
-        "decay of weights, never of biases, norms, or filters that a norm follows in muon; open: from optimizer and number of items",
+        "decay of weights, never of biases, norms, or filters that a norm follows in muon; open: from optimizer and number of samples",
         low=0.0,
         high=10.0,
     )
@@ -146,7 +146,7 @@ class Recipe:
     )
     flip: str | None = _setting(
         None,
-        "mirror items left to right: none, random (half of them), or alternating (each in every second epoch); open: alternating where the items show that mirroring keeps their class, and for color images and volumes that cannot tell; else none",
+        "mirror samples left to right: none, random (half of them), or alternating (each in every second epoch); open: alternating where the samples show that mirroring keeps their class, and for color images and volumes that cannot tell; else none",
         known=FLIPS,
     )
     shift: float | None = _setting(
@@ -160,7 +160,7 @@ class Recipe:
     )
     cutout: float | None = _setting(
         None,
-        "side of the box that is blanked, as a fraction of each axis; open: 0.4 for fewer than 20,000 items, 0.3 beside a zoom or with muon, else none",
+        "side of the box that is blanked, as a fraction of each axis; open: 0.4 for fewer than 20,000 samples, 0.3 beside a zoom or with muon, else none",
         low=0.0,
         high=0.9,
     )
@@ -170,7 +170,7 @@ class Recipe:
     )
     tta: str | None = _setting(
         None,
-        "views of an item whose answers are averaged in use: none, flip, shift or flip+shift, or unsure: and one of these, for items that one view leaves unsure; open: unsure: and what training does",
+        "views of a sample whose answers are averaged in use: none, flip, shift or flip+shift, or unsure: and one of these, for samples that one view leaves unsure; open: unsure: and what training does",
         known=VIEWS,
     )
     frozen: str | None = _setting(
@@ -209,7 +209,7 @@ class Recipe:
 
     @property
     def sides(self) -> tuple[float, ...]:
-        """Parts of the whole side at which items are seen, in equal shares of the training; (1.0,) where that is open.
+        """Parts of the whole side at which samples are seen, in equal shares of the training; (1.0,) where that is open.
 
         >>> Recipe(curriculum="0.75, 1").sides
         (0.75, 1.0)

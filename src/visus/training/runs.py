@@ -1,6 +1,6 @@
 """A run folder: what a training leaves behind, each file whole or absent.
 
-This file knows the names of the files and what must be in them. It must not know how they are made or shown.
+This file knows the names of the files and what must be in them.
 
 ::
 

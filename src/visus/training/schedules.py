@@ -1,6 +1,6 @@
 """How the learning rate goes with the progress of a training.
 
-This file knows numbers between 0 and 1. It must not know steps, optimizers or clocks.
+This file knows numbers between 0 and 1.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Time to accuracy: visus beside what a person could take instead, on the same data and machine, each training in a process of its own.
 
-This file knows the order of the trainings, and what is written about them. It must not know how any of them trains, or how it is shown.
+This file knows the order of the trainings, and what is written about them.
 
 The trainings are interleaved: the first seed of each, then the second seed of each. Two clocks are told for each: one from the moment at which
 the training data is in memory, one from the start of the process, which counts imports and opening the data too. Decoding of
-image files counts for nobody: visus decodes once, before, and gives the others the decoded items. Evaluating on the held-out items after each epoch counts for everybody, and is
-told apart. Everybody begins with new weights and has the same items of one size, visus too: where ``visus train`` would begin with pretrained
+image files counts for nobody: visus decodes once, before, and gives the others the decoded samples. Evaluating on the held-out samples after each epoch counts for everybody, and is
+told apart. Everybody begins with new weights and has the same samples of one size, visus too: where ``visus train`` would begin with pretrained
 weights, which the peers do not have, the result says so.
 """
 
@@ -49,7 +49,7 @@ class Plan:
     """What is compared.
 
     Args:
-        target: accuracy on the held-out items that the mean over the seeds has to reach, 0 to 1.
+        target: accuracy on the held-out samples that the mean over the seeds has to reach, 0 to 1.
         contestants: who takes part.
         seeds: one training of each contestant for each.
         time_limit_s: seconds since its data was in memory after which a training is ended.
@@ -77,7 +77,7 @@ class Plan:
         mistakes = []
         if not 0 < self.target <= 1:
             mistakes.append(
-                f"the target is a share of the held-out items above 0 and up to 1, such as 0.93, not {self.target:g}."
+                f"the target is a share of the held-out samples above 0 and up to 1, such as 0.93, not {self.target:g}."
             )
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
             mistakes.append("seeds are different whole numbers from 0 on, such as 0,1,2.")
@@ -209,7 +209,7 @@ def benchmark(
             with visus.
         plan: what is compared.
         output: a folder ``benchmark-NAME`` is made in it; never one that is there.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
         tell: called for each evaluation and each training.
         command: what was typed, for the result.
 
@@ -305,13 +305,13 @@ def _refuse_unusable(data: Data) -> None:
 
 
 def _write_arrays(data: Data, folder: Path) -> None:
-    """The items for the peers: all that visus does not hold out for its score, and those that it does."""
+    """The samples for the peers: all that visus does not hold out for its score, and those that it does."""
     held_out = data.scored_split
     training = [data.split(name) for name in ("train", "val") if name != held_out and len(data.split(name))]
     test = data.split(held_out)
-    np.save(folder / "train_items.npy", np.concatenate([part.pixels[part.indices] for part in training]))
+    np.save(folder / "train_samples.npy", np.concatenate([part.pixels[part.indices] for part in training]))
     np.save(folder / "train_labels.npy", np.concatenate([part.labels for part in training]))
-    np.save(folder / "test_items.npy", test.pixels[test.indices])
+    np.save(folder / "test_samples.npy", test.pixels[test.indices])
     np.save(folder / "test_labels.npy", test.labels)
 
 
@@ -325,7 +325,7 @@ def _facts(data: Data, plan: Plan, command: str, seen: _Seen) -> dict[str, Any]:
             "name": data.name,
             "fingerprint": data.fingerprint,
             "input_shape": list(data.input_shape),
-            "num_items": parts,
+            "num_samples": parts,
         },
         "held_out": data.scored_split,
         "target": plan.target,

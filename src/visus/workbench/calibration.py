@@ -1,7 +1,6 @@
 """The calibration of a run: the temperature that belongs to its weights and to its way of answering, kept in one file of its folder.
 
-This file knows which file holds the temperature and when it no longer fits. It must not know how a temperature is found, or how answers are
-computed.
+This file knows which file holds the temperature and when it no longer fits.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What this machine is, what is fast on it, and where decoded data lies.
 
-This file knows which facts belong together. It must not know how they are shown.
+This file knows which facts belong together.
 """
 
 from __future__ import annotations

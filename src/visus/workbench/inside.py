@@ -1,7 +1,7 @@
 """What a report tells beyond the scores, measured on a finished run: calibration, shifts, mistakes, what the network sees, costs, advice.
 
-This file knows what is measured on which items, and how many of them a training's length allows. It must not know how a figure is computed
-or drawn. A part that a person's own module cannot give is told as missing, with the reason; a run never fails for its report.
+This file knows what is measured on which samples, and how many of them a training's length allows. A part that a person's own
+module cannot give is told as missing, with the reason; a run never fails for its report.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from visus.workbench.mistakes import MOST_TRAINING, Answering, named_mistakes
 from visus.workbench.modules import Made
 from visus.workbench.report_saliency import saliencies_of
 from visus.workbench.runs import Run
-from visus.workbench.shifts import MAP_ITEMS, reach_of, reading, remedies, shuffled_words, some_items
+from visus.workbench.shifts import MAP_SAMPLES, reach_of, reading, remedies, shuffled_words, some_samples
 from visus.workbench.summaries import Summary, summarize, training_of
 
 SHARE: Final = 0.06
-"""Forward passes that the report may take, as a share of the items that the training went through, each of which took three times as long."""
+"""Forward passes that the report may take, as a share of the samples that the training went through, each of which took three times as long."""
 
 LEAST_MACS: Final = 3 * 10**10
 """It may always take so many multiply-adds: a few seconds on two processor cores."""
 
 _FEW_SHIFTS, _MANY_SHIFTS = 5, 9
-_FEWEST_ITEMS, _MOST_ITEMS = 8, 128
-_ENOUGH_ITEMS: Final = 32
+_FEWEST_SAMPLES, _MOST_SAMPLES = 8, 128
+_ENOUGH_SAMPLES: Final = 32
 _FEWEST_TRAINING: Final = 200
 _SHOWN: Final = 6
 _MOST_KERNELS: Final = 64
@@ -61,7 +61,7 @@ class Scoring:
         run: the run.
         data: its data.
         made: its network.
-        answers: the network's outputs for the scored split, (items, classes).
+        answers: the network's outputs for the scored split, (samples, classes).
         num_epochs: epochs of the training.
         batch_size: its batches.
         scoring_s: what the answers took, in seconds.
@@ -77,11 +77,11 @@ class Scoring:
 
     @property
     def part(self) -> Part:
-        """The scored items."""
+        """The scored samples."""
         return self.data.split(self.data.scored_split)
 
     def num_forwards(self, macs: int) -> int:
-        """Items that the report may send through the network."""
+        """Samples that the report may send through the network."""
         trained = self.num_epochs * len(self.data.split("train"))
         return max(int(SHARE * trained), LEAST_MACS // max(1, macs))
 
@@ -113,16 +113,16 @@ def measure_inside(finished: Scoring) -> Inside:
         mistakes = part("alike", lambda: _mistakes(finished, budget)) or mistakes
     places = _imaged(mistakes) if mistakes else []
     shown = {place: finished.part.rows(np.array([place]))[0].numpy() for place in places}
-    near = sorted({each.place for item in mistakes.shown() for each in item.alike}) if mistakes else []
-    near_items = {place: finished.data.split("train").rows(np.array([place]))[0].numpy() for place in near}
+    near = sorted({each.place for sample in mistakes.shown() for each in sample.alike}) if mistakes else []
+    near_samples = {place: finished.data.split("train").rows(np.array([place]))[0].numpy() for place in near}
     return Inside(
         calibration=part("calibration", lambda: _calibration(finished)),
         moves=part("shifts", lambda: _moves(finished, costs, budget)),
         mistakes=mistakes,
         saliencies=part("saliency", lambda: _saliencies(finished, mistakes, budget)) if mistakes else None,
-        items=shown,
-        training_items=near_items,
-        value_range=_value_range(run.preprocessing.dtype, [*shown.values(), *near_items.values()]),
+        samples=shown,
+        training_samples=near_samples,
+        value_range=_value_range(run.preprocessing.dtype, [*shown.values(), *near_samples.values()]),
         sight=part("sight", lambda: sight_of(costs)) if costs else None,
         kernels=part("filters", lambda: _kernels(finished)),
         costs=_costs(finished, costs),
@@ -146,29 +146,31 @@ def _calibration(finished: Scoring) -> Calibration:
 def _moves(finished: Scoring, costs: Account | None, budget: int) -> Moves:
     run, shape = finished.run, finished.run.preprocessing.input_shape
     allowed = budget // 2
-    is_rich = allowed >= _ENOUGH_ITEMS * len(WAYS) * _MANY_SHIFTS
+    is_rich = allowed >= _ENOUGH_SAMPLES * len(WAYS) * _MANY_SHIFTS
     names, num_shifts = (tuple(WAYS), _MANY_SHIFTS) if is_rich else (("roll", "edge"), _FEW_SHIFTS)
-    num_items = min(_MOST_ITEMS, max(_FEWEST_ITEMS, allowed // (len(names) * num_shifts)))
-    items, _ = some_items(run, finished.part, num_items)
+    num_samples = min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, allowed // (len(names) * num_shifts)))
+    samples, _ = some_samples(run, finished.part, num_samples)
     reach = reach_of(shape[1:])
     module, device = reading(run), run.machine.device
-    ways = tuple(measure_shifts(module, items, reach, way, most=num_shifts, device=device) for way in names)
+    ways = tuple(measure_shifts(module, samples, reach, way, most=num_shifts, device=device) for way in names)
     layers, notes = None, []
     command = f"visus evaluate {shlex.quote(str(run.folder))} --shifts"
     if run.preprocessing.shuffle_seed is not None:
         notes.append(shuffled_words(run.preprocessing.noun))
     elif costs is not None:
         try:
-            layers = measure_equivariance(run.module, items[:MAP_ITEMS].to(device), (1,) * len(reach), "roll", account=costs)
+            layers = measure_equivariance(
+                run.module, samples[:MAP_SAMPLES].to(device), (1,) * len(reach), "roll", account=costs
+            )
         except Exception as error:  # also of a person's own module, whose parts may take no hooks
             told = error.message if isinstance(error, VisusError) else f"{describe_failure(error, run.module)}."
             notes.append(f"Which layer breaks it could not be found: {told}")
     helps = tuple((each.name, each.sentence, each.command) for each in remedies(run))
-    return Moves(finished.part.name, len(items), ways, layers, helps, tuple(notes), command)
+    return Moves(finished.part.name, len(samples), ways, layers, helps, tuple(notes), command)
 
 
 def _mistakes(finished: Scoring, budget: int) -> NamedMistakes:
-    """The answers worth a look; beside each, where there is a budget, the training items that are most like it."""
+    """The answers worth a look; beside each, where there is a budget, the training samples that are most like it."""
     run, data = finished.run, finished.data
     most = min(MOST_TRAINING, max(_FEWEST_TRAINING, 2 * budget // 5))
     network = Answering(run.module, run.classes, run.preprocessing)
@@ -178,7 +180,7 @@ def _mistakes(finished: Scoring, budget: int) -> NamedMistakes:
 
 
 def _imaged(mistakes: NamedMistakes) -> list[int]:
-    """Places of the items that the report draws, the surest wrong ones first."""
+    """Places of the samples that the report draws, the surest wrong ones first."""
     return list(dict.fromkeys(each.place for each in mistakes.shown()))
 
 
@@ -193,7 +195,7 @@ def _saliencies(finished: Scoring, mistakes: NamedMistakes, budget: int) -> Sali
 
 
 def _scaled(finished: Scoring, places: list[int]) -> tuple[Tensor, list[int]]:
-    """Items as ``reading`` wants them, and the classes that were said."""
+    """Samples as ``reading`` wants them, and the classes that were said."""
     batch = finished.run.preprocessing.scale_values(finished.part.rows(np.array(places)))
     return batch, finished.answers[places].argmax(1).tolist()
 
@@ -265,8 +267,8 @@ def _costs(finished: Scoring, costs: Account | None) -> tuple[tuple[str, str], .
     return tuple(rows)
 
 
-def _value_range(dtype: str, items: list[Array]) -> tuple[float, float]:
-    """Lowest and highest value that items are drawn with."""
-    if dtype == "uint8" or not items:
+def _value_range(dtype: str, samples: list[Array]) -> tuple[float, float]:
+    """Lowest and highest value that samples are drawn with."""
+    if dtype == "uint8" or not samples:
         return 0.0, 255.0
-    return min(float(each.min()) for each in items), max(float(each.max()) for each in items)
+    return min(float(each.min()) for each in samples), max(float(each.max()) for each in samples)

@@ -1,6 +1,6 @@
-"""What a person names for a look -> one item, as it is stored, as it is scaled and as its file is; and a pool of items to measure over.
+"""What a person names for a look -> one sample, as it is stored, as it is scaled and as its file is; and a pool of samples to measure over.
 
-Shape letters: N items, C channels, * spatial axes. This file knows files, rows of arrays and splits. It must not know networks or pages.
+Shape letters: N samples, C channels, * spatial axes. This file knows files, rows of arrays and splits.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Pixels, Preprocessing, measure_scale
 from visus.data.samples import SPLITS
 from visus.errors import ImageError, UsageError
-from visus.examine.look_facts import LookedItem
+from visus.examine.look_facts import LookedSample
 from visus.units import rank_words, write_number_of, write_shape
-from visus.workbench.predict_inputs import ARRAY_SUFFIXES, ArrayItem, UnreadItem, find_items
+from visus.workbench.predict_inputs import ARRAY_SUFFIXES, ArraySample, UnreadSample, find_samples
 
 Named = str | Path | Pixels | Tensor
 _IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -33,7 +33,7 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One item, ready for the network and for the page.
+    """One sample, ready for the network and for the page.
 
     Args:
         facts: what the page shows of it.
@@ -41,51 +41,51 @@ class Subject:
         preprocessing: how stored values became these; None where they were given as they are.
     """
 
-    facts: LookedItem
+    facts: LookedSample
     scaled: Tensor
     preprocessing: Preprocessing | None
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Items to measure over: a split, or scaled items.
+    """Samples to measure over: a split, or scaled samples.
 
     Args:
-        items: a split, or (N, C, *).
-        preprocessing: how a split is scaled; None for scaled items.
+        samples: a split, or (N, C, *).
+        preprocessing: how a split is scaled; None for scaled samples.
         name: what they are called, such as ``the training split``.
     """
 
-    items: Part | Tensor
+    samples: Part | Tensor
     preprocessing: Preprocessing | None
     name: str
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.samples)
 
-    def some(self, num_items: int) -> Part | Tensor:
+    def some(self, num_samples: int) -> Part | Tensor:
         """So many of them, drawn with a fixed seed, in their order; all where there are no more."""
-        if num_items >= len(self):
-            return self.items
-        drawn = torch.randperm(len(self), generator=random_stream(0, "look"))[:num_items].sort().values
-        if isinstance(self.items, Tensor):
-            return self.items[drawn]
+        if num_samples >= len(self):
+            return self.samples
+        drawn = torch.randperm(len(self), generator=random_stream(0, "look"))[:num_samples].sort().values
+        if isinstance(self.samples, Tensor):
+            return self.samples[drawn]
         places = drawn.numpy()
-        part = self.items
+        part = self.samples
         names = tuple(part.names[place] for place in places)
         return dataclasses.replace(part, indices=part.indices[places], labels=part.labels[places], names=names)
 
-    def scaled(self, num_items: int) -> Tensor:
+    def scaled(self, num_samples: int) -> Tensor:
         """So many of them, (N, C, *), as the network reads them."""
-        found = self.some(num_items)
+        found = self.some(num_samples)
         if isinstance(found, Tensor):
             return found
         assert self.preprocessing is not None, "a split comes with its preprocessing"
         return self.preprocessing.scaled(found.rows(np.arange(len(found))))
 
 
-def item_of_tensor(values: Tensor | Pixels, name: str = "the item given") -> Subject:
-    """An item that is scaled already, (C, *).
+def sample_of_tensor(values: Tensor | Pixels, name: str = "the sample given") -> Subject:
+    """A sample that is scaled already, (C, *).
 
     Raises:
         ImageError: a value is not finite.
@@ -93,31 +93,31 @@ def item_of_tensor(values: Tensor | Pixels, name: str = "the item given") -> Sub
     """
     given = torch.as_tensor(values).detach().float().cpu()
     if not 1 < given.dim() < 5:
-        raise UsageError(f"one item of (channels, *spatial) is needed, and this has the shape {write_shape(given.shape)}.")
+        raise UsageError(f"one sample of (channels, *spatial) is needed, and this has the shape {write_shape(given.shape)}.")
     if not bool(torch.isfinite(given).all()):
-        raise ImageError("a value is not a finite number. Repair the item, or give another one.", where=name)
+        raise ImageError("a value is not a finite number. Repair the sample, or give another one.", where=name)
     plain = given.numpy()
-    noun = rank_words(given.dim() - 1).item
-    return Subject(LookedItem(name, noun, plain, float(plain.min()), float(plain.max())), given[None], None)
+    noun = rank_words(given.dim() - 1).sample
+    return Subject(LookedSample(name, noun, plain, float(plain.min()), float(plain.max())), given[None], None)
 
 
-def find_item(named: Named, preprocessing: Preprocessing, data: Data | None, *, own_scale: bool = False) -> Subject:
-    """The item that is meant: a file, one row of an array file (``FILE:17``), one of a split (``test:17``), or an array of stored values.
+def find_sample(named: Named, preprocessing: Preprocessing, data: Data | None, *, own_scale: bool = False) -> Subject:
+    """The sample that is meant: a file, one row of an array file (``FILE:17``), one of a split (``test:17``), or an array of stored values.
 
     Args:
         named: what a person said.
-        preprocessing: what is done to every item.
+        preprocessing: what is done to every sample.
         data: the data whose splits can be named; None where there is none.
-        own_scale: scale the item by its own mean and deviation.
+        own_scale: scale the sample by its own mean and deviation.
 
     Raises:
         ImageError: the file cannot be read.
-        UsageError: there is no such file, row or item.
+        UsageError: there is no such file, row or sample.
     """
     if isinstance(named, (np.ndarray, Tensor)):
         row = np.asarray(named)
         row = row[0] if row.ndim == len(preprocessing.size) + 2 and len(row) == 1 else row
-        return _subject("the item given", preprocessing.fit_array(row[None])[0], preprocessing, own_scale=own_scale)
+        return _subject("the sample given", preprocessing.fit_array(row[None])[0], preprocessing, own_scale=own_scale)
     text = str(named)
     found = re.fullmatch(r"(.+):(\d+)", text)
     if found and not Path(text).exists():
@@ -133,11 +133,13 @@ def find_item(named: Named, preprocessing: Preprocessing, data: Data | None, *, 
 def _of_split(data: Data | None, split: str, index: int, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
     name = f"{split}:{index}"
     if data is None:
-        raise UsageError("there is no data of which this could be an item. Give it with --data, or name a file.", where=name)
+        raise UsageError(
+            "there is no data of which this could be a sample. Give it with --data, or name a file.", where=name
+        )
     part = data.split(split)
     if index >= len(part):
         raise UsageError(
-            f"the {split} split has {write_number_of(len(part), 'item')}, counted from 0, and number {index} was asked for.",
+            f"the {split} split has {write_number_of(len(part), 'sample')}, counted from 0, and number {index} was asked for.",
             where=name,
         )
     row = part.rows(np.array([index]))[0].numpy()
@@ -150,7 +152,7 @@ def _of_split(data: Data | None, split: str, index: int, preprocessing: Preproce
 
 
 def _original(path: Path, preprocessing: Preprocessing) -> tuple[npt.NDArray[np.uint8] | None, tuple[int, ...] | None]:
-    """The image as its file is, where the item is a file, with its size."""
+    """The image as its file is, where the sample is a file, with its size."""
     if preprocessing.kind != "images" or not path.is_file():
         return None, None
     try:
@@ -173,33 +175,33 @@ def _resized(size: tuple[int, ...] | None, preprocessing: Preprocessing) -> tupl
 
 
 def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
-    items = list(find_items([text], preprocessing, Ledger()))
-    if len(items) == 1 and isinstance(items[0], UnreadItem):
-        raise ImageError(items[0].problem, where=items[0].name)
-    if index is None and len(items) > 1:
+    samples = list(find_samples([text], preprocessing, Ledger()))
+    if len(samples) == 1 and isinstance(samples[0], UnreadSample):
+        raise ImageError(samples[0].problem, where=samples[0].name)
+    if index is None and len(samples) > 1:
         raise UsageError(
-            f"this file holds {write_number_of(len(items), 'item')}: say which, from {text}:0 to {text}:{len(items) - 1}.",
+            f"this file holds {write_number_of(len(samples), 'sample')}: say which, from {text}:0 to {text}:{len(samples) - 1}.",
             where=text,
         )
-    if index is not None and index >= len(items):
+    if index is not None and index >= len(samples):
         raise UsageError(
-            f"this file holds {write_number_of(len(items), 'item')}, counted from 0, and number {index} was asked for.",
+            f"this file holds {write_number_of(len(samples), 'sample')}, counted from 0, and number {index} was asked for.",
             where=text,
         )
-    item = items[index or 0]
-    if not isinstance(item, ArrayItem):
+    sample = samples[index or 0]
+    if not isinstance(sample, ArraySample):
         raise UsageError("this is no array file, so it has no numbered rows. Name the file alone.", where=text)
     try:
-        row = preprocessing.fit_array(item.row[None])[0]
+        row = preprocessing.fit_array(sample.row[None])[0]
     except ImageError as error:
-        raise error.within(item.name) from error
-    return _subject(item.name, row, preprocessing, own_scale=own_scale)
+        raise error.within(sample.name) from error
+    return _subject(sample.name, row, preprocessing, own_scale=own_scale)
 
 
 def _of_image(text: str, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
     path = Path(text)
     if path.is_dir():
-        raise ImageError("this is a folder, and one item is looked at. Name one of its files.", where=text)
+        raise ImageError("this is a folder, and one sample is looked at. Name one of its files.", where=text)
     if not path.is_file():
         raise ImageError("there is no such file. Name an image, FILE:17 for a row of an array file, or test:17.", where=text)
     if preprocessing.kind == "array" and not preprocessing.is_image_like:
@@ -217,7 +219,7 @@ def _of_image(text: str, preprocessing: Preprocessing, *, own_scale: bool) -> Su
 
 
 def _subject(name: str, row: Pixels, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
-    """An item of stored values, (C, *)."""
+    """A sample of stored values, (C, *)."""
     plan = preprocessing
     if own_scale:
         offset, divisor = measure_scale(row[None], "mean-deviation")
@@ -225,7 +227,7 @@ def _subject(name: str, row: Pixels, preprocessing: Preprocessing, *, own_scale:
     scaled = plan.scaled(torch.from_numpy(np.ascontiguousarray(row))[None])
     stored = plan.stored_values(scaled)[0].numpy()
     lowest, highest = (0.0, 255.0) if plan.dtype == "uint8" else (float(stored.min()), float(stored.max()))
-    return Subject(LookedItem(name, plan.noun, stored, lowest, highest, sentences=_scaling(plan, own_scale)), scaled, plan)
+    return Subject(LookedSample(name, plan.noun, stored, lowest, highest, sentences=_scaling(plan, own_scale)), scaled, plan)
 
 
 def _scaling(plan: Preprocessing, own_scale: bool) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
-"""The parts of a look, each measured from a module, one item and a pool of items, within a bounded number of multiply-adds.
+"""The parts of a look, each measured from a module, one sample and a pool of samples, within a bounded number of multiply-adds.
 
-Shape letters: N items, C channels, * spatial axes. This file knows which unit, which layers and how many items are taken. It must not know
-run folders, files or pages.
+Shape letters: N samples, C channels, * spatial axes. This file knows which unit, which layers and how many samples are taken.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from visus.workbench.map_methods import ALL, TriedMethod, tried_methods
 
 # Multiply-adds that a part may take, about: 3 x 10^10 in a second of one processor core, fewer for small maps.
 FIGURE_MACS, PATCH_MACS, FIELD_MACS = 10**10, 6 * 10**10, 2 * 10**10
-COSTLY_MACS: Final = 2 * 10**8  # of one item, from which on saliency and its checks take coarser steps
-MOST_FIGURE_ITEMS, MOST_PATCH_ITEMS, MOST_FIELD_ITEMS = 256, 4000, 200
-FEWEST_ITEMS: Final = 16
+COSTLY_MACS: Final = 2 * 10**8  # of one sample, from which on saliency and its checks take coarser steps
+MOST_FIGURE_SAMPLES, MOST_PATCH_SAMPLES, MOST_FIELD_SAMPLES = 256, 4000, 200
+FEWEST_SAMPLES: Final = 16
 PATCH_LAYERS, PATCH_FILTERS, PATCHES = 6, 8, 4
 SURE: Final = 0.98
 _SHOWN_CLASSES: Final = 20
@@ -45,12 +44,12 @@ _SHOWN_CLASSES: Final = 20
 
 @dataclass(frozen=True, eq=False)
 class Subjected:
-    """A module with the item that is looked at.
+    """A module with the sample that is looked at.
 
     Args:
         module: the module.
         x: (1, C, *), scaled.
-        macs: multiply-adds of one item; at least 1.
+        macs: multiply-adds of one sample; at least 1.
         calibrator: of a run, whose outputs are logits; None for a module, whose outputs may be probabilities already.
     """
 
@@ -65,18 +64,18 @@ class Subjected:
         return self.macs > COSTLY_MACS
 
     def affordable(self, budget: int, most: int) -> int:
-        """How many items may be gone through once."""
-        return min(most, max(FEWEST_ITEMS, budget // self.macs))
+        """How many samples may be gone through once."""
+        return min(most, max(FEWEST_SAMPLES, budget // self.macs))
 
 
 def layers_of(subject: Subjected, pool: Pool | None) -> tuple[tuple[LayerLook, ...], int, str]:
-    """Every layer, the number of items that their figures are over, and why their fields are not known, or nothing."""
+    """Every layer, the number of samples that their figures are over, and why their fields are not known, or nothing."""
     seen = activations(subject.module, subject.x)
     over: dict[str, Activation] = {}
-    num_items = 1
+    num_samples = 1
     if pool is not None:
-        some = pool.scaled(subject.affordable(FIGURE_MACS, MOST_FIGURE_ITEMS))
-        num_items = len(some)
+        some = pool.scaled(subject.affordable(FIGURE_MACS, MOST_FIGURE_SAMPLES))
+        num_samples = len(some)
         over = {each.path: each for each in activations(subject.module, torch.split(some, 64), summary_only=True).layers}
     fields, why = {}, ""
     try:
@@ -84,7 +83,7 @@ def layers_of(subject: Subjected, pool: Pool | None) -> tuple[tuple[LayerLook, .
     except UsageError as error:
         why = f"What the layers of this network read could not be followed: {error}"
     layers = tuple(LayerLook(each, over.get(each.path), fields.get(each.path, ())) for each in seen.layers)
-    return layers, num_items, why
+    return layers, num_samples, why
 
 
 def left_out(module: nn.Module, layers: Sequence[LayerLook]) -> str:
@@ -204,7 +203,7 @@ def _choice_words(subject: Subjected, num_tried: int, num_passed: int, asked: st
     noun = rank_words(subject.x.dim() - 2)
     if not num_passed:
         none = (
-            f"None of {write_number_of(num_tried, 'map')} passes deletion and insertion on this {noun.item}: none names {noun.place}s that "
+            f"None of {write_number_of(num_tried, 'map')} passes deletion and insertion on this {noun.sample}: none names {noun.place}s that "
             f"provably matter more than {noun.place}s in random order."
         )
         return (
@@ -214,7 +213,7 @@ def _choice_words(subject: Subjected, num_tried: int, num_passed: int, asked: st
         return f"It is shown because it was asked for. {layer}".strip()
     return (
         f"Of {write_number_of(num_tried, 'map')} {num_passed} {'passes' if num_passed == 1 else 'pass'} deletion and insertion on this "
-        f"{noun.item}; the one that beats random order by most comes first. {layer}"
+        f"{noun.sample}; the one that beats random order by most comes first. {layer}"
     ).strip()
 
 
@@ -245,7 +244,7 @@ def _weights(subject: Subjected, method: TriedMethod, saliency: Saliency) -> Ran
 def unit_of(
     subject: Subjected, layers: Sequence[LayerLook], layer: str | None, channel: int | None, at: Sequence[int] | None
 ) -> Unit:
-    """The unit that is meant: of a layer, its strongest channel for the item, and where that is strongest, where nothing else is said.
+    """The unit that is meant: of a layer, its strongest channel for the sample, and where that is strongest, where nothing else is said.
 
     Raises:
         UsageError: no such layer, channel or position; or a channel or position without a layer.
@@ -265,7 +264,7 @@ def unit_of(
 
 
 def strongest_place(layer: LayerLook, channel: int) -> tuple[int, ...]:
-    """Where a channel is highest for the item; empty where the layer has no map."""
+    """Where a channel is highest for the sample; empty where the layer has no map."""
     values = layer.maps[channel]
     return tuple(int(index) for index in np.unravel_index(int(values.argmax()), values.shape)) if values.ndim else ()
 
@@ -279,7 +278,7 @@ def _is_plain_convolution(part: nn.Module) -> bool:
 
 
 def _deep_layer(module: nn.Module, layers: Sequence[LayerLook]) -> LayerLook:
-    """The last convolution whose field is at most three quarters of the item on every axis; else the first; else the first layer."""
+    """The last convolution whose field is at most three quarters of the sample on every axis; else the first; else the first layer."""
     spatial = layers[0].seen.sights.input_shape[1:]
     convolutions = [each for each in layers if _is_plain_convolution(_kind(module, each))]
     small = [
@@ -320,18 +319,18 @@ def kernels_of(module: nn.Module, paths: Sequence[str]) -> Filters | None:
     return None
 
 
-# ---- over many items ----
+# ---- over many samples ----
 
 
 def patches_of(subject: Subjected, layers: Sequence[LayerLook], pool: Pool) -> tuple[tuple[LayerPatches, ...], str]:
-    """Templates of at most six convolutions behind the first, and in which items they were looked for."""
+    """Templates of at most six convolutions behind the first, and in which samples they were looked for."""
     convolutions = [each for each in layers if isinstance(_kind(subject.module, each), nn.modules.conv._ConvNd)]
     deeper = convolutions[1:] or convolutions
     if not deeper:
         return (), ""
     places = np.unique(np.linspace(0, len(deeper) - 1, min(PATCH_LAYERS, len(deeper))).round().astype(int))
     chosen = [deeper[place] for place in places]
-    some = pool.some(subject.affordable(PATCH_MACS, MOST_PATCH_ITEMS))
+    some = pool.some(subject.affordable(PATCH_MACS, MOST_PATCH_SAMPLES))
     found = templates(subject.module, some, [each.path for each in chosen], top=PATCHES, preprocessing=pool.preprocessing)
     made = []
     for layer, strongest in zip(found.layers, chosen, strict=True):
@@ -341,14 +340,14 @@ def patches_of(subject: Subjected, layers: Sequence[LayerLook], pool: Pool) -> t
         )
         made.append(LayerPatches(layer.path, channels, len(layer.channels)))
     of = "all" if len(some) == len(pool) else f"{len(some):,} of"
-    return tuple(made), f"{of} {write_number_of(len(pool), 'item')} of {pool.name}"
+    return tuple(made), f"{of} {write_number_of(len(pool), 'sample')} of {pool.name}"
 
 
 def _patch(template: Any, some: Part | Tensor, pool: Pool) -> Patch:
     pixels = template.patch
     if pool.preprocessing is not None and pixels.size:
         pixels = pool.preprocessing.stored_values(torch.tensor(pixels)[None])[0].numpy()
-    name = some.names[template.item] if isinstance(some, Part) else f"item {template.item}"
+    name = some.names[template.sample] if isinstance(some, Part) else f"sample {template.sample}"
     return Patch(name, template.position, template.value, template.box, pixels)
 
 
@@ -372,12 +371,12 @@ def _textbook(layer: LayerLook, position: tuple[int, ...]) -> tuple[tuple[int, i
 
 
 def _effective(subject: Subjected, unit: Unit, pool: Pool | None) -> tuple[EffectiveField | None, str]:
-    """The effective field: sampled where there are items, else by one pass on noise."""
+    """The effective field: sampled where there are samples, else by one pass on noise."""
     module, shape = subject.module, tuple(subject.x.shape[1:])
     if pool is not None:
-        items = pool.scaled(subject.affordable(FIELD_MACS, MOST_FIELD_ITEMS))
-        found = effective_field_sampled(module, items, unit.layer, unit.position, unit.channel, until=SURE)
-        return found, f"It is the root mean square of the gradient over {found.num_items:,} items of {pool.name}."
+        samples = pool.scaled(subject.affordable(FIELD_MACS, MOST_FIELD_SAMPLES))
+        found = effective_field_sampled(module, samples, unit.layer, unit.position, unit.channel, until=SURE)
+        return found, f"It is the root mean square of the gradient over {found.num_samples:,} samples of {pool.name}."
     try:
         found = effective_field(module, shape, unit.layer, unit.position, unit.channel)
         return (
@@ -385,9 +384,9 @@ def _effective(subject: Subjected, unit: Unit, pool: Pool | None) -> tuple[Effec
             "It was found by one backward pass with rates measured on noise, since there is no data: take it for a sketch.",
         )
     except UsageError:
-        noise = torch.randn(FEWEST_ITEMS, *shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(FEWEST_SAMPLES, *shape, generator=torch.Generator().manual_seed(0))
         found = effective_field_sampled(module, noise, unit.layer, unit.position, unit.channel)
         return (
             found,
-            f"It is the root mean square of the gradient over {FEWEST_ITEMS} items of noise, since there is no data.",
+            f"It is the root mean square of the gradient over {FEWEST_SAMPLES} samples of noise, since there is no data.",
         )

@@ -1,6 +1,6 @@
-"""Whatever a person calls a network to look at, and the item and data that they name with it -> one module, one item and a pool of items.
+"""Whatever a person calls a network to look at, and the sample and data that they name with it -> one module, one sample and a pool of samples.
 
-This file knows runs, modules, designs and callables, and which of their data is taken. It must not know what is measured on them.
+This file knows runs, modules, designs and callables, and which of their data is taken.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from visus.examine.layer_calls import at_rest
 from visus.files import text_or_file
 from visus.networks.own_code import copied, shaped
 from visus.training.runs import RunFolder
-from visus.workbench.look_inputs import Named, Pool, Subject, find_item, item_of_tensor
+from visus.workbench.look_inputs import Named, Pool, Subject, find_sample, sample_of_tensor
 from visus.workbench.modules import call_by_name, make_network
 from visus.workbench.named import is_callable_name
 from visus.workbench.runs import Run
 
-Items = Data | Tensor | str | Path
+Samples = Data | Tensor | str | Path
 NUM_CLASSES: Final = 1000
 
 
@@ -41,8 +41,8 @@ class Opened:
         module: on the CPU.
         is_trained: whether its weights were trained, or are a person's own.
         classes: their names; none where they are only numbers.
-        subject: the item.
-        pool: items to measure over; None where there are none.
+        subject: the sample.
+        pool: samples to measure over; None where there are none.
         num_classes: how many were asked for; None where the network says it itself.
         no_pool: why there are none.
         before: the network before training.
@@ -61,18 +61,18 @@ class Opened:
 
 def open_network(
     network: Run | nn.Module | Design | str,
-    item: Named,
-    data: Items | None,
+    sample: Named,
+    data: Samples | None,
     input_shape: Sequence[int] | None,
     num_classes: int | None,
     classes: Sequence[str] | None,
     cache_dir: str | Path | None,
 ) -> Opened:
-    """The network, the item and what to measure over; the arguments are those of ``looking.look``, with a run folder loaded.
+    """The network, the sample and what to measure over; the arguments are those of ``looking.look``, with a run folder loaded.
 
     Raises:
-        UsageError: what is given does not go together, or there is no such item.
-        ImageError: the item cannot be read.
+        UsageError: what is given does not go together, or there is no such sample.
+        ImageError: the sample cannot be read.
         DataError: the data cannot be opened.
     """
     if isinstance(network, Run):
@@ -80,18 +80,18 @@ def open_network(
             raise UsageError("a run has an input shape and classes of its own. Leave input_shape and classes out.")
         if isinstance(data, Tensor):
             raise UsageError("the data of a run is a folder, a file or opened data, and no tensor.")
-        return _opened_run(network, item, data, cache_dir)
+        return _opened_run(network, sample, data, cache_dir)
     if num_classes is not None and num_classes < 1:
         raise UsageError(f"the number of classes must be at least 1, not {num_classes}.")
     pool: Pool | None = None
     opened: Data | None = None
     if isinstance(data, Tensor):
-        pool = Pool(data, None, "the items given")
+        pool = Pool(data, None, "the samples given")
     elif data is not None:
         opened = data if isinstance(data, Data) else _open_for(data, input_shape, cache_dir)
         pool = _pool_of(opened)
     shape = tuple(input_shape) if input_shape is not None else opened.input_shape if opened is not None else None
-    subject = _subject(network, item, shape, opened)
+    subject = _subject(network, sample, shape, opened)
     names = tuple(classes or (opened.classes if opened is not None else ()))
     if num_classes is not None and names and len(names) != num_classes:
         whose = "are named" if classes else "are in the data"
@@ -134,18 +134,18 @@ def _pool_of(data: Data) -> Pool:
     return Pool(data.split(split), data.preprocessing, name)
 
 
-def _subject(network: nn.Module | Design | str, item: Named, shape: tuple[int, ...] | None, data: Data | None) -> Subject:
+def _subject(network: nn.Module | Design | str, sample: Named, shape: tuple[int, ...] | None, data: Data | None) -> Subject:
     if data is not None:
-        return find_item(item, data.preprocessing, data)
-    if isinstance(item, (np.ndarray, Tensor)):
-        is_batch = item.ndim > 2 and len(item) == 1 and _takes(network, item) and not _takes(network, item[None])
-        return item_of_tensor(item[0] if is_batch else item)
+        return find_sample(sample, data.preprocessing, data)
+    if isinstance(sample, (np.ndarray, Tensor)):
+        is_batch = sample.ndim > 2 and len(sample) == 1 and _takes(network, sample) and not _takes(network, sample[None])
+        return sample_of_tensor(sample[0] if is_batch else sample)
     if shape is None:
         if isinstance(network, str) and not is_callable_name(network):
             read(text_or_file(network))  # a misspelled design is the first thing to say
-        if _is_of_split(item):
+        if _is_of_split(sample):
             raise UsageError(
-                "an item of a split is one of data. Give the data with --data, or name a file.", where=str(item)
+                "a sample of a split is one of data. Give the data with --data, or name a file.", where=str(sample)
             )
         raise UsageError(
             "a file is read at the size of the network's input. Give it, such as input_shape=(3, 224, 224), or --input 3,224,224."
@@ -156,11 +156,11 @@ def _subject(network: nn.Module | Design | str, item: Named, shape: tuple[int, .
     dtype = "uint8" if kind == "images" else "float32"
     plain = (0.0,) * shape[0]
     plan = Preprocessing(kind, shape[0], shape[1:], "squash", dtype, "mean-deviation", plain, (1.0,) * shape[0])  # type: ignore[arg-type]
-    return find_item(item, plan, None, own_scale=True)
+    return find_sample(sample, plan, None, own_scale=True)
 
 
 def _takes(network: nn.Module | Design | str, batch: Any) -> bool:
-    """Whether a module can be given these items; a design takes whatever it is made for."""
+    """Whether a module can be given these samples; a design takes whatever it is made for."""
     if not isinstance(network, nn.Module):
         return False
     try:
@@ -171,23 +171,25 @@ def _takes(network: nn.Module | Design | str, batch: Any) -> bool:
     return True
 
 
-def _opened_run(run: Run, item: Named, data: Data | str | Path | None, cache_dir: str | Path | None) -> Opened:
+def _opened_run(run: Run, sample: Named, data: Data | str | Path | None, cache_dir: str | Path | None) -> Opened:
     opened: Data | None = None
     no_pool = ""
     try:
         opened = data if isinstance(data, Data) else run.open_data(data, cache_dir=cache_dir)
     except VisusError as error:
-        if data is not None or _is_of_split(item):
+        if data is not None or _is_of_split(sample):
             raise
         no_pool = f"The run's data could not be opened, so no patches were looked for in it: {error}"
-    subject = find_item(item, run.preprocessing, opened)
+    subject = find_sample(sample, run.preprocessing, opened)
     pool = _pool_of(opened) if opened is not None else None
     return Opened(run.name, _on_cpu(run.module), True, run.classes, subject, pool, no_pool, _before_training(run))
 
 
-def _is_of_split(item: Named) -> bool:
+def _is_of_split(sample: Named) -> bool:
     return (
-        isinstance(item, (str, Path)) and str(item).partition(":")[0] in ("train", "val", "test") and not Path(item).exists()
+        isinstance(sample, (str, Path))
+        and str(sample).partition(":")[0] in ("train", "val", "test")
+        and not Path(sample).exists()
     )
 
 

@@ -1,6 +1,6 @@
 """The saliency methods that are tried on a network, and the names by which a person asks for one.
 
-This file knows which methods and layers are tried, with what settings. It must not know how a map is made, checked or drawn.
+This file knows which methods and layers are tried, with what settings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whatever a person calls a network -> an ``nn.Module`` and the text that brings it back.
 
-This file knows designs, design files, names of Python callables and modules. It must not know data sets or training.
+This file knows designs, design files, names of Python callables and modules.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Made:
     """A network that was made.
 
     Args:
-        module: the network; gives (items, classes).
+        module: the network; gives (samples, classes).
         text: what ``design.txt`` holds, from which ``make_network`` makes it again.
         asked: what was asked for, in the person's own words.
         design: the design, or None for a person's own module.
@@ -63,7 +63,7 @@ class Made:
 
 
 def make_network(
-    network: Network | None, input_shape: tuple[int, ...], num_classes: int, *, num_items: int | None = None, seed: int = 0
+    network: Network | None, input_shape: tuple[int, ...], num_classes: int, *, num_samples: int | None = None, seed: int = 0
 ) -> Made:
     """The module for a design, its text, a design file, a family call, ``package.module:callable`` or a module.
 
@@ -71,7 +71,7 @@ def make_network(
         network: None for ``compact``.
         input_shape: (channels, *spatial).
         num_classes: width of the last layer.
-        num_items: number of training items, at which some families look.
+        num_samples: number of training samples, at which some families look.
         seed: of the initial weights.
 
     Raises:
@@ -105,12 +105,12 @@ def make_network(
         text_or_file(network) if isinstance(network, str) else network or DEFAULT_NETWORK,
         input_shape=input_shape,
         num_classes=num_classes,
-        num_items=num_items,
+        num_samples=num_samples,
     )
     output_shape = design.output_shape(input_shape, num_classes)
     if output_shape != (num_classes,):
         raise DesignError(
-            f"this design gives {write_shape(output_shape)} numbers for an item, and {num_classes} are needed: one for each class. "
+            f"this design gives {write_shape(output_shape)} numbers for a sample, and {num_classes} are needed: one for each class. "
             f"End it with globalpool, linear(classes)."
         )
     module = build(design, input_shape, num_classes, seed=seed)
@@ -124,7 +124,7 @@ def make_network(
 
 
 def network(network: Network, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    """A network as an ``nn.Module`` that takes (items, *input_shape) and gives (items, num_classes).
+    """A network as an ``nn.Module`` that takes (samples, *input_shape) and gives (samples, num_classes).
 
     Args:
         network: a design, its text, a family call such as ``"resnet(18)"``, or ``"package.module:callable"``.
@@ -141,7 +141,7 @@ def network(network: Network, input_shape: tuple[int, ...], num_classes: int) ->
 
 
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of one item: half of what PyTorch's own counter of convolutions and matrix products says."""
+    """Multiply-adds of one sample: half of what PyTorch's own counter of convolutions and matrix products says."""
     values = first_weights(module)
     device = torch.device("cpu") if values is None else values.device
     with evaluation_mode(module), torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -1,6 +1,6 @@
 """How a Python callable is named where a network is expected, ``package.module:callable``, and what is taken for a network by mistake.
 
-This file knows how such a name is spelled. It must not know designs, modules or torch, so that a design is told apart without loading it.
+This file knows how such a name is spelled.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``visus.open_data``: data opened as ``visus.data.opened`` does it, with the decoding shown.
 
-This file knows that decoding can take long. It must not know sources, images or stores.
+This file knows that decoding can take long.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a person names for a prediction -> items: image files, those of folders and tables, rows of array files, arrays.
+"""What a person names for a prediction -> samples: image files, those of folders and tables, rows of array files, arrays.
 
-This file knows files and folders. It must not know networks or answers.
+This file knows files and folders.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DAMAGED = "this is not a readable NumPy file of plain numbers."
 
 
 @dataclass(frozen=True)
-class ImageItem:
+class ImageSample:
     """An image file."""
 
     name: str
@@ -47,7 +47,7 @@ class ImageItem:
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayItem:
+class ArraySample:
     """One row of an array, shape (channels, *spatial)."""
 
     name: str
@@ -55,23 +55,23 @@ class ArrayItem:
 
 
 @dataclass(frozen=True)
-class UnreadItem:
+class UnreadSample:
     """Something that was named and cannot be read, with the reason."""
 
     name: str
     problem: str
 
 
-Item = ImageItem | ArrayItem | UnreadItem
+Sample = ImageSample | ArraySample | UnreadSample
 
 
-def find_items(
+def find_samples(
     sources: Iterable[str | Path | Pixels | torch.Tensor], preprocessing: Preprocessing, ledger: Ledger
-) -> Iterator[Item]:
-    """The items in files, folders, patterns, tables and arrays, in order.
+) -> Iterator[Sample]:
+    """The samples in files, folders, patterns, tables and arrays, in order.
 
     A folder is searched with its sub-folders as for a training: links are followed, and what belongs to a system is passed over. Files that
-    hold no image, by suffix nor by content, masks of other images and copies in another format go on the ledger. What does not exist or does not fit is an item that cannot be read, and the
+    hold no image, by suffix nor by content, masks of other images and copies in another format go on the ledger. What does not exist or does not fit is a sample that cannot be read, and the
     others follow.
 
     Raises:
@@ -88,9 +88,9 @@ def find_items(
                 else:
                     yield from _in_file(path, preprocessing)
             except (DataError, UsageError) as error:
-                yield UnreadItem(error.where or str(path), error.message)
+                yield UnreadSample(error.where or str(path), error.message)
             except OSError as error:
-                yield UnreadItem(
+                yield UnreadSample(
                     str(path), f"this cannot be read ({error.strerror or error}). Give yourself the right to read it."
                 )
 
@@ -102,7 +102,7 @@ def _meant(path: Path) -> list[Path]:
     return [Path(name) for name in sorted(glob.glob(str(path.expanduser()), recursive=True), key=natural_key)] or [path]
 
 
-def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Item]:
+def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Sample]:
     found = list(walk(folder, ledger))
     names = {file: file.relative_to(folder).as_posix() for file in found if isinstance(file, Path)}
     arrays = [file for file in names if file.suffix.lower() in ARRAY_SUFFIXES]
@@ -113,7 +113,7 @@ def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> It
     chosen = set(images or arrays)
     for entry in found:
         if isinstance(entry, DataError):
-            yield UnreadItem(entry.where, entry.message)
+            yield UnreadSample(entry.where, entry.message)
         elif entry not in chosen:
             ledger.note(LEFT_OUT, names[entry], kind_of_file(entry))
         elif names[entry] not in no_samples.reasons:
@@ -127,7 +127,7 @@ def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> It
         )
 
 
-def _in_table(table: Path) -> Iterator[Item]:
+def _in_table(table: Path) -> Iterator[Sample]:
     """The files that a table names in its column of paths, which are relative to it."""
     text = table.read_text(encoding="utf-8-sig", errors="surrogateescape")
     lines = [line for line in text.splitlines(keepends=True) if line.strip()]
@@ -144,10 +144,10 @@ def _in_table(table: Path) -> Iterator[Item]:
     for row in rows[1:]:
         name = row[columns[0]].strip() if len(row) > columns[0] else ""
         if name:
-            yield ImageItem(name, table.parent / name)
+            yield ImageSample(name, table.parent / name)
 
 
-def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Item]:
+def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Sample]:
     if not file.exists():
         raise UsageError(_missing(file), where=str(file))
     if not file.is_file():
@@ -156,7 +156,7 @@ def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Item]:
         yield from _in_table(file)
         return
     if file.suffix.lower() not in ARRAY_SUFFIXES:
-        yield ImageItem(str(file), file)
+        yield ImageSample(str(file), file)
         return
     try:
         found = np.load(file, allow_pickle=False)
@@ -186,7 +186,7 @@ def _missing(file: Path) -> str:
     return "there is no such file or folder."
 
 
-def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preprocessing) -> Iterator[ArrayItem]:
+def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preprocessing) -> Iterator[ArraySample]:
     """The rows of an array or tensor that is at hand, and not in a file.
 
     Raises:
@@ -198,9 +198,9 @@ def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preproces
     if is_single and channels > 1:
         values = np.moveaxis(values, -1, 0)
     if values.ndim == len(size) + 1 and values.shape[0] == channels:
-        yield ArrayItem(name, values)
+        yield ArraySample(name, values)
     elif values.ndim == len(size) and channels == 1:
-        yield ArrayItem(name, values[None])
+        yield ArraySample(name, values[None])
     else:
         yield from _rows(values, name, preprocessing)
 
@@ -230,15 +230,15 @@ def numbers_of(labels: Any, classes: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.array([places[str(value)] for value in values], dtype=np.int64)
 
 
-def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[ArrayItem]:
-    """Rows of (items, channels, *spatial), of (items, *spatial) for one channel, or a single item."""
+def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[ArraySample]:
+    """Rows of (samples, channels, *spatial), of (samples, *spatial) for one channel, or a single sample."""
     num_axes = len(preprocessing.size)
     if (stored := _as_stored(array, preprocessing)) is not None:
         for index, row in enumerate(stored):
-            yield ArrayItem(f"{name}[{index}]" if array.ndim == len(preprocessing.layout or "") else name, row)
+            yield ArraySample(f"{name}[{index}]" if array.ndim == len(preprocessing.layout or "") else name, row)
         return
     if array.ndim == num_axes + 1 and array.shape[0] == preprocessing.channels and array.shape[1:] == preprocessing.size:
-        yield ArrayItem(name, array)
+        yield ArraySample(name, array)
         return
     if array.ndim == num_axes + 1 and preprocessing.channels == 1:
         array = array[:, None]
@@ -252,11 +252,11 @@ def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[Ar
             where=name,
         )
     for index, row in enumerate(array):
-        yield ArrayItem(f"{name}[{index}]", row)
+        yield ArraySample(f"{name}[{index}]", row)
 
 
 def _as_stored(array: Pixels, preprocessing: Preprocessing) -> Pixels | None:
-    """Rows of (items, channels, *spatial) of an array, or of a single item, with the axes of the training data; None where they do not fit."""
+    """Rows of (samples, channels, *spatial) of an array, or of a single sample, with the axes of the training data; None where they do not fit."""
     layout = preprocessing.layout
     if layout is None or array.ndim not in (len(layout), len(layout) - 1):
         return None

@@ -59,7 +59,7 @@ def resolved(
 
 
 def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
-    """Whether the network takes items at every side of the recipe's curriculum; items whose positions were shuffled have no smaller form."""
+    """Whether the network takes samples at every side of the recipe's curriculum; samples whose positions were shuffled have no smaller form."""
     sides = sorted({side for side in recipe.sides if side < 1})
     channels, *size = data.input_shape
     shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
@@ -91,7 +91,7 @@ def class_weights(data: Data) -> torch.Tensor:
 
 
 def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[Fitted, ...]:
-    """Compute the filters of a network's whitening layers from some of the training items; the network is on its device."""
+    """Compute the filters of a network's whitening layers from some of the training samples; the network is on its device."""
     if not any(isinstance(layer, Whitening) for layer in module.modules()):
         return ()
     part = data.split("train")

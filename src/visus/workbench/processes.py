@@ -1,6 +1,6 @@
 """Which run several processes train together, who of them writes it, and what they need.
 
-This file knows run folders, recipes and groups of processes. It must not know how a training is carried out.
+This file knows run folders, recipes and groups of processes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def share_of(group: Group) -> Share:
 
 
 def refuse_too_many(group: Group, recipe: ResolvedRecipe, machine: Machine) -> None:
-    """Refuse more processes than there are items in a batch, or graphics processors to compute on.
+    """Refuse more processes than there are samples in a batch, or graphics processors to compute on.
 
     Raises:
         RecipeError: the batch is too small.

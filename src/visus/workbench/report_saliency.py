@@ -1,6 +1,6 @@
 """The saliency maps of a report: which method is shown is decided once for a run on held-out samples, and each map is checked before it is shown.
 
-This file knows how many samples are tested with how many steps, and which maps are drawn. It must not know how a map is made or checked.
+This file knows how many samples are tested with how many steps, and which maps are drawn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PASSES_OF_MAPS: Final = 3 * 32 + 225 + 8
 """What the maps of all methods of one sample take, in forwards: integrated gradients in 32 steps, 225 windows of occlusion, and the cheap ones."""
 _NUM_CHEAP, _NUM_ALL = 3, 5
 _MAPS_AT_ONCE: Final = 8
-_CHECKED_ITEMS: Final = 4
+_CHECKED_SAMPLES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def saliencies_of(
     maps = _maps_that_pass(module, scaled, places, method, plan)
     check, is_believable = "", None
     if method.is_cheap:
-        again = randomised_weights(module, *scaled(places[:_CHECKED_ITEMS]), method=method.make, only_last=True)
+        again = randomised_weights(module, *scaled(places[:_CHECKED_SAMPLES]), method=method.make, only_last=True)
         check, is_believable = again.sentence, again.is_sensitive
     hidden = frozenset(place for place in places if place not in maps)
     return Saliencies(chosen.method, chosen.layer, reason, maps, check, is_believable, tested=facts, hidden=hidden)

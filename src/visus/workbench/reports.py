@@ -1,6 +1,6 @@
 """The report of a run: its facts, gathered at the end of a training, or from the folder and the data of a run that was trained long ago.
 
-This file knows which fact stands in which file of a run folder. It must not know how a training goes, nor how a page is laid out.
+This file knows which fact stands in which file of a run folder.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def report_facts(
         data: its data.
         made: its network.
         recipe: how it was trained.
-        scores: of the held-out items.
+        scores: of the held-out samples.
         course: how the training went.
         inside: what was measured beyond the scores.
 
@@ -101,7 +101,7 @@ def report_facts(
 
 
 def _macs(made: Made, data: Data) -> int | None:
-    """Multiply-adds of one item; None for a person's own module that PyTorch's counter cannot follow."""
+    """Multiply-adds of one sample; None for a person's own module that PyTorch's counter cannot follow."""
     try:
         return count_macs(made.module, data.input_shape)
     except Exception:  # whatever a person's own code raises; what it cannot give is told beside the account
@@ -109,7 +109,7 @@ def _macs(made: Made, data: Data) -> int | None:
 
 
 def _computed(folder: RunFolder) -> list[str]:
-    """Sentences on what was computed from the training items before the first step."""
+    """Sentences on what was computed from the training samples before the first step."""
     filters = folder.read_json("whitening.json") if (folder.path / "whitening.json").is_file() else []
     mirroring = read_mirroring(folder)
     return [str(each["sentence"]) for each in filters] + ([f"{mirroring[0].upper()}{mirroring[1:]}."] if mirroring else [])
@@ -137,7 +137,7 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
     Args:
         run: the run.
         data: its own data, where it is open; None to open it.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
 
     Returns:
         Where the report is.
@@ -172,7 +172,7 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
 
 
 def _recalibrated(scores: Scores, anew: Scores) -> Scores:
-    """Scores with the figures of calibrated probabilities, and the counts of known items, taken from new ones."""
+    """Scores with the figures of calibrated probabilities, and the counts of known samples, taken from new ones."""
     renewed = ("loss", "confidence", "calibration_error", "num_learned", "num_chose", "num_right_new")
     return dataclasses.replace(scores, **{name: getattr(anew, name) for name in renewed})
 

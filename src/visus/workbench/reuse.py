@@ -1,6 +1,6 @@
 """How many runs with different settings were scored on the same test samples: the best of many by that figure is a lucky one.
 
-This file knows run folders that lie beside each other. It must not know networks, scores or data; it keeps nothing itself.
+This file knows run folders that lie beside each other.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _facts(folder: Path) -> dict[str, Any] | None:
 
 def _test_samples(folder: Path) -> frozenset[str]:
     rows = csv.DictReader(io.StringIO(RunFolder.open(folder).read_text("split.csv"), newline=""))
-    return frozenset(row["item"] for row in rows if row["split"] == "test")
+    return frozenset(row["sample"] for row in rows if row["split"] == "test")
 
 
 def _settings(folder: Path, facts: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The default network for a time limit: the widest ``compact`` whose usual training fits into it on this machine.
 
-This file knows scales, prices and limits. It must not know how a price is measured, nor how a training goes.
+This file knows scales, prices and limits.
 
 Without a time limit the default network is the same on every machine. With one, it follows from what this machine can do; the run keeps the
 design that was chosen and the reason, so it goes on with the same network anywhere.
@@ -50,8 +50,8 @@ class Rung:
         scale: of its widths.
         made: the network, with new weights.
         recipe: resolved for it.
-        macs: multiply-adds of one whole item.
-        step_bytes: most memory that a step takes, of the items that one process has.
+        macs: multiply-adds of one whole sample.
+        step_bytes: most memory that a step takes, of the samples that one process has.
     """
 
     scale: float
@@ -114,7 +114,7 @@ def widest_within(limit_s: float, macs: Mapping[float, int], seconds_of: Callabl
 
     Args:
         limit_s: seconds that there are.
-        macs: multiply-adds of an item at each scale, from narrow to wide, the usual one among them.
+        macs: multiply-adds of a sample at each scale, from narrow to wide, the usual one among them.
         seconds_of: what the training takes at a scale; measured.
 
     >>> macs = {0.5: 30, 1.0: 100, 1.5: 210, 2.0: 560}
@@ -138,7 +138,7 @@ def sentence(limit_s: float, taken: float, known: Mapping[float, float], macs: M
         limit_s: seconds that there are.
         taken: the scale.
         known: seconds of the training at the scales that were measured.
-        macs: multiply-adds of an item at each scale, from narrow to wide.
+        macs: multiply-adds of a sample at each scale, from narrow to wide.
         num_epochs: epochs of the training.
 
     >>> sentence(60, 0.5, {1.0: 118, 0.5: 50}, {0.5: 30, 1.0: 100}, 29)
@@ -170,15 +170,15 @@ def _named(scale: float) -> str:
 
 def _rung(scale: float, given: Recipe, data: Data, group: Group, mirrors: MirrorTest | None) -> Rung:
     """``compact`` at a scale, new, with the recipe resolved for it."""
-    shape, num_classes, num_items = data.input_shape, len(data.classes), len(data.split("train"))
-    made = make_network(_named(scale), shape, num_classes, num_items=num_items, seed=given.seed)
+    shape, num_classes, num_samples = data.input_shape, len(data.classes), len(data.split("train"))
+    made = make_network(_named(scale), shape, num_classes, num_samples=num_samples, seed=given.seed)
     assert made.design is not None, "a family gives a design"
     recipe, cost = resolved(given, data, made.module, mirrors), account(made.design, shape, num_classes)
-    return Rung(scale, made, recipe, cost.macs, cost.bytes_training(_own_items(recipe, group)))
+    return Rung(scale, made, recipe, cost.macs, cost.bytes_training(_own_samples(recipe, group)))
 
 
-def _own_items(recipe: ResolvedRecipe, group: Group) -> int:
-    """Items of one process in one step."""
+def _own_samples(recipe: ResolvedRecipe, group: Group) -> int:
+    """Samples of one process in one step."""
     return math.ceil(recipe.batch_size / group.size)
 
 
@@ -207,7 +207,7 @@ def _training_s(
 ) -> float:
     """Seconds of the whole training at a scale, with what comes on top of its steps."""
     made, recipe = rung.made, rung.recipe
-    batch_size, is_sped_up = _own_items(recipe, group), recipe.convolutions == "auto"
+    batch_size, is_sped_up = _own_samples(recipe, group), recipe.convolutions == "auto"
     work = Work(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
 
     def make() -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -1,7 +1,6 @@
 """``visus evaluate RUN --shifts``: whether a trained network's answers move with the image, and what would help at which price.
 
-This file knows which shifts are measured on a run, and which changes of its design there are. It must not know how a figure is
-computed, nor how it is shown.
+This file knows which shifts are measured on a run, and which changes of its design there are.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from visus.workbench.runs import Run
 from visus.workbench.summaries import design_of
 
 NUM_SHIFTS: Final = 49
-MOST_ITEMS, FEWEST_ITEMS = 200, 16
+MOST_SAMPLES, FEWEST_SAMPLES = 200, 16
 MACS: Final = 10**12  # about a minute on two processor cores
-PHASE_ITEMS, MAP_ITEMS, MOST_PHASES = 16, 4, 1024
+PHASE_SAMPLES, MAP_SAMPLES, MOST_PHASES = 16, 4, 1024
 SHIFT_AUGMENTATION: Final = 0.1
 CHANGES: Final = (
     ("global pooling instead of flatten", with_global_pooling),
@@ -53,7 +52,7 @@ class Remedy:
         sentence: what it costs, for people.
         command: what to type to train it beside the run.
         design: the changed design as text; empty where the design stays.
-        num_parameters, macs: of the changed network, for one item; None where it stays.
+        num_parameters, macs: of the changed network, for one sample; None where it stays.
     """
 
     name: str
@@ -73,12 +72,12 @@ class ShiftReport(Described):
     """What was measured of one run's network.
 
     Args:
-        split: the split that the items are of.
-        num_items: items that were moved, of ``num_in_split``.
-        num_in_split: items of the split.
-        noun: what an item is called.
+        split: the split that the samples are of.
+        num_samples: samples that were moved, of ``num_in_split``.
+        num_in_split: samples of the split.
+        noun: what a sample is called.
         step_px: the network's step on each axis; None where it has none that could be found.
-        ways: figures for each way to move an item.
+        ways: figures for each way to move a sample.
         phases: the pattern over the phases of the step, moved round a ring; None where there is one phase, or far too many.
         layers: every layer's error, for a shift of one pixel and for one by the step; empty where the layers see no image.
         placement: accuracy over place and size of the object.
@@ -87,7 +86,7 @@ class ShiftReport(Described):
     """
 
     split: str
-    num_items: int
+    num_samples: int
     num_in_split: int
     noun: str
     step_px: tuple[int, ...] | None
@@ -99,7 +98,7 @@ class ShiftReport(Described):
     notes: tuple[str, ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        title = f"Shifts of {write_number_of(self.num_items, self.noun)} of {write_split(self.split)}"
+        title = f"Shifts of {write_number_of(self.num_samples, self.noun)} of {write_split(self.split)}"
         facts = [(each.way, f"{write_share(each.kept)} keep their label") for each in self.ways]
         facts += [("remedies", ", ".join(each.name for each in self.remedies))] if self.remedies else []
         return title, [*facts, ("next", ".ways, .layers, .placement, .remedies; .to_json() gives all measures")]
@@ -108,7 +107,7 @@ class ShiftReport(Described):
         """The report as plain data."""
         return {
             "split": self.split,
-            "num_items": self.num_items,
+            "num_samples": self.num_samples,
             "num_in_split": self.num_in_split,
             "step_px": list(self.step_px) if self.step_px else None,
             "ways": [each.to_json() for each in self.ways],
@@ -120,8 +119,8 @@ class ShiftReport(Described):
         }
 
 
-def report_shifts(run: Run, data: Data, split: str | None = None, *, num_items: int | None = None) -> ShiftReport:
-    """Measure how a run's answers change when its items move.
+def report_shifts(run: Run, data: Data, split: str | None = None, *, num_samples: int | None = None) -> ShiftReport:
+    """Measure how a run's answers change when its samples move.
 
     All figures are computed in float32: what a shorter number format rounds away would count as a change.
 
@@ -129,61 +128,61 @@ def report_shifts(run: Run, data: Data, split: str | None = None, *, num_items: 
         run: the run.
         data: opened data.
         split: which split; None for the one that is scored.
-        num_items: so many items, drawn with a fixed seed; None for up to 200, fewer where the network is costly.
+        num_samples: so many samples, drawn with a fixed seed; None for up to 200, fewer where the network is costly.
 
     Raises:
         DataError: the split is empty.
     """
     part = data.split(split or data.scored_split)
     shape, macs = run.preprocessing.input_shape, count_macs(run.module, run.preprocessing.input_shape)
-    affordable = max(FEWEST_ITEMS, MACS // max(1, macs * NUM_SHIFTS * (len(WAYS) + 1)))
-    items, labels = some_items(run, part, num_items or min(MOST_ITEMS, affordable))
+    affordable = max(FEWEST_SAMPLES, MACS // max(1, macs * NUM_SHIFTS * (len(WAYS) + 1)))
+    samples, labels = some_samples(run, part, num_samples or min(MOST_SAMPLES, affordable))
     module, device = reading(run), run.machine.device
     reach = reach_of(shape[1:])
-    ways = tuple(measure_shifts(module, items, reach, way, most=NUM_SHIFTS, device=device) for way in WAYS)
+    ways = tuple(measure_shifts(module, samples, reach, way, most=NUM_SHIFTS, device=device) for way in WAYS)
     step, costs, notes = _step(run)
     if run.views_sentence:
         notes.append(f"All here is about each {data.noun} as it is. visus predict averages: {run.views_sentence}")
     phases = None
     if step and 1 < math.prod(step) <= MOST_PHASES:
-        phases = measure_phases(module, items[:PHASE_ITEMS], step, device=device)
+        phases = measure_phases(module, samples[:PHASE_SAMPLES], step, device=device)
     layers: list[Equivariance] = []
     if costs is not None:
-        few = items[:MAP_ITEMS].to(run.machine.device)
+        few = samples[:MAP_SAMPLES].to(run.machine.device)
         shifts = dict.fromkeys([(1,) * len(reach), *([step] if step else [])])
         layers = [measure_equivariance(run.module, few, shift, account=costs) for shift in shifts]
-    background = 0.0 if run.preprocessing.scale == "mean-deviation" else items.mean(dim=(0, *range(2, items.dim())))
+    background = 0.0 if run.preprocessing.scale == "mean-deviation" else samples.mean(dim=(0, *range(2, samples.dim())))
     if run.preprocessing.scale != "mean-deviation":
-        notes.append("Objects were placed on the mean of the items that were moved.")
+        notes.append("Objects were placed on the mean of the samples that were moved.")
     return ShiftReport(
         split="all" if data.is_whole else part.name,
-        num_items=len(items),
+        num_samples=len(samples),
         num_in_split=len(part),
         noun=data.noun,
         step_px=step,
         ways=ways,
         phases=phases,
         layers=tuple(layers),
-        placement=measure_placement(module, items, labels, background=background, device=device),
+        placement=measure_placement(module, samples, labels, background=background, device=device),
         remedies=tuple(remedies(run)),
         notes=tuple(notes),
     )
 
 
-def some_items(run: Run, part: Part, num_items: int) -> tuple[Tensor, Tensor]:
-    """So many items of a split, scaled and never shuffled, and their labels; drawn with a fixed seed, in the order of the split.
+def some_samples(run: Run, part: Part, num_samples: int) -> tuple[Tensor, Tensor]:
+    """So many samples of a split, scaled and never shuffled, and their labels; drawn with a fixed seed, in the order of the split.
 
     Raises:
         DataError: the split is empty.
     """
     if not len(part):
         raise DataError(f"the {part.name} split of this data is empty. Choose another with --split.")
-    drawn = torch.randperm(len(part), generator=random_stream(0, "shifts"))[:num_items].sort().values.numpy()
+    drawn = torch.randperm(len(part), generator=random_stream(0, "shifts"))[:num_samples].sort().values.numpy()
     return run.preprocessing.scale_values(part.rows(drawn)), torch.from_numpy(part.labels[drawn])
 
 
 class _Shuffle(nn.Module):
-    """The fixed order of positions that a run was trained with, so that an item can be moved before it is shuffled."""
+    """The fixed order of positions that a run was trained with, so that a sample can be moved before it is shuffled."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -194,14 +193,14 @@ class _Shuffle(nn.Module):
 
 
 def reading(run: Run) -> nn.Module:
-    """The run's network as one that reads scaled items: where it was trained on shuffled ones, they are shuffled in front of it."""
+    """The run's network as one that reads scaled samples: where it was trained on shuffled ones, they are shuffled in front of it."""
     if run.preprocessing.shuffle_seed is None:
         return run.module
     return nn.Sequential(_Shuffle(run.preprocessing), run.module).eval()
 
 
 def reach_of(lengths: Sequence[int]) -> tuple[int, ...]:
-    """How far items of these lengths are moved on each axis: an eighth, at least 1, less than the axis.
+    """How far samples of these lengths are moved on each axis: an eighth, at least 1, less than the axis.
 
     >>> reach_of((28, 20)), reach_of((8000,)), reach_of((1, 4))
     ((4, 2), (1000,), (0, 1))

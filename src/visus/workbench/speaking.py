@@ -1,6 +1,6 @@
 """Whether visus shows progress of itself, and one line on stderr for what takes longer than two seconds.
 
-This file knows stderr and notebooks. It must not know what is done: it loads nothing, so that a command can set ``speaks`` at once.
+This file knows stderr and notebooks.
 """
 
 from __future__ import annotations

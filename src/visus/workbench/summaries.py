@@ -1,7 +1,6 @@
 """``visus.summary``: whatever a person calls a network -> its account, and the advice that follows from it.
 
-This file knows how a network is told to be a design or a module. It must not know how rows are made, nor how they are printed. Torch
-is loaded for modules alone.
+This file knows how a network is told to be a design or a module. Torch is loaded for modules alone.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Training:
     """The memory of a training step, in bytes as ``Account.bytes_training`` gives them, for adamw.
 
     Args:
-        batch_size: items of the batch.
+        batch_size: samples of the batch.
         bytes_training: most bytes at once; None where they are not known.
         bytes_standing: of that, weights and the optimizer's numbers, which are there at every moment.
         bytes_saved: of that, what is kept for the backward pass.
@@ -108,7 +107,7 @@ def summary(
         num_classes: what ``classes`` stands for.
         detail: ``"layers"`` for a row for each layer, ``"operations"`` for one for each tensor on the way.
         object_px: size of the objects in the images, in pixels of the input: whether the last map sees one whole is told.
-        batch_size: items of a batch of the training: with 1, batch norms over one position are told of.
+        batch_size: samples of a batch of the training: with 1, batch norms over one position are told of.
 
     Raises:
         DesignError: the design is misspelled, or a layer cannot take what reaches it.

@@ -1,6 +1,6 @@
 """One training in a process of its own, timed from outside and followed line by line.
 
-This file knows processes, their environment and the lines that ``visus.peers`` writes. It must not know what is trained, or why.
+This file knows processes, their environment and the lines that ``visus.peers`` writes.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Prepared:
 
     @property
     def changes(self) -> list[str]:
-        """What is done to the training items, in whole pixels."""
+        """What is done to the training samples, in whole pixels."""
         said = augmentation(self.recipe).sentences(self.data.input_shape[1:])
         sides = self.recipe.sides
         if min(sides) < 1:
@@ -91,10 +91,10 @@ class Prepared:
 
     @property
     def num_left_out(self) -> int:
-        """Training items that sit out each epoch, others each time, because they would not fill a batch."""
-        num_items, batch_size = len(self.data.split("train")), self.recipe.batch_size
+        """Training samples that sit out each epoch, others each time, because they would not fill a batch."""
+        num_samples, batch_size = len(self.data.split("train")), self.recipe.batch_size
         is_whole = self.recipe.sampling == "balanced" or not self.recipe.epochs
-        return num_items % batch_size if num_items > batch_size and not is_whole else 0
+        return num_samples % batch_size if num_samples > batch_size and not is_whole else 0
 
 
 @dataclass(frozen=True)
@@ -196,12 +196,12 @@ def _train(
         opened = suited_data(opened)
     backbone = choice.backbone if choice is not None and read_for(opened) else None
     mirrors = ask_mirroring(given, opened, group)
-    num_items = len(opened.split("train"))
+    num_samples = len(opened.split("train"))
     made = make_network(
         backbone.design if network is None and backbone is not None else network,
         opened.input_shape,
         len(opened.classes),
-        num_items=num_items,
+        num_samples=num_samples,
         seed=given.seed,
     )
     initial = known_weights(network, made.module, opened, weights, backbone)
@@ -313,7 +313,7 @@ def resume(
         data: where its data is now, if it was moved; the run remembers it.
         network: the module itself, for a run that was trained with a module object.
         changes: settings that may differ from the run's recipe: device, checkpoint_every_s, and time_limit_s, which then is the time from now on.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
         num_workers: decoding threads; 0 for one for each usable core.
         on_event, should_stop, began_at, progress: as for ``train``.
 
@@ -347,7 +347,7 @@ def resume(
         run.read_text("design.txt").rstrip("\n") if network is None else network,
         opened.input_shape,
         len(opened.classes),
-        num_items=len(opened.split("train")),
+        num_samples=len(opened.split("train")),
         seed=recipe.seed,
     )
     machine = suited(choose(recipe.device, recipe.precision), made.module)

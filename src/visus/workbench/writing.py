@@ -1,6 +1,6 @@
 """What a training leaves in its run folder: before the first step, where it goes on, and at the end.
 
-This file knows which files there are and what stands in each. It must not know when they are written, nor how a training goes.
+This file knows which files there are and what stands in each.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def write_start(folder: RunFolder, data: Data, made: Made, recipe: ResolvedRecip
         "kind": data.samples.kind,
         "fingerprint": data.fingerprint,
         "preprocessing": data.preprocessing.to_dict(),
-        "num_items": {name: len(data.split(name)) for name in SPLITS},
+        "num_samples": {name: len(data.split(name)) for name in SPLITS},
         "scored_split": data.scored_split,
         "split_seed": data.split_seed,
         "max_unreadable": data.max_unreadable,

@@ -1,7 +1,6 @@
 """Damage within an image file that decoders pass over in silence.
 
-This file knows what the bytes of a sound file must look like: JPEG scans, PNG chunks, WebP frames, GIF blocks, TIFF strips. It must
-not know pixels, limits, ledgers or files on disk.
+This file knows what the bytes of a sound file must look like: JPEG scans, PNG chunks, WebP frames, GIF blocks, TIFF strips.
 
 What can be known differs by format. PNG and Deflate-compressed TIFF carry checksums, so every change is found. GIF and LZW-compressed
 TIFF carry none, but their codes stand for strings whose lengths must add up. In the others a change is found where the compressed

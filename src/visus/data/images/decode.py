@@ -1,6 +1,6 @@
 """The one door through which an image file becomes numbers, and the account of what was done to it on the way.
 
-This file knows files, formats, limits and orientation. It must not know classes, splits, caches or networks.
+This file knows files, formats, limits and orientation.
 
 Pillow's plugins are called one by one, never through ``Image.open``: only the formats listed here can ever run, the size is
 checked by our own limit before any memory is taken, and no setting of Pillow that belongs to the whole process is changed.

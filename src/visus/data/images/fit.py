@@ -1,6 +1,6 @@
 """One image brought to a given number of channels and a given size.
 
-This file knows resizing rules. It must not know files, ledgers (it only names their actions) or networks.
+This file knows resizing rules.
 
 Shape letters: C channels, H height, W width.
 """

@@ -1,6 +1,6 @@
 """What the first bytes of a file say: its format, its size in pixels, its EXIF orientation.
 
-This file knows signatures and a few header fields. It must not know pixels, limits, ledgers or files on disk.
+This file knows signatures and a few header fields.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """HEIC and AVIF, which are read where a decoder for them is installed.
 
-This file knows which package reads what. It must not know pixels, limits or files on disk.
+This file knows which package reads what.
 """
 
 from __future__ import annotations

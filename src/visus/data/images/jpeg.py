@@ -1,6 +1,6 @@
 """The faster JPEG decoder, used where it gives Pillow's pixels bit for bit; and the one that finds damage, which Pillow passes over.
 
-This file knows simplejpeg and how to check it. It must not know files, limits or orientation.
+This file knows simplejpeg and how to check it.
 """
 
 from __future__ import annotations

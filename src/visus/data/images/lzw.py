@@ -1,6 +1,6 @@
 """How long LZW-compressed data is when it is unpacked, without unpacking it.
 
-This file knows the codes of GIF and of TIFF. It must not know files, pixels or errors.
+This file knows the codes of GIF and of TIFF.
 
 A code stands for a string of values, and each code that is read adds a string to the table: its own with one value more. So the
 length of every string follows from the codes alone. Codes that were changed stand for strings of other lengths, and the sum shows it.

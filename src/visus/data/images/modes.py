@@ -1,6 +1,6 @@
 """Every way in which an image can hold its values, brought to 8-bit gray or color by a stated rule.
 
-This file knows Pillow's modes. It must not know files, formats' headers, sizes or networks.
+This file knows Pillow's modes.
 
 Rules:
 - 16 bits: value * 255 / 65,535, rounded; the whole range is kept, nothing is clipped (12 bits in a 16-bit file stay dark).

@@ -1,6 +1,6 @@
 """What the first directory of a TIFF says about its bands.
 
-This file knows TIFF's tags for bands, bits and number formats. It must not know pixels, limits or files on disk.
+This file knows TIFF's tags for bands, bits and number formats.
 """
 
 from __future__ import annotations

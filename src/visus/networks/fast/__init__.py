@@ -1,7 +1,6 @@
 """How a convolution is computed: the fastest exact algorithm for its shape on this machine.
 
-This room knows algorithms for the arithmetic of layers, and which of them is fastest here. It must not know designs, data or
-training.
+This room knows algorithms for the arithmetic of layers, and which of them is fastest here.
 """
 
 from __future__ import annotations

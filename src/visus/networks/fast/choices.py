@@ -1,6 +1,6 @@
 """Which algorithm is fastest for a convolution on this machine: measured once, remembered on the disk.
 
-This file knows timings and plans. It must not know modules.
+This file knows timings and plans.
 
 cuDNN does this for GPUs (its benchmark mode); processors have had one algorithm for all shapes. Every algorithm here
 computes the same sum: they differ by rounding alone, so a choice changes the last digits of a training and nothing else. A
@@ -43,7 +43,7 @@ from visus.networks.machine import memory_format
 
 LEAST_MACS = 20_000_000  # of a batch: below it the call costs more than the sum
 LEAST_DEPTHWISE_MACS = 1_000_000  # the same for single channels, of which a multiply-add takes ten times as long and more
-_MEASURED_MACS = 1.5e9  # as many items are measured as give this work
+_MEASURED_MACS = 1.5e9  # as many samples are measured as give this work
 _MEASURED_DEPTHWISE_MACS = 1.5e7
 _AGREEMENT = (
     0.01  # relative error of a compiled depthwise convolution against PyTorch's float32, above which it is never chosen
@@ -124,13 +124,13 @@ class Case:
 
     @property
     def _room_bytes(self) -> int:
-        """Memory that a thread of the compiled kernel works in, about: one item transformed, and the weights' sums."""
+        """Memory that a thread of the compiled kernel works in, about: one sample transformed, and the weights' sums."""
         tiles = math.prod(-(-length // 2) for length in self.size)
         return 64 * (tiles * (self.weight[0] + self.weight[1] // 2 + 80) + self.weight[0] * self.weight[1])
 
     @property
     def measured(self) -> Case:
-        """The same with as few items as will do to measure it: a batch of any length is computed in the same way."""
+        """The same with as few samples as will do to measure it: a batch of any length is computed in the same way."""
         macs = _MEASURED_MACS if self.num_groups == 1 else _MEASURED_DEPTHWISE_MACS
         fewest = math.ceil(macs * self.maps[0] / max(1, self.macs))
         return dataclasses.replace(self, maps=(max(1, min(self.maps[0], fewest)), *self.maps[1:]))
@@ -190,7 +190,7 @@ class Choices:
 
 
 def suits(plan: Plan, case: Case) -> bool:
-    """Whether a plan made elsewhere, or for fewer items, can be carried out."""
+    """Whether a plan made elsewhere, or for fewer samples, can be carried out."""
     names = dataclasses.astuple(plan)
     return (case.suits_winograd or WINOGRAD not in names) and (case.suits_depthwise or DEPTHWISE not in names)
 

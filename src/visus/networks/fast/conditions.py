@@ -1,6 +1,6 @@
 """When a layer may be computed by what PyTorch does not see: on plain tensors of the processor, here and now.
 
-This file knows the types, modes and transforms of PyTorch. It must not know modules or algorithms.
+This file knows the types, modes and transforms of PyTorch.
 
 A compiled kernel reads memory. So tracing, compilation, ``torch.func`` and ``vmap``, forward-mode derivatives, modes that
 watch each operation, and tensors of other types are left to PyTorch, which knows what they mean.
@@ -14,7 +14,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.utils._device import DeviceContext
 
-LEAST_NUMBERS = 100_000  # in a map of all items: below it PyTorch's own calls for norms and activations are as fast
+LEAST_NUMBERS = 100_000  # in a map of all samples: below it PyTorch's own calls for norms and activations are as fast
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)  # and no class derived from them
 _LOWERED = (torch.float32, torch.float16, torch.bfloat16)  # what autocast converts; it leaves float64 alone

@@ -1,8 +1,8 @@
 """Convolutions with gradients, each direction by an algorithm of one's choice.
 
-This file knows the algorithms and their calls. It must not know which one is best for a shape.
+This file knows the algorithms and their calls.
 
-Letters: N items, C channels in, K channels out, H and W the sides of the map in, OH and OW of the map out.
+Letters: N samples, C channels in, K channels out, H and W the sides of the map in, OH and OW of the map out.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _num_groups(maps: torch.Tensor, weight: torch.Tensor) -> int:
 
 
 def taps_weight_gradient(gradient: torch.Tensor, maps: torch.Tensor, shape: Sequence[int], window: Window) -> torch.Tensor:
-    """The gradient of the weight, one matrix product for each tap: gradient times what it read, over items and positions.
+    """The gradient of the weight, one matrix product for each tap: gradient times what it read, over samples and positions.
 
     For any number of axes, any stride and padding; products in the type of ``maps``, which PyTorch sums in float32.
 
@@ -215,14 +215,14 @@ def winograd_forward(
     """
     library = kernels()
     assert library is not None, "planned only where the kernels are"
-    num_items, channels, height, width = maps.shape
+    num_samples, channels, height, width = maps.shape
     filters = weight.shape[0]
     size = (height + 2 * padding - 2, width + 2 * padding - 2)
-    shape = (num_items, filters, *((side // 2 for side in size) if is_pooled else size))
+    shape = (num_samples, filters, *((side // 2 for side in size) if is_pooled else size))
     out = _empty(shape, torch.bfloat16, torch.channels_last)
     where = _empty(shape, torch.uint8, torch.channels_last) if is_pooled else None
     panels = _panels(library, weight.permute(2, 3, 1, 0))
-    sizes = (num_items, height, width, channels, filters, padding, *size, int(is_pooled), torch.get_num_threads())
+    sizes = (num_samples, height, width, channels, filters, padding, *size, int(is_pooled), torch.get_num_threads())
     carried_out(library.visus_winograd_forward(*map(_address, (maps, panels, out, where)), *sizes))
     return out, where
 
@@ -247,13 +247,13 @@ def winograd_backward(
     """
     library = kernels()
     assert library is not None, "planned only where the kernels are"
-    num_items, channels, height, width = maps.shape
+    num_samples, channels, height, width = maps.shape
     filters = weight.shape[0]
     size = (height + 2 * padding - 2, width + 2 * padding - 2)
     panels = _panels(library, weight.permute(2, 3, 0, 1)) if wants_maps else None
     of_maps = torch.empty_like(maps) if wants_maps else None
     of_weight = _empty((3, 3, channels, filters), torch.float32) if wants_weight else None
-    sizes = (num_items, height, width, channels, filters, padding, *size, int(where is not None), torch.get_num_threads())
+    sizes = (num_samples, height, width, channels, filters, padding, *size, int(where is not None), torch.get_num_threads())
     tensors = (gradient, where, maps, panels, of_maps, of_weight)
     carried_out(library.visus_winograd_backward(*map(_address, tensors), *sizes))
     return of_maps, None if of_weight is None else of_weight.permute(3, 2, 0, 1)

@@ -1,6 +1,6 @@
 """Convolutions of single channels by the compiled kernels: forward and both gradients.
 
-This file knows the calls of the kernels and what they can compute. It must not know when they are the better choice.
+This file knows the calls of the kernels and what they can compute.
 
 Letters: N samples, C channels, H and W the sides of the map in, OH and OW of the map out.
 """

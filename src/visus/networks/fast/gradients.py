@@ -1,6 +1,6 @@
 """Gradients as PyTorch computes them, where those of a kernel will not do: for gradients of gradients, and under transforms.
 
-This file knows autograd. It must not know which function a gradient is of.
+This file knows autograd.
 """
 
 from __future__ import annotations

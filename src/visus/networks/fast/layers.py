@@ -1,7 +1,6 @@
 """Layers of PyTorch's with another way to compute: convolutions by the plan for their shape, activations in one pass.
 
-This file knows modules of one layer: what each may hand to an algorithm, and what it leaves to PyTorch. It must not know how
-an algorithm works, which is fastest, or what stands before and behind a layer.
+This file knows modules of one layer: what each may hand to an algorithm, and what it leaves to PyTorch.
 
 A layer keeps all that it stores; only its class becomes one derived from PyTorch's own, with another ``forward``. Copies are
 of that class too; what is written to a file is PyTorch's own.

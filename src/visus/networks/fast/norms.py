@@ -1,6 +1,6 @@
 """A norm over the batch together with the activation behind it, two passes over the maps each way, and an activation alone.
 
-This file knows the calls of the compiled kernels, and PyTorch's own for gradients of gradients. It must not know modules.
+This file knows the calls of the compiled kernels, and PyTorch's own for gradients of gradients.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _activated(gradient: torch.Tensor | None, maps: torch.Tensor, activation: st
 
 
 def _rows(maps: torch.Tensor) -> tuple[ctypes.c_int64, int]:
-    """Positions of all items, and channels."""
+    """Positions of all samples, and channels."""
     return ctypes.c_int64(maps.numel() // maps.shape[1]), maps.shape[1]
 
 

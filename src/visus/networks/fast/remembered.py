@@ -1,6 +1,6 @@
 """What was measured on this machine, kept on the disk as a table of plain values by name.
 
-This file knows files, and what a measurement holds for. It must not know what is measured.
+This file knows files, and what a measurement holds for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Layers in a row, of which two or three that follow each other are computed together where nobody can tell.
 
-This file knows which layers can be computed together, and when. It must not know how.
+This file knows which layers can be computed together, and when.
 
 Nothing is arranged beforehand: the row looks at its layers each time it is computed. A layer that was exchanged, that has
 hooks, or that is called by anybody else computes what it says.

@@ -1,6 +1,6 @@
 """Which layers of a network are computed in another way than PyTorch's own, and how that is undone.
 
-This file knows the tree of modules and which class stands for which. It must not know what a class computes.
+This file knows the tree of modules and which class stands for which.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def speed_up(module: _Module, choices: Choices | None = None) -> _Module:
     What stays: weights, names, ``state_dict``, hooks, copies, what ``torch.save`` and ``pickle`` write (PyTorch's own
     classes), and what every part gives when it is called, sliced, replaced or watched by a hook. Whatever does not run
     plainly is PyTorch's own: tracing, scripting, export, ``torch.compile``, ``torch.func``, ``vmap``, gradients of
-    gradients, single items, float32 and float64.
+    gradients, single samples, float32 and float64.
 
     What changes: the last digits. Against float64, the relative error of a convolution is at most three times that of
     PyTorch's bfloat16. What is infinite or no number comes out wherever PyTorch's does, and by Winograd's algorithm up to

@@ -1,6 +1,6 @@
 """A norm by stored statistics with the activation behind it, alone or behind a convolution, one pass over the maps each way.
 
-This file knows the calls of the compiled kernels, and PyTorch's own for gradients of gradients. It must not know modules.
+This file knows the calls of the compiled kernels, and PyTorch's own for gradients of gradients.
 
 Behind a convolution its output is overwritten by what the norm and the activation give, so a training step keeps one map
 where PyTorch keeps two or three. The gradient of the gain needs the numbers before the norm. Where the activation is the

@@ -1,6 +1,6 @@
 """How the taps of a convolution lie.
 
-This file knows strides and paddings. It must not know tensors.
+This file knows strides and paddings.
 """
 
 from __future__ import annotations
