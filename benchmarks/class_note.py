@@ -23,7 +23,7 @@ from torch import nn
 
 import visus
 from visus.design import account, parse
-from visus.design.twins import perceptron_twins
+from visus.design.mlp_equivalents import perceptron_twins
 from visus.errors import DesignError, GeometryError
 from visus.evaluation.shifts import measure_shifts
 from visus.examine import activations, templates, unit_values

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from measuring import command_line, machine_facts, write_result
 
 from visus.networks.fast import Plan, why_no_kernels
-from visus.networks.fast.choices import Case
+from visus.networks.fast.autotuner import Case
 from visus.networks.fast.convolutions import convolve
 from visus.networks.fast.windows import Window
 from visus.networks.machine import keep_freed_memory

@@ -17,7 +17,7 @@ from decisions import Figure, Setting, dataset, row, trained, wanted_trainings
 import visus
 from visus.data import mirrors
 from visus.data.batches import Part
-from visus.evaluation.temperature import reliability
+from visus.evaluation.calibration import reliability
 
 
 @row("calibration")

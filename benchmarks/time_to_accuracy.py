@@ -20,12 +20,12 @@ from typing import Any
 
 from measuring import command_line, write_result
 
-from visus.evaluation.reaching import Curve
-from visus.examine.race import draw_race
+from visus.evaluation.time_to_accuracy import Curve
+from visus.examine.benchmark_chart import draw_race
 from visus.training.recipe import Recipe
 from visus.units import read_duration
+from visus.workbench.benchmark_entries import VISUS, Contestant, read_contestants
 from visus.workbench.benchmarking import Benchmark, Evaluated, Plan, Raced, RunDone, benchmark
-from visus.workbench.contestants import VISUS, Contestant, read_contestants
 
 TARGETS = {"fashion": 0.93, "cifar": 0.90}
 WITH = "pytorch,pytorch/same,fastai,fastai/small,keras,torchvision:10"

@@ -47,14 +47,14 @@ def light_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     For tests of what comes before. What those parts hold is the matter of tests/examine and of ``tests/doors/test_inside.py``.
     """
     from visus.errors import VisusError
-    from visus.workbench import inside, writing
+    from visus.workbench import report_measures, run_files
 
     def left_out(*_: Any) -> None:
         raise VisusError("left out in this test.")
 
-    monkeypatch.setattr(inside, "_saliencies", left_out)
+    monkeypatch.setattr(report_measures, "_saliencies", left_out)
     for name in ("draw_confusion", "draw_curves"):
-        monkeypatch.setattr(writing, name, lambda *_: None)
+        monkeypatch.setattr(run_files, name, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visus.design import account, alexnet, parse, resnet, resolve, vgg
-from visus.design.layers import conv, flatten, layernorm, linear, maxpool, relu, softmax
+from visus.design.layers.registry import conv, flatten, layernorm, linear, maxpool, relu, softmax
 from visus.design.plan import Design
 from visus.errors import DesignError
 from visus.geometry import Field

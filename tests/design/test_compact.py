@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from visus.design import account, compact, parse, resolve
-from visus.design.compact import LARGEST_WHOLE_PX, SCALES
+from visus.design.families.compact import LARGEST_WHOLE_PX, SCALES
 from visus.design.items import Sequence
-from visus.design.layers import Conv
+from visus.design.layers.registry import Conv
 from visus.errors import DesignError
 from visus.training.resolve import SMALL_PX
 

@@ -15,8 +15,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from visus.design import LAYERS, Account, account, parse
-from visus.design.keeping import TABLE
-from visus.design.tally import account_so_far
+from visus.design.account_walk import account_so_far
+from visus.design.saved_tensors import TABLE
 from visus.errors import UsageError
 from visus.networks.build import build
 

@@ -14,13 +14,13 @@ from PIL import Image
 
 import visus
 from visus.errors import DataError, StorageError, UsageError
-from visus.evaluation.reaching import Curve, Point
+from visus.evaluation.time_to_accuracy import Curve, Point
 from visus.networks import pretrained
 from visus.peers import visus_loop
 from visus.peers.task import Task
-from visus.workbench import benchmarking, contestants
+from visus.workbench import benchmark_entries, benchmarking
+from visus.workbench.benchmark_entries import PEERS, Contestant, read_contestants
 from visus.workbench.benchmarking import Plan, benchmark
-from visus.workbench.contestants import PEERS, Contestant, read_contestants
 
 from .conftest import Call
 
@@ -28,7 +28,7 @@ from .conftest import Call
 @pytest.fixture
 def all_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if every peer were installed."""
-    monkeypatch.setattr(contestants.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(benchmark_entries.importlib.util, "find_spec", lambda name: object())
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_the_result_says_that_everybody_begins_with_new_weights(
 def test_the_command_prints_a_row_for_each_and_names_what_is_left_out(
     visus_command: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contestants.importlib.util, "find_spec", lambda name: None if name == "keras" else object())
+    monkeypatch.setattr(benchmark_entries.importlib.util, "find_spec", lambda name: None if name == "keras" else object())
     answer = visus_command(
         "benchmark", photos, "--target", 0.9, "--with", "pytorch,keras", "--seeds", "0,1", "--threads", 1, "-o", tmp_path
     )

@@ -15,7 +15,7 @@ import torch
 
 import visus
 from visus.errors import RunError, UsageError
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator, choose_temperature
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator, choose_temperature
 from visus.training.runs import RunFolder
 
 from .conftest import Call

@@ -17,13 +17,13 @@ from torch import nn
 
 import visus
 from visus.errors import UsageError
-from visus.evaluation.temperature import UNCALIBRATED, TemperatureFit
+from visus.evaluation.calibration import UNCALIBRATED, TemperatureFit
 from visus.examine import saliency
-from visus.workbench import inside, report_saliency
-from visus.workbench.inside import sight_of
+from visus.workbench import report_measures, report_saliency
 from visus.workbench.map_methods import TriedMethod
 from visus.workbench.mistakes import Answering, named_mistakes
 from visus.workbench.modules import make_network
+from visus.workbench.report_measures import sight_of
 from visus.workbench.reports import fit_calibration
 
 from .conftest import Call
@@ -32,7 +32,7 @@ RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 
 
 def inside_of(folder: Path) -> Any:
-    return json.loads((folder / "inside.json").read_text())
+    return json.loads((folder / "report_measures.json").read_text())
 
 
 def arrays(folder: Path, size: tuple[int, ...], num_samples: int = 60) -> Path:
@@ -217,14 +217,14 @@ def chosen_by(monkeypatch: pytest.MonkeyPatch, run: Path, make: Any, *, only: bo
     opened = visus.load(run)
     data = opened.open_data()
     answers = opened.answers(data, "test")
-    finished = inside.Scoring(opened, data, make_network("mlp", (3, 16, 16), 2), answers, 1, 8, 1.0)
-    mistakes = inside._mistakes(finished, 0)
+    finished = report_measures.Scoring(opened, data, make_network("mlp", (3, 16, 16), 2), answers, 1, 8, 1.0)
+    mistakes = report_measures._mistakes(finished, 0)
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
     method = TriedMethod("occlusion", make, is_cheap=False)
     monkeypatch.setattr(
         report_saliency, "tried_methods", lambda module, x, target, **_: ([(method, make(module, x, target))], "")
     )
-    return inside._saliencies(finished, mistakes, 10_000), places
+    return report_measures._saliencies(finished, mistakes, 10_000), places
 
 
 def test_a_report_shows_no_map_where_no_method_passes(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

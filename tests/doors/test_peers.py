@@ -19,7 +19,7 @@ import torch
 from visus.peers import pytorch_loop, visus_loop
 from visus.peers.small_networks import classifier_network, example_network
 from visus.peers.task import ARRAYS, Arrays, Course, Task
-from visus.workbench.contestants import PEERS
+from visus.workbench.benchmark_entries import PEERS
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

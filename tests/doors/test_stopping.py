@@ -11,7 +11,7 @@ import pytest
 
 import visus
 from visus.cli.training import Screen
-from visus.evaluation.reaching import Curve
+from visus.evaluation.time_to_accuracy import Curve
 from visus.networks import weights
 from visus.training.events import Finished
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import visus
 from visus.errors import TrainingError, UsageError
-from visus.networks.reconstructing import Reconstructing
+from visus.networks.autoencoder import Reconstructing
 from visus.training.reconstruction import reconstruct
 from visus.workbench.tasks import compare_tasks, first_filters
 

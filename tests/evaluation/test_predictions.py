@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from visus.errors import DataError, UsageError
+from visus.evaluation.calibration import UNCALIBRATED
 from visus.evaluation.predictions import predict_logits, top_k
-from visus.evaluation.temperature import UNCALIBRATED
 
 
 def small_network(num_axes: int = 2) -> nn.Module:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from visus.evaluation.calibration import TemperatureFit, calibrate
 from visus.evaluation.equivariance import Equivariance, LayerShift
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures
-from visus.evaluation.temperature import TemperatureFit, calibrate
-from visus.examine.facts import ReportFacts
 from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
-from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
+from visus.examine.report_facts import ReportFacts
+from visus.examine.report_measurements import Inside, Kernels, Moves, Reach, Saliencies, Sight
 
 
 def made_up_scores(num_classes: int = 3, num_samples: int = 60, num_wrong: int = 6, **more: Any) -> Scores:

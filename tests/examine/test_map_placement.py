@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visus.examine import grad_cam
-from visus.examine.explained import Saliency
 from visus.examine.layer_calls import Array, Sights, output_of
 from visus.examine.map_placement import EXACT, IN_ORDER, STRETCHED, Placement, Places
 from visus.examine.saliency_layer import fine_layer
+from visus.examine.saliency_types import Saliency
 
 
 def drawn_at(found: Saliency, axis: int) -> tuple[Array, Array]:

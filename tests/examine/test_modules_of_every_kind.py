@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from visus.errors import UsageError
 from visus.examine import activations, deletion_and_insertion, grad_cam, gradient_saliency, integrated_gradients, occlusion
-from visus.examine.explained import Saliency
 from visus.examine.layer_outputs import first_tensor, is_activation, with_first
+from visus.examine.saliency_types import Saliency
 from visus.workbench.looking import look
 
 METHODS: dict[str, Callable[..., Saliency]] = {

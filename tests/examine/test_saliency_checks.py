@@ -15,9 +15,9 @@ from torch import nn
 
 from visus.errors import UsageError
 from visus.examine import Unit, deletion_and_insertion, gradient_saliency, randomised_weights
-from visus.examine.explained import Saliency, Target
 from visus.examine.layer_calls import Sights
 from visus.examine.saliency_checks import rank_correlation
+from visus.examine.saliency_types import Saliency, Target
 
 SHAPE = (1, 12, 12)
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from visus.examine import Unit, deletion_and_insertion, gradient_saliency
 from visus.examine.deletion import areas_below, masked_scores, orders_of, random_orders, step_counts
-from visus.examine.explained import Saliency
 from visus.examine.saliency_choice import CENTER, best_curves, best_of, check_methods, choice_sentence, student_t
+from visus.examine.saliency_types import Saliency
 
 SHAPE = (1, 12, 12)
 

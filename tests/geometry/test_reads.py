@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from visus.geometry import Field, Lens, Reads, TransposedWindow, Upsampling, Window, chain, unite
-from visus.geometry.marks import apart, every, marks_read
+from visus.geometry.bitsets import apart, every, marks_read
 
 windows = st.builds(
     Window,

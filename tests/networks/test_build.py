@@ -24,7 +24,7 @@ from visus.design import (
     resnet,
     sequence,
 )
-from visus.design.layers import (
+from visus.design.layers.registry import (
     avgpool,
     blurpool,
     classes,

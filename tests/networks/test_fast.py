@@ -18,15 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from visus.networks.fast import Choices, Plan, compiler, conditions, plain, slow_down, speed_up, why_no_kernels
-from visus.networks.fast import choices as choices_room
-from visus.networks.fast.choices import Case
-from visus.networks.fast.convolutions import (
-    convolve,
-    taps_weight_gradient,
-    winograd_backward,
-    winograd_forward,
-)
+from visus.networks.fast import Choices, Plan, compiler, eligibility, plain, slow_down, speed_up, why_no_kernels
+from visus.networks.fast import autotuner as choices_room
+from visus.networks.fast.autotuner import Case
+from visus.networks.fast.convolutions import convolve, taps_weight_gradient, winograd_backward, winograd_forward
 from visus.networks.fast.norms import activation_alone, norm_and_activation
 from visus.networks.fast.windows import Window
 
@@ -292,7 +287,7 @@ def step(network: nn.Module) -> list[torch.Tensor]:
 
 @needs_kernels
 def test_a_network_that_is_sped_up_learns_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conditions, "LEAST_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "LEAST_NUMBERS", 1)
     network, memory = small_network(), Fixed(tmp_path)
     usual = copy.deepcopy(network)
     before = step(usual)

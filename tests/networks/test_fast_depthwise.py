@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import visus
-from visus.networks.fast import Choices, Plan, compiler, conditions, speed_up, why_no_kernels
-from visus.networks.fast import choices as choices_room
-from visus.networks.fast import sequences as sequences_room
+from visus.networks.fast import Choices, Plan, compiler, eligibility, speed_up, why_no_kernels
+from visus.networks.fast import autotuner as choices_room
+from visus.networks.fast import fusion as sequences_room
 from visus.networks.fast import stored_norms as stored_norms_room
-from visus.networks.fast.choices import Case, suits
+from visus.networks.fast.autotuner import Case, suits
 from visus.networks.fast.convolutions import computed, convolve
 from visus.networks.fast.depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
 from visus.networks.fast.stored_norms import Stored, convolved_and_normed, normed
@@ -69,7 +69,7 @@ class Always(Choices):
 @pytest.fixture(autouse=True)
 def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps are taken too."""
-    monkeypatch.setattr(conditions, "LEAST_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "LEAST_NUMBERS", 1)
 
 
 @pytest.fixture

@@ -23,13 +23,13 @@ from torch.nn.modules import module as modules
 from torch.utils.checkpoint import checkpoint
 
 import visus
-from visus.networks.fast import Choices, Plan, conditions, is_sped_up, slow_down, speed_up, why_no_kernels
-from visus.networks.fast import choices as choices_room
+from visus.networks.fast import Choices, Plan, eligibility, is_sped_up, slow_down, speed_up, why_no_kernels
+from visus.networks.fast import autotuner as choices_room
 from visus.networks.fast import compiler as compiler_room
+from visus.networks.fast import fusion as sequences_room
 from visus.networks.fast import layers as layers_room
 from visus.networks.fast import norms as norms_room
-from visus.networks.fast import sequences as sequences_room
-from visus.networks.fast.choices import Case
+from visus.networks.fast.autotuner import Case
 from visus.networks.fast.convolutions import winograd_backward, winograd_forward
 from visus.networks.fast.norms import activation_alone
 from visus.networks.fast.windows import Window
@@ -58,7 +58,7 @@ class Always(Choices):
 @pytest.fixture(autouse=True)
 def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps are taken too."""
-    monkeypatch.setattr(conditions, "LEAST_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "LEAST_NUMBERS", 1)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 import visus
 from visus.design import FAMILIES, Account, Design, account, avgpool, concat, conv, maxpool, parse, relu, residual, resolve
-from visus.design.advice import Advice, advise
-from visus.design.advice_reads import unread
+from visus.design.advice.advise import Advice, advise
+from visus.design.advice.unread_pixels import unread
 from visus.design.facts import Candidate, Facts, remedied
 from visus.design.flow import Flow
 from visus.errors import DesignError

@@ -14,8 +14,8 @@ import torch
 import visus
 from visus.data.opened import open_data
 from visus.errors import RecipeError
+from visus.evaluation.calibration import UNCALIBRATED
 from visus.evaluation.predictions import predict_logits
-from visus.evaluation.temperature import UNCALIBRATED
 from visus.training.recipe import Recipe
 from visus.workbench.training import Prepared
 

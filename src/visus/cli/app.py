@@ -64,7 +64,7 @@ def visus(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Convolutional networks: design, train, look inside and ship them, with nothing changed in silence."""
-    from visus.workbench.speaking import speaks
+    from visus.workbench.progress_display import speaks
 
     speaks.set(False)  # a command shows its own progress
     if version:

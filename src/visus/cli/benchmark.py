@@ -65,10 +65,10 @@ def benchmark(
     """Time to accuracy beside PyTorch, fastai, Keras and torchvision, each as its documentation writes it, interleaved; print a table."""
     from visus.training.recipe import Recipe
     from visus.units import read_duration
+    from visus.workbench.benchmark_entries import read_contestants
     from visus.workbench.benchmarking import SAMPLE_TARGET, Plan
     from visus.workbench.benchmarking import RunDone as RunFinished
     from visus.workbench.benchmarking import benchmark as compare
-    from visus.workbench.contestants import read_contestants
 
     if target is None and data is not None:
         raise UsageError(

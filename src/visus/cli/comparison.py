@@ -174,7 +174,7 @@ def _tell(found: Comparison, *, as_json: bool) -> None:
 
 def _compare_design(network: str, input_shape: str, classes: int, *, as_json: bool) -> None:
     from visus.cli.show_design import show_twins
-    from visus.design.twins import perceptron_twins
+    from visus.design.mlp_equivalents import perceptron_twins
     from visus.errors import UsageError
     from visus.workbench.summaries import design_of
 

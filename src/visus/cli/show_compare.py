@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from visus.design.twins import KINDS
+from visus.design.mlp_equivalents import KINDS
 from visus.evaluation.shifts import WAYS
 from visus.units import write_count, write_duration, write_number_of, write_share, write_size
 

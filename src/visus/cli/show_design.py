@@ -18,8 +18,8 @@ from visus.units import write_bytes, write_count, write_number_of, write_shape
 
 if TYPE_CHECKING:
     from visus.design import Account, Row
-    from visus.design.advice import Advice
-    from visus.design.twins import Twin
+    from visus.design.advice.advise import Advice
+    from visus.design.mlp_equivalents import Twin
     from visus.workbench.summaries import Summary, Training
 
 _STYLES = {"linear": "cyan", "unproductive": "cyan"}  # often meant to be so; anything else is yellow
@@ -77,8 +77,8 @@ def show_difference(
 
 def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
     """A design beside its perceptron twins, and what each of them keeps."""
+    from visus.design.mlp_equivalents import KINDS
     from visus.design.solve import activation_bytes
-    from visus.design.twins import KINDS
 
     out = console()
     table = table_of("network", "parameters", "macs", "weights", "activations", "widths", right=(1, 2, 3, 4))

@@ -25,9 +25,7 @@ from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import Suit
 from visus.errors import RecipeError, UsageError
 from visus.training.distribution import Group, join, one_voice
-from visus.training.events import (
-    Event,
-)
+from visus.training.events import Event
 from visus.training.recipe import Recipe
 from visus.workbench.progress import Screen
 from visus.workbench.starts import choice_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
 
-from visus.design.advised import Advice
+from visus.design.advice.pieces import Advice
 from visus.design.arguments import Shape
 from visus.design.flow import Flow
 from visus.design.memory import Memory

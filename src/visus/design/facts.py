@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from visus.design.account import Account, Fields, Row
-from visus.design.advised import Advice, Remedy
+from visus.design.account_walk import account_of_nodes
+from visus.design.advice.pieces import Advice, Remedy
 from visus.design.arguments import Shape
-from visus.design.changes import leaves
+from visus.design.edits import leaves
 from visus.design.flow import INPUT, Flow
 from visus.design.graph import Impossible, Node, propagate
 from visus.design.plan import Design
-from visus.design.tally import account_of_nodes
 from visus.errors import DesignError
 from visus.geometry import Field
 from visus.units import write_count

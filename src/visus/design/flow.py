@@ -13,7 +13,7 @@ from typing import Final, Literal
 from visus.design.arguments import Shape
 from visus.design.graph import Node
 from visus.design.items import Concat, Residual
-from visus.design.layers import GlobalPool, GroupNorm, Layer, LayerNorm, Norm, Pool, Softmax
+from visus.design.layers.registry import GlobalPool, GroupNorm, Layer, LayerNorm, Norm, Pool, Softmax
 from visus.geometry import Lens, Window
 
 INPUT: Final = -1

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from visus.design.arguments import Shape, classes
 from visus.design.items import Concat, Item, Repeat, Residual, Sequence
-from visus.design.layers import Conv, Depthwise, DoesNotFitError, Layer, Linear, Norm, Transposed
+from visus.design.layers.registry import Conv, Depthwise, DoesNotFitError, Layer, Linear, Norm, Transposed
 from visus.errors import DesignError
 from visus.geometry import Window
 from visus.units import write_shape

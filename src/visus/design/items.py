@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, repr=False)
 class Item(ABC):
-    """Anything that stands in a design: a layer (see ``visus.design.layers``) or a group of items."""
+    """Anything that stands in a design: a layer (see ``visus.design.layers.registry``) or a group of items."""
 
     prefix: ClassVar[str]  # the automatic name is the prefix and a number: conv1
     word: ClassVar[str]  # how it is written in a design

@@ -17,8 +17,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 from visus.design.arguments import Shape
 from visus.design.graph import Node
 from visus.design.items import Concat, Residual
-from visus.design.keeping import NOTHING, Bytes, Keeping, keeping, largest_weight, num_bytes
-from visus.design.layer import BYTES_PER_VALUE, Layer
+from visus.design.layers.layer import BYTES_PER_VALUE, Layer
+from visus.design.saved_tensors import NOTHING, Bytes, Keeping, keeping, largest_weight, num_bytes
 from visus.errors import UsageError, unknown_name
 
 

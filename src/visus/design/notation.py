@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from visus.design.arguments import classes
-from visus.design.families import FAMILIES
+from visus.design.families.registry import FAMILIES
 from visus.design.items import Item, Repeat, Sequence, concat, residual, sequence
-from visus.design.layers import LAYERS
+from visus.design.layers.registry import LAYERS
 from visus.design.plan import Design
 from visus.errors import DesignError, joined, unknown_name
 

@@ -13,7 +13,7 @@ from typing import Any
 from visus.design.arguments import Shape
 from visus.design.graph import Impossible, Node, Route, projection_window, propagate, stride_product
 from visus.design.items import Concat, Item, Repeat, Residual
-from visus.design.layers import Conv, Depthwise, Flatten, GlobalPool, Layer, Pool, Transposed, Windowed
+from visus.design.layers.registry import Conv, Depthwise, Flatten, GlobalPool, Layer, Pool, Transposed, Windowed
 from visus.errors import DesignError
 from visus.units import write_shape
 

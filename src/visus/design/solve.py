@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from visus.design.account import Account
+from visus.design.account_walk import account, account_of_nodes
 from visus.design.arguments import Shape, classes
-from visus.design.changes import appended, changed, flat, leaves, trunk, with_arguments, with_window
+from visus.design.dependence import has_holes, middle, read_by, shadow
+from visus.design.edits import appended, changed, flat, leaves, trunk, with_arguments, with_window
 from visus.design.facts import Facts
 from visus.design.graph import Node
 from visus.design.items import Item
-from visus.design.layers import Conv, Depthwise, Layer, conv, globalpool, linear, maxpool, norm, relu
+from visus.design.layers.registry import Conv, Depthwise, Layer, conv, globalpool, linear, maxpool, norm, relu
 from visus.design.plan import Design
-from visus.design.reading import has_holes, middle, read_by, shadow
-from visus.design.tally import account, account_of_nodes
 from visus.errors import DesignError
 from visus.units import write_shape
 

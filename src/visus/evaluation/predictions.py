@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import DataError, UsageError, VisusError
-from visus.evaluation.views import stages, unsure, views
+from visus.evaluation.test_time_augmentation import stages, unsure, views
 from visus.networks.machine import autocast, memory_format
 from visus.networks.own_code import describe_failure
 from visus.units import write_shape
@@ -44,7 +44,7 @@ def predict_logits(
         device: where the batches are computed; they may come from elsewhere.
         precision: ``"float32"`` or ``"bfloat16"``.
         channels_last: lay the batches out with channels last. Only speed depends on it.
-        tta: the views of each sample whose outputs are averaged (``visus.evaluation.views``). Those that only unsure samples get are asked for in
+        tta: the views of each sample whose outputs are averaged (``visus.evaluation.test_time_augmentation``). Those that only unsure samples get are asked for in
             batches of such samples, so that an image at the border of being sure may fall on either side of it by rounding.
 
     Returns:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from visus.examine.facts import (
+from visus.examine.report_facts import (
     ReportFacts,
     calibration_sentences,
     cost_rows,

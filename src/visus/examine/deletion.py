@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator
-from visus.examine.explained import Explained, Unit, class_scores
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.examine.layer_calls import Array, at_rest
+from visus.examine.saliency_types import Explained, Unit, class_scores
 
 AT_ONCE: Final = 64
 _MOST_VALUES: Final = 2**22  # input values of one forward

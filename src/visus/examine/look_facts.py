@@ -17,11 +17,11 @@ from visus.design.account import Fields
 from visus.design.table import write_field
 from visus.examine.activation_maps import Activation
 from visus.examine.effective import EffectiveField
-from visus.examine.explained import Saliency, Unit
 from visus.examine.layer_calls import Array, Box
 from visus.examine.layer_kernels import Filters
 from visus.examine.pixel_sums import PixelSum
 from visus.examine.saliency_checks import Curves, RandomWeights
+from visus.examine.saliency_types import Saliency, Unit
 from visus.units import rank_words
 
 

@@ -11,11 +11,11 @@ from typing import Final
 
 from visus.examine import look_drawn
 from visus.examine.charts import line_chart
-from visus.examine.explained import Unit
 from visus.examine.layer_calls import Array
 from visus.examine.look_facts import Answer, LookedSample, LookFacts, Method
 from visus.examine.page import folded, percent, section, table_head, table_row, wide_table
 from visus.examine.saliency_checks import Curves
+from visus.examine.saliency_types import Unit
 from visus.units import write_shape, write_share
 
 SAMPLE_PX, ORIGINAL_PX, MAP_PX = 224, 320, 168

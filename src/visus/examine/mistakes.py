@@ -15,18 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import DataError, UsageError
-from visus.examine.layer_calls import (
-    Array,
-    Call,
-    Ended,
-    Inputs,
-    as_batches,
-    at_rest,
-    frozen,
-    heard,
-    to_array,
-    unwrapped,
-)
+from visus.examine.layer_calls import Array, Call, Ended, Inputs, as_batches, at_rest, frozen, heard, to_array, unwrapped
 from visus.examine.layer_calls import run as run_module
 from visus.examine.layer_outputs import first_tensor
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from visus.errors import DataError
 from visus.evaluation.scores import Scores
-from visus.examine.facts import number
+from visus.examine.report_facts import number
 from visus.files import write_file
 from visus.units import write_number_of, write_share
 

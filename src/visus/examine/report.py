@@ -13,14 +13,6 @@ from pathlib import Path
 
 from visus.evaluation.scores import ClassScore
 from visus.examine.charts import heat_map, line_chart, shade
-from visus.examine.facts import (
-    ReportFacts,
-    cost_rows,
-    network_sentence,
-    preprocessing_sentences,
-    result_sentences,
-    version_rows,
-)
 from visus.examine.page import (
     beside,
     facts_table,
@@ -35,8 +27,16 @@ from visus.examine.page import (
     table_row,
     wide_table,
 )
-from visus.examine.report_sight import advice_part, kernels_part, sight_part
-from visus.examine.report_trust import calibration_section, mistakes_section, shift_section
+from visus.examine.report_facts import (
+    ReportFacts,
+    cost_rows,
+    network_sentence,
+    preprocessing_sentences,
+    result_sentences,
+    version_rows,
+)
+from visus.examine.report_network import advice_part, kernels_part, sight_part
+from visus.examine.report_reliability import calibration_section, mistakes_section, shift_section
 from visus.files import write_file
 from visus.units import split_name, write_count, write_duration, write_number_of, write_shape, write_share
 

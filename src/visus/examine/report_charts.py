@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from visus.evaluation.temperature import Bin, Reliability
+from visus.evaluation.calibration import Bin, Reliability
 from visus.units import write_share
 
 _SIDE, _LEFT, _TOP, _BOTTOM, _RIGHT = 300, 52, 12, 44, 26

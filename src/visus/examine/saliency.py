@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import MissingExtraError, UsageError
-from visus.examine.explained import Explained, Saliency, Target, Unit, box_of, outside_share
 from visus.examine.layer_calls import (
     FUNCTION,
     Array,
@@ -35,6 +34,7 @@ from visus.examine.layer_calls import (
     unwrapped,
 )
 from visus.examine.map_placement import STRETCHED, Places
+from visus.examine.saliency_types import Explained, Saliency, Target, Unit, box_of, outside_share
 from visus.units import write_shape
 
 WINDOWS: Final = 8  # so many windows of occlusion lie side by side on an axis

@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from visus.errors import UsageError
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.examine.deletion import masked_scores, orders_of, random_orders, step_counts
-from visus.examine.explained import Saliency, Target
 from visus.examine.layer_calls import Array, Inputs, as_batch, called_layers, frozen, unwrapped
 from visus.examine.saliency import gradient_saliency
+from visus.examine.saliency_types import Saliency, Target
 from visus.networks.own_code import copied
 from visus.units import rank_words
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from visus.examine.deletion import areas_below, masked_scores, orders_of, random_orders, step_counts
-from visus.examine.explained import Saliency
 from visus.examine.layer_calls import Array, as_batch, unwrapped
 from visus.examine.saliency_checks import BEYOND, ROUNDING, Curves
+from visus.examine.saliency_types import Saliency
 from visus.units import write_share
 
 CENTER: Final = "center prior"

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
+from visus.geometry.bitsets import Places, any_of, every, merged, mirrored_places, places_read
 from visus.geometry.enlarging import Lens
-from visus.geometry.marks import Places, any_of, every, merged, mirrored_places, places_read
 
 NOTHING: Final = 2**62
 """The first pixel of a position that reads no pixel; its last is -NOTHING, so that every union leaves it out."""

@@ -16,7 +16,7 @@ from visus.design import Design, Node
 from visus.design.arguments import per_axis
 from visus.design.items import Concat as ConcatItem
 from visus.design.items import Residual as ResidualItem
-from visus.design.layers import (
+from visus.design.layers.registry import (
     AvgPool,
     BlurPool,
     Conv,

@@ -22,8 +22,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from visus.design.keeping import Bytes, Convolution
 from visus.design.memory import checked_batch_size, optimizer_of
+from visus.design.saved_tensors import Bytes, Convolution
 from visus.errors import UsageError
 from visus.networks.running import unchanged
 from visus.networks.trace_inputs import Inputs

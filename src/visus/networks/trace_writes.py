@@ -17,18 +17,7 @@ from visus.networks.trace_calls import Axes, Mark
 from visus.networks.trace_moves import hull
 from visus.networks.trace_places import explicit
 from visus.networks.trace_shapes import META
-from visus.networks.trace_sight import (
-    Array,
-    Grid,
-    Line,
-    Shape,
-    Terms,
-    blank,
-    compressed,
-    largest_step,
-    settled,
-    simplest,
-)
+from visus.networks.trace_sight import Array, Grid, Line, Shape, Terms, blank, compressed, largest_step, settled, simplest
 from visus.networks.trace_taps import Number, whole_or_fraction
 from visus.networks.trace_unions import as_one, united
 

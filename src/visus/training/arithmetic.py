@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from visus.networks.fast import Choices, Plan
-from visus.networks.fast.choices import Case, suits
+from visus.networks.fast.autotuner import Case, suits
 from visus.networks.fast.compiler import kernels, source
 from visus.networks.machine import Machine, describe
 from visus.training.distribution import Group

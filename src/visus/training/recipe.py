@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from visus.errors import RecipeError, joined, unknown_name
-from visus.evaluation.views import VIEWS
+from visus.evaluation.test_time_augmentation import VIEWS
 from visus.files import read_text
 
 OPTIMIZERS = ("adamw", "muon", "sgd")

@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from visus.errors import RecipeError, joined
-from visus.evaluation.views import STEPS_PER_SIDE
+from visus.evaluation.test_time_augmentation import STEPS_PER_SIDE
 from visus.training.recipe import FIELDS, Recipe
 
 NEVER: Final[dict[str, Any]] = {

@@ -27,17 +27,17 @@ from visus.data.opened import Data, open_data
 from visus.data.splits import write_split_csv
 from visus.data.survey import Suited, Survey
 from visus.errors import DataError, StorageError, UsageError, joined
-from visus.evaluation.reaching import Curve, Point, Reached, first_reached
-from visus.examine.race import draw_race
+from visus.evaluation.time_to_accuracy import Curve, Point, Reached, first_reached
+from visus.examine.benchmark_chart import draw_race
 from visus.files import write_json
 from visus.limits import usable_cores
 from visus.networks.machine import describe
 from visus.networks.pretrained import DEFAULT
 from visus.training.recipe import Recipe
 from visus.units import write_shape
-from visus.workbench.contestants import PEERS, VISUS, Contestant
+from visus.workbench.benchmark_entries import PEERS, VISUS, Contestant
+from visus.workbench.benchmark_process import Limits, timed_run
 from visus.workbench.starts import BackboneChoice, choice_of, read_for
-from visus.workbench.timed_runs import Limits, timed_run
 
 SAMPLE_TARGET: Final = 0.88
 DEFAULT_TIME_LIMIT_S: Final = 600.0

@@ -14,7 +14,7 @@ from typing import Final
 from torch import Tensor
 
 from visus.errors import RunError
-from visus.evaluation.temperature import TemperatureFit, choose_temperature
+from visus.evaluation.calibration import TemperatureFit, choose_temperature
 from visus.training.runs import RunFolder
 
 FILE: Final = "calibration.json"

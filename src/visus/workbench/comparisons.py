@@ -18,13 +18,13 @@ import torch
 from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data
 from visus.design import Design
-from visus.design.twins import KINDS, perceptron_twins
+from visus.design.mlp_equivalents import KINDS, perceptron_twins
 from visus.errors import DataError, UsageError, unknown_name
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.evaluation.paired import Paired, compare_answers
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures, measure_shifts
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator
 from visus.networks.roles import takes
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe

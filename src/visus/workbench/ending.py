@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from visus.data.opened import Data
-from visus.networks.fast import remembered
+from visus.networks.fast import cache
 from visus.units import write_shape
 from visus.workbench.modules import Made, count_macs
 
@@ -24,7 +24,7 @@ class Ending:
 
 def ending_s(data: Data, made: Made) -> float:
     """Seconds that scoring and report are going to take."""
-    known = remembered.read(remembered.place("endings"), _as_ending)
+    known = cache.read(cache.place("endings"), _as_ending)
     if found := known.get(_key(data, made)):
         return found.seconds
     try:
@@ -36,8 +36,8 @@ def ending_s(data: Data, made: Made) -> float:
 
 def remember_ending(data: Data, made: Made, seconds: float) -> None:
     """Keep what it took, for the next training of this network on as many samples."""
-    file = remembered.place("endings")
-    remembered.write(file, remembered.read(file, _as_ending) | {_key(data, made): Ending(seconds)})
+    file = cache.place("endings")
+    cache.write(file, cache.read(file, _as_ending) | {_key(data, made): Ending(seconds)})
 
 
 def _key(data: Data, made: Made) -> str:

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from visus.data.batches import Part
 from visus.errors import UsageError, closest_name, unknown_name
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.examine.activation_maps import Activation, activations
 from visus.examine.effective import EffectiveField, effective_field, effective_field_sampled
-from visus.examine.explained import Saliency, Target, Unit, class_scores
 from visus.examine.layer_calls import at_rest, channel_in, position_in, unknown_layer
 from visus.examine.layer_kernels import Filters, filters
 from visus.examine.look_facts import Answer, LayerLook, LayerPatches, Method, Patch, UnitFields
 from visus.examine.pixel_sums import PixelSum, pixel_sum
 from visus.examine.saliency_checks import NUM_RANDOM, Curves, RandomWeights, deletion_and_insertion, randomised_weights
 from visus.examine.saliency_choice import best_curves
+from visus.examine.saliency_types import Saliency, Target, Unit, class_scores
 from visus.examine.strongest_patches import templates
 from visus.networks.trace import trace
 from visus.units import rank_words, write_number_of

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from visus import __version__
 from visus.design import Design
 from visus.errors import UsageError, VisusError
-from visus.evaluation.temperature import Calibrator
-from visus.examine.explained import Target
+from visus.evaluation.calibration import Calibrator
 from visus.examine.layer_calls import as_batch, at_rest
 from visus.examine.look_facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.examine.look_page import look_page
+from visus.examine.saliency_types import Target
 from visus.files import write_file
 from visus.networks.own_code import describe_failure
 from visus.units import Described, write_number_of
@@ -38,11 +38,11 @@ from visus.workbench.look_measures import (
     sum_of,
     unit_of,
 )
-from visus.workbench.looked_networks import Opened, Samples, open_network
+from visus.workbench.look_networks import Opened, Samples, open_network
 from visus.workbench.map_methods import check_method
 from visus.workbench.modules import count_macs
+from visus.workbench.progress_display import working
 from visus.workbench.runs import Run, load
-from visus.workbench.speaking import working
 
 Network = Run | nn.Module | Design | str | Path
 UNTRAINED: Final = (

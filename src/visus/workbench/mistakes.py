@@ -18,15 +18,7 @@ from visus.data.batches import Part, random_stream
 from visus.data.preprocessing import Preprocessing
 from visus.errors import UsageError
 from visus.evaluation.scores import wilson_interval
-from visus.examine.mistakes import (
-    MOST,
-    Suspect,
-    feature_layer,
-    features,
-    find_mistakes,
-    nearest_samples,
-    suspicious_labels,
-)
+from visus.examine.mistakes import MOST, Suspect, feature_layer, features, find_mistakes, nearest_samples, suspicious_labels
 from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
 from visus.units import write_number_of, write_share
 

@@ -14,14 +14,7 @@ from visus.errors import UsageError
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine
-from visus.networks.own_code import (
-    copied,
-    describe_failure,
-    describe_output,
-    find_answers,
-    give_shapes,
-    read_answers,
-)
+from visus.networks.own_code import copied, describe_failure, describe_output, find_answers, give_shapes, read_answers
 from visus.networks.states import state_of
 from visus.units import write_shape
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from visus.design import Design, resolve
-from visus.design.layers import Softmax
+from visus.design.layers.registry import Softmax
 from visus.errors import DesignError, UsageError, closest_name
 from visus.evaluation.predictions import evaluation_mode
 from visus.examine.layer_calls import first_weights
@@ -27,8 +27,8 @@ from visus.files import text_or_file
 from visus.networks.build import build
 from visus.networks.own_code import place_in_code
 from visus.units import write_shape
+from visus.workbench.callable_names import is_callable_name, refuse_nearly_callable
 from visus.workbench.module_checks import SOFTMAX, check_module
-from visus.workbench.named import is_callable_name, refuse_nearly_callable
 
 Network = str | Design | nn.Module
 DEFAULT_NETWORK = "compact"

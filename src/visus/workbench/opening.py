@@ -12,7 +12,7 @@ from typing import Any
 from visus.data import opened
 from visus.data.opened import Data
 from visus.workbench.progress import Screen
-from visus.workbench.speaking import speaks
+from visus.workbench.progress_display import speaks
 
 
 def open_data(

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from visus.data.opened import Data
-from visus.evaluation.temperature import TemperatureFit
+from visus.evaluation.calibration import TemperatureFit
 from visus.networks.fast import why_no_kernels
 from visus.training.events import (
     CheckpointWritten,
@@ -31,8 +31,8 @@ from visus.training.events import (
 )
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
 from visus.workbench.late import late
+from visus.workbench.progress_display import notebook_line, speaks
 from visus.workbench.reuse import reuse_sentence
-from visus.workbench.speaking import notebook_line, speaks
 
 MOST_WORDS = 60  # a longer design is not repeated on the screen
 _CELL_S = 0.2  # between two changes of a line in a notebook

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from visus.data.batches import Part
 from visus.examine.layer_calls import Array
-from visus.examine.report_inside import Saliencies
+from visus.examine.report_measurements import Saliencies
 from visus.examine.saliency_checks import randomised_weights
 from visus.examine.saliency_choice import best_of, check_methods, choice_sentence
 from visus.workbench.map_methods import TriedMethod, tried_methods

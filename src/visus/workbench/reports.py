@@ -20,18 +20,18 @@ from visus.data.opened import Data
 from visus.data.samples import SPLITS
 from visus.errors import RunError, VisusError
 from visus.evaluation.scores import Scores
-from visus.examine.facts import ReportFacts
 from visus.examine.report import write_report
-from visus.examine.report_inside import Inside
+from visus.examine.report_facts import ReportFacts
+from visus.examine.report_measurements import Inside
 from visus.training.checkpoints import read_position
 from visus.training.recipe import FIELDS
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.calibration import write_calibration
-from visus.workbench.inside import Scoring, measure_inside
 from visus.workbench.mirroring import read_mirroring
 from visus.workbench.modules import Made, count_macs
 from visus.workbench.own_data import open_own_data
+from visus.workbench.report_measures import Scoring, measure_inside
 from visus.workbench.runs import Run
 from visus.workbench.shifts import own_design
 

@@ -30,10 +30,10 @@ from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.reading import Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, ImageError, RunError, UsageError
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator, TemperatureFit
 from visus.evaluation.predictions import predict_logits, top_k
 from visus.evaluation.scores import Scores, score
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator, TemperatureFit
-from visus.evaluation.views import describe_views
+from visus.evaluation.test_time_augmentation import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, freed_memory_kept, suited
 from visus.training.loop import EVALUATION_BATCH
@@ -46,8 +46,8 @@ from visus.workbench.learned import Known, Marks, known_samples, read_known
 from visus.workbench.modules import make_network
 from visus.workbench.own_data import as_own, open_own_data, remember_place
 from visus.workbench.predict_inputs import ArraySample, Sample, UnreadSample, array_rows, find_samples, numbers_of
+from visus.workbench.progress_display import working
 from visus.workbench.reuse import reuse_sentence
-from visus.workbench.speaking import working
 
 if TYPE_CHECKING:
     from visus.examine.named_mistakes import NamedMistakes

@@ -19,7 +19,7 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.data.reading import Reading
 from visus.design import Account, Design, account
-from visus.design.steadier import with_blur_pooling, with_global_pooling
+from visus.design.antialiasing import with_blur_pooling, with_global_pooling
 from visus.errors import DataError, DesignError
 from visus.evaluation.equivariance import Equivariance, measure_equivariance
 from visus.evaluation.placement import Placement, measure_placement

@@ -31,8 +31,8 @@ from visus.training.recipe import Recipe
 from visus.training.resolve import StartFacts
 from visus.training.selection import Answers, is_more_often_right
 from visus.units import write_number_of
+from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import Network, call_by_name
-from visus.workbench.named import is_callable_name
 from visus.workbench.preparing import class_weights
 
 SMALLEST_SIDE_PX = 128

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from visus.design import Account, Design, account, resolve
 from visus.design.account import check_detail
-from visus.design.advice import Advice, advise
+from visus.design.account_walk import account_so_far
+from visus.design.advice.advise import Advice, advise
 from visus.design.memory import checked_batch_size
 from visus.design.plan import check_lengths
-from visus.design.tally import account_so_far
 from visus.errors import DesignError, UsageError, VisusError
 from visus.files import text_or_file
-from visus.workbench.named import is_callable_name, refuse_folder, refuse_nearly_callable
-from visus.workbench.speaking import working
+from visus.workbench.callable_names import is_callable_name, refuse_folder, refuse_nearly_callable
+from visus.workbench.progress_display import working
 
 if TYPE_CHECKING:
     from torch import nn

@@ -24,7 +24,7 @@ from visus.examine.similarity import kernels_likeness, layer_kernels, match_filt
 from visus.examine.task_page import Other, TaskFacts, task_page
 from visus.files import write_file, write_json
 from visus.networks import weights
-from visus.networks.reconstructing import Reconstructing
+from visus.networks.autoencoder import Reconstructing
 from visus.training.recipe import Recipe
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
 from visus.training.resolve import ResolvedRecipe, for_new_network

@@ -32,7 +32,6 @@ from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe, StartFacts
 from visus.training.runs import RunFolder
 from visus.units import write_duration, write_number_of, write_shape
 from visus.workbench.ending import ending_s, remember_ending
-from visus.workbench.inside import Scoring
 from visus.workbench.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.module_checks import try_training
 from visus.workbench.modules import Made, Network, make_network
@@ -40,11 +39,12 @@ from visus.workbench.own_data import open_own_data, remember_place
 from visus.workbench.preparing import augmentation, class_weights, prepare, resolved, takes_smaller, whiten
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
 from visus.workbench.progress import showing
+from visus.workbench.report_measures import Scoring
 from visus.workbench.reports import fit_calibration
-from visus.workbench.rungs import within_limit
+from visus.workbench.run_files import metadata, renew_environment, write_end, write_start
 from visus.workbench.runs import Run, load
 from visus.workbench.starts import Start, begin, choice_of, known_weights, probe, read_for, refit, suited_data
-from visus.workbench.writing import metadata, renew_environment, write_end, write_start
+from visus.workbench.width_search import within_limit
 
 CHANGEABLE_ON_RESUME = ("device", "time_limit_s", "checkpoint_every_s")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from visus.networks.fast.conditions import are_plain, is_eager, is_one_of_many
+from visus.networks.fast.eligibility import are_plain, is_eager, is_one_of_many
 
 
 def is_for_good(gradient: torch.Tensor) -> bool:

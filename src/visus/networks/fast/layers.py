@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from visus.networks.fast.choices import Case, Choices
+from visus.networks.fast.autotuner import Case, Choices
 from visus.networks.fast.compiler import kernels
-from visus.networks.fast.conditions import are_plain, is_convolved_in_bfloat16, is_eager, suits_rows
 from visus.networks.fast.convolutions import Plan, convolve
+from visus.networks.fast.eligibility import are_plain, is_convolved_in_bfloat16, is_eager, suits_rows
 from visus.networks.fast.norms import activation_alone
 from visus.networks.fast.windows import Window
 from visus.networks.float32_layers import in_float32, is_slow_in_bfloat16, is_wrong_in_bfloat16, suits_float32
