@@ -52,7 +52,7 @@ class Contender:
 
     Args:
         name: of its run.
-        kind: ``network``; a key of ``design.twins.KINDS`` for a perceptron; or what was changed in the first design, in words.
+        kind: ``network``; a key of ``design.mlp_equivalents.KINDS`` for a perceptron; or what was changed in the first design, in words.
         is_shuffled: whether it was trained, and is scored, on shuffled positions.
         folder: its run folder.
         num_parameters, macs: its trained values, and its multiply-adds for one sample.
@@ -218,7 +218,7 @@ def compare_with_twins(
 
     Args:
         run: the run; its network must be a design with a convolution.
-        kinds: which twins, keys of ``design.twins.KINDS``.
+        kinds: which twins, keys of ``design.mlp_equivalents.KINDS``.
         with_shuffled: train the network and each twin once more on images whose positions are in one fixed random order.
         output: folder of the new runs; None for that of the run.
         cache_dir: another folder for the decoded samples.
