@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from measuring import command_line, machine_facts, write_result
 
 from visus.networks.fast import Plan, why_no_kernels
-from visus.networks.fast.autotuner import Case
+from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import convolve
 from visus.networks.fast.windows import Window
 from visus.networks.machine import keep_freed_memory
@@ -76,7 +76,7 @@ def measured(shape: tuple[int, int, int, int, bool], repeats: int) -> list[dict[
         runs = {"whole step, pooled": {"onednn": _step(maps, weight, Plan()), "winograd": _step(maps, weight, fused)}}
     else:
         runs = {direction: _runs(direction, maps, weight) for direction in DIRECTIONS}
-    assert Case(tuple(maps.shape), tuple(weight.shape), WINDOW, is_pooled, 1).suits_winograd
+    assert ConvProblem(tuple(maps.shape), tuple(weight.shape), WINDOW, is_pooled, 1).suits_winograd
     found = []
     for direction, candidates in runs.items():
         times = {each: [] for each in candidates}

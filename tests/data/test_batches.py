@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from visus.data import batches as batches_room
 from visus.data.augment import Augmentation
-from visus.data.batches import Batches, Part, Share, batches_in_order, in_memory_format, random_stream
+from visus.data.batches import Batches, BatchShard, Part, batches_in_order, in_memory_format, random_stream
 from visus.data.preprocessing import Preprocessing
 
 PLAIN = Preprocessing("array", 1, (2,), "squash", "float32", "mean-deviation", (0.0,), (1.0,))
@@ -124,7 +124,7 @@ def test_slices_of_several_processes_put_together_are_the_batch_of_one(changes: 
     split = Part("train", pixels, np.arange(40), np.arange(40) % 7, tuple(map(str, range(40))))
     plan = Preprocessing("array", 1, (6, 6), "squash", "uint8", "mean-deviation", (128.0,), (60.0,))
     whole = Batches(split, plan, 16, 0, changes, torch.device("cpu"), False)
-    slices = [dataclasses.replace(whole, share=Share(index, num_slices)) for index in range(num_slices)]
+    slices = [dataclasses.replace(whole, share=BatchShard(index, num_slices)) for index in range(num_slices)]
     for epoch in (0, 1):
         for batch, *parts in zip(whole.epoch(epoch), *(each.epoch(epoch) for each in slices), strict=True):
             assert batch.all_labels is None
@@ -137,7 +137,7 @@ def test_slices_of_several_processes_put_together_are_the_batch_of_one(changes: 
 
 @given(num_samples=st.integers(0, 100), count=st.integers(1, 9))
 def test_shares_take_each_place_once_in_order(num_samples: int, count: int) -> None:
-    taken = [place for index in range(count) for place in range(num_samples)[Share(index, count).of(num_samples)]]
+    taken = [place for index in range(count) for place in range(num_samples)[BatchShard(index, count).of(num_samples)]]
     assert taken == list(range(num_samples))
 
 

@@ -22,23 +22,23 @@ def part(samples: np.ndarray, labels: np.ndarray) -> Part:
     return Part("train", samples, np.arange(len(samples)), labels.astype(np.int64), ("",) * len(samples))
 
 
-def shapes(seed: int, *, is_turned: bool, rank: int = 2) -> Part:
+def shapes(seed: int, *, is_channels_last: bool, rank: int = 2) -> Part:
     """Noisy bars: of class 0 on the left, of class 1 on the right, or, where that means nothing, at the top and at the bottom."""
     random = np.random.default_rng(seed)
     samples = random.integers(0, 60, (2 * NUM_EACH, 1, *[12] * rank))
     labels = np.arange(2 * NUM_EACH) % 2
     for sample, label in zip(samples, labels, strict=True):
-        axis = sample.ndim - 1 if is_turned else 1
+        axis = sample.ndim - 1 if is_channels_last else 1
         sample[(slice(None),) * axis + (slice(0, 4) if label == 0 else slice(8, 12),)] += 150
     return part(samples.astype(np.uint8), labels)
 
 
 @pytest.mark.parametrize("rank", [2, 3])
 def test_left_and_right_are_told_from_top_and_bottom(rank: int) -> None:
-    told = mirror_test(shapes(0, is_turned=True, rank=rank), seed=0)
+    told = mirror_test(shapes(0, is_channels_last=True, rank=rank), seed=0)
     assert told is not None
     assert (told.plain, told.mirrored, told.keeps_class) == (1.0, 0.0, False)
-    told = mirror_test(shapes(0, is_turned=False, rank=rank), seed=0)
+    told = mirror_test(shapes(0, is_channels_last=False, rank=rank), seed=0)
     assert told is not None
     assert (told.plain, told.mirrored, told.keeps_class) == (1.0, 1.0, True)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from visus.data.opened import open_data
-from visus.data.survey import Suited, Survey
+from visus.data.survey import InputSpec, Survey
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_survey_knows_sizes_color_and_the_training_split(photos: Path) -> No
 
 
 def test_images_are_read_as_the_network_needs_them_and_gray_ones_are_on_the_ledger(photos: Path) -> None:
-    suited = Suited(3, (32, 32), (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+    suited = InputSpec(3, (32, 32), (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
     opened = open_data(photos, suit=lambda seen: suited)
     plan = opened.preprocessing
     assert (plan.scale, plan.input_shape, plan.offset, plan.divisor) == ("fixed", (3, 32, 32), (127.0,) * 3, (128.0,) * 3)

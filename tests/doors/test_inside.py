@@ -217,7 +217,7 @@ def chosen_by(monkeypatch: pytest.MonkeyPatch, run: Path, make: Any, *, only: bo
     opened = visus.load(run)
     data = opened.open_data()
     answers = opened.answers(data, "test")
-    finished = report_measures.Scoring(opened, data, make_network("mlp", (3, 16, 16), 2), answers, 1, 8, 1.0)
+    finished = report_measures.FinishedRun(opened, data, make_network("mlp", (3, 16, 16), 2), answers, 1, 8, 1.0)
     mistakes = report_measures._mistakes(finished, 0)
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
     method = TriedMethod("occlusion", make, is_cheap=False)

@@ -43,7 +43,7 @@ def task(arrays: Path, peer: str, network: str, **changes: Any) -> Task:
     return dataclasses.replace(Task(peer, network, 2, 0, 2.0, str(arrays), 2, runs=str(arrays / "runs")), **changes)
 
 
-def carried_out(train: Any, given: Task) -> list[dict[str, Any]]:
+def check_status(train: Any, given: Task) -> list[dict[str, Any]]:
     """The events of a training in this process."""
     lines = io.StringIO()
     course = Course(given, lines)
@@ -66,14 +66,14 @@ def check_events(events: list[dict[str, Any]], num_evaluations: int) -> None:
 @pytest.mark.parametrize("network", list(PEERS["pytorch"].epochs))
 def test_plain_pytorch_evaluates_after_each_epoch(network: str, arrays: Path) -> None:
     design = "conv(4, 3), norm, relu, globalpool, linear(classes)"
-    events = carried_out(pytorch_loop.train, task(arrays, "pytorch", network, design=design))
+    events = check_status(pytorch_loop.train, task(arrays, "pytorch", network, design=design))
     check_events(events, 2)
     assert events[0]["versions"] == {"torch": torch.__version__}
     assert events[-1]["end"] == "schedule"
 
 
 def test_plain_pytorch_learns_dark_from_light(arrays: Path) -> None:
-    events = carried_out(pytorch_loop.train, task(arrays, "pytorch", "small", epochs=8, target=0.9))
+    events = check_status(pytorch_loop.train, task(arrays, "pytorch", "small", epochs=8, target=0.9))
     assert events[-2]["accuracy"] >= 0.9
     assert events[-1]["end"] == "settled"
     assert len(events) < 10
@@ -85,7 +85,7 @@ def test_the_same_seed_gives_the_same_accuracies(arrays: Path) -> None:
     )  # nothing to learn: the accuracy is that of chance, and of the seed
     np.save(arrays / "test_samples.npy", np.random.default_rng(2).integers(0, 256, (500, 3, 16, 16), dtype=np.uint8))
     np.save(arrays / "test_labels.npy", labels)
-    twice = [carried_out(pytorch_loop.train, task(arrays, "pytorch", "small", seed=3)) for _ in range(2)]
+    twice = [check_status(pytorch_loop.train, task(arrays, "pytorch", "small", seed=3)) for _ in range(2)]
     assert [event.get("accuracy") for event in twice[0]] == [event.get("accuracy") for event in twice[1]]
 
 
@@ -121,7 +121,7 @@ def test_visus_is_evaluated_on_the_held_out_samples(is_followed: bool, epochs: l
     given = task(
         tmp_path, "visus", "", data=str(tmp_path / "chance.npz"), design=design, recipe=recipe, is_followed=is_followed
     )
-    events = carried_out(visus_loop.train, given)
+    events = check_status(visus_loop.train, given)
     assert [event["epoch"] for event in events[1:-1]] == epochs
     scores = json.loads((tmp_path / "runs" / "seed-0" / "scores.json").read_text())
     assert events[-2]["accuracy"] == pytest.approx(scores["accuracy"])

@@ -13,7 +13,7 @@ from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures
 from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
 from visus.examine.report_facts import ReportFacts
-from visus.examine.report_measurements import Inside, Kernels, Moves, Reach, Saliencies, Sight
+from visus.examine.report_measurements import FieldGrowth, Inside, Kernels, Moves, Reach, Saliencies
 
 
 def made_up_scores(num_classes: int = 3, num_samples: int = 60, num_wrong: int = 6, **more: Any) -> Scores:
@@ -96,7 +96,7 @@ def made_up_inside(
         ),
         "samples": {place: rng.integers(0, 256, size=shape).astype(np.uint8) for place in range(12)},
         "training_samples": {3: rng.integers(0, 256, size=shape).astype(np.uint8)},
-        "sight": Sight(
+        "sight": FieldGrowth(
             spatial, (Reach("conv1", "Conv2d(8, 3)", reach, False), Reach("pool", "globalpool", spatial, True)), "conv1",
             tuple(length // 2 for length in spatial), tuple((4, 6) for _ in spatial),
         ),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visus.examine import grad_cam
-from visus.examine.layer_calls import Array, Sights, output_of
+from visus.examine.layer_calls import Array, TracedFields, output_of
 from visus.examine.map_placement import EXACT, IN_ORDER, STRETCHED, Placement, Places
 from visus.examine.saliency_layer import fine_layer
 from visus.examine.saliency_types import Saliency
@@ -163,7 +163,7 @@ def test_a_map_of_one_cell_along_an_axis_fills_it() -> None:
 
 def test_upsampled_cells_lie_on_what_they_were_made_of() -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 2, stride=2), nn.ReLU(), nn.Upsample(scale_factor=2))
-    placement = Places(Sights(module, (1, 8, 8))).of("2", (8, 8))
+    placement = Places(TracedFields(module, (1, 8, 8))).of("2", (8, 8))
     assert placement.quality == EXACT
     np.testing.assert_array_equal(placement.centers[0], [0.5, 0.5, 2.5, 2.5, 4.5, 4.5, 6.5, 6.5])
     cells = np.arange(8.0).repeat(8).reshape(1, 8, 8)

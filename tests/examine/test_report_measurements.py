@@ -18,7 +18,7 @@ from visus.examine.charts import growth_figure
 from visus.examine.report import report_page
 from visus.examine.report_charts import reliability_chart
 from visus.examine.report_facts import calibration_sentences, shift_sentences, sight_sentences
-from visus.examine.report_measurements import Inside, Reach, Sight
+from visus.examine.report_measurements import FieldGrowth, Inside, Reach
 
 SHAPES = [(3, 24, 20), (1, 300), (2, 40), (1, 12, 16, 16), (5, 9, 9)]
 
@@ -164,7 +164,7 @@ def test_what_is_not_known_is_not_told() -> None:
 
 def test_sight_is_told_for_what_sees_all_little_and_through_gates() -> None:
     def told(*layers: Reach, gates: str = "") -> list[str]:
-        return sight_sentences(made_up_facts(inside=Inside(sight=Sight((9, 9), layers, gates=gates))))
+        return sight_sentences(made_up_facts(inside=Inside(sight=FieldGrowth((9, 9), layers, gates=gates))))
 
     assert told(Reach("a", "conv", (5, 9), False)) == ["No layer sees the whole image of 9 x 9 px through its windows."]
     assert told(Reach("a", "conv", (5, 9), False), Reach("b", "conv", (11, 13), False), gates="se1") == [

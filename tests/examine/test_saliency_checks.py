@@ -15,7 +15,7 @@ from torch import nn
 
 from visus.errors import UsageError
 from visus.examine import Unit, deletion_and_insertion, gradient_saliency, randomised_weights
-from visus.examine.layer_calls import Sights
+from visus.examine.layer_calls import TracedFields
 from visus.examine.saliency_checks import rank_correlation
 from visus.examine.saliency_types import Saliency, Target
 
@@ -36,7 +36,7 @@ def edges(module: nn.Module, inputs: Any, target: Target) -> Saliency:
     """A map that shows the sample's edges, whatever the weights."""
     found = gradient_saliency(module, inputs, target)
     rows = np.abs(np.gradient(torch.as_tensor(inputs).numpy()[:, 0], axis=1))
-    return Saliency("edges", found.target, found.scores, rows, None, Sights(module, SHAPE))
+    return Saliency("edges", found.target, found.scores, rows, None, TracedFields(module, SHAPE))
 
 
 def test_random_weights_destroy_a_gradient_and_leave_edges() -> None:
@@ -92,7 +92,7 @@ def test_curves_fall_and_rise_where_the_map_is_right_and_not_where_it_is_wrong()
     assert (np.diff(found.insertion) >= -1e-6).all()
     assert found.is_better_than_random
     assert found.sentence.startswith("The pixels that the map names matter more than others: deletion 0.")
-    wrong = Saliency("wrong", right.target, right.scores, right.map.max() - right.map, None, Sights(module, SHAPE))
+    wrong = Saliency("wrong", right.target, right.scores, right.map.max() - right.map, None, TracedFields(module, SHAPE))
     misled = deletion_and_insertion(module, samples, wrong, steps=8)
     assert misled.deletion_area > found.deletion_area
     assert misled.is_better_than_random is False
@@ -104,7 +104,9 @@ def test_a_map_that_is_the_same_everywhere_cannot_be_judged() -> None:
     module, samples = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
     right = gradient_saliency(module, samples, 1)
     for value in (0.0, 0.3):
-        flat = Saliency("flat", right.target, right.scores, np.full_like(right.map, value), None, Sights(module, SHAPE))
+        flat = Saliency(
+            "flat", right.target, right.scores, np.full_like(right.map, value), None, TracedFields(module, SHAPE)
+        )
         curves = deletion_and_insertion(module, samples, flat, steps=8)
         assert curves.is_better_than_random is None
         assert curves.sentence == "The map is the same everywhere, so it names no pixels that could be taken away first."
@@ -123,7 +125,7 @@ def test_a_map_of_chance_cannot_be_told_from_random_order() -> None:
     right = gradient_saliency(module, samples)
     for seed in range(5):
         chance = np.random.default_rng(seed + 50).random(right.map.shape)
-        drawn = Saliency("chance", right.target, right.scores, chance, None, Sights(module, SHAPE))
+        drawn = Saliency("chance", right.target, right.scores, chance, None, TracedFields(module, SHAPE))
         found = deletion_and_insertion(module, samples, drawn, steps=8)
         assert found.is_better_than_random is not True
     one = dataclasses.replace(found, deletion=found.random_deletion, insertion=found.random_insertion)
@@ -142,7 +144,7 @@ def test_equal_pixels_come_in_random_order_and_not_row_by_row() -> None:
         deletion_and_insertion(
             module,
             samples,
-            Saliency("equal", right.target, right.scores, np.full_like(right.map, 0.5), None, Sights(module, SHAPE)),
+            Saliency("equal", right.target, right.scores, np.full_like(right.map, 0.5), None, TracedFields(module, SHAPE)),
             steps=8,
             seed=seed,
         )

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from visus.networks.fast import Choices, Plan, compiler, eligibility, plain, slow_down, speed_up, why_no_kernels
+from visus.networks.fast import Autotuner, Plan, compiler, eligibility, plain, slow_down, speed_up, why_no_kernels
 from visus.networks.fast import autotuner as choices_room
-from visus.networks.fast.autotuner import Case
+from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import convolve, taps_weight_gradient, winograd_backward, winograd_forward
 from visus.networks.fast.norms import activation_alone, norm_and_activation
 from visus.networks.fast.windows import Window
@@ -246,15 +246,15 @@ def test_an_activation_alone_is_that_of_float64_over_all_numbers_of_bfloat16(act
 # ------------------------------------------------------------------------------------------------------------------ networks
 
 
-class Fixed(Choices):
+class Fixed(Autotuner):
     """A memory that gives every convolution that can be computed so one plan."""
 
     def __init__(self, tmp_path: Path, plan: Plan = WINOGRAD) -> None:
         super().__init__(tmp_path / "choices.json")
         self.chosen = plan
-        self.asked: list[Case] = []
+        self.asked: list[ConvProblem] = []
 
-    def plan(self, case: Case) -> Plan:
+    def plan(self, case: ConvProblem) -> Plan:
         self.asked.append(case)
         if not case.suits_winograd:
             return Plan()
@@ -366,7 +366,7 @@ def test_only_a_plain_halving_behind_a_plain_convolution_is_computed_with_it(
 # -------------------------------------------------------------------------------------------------------------------- memory
 
 
-def case(**changes: Any) -> Case:
+def case(**changes: Any) -> ConvProblem:
     settings: dict[str, Any] = {
         "maps": (16, 32, 16, 16),
         "weight": (32, 32, 3, 3),
@@ -374,7 +374,7 @@ def case(**changes: Any) -> Case:
         "is_pooled": False,
         "threads": 1,
     }
-    return Case(**(settings | changes))
+    return ConvProblem(**(settings | changes))
 
 
 def test_a_case_knows_its_size_and_its_multiply_adds() -> None:
@@ -388,13 +388,13 @@ def test_a_case_knows_its_size_and_its_multiply_adds() -> None:
 def test_what_was_measured_is_remembered_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, calls = tmp_path / "deep" / "choices.json", []
 
-    def measure(case: Case) -> Plan:
+    def measure(case: ConvProblem) -> Plan:
         calls.append(case)
         return Plan(weight_gradient="taps")
 
     monkeypatch.setattr(choices_room, "measured", measure)
-    assert Choices(file).plan(case()) == Plan(weight_gradient="taps")
-    assert Choices(file).plan(case()) == Plan(weight_gradient="taps")
+    assert Autotuner(file).plan(case()) == Plan(weight_gradient="taps")
+    assert Autotuner(file).plan(case()) == Plan(weight_gradient="taps")
     assert len(calls) == 1
     assert list(json.loads(file.read_text())) == ["16x32x16x16 32x32x3x3 1x1 1x1 whole 1 threads"]
 
@@ -404,23 +404,23 @@ def test_a_spoilt_memory_is_measured_anew(content: str, tmp_path: Path, monkeypa
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
     file = tmp_path / "choices.json"
     file.write_text(content)
-    assert Choices(file).plan(case()) == Plan()
+    assert Autotuner(file).plan(case()) == Plan()
     assert "16x32" in file.read_text()
 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan(weight_gradient="taps"))
     (tmp_path / "file").write_text("")
-    assert Choices(tmp_path / "file" / "choices.json").plan(case()) == Plan(weight_gradient="taps")
+    assert Autotuner(tmp_path / "file" / "choices.json").plan(case()) == Plan(weight_gradient="taps")
 
 
 def test_a_training_goes_on_with_the_choices_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan(weight_gradient="taps"))
     record = tmp_path / "run" / "arithmetic.json"
-    assert Choices(tmp_path / "machine.json", record).plan(case()) == Plan(weight_gradient="taps")
+    assert Autotuner(tmp_path / "machine.json", record).plan(case()) == Plan(weight_gradient="taps")
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
-    assert Choices(tmp_path / "other.json", record).plan(case()) == Plan(weight_gradient="taps")
-    assert Choices(tmp_path / "other.json").plan(case()) == Plan()
+    assert Autotuner(tmp_path / "other.json", record).plan(case()) == Plan(weight_gradient="taps")
+    assert Autotuner(tmp_path / "other.json").plan(case()) == Plan()
 
 
 def test_a_recorded_choice_that_this_machine_cannot_carry_out_is_made_anew(
@@ -428,15 +428,15 @@ def test_a_recorded_choice_that_this_machine_cannot_carry_out_is_made_anew(
 ) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: WINOGRAD)
     record = tmp_path / "arithmetic.json"
-    Choices(tmp_path / "machine.json", record).plan(case())
+    Autotuner(tmp_path / "machine.json", record).plan(case())
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
     monkeypatch.setattr(choices_room, "kernels", lambda: None)
-    assert Choices(tmp_path / "other.json", record).plan(case()) == Plan()
+    assert Autotuner(tmp_path / "other.json", record).plan(case()) == Plan()
 
 
 def test_small_sums_are_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: pytest.fail("measured"))
-    assert Choices(tmp_path / "choices.json").plan(case(maps=(1, 32, 16, 16))) == Plan()
+    assert Autotuner(tmp_path / "choices.json").plan(case(maps=(1, 32, 16, 16))) == Plan()
 
 
 @pytest.mark.parametrize("is_pooled", [False, True])

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import visus
-from visus.networks.fast import Choices, Plan, compiler, eligibility, speed_up, why_no_kernels
+from visus.networks.fast import Autotuner, Plan, compiler, eligibility, speed_up, why_no_kernels
 from visus.networks.fast import autotuner as choices_room
 from visus.networks.fast import fusion as sequences_room
 from visus.networks.fast import stored_norms as stored_norms_room
-from visus.networks.fast.autotuner import Case, suits
+from visus.networks.fast.autotuner import ConvProblem, suits
 from visus.networks.fast.convolutions import computed, convolve
 from visus.networks.fast.depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
 from visus.networks.fast.stored_norms import Stored, convolved_and_normed, normed
@@ -54,14 +54,14 @@ LAYERS = {
 DEPTHWISE = Plan("depthwise", "depthwise", "depthwise")
 
 
-class Always(Choices):
+class Always(Autotuner):
     """A memory that has every convolution of single channels computed by the kernels."""
 
     def __init__(self) -> None:
         super().__init__(Path("/nowhere/choices.json"))
-        self.asked: list[Case] = []
+        self.asked: list[ConvProblem] = []
 
-    def plan(self, case: Case) -> Plan:
+    def plan(self, case: ConvProblem) -> Plan:
         self.asked.append(case)
         return DEPTHWISE if case.suits_depthwise else Plan()
 
@@ -476,7 +476,7 @@ def test_efficientnet_lite_has_its_blocks_computed_together(joined: list[str]) -
 # ----------------------------------------------------------------------------------------------------------------- choices
 
 
-def case(**changes: Any) -> Case:
+def case(**changes: Any) -> ConvProblem:
     settings: dict[str, Any] = {
         "maps": (8, 48, 14, 14),
         "weight": (48, 1, 5, 5),
@@ -484,7 +484,7 @@ def case(**changes: Any) -> Case:
         "is_pooled": False,
         "threads": 1,
     }
-    return Case(**(settings | changes))
+    return ConvProblem(**(settings | changes))
 
 
 def test_a_measurement_chooses_among_what_agrees_with_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,10 +523,10 @@ def test_other_convolutions_are_left_to_others(changes: dict[str, Any]) -> None:
 def test_a_choice_of_a_training_is_kept_by_name(tmp_path: Path) -> None:
     record = tmp_path / "arithmetic.json"
     asked = case(maps=(32, 48, 14, 14))
-    chosen = Choices(tmp_path / "choices.json", record).plan(asked)
+    chosen = Autotuner(tmp_path / "choices.json", record).plan(asked)
     assert chosen.weight_gradient == "depthwise"
     assert json.loads(record.read_text())["32x48x14x14 48x1x5x5 2x2 2x2 whole 1 threads"]["weight_gradient"] == "depthwise"
-    assert Choices(tmp_path / "others.json", record).plan(asked) == chosen
+    assert Autotuner(tmp_path / "others.json", record).plan(asked) == chosen
 
 
 def test_the_library_takes_its_name_from_all_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ from torch.nn.modules import module as modules
 from torch.utils.checkpoint import checkpoint
 
 import visus
-from visus.networks.fast import Choices, Plan, eligibility, is_sped_up, slow_down, speed_up, why_no_kernels
+from visus.networks.fast import Autotuner, Plan, eligibility, is_sped_up, slow_down, speed_up, why_no_kernels
 from visus.networks.fast import autotuner as choices_room
 from visus.networks.fast import compiler as compiler_room
 from visus.networks.fast import fusion as sequences_room
 from visus.networks.fast import layers as layers_room
 from visus.networks.fast import norms as norms_room
-from visus.networks.fast.autotuner import Case
+from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import winograd_backward, winograd_forward
 from visus.networks.fast.norms import activation_alone
 from visus.networks.fast.windows import Window
@@ -42,14 +42,14 @@ pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=f"no compiled kernels: {WH
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
-class Always(Choices):
+class Always(Autotuner):
     """A memory that has every convolution computed by Winograd where it can be, and its pooling with it."""
 
     def __init__(self) -> None:
         super().__init__(Path("/nowhere/choices.json"))
-        self.asked: list[Case] = []
+        self.asked: list[ConvProblem] = []
 
-    def plan(self, case: Case) -> Plan:
+    def plan(self, case: ConvProblem) -> Plan:
         self.asked.append(case)
         name = "winograd"
         return Plan(name, name, name, is_pooled=case.is_pooled) if case.suits_winograd else Plan()
@@ -227,7 +227,7 @@ def test_a_shape_is_measured_whatever_the_defaults_are(
     is_learned: bool, default: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choices_room, "LEAST_MACS", 1)
-    network, images = speed_up(stack(), Choices(tmp_path / "choices.json")), batch()
+    network, images = speed_up(stack(), Autotuner(tmp_path / "choices.json")), batch()
     with default(), in_bfloat16(), torch.set_grad_enabled(is_learned):
         assert network(images).device.type == "cpu"
 
@@ -576,7 +576,7 @@ def test_a_checkpoint_holds_on_the_first_batch_of_a_shape(
     is_reentrant: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choices_room, "LEAST_MACS", 1)
-    network = speed_up(stack(), Choices(tmp_path / "choices.json"))
+    network = speed_up(stack(), Autotuner(tmp_path / "choices.json"))
     with in_bfloat16():
         out = checkpoint(network, batch().requires_grad_(), use_reentrant=is_reentrant)
     out.float().sum().backward()
@@ -586,14 +586,14 @@ def test_a_checkpoint_holds_on_the_first_batch_of_a_shape(
 # ---------------------------------------------------------------------------------------------------------- what is measured
 
 
-def wide(side: int, is_learned: bool = True) -> Case:
-    return Case((64, 32, side, side), (32, 32, 3, 3), Window((1, 1), (1, 1)), False, 1, is_learned)
+def wide(side: int, is_learned: bool = True) -> ConvProblem:
+    return ConvProblem((64, 32, side, side), (32, 32, 3, 3), Window((1, 1), (1, 1)), False, 1, is_learned)
 
 
 def test_without_gradients_the_forward_alone_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: pytest.fail("gradients were measured"))
     monkeypatch.setattr(choices_room, "LEAST_MACS", 1)
-    network = speed_up(stack(), Choices(tmp_path / "choices.json"))
+    network = speed_up(stack(), Autotuner(tmp_path / "choices.json"))
     with torch.inference_mode(), in_bfloat16():
         network(batch())
     network.requires_grad_(False)
@@ -605,30 +605,30 @@ def test_without_gradients_the_forward_alone_is_measured(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("is_pooled", [False, True])
 def test_a_measured_forward_can_be_carried_out(is_pooled: bool) -> None:
-    case = Case((16, 32, 16, 16), (32, 32, 3, 3), Window((1, 1), (1, 1)), is_pooled, 1, False)
+    case = ConvProblem((16, 32, 16, 16), (32, 32, 3, 3), Window((1, 1), (1, 1)), is_pooled, 1, False)
     found = choices_room.measured_forward(case)
     assert found in (Plan(), Plan("winograd"), Plan("winograd", "winograd", "winograd", is_pooled=True))
     assert found.is_pooled <= is_pooled
 
 
 def test_after_so_many_shapes_nothing_is_measured_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Case] = []
+    asked: list[ConvProblem] = []
     monkeypatch.setattr(choices_room, "measured", lambda case: (asked.append(case), Plan(weight_gradient="taps"))[1])
     record = tmp_path / "arithmetic.json"
-    memory = Choices(tmp_path / "choices.json", record)
+    memory = Autotuner(tmp_path / "choices.json", record)
     most = choices_room.MOST_SHAPES
     plans = [memory.plan(wide(32 + side)) for side in range(most + 3)]
     assert plans == [Plan(weight_gradient="taps")] * most + [Plan()] * 3
     assert len(asked) == most
-    again = Choices(tmp_path / "others.json", record)  # a training that goes on knows how many there were
+    again = Autotuner(tmp_path / "others.json", record)  # a training that goes on knows how many there were
     assert [again.plan(wide(32 + side)) for side in range(most + 3)] == plans
     assert len(asked) == most
-    other = Case((64, 32, 32, 32), (16, 32, 3, 3), Window((1, 1), (1, 1)), False, 1)
+    other = ConvProblem((64, 32, 32, 32), (16, 32, 3, 3), Window((1, 1), (1, 1)), False, 1)
     assert memory.plan(other) == Plan(weight_gradient="taps")
 
 
 def test_a_map_on_which_no_tap_fits_has_no_sums() -> None:
-    assert Case((64, 32, 1, 1), (32, 32, 5, 5), Window((1, 1), (0, 0)), False, 1).macs == 0
+    assert ConvProblem((64, 32, 1, 1), (32, 32, 5, 5), Window((1, 1), (0, 0)), False, 1).macs == 0
 
 
 # -------------------------------------------------------------------------------------------------------------------- memory
@@ -647,7 +647,7 @@ def test_a_kernel_without_memory_is_an_error_as_of_pytorch() -> None:
     )
     assert status == 1
     with pytest.raises(torch.OutOfMemoryError) as caught:
-        compiler_room.carried_out(status)
+        compiler_room.check_status(status)
     assert str(caught.value) == "a compiled kernel found no memory to work in; take smaller batches or fewer threads"
     assert isinstance(caught.value, RuntimeError)
 
@@ -683,5 +683,5 @@ def test_much_memory_is_not_kept() -> None:
     maps = torch.randn(1, 64, 160, 160).bfloat16().contiguous(memory_format=torch.channels_last)
     winograd_backward(maps, maps, torch.randn(64, 64, 3, 3), 1)
     assert library.visus_held_bytes() <= 2**26
-    assert not Case((1, 64, 768, 768), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1).suits_winograd
-    assert Case((1, 64, 160, 160), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1).suits_winograd
+    assert not ConvProblem((1, 64, 768, 768), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1).suits_winograd
+    assert ConvProblem((1, 64, 160, 160), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1).suits_winograd

@@ -18,7 +18,7 @@ from torch import nn
 from visus.networks import step_cost as prices_room
 from visus.networks.fast import Plan
 from visus.networks.fast import autotuner as choices_room
-from visus.networks.fast.autotuner import Case
+from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.machine import Machine
 from visus.networks.step_cost import MOST_SAMPLES, Price, Prices, Work, measured
 
@@ -83,9 +83,9 @@ def test_the_network_is_seen_at_each_side_with_at_most_so_many_samples() -> None
 
 
 def test_convolutions_are_those_that_the_training_will_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cases: list[Case] = []
+    cases: list[ConvProblem] = []
 
-    def plan(case: Case) -> Plan:
+    def plan(case: ConvProblem) -> Plan:
         cases.append(case)
         return Plan(weight_gradient="taps")
 
@@ -110,8 +110,8 @@ def test_a_price_is_remembered_on_the_disk(tmp_path: Path) -> None:
 
 def test_prices_lie_beside_the_choices_of_the_same_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path))
-    assert Prices().file.name == choices_room.Choices().file.name.replace("choices", "prices")
-    assert Prices().file.parent == choices_room.Choices().file.parent
+    assert Prices().file.name == choices_room.Autotuner().file.name.replace("choices", "prices")
+    assert Prices().file.parent == choices_room.Autotuner().file.parent
 
 
 @pytest.mark.parametrize(

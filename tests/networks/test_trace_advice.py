@@ -30,7 +30,7 @@ from visus.workbench.summaries import summarize
 
 from .test_build import placed
 
-Case = tuple[Design, tuple[int, ...]]
+ConvProblem = tuple[Design, tuple[int, ...]]
 
 
 def place_of(path: str) -> str:
@@ -76,7 +76,7 @@ tails = st.sampled_from(
 
 
 @st.composite
-def wasteful(draw: st.DrawFn) -> Case:
+def wasteful(draw: st.DrawFn) -> ConvProblem:
     """A design with much to say about it, and an input that it accepts."""
     inner = draw(st.lists(blocks, min_size=1, max_size=4))
     design = Design([*inner, *parse(draw(tails)).layers])
@@ -93,7 +93,7 @@ def wasteful(draw: st.DrawFn) -> Case:
 
 @settings(max_examples=60)
 @given(case=placed() | wasteful(), object_px=st.none() | st.integers(3, 16), batch_size=st.sampled_from([None, 1]))
-def test_a_design_and_its_module_are_told_the_same(case: Case, object_px: int | None, batch_size: int | None) -> None:
+def test_a_design_and_its_module_are_told_the_same(case: ConvProblem, object_px: int | None, batch_size: int | None) -> None:
     assert_same(*case, object_px, batch_size)
 
 
@@ -129,7 +129,7 @@ def assert_same_flows(design: Design, shape: tuple[int, ...]) -> None:
 
 @settings(max_examples=60)
 @given(case=placed() | wasteful())
-def test_what_feeds_a_row_is_the_same_for_a_design_and_its_module(case: Case) -> None:
+def test_what_feeds_a_row_is_the_same_for_a_design_and_its_module(case: ConvProblem) -> None:
     assert_same_flows(*case)
 
 
@@ -205,7 +205,7 @@ def assert_remedied(design: Design, shape: tuple[int, ...], object_px: int | Non
 
 @settings(max_examples=60)
 @given(case=wasteful(), object_px=st.none() | st.integers(3, 16), batch_size=st.sampled_from([None, 1]))
-def test_a_remedy_removes_what_it_is_told_for(case: Case, object_px: int | None, batch_size: int | None) -> None:
+def test_a_remedy_removes_what_it_is_told_for(case: ConvProblem, object_px: int | None, batch_size: int | None) -> None:
     assert_remedied(*case, object_px, batch_size)
 
 

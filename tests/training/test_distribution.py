@@ -25,8 +25,8 @@ import visus
 from visus.errors import ProcessLostError, RecipeError, UsageError
 from visus.networks import step_cost
 from visus.networks.fast import autotuner, eligibility, fusion, is_sped_up, norms, speed_up, why_no_kernels
-from visus.networks.fast.autotuner import Case, Plan
-from visus.networks.fast.convolutions import TAPS
+from visus.networks.fast.autotuner import ConvProblem, Plan
+from visus.networks.fast.convolutions import PER_TAP_GEMM
 from visus.networks.fast.windows import Window
 from visus.networks.step_cost import Price, Work
 from visus.training import distribution
@@ -274,17 +274,17 @@ def test_a_run_is_written_by_the_first_process_alone(
 def test_all_compute_by_the_first_ones_choices(
     in_processes: InProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = Case((4, 64, 32, 32), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1)
+    case = ConvProblem((4, 64, 32, 32), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1)
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path))
 
     def planned() -> Plan:
         group = join()
-        measured = Plan(weight_gradient=TAPS if group.is_first else "oneDNN")
+        measured = Plan(weight_gradient=PER_TAP_GEMM if group.is_first else "oneDNN")
         pytest.MonkeyPatch().setattr(autotuner, "measured", lambda case: measured)
-        own = Case((4 + group.rank, *case.maps[1:]), case.weight, case.window, False, 1)
+        own = ConvProblem((4 + group.rank, *case.maps[1:]), case.weight, case.window, False, 1)
         return choices_for(group, tmp_path / "arithmetic.json", 9).plan(own)
 
-    assert in_processes(2, planned) == [Plan(weight_gradient=TAPS)] * 2
+    assert in_processes(2, planned) == [Plan(weight_gradient=PER_TAP_GEMM)] * 2
     assert "5x64x32x32" in (tmp_path / "arithmetic.json").read_text()
 
 
@@ -601,10 +601,10 @@ def test_pytorch_does_not_warn_of_the_layout_of_gradients(
     maps = torch.randn(16, 96, 8, 8).contiguous(memory_format=torch.channels_last)
 
     def told() -> list[str]:
-        pytest.MonkeyPatch().setattr(autotuner, "measured", lambda case: Plan(weight_gradient=TAPS))
+        pytest.MonkeyPatch().setattr(autotuner, "measured", lambda case: Plan(weight_gradient=PER_TAP_GEMM))
         torch.manual_seed(0)
         module = nn.Sequential(nn.Conv2d(96, 256, 1, bias=False), nn.ReLU()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        speed_up(module, autotuner.Choices(tmp_path / f"choices-{join().rank}.json"))
+        speed_up(module, autotuner.Autotuner(tmp_path / f"choices-{join().rank}.json"))
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             network = averaging_gradients(module, join())

@@ -22,7 +22,7 @@ from visus.data.opened import Data, Rule, open_data
 from visus.data.preprocessing import Scale
 from visus.data.reading import OPEN, Reading
 from visus.data.store import MAX_UNREADABLE
-from visus.data.survey import Suit
+from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
 from visus.training.distribution import Group, join, one_voice
 from visus.training.events import Event
@@ -51,7 +51,7 @@ class DataOptions:
     num_workers: int
     reading: Reading = OPEN
 
-    def open(self, screen: Screen, suit: Suit | None = None) -> Data:
+    def open(self, screen: Screen, suit: InputChooser | None = None) -> Data:
         """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""
         rule: Rule = self.rule or "squash"  # type: ignore[assignment]  # open_data refuses other words
         scale: Scale = self.scale or "mean-deviation"  # type: ignore[assignment]

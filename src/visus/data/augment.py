@@ -29,7 +29,7 @@ _MIRRORED_BY_PADDING = (
 
 
 @dataclass(frozen=True)
-class Numbers:
+class BatchRandom:
     """Random numbers for some samples of a batch: drawn for all of them, so that each sample has its own, whoever computes it.
 
     Args:
@@ -51,9 +51,9 @@ class Numbers:
         return torch.randint(0, below, (self.num_samples, *shape), generator=self.generator)[self.mine]
 
 
-def _numbers(source: torch.Generator | Numbers, batch: torch.Tensor) -> Numbers:
+def _numbers(source: torch.Generator | BatchRandom, batch: torch.Tensor) -> BatchRandom:
     """Those of a whole batch where a plain generator is given."""
-    return source if isinstance(source, Numbers) else Numbers(source, len(batch), slice(None))
+    return source if isinstance(source, BatchRandom) else BatchRandom(source, len(batch), slice(None))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Augmentation:
     def __call__(
         self,
         batch: torch.Tensor,
-        generator: torch.Generator | Numbers,
+        generator: torch.Generator | BatchRandom,
         *,
         scale: Callable[[torch.Tensor], torch.Tensor] | None = None,
         mirrored: torch.Tensor | None = None,
@@ -86,7 +86,7 @@ class Augmentation:
 
         Args:
             batch: stored numbers; scaled ones where ``scale`` is left out.
-            generator: of all random numbers; ``Numbers`` where the samples at hand are a slice of the batch.
+            generator: of all random numbers; ``BatchRandom`` where the samples at hand are a slice of the batch.
             scale: from stored numbers to new, scaled ones. It is called once, as late as can be: stored numbers are a quarter of the
                 bytes, and moving them is exact.
             mirrored: which samples are mirrored (N,), on the CPU, where ``flip`` is ``alternating``.
@@ -146,7 +146,7 @@ def mirror(batch: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
 
 
 def mirror_and_shift(
-    batch: torch.Tensor, mirrored: torch.Tensor | None, share: float, generator: torch.Generator | Numbers
+    batch: torch.Tensor, mirrored: torch.Tensor | None, share: float, generator: torch.Generator | BatchRandom
 ) -> torch.Tensor:
     """Samples mirrored, then moved by a whole number of pixels of their own, reflected at the edges.
 
@@ -170,7 +170,7 @@ def mirror_and_shift(
     return windows[tuple(where)]
 
 
-def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: torch.Generator | Numbers) -> torch.Tensor:
+def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: torch.Generator | BatchRandom) -> torch.Tensor:
     """Every sample enlarged, stretched and moved by amounts of its own, by linear interpolation, reflected at the edges."""
     num_samples, axes = len(batch), batch.ndim - 2
     numbers = _numbers(generator, batch)
@@ -185,7 +185,7 @@ def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: to
     return F.grid_sample(batch, grid, padding_mode="reflection", align_corners=False)
 
 
-def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator | Numbers) -> torch.Tensor:
+def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator | BatchRandom) -> torch.Tensor:
     """In every sample one box set to zero, its center anywhere, its side ``round(share * W)`` on an axis of length W."""
     numbers = _numbers(generator, batch)
     inside = torch.ones(len(batch), *[1] * (batch.ndim - 1), dtype=torch.bool)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from visus.data.augment import Augmentation, Numbers, shrink
+from visus.data.augment import Augmentation, BatchRandom, shrink
 from visus.data.preprocessing import Pixels, Preprocessing
 
 FEWEST_IN_ORDER, MOST_VALUES = 16, 2**23  # samples, and input values, of a batch that is only looked at
@@ -54,10 +54,10 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShard:
     """Which slice of every batch is this process's, where several train together: number ``index`` of ``count``, equal but for one sample.
 
-    >>> [Share(index, 3).of(8) for index in range(3)]
+    >>> [BatchShard(index, 3).of(8) for index in range(3)]
     [slice(0, 2, None), slice(2, 5, None), slice(5, 8, None)]
     """
 
@@ -103,7 +103,7 @@ class Batches:
     augmentation: Augmentation
     device: torch.device
     channels_last: bool
-    share: Share = Share()
+    share: BatchShard = BatchShard()
     is_balanced: bool = False
 
     @property
@@ -152,7 +152,7 @@ class Batches:
     def _inputs(self, places: npt.NDArray[np.int64], epoch: int, step: int, side: float) -> torch.Tensor:
         """This process's samples among those of the whole batch, changed, scaled and made smaller."""
         mine = self.share.of(len(places))
-        stream = Numbers(random_stream(self.seed, "augmentation", epoch, step), len(places), mine)
+        stream = BatchRandom(random_stream(self.seed, "augmentation", epoch, step), len(places), mine)
         places = places[mine]
         mirrored = self._first_mirrored[places] ^ bool(epoch % 2) if self.augmentation.flip == "alternating" else None
         rows = self.part.rows(places).to(self.device) if self._there is None else self._there[torch.from_numpy(places)]

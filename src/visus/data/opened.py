@@ -24,7 +24,7 @@ from visus.data.samples import SPLITS, Samples
 from visus.data.sources import read_source
 from visus.data.splits import apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Progress, Store, open_store, refuse_unreadable
-from visus.data.survey import Suit, suitable_size, survey_images
+from visus.data.survey import InputChooser, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
 from visus.units import Described, write_shape
 
@@ -171,7 +171,7 @@ def open_data(
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
     preprocessing: Preprocessing | None = None,
-    suit: Suit | None = None,
+    suit: InputChooser | None = None,
     on_progress: Progress | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
@@ -403,7 +403,7 @@ def _plan(
     channels: int | None,
     rule: Rule,
     scale: Scale,
-    suit: Suit | None,
+    suit: InputChooser | None,
 ) -> tuple[Preprocessing, bool, tuple[str, ...]]:
     """Size, channels and number format for a set that is opened for training, whether its images vary in size, and warnings."""
     if samples.reader.kind == "array":

@@ -56,7 +56,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Suited:
+class InputSpec:
     """How images are read for a network that already knows some: its size, its channels and its own scaling.
 
     Args:
@@ -71,7 +71,7 @@ class Suited:
     divisor: tuple[float, ...]
 
 
-Suit = Callable[[Survey], Suited | None]
+InputChooser = Callable[[Survey], InputSpec | None]
 """Asked with what the headers say; answers how the images are to be read, or None for what suits the data itself."""
 
 

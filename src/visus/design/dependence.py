@@ -13,7 +13,7 @@ from functools import lru_cache
 from visus.design.arguments import Shape
 from visus.design.flow import INPUT, Flow, flows_of
 from visus.design.graph import Node
-from visus.geometry import Lens, Window, marks_read
+from visus.geometry import AxisOp, Window, marks_read
 
 Box = tuple[int, ...]
 """Positions of a map: those whose index on every axis is a set bit of that axis's number."""
@@ -37,7 +37,7 @@ def middle(size: Shape) -> Area:
 
 
 @lru_cache(maxsize=4096)
-def positions_read(lens: Lens, input_size: int, places: int) -> int:
+def positions_read(lens: AxisOp, input_size: int, places: int) -> int:
     """The positions of an axis that these places of a lens read.
 
     >>> from visus.geometry import Window
@@ -101,7 +101,7 @@ def output_size(flow: Flow, size: Shape) -> Shape:
 
 
 @lru_cache(maxsize=4096)
-def all_read(lens: Lens, input_size: int, num_places: int) -> int:
+def all_read(lens: AxisOp, input_size: int, num_places: int) -> int:
     """The positions of an axis that all places of a lens read together."""
     if isinstance(lens, Window) and not lens.reflect and lens.dilation == 1 and lens.stride <= lens.kernel_size:
         first, last = -lens.padding[0], (num_places - 1) * lens.stride + lens.kernel_size - lens.padding[0]

@@ -14,7 +14,7 @@ from visus.design.arguments import Shape
 from visus.design.graph import Node
 from visus.design.items import Concat, Residual
 from visus.design.layers.registry import GlobalPool, GroupNorm, Layer, LayerNorm, Norm, Pool, Softmax
-from visus.geometry import Lens, Window
+from visus.geometry import AxisOp, Window
 
 INPUT: Final = -1
 """The place of the network's input among the sources of a row."""
@@ -59,7 +59,7 @@ class Flow:
     kind: Kind
     output_shape: Shape
     sources: tuple[int, ...]
-    lenses: tuple[Lens, ...] = ()
+    lenses: tuple[AxisOp, ...] = ()
     sees: Sees = "window"
     normed: Normed | None = None
 

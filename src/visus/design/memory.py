@@ -18,7 +18,7 @@ from visus.design.arguments import Shape
 from visus.design.graph import Node
 from visus.design.items import Concat, Residual
 from visus.design.layers.layer import BYTES_PER_VALUE, Layer
-from visus.design.saved_tensors import NOTHING, Bytes, Keeping, keeping, largest_weight, num_bytes
+from visus.design.saved_tensors import NOTHING, Bytes, SavedForBackward, keeping, largest_weight, num_bytes
 from visus.errors import UsageError, unknown_name
 
 
@@ -171,7 +171,7 @@ class _Tensor(NamedTuple):
     storage: _Storage
     number: int  # of the tensor, in the order of computation
     has_gradient: bool
-    is_turned: bool
+    is_channels_last: bool
 
 
 @dataclass
@@ -181,7 +181,7 @@ class _Step:
     inputs: tuple[_Tensor, ...]
     output: _Tensor
     kept: list[_Storage] = field(default_factory=list)
-    keeping: Keeping = field(default_factory=Keeping)
+    keeping: SavedForBackward = field(default_factory=SavedForBackward)
     trained: int = 0
     kind: Literal["layer", "sum", "stack", "loss"] = "layer"
 
@@ -189,7 +189,7 @@ class _Step:
 class _Gradient(NamedTuple):
     storage: _Storage
     is_part: bool = False  # a view of some of the channels of a gradient
-    is_turned: bool = False  # its channels lie side by side in memory
+    is_channels_last: bool = False  # its channels lie side by side in memory
 
 
 class _Walk:
@@ -222,11 +222,11 @@ class _Walk:
             self.moments.append(Bytes(self.fixed + buffers.fixed, self.sample + buffers.sample))
 
     def tensor(
-        self, shape: Shape, *, has_gradient: bool, is_turned: bool = False, view_of: _Storage | None = None
+        self, shape: Shape, *, has_gradient: bool, is_channels_last: bool = False, view_of: _Storage | None = None
     ) -> _Tensor:
         """A new tensor, held by whoever asked for it."""
         self.num_tensors += 1
-        found = _Tensor(shape, view_of or _Storage(num_bytes(shape)), self.num_tensors, has_gradient, is_turned)
+        found = _Tensor(shape, view_of or _Storage(num_bytes(shape)), self.num_tensors, has_gradient, is_channels_last)
         self.hold(found.storage)
         return found
 
@@ -269,8 +269,8 @@ class _Walk:
     def joined(self, kind: Literal["sum", "stack"], ends: tuple[_Tensor, ...], shape: Shape) -> _Tensor:
         """The sum or the stack of the ends of paths."""
         has_gradient = any(end.has_gradient for end in ends)
-        is_turned = ends[0].is_turned if kind == "sum" else all(end.is_turned for end in ends)
-        y = self.tensor(shape, has_gradient=has_gradient, is_turned=is_turned)
+        is_channels_last = ends[0].is_channels_last if kind == "sum" else all(end.is_channels_last for end in ends)
+        y = self.tensor(shape, has_gradient=has_gradient, is_channels_last=is_channels_last)
         self.note()
         self.rows.append(0)
         if self.keeps and has_gradient:
@@ -280,13 +280,13 @@ class _Walk:
         return y
 
     def layer(self, layer: Layer, x: _Tensor, node: Node) -> _Tensor:
-        kept = keeping(layer, node.input_shape, node.output_shape, is_turned=x.is_turned)
+        kept = keeping(layer, node.input_shape, node.output_shape, is_channels_last=x.is_channels_last)
         is_view = kept.is_view or (not self.keeps and layer.word in ("dropout", "droppath"))
         trained = BYTES_PER_VALUE * node.num_parameters
         y = self.tensor(
             node.output_shape,
             has_gradient=x.has_gradient or trained > 0,
-            is_turned=(x.is_turned or kept.turns) and len(node.output_shape) > 1,
+            is_channels_last=(x.is_channels_last or kept.turns) and len(node.output_shape) > 1,
             view_of=x.storage if is_view else None,
         )
         step = _Step((x,), y, keeping=kept, trained=trained)
@@ -348,7 +348,7 @@ class _Walk:
         found = []
         for x in inputs:
             if step.kind in ("sum", "stack"):
-                found.append(_Gradient(given.storage, step.kind == "stack" or given.is_part, given.is_turned))
+                found.append(_Gradient(given.storage, step.kind == "stack" or given.is_part, given.is_channels_last))
             elif step.keeping.is_view:
                 found.append(given)
             else:
@@ -363,7 +363,7 @@ class _Walk:
     def work(self, step: _Step, given: _Gradient, *, to_input: bool) -> None:
         """The moments while the gradients of a layer are computed; what it kept is given back after them."""
         self.fixed += step.trained
-        is_in_order = not given.is_part and given.is_turned == step.output.is_turned
+        is_in_order = not given.is_part and given.is_channels_last == step.output.is_channels_last
         in_order = step.output.storage.sample if step.keeping.copies and not is_in_order else 0
         buffers = (*step.keeping.backward, *(step.keeping.to_input if to_input else ())) or (NOTHING,)
         self.note(*(Bytes(each.fixed, each.sample + in_order) for each in buffers))
@@ -379,7 +379,7 @@ class _Walk:
             return
         total = there
         if total.is_part or total.storage.holders > 1:  # another looks at it, so that the sum needs a place of its own
-            total = _Gradient(_Storage(x.storage.sample), False, there.is_turned)
+            total = _Gradient(_Storage(x.storage.sample), False, there.is_channels_last)
             self.hold(total.storage)
             self.note()
             self.drop(there.storage)
@@ -393,5 +393,5 @@ def _turned_after(step: _Step, given: _Gradient) -> bool:
     if len(step.output.shape) < len(x.shape):
         return False  # the same number for all positions, written in the usual order
     if step.keeping.copies or step.output.shape != x.shape:
-        return x.is_turned or step.keeping.turns
-    return given.is_turned
+        return x.is_channels_last or step.keeping.turns
+    return given.is_channels_last

@@ -64,7 +64,7 @@ NOTHING: Final = Bytes(0, 0)
 
 
 @dataclass(frozen=True)
-class Keeping:
+class SavedForBackward:
     """What a layer keeps, and its buffers.
 
     Args:
@@ -114,12 +114,12 @@ class Convolution(NamedTuple):
     num_groups: int = 1
     is_strided: bool = False
     is_transposed: bool = False
-    is_turned: bool = False
+    is_channels_last: bool = False
 
     def forward(self) -> tuple[Bytes, ...]:
         """What comes in and the weights in blocks beside what goes out in blocks; then that beside what goes out in order."""
         given = num_bytes(self.output_shape)
-        if self.is_turned:
+        if self.is_channels_last:
             return (Bytes(2 * self.weight_bytes, 0),)
         if self._is_in_groups:
             return (Bytes(self.weight_bytes, num_bytes(self.input_shape)), Bytes(0, given))
@@ -132,7 +132,7 @@ class Convolution(NamedTuple):
     def backward(self) -> tuple[Bytes, ...]:
         """The same while the gradients of the weights are computed, after those of what comes in."""
         is_large = self.is_depthwise and self.num_taps > _LARGEST_SMALL
-        if self.is_turned:
+        if self.is_channels_last:
             copies = _COPIES if is_large else 2 if self.num_taps == 1 else 3
             return (Bytes(copies * self.weight_bytes, 0),)
         if is_large:
@@ -153,7 +153,7 @@ class Convolution(NamedTuple):
 
         The gradient of its weights is not there yet.
         """
-        if self.is_turned or self.is_transposed:
+        if self.is_channels_last or self.is_transposed:
             return ()
         given = num_bytes(self.input_shape)
         if self.is_strided and not self.is_depthwise:
@@ -183,7 +183,7 @@ def num_bytes(shape: Shape) -> int:
     return BYTES_PER_VALUE * math.prod(shape)
 
 
-def keeping(layer: Layer, input_shape: Shape, output_shape: Shape, *, is_turned: bool = False) -> Keeping:
+def keeping(layer: Layer, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False) -> SavedForBackward:
     """What a layer keeps in training.
 
     Args:
@@ -194,7 +194,7 @@ def keeping(layer: Layer, input_shape: Shape, output_shape: Shape, *, is_turned:
     >>> keeping(maxpool(2), (16, 8, 8), (16, 4, 4)).extra  # an int64 for each value
     Bytes(fixed=0, sample=2048)
     """
-    return TABLE[type(layer)](layer, input_shape, output_shape, is_turned)
+    return TABLE[type(layer)](layer, input_shape, output_shape, is_channels_last)
 
 
 def largest_weight(layer: Layer, input_shape: Shape) -> int:
@@ -233,7 +233,9 @@ def _for_weights(read: Shape, other: Shape) -> int:
     return copied + _blocked(other, _HALF_BLOCK if is_half else _BLOCK)
 
 
-def _convolution(layer: Conv | Depthwise, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
+def _convolution(
+    layer: Conv | Depthwise, input_shape: Shape, output_shape: Shape, is_channels_last: bool
+) -> SavedForBackward:
     windows = layer.windows(len(input_shape) - 1)
     facts = Convolution(
         input_shape,
@@ -242,18 +244,20 @@ def _convolution(layer: Conv | Depthwise, input_shape: Shape, output_shape: Shap
         num_taps=math.prod(window.kernel_size for window in windows),
         num_groups=layer.num_groups(input_shape[0]),
         is_strided=any(window.stride > 1 for window in windows),
-        is_turned=is_turned,
+        is_channels_last=is_channels_last,
     )
     if all(window.padding[0] == window.padding[1] for window in windows):
-        return Keeping(True, forward=facts.forward(), backward=facts.backward(), to_input=facts.to_input(), copies=True)
+        return SavedForBackward(
+            True, forward=facts.forward(), backward=facts.backward(), to_input=facts.to_input(), copies=True
+        )
     padded = Bytes(
         0, _padded(input_shape, [sum(window.padding) for window in windows])
     )  # torch pads a copy of the map first
     more = tuple(Bytes(each.fixed, each.sample + padded.sample) for each in facts.backward())
-    return Keeping(extra=padded, forward=facts.forward(), backward=more, copies=True)
+    return SavedForBackward(extra=padded, forward=facts.forward(), backward=more, copies=True)
 
 
-def _whiten(layer: Whiten, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
+def _whiten(layer: Whiten, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
     """Nothing is kept: its filters stay, and the gradient of a number added to a channel is a sum over what arrives."""
     windows = layer.windows(len(input_shape) - 1)
     weight_bytes = layer.bytes_weights(input_shape) - BYTES_PER_VALUE * layer.num_parameters(input_shape)
@@ -263,12 +267,12 @@ def _whiten(layer: Whiten, input_shape: Shape, output_shape: Shape, is_turned: b
         weight_bytes,
         num_taps=math.prod(window.kernel_size for window in windows),
         is_strided=any(window.stride > 1 for window in windows),
-        is_turned=is_turned,
+        is_channels_last=is_channels_last,
     )
-    return Keeping(forward=facts.forward(), to_input=facts.to_input())
+    return SavedForBackward(forward=facts.forward(), to_input=facts.to_input())
 
 
-def _transposed(layer: Transposed, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
+def _transposed(layer: Transposed, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
     facts = Convolution(
         input_shape,
         output_shape,
@@ -276,12 +280,12 @@ def _transposed(layer: Transposed, input_shape: Shape, output_shape: Shape, is_t
         num_taps=math.prod(per_axis("kernel_size", layer.kernel_size, len(input_shape) - 1)),
         is_strided=any(step > 1 for step in per_axis("stride", layer.stride, len(input_shape) - 1)),
         is_transposed=True,
-        is_turned=is_turned,
+        is_channels_last=is_channels_last,
     )
-    return Keeping(True, forward=facts.forward(), backward=facts.backward(), copies=True)
+    return SavedForBackward(True, forward=facts.forward(), backward=facts.backward(), copies=True)
 
 
-def _blurpool(layer: BlurPool, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
+def _blurpool(layer: BlurPool, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
     num_axes, channels = len(input_shape) - 1, input_shape[0]
     padded = (channels, *(length + layer.kernel_size - 1 for length in input_shape[1:]))
     facts = Convolution(
@@ -291,11 +295,11 @@ def _blurpool(layer: BlurPool, input_shape: Shape, output_shape: Shape, is_turne
         num_taps=layer.kernel_size**num_axes,
         num_groups=channels,
         is_strided=any(step > 1 for step in per_axis("stride", layer.stride, num_axes)),
-        is_turned=is_turned,
+        is_channels_last=is_channels_last,
     )
     made = num_bytes(padded)  # its gradient, from which that of the map before padding is made
     inside = tuple(Bytes(max(0, each.fixed), each.sample + made - num_bytes(input_shape)) for each in facts.to_input())
-    return Keeping(input=True, extra=Bytes(0, made), forward=facts.forward(), backward=(Bytes(0, made), *inside))
+    return SavedForBackward(input=True, extra=Bytes(0, made), forward=facts.forward(), backward=(Bytes(0, made), *inside))
 
 
 def _padded(shape: Shape, added: list[int]) -> int:
@@ -303,65 +307,65 @@ def _padded(shape: Shape, added: list[int]) -> int:
     return num_bytes((shape[0], *(length + more for length, more in zip(shape[1:], added, strict=True))))
 
 
-def _maxpool(layer: MaxPool, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
-    return Keeping(input=True, extra=Bytes(0, _INDEX_BYTES * math.prod(output_shape)))
+def _maxpool(layer: MaxPool, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
+    return SavedForBackward(input=True, extra=Bytes(0, _INDEX_BYTES * math.prod(output_shape)))
 
 
-def _globalpool(layer: GlobalPool, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
+def _globalpool(layer: GlobalPool, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
     if layer.kind == "avg":
-        return Keeping()
-    return Keeping(input=True, output=True, backward=(Bytes(0, num_bytes(input_shape)),))
+        return SavedForBackward()
+    return SavedForBackward(input=True, output=True, backward=(Bytes(0, num_bytes(input_shape)),))
 
 
-def _upsample(layer: Upsample, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
-    turned_copies = num_bytes(input_shape) + num_bytes(output_shape) if len(input_shape) == 3 and not is_turned else 0
-    return Keeping(forward=(Bytes(0, turned_copies),))
+def _upsample(layer: Upsample, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
+    turned_copies = num_bytes(input_shape) + num_bytes(output_shape) if len(input_shape) == 3 and not is_channels_last else 0
+    return SavedForBackward(forward=(Bytes(0, turned_copies),))
 
 
-def _norm(layer: Norm, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
+def _norm(layer: Norm, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
     statistics = Bytes(BYTES_PER_VALUE * 2 * input_shape[0], 0)  # a mean and a deviation for each channel
-    return Keeping(True, extra=statistics, backward=(Bytes(0, num_bytes(input_shape)),), copies=True)
+    return SavedForBackward(True, extra=statistics, backward=(Bytes(0, num_bytes(input_shape)),), copies=True)
 
 
-def _layernorm(layer: LayerNorm, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
+def _layernorm(layer: LayerNorm, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
     statistics = Bytes(0, BYTES_PER_VALUE * 2 * math.prod(input_shape[1:]))
     is_map = len(input_shape) > 1
-    copy = Bytes(0, num_bytes(input_shape)) if is_map and not is_turned else NOTHING
-    return Keeping(True, extra=statistics, forward=(copy,), backward=(copy,), copies=True, turns=is_map)
+    copy = Bytes(0, num_bytes(input_shape)) if is_map and not is_channels_last else NOTHING
+    return SavedForBackward(True, extra=statistics, forward=(copy,), backward=(copy,), copies=True, turns=is_map)
 
 
-def _groupnorm(layer: GroupNorm, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
-    return Keeping(True, extra=Bytes(0, BYTES_PER_VALUE * 2 * layer.num_groups), copies=True)
+def _groupnorm(layer: GroupNorm, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
+    return SavedForBackward(True, extra=Bytes(0, BYTES_PER_VALUE * 2 * layer.num_groups), copies=True)
 
 
-def _gate(layer: SqueezeExcite, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
+def _gate(layer: SqueezeExcite, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
     """Means, what is between the two linear layers (twice for silu), the factors (and what they are made of for hardsigmoid)."""
     channels, width = input_shape[0], layer.squeeze_channels
     values = channels + width * (2 if layer.activation == "silu" else 1)
     values += channels * (2 if layer.scale_activation == "hardsigmoid" else 1)
     product = Bytes(0, num_bytes(input_shape))
-    return Keeping(input=True, extra=Bytes(0, BYTES_PER_VALUE * values), backward=(product,))
+    return SavedForBackward(input=True, extra=Bytes(0, BYTES_PER_VALUE * values), backward=(product,))
 
 
-def _scale(layer: Scale, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
-    return Keeping(input=True, backward=(Bytes(0, num_bytes(input_shape)),))
+def _scale(layer: Scale, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
+    return SavedForBackward(input=True, backward=(Bytes(0, num_bytes(input_shape)),))
 
 
-def _dropout(layer: Dropout, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
-    return Keeping(extra=Bytes(0, num_bytes(input_shape))) if layer.p else Keeping(is_view=True)
+def _dropout(layer: Dropout, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
+    return SavedForBackward(extra=Bytes(0, num_bytes(input_shape))) if layer.p else SavedForBackward(is_view=True)
 
 
-def _droppath(layer: DropPath, input_shape: Shape, output_shape: Shape, is_turned: bool) -> Keeping:
-    return Keeping(extra=Bytes(0, BYTES_PER_VALUE)) if layer.p else Keeping(is_view=True)
+def _droppath(layer: DropPath, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
+    return SavedForBackward(extra=Bytes(0, BYTES_PER_VALUE)) if layer.p else SavedForBackward(is_view=True)
 
 
-def _plainly(kept: Keeping) -> Callable[[Any, Shape, Shape, bool], Keeping]:
-    return lambda layer, input_shape, output_shape, is_turned: kept
+def _plainly(kept: SavedForBackward) -> Callable[[Any, Shape, Shape, bool], SavedForBackward]:
+    return lambda layer, input_shape, output_shape, is_channels_last: kept
 
 
-_OF_INPUT, _OF_OUTPUT = _plainly(Keeping(input=True)), _plainly(Keeping(output=True))
+_OF_INPUT, _OF_OUTPUT = _plainly(SavedForBackward(input=True)), _plainly(SavedForBackward(output=True))
 
-TABLE: Final[dict[type[Layer], Callable[[Any, Shape, Shape, bool], Keeping]]] = {
+TABLE: Final[dict[type[Layer], Callable[[Any, Shape, Shape, bool], SavedForBackward]]] = {
     **dict.fromkeys((Conv, Depthwise), _convolution),
     **dict.fromkeys((Relu, Sigmoid, Tanh, Softmax), _OF_OUTPUT),
     **dict.fromkeys((Relu6, LeakyRelu, Elu, Gelu, Silu, HardSwish, HardSigmoid, AvgPool, Linear), _OF_INPUT),
@@ -378,6 +382,6 @@ TABLE: Final[dict[type[Layer], Callable[[Any, Shape, Shape, bool], Keeping]]] = 
     Scale: _scale,
     Dropout: _dropout,
     DropPath: _droppath,
-    Flatten: _plainly(Keeping(is_view=True)),
+    Flatten: _plainly(SavedForBackward(is_view=True)),
 }
 """What each layer keeps, by its class."""

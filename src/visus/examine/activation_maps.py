@@ -20,7 +20,7 @@ from visus.examine.layer_calls import (
     Call,
     Ended,
     Inputs,
-    Sights,
+    TracedFields,
     as_batches,
     at_rest,
     called_layers,
@@ -70,7 +70,7 @@ class Activation:
     layer: str
     shape: tuple[int, ...]
     values: Array | None
-    sights: Sights
+    sights: TracedFields
     counted: Figures | None = None
 
     @property
@@ -191,7 +191,7 @@ def activations(
             _listen_once(module, batch, wanted, tallies, summary_only)
     if not num_samples:
         raise UsageError("inputs of at least one sample are needed, and there is none.")
-    sights = Sights(module, shape)
+    sights = TracedFields(module, shape)
     return Activations(shape, num_samples, tuple(tally.settled(sights, summary_only) for tally in tallies.values()))
 
 
@@ -265,7 +265,7 @@ class _Tally:
             frozen(self.total / self.num_units),
         )
 
-    def settled(self, sights: Sights, summary_only: bool) -> Activation:
+    def settled(self, sights: TracedFields, summary_only: bool) -> Activation:
         """The layer."""
         if summary_only:
             return Activation(self.path, self.layer, self.shape, None, sights, self.figures())

@@ -23,7 +23,7 @@ from visus.examine.layer_calls import (
     Array,
     Box,
     Inputs,
-    Sights,
+    TracedFields,
     as_batches,
     at_rest,
     channel_in,
@@ -60,7 +60,7 @@ class EffectiveField:
     channel: int | None
     position: tuple[int, ...]
     strength: Array
-    sights: Sights
+    sights: TracedFields
     spatial: tuple[int, ...]
     num_samples: int = 0
     agreement: float | None = None
@@ -193,7 +193,7 @@ def effective_field(
             unit = sum(((varied * gradient.square()).sum() for varied, gradient in terms), torch.zeros(()))
         squares = _gradient(unit.sum(), x) + means.square()
     strength = squares[0].sum(0).clamp_min(0).sqrt()
-    sights = Sights(module, rates.input_shape)
+    sights = TracedFields(module, rates.input_shape)
     return EffectiveField(layer, channel, place, frozen(strength.double().cpu().numpy()), sights, spatial)
 
 
@@ -248,7 +248,9 @@ def effective_field_sampled(
     if not num_samples:
         raise UsageError("an effective field is sampled on at least one sample, and there is none.")
     strength = ((halves[0] + halves[1]) / num_samples).sqrt().cpu().numpy()
-    return EffectiveField(layer, channel, place, frozen(strength), Sights(module, shape), spatial, num_samples, agreement)
+    return EffectiveField(
+        layer, channel, place, frozen(strength), TracedFields(module, shape), spatial, num_samples, agreement
+    )
 
 
 def _rates(module: nn.Module, inputs: Inputs | Iterable[Inputs] | tuple[int, ...] | Rates) -> Rates:

@@ -388,7 +388,7 @@ def as_batches(module: nn.Module, inputs: Inputs | Iterable[Inputs]) -> Iterator
 
 
 @dataclass(frozen=True, eq=False)
-class Sights:
+class TracedFields:
     """What each layer sees of the input. The module is traced when this is first asked for.
 
     Args:

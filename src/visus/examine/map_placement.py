@@ -18,7 +18,7 @@ import numpy as np
 
 from visus.design.account import Fields, Row
 from visus.errors import GeometryError, UsageError
-from visus.examine.layer_calls import FUNCTION, Array, Sights
+from visus.examine.layer_calls import FUNCTION, Array, TracedFields
 from visus.geometry import Field
 from visus.units import rank_words, write_shape
 
@@ -94,7 +94,7 @@ class Places:
         sights: what the layers see.
     """
 
-    sights: Sights
+    sights: TracedFields
     _known: dict[tuple[str, tuple[int, ...]], Placement] = field(default_factory=dict)
 
     def follow(self) -> Places:

@@ -69,7 +69,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Sight:
+class FieldGrowth:
     """How the receptive field grows, and what the middle unit of the last map really reads.
 
     Attributes:
@@ -163,7 +163,7 @@ class Inside:
     samples: Mapping[int, Array] = field(default_factory=dict)
     training_samples: Mapping[int, Array] = field(default_factory=dict)
     value_range: tuple[float, float] = (0.0, 255.0)
-    sight: Sight | None = None
+    sight: FieldGrowth | None = None
     kernels: Kernels | None = None
     costs: tuple[tuple[str, str], ...] = ()
     advice: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from visus.examine.layer_calls import Array
 from visus.examine.look_drawn import over, sample
 from visus.examine.page import beside, folded, image, table_head, table_row, wide_table
 from visus.examine.report_facts import ReportFacts, sight_sentences
-from visus.examine.report_measurements import Kernels, Sight
+from visus.examine.report_measurements import FieldGrowth, Kernels
 from visus.examine.report_reliability import missing_part
 from visus.units import rank_words, with_article, write_shape
 
@@ -82,7 +82,7 @@ def advice_part(facts: ReportFacts) -> str:
     return f"<h3>What follows from its figures</h3><ul>{listed}</ul>"
 
 
-def _layers(sight: Sight) -> str:
+def _layers(sight: FieldGrowth) -> str:
     rows = [
         table_row(
             each.path,
@@ -96,7 +96,7 @@ def _layers(sight: Sight) -> str:
     return wide_table(caption, f"{table_head(['Layer', 'As it is written', 'Sees'])}<tbody>{''.join(rows)}</tbody>")
 
 
-def _example(facts: ReportFacts, sight: Sight) -> str:
+def _example(facts: ReportFacts, sight: FieldGrowth) -> str:
     """The box that the middle unit of the last map reads, on the first sample that is shown."""
     values = next(iter(facts.inside.samples.values()), None)
     if sight.box is None or values is None or values.ndim - 1 != len(sight.box):

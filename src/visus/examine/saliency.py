@@ -21,7 +21,7 @@ from visus.examine.layer_calls import (
     Call,
     Ended,
     Inputs,
-    Sights,
+    TracedFields,
     as_batch,
     at_rest,
     called_layers,
@@ -62,7 +62,7 @@ def gradient_saliency(module: nn.Module, inputs: Inputs, target: Target = None) 
         explained = Explained(module, x, target)
         scores = explained.scores(x)
         (gradient,) = torch.autograd.grad(scores.sum(), x, allow_unused=True, materialize_grads=True)
-    sights = Sights(module, tuple(x.shape[1:]))
+    sights = TracedFields(module, tuple(x.shape[1:]))
     return Saliency(
         "gradient",
         explained.settled,
@@ -95,7 +95,7 @@ def grad_cam(module: nn.Module, inputs: Inputs, target: Target = None, *, layer:
     module = unwrapped(module)
     with at_rest(module), gradients():
         batch = as_batch(module, inputs)
-        sights = Sights(module, tuple(batch.shape[1:]))
+        sights = TracedFields(module, tuple(batch.shape[1:]))
         places = Places(sights).follow()
         explained = Explained(module, batch, target)
         found = _run_to_layer(module, batch, explained, layer, places)
@@ -273,7 +273,7 @@ def occlusion(
         lengths = _window(window, tuple(-(-length // WINDOWS) for length in spatial), spatial, "window")
         steps = _window(stride, tuple(max(1, length // 2) for length in lengths), lengths, "stride")
         values = torch.zeros_like(batch)
-        box = box_of(Sights(module, tuple(batch.shape[1:])), explained.settled) if isinstance(target, Unit) else None
+        box = box_of(TracedFields(module, tuple(batch.shape[1:])), explained.settled) if isinstance(target, Unit) else None
         if box is not None or not isinstance(target, Unit):
             ends = box or tuple((0, length - 1) for length in spatial)
             inside = tuple(slice(first, last + 1) for first, last in ends)
@@ -335,7 +335,7 @@ def _pasted(explained: Explained, index: int, inside: tuple[slice, ...]) -> Any:
 def _with_values(
     method: str, explained: Explained, batch: Tensor, scores: Array, values: Tensor, gap: Array | None = None
 ) -> Saliency:
-    sights = Sights(explained.module, tuple(batch.shape[1:]))
+    sights = TracedFields(explained.module, tuple(batch.shape[1:]))
     notes = _notes(explained.note)
     return Saliency(method, explained.settled, scores, _floats(values.sum(1)), _floats(values), sights, gap=gap, notes=notes)
 
@@ -360,7 +360,7 @@ def _notes(*sentences: str) -> tuple[str, ...]:
     return tuple(sentence for sentence in sentences if sentence)
 
 
-def _cut_off(maps: Array, sights: Sights, target: tuple[int, ...] | Unit) -> tuple[Array, float]:
+def _cut_off(maps: Array, sights: TracedFields, target: tuple[int, ...] | Unit) -> tuple[Array, float]:
     """Maps as large as the input, 0 outside of what a unit reads; and the share that was cut off."""
     if not isinstance(target, Unit):
         return frozen(maps), 0.0

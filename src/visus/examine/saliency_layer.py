@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from visus.errors import UsageError
-from visus.examine.layer_calls import Call, Inputs, Sights, as_batch, at_rest, heard, run, unwrapped
+from visus.examine.layer_calls import Call, Inputs, TracedFields, as_batch, at_rest, heard, run, unwrapped
 from visus.examine.map_placement import Places
 from visus.units import write_shape
 
@@ -38,7 +38,7 @@ def fine_layer(module: nn.Module, inputs: Inputs) -> tuple[str, str] | None:
     """
     module = unwrapped(module)
     batch = as_batch(module, inputs[:1])
-    places = Places(Sights(module, tuple(batch.shape[1:]))).follow()
+    places = Places(TracedFields(module, tuple(batch.shape[1:]))).follow()
     least = FINE.get(batch.dim() - 2, max(FINE.values()))
     found: list[tuple[tuple[int, bool], str, tuple[int, ...]]] = []
 

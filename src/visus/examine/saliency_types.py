@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import UsageError
-from visus.examine.layer_calls import Array, Box, Sights, channel_in, output_of, position_in
+from visus.examine.layer_calls import Array, Box, TracedFields, channel_in, output_of, position_in
 from visus.examine.layer_outputs import all_tensors, first_tensor
 
 
@@ -63,7 +63,7 @@ class Saliency:
     scores: Array
     map: Array
     values: Array | None
-    sights: Sights
+    sights: TracedFields
     layer: str = ""
     reason: str = ""
     coarse: Array | None = None
@@ -98,7 +98,7 @@ def outside_share(maps: Array, box: Box | None) -> float:
     return float(sizes[:, outside].sum()) / total
 
 
-def box_of(sights: Sights, target: tuple[int, ...] | Unit) -> Box | None:
+def box_of(sights: TracedFields, target: tuple[int, ...] | Unit) -> Box | None:
     """What a unit reads; for classes, what the last layer reads."""
     if isinstance(target, Unit):
         row = next((row for row in sights.account.rows if row.path == target.layer), None)

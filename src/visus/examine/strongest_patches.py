@@ -24,7 +24,7 @@ from visus.examine.layer_calls import (
     Call,
     Ended,
     Inputs,
-    Sights,
+    TracedFields,
     as_batch,
     as_batches,
     at_rest,
@@ -207,7 +207,7 @@ class _Search:
 
     def settled(self, sample_of: Callable[[int], Array]) -> Templates:
         """All templates with their boxes and patches; a patch is part of its sample's array."""
-        sights = Sights(self.module, self.input_shape)
+        sights = TracedFields(self.module, self.input_shape)
         read: dict[int, Array] = {}
         layers = []
         for path, best in self.best.items():

@@ -4,7 +4,7 @@ This room knows whole numbers.
 """
 
 from visus.geometry.bitsets import marks_read
-from visus.geometry.enlarging import Lens, TransposedWindow, Upsampling
+from visus.geometry.enlarging import AxisOp, TransposedWindow, Upsampling
 from visus.geometry.field import Field, Joined, beside, join
 from visus.geometry.reads import Reads, chain, unite
 from visus.geometry.size_equation import LETTERS, Solution, Solutions, solution_of, solve
@@ -12,9 +12,9 @@ from visus.geometry.window import Window, same_padding
 
 __all__ = [
     "LETTERS",
+    "AxisOp",
     "Field",
     "Joined",
-    "Lens",
     "Reads",
     "Solution",
     "Solutions",

@@ -6,14 +6,14 @@ one axis.
 
 from __future__ import annotations
 
-from visus.geometry.enlarging import Lens, TransposedWindow, Upsampling
+from visus.geometry.enlarging import AxisOp, TransposedWindow, Upsampling
 from visus.geometry.window import Window
 
 Places = tuple[int, int]
 """A set of positions: the first one, and a number whose bit ``i`` stands for position ``first + i``."""
 
 
-def marks_read(lens: Lens, input_size: int, places: int) -> int:
+def marks_read(lens: AxisOp, input_size: int, places: int) -> int:
     """The positions of an axis of ``input_size`` that these places of a lens read; those of a mirrored border are left out.
 
     >>> from visus.geometry import Window
@@ -29,7 +29,7 @@ def marks_read(lens: Lens, input_size: int, places: int) -> int:
     return read & ((1 << input_size) - 1)
 
 
-def places_read(lens: Lens, input_size: int, places: Places) -> Places:
+def places_read(lens: AxisOp, input_size: int, places: Places) -> Places:
     """The positions of an axis of ``input_size`` that these places of a lens read, a mirrored border counted as what it shows.
 
     Unlike ``marks_read``, what torch multiplies by 0 at the far side of a linear upsampling counts too: NaN there is NaN here.

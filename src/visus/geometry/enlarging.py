@@ -224,5 +224,5 @@ class Upsampling:
         return range(first, min(first + 2, input_size))
 
 
-Lens = Window | TransposedWindow | Upsampling
+AxisOp = Window | TransposedWindow | Upsampling
 """What a map is looked at through on one axis, on the way to the next map."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from visus.errors import GeometryError
-from visus.geometry.enlarging import Lens
+from visus.geometry.enlarging import AxisOp
 from visus.geometry.phases import Interval, Phases, hull
 from visus.geometry.reads import Reads, chain, unite
 from visus.geometry.window import Window
@@ -144,7 +144,7 @@ class Field:
         """First pixel after the field of position 0."""
         return self.start + self.size
 
-    def through(self, lens: Lens) -> Field:
+    def through(self, lens: AxisOp) -> Field:
         """The field after one more window: Dumoulin and Visin 2016 (arXiv:1603.07285), relations 5 and 6, composed.
 
         Through a transposed window or an upsampling, and from there on, the field of each position is the union of those that it

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from visus.geometry.enlarging import Lens
+from visus.geometry.enlarging import AxisOp
 
 Interval = tuple[int, int]
 """First and last pixel."""
@@ -49,7 +49,7 @@ class Phases:
         interval = self.intervals[phase]
         return None if interval is None else (interval[0] + times * self.shift, interval[1] + times * self.shift)
 
-    def through(self, lens: Lens) -> Phases | None:
+    def through(self, lens: AxisOp) -> Phases | None:
         """Those after a window, a transposed window or an upsampling; None where too many neighbors are unlike."""
         period = lens.period(len(self.intervals))
         if period > MOST:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from visus.geometry.bitsets import Places, any_of, every, merged, mirrored_places, places_read
-from visus.geometry.enlarging import Lens
+from visus.geometry.enlarging import AxisOp
 
 NOTHING: Final = 2**62
 """The first pixel of a position that reads no pixel; its last is -NOTHING, so that every union leaves it out."""
@@ -90,7 +90,7 @@ class Reads:
             self._hull = (self._read_by(_all(len(self))),)
         return self._hull[0]
 
-    def through(self, lens: Lens) -> Reads:
+    def through(self, lens: AxisOp) -> Reads:
         """What the positions after a window, a transposed window or an upsampling read."""
         return Reads(lens.output_size(len(self)), [(self, partial(places_read, lens, len(self)))])
 

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visus.networks.fast import Choices, Plan, cache, speed_up
-from visus.networks.fast.autotuner import Case
+from visus.networks.fast import Autotuner, Plan, cache, speed_up
+from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, memory_format
 
@@ -131,14 +131,14 @@ def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) ->
     return Price(sample_s, _shortest_s(optimizer.step, work.machine))
 
 
-class _ChoicesOfWholeBatches(Choices):
+class _ChoicesOfWholeBatches(Autotuner):
     """Measured steps hold fewer samples than those of the training, and are computed by the algorithms that it will use."""
 
     def __init__(self, batch_size: int) -> None:
         super().__init__()
         self._batch_size = batch_size
 
-    def plan(self, case: Case) -> Plan:
+    def plan(self, case: ConvProblem) -> Plan:
         """The plan for the same convolution of a whole batch."""
         return super().plan(dataclasses.replace(case, maps=(self._batch_size, *case.maps[1:])))
 

@@ -25,10 +25,10 @@ from visus.networks.trace_calls import Axes, RuleError, axes_of, tensors
 from visus.networks.trace_flows import flows_of_rows, give
 from visus.networks.trace_inputs import Inputs, check_num_inputs, possible_inputs, shapes_of
 from visus.networks.trace_memory import ModuleMemory
-from visus.networks.trace_mode import Follower
+from visus.networks.trace_mode import TraceMode
 from visus.networks.trace_rows import Recorder, layer_text, of_one_sample
 from visus.networks.trace_shapes import META
-from visus.networks.trace_sight import Line, Sight, blank
+from visus.networks.trace_sight import Dependence, Line, blank
 
 
 class TraceError(UsageError):
@@ -99,11 +99,11 @@ def trace(
 def _of_inputs(module: nn.Module, inputs: Inputs, detail: str, training: bool) -> Account | _Failure:
     """The account on inputs of these dtypes: without data where that says it all, else with data."""
     num_samples = 2 if training else 1  # a batch norm in training mode refuses a single value
-    outcome, wants_values = _attempt(module, inputs, detail, training, num_samples, with_data=False)
+    outcome, needs_data = _attempt(module, inputs, detail, training, num_samples, with_data=False)
     if isinstance(outcome, _Failure) and outcome.is_single_value:  # so does a group norm in any mode
         num_samples = 2
-        outcome, wants_values = _attempt(module, inputs, detail, training, num_samples, with_data=False)
-    if wants_values or isinstance(outcome, _Failure):
+        outcome, needs_data = _attempt(module, inputs, detail, training, num_samples, with_data=False)
+    if needs_data or isinstance(outcome, _Failure):
         better, _ = _attempt(module, inputs, detail, training, num_samples, with_data=True)
         outcome = better if isinstance(outcome, _Failure) or not isinstance(better, _Failure) else outcome
     return outcome
@@ -148,7 +148,7 @@ def _followed(
 ) -> tuple[Account | _Failure, bool]:
     """As ``_attempt``, outside of inference mode."""
     recorder = Recorder(module, detail == "operations", num_samples, len(inputs.shapes) > 1)
-    follower = Follower(recorder, with_data)
+    follower = TraceMode(recorder, with_data)
     follower.own_storages = functools.cache(lambda: _own_storages(module))
     given = inputs.make(num_samples, _device_of(module) if with_data else META)
     shape = inputs.shapes[0]
@@ -172,7 +172,7 @@ def _followed(
     if detail == "layers" and all(len(other) == len(shape) and other[1:] == shape[1:] for other in inputs.shapes):
         flows = functools.partial(flows_of_rows, tuple(recorder.noted), shape)
         facts = dataclasses.replace(facts, flows=flows, ends=ends)
-    return facts, follower.wants_values
+    return facts, follower.needs_data
 
 
 def _with_note(rows: Sequence[Row], note: str) -> list[Row]:
@@ -185,7 +185,7 @@ def _with_note(rows: Sequence[Row], note: str) -> list[Row]:
 def _seen_by_input(own: tuple[int, ...], shape: tuple[int, ...]) -> Axes:
     """What an input sees of the axes of the first: its own positions where their sizes are the same, else nothing."""
     if len(own) == len(shape) and own[1:] == shape[1:]:
-        return tuple((Line(Sight.of_input(length), axis + 2, length),) for axis, length in enumerate(shape[1:]))
+        return tuple((Line(Dependence.of_input(length), axis + 2, length),) for axis, length in enumerate(shape[1:]))
     return tuple((blank(),) for _ in shape[1:])
 
 

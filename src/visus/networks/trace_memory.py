@@ -210,7 +210,7 @@ def _convolution_of(
         num_groups=groups,
         is_strided=any(step > 1 for step in stride),
         is_transposed=is_transposed,
-        is_turned=_is_turned(x),
+        is_channels_last=_is_turned(x),
     )
 
 
@@ -232,7 +232,7 @@ def _backward_convolution(args: Any, out: Any) -> int:
     given, x, weight, _, stride, _, _, is_transposed, _, groups = args[:10]
     facts = _convolution_of(x, weight, given.shape, stride, is_transposed, groups)
     moments = (*(facts.backward() if out[1] is not None else ()), *(facts.to_input() if out[0] is not None else ()))
-    is_in_order = _is_turned(given) if facts.is_turned else given.is_contiguous()
+    is_in_order = _is_turned(given) if facts.is_channels_last else given.is_contiguous()
     return _most(moments, len(x)) + (0 if is_in_order else given.nbytes)
 
 

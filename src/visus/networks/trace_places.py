@@ -40,7 +40,7 @@ def differing(term: Term) -> set[int]:
     """The dimensions along which what is seen differs, by size; a grid is compressed before."""
     if isinstance(term, Line):
         return {term.dim} if term.dim is not None and term.sight.reads.shape[1] > 1 else set()
-    lengths = zip(term.reads.shape[1:], term.book.shape[1:], strict=True)
+    lengths = zip(term.reads.shape[1:], term.theoretical.shape[1:], strict=True)
     found = {dim for dim, pair in enumerate(lengths) if max(pair) > 1}
     return found | ({term.own} if term.own is not None and term.step else set())
 
@@ -64,19 +64,19 @@ def explicit(grid: Grid, shape: Shape) -> Grid:
     lengths = [1] * len(shape)
     lengths[own] = shape[own]
     if grid.phases is not None:
-        book = intervals_at(grid.phases, np.arange(shape[own])).reshape(2, *lengths)
-        grid = grid._replace(rough=grid.rough or any(grid.book.shape[dim + 1] > 1 for dim in grid.lies))
+        theoretical = intervals_at(grid.phases, np.arange(shape[own])).reshape(2, *lengths)
+        grid = grid._replace(rough=grid.rough or any(grid.theoretical.shape[dim + 1] > 1 for dim in grid.lies))
     else:
         shifts = np.outer([1, -1], np.arange(shape[own])) * in_arrays(grid.step)
-        book = settled(grid.book + shifts.reshape(2, *lengths))
-    return grid._replace(book=book, own=None, phases=None, step=finest(book, grid.lies, grid.step))
+        theoretical = settled(grid.theoretical + shifts.reshape(2, *lengths))
+    return grid._replace(theoretical=theoretical, own=None, phases=None, step=finest(theoretical, grid.lies, grid.step))
 
 
-def finest(book: Array, lies: frozenset[int], step: Number) -> Number:
+def finest(theoretical: Array, lies: frozenset[int], step: Number) -> Number:
     """Pixels between the fields of neighbors, where these differ least."""
     found = []
     for dim in lies:
-        apart = np.abs(np.diff(book[0], axis=dim))
+        apart = np.abs(np.diff(theoretical[0], axis=dim))
         apart = apart[(apart > 0) & (apart < NOTHING // 2)]
         if apart.size:
             found.append(plain_number(apart.min()))
@@ -169,13 +169,13 @@ def _taken_for_own(grid: Grid, dim: int, shape: Shape) -> Grid:
     """A dimension that is the axis's, though its fields do not follow each other evenly: their size is that of the largest."""
     if not grid.step:
         return grid._replace(own=dim, lies=grid.lies | {dim})
-    sizes = -grid.book[0] - grid.book[1]
+    sizes = -grid.theoretical[0] - grid.theoretical[1]
     sizes = sizes[np.abs(sizes) < NOTHING // 2]
-    first = least(grid.book[0].reshape(-1), 0)
+    first = least(grid.theoretical[0].reshape(-1), 0)
     if not sizes.size:
         return grid
-    book = np.array([first, -(first + sizes.max())]).reshape(2, *[1] * len(shape))
-    return grid._replace(book=book, own=dim, rough=True, lies=grid.lies | {dim})
+    theoretical = np.array([first, -(first + sizes.max())]).reshape(2, *[1] * len(shape))
+    return grid._replace(theoretical=theoretical, own=dim, rough=True, lies=grid.lies | {dim})
 
 
 def recovered(grid: Grid, dim: int, shape: Shape, step: Number = 0) -> Grid | None:
@@ -185,10 +185,10 @@ def recovered(grid: Grid, dim: int, shape: Shape, step: Number = 0) -> Grid | No
     the mean ``step`` is known, the positions that there are may all be unlike.
     """
     length = shape[dim]
-    book = grid.book
-    if not grid.step or length < 2 or book.shape[dim + 1] != length:
+    theoretical = grid.theoretical
+    if not grid.step or length < 2 or theoretical.shape[dim + 1] != length:
         return None
-    lines = least(book, tuple(each for each in range(1, book.ndim) if each != dim + 1)) * np.array([[1], [-1]])
+    lines = least(theoretical, tuple(each for each in range(1, theoretical.ndim) if each != dim + 1)) * np.array([[1], [-1]])
     for edge in (0, length // 4):
         period = _period(lines[:, edge : length - edge])
         if period is not None:
@@ -224,10 +224,10 @@ def _repeating(grid: Grid, dim: int, shape: Shape, lines: Array, period: int, ed
     seen = np.abs(lines[0]) < NOTHING // 2
     if (foretold[0] > lines[0])[seen].any() or (foretold[1] < lines[1])[seen].any():
         return None
-    place = [slice(None)] * grid.book.ndim
+    place = [slice(None)] * grid.theoretical.ndim
     place[dim + 1] = slice(start, start + 1)
     back = np.array([-1, 1]).reshape(2, *[1] * len(shape)) * (start // period) * in_arrays(shift)
-    book = settled(grid.book[tuple(place)] + back)
+    theoretical = settled(grid.theoretical[tuple(place)] + back)
     step = whole_or_fraction(Fraction(shift) / period)
     unlike = None
     if period > 1:
@@ -238,4 +238,4 @@ def _repeating(grid: Grid, dim: int, shape: Shape, lines: Array, period: int, ed
         if not isinstance(shift, int):
             return None
         unlike = Phases(intervals, shift)
-    return grid._replace(book=book, own=dim, step=step, phases=unlike, lies=grid.lies | {dim})
+    return grid._replace(theoretical=theoretical, own=dim, step=step, phases=unlike, lies=grid.lies | {dim})

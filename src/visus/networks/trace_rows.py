@@ -17,7 +17,7 @@ from visus.design.flow import INPUT
 from visus.errors import VisusError
 from visus.geometry import Field
 from visus.networks.trace_calls import Axes, Call, RuleError, axes_of, mark_of, tensors
-from visus.networks.trace_flows import MOVES, Done, Noted, done, give, noted, pass_on, sources_of
+from visus.networks.trace_flows import MOVES, OperationRecord, RowRecord, done, give, noted, propagate_producers, sources_of
 from visus.networks.trace_shapes import bytes_of
 from visus.networks.trace_sight import sees_nothing
 from visus.networks.trace_unions import are_rough, fields_of
@@ -59,7 +59,7 @@ class Scope:
         self.aligned = True
         self.unread_px: tuple[int, ...] = ()
         self.padded_px: tuple[int, ...] = ()
-        self.done: list[Done] = []
+        self.done: list[OperationRecord] = []
 
     @property
     def is_pending(self) -> bool:
@@ -79,7 +79,7 @@ class Recorder:
 
     def __init__(self, module: nn.Module, by_operation: bool, num_samples: int, has_other_inputs: bool = False) -> None:
         self.rows: list[Row] = []
-        self.noted: list[Noted] = []  # what feeds each row, for a row of each layer
+        self.noted: list[RowRecord] = []  # what feeds each row, for a row of each layer
         self.by_operation, self.num_samples, self.has_other_inputs = by_operation, num_samples, has_other_inputs
         self.modules = {_without_compiled(path): each for path, each in module.named_modules()}
         self.paths = {each: path for path, each in self.modules.items()}
@@ -225,7 +225,7 @@ class Recorder:
         macs //= self.num_samples
         if not self.by_operation:
             given = list(call.seeing())
-            pass_on(call, given)
+            propagate_producers(call, given)
             if scope.is_leaf:
                 scope.done.append(done(call, given))
         if scope.is_leaf and not self.by_operation:

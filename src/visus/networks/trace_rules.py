@@ -409,7 +409,7 @@ def fourier(call: Call) -> Axes:
         if isinstance(term, Line) and term.dim in dims:
             return term._replace(length=after[term.dim or 0])
         if isinstance(term, Grid):
-            return term._replace(book=least(term.book, tuple(dim + 1 for dim in dims), True))
+            return term._replace(theoretical=least(term.theoretical, tuple(dim + 1 for dim in dims), True))
         return term
 
     return tuple(tuple(rule(term) for term in gated(terms, shape, dims)) for terms in call.axes(0) or ())

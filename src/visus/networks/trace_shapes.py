@@ -16,13 +16,13 @@ from torch import Tensor
 Answer = Callable[[Sequence[Any], dict[str, Any]], Any]
 
 META: Final = torch.device("meta")
-ANSWERS: Final[dict[str, Answer]] = {}
+SHAPE_FUNCTIONS: Final[dict[str, Answer]] = {}
 _FLOATS = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
 
 
 def _enter(*names: str) -> Callable[[Answer], Answer]:
     def enter(answer: Answer) -> Answer:
-        ANSWERS.update(dict.fromkeys(names, answer))
+        SHAPE_FUNCTIONS.update(dict.fromkeys(names, answer))
         return answer
 
     return enter
@@ -190,7 +190,7 @@ def _with_indices(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     return None if out is None else (out, torch.empty(out.shape, dtype=torch.int64, device=META))
 
 
-ANSWERS["max_pool2d_with_indices"] = _with_indices
+SHAPE_FUNCTIONS["max_pool2d_with_indices"] = _with_indices
 
 
 @_enter("native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")

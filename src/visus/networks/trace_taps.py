@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.geometry.enlarging import Lens, TransposedWindow, Upsampling
+from visus.geometry.enlarging import AxisOp, TransposedWindow, Upsampling
 from visus.geometry.window import Window
 
 Indices = NDArray[np.int64]
@@ -37,7 +37,7 @@ class Taps:
     __slots__ = ("all_read", "highest", "is_identity", "length", "lens", "lowest", "old_length", "scale", "table", "unread")
 
     def __init__(
-        self, table: Indices, old_length: int, lowest: Number, highest: Number, scale: Number, lens: Lens | None = None
+        self, table: Indices, old_length: int, lowest: Number, highest: Number, scale: Number, lens: AxisOp | None = None
     ) -> None:
         self.table = table
         self.length = len(table)

@@ -227,7 +227,7 @@ def _picked(call: Call, dim: int, index: Tensor) -> Axes:
     shape, after = call.shape(0), call.out_shape
     if not index.is_meta:
         return _along(call, dim, taps_of.picked(shape[dim], index.detach().cpu().reshape(-1).tolist()))
-    call.is_hull = call.wants_values = True
+    call.is_hull = call.needs_data = True
     return _each(
         call,
         lambda terms: broadcast(reduced(terms, shape, (dim,), True, False), (*shape[:dim], 1, *shape[dim + 1 :]), after),
@@ -249,7 +249,7 @@ def index(call: Call) -> Axes | Hull:
     side_by_side = all(dim == places[0][0] + place for place, (dim, _) in enumerate(places))
     if len(places) > 1 and side_by_side and all(not value.is_meta and value.dtype != torch.bool for _, value in places):
         return _each(call, lambda terms: _pointed(terms, shape, places, after))
-    call.wants_values = any(value.is_meta for _, value in places)
+    call.needs_data = any(value.is_meta for _, value in places)
     return HULL
 
 

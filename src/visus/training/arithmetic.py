@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from visus.networks.fast import Choices, Plan
-from visus.networks.fast.autotuner import Case, suits
+from visus.networks.fast import Autotuner, Plan
+from visus.networks.fast.autotuner import ConvProblem, suits
 from visus.networks.fast.compiler import kernels, source
 from visus.networks.machine import Machine, describe
 from visus.training.distribution import Group
 
 
-def choices_for(group: Group, record: Path, batch_size: int) -> Choices:
+def choices_for(group: Group, record: Path, batch_size: int) -> Autotuner:
     """The choices of one training.
 
     Args:
@@ -28,7 +28,7 @@ def choices_for(group: Group, record: Path, batch_size: int) -> Choices:
         record: the training's own file of what was chosen.
         batch_size: samples of a whole batch.
     """
-    return Choices(record=record) if group.is_alone else _AgreedChoices(group, record, -(-batch_size // group.size))
+    return Autotuner(record=record) if group.is_alone else _AgreedChoices(group, record, -(-batch_size // group.size))
 
 
 def rounding(machine: Machine, convolutions: str) -> dict[str, str]:
@@ -64,7 +64,7 @@ def rounding_differs(began: Mapping[str, str], now: Mapping[str, str]) -> str:
     )
 
 
-class _AgreedChoices(Choices):
+class _AgreedChoices(Autotuner):
     """The first process measures and writes while the others wait; all of them ask for the same cases in the same order.
 
     Slices of a batch differ by a sample; a case is that of the largest slice, so that it has one name in all processes.
@@ -75,7 +75,7 @@ class _AgreedChoices(Choices):
         self._group, self._num_samples = group, num_samples
         self._agreed: dict[str, Plan] = {}
 
-    def plan(self, case: Case) -> Plan:
+    def plan(self, case: ConvProblem) -> Plan:
         """The first process's plan; PyTorch's own kernels where this machine lacks what it needs."""
         case = dataclasses.replace(case, maps=(self._num_samples, *case.maps[1:]))
         if not case.is_worth_a_choice:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from visus.data.augment import shrink
-from visus.data.batches import Batch, Batches, Part, Share, batches_in_order
+from visus.data.batches import Batch, Batches, BatchShard, Part, batches_in_order
 from visus.errors import StorageError, TrainingError, VisusError
 from visus.evaluation.predictions import predict_logits
 from visus.networks.fast import is_sped_up, plain, slow_down, speed_up
@@ -32,7 +32,7 @@ from visus.training.frozen import keep_statistics
 from visus.training.gradients import averaging_gradients, seed_step
 from visus.training.loss import Loss, calibrated_losses
 from visus.training.norms import whole_batch_norms
-from visus.training.optimizers import make_optimizer, quicken_norms, set_rates
+from visus.training.optimizers import make_optimizer, raise_bn_momentum, set_rates
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.training.schedules import rate_factor
@@ -45,7 +45,7 @@ _SMOOTHING = 0.95
 
 
 @dataclass(frozen=True)
-class _Unread:
+class _PendingMetrics:
     """What a step came to, still on the device: the mean loss and how many samples were right, of ``num_samples``."""
 
     step: int
@@ -82,7 +82,7 @@ class Training:
     identity: dict[str, str]
     class_weights: torch.Tensor | None = None
     should_stop: Callable[[], bool] = lambda: False
-    knows_answers: bool = False
+    has_trained_head: bool = False
     group: Group = ALONE
     budget_s: float | None = math.inf
 
@@ -91,7 +91,7 @@ class Training:
         shape = self.batches.preprocessing.input_shape
         self.optimizer = make_optimizer(self.module, self.recipe, input_shape=shape, precision=self.machine.precision)
         if self.recipe.optimizer == "muon":
-            quicken_norms(self.module, self.recipe.batch_size)
+            raise_bn_momentum(self.module, self.recipe.batch_size)
         is_averaged = bool(self.recipe.averaging or self.recipe.tail)
         self.average = WeightAverage(self.module, self.recipe.averaging, self.recipe.tail) if is_averaged else None
         self.loss = Loss(self.recipe.label_smoothing, self.class_weights)
@@ -99,7 +99,7 @@ class Training:
         num_steps = self.recipe.epochs * self.batches.num_steps
         self.forecast = Forecast(num_steps, self.recipe.epochs, self.recipe.sides, len(shape) - 1)
         self._since_checkpoint = 0.0
-        self._unread: list[_Unread] = []
+        self._unread: list[_PendingMetrics] = []
         self._num_classes = 2
 
     @property
@@ -157,7 +157,7 @@ class Training:
         )
         self.forecast.forget()
         if not resume:
-            if self.knows_answers:
+            if self.has_trained_head:
                 yield self._score_start()
             yield self._write_checkpoint()
         while not (reason := self._reason_to_end()):
@@ -266,7 +266,7 @@ class Training:
         loss = self.loss.mean(logits, batch.labels, batch.all_labels)
         num_right = (logits.detach().argmax(1) == batch.labels).sum()
         self._num_classes = logits.shape[1]
-        self._unread.append(_Unread(self.position.step, batch.num_samples, loss.detach(), num_right))
+        self._unread.append(_PendingMetrics(self.position.step, batch.num_samples, loss.detach(), num_right))
         if not self.is_far:
             self._read()  # before the weights move
         (loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over the processes
@@ -338,7 +338,7 @@ class Training:
             return math.nan, Answers((), ())
         machine = self.machine
         num_samples = len(self.validation)
-        share = self.batches.share if num_samples >= self.group.size else Share()
+        share = self.batches.share if num_samples >= self.group.size else BatchShard()
         inputs = batches_in_order(self.validation.slice(share.of(num_samples)), self.batches.preprocessing, EVALUATION_BATCH)
         with plain(self.scored_module):  # answers are PyTorch's own, here as everywhere
             logits = predict_logits(
@@ -466,7 +466,7 @@ class Training:
         """Whose weights are kept, after "the best weights so far"."""
         if self.position.best_epoch >= 0:
             return f"are those of epoch {self.position.best_epoch + 1}"
-        return "are those that it began with" if self.knows_answers else "are none, since no epoch was finished"
+        return "are those that it began with" if self.has_trained_head else "are none, since no epoch was finished"
 
     def _failed(self, error: Exception) -> TrainingError:
         """What PyTorch, or a person's own module, said in the middle of a step, with what to do."""

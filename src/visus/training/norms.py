@@ -21,7 +21,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from visus.networks.fast import SharedNorm, plain
-from visus.training.distribution import add_up
+from visus.training.distribution import all_reduce_sum
 
 
 @contextlib.contextmanager
@@ -83,7 +83,7 @@ class _Together1d(_Together, nn.BatchNorm1d):
 class _Together2d(_Together, SharedNorm):
     """Where an activation follows, both can be computed together (``networks.fast``), by sums that are added up here."""
 
-    add_up = staticmethod(add_up)
+    all_reduce_sum = staticmethod(all_reduce_sum)
 
 
 class _Together3d(_Together, nn.BatchNorm3d):
@@ -109,7 +109,7 @@ def _measured(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
     mean, variance = (each.double() for each in torch.batch_norm_update_stats(maps, *unread, 1.0))
     count = maps.numel() // num_channels
     # In the form of `networks.fast`, so that slices of other sizes may be computed in another way.
-    sums = add_up(torch.cat([mean, variance + mean.square(), mean.new_ones(1)]) * count)
+    sums = all_reduce_sum(torch.cat([mean, variance + mean.square(), mean.new_ones(1)]) * count)
     num_values = int(sums[-1])
     mean, squares = (sums[:-1] / num_values).chunk(2)
     return mean.to(kind), (squares - mean.square()).clamp_min(0).to(kind), num_values
@@ -160,7 +160,7 @@ class _Normalized(torch.autograd.Function):
         )
         of_maps = None
         if ctx.needs_input_grad[0]:
-            sums = add_up(torch.cat([of_bias, of_weight]).double())
+            sums = all_reduce_sum(torch.cat([of_bias, of_weight]).double())
             mean_g, mean_gy = (sums / ctx.num_values).to(mean.dtype).chunk(2)
             factor = torch.rsqrt(variance + ctx.eps) * (ones if weight is None else weight)
             # What is taken away is itself a norm of x: -factor * (mean(g) + y * mean(g * y)).

@@ -94,7 +94,7 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float, progress: float =
             parameter.requires_grad_(left > 0)
 
 
-def quicken_norms(module: nn.Module, batch_size: int) -> None:
+def raise_bn_momentum(module: nn.Module, batch_size: int) -> None:
     """Let the running statistics of batch norms follow within some 1,250 samples, for trainings of few and large steps.
 
     PyTorch's share of 0.1 in each step lags behind weights that turn by a quarter in one. A norm whose share is not PyTorch's is left alone.
@@ -104,7 +104,7 @@ def quicken_norms(module: nn.Module, batch_size: int) -> None:
         batch_size: samples in one step.
 
     >>> norm = nn.BatchNorm1d(4)
-    >>> quicken_norms(norm, 500)
+    >>> raise_bn_momentum(norm, 500)
     >>> norm.momentum
     0.4
     """

@@ -25,7 +25,7 @@ import torch
 
 from visus.data.opened import Data, open_data
 from visus.data.splits import write_split_csv
-from visus.data.survey import Suited, Survey
+from visus.data.survey import InputSpec, Survey
 from visus.errors import DataError, StorageError, UsageError, joined
 from visus.evaluation.time_to_accuracy import Curve, Point, Reached, first_reached
 from visus.examine.benchmark_chart import draw_race
@@ -247,7 +247,7 @@ class _Seen:
 
     def __init__(self, choice: BackboneChoice | None) -> None:
         self._choice = choice
-        self._suited: Suited | None = None
+        self._suited: InputSpec | None = None
 
     def __call__(self, seen: Survey) -> None:
         self._suited = self._choice(seen) if self._choice else None

@@ -37,7 +37,7 @@ OBJECT_PREFIX = "# a Python object: "
 
 
 @dataclass(frozen=True)
-class Made:
+class BuiltNetwork:
     """A network that was made.
 
     Args:
@@ -64,7 +64,7 @@ class Made:
 
 def make_network(
     network: Network | None, input_shape: tuple[int, ...], num_classes: int, *, num_samples: int | None = None, seed: int = 0
-) -> Made:
+) -> BuiltNetwork:
     """The module for a design, its text, a design file, a family call, ``package.module:callable`` or a module.
 
     Args:
@@ -87,13 +87,13 @@ def make_network(
     if isinstance(network, nn.Module):
         name = type(network).__qualname__
         warnings = check_module(network, input_shape, num_classes, name, seed)
-        return Made(network, f"{OBJECT_PREFIX}{type(network).__module__}.{name}\n", name, None, warnings)
+        return BuiltNetwork(network, f"{OBJECT_PREFIX}{type(network).__module__}.{name}\n", name, None, warnings)
     if isinstance(network, str) and is_callable_name(network):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = call_by_name(network.strip(), input_shape, num_classes)
         warnings = check_module(module, input_shape, num_classes, network.strip(), seed)
-        return Made(module, network.strip() + "\n", network.strip(), None, warnings)
+        return BuiltNetwork(module, network.strip() + "\n", network.strip(), None, warnings)
     if isinstance(network, str) and network.startswith(OBJECT_PREFIX):
         raise UsageError(
             f"this network was given as a Python object ({network.removeprefix(OBJECT_PREFIX).strip()}) and cannot be made from its name. "
@@ -114,7 +114,7 @@ def make_network(
             f"End it with globalpool, linear(classes)."
         )
     module = build(design, input_shape, num_classes, seed=seed)
-    return Made(
+    return BuiltNetwork(
         module,
         design.text + "\n",
         network if isinstance(network, str) else "a design" if network else DEFAULT_NETWORK,

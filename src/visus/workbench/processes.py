@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from visus.data.batches import Share
+from visus.data.batches import BatchShard
 from visus.errors import RecipeError
 from visus.networks.machine import Machine
 from visus.training.distribution import Group, refuse_shared_device
@@ -38,9 +38,9 @@ def new_run(group: Group, root: Path, name: str, metadata: dict[str, str]) -> Ru
     return RunFolder(Path(group.text(str(path))), metadata, is_ours=group.is_first)
 
 
-def share_of(group: Group) -> Share:
+def share_of(group: Group) -> BatchShard:
     """This process's slice of every batch."""
-    return Share(group.rank, group.size)
+    return BatchShard(group.rank, group.size)
 
 
 def refuse_too_many(group: Group, recipe: ResolvedRecipe, machine: Machine) -> None:

@@ -25,12 +25,12 @@ from visus.evaluation.equivariance import measure_equivariance
 from visus.evaluation.shifts import WAYS, measure_shifts
 from visus.examine.layer_calls import Array, called_layers
 from visus.examine.named_mistakes import NamedMistakes
-from visus.examine.report_measurements import Inside, Kernels, Moves, Reach, Saliencies, Sight
+from visus.examine.report_measurements import FieldGrowth, Inside, Kernels, Moves, Reach, Saliencies
 from visus.networks.own_code import describe_failure
 from visus.units import write_bytes, write_count, write_duration
 from visus.workbench.look_measures import kernels_of
 from visus.workbench.mistakes import MOST_TRAINING, Answering, named_mistakes
-from visus.workbench.modules import Made
+from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report_saliency import saliencies_of
 from visus.workbench.runs import Run
 from visus.workbench.shifts import MAP_SAMPLES, reach_of, reading, remedies, shuffled_words, some_samples
@@ -54,7 +54,7 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, eq=False)
-class Scoring:
+class FinishedRun:
     """A finished run with what its scoring gave.
 
     Args:
@@ -69,7 +69,7 @@ class Scoring:
 
     run: Run
     data: Data
-    made: Made
+    made: BuiltNetwork
     answers: Tensor
     num_epochs: int
     batch_size: int
@@ -86,7 +86,7 @@ class Scoring:
         return max(int(SHARE * trained), LEAST_MACS // max(1, macs))
 
 
-def measure_inside(finished: Scoring) -> Inside:
+def measure_inside(finished: FinishedRun) -> Inside:
     """Everything that the report tells beyond the scores. The same run gives the same facts, but for the time that scoring took."""
     missing: dict[str, str] = {}
 
@@ -131,19 +131,19 @@ def measure_inside(finished: Scoring) -> Inside:
     )
 
 
-def _summary(made: Made, module: nn.Module, shape: tuple[int, ...], num_classes: int) -> Summary:
+def _summary(made: BuiltNetwork, module: nn.Module, shape: tuple[int, ...], num_classes: int) -> Summary:
     found = summarize(made.design or module, shape, num_classes)
     if found.error is not None:
         raise found.error
     return found
 
 
-def _calibration(finished: Scoring) -> Calibration:
+def _calibration(finished: FinishedRun) -> Calibration:
     labels = torch.from_numpy(finished.part.labels)
     return calibrate(finished.answers, labels, finished.data.scored_split, finished.run.calibration)
 
 
-def _moves(finished: Scoring, costs: Account | None, budget: int) -> Moves:
+def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
     run, shape = finished.run, finished.run.preprocessing.input_shape
     allowed = budget // 2
     is_rich = allowed >= _ENOUGH_SAMPLES * len(WAYS) * _MANY_SHIFTS
@@ -169,7 +169,7 @@ def _moves(finished: Scoring, costs: Account | None, budget: int) -> Moves:
     return Moves(finished.part.name, len(samples), ways, layers, helps, tuple(notes), command)
 
 
-def _mistakes(finished: Scoring, budget: int) -> NamedMistakes:
+def _mistakes(finished: FinishedRun, budget: int) -> NamedMistakes:
     """The answers worth a look; beside each, where there is a budget, the training samples that are most like it."""
     run, data = finished.run, finished.data
     most = min(MOST_TRAINING, max(_FEWEST_TRAINING, 2 * budget // 5))
@@ -184,7 +184,7 @@ def _imaged(mistakes: NamedMistakes) -> list[int]:
     return list(dict.fromkeys(each.place for each in mistakes.shown()))
 
 
-def _saliencies(finished: Scoring, mistakes: NamedMistakes, budget: int) -> Saliencies:
+def _saliencies(finished: FinishedRun, mistakes: NamedMistakes, budget: int) -> Saliencies:
     """Where the network looked for the answers that are shown in full."""
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
     module, noun = reading(finished.run), finished.data.noun
@@ -194,13 +194,13 @@ def _saliencies(finished: Scoring, mistakes: NamedMistakes, budget: int) -> Sali
     )
 
 
-def _scaled(finished: Scoring, places: list[int]) -> tuple[Tensor, list[int]]:
+def _scaled(finished: FinishedRun, places: list[int]) -> tuple[Tensor, list[int]]:
     """Samples as ``reading`` wants them, and the classes that were said."""
     batch = finished.run.preprocessing.scale_values(finished.part.rows(np.array(places)))
     return batch, finished.answers[places].argmax(1).tolist()
 
 
-def sight_of(costs: Account) -> Sight:
+def sight_of(costs: Account) -> FieldGrowth:
     """How far each layer sees, from a network's account.
 
     Raises:
@@ -224,10 +224,10 @@ def sight_of(costs: Account) -> Sight:
             ends = [field.box(place) for field, place in zip(row.fields, middle, strict=True)]
             box = tuple(each for each in ends if each is not None)
             last = (row.path, middle, box if len(box) == len(size) else None)
-    return Sight(size, tuple(layers), *last, gates)
+    return FieldGrowth(size, tuple(layers), *last, gates)
 
 
-def _kernels(finished: Scoring) -> Kernels | None:
+def _kernels(finished: FinishedRun) -> Kernels | None:
     """The filters of the first layer that has any; None where they have no form that could be drawn."""
     run = finished.run
     batch, _ = _scaled(finished, [0])
@@ -241,7 +241,7 @@ def _kernels(finished: Scoring) -> Kernels | None:
     return Kernels(found.path, found.layer, len(values), values[:_MOST_KERNELS], found.noun)
 
 
-def _costs(finished: Scoring, costs: Account | None) -> tuple[tuple[str, str], ...]:
+def _costs(finished: FinishedRun, costs: Account | None) -> tuple[tuple[str, str], ...]:
     """What the network costs, beside its training."""
     noun, count = finished.data.noun, len(finished.part)
     rows = [

@@ -29,9 +29,9 @@ from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.calibration import write_calibration
 from visus.workbench.mirroring import read_mirroring
-from visus.workbench.modules import Made, count_macs
+from visus.workbench.modules import BuiltNetwork, count_macs
 from visus.workbench.own_data import open_own_data
-from visus.workbench.report_measures import Scoring, measure_inside
+from visus.workbench.report_measures import FinishedRun, measure_inside
 from visus.workbench.runs import Run
 from visus.workbench.shifts import own_design
 
@@ -52,7 +52,7 @@ class Course:
 
 
 def report_facts(
-    folder: RunFolder, data: Data, made: Made, recipe: ResolvedRecipe, scores: Scores, course: Course, inside: Inside
+    folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, scores: Scores, course: Course, inside: Inside
 ) -> ReportFacts:
     """Everything that stands in a report, from the run's files and from what was measured.
 
@@ -100,7 +100,7 @@ def report_facts(
     )
 
 
-def _macs(made: Made, data: Data) -> int | None:
+def _macs(made: BuiltNetwork, data: Data) -> int | None:
     """Multiply-adds of one sample; None for a person's own module that PyTorch's counter cannot follow."""
     try:
         return count_macs(made.module, data.input_shape)
@@ -156,7 +156,7 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
     scores, course = run.scores, _course(folder)
     opened = data or open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
     asked = folder.read_json("data.json")["network"]
-    made = Made(run.module, folder.read_text("design.txt"), asked, own_design(run))
+    made = BuiltNetwork(run.module, folder.read_text("design.txt"), asked, own_design(run))
     began = time.perf_counter()
     answers = run.answers(opened, opened.scored_split)
     scoring_s = time.perf_counter() - began
@@ -164,7 +164,7 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
     scores = _recalibrated(scores, run.score(opened, opened.scored_split, answers))
     folder.write_json("scores.json", scores.to_json())
     num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
-    inside = measure_inside(Scoring(run, opened, made, answers, num_epochs, batch_size, scoring_s))
+    inside = measure_inside(FinishedRun(run, opened, made, answers, num_epochs, batch_size, scoring_s))
     facts = report_facts(folder, opened, made, ResolvedRecipe.of(run.recipe), scores, course, inside)
     folder.write_json("inside.json", inside.to_json())
     write_report(run.folder / "report.html", facts)

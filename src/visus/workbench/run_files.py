@@ -27,13 +27,13 @@ from visus.training.loop import Training
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.workbench.learned import write_known
-from visus.workbench.modules import Made
+from visus.workbench.modules import BuiltNetwork
 from visus.workbench.own_data import write_contents
-from visus.workbench.report_measures import Scoring, measure_inside
+from visus.workbench.report_measures import FinishedRun, measure_inside
 from visus.workbench.reports import Course, report_facts
 
 
-def metadata(data: Data, made: Made) -> dict[str, str]:
+def metadata(data: Data, made: BuiltNetwork) -> dict[str, str]:
     """What travels in the header of the weights: all that is needed to use them."""
     facts = {
         "version": __version__,
@@ -44,7 +44,9 @@ def metadata(data: Data, made: Made) -> dict[str, str]:
     return {"visus": json.dumps(facts)}
 
 
-def write_start(folder: RunFolder, data: Data, made: Made, recipe: ResolvedRecipe, machine: Machine, command: str) -> None:
+def write_start(
+    folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, machine: Machine, command: str
+) -> None:
     """The files that are known before the first step."""
     folder.write_text("recipe.yaml", recipe.to_yaml())
     folder.write_text("design.txt", made.text)
@@ -95,12 +97,12 @@ def _environment(recipe: ResolvedRecipe, machine: Machine) -> dict[str, Any]:
 def write_end(
     folder: RunFolder,
     data: Data,
-    made: Made,
+    made: BuiltNetwork,
     recipe: ResolvedRecipe,
     scores: Scores,
     training: Training,
     end: Finished,
-    scoring: Scoring,
+    scoring: FinishedRun,
 ) -> tuple[str, ...]:
     """The files that tell the result; a sentence for each that could not be made, as where matplotlib does not load.
 

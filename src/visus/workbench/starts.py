@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
-from visus.data.survey import Suited, Survey
+from visus.data.survey import InputSpec, Survey
 from visus.errors import UsageError
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks import initial_weights, pretrained, weights
@@ -61,7 +61,7 @@ class BackboneChoice:
     def __init__(self, wanted: bool | None = None, backbone: Backbone = DEFAULT) -> None:
         self.wanted, self.backbone, self.note = wanted, backbone, ""
 
-    def __call__(self, seen: Survey) -> Suited | None:
+    def __call__(self, seen: Survey) -> InputSpec | None:
         if not self.wanted:
             if seen.short_side_px < SMALLEST_SIDE_PX:
                 return None
@@ -72,7 +72,7 @@ class BackboneChoice:
                 )
                 return None
         normalization = pretrained.NORMALIZATION
-        return Suited(3, self._size(seen), normalization.offset, normalization.divisor)
+        return InputSpec(3, self._size(seen), normalization.offset, normalization.divisor)
 
     def _size(self, seen: Survey) -> tuple[int, int]:
         """Height and width: what was asked for, else a square by the images' own short side, the backbone and their number."""

@@ -34,12 +34,12 @@ from visus.units import write_duration, write_number_of, write_shape
 from visus.workbench.ending import ending_s, remember_ending
 from visus.workbench.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.module_checks import try_training
-from visus.workbench.modules import Made, Network, make_network
+from visus.workbench.modules import BuiltNetwork, Network, make_network
 from visus.workbench.own_data import open_own_data, remember_place
 from visus.workbench.preparing import augmentation, class_weights, prepare, resolved, takes_smaller, whiten
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
 from visus.workbench.progress import showing
-from visus.workbench.report_measures import Scoring
+from visus.workbench.report_measures import FinishedRun
 from visus.workbench.reports import fit_calibration
 from visus.workbench.run_files import metadata, renew_environment, write_end, write_start
 from visus.workbench.runs import Run, load
@@ -54,7 +54,7 @@ class Opened:
     """The data is there, and the network; the first event of a training."""
 
     data: Data
-    network: Made
+    network: BuiltNetwork
     warnings: tuple[str, ...]
     start: Start | None = None
 
@@ -64,7 +64,7 @@ class Prepared:
     """Everything is decided, and the run folder exists."""
 
     data: Data
-    network: Made
+    network: BuiltNetwork
     recipe: ResolvedRecipe
     machine: Machine
     folder: Path
@@ -232,7 +232,7 @@ def _train(
         return _carry_out(folder, opened, made, chosen, machine, start, False, limit, unbegun.tell, should_stop, group)
 
 
-def _scaled_as(initial: InitialWeights, data: Data, made: Made) -> tuple[Data, Made]:
+def _scaled_as(initial: InitialWeights, data: Data, made: BuiltNetwork) -> tuple[Data, BuiltNetwork]:
     """Data scaled as initial weights need it; where they do not say how, or it cannot be done, a warning."""
     plan = data.preprocessing
     if (
@@ -252,7 +252,15 @@ def _scaled_as(initial: InitialWeights, data: Data, made: Made) -> tuple[Data, M
 
 
 def _probe(
-    start: Start, data: Data, made: Made, given: Recipe, machine: Machine, group: Group, tell: OnEvent, *, is_mirrored: bool
+    start: Start,
+    data: Data,
+    made: BuiltNetwork,
+    given: Recipe,
+    machine: Machine,
+    group: Group,
+    tell: OnEvent,
+    *,
+    is_mirrored: bool,
 ) -> tuple[Start, StartFacts]:
     """Fit the head of a network that knows something, and decide what is trained of the rest; the first process decides for all."""
     module = made.module.to(machine.device)
@@ -394,7 +402,7 @@ class Unbegun:
             self._folder.remove()
 
 
-def _tried(made: Made, data: Data, recipe: ResolvedRecipe, machine: Machine) -> Made:
+def _tried(made: BuiltNetwork, data: Data, recipe: ResolvedRecipe, machine: Machine) -> BuiltNetwork:
     """A person's own module after one step was tried on a copy of it, with what is to be told about it; other networks as they are."""
     if made.design is not None:
         return made
@@ -404,7 +412,7 @@ def _tried(made: Made, data: Data, recipe: ResolvedRecipe, machine: Machine) -> 
 
 
 def _start_again(
-    start: Start, data: Data, made: Made, network: nn.Module | None, recipe: ResolvedRecipe, machine: Machine
+    start: Start, data: Data, made: BuiltNetwork, network: nn.Module | None, recipe: ResolvedRecipe, machine: Machine
 ) -> None:
     """Bring a network to where the training was before its first step, in place."""
     text = made.asked if network is None else network
@@ -424,7 +432,7 @@ def _read_start(run: RunFolder) -> Start | None:
 def _carry_out(
     folder: RunFolder,
     data: Data,
-    made: Made,
+    made: BuiltNetwork,
     recipe: ResolvedRecipe,
     machine: Machine,
     start: Start | None,
@@ -458,7 +466,7 @@ def _carry_out(
             should_stop,
             group,
             is_new=not is_resumed and start is None,
-            knows_answers=start is not None,
+            has_trained_head=start is not None,
             budget_s=budget_s,
         )
         for event in training.events(resume=is_resumed):
@@ -481,7 +489,7 @@ def _carry_out(
         scoring_s = time.perf_counter() - started
         fit_calibration(run, data, answers)
         scores = run.score(data, data.scored_split, answers)
-        finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size, scoring_s)
+        finished = FinishedRun(run, data, made, answers, len(training.position.history), recipe.batch_size, scoring_s)
         missing = write_end(folder, data, made, recipe, scores, training, last, finished)
         remember_ending(data, made, time.perf_counter() - started)
     group.wait()
@@ -492,14 +500,14 @@ def _carry_out(
 def _training(
     folder: RunFolder,
     data: Data,
-    made: Made,
+    made: BuiltNetwork,
     recipe: ResolvedRecipe,
     machine: Machine,
     should_stop: Callable[[], bool] | None,
     group: Group,
     *,
     is_new: bool,
-    knows_answers: bool,
+    has_trained_head: bool,
     budget_s: float | None,
 ) -> Training:
     """The training of a resolved recipe."""
@@ -522,7 +530,7 @@ def _training(
         identity,
         weights,
         stop,
-        knows_answers=knows_answers,
+        has_trained_head=has_trained_head,
         group=group,
         budget_s=budget_s,
     )

@@ -30,7 +30,7 @@ from visus.training.optimizers import make_optimizer
 from visus.training.recipe import Recipe
 from visus.training.resolve import ResolvedRecipe
 from visus.units import write_duration, write_number_of
-from visus.workbench.modules import DEFAULT_NETWORK, Made, make_network
+from visus.workbench.modules import DEFAULT_NETWORK, BuiltNetwork, make_network
 from visus.workbench.preparing import prepare, resolved, takes_smaller
 
 USUAL: Final = 1.0
@@ -55,14 +55,14 @@ class Rung:
     """
 
     scale: float
-    made: Made
+    made: BuiltNetwork
     recipe: ResolvedRecipe
     macs: int
     step_bytes: int
 
 
 def within_limit(
-    usual: Made,
+    usual: BuiltNetwork,
     given: Recipe,
     limit_s: float,
     data: Data,
@@ -70,7 +70,7 @@ def within_limit(
     group: Group,
     mirrors: MirrorTest | None,
     tell: Callable[[Pricing], None],
-) -> tuple[Made, ResolvedRecipe]:
+) -> tuple[BuiltNetwork, ResolvedRecipe]:
     """The network and its resolved recipe for a time limit; the first process measures and decides for all.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal
 from visus.design.arguments import PerAxis, Shape, check_count, check_flag, check_whole, largest, need_number, per_axis
 from visus.design.layers.layer import BYTES_PER_VALUE, Windowed, spatial_size
 from visus.errors import DesignError
-from visus.geometry import Lens, TransposedWindow, Window, same_padding
+from visus.geometry import AxisOp, TransposedWindow, Window, same_padding
 
 MOST_WHITENED: Final = 2_048  # channels; their patches' covariance has a quarter of this number squared
 
@@ -266,7 +266,7 @@ class Transposed(_Convolution):
     def windows(self, num_axes: int) -> tuple[Window, ...]:
         return ()
 
-    def lenses(self, num_axes: int) -> tuple[Lens, ...]:
+    def lenses(self, num_axes: int) -> tuple[AxisOp, ...]:
         names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
         return tuple(map(TransposedWindow, *(self._numbers(name, num_axes) for name in names)))
 

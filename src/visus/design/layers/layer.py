@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Literal
 from visus.design.arguments import Shape, plain_whole, write_value
 from visus.design.items import Item
 from visus.errors import DesignError
-from visus.geometry import Lens, TransposedWindow, Upsampling, Window
+from visus.geometry import AxisOp, TransposedWindow, Upsampling, Window
 from visus.units import write_shape
 
 BYTES_PER_VALUE: Final = 4  # float32
@@ -76,7 +76,7 @@ class Layer(Item):
         """The window on each spatial axis; empty for a layer that has none."""
         return ()
 
-    def lenses(self, num_axes: int) -> tuple[Lens, ...]:
+    def lenses(self, num_axes: int) -> tuple[AxisOp, ...]:
         """What each axis is looked at through; empty where each position sees itself alone, or all positions."""
         return self.windows(num_axes)
 
@@ -114,11 +114,11 @@ class Windowed(Layer):
             )
         return (self._out_channels(input_shape[0]), *spatial)
 
-    def fits(self, lens: Lens, length: int, num_axes: int) -> bool:
+    def fits(self, lens: AxisOp, length: int, num_axes: int) -> bool:
         """Whether an axis of ``length`` positions of a map of ``num_axes`` axes is long enough for the layer's lens on it."""
         return lens.fits(length)
 
-    def _misfit(self, lens: Lens, length: int) -> str:
+    def _misfit(self, lens: AxisOp, length: int) -> str:
         """The sum that fails."""
         return lens.sum_text(length)
 
@@ -148,7 +148,7 @@ def spatial_size(input_shape: Shape, word: str) -> Shape:
     return input_shape[1:]
 
 
-def lens_text(lenses: Many[Lens]) -> str:
+def lens_text(lenses: Many[AxisOp]) -> str:
     """``a 5 x 5 window``; with its span where pixels between are left out."""
     sizes = [lens.scale_factor if isinstance(lens, Upsampling) else lens.kernel_size for lens in lenses]
     kernel = write_shape(sizes)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from visus.design.arguments import PerAxis, Shape, check_flag, check_whole, largest, per_axis
 from visus.design.layers.layer import BYTES_PER_VALUE, DoesNotFitError, Layer, Windowed, map_text, spatial_size
-from visus.geometry import Lens, Upsampling, Window, same_padding
+from visus.geometry import AxisOp, Upsampling, Window, same_padding
 from visus.units import write_shape
 
 LARGEST_SCALE: Final = 32
@@ -90,7 +90,7 @@ class AvgPool(Pool):
 
     word = "avgpool"
 
-    def fits(self, lens: Lens, length: int, num_axes: int) -> bool:
+    def fits(self, lens: AxisOp, length: int, num_axes: int) -> bool:
         return lens.fits(length) and (num_axes < 3 or not isinstance(lens, Window) or length >= lens.kernel_size)
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -199,7 +199,7 @@ class Upsample(Windowed):
             )
         return mistakes
 
-    def lenses(self, num_axes: int) -> tuple[Lens, ...]:
+    def lenses(self, num_axes: int) -> tuple[AxisOp, ...]:
         return tuple(Upsampling(scale, self.mode) for scale in per_axis("scale_factor", self.scale_factor, num_axes))
 
     def _out_channels(self, in_channels: int) -> int:

@@ -31,7 +31,7 @@ from visus.networks.fast.convolutions import (
     FORWARDS,
     INPUT_GRADIENTS,
     ONEDNN,
-    TAPS,
+    PER_TAP_GEMM,
     WEIGHT_GRADIENTS,
     WINOGRAD,
     Plan,
@@ -58,7 +58,7 @@ _Name = TypeVar("_Name")
 
 
 @dataclass(frozen=True)
-class Case:
+class ConvProblem:
     """One convolution that is computed again and again.
 
     Attributes:
@@ -129,7 +129,7 @@ class Case:
         return 64 * (tiles * (self.weight[0] + self.weight[1] // 2 + 80) + self.weight[0] * self.weight[1])
 
     @property
-    def measured(self) -> Case:
+    def measured(self) -> ConvProblem:
         """The same with as few samples as will do to measure it: a batch of any length is computed in the same way."""
         macs = _MEASURED_MACS if self.num_groups == 1 else _MEASURED_DEPTHWISE_MACS
         fewest = math.ceil(macs * self.maps[0] / max(1, self.macs))
@@ -140,7 +140,7 @@ class Case:
         return " ".join([*words, "pooled" if self.is_pooled else "whole", f"{self.threads} threads"])
 
 
-class Choices:
+class Autotuner:
     """The plans of this machine, in memory and on the disk.
 
     Args:
@@ -156,10 +156,10 @@ class Choices:
         self._num_shapes = Counter(map(_kind, self._used))
         self._plans = cache.read(self.file, _as_plan)
 
-    def __deepcopy__(self, memo: object) -> Choices:
+    def __deepcopy__(self, memo: object) -> Autotuner:
         return self  # a copy of a network asks the same memory
 
-    def plan(self, case: Case) -> Plan:
+    def plan(self, case: ConvProblem) -> Plan:
         """How this convolution is best computed; measured now if that was never done.
 
         A kind of convolution (its filters, stride, padding and what follows) that has met ``MOST_SHAPES`` shapes of maps is
@@ -189,7 +189,7 @@ class Choices:
         return self._used[key]
 
 
-def suits(plan: Plan, case: Case) -> bool:
+def suits(plan: Plan, case: ConvProblem) -> bool:
     """Whether a plan made elsewhere, or for fewer samples, can be carried out."""
     names = dataclasses.astuple(plan)
     return (case.suits_winograd or WINOGRAD not in names) and (case.suits_depthwise or DEPTHWISE not in names)
@@ -200,13 +200,13 @@ def _kind(key: str) -> str:
     return key.partition(" ")[2]
 
 
-def _undisturbed(measure: Callable[[Case], Plan], case: Case) -> Plan:
+def _undisturbed(measure: Callable[[ConvProblem], Plan], case: ConvProblem) -> Plan:
     """Measure in a thread of its own, where no mode of the caller's holds: autocast, a default device, hooks on tensors."""
     with ThreadPoolExecutor(max_workers=1) as threads:
         return threads.submit(measure, case).result()
 
 
-def measured_forward(case: Case) -> Plan:
+def measured_forward(case: ConvProblem) -> Plan:
     """The fastest algorithm for a map of which no gradient will be asked for, and the pooling that follows."""
     plans = [Plan()]
     if dataclasses.replace(case, is_pooled=False).suits_winograd:
@@ -231,7 +231,7 @@ def measured_forward(case: Case) -> Plan:
     return fastest if times[fastest] < _GAIN * times[plans[0]] else plans[0]
 
 
-def measured(case: Case) -> Plan:
+def measured(case: ConvProblem) -> Plan:
     """The fastest algorithm of each direction, by the shortest of a few interleaved runs each; pooled where that is faster as a whole."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         maps, weight = _drawn(case)
@@ -243,11 +243,11 @@ def measured(case: Case) -> Plan:
     return fused if times[fused] < _GAIN * times[whole] else whole
 
 
-def _fastest_of_each(case: Case, maps: torch.Tensor, weight: torch.Tensor) -> Plan:
+def _fastest_of_each(case: ConvProblem, maps: torch.Tensor, weight: torch.Tensor) -> Plan:
     """The plan whose parts are each the fastest for the whole map."""
     allowed = {ONEDNN}
     if case.num_groups == 1:
-        allowed |= {TAPS} | ({WINOGRAD} if dataclasses.replace(case, is_pooled=False).suits_winograd else set())
+        allowed |= {PER_TAP_GEMM} | ({WINOGRAD} if dataclasses.replace(case, is_pooled=False).suits_winograd else set())
     elif case.suits_depthwise and _agrees(maps, weight, case.window):
         allowed |= {DEPTHWISE}
     runs: dict[str, dict[str, Callable[[], object]]] = {"forward": {}, "input_gradient": {}, "weight_gradient": {}}
@@ -319,7 +319,7 @@ def _step(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) 
     return torch.autograd.grad(out, (maps, weight), torch.ones_like(out))
 
 
-def _drawn(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
+def _drawn(case: ConvProblem) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps in bfloat16, channels last where that exists, and weights."""
     maps = torch.randn(case.maps, dtype=torch.float32, device="cpu")
     weight = torch.randn(case.weight, dtype=torch.float32, device="cpu")

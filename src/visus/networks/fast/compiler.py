@@ -71,7 +71,7 @@ def kernels() -> ctypes.CDLL | None:
     return None if isinstance(found, str) else found
 
 
-def carried_out(status: int) -> None:
+def check_status(status: int) -> None:
     """Look at what a kernel gave back.
 
     Raises:

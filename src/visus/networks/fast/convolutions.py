@@ -16,15 +16,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from visus.networks.fast.compiler import carried_out, kernels
+from visus.networks.fast.compiler import check_status, kernels
 from visus.networks.fast.depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
-from visus.networks.fast.gradients import gradients_by_pytorch, is_for_good
+from visus.networks.fast.gradients import gradients_by_pytorch, is_first_order_eager
 from visus.networks.fast.windows import Window
 
-ONEDNN, WINOGRAD, TAPS, DEPTHWISE = "onednn", "winograd", "taps", "depthwise"
+ONEDNN, WINOGRAD, PER_TAP_GEMM, DEPTHWISE = "onednn", "winograd", "taps", "depthwise"
 FORWARDS = (ONEDNN, WINOGRAD, DEPTHWISE)
 INPUT_GRADIENTS = (ONEDNN, WINOGRAD, DEPTHWISE)
-WEIGHT_GRADIENTS = (ONEDNN, WINOGRAD, TAPS, DEPTHWISE)
+WEIGHT_GRADIENTS = (ONEDNN, WINOGRAD, PER_TAP_GEMM, DEPTHWISE)
 _LANES = 16
 
 MAX_WINOGRAD_ERROR = 1.25
@@ -70,7 +70,7 @@ class Convolution(torch.autograd.Function):
         maps, weight, *rest = ctx.saved_tensors
         window, plan = ctx.window, ctx.plan
         wants_maps, wants_weight = ctx.needs_input_grad[:2]
-        if not is_for_good(gradient):
+        if not is_first_order_eager(gradient):
 
             def again(maps: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
                 out = by_pytorch(maps, weight, window)
@@ -119,7 +119,7 @@ def gradients(
     )
     if any(by_winograd):
         of_maps, of_weight = winograd_backward(gradient, maps, weight, window.padding[0], *by_winograd, where=where)
-    if wants_weight and plan.weight_gradient == TAPS:
+    if wants_weight and plan.weight_gradient == PER_TAP_GEMM:
         of_weight = taps_weight_gradient(gradient, maps, weight.shape, window)
     if wants_maps and plan.input_gradient == DEPTHWISE:
         of_maps = depthwise_input_gradient(gradient, maps, weight, window)
@@ -223,7 +223,7 @@ def winograd_forward(
     where = _empty(shape, torch.uint8, torch.channels_last) if is_pooled else None
     panels = _panels(library, weight.permute(2, 3, 1, 0))
     sizes = (num_samples, height, width, channels, filters, padding, *size, int(is_pooled), torch.get_num_threads())
-    carried_out(library.visus_winograd_forward(*map(_address, (maps, panels, out, where)), *sizes))
+    check_status(library.visus_winograd_forward(*map(_address, (maps, panels, out, where)), *sizes))
     return out, where
 
 
@@ -255,7 +255,7 @@ def winograd_backward(
     of_weight = _empty((3, 3, channels, filters), torch.float32) if wants_weight else None
     sizes = (num_samples, height, width, channels, filters, padding, *size, int(where is not None), torch.get_num_threads())
     tensors = (gradient, where, maps, panels, of_maps, of_weight)
-    carried_out(library.visus_winograd_backward(*map(_address, tensors), *sizes))
+    check_status(library.visus_winograd_backward(*map(_address, tensors), *sizes))
     return of_maps, None if of_weight is None else of_weight.permute(3, 2, 0, 1)
 
 
@@ -264,7 +264,7 @@ def _panels(library: ctypes.CDLL, weight: torch.Tensor) -> torch.Tensor:
     _, _, num_in, num_out = weight.shape
     ordered = weight.to(torch.float32).contiguous()
     panels = _empty((16 * (-(-num_in // 2)) * (-(-num_out // _LANES) * _LANES) * 2,), torch.bfloat16)
-    carried_out(
+    check_status(
         library.visus_winograd_weights(_address(ordered), num_in, num_out, _address(panels), torch.get_num_threads())
     )
     return panels

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from visus.networks.fast.compiler import carried_out, kernels
+from visus.networks.fast.compiler import check_status, kernels
 from visus.networks.fast.windows import Window
 
 MOST_TAPS = 7  # on one axis
@@ -42,7 +42,7 @@ def depthwise_forward(maps: torch.Tensor, weight: torch.Tensor, window: Window) 
     sizes = _sizes(maps, weight, window)
     out = torch.empty((*maps.shape[:2], *sizes[4:6]), dtype=torch.bfloat16, device="cpu", memory_format=torch.channels_last)
     taps = _taps(weight)
-    carried_out(library.visus_depthwise_forward(*map(_address, (maps, taps, out)), *sizes))
+    check_status(library.visus_depthwise_forward(*map(_address, (maps, taps, out)), *sizes))
     return out
 
 
@@ -54,7 +54,7 @@ def depthwise_input_gradient(
     assert library is not None, "planned only where the kernels are"
     out, taps = torch.empty_like(maps), _taps(weight)
     sizes = _sizes(maps, weight, window)
-    carried_out(library.visus_depthwise_input_gradient(*map(_address, (gradient, taps, out)), *sizes))
+    check_status(library.visus_depthwise_input_gradient(*map(_address, (gradient, taps, out)), *sizes))
     return out
 
 
@@ -69,7 +69,7 @@ def depthwise_weight_gradient(
     assert library is not None, "planned only where the kernels are"
     out = torch.empty((*weight.shape[2:], maps.shape[1]), dtype=torch.float32, device="cpu")
     sizes = _sizes(maps, weight, window)
-    carried_out(library.visus_depthwise_weight_gradient(*map(_address, (maps, gradient, out)), *sizes))
+    check_status(library.visus_depthwise_weight_gradient(*map(_address, (maps, gradient, out)), *sizes))
     return out.movedim(-1, 0).unsqueeze(1)
 
 

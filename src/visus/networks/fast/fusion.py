@@ -37,7 +37,7 @@ class SharedNorm(nn.BatchNorm2d):
     """A norm over a batch of which others have slices too; what derives from it says how their sums are added up."""
 
     @staticmethod
-    def add_up(values: torch.Tensor) -> torch.Tensor:
+    def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:
         """Sums (n,) float64 over all slices, from those of this one; the same for all."""
         raise NotImplementedError
 
@@ -50,7 +50,7 @@ class FasterSequential(Faster, nn.Sequential):
     def forward(self, input: Any) -> Any:
         """What the layers give one after another."""
         if isinstance(input, torch.Tensor) and is_eager():
-            return in_a_row(tuple(self._modules.values()), input)
+            return run_sequence(tuple(self._modules.values()), input)
         return super().forward(input)  # type: ignore[no-untyped-call]
 
 
@@ -63,7 +63,7 @@ class FasterResidual(Faster, Residual):
         """N C * -> N C' *."""
         if not (isinstance(x, torch.Tensor) and is_eager()):
             return super().forward(x)
-        y: torch.Tensor = in_a_row(self.body, x)
+        y: torch.Tensor = run_sequence(self.body, x)
         shortcut = self._modules["projection"](x) if self.has_projection else x  # type: ignore[misc]
         return y + shortcut
 
@@ -71,7 +71,7 @@ class FasterResidual(Faster, Residual):
 SEQUENCES: tuple[type[Faster], ...] = (FasterSequential, FasterResidual)
 
 
-def in_a_row(parts: Sequence[Any], input: Any) -> Any:
+def run_sequence(parts: Sequence[Any], input: Any) -> Any:
     """What the parts give one after another; two or three of them at once where that is the same and nobody watches either."""
     is_watched = any(getattr(modules, name, True) for name in _GLOBAL_HOOKS)
     at = 0
@@ -152,8 +152,8 @@ def _normed_and_activated(norm: nn.BatchNorm2d, activation: str, maps: torch.Ten
     """By the statistics of the batch, toward which the stored ones are drawn."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    add_up = norm.add_up if isinstance(norm, SharedNorm) else None
-    out, mean, variance = norm_and_activation(maps, norm.weight, norm.bias, norm.eps, activation, add_up)
+    all_reduce_sum = norm.all_reduce_sum if isinstance(norm, SharedNorm) else None
+    out, mean, variance = norm_and_activation(maps, norm.weight, norm.bias, norm.eps, activation, all_reduce_sum)
     with torch.no_grad():
         share = norm.momentum or 0.0
         norm.running_mean.lerp_(mean, share)

@@ -12,7 +12,7 @@ import torch
 from visus.networks.fast.eligibility import are_plain, is_eager, is_one_of_many
 
 
-def is_for_good(gradient: torch.Tensor) -> bool:
+def is_first_order_eager(gradient: torch.Tensor) -> bool:
     """Whether a gradient that is computed now is of numbers alone: nobody asks for its gradient, no transform goes over it.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from visus.networks.fast.autotuner import Case, Choices
+from visus.networks.fast.autotuner import Autotuner, ConvProblem
 from visus.networks.fast.compiler import kernels
 from visus.networks.fast.convolutions import Plan, convolve
 from visus.networks.fast.eligibility import are_plain, is_convolved_in_bfloat16, is_eager, suits_rows
@@ -83,16 +83,16 @@ class FasterConvolution(Faster):
 
     def can_be_planned(self: Any, maps: torch.Tensor) -> bool:
         """Whether another way than PyTorch's own may compute it: plain tensors, in bfloat16, by a window that the algorithms know."""
-        choices: Choices | None = self.__dict__.get(MEMORY)
+        choices: Autotuner | None = self.__dict__.get(MEMORY)
         if choices is None or not are_plain(maps) or not are_plain(self.weight, self.bias) or not self._suits(maps):
             return False
         return is_convolved_in_bfloat16(maps, self.weight, self.bias)
 
-    def case(self: Any, maps: torch.Tensor, is_pooled: bool = False) -> Case:
+    def case(self: Any, maps: torch.Tensor, is_pooled: bool = False) -> ConvProblem:
         """What the memory is asked for."""
         shapes = tuple(maps.shape), tuple(self.weight.shape)
         is_learned = torch.is_grad_enabled() and (maps.requires_grad or self.weight.requires_grad)
-        return Case(*shapes, self.window, is_pooled, torch.get_num_threads(), is_learned)
+        return ConvProblem(*shapes, self.window, is_pooled, torch.get_num_threads(), is_learned)
 
     def by_plan(self: Any, maps: torch.Tensor, plan: Plan) -> torch.Tensor:
         """Maps convolved; pooled where the plan is."""

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from visus.networks.fast.compiler import carried_out, kernels
+from visus.networks.fast.compiler import check_status, kernels
 from visus.networks.fast.convolutions import Plan, by_pytorch, computed, gradients
-from visus.networks.fast.gradients import gradients_by_pytorch, is_for_good
+from visus.networks.fast.gradients import gradients_by_pytorch, is_first_order_eager
 from visus.networks.fast.norms import ACTIVATIONS, BY_PYTORCH
 from visus.networks.fast.windows import Window
 
@@ -90,7 +90,7 @@ class _Normed(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         maps, *kept = ctx.saved_tensors
         stored, wanted = Stored(kept[0], kept[1], kept[2], kept[3], ctx.eps), ctx.needs_input_grad[:3]
-        if is_for_good(gradient):
+        if is_first_order_eager(gradient):
             found = _backward(gradient, maps, stored, ctx.activation, False, wanted)
         else:
 
@@ -137,7 +137,7 @@ class _ConvolvedAndNormed(torch.autograd.Function):
             ctx.activation,
         )
         wants_maps, wants_weight, wants_gain, wants_shift = wanted = ctx.needs_input_grad[:4]
-        if not is_for_good(gradient):
+        if not is_first_order_eager(gradient):
 
             def again(maps: torch.Tensor, weight: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
                 between = by_pytorch(maps, weight, window)
@@ -186,7 +186,7 @@ def _forward(maps: torch.Tensor, stored: Stored, activation: str, out: torch.Ten
     kind, threads = ACTIVATIONS.index(activation), torch.get_num_threads()
     line = stored.line
     given = (_address(maps), *_rows(maps), *map(_address, line))
-    carried_out(library.visus_stored_norm_forward(*given, kind, _address(out), ctypes.byref(is_finite), threads))
+    check_status(library.visus_stored_norm_forward(*given, kind, _address(out), ctypes.byref(is_finite), threads))
     return bool(is_finite.value)
 
 
@@ -210,7 +210,7 @@ def _backward(
     out = torch.empty_like(kept) if wants_maps else None
     sums = kept.new_empty(2 * kept.shape[1], dtype=torch.float64) if wants_gain or wants_shift else None
     numbers = (*stored.line, *stored.normed(is_behind))
-    carried_out(
+    check_status(
         library.visus_stored_norm_backward(
             *(_address(gradient), _address(kept), int(is_behind), *_rows(kept), *map(_address, numbers)),
             *(ACTIVATIONS.index(activation), _address(out), _address(sums), torch.get_num_threads()),

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from visus.networks.fast.autotuner import Choices
+from visus.networks.fast.autotuner import Autotuner
 from visus.networks.fast.fusion import SEQUENCES
 from visus.networks.fast.layers import LAYERS, MEMORY, Faster, FasterConvolution
 
@@ -19,7 +19,7 @@ _FASTER: dict[type[nn.Module], type[Faster]] = {kind._visus_plain: kind for kind
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-def speed_up(module: _Module, choices: Choices | None = None) -> _Module:
+def speed_up(module: _Module, choices: Autotuner | None = None) -> _Module:
     """Let ``module`` be computed by the fastest algorithms for its shapes on this machine; ``slow_down`` undoes it.
 
     What is computed otherwise: bfloat16 on a processor, in autocast or not. Convolutions without dilation, and without groups
@@ -53,7 +53,7 @@ def speed_up(module: _Module, choices: Choices | None = None) -> _Module:
     >>> type(slow_down(network)[0]).__name__
     'Conv2d'
     """
-    choices = choices or Choices()
+    choices = choices or Autotuner()
     for part in module.modules():
         if type(part) in _FASTER:
             part.__class__ = _FASTER[type(part)]  # type: ignore[assignment]
