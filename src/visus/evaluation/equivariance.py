@@ -226,8 +226,8 @@ def _between(length: int, low: int, share: float) -> Tensor:
 
 def _is_clear(field: Field, index: int, low: int, share: float, pixels: int, size: int) -> bool:
     """Whether a position sees, in the moved image and in the one before, only what is there in both."""
-    spans = [(field.textbook(index), pixels)]
-    spans += [(field.textbook(index - low - more), 0) for more in ((0, 1) if share else (0,))]
+    spans = [(field.theoretical(index), pixels)]
+    spans += [(field.theoretical(index - low - more), 0) for more in ((0, 1) if share else (0,))]
     for span, offset in spans:
         if span is None:
             return False

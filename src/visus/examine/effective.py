@@ -77,7 +77,7 @@ class EffectiveField:
 
     @property
     def deviation_px(self) -> tuple[float, ...]:
-        """Standard deviation of the squared strength on each axis, in pixels; the textbook's field is often many times wider."""
+        """Standard deviation of the squared strength on each axis, in pixels; the theoretical field is often many times wider."""
         spreads = []
         for profile, center in zip(self._profiles(), self.center_px, strict=True):
             spreads.append(math.sqrt(float(profile @ np.square(np.arange(len(profile)) - center))))

@@ -242,7 +242,7 @@ class UnitFields:
     Args:
         unit: the unit, its position settled.
         box: what it really reads; None where it reads padding alone.
-        textbook: first and last pixel on each axis with padding continued, as if the sample went on; None where that is not known.
+        theoretical: first and last pixel on each axis with padding continued, as if the sample went on; None where that is not known.
         now: its effective field in this network.
         before: the same before training; None where that is not known.
         how: a sentence on how they were measured.
@@ -250,7 +250,7 @@ class UnitFields:
 
     unit: Unit
     box: Box | None
-    textbook: Box | None
+    theoretical: Box | None
     now: EffectiveField | None
     before: EffectiveField | None = None
     how: str = ""
@@ -400,7 +400,7 @@ def _unit_json(found: UnitFields) -> dict[str, Any]:
         "channel": found.unit.channel,
         "position": list(found.unit.position or ()),
         "box": _box_json(found.box),
-        "textbook": _box_json(found.textbook),
+        "theoretical": _box_json(found.theoretical),
         "effective_deviation_px": None if found.now is None else list(found.now.deviation_px),
         "effective_deviation_before_px": None if found.before is None else list(found.before.deviation_px),
         "num_samples": None if found.now is None else found.now.num_samples,

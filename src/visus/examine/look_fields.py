@@ -1,4 +1,4 @@
-"""The part of a look page about what units read: one unit's box, textbook box and effective field, and how fields grow with depth.
+"""The part of a look page about what units read: one unit's exact, theoretical and effective field, and how fields grow with depth.
 
 This file knows boxes, fields and charts of them.
 """
@@ -23,7 +23,7 @@ from visus.units import rank_words, write_share, write_size
 
 FIELD_PX: Final = 224
 CARRIED: Final = 0.9
-_READ, _TEXTBOOK = (20, 120, 235), (150, 150, 150)
+_READ, _THEORETICAL = (20, 120, 235), (150, 150, 150)
 _PAPER: Final = 224
 
 
@@ -43,10 +43,10 @@ def _words(facts: LookFacts) -> str:
     if found.box is None:
         return f"<p>{which} reads padding alone: no {facts.sample.place} can change it.</p>"
     text = f"<p>{which} really reads {_box_words(found.box)}."
-    if found.textbook is not None and found.textbook != found.box:
-        text += f" The textbook, which lets padding go on for ever, says {_box_words(found.textbook)}."
-    elif found.textbook is not None:
-        text += " The textbook's field is the same: no padding is in it."
+    if found.theoretical is not None and found.theoretical != found.box:
+        text += f" Its theoretical field, with the padding continued, is {_box_words(found.theoretical)}."
+    elif found.theoretical is not None:
+        text += " The theoretical field is the same: no padding is in it."
     if found.now is not None:
         text += f"</p><p>{_effective_words(found.now, found.before, found.box)} {escape(found.how)}"
     return f"{text}</p>"
@@ -105,7 +105,7 @@ def _drawings(facts: LookFacts) -> str:
     sample = facts.sample
     figures = []
     if len(sample.spatial) == 2:
-        figures.append(_boxes(facts, found.box, found.textbook))
+        figures.append(_boxes(facts, found.box, found.theoretical))
     for field, name in ((found.now, "now" if facts.is_trained else "of this network"), (found.before, "before training")):
         if field is None:
             continue
@@ -134,33 +134,33 @@ def _drawings(facts: LookFacts) -> str:
     return f'<div class="flow">{"".join(figures)}</div>'
 
 
-def _boxes(facts: LookFacts, box: Box, textbook: Box | None) -> str:
-    """The two boxes on the image, with as much round it as the textbook's box needs, at most the image's own size."""
+def _boxes(facts: LookFacts, box: Box, theoretical: Box | None) -> str:
+    """The two boxes on the image, with as much round it as the theoretical field needs, at most the image's own size."""
     sample = facts.sample
     margins = [(0, 0), (0, 0)]
-    if textbook is not None:
+    if theoretical is not None:
         margins = [
             (min(max(0, -first), length), min(max(0, last + 1 - length), length))
-            for (first, last), length in zip(textbook, sample.spatial, strict=True)
+            for (first, last), length in zip(theoretical, sample.spatial, strict=True)
         ]
     drawn = as_image(sample.values, sample.lowest, sample.highest)
     paper = np.pad(drawn, [*margins, (0, 0)], constant_values=_PAPER)
     paper = reduced(paper, FIELD_PX)
     large = paper
-    if textbook is not None:
+    if theoretical is not None:
         shown_box = tuple(
             (max(first, -before), min(last, length - 1 + after))
-            for (first, last), (before, after), length in zip(textbook, margins, sample.spatial, strict=True)
+            for (first, last), (before, after), length in zip(theoretical, margins, sample.spatial, strict=True)
         )
-        large = look_drawn.outlined(large, margins, shown_box, sample.spatial, FIELD_PX, _TEXTBOOK)
+        large = look_drawn.outlined(large, margins, shown_box, sample.spatial, FIELD_PX, _THEORETICAL)
     large = look_drawn.outlined(large, margins, box, sample.spatial, FIELD_PX, _READ)
-    told = f"The {sample.noun} with what the unit really reads in blue and the textbook's box in gray"
+    told = f"The {sample.noun} with what the unit really reads in blue and its theoretical field in gray"
     shown = image(png(large), told, width=large.shape[1], height=large.shape[0], style="pixels")
-    is_cut = textbook is not None and any(
-        -first > length or last + 1 > 2 * length for (first, last), length in zip(textbook, sample.spatial, strict=True)
+    is_cut = theoretical is not None and any(
+        -first > length or last + 1 > 2 * length for (first, last), length in zip(theoretical, sample.spatial, strict=True)
     )
-    more = "; the textbook's box goes on beyond this drawing" if is_cut else ""
-    return f"<figure><figcaption>Blue: really read. Gray: the textbook's box{more}.</figcaption>{shown}</figure>"
+    more = "; the theoretical field goes on beyond this drawing" if is_cut else ""
+    return f"<figure><figcaption>Blue: the pixels that the unit reads (exact field). Gray: its theoretical field{more}.</figcaption>{shown}</figure>"
 
 
 def _growth(facts: LookFacts) -> str:

@@ -122,7 +122,7 @@ def _order_sentence(facts: LookFacts) -> str:
 def field_words(layer: LayerLook) -> str:
     """What one value of a layer reads, in words; empty where it is not known.
 
-    In the textbook's sense: padding is continued, so the size may be larger than the sample.
+    In theory: padding is continued, so the size may be larger than the sample.
     """
     if not layer.fields:
         return ""

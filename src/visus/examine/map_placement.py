@@ -31,7 +31,7 @@ EXACT: Final = 2
 
 
 UNEVEN: Final = "size approximate"
-"""The note of a row whose positions do not follow each other evenly, as after a shuffle: they have no field in the textbook's sense."""
+"""The note of a row whose positions do not follow each other evenly, as after a shuffle: they have no field in theory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +228,7 @@ def _centers(field: Field, length: int) -> Array | None:
         return None
     if length > 1 and (field.step == 0 or (len(field.reads) == 1 and not field.is_whole)):
         return None
-    ends = [field.textbook(index) for index in range(length)]
+    ends = [field.theoretical(index) for index in range(length)]
     known = [each for each in ends if each is not None]
     if len(known) < length:
         return None

@@ -58,7 +58,7 @@ class Reach:
     Attributes:
         path: the layer's path.
         layer: the layer as it is written.
-        size_px: its receptive field on each axis in the textbook's sense; where it sees everything, the length of the axis.
+        size_px: its receptive field on each axis in theory; where it sees everything, the length of the axis.
         is_all: whether each of its positions sees everything.
     """
 

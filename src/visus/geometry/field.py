@@ -19,12 +19,12 @@ from visus.geometry.window import Window
 
 @dataclass(frozen=True)
 class Field:
-    """The field on one axis, twice: as textbooks have it (``size``, ``step``, ``start``), and as what is really read (``box``).
+    """The field on one axis, twice: theoretical (``size``, ``step``, ``start``) and exact (``box``, what is really read).
 
-    In the textbook's sense position ``i`` sees the pixels from ``start + i*step`` on, ``size`` of them; padding is continued as if
+    In theory position ``i`` sees the pixels from ``start + i*step`` on, ``size`` of them; padding is continued as if
     the image went on, so ``start`` may be negative and the field longer than the image. After an upsampling or a transposed
     convolution with a stride the step is a fraction and neighbors differ: ``size`` is the largest, ``step`` the mean, and
-    ``textbook`` tells of each position.
+    ``theoretical`` tells of each position.
 
     Args:
         size: number of pixels from the first to the last, at least 1.
@@ -33,7 +33,7 @@ class Field:
         is_whole: whether every position depends on all positions of some earlier map (global pooling, a gate, attention). Such a
             dependence beside windows, as through a squeeze-and-excite gate, leaves ``size`` and ``step`` those of the windows.
         is_exact: whether the figures are exact; False where an operation without a rule was taken for one that sees everything.
-        reads: what each position really reads; ``box`` tells it. None where only the textbook's field is known.
+        reads: what each position really reads; ``box`` tells it. None where only the theoretical field is known.
         phases: the fields of the positions one by one, where they are not all alike; None where they are.
     """
 
@@ -63,13 +63,13 @@ class Field:
 
         Raises:
             IndexError: there is no such position.
-            GeometryError: only the textbook's field is known.
+            GeometryError: only the theoretical field is known.
 
         >>> Field.of_input(8).through(Window(3, padding=(1, 1))).box(0)
         (0, 1)
         """
         if self.reads is None:
-            raise GeometryError("only the textbook's field is known here, and not what is really read.")
+            raise GeometryError("only the theoretical field is known here, and not what is really read.")
         return self.reads.at(0 if len(self.reads) == 1 else index)
 
     def over(self) -> Field:
@@ -79,7 +79,7 @@ class Field:
         Field(size=10, step=0, start=0, is_whole=True, is_exact=True)
         """
         if self.reads is None:
-            raise GeometryError("only the textbook's field is known here, and not what is really read.")
+            raise GeometryError("only the theoretical field is known here, and not what is really read.")
         reads = self.reads.over()
         first, last = self.reads.hull() or (0, 0)
         return Field(last - first + 1, 0, first, is_whole=True, is_exact=self.is_exact, reads=reads)
@@ -93,7 +93,7 @@ class Field:
         (0, 9)
         """
         if self.reads is None:
-            raise GeometryError("only the textbook's field is known here, and not what is really read.")
+            raise GeometryError("only the theoretical field is known here, and not what is really read.")
         return replace(self, is_whole=True, reads=self.reads.over().repeated(len(self.reads)))
 
     def laid_out(self, each: int, total: int) -> Field:
@@ -111,14 +111,14 @@ class Field:
         """
         return self if self.reads is None else replace(self, reads=self.reads.laid_out(each, total))
 
-    def textbook(self, index: int = 0) -> Interval | None:
-        """First and last pixel of the textbook's field of one position, padding continued; None where it sees nothing.
+    def theoretical(self, index: int = 0) -> Interval | None:
+        """First and last pixel of the theoretical field of one position, padding continued; None where it sees nothing.
 
         Positions are those of the map, after it was laid out in a row too.
 
         A step of a fraction of a pixel, without fields known one by one, is rounded outwards.
 
-        >>> Field.of_input(8).through(Window(3, padding=(1, 1))).textbook(0)
+        >>> Field.of_input(8).through(Window(3, padding=(1, 1))).theoretical(0)
         (-1, 1)
         """
         if self.phases is not None:
@@ -166,7 +166,7 @@ class Field:
             )
         phases = (self.phases or Phases.alike(self.start, self.size, self.step)).through(lens)
         if phases is None:  # too many unlike neighbors to follow
-            first = self.textbook(lens.taps(0).start) or (math.floor(self.start), 0)
+            first = self.theoretical(lens.taps(0).start) or (math.floor(self.start), 0)
             size = math.ceil(self.size + (lens.span - 1) * self.step)
             return replace(self, size=size, step=step, start=first[0], is_exact=False, reads=reads, phases=None)
         return self._with(phases, step, reads)

@@ -64,7 +64,7 @@ def trace(
         The account. Multiply-adds are those of convolutions and matrix products, attention included, as
         ``torch.utils.flop_counter`` counts them, and those of an LSTM, which that leaves out; a row noted as "not counted" has an
         operation that is none of torch's own, as in quantized layers, whose weights and multiply-adds are not known. A row whose operation has no rule is noted as "hull", and the boxes of all
-        fields after it are marked as not exact: they may be larger than what is read. Where the textbook has no field, because
+        fields after it are marked as not exact: they may be larger than what is read. Where there is no theoretical field, because
         positions do not follow each other evenly as after a roll of the flattened map, the row is noted as "size approximate":
         the boxes are exact, size is that of the largest. Where an axis has no dimension of its own, as in windows that were
         merged into the batch, the box is what all positions read together; the shape has the windows of one sample in front.

@@ -114,7 +114,7 @@ def gated(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
         if over and beside:
             return next(iter(reduced((term,), shape, dims, True, False)))
         reads = least(term.reads, tuple(dim + 1 for dim in sorted(gone)), True)
-        kept = term.lies if over else frozenset()  # a gate leaves the textbook's fields of the windows
+        kept = term.lies if over else frozenset()  # a gate leaves the theoretical fields of the windows
         theoretical = least(term.theoretical, tuple(dim + 1 for dim in sorted(gone - kept)), True)
         return simplest(term._replace(reads=reads, theoretical=theoretical, whole=term.whole or over), shape)
 
@@ -264,7 +264,7 @@ def _length(paths: Sequence[tuple[Terms | None, Shape]], line: Line, dim: int) -
 
 
 def _end_to_end(paths: Sequence[tuple[Terms | None, Shape]], dim: int, total: int) -> Line:
-    """Lines along ``dim`` put one behind the other; the textbook of the first goes on."""
+    """Lines along ``dim`` put one behind the other; the theoretical field of the first goes on."""
     parts, theoretical = [], None
     place = 0
     for terms, shape in paths:

@@ -1,7 +1,7 @@
 """In which dimension of a tensor an axis of the input lies: given up where maps are cut and merged, found again by its numbers.
 
 Where no dimension is that of the axis alone, as in windows that were merged into the batch, every element has its own numbers.
-A dimension is that of the axis again where the textbook's fields along it repeat themselves. This file knows terms and numbers.
+A dimension is that of the axis again where the theoretical fields along it repeat themselves. This file knows terms and numbers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def lying(terms: Terms, shape: Shape) -> frozenset[int]:
 
 
 def explicit(grid: Grid, shape: Shape) -> Grid:
-    """The same with the textbook of every element written out, and no dimension for the axis alone."""
+    """The same with the theoretical field of every element written out, and no dimension for the axis alone."""
     own = grid.own
     if own is None or not grid.step:
         return grid._replace(own=None)

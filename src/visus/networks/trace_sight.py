@@ -1,4 +1,4 @@
-"""What the positions of one tensor see of one axis of the input: first and last pixel, as textbooks have it and as really read.
+"""What the positions of one tensor see of one axis of the input: first and last pixel, theoretical and exact.
 
 Every operation is a minimum: of first pixels, and of last pixels with their sign turned. ``Dependence`` holds the numbers of one
 axis, a ``Line`` lays them along one dimension of a tensor, a ``Grid`` holds numbers that differ along several dimensions. A
@@ -32,11 +32,11 @@ class Dependence:
     Args:
         reads: (2, positions): first pixel and minus the last that each really reads, ``NOTHING`` twice where it reads none;
             one position stands for all where all read the same.
-        first, last: the textbook's first and last pixel of position 0; ``NOTHING`` and ``-NOTHING`` where ``step`` is 0.
+        first, last: theoretical first and last pixel of position 0; ``NOTHING`` and ``-NOTHING`` where ``step`` is 0.
         step: pixels from position to position; 0 where all positions see the same.
         whole, exact: as ``is_whole`` and ``is_exact`` of ``Field``.
-        phases: the textbook's fields one by one, where neighbors are not alike.
-        rough: whether the textbook has no field here, and ``first``, ``last`` and ``step`` are those of the largest.
+        phases: the theoretical fields one by one, where neighbors are not alike.
+        rough: whether there is no theoretical field here, and ``first``, ``last`` and ``step`` are those of the largest.
     """
 
     __slots__ = ("exact", "first", "last", "memo", "phases", "reads", "rough", "step", "whole")
@@ -82,7 +82,7 @@ class Dependence:
         return found
 
     def theoretical(self) -> Field:
-        """The textbook's field alone."""
+        """The theoretical field alone."""
         size = math.ceil(self.last - self.first + 1)
         return Field(size, self.step, self.first, self.whole, self.exact, phases=self.phases)
 
@@ -164,7 +164,7 @@ class Grid(NamedTuple):
 
     Args:
         reads: (2, ...) as in ``Dependence``; each dimension of the tensor has its own length here, or 1 where all are the same.
-        book: (2, ...) first and minus last of the textbook, of position 0 of ``own``; of every element where there is none.
+        theoretical: (2, ...) first and minus last of the theoretical field, of position 0 of ``own``; of every element where there is none.
         own: the dimension of the axis, where there is one.
         step, whole, exact, phases, rough: as in ``Dependence``; the phases are those of all together.
         lies: all dimensions in which the axis lies, ``own`` among them: several where it was cut into windows.
@@ -321,7 +321,7 @@ def _gather(array: Array, taps: Taps, dim: int) -> Array:
 
 
 def _shifted(sight: Dependence, taps: Taps) -> tuple[Number, Number, Number]:
-    """First, last and step of the textbook after taps."""
+    """First, last and step of the theoretical field after taps."""
     step = sight.step
     if step == 0:
         return sight.first, sight.last, 0
@@ -330,7 +330,7 @@ def _shifted(sight: Dependence, taps: Taps) -> tuple[Number, Number, Number]:
 
 
 def shifted_theoretical(grid: Grid, taps: Taps) -> tuple[Array, Number, Phases | None]:
-    """Textbook, step and phases of a grid after taps along its own dimension."""
+    """Theoretical field, step and phases of a grid after taps along its own dimension."""
     if grid.step == 0:
         return grid.theoretical, grid.step, None
     phases, lens = grid.phases, taps.lens
@@ -363,20 +363,20 @@ def moved(phases: Phases, taps: Taps) -> Phases | None:
 
 
 def _mean(phases: Phases) -> tuple[Number, Number, Number]:
-    """First, last and step of the textbook of phases."""
+    """First, last and step of the theoretical field of phases."""
     start = phases.start
     return start, start + phases.largest() - 1, whole_or_fraction(Fraction(phases.shift, len(phases.intervals)))
 
 
 def intervals_at(phases: Phases, places: Sequence[int] | Array) -> Array:
-    """(2, places): first and minus last of the textbook at positions."""
+    """(2, places): first and minus last of the theoretical field at positions."""
     found = [phases.at(int(place)) or (NOTHING, -NOTHING) for place in places]
     signed: Array = np.array(found, dtype=np.int64).reshape(-1, 2).T * np.array([[1], [-1]])
     return signed
 
 
 def settled(theoretical: Array) -> Array:
-    """A textbook's numbers after a shift: what was nothing still is."""
+    """The numbers of a theoretical field after a shift: what was nothing still is."""
     theoretical[theoretical > NOTHING // 2] = NOTHING
     return theoretical
 
@@ -397,7 +397,7 @@ def _field(reads: Reads, sight: Dependence, num_positions: int) -> Field:
 
 
 def _numbers(theoretical: Field) -> tuple[Number, Number, Number]:
-    """First, last and step of a textbook's field."""
+    """First, last and step of a theoretical field."""
     return theoretical.start, theoretical.start + theoretical.size - 1, theoretical.step
 
 

@@ -27,9 +27,9 @@ class Taps:
     Args:
         table: (new length, most taps) old positions; ``old_length`` stands for none.
         old_length: number of old positions.
-        lowest, highest: old positions between which the taps of new position 0 lie as textbooks have it, padding included.
+        lowest, highest: old positions between which the taps of new position 0 lie in theory, padding included.
         scale: old positions from one new position to the next.
-        lens: the same as the geometry of textbooks has it; None where that has no word for it.
+        lens: the same as an operation of ``geometry``; None where that has none.
 
     ``unread`` is the number of old positions at the far edge that no window reaches.
     """

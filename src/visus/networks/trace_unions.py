@@ -232,7 +232,7 @@ def _spread(terms: Terms, shape: Shape) -> frozenset[int]:
 
 
 def _in_a_row(line: Line, shape: Shape) -> Dependence:
-    """What each place of a dimension sees into which the axis was merged; the textbook is that of the map."""
+    """What each place of a dimension sees into which the axis was merged; the theoretical field is that of the map."""
     assert line.dim is not None
     sight, total = line.sight, shape[line.dim]
     found: Dependence | None = sight.memo.get(("row", total, line.inner))
@@ -245,7 +245,7 @@ def _in_a_row(line: Line, shape: Shape) -> Dependence:
 
 
 def are_rough(axes: Sequence[Terms], shape: Shape) -> bool:
-    """Whether the textbook has no field for what is seen of some axis: its size is then that of the largest, its step a guess."""
+    """Whether there is no theoretical field for what is seen of some axis: its size is then that of the largest, its step a guess."""
     grids = False
     for terms in axes:
         for term in terms:

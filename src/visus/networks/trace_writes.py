@@ -28,7 +28,7 @@ def written(mark: Annotation, axes: Axes | None, origin: Annotation | None = Non
     """Note that a tensor now holds values that see ``axes``, and that its source holds them there too.
 
     ``origin`` is the mark of the tensor that the values were copied from. Where it is another part of the same tensor, as in
-    circular padding, the textbook's field goes on as if the map did.
+    circular padding, the theoretical field goes on as if the map did.
     """
     if 0 in mark.shape:
         return  # nothing was written
@@ -199,7 +199,7 @@ def _pasted(
 
 
 def _placed_book(grid: Grid, span: Array) -> tuple[Array, Number]:
-    """The textbook of values that were put at the places ``span`` of their axis, continued to its beginning."""
+    """The theoretical field of values that were put at the places ``span`` of their axis, continued to its beginning."""
     apart = int(span[1] - span[0]) if len(span) > 1 else 1
     step = whole_or_fraction(Fraction(grid.step) / apart)
     shift = step * int(span[0])

@@ -357,16 +357,16 @@ def fields_of(
     """What a unit reads, and how strongly, in this network and in the one before training."""
     layer = next(each for each in layers if each.path == unit.layer)
     box = layer.seen.sights.box(unit.layer, unit.position or (), layer.shape[1:])
-    textbook = _textbook(layer, unit.position or ())
+    theoretical = _theoretical(layer, unit.position or ())
     now, how = _effective(subject, unit, pool)
     then = _effective(Subjected(before, subject.x, subject.macs), unit, pool)[0] if before is not None else None
-    return UnitFields(unit, box, textbook, now, then, how)
+    return UnitFields(unit, box, theoretical, now, then, how)
 
 
-def _textbook(layer: LayerLook, position: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
+def _theoretical(layer: LayerLook, position: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
     if len(position) != len(layer.fields):
         return None
-    found = [field.textbook(index) for field, index in zip(layer.fields, position, strict=True)]
+    found = [field.theoretical(index) for field, index in zip(layer.fields, position, strict=True)]
     return None if any(each is None for each in found) else tuple(each for each in found if each is not None)
 
 
