@@ -512,7 +512,7 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
         folder = bench.work / name
         if not (folder / "scores.json").is_file():
             print(f"training {name}", file=sys.stderr, flush=True)
-            recipe = visus.Recipe(epochs=20, cutout=0.0, shift=0.0, flip=False)
+            recipe = visus.Recipe(epochs=20, cutout=0.0, translate=0.0, flip=False)
             folder = visus.train(data, design, recipe, output=bench.work, name=name).folder
         run = visus.load(folder)
         costs = visus.summary(design, (1, 32, 32), num_classes=2)

@@ -133,7 +133,7 @@ def command_for(kind: str, brought: Path | None, chosen: argparse.Namespace, num
     if kind == "fulcrum":
         return [sys.executable, __file__, chosen.data, "--drive-fulcrum", str(brought), "--runs", str(num_runs)]
     more = [
-        *(["--config", str(chosen.config.resolve())] if chosen.config else []),
+        *(["--recipe", str(chosen.config.resolve())] if chosen.config else []),
         *(["--model", chosen.model] if chosen.model else []),
     ]
     return [sys.executable, __file__, str(Path(chosen.data).resolve()), "--drive-visus", "--runs", str(num_runs), *more]

@@ -88,10 +88,10 @@ def resnet18(num_classes: int, width: int, mode: str, *, is_blurred: bool, seed:
 def cut(data: Data, num_samples: int | None, num_test: int | None) -> Data:
     """The data with fewer samples, drawn with a fixed seed; the same for every run."""
     kept = []
-    for split, most in (("train", num_samples), ("val", num_samples and max(1, num_samples // 10)), ("test", num_test)):
+    for split, limit in (("train", num_samples), ("val", num_samples and max(1, num_samples // 10)), ("test", num_test)):
         places = np.flatnonzero(data.samples.splits == split)
         order = torch.randperm(len(places), generator=random_stream(0, "cut", split)).numpy()
-        kept.append(np.sort(places[order[: most or len(places)]]))
+        kept.append(np.sort(places[order[: limit or len(places)]]))
     chosen = np.sort(np.concatenate(kept))
     if len(chosen) == len(data.samples.names):
         return data
@@ -108,7 +108,7 @@ def measure(data: Data, is_blurred: bool, seed: int, chosen: argparse.Namespace,
     part = data.split("test")
     batch = torch.cat(list(batches_in_order(part, data.preprocessing, BATCH)))
     reach = tuple(min(chosen.reach, length - 1) for length in data.input_shape[1:])
-    found = measure_shifts(run.module, batch, reach, "roll", most=chosen.shifts, device=run.machine.device)
+    found = measure_shifts(run.module, batch, reach, "roll", limit=chosen.shifts, device=run.machine.device)
     return {
         "network": "blurred" if is_blurred else "plain",
         "seed": seed,

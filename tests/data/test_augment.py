@@ -69,7 +69,7 @@ def test_stored_numbers_are_moved_exactly_and_scaled_once(dtype: torch.dtype) ->
         calls += 1
         return (values.float() - 17) / 3
 
-    for changes in (Augmentation("random", shift=0.2, cutout=0.3), Augmentation("random"), Augmentation(zoom=0.3)):
+    for changes in (Augmentation("random", translate=0.2, cutout=0.3), Augmentation("random"), Augmentation(zoom=0.3)):
         late = changes(stored, random_stream(1), scale=scale)
         assert torch.equal(late, changes((stored.float() - 17) / 3, random_stream(1)))
     assert calls == 3
@@ -133,7 +133,7 @@ def test_shrinking_keeps_constants_and_means_and_rounds_the_length(shape: tuple[
 
 @pytest.mark.parametrize("shape", [(6, 1, 40), (6, 3, 12, 12), (3, 1, 8, 8, 8)])
 def test_everything_at_once_keeps_shape_and_is_the_same_for_the_same_stream(shape: tuple[int, ...]) -> None:
-    augmentation = Augmentation("random", shift=0.1, zoom=0.4, cutout=0.2)
+    augmentation = Augmentation("random", translate=0.1, zoom=0.4, cutout=0.2)
     batch = torch.randn(shape, generator=random_stream(5))
     first, second = (augmentation(batch, random_stream(0, "a")) for _ in range(2))
     assert first.shape == batch.shape

@@ -104,7 +104,7 @@ def test_sides_are_asked_for_each_batch() -> None:
     sides = iter([0.5, 0.75, 1.0])
     split = Part("train", np.zeros((6, 1, 8, 8), np.uint8), np.arange(6), np.arange(6), tuple("abcdef"))
     plain = Preprocessing("array", 1, (8, 8), "squash", "uint8", "mean-deviation", (0.0,), (1.0,))
-    order = Batches(split, plain, 2, 0, Augmentation(shift=0.2), torch.device("cpu"), True)
+    order = Batches(split, plain, 2, 0, Augmentation(translate=0.2), torch.device("cpu"), True)
     found = list(order.epoch(0, side=lambda: next(sides)))
     assert [each.inputs.shape[2:] for each in found] == [(4, 4), (6, 6), (8, 8)]
     assert all(each.inputs.is_contiguous(memory_format=torch.channels_last) for each in found)
@@ -114,8 +114,8 @@ def test_sides_are_asked_for_each_batch() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        Augmentation("random", shift=0.2, cutout=0.4),
-        Augmentation("alternating", shift=0.1, zoom=0.3, cutout=0.3),
+        Augmentation("random", translate=0.2, cutout=0.4),
+        Augmentation("alternating", translate=0.1, zoom=0.3, cutout=0.3),
         Augmentation(),
     ],
 )

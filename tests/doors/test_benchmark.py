@@ -322,7 +322,7 @@ def test_the_command_hands_recipe_and_network_to_visus(
 ) -> None:
     (tmp_path / "recipe.yaml").write_text("epochs: 3\n")
     words = [
-        "--config",
+        "--recipe",
         tmp_path / "recipe.yaml",
         "--model",
         "mlp(8)",

@@ -56,7 +56,7 @@ def test_evaluate_prints_json_with_the_promised_names(visus_command: Call, run: 
 
 
 def test_evaluate_prints_a_table_and_draws_the_confusion(visus_command: Call, run: Path, tmp_path: Path) -> None:
-    answer = visus_command("evaluate", run, "--image", tmp_path / "confusion.png")
+    answer = visus_command("evaluate", run, "--confusion-png", tmp_path / "confusion.png")
     assert answer.out.startswith("accuracy on 12 samples (test): ")
     assert "always guessing dark: 50.0 %" in answer.out
     with Image.open(tmp_path / "confusion.png") as image:

@@ -249,19 +249,19 @@ def test_views_that_one_run_alone_averages_are_told_with_its_name(run: Path, pho
 
 
 def test_twins_of_a_run_that_began_with_smaller_images_see_whole_ones_and_it_is_told(photos: Path, tmp_path: Path) -> None:
-    recipe = visus.Recipe(epochs=3, batch_size=8, precision="float32", curriculum="0.5,1")
+    recipe = visus.Recipe(epochs=3, batch_size=8, precision="float32", progressive_resize="0.5,1")
     grown = visus.train(photos, "conv(4, 3), relu, globalpool, linear(classes)", recipe, output=tmp_path, name="grown")
     found = compare_with_twins(grown, kinds=["equal width"], with_shuffled=True)
     names = [each.name for each in found.contenders[1:]]
-    assert [visus.load(each.folder).recipe.curriculum for each in found.contenders] == ["0.5,1", "1", "1", "1"]
+    assert [visus.load(each.folder).recipe.progressive_resize for each in found.contenders] == ["0.5,1", "1", "1", "1"]
     told = f"grown began with smaller images; whole ones throughout, since they take no others: {', '.join(names)}."
     assert told in found.notes
 
 
 def test_another_network_keeps_the_smaller_samples_where_it_takes_them(photos: Path) -> None:
-    data, recipe = visus.open_data(photos), visus.Recipe(curriculum="0.5,1", tta="flip")
+    data, recipe = visus.open_data(photos), visus.Recipe(progressive_resize="0.5,1", tta="flip")
     assert usable_recipe(recipe, parse("conv(4, 3), relu, globalpool, linear(classes)"), data) == recipe
-    assert usable_recipe(recipe, parse(FLAT), data) == recipe.replace(curriculum="1")
+    assert usable_recipe(recipe, parse(FLAT), data) == recipe.replace(progressive_resize="1")
 
 
 def test_a_shuffle_is_repeated_bit_for_bit(flat: Path, tmp_path: Path) -> None:
@@ -467,4 +467,4 @@ def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, t
         f"All here is about each image as it is. visus predict averages: {VIEWS}",
         "Objects were placed on the mean of the samples that were moved.",
     )
-    assert all("--scale min-max" in remedy.command for remedy in report.remedies)
+    assert all("--normalize min-max" in remedy.command for remedy in report.remedies)

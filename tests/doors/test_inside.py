@@ -32,7 +32,7 @@ RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 
 
 def inside_of(folder: Path) -> Any:
-    return json.loads((folder / "report_measures.json").read_text())
+    return json.loads((folder / "inside.json").read_text())
 
 
 def arrays(folder: Path, size: tuple[int, ...], num_samples: int = 60) -> Path:
@@ -88,7 +88,7 @@ def test_the_temperature_is_fitted_on_the_validation_split_alone(
 
 def test_mistakes_are_named_by_their_files(run: Path) -> None:
     loaded = visus.load(run)
-    found = loaded.mistakes(most=3)
+    found = loaded.mistakes(limit=3)
     with open(run / "split.csv", newline="") as file:
         splits = {row["sample"]: (row["split"], row["label"]) for row in csv.DictReader(file)}
     assert found.unsure_right
@@ -104,7 +104,7 @@ def test_mistakes_are_named_by_their_files(run: Path) -> None:
 
 
 def test_of_samples_that_were_learned_it_is_said_so(run: Path) -> None:
-    found = visus.load(run).mistakes(split="train", most=2)
+    found = visus.load(run).mistakes(split="train", limit=2)
     assert found.notes == (
         "The network has learned from these very samples: it knows many wrong labels by heart and suspects only a few. "
         "Held-out samples tell more.",
@@ -115,7 +115,7 @@ def test_of_samples_that_were_learned_it_is_said_so(run: Path) -> None:
 
 
 def test_mistakes_on_other_data_are_compared_with_the_samples_of_the_training(run: Path, other_photos: Path) -> None:
-    found = visus.load(run).mistakes(other_photos, most=2)
+    found = visus.load(run).mistakes(other_photos, limit=2)
     assert (found.split, found.num_samples) == ("all", 60)
     assert found.num_compared == found.num_training > 0
 
@@ -165,9 +165,9 @@ def test_a_network_that_knows_little_judges_no_labels(share_known: float, senten
 
 
 def test_the_command_lists_mistakes(visus_command: Call, run: Path) -> None:
-    told = json.loads(visus_command("evaluate", run, "--mistakes", "--most", "2", "--json").out)["mistakes"]
-    assert told == json.loads(json.dumps(visus.load(run).mistakes(most=2).to_json()))
-    answer = visus_command("evaluate", run, "--mistakes", "--most", "2")
+    told = json.loads(visus_command("evaluate", run, "--mistakes", "--limit", "2", "--json").out)["mistakes"]
+    assert told == json.loads(json.dumps(visus.load(run).mistakes(limit=2).to_json()))
+    answer = visus_command("evaluate", run, "--mistakes", "--limit", "2")
     assert answer.code == 0
     assert f"mistakes: {told['num_wrong']} of {told['num_samples']} images of the test split" in answer.out
     for each in told["unsure_right"]:
@@ -178,8 +178,8 @@ def test_the_command_lists_mistakes(visus_command: Call, run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--most", "2"], "error: --most needs --mistakes. Add it, or leave --most out.\n"),
-        (["--mistakes", "--most", "0"], "error: --most must be at least 1, not 0.\n"),
+        (["--limit", "2"], "error: --limit needs --mistakes. Add it, or leave --limit out.\n"),
+        (["--mistakes", "--limit", "0"], "error: --limit must be at least 1, not 0.\n"),
     ],
 )
 def test_a_number_of_mistakes_is_used_or_refused(visus_command: Call, run: Path, words: list[str], message: str) -> None:
@@ -321,5 +321,5 @@ def test_sight_tells_growth_the_middle_box_and_gates() -> None:
 
 def test_a_network_of_a_person_can_be_asked_for_no_mistakes(run: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        visus.load(run).mistakes(most=0)
+        visus.load(run).mistakes(limit=0)
     assert str(caught.value) == "the number of samples to show must be at least 1, not 0."

@@ -44,7 +44,7 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_samples_are_counte
         *SMALL,
         "--cutout",
         "0.3",
-        "--curriculum",
+        "--progressive-resize",
         "0.75, 0.75, 0.875, 0.875, 1",
         "--output",
         tmp_path / "runs",
@@ -75,7 +75,7 @@ def test_samples_of_one_position_are_told_as_they_are_seen(visus_command: Call, 
         "--epochs",
         "1",
     )
-    answer = visus_command(*words, "--curriculum", "0.75,1", "--flip", "none", "-o", tmp_path)
+    answer = visus_command(*words, "--progressive-resize", "0.75,1", "--flip", "none", "-o", tmp_path)
     (recipe,) = [line for line in answer.err.splitlines() if line.startswith("recipe: ")]
     assert recipe.endswith(
         "training images are not shifted (0.05 of 1 x 1 rounds to none), not blanked (0.3 of 1 x 1 rounds to none), seen at 1 x 1 throughout"
@@ -268,8 +268,8 @@ def test_a_training_that_goes_on_elsewhere_tells_both_machines(photos: Path, tmp
 
 
 def test_check_takes_the_options_of_the_data(visus_command: Call, photos: Path) -> None:
-    answer = visus_command("check", photos, "--channels", "1", "--rule", "crop", "--img-size", "8", "-j", "1")
+    answer = visus_command("check", photos, "--channels", "1", "--resize-mode", "crop", "--img-size", "8", "-j", "1")
     assert answer.code == 0
     assert "60 images of 1 x 8 x 8" in answer.out
-    wrong = visus_command("check", photos, "--rule", "corp")
+    wrong = visus_command("check", photos, "--resize-mode", "corp")
     assert wrong.err == "error: unknown rule 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"

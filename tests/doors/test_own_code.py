@@ -126,7 +126,7 @@ def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is
 
     module = own(forward)
     aux = module.aux.weight.detach().clone()
-    _, warnings = trained(gray, module, tmp_path, RECIPE.replace(averaging=0.0))
+    _, warnings = trained(gray, module, tmp_path, RECIPE.replace(ema_decay=0.0))
     assert warnings == ["in training, Mine returns a Pair: 'answer' in it is trained, and its other outputs are not."]
     assert torch.equal(module.aux.weight, aux)
 
@@ -393,11 +393,11 @@ class Counting(Own):
         self.state = state
 
 
-@pytest.mark.parametrize("averaging", [0.0, 0.9])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_extra_state_goes_through_weights_and_checkpoints(
-    gray: visus.Data, tmp_path: Path, quickly: None, averaging: float
+    gray: visus.Data, tmp_path: Path, quickly: None, ema_decay: float
 ) -> None:
-    recipe = RECIPE.replace(averaging=averaging, epochs=2)
+    recipe = RECIPE.replace(ema_decay=ema_decay, epochs=2)
     whole, _ = trained(gray, Counting(), tmp_path / "whole", recipe)
     steps: list[object] = []
     visus.train(

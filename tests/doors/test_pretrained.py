@@ -228,7 +228,7 @@ def test_a_head_for_other_classes_is_fitted_first(tmp_path: Path, photos: Path) 
     given = visus.network(DESIGN, (3, 10, 10), 5)
     weights.save(given, tmp_path / "five.safetensors")
     seen: list[Any] = []
-    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", optimizer="adamw", learning_rate=1e-9, averaging=0.0)
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", optimizer="adamw", learning_rate=1e-9, ema_decay=0.0)
     made = train(photos, DESIGN, recipe, weights=tmp_path / "five.safetensors", output=tmp_path, on_event=seen.append)
     kinds = [type(event) for event in seen]
     assert kinds.index(HeadFitted) < kinds.index(StartScored) < kinds.index(StepDone)

@@ -194,4 +194,4 @@ def test_a_run_is_asked_all_that_is_there(run: visus.Run) -> None:
     assert run.look("test:0").layers
     assert run.report() == run.folder / "report.html"
     assert len(run.compare(run.folder).contenders) == 2
-    assert run.mistakes(most=1) is not None
+    assert run.mistakes(limit=1) is not None

@@ -376,8 +376,8 @@ def test_diff_as_json_has_the_totals_and_names_what_differs(visus_command: Call)
     facts = json.loads(visus_command("diff", "conv(8, 3), relu", "conv(4, 3), relu", "--input", "1,9,9", "--json").out)
     asked = [account(parse(f"conv({width}, 3), relu"), (1, 9, 9)).bytes_training(64) for width in (8, 4)]
     totals = [
-        {**facts[side], "bytes_training": facts[side]["bytes_training"] - most}
-        for side, most in zip(("left", "right"), asked, strict=True)
+        {**facts[side], "bytes_training": facts[side]["bytes_training"] - limit}
+        for side, limit in zip(("left", "right"), asked, strict=True)
     ]
     same = {"batch_size": 64, "bytes_training": 0}
     assert totals == [
@@ -490,7 +490,7 @@ def test_solve_as_json_has_the_same_code_and_the_same_numbers(visus_command: Cal
 def test_solved_paddings_give_the_output_in_torch(visus_command: Call) -> None:
     words = ["--in", "57", "--kernel", "5", "--stride", "3", "--out", "19", "--dilation", "2", "--json"]
     found = json.loads(visus_command("solve", *words).out)
-    assert (found["missing"], found["least"], found["most"], found["num_solutions"]) == ("padding", 3, 4, 2)
+    assert (found["missing"], found["least"], found["limit"], found["num_solutions"]) == ("padding", 3, 4, 2)
     for each in found["solutions"]:
         layer = nn.Conv1d(1, 1, 5, stride=3, padding=each["padding"], dilation=2)
         assert layer(torch.zeros(1, 1, 57)).shape[-1] == 19

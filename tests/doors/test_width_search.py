@@ -218,8 +218,10 @@ def test_a_scale_that_does_not_take_the_persons_curriculum_is_no_rung(
         return sum(values.numel() for values in module.parameters()) > fewest
 
     monkeypatch.setattr(width_search, "takes_smaller", takes_smaller)
-    for curriculum, expected in (("0.75, 1", [0.5, 1.0, 1.5, 2.0]), (None, list(SCALES))):
-        found = width_search._usable(Recipe(time_limit_s=9, curriculum=curriculum), data, rungs_machine(), ALONE, None)
+    for progressive_resize, expected in (("0.75, 1", [0.5, 1.0, 1.5, 2.0]), (None, list(SCALES))):
+        found = width_search._usable(
+            Recipe(time_limit_s=9, progressive_resize=progressive_resize), data, rungs_machine(), ALONE, None
+        )
         assert [rung.scale for rung in found] == expected
 
 

@@ -45,7 +45,7 @@ def test_recordings_and_volumes_are_never_called_images(rank: int, tmp_path: Pat
     folder = trained(tmp_path, SIZES[rank], CONVOLUTIONAL)
     answer = visus_command("evaluate", folder, "--shifts", "--mistakes")
     assert answer.code == 0, answer.err
-    page = visus_command("look", folder, "test:0", "--object", "3")
+    page = visus_command("look", folder, "test:0", "--object-size", "3")
     assert page.code == 0, page.err
     shuffled = visus_command("compare", folder, "--shuffle-pixels", "-q")
     assert shuffled.code == 0, shuffled.err

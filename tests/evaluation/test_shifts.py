@@ -127,7 +127,7 @@ def test_consistency_is_the_share_of_all_pairs_of_shifts_that_agree() -> None:
 @pytest.mark.parametrize("way", sorted(WAYS))
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_every_way_works_on_every_rank(way: str, rank: int) -> None:
-    found = measure_shifts(ring(rank), images(2, 2, *SIDE[rank]), (1,) * rank, way, most=5)
+    found = measure_shifts(ring(rank), images(2, 2, *SIDE[rank]), (1,) * rank, way, limit=5)
     assert (found.way, found.num_shifts, found.is_every_shift) == (way, 5 if rank > 1 else 3, rank == 1)
     assert found.largest_logit_change >= found.logit_change >= 0
 

@@ -21,7 +21,7 @@ def made_up(seed: int, num_samples: int = 60, num_classes: int = 4) -> tuple[np.
 @given(seed=st.integers(0, 10_000))
 def test_mistakes_are_those_that_sorting_by_hand_finds(seed: int) -> None:
     chances, labels = made_up(seed)
-    found = find_mistakes(chances, labels, most=5, most_pairs=3)
+    found = find_mistakes(chances, labels, limit=5, most_pairs=3)
     rows = [
         (max(row), list(row).index(max(row)), label, place)
         for place, (row, label) in enumerate(zip(chances, labels, strict=True))
@@ -53,7 +53,7 @@ def test_labels_that_were_flipped_are_suspected_first() -> None:
         assert each.suggested != each.label == given_labels[each.place]
         assert each.suggested_probability > each.label_probability
     assert all(each.suggested == true[each.place] for each in found if each.place in flipped)
-    assert suspicious_labels(chances, given_labels, most=4) == found[:4]
+    assert suspicious_labels(chances, given_labels, limit=4) == found[:4]
 
 
 def test_a_label_is_not_suspected_for_a_class_that_its_samples_reach_as_well() -> None:
@@ -65,14 +65,14 @@ def test_a_class_without_samples_is_never_suggested() -> None:
     assert suspicious_labels(np.array([[0.3, 0.2, 0.5], [0.2, 0.3, 0.5]]), [0, 1]) == ()
 
 
-@given(seed=st.integers(0, 1000), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5), most=st.integers(1, 4))
-def test_neighbors_are_those_of_brute_force(seed: int, sizes: list[int], most: int) -> None:
+@given(seed=st.integers(0, 1000), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5), limit=st.integers(1, 4))
+def test_neighbors_are_those_of_brute_force(seed: int, sizes: list[int], limit: int) -> None:
     rng = np.random.default_rng(seed)
     wanted, batches = rng.normal(size=(3, 5)), [rng.normal(size=(size, 5)) for size in sizes]
-    found = nearest_samples(wanted, batches, most=most)
+    found = nearest_samples(wanted, batches, limit=limit)
     rows = np.concatenate(batches)
     cosines = torch.nn.functional.cosine_similarity(torch.tensor(wanted)[:, None], torch.tensor(rows)[None], dim=-1).numpy()
-    expected = np.sort(cosines, axis=1)[:, ::-1][:, :most]
+    expected = np.sort(cosines, axis=1)[:, ::-1][:, :limit]
     assert found.num_compared == len(rows)
     np.testing.assert_allclose(found.similarity, expected, atol=1e-12)
     np.testing.assert_allclose(np.take_along_axis(cosines, found.places, axis=1), expected, atol=1e-12)
@@ -80,8 +80,8 @@ def test_neighbors_are_those_of_brute_force(seed: int, sizes: list[int], most: i
 
 def test_an_sample_is_not_its_own_neighbor() -> None:
     rows = np.eye(3) + 0.1
-    assert nearest_samples(rows, [rows[:2], rows[2:]], most=1).places[:, 0].tolist() == [0, 1, 2]
-    assert 0 not in nearest_samples(rows[:1], [rows[:2], rows[2:]], most=2, skip=[0]).places
+    assert nearest_samples(rows, [rows[:2], rows[2:]], limit=1).places[:, 0].tolist() == [0, 1, 2]
+    assert 0 not in nearest_samples(rows[:1], [rows[:2], rows[2:]], limit=2, skip=[0]).places
 
 
 class Tokens(nn.Module):
@@ -128,7 +128,7 @@ def test_what_cannot_be_looked_at_is_refused() -> None:
         "probabilities of shape (2, 2) and labels of shape (1,) do not belong together: (samples, classes) and (samples,) are needed."
     )
     with pytest.raises(UsageError) as wrong:
-        find_mistakes(np.ones((2, 2)), [0, 1], most=0)
+        find_mistakes(np.ones((2, 2)), [0, 1], limit=0)
     assert str(wrong.value) == "the number of samples to show must be at least 1, not 0."
     with pytest.raises(UsageError) as wrong:
         feature_layer(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.ones(1, 2, 4, 4))
@@ -155,4 +155,4 @@ def test_labels_and_features_that_do_not_fit_are_refused() -> None:
         "features of shape (2, 3) and (5, 4) cannot be compared: (samples, features) are needed, with as many features in both."
     )
     table = np.random.default_rng(0).normal(size=(5, 3))
-    assert nearest_samples(table[:2], table, most=1).places.tolist() == [[0], [1]]
+    assert nearest_samples(table[:2], table, limit=1).places.tolist() == [[0], [1]]

@@ -20,7 +20,7 @@ from visus.networks import build, trace_mode
 from visus.networks.trace import TraceError, trace
 from visus.networks.trace_calls import RuleError
 
-from .hard_modules import HARD, BuiltNetwork, conv
+from .hard_modules import HARD, Made, conv
 from .rearranged_modules import cut, put_together
 
 
@@ -191,7 +191,7 @@ def test_statistics_of_the_batch_in_evaluation_couple_it_too() -> None:
 
 
 def test_an_operation_without_a_rule_is_said_to_be_a_hull() -> None:
-    module = BuiltNetwork(lambda m, x: m.last(torch.linalg.pinv(m.first(x))), first=conv(), last=conv())
+    module = Made(lambda m, x: m.last(torch.linalg.pinv(m.first(x))), first=conv(), last=conv())
     rows = trace(module, (4, 8, 9)).rows
     hulls = [row for row in rows if "hull" in row.notes]
     assert hulls
@@ -201,7 +201,7 @@ def test_an_operation_without_a_rule_is_said_to_be_a_hull() -> None:
 
 
 def test_paths_with_unequal_middles_are_not_aligned() -> None:
-    module = BuiltNetwork(lambda m, x: m.one(x) + F.pad(x, (0, 0, 1, -1)), one=conv(padding=1))
+    module = Made(lambda m, x: m.one(x) + F.pad(x, (0, 0, 1, -1)), one=conv(padding=1))
     assert [(row.path, row.aligned) for row in trace(module, (4, 8, 8)).rows] == [
         ("one", True),
         ("pad", True),
@@ -232,7 +232,7 @@ def test_a_failure_outside_of_layers_is_told_with_the_module_around_it() -> None
         raise ValueError("too small\nby far")
 
     with pytest.raises(TraceError) as caught:
-        trace(nn.Sequential(conv(), BuiltNetwork(forward)), (4, 8, 8))
+        trace(nn.Sequential(conv(), Made(forward)), (4, 8, 8))
     assert str(caught.value) == (
         "1: Made fails on an input of shape (4, 6, 6): ValueError: too small. Give another input shape, or mend the module."
     )
@@ -242,7 +242,7 @@ def test_a_mistake_in_the_modules_own_code_is_told_with_its_place() -> None:
     def forward(m: Any, x: torch.Tensor) -> Any:
         return {"map": x}["maps"]
 
-    module = nn.Sequential(conv(), BuiltNetwork(forward))
+    module = nn.Sequential(conv(), Made(forward))
     with pytest.raises(TraceError) as caught:
         trace(module, (4, 8, 8))
     place = f"{__file__}, line {forward.__code__.co_firstlineno + 1}"
@@ -258,7 +258,7 @@ def test_a_rule_that_fails_is_a_fault_of_visus_and_said_so(monkeypatch: pytest.M
     known = trace_mode.operation(torch.ops.aten.flip.default)
     monkeypatch.setitem(trace_mode._OPERATIONS, torch.ops.aten.flip.default, dataclasses.replace(known, rule=broken))
     with pytest.raises(RuleError) as caught:
-        trace(BuiltNetwork(lambda m, x: m.conv(x).flip(2), conv=conv()), (4, 8, 8))
+        trace(Made(lambda m, x: m.conv(x).flip(2), conv=conv()), (4, 8, 8))
     assert str(caught.value) == (
         "the rule for flip fails on tensors of shape (1, 4, 6, 6): IndexError: list index out of range. This is a fault of "
         "visus, not of the module. Please report it with this line."
@@ -283,7 +283,7 @@ def test_the_last_row_tells_of_what_the_module_returns() -> None:
         (in_windows, (4, 8, 12), (1, 1)),
         (turned, (60, 4), (0, 2)),
     ):
-        costs = trace(BuiltNetwork(forward, conv=conv(), mix=nn.Linear(4, 4)), (4, 8, 12))
+        costs = trace(Made(forward, conv=conv(), mix=nn.Linear(4, 4)), (4, 8, 12))
         row = [row for row in costs.rows if row.notes != ("not run",)][-1]
         assert (row.path, row.layer, row.output_shape, row.fields[0].box(1)) == ("output", "output", shape, box)
         assert costs.output == shape
@@ -292,14 +292,14 @@ def test_the_last_row_tells_of_what_the_module_returns() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_windows_in_the_batch_stand_in_front_of_the_shape(training: bool) -> None:
-    module = BuiltNetwork(lambda m, x: m.mix(cut(x.permute(0, 2, 3, 1), 4)), mix=nn.Linear(4, 4))
+    module = Made(lambda m, x: m.mix(cut(x.permute(0, 2, 3, 1), 4)), mix=nn.Linear(4, 4))
     costs = trace(module, (4, 8, 12), training=training)
     assert costs.rows[-1].output_shape == costs.output == (6, 16, 4)
     assert costs.rows[-1].bytes_output == 4 * 6 * 16 * 4
 
 
 def test_a_module_that_picks_by_a_mask_is_run_with_data() -> None:
-    module = BuiltNetwork(lambda m, x: m.conv(x) * x[x >= 0].mean(), conv=conv(padding=1))
+    module = Made(lambda m, x: m.conv(x) * x[x >= 0].mean(), conv=conv(padding=1))
     field = trace(module, (4, 8, 8)).rows[-1].fields[0]
     assert (field.box(0), field.is_exact) == ((0, 7), False)
 
@@ -333,7 +333,7 @@ def test_weights_that_are_computed_from_the_input_see_it_whole() -> None:
         kernel = m.gate(x.mean((2, 3))).view(4, 4, 1, 1)
         return F.conv2d(x, kernel)
 
-    field = trace(BuiltNetwork(forward, gate=nn.Linear(4, 16)), (4, 7, 8)).rows[-1].fields[0]
+    field = trace(Made(forward, gate=nn.Linear(4, 16)), (4, 7, 8)).rows[-1].fields[0]
     assert (field.size, field.step, field.is_whole, field.box(3)) == (1, 1, True, (0, 6))
 
 
@@ -345,7 +345,7 @@ def test_recurrence_written_as_a_loop_reads_what_came_before() -> None:
             states.append(state)
         return m.last(torch.stack(states, 2))
 
-    rows = trace(BuiltNetwork(forward, cell=nn.GRUCell(3, 5), last=nn.Identity()), (3, 6)).rows
+    rows = trace(Made(forward, cell=nn.GRUCell(3, 5), last=nn.Identity()), (3, 6)).rows
     assert rows[-1].fields[0].reads is not None
     assert rows[-1].fields[0].reads.pairs() == [(0, last) for last in range(6)]
     assert {row.notes for row in rows if row.notes} == {("size approximate",)}  # the later, the more is seen
@@ -363,7 +363,7 @@ def test_lower_precision_inside_a_module_is_run_with_data() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return m.conv(x)
 
-    assert trace(BuiltNetwork(forward, conv=conv(padding=1)), (4, 8, 8)).rows[0].fields[0].size == 3
+    assert trace(Made(forward, conv=conv(padding=1)), (4, 8, 8)).rows[0].fields[0].size == 3
 
 
 class Remembering(nn.Module):

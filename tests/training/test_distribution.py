@@ -180,7 +180,7 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
         pytest.param(
             3, {"optimizer": "muon", "flip": "random", "shift": 0.2, "cutout": 0.3}, NETWORK, marks=pytest.mark.slow
         ),
-        pytest.param(2, {"optimizer": "sgd", "zoom": 0.2, "curriculum": "1"}, WHITENED, marks=pytest.mark.slow),
+        pytest.param(2, {"optimizer": "sgd", "zoom": 0.2, "progressive_resize": "1"}, WHITENED, marks=pytest.mark.slow),
     ],
 )
 def test_several_processes_train_as_one_does_with_the_whole_batch(

@@ -15,9 +15,7 @@ from visus.training.muon import Muon, orthogonalize, orthogonalize_all
 from visus.training.optimizers import make_optimizer, raise_bn_momentum, set_rates
 from visus.training.recipe import Recipe
 
-MUON = Recipe(
-    optimizer="muon", learning_rate=0.2, head_rate=0.06, bias_rate=0.02, gain_rate=0.004, weight_decay=0.5, momentum=0.6
-)
+MUON = Recipe(optimizer="muon", learning_rate=0.2, head_lr=0.06, bias_lr=0.02, norm_lr=0.004, weight_decay=0.5, momentum=0.6)
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -45,7 +45,7 @@ def whole() -> Recipe:
     return Recipe(
         epochs=3,
         batch_size=16,
-        curriculum="0.5, 0.75, 1",
+        progressive_resize="0.5, 0.75, 1",
         flip="alternating",
         tta="flip+shift",
         precision="float32",
@@ -128,7 +128,7 @@ def test_settings_that_this_data_or_network_cannot_have_are_refused_together(
         visus.train(colored, "flatten, linear(classes)", whole.replace(flip="none"), output=tmp_path)
     assert str(caught.value) == (
         "2 mistakes:\n"
-        "  - curriculum needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out.\n"
+        "  - progressive_resize needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out.\n"
         "  - tta=flip+shift mirrors samples, and this training does not (flip=none). Leave it out, or train with flips."
     )
 

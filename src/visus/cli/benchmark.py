@@ -48,7 +48,7 @@ def benchmark(
         str | None,
         typer.Option("--model", "-m", help="The network that visus trains, and the peers whose network is `same`."),
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A recipe.yaml for visus.")] = None,
+    config: Annotated[Path | None, typer.Option("--recipe", "-c", help="A recipe.yaml for visus.")] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each training; all usable cores by default.")
     ] = None,

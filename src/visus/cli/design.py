@@ -36,11 +36,11 @@ def summary(
     input_shape: Inputs = ["3,224,224"],  # noqa: B006 - typer shows it, nobody changes it
     classes: Classes = 1000,
     detail: Detail = "layers",
-    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the images, in px.")] = None,
+    object_px: Annotated[int | None, typer.Option("--object-size", help="Size of the objects in the images, in px.")] = None,
     boxes: Annotated[
         Path | None,
         typer.Option(
-            help="Boxes around the objects (Pascal VOC, COCO, YOLO or a table): the size that 95 % do not exceed is --object."
+            help="Boxes around the objects (Pascal VOC, COCO, YOLO or a table): the size that 95 % do not exceed is --object-size."
         ),
     ] = None,
     batch_size: BatchSize = 64,
@@ -78,11 +78,11 @@ def _object_px(boxes: Path, input_shape: str, given: int | None) -> tuple[int, s
     from visus.errors import UsageError
 
     if given is not None:
-        raise UsageError("--object and --boxes both say how large the objects are. Leave one out.")
+        raise UsageError("--object-size and --boxes both say how large the objects are. Leave one out.")
     shape = shape_of(input_shape)
     if len(shape) != 3:
         raise UsageError(
-            f"--boxes are drawn in images, and --input {input_shape} is none. Leave them out, or give --object."
+            f"--boxes are drawn in images, and --input {input_shape} is none. Leave them out, or give --object-size."
         )
     found = read_boxes(boxes)
     size = (shape[1], shape[2])

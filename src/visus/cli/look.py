@@ -41,7 +41,9 @@ def look(
             help="Show this map even if it does not pass its checks: grad-cam, gradient, integrated-gradients, occlusion or all."
         ),
     ] = None,
-    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the samples, in px.")] = None,
+    object_px: Annotated[
+        int | None, typer.Option("--object-size", help="Size of the objects in the samples, in px.")
+    ] = None,
     templates: Annotated[
         bool,
         typer.Option("--templates/--no-templates", help="Look for the patches of the data that excite each filter most."),
@@ -103,7 +105,7 @@ def look(
             "--classes": classes,
             "--target": target,
             "--saliency": saliency,
-            "--object": object_px,
+            "--object-size": object_px,
         }
         all_options["--cache-dir"] = cache_dir
         options = [word for name, value in all_options.items() if value is not None for word in (name, str(value))]

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 MOST: Final = 8
 
 
-def num_shown(most: int | None, *, mistakes: bool) -> int:
+def num_shown(limit: int | None, *, mistakes: bool) -> int:
     """How many samples of each kind are asked for.
 
     Raises:
         UsageError: a number where no mistakes are asked for, or one below 1.
     """
-    if most is not None and not mistakes:
-        raise UsageError("--most needs --mistakes. Add it, or leave --most out.")
-    if most is not None and most < 1:
-        raise UsageError(f"--most must be at least 1, not {most}.")
-    return MOST if most is None else most
+    if limit is not None and not mistakes:
+        raise UsageError("--limit needs --mistakes. Add it, or leave --limit out.")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1, not {limit}.")
+    return MOST if limit is None else limit
 
 
 def show_mistakes(found: NamedMistakes) -> None:

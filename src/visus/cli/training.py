@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from visus.cli.clock import CLOCK
+from visus.cli.settings import option_of
 from visus.cli.stop_on_signal import StopOnSignal
 from visus.cli.stopping import CODE, told_when_stopped
 from visus.cli.streams import print_json
@@ -30,8 +31,6 @@ from visus.training.recipe import Recipe
 from visus.workbench.progress import Screen
 from visus.workbench.starts import choice_of
 from visus.workbench.training import Opened, Prepared, Scored, resume, train
-
-OPTIONS = {"learning_rate": "--lr", "time_limit_s": "--time-limit"}  # settings whose option has another name
 
 
 @dataclass(frozen=True)
@@ -172,8 +171,7 @@ def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recip
         return recipe
     except RecipeError as error:
         for setting in given:
-            option = OPTIONS.get(setting, f"--{setting.replace('_', '-')}")
-            error.message = error.message.replace(f"{setting} must", f"{option} must")
+            error.message = error.message.replace(f"{setting} must", f"{option_of(setting)} must")
         raise
 
 
@@ -185,15 +183,15 @@ def _refuse_with_resume(
         "--model": model,
         "--pretrained": begun.pretrained,
         "--weights": begun.weights,
-        "--config": config,
+        "--recipe": config,
         "--name": name,
         "--img-size": options.img_size,
         "--channels": options.channels,
         "--labels": options.labels,
-        "--split": options.split,
+        "--split-file": options.split,
         "--split-seed": options.split_seed,
-        "--rule": options.rule,
-        "--scale": options.scale,
+        "--resize-mode": options.rule,
+        "--normalize": options.scale,
         "--max-unreadable": options.max_unreadable,
         "--output": output,
     }

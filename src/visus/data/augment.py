@@ -63,14 +63,14 @@ class Augmentation:
     Args:
         flip: mirror samples along their last axis: ``none``, ``random`` (half of them, drawn each time) or ``alternating`` (each in every
             second epoch; Jordan 2024, arXiv:2404.00498, section 3.6).
-        shift: largest shift along each axis, as a fraction of its length; what enters is the reflection of what is there.
+        translate: largest shift along each axis, as a fraction of its length; what enters is the reflection of what is there.
         zoom: samples are enlarged by up to ``1 / (1 - zoom)``, each side stretched by up to 16 % more or less; needs two spatial axes or more.
         cutout: a box (interval, square, cube) of this fraction of each axis is set to zero: the training mean, or with min-max
             scaling the lowest value.
     """
 
     flip: str = "none"
-    shift: float = 0.0
+    translate: float = 0.0
     zoom: float = 0.0
     cutout: float = 0.0
 
@@ -97,9 +97,9 @@ class Augmentation:
         if scale is not None and (is_zoomed or batch.dtype not in _MIRRORED_BY_PADDING):
             batch, scale = scale(batch), None
         if is_zoomed:
-            batch = zoom_and_shift(mirror(batch, mirrored), self.zoom, self.shift, generator)
-        elif self.shift:
-            batch = mirror_and_shift(batch, mirrored, self.shift, generator)
+            batch = zoom_and_shift(mirror(batch, mirrored), self.zoom, self.translate, generator)
+        elif self.translate:
+            batch = mirror_and_shift(batch, mirrored, self.translate, generator)
         else:
             batch = mirror(batch, mirrored)
         if scale is not None:
@@ -109,9 +109,9 @@ class Augmentation:
     def sentences(self, size: Sequence[int]) -> list[str]:
         """What is done to samples of this size, in whole pixels, for a reader; a change that rounds to none is said too.
 
-        >>> Augmentation("random", shift=0.05, cutout=0.3).sentences((28, 28))
+        >>> Augmentation("random", translate=0.05, cutout=0.3).sentences((28, 28))
         ['mirrored left to right (half of them)', 'shifted by up to 1 x 1', 'blanked in a box of 8 x 8']
-        >>> Augmentation(shift=0.05, zoom=0.4).sentences((9,))
+        >>> Augmentation(translate=0.05, zoom=0.4).sentences((9,))
         ['not shifted (0.05 of 9 rounds to none)']
         >>> Augmentation(cutout=0.3).sentences((1, 40))
         ['not blanked (0.3 of 1 x 40 rounds to none along one axis of 1)']
@@ -119,11 +119,11 @@ class Augmentation:
         said = [_FLIPS[self.flip]] if self.flip in _FLIPS else []
         if self.zoom and len(size) > 1:
             said.append(f"enlarged by up to 1/{1 - self.zoom:.2g}, each side stretched by up to {math.expm1(STRETCH):.0%}")
-            if self.shift:
-                said.append(f"moved by up to {self.shift:g} of each side")
-        elif self.shift:
-            reach = [min(round(self.shift * length), length - 1) for length in size]
-            said.append(_in_pixels("shifted by up to", self.shift, size, reach))
+            if self.translate:
+                said.append(f"moved by up to {self.translate:g} of each side")
+        elif self.translate:
+            reach = [min(round(self.translate * length), length - 1) for length in size]
+            said.append(_in_pixels("shifted by up to", self.translate, size, reach))
         if self.cutout:
             sides = [round(self.cutout * length) for length in size]
             said.append(_in_pixels("blanked in a box of", self.cutout, size, sides if all(sides) else []))

@@ -110,7 +110,7 @@ def measure_placement(
     own = tuple(batch.shape[2:])
     unit = rank_words(len(own)).unit
     wanted = tuple(canvas_px) if canvas_px is not None else own
-    most = num_places or (3 if len(own) == 3 else 5)
+    limit = num_places or (3 if len(own) == 3 else 5)
     placed = []
     for share in sizes:
         size = tuple(max(1, round(share * length)) for length in own)
@@ -119,7 +119,7 @@ def measure_placement(
                 f"an object of {write_shape(size)} {unit} does not fit onto a canvas of {write_shape(wanted)} {unit}. Give a larger canvas or smaller sizes."
             )
         small = batch if size == own else _resized(batch, size)
-        starts = tuple(_places(room - length, most) for room, length in zip(wanted, size, strict=True))
+        starts = tuple(_places(room - length, limit) for room, length in zip(wanted, size, strict=True))
         accuracy = []
         for corner in itertools.product(*starts):
             logits = predict_logits(module, _pasted(small, wanted, corner, background), device=device)
@@ -147,11 +147,11 @@ def _resized(batch: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(batch, size=size, mode=_INTERPOLATION[len(size)], align_corners=False)
 
 
-def _places(room: int, most: int) -> tuple[int, ...]:
-    """At most ``most`` first pixels from 0 to ``room``, evenly.
+def _places(room: int, limit: int) -> tuple[int, ...]:
+    """At most ``limit`` first pixels from 0 to ``room``, evenly.
 
     >>> _places(10, 3), _places(1, 5), _places(0, 5)
     ((0, 5, 10), (0, 1), (0,))
     """
-    num_places = min(most, room + 1)
+    num_places = min(limit, room + 1)
     return tuple(round(index * room / max(1, num_places - 1)) for index in range(num_places))

@@ -177,20 +177,20 @@ def total_step(account: Account) -> Shift:
     return tuple(min(step, length) for step, length in zip(steps, account.input_shape[1:], strict=True))
 
 
-def choose_shifts(reach_px: Sequence[int], most: int = MAX_SHIFTS, seed: int = 0) -> tuple[Shift, ...]:
-    """All shifts within reach, or ``most`` of them drawn with a seed; no shift at all stands first.
+def choose_shifts(reach_px: Sequence[int], limit: int = MAX_SHIFTS, seed: int = 0) -> tuple[Shift, ...]:
+    """All shifts within reach, or ``limit`` of them drawn with a seed; no shift at all stands first.
 
     >>> choose_shifts((1,))
     ((0,), (-1,), (1,))
     """
     num_shifts = math.prod(2 * reach + 1 for reach in reach_px)
     none = (0,) * len(reach_px)
-    if num_shifts <= max(1, most):
+    if num_shifts <= max(1, limit):
         every = itertools.product(*(range(-reach, reach + 1) for reach in reach_px))
         return (none, *(shift for shift in every if shift != none))
     generator = torch.Generator().manual_seed(seed)
     chosen = dict.fromkeys([none])
-    while len(chosen) < most:
+    while len(chosen) < limit:
         chosen[tuple(int(torch.randint(-reach, reach + 1, (), generator=generator)) for reach in reach_px)] = None
     return tuple(chosen)
 
@@ -201,7 +201,7 @@ def measure_shifts(
     reach_px: Sequence[int],
     way: str = "roll",
     *,
-    most: int = MAX_SHIFTS,
+    limit: int = MAX_SHIFTS,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> ShiftFigures:
@@ -212,7 +212,7 @@ def measure_shifts(
         batch: scaled samples, N C *.
         reach_px: the largest shift on each axis.
         way: a key of ``WAYS``.
-        most: where there are more shifts within reach, so many are drawn.
+        limit: where there are more shifts within reach, so many are drawn.
         seed: of that draw.
         device: where the module is; the arithmetic is float32.
 
@@ -222,7 +222,7 @@ def measure_shifts(
     """
     if not len(batch):
         raise DataError("there is nothing to move: no samples were given.")
-    shifts = choose_shifts(reach_px, most, seed)
+    shifts = choose_shifts(reach_px, limit, seed)
     logits = torch.stack([_of(module, each, device) for each in _shifted(batch, reach_px, shifts, way)])
     labels = logits.argmax(dim=-1)  # shifts, samples
     counts = F.one_hot(labels, logits.shape[-1]).sum(dim=0).double()  # samples, classes

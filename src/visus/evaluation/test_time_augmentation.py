@@ -6,12 +6,12 @@ Shape letters: N samples, C channels, * the spatial axes. This file knows batche
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from visus.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:  # settings name the views, and they are read without torch
+    from torch import Tensor
 
 _ALL = ("flip", "flip+shift", "none", "shift")
 _IF_UNSURE = "unsure:"
@@ -77,6 +77,8 @@ def unsure(logits: Tensor) -> Tensor:
     >>> unsure(torch.tensor([[0.0, 3.0, 0.0], [0.0, 1.0, 0.9]])).tolist()
     [False, True]
     """
+    import torch
+
     if logits.shape[1] < 2:
         return logits.new_zeros(len(logits), dtype=torch.bool)
     highest = logits.float().softmax(1).topk(2, 1).values
@@ -103,6 +105,8 @@ def describe_views(kind: str, noun: str = "sample") -> str:
 
 def _moved(batch: Tensor) -> Iterator[Tensor]:
     """The batch moved one way along all axes, and the other."""
+    from torch.nn import functional as F
+
     size = batch.shape[2:]
     reach = [min(max(1, round(length / STEPS_PER_SIDE)), length - 1) for length in size]
     padded = F.pad(batch, [each for steps in reversed(reach) for each in (steps, steps)], mode="reflect")

@@ -90,14 +90,14 @@ class Nearest:
 
 
 def find_mistakes(
-    probabilities: Tensor | Array, labels: Tensor | Array | Sequence[int], *, most: int = MOST, most_pairs: int = 4
+    probabilities: Tensor | Array, labels: Tensor | Array | Sequence[int], *, limit: int = MOST, most_pairs: int = 4
 ) -> Mistakes:
     """The answers that are worth a look. Of equals, the earlier sample comes first.
 
     Args:
         probabilities: (N, K).
         labels: (N,) class indices.
-        most: samples of each kind; at least 1.
+        limit: samples of each kind; at least 1.
         most_pairs: pairs of classes.
 
     Raises:
@@ -109,8 +109,8 @@ def find_mistakes(
     ((0, 2), (1,), 2)
     """
     chances, truth = _checked(probabilities, labels)
-    if most < 1:
-        raise UsageError(f"the number of samples to show must be at least 1, not {most}.")
+    if limit < 1:
+        raise UsageError(f"the number of samples to show must be at least 1, not {limit}.")
     answers, confidence = chances.argmax(axis=1), chances.max(axis=1)
     surest, least_sure = np.argsort(-confidence, kind="stable"), np.argsort(confidence, kind="stable")
     is_wrong = answers != truth
@@ -119,13 +119,13 @@ def find_mistakes(
     confusions = []
     for index in np.argsort(-counts, kind="stable")[:most_pairs]:
         label, answer = divmod(int(pairs[index]), chances.shape[1])
-        places = wrong[(truth[wrong] == label) & (answers[wrong] == answer)][:most]
+        places = wrong[(truth[wrong] == label) & (answers[wrong] == answer)][:limit]
         confusions.append(Confused(label, answer, int(counts[index]), _whole(places)))
-    return Mistakes(len(wrong), _whole(wrong[:most]), _whole(right[:most]), tuple(confusions))
+    return Mistakes(len(wrong), _whole(wrong[:limit]), _whole(right[:limit]), tuple(confusions))
 
 
 def suspicious_labels(
-    probabilities: Tensor | Array, labels: Tensor | Array | Sequence[int], *, most: int | None = None
+    probabilities: Tensor | Array, labels: Tensor | Array | Sequence[int], *, limit: int | None = None
 ) -> tuple[Suspect, ...]:
     """Samples whose label is probably another, by confident learning (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068, section 3.1, eq. 1).
 
@@ -137,7 +137,7 @@ def suspicious_labels(
     Args:
         probabilities: (N, K).
         labels: (N,) class indices, as given.
-        most: at most so many; None for all.
+        limit: at most so many; None for all.
 
     Raises:
         DataError: there is no sample.
@@ -157,7 +157,7 @@ def suspicious_labels(
     own, other = chances[np.arange(num_samples), truth], chances[np.arange(num_samples), suggested]
     is_suspect = (reached.max(axis=1) >= 0) & (suggested != truth) & (other > own)
     gaps = np.where(is_suspect, other - own, -np.inf)
-    places = np.argsort(-gaps, kind="stable")[: int(is_suspect.sum())][:most]
+    places = np.argsort(-gaps, kind="stable")[: int(is_suspect.sum())][:limit]
     return tuple(
         Suspect(int(place), int(truth[place]), int(suggested[place]), float(own[place]), float(other[place]))
         for place in places
@@ -220,21 +220,21 @@ def features(module: nn.Module, inputs: Inputs | Iterable[Inputs], layer: str) -
 
 
 def nearest_samples(
-    wanted: Array, compared: Iterable[Array], *, most: int = 3, skip: Sequence[int] | None = None
+    wanted: Array, compared: Iterable[Array], *, limit: int = 3, skip: Sequence[int] | None = None
 ) -> Nearest:
     """The compared samples whose features point the same way, by the cosine. Memory does not grow with their number.
 
     Args:
         wanted: (Q, F) features of the samples that are asked about.
         compared: features (N, F), batch by batch, counted on.
-        most: neighbors of each.
+        limit: neighbors of each.
         skip: for each sample that is asked about a place that is the sample itself, or -1; None where none is.
 
     Raises:
         DataError: there is nothing to compare with.
         UsageError: the features are no tables, or have another width.
 
-    >>> nearest_samples(np.array([[1.0, 0.0]]), [np.array([[0.0, 2.0], [3.0, 0.1]])], most=1).places.tolist()
+    >>> nearest_samples(np.array([[1.0, 0.0]]), [np.array([[0.0, 2.0], [3.0, 0.1]])], limit=1).places.tolist()
     [[1]]
     """
     if isinstance(compared, np.ndarray) and compared.ndim == 2:
@@ -254,7 +254,7 @@ def nearest_samples(
         count += len(batch)
         best = np.concatenate([best, similar], axis=1)
         where = np.concatenate([where, np.broadcast_to(places, similar.shape)], axis=1)
-        order = np.argsort(-best, axis=1, kind="stable")[:, :most]
+        order = np.argsort(-best, axis=1, kind="stable")[:, :limit]
         best, where = np.take_along_axis(best, order, axis=1), np.take_along_axis(where, order, axis=1)
     if not count:
         raise DataError("there is nothing to compare with: no samples were given.")

@@ -73,7 +73,7 @@ class Price:
     """What a step costs.
 
     Attributes:
-        sample_s: seconds of the forward and backward pass for one sample, for each side of the curriculum.
+        sample_s: seconds of the forward and backward pass for one sample, for each side of progressive resizing.
         update_s: seconds in which the optimizer moves the weights once.
     """
 

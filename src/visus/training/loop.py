@@ -92,8 +92,8 @@ class Training:
         self.optimizer = make_optimizer(self.module, self.recipe, input_shape=shape, precision=self.machine.precision)
         if self.recipe.optimizer == "muon":
             raise_bn_momentum(self.module, self.recipe.batch_size)
-        is_averaged = bool(self.recipe.averaging or self.recipe.tail)
-        self.average = WeightAverage(self.module, self.recipe.averaging, self.recipe.tail) if is_averaged else None
+        is_averaged = bool(self.recipe.ema_decay or self.recipe.final_ema)
+        self.average = WeightAverage(self.module, self.recipe.ema_decay, self.recipe.final_ema) if is_averaged else None
         self.loss = Loss(self.recipe.label_smoothing, self.class_weights)
         self.position = Position(selection=Selection(self.recipe.patience, len(self.validation)))
         num_steps = self.recipe.epochs * self.batches.num_steps
@@ -126,7 +126,7 @@ class Training:
         """
         with freed_memory_kept(), whole_batch_norms(self.module, is_alone=self.group.is_alone):
             was_fast = is_sped_up(self.module)
-            if self.recipe.convolutions == "auto":
+            if self.recipe.kernels == "auto":
                 record = self.folder.path / "arithmetic.json"
                 speed_up(self.module, choices_for(self.group, record, self.recipe.batch_size))
             try:
@@ -423,7 +423,7 @@ class Training:
             min(1.0, self._progress() + half_step),
             schedule=self.recipe.schedule,
             warmup=self.recipe.warmup,
-            floor=self.recipe.floor,
+            min_lr_ratio=self.recipe.min_lr_ratio,
         )
 
     def _step_done(self, batch: Batch) -> StepDone:

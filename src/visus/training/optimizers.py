@@ -122,7 +122,7 @@ def _trained_at_first(module: nn.Module) -> list[torch.Tensor]:
 def _muon(module: nn.Module, recipe: ResolvedRecipe, roles: dict[str, Role], precision: str) -> Muon:
     """Filters with equal roles in one group each; the head, gains, biases, and what is trained at first in groups of their own, by Adam."""
     rate = recipe.learning_rate
-    rates = {"head": recipe.head_rate, "gain": recipe.gain_rate, "matrix": recipe.matrix_rate, "other": recipe.bias_rate}
+    rates = {"head": recipe.head_lr, "gain": recipe.norm_lr, "matrix": recipe.matrix_lr, "other": recipe.bias_lr}
     early = {id(parameter) for parameter in _trained_at_first(module)}
     alike: dict[tuple[Role, bool, int], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():
@@ -133,7 +133,7 @@ def _muon(module: nn.Module, recipe: ResolvedRecipe, roles: dict[str, Role], pre
     for (role, is_early, num_inputs), parameters in alike.items():
         group: dict[str, Any] = {"params": parameters, "weight_decay": 0.0, "until": WHITENING_SHARE if is_early else 1.0}
         if role.kind == "filter":
-            free = role.is_scale_free
+            free = role.is_scale_invariant
             group |= {
                 "rule": "orthogonal",
                 "num_splits": role.num_groups,

@@ -65,7 +65,7 @@ def reconstruct(
                 share = (step + 0.5) / num_steps
                 set_rates(
                     optimizer,
-                    rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup, floor=recipe.floor),
+                    rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup, min_lr_ratio=recipe.min_lr_ratio),
                     share,
                 )
                 optimizer.zero_grad(set_to_none=True)

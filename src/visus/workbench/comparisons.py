@@ -340,7 +340,7 @@ def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:
     module = make_network(network, data.input_shape, len(data.classes), seed=recipe.seed).module
     shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
     if is_shuffled or not all(takes(module, shape) for shape in shapes):
-        recipe = recipe.replace(curriculum="1")
+        recipe = recipe.replace(progressive_resize="1")
     return recipe
 
 
@@ -428,7 +428,7 @@ def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None,
 def _shifts(run: Run, part: Part) -> ShiftFigures:
     samples, _ = some_samples(run, part, MOST_SAMPLES)
     return measure_shifts(
-        reading(run), samples, reach_of(samples.shape[2:]), SHIFT_WAY, most=NUM_SHIFTS, device=run.machine.device
+        reading(run), samples, reach_of(samples.shape[2:]), SHIFT_WAY, limit=NUM_SHIFTS, device=run.machine.device
     )
 
 

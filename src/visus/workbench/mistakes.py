@@ -55,7 +55,7 @@ def named_mistakes(
     training: Part | None = None,
     *,
     split: str = "",
-    most: int = MOST,
+    limit: int = MOST,
     most_training: int = MOST_TRAINING,
 ) -> NamedMistakes:
     """The answers worth a look.
@@ -66,14 +66,14 @@ def named_mistakes(
         chances: its probabilities, (samples, classes).
         training: the training samples that are looked through for similar ones; None for none.
         split: what the samples are called; the name of their split where it is left out.
-        most: samples of each kind.
+        limit: samples of each kind.
         most_training: training samples that are compared at most.
 
     Raises:
         DataError: there is no sample.
         UsageError: fewer than one sample of each kind is asked for.
     """
-    found = find_mistakes(chances, part.labels, most=most)
+    found = find_mistakes(chances, part.labels, limit=limit)
     suspects = suspicious_labels(chances, part.labels)
 
     def shown(place: int) -> Shown:
@@ -98,7 +98,7 @@ def named_mistakes(
             Pair(network.classes[each.label], network.classes[each.answer], each.num_samples, tuple(map(shown, each.places)))
             for each in found.confusions
         ),
-        suspicious=tuple(_suspected(part, network.classes, each) for each in suspects[:most]),
+        suspicious=tuple(_suspected(part, network.classes, each) for each in suspects[:limit]),
         num_suspicious=len(suspects),
         notes=tuple(notes),
     )
@@ -146,7 +146,7 @@ def _with_alike(network: Answering, told: NamedMistakes, part: Part, training: P
     if part is training or part.name == training.name == "train":
         where = {int(place): index for index, place in enumerate(drawn)}
         own = [where.get(place, -1) for place in places]
-    nearest = nearest_samples(wanted, _features(network, training, drawn, layer), most=_ALIKE, skip=own)
+    nearest = nearest_samples(wanted, _features(network, training, drawn, layer), limit=_ALIKE, skip=own)
     alike = {}
     for index, place in enumerate(places):
         pairs = zip(drawn[nearest.places[index]], nearest.similarity[index], strict=True)
@@ -171,12 +171,12 @@ def _with_alike(network: Answering, told: NamedMistakes, part: Part, training: P
     )
 
 
-def _drawn(num_samples: int, most: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _drawn(num_samples: int, limit: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Places of at most so many samples, drawn with a fixed seed, in order."""
-    if num_samples <= most:
+    if num_samples <= limit:
         return np.arange(num_samples)
     chosen: np.ndarray[tuple[int], np.dtype[np.int64]] = (
-        torch.randperm(num_samples, generator=random_stream(0, "similar samples"))[:most].sort().values.numpy()
+        torch.randperm(num_samples, generator=random_stream(0, "similar samples"))[:limit].sort().values.numpy()
     )
     return chosen
 

@@ -192,7 +192,7 @@ class Screen:
         self.say(f"network: {asked}, {write_count(made.num_parameters)} parameters; {event.machine.reason}")
         if made.reason:
             self.say(f"width: {made.reason}")
-        if recipe.convolutions == "auto" and (event.machine.device.type, event.machine.precision) == ("cpu", "bfloat16"):
+        if recipe.kernels == "auto" and (event.machine.device.type, event.machine.precision) == ("cpu", "bfloat16"):
             missing = why_no_kernels()
             self.say(
                 f"kernels: PyTorch's own{f', since {missing}' if missing else ' and those of visus, the faster for each shape'}"

@@ -152,7 +152,7 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
     samples, _ = some_samples(run, finished.part, num_samples)
     reach = reach_of(shape[1:])
     module, device = reading(run), run.machine.device
-    ways = tuple(measure_shifts(module, samples, reach, way, most=num_shifts, device=device) for way in names)
+    ways = tuple(measure_shifts(module, samples, reach, way, limit=num_shifts, device=device) for way in names)
     layers, notes = None, []
     command = f"visus evaluate {shlex.quote(str(run.folder))} --shifts"
     if run.preprocessing.shuffle_seed is not None:
@@ -172,11 +172,11 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
 def _mistakes(finished: FinishedRun, budget: int) -> NamedMistakes:
     """The answers worth a look; beside each, where there is a budget, the training samples that are most like it."""
     run, data = finished.run, finished.data
-    most = min(MOST_TRAINING, max(_FEWEST_TRAINING, 2 * budget // 5))
+    limit = min(MOST_TRAINING, max(_FEWEST_TRAINING, 2 * budget // 5))
     network = Answering(run.module, run.classes, run.preprocessing)
     training = data.split("train") if budget else None
     chances = run.probabilities(finished.answers)
-    return named_mistakes(network, finished.part, chances, training, most=_SHOWN, most_training=most)
+    return named_mistakes(network, finished.part, chances, training, limit=_SHOWN, most_training=limit)
 
 
 def _imaged(mistakes: NamedMistakes) -> list[int]:

@@ -18,7 +18,7 @@ from visus.training.runs import RunFolder
 from visus.units import write_number_of
 
 FEWEST_SETTINGS: Final = 3
-NO_CHOICE: Final = frozenset(("seed", "device", "precision", "convolutions", "checkpoint_every_s"))
+NO_CHOICE: Final = frozenset(("seed", "device", "precision", "kernels", "checkpoint_every_s"))
 """Settings that nobody chooses for the sake of the test figure. Runs that differ in nothing else count once."""
 
 _EXPERIMENTS: Final = (

@@ -91,7 +91,7 @@ def renew_environment(folder: RunFolder, recipe: ResolvedRecipe, machine: Machin
 
 def _environment(recipe: ResolvedRecipe, machine: Machine) -> dict[str, Any]:
     """Machine, versions and what decides the rounding."""
-    return describe() | {"machine": machine.to_dict(), "rounding": rounding(machine, recipe.convolutions)}
+    return describe() | {"machine": machine.to_dict(), "rounding": rounding(machine, recipe.kernels)}
 
 
 def write_end(

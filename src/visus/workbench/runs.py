@@ -339,7 +339,7 @@ class Run(Described):
         data: str | Path | Data | None = None,
         *,
         split: str | None = None,
-        most: int = 8,
+        limit: int = 8,
         raw: bool = False,
         cache_dir: str | Path | None = None,
     ) -> NamedMistakes:
@@ -350,7 +350,7 @@ class Run(Described):
         Args:
             data: other data; None for the run's own, split as it was.
             split: ``train``, ``val`` or ``test``; None for the held-out one.
-            most: samples of each kind.
+            limit: samples of each kind.
             raw: judge by the network's own probabilities, not calibrated.
             cache_dir: another folder for the decoded samples.
 
@@ -367,7 +367,7 @@ class Run(Described):
             training, notes = self._training_samples(opened, cache_dir)
             shown = "all" if opened.is_whole else chosen
             chances = self.probabilities(self.answers(opened, chosen), raw=raw)
-            found = named_mistakes(network, opened.split(chosen), chances, training, split=shown, most=most)
+            found = named_mistakes(network, opened.split(chosen), chances, training, split=shown, limit=limit)
             known, unknown = self.known(opened.split(chosen), opened)
         if known is not None and known[0].any() and chosen != "train":
             many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), opened.noun)}"

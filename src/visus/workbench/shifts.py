@@ -139,7 +139,7 @@ def report_shifts(run: Run, data: Data, split: str | None = None, *, num_samples
     samples, labels = some_samples(run, part, num_samples or min(MOST_SAMPLES, affordable))
     module, device = reading(run), run.machine.device
     reach = reach_of(shape[1:])
-    ways = tuple(measure_shifts(module, samples, reach, way, most=NUM_SHIFTS, device=device) for way in WAYS)
+    ways = tuple(measure_shifts(module, samples, reach, way, limit=NUM_SHIFTS, device=device) for way in WAYS)
     step, costs, notes = _step(run)
     if run.views_sentence:
         notes.append(f"All here is about each {data.noun} as it is. visus predict averages: {run.views_sentence}")
@@ -240,10 +240,10 @@ def remedies(run: Run) -> list[Remedy]:
             "shift augmentation",
             f"it costs nothing in use; the training {run.preprocessing.noun}s are shifted by up to "
             f"{100 * SHIFT_AUGMENTATION:.0f} % of each side",
-            _command(run, "", f"--shift {SHIFT_AUGMENTATION}"),
+            _command(run, "", f"--translate {SHIFT_AUGMENTATION}"),
         )
     ]
-    if (run.recipe.shift or 0.0) >= SHIFT_AUGMENTATION:
+    if (run.recipe.translate or 0.0) >= SHIFT_AUGMENTATION:
         found = []
     shape, num_classes = run.preprocessing.input_shape, len(run.classes)
     design = own_design(run)
@@ -295,13 +295,17 @@ def _command(run: Run, design: str, more: str = "") -> str:
     facts = folder.read_json("data.json")
     asked = " ".join(design.split()) or " ".join(folder.read_text("design.txt").split())
     words = ["visus", "train", *([facts["path"]] if facts["path"] else []), "-m", asked]
-    words += ["-c", str(run.folder / "recipe.yaml"), "--split", str(run.folder / "split.csv")]
+    words += ["-c", str(run.folder / "recipe.yaml"), "--split-file", str(run.folder / "split.csv")]
     words += ["--img-size", "x".join(str(length) for length in prepared.size)]
     if prepared.kind == "images":
-        words += ["--channels", str(prepared.channels), *(["--rule", prepared.rule] if prepared.rule != "squash" else [])]
+        words += [
+            "--channels",
+            str(prepared.channels),
+            *(["--resize-mode", prepared.rule] if prepared.rule != "squash" else []),
+        ]
     words += ["--labels", facts["labels"]] if facts.get("labels") else []
     words += Reading.from_json(facts.get("reading")).options()
-    words += ["--scale", prepared.scale] if prepared.scale == "min-max" else []
+    words += ["--normalize", prepared.scale] if prepared.scale == "min-max" else []
     return f"{shlex.join(words)}{f' {more}' if more else ''}"
 
 

@@ -293,7 +293,7 @@ def probe(
     began = time.perf_counter()
     training, validation = data.split("train"), data.split("val")
     views = 2 if is_mirrored else 1
-    is_fast = recipe.convolutions == "auto"
+    is_fast = recipe.kernels == "auto"
     if machine.channels_last and len(data.input_shape) > 2:
         module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
     reader = _Features(module, machine, len(training) * views + len(validation), tell, is_fast=is_fast)

@@ -84,7 +84,7 @@ class Prepared:
             told = [f"{first} for {share:.0%} of the training", *(f"{size} for {share:.0%}" for size, share in later)]
             said.append(f"seen at {', then '.join(told)}".replace("%", " %") if later else f"seen at {first} throughout")
         elif self.recipe.optimizer == "muon" and not takes_smaller(
-            self.network.module, self.data, Recipe(curriculum=PROGRESSIVE_SIZES)
+            self.network.module, self.data, Recipe(progressive_resize=PROGRESSIVE_SIZES)
         ):
             said.append("seen at their whole size throughout (the network takes no other)")
         return said

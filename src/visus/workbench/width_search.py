@@ -183,12 +183,12 @@ def _own_samples(recipe: ResolvedRecipe, group: Group) -> int:
 
 
 def _usable(given: Recipe, data: Data, machine: Machine, group: Group, mirrors: MirrorTest | None) -> list[Rung]:
-    """The usual rung, and those that take the person's own curriculum and whose steps, if they are wider, fit into the memory."""
+    """The usual rung, and those that take the person's own sides of progressive resizing and whose steps, if they are wider, fit into the memory."""
     memory = _memory_bytes(machine)
     usable = []
     for scale in (float(scale) for scale in SCALES if scale <= WIDEST or scale == USUAL):
         rung = _rung(scale, given, data, group, mirrors)
-        takes_all = given.curriculum is None or min(given.sides) == 1 or takes_smaller(rung.made.module, data, given)
+        takes_all = given.progressive_resize is None or min(given.sides) == 1 or takes_smaller(rung.made.module, data, given)
         fits = memory is None or rung.step_bytes * group.local_size <= MEMORY_SHARE * memory
         if scale == USUAL or (takes_all and (fits or scale < USUAL)):
             usable.append(rung)
@@ -207,7 +207,7 @@ def _training_s(
 ) -> float:
     """Seconds of the whole training at a scale, with what comes on top of its steps."""
     made, recipe = rung.made, rung.recipe
-    batch_size, is_sped_up = _own_samples(recipe, group), recipe.convolutions == "auto"
+    batch_size, is_sped_up = _own_samples(recipe, group), recipe.kernels == "auto"
     work = Work(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
 
     def make() -> tuple[nn.Module, torch.optim.Optimizer]:
