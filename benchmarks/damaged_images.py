@@ -37,7 +37,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 Read = tuple[Any, tuple[str, ...]]
 """Pixels, and what is said of them."""
 Reader = Callable[[bytes], Read]
-LONGEST_SIDE = 320
+MAX_SIDE = 320
 FAR, SHARE = 24, 0.02
 
 
@@ -75,7 +75,7 @@ def _stored(file: Path, settings: dict[str, Any]) -> bytes:
     stream = io.BytesIO()
     with Image.open(file) as image:
         small = image.convert("RGB")
-        small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        small.thumbnail((MAX_SIDE, MAX_SIDE))
         small.save(stream, **settings)
     return stream.getvalue()
 

@@ -53,7 +53,7 @@ def before(part: Part, seed: int) -> bool | None:
     chance = float(((torch.bincount(labels).double() / len(labels)) ** 2).sum())
     error = (chance * (1 - chance) / len(asked)) ** 0.5
     kept = (shares[1] - chance) / (shares[0] - chance) if shares[0] - chance > mirrors.CLEARLY * error else None
-    return None if kept is None else kept >= mirrors.LEAST_KEPT
+    return None if kept is None else kept >= mirrors.MIN_KEPT
 
 
 def _brighter(pixels: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ from visus.training.recipe import Recipe
 
 NUM_SAMPLES = 200
 SEARCHED = 32
-MOST_PHASES = 256
+MAX_PHASES = 256
 TIMED: dict[str, tuple[str, tuple[int, ...]]] = {
     "compact, 1 x 28 x 28": ("compact", (1, 28, 28)),
     "compact, 3 x 96 x 96": ("compact", (3, 96, 96)),
@@ -107,7 +107,7 @@ def times_of(text: str, shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
     step = total_step(visus.summary(module, shape))
     num_phases = math.prod(step) if step else 0
     phases = {}
-    if step and num_phases <= MOST_PHASES:
+    if step and num_phases <= MAX_PHASES:
         told = medians({"forward": forward, "phases": lambda: measure_phases(module, sample, step)}, 3)
         phases = {
             "num_phases": num_phases,

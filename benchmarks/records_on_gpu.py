@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
 
-LEAST_RUNS = 50
+MIN_RUNS = 50
 GOAL = 0.75  # of the time of airbench94_muon
 KINDS = ("airbench", "hiverge", "fulcrum", "visus")
 _FULCRUM_LINE = re.compile(r"\[trial \d+/\d+ id=\d+\] train=[\d.]+s honest=([\d.]+)s acc=([\d.]+)")
@@ -248,7 +248,7 @@ def read_options() -> argparse.Namespace:
         options.add_argument(f"--{name}", help="path or address")
     options.add_argument("--config", type=Path, help="recipe.yaml for visus")
     options.add_argument("--model", help="network for visus")
-    options.add_argument("--runs", type=int, default=LEAST_RUNS, help="of each, 50 at least for a result")
+    options.add_argument("--runs", type=int, default=MIN_RUNS, help="of each, 50 at least for a result")
     options.add_argument("--block", type=int, default=10, help="runs in one process")
     options.add_argument("--output", type=Path)
     options.add_argument("--drive-fulcrum", type=Path, help=argparse.SUPPRESS)
@@ -291,7 +291,7 @@ def main() -> None:
                 )
             gpu = torch.cuda.get_device_name()
             table = {"command": command_line(), "gpu": gpu, **machine_facts(), **tabulate(found)}
-            table["is_too_few_runs"] = len(found["visus"].runs) < LEAST_RUNS
+            table["is_too_few_runs"] = len(found["visus"].runs) < MIN_RUNS
             write_result(chosen.output, table)
     print(markdown(table))
 

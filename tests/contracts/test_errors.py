@@ -21,7 +21,7 @@ from visus.errors import VisusError
 
 Tree = Any  # the fixture of conftest.py
 
-SHORTEST = 12  # a fixed piece shorter than this, in characters, says too little to be looked for
+MIN_LENGTH = 12  # a fixed piece shorter than this, in characters, says too little to be looked for
 
 
 def family() -> dict[str, type[VisusError]]:
@@ -181,7 +181,7 @@ def plain(text: str) -> str:
 def fragment(pieces: list[str]) -> str:
     """The longest fixed piece of a message; empty where none says enough."""
     longest = max((plain(piece) for piece in pieces), key=len, default="")
-    return longest if len(longest) >= SHORTEST else ""
+    return longest if len(longest) >= MIN_LENGTH else ""
 
 
 def read_by_tests(tree: Tree) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visus.design import account, compact, parse, resolve
-from visus.design.families.compact import LARGEST_WHOLE_PX, SCALES
+from visus.design.families.compact import MAX_WHOLE_PX, SCALES
 from visus.design.items import Sequence
 from visus.design.layers.registry import Conv
 from visus.errors import DesignError
@@ -53,7 +53,7 @@ def test_without_a_scale_it_is_the_network_that_it_was():
 )
 def test_many_small_images_have_a_wider_first_stage_and_gray_ones_one_between(shape, num_samples, width):
     assert convs(stages(shape, 1, num_samples)[0])[0].out_channels == width
-    assert LARGEST_WHOLE_PX == SMALL_PX, "the recipe asks for the same images"
+    assert MAX_WHOLE_PX == SMALL_PX, "the recipe asks for the same images"
 
 
 @pytest.mark.parametrize("shape", SHAPES)

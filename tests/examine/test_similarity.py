@@ -119,7 +119,7 @@ def test_a_part_of_the_features_at_a_time_gives_the_same(monkeypatch: pytest.Mon
     one, other = networks.small_compact(), networks.u_net()
     samples = networks.noise(6, 1, 28, 28)
     whole = layer_likeness(one, one, samples)
-    monkeypatch.setattr("visus.examine.similarity._MOST_VALUES", 100)
+    monkeypatch.setattr("visus.examine.similarity._MAX_VALUES", 100)
     assert [layer.cka for layer in layer_likeness(one, one, samples)] == pytest.approx([layer.cka for layer in whole])
     assert layer_likeness(one, other, samples) == ()
 

@@ -287,7 +287,7 @@ def step(network: nn.Module) -> list[torch.Tensor]:
 
 @needs_kernels
 def test_a_network_that_is_sped_up_learns_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eligibility, "LEAST_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "MIN_NUMBERS", 1)
     network, memory = small_network(), Fixed(tmp_path)
     usual = copy.deepcopy(network)
     before = step(usual)

@@ -69,7 +69,7 @@ class Always(Autotuner):
 @pytest.fixture(autouse=True)
 def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps are taken too."""
-    monkeypatch.setattr(eligibility, "LEAST_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "MIN_NUMBERS", 1)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class Always(Autotuner):
 @pytest.fixture(autouse=True)
 def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps are taken too."""
-    monkeypatch.setattr(eligibility, "LEAST_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "MIN_NUMBERS", 1)
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_the_default_type_and_device_of_new_tensors_change_nothing(default: Call
 def test_a_shape_is_measured_whatever_the_defaults_are(
     is_learned: bool, default: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices_room, "LEAST_MACS", 1)
+    monkeypatch.setattr(choices_room, "MIN_MACS", 1)
     network, images = speed_up(stack(), Autotuner(tmp_path / "choices.json")), batch()
     with default(), in_bfloat16(), torch.set_grad_enabled(is_learned):
         assert network(images).device.type == "cpu"
@@ -575,7 +575,7 @@ def test_a_whole_jacobian_is_that_of_pytorch() -> None:
 def test_a_checkpoint_holds_on_the_first_batch_of_a_shape(
     is_reentrant: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices_room, "LEAST_MACS", 1)
+    monkeypatch.setattr(choices_room, "MIN_MACS", 1)
     network = speed_up(stack(), Autotuner(tmp_path / "choices.json"))
     with in_bfloat16():
         out = checkpoint(network, batch().requires_grad_(), use_reentrant=is_reentrant)
@@ -592,7 +592,7 @@ def wide(side: int, is_learned: bool = True) -> ConvProblem:
 
 def test_without_gradients_the_forward_alone_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: pytest.fail("gradients were measured"))
-    monkeypatch.setattr(choices_room, "LEAST_MACS", 1)
+    monkeypatch.setattr(choices_room, "MIN_MACS", 1)
     network = speed_up(stack(), Autotuner(tmp_path / "choices.json"))
     with torch.inference_mode(), in_bfloat16():
         network(batch())
@@ -616,7 +616,7 @@ def test_after_so_many_shapes_nothing_is_measured_any_more(tmp_path: Path, monke
     monkeypatch.setattr(choices_room, "measured", lambda case: (asked.append(case), Plan(weight_gradient="taps"))[1])
     record = tmp_path / "arithmetic.json"
     memory = Autotuner(tmp_path / "choices.json", record)
-    most = choices_room.MOST_SHAPES
+    most = choices_room.MAX_SHAPES
     plans = [memory.plan(wide(32 + side)) for side in range(most + 3)]
     assert plans == [Plan(weight_gradient="taps")] * most + [Plan()] * 3
     assert len(asked) == most

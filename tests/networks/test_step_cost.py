@@ -20,7 +20,7 @@ from visus.networks.fast import Plan
 from visus.networks.fast import autotuner as choices_room
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.machine import Machine
-from visus.networks.step_cost import MOST_SAMPLES, Price, Prices, Work, measured
+from visus.networks.step_cost import MAX_SAMPLES, Price, Prices, Work, measured
 
 CPU = Machine(torch.device("cpu"), "float32", False, "float32: asked for")
 FAST = Machine(torch.device("cpu"), "bfloat16", True, "bfloat16: asked for")
@@ -78,7 +78,7 @@ def test_the_network_is_seen_at_each_side_with_at_most_so_many_samples() -> None
         measured(work(batch_size=batch_size, machine=machine), module, torch.optim.SGD(module.parameters(), lr=0.1))
     assert set(seen) == {
         *((4, 3, 6, 6, False), (4, 3, 12, 12, False)),
-        *((MOST_SAMPLES, 3, 6, 6, True), (MOST_SAMPLES, 3, 12, 12, True)),
+        *((MAX_SAMPLES, 3, 6, 6, True), (MAX_SAMPLES, 3, 12, 12, True)),
     }
 
 

@@ -18,7 +18,7 @@ import torch
 
 from visus.training.recipe import Recipe
 
-LONGEST_S = 50  # that processes of a test may take
+MAX_S = 50  # that processes of a test may take
 PRELOADED = ["pytest", "torch.distributed", "torch._dynamo", "visus.workbench.training"]
 
 
@@ -100,13 +100,13 @@ def run_in_processes(num: int, function: Callable[..., Any], *arguments: Any, st
     try:
         for start, _ in pipes:
             try:
-                assert start.poll(LONGEST_S), "a process hangs"
+                assert start.poll(MAX_S), "a process hangs"
                 answers.append(pickle.loads(start.recv_bytes()))
             except EOFError:
                 answers.append(None)
     finally:
         for process in processes:
-            process.join(0 if len(answers) < num else LONGEST_S)
+            process.join(0 if len(answers) < num else MAX_S)
             process.kill()
             process.join()
     return answers

@@ -135,7 +135,7 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
     in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch, least: int, is_asked: bool
 ) -> None:
     monkeypatch.delenv("VISUS_KERNELS", raising=False)
-    monkeypatch.setattr(eligibility, "LEAST_NUMBERS", least)
+    monkeypatch.setattr(eligibility, "MIN_NUMBERS", least)
     network = nn.Sequential(nn.BatchNorm2d(32), nn.GELU())
     generator = torch.Generator().manual_seed(0)
     nn.init.normal_(network[0].weight, generator=generator)
@@ -155,7 +155,7 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
         joined = []
         real = norms.norm_and_activation
         patch = pytest.MonkeyPatch()
-        patch.setattr(eligibility, "LEAST_NUMBERS", least)
+        patch.setattr(eligibility, "MIN_NUMBERS", least)
         patch.setattr(fusion, "norm_and_activation", lambda *given: (joined.append(given), real(*given))[1])
         with whole_batch_norms(network, is_alone=False):
             found = numbers(speed_up(network), maps[mine], gradient[mine])

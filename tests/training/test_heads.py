@@ -99,7 +99,7 @@ def test_labels_that_are_noise_are_not_answered_out_of_fold() -> None:
 
 
 def test_of_many_samples_some_are_judged_and_all_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visus.training.heads.MOST_JUDGED", 50)
+    monkeypatch.setattr("visus.training.heads.MAX_JUDGED", 50)
     features, labels = samples(120)
     judged = cross_validate(features[None], labels, 3)
     assert (judged.logits.shape, len(judged.is_right)) == ((120, 3), 50)

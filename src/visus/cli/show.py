@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from visus.data.opened import Data
     from visus.evaluation.scores import Scores
 
-MOST_CLASSES_SHOWN = 20
+MAX_CLASSES_SHOWN = 20
 
 
 def _console() -> Console:
@@ -56,7 +56,7 @@ def show_scores(scores: Scores) -> None:
             Text(row.name), f"{row.num_samples:,}", *(_figure(value) for value in (row.precision, row.recall, row.f1))
         )
     console.print(table)
-    if len(scores.per_class) <= MOST_CLASSES_SHOWN:
+    if len(scores.per_class) <= MAX_CLASSES_SHOWN:
         console.print("confusion: rows are true classes, columns are answers in the same order")
         grid = Table(_names(""), box=None, show_header=False)
         for name, counts in zip((row.name for row in scores.per_class), scores.confusion, strict=True):

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from visus.workbench.shifts import ShiftReport
     from visus.workbench.tasks import TaskComparison
 
-MOST_DIFFERING = 20
-MOST_COLUMNS = 16  # of figures that fit into a line of a terminal
-MOST_PHASES = 64  # a larger pattern is told in its mean and its largest figure
+MAX_DIFFERING = 20
+MAX_COLUMNS = 16  # of figures that fit into a line of a terminal
+MAX_PHASES = 64  # a larger pattern is told in its mean and its largest figure
 CURVE_POINTS = 8
 STEADY = 0.01  # a layer that changes by less than this is said not to change
 
@@ -125,11 +125,11 @@ def _show_differing(console: Console, found: Comparison) -> None:
     console.print(f"they answer differently for {write_number_of(len(differing), found.noun)}:")
     table = Table(found.noun, "label", Column(Text(left)), Column(Text(right)), "right", box=None)
     names = {"left": left, "right": right, "neither": "neither"}
-    for each in differing[:MOST_DIFFERING]:
+    for each in differing[:MAX_DIFFERING]:
         table.add_row(*(Text(cell) for cell in (each.sample, each.label, each.left, each.right, names[each.right_one])))
     console.print(table)
-    if len(differing) > MOST_DIFFERING:
-        console.print(f"... and {len(differing) - MOST_DIFFERING:,} more; --json lists all")
+    if len(differing) > MAX_DIFFERING:
+        console.print(f"... and {len(differing) - MAX_DIFFERING:,} more; --json lists all")
 
 
 def show_shifts(report: ShiftReport, *, title: str = "moved") -> None:
@@ -189,9 +189,9 @@ def _show_phases(console: Console, phases: PhasePattern) -> None:
         f"moved round a ring, "
         f"and by {write_share(max(phases.logit_change))} at most"
     )
-    if len(phases.logit_change) > MOST_PHASES or len(phases.step_px) > 2:
+    if len(phases.logit_change) > MAX_PHASES or len(phases.step_px) > 2:
         return
-    width = min(phases.step_px[-1], MOST_COLUMNS)  # a longer row goes on in the next line; two axes keep a line for each row
+    width = min(phases.step_px[-1], MAX_COLUMNS)  # a longer row goes on in the next line; two axes keep a line for each row
     if len(phases.step_px) > 1 and width < phases.step_px[-1]:
         return
     grid = Table(box=None, show_header=False)

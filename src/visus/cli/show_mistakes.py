@@ -18,7 +18,7 @@ from visus.units import write_number_of, write_share
 if TYPE_CHECKING:
     from visus.examine.named_mistakes import NamedMistakes, Shown
 
-MOST: Final = 8
+DEFAULT_LIMIT: Final = 8
 
 
 def num_shown(limit: int | None, *, mistakes: bool) -> int:
@@ -31,7 +31,7 @@ def num_shown(limit: int | None, *, mistakes: bool) -> int:
         raise UsageError("--limit needs --mistakes. Add it, or leave --limit out.")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, not {limit}.")
-    return MOST if limit is None else limit
+    return DEFAULT_LIMIT if limit is None else limit
 
 
 def show_mistakes(found: NamedMistakes) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from visus.design.solve import Ways
     from visus.geometry import Solution, Solutions
 
-MOST_LINES: Final = 10
+MAX_LINES: Final = 10
 """So many solutions are written one by one; of more, the first and the last."""
 
 
@@ -100,7 +100,7 @@ def _lines(found: Solutions) -> list[str]:
     if found.most is None:
         return [f"{letter} = any from {found.least} on: {sum_text(found.at(found.least))}"]
     lines = [f"{letter} = {getattr(each, found.missing)}: {sum_text(each)}" for each in _first(found)]
-    if len(found) <= MOST_LINES:
+    if len(found) <= MAX_LINES:
         return lines
     last = f"{letter} = {found.most}: {sum_text(found.at(found.most))}"
     return [
@@ -135,7 +135,7 @@ def _first(found: Solutions) -> list[Solution]:
     """The first solutions, as many as are written one by one."""
     from itertools import islice
 
-    return list(islice(found, MOST_LINES))
+    return list(islice(found, MAX_LINES))
 
 
 def _facts(each: Solution) -> dict[str, Any]:

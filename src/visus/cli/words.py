@@ -13,7 +13,7 @@ from visus.errors import UsageError
 
 _POWER: Final = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,18}))?[eE]\+?(\d{1,3})\s*")
 _NOT_WHOLE: Final = re.compile(r"Invalid value for (.*?): .*valid integer")
-_MOST_ZEROS: Final = 18
+_MAX_ZEROS: Final = 18
 
 
 def whole_numbers(text: str, option: str, example: str) -> tuple[int, ...]:
@@ -41,7 +41,7 @@ def written_out(text: str) -> str:
     told = []
     for part, whole, fraction, power in found:
         zeros = int(power) - len(fraction or "")
-        if 0 <= zeros <= _MOST_ZEROS:
+        if 0 <= zeros <= _MAX_ZEROS:
             told.append(f"{part} as {int(whole + (fraction or ''))}{'0' * zeros}")
     return f" Write {', and '.join(told)}." if told else ""
 

@@ -19,7 +19,7 @@ import torch
 from visus.data.augment import Augmentation, BatchRandom, shrink
 from visus.data.preprocessing import Pixels, Preprocessing
 
-FEWEST_IN_ORDER, MOST_VALUES = 16, 2**23  # samples, and input values, of a batch that is only looked at
+MIN_IN_ORDER, MAX_VALUES = 16, 2**23  # samples, and input values, of a batch that is only looked at
 RESIDENT_SHARE = 0.25  # of a device's free memory, that the samples of a training may take so that no step waits for them
 
 
@@ -185,7 +185,7 @@ def batches_in_order(part: Part, preprocessing: Preprocessing, batch_size: int) 
 
     Batches of large samples are smaller than ``batch_size``, so that what a network makes of them fits into little memory.
     """
-    batch_size = max(1, min(batch_size, max(FEWEST_IN_ORDER, MOST_VALUES // math.prod(preprocessing.input_shape))))
+    batch_size = max(1, min(batch_size, max(MIN_IN_ORDER, MAX_VALUES // math.prod(preprocessing.input_shape))))
     for start in range(0, len(part), batch_size):
         yield preprocessing.scaled(part.rows(np.arange(start, min(start + batch_size, len(part)))))
 

@@ -16,9 +16,9 @@ from visus.data.samples import Samples
 from visus.data.source_rules import shown
 from visus.units import write_number_of
 
-_FEWEST_COPIES = 5
-_FEWEST_ACROSS = 3
-_MOST_PLACEHOLDERS = 0.1  # of all samples; where more are named so, it is what they are called
+_MIN_COPIES = 5
+_MIN_ACROSS = 3
+_MAX_PLACEHOLDERS = 0.1  # of all samples; where more are named so, it is what they are called
 
 
 def label_warnings(samples: Samples) -> list[str]:
@@ -65,7 +65,7 @@ def _named_placeholders(samples: Samples) -> list[str]:
     if samples.reader.kind != "images":
         return []
     found = [sample for sample in samples.names if is_placeholder(PurePosixPath(sample).stem)]
-    if not found or len(found) > _MOST_PLACEHOLDERS * len(samples.names):
+    if not found or len(found) > _MAX_PLACEHOLDERS * len(samples.names):
         return []
     is_one = len(found) == 1
     return [
@@ -82,11 +82,11 @@ def _placeholders(samples: Samples) -> list[str]:
     usual = float(np.median(counts[counts > 0]))
     told = []
     for content in np.argsort(-counts, kind="stable").tolist():
-        if counts[content] < _FEWEST_ACROSS or counts[content] < _FEWEST_ACROSS * usual:
+        if counts[content] < _MIN_ACROSS or counts[content] < _MIN_ACROSS * usual:
             break
         where = np.flatnonzero(samples.contents == content)
         num_classes = len(set(samples.labels[where].tolist()))
-        if counts[content] >= _FEWEST_COPIES or num_classes >= _FEWEST_ACROSS:
+        if counts[content] >= _MIN_COPIES or num_classes >= _MIN_ACROSS:
             told.append((where, num_classes))
     if not told or (len(told) > 0.05 * len(counts) and all(num_classes == 1 for _, num_classes in told)):
         return []  # whole classes were copied to even out their numbers

@@ -170,7 +170,7 @@ class Ledger:
 SHOWN = 3  # names
 _ALL_OR_NONE = frozenset(("learned from",))
 """Actions whose samples are named where all of them are: their answers stand beside the sentence, and some of many would say nothing."""
-_MOST_REASONS = 6
+_MAX_REASONS = 6
 
 
 def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
@@ -199,8 +199,8 @@ def _by_reason(action: str, count: int, reasons: Mapping[str, str]) -> str:
     if len(groups) == 1:
         reason, samples = groups[0]
         return f"{head} ({listed(samples)}): {reason.rstrip('.')}."
-    told = [f"{len(samples):,} ({listed(samples)}): {reason.rstrip('.')}" for reason, samples in groups[:_MOST_REASONS]]
-    rest = sum(len(samples) for _, samples in groups[_MOST_REASONS:])
+    told = [f"{len(samples):,} ({listed(samples)}): {reason.rstrip('.')}" for reason, samples in groups[:_MAX_REASONS]]
+    rest = sum(len(samples) for _, samples in groups[_MAX_REASONS:])
     if rest:
         told.append(f"{rest:,} for other reasons")
     return f"{head}. {'. '.join(told)}."

@@ -33,7 +33,7 @@ COPY: Final = 0.99
 above it for photos; of 12,000 different clothes 4 % have such a neighbor, of photos and CIFAR-10 none, and no decision changes by leaving them out."""
 CLEARLY: Final = 3.0  # standard errors that the neighbors must know more than chance does
 Z: Final = 1.959964  # of a 95 % interval
-LEAST_KEPT: Final = 0.5
+MIN_KEPT: Final = 0.5
 """Share of what neighbors know above chance that must be left for mirrored samples. Measured: digits of 8 x 8 0.27, digits shown by hands 0.17,
 clothes 0.75, CIFAR-10 0.88."""
 
@@ -69,9 +69,9 @@ class MirrorTest:
     @property
     def keeps_class(self) -> bool | None:
         """Whether mirrored samples still belong to their class: the whole interval of ``kept`` lies on one side of a half; else None."""
-        if self.kept is None or self.low < LEAST_KEPT <= self.high:
+        if self.kept is None or self.low < MIN_KEPT <= self.high:
             return None
-        return self.low >= LEAST_KEPT
+        return self.low >= MIN_KEPT
 
     def sentence(self, noun: str) -> str:
         """What was measured and what follows, for a reader; ``noun`` is what a sample is called.

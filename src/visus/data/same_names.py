@@ -22,11 +22,11 @@ from visus.errors import ImageError
 
 FEW_COLORS = 32
 """Label maps have at most about as many; a photo has thousands."""
-MOST_READ = 40
+MAX_READ = 40
 """Pairs of one kind that are read; of more, some are drawn, and what nearly all of them are holds for all."""
 NEARLY_ALL = 0.8
-FEWEST = 3  # pairs of which a rule can be seen
-MOST_NAMESAKES = 40  # images of one name
+MIN_PAIRS = 3  # pairs of which a rule can be seen
+MAX_NAMESAKES = 40  # images of one name
 _NEAR_ENDS = 12  # levels of 255 from black or white
 _AT_ENDS = 0.97
 _GRID = 16
@@ -76,7 +76,7 @@ def same_names(root: Path, samples: Sequence[str]) -> SameNames:
 def _are_masks(root: Path, pairs: Sequence[tuple[str, str]]) -> bool:
     """Whether the second images of nearly all pairs are masks of the first; no more are read than it takes to tell."""
     drawn = _drawn(pairs)
-    num_others, most_others = 0, len(drawn) - max(FEWEST, NEARLY_ALL * len(drawn))
+    num_others, most_others = 0, len(drawn) - max(MIN_PAIRS, NEARLY_ALL * len(drawn))
     for image, sample in drawn:
         pixels = _pixels(root, sample)
         is_flat = pixels is not None and any(is_mask(pixels) for is_mask in _FLAT)
@@ -88,8 +88,8 @@ def _are_masks(root: Path, pairs: Sequence[tuple[str, str]]) -> bool:
 
 def _drawn(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """All pairs, or some of very many, from the first to the last."""
-    step = max(1, len(pairs) / MOST_READ)
-    return [pairs[int(place * step)] for place in range(min(len(pairs), MOST_READ))]
+    step = max(1, len(pairs) / MAX_READ)
+    return [pairs[int(place * step)] for place in range(min(len(pairs), MAX_READ))]
 
 
 def _pairs(samples: Sequence[str]) -> list[list[tuple[str, str]]]:
@@ -123,7 +123,7 @@ def _with_additions(samples: Sequence[str]) -> list[list[tuple[str, str]]]:
                 if stem[:cut] in stems and not stem[cut].isdigit() and not (stem[cut].islower() and stem[cut - 1].isalpha()):
                     groups[added].append((stems[stem[:cut]], sample))
                     break
-    return [pairs for pairs in groups.values() if len(pairs) >= FEWEST]
+    return [pairs for pairs in groups.values() if len(pairs) >= MIN_PAIRS]
 
 
 def _in_folders(samples: Sequence[str]) -> list[list[tuple[str, str]]]:
@@ -143,7 +143,7 @@ def _in_folders(samples: Sequence[str]) -> list[list[tuple[str, str]]]:
         found = [(image, sample) for stem, sample in inside if (image := _namesake(folder, by_stem[stem]))]
         homes = {home for (home, _), _ in found}
         is_apart = any(_is_below(folder, home) or _is_parallel(folder, home) for home in homes) or len(homes) > 1
-        if len(found) >= max(FEWEST, NEARLY_ALL * len(inside)) and (
+        if len(found) >= max(MIN_PAIRS, NEARLY_ALL * len(inside)) and (
             is_apart or not is_numbered_through({stem for stem, _ in inside})
         ):
             groups.append([(image, sample) for (_, image), sample in found])
@@ -152,7 +152,7 @@ def _in_folders(samples: Sequence[str]) -> list[list[tuple[str, str]]]:
 
 def _namesake(folder: str, same: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
     """The one image of a name in another folder, with its folder: the one in a folder above, else the one in a parallel folder, else the only one."""
-    if len(same) > MOST_NAMESAKES:  # classes whose files are counted through
+    if len(same) > MAX_NAMESAKES:  # classes whose files are counted through
         return None
     others = [pair for pair in same if pair[0] != folder]
     for belongs in (_is_below, _is_parallel):

@@ -197,7 +197,7 @@ def _likely(column: str, heads: list[str], written: list[str], records: list[tup
     return fitting[0] if len(fitting) == 1 else "NAME"
 
 
-_MOST_NUMBERS = 10
+_MAX_NUMBERS = 10
 _LABEL_WORDS = frozenset(
     [
         "label",
@@ -247,7 +247,7 @@ def label_columns(cells: Mapping[str, Sequence[str]]) -> list[str]:
         filled = [value.strip() for value in values if value.strip()]
         kinds = Counter(filled)
         if len(kinds) >= 2 and len(filled) >= 0.5 * len(values):
-            is_measured = len(kinds) > _MOST_NUMBERS and all(map(_is_number, kinds))
+            is_measured = len(kinds) > _MAX_NUMBERS and all(map(_is_number, kinds))
             able[head] = len(kinds) <= max(2, 0.5 * len(filled)) and not is_measured
     named = [
         head for head in able if head.strip().lower() in _LABEL_WORDS or head.rpartition(".")[2].lower() in _LABEL_WORDS

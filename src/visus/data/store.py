@@ -35,7 +35,7 @@ from visus.units import write_bytes, write_share
 
 FORMAT = 3  # of an entry and of what decoding gives: another number where either would differ
 MAX_UNREADABLE = 0.05
-MOST_REASONS_SHOWN = 4
+MAX_REASONS_SHOWN = 4
 Progress = Callable[[int, int], None]
 
 
@@ -125,7 +125,7 @@ def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MA
     if len(missing) > max_unreadable * len(samples.names):
         reasons = store.ledger.reasons("unreadable")
         groups = group_reasons({samples.names[index]: reasons.get(samples.names[index], "") for index in missing})
-        told = " ".join(f"{len(names):,} ({listed(names)}): {reason}" for reason, names in groups[:MOST_REASONS_SHOWN])
+        told = " ".join(f"{len(names):,} ({listed(names)}): {reason}" for reason, names in groups[:MAX_REASONS_SHOWN])
         raise DataError(
             f"{len(missing)} of {len(samples.names)} files cannot be read ({write_share(len(missing) / len(samples.names))}; "
             f"at most {write_share(max_unreadable)} may be left out). {told} "

@@ -17,7 +17,7 @@ from visus.data.system_files import why_passed_over
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio writes such a number before the names of files that were uploaded
 _ENDINGS = tuple(IMAGE_SUFFIXES)
-_MOST_BESIDE = 200_000  # files
+_MAX_BESIDE = 200_000  # files
 
 
 class ImageNames:
@@ -100,7 +100,7 @@ def _images_beside(folder: Path) -> list[str]:
     for other in others:
         for count, samples in _walk(other):
             num_files += count
-            if num_files >= _MOST_BESIDE:
+            if num_files >= _MAX_BESIDE:
                 return []
             found += [f"../{other.name}/{sample}" for sample in samples]
     return found

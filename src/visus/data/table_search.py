@@ -24,9 +24,9 @@ from visus.units import write_number_of
 
 WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 FOLDERS = "folders"
-_MOST_ROWS = 20_000
-_MOST_FILES = 40
-_MOST_BYTES = 1 << 25
+_MAX_ROWS = 20_000
+_MAX_FILES = 40
+_MAX_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _candidates(place: Path) -> list[Path]:
     for file in chosen:
         by_kind[file.suffix.lower()].append(file)
     return [
-        file for kind in by_kind.values() if len(kind) <= _MOST_FILES for file in kind
+        file for kind in by_kind.values() if len(kind) <= _MAX_FILES for file in kind
     ]  # one file for each image is no table
 
 
@@ -126,7 +126,7 @@ def _rows(text: str, file: Path) -> Rows | None:
 
 def _columns(rows: Rows) -> tuple[dict[str, list[str]], int]:
     """The cells of each column, by its name or number, and how many rows were looked at."""
-    records = [record for _, record in rows.records[:_MOST_ROWS]]
+    records = [record for _, record in rows.records[:_MAX_ROWS]]
     columns = {
         head or str(place + 1): [record[place].strip() if place < len(record) else "" for record in records]
         for place, head in enumerate(rows.heads)
@@ -200,7 +200,7 @@ def _look_at_workbook(file: Path, names: ImageNames) -> Beside:
     try:
         with zipfile.ZipFile(file) as archive:
             for part in archive.infolist():
-                if part.filename.endswith(("sharedStrings.xml", "content.xml")) and part.file_size <= _MOST_BYTES:
+                if part.filename.endswith(("sharedStrings.xml", "content.xml")) and part.file_size <= _MAX_BYTES:
                     texts += re.findall(r">([^<>]+)</(?:\w+:)?[tp]>", archive.read(part).decode("utf-8", "replace"))
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
         texts = []

@@ -18,7 +18,7 @@ from visus.design.arguments import Shape
 from visus.design.graph import Node
 from visus.design.items import Concat, Residual
 from visus.design.layers.layer import BYTES_PER_VALUE, Layer
-from visus.design.saved_tensors import NOTHING, Bytes, SavedForBackward, keeping, largest_weight, num_bytes
+from visus.design.saved_tensors import EMPTY, Bytes, SavedForBackward, keeping, largest_weight, num_bytes
 from visus.errors import UsageError, unknown_name
 
 
@@ -218,7 +218,7 @@ class _Walk:
 
     def note(self, *more: Bytes) -> None:
         """A moment: what is alive, and the largest of the buffers beside it."""
-        for buffers in more or (NOTHING,):
+        for buffers in more or (EMPTY,):
             self.moments.append(Bytes(self.fixed + buffers.fixed, self.sample + buffers.sample))
 
     def tensor(
@@ -365,7 +365,7 @@ class _Walk:
         self.fixed += step.trained
         is_in_order = not given.is_part and given.is_channels_last == step.output.is_channels_last
         in_order = step.output.storage.sample if step.keeping.copies and not is_in_order else 0
-        buffers = (*step.keeping.backward, *(step.keeping.to_input if to_input else ())) or (NOTHING,)
+        buffers = (*step.keeping.backward, *(step.keeping.to_input if to_input else ())) or (EMPTY,)
         self.note(*(Bytes(each.fixed, each.sample + in_order) for each in buffers))
         for storage in step.kept:
             self.drop(storage)

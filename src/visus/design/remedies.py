@@ -18,7 +18,7 @@ from visus.errors import DesignError
 from visus.units import write_shape
 
 _BUDGET = 40_000  # layers visited in one search for a size
-_LARGEST_SIZE = 10**6  # a longer axis is no help to anybody
+_MAX_SIZE = 10**6  # a longer axis is no help to anybody
 _TRIES = 16  # changes of one kind that are tried
 _SUBJECTS = {1: "The shortest signal", 2: "The smallest image", 3: "The smallest volume"}
 
@@ -57,7 +57,7 @@ def fitting_size(items: Many[Item], axis: int, num_axes: int, at_least: int = 1)
     """
     try:
         first = max(at_least, _lower_bound(items, axis, num_axes, 1))
-        if first > _LARGEST_SIZE:
+        if first > _MAX_SIZE:
             return None
         for size in range(first, first + _num_tries(items, axis, num_axes)):
             try:

@@ -40,8 +40,8 @@ from visus.design.layers.values import (
 _INDEX_BYTES: Final = 8  # max pooling keeps the place of each largest value as int64
 _BLOCK: Final = 16  # channels that oneDNN puts side by side in memory
 _HALF_BLOCK: Final = 8  # of few channels, for the gradients of weights
-_FEWEST_BLOCKED: Final = 4  # for them, a map of fewer channels is read as it is
-_LARGEST_SMALL: Final = 16  # positions of the window of a depthwise convolution that is computed like others
+_MIN_BLOCKED: Final = 4  # for them, a map of fewer channels is read as it is
+_MAX_SMALL: Final = 16  # positions of the window of a depthwise convolution that is computed like others
 _COPIES: Final = 256  # of the weights of a larger one, so that their gradients are added up in parts
 
 
@@ -60,7 +60,7 @@ class Bytes(NamedTuple):
         return self.fixed + batch_size * self.sample
 
 
-NOTHING: Final = Bytes(0, 0)
+EMPTY: Final = Bytes(0, 0)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SavedForBackward:
 
     input: bool = False
     output: bool = False
-    extra: Bytes = NOTHING
+    extra: Bytes = EMPTY
     is_view: bool = False
     forward: tuple[Bytes, ...] = ()
     backward: tuple[Bytes, ...] = ()
@@ -131,7 +131,7 @@ class Convolution(NamedTuple):
 
     def backward(self) -> tuple[Bytes, ...]:
         """The same while the gradients of the weights are computed, after those of what comes in."""
-        is_large = self.is_depthwise and self.num_taps > _LARGEST_SMALL
+        is_large = self.is_depthwise and self.num_taps > _MAX_SMALL
         if self.is_channels_last:
             copies = _COPIES if is_large else 2 if self.num_taps == 1 else 3
             return (Bytes(copies * self.weight_bytes, 0),)
@@ -227,9 +227,9 @@ def _for_weights(read: Shape, other: Shape) -> int:
         other: shape of the one in which each position has a window.
     """
     num_read, num_other = read[0], other[0]
-    is_plain = num_read < _FEWEST_BLOCKED or (num_read <= _HALF_BLOCK and num_other > _BLOCK)
+    is_plain = num_read < _MIN_BLOCKED or (num_read <= _HALF_BLOCK and num_other > _BLOCK)
     copied = 0 if is_plain else _blocked(read, _HALF_BLOCK if num_read <= _HALF_BLOCK else _BLOCK)
-    is_half = num_other <= _HALF_BLOCK and _FEWEST_BLOCKED <= num_read < _BLOCK
+    is_half = num_other <= _HALF_BLOCK and _MIN_BLOCKED <= num_read < _BLOCK
     return copied + _blocked(other, _HALF_BLOCK if is_half else _BLOCK)
 
 
@@ -330,7 +330,7 @@ def _norm(layer: Norm, input_shape: Shape, output_shape: Shape, is_channels_last
 def _layernorm(layer: LayerNorm, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
     statistics = Bytes(0, BYTES_PER_VALUE * 2 * math.prod(input_shape[1:]))
     is_map = len(input_shape) > 1
-    copy = Bytes(0, num_bytes(input_shape)) if is_map and not is_channels_last else NOTHING
+    copy = Bytes(0, num_bytes(input_shape)) if is_map and not is_channels_last else EMPTY
     return SavedForBackward(True, extra=statistics, forward=(copy,), backward=(copy,), copies=True, turns=is_map)
 
 

@@ -23,7 +23,7 @@ from visus.design.plan import Design
 from visus.errors import DesignError
 from visus.units import write_shape
 
-_MOST: Final = {"more layers": 200, "larger kernels": 64, "stride": 12, "pooling": 12, "dilation": 12}
+_MAX: Final = {"more layers": 200, "larger kernels": 64, "stride": 12, "pooling": 12, "dilation": 12}
 _NO_FURTHER: Final = {
     "stride": "no other convolution that looks at its neighbors has a stride of 1",
     "pooling": "there is no other place for a pool",
@@ -181,7 +181,7 @@ _Made = tuple[str, Design | None]
 
 def _search(facts: Facts, kind: str, field_px: int) -> Way | NoWay:
     """The least change of a kind that leads to the field, or why none does."""
-    make, most = _MAKERS[kind], _MOST[kind]
+    make, most = _MAKERS[kind], _MAX[kind]
     least = _least_layers(facts, field_px) if kind == "more layers" else 1
     if least > most:
         return NoWay(kind, f"at least {least:,} more convolutions are needed, and {most} are tried at most")

@@ -28,7 +28,7 @@ from visus.units import split_name, write_number_of
 COOLEST, HOTTEST = 0.05, 20.0
 """The temperatures that are tried; where all samples are right with any margin, none is the best and the coolest is given."""
 
-FEWEST: Final = 50
+MIN_SAMPLES: Final = 50
 """On fewer samples no temperature is fitted: chance would choose it."""
 
 NUM_FOLDS: Final = 5
@@ -37,13 +37,13 @@ STANDARD_ERRORS: Final = 1.0
 
 _ROUNDING: Final = 0.1
 """Width of the smooth corner above 0 where a smoothing is taken back, as a share of the least probability that it leaves."""
-_MOST_VALUES: Final = 1_000_000
+_MAX_VALUES: Final = 1_000_000
 """A smoothing is taken back by a temperature that is fitted on at most so many logits."""
 _TINY: Final = torch.finfo(torch.float32).tiny
 _GOLDEN: Final = (3 - 5**0.5) / 2
 _NARROW: Final = 2e-3  # of the logarithm of a temperature: how exactly it is searched where a smoothing is taken back
 _ROUNDS: Final = 60
-_ENOUGH: Final = 1e-12
+_TOLERANCE: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, target_smoothing: float = 0.
         low, high = (low, inverse) if slope > 0 else (inverse, high)
         step = inverse - slope / curve if curve > 0 else low
         better = step if low < step < high else (low * high) ** 0.5
-        if abs(better - inverse) <= _ENOUGH * inverse:
+        if abs(better - inverse) <= _TOLERANCE * inverse:
             break
         inverse = better
     return 1 / inverse
@@ -365,7 +365,7 @@ def _from_start(logits: Tensor, labels: Tensor, smoothing: float, target_smoothi
     """
     if not smoothing:
         return Calibrator(start)
-    step = -(-logits.numel() // _MOST_VALUES)
+    step = -(-logits.numel() // _MAX_VALUES)
     values, labels = logits[::step].double(), labels[::step]
 
     def loss(place: float) -> float:
@@ -415,10 +415,13 @@ def choose_temperature(logits: Tensor, labels: Tensor, split: str, smoothing: fl
     name = split_name(split)
     if not num_samples:
         return TemperatureFit(reason=f"there is no {name} split to fit a temperature on")
-    if num_samples < FEWEST:
+    if num_samples < MIN_SAMPLES:
         few = write_number_of(num_samples, "sample")
         return TemperatureFit(
-            1.0, f"{few} of the {name} split are too few to fit a temperature on: {FEWEST} are needed", split, num_samples
+            1.0,
+            f"{few} of the {name} split are too few to fit a temperature on: {MIN_SAMPLES} are needed",
+            split,
+            num_samples,
         )
     if not torch.isfinite(logits).all():
         return TemperatureFit(1.0, f"the network's answers for the {name} split are not all finite", split, num_samples)

@@ -19,8 +19,8 @@ Points = Sequence[tuple[float, float]]
 
 _WIDTH, _HEIGHT = 460, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 40
-_MOST_POINTS = 400
-_MOST_STRETCHES = 120  # of the ground behind a curve
+_MAX_POINTS = 400
+_MAX_STRETCHES = 120  # of the ground behind a curve
 
 
 def line_chart(
@@ -147,7 +147,7 @@ def curve(
 
     parts = [f'<rect class="frame" x="0" y="0" width="{width}" height="{height}"/>']
     if heat is not None and float(heat.max()) > 0:
-        shares, each = _thin_heat(heat), width / min(len(heat), _MOST_STRETCHES)
+        shares, each = _thin_heat(heat), width / min(len(heat), _MAX_STRETCHES)
         parts += [
             f'<rect class="heat" x="{place * each:.1f}" y="0" width="{each + 0.1:.1f}" height="{height}" fill-opacity="{share:.2f}"/>'
             for place, share in enumerate(shares)
@@ -210,8 +210,8 @@ def _ends_of_stretches(line: Sequence[float] | npt.NDArray[Any], most: int) -> P
 
 
 def _thin_heat(heat: npt.NDArray[Any]) -> list[float]:
-    """Shares of the largest value, at most ``_MOST_STRETCHES`` of them, each the largest of its stretch."""
-    parts = np.array_split(heat, min(len(heat), _MOST_STRETCHES))
+    """Shares of the largest value, at most ``_MAX_STRETCHES`` of them, each the largest of its stretch."""
+    parts = np.array_split(heat, min(len(heat), _MAX_STRETCHES))
     return [float(part.max()) / float(heat.max()) for part in parts]
 
 
@@ -247,11 +247,11 @@ def _svg(title: str, description: str, width: int, height: int, inside: str) -> 
 
 
 def _thin(points: Points) -> Points:
-    """At most ``_MOST_POINTS`` of the points, evenly taken, with the first and the last."""
-    if len(points) <= _MOST_POINTS:
+    """At most ``_MAX_POINTS`` of the points, evenly taken, with the first and the last."""
+    if len(points) <= _MAX_POINTS:
         return points
     last = len(points) - 1
-    return [points[round(index * last / (_MOST_POINTS - 1))] for index in range(_MOST_POINTS)]
+    return [points[round(index * last / (_MAX_POINTS - 1))] for index in range(_MAX_POINTS)]
 
 
 def _labels(ticks: Sequence[float], step: float, write_value: Callable[[float], str]) -> list[str]:

@@ -19,7 +19,7 @@ from visus.examine.look_facts import LayerPatches, LookFacts, Patch
 from visus.examine.page import section
 from visus.units import write_number_of, write_shape, write_size
 
-MOST_KERNELS: Final = 64
+MAX_KERNELS: Final = 64
 KERNEL_PX, PATCH_PX = 48, 56
 PATCHES_BYTES: Final = 700_000
 _CURVES: Final = 4
@@ -46,7 +46,7 @@ def _kernels(facts: LookFacts) -> str:
     top = float(np.abs(kernels).max())
     drawn = [
         _kernel(kernel, top, f"{found.noun.capitalize()} {index} of {found.path}")
-        for index, kernel in enumerate(kernels[:MOST_KERNELS])
+        for index, kernel in enumerate(kernels[:MAX_KERNELS])
     ]
     left = len(kernels) - len(drawn)
     rest = f" The other {left:,} are not drawn." if left > 0 else ""

@@ -25,7 +25,7 @@ OPEN_MAPS: Final = 7  # the rest is folded
 SHOWN_PX: Final = 84  # the side of a map on the page, about
 OVER_PX: Final = 128
 MAPS_BYTES: Final = 1_000_000
-MOST_BARS: Final = 200
+MAX_BARS: Final = 200
 _NAMED: Final = 24
 # How many maps of a layer are drawn, the longest side they keep, and how many are laid over the sample: the first that fits is taken.
 _CHOICES: Final = (
@@ -198,8 +198,8 @@ def _named(channels: tuple[int, ...], noun: str) -> str:
 
 def _vector(layer: LayerLook) -> str:
     values = layer.maps.reshape(-1)
-    shown = values[:MOST_BARS]
-    rest = f" The first {MOST_BARS} are drawn." if len(values) > MOST_BARS else ""
+    shown = values[:MAX_BARS]
+    rest = f" The first {MAX_BARS} are drawn." if len(values) > MAX_BARS else ""
     told = f"{write_number_of(len(values), 'value')} of {layer.path}, from {float(values.min()):.3g} to {float(values.max()):.3g}"
     return (
         f'<figure class="vector"><figcaption>From {float(values.min()):.3g} to {float(values.max()):.3g}; the highest is number '

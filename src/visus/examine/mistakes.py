@@ -19,7 +19,7 @@ from visus.examine.layer_calls import Array, Call, Ended, Inputs, as_batches, at
 from visus.examine.layer_calls import run as run_module
 from visus.examine.layer_outputs import first_tensor
 
-MOST = 8
+MAX_SHOWN = 8
 """So many samples of each kind are told, unless another number is asked for."""
 
 
@@ -90,7 +90,7 @@ class Nearest:
 
 
 def find_mistakes(
-    probabilities: Tensor | Array, labels: Tensor | Array | Sequence[int], *, limit: int = MOST, most_pairs: int = 4
+    probabilities: Tensor | Array, labels: Tensor | Array | Sequence[int], *, limit: int = MAX_SHOWN, most_pairs: int = 4
 ) -> Mistakes:
     """The answers that are worth a look. Of equals, the earlier sample comes first.
 

@@ -44,9 +44,9 @@ _SHADED_CLASSES = 20
 _MAPPED_CLASSES = 150
 _OPEN_CLASSES = 30
 _OPEN_LINES = 16
-_LONGEST_TEXT = 20_000
-_LONGEST_CHART = 800_000
-_MOST_ROWS = 1000
+_MAX_TEXT = 20_000
+_MAX_CHART = 800_000
+_MAX_ROWS = 1000
 # Where the figures of a shaded cell change color: with these, their contrast is at least 4.5 in light and in dark.
 _STRONG, _FULL_HIT, _FULL_MISS = 0.58, 0.83, 0.9
 
@@ -156,7 +156,7 @@ def _counts(facts: ReportFacts) -> str:
     head = table_head(["Class", *(split_name(split).capitalize() for split in splits)])
     body = "".join(
         table_row(name, (f"{facts.class_counts[split][place]:,}" for split in splits))
-        for place, name in enumerate(facts.classes[:_MOST_ROWS])
+        for place, name in enumerate(facts.classes[:_MAX_ROWS])
     )
     foot = f"<tfoot>{table_row('All', (f'{total:,}' for total in totals))}</tfoot>"
     table = wide_table(f"{facts.nouns.capitalize()} of each class in each split", f"{head}<tbody>{body}</tbody>{foot}")
@@ -171,8 +171,8 @@ def _counts(facts: ReportFacts) -> str:
         lines.append(f"<li>{escape(split_name(split).capitalize())}: {write_number_of(total, facts.noun)}; {spread}</li>")
     told = write_number_of(len(facts.classes), "class", "classes")
     title = f"Every one of the {told}"
-    if len(facts.classes) > _MOST_ROWS:
-        title = f"The first {_MOST_ROWS:,} of the {told}; each sample's class stands in split.csv"
+    if len(facts.classes) > _MAX_ROWS:
+        title = f"The first {_MAX_ROWS:,} of the {told}; each sample's class stands in split.csv"
     return f"<p>{told}:</p><ul>{''.join(lines)}</ul>{folded(title, table)}"
 
 
@@ -228,7 +228,7 @@ def _key(style: str, name: str) -> str:
 
 def _per_class(facts: ReportFacts) -> str:
     scores = facts.scores
-    rows = sorted(scores.per_class, key=_by_f1)[:_MOST_ROWS] if len(scores.per_class) > _MOST_ROWS else scores.per_class
+    rows = sorted(scores.per_class, key=_by_f1)[:_MAX_ROWS] if len(scores.per_class) > _MAX_ROWS else scores.per_class
     body = []
     for row in rows:
         bar = f'<span class="bar" aria-hidden="true"><i style="width:{percent(row.f1 or 0)}"></i></span>'
@@ -278,7 +278,7 @@ def _confusion(facts: ReportFacts) -> str:
     if len(scores.classes) <= _MAPPED_CLASSES:
         told = f"{scores.num_right:,} of {scores.num_samples:,} lie on the diagonal. The most frequent mistakes are in the table."
         chart = heat_map("What was taken for what", told, scores)
-        if len(chart) > _LONGEST_CHART:
+        if len(chart) > _MAX_CHART:
             return section("What was taken for what", f"{said}<p>All of it stands in confusion.csv.</p>{listed}")
         said = said.replace("</p>", " Point at a square for its names.</p>")
         return section("What was taken for what", said + beside(f'<figure class="heat">{chart}</figure>', listed))
@@ -331,7 +331,7 @@ def _repeat(facts: ReportFacts) -> str:
 
 def _cut(text: str) -> str:
     """A text no longer than a page can bear; the rest stands in the run's folder."""
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}\n\u2026 (the rest stands in design.txt)"
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}\n\u2026 (the rest stands in design.txt)"
 
 
 def _write_loss(value: float) -> str:

@@ -15,7 +15,7 @@ from visus.units import write_share
 _SIDE, _LEFT, _TOP, _BOTTOM, _RIGHT = 300, 52, 12, 44, 26
 _COUNTS = 46
 _JOINED = 5  # samples of a bin from which on a line goes through its dot: of fewer, accuracy is chance
-_LARGEST_DOT, _SMALLEST_DOT = 7.0, 1.8
+_MAX_DOT, _MIN_DOT = 7.0, 1.8
 
 
 def reliability_chart(before: Reliability, after: Reliability | None) -> str:
@@ -69,7 +69,7 @@ def _dots(style: str, bins: Sequence[Bin]) -> str:
         across, up = _x(each.confidence), _y(each.accuracy)
         if each.num_samples >= _JOINED:
             places.append(f"{across:.1f},{up:.1f}")
-        radius = _SMALLEST_DOT + (_LARGEST_DOT - _SMALLEST_DOT) * math.sqrt(each.num_samples / total)
+        radius = _MIN_DOT + (_MAX_DOT - _MIN_DOT) * math.sqrt(each.num_samples / total)
         parts.append(f'<circle class="dot {style}" cx="{across:.1f}" cy="{up:.1f}" r="{radius:.1f}"/>')
     return f'<polyline class="line {style}" points="{" ".join(places)}"/>{"".join(parts)}'
 

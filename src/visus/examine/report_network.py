@@ -22,7 +22,7 @@ from visus.units import rank_words, with_article, write_shape
 
 _SIDE = 168
 _KERNEL_SIDE, _KERNEL_COLUMNS, _KERNEL_CHANNELS = 36, 16, 4
-_MOST_LAYERS = 400
+_MAX_LAYERS = 400
 
 
 def sight_part(facts: ReportFacts) -> str:
@@ -88,11 +88,11 @@ def _layers(sight: FieldGrowth) -> str:
             each.path,
             [f'<span class="words">{escape(each.layer)}</span>', "all" if each.is_all else write_shape(each.size_px)],
         )
-        for each in sight.layers[:_MOST_LAYERS]
+        for each in sight.layers[:_MAX_LAYERS]
     ]
     caption = f"Receptive field of the layers that change it, in {rank_words(len(sight.size_px)).unit} of the input"
-    if len(sight.layers) > _MOST_LAYERS:
-        caption += f"; the first {_MOST_LAYERS} of {len(sight.layers)}"
+    if len(sight.layers) > _MAX_LAYERS:
+        caption += f"; the first {_MAX_LAYERS} of {len(sight.layers)}"
     return wide_table(caption, f"{table_head(['Layer', 'As it is written', 'Sees'])}<tbody>{''.join(rows)}</tbody>")
 
 

@@ -19,7 +19,7 @@ from visus.examine.report_measurements import Inside
 from visus.units import split_name, write_number_of, write_share, write_size
 
 _SIDE, _SMALL, _VOLUME_SIDE = 96, 56, 112
-_LONGEST_NAME = 80
+_MAX_NAME = 80
 _PAIR_SAMPLES = 3
 _ASK = "visus look with --saliency all shows every map of one of them, with its checks."
 
@@ -248,7 +248,7 @@ def _share(value: float | None) -> str:
 
 def _short(name: str) -> str:
     """A name no longer than the page can bear, its middle left out."""
-    if len(name) <= _LONGEST_NAME:
+    if len(name) <= _MAX_NAME:
         return name
-    half = _LONGEST_NAME // 2
+    half = _MAX_NAME // 2
     return f"{name[: half - 1]}\u2026{name[-half:]}"

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from visus.errors import MissingExtraError, UsageError
 from visus.examine.layer_calls import Array, Call, Inputs, as_batch, at_rest, frozen, heard, run, unwrapped
 
-FEWEST_SAMPLES = 4
-_MOST_VALUES = 2**24  # of a layer's maps that are multiplied at once
+MIN_SAMPLES = 4
+_MAX_VALUES = 2**24  # of a layer's maps that are multiplied at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +165,13 @@ def refuse_too_few(num_samples: int) -> None:
     Raises:
         UsageError: fewer than 4.
     """
-    if num_samples < FEWEST_SAMPLES:
-        raise UsageError(f"layers are compared on at least {FEWEST_SAMPLES} samples, and there are {num_samples}.")
+    if num_samples < MIN_SAMPLES:
+        raise UsageError(f"layers are compared on at least {MIN_SAMPLES} samples, and there are {num_samples}.")
 
 
 def _gram(values: Tensor) -> Array:
     """(N, features) to (N, N), the mean sample taken off, a part of the features at a time."""
-    width = max(1, _MOST_VALUES // len(values))
+    width = max(1, _MAX_VALUES // len(values))
     total = torch.zeros(len(values), len(values), dtype=torch.float64)
     for part in torch.split(values, width, dim=1):
         centered = (part - part.mean(0)).double().cpu()

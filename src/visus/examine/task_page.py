@@ -16,7 +16,7 @@ from visus.examine.layer_calls import Array
 from visus.examine.page import header, image, page, section, table_head, table_row, wide_table
 from visus.examine.similarity import LayerLikeness, Matching, mean_likeness
 
-MOST_FILTERS = 64
+MAX_FILTERS = 64
 _SIDE_PX = 48
 
 
@@ -146,7 +146,7 @@ def task_page(facts: TaskFacts, *, made_with: str = "") -> str:
 
 def _filters(facts: TaskFacts) -> str:
     """The run's filters, and those of each other network in the order of their partners."""
-    most, unit = min(len(facts.kernels), MOST_FILTERS), facts.unit
+    most, unit = min(len(facts.kernels), MAX_FILTERS), facts.unit
     order = np.argsort(-np.sqrt(np.square(facts.kernels.reshape(len(facts.kernels), -1)).sum(1)), kind="stable")[:most]
     figures = [_sheet(facts.kernels[order], facts.task, facts.result)]
     for other in facts.others:

@@ -16,7 +16,7 @@ from visus.geometry.enlarging import AxisOp
 Interval = tuple[int, int]
 """First and last pixel."""
 
-MOST: Final = 4096
+MAX_INTERVALS: Final = 4096
 """So many unlike neighbors are followed one by one; more come from odd chains of enlarging and shrinking alone."""
 
 
@@ -52,7 +52,7 @@ class Phases:
     def through(self, lens: AxisOp) -> Phases | None:
         """Those after a window, a transposed window or an upsampling; None where too many neighbors are unlike."""
         period = lens.period(len(self.intervals))
-        if period > MOST:
+        if period > MAX_INTERVALS:
             return None
         shift = self.shift * period * lens.step / len(self.intervals)
         return Phases(tuple(_union([self.at(tap) for tap in lens.taps(index)]) for index in range(period)), int(shift))
@@ -104,7 +104,7 @@ def hull(paths: Sequence[Phases]) -> Phases | None:
     None where too many neighbors are unlike.
     """
     period = math.lcm(*(len(path.intervals) for path in paths))
-    if period > MOST:
+    if period > MAX_INTERVALS:
         return None
     shift = paths[0].shift * period // len(paths[0].intervals)
     return Phases(tuple(_union([path.at(index) for path in paths]) for index in range(period)), shift)

@@ -15,8 +15,8 @@ from typing import Any, Final
 from visus.geometry.bitsets import Places, any_of, every, merged, mirrored_places, places_read
 from visus.geometry.enlarging import AxisOp
 
-NOTHING: Final = 2**62
-"""The first pixel of a position that reads no pixel; its last is -NOTHING, so that every union leaves it out."""
+EMPTY: Final = 2**62
+"""The first pixel of a position that reads no pixel; its last is -EMPTY, so that every union leaves it out."""
 
 Interval = tuple[int, int]
 """First and last pixel."""
@@ -55,7 +55,7 @@ class Reads:
 
     @classmethod
     def of(cls, first: Sequence[int], last: Sequence[int]) -> Reads:
-        """Those that are known one by one; ``NOTHING`` and ``-NOTHING`` for a position that reads no pixel.
+        """Those that are known one by one; ``EMPTY`` and ``-EMPTY`` for a position that reads no pixel.
 
         >>> Reads.of([0, 2], [1, 3]).over().at(0)
         (0, 3)
@@ -67,7 +67,7 @@ class Reads:
 
     def __reduce__(self) -> Any:
         """Copies are written out: a chain of maps can be longer than what Python copies."""
-        pairs = [pair or (NOTHING, -NOTHING) for pair in self.pairs()]
+        pairs = [pair or (EMPTY, -EMPTY) for pair in self.pairs()]
         return Reads.of, ([first for first, _ in pairs], [last for _, last in pairs])
 
     def at(self, index: int) -> Interval | None:
@@ -120,7 +120,7 @@ class Reads:
 
     def _read_by(self, places: Places) -> Interval | None:
         """First and last pixel that these positions read together: each map on the way is left when all that it feeds has asked."""
-        first, last = NOTHING, -NOTHING
+        first, last = EMPTY, -EMPTY
         asked: dict[int, Places] = {id(self): places}
         waiting: list[tuple[int, int, Reads]] = [(-self._depth, id(self), self)]
         while waiting:

@@ -18,7 +18,7 @@ from visus.networks.whitening import Whitening
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _PLAIN_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, LayerNorm)
-LARGEST_HEAD_DEVIATION = 0.01
+MAX_HEAD_DEVIATION = 0.01
 
 
 @torch.no_grad()
@@ -53,7 +53,7 @@ def initialize(module: nn.Module, seed: int | torch.Generator = 0) -> nn.Module:
             if layer not in beside_a_shortcut and _keeps_position(layer):
                 nn.init.dirac_(layer.weight[: layer.in_channels])
         elif isinstance(layer, nn.Linear):
-            head_deviation = min(LARGEST_HEAD_DEVIATION, 1.0 / layer.in_features)
+            head_deviation = min(MAX_HEAD_DEVIATION, 1.0 / layer.in_features)
             deviation = head_deviation if layer is linears[-1] else math.sqrt(2.0 / layer.in_features)
             layer.weight.normal_(0.0, deviation, generator=generator)
         elif isinstance(layer, _NORMS):

@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, torch.dtype, torch.device, torch.Size)
 _PLAIN_TYPES = frozenset(_PLAIN)
-_LARGEST_ARRAY = 1 << 26  # bytes of a NumPy array that is copied, so that it can be put back
+_MAX_ARRAY = 1 << 26  # bytes of a NumPy array that is copied, so that it can be put back
 
 
 @contextmanager
@@ -117,7 +117,7 @@ class _State:
                 self.sets.append((thing, set(thing)))
             yield from list(thing)
         elif isinstance(thing, np.ndarray):
-            if thing.nbytes <= _LARGEST_ARRAY and thing.dtype != object:
+            if thing.nbytes <= _MAX_ARRAY and thing.dtype != object:
                 self.arrays.append((thing, thing.copy()))
         elif isinstance(thing, (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)):
             self.generators.append((thing, _generator_state(thing)))

@@ -25,9 +25,9 @@ from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, memory_format
 
-MOST_SAMPLES = 128  # in a measured step: what a larger batch would save for each sample is left out
+MAX_SAMPLES = 128  # in a measured step: what a larger batch would save for each sample is left out
 _REPEATS = 9
-_LONGEST_S = 0.6  # of the repeats of one measurement; one is always made
+_MAX_S = 0.6  # of the repeats of one measurement; one is always made
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) ->
     if work.is_sped_up:
         speed_up(module, _ChoicesOfWholeBatches(work.batch_size))
     module.train()
-    num_samples = min(work.batch_size, MOST_SAMPLES)
+    num_samples = min(work.batch_size, MAX_SAMPLES)
     with float32_where_needed(module, work.machine.precision):
         at = {
             side: _shortest_s(_passes(work, module, num_samples, side), work.machine) / num_samples
@@ -173,7 +173,7 @@ def _shortest_s(run: Callable[[], object], machine: Machine) -> float:
         seconds = time.perf_counter() - began
         if repeat:
             shortest, spent = min(shortest, seconds), spent + seconds
-        if spent >= _LONGEST_S:
+        if spent >= _MAX_S:
             break
     return shortest
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from visus.networks.trace_places import blanked, explicit, found_again, lying, recovered
 from visus.networks.trace_sight import (
-    LARGEST,
+    MAX_NUMBERS,
     Array,
     Grid,
     Line,
@@ -152,7 +152,7 @@ def _refilled(array: Array, parts: Sequence[tuple[range, range]], shape: Shape, 
         else:
             full += [shape[dim] for dim in old_dims]
             new += [after[dim] for dim in new_dims]
-    if math.prod(full) > 4 * LARGEST:
+    if math.prod(full) > 4 * MAX_NUMBERS:
         return least(array.reshape(2, -1), 1).reshape(2, *[1] * len(after)), True
     return np.broadcast_to(array, full).reshape(new), False
 

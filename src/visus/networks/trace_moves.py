@@ -12,10 +12,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from visus.geometry.reads import NOTHING
+from visus.geometry.reads import EMPTY
 from visus.networks.trace_places import explicit, recovered
 from visus.networks.trace_sight import (
-    LARGEST,
+    MAX_NUMBERS,
     Array,
     Dependence,
     Grid,
@@ -87,7 +87,7 @@ def reduced(terms: Terms, shape: Shape, dims: Sequence[int], keepdim: bool, keep
         lies = frozenset(places[dim] for dim in term.lies - gone)
         if over:
             lies = lies if own is None else lies | {own}
-            grid = Grid(reads, np.full_like(theoretical, NOTHING), own, 0, True, term.exact, lies=lies)
+            grid = Grid(reads, np.full_like(theoretical, EMPTY), own, 0, True, term.exact, lies=lies)
         else:
             grid = Grid(reads, theoretical, own, term.step, term.whole, term.exact, term.phases, lies, term.rough)
         after = tuple(1 if dim in gone else length for dim, length in enumerate(shape) if keepdim or dim not in gone)
@@ -200,7 +200,7 @@ def broadcast(terms: Terms, shape: Shape, after: Shape) -> Terms:
         reads, theoretical = (array.reshape(2, *ones, *array.shape[1:]) for array in (term.reads, term.theoretical))
         own = None if term.own is None else term.own + added
         if own is not None and shape[own - added] == 1 != after[own]:
-            return Grid(reads, np.full_like(theoretical, NOTHING), None, 0, True, term.exact)
+            return Grid(reads, np.full_like(theoretical, EMPTY), None, 0, True, term.exact)
         lies = frozenset(dim + added for dim in term.lies)
         return term._replace(reads=reads, theoretical=theoretical, own=own, lies=lies)
 
@@ -270,7 +270,7 @@ def _end_to_end(paths: Sequence[tuple[Terms | None, Shape]], dim: int, total: in
     for terms, shape in paths:
         length = shape[dim]
         if not terms:
-            parts.append(np.full((2, length), NOTHING))
+            parts.append(np.full((2, length), EMPTY))
         else:
             sight = terms[0].sight  # type: ignore[union-attr]
             parts.append(sight.reads if sight.reads.shape[1] == length else np.repeat(sight.reads, length, axis=1))
@@ -294,11 +294,11 @@ def _stack(arrays: Sequence[Array | None], shapes: Sequence[Shape], dim: int) ->
     longest = [max(lengths) for lengths in zip(*(array.shape for array in known), strict=True)]
     total = sum(shape[dim] for shape in shapes)
     longest[dim + 1] = total
-    if math.prod(longest) > LARGEST:
+    if math.prod(longest) > MAX_NUMBERS:
         lowest = np.minimum.reduce([least(array.reshape(2, -1), 1) for array in known])
         return np.asarray(lowest.reshape(2, *[1] * (len(longest) - 1))), True
     kind = np.result_type(*(array.dtype for array in known))
-    whole = np.full(longest, NOTHING, dtype=kind)
+    whole = np.full(longest, EMPTY, dtype=kind)
     place = 0
     for array, shape in zip(arrays, shapes, strict=True):
         if array is not None:
@@ -324,7 +324,7 @@ def grouped(terms: Terms, shape: Shape, dim: int, num_groups: int, out_channels:
         own = None if grid.own == dim else grid.own
         reads, theoretical = (_mixed(array, dim + 1, num_groups, out_channels) for array in (grid.reads, grid.theoretical))
         if grid.own == dim:
-            theoretical, step, whole = np.full_like(theoretical, NOTHING), 0, True
+            theoretical, step, whole = np.full_like(theoretical, EMPTY), 0, True
             return simplest(Grid(reads, theoretical, None, step, whole, grid.exact), after)
         lies = grid.lies - {dim} if num_groups == 1 else grid.lies
         return simplest(grid._replace(reads=reads, theoretical=theoretical, own=own, lies=lies), after, look=num_groups == 1)
@@ -357,7 +357,7 @@ def spread(terms: Terms, shape: Shape, dim: int, taps: Taps) -> Terms:
             if array.shape[dim + 1] == 1:
                 arrays.append(np.expand_dims(array, dim + 2))
                 continue
-            edge = np.full((*array.shape[: dim + 1], 1, *array.shape[dim + 2 :]), NOTHING, dtype=array.dtype)
+            edge = np.full((*array.shape[: dim + 1], 1, *array.shape[dim + 2 :]), EMPTY, dtype=array.dtype)
             arrays.append(np.concatenate((array, edge), axis=dim + 1).take(taps.table, axis=dim + 1))
         reads, theoretical = arrays
         own = grid.own if grid.own is None or grid.own <= dim else grid.own + 1

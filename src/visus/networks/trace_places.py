@@ -13,10 +13,10 @@ from functools import partial
 
 import numpy as np
 
-from visus.geometry.phases import MOST, Phases
-from visus.geometry.reads import NOTHING
+from visus.geometry.phases import MAX_INTERVALS, Phases
+from visus.geometry.reads import EMPTY
 from visus.networks.trace_sight import (
-    LARGEST,
+    MAX_NUMBERS,
     Array,
     Grid,
     Line,
@@ -77,7 +77,7 @@ def finest(theoretical: Array, lies: frozenset[int], step: Number) -> Number:
     found = []
     for dim in lies:
         apart = np.abs(np.diff(theoretical[0], axis=dim))
-        apart = apart[(apart > 0) & (apart < NOTHING // 2)]
+        apart = apart[(apart > 0) & (apart < EMPTY // 2)]
         if apart.size:
             found.append(plain_number(apart.min()))
     return min(found, default=step)
@@ -95,11 +95,11 @@ def blanked(axes: tuple[Terms, ...], shape: Shape) -> tuple[Terms, ...]:
     for terms in axes:
         nothing: Array | None = None
         for term in terms:
-            places = to_grid(term, shape).reads[0] >= NOTHING
+            places = to_grid(term, shape).reads[0] >= EMPTY
             nothing = places if nothing is None else nothing & places
         if nothing is not None and nothing.any():
             blank = nothing if blank is None else blank | nothing
-    if blank is None or 2 * blank.size > LARGEST:
+    if blank is None or 2 * blank.size > MAX_NUMBERS:
         return axes if blank is None else tuple(each(terms, _inexact) for terms in axes)
     return tuple(without(terms, blank, shape) for terms in axes)
 
@@ -107,10 +107,10 @@ def blanked(axes: tuple[Terms, ...], shape: Shape) -> tuple[Terms, ...]:
 def has_blank(term: Term) -> bool:
     """Whether some position reads nothing."""
     if isinstance(term, Grid):
-        return bool(term.reads[0].max(initial=0) >= NOTHING)
+        return bool(term.reads[0].max(initial=0) >= EMPTY)
     found: bool | None = term.sight.memo.get("blank")
     if found is None:
-        found = term.sight.memo["blank"] = bool(term.sight.reads[0].max(initial=0) >= NOTHING)
+        found = term.sight.memo["blank"] = bool(term.sight.reads[0].max(initial=0) >= EMPTY)
     return found
 
 
@@ -122,7 +122,7 @@ def without(terms: Terms, blank: Array, shape: Shape) -> Terms:
 def _without(term: Term, blank: Array, shape: Shape) -> Term:
     """A term with some elements that read nothing."""
     grid = to_grid(term, shape)
-    return simplest(grid._replace(reads=np.where(blank, NOTHING, grid.reads)), shape, look=True)
+    return simplest(grid._replace(reads=np.where(blank, EMPTY, grid.reads)), shape, look=True)
 
 
 def _inexact(term: Term) -> Term:
@@ -170,7 +170,7 @@ def _taken_for_own(grid: Grid, dim: int, shape: Shape) -> Grid:
     if not grid.step:
         return grid._replace(own=dim, lies=grid.lies | {dim})
     sizes = -grid.theoretical[0] - grid.theoretical[1]
-    sizes = sizes[np.abs(sizes) < NOTHING // 2]
+    sizes = sizes[np.abs(sizes) < EMPTY // 2]
     first = least(grid.theoretical[0].reshape(-1), 0)
     if not sizes.size:
         return grid
@@ -195,7 +195,7 @@ def recovered(grid: Grid, dim: int, shape: Shape, step: Number = 0) -> Grid | No
             again = _repeating(grid, dim, shape, lines, period, edge)
             if again is not None:
                 return again
-    if step and length <= MOST and step * length == int(step * length) and np.abs(lines).max() < NOTHING // 2:
+    if step and length <= MAX_INTERVALS and step * length == int(step * length) and np.abs(lines).max() < EMPTY // 2:
         return _repeating(grid, dim, shape, np.hstack([lines, lines + int(step * length)]), length, 0)
     return None
 
@@ -203,9 +203,9 @@ def recovered(grid: Grid, dim: int, shape: Shape, step: Number = 0) -> Grid | No
 def _period(lines: Array) -> int | None:
     """So many positions later the fields are the same, moved; None where they never are."""
     length = lines.shape[1]
-    if np.abs(lines).max() > NOTHING // 2:
+    if np.abs(lines).max() > EMPTY // 2:
         return None
-    for period in range(1, min(length // 2, MOST) + 1):
+    for period in range(1, min(length // 2, MAX_INTERVALS) + 1):
         apart = lines[:, period:] - lines[:, :-period]
         if apart[0, 0] != 0 and (apart == apart[0, 0]).all():
             return period
@@ -221,7 +221,7 @@ def _repeating(grid: Grid, dim: int, shape: Shape, lines: Array, period: int, ed
     shift = plain_number(lines[0, start + period] - lines[0, start])
     times, phases = np.divmod(np.arange(length), period)
     foretold = lines[:, start + phases] + (times - start // period) * in_arrays(shift)
-    seen = np.abs(lines[0]) < NOTHING // 2
+    seen = np.abs(lines[0]) < EMPTY // 2
     if (foretold[0] > lines[0])[seen].any() or (foretold[1] < lines[1])[seen].any():
         return None
     place = [slice(None)] * grid.theoretical.ndim

@@ -16,7 +16,7 @@ from torch import Tensor
 from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, mark_of, register
 from visus.networks.trace_moves import accumulated, along, broadcast, gated, grouped, joined, reduced, unsqueezed
 from visus.networks.trace_places import blanked, without
-from visus.networks.trace_sight import LARGEST, Grid, Line, Shape, Term, Terms, least
+from visus.networks.trace_sight import MAX_NUMBERS, Grid, Line, Shape, Term, Terms, least
 from visus.networks.trace_taps import sliced
 from visus.networks.trace_unions import united
 
@@ -84,7 +84,7 @@ def _chosen(call: Call, mask: Tensor, one: Axes | None, other: Axes | None) -> A
             place = 2 if axes is one else 0
         return None if axes is None else _joined(call, [call.args[place]], call.out_shape)
     after = call.out_shape
-    if mask.is_meta or 2 * math.prod(after) > LARGEST:
+    if mask.is_meta or 2 * math.prod(after) > MAX_NUMBERS:
         call.is_hull |= mask.numel() != 1
         return pointwise(call)
     taken = mask.detach().cpu().numpy().reshape(*[1] * (len(after) - mask.dim()), *mask.shape) != 0

@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 
 from visus.geometry import Field, Window, join
 from visus.geometry.phases import Phases
-from visus.geometry.reads import NOTHING, Reads
+from visus.geometry.reads import EMPTY, Reads
 from visus.networks.trace_taps import Number, Taps, whole_or_fraction
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-LARGEST: Final = 4_000_000  # numbers in one array; what would need more is taken for its hull over the other dimensions
+MAX_NUMBERS: Final = 4_000_000  # numbers in one array; what would need more is taken for its hull over the other dimensions
 
 
 class Dependence:
     """What the positions along one dimension see of one axis of the input. Frozen in use; results of rules are kept in ``memo``.
 
     Args:
-        reads: (2, positions): first pixel and minus the last that each really reads, ``NOTHING`` twice where it reads none;
+        reads: (2, positions): first pixel and minus the last that each really reads, ``EMPTY`` twice where it reads none;
             one position stands for all where all read the same.
-        first, last: theoretical first and last pixel of position 0; ``NOTHING`` and ``-NOTHING`` where ``step`` is 0.
+        first, last: theoretical first and last pixel of position 0; ``EMPTY`` and ``-EMPTY`` where ``step`` is 0.
         step: pixels from position to position; 0 where all positions see the same.
         whole, exact: as ``is_whole`` and ``is_exact`` of ``Field``.
         phases: the theoretical fields one by one, where neighbors are not alike.
@@ -90,7 +90,7 @@ class Dependence:
         """What one position sees that looks at all of these."""
         found: Dependence | None = self.memo.get("over")
         if found is None:
-            found = self.memo["over"] = Dependence(hull_of(self.reads), NOTHING, -NOTHING, 0, True, self.exact)
+            found = self.memo["over"] = Dependence(hull_of(self.reads), EMPTY, -EMPTY, 0, True, self.exact)
         return found
 
     def gated(self) -> Dependence:
@@ -187,14 +187,14 @@ Terms = tuple[Term, ...]
 
 def blank() -> Line:
     """What is seen by values that do not depend on the input."""
-    nothing = np.full((2, 1), NOTHING)
-    return Line(Dependence(nothing, NOTHING, -NOTHING, 0, False, True), None, 1)
+    nothing = np.full((2, 1), EMPTY)
+    return Line(Dependence(nothing, EMPTY, -EMPTY, 0, False, True), None, 1)
 
 
 def sees_nothing(axes: Sequence[Terms]) -> bool:
     """Whether no element of a tensor reads any pixel, as those that come of another input alone; False without axes."""
     reads = [term.sight.reads if isinstance(term, Line) else term.reads for terms in axes for term in terms]
-    return bool(reads) and all(bool((each == NOTHING).all()) for each in reads)
+    return bool(reads) and all(bool((each == EMPTY).all()) for each in reads)
 
 
 def largest_step(one: Number, other: Number) -> Number:
@@ -242,8 +242,8 @@ def simplest(grid: Grid, shape: Shape, look: bool = False) -> Term:
     if theoretical.size == 2 and reads.size == 2 * (1 if own is None else reads.shape[own + 1]):
         first, last = theoretical.reshape(2).tolist()
         flags = grid.whole, grid.exact
-        if grid.step == 0 or first > NOTHING // 2:
-            sight = Dependence(reads.reshape(2, -1), NOTHING, -NOTHING, 0, *flags)
+        if grid.step == 0 or first > EMPTY // 2:
+            sight = Dependence(reads.reshape(2, -1), EMPTY, -EMPTY, 0, *flags)
         else:
             numbers = plain_number(first), -plain_number(last), grid.step
             sight = Dependence(reads.reshape(2, -1), *numbers, *flags, grid.phases, grid.rough)
@@ -270,7 +270,7 @@ def compressed(grid: Grid) -> Grid:
 def bounded(grid: Grid) -> Grid:
     """The grid, or its hull over the longest other dimensions where it holds too many numbers."""
     reads, theoretical, exact = grid.reads, grid.theoretical, grid.exact
-    while reads.size > LARGEST:
+    while reads.size > MAX_NUMBERS:
         lengths = [0 if dim - 1 == grid.own else reads.shape[dim] for dim in range(1, reads.ndim)]
         longest = int(np.argmax(lengths)) + 1
         if reads.shape[longest] == 1:
@@ -282,12 +282,12 @@ def bounded(grid: Grid) -> Grid:
 def fits(*shapes: Sequence[int]) -> bool:
     """Whether an array over the longest of each dimension stays within bounds."""
     lengths: list[int] = [max(each) for each in zip(*shapes, strict=True)]
-    return bool(2 * math.prod(lengths) <= LARGEST)
+    return bool(2 * math.prod(lengths) <= MAX_NUMBERS)
 
 
 def least(array: Array, axes: int | tuple[int, ...], keepdims: bool = False) -> Array:
-    """The minimum along dimensions; ``NOTHING`` of no numbers at all."""
-    found: Array = array.min(axes, keepdims=keepdims, initial=NOTHING)
+    """The minimum along dimensions; ``EMPTY`` of no numbers at all."""
+    found: Array = array.min(axes, keepdims=keepdims, initial=EMPTY)
     return found
 
 
@@ -310,7 +310,7 @@ def _gather(array: Array, taps: Taps, dim: int) -> Array:
         return array.take(taps.table[:, 0], axis=dim)
     edge = list(array.shape)
     edge[dim] = 1
-    longer = np.concatenate((array, np.full(edge, NOTHING, dtype=array.dtype)), axis=dim)
+    longer = np.concatenate((array, np.full(edge, EMPTY, dtype=array.dtype)), axis=dim)
     table = taps.table
     if array.ndim == 2 and table.size <= 4096:
         return np.minimum.reduce(longer.take(table, axis=1), axis=2)  # type: ignore[no-any-return]
@@ -370,14 +370,14 @@ def _mean(phases: Phases) -> tuple[Number, Number, Number]:
 
 def intervals_at(phases: Phases, places: Sequence[int] | Array) -> Array:
     """(2, places): first and minus last of the theoretical field at positions."""
-    found = [phases.at(int(place)) or (NOTHING, -NOTHING) for place in places]
+    found = [phases.at(int(place)) or (EMPTY, -EMPTY) for place in places]
     signed: Array = np.array(found, dtype=np.int64).reshape(-1, 2).T * np.array([[1], [-1]])
     return signed
 
 
 def settled(theoretical: Array) -> Array:
     """The numbers of a theoretical field after a shift: what was nothing still is."""
-    theoretical[theoretical > NOTHING // 2] = NOTHING
+    theoretical[theoretical > EMPTY // 2] = EMPTY
     return theoretical
 
 
@@ -386,7 +386,7 @@ def hull_of(reads: Array) -> Array:
 
 
 def _field(reads: Reads, sight: Dependence, num_positions: int) -> Field:
-    if sight.step == 0 or sight.first > NOTHING // 2:
+    if sight.step == 0 or sight.first > EMPTY // 2:
         first, last = reads.hull() or (0, 0)
         return Field(last - first + 1, 0, first, is_whole=True, is_exact=sight.exact, reads=reads)
     if sight.phases is not None:

@@ -13,10 +13,10 @@ import numpy as np
 from visus.geometry import Field
 from visus.geometry.phases import Phases
 from visus.geometry.phases import hull as hull_of_phases
-from visus.geometry.reads import NOTHING
+from visus.geometry.reads import EMPTY
 from visus.networks.trace_places import blanked, differing, explicit, has_blank, lying, recovered
 from visus.networks.trace_sight import (
-    LARGEST,
+    MAX_NUMBERS,
     Array,
     Dependence,
     Grid,
@@ -46,7 +46,7 @@ def as_one(terms: Terms, shape: Shape) -> Grid:
             fits(one.reads.shape[1:], other.reads.shape[1:]) and fits(one.theoretical.shape[1:], other.theoretical.shape[1:])
         ):
             hull = hull_of(other.reads.reshape(2, -1)).reshape(2, *[1] * len(shape))
-            other = Grid(hull, np.full_like(hull, NOTHING), None, 0, True, False)
+            other = Grid(hull, np.full_like(hull, EMPTY), None, 0, True, False)
         one = _smaller(one, other, shape)
     return one
 
@@ -79,7 +79,7 @@ def _met(one: Term, other: Term, shape: Shape) -> Term | None:
     grids = to_grid(one, shape), to_grid(other, shape)
     for arrays in ([grid.reads for grid in grids], [grid.theoretical for grid in grids]):
         lengths = [max(pair) for pair in zip(arrays[0].shape, arrays[1].shape, strict=True)]
-        if math.prod(lengths) > max(arrays[0].size, arrays[1].size, LARGEST // 16):
+        if math.prod(lengths) > max(arrays[0].size, arrays[1].size, MAX_NUMBERS // 16):
             return None
     return simplest(_smaller(*grids, shape), shape)
 
@@ -148,7 +148,7 @@ def _are_equal(one: Array, other: Array) -> bool:
     if one.ndim != other.ndim or any(a != b and 1 not in (a, b) for a, b in lengths):
         return False
     apart = np.abs(one - other)
-    return not bool(((apart != 0) & (apart < NOTHING // 2)).any())
+    return not bool(((apart != 0) & (apart < EMPTY // 2)).any())
 
 
 def _middles(term: Term) -> Iterable[tuple[Number, Number]]:
@@ -162,7 +162,7 @@ def _middles(term: Term) -> Iterable[tuple[Number, Number]]:
     if term.phases is not None:
         return [(term.step, 2 * term.phases.center)]
     first, last = term.theoretical.reshape(2, -1)
-    middles = (first - last)[first < NOTHING // 2]
+    middles = (first - last)[first < EMPTY // 2]
     return [(term.step, middles.min()), (term.step, middles.max())] if middles.size else []
 
 
@@ -279,9 +279,9 @@ def _onto(grid: Grid, own: int | None) -> Dependence:
     reads = least(grid.reads, others).reshape(2, -1)
     theoretical = least(grid.theoretical.reshape(2, -1), 1).tolist()
     first, last = plain_number(theoretical[0]), -plain_number(theoretical[1])
-    if grid.step == 0 or first > NOTHING // 2:
-        return Dependence(reads, NOTHING, -NOTHING, 0, grid.whole, grid.exact)
+    if grid.step == 0 or first > EMPTY // 2:
+        return Dependence(reads, EMPTY, -EMPTY, 0, grid.whole, grid.exact)
     if grid.own is None:
         sizes = -grid.theoretical[0] - grid.theoretical[1]
-        last = first + plain_number(sizes[np.abs(sizes) < NOTHING // 2].max())
+        last = first + plain_number(sizes[np.abs(sizes) < EMPTY // 2].max())
     return Dependence(reads, first, last, grid.step, grid.whole, grid.exact, grid.phases, grid.rough)

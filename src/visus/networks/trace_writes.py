@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from visus.geometry.reads import NOTHING
+from visus.geometry.reads import EMPTY
 from visus.networks.trace_calls import Annotation, Axes
 from visus.networks.trace_moves import hull
 from visus.networks.trace_places import explicit
@@ -21,7 +21,7 @@ from visus.networks.trace_sight import Array, Grid, Line, Shape, Terms, blank, c
 from visus.networks.trace_taps import Number, whole_or_fraction
 from visus.networks.trace_unions import as_one, united
 
-LARGEST_INDEX: Final = 4_000_000  # elements of a tensor whose places are followed one by one
+MAX_INDEX: Final = 4_000_000  # elements of a tensor whose places are followed one by one
 
 
 def written(mark: Annotation, axes: Axes | None, origin: Annotation | None = None) -> None:
@@ -103,7 +103,7 @@ def _box(shape: Shape, views: list[Annotation]) -> _Box | None:
 
 def _index(shape: Shape, views: list[Annotation]) -> Array | None:
     """The places of the root that the part covers, counted through, in the part's shape; None where they are too many."""
-    if math.prod(shape) > LARGEST_INDEX or any(view.part is None for view in views):
+    if math.prod(shape) > MAX_INDEX or any(view.part is None for view in views):
         return None
     index = torch.arange(math.prod(shape)).view(shape)
     for view in views:
@@ -152,10 +152,10 @@ def _pasted(
     own = grid.own if grid is not None and grid.own is not None else before.own if before is not None else None
     step: Number = 0
     ones = (2, *[1] * len(shape))
-    old_reads = before.reads if before is not None else np.full(ones, NOTHING)
-    old_book = before.theoretical if before is not None else np.full(ones, NOTHING)
-    new_reads = grid.reads if grid is not None else np.full(ones, NOTHING)
-    new_book = grid.theoretical if grid is not None else np.full(ones, NOTHING)
+    old_reads = before.reads if before is not None else np.full(ones, EMPTY)
+    old_book = before.theoretical if before is not None else np.full(ones, EMPTY)
+    new_reads = grid.reads if grid is not None else np.full(ones, EMPTY)
+    new_book = grid.theoretical if grid is not None else np.full(ones, EMPTY)
     if grid is not None and not goes_on:
         step = grid.step
         if own is not None and own == grid.own and step:
@@ -213,11 +213,11 @@ def _scattered(old: Terms | None, shape: Shape, new: Terms | None, part: Shape, 
     total = math.prod(shape)
     before, after = (as_one(old, shape) if old else None), (as_one(new, part) if new else None)
     own = before.own if before is not None else None
-    reads = np.full((2, *shape), NOTHING) if before is None else np.broadcast_to(before.reads, (2, *shape)).copy()
+    reads = np.full((2, *shape), EMPTY) if before is None else np.broadcast_to(before.reads, (2, *shape)).copy()
     if after is not None:
         values = np.broadcast_to(after.reads, (2, *part)).reshape(2, -1)
     else:
-        values = np.full((2, index.size), NOTHING)
+        values = np.full((2, index.size), EMPTY)
     reads.reshape(2, total)[:, index.reshape(-1)] = values
     known = [grid for grid in (before, after) if grid is not None]
     theoretical = np.minimum.reduce([grid.theoretical.reshape(2, -1).min(1) for grid in known]).reshape(2, *[1] * len(shape))

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from visus.errors import UsageError
 from visus.networks.blocks import pad_order
 
-MOST_SAMPLES = 5_000
-MOST_VALUES = 2**26  # of the samples that are looked at, in all
-MOST_PATCHES = 2**21
+MAX_SAMPLES = 5_000
+MAX_VALUES = 2**26  # of the samples that are looked at, in all
+MAX_PATCHES = 2**21
 EPS = 5e-4  # added to the variances, as a share of their mean, so that what hardly varies is not blown up
 _CHUNK_VALUES = 2**23
 _LARGE_MEAN = 100.0  # its square beside the variance
@@ -162,7 +162,7 @@ def num_needed(num_samples: int, input_shape: Sequence[int]) -> int:
     >>> num_needed(50_000, (3, 32, 32)), num_needed(50_000, (1, 64, 64, 64)), num_needed(200, (3, 32, 32))
     (5000, 256, 200)
     """
-    return min(num_samples, MOST_SAMPLES, max(1, MOST_VALUES // math.prod(input_shape)))
+    return min(num_samples, MAX_SAMPLES, max(1, MAX_VALUES // math.prod(input_shape)))
 
 
 @torch.no_grad()
@@ -269,7 +269,7 @@ def _patches(given: Tensor, layer: Whitening, num_samples: int) -> Iterator[Tens
     ]
     if min(places) < 1:
         return
-    thinning = max(1, math.ceil((num_samples * math.prod(places) / MOST_PATCHES) ** (1 / num_axes)))
+    thinning = max(1, math.ceil((num_samples * math.prod(places) / MAX_PATCHES) ** (1 / num_axes)))
     windows = given.float()
     for axis, (kernel, stride, number) in enumerate(zip(layer.kernel_size, layer.stride, places, strict=True)):
         windows = windows.unfold(axis + 2, kernel, stride * min(thinning, number))

@@ -16,7 +16,7 @@ from visus.training.resolve import ResolvedRecipe
 WHITENING_SHARE = (
     3 / 8
 )  # of the training in which what whitening adds to its channels is trained; then the backward pass ends above it
-LARGEST_FOLLOWING, SAMPLES_FOLLOWED = 0.4, 1_250
+MAX_FOLLOWING, SAMPLES_FOLLOWED = 0.4, 1_250
 MATRIX_DECAY = 0.05  # of matrices that muon does not know
 NUM_LEVELS = 17  # of learning rates from the first layer to the last
 WITHOUT_NORM = 0.1  # share of muon's rate for filters whose size means something: no norm follows them
@@ -108,7 +108,7 @@ def raise_bn_momentum(module: nn.Module, batch_size: int) -> None:
     >>> norm.momentum
     0.4
     """
-    share = min(LARGEST_FOLLOWING, batch_size / SAMPLES_FOLLOWED)
+    share = min(MAX_FOLLOWING, batch_size / SAMPLES_FOLLOWED)
     for part in module.modules():
         if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)) and part.momentum == 0.1:
             part.momentum = max(0.1, share)

@@ -25,7 +25,7 @@ CONVOLUTIONS = ("auto", "pytorch")
 FLIPS = ("alternating", "none", "random")
 NORM_STATISTICS = ("batch", "stored")
 SAMPLINGS = ("balanced", "shuffled")
-SMALLEST_SIDE = 0.25
+MIN_SIDE = 0.25
 OF_THE_OPTIMIZER = (
     *("learning_rate", "head_lr", "bias_lr", "norm_lr", "matrix_lr", "layer_decay", "momentum", "weight_decay"),
     *(
@@ -397,9 +397,9 @@ def _curriculum_mistakes(text: str) -> list[str]:
         sides = [float(word) for word in text.split(",")]
     except ValueError:
         sides = []
-    if not sides or not all(SMALLEST_SIDE <= side <= 1 for side in sides):
+    if not sides or not all(MIN_SIDE <= side <= 1 for side in sides):
         return [
-            f"progressive_resize must be parts of the side between {SMALLEST_SIDE:g} and 1, such as 0.75, 0.875, 1, not {text!r}."
+            f"progressive_resize must be parts of the side between {MIN_SIDE:g} and 1, such as 0.75, 0.875, 1, not {text!r}."
         ]
     if sides[-1] != 1:
         return [f"progressive_resize must end with 1, since the network is used at the whole size, not with {sides[-1]:g}."]

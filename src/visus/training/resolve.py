@@ -34,7 +34,7 @@ FILTER_RATE: Final = (
 HEAD_RATE, BIAS_RATE = 1.1, 0.14  # of the Adam beside it
 ADAMW_RATE: Final = 0.002  # for batches of 64
 PROGRESSIVE_SIZES: Final = "0.75, 0.75, 0.875, 0.875, 1"
-FEWEST_STEPS: Final = 4 * len(PROGRESSIVE_SIZES.split(","))
+MIN_STEPS: Final = 4 * len(PROGRESSIVE_SIZES.split(","))
 """Steps of a training from which samples are seen at several sizes: four for each part."""
 _MUON_RATES: Final = ("head_lr", "bias_lr", "norm_lr", "matrix_lr")
 
@@ -351,7 +351,7 @@ def _progressive(decided: _Decided, data: DataFacts, network: NetworkFacts, *, k
         return False, "the start knows its input size"
     if not network.takes_smaller:
         return False, "the network takes no smaller samples"
-    if num_steps < FEWEST_STEPS:
+    if num_steps < MIN_STEPS:
         return False, f"{num_steps} steps are too few for several sizes"
     return (True, "small first is faster, and no less accurate") if is_muon else (False, "measured with muon alone")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from visus.errors import UsageError
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_LONGEST_NAME = 255  # of a file, in characters, on most systems
+_MAX_NAME = 255  # of a file, in characters, on most systems
 
 
 def is_callable_name(words: str) -> bool:
@@ -45,7 +45,7 @@ def refuse_folder(words: str) -> None:
     Raises:
         UsageError: the words name a folder.
     """
-    is_name = words and not any(sign in words for sign in "(,\n[") and len(words) < _LONGEST_NAME
+    is_name = words and not any(sign in words for sign in "(,\n[") and len(words) < _MAX_NAME
     if is_name and Path(words).is_dir():
         design = Path(words) / "design.txt"
         remedy = f" The network of this run is in {design}." if design.is_file() else ""

@@ -34,7 +34,7 @@ from visus.units import Described, write_count, write_number_of, write_share, wr
 from visus.workbench.modules import count_macs, make_network
 from visus.workbench.own_data import open_own_data
 from visus.workbench.runs import Run
-from visus.workbench.shifts import MOST_SAMPLES, NUM_SHIFTS, own_design, reach_of, reading, some_samples
+from visus.workbench.shifts import MAX_SAMPLES, NUM_SHIFTS, own_design, reach_of, reading, some_samples
 from visus.workbench.training import OnEvent, train
 
 TRAINED_KINDS: Final = ("equal parameters", "equal width")
@@ -426,7 +426,7 @@ def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None,
 
 
 def _shifts(run: Run, part: Part) -> ShiftFigures:
-    samples, _ = some_samples(run, part, MOST_SAMPLES)
+    samples, _ = some_samples(run, part, MAX_SAMPLES)
     return measure_shifts(
         reading(run), samples, reach_of(samples.shape[2:]), SHIFT_WAY, limit=NUM_SHIFTS, device=run.machine.device
     )

@@ -35,8 +35,8 @@ from visus.workbench.map_methods import ALL, TriedMethod, tried_methods
 # Multiply-adds that a part may take, about: 3 x 10^10 in a second of one processor core, fewer for small maps.
 FIGURE_MACS, PATCH_MACS, FIELD_MACS = 10**10, 6 * 10**10, 2 * 10**10
 COSTLY_MACS: Final = 2 * 10**8  # of one sample, from which on saliency and its checks take coarser steps
-MOST_FIGURE_SAMPLES, MOST_PATCH_SAMPLES, MOST_FIELD_SAMPLES = 256, 4000, 200
-FEWEST_SAMPLES: Final = 16
+MAX_FIGURE_SAMPLES, MAX_PATCH_SAMPLES, MAX_FIELD_SAMPLES = 256, 4000, 200
+MIN_SAMPLES: Final = 16
 PATCH_LAYERS, PATCH_FILTERS, PATCHES = 6, 8, 4
 SURE: Final = 0.98
 _SHOWN_CLASSES: Final = 20
@@ -65,7 +65,7 @@ class Subjected:
 
     def affordable(self, budget: int, most: int) -> int:
         """How many samples may be gone through once."""
-        return min(most, max(FEWEST_SAMPLES, budget // self.macs))
+        return min(most, max(MIN_SAMPLES, budget // self.macs))
 
 
 def layers_of(subject: Subjected, pool: Pool | None) -> tuple[tuple[LayerLook, ...], int, str]:
@@ -74,7 +74,7 @@ def layers_of(subject: Subjected, pool: Pool | None) -> tuple[tuple[LayerLook, .
     over: dict[str, Activation] = {}
     num_samples = 1
     if pool is not None:
-        some = pool.scaled(subject.affordable(FIGURE_MACS, MOST_FIGURE_SAMPLES))
+        some = pool.scaled(subject.affordable(FIGURE_MACS, MAX_FIGURE_SAMPLES))
         num_samples = len(some)
         over = {each.path: each for each in activations(subject.module, torch.split(some, 64), summary_only=True).layers}
     fields, why = {}, ""
@@ -330,7 +330,7 @@ def patches_of(subject: Subjected, layers: Sequence[LayerLook], pool: Pool) -> t
         return (), ""
     places = np.unique(np.linspace(0, len(deeper) - 1, min(PATCH_LAYERS, len(deeper))).round().astype(int))
     chosen = [deeper[place] for place in places]
-    some = pool.some(subject.affordable(PATCH_MACS, MOST_PATCH_SAMPLES))
+    some = pool.some(subject.affordable(PATCH_MACS, MAX_PATCH_SAMPLES))
     found = templates(subject.module, some, [each.path for each in chosen], top=PATCHES, preprocessing=pool.preprocessing)
     made = []
     for layer, strongest in zip(found.layers, chosen, strict=True):
@@ -374,7 +374,7 @@ def _effective(subject: Subjected, unit: Unit, pool: Pool | None) -> tuple[Effec
     """The effective field: sampled where there are samples, else by one pass on noise."""
     module, shape = subject.module, tuple(subject.x.shape[1:])
     if pool is not None:
-        samples = pool.scaled(subject.affordable(FIELD_MACS, MOST_FIELD_SAMPLES))
+        samples = pool.scaled(subject.affordable(FIELD_MACS, MAX_FIELD_SAMPLES))
         found = effective_field_sampled(module, samples, unit.layer, unit.position, unit.channel, until=SURE)
         return found, f"It is the root mean square of the gradient over {found.num_samples:,} samples of {pool.name}."
     try:
@@ -384,9 +384,9 @@ def _effective(subject: Subjected, unit: Unit, pool: Pool | None) -> tuple[Effec
             "It was found by one backward pass with rates measured on noise, since there is no data: take it for a sketch.",
         )
     except UsageError:
-        noise = torch.randn(FEWEST_SAMPLES, *shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(MIN_SAMPLES, *shape, generator=torch.Generator().manual_seed(0))
         found = effective_field_sampled(module, noise, unit.layer, unit.position, unit.channel)
         return (
             found,
-            f"It is the root mean square of the gradient over {FEWEST_SAMPLES} samples of noise, since there is no data.",
+            f"It is the root mean square of the gradient over {MIN_SAMPLES} samples of noise, since there is no data.",
         )

@@ -18,17 +18,25 @@ from visus.data.batches import Part, random_stream
 from visus.data.preprocessing import Preprocessing
 from visus.errors import UsageError
 from visus.evaluation.scores import wilson_interval
-from visus.examine.mistakes import MOST, Suspect, feature_layer, features, find_mistakes, nearest_samples, suspicious_labels
+from visus.examine.mistakes import (
+    MAX_SHOWN,
+    Suspect,
+    feature_layer,
+    features,
+    find_mistakes,
+    nearest_samples,
+    suspicious_labels,
+)
 from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
 from visus.units import write_number_of, write_share
 
-MOST_TRAINING: Final = 5000
+MAX_TRAINING: Final = 5000
 """At most so many training samples are compared; where there are more, so many are drawn with a fixed seed."""
 
 _BATCH: Final = 256
-_MOST_VALUES: Final = 2**21  # input values of a batch
+_MAX_VALUES: Final = 2**21  # input values of a batch
 _ALIKE: Final = 3
-_MOST_SUSPECT: Final = 0.25
+_MAX_SUSPECT: Final = 0.25
 _LEARNED = "The network has learned from these very samples: it knows many wrong labels by heart and suspects only a few. Held-out samples tell more."
 _CHOSE = "These samples also chose the weights that were kept."
 
@@ -55,8 +63,8 @@ def named_mistakes(
     training: Part | None = None,
     *,
     split: str = "",
-    limit: int = MOST,
-    most_training: int = MOST_TRAINING,
+    limit: int = MAX_SHOWN,
+    most_training: int = MAX_TRAINING,
 ) -> NamedMistakes:
     """The answers worth a look.
 
@@ -114,7 +122,7 @@ def _too_poor(network: Answering, part: Part, num_wrong: int, num_suspects: int)
     num_samples = len(part)
     low, _ = wilson_interval(num_samples - num_wrong, num_samples)
     guess = int(np.bincount(part.labels).max()) / num_samples
-    if not num_suspects or (low > guess and num_suspects <= _MOST_SUSPECT * num_samples):
+    if not num_suspects or (low > guess and num_suspects <= _MAX_SUSPECT * num_samples):
         return ""
     noun = network.preprocessing.noun
     right = f"it names {num_samples - num_wrong:,} of {write_number_of(num_samples, noun)} as they are labeled"
@@ -184,7 +192,7 @@ def _drawn(num_samples: int, limit: int) -> np.ndarray[tuple[int], np.dtype[np.i
 def _batches(
     preprocessing: Preprocessing, part: Part, places: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> Iterator[Tensor]:
-    size = max(8, min(_BATCH, _MOST_VALUES // math.prod(preprocessing.input_shape)))
+    size = max(8, min(_BATCH, _MAX_VALUES // math.prod(preprocessing.input_shape)))
     for start in range(0, len(places), size):
         yield preprocessing.scaled(part.rows(places[start : start + size]))
 

@@ -30,7 +30,7 @@ from visus.training.runs import RunFolder
 from visus.units import write_number_of
 
 FILE: Final = "contents.csv"
-_LEAST_SHARE: Final = (
+_MIN_SHARE: Final = (
     0.5  # of the samples here, and of the run's, that both have, for data that was edited since to count as its own
 )
 
@@ -124,7 +124,7 @@ def as_own(folder: Path, data: Data) -> Data | None:
     by_content = {content: rows[sample].split for sample, content in contents.items() if sample in rows}
     own = [digest.hex()[:16] for digest in table.digests]
     known = [content in by_content for content in own]
-    if not own or sum(known) < _LEAST_SHARE * max(len(own), len(rows)):
+    if not own or sum(known) < _MIN_SHARE * max(len(own), len(rows)):
         return None
     edited = [sample in rows and not is_known for sample, is_known in zip(table.names, known, strict=True)]
     splits = [

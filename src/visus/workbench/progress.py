@@ -34,7 +34,7 @@ from visus.workbench.late import late
 from visus.workbench.progress_display import notebook_line, speaks
 from visus.workbench.reuse import reuse_sentence
 
-MOST_WORDS = 60  # a longer design is not repeated on the screen
+MAX_WORDS = 60  # a longer design is not repeated on the screen
 _CELL_S = 0.2  # between two changes of a line in a notebook
 
 
@@ -188,7 +188,7 @@ class Screen:
     def _tell_prepared(self, event: Any) -> None:
         data, recipe = event.data, event.recipe
         made = event.network
-        asked = made.asked if len(made.asked) <= MOST_WORDS and "\n" not in made.asked else "a design of its own"
+        asked = made.asked if len(made.asked) <= MAX_WORDS and "\n" not in made.asked else "a design of its own"
         self.say(f"network: {asked}, {write_count(made.num_parameters)} parameters; {event.machine.reason}")
         if made.reason:
             self.say(f"width: {made.reason}")

@@ -29,7 +29,7 @@ from visus.examine.report_measurements import FieldGrowth, Inside, Kernels, Move
 from visus.networks.own_code import describe_failure
 from visus.units import write_bytes, write_count, write_duration
 from visus.workbench.look_measures import kernels_of
-from visus.workbench.mistakes import MOST_TRAINING, Answering, named_mistakes
+from visus.workbench.mistakes import MAX_TRAINING, Answering, named_mistakes
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report_saliency import saliencies_of
 from visus.workbench.runs import Run
@@ -39,15 +39,15 @@ from visus.workbench.summaries import Summary, summarize, training_of
 SHARE: Final = 0.06
 """Forward passes that the report may take, as a share of the samples that the training went through, each of which took three times as long."""
 
-LEAST_MACS: Final = 3 * 10**10
+MIN_MACS: Final = 3 * 10**10
 """It may always take so many multiply-adds: a few seconds on two processor cores."""
 
 _FEW_SHIFTS, _MANY_SHIFTS = 5, 9
-_FEWEST_SAMPLES, _MOST_SAMPLES = 8, 128
+_MIN_SAMPLES, _MAX_SAMPLES = 8, 128
 _ENOUGH_SAMPLES: Final = 32
-_FEWEST_TRAINING: Final = 200
+_MIN_TRAINING: Final = 200
 _SHOWN: Final = 6
-_MOST_KERNELS: Final = 64
+_MAX_KERNELS: Final = 64
 _SENTENCE: Final = 240
 
 Found = TypeVar("Found")
@@ -83,7 +83,7 @@ class FinishedRun:
     def num_forwards(self, macs: int) -> int:
         """Samples that the report may send through the network."""
         trained = self.num_epochs * len(self.data.split("train"))
-        return max(int(SHARE * trained), LEAST_MACS // max(1, macs))
+        return max(int(SHARE * trained), MIN_MACS // max(1, macs))
 
 
 def measure_inside(finished: FinishedRun) -> Inside:
@@ -148,7 +148,7 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
     allowed = budget // 2
     is_rich = allowed >= _ENOUGH_SAMPLES * len(WAYS) * _MANY_SHIFTS
     names, num_shifts = (tuple(WAYS), _MANY_SHIFTS) if is_rich else (("roll", "edge"), _FEW_SHIFTS)
-    num_samples = min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, allowed // (len(names) * num_shifts)))
+    num_samples = min(_MAX_SAMPLES, max(_MIN_SAMPLES, allowed // (len(names) * num_shifts)))
     samples, _ = some_samples(run, finished.part, num_samples)
     reach = reach_of(shape[1:])
     module, device = reading(run), run.machine.device
@@ -172,7 +172,7 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
 def _mistakes(finished: FinishedRun, budget: int) -> NamedMistakes:
     """The answers worth a look; beside each, where there is a budget, the training samples that are most like it."""
     run, data = finished.run, finished.data
-    limit = min(MOST_TRAINING, max(_FEWEST_TRAINING, 2 * budget // 5))
+    limit = min(MAX_TRAINING, max(_MIN_TRAINING, 2 * budget // 5))
     network = Answering(run.module, run.classes, run.preprocessing)
     training = data.split("train") if budget else None
     chances = run.probabilities(finished.answers)
@@ -238,7 +238,7 @@ def _kernels(finished: FinishedRun) -> Kernels | None:
     values = found.as_maps(shape) if found.noun == "filter" or not is_shuffled else None
     if values is None or values.ndim != len(shape) + 1 or math.prod(values.shape[2:]) == 1:
         return None
-    return Kernels(found.path, found.layer, len(values), values[:_MOST_KERNELS], found.noun)
+    return Kernels(found.path, found.layer, len(values), values[:_MAX_KERNELS], found.noun)
 
 
 def _costs(finished: FinishedRun, costs: Account | None) -> tuple[tuple[str, str], ...]:

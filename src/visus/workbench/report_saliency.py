@@ -22,7 +22,7 @@ from visus.workbench.map_methods import TriedMethod, tried_methods
 SHARE: Final = 0.25
 """Of the forward passes that a report may take, the share that goes into the choice of a saliency method."""
 
-FEWEST, MOST = 6, 32
+MIN_SAMPLES, MAX_SAMPLES = 6, 32
 """Samples on which the choice is made."""
 
 _RICH_STEPS, _RICH_RANDOM, _STEPS, _RANDOM = 8, 8, 4, 6
@@ -50,7 +50,7 @@ class _Plan:
 
 
 def _plan(budget: int, num_samples: int) -> _Plan:
-    """What ``budget`` forwards allow; at least ``FEWEST`` samples, by cheap methods, are tested in any case.
+    """What ``budget`` forwards allow; at least ``MIN_SAMPLES`` samples, by cheap methods, are tested in any case.
 
     >>> _plan(100_000, 500)
     _Plan(num_samples=32, steps=8, num_random=8, is_rich=True)
@@ -58,10 +58,10 @@ def _plan(budget: int, num_samples: int) -> _Plan:
     _Plan(num_samples=6, steps=4, num_random=6, is_rich=False)
     """
     rich = _PASSES_OF_MAPS + 2 * _RICH_STEPS * (_NUM_ALL + 1 + _RICH_RANDOM)
-    if budget >= rich * FEWEST:
-        return _Plan(min(MOST, num_samples, budget // rich), _RICH_STEPS, _RICH_RANDOM, is_rich=True)
+    if budget >= rich * MIN_SAMPLES:
+        return _Plan(min(MAX_SAMPLES, num_samples, budget // rich), _RICH_STEPS, _RICH_RANDOM, is_rich=True)
     cheap = 2 * _STEPS * (_NUM_CHEAP + 1 + _RANDOM) + 8
-    return _Plan(min(MOST, num_samples, max(FEWEST, budget // cheap)), _STEPS, _RANDOM, is_rich=False)
+    return _Plan(min(MAX_SAMPLES, num_samples, max(MIN_SAMPLES, budget // cheap)), _STEPS, _RANDOM, is_rich=False)
 
 
 def saliencies_of(

@@ -17,7 +17,7 @@ from visus.training.recipe import FIELDS, Recipe
 from visus.training.runs import RunFolder
 from visus.units import write_number_of
 
-FEWEST_SETTINGS: Final = 3
+MIN_SETTINGS: Final = 3
 NO_CHOICE: Final = frozenset(("seed", "device", "precision", "kernels", "checkpoint_every_s"))
 """Settings that nobody chooses for the sake of the test figure. Runs that differ in nothing else count once."""
 
@@ -49,7 +49,7 @@ def reuse_sentence(folder: Path, noun: str) -> str:
             facts = _facts(other)
             if facts is not None and facts["fingerprint"] == own["fingerprint"] and _test_samples(other) == test:
                 settings.add(_settings(other, facts))
-    if len(settings) < FEWEST_SETTINGS:
+    if len(settings) < MIN_SETTINGS:
         return ""
     return (
         f"{len(settings):,} different settings were scored on these {write_number_of(len(test), f'test {noun}')} so far (runs in {folder.parent}). "

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from visus.data.batches import MOST_VALUES, Part, batches_in_order
+from visus.data.batches import MAX_VALUES, Part, batches_in_order
 from visus.data.contents import hash_rows
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_scoring_data
@@ -486,7 +486,7 @@ class Run(Described):
         samples = find_samples(named, self.preprocessing, notes)
         calibrator = self.calibrator(raw=raw)
         learned = read_known(RunFolder.open(self.folder))
-        size = max(16, min(EVALUATION_BATCH, MOST_VALUES // math.prod(self.preprocessing.input_shape)))
+        size = max(16, min(EVALUATION_BATCH, MAX_VALUES // math.prod(self.preprocessing.input_shape)))
         while chunk := list(islice(samples, size)):
             yield from self._predict_chunk(chunk, top, notes, calibrator, learned)
 

@@ -32,9 +32,9 @@ from visus.workbench.runs import Run
 from visus.workbench.summaries import design_of
 
 NUM_SHIFTS: Final = 49
-MOST_SAMPLES, FEWEST_SAMPLES = 200, 16
+MAX_SAMPLES, MIN_SAMPLES = 200, 16
 MACS: Final = 10**12  # about a minute on two processor cores
-PHASE_SAMPLES, MAP_SAMPLES, MOST_PHASES = 16, 4, 1024
+PHASE_SAMPLES, MAP_SAMPLES, MAX_PHASES = 16, 4, 1024
 SHIFT_AUGMENTATION: Final = 0.1
 CHANGES: Final = (
     ("global pooling instead of flatten", with_global_pooling),
@@ -135,8 +135,8 @@ def report_shifts(run: Run, data: Data, split: str | None = None, *, num_samples
     """
     part = data.split(split or data.scored_split)
     shape, macs = run.preprocessing.input_shape, count_macs(run.module, run.preprocessing.input_shape)
-    affordable = max(FEWEST_SAMPLES, MACS // max(1, macs * NUM_SHIFTS * (len(WAYS) + 1)))
-    samples, labels = some_samples(run, part, num_samples or min(MOST_SAMPLES, affordable))
+    affordable = max(MIN_SAMPLES, MACS // max(1, macs * NUM_SHIFTS * (len(WAYS) + 1)))
+    samples, labels = some_samples(run, part, num_samples or min(MAX_SAMPLES, affordable))
     module, device = reading(run), run.machine.device
     reach = reach_of(shape[1:])
     ways = tuple(measure_shifts(module, samples, reach, way, limit=NUM_SHIFTS, device=device) for way in WAYS)
@@ -144,7 +144,7 @@ def report_shifts(run: Run, data: Data, split: str | None = None, *, num_samples
     if run.views_sentence:
         notes.append(f"All here is about each {data.noun} as it is. visus predict averages: {run.views_sentence}")
     phases = None
-    if step and 1 < math.prod(step) <= MOST_PHASES:
+    if step and 1 < math.prod(step) <= MAX_PHASES:
         phases = measure_phases(module, samples[:PHASE_SAMPLES], step, device=device)
     layers: list[Equivariance] = []
     if costs is not None:

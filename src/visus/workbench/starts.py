@@ -35,7 +35,7 @@ from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import Network, call_by_name
 from visus.workbench.preparing import class_weights
 
-SMALLEST_SIDE_PX = 128
+MIN_SIDE_PX = 128
 FEATURES_BATCH = 32
 SIDES_PX = ((20_000, 1_000), (100_000, 160))
 """Up to so many training images they may have a side of so many pixels; more have 128."""
@@ -63,7 +63,7 @@ class BackboneChoice:
 
     def __call__(self, seen: Survey) -> InputSpec | None:
         if not self.wanted:
-            if seen.short_side_px < SMALLEST_SIDE_PX:
+            if seen.short_side_px < MIN_SIDE_PX:
                 return None
             if self.backbone.find() is None:
                 self.note = (
@@ -78,8 +78,8 @@ class BackboneChoice:
         """Height and width: what was asked for, else a square by the images' own short side, the backbone and their number."""
         if seen.wanted_size is not None:
             return seen.wanted_size[0], seen.wanted_size[1]
-        allowed = next((side for number, side in SIDES_PX if seen.num_training <= number), SMALLEST_SIDE_PX)
-        side = min(self.backbone.size_px, allowed, max(SMALLEST_SIDE_PX, -(-seen.short_side_px // 32) * 32))
+        allowed = next((side for number, side in SIDES_PX if seen.num_training <= number), MIN_SIDE_PX)
+        side = min(self.backbone.size_px, allowed, max(MIN_SIDE_PX, -(-seen.short_side_px // 32) * 32))
         return side, side
 
 

@@ -38,8 +38,8 @@ from visus.workbench.shifts import some_samples
 from visus.workbench.training import OnEvent, train
 
 RECONSTRUCTION: Final = "reconstruction"
-MOST_SAMPLES: Final = 256
-_MOST_VALUES: Final = 2**22  # of all compared samples together
+MAX_SAMPLES: Final = 256
+_MAX_VALUES: Final = 2**22  # of all compared samples together
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,7 +271,7 @@ def first_filters(module: nn.Module, samples: torch.Tensor) -> str:
 
 
 def _num_samples(run: Run) -> int:
-    return max(16, min(MOST_SAMPLES, _MOST_VALUES // torch.Size(run.preprocessing.input_shape).numel()))
+    return max(16, min(MAX_SAMPLES, _MAX_VALUES // torch.Size(run.preprocessing.input_shape).numel()))
 
 
 def _result(run: Run) -> str:

@@ -186,7 +186,7 @@ def _end_of_scans(data: bytes) -> int | None:
 
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = frozenset((b"IHDR", b"PLTE", b"IDAT", b"tRNS"))
-_MOST_HEAD_BYTES = 1 << 20
+_MAX_HEAD_BYTES = 1 << 20
 _KEPT_CHUNKS = _PIXEL_CHUNKS | {b"eXIf", b"acTL", b"fcTL", b"IEND"}
 
 
@@ -232,7 +232,7 @@ def needed_png_head(stream: BinaryIO) -> bytes:
     parts, place = [stream.read(8)], 8
     while len(head := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
-        if kind in _KEPT_CHUNKS - {b"IDAT"} and length <= _MOST_HEAD_BYTES:
+        if kind in _KEPT_CHUNKS - {b"IDAT"} and length <= _MAX_HEAD_BYTES:
             parts.append(head + stream.read(length + 4))
         elif kind == b"IDAT" and parts[-1][4:8] != b"IDAT":
             parts.append(_chunk(b"IDAT", b""))

@@ -22,7 +22,7 @@ from visus.design.layers.registry import Conv, Flatten, GroupNorm, Pool, globalp
 from visus.design.layers.registry import layernorm as layer_norm
 from visus.units import write_count, write_number_of, write_shape, write_share
 
-_MOST_SHRUNK = 16  # times that a map shrinks between two widths that are told as one step
+_MAX_SHRUNK = 16  # times that a map shrinks between two widths that are told as one step
 
 
 def falling_channels(facts: Facts) -> Iterator[Found]:
@@ -45,7 +45,7 @@ def falling_channels(facts: Facts) -> Iterator[Found]:
                 f"the channels fall from {channels} to {fewer} while the map shrinks from {write_shape(size)} to {write_shape(smaller)}: "
                 f"{channels} x {math.prod(size):,} = {before:,} numbers for each sample become "
             )
-            if kept * _MOST_SHRUNK < before:  # most of it is not this layer's doing
+            if kept * _MAX_SHRUNK < before:  # most of it is not this layer's doing
                 sentence += (
                     f"{channels} x {math.prod(smaller):,} = {kept:,} by the smaller map alone, and {fewer} x {math.prod(smaller):,} = "
                     f"{after:,} by fewer channels, {write_share(after / kept)} of those."

@@ -20,7 +20,7 @@ from visus.design.items import Residual
 from visus.design.layers.registry import Depthwise, Layer, conv, norm, relu
 from visus.units import write_count, write_number_of, write_shape, write_share
 
-_MOST_LAYERS: Final = 50  # more layers added are no remedy
+_MAX_LAYERS: Final = 50  # more layers added are no remedy
 
 
 def unproductive(facts: Facts) -> Iterator[Found]:
@@ -153,7 +153,7 @@ def _wider_sight(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
 def _more_layers(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
     step = min(float(field.step) for field in row.fields)
     count = math.ceil((wanted - min(field.size for field in row.fields)) / (2 * step))
-    if count > _MOST_LAYERS:
+    if count > _MAX_LAYERS:
         return
     layers = [part for _ in range(count) for part in (conv(row.output_shape[0], 3, padding=1), norm(), relu())]
     design = appended(facts.nodes, layers, named=True)

@@ -31,9 +31,9 @@ from visus.design.plan import Design
 from visus.geometry import Window
 from visus.units import write_count, write_number_of, write_shape, write_share
 
-LEAST_SHARE: Final = 0.01  # a smaller share of a map that is never read is not worth a word
-_MOST_PX: Final = 32  # a larger change of the image's size is no remedy
-_MOST_DILATION: Final = 8  # so far dilations are tried in search of one that closes all gaps
+MIN_SHARE: Final = 0.01  # a smaller share of a map that is never read is not worth a word
+_MAX_PX: Final = 32  # a larger change of the image's size is no remedy
+_MAX_DILATION: Final = 8  # so far dilations are tried in search of one that closes all gaps
 
 
 def unread(facts: Facts) -> Iterator[Found]:
@@ -45,7 +45,7 @@ def unread(facts: Facts) -> Iterator[Found]:
         needed = {end: everything(facts.shape_at(end)[1:]) for end in facts.account.ends}
         read = num_positions(areas_read(facts.flows, facts.input_shape, needed)[INPUT])
         total = math.prod(facts.input_size)
-        if total - read >= LEAST_SHARE * total:
+        if total - read >= MIN_SHARE * total:
             sentence = (
                 f"of the {total:,} px of the image, {total - read:,} are never read by what comes out: "
                 f"{write_share((total - read) / total)}."
@@ -91,7 +91,7 @@ def _unread_of(facts: Facts, source: int, sizes: Callable[[], list[Facts]]) -> I
     total, read = math.prod(size), num_positions(area)
     first, windows = facts.rows[readers[0]], facts.flows[readers[0]].windows
     worst = next((axis for axis in range(len(size)) if shadow(area, axis).bit_count() < size[axis]), None)
-    if total - read < LEAST_SHARE * total or worst is None or not windows:
+    if total - read < MIN_SHARE * total or worst is None or not windows:
         return
     share = f"{total - read:,} of its {total:,} positions, {write_share((total - read) / total)}, are never read"
     window = windows[worst]
@@ -160,7 +160,7 @@ def _next_sizes(facts: Facts) -> list[Facts]:
 
 def _next_size(facts: Facts, design: Design | None, step: int) -> Facts | None:
     known: dict[tuple[int, int], tuple[int, bool]] = {}
-    for change in range(step, step * (_MOST_PX + 1), step):
+    for change in range(step, step * (_MAX_PX + 1), step):
         size = tuple(length + change for length in facts.input_size)
         if min(size) < 1:
             return None
@@ -243,7 +243,7 @@ def _closed_gaps(facts: Facts) -> Iterator[Candidate]:
         largest = max((window.dilation for window in layer.windows(num_axes)), default=1)
         if largest > 1:
             dilated[node.path] = layer
-        for dilation in range(1, min(largest, _MOST_DILATION + 1)):
+        for dilation in range(1, min(largest, _MAX_DILATION + 1)):
             design = with_layer(facts.nodes, node.path, _redilated(layer, num_axes, dilation), named=True)
             if (closed := _closed(facts, design)) is not None:
                 text = f"dilation={dilation} in {node.path} (a field of {_field_px(closed)} px)"

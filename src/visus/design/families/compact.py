@@ -13,14 +13,14 @@ from visus.design.layers.registry import Shape, classes, conv, gelu, globalpool,
 from visus.design.plan import Design
 from visus.errors import DesignError
 
-LARGEST_WHOLE_PX = 40  # images and volumes up to here are whitened at every place, larger ones patch beside patch
-LARGEST_STEM_PX = 80  # largest side after the stem
+MAX_WHOLE_PX = 40  # images and volumes up to here are whitened at every place, larger ones patch beside patch
+MAX_STEM_PX = 80  # largest side after the stem
 COARSEST_STEM = 4
 MANY_ITEMS = 20_000
 WIDER = 4  # how many times the channels of the first stage those of the others have
 SCALES: Final = {0.25: 1, 0.5: 2, 1: 2, 1.5: 2, 2: 3}
 """The scales, from narrow to wide, each with its number of convolutions in a stage."""
-_FEWEST_CHANNELS = 8  # and what all numbers of channels are multiples of: a processor computes so many side by side
+_MIN_CHANNELS = 8  # and what all numbers of channels are multiples of: a processor computes so many side by side
 
 
 def compact(
@@ -87,10 +87,10 @@ def _patch(side: int, rank: int) -> tuple[int, int]:
         return 1, 1
     if rank == 1:
         return (8, 4) if side >= 8 else (2, 1)
-    if side <= LARGEST_WHOLE_PX and rank == 2:
+    if side <= MAX_WHOLE_PX and rank == 2:
         return 2, 1
     patch = 2
-    while side // patch > LARGEST_STEM_PX and patch < COARSEST_STEM and rank == 2:
+    while side // patch > MAX_STEM_PX and patch < COARSEST_STEM and rank == 2:
         patch *= 2
     return patch, patch
 
@@ -102,11 +102,11 @@ def _first_width(input_shape: Shape, num_samples: int | None) -> int:
         return 8
     if len(spatial) == 1:
         return 16
-    if min(spatial) > LARGEST_WHOLE_PX or num_samples is None or num_samples < MANY_ITEMS:
+    if min(spatial) > MAX_WHOLE_PX or num_samples is None or num_samples < MANY_ITEMS:
         return 32
     return 48 if channels == 1 else 64
 
 
 def _scaled(width: int, scale: float) -> int:
     """The multiple of 8 channels that is nearest to ``scale`` times ``width``, never none."""
-    return max(_FEWEST_CHANNELS, _FEWEST_CHANNELS * round(width * scale / _FEWEST_CHANNELS))
+    return max(_MIN_CHANNELS, _MIN_CHANNELS * round(width * scale / _MIN_CHANNELS))

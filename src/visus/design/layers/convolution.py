@@ -15,7 +15,7 @@ from visus.design.layers.layer import BYTES_PER_VALUE, Windowed, spatial_size
 from visus.errors import DesignError
 from visus.geometry import AxisOp, TransposedWindow, Window, same_padding
 
-MOST_WHITENED: Final = 2_048  # channels; their patches' covariance has a quarter of this number squared
+MAX_WHITENED: Final = 2_048  # channels; their patches' covariance has a quarter of this number squared
 
 
 @dataclass(frozen=True, repr=False)
@@ -194,9 +194,9 @@ class Whiten(_Convolution):
     def output_shape(self, input_shape: Shape) -> Shape:
         spatial = super().output_shape(input_shape)[1:]
         num_values = self._taps(input_shape)
-        if 2 * num_values > MOST_WHITENED:
+        if 2 * num_values > MAX_WHITENED:
             raise DesignError(
-                f"whiten makes two channels for each of the {num_values:,} values of a patch; at most {MOST_WHITENED:,} channels are "
+                f"whiten makes two channels for each of the {num_values:,} values of a patch; at most {MAX_WHITENED:,} channels are "
                 "allowed. Use a smaller kernel_size."
             )
         return (2 * num_values, *spatial)

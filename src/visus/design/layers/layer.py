@@ -19,7 +19,7 @@ from visus.geometry import AxisOp, TransposedWindow, Upsampling, Window
 from visus.units import write_shape
 
 BYTES_PER_VALUE: Final = 4  # float32
-LONGEST_AXIS: Final = 1_000_000
+MAX_AXIS: Final = 1_000_000
 _PER_AXIS: Final = ("kernel_size", "stride", "padding", "dilation", "output_padding", "scale_factor")
 
 
@@ -108,9 +108,9 @@ class Windowed(Layer):
             if not self.fits(lens, length, len(size)):
                 raise DoesNotFitError(f"{lens_text(lenses)} does not fit {map_text(size)}: {self._misfit(lens, length)}.")
         spatial = tuple(lens.output_size(length) for lens, length in zip(lenses, size, strict=True))
-        if max(spatial) > max(LONGEST_AXIS, *size):
+        if max(spatial) > max(MAX_AXIS, *size):
             raise DesignError(
-                f"{self.word} makes an axis of {max(spatial):,} px; at most {LONGEST_AXIS:,} are allowed. Enlarge the map less."
+                f"{self.word} makes an axis of {max(spatial):,} px; at most {MAX_AXIS:,} are allowed. Enlarge the map less."
             )
         return (self._out_channels(input_shape[0]), *spatial)
 

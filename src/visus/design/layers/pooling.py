@@ -14,7 +14,7 @@ from visus.design.layers.layer import BYTES_PER_VALUE, DoesNotFitError, Layer, W
 from visus.geometry import AxisOp, Upsampling, Window, same_padding
 from visus.units import write_shape
 
-LARGEST_SCALE: Final = 32
+MAX_SCALE: Final = 32
 BLUR_KERNELS: Final = range(3, 8)
 
 
@@ -191,8 +191,8 @@ class Upsample(Windowed):
 
     def _mistakes(self) -> list[str]:
         mistakes = super()._mistakes() + check_whole("scale_factor", self.scale_factor, least=1, axes=True)
-        if not mistakes and largest(self.scale_factor) > LARGEST_SCALE:
-            mistakes.append(f"scale_factor must be at most {LARGEST_SCALE}, not {self.scale_factor}.")
+        if not mistakes and largest(self.scale_factor) > MAX_SCALE:
+            mistakes.append(f"scale_factor must be at most {MAX_SCALE}, not {self.scale_factor}.")
         if self.mode not in ("nearest", "linear"):
             mistakes.append(
                 f'mode of upsample is "nearest" or "linear" (on two axes bilinear, on three trilinear), not {self.mode!r}.'

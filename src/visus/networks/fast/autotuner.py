@@ -41,19 +41,19 @@ from visus.networks.fast.depthwise import is_depthwise
 from visus.networks.fast.windows import Window
 from visus.networks.machine import memory_format
 
-LEAST_MACS = 20_000_000  # of a batch: below it the call costs more than the sum
-LEAST_DEPTHWISE_MACS = 1_000_000  # the same for single channels, of which a multiply-add takes ten times as long and more
+MIN_MACS = 20_000_000  # of a batch: below it the call costs more than the sum
+MIN_DEPTHWISE_MACS = 1_000_000  # the same for single channels, of which a multiply-add takes ten times as long and more
 _MEASURED_MACS = 1.5e9  # as many samples are measured as give this work
 _MEASURED_DEPTHWISE_MACS = 1.5e7
 _AGREEMENT = (
     0.01  # relative error of a compiled depthwise convolution against PyTorch's float32, above which it is never chosen
 )
-_REPEATS, _MOST_REPEATS = 7, 30
+_REPEATS, _MAX_REPEATS = 7, 30
 _STEADY = 0.97  # a later run that takes less than this share of the shortest shows that other work disturbed those before
 _GAIN = 0.95  # another algorithm must take less than this share of PyTorch's own time
-MOST_SHAPES = 24  # of the maps that one kind of convolution meets; for further ones nothing is measured
-_LARGEST_MAP = 2**31 - 1
-_MOST_ROOM_BYTES = 2**29  # that a thread of the compiled kernel works in
+MAX_SHAPES = 24  # of the maps that one kind of convolution meets; for further ones nothing is measured
+_MAX_MAP = 2**31 - 1
+_MAX_ROOM_BYTES = 2**29  # that a thread of the compiled kernel works in
 _Name = TypeVar("_Name")
 
 
@@ -96,14 +96,14 @@ class ConvProblem:
     @property
     def is_worth_a_choice(self) -> bool:
         """Whether the sum takes longer than the call."""
-        return self.macs >= (LEAST_MACS if self.num_groups == 1 else min(LEAST_MACS, LEAST_DEPTHWISE_MACS))
+        return self.macs >= (MIN_MACS if self.num_groups == 1 else min(MIN_MACS, MIN_DEPTHWISE_MACS))
 
     @property
     def suits_depthwise(self) -> bool:
         """Whether the compiled kernel for single channels computes this one."""
         return (
             is_depthwise(self.maps, self.weight, self.window)
-            and math.prod(self.maps) <= _LARGEST_MAP
+            and math.prod(self.maps) <= _MAX_MAP
             and min(self.size, default=0) >= 1
             and kernels() is not None
         )
@@ -117,8 +117,8 @@ class ConvProblem:
             and self.window.stride == (1, 1)
             and self.window.padding[0] == self.window.padding[1] <= 2
             and min(self.size, default=0) >= (2 if self.is_pooled else 1)
-            and math.prod(self.maps) <= _LARGEST_MAP
-            and self._room_bytes <= _MOST_ROOM_BYTES
+            and math.prod(self.maps) <= _MAX_MAP
+            and self._room_bytes <= _MAX_ROOM_BYTES
             and kernels() is not None
         )
 
@@ -162,7 +162,7 @@ class Autotuner:
     def plan(self, case: ConvProblem) -> Plan:
         """How this convolution is best computed; measured now if that was never done.
 
-        A kind of convolution (its filters, stride, padding and what follows) that has met ``MOST_SHAPES`` shapes of maps is
+        A kind of convolution (its filters, stride, padding and what follows) that has met ``MAX_SHAPES`` shapes of maps is
         PyTorch's own for every other shape: images of ever new sizes would cost more in measurements than they gain.
         """
         if not case.is_worth_a_choice:
@@ -172,7 +172,7 @@ class Autotuner:
         key = next((key for key in keys if key in self._used), keys[-1])
         if key in self._used and suits(self._used[key], case):
             return self._used[key]
-        if key not in self._used and self._num_shapes[_kind(key)] >= MOST_SHAPES:
+        if key not in self._used and self._num_shapes[_kind(key)] >= MAX_SHAPES:
             return Plan()
         if key not in self._plans:
             self._plans[key] = _undisturbed(measured if case.is_learned else measured_forward, case.measured)
@@ -289,7 +289,7 @@ def _times(runs: dict[_Name, Callable[[], object]]) -> dict[_Name, float]:
     for run in runs.values():
         run()
     least = _REPEATS
-    for repeat in range(_MOST_REPEATS):
+    for repeat in range(_MAX_REPEATS):
         for name, run in runs.items():
             began = time.perf_counter()
             run()

@@ -15,7 +15,7 @@ import torch
 from visus.networks.fast.compiler import check_status, kernels
 from visus.networks.fast.windows import Window
 
-MOST_TAPS = 7  # on one axis
+MAX_TAPS = 7  # on one axis
 
 
 def is_depthwise(maps: Sequence[int], weight: Sequence[int], window: Window) -> bool:
@@ -30,7 +30,7 @@ def is_depthwise(maps: Sequence[int], weight: Sequence[int], window: Window) -> 
         len(maps) == 4
         and maps[1] == weight[0] > 1
         and weight[1] == 1
-        and max(weight[2:]) <= MOST_TAPS
+        and max(weight[2:]) <= MAX_TAPS
         and len(window.stride) == len(window.padding) == 2
     )
 

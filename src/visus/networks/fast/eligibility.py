@@ -14,7 +14,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.utils._device import DeviceContext
 
-LEAST_NUMBERS = 100_000  # in a map of all samples: below it PyTorch's own calls for norms and activations are as fast
+MIN_NUMBERS = 100_000  # in a map of all samples: below it PyTorch's own calls for norms and activations are as fast
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)  # and no class derived from them
 _LOWERED = (torch.float32, torch.float16, torch.bfloat16)  # what autocast converts; it leaves float64 alone
@@ -76,7 +76,7 @@ def suits_rows(maps: torch.Tensor) -> bool:
     return (
         maps.dtype == torch.bfloat16
         and maps.ndim == 4
-        and maps.numel() >= LEAST_NUMBERS
+        and maps.numel() >= MIN_NUMBERS
         and maps.is_contiguous(memory_format=torch.channels_last)
     )
 

@@ -133,7 +133,7 @@ def _suits_behind(conv: FasterConv2d, norm: nn.BatchNorm2d, maps: Any) -> bool:
     if not (isinstance(maps, torch.Tensor) and maps.ndim == 4 and kernels() is not None and conv.can_be_planned(maps)):
         return False
     num_values = maps.shape[0] * conv.out_channels * math.prod(conv.case(maps).size)
-    return num_values >= eligibility.LEAST_NUMBERS and _keeps_statistics(norm, conv.out_channels)
+    return num_values >= eligibility.MIN_NUMBERS and _keeps_statistics(norm, conv.out_channels)
 
 
 def _is_norm(part: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:

@@ -24,7 +24,7 @@ from visus.networks.fast.norms import ACTIVATIONS, BY_PYTORCH
 from visus.networks.fast.windows import Window
 
 _FROM_BEHIND = ("none", "relu", "relu6")  # activations whose gradient follows from what they gave
-_LARGEST_SHIFT = 16.0  # of a channel, in gains: above it the rounding of what is behind the norm hides what was before it
+_MAX_SHIFT = 16.0  # of a channel, in gains: above it the rounding of what is behind the norm hides what was before it
 
 
 @dataclass(frozen=True)
@@ -222,9 +222,7 @@ def _backward(
 
 def _is_told_from_behind(stored: Stored) -> bool:
     """Whether what was before the norm follows from what is behind it: no channel is a large shift with a small gain."""
-    return bool(
-        (stored.shift.detach().abs() <= _LARGEST_SHIFT * stored.gain.detach().abs()).logical_and(stored.gain != 0).all()
-    )
+    return bool((stored.shift.detach().abs() <= _MAX_SHIFT * stored.gain.detach().abs()).logical_and(stored.gain != 0).all())
 
 
 def _rows(maps: torch.Tensor) -> tuple[ctypes.c_int64, int]:

@@ -27,7 +27,7 @@ def speed_up(module: _Module, choices: Autotuner | None = None) -> _Module:
     one of visus's residuals calls one behind the other, a ``MaxPool2d(2)`` with the convolution of 3 x 3 before it, and an
     activation (ReLU, ReLU6, GELU, SiLU, Hardswish) with the ``BatchNorm2d`` before it. A ``BatchNorm2d`` in evaluation mode is
     computed with the convolution before it too, and in place: a training step keeps one map of the three. Algorithms are measured on the first batch of each shape (tenths of a second; of
-    the forward alone where no gradient is asked for) and remembered on the disk, for the first ``choices.MOST_SHAPES``
+    the forward alone where no gradient is asked for) and remembered on the disk, for the first ``choices.MAX_SHAPES``
     shapes that a kind of convolution meets; further ones are PyTorch's own.
 
     What stays: weights, names, ``state_dict``, hooks, copies, what ``torch.save`` and ``pickle`` write (PyTorch's own
