@@ -317,7 +317,7 @@ def check(
     channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
     rule: Annotated[str, typer.Option("--resize-mode", help="How an image gets its size: squash, crop or pad.")] = "squash",
     pretrained: Annotated[
-        bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; left out: as visus train would.")
+        bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; default: as visus train would.")
     ] = None,
     labels: Annotated[
         str | None,
