@@ -35,13 +35,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
-from plain_pytorch import Airbench94, trained
 
+from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
+from peers.process import Limits, timed_run
+from plain_pytorch import Airbench94, trained
 from visus.data.opened import Data, open_data
 from visus.limits import usable_cores
 from visus.training.recipe import Recipe
-from visus.workbench.benchmark_process import Limits, timed_run
 
 BATCH, WARM_STEPS, HELD_OUT, WARM_S = 256, 2, 5_000, 20.0
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

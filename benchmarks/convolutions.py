@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measuring import command_line, machine_facts, write_result
 
+from measuring import command_line, machine_facts, write_result
 from visus.networks.fast import Plan, why_no_kernels
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import convolve

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import command_line, machine_facts, write_result
 from PIL import Image
 
+from measuring import command_line, machine_facts, write_result
 from visus.data.images.decode import decode
 from visus.errors import ImageError
 

@@ -21,11 +21,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from measuring import command_line, machine_facts, mean_of, write_result
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import visus
+from measuring import command_line, machine_facts, mean_of, write_result
 from visus.training.recipe import Recipe
 
 DATA: Final = Path("../shared/data")

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from decisions import Figure, Setting, dataset, row, trained, wanted_trainings
 
 import visus
+from decisions import Figure, Setting, dataset, row, trained, wanted_trainings
 from visus.data import mirrors
 from visus.data.batches import Part
 from visus.evaluation.calibration import reliability

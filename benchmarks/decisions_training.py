@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from decisions import Figure, Setting, row
 
 import visus
+from decisions import Figure, Setting, row
 
 SEEDS = (0, 1, 2)
 SMALL = "conv(16, 3, padding=1), norm, relu, maxpool(2), conv(32, 3, padding=1), norm, relu, globalpool, linear(classes)"

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import safetensors
 import torch
+
 from measuring import same_weights
 
 RECIPE = "epochs: 3\ncheckpoint_every_s: 0.5\n"

@@ -25,7 +25,7 @@ from measuring import command_line, machine_facts, mean_of, write_result
 PEER = """
 import json, sys, torch
 import visus
-from visus.peers.compiled_parts import make_importable
+from peers.compiled_parts import make_importable
 make_importable()
 from fastai.vision.all import *
 from visus.networks.pretrained import DEFAULT

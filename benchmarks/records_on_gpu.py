@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
 
 MIN_RUNS = 50

@@ -66,6 +66,7 @@ def phases_of_plain() -> dict[str, float]:
     """Ages at the ends of the phases of two steps of plain PyTorch."""
     ages = {"python": age()}
     import torch
+
     from plain_pytorch import Airbench94, trained
 
     ages["torch"] = age()

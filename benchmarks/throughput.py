@@ -26,11 +26,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measuring import command_line, machine_facts, mean_of, write_result
-from plain_pytorch import NETWORKS, trained
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from measuring import command_line, machine_facts, mean_of, write_result
+from plain_pytorch import NETWORKS, trained
 from visus.limits import usable_cores
 from visus.networks.machine import Machine, choose, memory_format, suited
 

@@ -22,7 +22,7 @@ FLOORS = (
     {"evaluation"},
     {"training", "examine"},
     {"workbench"},
-    {"cli", "peers"},
+    {"cli"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 TOP = len(FLOORS)  # `visus` itself and `python -m visus`: they may open every room, no room may open them

@@ -46,7 +46,11 @@ FOREIGN = {"--nproc-per-node", "--max-restarts", "--help"}  # of torchrun, and o
 
 
 def test_readme_and_pages_write_only_options_that_exist(tree: Tree) -> None:
-    existing = set().union(*(options_of(command) for command in commands().values())) | FOREIGN
+    import typer
+    from peers.command import app as peer_benchmark
+
+    scripts = options_of(typer.main.get_command(peer_benchmark))
+    existing = set().union(*(options_of(command) for command in commands().values())) | FOREIGN | scripts
     written = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", tree.document("README.md")))
     assert len(written) > 20
     assert written <= existing, sorted(written - existing)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from visus.cli import benchmark, cache, comparison, design, look, settings
+from visus.cli import cache, comparison, design, look, settings
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json, read_names
 from visus.cli.words import whole_numbers
@@ -372,7 +372,7 @@ def check(
         show_data(opened, begins)
 
 
-for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, benchmark.benchmark, cache.cache):
+for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, cache.cache):
     app.command()(command)
 
 

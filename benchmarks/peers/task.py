@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from visus.evaluation.time_to_accuracy import is_settled
+from peers.curves import is_settled
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from torch.optim import SGD, Adadelta, Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from visus.peers.small_networks import classifier_network, example_network
-from visus.peers.task import Arrays, Course, Task
+from peers.small_networks import classifier_network, example_network
+from peers.task import Arrays, Course, Task
 from visus.workbench.modules import make_network
 
 TEST_BATCH = 1000

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from visus.evaluation.time_to_accuracy import Curve, first_reached, mean_accuracies
+from peers.curves import Curve, first_reached, mean_accuracies
 from visus.files import write_file
 from visus.units import write_duration, write_share
 

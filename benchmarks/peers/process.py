@@ -1,6 +1,6 @@
 """One training in a process of its own, timed from outside and followed line by line.
 
-This file knows processes, their environment and the lines that ``visus.peers`` writes.
+This file knows processes, their environment and the lines that ``peers`` writes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
 
-from visus.evaluation.time_to_accuracy import Curve, End, Point
+from peers.curves import Curve, End, Point
 
-PROGRAM: Final = (sys.executable, "-m", "visus.peers")  # takes the file of a task
+PROGRAM: Final = (sys.executable, str(Path(__file__).with_name("__main__.py")))  # takes the file of a task
 _LAST_WORDS: Final = 3  # lines of a failed process that are told
 
 
@@ -44,10 +44,10 @@ class Limits:
 def timed_run(
     task: dict[str, Any], limits: Limits, scratch: Path, tell: Callable[[Point], None] = lambda point: None
 ) -> tuple[Curve, dict[str, str]]:
-    """Carry out a task of ``visus.peers`` in a process of its own.
+    """Carry out a task of ``peers`` in a process of its own.
 
     Args:
-        task: the fields of ``visus.peers.task.Task``.
+        task: the fields of ``peers.task.Task``.
         limits: what the process may use.
         scratch: folder for the task's file and for what the process says.
         tell: called at each evaluation.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visus.evaluation.time_to_accuracy import SETTLED, Curve, Point, first_reached, is_settled, mean_accuracies
+from peers.curves import SETTLED, Curve, Point, first_reached, is_settled, mean_accuracies
 
 shares = st.floats(0, 1, allow_nan=False)
 

@@ -14,9 +14,9 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from visus.peers.compiled_parts import make_importable
-from visus.peers.pytorch_loop import accuracy_of, statistics_of
-from visus.peers.task import Arrays, Course, Task
+from peers.compiled_parts import make_importable
+from peers.pytorch_loop import accuracy_of, statistics_of
+from peers.task import Arrays, Course, Task
 
 BATCH_SIZE = 128
 SMALL_PX = 64

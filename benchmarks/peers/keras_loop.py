@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from visus.peers.task import Arrays, Course, Task
+from peers.task import Arrays, Course, Task
 
 BATCH_SIZE = 128
 

@@ -1,4 +1,4 @@
-"""``visus benchmark``: options -> workbench, what was found -> a table.
+"""The command ``peer_benchmark.py``: options, and what was found as a table.
 
 This file knows words, ranges and columns.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visus.cli import run
 from visus.cli.stopping import told_when_stopped
 from visus.cli.streams import print_json
 from visus.cli.words import whole_numbers
@@ -19,7 +20,7 @@ from visus.errors import UsageError
 from visus.units import write_number_of
 
 if TYPE_CHECKING:
-    from visus.workbench.benchmarking import Benchmark, Evaluated, Raced, RunDone
+    from peers.benchmark import Benchmark, Evaluated, Raced, RunDone
 
 
 def benchmark(
@@ -63,12 +64,12 @@ def benchmark(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Time to accuracy beside PyTorch, fastai, Keras and torchvision, each as its documentation writes it, interleaved; print a table."""
+    from peers.benchmark import SAMPLE_TARGET, Plan
+    from peers.benchmark import RunDone as RunFinished
+    from peers.benchmark import benchmark as compare
+    from peers.entries import read_contestants
     from visus.training.recipe import Recipe
     from visus.units import read_duration
-    from visus.workbench.benchmark_entries import read_contestants
-    from visus.workbench.benchmarking import SAMPLE_TARGET, Plan
-    from visus.workbench.benchmarking import RunDone as RunFinished
-    from visus.workbench.benchmarking import benchmark as compare
 
     if target is None and data is not None:
         raise UsageError(
@@ -113,8 +114,8 @@ def _stopped(done: list[RunDone], output: Path) -> str:
 
 def _tell(event: Evaluated | RunDone) -> None:
     """One line on stderr for each evaluation and each training."""
+    from peers.benchmark import Evaluated
     from visus.units import write_duration, write_share
-    from visus.workbench.benchmarking import Evaluated
 
     if isinstance(event, Evaluated):
         point = event.point
@@ -191,3 +192,12 @@ def _row(one: Raced, own: Raced, target: float) -> list[Any]:
         f"{reached.seconds / own_reached.seconds:.2f}" if own_reached else "-",
         best,
     ]
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command()(benchmark)
+
+
+def main() -> None:
+    """Run the command; a mistake is one line and an exit code, as for ``visus``."""
+    run(app)

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from visus.peers import pytorch_loop, visus_loop
-from visus.peers.small_networks import classifier_network, example_network
-from visus.peers.task import ARRAYS, Arrays, Course, Task
-from visus.workbench.benchmark_entries import PEERS
+from peers import pytorch_loop, visus_loop
+from peers.entries import PEERS
+from peers.small_networks import classifier_network, example_network
+from peers.task import ARRAYS, Arrays, Course, Task
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -139,7 +139,7 @@ def test_every_installed_peer_trains_in_a_process_of_its_own(peer: str, network:
         pytest.skip(f"{missing[0]} is not installed")
     given = task(arrays, peer, network, design="conv(4, 3), norm, relu, globalpool, linear(classes)")
     (arrays / "task.json").write_text(json.dumps(dataclasses.asdict(given)))
-    command = [sys.executable, "-m", "visus.peers", str(arrays / "task.json")]
+    command = [sys.executable, "-m", "peers", str(arrays / "task.json")]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     check_events([json.loads(line) for line in answer.stdout.splitlines()], 2)

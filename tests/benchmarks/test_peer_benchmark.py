@@ -1,4 +1,4 @@
-"""``visus benchmark``: who takes part, in which order, what is written, and what is refused. Trainings are stood in for by made-up curves."""
+"""The benchmark beside peers: who takes part, in which order, what is written, and what is refused. Trainings are stood in for by made-up curves."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 
 import visus
+from peers import benchmark as benchmarking
+from peers import entries as benchmark_entries
+from peers import visus_loop
+from peers.benchmark import Plan, benchmark
+from peers.curves import Curve, Point
+from peers.entries import PEERS, Contestant, read_contestants
+from peers.task import Task
 from visus.errors import DataError, StorageError, UsageError
-from visus.evaluation.time_to_accuracy import Curve, Point
 from visus.networks import pretrained
-from visus.peers import visus_loop
-from visus.peers.task import Task
-from visus.workbench import benchmark_entries, benchmarking
-from visus.workbench.benchmark_entries import PEERS, Contestant, read_contestants
-from visus.workbench.benchmarking import Plan, benchmark
 
 from .conftest import Call
 
@@ -143,10 +144,10 @@ def test_peers_get_all_samples_that_visus_does_not_hold_out(
 @pytest.mark.usefixtures("all_installed", "told")
 def test_the_result_tells_machine_command_times_and_ratios(photos: Path, tmp_path: Path) -> None:
     plan = Plan(0.9, read_contestants("pytorch"), seeds=(0, 2), threads=1, device="cpu")
-    result = benchmark(photos, plan, output=tmp_path, command="visus benchmark photos")
+    result = benchmark(photos, plan, output=tmp_path, command="python benchmarks/peer_benchmark.py photos")
     facts = json.loads((result.folder / "benchmark.json").read_text())
     assert facts == json.loads(json.dumps(result.to_json()))
-    assert (facts["command"], facts["device"], facts["threads"]) == ("visus benchmark photos", "cpu", 1)
+    assert (facts["command"], facts["device"], facts["threads"]) == ("python benchmarks/peer_benchmark.py photos", "cpu", 1)
     assert facts["machine"]["packages"]["torch"] == torch.__version__
     own, other = facts["contestants"]
     assert (own["name"], own["reached"]["seconds"], own["reached"]["from_start_s"], own["times_visus"]) == (
@@ -249,10 +250,10 @@ def test_data_that_is_scored_whole_is_refused(run: Path, other_photos: Path, tmp
 
 @pytest.mark.usefixtures("told")
 def test_the_result_says_that_everybody_begins_with_new_weights(
-    visus_command: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    peer_benchmark: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("--target", 0.9, "--with", "visus", "--seeds", "0", "-o", tmp_path, "-q")
-    small = visus_command("benchmark", photos, *words).out
+    small = peer_benchmark(photos, *words).out
     assert "everybody begins with new weights and has the same images of 3 x 10 x 10.\n" in small
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: Path("weights.pth"))
     for label in ("one", "two"):
@@ -260,7 +261,7 @@ def test_the_result_says_that_everybody_begins_with_new_weights(
         for number in range(12):
             values = np.full((130, 140, 3), 10 * number + (label == "two"), np.uint8)
             Image.fromarray(values).save(tmp_path / "large" / label / f"{number}.png")
-    large = visus_command("benchmark", tmp_path / "large", *words).out
+    large = peer_benchmark(tmp_path / "large", *words).out
     told = (
         "everybody begins with new weights and has the same images of 3 x 96 x 96; "
         "visus train alone would begin with the ImageNet weights of EfficientNet-Lite0 on this data, at 160 x 160."
@@ -274,11 +275,11 @@ def test_the_result_says_that_everybody_begins_with_new_weights(
 
 @pytest.mark.usefixtures("told")
 def test_the_command_prints_a_row_for_each_and_names_what_is_left_out(
-    visus_command: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    peer_benchmark: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(benchmark_entries.importlib.util, "find_spec", lambda name: None if name == "keras" else object())
-    answer = visus_command(
-        "benchmark", photos, "--target", 0.9, "--with", "pytorch,keras", "--seeds", "0,1", "--threads", 1, "-o", tmp_path
+    answer = peer_benchmark(
+        photos, "--target", 0.9, "--with", "pytorch,keras", "--seeds", "0,1", "--threads", 1, "-o", tmp_path
     )
     assert answer.code == 0
     lines = [" ".join(line.split()) for line in answer.out.splitlines()]
@@ -294,9 +295,9 @@ def test_the_command_prints_a_row_for_each_and_names_what_is_left_out(
 
 @pytest.mark.usefixtures("told")
 def test_the_command_is_silent_when_quiet_and_prints_one_object_as_json(
-    visus_command: Call, photos: Path, tmp_path: Path
+    peer_benchmark: Call, photos: Path, tmp_path: Path
 ) -> None:
-    answer = visus_command("benchmark", photos, "--target", 0.95, "--with", "visus", "-q", "--json", "-o", tmp_path)
+    answer = peer_benchmark(photos, "--target", 0.95, "--with", "visus", "-q", "--json", "-o", tmp_path)
     facts = json.loads(answer.out)
     assert answer.err == ""
     assert facts["contestants"][0]["reached"] is None
@@ -304,13 +305,13 @@ def test_the_command_is_silent_when_quiet_and_prints_one_object_as_json(
 
 
 @pytest.mark.usefixtures("told")
-def test_what_was_not_reached_is_said(visus_command: Call, photos: Path, tmp_path: Path) -> None:
-    answer = visus_command("benchmark", photos, "--target", 0.95, "--with", "visus", "-q", "-o", tmp_path)
+def test_what_was_not_reached_is_said(peer_benchmark: Call, photos: Path, tmp_path: Path) -> None:
+    answer = peer_benchmark(photos, "--target", 0.95, "--with", "visus", "-q", "-o", tmp_path)
     assert ["visus", "not", "reached", "90.0", "%"] in [line.split() for line in answer.out.splitlines()]
 
 
-def test_data_of_ones_own_needs_a_target(visus_command: Call, photos: Path) -> None:
-    answer = visus_command("benchmark", photos)
+def test_data_of_ones_own_needs_a_target(peer_benchmark: Call, photos: Path) -> None:
+    answer = peer_benchmark(photos)
     assert (answer.code, answer.err) == (
         2,
         "error: --target is needed for data of your own: the accuracy to reach on the held-out samples, such as 0.93.\n",
@@ -318,7 +319,7 @@ def test_data_of_ones_own_needs_a_target(visus_command: Call, photos: Path) -> N
 
 
 def test_the_command_hands_recipe_and_network_to_visus(
-    visus_command: Call, told: list[dict[str, Any]], photos: Path, tmp_path: Path
+    peer_benchmark: Call, told: list[dict[str, Any]], photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "recipe.yaml").write_text("epochs: 3\n")
     words = [
@@ -334,20 +335,41 @@ def test_the_command_hands_recipe_and_network_to_visus(
         tmp_path,
         "-q",
     ]
-    visus_command("benchmark", photos, "--target", 0.9, "--with", "visus", *words)
+    peer_benchmark(photos, "--target", 0.9, "--with", "visus", *words)
     assert told[0]["design"] == "mlp(8)"
     assert visus.Recipe.from_yaml(told[0]["recipe"]) == visus.Recipe(epochs=3)
     assert (told[0]["seed"], told[0]["device"]) == (4, "cpu")
 
 
 @pytest.mark.slow
-def test_visus_and_pytorch_are_trained_for_true(visus_command: Call, photos: Path, tmp_path: Path) -> None:
-    answer = visus_command(
-        "benchmark", photos, "--target", 0.6, "--with", "visus:3,pytorch:3", "--seeds", "0", "-o", tmp_path, "--json"
-    )
+def test_visus_and_pytorch_are_trained_for_true(peer_benchmark: Call, photos: Path, tmp_path: Path) -> None:
+    answer = peer_benchmark(photos, "--target", 0.6, "--with", "visus:3,pytorch:3", "--seeds", "0", "-o", tmp_path, "--json")
     facts = json.loads(answer.out)
     assert [(row["name"], row["runs"][0]["problem"]) for row in facts["contestants"]] == [
         ("visus, 3 epochs", ""),
         ("pytorch, 3 epochs", ""),
     ]
     assert all(row["runs"][0]["points"] for row in facts["contestants"])
+
+
+@pytest.mark.parametrize("num_done", [0, 1])
+def test_a_benchmark_says_what_it_has(
+    num_done: int, photos: Path, tmp_path: Path, peer_benchmark: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(range(num_done))
+
+    def timed_run(task: dict[str, Any], *_: Any) -> tuple[Curve, dict[str, str]]:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return Curve(task["seed"], 1.0, 4.0, "schedule", ()), {}
+
+    monkeypatch.setattr("peers.benchmark.timed_run", timed_run)
+    answer = peer_benchmark(photos, "--target", 0.9, "--with", "visus", "-q", "-o", tmp_path)
+    told = (
+        f"stopped; 1 of 3 trainings were done, and are in the newest folder benchmark-... in {tmp_path}. A benchmark cannot be gone on "
+        "with: run the command again."
+    )
+    assert answer.code == 130
+    assert answer.err.splitlines()[-1] == (
+        told if num_done else "stopped before a training was done: nothing is lost. Run the command again."
+    )

@@ -23,20 +23,20 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from peers.chart import draw_race
+from peers.curves import Curve, Point, Reached, first_reached
+from peers.entries import PEERS, VISUS, Contestant
+from peers.process import Limits, timed_run
 from visus.data.opened import Data, open_data
 from visus.data.splits import write_split_csv
 from visus.data.survey import InputSpec, Survey
 from visus.errors import DataError, StorageError, UsageError, joined
-from visus.evaluation.time_to_accuracy import Curve, Point, Reached, first_reached
-from visus.examine.benchmark_chart import draw_race
 from visus.files import write_json
 from visus.limits import usable_cores
 from visus.networks.machine import describe
 from visus.networks.pretrained import DEFAULT
 from visus.training.recipe import Recipe
 from visus.units import write_shape
-from visus.workbench.benchmark_entries import PEERS, VISUS, Contestant
-from visus.workbench.benchmark_process import Limits, timed_run
 from visus.workbench.starts import BackboneChoice, choice_of, read_for
 
 SAMPLE_TARGET: Final = 0.88
@@ -262,7 +262,7 @@ class _Seen:
 
 
 def _task(one: Contestant, seed: int, data: Data, plan: Plan, scratch: Path) -> dict[str, Any]:
-    """What a process is told to do, as ``visus.peers.task.Task`` reads it."""
+    """What a process is told to do, as ``peers.task.Task`` reads it."""
     return {
         "peer": one.peer,
         "network": one.network,

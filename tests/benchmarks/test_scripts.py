@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from visus.evaluation.time_to_accuracy import Curve, Point
-from visus.peers.task import Task
+from peers.benchmark import Benchmark, Plan, Raced
+from peers.curves import Curve, Point
+from peers.entries import read_contestants
+from peers.task import Task
 from visus.training.recipe import Recipe
-from visus.workbench.benchmark_entries import read_contestants
-from visus.workbench.benchmarking import Benchmark, Plan, Raced
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 MODULES = ("measuring", "plain_pytorch", "records_on_gpu", "throughput", "time_to_accuracy", "cifar10_94")

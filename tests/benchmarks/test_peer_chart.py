@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visus.evaluation.time_to_accuracy import Curve, Point
-from visus.examine.benchmark_chart import draw_race
+from peers.chart import draw_race
+from peers.curves import Curve, Point
 
 FAST = (Curve(0, 1.0, 9.0, "settled", (Point(1, 2.0, 0.2, 0.8), Point(2, 4.0, 0.4, 0.93))),)
 SLOW = (Curve(0, 1.0, 99.0, "time limit", (Point(1, 40.0, 2.0, 0.5),)),)

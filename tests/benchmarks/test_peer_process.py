@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from visus.evaluation.time_to_accuracy import Point
-from visus.workbench import benchmark_process
-from visus.workbench.benchmark_process import Limits, timed_run
+from peers import process as benchmark_process
+from peers.curves import Point
+from peers.process import Limits, timed_run
 
 READY = 'print(\'{"event": "ready", "versions": {"torch": "1"}, "device": "cpu"}\', flush=True)\n'
 POINT = 'print(\'{"event": "evaluated", "epoch": 1, "seconds": 2.5, "evaluation_s": 0.5, "accuracy": 0.75}\', flush=True)\n'
@@ -18,7 +18,7 @@ END = 'print(\'{"event": "ended", "end": "settled"}\', flush=True)\n'
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A file that is run in the place of ``visus.peers``."""
+    """A file that is run in the place of ``peers``."""
     monkeypatch.setattr(benchmark_process, "PROGRAM", (sys.executable, str(tmp_path / "program.py")))
     return tmp_path / "program.py"
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
+from peers.compiled_parts import make_importable
+from peers.task import Course, Task
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
-from visus.peers.compiled_parts import make_importable
-from visus.peers.task import Course, Task
 from visus.training.events import EpochDone, Event, Finished, Started
 from visus.training.recipe import Recipe
 from visus.workbench.runs import load

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from visus.peers.compiled_parts import make_importable
-from visus.peers.pytorch_loop import network_of, statistics_of
-from visus.peers.task import Arrays, Course, Task
+from peers.compiled_parts import make_importable
+from peers.pytorch_loop import network_of, statistics_of
+from peers.task import Arrays, Course, Task
 
 
 def train(task: Task, course: Course) -> None:
