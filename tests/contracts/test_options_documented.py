@@ -47,6 +47,7 @@ FOREIGN = {"--nproc-per-node", "--max-restarts", "--help"}  # of torchrun, and o
 
 def test_readme_and_pages_write_only_options_that_exist(tree: Tree) -> None:
     import typer
+
     from peers.command import app as peer_benchmark
 
     scripts = options_of(typer.main.get_command(peer_benchmark))
