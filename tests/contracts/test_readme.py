@@ -62,8 +62,11 @@ def parse_call(arguments: list[str]) -> None:
 
     command = typer.main.get_command(importlib.import_module("visus.cli.app").app)
     doing_nothing: Callable[..., None] = lambda **_: None  # noqa: E731
-    for part in (command, *getattr(command, "commands", {}).values()):
+    parts = [command]
+    while parts:
+        part = parts.pop()
         part.callback = doing_nothing
+        parts += getattr(part, "commands", {}).values()
     command.main(arguments, prog_name="visus", standalone_mode=False)
 
 

@@ -25,7 +25,7 @@ from visus.evaluation.shifts import WAYS, PhasePattern
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.workbench.comparisons import compare_runs, compare_shuffled, compare_with_twins, usable_recipe
-from visus.workbench.shifts import reading, remedies, report_shifts, some_samples, steadier_design
+from visus.workbench.shifts import antialiased_design, reading, remedies, report_shifts, some_samples
 
 from .conftest import Call
 
@@ -199,7 +199,7 @@ def test_twins_are_trained_with_the_same_data_split_recipe_and_seed(flat: Path, 
 def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
     flat: Path, photos: Path, tmp_path: Path, visus_command: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer = visus_command("compare", flat, "--shuffle-pixels", "-o", tmp_path, "--json")
+    answer = visus_command("experiment", "shuffle", flat, "-o", tmp_path, "--json")
     facts = json.loads(answer.out)
     folder = Path(facts["runs"][1]["folder"])
     assert (
@@ -295,18 +295,15 @@ def test_what_has_no_twin_is_refused(flat: Path, run: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{run}"], "what to compare with is missing. Name another run, or add --with-mlp, --shuffle-pixels or --task."),
-        (
-            ["{run}", "{run}", "--with-mlp", "--input", "3,8,8"],
-            "--with-mlp, --input cannot be given with two runs. Leave it out.",
-        ),
-        (["{run}", "--with-mlp", "--split", "val"], "--split cannot be given with one run. Leave it out."),
-        (["lenet5", "--with-mlp", "--device", "cpu"], "--device cannot be given with a network. Leave it out."),
+        (["compare", "{run}"], "Missing argument 'RUN'."),
+        (["experiment", "mlp", "{run}", "--input", "3,8,8"], "--input cannot be given with a run. Leave it out."),
+        (["experiment", "mlp", "lenet5", "--device", "cpu"], "--device cannot be given with a network. Leave it out."),
     ],
 )
 def test_options_that_play_no_part_are_refused(visus_command: Call, run: Path, words: list[str], message: str) -> None:
     given = [word.replace("{run}", str(run)) for word in words]
-    assert visus_command("compare", *given) == (2, "", f"error: {message}\n")
+    answer = visus_command(*given)
+    assert (answer.code, answer.out, answer.err.splitlines()[0]) == (2, "", f"error: {message}")
 
 
 # ---- shifts ----
@@ -350,16 +347,16 @@ def test_remedies_are_commands_that_run_and_prices_that_are_right(flat: Path, tm
 def test_a_network_with_nothing_to_change_has_fewer_remedies(run: Path, visus_command: Call) -> None:
     loaded = visus.load(run)
     assert [each.name for each in remedies(loaded)] == ["shift augmentation"]
-    assert steadier_design(loaded) is None
-    answer = visus_command("evaluate", run, "--shifts", "--fix")
+    assert antialiased_design(loaded) is None
+    answer = visus_command("experiment", "antialias", run)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.endswith(
-        f"error: {run}: this network has no flatten and no stride that could be changed, or is no design. Leave --fix out.\n"
+        f"error: {run}: this network has no flatten and no stride that could be changed, or is no design: there is nothing to train.\n"
     )
 
 
-def test_the_steadier_design_has_all_structural_changes_at_once(flat: Path) -> None:
-    assert steadier_design(visus.load(flat)) == (
+def test_the_antialiased_design_has_all_structural_changes_at_once(flat: Path) -> None:
+    assert antialiased_design(visus.load(flat)) == (
         parse("conv(4, 3, padding=1), relu, maxpool(2, stride=1), blurpool(3), globalpool, linear(classes)"),
         "global pooling instead of flatten, blurred pooling instead of strides",
     )
@@ -395,44 +392,27 @@ def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None
     assert sum(line.startswith("to try: ") for line in lines) == 3
 
 
-def test_fix_trains_the_changed_design_and_shows_both(visus_command: Call, flat: Path, tmp_path: Path) -> None:
+def test_antialias_trains_the_changed_design_and_shows_both(visus_command: Call, flat: Path, tmp_path: Path) -> None:
     here = tmp_path / "flat"
     shutil.copytree(flat, here)
-    facts = json.loads(visus_command("evaluate", here, "--shifts", "--fix", "--json").out)
-    assert [each["name"] for each in facts["comparison"]["runs"]] == ["flat", "flat-steadier"]
-    assert (tmp_path / "flat-steadier" / "design.txt").read_text().strip().endswith("globalpool, linear(classes)")
-    changes = [each["ways"][0]["logit_change"] for each in (facts["shifts"], facts["shifts_fixed"])]
+    facts = json.loads(visus_command("experiment", "antialias", here, "--json").out)
+    assert [each["name"] for each in facts["comparison"]["runs"]] == ["flat", "flat-antialiased"]
+    assert (tmp_path / "flat-antialiased" / "design.txt").read_text().strip().endswith("globalpool, linear(classes)")
+    changes = [each["ways"][0]["logit_change"] for each in (facts["shifts"], facts["shifts_antialiased"])]
     assert changes[1] < changes[0]
     kinds = [each["kind"] for each in facts["comparison"]["runs"]]
     assert kinds == ["network", "global pooling instead of flatten, blurred pooling instead of strides"]
 
 
-def test_fix_names_what_was_changed(visus_command: Call, flat: Path, tmp_path: Path) -> None:
+def test_antialias_names_what_was_changed(visus_command: Call, flat: Path, tmp_path: Path) -> None:
     here = tmp_path / "flat"
     shutil.copytree(flat, here)
-    lines = visus_command("evaluate", here, "--shifts", "--fix").out.splitlines()
+    lines = visus_command("experiment", "antialias", here).out.splitlines()
     changes = "global pooling instead of flatten, blurred pooling instead of strides"
     assert any(line.startswith(f"with {changes}, ") for line in lines)
     assert any(re.match(r" flat +as designed +\d", line) for line in lines)
     # A narrow column breaks its words over lines, so the row begins with the first of them.
-    assert any(re.match(r" flat-steadier +global pooling .*\d", line) for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--fix"], "--fix needs --shifts. Add it, or leave --fix out."),
-        (
-            ["{photos}", "--shifts", "--fix"],
-            "--fix trains on the run's own data, so other data cannot be given with it. Leave it out.",
-        ),
-    ],
-)
-def test_fix_is_refused_where_it_could_only_be_ignored(
-    visus_command: Call, flat: Path, photos: Path, words: list[str], message: str
-) -> None:
-    given = [word.replace("{photos}", str(photos)) for word in words]
-    assert visus_command("evaluate", flat, *given) == (2, "", f"error: {message}\n")
+    assert any(re.match(r" flat-antialiased +global pooling .*\d", line) for line in lines)
 
 
 def test_a_shuffled_run_is_moved_before_it_is_shuffled(flat: Path, tmp_path: Path) -> None:

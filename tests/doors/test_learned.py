@@ -123,7 +123,7 @@ def test_choosing_by_the_test_split_is_warned_of(run: Path, photos: Path, other_
     shuffled, experiment, other = (variant(number, weight_decay=0.1 * number) for number in (6, 7, 8))
     for folder, changes in (
         (shuffled, {"preprocessing": {"shuffle_seed": 0}}),
-        (experiment, {"command": "visus compare a --with-mlp"}),
+        (experiment, {"command": "visus experiment mlp a"}),
         (other, {"fingerprint": "0"}),
     ):
         facts = json.loads((folder / "data.json").read_text())

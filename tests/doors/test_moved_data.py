@@ -113,15 +113,16 @@ def test_a_training_goes_on_with_moved_data(moved: tuple[Path, Path], visus_comm
     folder, data = moved
     answer = visus_command("train", data, "--resume", folder, "-q")
     assert (answer.code, answer.out) == (0, f"{folder}\n")
-    assert visus_command("evaluate", folder, "--report").code == 0
+    assert visus_command("report", folder).code == 0
 
 
 def test_a_report_is_not_written_from_other_data(run: Path, tmp_path: Path, photos: Path, visus_command: Call) -> None:
     for label in ("dark", "light"):
         (tmp_path / "other" / label).mkdir(parents=True)
         shutil.copy(photos / label / "00.png", tmp_path / "other" / label)
-    assert visus_command("evaluate", run, tmp_path / "other", "--report").err == (
-        "error: DATA cannot be given with --report, which tells of the run's own held-out samples. Leave it out.\n"
+    assert visus_command("report", run, tmp_path / "other").err == (
+        f"error: {tmp_path / 'other'}: a report tells of the run's own held-out samples, and this is other data. "
+        "To score it: visus evaluate RUN DATA\n"
     )
 
 

@@ -337,7 +337,7 @@ def test_summary_of_a_design_takes_little_time_and_loads_neither_torch_nor_numpy
     [
         ["diff", "resnet(18)", "vgg(11)", "--json"],
         ["solve", "--field", "40", "--input", "3,64,64", "--json"],
-        ["compare", "lenet5", "--with-mlp", "--input", "1,32,32", "--json"],
+        ["experiment", "mlp", "lenet5", "--input", "1,32,32", "--json"],
     ],
 )
 def test_the_other_commands_about_designs_load_neither_torch_nor_numpy(words: list[str]) -> None:
@@ -490,7 +490,7 @@ def test_solve_as_json_has_the_same_code_and_the_same_numbers(visus_command: Cal
 def test_solved_paddings_give_the_output_in_torch(visus_command: Call) -> None:
     words = ["--in", "57", "--kernel", "5", "--stride", "3", "--out", "19", "--dilation", "2", "--json"]
     found = json.loads(visus_command("solve", *words).out)
-    assert (found["missing"], found["least"], found["limit"], found["num_solutions"]) == ("padding", 3, 4, 2)
+    assert (found["missing"], found["least"], found["most"], found["num_solutions"]) == ("padding", 3, 4, 2)
     for each in found["solutions"]:
         layer = nn.Conv1d(1, 1, 5, stride=3, padding=each["padding"], dilation=2)
         assert layer(torch.zeros(1, 1, 57)).shape[-1] == 19
@@ -558,7 +558,7 @@ def test_solve_shows_that_stride_reaches_the_field_without_more_memory(visus_com
 # ---- what is asked wrongly ----
 
 
-@pytest.mark.parametrize("command", [["summary", "lenet5"], ["solve", "--field", "50"], ["compare", "lenet5", "--with-mlp"]])
+@pytest.mark.parametrize("command", [["summary", "lenet5"], ["solve", "--field", "50"], ["experiment", "mlp", "lenet5"]])
 def test_no_classes_are_refused_by_the_name_of_the_option(visus_command: Call, command: list[str]) -> None:
     answer = visus_command(*command, "--classes", "0")
     assert (answer.code, answer.out) == (2, "")
@@ -589,7 +589,7 @@ def test_a_module_that_is_one_layer_has_a_path_that_can_be_read(visus_command: C
 
 
 def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
-    lines = [line.rstrip() for line in visus_command("compare", "conv(64, 3, padding=1)", "--with-mlp").out.splitlines()]
+    lines = [line.rstrip() for line in visus_command("experiment", "mlp", "conv(64, 3, padding=1)").out.splitlines()]
     assert lines == [
         " network                parameters    macs   weights  activations  widths",
         " the design                  1,792  86.7 M  7.00 KiB     12.2 MiB",
@@ -608,26 +608,19 @@ def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
     ("words", "message"),
     [
         (
-            ["conv(8, 3)", "--with-mlp", "--shuffle-pixels", "--input", "1,8,8"],
+            ["conv(8, 3)", "--shuffle-pixels", "--input", "1,8,8"],
             "--shuffle-pixels cannot be given with a network. Leave it out.",
         ),
+        (["lenet5", "--device", "cpu", "-q"], "--quiet, --device cannot be given with a network. Leave it out."),
         (
-            ["lenet5", "--with-mlp", "--shuffle-pixels", "--input", "1,8,8"],
-            "--shuffle-pixels cannot be given with a network. Leave it out.",
-        ),
-        (["lenet5"], "what to compare with is missing. Add --with-mlp; two networks side by side are shown by visus diff."),
-        (
-            ["torch.nn:Linear", "--with-mlp"],
+            ["torch.nn:Linear"],
             "torch.nn:Linear: perceptron twins are made of designs, and this is the name of a Python callable.",
         ),
-        (
-            ["mlp(8)", "--with-mlp"],
-            "this design has no convolution, so it is its own perceptron. Give a design with at least one.",
-        ),
+        (["mlp(8)"], "this design has no convolution, so it is its own perceptron. Give a design with at least one."),
     ],
 )
-def test_compare_refuses_what_has_no_twin(visus_command: Call, words: list[str], message: str) -> None:
-    assert visus_command("compare", *words) == (2, "", f"error: {message}\n")
+def test_what_has_no_twin_is_refused(visus_command: Call, words: list[str], message: str) -> None:
+    assert visus_command("experiment", "mlp", *words) == (2, "", f"error: {message}\n")
 
 
 def test_a_module_on_features_is_summed_up_without_a_image() -> None:
@@ -658,7 +651,7 @@ def test_a_number_that_is_not_written_out_is_refused_in_words(visus_command: Cal
     assert (answer.code, answer.out, answer.err.splitlines()[0]) == (2, "", f"error: {message}")
 
 
-@pytest.mark.parametrize("command", [["summary"], ["diff", "lenet5"], ["solve", "--field", "50"], ["compare", "--with-mlp"]])
+@pytest.mark.parametrize("command", [["summary"], ["diff", "lenet5"], ["solve", "--field", "50"], ["experiment", "mlp"]])
 def test_an_input_of_an_absurd_size_is_refused(visus_command: Call, command: list[str]) -> None:
     network = "conv(4, 3), globalpool, linear(classes)"
     answer = visus_command(*command, network, "--input", "3,100000000000,100000")

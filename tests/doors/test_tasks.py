@@ -1,4 +1,4 @@
-"""``visus compare RUN --task``: the same network for another task, its filters and layers held against the run's."""
+"""``visus experiment task RUN``: the same network for another task, its filters and layers held against the run's."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_same_network_gives_the_samples_back(learned: Path) -> None:
 
 
 def test_another_task_parts_the_last_layers_and_the_same_task_does_not(learned: Path, visus_command: Call) -> None:
-    answer = visus_command("compare", learned, "--task", learned.parent.parent / "sides.csv", "--quiet", "--json")
+    answer = visus_command("experiment", "task", learned, "--task", learned.parent.parent / "sides.csv", "--quiet", "--json")
     assert answer.code == 0, answer.err
     found = json.loads(answer.out)
     other, control, fresh = found["others"]
@@ -74,21 +74,18 @@ def test_another_task_parts_the_last_layers_and_the_same_task_does_not(learned: 
     assert other["layers"]["linear1"] < 0.3 < 0.8 < control["layers"]["linear1"]
     assert fresh["result"] == ""
     assert found["sentences"][-1].startswith("The tasks part most in ")
-    told = visus_command("compare", learned, "--task", "reconstruction", "--no-control", "--quiet")
+    told = visus_command("experiment", "task", learned, "--task", "reconstruction", "--no-control", "--quiet")
     assert told.code == 0
     assert "same labels from another start" not in told.out
     assert told.out.rstrip().splitlines()[-1].startswith("page: ")
 
 
 def test_mistakes_are_told(learned: Path, visus_command: Call, tmp_path: Path) -> None:
-    answer = visus_command("compare", learned, "--task", "reconstuction")
+    answer = visus_command("experiment", "task", learned, "--task", "reconstuction")
     assert answer.code == 1
     assert answer.err.strip().endswith(
         "'reconstuction' is no file, and no column of this data with other labels. Known columns: none."
     )
-    answer = visus_command("compare", learned, "--task", "reconstruction", "--with-mlp")
-    assert answer.code == 2
-    assert "--with-mlp cannot be given with --task. Leave it out." in answer.err
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(2))
     module(torch.zeros(1, 1, 8, 8))
     data = learned.parent.parent / "squares.npz"

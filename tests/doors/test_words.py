@@ -47,7 +47,7 @@ def test_recordings_and_volumes_are_never_called_images(rank: int, tmp_path: Pat
     assert answer.code == 0, answer.err
     page = visus_command("look", folder, "test:0", "--object-size", "3")
     assert page.code == 0, page.err
-    shuffled = visus_command("compare", folder, "--shuffle-pixels", "-q")
+    shuffled = visus_command("experiment", "shuffle", folder, "-q")
     assert shuffled.code == 0, shuffled.err
     texts = {
         "evaluate": answer.out,
@@ -74,7 +74,7 @@ def test_numbers_of_a_perceptron_are_units_and_no_filters(tmp_path: Path, visus_
     assert "dead and sparse units over" in answer.out
     assert "<h3>Its first units</h3>" in report
     assert "5 units of 1 x 6 x 6 weights" in page
-    tasks = visus_command("compare", folder, "--task", "reconstruction", "-q")
+    tasks = visus_command("experiment", "task", folder, "-q")
     assert tasks.err.endswith(
         "a sample can only be drawn from a map, and this layer gives none. Name a convolution or a pool.\n"
     )

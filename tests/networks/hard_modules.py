@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class BuiltNetwork(nn.Module):
+class Made(nn.Module):
     """A module of layers and a function that uses them."""
 
     def __init__(self, forward: Callable[..., Any], **layers: Any) -> None:
@@ -44,7 +44,7 @@ def _u_net() -> nn.Module:
         up = m.up(coarse)
         return m.last(torch.cat([fine, up], 1))
 
-    return BuiltNetwork(
+    return Made(
         forward,
         fine=nn.Sequential(conv(padding=1), nn.ReLU(), conv(padding=1)),
         coarse=nn.Sequential(conv(8, padding=1), nn.ReLU(), conv(8, of=8, padding=1)),
@@ -61,14 +61,14 @@ def _shuffled() -> nn.Module:
         out = out.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
         return m.last(out)
 
-    return BuiltNetwork(forward, wide=conv(2, 5, of=2, padding=2), last=conv(4, 3, groups=4, padding=1))
+    return Made(forward, wide=conv(2, 5, of=2, padding=2), last=conv(4, 3, groups=4, padding=1))
 
 
 def _kept_half() -> nn.Module:
     def forward(m: Any, x: Tensor) -> Tensor:
         return m.last(torch.cat([m.narrow(x), m.wide(x)], 1))[:, :2]
 
-    return BuiltNetwork(forward, narrow=conv(2, 1), wide=conv(2, 7, padding=3), last=conv(4, 3, groups=2, padding=1))
+    return Made(forward, narrow=conv(2, 1), wide=conv(2, 7, padding=3), last=conv(4, 3, groups=2, padding=1))
 
 
 def _squeezed(m: Any, x: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def _convnext(width: int = 4) -> nn.Module:
         y = m.two(F.gelu(m.one(m.norm(y)))) * m.gamma
         return x + y.permute(0, 3, 1, 2)
 
-    return BuiltNetwork(
+    return Made(
         forward,
         depth=nn.Conv2d(width, width, 7, padding=3, groups=width),
         norm=nn.LayerNorm(width),
@@ -218,14 +218,14 @@ HARD: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "strided 1 x 1": (lambda: S(conv(padding=1), conv(kernel=1, stride=2), conv(padding=1)), IMAGE),
     "pooling, ceil": (lambda: S(nn.MaxPool2d(3, 2, ceil_mode=True), nn.AvgPool2d(2, ceil_mode=True), conv(padding=1)), IMAGE),
     "pooling, dilated": (lambda: nn.MaxPool2d(3, 1, padding=1, dilation=2), IMAGE),
-    "functional pooling": (lambda: BuiltNetwork(lambda m, x: F.avg_pool2d(F.max_pool2d(m.conv(x), 2), 2, 1), conv=conv()), IMAGE),
-    "residual": (lambda: BuiltNetwork(lambda m, x: x + m.two(F.relu(m.one(x))), one=conv(padding=1), two=conv(padding=1)), IMAGE),
-    "strided residual": (lambda: BuiltNetwork(lambda m, x: m.a(x) + m.b(x), a=conv(stride=2, padding=1), b=conv(kernel=1, stride=2)), IMAGE),
-    "concat": (lambda: BuiltNetwork(lambda m, x: m.c(torch.cat([m.a(x), m.b(x)], 1)), a=conv(kernel=1), b=conv(kernel=5, padding=2), c=conv(of=8)), IMAGE),
+    "functional pooling": (lambda: Made(lambda m, x: F.avg_pool2d(F.max_pool2d(m.conv(x), 2), 2, 1), conv=conv()), IMAGE),
+    "residual": (lambda: Made(lambda m, x: x + m.two(F.relu(m.one(x))), one=conv(padding=1), two=conv(padding=1)), IMAGE),
+    "strided residual": (lambda: Made(lambda m, x: m.a(x) + m.b(x), a=conv(stride=2, padding=1), b=conv(kernel=1, stride=2)), IMAGE),
+    "concat": (lambda: Made(lambda m, x: m.c(torch.cat([m.a(x), m.b(x)], 1)), a=conv(kernel=1), b=conv(kernel=5, padding=2), c=conv(of=8)), IMAGE),
     "channels split, shuffled, grouped": (_shuffled, IMAGE),
     "half of the channels kept": (_kept_half, IMAGE),
-    "dense block": (lambda: BuiltNetwork(_dense, one=conv(2, padding=1), two=conv(2, of=6, padding=1), three=conv(2, of=8, padding=1)), IMAGE),
-    "squeeze and excite": (lambda: BuiltNetwork(_squeezed, conv=conv(padding=1), one=conv(kernel=1), two=conv(kernel=1), last=conv()), IMAGE),
+    "dense block": (lambda: Made(_dense, one=conv(2, padding=1), two=conv(2, of=6, padding=1), three=conv(2, of=8, padding=1)), IMAGE),
+    "squeeze and excite": (lambda: Made(_squeezed, conv=conv(padding=1), one=conv(kernel=1), two=conv(kernel=1), last=conv()), IMAGE),
     "transposed 4, 2": (lambda: S(conv(stride=2, padding=1), nn.ConvTranspose2d(4, 4, 4, 2, 1), conv()), IMAGE),
     "transposed 3, 2, output padding": (lambda: nn.ConvTranspose2d(4, 4, 3, 2, 1, output_padding=1), IMAGE),
     "transposed, gaps and dilation": (lambda: nn.ConvTranspose2d(4, 4, 2, 3, dilation=2, groups=2), IMAGE),
@@ -236,7 +236,7 @@ HARD: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "bilinear, corners aligned": (lambda: nn.Upsample(size=(40, 9), mode="bilinear", align_corners=True), IMAGE),
     "bicubic": (lambda: S(nn.Upsample(size=(31, 10), mode="bicubic"), conv()), IMAGE),
     "bicubic, corners aligned": (lambda: nn.Upsample(size=(31, 33), mode="bicubic", align_corners=True), IMAGE),
-    "bilinear, antialiased": (lambda: BuiltNetwork(lambda m, x: F.interpolate(x, (7, 20), mode="bilinear", antialias=True)), IMAGE),
+    "bilinear, antialiased": (lambda: Made(lambda m, x: F.interpolate(x, (7, 20), mode="bilinear", antialias=True)), IMAGE),
     "linear, 1-D": (lambda: S(nn.Conv1d(2, 2, 3), nn.Upsample(scale_factor=3, mode="linear")), (2, 17)),
     "trilinear, 3-D": (lambda: nn.Upsample(size=(7, 12, 5), mode="trilinear"), (2, 5, 6, 7)),
     "U-Net skip": (_u_net, (4, 16, 12)),
@@ -251,7 +251,7 @@ HARD: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "replicate padding": (lambda: S(nn.ReplicationPad2d((3, 1, 2, 0)), conv()), IMAGE),
     "circular padding": (lambda: S(conv(padding=1, padding_mode="circular"), conv(padding=2, kernel=5, padding_mode="circular")), IMAGE),
     "uneven padding": (lambda: S(nn.ZeroPad2d((2, 0, 1, 3)), conv(stride=2), conv(5, 5, padding="same"), nn.ZeroPad2d((1, 2, 2, 1)), conv(of=5, kernel=4)), IMAGE),
-    "negative padding": (lambda: BuiltNetwork(_hybrid, conv=conv()), IMAGE),
+    "negative padding": (lambda: Made(_hybrid, conv=conv()), IMAGE),
     "1-D": (lambda: S(nn.Conv1d(3, 3, 3, dilation=4, padding=4), nn.MaxPool1d(2), nn.AvgPool1d(3, 1), nn.Conv1d(3, 3, 5, 2)), (3, 60)),
     "3-D": (lambda: S(nn.Conv3d(2, 2, (1, 3, 3), padding=(0, 1, 1)), nn.MaxPool3d(2), nn.Conv3d(2, 2, 3, padding=1)), (2, 8, 10, 6)),
     "channels last, layer norm": (_convnext, IMAGE),
@@ -259,37 +259,37 @@ HARD: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "instance norm": (lambda: S(conv(), nn.InstanceNorm2d(4), conv()), IMAGE),
     "layer norm over the map": (lambda: S(conv(), nn.LayerNorm([4, 16, 13]), conv()), IMAGE),
     "local response norm": (lambda: S(conv(), nn.LocalResponseNorm(3), conv()), IMAGE),
-    "in place": (lambda: BuiltNetwork(_in_place, conv=conv(padding=1), wide=conv(kernel=5, padding=2)), IMAGE),
-    "written after a view was taken": (lambda: BuiltNetwork(_other_view, conv=conv(padding=1), wide=conv(kernel=5, padding=2)), IMAGE),
-    "slices written": (lambda: BuiltNetwork(_written, conv=conv(stride=2), last=conv()), IMAGE),
-    "added into a slice": (lambda: BuiltNetwork(_written_in_windows, conv=conv(padding=1)), IMAGE),
-    "strided slices": (lambda: BuiltNetwork(_focus, conv=conv(of=16, padding=1)), (4, 18, 14)),
-    "cut out": (lambda: BuiltNetwork(lambda m, x: m.conv(m.conv(x)[:, :, 3:-2, 1:])[..., 1], conv=conv(padding=1)), IMAGE),
-    "flip": (lambda: BuiltNetwork(lambda m, x: m.conv(x).flip(2).flip((2, 3)) + m.conv(x).flip(3), conv=conv()), IMAGE),
-    "roll": (lambda: BuiltNetwork(_shift, conv=conv(padding=1)), IMAGE),
-    "attention": (lambda: BuiltNetwork(_attention, cut=conv(8, kernel=4, stride=4)), (4, 16, 12)),
-    "attention in windows": (lambda: BuiltNetwork(_windowed_attention, cut=conv(8, 2, stride=2), attention=nn.MultiheadAttention(8, 2, batch_first=True)), (4, 16, 12)),
-    "softmax over space": (lambda: BuiltNetwork(lambda m, x: x * m.conv(x).flatten(2).softmax(-1).view_as(x), conv=conv(padding=1)), IMAGE),
-    "softmax over a row": (lambda: BuiltNetwork(lambda m, x: m.conv(x).softmax(3), conv=conv(padding=1)), IMAGE),
-    "control flow on shape": (lambda: BuiltNetwork(_by_shape, conv=conv()), IMAGE),
-    "control flow on data": (lambda: BuiltNetwork(_by_value, conv=conv()), IMAGE),
-    "einsum": (lambda: BuiltNetwork(lambda m, x: torch.einsum("nchw,dc->ndhw", m.conv(x), m.weight), conv=conv(), weight=nn.Parameter(torch.ones(3, 4))), IMAGE),
-    "einsum over columns": (lambda: BuiltNetwork(lambda m, x: torch.einsum("nchw,nchv->nhwv", m.conv(x), x[:, :, :-2]), conv=conv()), IMAGE),
-    "unfold as convolution": (lambda: BuiltNetwork(_unfolded, weight=nn.Parameter(torch.ones(5, 36))), IMAGE),
-    "unfold and fold": (lambda: BuiltNetwork(_folded, conv=conv(padding=1)), IMAGE),
-    "windows of a tensor": (lambda: BuiltNetwork(lambda m, x: m.conv(x).unfold(2, 3, 2).mean(-1), conv=conv()), IMAGE),
-    "Fourier": (lambda: BuiltNetwork(lambda m, x: torch.fft.irfft2(torch.fft.rfft2(m.conv(x)) * 2, s=(16, 13)), conv=conv()), IMAGE),
-    "Fourier along rows": (lambda: BuiltNetwork(lambda m, x: torch.fft.fft(m.conv(x), dim=3).real, conv=conv()), IMAGE),
-    "enlarged by hand": (lambda: BuiltNetwork(_nearest_by_hand, conv=conv()), (4, 9, 7)),
-    "repeated rows": (lambda: BuiltNetwork(lambda m, x: m.conv(x.repeat_interleave(2, 2).repeat(1, 1, 1, 2)), conv=conv()), IMAGE),
-    "running sum": (lambda: BuiltNetwork(lambda m, x: m.conv(x).cumsum(2), conv=conv()), IMAGE),
-    "rows sorted": (lambda: BuiltNetwork(lambda m, x: m.conv(x).mean((1, 2)), conv=conv()), IMAGE),
-    "atrous pyramid": (lambda: BuiltNetwork(_atrous_pyramid, whole=conv(kernel=1), one=conv(kernel=1), two=conv(padding=4, dilation=4), last=conv(of=12, padding=1)), IMAGE),
-    "blur and subtract": (lambda: BuiltNetwork(lambda m, x: x - F.conv2d(x, m.weight, padding=2, groups=4), weight=torch.ones(4, 1, 5, 5)), IMAGE),
-    "chosen places": (lambda: BuiltNetwork(_gathered, conv=conv(padding=1), rows=torch.tensor([2, 3, 5, 9])), IMAGE),
-    "stack and mean": (lambda: BuiltNetwork(lambda m, x: torch.stack([m.a(x), m.b(x)], 1).mean(1), a=conv(padding=1), b=conv(padding=3, dilation=3)), IMAGE),
-    "where": (lambda: BuiltNetwork(lambda m, x: torch.where(m.mask, m.conv(x), x), conv=conv(padding=1), mask=torch.tensor([True, False, True, False]).view(1, 4, 1, 1)), IMAGE),
-    "bands of channels": (lambda: BuiltNetwork(lambda m, x: torch.cat([f(y) for f, y in zip((m.a, m.b), x.split((1, 3), 1), strict=True)], 1), a=conv(1, of=1, padding=1), b=conv(3, 5, of=3, padding=2)), IMAGE),
+    "in place": (lambda: Made(_in_place, conv=conv(padding=1), wide=conv(kernel=5, padding=2)), IMAGE),
+    "written after a view was taken": (lambda: Made(_other_view, conv=conv(padding=1), wide=conv(kernel=5, padding=2)), IMAGE),
+    "slices written": (lambda: Made(_written, conv=conv(stride=2), last=conv()), IMAGE),
+    "added into a slice": (lambda: Made(_written_in_windows, conv=conv(padding=1)), IMAGE),
+    "strided slices": (lambda: Made(_focus, conv=conv(of=16, padding=1)), (4, 18, 14)),
+    "cut out": (lambda: Made(lambda m, x: m.conv(m.conv(x)[:, :, 3:-2, 1:])[..., 1], conv=conv(padding=1)), IMAGE),
+    "flip": (lambda: Made(lambda m, x: m.conv(x).flip(2).flip((2, 3)) + m.conv(x).flip(3), conv=conv()), IMAGE),
+    "roll": (lambda: Made(_shift, conv=conv(padding=1)), IMAGE),
+    "attention": (lambda: Made(_attention, cut=conv(8, kernel=4, stride=4)), (4, 16, 12)),
+    "attention in windows": (lambda: Made(_windowed_attention, cut=conv(8, 2, stride=2), attention=nn.MultiheadAttention(8, 2, batch_first=True)), (4, 16, 12)),
+    "softmax over space": (lambda: Made(lambda m, x: x * m.conv(x).flatten(2).softmax(-1).view_as(x), conv=conv(padding=1)), IMAGE),
+    "softmax over a row": (lambda: Made(lambda m, x: m.conv(x).softmax(3), conv=conv(padding=1)), IMAGE),
+    "control flow on shape": (lambda: Made(_by_shape, conv=conv()), IMAGE),
+    "control flow on data": (lambda: Made(_by_value, conv=conv()), IMAGE),
+    "einsum": (lambda: Made(lambda m, x: torch.einsum("nchw,dc->ndhw", m.conv(x), m.weight), conv=conv(), weight=nn.Parameter(torch.ones(3, 4))), IMAGE),
+    "einsum over columns": (lambda: Made(lambda m, x: torch.einsum("nchw,nchv->nhwv", m.conv(x), x[:, :, :-2]), conv=conv()), IMAGE),
+    "unfold as convolution": (lambda: Made(_unfolded, weight=nn.Parameter(torch.ones(5, 36))), IMAGE),
+    "unfold and fold": (lambda: Made(_folded, conv=conv(padding=1)), IMAGE),
+    "windows of a tensor": (lambda: Made(lambda m, x: m.conv(x).unfold(2, 3, 2).mean(-1), conv=conv()), IMAGE),
+    "Fourier": (lambda: Made(lambda m, x: torch.fft.irfft2(torch.fft.rfft2(m.conv(x)) * 2, s=(16, 13)), conv=conv()), IMAGE),
+    "Fourier along rows": (lambda: Made(lambda m, x: torch.fft.fft(m.conv(x), dim=3).real, conv=conv()), IMAGE),
+    "enlarged by hand": (lambda: Made(_nearest_by_hand, conv=conv()), (4, 9, 7)),
+    "repeated rows": (lambda: Made(lambda m, x: m.conv(x.repeat_interleave(2, 2).repeat(1, 1, 1, 2)), conv=conv()), IMAGE),
+    "running sum": (lambda: Made(lambda m, x: m.conv(x).cumsum(2), conv=conv()), IMAGE),
+    "rows sorted": (lambda: Made(lambda m, x: m.conv(x).mean((1, 2)), conv=conv()), IMAGE),
+    "atrous pyramid": (lambda: Made(_atrous_pyramid, whole=conv(kernel=1), one=conv(kernel=1), two=conv(padding=4, dilation=4), last=conv(of=12, padding=1)), IMAGE),
+    "blur and subtract": (lambda: Made(lambda m, x: x - F.conv2d(x, m.weight, padding=2, groups=4), weight=torch.ones(4, 1, 5, 5)), IMAGE),
+    "chosen places": (lambda: Made(_gathered, conv=conv(padding=1), rows=torch.tensor([2, 3, 5, 9])), IMAGE),
+    "stack and mean": (lambda: Made(lambda m, x: torch.stack([m.a(x), m.b(x)], 1).mean(1), a=conv(padding=1), b=conv(padding=3, dilation=3)), IMAGE),
+    "where": (lambda: Made(lambda m, x: torch.where(m.mask, m.conv(x), x), conv=conv(padding=1), mask=torch.tensor([True, False, True, False]).view(1, 4, 1, 1)), IMAGE),
+    "bands of channels": (lambda: Made(lambda m, x: torch.cat([f(y) for f, y in zip((m.a, m.b), x.split((1, 3), 1), strict=True)], 1), a=conv(1, of=1, padding=1), b=conv(3, 5, of=3, padding=2)), IMAGE),
     "called twice": (_Twice, IMAGE),
-    "recurrent": (lambda: BuiltNetwork(_sequence, conv=nn.Conv1d(3, 4, 3), lstm=nn.LSTM(4, 5, batch_first=True)), (3, 12)),
+    "recurrent": (lambda: Made(_sequence, conv=nn.Conv1d(3, 4, 3), lstm=nn.LSTM(4, 5, batch_first=True)), (3, 12)),
 }  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .hard_modules import BuiltNetwork, conv
+from .hard_modules import Made, conv
 
 
 def cut(x: Tensor, size: int) -> Tensor:
@@ -60,7 +60,7 @@ def _swin(shift: int, mix: str) -> nn.Module:
         y = torch.roll(y, (shift, shift), (1, 2)) if shift else y
         return y.permute(0, 3, 1, 2)
 
-    return BuiltNetwork(
+    return Made(
         forward,
         cut=conv(padding=1),
         attention=nn.MultiheadAttention(4, 2, batch_first=True),
@@ -170,7 +170,7 @@ def _flat(how: Callable[[Tensor], Tensor], w: int = 12) -> Callable[[], nn.Modul
         flat = how(y.flatten(2))
         return m.last(flat.unflatten(2, (-1, w)))
 
-    return lambda: BuiltNetwork(forward, conv=conv(padding=1), last=conv(padding=1))
+    return lambda: Made(forward, conv=conv(padding=1), last=conv(padding=1))
 
 
 def _with_class_token(m: Any, x: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ def _volume_in_windows(m: Any, x: Tensor) -> Tensor:
 
 
 def _alone(how: Callable[[Tensor], Tensor]) -> Callable[[], nn.Module]:
-    return lambda: BuiltNetwork(lambda m, x: how(m.conv(x)), conv=conv(padding=1))
+    return lambda: Made(lambda m, x: how(m.conv(x)), conv=conv(padding=1))
 
 
 IMAGE = (4, 8, 12)
@@ -209,17 +209,17 @@ REARRANGED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "shifted windows and back": (lambda: _swin(2, "nothing"), IMAGE),
     "shifted windows, perceptron": (lambda: _swin(1, "perceptron"), IMAGE),
     "shifted windows, attention": (lambda: _swin(2, "attention"), IMAGE),
-    "Swin stage": (lambda: BuiltNetwork(_swin_stage, patches=conv(4, 2, stride=2), first=nn.LayerNorm(4), second=nn.LayerNorm(4), merged=nn.Linear(16, 8), regions=_regions(8, 12)), (4, 16, 24)),
-    "MaxViT, windows and grid": (lambda: BuiltNetwork(_maxvit, conv=conv(padding=1)), IMAGE),
-    "CoAtNet, attention over the flattened map": (lambda: BuiltNetwork(_coatnet, conv=conv(stride=2, padding=1), norm=nn.LayerNorm(4), out=nn.Linear(4, 4)), IMAGE),
-    "MobileViT, patches unfolded": (lambda: BuiltNetwork(_mobilevit, conv=conv(padding=1), last=conv(padding=1)), IMAGE),
-    "HaloNet, keys beyond the window": (lambda: BuiltNetwork(_halo, conv=conv(kernel=1)), IMAGE),
-    "rows as a batch": (lambda: BuiltNetwork(_axial, conv=conv(padding=1), other=conv(padding=1)), IMAGE),
+    "Swin stage": (lambda: Made(_swin_stage, patches=conv(4, 2, stride=2), first=nn.LayerNorm(4), second=nn.LayerNorm(4), merged=nn.Linear(16, 8), regions=_regions(8, 12)), (4, 16, 24)),
+    "MaxViT, windows and grid": (lambda: Made(_maxvit, conv=conv(padding=1)), IMAGE),
+    "CoAtNet, attention over the flattened map": (lambda: Made(_coatnet, conv=conv(stride=2, padding=1), norm=nn.LayerNorm(4), out=nn.Linear(4, 4)), IMAGE),
+    "MobileViT, patches unfolded": (lambda: Made(_mobilevit, conv=conv(padding=1), last=conv(padding=1)), IMAGE),
+    "HaloNet, keys beyond the window": (lambda: Made(_halo, conv=conv(kernel=1)), IMAGE),
+    "rows as a batch": (lambda: Made(_axial, conv=conv(padding=1), other=conv(padding=1)), IMAGE),
     "fold of unfold": (_alone(lambda y: F.fold(F.unfold(y, 3, padding=1), (8, 12), 3, padding=1)), IMAGE),
     "fold of unfold, patches": (_alone(lambda y: F.fold(F.unfold(y, 2, stride=2), (8, 12), 2, stride=2)), IMAGE),
-    "fold of unfold, patches mixed": (lambda: BuiltNetwork(lambda m, x: F.fold(m.mix(F.unfold(x, 4, stride=2, padding=1).transpose(1, 2)).transpose(1, 2), (8, 12), 4, stride=2, padding=1), mix=nn.Linear(64, 64)), IMAGE),
+    "fold of unfold, patches mixed": (lambda: Made(lambda m, x: F.fold(m.mix(F.unfold(x, 4, stride=2, padding=1).transpose(1, 2)).transpose(1, 2), (8, 12), 4, stride=2, padding=1), mix=nn.Linear(64, 64)), IMAGE),
     "roll of the flattened map": (_flat(lambda y: y.roll(5, -1)), IMAGE),
-    "roll without dimensions": (lambda: BuiltNetwork(lambda m, x: m.last(torch.stack([sample.roll(7) for sample in m.conv(x).unbind(0)])), conv=conv(padding=1), last=conv(padding=1)), IMAGE),
+    "roll without dimensions": (lambda: Made(lambda m, x: m.last(torch.stack([sample.roll(7) for sample in m.conv(x).unbind(0)])), conv=conv(padding=1), last=conv(padding=1)), IMAGE),
     "flattened map, every second": (_flat(lambda y: y[:, :, 1::2], 6), IMAGE),
     "flattened map, every fifth": (_flat(lambda y: y[:, :, 3::5][:, :, :18], 6), IMAGE),
     "flattened map, halves exchanged": (_flat(lambda y: torch.cat([y[:, :, 30:], y[:, :, :30]], 2)), IMAGE),
@@ -228,14 +228,14 @@ REARRANGED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "flattened map, other width": (_flat(lambda y: y, 8), IMAGE),
     "height and width exchanged by a reshape": (_alone(lambda y: y.reshape(-1, 4, 12, 8)), IMAGE),
     "height into channels": (_alone(lambda y: y.permute(0, 2, 1, 3).reshape(-1, 4, 8, 12)), IMAGE),
-    "width into channels, a convolution": (lambda: BuiltNetwork(lambda m, x: m.last(m.conv(x).permute(0, 3, 1, 2).reshape(-1, 4, 12, 8)), conv=conv(padding=1), last=conv(padding=1)), IMAGE),
-    "pixel shuffle by hand, unequal": (lambda: BuiltNetwork(_by_hand, conv=conv(12, padding=1), last=conv(of=2, padding=1)), IMAGE),
-    "class token": (lambda: BuiltNetwork(_with_class_token, conv=conv(padding=1), one=nn.Linear(4, 4), token=nn.Parameter(torch.zeros(1, 1, 4))), IMAGE),
-    "Fourier along rows": (lambda: BuiltNetwork(_fourier_rows, conv=conv(padding=1)), IMAGE),
-    "Fourier in windows": (lambda: BuiltNetwork(_fourier_in_windows, conv=conv(padding=1)), IMAGE),
-    "written through a view in windows": (lambda: BuiltNetwork(_written_in_windows, conv=conv(padding=1)), IMAGE),
-    "windows of a sequence": (lambda: BuiltNetwork(_sequence_in_windows, conv=nn.Conv1d(4, 4, 3, padding=1)), (4, 20)),
-    "windows of a volume": (lambda: BuiltNetwork(_volume_in_windows, conv=nn.Conv3d(2, 2, 3, padding=1)), (2, 4, 6, 9)),
+    "width into channels, a convolution": (lambda: Made(lambda m, x: m.last(m.conv(x).permute(0, 3, 1, 2).reshape(-1, 4, 12, 8)), conv=conv(padding=1), last=conv(padding=1)), IMAGE),
+    "pixel shuffle by hand, unequal": (lambda: Made(_by_hand, conv=conv(12, padding=1), last=conv(of=2, padding=1)), IMAGE),
+    "class token": (lambda: Made(_with_class_token, conv=conv(padding=1), one=nn.Linear(4, 4), token=nn.Parameter(torch.zeros(1, 1, 4))), IMAGE),
+    "Fourier along rows": (lambda: Made(_fourier_rows, conv=conv(padding=1)), IMAGE),
+    "Fourier in windows": (lambda: Made(_fourier_in_windows, conv=conv(padding=1)), IMAGE),
+    "written through a view in windows": (lambda: Made(_written_in_windows, conv=conv(padding=1)), IMAGE),
+    "windows of a sequence": (lambda: Made(_sequence_in_windows, conv=nn.Conv1d(4, 4, 3, padding=1)), (4, 20)),
+    "windows of a volume": (lambda: Made(_volume_in_windows, conv=nn.Conv3d(2, 2, 3, padding=1)), (2, 4, 6, 9)),
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from visus.design import Row, alexnet, convnext, densenet, efficientnet_lite, in
 from visus.networks import build
 from visus.networks.trace import trace
 
-from .hard_modules import HARD, BuiltNetwork, conv
+from .hard_modules import HARD, Made, conv
 from .nan_oracle import boxes, layers_of, operations_of, output_of
 
 CASES = [(name, axis) for name, (_, shape) in HARD.items() for axis in range(len(shape) - 1)]
@@ -132,14 +132,14 @@ def named(operation: str) -> str:
 def test_every_layer_of_inception_reads_what_poison_shows() -> None:
     shape = (3, 75, 75)
     torch.manual_seed(0)
-    module = BuiltNetwork(lambda m, x: m.body[:9](x), body=small(inception(), (3, 139, 139)))
+    module = Made(lambda m, x: m.body[:9](x), body=small(inception(), (3, 139, 139)))
     rows = {row.path: row for row in trace(module, shape).rows}
     for path, touched in layers_of(module, shape, 0).items():
         assert rows[path].fields[0].reads.pairs() == boxes(touched, dim_of(rows[path], 0)), path
 
 
 def test_layers_that_split_channels_keep_their_own_fields() -> None:
-    module = BuiltNetwork(
+    module = Made(
         lambda m, x: m.pick(torch.cat([m.narrow(x), m.wide(x)], 1)[:, :2]),
         narrow=conv(2, 1),
         wide=conv(2, 7, padding=3),

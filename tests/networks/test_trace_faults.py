@@ -14,7 +14,7 @@ from visus.networks import trace_mode, trace_rows
 from visus.networks.trace import trace
 from visus.networks.trace_calls import RuleError
 
-from .hard_modules import BuiltNetwork, conv
+from .hard_modules import Made, conv
 from .nan_oracle import boxes, output_of
 
 
@@ -29,9 +29,9 @@ def test_padding_in_front_of_a_window_is_told_where_an_axis_was_given_up() -> No
         padded[..., 0] = padded[..., -1]
         return F.conv2d(padded, m.weight)
 
-    inner = BuiltNetwork(in_the_layer)
+    inner = Made(in_the_layer)
     inner.weight = nn.Parameter(torch.ones(4, 4, 3, 3))
-    for module in (BuiltNetwork(forward, conv=conv()), inner):
+    for module in (Made(forward, conv=conv()), inner):
         assert trace(module, (4, 6, 6)).rows[-1].output_shape == (4, 6, 6)
 
 
@@ -51,14 +51,14 @@ def test_what_fails_beside_the_rules_is_a_fault_of_visus_too(
 
     monkeypatch.setattr(owner, name, broken)
     with pytest.raises(RuleError) as caught:
-        trace(BuiltNetwork(lambda m, x: m.conv(x).add_(x), conv=conv(kernel=1)), (4, 6, 6))
+        trace(Made(lambda m, x: m.conv(x).add_(x), conv=conv(kernel=1)), (4, 6, 6))
     assert str(caught.value) == (
         f"{said}IndexError: list index out of range. This is a fault of visus, not of the module. Please report it with this line."
     )
 
 
 def test_a_sparse_matrix_is_weighed_by_what_it_keeps_and_multiplied_by_what_is_not_zero() -> None:
-    module = BuiltNetwork(lambda m, x: torch.sparse.mm(m.matrix, x[0]), matrix=torch.eye(6).to_sparse())
+    module = Made(lambda m, x: torch.sparse.mm(m.matrix, x[0]), matrix=torch.eye(6).to_sparse())
     costs = trace(module, (6, 5))
     assert (costs.macs, costs.bytes_weights) == (6 * 5, 6 * (2 * 8 + 4))
 
@@ -70,13 +70,13 @@ def test_nothing_is_written_where_a_slice_is_empty() -> None:
         y[:, :, 9:].mul_(2)
         return y
 
-    assert trace(BuiltNetwork(lambda m, x: forward(m, _through_pixels(m, x))), (4, 6, 6)).output == (4, 6, 6)
-    field = trace(BuiltNetwork(forward), (4, 6, 6)).rows[-1].fields[0]
+    assert trace(Made(lambda m, x: forward(m, _through_pixels(m, x))), (4, 6, 6)).output == (4, 6, 6)
+    field = trace(Made(forward), (4, 6, 6)).rows[-1].fields[0]
     assert (field.reads.pairs(), field.is_exact) == ([(place, place) for place in range(6)], True)
 
 
 def test_a_map_without_rows_reads_nothing() -> None:
-    costs = trace(BuiltNetwork(lambda m, x: x[:, :, :0].reshape(len(x), 4, 3, 0)), (4, 6, 6))
+    costs = trace(Made(lambda m, x: x[:, :, :0].reshape(len(x), 4, 3, 0)), (4, 6, 6))
     assert costs.output == (4, 3, 0)
     assert costs.rows[-1].fields[0].box(0) is None
 
@@ -91,7 +91,7 @@ def test_inference_mode_changes_nothing() -> None:
         return m.linear(F.relu(m.conv(x)).mean((2, 3)))
 
     def made(forward: Any) -> nn.Module:
-        return BuiltNetwork(forward, conv=conv(), linear=nn.Linear(4, 2))
+        return Made(forward, conv=conv(), linear=nn.Linear(4, 2))
 
     known = trace(made(plain), (4, 8, 8))
     assert known.macs == 4 * 4 * 9 * 36 + 8
@@ -113,13 +113,13 @@ def test_what_is_not_counted_is_said() -> None:
     with torch.library._scoped_library("visus_test", "FRAGMENT") as library:
         library.define("mixed(Tensor x) -> Tensor")
         library.impl("mixed", lambda x: x.clone(), "CompositeExplicitAutograd")
-        costs = trace(BuiltNetwork(lambda m, x: torch.ops.visus_test.mixed(x)), (4, 8, 8))
+        costs = trace(Made(lambda m, x: torch.ops.visus_test.mixed(x)), (4, 8, 8))
     assert [row.notes for row in costs.rows] == [("not counted", "hull")]
     assert "not counted" in costs.to_table()
 
 
 def test_an_output_that_no_operation_leads_to_is_said() -> None:
-    costs = visus.summary(BuiltNetwork(lambda m, x: torch.from_numpy(x.numpy() * 2)), (4, 8, 8))
+    costs = visus.summary(Made(lambda m, x: torch.from_numpy(x.numpy() * 2)), (4, 8, 8))
     assert [(row.path, row.output_shape, row.notes) for row in costs.rows] == [("output", (4, 8, 8), ("not traced",))]
 
 
@@ -130,7 +130,7 @@ def told(module: nn.Module, shape: tuple[int, ...]) -> list[tuple[list[tuple[int
 
 
 def test_a_recurrent_layer_behind_a_mean_reads_what_came_before() -> None:
-    module = BuiltNetwork(lambda m, x: m.rnn(x.mean(-1).mT)[0].mT, rnn=nn.RNN(3, 5, batch_first=True))
+    module = Made(lambda m, x: m.rnn(x.mean(-1).mT)[0].mT, rnn=nn.RNN(3, 5, batch_first=True))
     assert told(module, (3, 6, 4))[0] == ([(0, last) for last in range(6)], True)
 
 
@@ -140,7 +140,7 @@ def test_an_axis_is_found_again_where_it_lies_and_not_among_the_channels() -> No
         y = y - y.mean(-2, keepdim=True)
         return y.flatten(2).mul(2).reshape(x.shape)
 
-    assert told(BuiltNetwork(forward), (4, 4, 6))[1] == ([(0, 5), (0, 1), (1, 2), (2, 3), (3, 4), (4, 5)], True)
+    assert told(Made(forward), (4, 4, 6))[1] == ([(0, 5), (0, 1), (1, 2), (2, 3), (3, 4), (4, 5)], True)
 
 
 def _rolled(x: Tensor) -> Tensor:
@@ -150,11 +150,11 @@ def _rolled(x: Tensor) -> Tensor:
 def test_each_place_behind_a_mask_that_is_known_reads_what_the_mask_takes() -> None:
     known, rolled = list(range(7)), [5, 6, 0, 1, 2, 3, 4]
     chosen = [(place, place) for place in rolled[:4] + known[4:]]
-    module = BuiltNetwork(lambda m, x: torch.where(torch.arange(7) > 3, x, x.roll(2, -1)))
+    module = Made(lambda m, x: torch.where(torch.arange(7) > 3, x, x.roll(2, -1)))
     assert told(module, (4, 5, 7)) == [([(place, place) for place in range(5)], True), (chosen, True)]
-    module = BuiltNetwork(lambda m, x: _rolled(x).masked_fill(torch.arange(7) < 1, 0))
+    module = Made(lambda m, x: _rolled(x).masked_fill(torch.arange(7) < 1, 0))
     assert told(module, (4, 5, 7))[1] == ([None, *((place, place) for place in range(6))], True)
-    module = BuiltNetwork(lambda m, x: torch.where((torch.arange(4) > 1).view(4, 1, 1), x, _rolled(x)))
+    module = Made(lambda m, x: torch.where((torch.arange(4) > 1).view(4, 1, 1), x, _rolled(x)))
     assert told(module, (4, 5, 7))[1] == ([(0, 6), *((place, place + 1) for place in range(6))], True)
 
 
@@ -167,7 +167,7 @@ def test_each_place_behind_a_mask_that_is_known_reads_what_the_mask_takes() -> N
     ],
 )
 def test_boxes_behind_a_mask_that_is_not_known_are_not_called_exact(forward: Any) -> None:
-    row = trace(BuiltNetwork(forward), (1, 300, 300)).rows[-1]
+    row = trace(Made(forward), (1, 300, 300)).rows[-1]
     assert (row.fields[1].is_exact, "hull" in row.notes) == (False, True)
 
 
@@ -185,7 +185,7 @@ def test_boxes_behind_a_mask_that_is_not_known_are_not_called_exact(forward: Any
     ],
 )
 def test_boxes_behind_a_mask_that_takes_one_of_two_are_those_of_that_one(forward: Any, box: tuple[int, int]) -> None:
-    module = BuiltNetwork(forward, mask=torch.ones(7, dtype=torch.bool), places=torch.arange(7))
+    module = Made(forward, mask=torch.ones(7, dtype=torch.bool), places=torch.arange(7))
     boxes, is_exact = told(module, (4, 7, 7))[1]
     assert ((boxes * 7)[1], is_exact) == (box, True)
 
@@ -242,7 +242,7 @@ def _pooled_behind_a_mean(m: Any, x: Tensor) -> Tensor:
     ],
 )
 def test_boxes_called_exact_are_those_that_poison_shows(forward: Any, shape: tuple[int, ...]) -> None:
-    for axis, (found, is_exact) in enumerate(told(BuiltNetwork(forward), shape)):
-        shown = boxes(output_of(BuiltNetwork(forward), shape, axis), axis + 2)
+    for axis, (found, is_exact) in enumerate(told(Made(forward), shape)):
+        shown = boxes(output_of(Made(forward), shape, axis), axis + 2)
         assert (found * len(shown) if len(found) == 1 else found) == shown
         assert is_exact

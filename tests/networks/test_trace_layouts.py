@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from visus.design import Row
 from visus.networks.trace import trace
 
-from .hard_modules import BuiltNetwork
+from .hard_modules import Made
 from .nan_oracle import boxes, output_of
 from .rearranged_modules import REARRANGED, STEPS, Chain, attended, cut, put_together
 
@@ -98,7 +98,7 @@ def test_windows_of_a_smaller_map_keep_the_fields_that_larger_windows_gave() -> 
         y = put_together(attended(cut(x.permute(0, 2, 3, 1), 7)), 7, 14, 14)
         return y.view(-1, 7, 2, 7, 2, 4).permute(0, 1, 3, 4, 2, 5).flatten(3)
 
-    row = trace(BuiltNetwork(forward), (4, 14, 14)).rows[-1]
+    row = trace(Made(forward), (4, 14, 14)).rows[-1]
     assert (row.fields[0].size, row.fields[0].step, row.fields[0].reads.pairs()[2:5]) == (14, 2, [(0, 6), (0, 13), (7, 13)])
     assert row.notes == ()
 
@@ -107,7 +107,7 @@ def test_windows_in_the_batch_are_told_by_what_all_read() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         return m.conv(cut(x.permute(0, 2, 3, 1), 4).transpose(1, 2).reshape(-1, 4, 4, 4))
 
-    row = trace(BuiltNetwork(forward, conv=nn.Conv2d(4, 4, 3)), (4, 8, 12)).rows[-1]
+    row = trace(Made(forward, conv=nn.Conv2d(4, 4, 3)), (4, 8, 12)).rows[-1]
     assert (row.output_shape, [field.reads.pairs() for field in row.fields]) == ((6, 4, 2, 2), [[(0, 7)], [(0, 11)]])
 
 

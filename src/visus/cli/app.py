@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from visus.cli import cache, comparison, design, look, settings
+from visus.cli import cache, comparison, design, experiment, look, settings
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json, read_names
 from visus.cli.words import whole_numbers
@@ -212,21 +212,12 @@ def evaluate(
     shifts: Annotated[
         bool, typer.Option("--shifts", help="Measure too how the answers change when the samples move.")
     ] = False,
-    fix: Annotated[
-        bool,
-        typer.Option(
-            "--fix", help="With --shifts: train the design with global and blurred pooling beside it, and show both."
-        ),
-    ] = False,
     mistakes: Annotated[
         bool,
         typer.Option(
             "--mistakes",
             help="List too what it gets wrong, by name: the surest wrong ones, confusions, labels that may be wrong.",
         ),
-    ] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Write the run's report.html anew, from its folder and its data.")
     ] = False,
     limit: Annotated[int | None, typer.Option(help="With --mistakes: samples of each kind; 8 by default.")] = None,
     raw: Raw = False,
@@ -242,13 +233,12 @@ def evaluate(
 ) -> None:
     """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration; with --shifts, whether it moves."""
     from visus.cli.show import show_scores, tell_data
+    from visus.cli.show_compare import show_shifts
     from visus.cli.show_mistakes import num_shown, show_mistakes
-    from visus.workbench.own_data import is_own
     from visus.workbench.runs import load
+    from visus.workbench.shifts import report_shifts
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
-        comparison.check_fix(shifts=shifts, fix=fix, data=data)
-        comparison.check_report(report=report, data=None, split=split)
         shown = num_shown(limit, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(
@@ -261,10 +251,8 @@ def evaluate(
             class_depth=class_depth,
             layout=layout,
         )
-        comparison.check_report(report=report, data=None if is_own(loaded.folder, opened) else data, split=None)
-        written = comparison.write_report(loaded, opened) if report else None
         scores = loaded.evaluate(opened, split=split, raw=raw)
-        moved = comparison.measure_moves(loaded, opened, split, fix=fix, cache_dir=cache_dir) if shifts else None
+        moved = report_shifts(loaded, opened, split) if shifts else None
         wrong = loaded.mistakes(opened, split=split, limit=shown, raw=raw, cache_dir=cache_dir) if mistakes else None
     if data is not None:
         tell_data(opened)
@@ -273,18 +261,44 @@ def evaluate(
 
         draw_confusion(scores, confusion_png)
     if as_json:
-        found = (moved.to_json() if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
-        found |= {"report": str(written)} if written else {}
+        found = ({"shifts": moved.to_json()} if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
         print_json(scores.to_json() | dataclasses.asdict(loaded.calibrator(raw=raw)) | found)
     else:
         show_scores(scores)
         print(f"note: {loaded.calibration_sentence(raw=raw)}")
         if moved:
-            moved.show()
+            show_shifts(moved)
         if wrong:
             show_mistakes(wrong)
-        if written:
-            print(f"report: {written}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    data: Annotated[Path | None, typer.Argument(help="The new place of the run's own data, where it was moved.")] = None,
+    device: Device = "auto",
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a run anew, from its folder and its data; print where it is."""
+    from visus.errors import UsageError
+    from visus.workbench.own_data import is_own
+    from visus.workbench.reports import rewrite_report
+    from visus.workbench.runs import load
+
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+        loaded = load(run, device=device)
+        opened = loaded.open_data(data, cache_dir=cache_dir)
+        if data is not None and not is_own(loaded.folder, opened):
+            raise UsageError(
+                "a report tells of the run's own held-out samples, and this is other data. To score it: visus evaluate RUN DATA",
+                where=str(data),
+            )
+        written = rewrite_report(loaded, opened)
+    if as_json:
+        print_json({"report": str(written)})
+    else:
+        print(written)
 
 
 @app.command()
@@ -395,3 +409,6 @@ def _size(text: str | None) -> tuple[int, ...] | int | None:
         return None
     lengths = whole_numbers(text, "--img-size", "96 or 96x128")
     return lengths[0] if len(lengths) == 1 else lengths
+
+
+app.add_typer(experiment.app, name="experiment")

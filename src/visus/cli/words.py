@@ -6,7 +6,7 @@ This file knows how an option is spelled.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from visus.errors import UsageError
@@ -75,3 +75,13 @@ def shape_of(text: str) -> tuple[int, ...]:
         UsageError: it is none.
     """
     return whole_numbers(text, "--input", "3,224,224")
+
+
+def refuse_beside(what: str, options: Mapping[str, object]) -> None:
+    """Refuse options that play no part beside something else, since no setting is ever silently ignored.
+
+    Raises:
+        UsageError: one of them has a value.
+    """
+    if given := [word for word, value in options.items() if value not in (None, False)]:
+        raise UsageError(f"{', '.join(given)} cannot be given with {what}. Leave it out.")

@@ -191,7 +191,7 @@ class TemperatureFit:
                 raise ValueError(f"the smoothing is {found.smoothing}")
         except (TypeError, ValueError) as error:
             raise RunError(
-                f"this is not a calibration that this version of visus wrote ({error}). Renew it with: visus evaluate RUN --report"
+                f"this is not a calibration that this version of visus wrote ({error}). Renew it with: visus report RUN"
             ) from error
         return found
 

@@ -303,7 +303,7 @@ class Recipe:
 
         >>> changed, opened = Recipe(optimizer="muon", head_lr=1.0, final_ema=0.03).overridden(ema_decay=0.99)
         >>> changed.final_ema, opened
-        (None, ('tail',))
+        (None, ('final_ema',))
         """
         going: set[str] = set()
         if given.get("optimizer", self.optimizer) != self.optimizer and self.optimizer is not None:

@@ -47,7 +47,7 @@ def read_calibration(folder: RunFolder, which: str, tta: str) -> TemperatureFit:
     Raises:
         RunError: the file is damaged.
     """
-    renew = f"visus evaluate {shlex.quote(str(folder.path))} --report"
+    renew = f"visus report {shlex.quote(str(folder.path))}"
     if not (folder.path / FILE).is_file():
         return TemperatureFit(reason=f"this run keeps no temperature ({renew} fits one)")
     facts = folder.read_json(FILE)

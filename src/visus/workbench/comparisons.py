@@ -34,7 +34,17 @@ from visus.units import Described, write_count, write_number_of, write_share, wr
 from visus.workbench.modules import count_macs, make_network
 from visus.workbench.own_data import open_own_data
 from visus.workbench.runs import Run
-from visus.workbench.shifts import MAX_SAMPLES, NUM_SHIFTS, own_design, reach_of, reading, some_samples
+from visus.workbench.shifts import (
+    MAX_SAMPLES,
+    NUM_SHIFTS,
+    ShiftReport,
+    antialiased_design,
+    own_design,
+    reach_of,
+    reading,
+    report_shifts,
+    some_samples,
+)
 from visus.workbench.training import OnEvent, train
 
 TRAINED_KINDS: Final = ("equal parameters", "equal width")
@@ -326,6 +336,59 @@ def train_again(
     data = open_own_data(run.folder, preprocessing, cache_dir=cache_dir)
     recipe = usable_recipe(for_new_network(run.recipe), network, data)
     return train(data, network, recipe, output=output or run.folder.parent, name=name, on_event=on_event, command=command)
+
+
+@dataclass(frozen=True)
+class Antialiased:
+    """A run beside its antialiased design.
+
+    Args:
+        before, after: how the answers of both change when the samples move.
+        comparison: both on the held-out samples.
+    """
+
+    before: ShiftReport
+    after: ShiftReport
+    comparison: Comparison
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "shifts": self.before.to_json(),
+            "shifts_antialiased": self.after.to_json(),
+            "comparison": self.comparison.to_json(),
+        }
+
+
+def compare_antialiased(
+    run: Run,
+    *,
+    output: Path | None = None,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    command: str = "",
+) -> Antialiased:
+    """Train a run's design with global pooling for flatten and blurred pooling for strides, and measure both.
+
+    Args:
+        output: folder of the new run; None for that of the run.
+
+    Raises:
+        UsageError: there is nothing to change.
+    """
+    changed = antialiased_design(run)
+    if changed is None:
+        raise UsageError(
+            "this network has no flatten and no stride that could be changed, or is no design: there is nothing to train.",
+            where=str(run.folder),
+        )
+    design, changes = changed
+    data = run.open_data(cache_dir=cache_dir)
+    before = report_shifts(run, data)
+    given: dict[str, Any] = {"output": output, "cache_dir": cache_dir, "on_event": on_event, "command": command}
+    other = train_again(run, design, f"{run.name}-antialiased", **given)
+    both = compare_trained([(run, "network"), (other, changes)], cache_dir=cache_dir)
+    return Antialiased(before, report_shifts(other, data), both)
 
 
 def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:

@@ -21,10 +21,7 @@ MIN_SETTINGS: Final = 3
 NO_CHOICE: Final = frozenset(("seed", "device", "precision", "kernels", "checkpoint_every_s"))
 """Settings that nobody chooses for the sake of the test figure. Runs that differ in nothing else count once."""
 
-_EXPERIMENTS: Final = (
-    "visus compare ",
-    "visus evaluate ",
-)  # what these commands train answers a question and is no candidate
+_EXPERIMENTS: Final = ("visus experiment ",)  # what it trains answers a question and is no candidate
 
 
 def reuse_sentence(folder: Path, noun: str) -> str:

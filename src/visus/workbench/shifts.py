@@ -40,7 +40,7 @@ CHANGES: Final = (
     ("global pooling instead of flatten", with_global_pooling),
     ("blurred pooling instead of strides", with_blur_pooling),
 )
-"""What may make a network steadier, in words, and how a design is changed so; what is changed first stands first."""
+"""What may make the answers move less, in words, and how a design is changed so; what is changed first stands first."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class ShiftReport(Described):
         phases: the pattern over the phases of the step, moved round a ring; None where there is one phase, or far too many.
         layers: every layer's error, for a shift of one pixel and for one by the step; empty where the layers see no image.
         placement: accuracy over place and size of the object.
-        remedies: what to try; how much it helps is measured by ``--fix``.
+        remedies: what to try; how much it helps is measured by ``visus experiment antialias``.
         notes: what a reader must know.
     """
 
@@ -270,7 +270,7 @@ def own_design(run: Run) -> Design | None:
     return None if text.startswith(OBJECT_PREFIX) else design_of(text, run.preprocessing.input_shape, len(run.classes))
 
 
-def steadier_design(run: Run) -> tuple[Design, str] | None:
+def antialiased_design(run: Run) -> tuple[Design, str] | None:
     """The run's design with all structural remedies at once, and what was changed, in words; None where there is none."""
     design = own_design(run)
     if design is None:
