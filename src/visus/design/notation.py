@@ -24,6 +24,7 @@ from visus.errors import DesignError, joined, unknown_name
 MAX_CHARACTERS: Final = 100_000
 MAX_DEPTH: Final = 40
 
+_USUAL_NAME: Final = re.compile(r"(\D+)(\d{1,4})")  # of a family with its depth, such as resnet18
 _GROUPS: Final[dict[str, Callable[..., Item]]] = {"sequence": sequence, "residual": residual, "concat": concat}
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 _FACTS: Final = ("input_shape", "num_classes", "num_samples")
@@ -72,7 +73,7 @@ def parse(text: str) -> Design:
     """The design that a text spells.
 
     Line breaks and comments are fine. A family that does not look at the data (``vgg(16)``, ``mlp(512)``) may stand alone as the whole
-    text; for the others see ``visus.design.resolve``.
+    text, by its usual name too (``vgg16``); for the others see ``visus.design.resolve``.
 
     Raises:
         DesignError: every mistake in the text, each with its line and column.
@@ -242,7 +243,7 @@ class _Reader:
 
     @staticmethod
     def unknown(word: str) -> str:
-        depth = re.fullmatch(r"(\D+)(\d+)", word)
+        depth = _USUAL_NAME.fullmatch(word)
         if depth and depth[1] in FAMILIES:
             return f"unknown layer {word!r}. Did you mean {depth[1]}({depth[2]})?"
         return unknown_name("layer", word, [*LAYERS, *_GROUPS, *FAMILIES])
@@ -313,10 +314,14 @@ class _Reader:
         return _MISSING
 
     def family(self, node: ast.expr) -> FamilyCall | None:
-        """The family that a text names alone; None where it names none."""
+        """The family that a text names alone, by its call or by its usual name (``resnet18``); None where it names none."""
         func = node.func if isinstance(node, ast.Call) else node
-        if not isinstance(func, ast.Name) or func.id not in FAMILIES:
+        if not isinstance(func, ast.Name):
             return None
+        if func.id not in FAMILIES:
+            usual = _USUAL_NAME.fullmatch(func.id)
+            is_usual = usual is not None and usual[1] in FAMILIES and not isinstance(node, ast.Call)
+            return FamilyCall(usual[1], (int(usual[2]),)) if usual is not None and is_usual else None
         if not isinstance(node, ast.Call):
             return FamilyCall(func.id)
         for keyword in node.keywords:
