@@ -65,7 +65,7 @@ def _parameter(setting: str) -> inspect.Parameter:
     kind: Any = str if setting == _DURATION else _KINDS[setting]
     option = typer.Option(
         option_of(setting),
-        *(["-b"] if setting == "batch_size" else []),
+        *([facts["short"]] if facts["short"] else []),
         help=_sentence(facts["describe"]),
         hidden=not facts["is_basic"],
         rich_help_panel=facts["group"],

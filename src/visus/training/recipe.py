@@ -49,6 +49,7 @@ def _setting(
     *,
     group: str = "Training",
     option: str | None = None,
+    short: str | None = None,
     is_basic: bool = False,
     low: float | None = None,
     high: float | None = None,
@@ -60,12 +61,12 @@ def _setting(
         default: None where the data, the network and the start decide.
         describe: its meaning, and what is taken by default.
         group: under which head the help lists it: Training, Augmentation or Machine.
-        option: of the command line; None for the name with dashes.
+        option, short: of the command line; None for the name with dashes, and for no short one.
         is_basic: the short help lists it.
         low, high: smallest and largest value.
         known: the words that it takes.
     """
-    facts = {"describe": describe, "group": group, "option": option, "is_basic": is_basic}
+    facts = {"describe": describe, "group": group, "option": option, "short": short, "is_basic": is_basic}
     return field(default=default, metadata={**facts, "low": low, "high": high, "known": known})
 
 
@@ -91,7 +92,9 @@ class Recipe:
         low=0,
         is_basic=True,
     )
-    batch_size: int | None = _setting(None, "samples in one step; default: from the number of samples", low=1, is_basic=True)
+    batch_size: int | None = _setting(
+        None, "samples in one step; default: from the number of samples", low=1, short="-b", is_basic=True
+    )
     optimizer: str | None = _setting(
         None,
         "muon (orthogonalized steps for filters, Adam for the rest), adamw or sgd (Nesterov momentum); default: muon for a network with convolutions, else adamw",
