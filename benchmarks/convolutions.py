@@ -21,7 +21,7 @@ from measuring import command_line, machine_facts, write_result
 from visus.networks.fast import Plan, why_no_kernels
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import convolve
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 from visus.networks.machine import keep_freed_memory
 
 # channels in, channels out, side of the map, samples, whether a maximum over 2 x 2 follows
@@ -38,7 +38,7 @@ SHAPES = (
     (512, 512, 4, 128, False),
 )
 DIRECTIONS = ("forward", "input_gradient", "weight_gradient")
-WINDOW = Window((1, 1), (1, 1))
+WINDOW = TapGeometry((1, 1), (1, 1))
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from visus.data.preprocessing import Preprocessing
 from visus.training.events import EpochDone, Event, Finished, Started
 from visus.training.recipe import Recipe
 from visus.workbench.runs import load
-from visus.workbench.training import Opened, Prepared, Scored
+from visus.workbench.training import DataOpened, Prepared, Scored
 from visus.workbench.training import train as train_visus
 
 
@@ -71,7 +71,7 @@ class _Follow:
         self._folder = Path()
         self._num_epochs = 0
 
-    def __call__(self, event: Event | Opened | Prepared | Scored) -> None:
+    def __call__(self, event: Event | DataOpened | Prepared | Scored) -> None:
         match event:
             case Prepared():
                 self._folder = event.folder

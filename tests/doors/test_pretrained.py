@@ -18,7 +18,7 @@ from visus.errors import RecipeError, RunError, UsageError, WeightsError
 from visus.networks import initial_weights, pretrained, weights
 from visus.training.events import HeadFitted, StartScored, StepDone
 from visus.workbench.starts import BackboneChoice, begin, choice_of, suited_data
-from visus.workbench.training import Opened, Prepared, train
+from visus.workbench.training import DataOpened, Prepared, train
 
 from .conftest import SMALL, Call
 
@@ -387,13 +387,13 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
 @needs_extra
 def test_data_opened_by_oneself_is_taken_at_its_size_where_it_is_asked_for(large_photos: Path, tmp_path: Path) -> None:
     data = visus.open_data(large_photos, img_size=32)
-    opened: list[Opened] = []
+    opened: list[DataOpened] = []
 
     class EnoughError(Exception):
         pass
 
     def look(event: object) -> None:
-        assert isinstance(event, Opened)
+        assert isinstance(event, DataOpened)
         opened.append(event)
         raise EnoughError
 

@@ -11,7 +11,7 @@ from visus.evaluation.calibration import TemperatureFit, calibrate
 from visus.evaluation.equivariance import Equivariance, LayerShift
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures
-from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
+from visus.examine.named_mistakes import Alike, ConfusedPair, NamedMistakes, Shown
 from visus.examine.report_facts import ReportFacts
 from visus.examine.report_measurements import FieldGrowth, Inside, Kernels, Moves, Reach, Saliencies
 
@@ -72,7 +72,7 @@ def made_up_inside(
     right = tuple(Shown(f"{place}-{name}", place, label, label, 0.41, 0.41, alike) for place in range(6, 12))
     mistakes = NamedMistakes(
         split="test", noun="image", num_samples=60, num_wrong=6, confident_wrong=wrong, unsure_right=right,
-        confusions=tuple(Pair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong, num_suspicious=9,
+        confusions=tuple(ConfusedPair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong, num_suspicious=9,
         feature_layer="linear1", num_compared=200, num_training=300, notes=("These samples also chose the weights that were kept.",),
     )  # fmt: skip
     logits = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * 2

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from visus.examine import grad_cam
 from visus.examine.layer_calls import Array, TracedFields, output_of
-from visus.examine.map_placement import EXACT, IN_ORDER, STRETCHED, Placement, Places
+from visus.examine.map_placement import EXACT, IN_ORDER, STRETCHED, MapPlacement, Places
 from visus.examine.saliency_layer import fine_layer
 from visus.examine.saliency_types import Saliency
 
@@ -287,7 +287,7 @@ def test_tokens_of_a_signal_behind_a_class_token_are_not_one_off() -> None:
 @given(st.lists(st.floats(-5, 25), min_size=1, max_size=6, unique=True), st.integers(1, 20), st.integers(0, 99))
 def test_spreading_interpolates_between_centers_and_keeps_the_ends(centers: list[float], length: int, seed: int) -> None:
     values = np.random.default_rng(seed).random((2, len(centers)))
-    found = Placement((np.array(centers),), (0,), EXACT).spread(values, (length,))
+    found = MapPlacement((np.array(centers),), (0,), EXACT).spread(values, (length,))
     order = np.argsort(centers)
     for row in (0, 1):
         expected = np.interp(np.arange(length), np.array(centers)[order], values[row][order])

@@ -23,7 +23,7 @@ from visus.networks.fast import autotuner as choices_room
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import convolve, taps_weight_gradient, winograd_backward, winograd_forward
 from visus.networks.fast.norms import activation_alone, norm_and_activation
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
     switch.delenv("VISUS_KERNELS", raising=False)
@@ -166,7 +166,7 @@ def test_the_gradient_by_taps_is_the_gradient_for_any_number_of_axes(
     out = by_torch(maps, weight, stride=stride, padding=padding)
     gradient = torch.randn(out.shape, generator=generator, dtype=torch.float64)
     (true,) = torch.autograd.grad(out, weight, gradient)
-    found = taps_weight_gradient(gradient, maps, weight.shape, Window((stride,) * rank, (padding,) * rank))
+    found = taps_weight_gradient(gradient, maps, weight.shape, TapGeometry((stride,) * rank, (padding,) * rank))
     torch.testing.assert_close(found, true)
 
 
@@ -178,7 +178,7 @@ def test_a_planned_convolution_has_the_gradients_of_pytorch(rank: int, name: str
     weight = torch.randn(7, 5, *[3] * rank, generator=generator, requires_grad=True)
     by_torch = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     true = by_torch(maps.float(), weight, stride=2, padding=1)
-    out = convolve(maps, weight, Window((2,) * rank, (1,) * rank), Plan(weight_gradient=name))
+    out = convolve(maps, weight, TapGeometry((2,) * rank, (1,) * rank), Plan(weight_gradient=name))
     assert relative(out, true.detach().double()) < 0.01
     for found, exact in zip(
         torch.autograd.grad(out, (maps, weight), torch.ones_like(out)),
@@ -370,7 +370,7 @@ def case(**changes: Any) -> ConvProblem:
     settings: dict[str, Any] = {
         "maps": (16, 32, 16, 16),
         "weight": (32, 32, 3, 3),
-        "window": Window((1, 1), (1, 1)),
+        "window": TapGeometry((1, 1), (1, 1)),
         "is_pooled": False,
         "threads": 1,
     }
@@ -380,7 +380,7 @@ def case(**changes: Any) -> ConvProblem:
 def test_a_case_knows_its_size_and_its_multiply_adds() -> None:
     assert case().size == (16, 16)
     assert case().macs == 16 * 32 * 32 * 9 * 16 * 16
-    strided = case(window=Window((2, 2), (0, 0)))
+    strided = case(window=TapGeometry((2, 2), (0, 0)))
     assert strided.size == (7, 7)
     assert not strided.suits_winograd
 
@@ -443,7 +443,7 @@ def test_small_sums_are_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_measurement_gives_a_plan_that_can_be_carried_out(is_pooled: bool) -> None:
     found = choices_room.measured(case(is_pooled=is_pooled))
     maps, weight = random_maps(8, 32, 16, 16), torch.randn(32, 32, 3, 3)
-    out = convolve(maps, weight, Window((1, 1), (1, 1)), found)
+    out = convolve(maps, weight, TapGeometry((1, 1), (1, 1)), found)
     assert out.shape[-1] == (8 if found.is_pooled else 16)
     assert found.is_pooled <= is_pooled
 

@@ -32,7 +32,7 @@ from visus.networks.fast import norms as norms_room
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import winograd_backward, winograd_forward
 from visus.networks.fast.norms import activation_alone
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 from visus.networks.trace import trace
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
@@ -587,7 +587,7 @@ def test_a_checkpoint_holds_on_the_first_batch_of_a_shape(
 
 
 def wide(side: int, is_learned: bool = True) -> ConvProblem:
-    return ConvProblem((64, 32, side, side), (32, 32, 3, 3), Window((1, 1), (1, 1)), False, 1, is_learned)
+    return ConvProblem((64, 32, side, side), (32, 32, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1, is_learned)
 
 
 def test_without_gradients_the_forward_alone_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -605,7 +605,7 @@ def test_without_gradients_the_forward_alone_is_measured(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("is_pooled", [False, True])
 def test_a_measured_forward_can_be_carried_out(is_pooled: bool) -> None:
-    case = ConvProblem((16, 32, 16, 16), (32, 32, 3, 3), Window((1, 1), (1, 1)), is_pooled, 1, False)
+    case = ConvProblem((16, 32, 16, 16), (32, 32, 3, 3), TapGeometry((1, 1), (1, 1)), is_pooled, 1, False)
     found = choices_room.measured_forward(case)
     assert found in (Plan(), Plan("winograd"), Plan("winograd", "winograd", "winograd", is_pooled=True))
     assert found.is_pooled <= is_pooled
@@ -623,12 +623,12 @@ def test_after_so_many_shapes_nothing_is_measured_any_more(tmp_path: Path, monke
     again = Autotuner(tmp_path / "others.json", record)  # a training that goes on knows how many there were
     assert [again.plan(wide(32 + side)) for side in range(most + 3)] == plans
     assert len(asked) == most
-    other = ConvProblem((64, 32, 32, 32), (16, 32, 3, 3), Window((1, 1), (1, 1)), False, 1)
+    other = ConvProblem((64, 32, 32, 32), (16, 32, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1)
     assert memory.plan(other) == Plan(weight_gradient="taps")
 
 
 def test_a_map_on_which_no_tap_fits_has_no_sums() -> None:
-    assert ConvProblem((64, 32, 1, 1), (32, 32, 5, 5), Window((1, 1), (0, 0)), False, 1).macs == 0
+    assert ConvProblem((64, 32, 1, 1), (32, 32, 5, 5), TapGeometry((1, 1), (0, 0)), False, 1).macs == 0
 
 
 # -------------------------------------------------------------------------------------------------------------------- memory
@@ -683,5 +683,5 @@ def test_much_memory_is_not_kept() -> None:
     maps = torch.randn(1, 64, 160, 160).bfloat16().contiguous(memory_format=torch.channels_last)
     winograd_backward(maps, maps, torch.randn(64, 64, 3, 3), 1)
     assert library.visus_held_bytes() <= 2**26
-    assert not ConvProblem((1, 64, 768, 768), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1).suits_winograd
-    assert ConvProblem((1, 64, 160, 160), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1).suits_winograd
+    assert not ConvProblem((1, 64, 768, 768), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1).suits_winograd
+    assert ConvProblem((1, 64, 160, 160), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1).suits_winograd

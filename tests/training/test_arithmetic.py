@@ -12,7 +12,7 @@ import visus
 from visus.networks.fast import Autotuner, Plan, autotuner
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import ONEDNN, WINOGRAD
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 from visus.networks.machine import Machine
 from visus.training.arithmetic import rounding, rounding_differs
 from visus.training.recipe import Recipe
@@ -21,7 +21,7 @@ from visus.workbench.training import Prepared
 pytestmark = pytest.mark.usefixtures("light_pages")
 
 NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
-CASE = ConvProblem((64, 64, 16, 16), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1)
+CASE = ConvProblem((64, 64, 16, 16), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1)
 
 
 def test_a_plan_that_cannot_be_carried_out_here_stays_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from visus.networks import step_cost
 from visus.networks.fast import autotuner, eligibility, fusion, is_sped_up, norms, speed_up, why_no_kernels
 from visus.networks.fast.autotuner import ConvProblem, Plan
 from visus.networks.fast.convolutions import PER_TAP_GEMM
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 from visus.networks.step_cost import Price, Work
 from visus.training import distribution
 from visus.training.arithmetic import choices_for
@@ -274,7 +274,7 @@ def test_a_run_is_written_by_the_first_process_alone(
 def test_all_compute_by_the_first_ones_choices(
     in_processes: InProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = ConvProblem((4, 64, 32, 32), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1)
+    case = ConvProblem((4, 64, 32, 32), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1)
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path))
 
     def planned() -> Plan:

@@ -18,7 +18,7 @@ from visus.units import write_count, write_duration, write_number_of, write_shar
 
 if TYPE_CHECKING:
     from visus.evaluation.equivariance import Equivariance
-    from visus.evaluation.placement import Placement
+    from visus.evaluation.placement import PlacementFigures
     from visus.evaluation.shifts import PhasePattern
     from visus.workbench.comparisons import Comparison, Contender
     from visus.workbench.shifts import ShiftReport
@@ -216,7 +216,7 @@ def _show_layers(console: Console, layers: Sequence[Equivariance]) -> None:
         console.print(each.sentence())
 
 
-def _show_placement(console: Console, placement: Placement) -> None:
+def _show_placement(console: Console, placement: PlacementFigures) -> None:
     """The accuracy over places, as a grid for each size of the object."""
     canvas = write_size(placement.canvas_px)
     for each in placement.sizes:

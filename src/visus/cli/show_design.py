@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from visus.design.difference import Pair, figures
+from visus.design.difference import RowPair, figures
 from visus.design.table import cells, marks_in
 from visus.units import write_bytes, write_count, write_number_of, write_shape
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from visus.design import Account, Row
     from visus.design.advice.advise import Advice
     from visus.design.mlp_equivalents import Twin
-    from visus.workbench.summaries import Summary, Training
+    from visus.workbench.summaries import StepMemory, Summary
 
 _STYLES = {"linear": "cyan", "unproductive": "cyan"}  # often meant to be so; anything else is yellow
 _COLUMNS = ("path", "layer", "output", "parameters", "macs", "receptive field")
 
 
-def show_summary(found: Summary, training: Training | None) -> None:
+def show_summary(found: Summary, training: StepMemory | None) -> None:
     """The rows, the totals, what the marks mean, the memory of a training where the network has one, and the advice."""
     out = console()
     styles = _styles(found.advice)
@@ -47,7 +47,7 @@ def show_summary(found: Summary, training: Training | None) -> None:
 
 
 def show_difference(
-    names: Sequence[str], accounts: Sequence[Account], trainings: Sequence[Training], pairs: Sequence[Pair]
+    names: Sequence[str], accounts: Sequence[Account], trainings: Sequence[StepMemory], pairs: Sequence[RowPair]
 ) -> None:
     """The rows of two networks side by side, what differs with a mark and a color; then their totals."""
     out = console()
@@ -92,7 +92,7 @@ def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
     out.print(f"for one sample of {write_shape(input_shape)}, 4 bytes a number")
 
 
-def _memory(training: Training) -> str:
+def _memory(training: StepMemory) -> str:
     """The memory of a training in a line, or why it is not known."""
     if training.bytes_training is None:
         return training.why
@@ -122,7 +122,7 @@ def _cells(row: Row) -> list[Text]:
     return [Text(cell) for cell in (path, layer, output, parameters, write_count(row.macs), fields)]
 
 
-def _marked(row: Row, pair: Pair, style: str) -> list[Text]:
+def _marked(row: Row, pair: RowPair, style: str) -> list[Text]:
     """The cells of a row, those that differ from the other row in color."""
     names = ("path", *figures(row))
     missing = pair.left is None or pair.right is None

@@ -30,7 +30,7 @@ from visus.training.events import Event
 from visus.training.recipe import Recipe
 from visus.workbench.progress import Screen
 from visus.workbench.starts import choice_of
-from visus.workbench.training import Opened, Prepared, Scored, resume, train
+from visus.workbench.training import DataOpened, Prepared, Scored, resume, train
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def train_and_tell(
     screen = Screen(quiet or not group.is_first)
     with told, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
-        def tell(event: Event | Opened | Prepared | Scored) -> None:
+        def tell(event: Event | DataOpened | Prepared | Scored) -> None:
             stop.follow(event)
             screen.tell(event)
 

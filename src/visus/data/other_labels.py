@@ -12,14 +12,14 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from visus.data.delimiters import find_delimiter
-from visus.data.source_rules import Found, shown
+from visus.data.source_rules import FoundSamples, shown
 from visus.errors import DataError, closest_name, joined
 from visus.units import write_number_of
 
 _SAMPLE_HEADS = ("path", "sample")
 
 
-def with_other_labels(found: Found, labels: str | Path) -> Found:
+def with_other_labels(found: FoundSamples, labels: str | Path) -> FoundSamples:
     """What a source found, under other labels.
 
     Args:

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.samples import ArrayRows
-from visus.data.source_rules import Found
+from visus.data.source_rules import FoundSamples
 from visus.errors import DataError, unknown_name
 from visus.units import write_number_of, write_shape
 
@@ -119,7 +119,7 @@ def found_in_arrays(
     groups: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     notes: tuple[str, ...] = (),
-) -> Found:
+) -> FoundSamples:
     """The rows of all parts as samples, in the order of the parts; the layout of the first part holds for all.
 
     Args:
@@ -138,7 +138,7 @@ def found_in_arrays(
         others = [other for other in possible_layouts(len(letters)) if other != letters]
         hint = f"; --layout states another ({', '.join(others)})" if others and layout is None else ""
         notes = (f"an array of {write_shape(parts[0].shape)} is read as ({_axes(letters)}){hint}.", *notes)
-    return Found(
+    return FoundSamples(
         root=root,
         kind=kind,
         name=name,

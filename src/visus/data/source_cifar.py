@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.source_arrays import ArrayPart, found_in_arrays, named_values
-from visus.data.source_rules import Found, natural_key
+from visus.data.source_rules import FoundSamples, natural_key
 from visus.errors import DataError
 
 _PIXEL_BYTES = 3 * 32 * 32
@@ -51,7 +51,7 @@ def is_cifar(names: Sequence[str]) -> bool:
     )
 
 
-def read_cifar(folder: Path, names: Sequence[str]) -> Found:
+def read_cifar(folder: Path, names: Sequence[str]) -> FoundSamples:
     """The samples of CIFAR-10 or CIFAR-100 (its 100 fine labels); the published test file is the test split.
 
     Raises:

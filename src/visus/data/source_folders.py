@@ -21,7 +21,7 @@ from visus.data.ledger import Ledger
 from visus.data.no_samples import NO_SAMPLE, find_no_samples
 from visus.data.reading import OPEN, Reading
 from visus.data.samples import ImageFiles
-from visus.data.source_rules import Found, natural_key, shown, split_of
+from visus.data.source_rules import FoundSamples, natural_key, shown, split_of
 from visus.data.system_files import why_passed_over
 from visus.errors import DataError
 from visus.units import write_number_of
@@ -117,7 +117,7 @@ def unwrap(folder: Path, ends_at: Callable[[Path], bool]) -> tuple[Path, tuple[s
 
 def read_folders(
     root: Path, ledger: Ledger, name: str, reading: Reading = OPEN, classes: Sequence[str] | None = None
-) -> Found:
+) -> FoundSamples:
     """The images of a folder for each class, or of split folders that hold them.
 
     Every image below a class folder belongs to that class, however deep. Links to folders are followed. Hidden files and
@@ -246,9 +246,9 @@ def _are_same(root: Path, first: str, second: str) -> bool:
         return False
 
 
-def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], warnings: list[str]) -> Found:
+def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], warnings: list[str]) -> FoundSamples:
     samples = [sample for sample, _, _ in rows]
-    return Found(
+    return FoundSamples(
         root=root,
         kind=kind,
         name=name,

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.source_arrays import ArrayPart, class_values, found_in_arrays
-from visus.data.source_rules import Found, shown, split_of
+from visus.data.source_rules import FoundSamples, shown, split_of
 from visus.errors import DataError
 from visus.units import write_shape
 
@@ -53,7 +53,7 @@ def is_idx(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def read_idx(folder: Path, names: Sequence[str], name: str) -> Found:
+def read_idx(folder: Path, names: Sequence[str], name: str) -> FoundSamples:
     """The samples of a folder of IDX files: ``train-images-idx3-ubyte[.gz]`` and so on; ``t10k`` is the test split.
 
     Where a file lies there packed and unpacked, the unpacked one is read. Fashion-MNIST is known by its labels and gets its

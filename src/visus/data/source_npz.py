@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.source_arrays import ArrayPart, UsualLayout, class_values, found_in_arrays, named_values
-from visus.data.source_rules import Found, shown, split_of
+from visus.data.source_rules import FoundSamples, shown, split_of
 from visus.errors import DataError, unknown_name
 from visus.units import write_shape
 
@@ -46,7 +46,7 @@ class _Stored:
     load: Callable[[], NDArray[Any]]
 
 
-def read_npz(file: Path, name: str, layout: str | None = None) -> Found:
+def read_npz(file: Path, name: str, layout: str | None = None) -> FoundSamples:
     """The samples of an NPZ file, under one of the sets of names at the top of this file.
 
     Raises:
@@ -64,7 +64,7 @@ def read_npz(file: Path, name: str, layout: str | None = None) -> Found:
     return _found(file, "npz", name, stored, layout)
 
 
-def read_npy(folder: Path, names: list[str], name: str, layout: str | None = None) -> Found:
+def read_npy(folder: Path, names: list[str], name: str, layout: str | None = None) -> FoundSamples:
     """The samples of a folder of NPY files such as ``x.npy`` and ``y.npy``; they are read where they lie, never loaded whole.
 
     Raises:
@@ -94,7 +94,7 @@ def _candidates() -> list[tuple[str, str, str, bool]]:
     return pairs + [(images, labels, "", False) for images, labels in _PLAIN]
 
 
-def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str | None) -> Found:
+def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str | None) -> FoundSamples:
     arrays = {array.name.lower(): array for array in stored}
     if len(arrays) < len(stored):
         raise DataError("two arrays have names that differ in capitals only. Rename one.", where=str(root))

@@ -30,7 +30,7 @@ _NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSamples:
     """What a source found, before anything is numbered; the lists run sample by sample.
 
     ``columns`` are the other columns of a table, by name. ``declared`` is the class list in the order that the source publishes; without one, class names are sorted as people sort
@@ -84,7 +84,7 @@ def shown(names: Iterable[str]) -> str:
     return ", ".join(every[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Samples:
+def assemble(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None) -> Samples:
     """The frozen table: labels numbered by the class list of training, contents compared, fingerprint taken.
 
     Args:
@@ -126,12 +126,12 @@ def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Sam
     )
 
 
-def _unused(found: Found) -> tuple[str, ...]:
+def _unused(found: FoundSamples) -> tuple[str, ...]:
     """A note about columns of a table that play no part."""
     return (f"columns that are not used: {shown(found.columns)}.",) if found.columns else ()
 
 
-def _in_order(found: Found) -> Found:
+def _in_order(found: FoundSamples) -> FoundSamples:
     """Image files in the order of their names: equal fingerprints then mean equal order, however a table lists them."""
     if found.reader.kind != "images":
         return found
@@ -159,7 +159,9 @@ def _clean_names(labels: Sequence[str], place: str) -> list[str]:
     return [clean[name] for name in labels]
 
 
-def _official_splits(found: Found, classes: Sequence[str] | None) -> tuple[list[str], frozenset[str], tuple[str, ...]]:
+def _official_splits(
+    found: FoundSamples, classes: Sequence[str] | None
+) -> tuple[list[str], frozenset[str], tuple[str, ...]]:
     """The splits that count as given; one part alone is still to be cut, unless a network is to be scored on it."""
     splits = list(found.splits)
     named = frozenset(splits) - {UNASSIGNED}
@@ -174,7 +176,12 @@ def _official_splits(found: Found, classes: Sequence[str] | None) -> tuple[list[
 
 
 def _class_list(
-    found: Found, labels: list[str], splits: list[str], official: frozenset[str], classes: Sequence[str] | None, place: str
+    found: FoundSamples,
+    labels: list[str],
+    splits: list[str],
+    official: frozenset[str],
+    classes: Sequence[str] | None,
+    place: str,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The class list, from training alone or as given, and warnings; every other name is an error."""
     by_split: dict[str, Counter[str]] = defaultdict(Counter)
@@ -216,7 +223,7 @@ def one_class_only(name: str, num_samples: int, where: str) -> DataError:
 
 
 def _absences(
-    found: Found, listed: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
+    found: FoundSamples, listed: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
 ) -> tuple[str, ...]:
     """Warnings about classes that are named but have no sample somewhere; their labels never shift."""
     warnings = []
@@ -287,7 +294,7 @@ def _numbered(digests: Sequence[bytes]) -> NDArray[np.int64]:
 
 
 def _note_copies(
-    found: Found,
+    found: FoundSamples,
     labels: NDArray[np.int64],
     classes: Sequence[str],
     splits: Sequence[str],
@@ -331,7 +338,7 @@ def _repeated(contents: NDArray[np.int64]) -> list[int]:
     return [int(index) for index in np.flatnonzero(counts[contents] > 1)]
 
 
-def _crossing_groups(found: Found, splits: Sequence[str]) -> list[str]:
+def _crossing_groups(found: FoundSamples, splits: Sequence[str]) -> list[str]:
     if found.groups is None:
         return []
     sides: dict[str, set[str]] = defaultdict(set)
@@ -348,7 +355,7 @@ def _crossing_groups(found: Found, splits: Sequence[str]) -> list[str]:
 
 
 def _fingerprint(
-    found: Found, labels: Sequence[str], classes: Sequence[str], splits: Sequence[str], digests: Sequence[bytes]
+    found: FoundSamples, labels: Sequence[str], classes: Sequence[str], splits: Sequence[str], digests: Sequence[bytes]
 ) -> str:
     """SHA-256 over the class list, the layout of rows, and one line for each sample in the order of the table."""
     total = hashlib.sha256()

@@ -15,7 +15,7 @@ from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
 from visus.data.reading import OPEN, Reading
 from visus.data.samples import UNASSIGNED, ImageFiles
-from visus.data.source_rules import Found, shown, split_of
+from visus.data.source_rules import FoundSamples, shown, split_of
 from visus.data.table_paths import ImageNames, images_below, is_absolute, is_url, resolve, written_differently
 from visus.data.table_text import DELIMITERS, TEXT_SUFFIXES, lenient_text, rows_of, strict_text
 from visus.errors import DataError, closest_name, joined
@@ -51,7 +51,7 @@ def is_table(file: Path) -> bool:
     return False
 
 
-def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = OPEN) -> Found:
+def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = OPEN) -> FoundSamples:
     r"""The images that a table names.
 
     Paths are relative to the folder of the table; absolute paths, and paths that lead outside with ``..``, are allowed, for
@@ -94,7 +94,7 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
     if not kept:
         raise DataError("the table has no rows below its header. Add a row for each image.", where=str(file))
     samples = [row.path for row in kept]
-    return Found(
+    return FoundSamples(
         root=file.parent,
         kind="table",
         name=name,

@@ -31,7 +31,7 @@ from visus.data.source_folders import (
 )
 from visus.data.source_idx import is_idx, read_idx
 from visus.data.source_npz import is_pair, read_npy, read_npz
-from visus.data.source_rules import Found, assemble, natural_key, one_class_only, shown
+from visus.data.source_rules import FoundSamples, assemble, natural_key, one_class_only, shown
 from visus.data.source_table import TABLE_SUFFIXES, is_table, read_table
 from visus.data.splits import split_samples
 from visus.data.table_paths import annotations_of, images_below
@@ -142,7 +142,7 @@ class _Ask:
     classes: Sequence[str] | None
 
 
-def _refuse_unused(found: Found, reading: Reading, path: str | Path) -> None:
+def _refuse_unused(found: FoundSamples, reading: Reading, path: str | Path) -> None:
     """Refuse an answer to a question that this source does not ask."""
     columns = reading.path_column or reading.label_column or reading.skip_missing
     if columns and found.kind != "table":
@@ -154,7 +154,7 @@ def _refuse_unused(found: Found, reading: Reading, path: str | Path) -> None:
         raise DataError(f"--class-depth is for folders, and this was read as {found.kind}. Leave it out.", where=str(path))
 
 
-def _read_folder(given: Path, ask: _Ask) -> Found:
+def _read_folder(given: Path, ask: _Ask) -> FoundSamples:
     goes_by_tables = not ask.by_folders and not ask.reading.class_depth
     folder, notes, warnings = unwrap(given, ends_at=lambda place: goes_by_tables and bool(_tables(place)))
     name = given.resolve().name
@@ -176,7 +176,7 @@ def _tables(folder: Path) -> list[str]:
     ]
 
 
-def _siblings_left(given: Path, found: Found) -> list[str]:
+def _siblings_left(given: Path, found: FoundSamples) -> list[str]:
     """A warning where one split folder was given, and its siblings hold the same classes."""
     place = given.resolve()
     if split_meant(place.name) is None or found.kind != "folder":
@@ -200,7 +200,7 @@ def _siblings_left(given: Path, found: Found) -> list[str]:
     ]
 
 
-def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, layout: str | None) -> Found | None:
+def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, layout: str | None) -> FoundSamples | None:
     """The data set in files with published names, or None; every other file there goes on the ledger."""
     arrays = [file for file in files if file.lower().endswith(".npy")]
     if any(is_idx(file) for file in files):
@@ -216,7 +216,7 @@ def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, 
     return found
 
 
-def _read_images(given: Path, folder: Path, files: list[str], name: str, ask: _Ask) -> Found:
+def _read_images(given: Path, folder: Path, files: list[str], name: str, ask: _Ask) -> FoundSamples:
     """The data set of a table or of folders of images; else of a single NPZ file."""
     candidates = [file for file in files if Path(file).suffix.lower() in TABLE_SUFFIXES]
     tables = _tables(folder) if not ask.by_folders else []
@@ -293,7 +293,7 @@ def _for_detection(error: DataError, found: str) -> DataError:
     return DataError(f"{error.message} {found}: boxes or outlines, as for detection.{more}", where=error.where)
 
 
-def _beside_folders(given: Path, folder: Path, found: Found, ask: _Ask) -> Found:
+def _beside_folders(given: Path, folder: Path, found: FoundSamples, ask: _Ask) -> FoundSamples:
     """What folders say, with what tables beside them say: agreement is a note, a table about other things a warning.
 
     Raises:
@@ -319,7 +319,7 @@ def _beside_folders(given: Path, folder: Path, found: Found, ask: _Ask) -> Found
     return dataclasses.replace(found, notes=(*found.notes, *notes), warnings=(*found.warnings, *warnings))
 
 
-def _read_file(file: Path, ask: _Ask) -> Found:
+def _read_file(file: Path, ask: _Ask) -> FoundSamples:
     suffix, name = file.suffix.lower(), file.stem
     if suffix in TABLE_SUFFIXES or suffix in RECORD_SUFFIXES:
         return read_table(file, ask.ledger, name, ask.delimiter, ask.reading)

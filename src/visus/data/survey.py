@@ -77,7 +77,7 @@ InputChooser = Callable[[Survey], InputSpec | None]
 
 def survey_images(samples: Samples, ledger: Ledger) -> Survey:
     """Read the headers of all image files; files of unusual size are noted, those that cannot be read are met again in decoding."""
-    sizes, names, has_color, seen_by_class = [], [], False, list[tuple[int, images.Probe]]()
+    sizes, names, has_color, seen_by_class = [], [], False, list[tuple[int, images.ImageHeader]]()
     for index, sample in enumerate(samples.names):
         try:
             seen = images.probe(samples.reader.path(index), name=sample)

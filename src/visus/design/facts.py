@@ -159,7 +159,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Found:
+class AdviceFound:
     """Advice without its remedies, and what gives them.
 
     Args:
@@ -173,11 +173,11 @@ class Found:
     most: int = 3
 
 
-Finder = Callable[[Facts], Iterable[Found]]
+Finder = Callable[[Facts], Iterable[AdviceFound]]
 """Finds the advice of one kind, or of several that belong together."""
 
 
-def remedied(found: Found, finder: Finder) -> Advice:
+def remedied(found: AdviceFound, finder: Finder) -> Advice:
     """The advice with those of its changes after which the same is not said of the same place any more."""
     kept: list[Remedy] = []
     for each in found.candidates():

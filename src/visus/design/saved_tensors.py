@@ -90,7 +90,7 @@ class SavedForBackward:
     turns: bool = False
 
 
-class Convolution(NamedTuple):
+class ConvolutionFacts(NamedTuple):
     """What the buffers of a convolution follow from.
 
     oneDNN puts maps and weights into blocks of 16 channels (a map of 4 channels takes the place of 16), and lays what it made in order
@@ -237,7 +237,7 @@ def _convolution(
     layer: Conv | Depthwise, input_shape: Shape, output_shape: Shape, is_channels_last: bool
 ) -> SavedForBackward:
     windows = layer.windows(len(input_shape) - 1)
-    facts = Convolution(
+    facts = ConvolutionFacts(
         input_shape,
         output_shape,
         BYTES_PER_VALUE * layer.num_parameters(input_shape),
@@ -261,7 +261,7 @@ def _whiten(layer: Whiten, input_shape: Shape, output_shape: Shape, is_channels_
     """Nothing is kept: its filters stay, and the gradient of a number added to a channel is a sum over what arrives."""
     windows = layer.windows(len(input_shape) - 1)
     weight_bytes = layer.bytes_weights(input_shape) - BYTES_PER_VALUE * layer.num_parameters(input_shape)
-    facts = Convolution(
+    facts = ConvolutionFacts(
         input_shape,
         output_shape,
         weight_bytes,
@@ -273,7 +273,7 @@ def _whiten(layer: Whiten, input_shape: Shape, output_shape: Shape, is_channels_
 
 
 def _transposed(layer: Transposed, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
-    facts = Convolution(
+    facts = ConvolutionFacts(
         input_shape,
         output_shape,
         BYTES_PER_VALUE * layer.num_parameters(input_shape),
@@ -288,7 +288,7 @@ def _transposed(layer: Transposed, input_shape: Shape, output_shape: Shape, is_c
 def _blurpool(layer: BlurPool, input_shape: Shape, output_shape: Shape, is_channels_last: bool) -> SavedForBackward:
     num_axes, channels = len(input_shape) - 1, input_shape[0]
     padded = (channels, *(length + layer.kernel_size - 1 for length in input_shape[1:]))
-    facts = Convolution(
+    facts = ConvolutionFacts(
         padded,
         output_shape,
         BYTES_PER_VALUE * channels * layer.kernel_size**num_axes,

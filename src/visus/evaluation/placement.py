@@ -55,7 +55,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Placement:
+class PlacementFigures:
     """The heat maps of all sizes.
 
     Attributes:
@@ -87,7 +87,7 @@ def measure_placement(
     num_places: int | None = None,
     background: Tensor | float = 0.0,
     device: torch.device | str = "cpu",
-) -> Placement:
+) -> PlacementFigures:
     """Paste each sample, made smaller, onto an empty canvas at every place of a grid, and score the answers.
 
     Args:
@@ -125,7 +125,7 @@ def measure_placement(
             logits = predict_logits(module, _pasted(small, wanted, corner, background), device=device)
             accuracy.append(float((logits.argmax(dim=1) == labels.cpu()).double().mean()))
         placed.append(Placed(size, starts, tuple(accuracy)))
-    return Placement(wanted, len(batch), tuple(placed))
+    return PlacementFigures(wanted, len(batch), tuple(placed))
 
 
 def _pasted(batch: Tensor, size: Sequence[int], corner: Sequence[int], background: Tensor | float) -> Iterator[Tensor]:

@@ -17,9 +17,9 @@ from visus.design.account import Fields
 from visus.errors import UsageError
 from visus.examine.layer_calls import (
     Array,
-    Call,
     Ended,
     Inputs,
+    LayerCall,
     TracedFields,
     as_batches,
     at_rest,
@@ -215,10 +215,10 @@ def _listener(
     kept: dict[str, tuple[Tensor, int]],
     summary_only: bool,
     copies: bool,
-) -> Callable[[Call], None]:
+) -> Callable[[LayerCall], None]:
     last = wanted[-1] if wanted else None
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         if wanted is None or call.path in wanted:
             if call.path not in tallies:
                 tallies[call.path] = _Tally(call.path, layer_text(call.module), tuple(call.output.shape[1:]))

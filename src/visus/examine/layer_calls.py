@@ -51,7 +51,7 @@ _SCRIPTED: Final = "a TorchScript module runs outside of Python, so its layers c
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class LayerCall:
     """One call of a layer.
 
     Args:
@@ -146,7 +146,7 @@ class Ended(Exception):  # noqa: N818 - not an error: all that was wanted was he
 
 
 @contextmanager
-def heard(module: nn.Module, listen: Callable[[Call], Tensor | None], *, functions: bool = False) -> Iterator[None]:
+def heard(module: nn.Module, listen: Callable[[LayerCall], Tensor | None], *, functions: bool = False) -> Iterator[None]:
     """A context in which ``listen`` is told of each call of a layer, in the order of computation.
 
     What ``listen`` returns takes the place of the layer's output; None leaves it. It may raise ``Ended``.
@@ -184,7 +184,7 @@ def heard(module: nn.Module, listen: Callable[[Call], Tensor | None], *, functio
 class _Ear:
     """The hooks that tell a listener of calls."""
 
-    def __init__(self, listen: Callable[[Call], Tensor | None], follows: bool) -> None:
+    def __init__(self, listen: Callable[[LayerCall], Tensor | None], follows: bool) -> None:
         self.listen, self.follows = listen, follows
         self.counts: dict[str, int] = {}
         self.last: tuple[str, nn.Module, torch.Size, tuple[int, ...] | None] | None = None
@@ -240,7 +240,7 @@ class _Ear:
     ) -> Tensor | None:
         """What takes the place of the first tensor of an output, its dimensions as they were."""
         values = first if layout is None else first.permute(layout)
-        instead = self.listen(Call(path, layer, args, values, is_active))
+        instead = self.listen(LayerCall(path, layer, args, values, is_active))
         if instead is not None and layout is not None:
             instead = instead.permute(tuple(layout.index(axis) for axis in range(len(layout))))
         for told in (first, instead):
@@ -283,7 +283,7 @@ def output_of(module: nn.Module, batch: Tensor, layer: str) -> Tensor:
     """
     found: list[Tensor] = []
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         if call.path == layer:
             found.append(call.output)
             raise Ended

@@ -35,7 +35,7 @@ UNEVEN: Final = "size approximate"
 
 
 @dataclass(frozen=True, eq=False)
-class Placement:
+class MapPlacement:
     """The centers of the cells of one layer's map.
 
     Args:
@@ -65,7 +65,7 @@ class Placement:
     def spread(self, cells: Array, spatial: Sequence[int]) -> Array:
         """Cells (N, *) as maps (N, *) of the input's size: linear between the centers, constant beyond the outermost ones.
 
-        >>> Placement((np.array([1.0, 3.0]),), (0,), EXACT).spread(np.array([[0.0, 4.0]]), (5,)).tolist()
+        >>> MapPlacement((np.array([1.0, 3.0]),), (0,), EXACT).spread(np.array([[0.0, 4.0]]), (5,)).tolist()
         [[0.0, 0.0, 2.0, 4.0, 4.0]]
         """
         found = self.as_grid(np.asarray(cells, dtype=np.float32))
@@ -95,7 +95,7 @@ class Places:
     """
 
     sights: TracedFields
-    _known: dict[tuple[str, tuple[int, ...]], Placement] = field(default_factory=dict)
+    _known: dict[tuple[str, tuple[int, ...]], MapPlacement] = field(default_factory=dict)
 
     def follow(self) -> Places:
         """Trace the module now, and not while it is listened to."""
@@ -133,7 +133,7 @@ class Places:
                 return own
         return centers
 
-    def of(self, path: str, spatial: Sequence[int]) -> Placement:
+    def of(self, path: str, spatial: Sequence[int]) -> MapPlacement:
         """The placement of the map of a call of a layer.
 
         Args:
@@ -149,7 +149,7 @@ class Places:
             self._known[key] = self._found(row_path, path, tuple(spatial))
         return self._known[key]
 
-    def _found(self, row_path: str, path: str, spatial: tuple[int, ...]) -> Placement:
+    def _found(self, row_path: str, path: str, spatial: tuple[int, ...]) -> MapPlacement:
         rows, why = self._rows
         place = next((place for place, row in enumerate(rows) if row.path == row_path), None)
         fields = rows[place].fields if place is not None else ()
@@ -159,7 +159,7 @@ class Places:
         for order in _orders(spatial, fields) if is_even else ():
             lengths = tuple(1 if axis is None else spatial[axis] for axis in order)
             if (centers := _own_centers(fields, lengths)) is not None:
-                return Placement(centers, order, EXACT)
+                return MapPlacement(centers, order, EXACT)
         for row in reversed(rows[:place] if place is not None else ()):
             if (
                 UNEVEN not in row.notes
@@ -170,10 +170,10 @@ class Places:
                     f"Each cell of '{path}' reads the whole {rank_words(len(self.spatial)).sample}; the cells are placed as those of "
                     f"'{row.path}', the last layer before it with fields of their own."
                 )
-                return Placement(centers, tuple(range(len(spatial))), IN_ORDER, note)
+                return MapPlacement(centers, tuple(range(len(spatial))), IN_ORDER, note)
         return self._stretched(path, spatial, why)
 
-    def _of_tokens(self, fields: Fields, count: int, path: str) -> Placement:
+    def _of_tokens(self, fields: Fields, count: int, path: str) -> MapPlacement:
         centers, tokens, row_path = self._tokens[count]
         rest = count - len(tokens)
         extra = f", {rest} of {count} tokens (such as a class token) left out" if rest else ""
@@ -182,9 +182,9 @@ class Places:
             f"'{row_path}' reads{extra}."
         )
         keeps = bool(fields) and all(each.step != 0 for each in fields)
-        return Placement(centers, (), EXACT if keeps else IN_ORDER, note, tokens)
+        return MapPlacement(centers, (), EXACT if keeps else IN_ORDER, note, tokens)
 
-    def _stretched(self, path: str, spatial: tuple[int, ...], why: str) -> Placement:
+    def _stretched(self, path: str, spatial: tuple[int, ...], why: str) -> MapPlacement:
         noun = rank_words(len(self.spatial)).sample
         if len(spatial) != len(self.spatial):
             raise UsageError(
@@ -199,7 +199,7 @@ class Places:
             else "no receptive field is known for it"
         )
         note = f"The map of '{path}' is stretched over the {noun}, for {because}: do not read places off it."
-        return Placement(centers, tuple(range(len(spatial))), STRETCHED, note)
+        return MapPlacement(centers, tuple(range(len(spatial))), STRETCHED, note)
 
 
 def _orders(spatial: tuple[int, ...], fields: Fields) -> Iterator[tuple[int | None, ...]]:

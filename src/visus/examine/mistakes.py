@@ -15,7 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import DataError, UsageError
-from visus.examine.layer_calls import Array, Call, Ended, Inputs, as_batches, at_rest, frozen, heard, to_array, unwrapped
+from visus.examine.layer_calls import (
+    Array,
+    Ended,
+    Inputs,
+    LayerCall,
+    as_batches,
+    at_rest,
+    frozen,
+    heard,
+    to_array,
+    unwrapped,
+)
 from visus.examine.layer_calls import run as run_module
 from visus.examine.layer_outputs import first_tensor
 
@@ -176,7 +187,7 @@ def feature_layer(module: nn.Module, inputs: Inputs) -> str:
     """
     paths: list[str] = []
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         if isinstance(call.module, (nn.modules.conv._ConvNd, nn.Linear)):
             paths.append(call.path)
 
@@ -201,7 +212,7 @@ def features(module: nn.Module, inputs: Inputs | Iterable[Inputs], layer: str) -
     """
     found: list[Tensor] = []
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         if call.path == layer:
             values = first_tensor(call.inputs)
             assert values is not None, "a layer with weights takes a tensor"

@@ -53,7 +53,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConfusedPair:
     """One class taken for another: how often, and some such samples, the surest answer first."""
 
     label: str
@@ -87,7 +87,7 @@ class NamedMistakes(Described):
     num_wrong: int
     confident_wrong: tuple[Shown, ...]
     unsure_right: tuple[Shown, ...]
-    confusions: tuple[Pair, ...]
+    confusions: tuple[ConfusedPair, ...]
     suspicious: tuple[Shown, ...]
     num_suspicious: int
     feature_layer: str = ""

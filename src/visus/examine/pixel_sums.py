@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from visus.errors import UsageError
 from visus.examine.layer_calls import (
     Array,
-    Call,
     Ended,
     Inputs,
+    LayerCall,
     at_rest,
     called_layers,
     channel_in,
@@ -103,9 +103,9 @@ def pixel_sum(
     """
     module = unwrapped(module)
     batch = one_sample(module, sample)
-    found: list[tuple[Call, Tensor]] = []
+    found: list[tuple[LayerCall, Tensor]] = []
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         if call.path == layer:
             given = first_tensor(call.inputs)
             assert given is not None, "a layer that is called is given a tensor"

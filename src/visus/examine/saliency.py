@@ -18,9 +18,9 @@ from visus.errors import MissingExtraError, UsageError
 from visus.examine.layer_calls import (
     FUNCTION,
     Array,
-    Call,
     Ended,
     Inputs,
+    LayerCall,
     TracedFields,
     as_batch,
     at_rest,
@@ -160,7 +160,7 @@ def _run_to_layer(
     target = explained.target
     best = (STRETCHED, False)
 
-    def listen(call: Call) -> Tensor | None:
+    def listen(call: LayerCall) -> Tensor | None:
         nonlocal best
         if isinstance(explained.settled, Unit) and call.path == explained.settled.layer:
             picked.append(explained.picked(call.output))
@@ -194,7 +194,7 @@ def _run_to_layer(
     return _Layer(*kept[-1], scores, best[1], tuple(kept))
 
 
-def _rank(call: Call, places: Places) -> tuple[int, bool] | None:
+def _rank(call: LayerCall, places: Places) -> tuple[int, bool] | None:
     """How well a layer's map can be laid over the input; None where it cannot."""
     try:
         quality = places.of(call.path, tuple(call.output.shape[2:])).quality

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from visus.errors import UsageError
-from visus.examine.layer_calls import Call, Inputs, TracedFields, as_batch, at_rest, heard, run, unwrapped
+from visus.examine.layer_calls import Inputs, LayerCall, TracedFields, as_batch, at_rest, heard, run, unwrapped
 from visus.examine.map_placement import Places
 from visus.units import write_shape
 
@@ -42,7 +42,7 @@ def fine_layer(module: nn.Module, inputs: Inputs) -> tuple[str, str] | None:
     least = FINE.get(batch.dim() - 2, max(FINE.values()))
     found: list[tuple[tuple[int, bool], str, tuple[int, ...]]] = []
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         if call.output.dim() < 3:
             return
         try:

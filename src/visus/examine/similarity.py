@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import MissingExtraError, UsageError
-from visus.examine.layer_calls import Array, Call, Inputs, as_batch, at_rest, frozen, heard, run, unwrapped
+from visus.examine.layer_calls import Array, Inputs, LayerCall, as_batch, at_rest, frozen, heard, run, unwrapped
 
 MIN_SAMPLES = 4
 _MAX_VALUES = 2**24  # of a layer's maps that are multiplied at once
@@ -145,7 +145,7 @@ def layer_kernels(module: nn.Module, samples: Inputs) -> dict[str, Array]:
     module = unwrapped(module)
     found: dict[str, Array] = {}
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         values = call.output.detach()
         if len(values) == num_samples and values.is_floating_point():
             found[call.path] = _gram(values.flatten(1))

@@ -21,9 +21,9 @@ from visus.errors import UsageError
 from visus.examine.layer_calls import (
     Array,
     Box,
-    Call,
     Ended,
     Inputs,
+    LayerCall,
     TracedFields,
     as_batch,
     as_batches,
@@ -184,7 +184,7 @@ class _Search:
             self.wanted = chosen_layers(layers, called_layers(self.module, batch[:1]))
         last = self.wanted[-1] if self.wanted else None
 
-        def listen(call: Call) -> None:
+        def listen(call: LayerCall) -> None:
             if self.wanted is None or call.path in self.wanted:
                 best = self.best.setdefault(call.path, _Best(tuple(call.output.shape[2:]), self.top, self.per_sample))
                 best.add(call.output, self.num_samples)

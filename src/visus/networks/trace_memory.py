@@ -23,7 +23,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from visus.design.memory import checked_batch_size, optimizer_of
-from visus.design.saved_tensors import Bytes, Convolution
+from visus.design.saved_tensors import Bytes, ConvolutionFacts
 from visus.errors import UsageError
 from visus.networks.running import unchanged
 from visus.networks.trace_inputs import Inputs
@@ -201,8 +201,8 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _convolution_of(
     x: Tensor, weight: Tensor, y_shape: Sequence[int], stride: Sequence[int], is_transposed: bool, groups: int
-) -> Convolution:
-    return Convolution(
+) -> ConvolutionFacts:
+    return ConvolutionFacts(
         tuple(x.shape[1:]),
         tuple(y_shape[1:]),
         weight.nbytes,

@@ -100,7 +100,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Pair:
+class RunPair:
     """Two of the contenders, by name, and how their answers differ."""
 
     left: str
@@ -131,7 +131,7 @@ class Comparison(Described):
     split: str
     noun: str
     contenders: tuple[Contender, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[RunPair, ...]
     notes: tuple[str, ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
@@ -449,10 +449,10 @@ def _compare(
     if len({each.name for each in contenders}) < len(contenders):
         contenders = [dataclasses.replace(each, name=str(each.folder)) for each in contenders]
 
-    def pair(left: int, right: int) -> Pair:
+    def pair(left: int, right: int) -> RunPair:
         labels = first_part.labels.tolist()
         compared = compare_answers(answers[left], answers[right], labels, first_run.classes, first_part.names)
-        return Pair(contenders[left].name, contenders[right].name, compared)
+        return RunPair(contenders[left].name, contenders[right].name, compared)
 
     chosen = [(0, other) for other in range(1, len(contenders))]
     chosen += [

@@ -47,7 +47,7 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class SamplePool:
     """Samples to measure over: a split, or scaled samples.
 
     Args:

@@ -29,7 +29,7 @@ from visus.examine.saliency_types import Saliency, Target, Unit, class_scores
 from visus.examine.strongest_patches import templates
 from visus.networks.trace import trace
 from visus.units import rank_words, write_number_of
-from visus.workbench.look_inputs import Pool
+from visus.workbench.look_inputs import SamplePool
 from visus.workbench.map_methods import ALL, TriedMethod, tried_methods
 
 # Multiply-adds that a part may take, about: 3 x 10^10 in a second of one processor core, fewer for small maps.
@@ -68,7 +68,7 @@ class Subjected:
         return min(most, max(MIN_SAMPLES, budget // self.macs))
 
 
-def layers_of(subject: Subjected, pool: Pool | None) -> tuple[tuple[LayerLook, ...], int, str]:
+def layers_of(subject: Subjected, pool: SamplePool | None) -> tuple[tuple[LayerLook, ...], int, str]:
     """Every layer, the number of samples that their figures are over, and why their fields are not known, or nothing."""
     seen = activations(subject.module, subject.x)
     over: dict[str, Activation] = {}
@@ -322,7 +322,7 @@ def kernels_of(module: nn.Module, paths: Sequence[str]) -> Filters | None:
 # ---- over many samples ----
 
 
-def patches_of(subject: Subjected, layers: Sequence[LayerLook], pool: Pool) -> tuple[tuple[LayerPatches, ...], str]:
+def patches_of(subject: Subjected, layers: Sequence[LayerLook], pool: SamplePool) -> tuple[tuple[LayerPatches, ...], str]:
     """Templates of at most six convolutions behind the first, and in which samples they were looked for."""
     convolutions = [each for each in layers if isinstance(_kind(subject.module, each), nn.modules.conv._ConvNd)]
     deeper = convolutions[1:] or convolutions
@@ -343,7 +343,7 @@ def patches_of(subject: Subjected, layers: Sequence[LayerLook], pool: Pool) -> t
     return tuple(made), f"{of} {write_number_of(len(pool), 'sample')} of {pool.name}"
 
 
-def _patch(template: Any, some: Part | Tensor, pool: Pool) -> Patch:
+def _patch(template: Any, some: Part | Tensor, pool: SamplePool) -> Patch:
     pixels = template.patch
     if pool.preprocessing is not None and pixels.size:
         pixels = pool.preprocessing.stored_values(torch.tensor(pixels)[None])[0].numpy()
@@ -352,7 +352,7 @@ def _patch(template: Any, some: Part | Tensor, pool: Pool) -> Patch:
 
 
 def fields_of(
-    subject: Subjected, layers: Sequence[LayerLook], unit: Unit, pool: Pool | None, before: nn.Module | None
+    subject: Subjected, layers: Sequence[LayerLook], unit: Unit, pool: SamplePool | None, before: nn.Module | None
 ) -> UnitFields:
     """What a unit reads, and how strongly, in this network and in the one before training."""
     layer = next(each for each in layers if each.path == unit.layer)
@@ -370,7 +370,7 @@ def _theoretical(layer: LayerLook, position: tuple[int, ...]) -> tuple[tuple[int
     return None if any(each is None for each in found) else tuple(each for each in found if each is not None)
 
 
-def _effective(subject: Subjected, unit: Unit, pool: Pool | None) -> tuple[EffectiveField | None, str]:
+def _effective(subject: Subjected, unit: Unit, pool: SamplePool | None) -> tuple[EffectiveField | None, str]:
     """The effective field: sampled where there are samples, else by one pass on noise."""
     module, shape = subject.module, tuple(subject.x.shape[1:])
     if pool is not None:

@@ -24,7 +24,7 @@ from visus.files import text_or_file
 from visus.networks.own_code import copied, shaped
 from visus.training.runs import RunFolder
 from visus.workbench.callable_names import is_callable_name
-from visus.workbench.look_inputs import Named, Pool, Subject, find_sample, sample_of_tensor
+from visus.workbench.look_inputs import Named, SamplePool, Subject, find_sample, sample_of_tensor
 from visus.workbench.modules import call_by_name, make_network
 from visus.workbench.runs import Run
 
@@ -33,7 +33,7 @@ NUM_CLASSES: Final = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class OpenedNetwork:
     """A network with all that was found to look at it.
 
     Args:
@@ -53,7 +53,7 @@ class Opened:
     is_trained: bool
     classes: tuple[str, ...]
     subject: Subject
-    pool: Pool | None
+    pool: SamplePool | None
     no_pool: str = ""
     before: nn.Module | None = None
     num_classes: int | None = None
@@ -67,7 +67,7 @@ def open_network(
     num_classes: int | None,
     classes: Sequence[str] | None,
     cache_dir: str | Path | None,
-) -> Opened:
+) -> OpenedNetwork:
     """The network, the sample and what to measure over; the arguments are those of ``looking.look``, with a run folder loaded.
 
     Raises:
@@ -83,10 +83,10 @@ def open_network(
         return _opened_run(network, sample, data, cache_dir)
     if num_classes is not None and num_classes < 1:
         raise UsageError(f"the number of classes must be at least 1, not {num_classes}.")
-    pool: Pool | None = None
+    pool: SamplePool | None = None
     opened: Data | None = None
     if isinstance(data, Tensor):
-        pool = Pool(data, None, "the samples given")
+        pool = SamplePool(data, None, "the samples given")
     elif data is not None:
         opened = data if isinstance(data, Data) else _open_for(data, input_shape, cache_dir)
         pool = _pool_of(opened)
@@ -100,13 +100,13 @@ def open_network(
     if isinstance(network, nn.Module):
         asked = len(classes) if classes else num_classes
         module = _on_cpu(shaped(network, tuple(subject.scaled.shape[1:])))
-        return Opened(type(network).__qualname__, module, True, names, subject, pool, no_pool, num_classes=asked)
+        return OpenedNetwork(type(network).__qualname__, module, True, names, subject, pool, no_pool, num_classes=asked)
     if isinstance(network, str) and is_callable_name(network) and not names and num_classes is None:
         module = _called(network, tuple(subject.scaled.shape[1:]))
-        return Opened(network.strip(), _on_cpu(module), False, names, subject, pool, no_pool)
+        return OpenedNetwork(network.strip(), _on_cpu(module), False, names, subject, pool, no_pool)
     made = make_network(network, tuple(subject.scaled.shape[1:]), len(names) or num_classes or NUM_CLASSES)
     name = made.asked if made.asked != "a design" else made.text.strip()
-    return Opened(name, made.module.eval(), False, names, subject, pool, no_pool)
+    return OpenedNetwork(name, made.module.eval(), False, names, subject, pool, no_pool)
 
 
 def _called(name: str, input_shape: tuple[int, ...]) -> nn.Module:
@@ -123,7 +123,7 @@ def _open_for(path: str | Path, input_shape: Sequence[int] | None, cache_dir: st
     return open_data(path, img_size=tuple(input_shape[1:]), channels=input_shape[0], cache_dir=cache_dir)
 
 
-def _pool_of(data: Data) -> Pool:
+def _pool_of(data: Data) -> SamplePool:
     """The training split, from which filters come; the scored one where there is no other."""
     split = "train" if len(data.split("train")) else data.scored_split
     name = (
@@ -131,7 +131,7 @@ def _pool_of(data: Data) -> Pool:
         if data.is_whole
         else {"train": "the training split", "val": "the validation split"}.get(split, "the test split")
     )
-    return Pool(data.split(split), data.preprocessing, name)
+    return SamplePool(data.split(split), data.preprocessing, name)
 
 
 def _subject(network: nn.Module | Design | str, sample: Named, shape: tuple[int, ...] | None, data: Data | None) -> Subject:
@@ -171,7 +171,7 @@ def _takes(network: nn.Module | Design | str, batch: Any) -> bool:
     return True
 
 
-def _opened_run(run: Run, sample: Named, data: Data | str | Path | None, cache_dir: str | Path | None) -> Opened:
+def _opened_run(run: Run, sample: Named, data: Data | str | Path | None, cache_dir: str | Path | None) -> OpenedNetwork:
     opened: Data | None = None
     no_pool = ""
     try:
@@ -182,7 +182,7 @@ def _opened_run(run: Run, sample: Named, data: Data | str | Path | None, cache_d
         no_pool = f"The run's data could not be opened, so no patches were looked for in it: {error}"
     subject = find_sample(sample, run.preprocessing, opened)
     pool = _pool_of(opened) if opened is not None else None
-    return Opened(run.name, _on_cpu(run.module), True, run.classes, subject, pool, no_pool, _before_training(run))
+    return OpenedNetwork(run.name, _on_cpu(run.module), True, run.classes, subject, pool, no_pool, _before_training(run))
 
 
 def _is_of_split(sample: Named) -> bool:

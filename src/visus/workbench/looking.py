@@ -38,7 +38,7 @@ from visus.workbench.look_measures import (
     sum_of,
     unit_of,
 )
-from visus.workbench.look_networks import Opened, Samples, open_network
+from visus.workbench.look_networks import OpenedNetwork, Samples, open_network
 from visus.workbench.map_methods import check_method
 from visus.workbench.modules import count_macs
 from visus.workbench.progress_display import working
@@ -221,7 +221,7 @@ def look(
 
 
 def _facts(
-    opened: Opened,
+    opened: OpenedNetwork,
     layer: str | None,
     channel: int | None,
     at: Sequence[int] | None,

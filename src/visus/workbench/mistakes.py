@@ -27,7 +27,7 @@ from visus.examine.mistakes import (
     nearest_samples,
     suspicious_labels,
 )
-from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
+from visus.examine.named_mistakes import Alike, ConfusedPair, NamedMistakes, Shown
 from visus.units import write_number_of, write_share
 
 MAX_TRAINING: Final = 5000
@@ -103,7 +103,9 @@ def named_mistakes(
         confident_wrong=tuple(map(shown, found.confident_wrong)),
         unsure_right=tuple(map(shown, found.unsure_right)),
         confusions=tuple(
-            Pair(network.classes[each.label], network.classes[each.answer], each.num_samples, tuple(map(shown, each.places)))
+            ConfusedPair(
+                network.classes[each.label], network.classes[each.answer], each.num_samples, tuple(map(shown, each.places))
+            )
             for each in found.confusions
         ),
         suspicious=tuple(_suspected(part, network.classes, each) for each in suspects[:limit]),

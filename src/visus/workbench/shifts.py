@@ -22,7 +22,7 @@ from visus.design import Account, Design, account
 from visus.design.antialiasing import with_blur_pooling, with_global_pooling
 from visus.errors import DataError, DesignError
 from visus.evaluation.equivariance import Equivariance, measure_equivariance
-from visus.evaluation.placement import Placement, measure_placement
+from visus.evaluation.placement import PlacementFigures, measure_placement
 from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
 from visus.networks.trace import TraceError, trace
 from visus.training.runs import RunFolder
@@ -44,7 +44,7 @@ CHANGES: Final = (
 
 
 @dataclass(frozen=True)
-class Remedy:
+class ShiftRemedy:
     """A change that should make the answers move less, with its price.
 
     Args:
@@ -93,8 +93,8 @@ class ShiftReport(Described):
     ways: tuple[ShiftFigures, ...]
     phases: PhasePattern | None
     layers: tuple[Equivariance, ...]
-    placement: Placement
-    remedies: tuple[Remedy, ...]
+    placement: PlacementFigures
+    remedies: tuple[ShiftRemedy, ...]
     notes: tuple[str, ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
@@ -228,7 +228,7 @@ def _step(run: Run) -> tuple[tuple[int, ...] | None, Account | None, list[str]]:
     return total_step(costs), costs, []
 
 
-def remedies(run: Run) -> list[Remedy]:
+def remedies(run: Run) -> list[ShiftRemedy]:
     """What may make the answers of a run move less, each with its price and the command that trains it beside the run.
 
     None for a run on shuffled positions, whose images no change of the design can put back in order.
@@ -236,7 +236,7 @@ def remedies(run: Run) -> list[Remedy]:
     if run.preprocessing.shuffle_seed is not None:
         return []
     found = [
-        Remedy(
+        ShiftRemedy(
             "shift augmentation",
             f"it costs nothing in use; the training {run.preprocessing.noun}s are shifted by up to "
             f"{100 * SHIFT_AUGMENTATION:.0f} % of each side",
@@ -259,7 +259,7 @@ def remedies(run: Run) -> list[Remedy]:
         if changed is not None and after is not None:
             sentence = f"{_price(before.num_parameters, after.num_parameters)} parameters, {_price(before.macs, after.macs)} multiply-adds"
             found.insert(
-                0, Remedy(name, sentence, _command(run, changed.text), changed.text, after.num_parameters, after.macs)
+                0, ShiftRemedy(name, sentence, _command(run, changed.text), changed.text, after.num_parameters, after.macs)
             )
     return found
 

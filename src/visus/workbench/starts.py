@@ -253,7 +253,7 @@ def suited_data(data: Data, normalization: Normalization = pretrained.NORMALIZAT
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class StartProbe:
     """What a network that knows something makes of the data, before any other layer is trained.
 
     Args:
@@ -276,7 +276,7 @@ def probe(
     tell: Callable[[FeaturesDone | HeadFitted], None],
     *,
     is_mirrored: bool,
-) -> Probe:
+) -> StartProbe:
     """Fit the head on what the other layers make of each sample, in place, and judge it on samples that it was not fitted on.
 
     The head is fitted where it is new, or where a fitted one is better beyond chance; no other layer changes.
@@ -303,7 +303,7 @@ def probe(
     own = None if start.left_new else _answers([found[0].logits, *([held.logits] if held else [])], labels, validation)
     head = reader.head
     if head is None:  # no linear layer makes the answers
-        return Probe(plan(recipe, None, 0, len(validation)), start, time.perf_counter() - began)
+        return StartProbe(plan(recipe, None, 0, len(validation)), start, time.perf_counter() - began)
     num_classes, features = len(data.classes), torch.stack([each.features for each in found])
     balance = class_weights(data) if recipe.class_weights == "balanced" else None
     judged = cross_validate(features, labels, num_classes, balance, groups=data.groups_of("train"), seed=recipe.seed)
@@ -323,7 +323,7 @@ def probe(
     start = dataclasses.replace(start, has_own_head=keeps_own, accuracy=accuracy, num_samples=num_samples)
     seconds = time.perf_counter() - began
     tell(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own))
-    return Probe(plan(recipe, accuracy, num_samples, len(validation)), start, seconds)
+    return StartProbe(plan(recipe, accuracy, num_samples, len(validation)), start, seconds)
 
 
 def refit(module: nn.Module, start: Start, data: Data, recipe: Recipe, machine: Machine, *, is_mirrored: bool) -> None:

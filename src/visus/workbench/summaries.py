@@ -31,7 +31,7 @@ InputShape = Sequence[int] | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
-class Training:
+class StepMemory:
     """The memory of a training step, in bytes as ``Account.bytes_training`` gives them, for adamw.
 
     Args:
@@ -49,7 +49,7 @@ class Training:
     why: str = ""
 
 
-def training_of(costs: Account, batch_size: int) -> Training:
+def training_of(costs: Account, batch_size: int) -> StepMemory:
     """The memory of a training step; a module that cannot be run without data has none that is known.
 
     Raises:
@@ -58,9 +58,9 @@ def training_of(costs: Account, batch_size: int) -> Training:
     checked_batch_size(batch_size)
     try:
         total = costs.bytes_training(batch_size)
-        return Training(batch_size, total, costs.bytes_standing(), costs.bytes_saved(batch_size))
+        return StepMemory(batch_size, total, costs.bytes_standing(), costs.bytes_saved(batch_size))
     except UsageError as error:
-        return Training(batch_size, why=str(error))
+        return StepMemory(batch_size, why=str(error))
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ CHANGEABLE_ON_RESUME = ("device", "time_limit_s", "checkpoint_every_s")
 
 
 @dataclass(frozen=True)
-class Opened:
+class DataOpened:
     """The data is there, and the network; the first event of a training."""
 
     data: Data
@@ -106,7 +106,7 @@ class Scored:
     warnings: tuple[str, ...] = ()
 
 
-OnEvent = Callable[[Event | Opened | Prepared | Scored], None]
+OnEvent = Callable[[Event | DataOpened | Prepared | Scored], None]
 
 
 def train(
@@ -208,7 +208,7 @@ def _train(
     start = None if initial is None else begin(made.module, initial, opened.classes)
     if initial is not None and backbone is None:
         opened, made = _scaled_as(initial, opened, made)
-    tell(Opened(opened, made, (*opened.warnings, *made.warnings), start))
+    tell(DataOpened(opened, made, (*opened.warnings, *made.warnings), start))
     machine = suited(choose(given.device, given.precision), made.module)
     first = resolved(given, opened, made.module, mirrors, StartFacts() if start is not None else None)
     made = _tried(made, opened, first, machine)
@@ -374,7 +374,7 @@ def resume(
         made = dataclasses.replace(made, warnings=(*made.warnings, told))
     limit = _Limit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
     with showing(on_event, progress, is_first=group.is_first) as (tell, _):
-        tell(Opened(opened, made, (*opened.warnings, *made.warnings), start))
+        tell(DataOpened(opened, made, (*opened.warnings, *made.warnings), start))
         return _carry_out(run, opened, made, recipe, machine, start, has_steps, limit, tell, should_stop, group)
 
 
@@ -385,7 +385,7 @@ class Unbegun:
         self._folder, self._on_event = folder, on_event
         self._has_steps = False
 
-    def tell(self, event: Event | Opened | Prepared | Scored) -> None:
+    def tell(self, event: Event | DataOpened | Prepared | Scored) -> None:
         """Pass an event on."""
         self._has_steps = self._has_steps or isinstance(event, StepDone)
         if self._on_event is not None:

@@ -43,7 +43,7 @@ from visus.data.images.fit import RULES, Rule, fit
 from visus.errors import ImageError
 from visus.units import write_bytes, write_shape
 
-__all__ = ["IMAGE_SUFFIXES", "RULES", "Decoded", "Limits", "Probe", "Rule", "decode", "fit", "probe"]
+__all__ = ["IMAGE_SUFFIXES", "RULES", "Decoded", "ImageHeader", "Limits", "Rule", "decode", "fit", "probe"]
 
 IMAGE_SUFFIXES = image_heif.readable_suffixes() | frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
@@ -98,7 +98,7 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ImageHeader:
     """What the header of an image file says.
 
     Args:
@@ -148,7 +148,7 @@ def decode(
             raise _damaged(error, head_format, stated) from error
 
 
-def probe(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> Probe:
+def probe(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> ImageHeader:
     """Size, channels and format of an image from its header alone; a file cut short further on is not noticed.
 
     Args:
@@ -166,7 +166,7 @@ def probe(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS
         orientation, _ = _orientation(image)
         height, width = image.height, image.width
         size = (width, height) if orientation > 4 and head_format != "TIFF" else (height, width)
-        return Probe(size, image_modes.num_channels(image.mode), image.mode, head_format)
+        return ImageHeader(size, image_modes.num_channels(image.mode), image.mode, head_format)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 from visus.design.account import Row
 from visus.design.advice.pieces import Advice
 from visus.design.edits import changed, with_layer, without
-from visus.design.facts import Candidate, Facts, Found, costs
+from visus.design.facts import AdviceFound, Candidate, Facts, costs
 from visus.design.flow import INPUT
 from visus.design.graph import Node
 from visus.design.items import Item
@@ -25,7 +25,7 @@ from visus.units import write_count, write_number_of, write_shape, write_share
 _MAX_SHRUNK = 16  # times that a map shrinks between two widths that are told as one step
 
 
-def falling_channels(facts: Facts) -> Iterator[Found]:
+def falling_channels(facts: Facts) -> Iterator[AdviceFound]:
     """Fewer channels on a smaller map, counted by the widest convolution or stack of branches at each size of map."""
     levels: list[tuple[tuple[int, ...], int, Row]] = []  # size of map, widest channels, the first row that is so wide
     for row, flow in zip(facts.rows, facts.flows, strict=True):
@@ -53,11 +53,11 @@ def falling_channels(facts: Facts) -> Iterator[Found]:
             else:
                 sentence += f"{fewer} x {math.prod(smaller):,} = {after:,}, {write_share(after / before)} of them."
             advice = Advice("channels", row.path, sentence, paths=(row.path,))
-            yield Found(advice, lambda size=smaller, width=channels: _as_wide(facts, size, width))  # type: ignore[misc]
+            yield AdviceFound(advice, lambda size=smaller, width=channels: _as_wide(facts, size, width))  # type: ignore[misc]
             return
 
 
-def large_linear(facts: Facts) -> Iterator[Found]:
+def large_linear(facts: Facts) -> Iterator[AdviceFound]:
     """The first linear layer after a map holds more than half of all parameters."""
     place = next((place for place, row in enumerate(facts.rows) if _is_linear(row)), None)
     if place is None or 2 * facts.rows[place].num_parameters <= facts.account.num_parameters:
@@ -75,10 +75,10 @@ def large_linear(facts: Facts) -> Iterator[Found]:
         f"{channels} x {write_shape(size)} x {row.output_shape[0]} = {row.macs:,} weights. "
         f"Global pooling before it: {write_count(row.num_parameters)} to {write_count(less)}."
     )
-    yield Found(Advice("linear", row.path, sentence, paths=(row.path,)), lambda: _pooled(facts))
+    yield AdviceFound(Advice("linear", row.path, sentence, paths=(row.path,)), lambda: _pooled(facts))
 
 
-def softmax_last(facts: Facts) -> Iterator[Found]:
+def softmax_last(facts: Facts) -> Iterator[AdviceFound]:
     """The network ends with a softmax, which the loss applies itself."""
     ends = [end for end in facts.account.ends if end != INPUT and facts.flows[end].kind == "softmax"]
     if len(facts.account.ends) != 1 or not ends:
@@ -93,10 +93,10 @@ def softmax_last(facts: Facts) -> Iterator[Found]:
     )
     if answers == 1:
         sentence = "the network ends with a softmax over 1 answer, which makes it 1 whatever the image."
-    yield Found(Advice("softmax", row.path, sentence, paths=(row.path,)), lambda: _unshared(facts, row))
+    yield AdviceFound(Advice("softmax", row.path, sentence, paths=(row.path,)), lambda: _unshared(facts, row))
 
 
-def pooled_points(facts: Facts) -> Iterator[Found]:
+def pooled_points(facts: Facts) -> Iterator[AdviceFound]:
     """Poolings of maps with one position: one piece of advice for all of them."""
     found = []
     for place, flow in enumerate(facts.flows):
@@ -110,10 +110,10 @@ def pooled_points(facts: Facts) -> Iterator[Found]:
             f"number{others}."
         )
         paths = tuple(path for path, _ in found)
-        yield Found(Advice("pool", paths[0], sentence, paths=paths), lambda: _unpooled(facts, paths))
+        yield AdviceFound(Advice("pool", paths[0], sentence, paths=paths), lambda: _unpooled(facts, paths))
 
 
-def lone_values(facts: Facts) -> Iterator[Found]:
+def lone_values(facts: Facts) -> Iterator[AdviceFound]:
     """A norm over a single value, which leaves nothing of it."""
     for row, flow in zip(facts.rows, facts.flows, strict=True):
         normed = flow.normed
@@ -124,7 +124,7 @@ def lone_values(facts: Facts) -> Iterator[Found]:
             if normed.by == "group"
             else "each value is normalized alone, and a value less "
         ) + "its own mean is 0: what comes out is the trained shift, whatever the image."
-        yield Found(
+        yield AdviceFound(
             Advice("norm", row.path, sentence, paths=(row.path,)),
             lambda path=row.path: _wider_norms(facts, path),  # type: ignore[misc]
             1,
@@ -132,7 +132,7 @@ def lone_values(facts: Facts) -> Iterator[Found]:
     yield from _lone_batches(facts)
 
 
-def _lone_batches(facts: Facts) -> Iterator[Found]:
+def _lone_batches(facts: Facts) -> Iterator[AdviceFound]:
     """Batch norms over one position in batches of one sample: one piece of advice for all of them."""
     found = [
         row.path
@@ -145,7 +145,7 @@ def _lone_batches(facts: Facts) -> Iterator[Found]:
             f"in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value{others}, and a value less its own "
             "mean is 0 (torch refuses to train so)."
         )
-        yield Found(Advice("norm", found[0], sentence, paths=tuple(found)), lambda: _layer_norm(facts, found))
+        yield AdviceFound(Advice("norm", found[0], sentence, paths=tuple(found)), lambda: _layer_norm(facts, found))
 
 
 # ---- remedies ----

@@ -14,7 +14,7 @@ from visus.design.account import Row
 from visus.design.advice.pieces import Advice, per_axis_text
 from visus.design.advice.unread_pixels import gaps
 from visus.design.edits import appended, trunk, with_layer, with_window, without
-from visus.design.facts import Candidate, Facts, Found, costs
+from visus.design.facts import AdviceFound, Candidate, Facts, costs
 from visus.design.graph import Node
 from visus.design.items import Residual
 from visus.design.layers.registry import Depthwise, Layer, conv, norm, relu
@@ -23,7 +23,7 @@ from visus.units import write_count, write_number_of, write_shape, write_share
 _MAX_LAYERS: Final = 50  # more layers added are no remedy
 
 
-def unproductive(facts: Facts) -> Iterator[Found]:
+def unproductive(facts: Facts) -> Iterator[AdviceFound]:
     """Layers that can add no new part of the image: the field of what enters them is as long as it on every axis.
 
     The criterion of Richter et al. 2021 (arXiv:2106.12307). Only layers with windows larger than 1 are meant: no other layer adds any.
@@ -42,10 +42,10 @@ def unproductive(facts: Facts) -> Iterator[Found]:
         f"({write_share(parameters / max(1, facts.account.num_parameters))} of all) and {write_count(macs)} macs."
     )
     advice = Advice("unproductive", rows[0].path, sentence, paths=tuple(row.path for row in rows))
-    yield Found(advice, lambda: _more_use(facts, found))
+    yield AdviceFound(advice, lambda: _more_use(facts, found))
 
 
-def object_size(facts: Facts) -> Iterator[Found]:
+def object_size(facts: Facts) -> Iterator[AdviceFound]:
     """The image is smaller than an object, or the last map sees less: none of its positions can see one whole."""
     row, wanted = facts.last_map(), facts.object_px
     if wanted is None or row is None:
@@ -55,7 +55,7 @@ def object_size(facts: Facts) -> Iterator[Found]:
             f"an object of {wanted} px does not fit the image of {write_shape(facts.input_size)}: no image shows one whole. "
             "Give the size that objects have in images of this size, or larger images."
         )
-        yield Found(Advice("object", "", sentence))
+        yield AdviceFound(Advice("object", "", sentence))
         return
     sizes = [field.size for field in row.fields]
     if min(sizes) >= wanted:
@@ -66,7 +66,7 @@ def object_size(facts: Facts) -> Iterator[Found]:
         "no position of it can see such an object whole, and a detector cannot find the border of what it does not see."
     )
     advice = Advice("object", row.path, sentence, paths=(row.path,))
-    yield Found(advice, lambda: _wider_sight(facts, row, wanted))
+    yield AdviceFound(advice, lambda: _wider_sight(facts, row, wanted))
 
 
 # ---- layers that add nothing ----

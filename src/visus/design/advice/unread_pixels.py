@@ -24,7 +24,7 @@ from visus.design.dependence import (
     smallest,
 )
 from visus.design.edits import appended, changed, trunk, with_arguments, with_layer, with_window, without
-from visus.design.facts import Candidate, Facts, Found, costs
+from visus.design.facts import AdviceFound, Candidate, Facts, costs
 from visus.design.flow import INPUT
 from visus.design.layers.registry import Layer, Pool, Windowed, conv
 from visus.design.plan import Design
@@ -36,7 +36,7 @@ _MAX_PX: Final = 32  # a larger change of the image's size is no remedy
 _MAX_DILATION: Final = 8  # so far dilations are tried in search of one that closes all gaps
 
 
-def unread(facts: Facts) -> Iterator[Found]:
+def unread(facts: Facts) -> Iterator[AdviceFound]:
     """Positions of a map that nothing reads which it feeds: at its far edge, between windows; or of the image as a whole."""
     sizes = cache(lambda: _next_sizes(facts))
     found = [each for source in facts.readers for each in _unread_of(facts, source, sizes)]
@@ -50,10 +50,10 @@ def unread(facts: Facts) -> Iterator[Found]:
                 f"of the {total:,} px of the image, {total - read:,} are never read by what comes out: "
                 f"{write_share((total - read) / total)}."
             )
-            yield Found(Advice("border", "", sentence), lambda: _other_sizes(facts, sizes))
+            yield AdviceFound(Advice("border", "", sentence), lambda: _other_sizes(facts, sizes))
 
 
-def gaps(facts: Facts) -> Iterator[Found]:
+def gaps(facts: Facts) -> Iterator[AdviceFound]:
     """Pixels inside the field of one position that it never reads, as under windows dilated by the same number again and again."""
     row = facts.last_map()
     if row is None or len(facts.input_shape) < 2 or not facts.is_exact(facts.places[row.path]):
@@ -70,13 +70,13 @@ def gaps(facts: Facts) -> Iterator[Found]:
         f"one position in the middle of the last map sees {write_shape(spans)} px and reads {read:,} of these {box:,}: its windows step "
         f"over {write_share((box - read) / box)} of what lies between (gridding)."
     )
-    yield Found(Advice("gaps", inside[-1], sentence, paths=(inside[-1],)), lambda: _closed_gaps(facts))
+    yield AdviceFound(Advice("gaps", inside[-1], sentence, paths=(inside[-1],)), lambda: _closed_gaps(facts))
 
 
 # ---- positions never read ----
 
 
-def _unread_of(facts: Facts, source: int, sizes: Callable[[], list[Facts]]) -> Iterator[Found]:
+def _unread_of(facts: Facts, source: int, sizes: Callable[[], list[Facts]]) -> Iterator[AdviceFound]:
     """What is said of the map that comes out of one row, or in."""
     shape, readers = facts.shape_at(source), facts.readers[source]
     size = shape[1:]
@@ -101,7 +101,7 @@ def _unread_of(facts: Facts, source: int, sizes: Callable[[], list[Facts]]) -> I
             f"{window.sum_text(size[worst])}, and the last {'position' if missing == 1 else f'{missing} positions'} of {size[worst]} on "
             f"{'each' if len(set(size)) == 1 and len(size) > 1 else 'the'} axis {'is' if missing == 1 else 'are'} left over: {share}."
         )
-        yield Found(
+        yield AdviceFound(
             Advice("border", first.path, sentence, paths=(first.path,)), lambda: _read_borders(facts, first.path, sizes), 4
         )
     elif window.stride > window.span:
@@ -110,14 +110,14 @@ def _unread_of(facts: Facts, source: int, sizes: Callable[[], list[Facts]]) -> I
             f"{window.stride - window.span} of every {window.stride}: on a map of {write_shape(size)}, {share}."
         )
         advice = Advice("stride", first.path, sentence, paths=(first.path,))
-        yield Found(advice, lambda: _closer_windows(facts, first.path, window), 2)
+        yield AdviceFound(advice, lambda: _closer_windows(facts, first.path, window), 2)
     else:
         sentence = (
             f"a window of {window.kernel_size} with dilation {window.dilation} that moves {write_number_of(window.stride, 'position')} at a time never meets "
             f"those between: on a map of {write_shape(size)}, {share}."
         )
         advice = Advice("gaps", first.path, sentence, paths=(first.path,))
-        yield Found(advice, lambda: _closer_windows(facts, first.path, window), 2)
+        yield AdviceFound(advice, lambda: _closer_windows(facts, first.path, window), 2)
 
 
 def _read_borders(facts: Facts, path: str, sizes: Callable[[], list[Facts]]) -> Iterator[Candidate]:

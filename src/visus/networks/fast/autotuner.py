@@ -38,7 +38,7 @@ from visus.networks.fast.convolutions import (
     convolve,
 )
 from visus.networks.fast.depthwise import is_depthwise
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 from visus.networks.machine import memory_format
 
 MIN_MACS = 20_000_000  # of a batch: below it the call costs more than the sum
@@ -72,7 +72,7 @@ class ConvProblem:
 
     maps: tuple[int, ...]
     weight: tuple[int, ...]
-    window: Window
+    window: TapGeometry
     is_pooled: bool
     threads: int
     is_learned: bool = True
@@ -265,7 +265,7 @@ def _fastest_of_each(case: ConvProblem, maps: torch.Tensor, weight: torch.Tensor
     return Plan(**best)
 
 
-def _agrees(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> bool:
+def _agrees(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry) -> bool:
     """Whether the compiled depthwise convolution gives on this machine what PyTorch does in float32, each way."""
     maps, weight = maps[:1].detach(), weight.detach()
     found, exact = ([], [])  # type: tuple[list[torch.Tensor], list[torch.Tensor]]
@@ -302,7 +302,9 @@ def _times(runs: dict[_Name, Callable[[], object]]) -> dict[_Name, float]:
     return found
 
 
-def _backward(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan, of_maps: bool) -> Callable[[], object]:
+def _backward(
+    maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan, of_maps: bool
+) -> Callable[[], object]:
     """One direction of the backward alone."""
     wanted = (maps if of_maps else weight).detach().requires_grad_()
     out = convolve(wanted if of_maps else maps, weight if of_maps else wanted, window, plan)
@@ -310,7 +312,7 @@ def _backward(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Pl
     return lambda: torch.autograd.grad(out, wanted, gradient, retain_graph=True)
 
 
-def _step(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) -> object:
+def _step(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan) -> object:
     """Forward, the pooling that follows, and both gradients."""
     maps, weight = maps.detach().requires_grad_(), weight.detach().requires_grad_()
     out = convolve(maps, weight, window, plan)

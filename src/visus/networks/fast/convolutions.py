@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from visus.networks.fast.compiler import check_status, kernels
 from visus.networks.fast.depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
 from visus.networks.fast.gradients import gradients_by_pytorch, is_first_order_eager
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 
 ONEDNN, WINOGRAD, PER_TAP_GEMM, DEPTHWISE = "onednn", "winograd", "taps", "depthwise"
 FORWARDS = (ONEDNN, WINOGRAD, DEPTHWISE)
@@ -57,7 +57,7 @@ class Convolution(torch.autograd.Function):
     """A convolution of bfloat16 maps, channels last, without groups or of single channels, each direction by the algorithm that its plan names."""
 
     @staticmethod
-    def forward(ctx: Any, maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) -> torch.Tensor:
+    def forward(ctx: Any, maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan) -> torch.Tensor:
         """``maps`` (N, C, *) and ``weight`` (K, C, *) of any floating type to (N, K, *), in the type of ``maps``."""
         out, where = computed(maps, weight, window, plan)
         ctx.save_for_backward(maps, weight, *([] if where is None else [where]))
@@ -83,7 +83,7 @@ class Convolution(torch.autograd.Function):
 
 
 def computed(
-    maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan
+    maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What ``Convolution`` gives, without a graph; and, where pooled, which of the four of each 2 x 2 it was."""
     if plan.forward == WINOGRAD:
@@ -97,7 +97,7 @@ def gradients(
     gradient: torch.Tensor,
     maps: torch.Tensor,
     weight: torch.Tensor,
-    window: Window,
+    window: TapGeometry,
     plan: Plan,
     wanted: tuple[bool, bool],
     where: torch.Tensor | None = None,
@@ -133,13 +133,13 @@ def gradients(
     return of_maps, None if of_weight is None else of_weight.to(weight.dtype)
 
 
-def convolve(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) -> torch.Tensor:
+def convolve(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan) -> torch.Tensor:
     """``Convolution`` as a function: ``maps`` (N, C, *) and ``weight`` (K, C, *) to (N, K, *), pooled where planned."""
     out: torch.Tensor = Convolution.apply(maps, weight, window, plan)  # type: ignore[no-untyped-call]
     return out
 
 
-def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> torch.Tensor:
+def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry) -> torch.Tensor:
     """PyTorch's own convolution, in the type of the maps."""
     ones, zeros, groups = *_ones_and_zeros(window), _num_groups(maps, weight)
     out: torch.Tensor = torch.ops.aten.convolution(
@@ -149,7 +149,7 @@ def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> torc
 
 
 def _gradients(
-    gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: Window, wanted: tuple[bool, bool]
+    gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, wanted: tuple[bool, bool]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """PyTorch's own gradients of the maps and of the weight; None for one that is not wanted."""
     ones, zeros, groups = *_ones_and_zeros(window), _num_groups(maps, weight)
@@ -159,7 +159,7 @@ def _gradients(
     return found[0], found[1]
 
 
-def _ones_and_zeros(window: Window) -> tuple[list[int], list[int]]:
+def _ones_and_zeros(window: TapGeometry) -> tuple[list[int], list[int]]:
     return [1] * len(window.stride), [0] * len(window.stride)
 
 
@@ -167,7 +167,9 @@ def _num_groups(maps: torch.Tensor, weight: torch.Tensor) -> int:
     return maps.shape[1] // weight.shape[1]
 
 
-def taps_weight_gradient(gradient: torch.Tensor, maps: torch.Tensor, shape: Sequence[int], window: Window) -> torch.Tensor:
+def taps_weight_gradient(
+    gradient: torch.Tensor, maps: torch.Tensor, shape: Sequence[int], window: TapGeometry
+) -> torch.Tensor:
     """The gradient of the weight, one matrix product for each tap: gradient times what it read, over samples and positions.
 
     For any number of axes, any stride and padding; products in the type of ``maps``, which PyTorch sums in float32.

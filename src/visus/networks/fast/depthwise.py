@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import torch
 
 from visus.networks.fast.compiler import check_status, kernels
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 
 MAX_TAPS = 7  # on one axis
 
 
-def is_depthwise(maps: Sequence[int], weight: Sequence[int], window: Window) -> bool:
+def is_depthwise(maps: Sequence[int], weight: Sequence[int], window: TapGeometry) -> bool:
     """Whether the kernels compute this convolution: as many filters of one channel as there are channels, at most 7 x 7 taps.
 
     Args:
@@ -35,7 +35,7 @@ def is_depthwise(maps: Sequence[int], weight: Sequence[int], window: Window) -> 
     )
 
 
-def depthwise_forward(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> torch.Tensor:
+def depthwise_forward(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry) -> torch.Tensor:
     """The convolution: ``maps`` (N, C, H, W) bfloat16, channels last, and ``weight`` (C, 1, *taps) to (N, C, OH, OW) like ``maps``."""
     library = kernels()
     assert library is not None, "planned only where the kernels are"
@@ -47,7 +47,7 @@ def depthwise_forward(maps: torch.Tensor, weight: torch.Tensor, window: Window) 
 
 
 def depthwise_input_gradient(
-    gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: Window
+    gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry
 ) -> torch.Tensor:
     """The gradient of ``maps``, like them, from that of the output, bfloat16, channels last."""
     library = kernels()
@@ -59,7 +59,7 @@ def depthwise_input_gradient(
 
 
 def depthwise_weight_gradient(
-    gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: Window
+    gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry
 ) -> torch.Tensor:
     """The gradient of ``weight``, (C, 1, *taps) float32, from that of the output, bfloat16, channels last.
 
@@ -73,7 +73,7 @@ def depthwise_weight_gradient(
     return out.movedim(-1, 0).unsqueeze(1)
 
 
-def _sizes(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> tuple[int, ...]:
+def _sizes(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry) -> tuple[int, ...]:
     """N, H, W, C, OH, OW, taps, stride, padding and threads, as the kernels take them."""
     num_samples, channels, *size = maps.shape
     taps = tuple(weight.shape[2:])

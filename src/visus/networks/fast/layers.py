@@ -20,7 +20,7 @@ from visus.networks.fast.compiler import kernels
 from visus.networks.fast.convolutions import Plan, convolve
 from visus.networks.fast.eligibility import are_plain, is_convolved_in_bfloat16, is_eager, suits_rows
 from visus.networks.fast.norms import activation_alone
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 from visus.networks.float32_layers import in_float32, is_slow_in_bfloat16, is_wrong_in_bfloat16, suits_float32
 
 MEMORY = "_visus_choices"  # what a convolution stores beside PyTorch's own
@@ -122,9 +122,9 @@ class FasterConvolution(Faster):
         )
 
     @property
-    def window(self: Any) -> Window:
+    def window(self: Any) -> TapGeometry:
         """Its stride and padding."""
-        return Window(self.stride, self.padding)
+        return TapGeometry(self.stride, self.padding)
 
 
 class _FasterConv1d(FasterConvolution, nn.Conv1d):

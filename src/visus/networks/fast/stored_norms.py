@@ -21,7 +21,7 @@ from visus.networks.fast.compiler import check_status, kernels
 from visus.networks.fast.convolutions import Plan, by_pytorch, computed, gradients
 from visus.networks.fast.gradients import gradients_by_pytorch, is_first_order_eager
 from visus.networks.fast.norms import ACTIVATIONS, BY_PYTORCH
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 
 _FROM_BEHIND = ("none", "relu", "relu6")  # activations whose gradient follows from what they gave
 _MAX_SHIFT = 16.0  # of a channel, in gains: above it the rounding of what is behind the norm hides what was before it
@@ -115,7 +115,7 @@ class _ConvolvedAndNormed(torch.autograd.Function):
         variance: torch.Tensor,
         eps: float,
         activation: str,
-        window: Window,
+        window: TapGeometry,
         plan: Plan,
     ) -> torch.Tensor:
         between, _ = computed(maps, weight, window, plan)
@@ -169,7 +169,7 @@ def normed(maps: torch.Tensor, stored: Stored, activation: str) -> torch.Tensor:
 
 
 def convolved_and_normed(
-    maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan, stored: Stored, activation: str
+    maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan, stored: Stored, activation: str
 ) -> torch.Tensor:
     """``normed`` of a convolution of maps (N, C, H, W) bfloat16, channels last, by weights of any floating type."""
     out: torch.Tensor = _ConvolvedAndNormed.apply(  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Window:
+class TapGeometry:
     """How the taps lie on each axis; ``dilation`` is 1."""
 
     stride: tuple[int, ...]
