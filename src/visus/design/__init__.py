@@ -1,13 +1,12 @@
 """Networks as plain data: layers as values, a text for every design, shapes, costs and receptive fields.
 
-This room knows designs.
+This room knows designs. It must not know modules, tensors or torch.
 """
 
 from visus.design.account import Account, Row
-from visus.design.account_walk import account
 from visus.design.arguments import classes
-from visus.design.families.compact import compact
-from visus.design.families.registry import (
+from visus.design.compact import compact
+from visus.design.families import (
     FAMILIES,
     alexnet,
     convnext,
@@ -22,7 +21,7 @@ from visus.design.families.registry import (
 )
 from visus.design.graph import Node
 from visus.design.items import Concat, Item, Repeat, Residual, Sequence, concat, repeat, residual, sequence
-from visus.design.layers.registry import (
+from visus.design.layers import (
     LAYERS,
     Layer,
     avgpool,
@@ -58,6 +57,7 @@ from visus.design.layers.registry import (
 from visus.design.notation import parse
 from visus.design.plan import Design
 from visus.design.resolve import resolve
+from visus.design.tally import account
 
 __all__ = [
     "FAMILIES",

@@ -1,6 +1,6 @@
 """How the taps of a convolution lie.
 
-This file knows strides and paddings.
+This file knows strides and paddings. It must not know tensors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class TapGeometry:
+class Window:
     """How the taps lie on each axis; ``dilation`` is 1."""
 
     stride: tuple[int, ...]

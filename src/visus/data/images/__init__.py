@@ -1,1 +1,0 @@
-"""One door for image files: decoded, checked for damage, turned upright, fitted to a size."""

@@ -1,0 +1,384 @@
+"""The one door through which a picture file becomes numbers, and the account of what was done to it on the way.
+
+This file knows files, formats, limits and orientation. It must not know classes, splits, caches or networks.
+
+Pillow's plugins are called one by one, never through ``Image.open``: only the formats listed here can ever run, the size is
+checked by our own limit before any memory is taken, and no setting of Pillow that belongs to the whole process is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from visus.data import picture_damage, picture_headers, picture_heif, picture_jpeg, picture_modes, picture_tiff
+from visus.data.picture_fit import RULES, Rule, fit
+from visus.errors import PictureError
+from visus.units import write_bytes, write_shape
+
+__all__ = ["PICTURE_SUFFIXES", "RULES", "Decoded", "Limits", "Probe", "Rule", "decode", "fit", "probe"]
+
+PICTURE_SUFFIXES = picture_heif.readable_suffixes() | frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
+)
+"""Endings of picture files that can be read here, in lower case; compare with ``path.suffix.lower()``."""
+
+_READERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "PPM": PpmImagePlugin.PpmImageFile,
+}
+_FORMAT_NAMES = "JPEG, PNG, GIF, BMP, TIFF, WebP or PPM"
+_SPOKEN = {"WEBP": "WebP"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one file may take.
+
+    Args:
+        max_bytes: size of the file.
+        max_pixels: height times width, of the whole picture as the file states it.
+    """
+
+    max_bytes: int = 256 * 2**20
+    max_pixels: int = 100_000_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A decoded picture.
+
+    Args:
+        pixels: uint8, shape (channels, height, width), 1 or 3 channels, upright. A view: memory holds (height, width,
+        channels).
+        actions: keys of the ledger, in the order in which they were done.
+        original_size: (height, width) of the upright picture, before any reduced decoding.
+        mode: Pillow's name for how the file holds its values, such as ``RGB`` or ``I;16``.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    actions: tuple[str, ...]
+    original_size: tuple[int, int]
+    mode: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the header of a picture file says.
+
+    Args:
+        size: (height, width) of the upright picture.
+        channels: 1 or 3, as ``decode`` would give.
+        mode: Pillow's name for how the file holds its values.
+        format: JPEG, PNG, GIF, BMP, TIFF, WEBP or PPM, by its content and not its name.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    mode: str
+    format: str
+
+
+def decode(
+    file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS, at_least: tuple[int, int] | None = None
+) -> Decoded:
+    """The pixels of a picture file, upright, 8-bit, grey or colour; with what was done to get there.
+
+    The format is told by the content, never by the name. Limits are checked against the header before a pixel is
+    decoded. Of several frames or pages the first is taken. The rules for values are those of ``picture_modes``, the
+    orientation is that of the EXIF record. A file that ends early or is damaged is refused, never filled up.
+
+    Args:
+        file: the file, or its whole content.
+        name: how messages call it; by default the path.
+        limits: how much it may take.
+        at_least: (height, width) that the caller will shrink the upright picture to. A JPEG at least four times as large on
+            both sides is then decoded at a half, a quarter or an eighth, which leaves at least twice this size. After the
+            antialiased resize the pixels differ from those of a full decoding by about one level of 255 on average in photos
+            full of detail, and by 0.2 in smooth ones.
+
+    Raises:
+        PictureError: the file cannot be read as a picture; the message names it, and says what was found and what to do.
+    """
+    with _named(file, name), _opened(file, limits) as stream:
+        data, done = _sound_bytes(stream.read())
+        picture, head_format = _open_header(io.BytesIO(data), limits)
+        stated = picture.height, picture.width
+        try:
+            decoded = _decode(picture, data, head_format, at_least)
+            return dataclasses.replace(decoded, actions=(*done, *decoded.actions)) if done else decoded
+        except (PictureError, MemoryError):
+            raise
+        except Exception as error:  # a decoder that is fed damaged bytes may raise anything
+            raise _damaged(error, head_format, stated) from error
+
+
+def probe(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> Probe:
+    """Size, channels and format of a picture from its header alone; a file cut short further on is not noticed.
+
+    Args:
+        file: the file, or its content.
+        name: how messages call it; by default the path.
+        limits: how much it may take.
+
+    Raises:
+        PictureError: the file cannot be read as a picture, or is beyond the limits.
+    """
+    with _named(file, name), _opened(file, limits) as stream:
+        is_png = stream.read(8).startswith(b"\x89PNG")
+        stream.seek(0)
+        picture, head_format = _open_header(io.BytesIO(picture_damage.needed_png_head(stream)) if is_png else stream, limits)
+        orientation, _ = _orientation(picture)
+        height, width = picture.height, picture.width
+        size = (width, height) if orientation > 4 and head_format != "TIFF" else (height, width)
+        return Probe(size, picture_modes.num_channels(picture.mode), picture.mode, head_format)
+
+
+@contextlib.contextmanager
+def _named(file: Path | bytes, name: str) -> Iterator[None]:
+    """Errors from within say which file they are about."""
+    try:
+        yield
+    except PictureError as error:
+        error.within(name or ("a picture given as bytes" if isinstance(file, bytes) else str(file)))
+        raise
+
+
+@contextlib.contextmanager
+def _opened(file: Path | bytes, limits: Limits) -> Iterator[BinaryIO]:
+    """The file as a stream, within the limit of bytes."""
+    if isinstance(file, bytes):
+        _check_bytes(len(file), limits)
+        yield io.BytesIO(file)
+        return
+    try:
+        state = Path(file).stat()
+        if stat.S_ISDIR(state.st_mode):
+            raise PictureError("this is a folder, not a picture. Name the files in it.")
+        if not stat.S_ISREG(state.st_mode):
+            raise PictureError("this is a device or a pipe, not a file. Save the picture as a file first.")
+        _check_bytes(state.st_size, limits)
+        with Path(file).open("rb") as stream:
+            yield stream
+    except FileNotFoundError:
+        raise PictureError("there is no such file. Check its name and folder.") from None
+    except PermissionError:
+        raise PictureError("the file may not be read. Give yourself the right to read it, or leave it out.") from None
+    except OSError as error:
+        raise PictureError(
+            f"the file cannot be read from its disk ({error.strerror or error}). Copy it to another place, or leave it out."
+        ) from error
+
+
+def _check_bytes(num_bytes: int, limits: Limits) -> None:
+    if num_bytes == 0:
+        raise PictureError("the file is empty (0 bytes). Copy it again from where it came, or remove it.")
+    if num_bytes > limits.max_bytes:
+        raise PictureError(
+            f"the file has {write_bytes(num_bytes)} and at most {write_bytes(limits.max_bytes)} are read. "
+            f"Make it smaller, or leave it out."
+        )
+
+
+def _check_size(size: tuple[int, int], limits: Limits) -> None:
+    height, width = size
+    if height < 1 or width < 1:
+        raise PictureError(f"the picture has {write_shape(size)} pixels: it is empty. Export it again, or remove it.")
+    if height * width > limits.max_pixels:
+        raise PictureError(
+            f"the picture is too large: it states {height:,} x {width:,} = {height * width:,} pixels (height x width), and at most "
+            f"{limits.max_pixels:,} are decoded. Make it smaller, or leave it out."
+        )
+
+
+def _open_header(stream: BinaryIO, limits: Limits) -> tuple[ImageFile.ImageFile, str]:
+    """Pillow's picture with its header read and no pixel decoded, and the name of its format; within the limits."""
+    head = stream.read(picture_headers.HEAD_BYTES)
+    stream.seek(0)
+    head_format = picture_headers.format_of(head)
+    reader = _READERS[head_format] if head_format else None
+    if head_format is None and picture_headers.is_heif(head):
+        head_format = "AVIF" if b"avi" in head[8:12] else "HEIC"
+        reader = picture_heif.reader(head_format)
+    if head_format is None or reader is None:
+        content = picture_headers.describe_content(head)
+        raise PictureError(
+            f"the file holds {content}, and {_FORMAT_NAMES} is needed. {picture_headers.remedy(content)}, or remove it."
+        )
+    if head_format == "WEBP" and not WebPImagePlugin.SUPPORTED:
+        raise PictureError(
+            "the file is a WebP, which this Pillow cannot read. Convert it to PNG, or install Pillow's own wheel."
+        )
+    stated = picture_headers.stated_size(head_format, head)
+    if stated is not None:
+        _check_size(stated, limits)
+    if head_format == "TIFF":
+        picture_tiff.refuse_unread_bands(stream)
+    try:
+        with _pillow_quiet():
+            picture = reader(stream, "")
+    except MemoryError:
+        raise
+    except Exception as error:  # a plugin that is fed damaged bytes may raise anything
+        raise _damaged(error, head_format, None) from error
+    _check_size((picture.height, picture.width), limits)
+    return picture, head_format
+
+
+def _sound_bytes(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes to decode: of a PNG those that say something about its pixels; and actions for the ledger."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return picture_damage.needed_png(data)
+    return data, ()
+
+
+def _decode(picture: ImageFile.ImageFile, data: bytes, head_format: str, at_least: tuple[int, int] | None) -> Decoded:
+    actions: list[str] = []
+    size, mode = (picture.height, picture.width), picture.mode
+    values: npt.NDArray[np.uint8] | None = None
+    if head_format == "JPEG":
+        orientation, _ = _orientation(picture)
+        needed = (at_least[1], at_least[0]) if at_least and orientation > 4 else at_least
+        divisor = picture_jpeg.reduction(size, needed)
+        actions += ["decoded at a reduced size"] * (divisor > 1)
+        values, mended, done = picture_jpeg.decode_checked(data, mode, size, divisor)
+        actions += [*done, *["first frame of an animation used"] * ("mp" in picture.info)]
+        if values is None and mended is not data:
+            picture = JpegImagePlugin.JpegImageFile(io.BytesIO(mended), "")
+        picture_jpeg.reduce(picture, divisor)
+    if values is None:
+        deep = picture_modes.holds_16_bits(picture)
+        check = _strip_check(picture, data) if head_format == "TIFF" else contextlib.nullcontext()
+        with _pillow_quiet() if head_format in ("GIF", "TIFF") else contextlib.nullcontext(), check:
+            orientation, broken = _orientation(picture)  # of a TIFF: before Pillow turns it while loading
+            actions += ["first frame of an animation used"] * _has_more_frames(picture)
+            values, converted = picture_modes.to_values(picture, deep)
+        actions += converted
+    if head_format == "WEBP":
+        picture_damage.refuse_damaged_webp(data, _is_webp_decoded)
+    elif head_format == "GIF":
+        picture_damage.refuse_damaged_gif(data)
+    if head_format != "TIFF":
+        orientation, broken = _orientation(picture)  # of a PNG: the record may follow the pixels
+        values = _turned(values, orientation)
+        size = size[::-1] if orientation > 4 else size
+    actions += ["turned upright by its EXIF orientation"] * (orientation != 1)
+    actions += ["broken EXIF orientation ignored"] * broken
+    return Decoded(values.transpose(2, 0, 1), tuple(actions), size, mode)
+
+
+def _is_webp_decoded(data: bytes) -> bool:
+    try:
+        WebPImagePlugin.WebPImageFile(io.BytesIO(data), "").load()
+    except Exception:  # a plugin that is fed damaged bytes may raise anything
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _strip_check(picture: ImageFile.ImageFile, data: bytes) -> Iterator[None]:
+    """A block that decodes a TIFF whose parts are checked: before it, so that no decoder prints its own words of one that is damaged; after it
+    where the checksums of what was decoded may tell, in a fraction of the time.
+
+    Raises:
+        PictureError: a part is damaged; said instead of what the decoder says.
+    """
+    tags: Any = getattr(picture, "tag_v2", {})
+    strict, is_sound = picture_jpeg.strict_decoder(), False
+    if not picture_damage.has_all_checksums(tags):
+        picture_damage.refuse_damaged_strips(data, tags, strict)
+        is_sound = True
+    try:
+        yield
+        is_sound = is_sound or picture_damage.has_checksums(picture, data, tags)
+    finally:
+        if not is_sound:
+            picture_damage.refuse_damaged_strips(data, tags, strict)
+
+
+def _orientation(picture: ImageFile.ImageFile) -> tuple[int, bool]:
+    """The EXIF orientation, 1 to 8, and whether the record is broken (and 1 was taken)."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        found = picture_headers.upright_or_known(picture.tag_v2.get(picture_headers.ORIENTATION_TAG, 1))
+    else:
+        exif = picture.info.get("exif")
+        found = picture_headers.exif_orientation(exif) if isinstance(exif, bytes) else 1
+    return 1 if found is None else found, found is None
+
+
+def _turned(values: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Pixels, shape (height, width, channels), turned and mirrored so that the row stated as the top is the top."""
+    if orientation == 1:
+        return values
+    if orientation > 4:  # 5 to 8 store columns as rows
+        values = values.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return np.ascontiguousarray(values)
+
+
+def _has_more_frames(picture: ImageFile.ImageFile) -> bool:
+    try:
+        return bool(getattr(picture, "is_animated", False))
+    except Exception:  # damage after the first frame, which is all that is used
+        return False
+
+
+def _damaged(error: Exception, head_format: str, size: tuple[int, int] | None) -> PictureError:
+    spoken = _SPOKEN.get(head_format, head_format)
+    if isinstance(error, Image.DecompressionBombError):
+        return PictureError("the picture is larger than Pillow itself allows (Image.MAX_IMAGE_PIXELS). Make it smaller.")
+    if size is None:
+        return PictureError(
+            f"the {spoken} file is cut short or damaged in its header. Copy or export it again, or remove it."
+        )
+    return PictureError(
+        f"the {spoken} file is cut short or damaged: not all of its {write_shape(size)} pixels can be decoded. "
+        f"Copy or export it again, or remove it."
+    )
+
+
+_filters = threading.Lock()
+
+
+@contextlib.contextmanager
+def _pillow_quiet() -> Iterator[None]:
+    """Pillow's warnings about odd headers are not passed on: what matters of them becomes an error or an action here.
+
+    Filters belong to the whole process, so one thread at a time changes them, and only for warnings that Pillow gives.
+    """
+    with _filters, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield

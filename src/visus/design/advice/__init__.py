@@ -1,1 +1,0 @@
-"""Advice on a design: one file for each kind, with its facts and the remedies that were tried."""

@@ -1,1 +1,0 @@
-"""Families of known networks as designs, from LeNet-5 to ConvNeXt, and compact, the default."""

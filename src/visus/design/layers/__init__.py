@@ -1,1 +1,0 @@
-"""Layers as plain values: each knows its shapes, parameters, multiply-adds and windows."""
