@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -375,7 +376,15 @@ def test_the_last_strip_of_every_plane_may_be_shorter() -> None:
 # ---- LZW: GIF and TIFF ----
 
 
-def lzw(values: list[int], literal_bits: int, *, is_tiff: bool, waits: bool, clear_at: frozenset[int]) -> bytes:
+def lzw(
+    values: list[int],
+    literal_bits: int,
+    *,
+    is_tiff: bool,
+    waits: bool = False,
+    clear_at: frozenset[int] = frozenset(),
+    has_end: bool = True,
+) -> bytes:
     """Values packed by a plain encoder that empties its table when it is full, or waits with that, and before the codes of these numbers."""
     clear, bits = 1 << literal_bits, list[str]()
     top = 4094 if is_tiff else 4096
@@ -401,7 +410,8 @@ def lzw(values: list[int], literal_bits: int, *, is_tiff: bool, waits: bool, cle
                 write(clear, width)
                 table, width, free = {(value,): value for value in range(clear)}, literal_bits + 1, clear + 2
         string = (value,)
-    write(clear + 1, width)
+    if has_end:
+        write(clear + 1, width)
     joined = "".join(bits)
     joined += "0" * (-len(joined) % 8)
     return bytes(
@@ -410,22 +420,46 @@ def lzw(values: list[int], literal_bits: int, *, is_tiff: bool, waits: bool, cle
 
 
 @given(
-    st.integers(0, 12_000),
+    st.integers(1, 12_000),
     st.integers(1, 40),
     st.booleans(),
     st.booleans(),
     st.frozensets(st.integers(1, 3_000), max_size=3),
     st.integers(2, 8),
+    st.booleans(),
+    st.integers(0, 9),
     st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=60, deadline=None)
-def test_lengths_of_strings_add_up_to_what_was_packed(
-    count: int, levels: int, is_tiff: bool, waits: bool, clear_at: frozenset[int], literal_bits: int, seed: int
+@settings(max_examples=80, deadline=None)
+def test_codes_add_up_to_what_was_packed_and_to_nothing_else(
+    count: int,
+    levels: int,
+    is_tiff: bool,
+    waits: bool,
+    clear_at: frozenset[int],
+    literal_bits: int,
+    has_end: bool,
+    num_zeros: int,
+    seed: int,
 ) -> None:
-    literal_bits = 8 if is_tiff else literal_bits
-    values = np.random.default_rng(seed).integers(0, min(levels, 1 << literal_bits), count).tolist()
-    packed = lzw(values, literal_bits, is_tiff=is_tiff, waits=waits and not is_tiff, clear_at=clear_at)
-    assert picture_lzw.unpacked_length(packed, picture_lzw.Dialect(literal_bits, is_tiff)) == count
+    dialect = picture_lzw.TIFF if is_tiff else picture_lzw.Dialect(literal_bits)
+    values = np.random.default_rng(seed).integers(0, min(levels, 1 << dialect.literal_bits), count).tolist()
+    packed = lzw(
+        values, dialect.literal_bits, is_tiff=is_tiff, waits=waits and not is_tiff, clear_at=clear_at, has_end=has_end
+    )
+    packed += bytes(num_zeros)
+    assert picture_lzw.adds_up(packed, dialect, count)
+    if has_end:
+        assert not picture_lzw.adds_up(packed, dialect, count + 1)
+        assert count == 1 or not picture_lzw.adds_up(packed, dialect, count - 1)
+
+
+def test_a_table_that_is_emptied_all_the_time_is_not_looked_into() -> None:
+    """As by writers of "uncompressed" GIFs, and by who wants to keep a reader busy."""
+    packed = lzw([0, 1] * 5_000, 2, is_tiff=False, clear_at=frozenset(range(2, 20_000, 2)))
+    began = time.process_time()
+    assert picture_lzw.adds_up(packed, picture_lzw.Dialect(2), 10_000) is None
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("picture_format", ["GIF", "TIFF"])
@@ -447,12 +481,45 @@ def test_changes_in_the_middle_of_lzw_data_that_show_are_found(picture_format: s
     assert num_refused >= 10
 
 
-def test_a_gif_says_how_many_pixels_it_holds() -> None:
+def test_a_gif_of_other_pixels_than_its_frame_is_refused() -> None:
     data = encoded(Image.new("P", (200, 100)), "GIF")
     longer = data.replace(struct.pack("<HH", 200, 100), struct.pack("<HH", 200, 99))
     assert refusal(longer) == (
-        "a: the GIF file is damaged: its image data holds 20,000 pixels, and its first frame has 19,800. Copy or export it again, or remove it."
+        "a: the GIF file is damaged: its image data is not that of the 19,800 pixels of its first frame. Copy or export it again, or remove it."
     )
+
+
+@pytest.mark.parametrize(
+    ("rows_per_strip", "is_filled"), [(40, False), (40, True), (96, False), (120, False), (120, True), (2**32 - 1, False)]
+)
+def test_a_strip_of_lzw_may_be_filled_up_and_have_no_end(rows_per_strip: int, is_filled: bool) -> None:
+    height, width = 96, 40
+    pixels = np.random.default_rng(0).integers(0, 60, (height, width), dtype=np.uint8)
+    rows = rows_per_strip if is_filled else min(rows_per_strip, height)
+    parts = []
+    for start in range(0, height, rows):
+        strip = pixels[start : start + rows]
+        if is_filled:
+            strip = np.concatenate([strip, np.zeros((rows - len(strip), width), np.uint8)])
+        parts.append(lzw(strip.ravel().tolist(), 8, is_tiff=True, has_end=False) + bytes(2))
+    assert np.array_equal(decode(gray_tiff(parts, height, width, rows_per_strip)).pixels[0], pixels)
+
+
+def gray_tiff(parts: list[bytes], height: int, width: int, rows_per_strip: int) -> bytes:
+    """A gray LZW-compressed TIFF of these strips."""
+    starts, place = [], 8
+    for part in parts:
+        starts.append(place)
+        place += len(part)
+    lists = struct.pack(f"<{len(parts)}I", *starts), struct.pack(f"<{len(parts)}I", *map(len, parts))
+    tags = {256: width, 257: height, 258: 8, 259: 5, 262: 1, 277: 1, 278: rows_per_strip}
+    entries = {tag: (4, 1, struct.pack("<I", value)) for tag, value in tags.items()}
+    for tag, packed in zip((273, 279), lists, strict=True):
+        entries[tag] = (4, len(parts), packed if len(parts) == 1 else struct.pack("<I", place + (tag == 279) * len(packed)))
+    directory = place + sum(map(len, lists))
+    body = b"".join(struct.pack("<HHI", tag, kind, count) + value for tag, (kind, count, value) in sorted(entries.items()))
+    head = b"II*\0" + struct.pack("<I", directory)
+    return head + b"".join(parts) + b"".join(lists) + struct.pack("<H", len(entries)) + body + bytes(4)
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 8), st.booleans(), st.booleans(), st.booleans())

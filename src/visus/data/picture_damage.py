@@ -4,9 +4,9 @@ This file knows what the bytes of a sound file must look like: JPEG scans, PNG c
 not know pixels, limits, ledgers or files on disk.
 
 What can be known differs by format. PNG and Deflate-compressed TIFF carry checksums, so every change is found. GIF and LZW-compressed
-TIFF carry none, but their codes stand for strings whose lengths must add up. In the others a change is found where the compressed
-data ends too early or too late, or holds a code that does not exist; a change that leaves a valid stream of the same length cannot be
-told from another image. Arithmetic codes (lossy WebP) seldom find their way back, those of a JPEG after one change in four, and those
+TIFF carry none, but their codes stand for strings whose lengths must add up, which few changes leave as it was. In the others a change
+is found where the compressed data ends too early or too late, or holds a code that does not exist; a change that leaves a valid stream
+of the same length cannot be told from another image. Arithmetic codes (lossy WebP) seldom find their way back, those of a JPEG after one change in four, and those
 of lossless WebP nearly always. Uncompressed formats (BMP, PPM, plain TIFF) hold only their size against their header
 (``benchmarks/damaged_images.py``).
 """
@@ -292,6 +292,8 @@ most 60 bits, and the last byte may be filled up."""
 def refuse_damaged_webp(data: bytes, is_decoded: Callable[[bytes], bool]) -> None:
     """Raise where a WebP decodes as well without its last bytes: codes that were changed lose their way, and end elsewhere.
 
+    Frames of a few bytes, and those that end in zeros, are passed over.
+
     Args:
         data: a file that decodes; animations are passed over.
         is_decoded: whether a file decodes.
@@ -341,11 +343,9 @@ def refuse_damaged_gif(data: bytes) -> None:
     if frame is None:
         return
     num_pixels, literal_bits, packed = frame
-    found = picture_lzw.unpacked_length(packed, picture_lzw.Dialect(literal_bits))
-    if found != num_pixels:
-        has = "codes that stand for nothing" if found is None else f"{found:,} pixels"
+    if picture_lzw.adds_up(packed, picture_lzw.Dialect(literal_bits), num_pixels) is False:
         raise PictureError(
-            f"the GIF file is damaged: its image data holds {has}, and its first frame has {num_pixels:,}. "
+            f"the GIF file is damaged: its image data is not that of the {num_pixels:,} pixels of its first frame. "
             "Copy or export it again, or remove it."
         )
 
@@ -413,7 +413,9 @@ def refuse_damaged_strips(data: bytes, tags: Any, strict: Strict | None) -> None
         elif compression == _PACKBITS:
             sound = _packbits_length(part) in lengths[number]
         elif compression == _LZW:
-            sound = not _is_usual_lzw(part, tags) or picture_lzw.unpacked_length(part, picture_lzw.TIFF) in lengths[number]
+            sound = not _is_usual_lzw(part, tags) or any(
+                picture_lzw.adds_up(part, picture_lzw.TIFF, length) is not False for length in lengths[number]
+            )
         else:
             whole = tables[:-2] + part[2:] if tables else part
             sound = strict is None or part[:2] != b"\xff\xd8" or _passes(strict, whole)
@@ -458,8 +460,8 @@ def has_checksums(picture: Image.Image, data: bytes, tags: Any) -> bool:
     )
 
 
-def has_all_checksums(tags: Any) -> bool:
-    """Whether the compression of a TIFF gives each part a checksum."""
+def is_deflate(tags: Any) -> bool:
+    """Whether the parts of a TIFF are compressed by Deflate, which gives each a checksum."""
     return tags.get(259, 1) in _DEFLATE
 
 
@@ -486,7 +488,7 @@ def _strip_bytes(tags: Any) -> tuple[int, int]:
         size = -(-tags[322] * bits_of_pixel // 8) * tags[323]
         return size, size
     height = tags[257]
-    rows = min(height, tags.get(278, height))
+    rows = tags.get(278) or height  # may be more than there are, also for a strip that is filled up
     row_bytes = -(-tags[256] * bits_of_pixel // 8)
     return rows * row_bytes, (height - (-(-height // rows) - 1) * rows) * row_bytes
 

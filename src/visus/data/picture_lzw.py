@@ -1,20 +1,25 @@
-"""How long LZW-compressed data is when it is unpacked, without unpacking it.
+"""Whether LZW-compressed data holds as many values as it should, without unpacking it.
 
-This file knows the codes of GIF and of TIFF. It must not know files, pixels or errors.
+This file knows LZW codes. It must not know files, pixels or errors.
 
 A code stands for a string of values, and each code that is read adds a string to the table: its own with one value more. So the
-length of every string follows from the codes alone. Codes that were changed stand for strings of other lengths, and the sum shows it.
+length of every string follows from the codes alone. Codes that were changed nearly always stand for strings of other lengths, and the
+sum shows it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-MAX_BITS = 12
+MAX_BITS: Final = 12
+BYTES_PER_CLEAR: Final = 512
+"""A table that is emptied more often than once in so many bytes, on average, is not looked into: each time takes as long as thousands of codes."""
+_FREE_CLEARS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -23,48 +28,68 @@ class Dialect:
 
     Args:
         literal_bits: bits of one value; ``2 ** literal_bits`` is the code that empties the table, and the next one ends the data.
-        is_tiff: codes begin at the highest bit, and grow one entry early; otherwise they begin at the lowest, as in a GIF.
+        highest_first: codes begin at the highest bit of a byte, otherwise at the lowest.
+        grows_early: codes get one bit more an entry before the table needs it.
     """
 
     literal_bits: int = 8
-    is_tiff: bool = False
+    highest_first: bool = False
+    grows_early: bool = False
 
 
-TIFF = Dialect(is_tiff=True)
+TIFF: Final = Dialect(highest_first=True, grows_early=True)
 
 
-def unpacked_length(packed: bytes, dialect: Dialect) -> int | None:
-    """Number of values that LZW data unpacks to; None where a code stands for nothing.
+def adds_up(packed: bytes, dialect: Dialect, num_values: int) -> bool | None:
+    """Whether codes stand for ``num_values`` values, at a boundary between two codes, and nothing but the end follows.
 
-    >>> unpacked_length(bytes.fromhex("8c2d99872a1cdc33a00275ec95faa8de608c04914c01"), Dialect(literal_bits=2))
-    100
+    The end may be its code, the end of the data, or zeros that fill it up. None where the table is emptied too often to be looked into.
+
+    >>> packed = bytes.fromhex("8c2d99872a1cdc33a00275ec95faa8de608c04914c01")
+    >>> adds_up(packed, Dialect(literal_bits=2), 100), adds_up(packed, Dialect(literal_bits=2), 99)
+    (True, False)
     """
-    data, num_bits = np.frombuffer(packed + bytes(3), np.uint8).astype(np.uint32), 8 * len(packed)
-    clear = 1 << dialect.literal_bits
-    growing = _template(dialect)
-    length = place = 0
+    data, num_bits = np.frombuffer(packed + bytes(3), np.uint8), 8 * len(packed)
+    clear, growing = 1 << dialect.literal_bits, _template(dialect)
+    length = place = num_clears = 0
     full: npt.NDArray[np.int64] | None = None  # lengths of the strings of a table that takes no more
     while True:
         widths, starts = growing if full is None else _FIXED
         is_there = place + starts + widths <= num_bits
         widths, starts = widths[is_there], place + starts[is_there]
-        codes = _read(data, starts, widths, is_tiff=dialect.is_tiff)
+        codes = _read(data, starts, widths, highest_first=dialect.highest_first)
         stops = np.flatnonzero((codes == clear) | (codes == clear + 1))
         count = int(stops[0]) if len(stops) else len(codes)
         found = _lengths(codes[:count], clear + 2) if full is None else _looked_up(codes[:count], full, clear + 2)
-        if found is None:
-            return None
+        sums = length + np.cumsum(found)
+        at = int(np.searchsorted(sums, num_values))
+        if at < len(sums):
+            is_at_stop = at + 1 == count
+            return bool(sums[at] == num_values) and (
+                is_at_stop or _is_zero(data, int(starts[at] + widths[at]), highest_first=dialect.highest_first)
+            )
+        if (
+            len(found) < count
+            or (count == len(codes) and not is_there.all())
+            or (count < len(codes) and codes[count] > clear)
+        ):
+            return False
         length += int(found.sum())
         if count < len(codes):
-            if codes[count] == clear + 1:
-                return length
-            full = None
-        elif not is_there.all():
-            return length
+            full, num_clears = None, num_clears + 1
+            if num_clears > _FREE_CLEARS + len(packed) // BYTES_PER_CLEAR:
+                return None
         elif full is None:
             full = found + 1
         last = min(count, len(codes) - 1)
         place = int(starts[last] + widths[last])
+
+
+def _is_zero(data: npt.NDArray[np.uint8], place: int, *, highest_first: bool) -> bool:
+    """Whether all bits from ``place`` on are zeros."""
+    first, bit = place >> 3, place & 7
+    head = int(data[first]) & (0xFF >> bit) if highest_first else int(data[first]) >> bit
+    return head == 0 and not data[first + 1 :].any()
 
 
 @cache
@@ -72,38 +97,38 @@ def _template(dialect: Dialect) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.i
     """Bits of each code since the table was emptied, and where it begins, up to the code that fills the table."""
     first = (1 << dialect.literal_bits) + 2
     in_table = range(first - 1, 1 << MAX_BITS)
-    bits = [min(max((each + dialect.is_tiff).bit_length(), dialect.literal_bits + 1), MAX_BITS) for each in in_table]
+    bits = [min(max((each + dialect.grows_early).bit_length(), dialect.literal_bits + 1), MAX_BITS) for each in in_table]
     widths = np.array([dialect.literal_bits + 1, *bits[1:]])
     return widths, np.cumsum(widths) - widths
 
 
-_FIXED = np.full(1 << MAX_BITS, MAX_BITS), MAX_BITS * np.arange(1 << MAX_BITS)
+_FIXED: Final = np.full(1 << MAX_BITS, MAX_BITS), MAX_BITS * np.arange(1 << MAX_BITS)
 """Bits of the codes of a full table, and where they begin."""
 
 
 def _read(
-    data: npt.NDArray[np.uint32], at: npt.NDArray[np.int64], widths: npt.NDArray[np.int64], *, is_tiff: bool
+    data: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], widths: npt.NDArray[np.int64], *, highest_first: bool
 ) -> npt.NDArray[np.int64]:
     """The codes that begin at these bits."""
     byte, bit = at >> 3, at & 7
-    first, second, third = data[byte], data[byte + 1], data[byte + 2]
-    if is_tiff:
-        window = ((first << 16) | (second << 8) | third).astype(np.int64) >> (24 - bit - widths)
+    first, second, third = (data[byte + more].astype(np.int64) for more in range(3))
+    if highest_first:
+        window = ((first << 16) | (second << 8) | third) >> (24 - bit - widths)
     else:
-        window = (first | (second << 8) | (third << 16)).astype(np.int64) >> bit
+        window = (first | (second << 8) | (third << 16)) >> bit
     codes: npt.NDArray[np.int64] = window & ((1 << widths) - 1)
     return codes
 
 
-def _lengths(codes: npt.NDArray[np.int64], first: int) -> npt.NDArray[np.int64] | None:
-    """Length of the string of each code since the table was emptied; None where one is not in the table yet.
+def _lengths(codes: npt.NDArray[np.int64], first: int) -> npt.NDArray[np.int64]:
+    """Length of the string of each code since the table was emptied, up to one that is not in the table yet.
 
     The code of number k makes the entry ``first + k``, which is one value longer than the code's own string.
     """
     parents = codes - first
-    if np.any(parents >= np.arange(len(codes))):
-        return None
-    lengths, parents = np.ones(len(codes), np.int64), np.maximum(parents, -1)
+    absent = np.flatnonzero(parents >= np.arange(len(codes)))
+    parents = np.maximum(parents[: absent[0]] if len(absent) else parents, -1)
+    lengths = np.ones(len(parents), np.int64)
     while (deep := np.flatnonzero(parents >= 0)).size:  # jump twice as far each time
         above = parents[deep]
         lengths[deep] += lengths[above]
@@ -111,9 +136,9 @@ def _lengths(codes: npt.NDArray[np.int64], first: int) -> npt.NDArray[np.int64] 
     return lengths
 
 
-def _looked_up(codes: npt.NDArray[np.int64], full: npt.NDArray[np.int64], first: int) -> npt.NDArray[np.int64] | None:
-    """Lengths of the strings of codes whose table takes no more."""
+def _looked_up(codes: npt.NDArray[np.int64], full: npt.NDArray[np.int64], first: int) -> npt.NDArray[np.int64]:
+    """Lengths of the strings of codes whose table takes no more, up to one that is not in it."""
     entries = codes - first
-    if np.any(entries >= len(full)):
-        return None
+    absent = np.flatnonzero(entries >= len(full))
+    entries = entries[: absent[0]] if len(absent) else entries
     return np.where(entries < 0, 1, full[np.maximum(entries, 0)])

@@ -307,7 +307,7 @@ def _is_webp_decoded(data: bytes) -> bool:
 
 @contextlib.contextmanager
 def _strip_check(picture: ImageFile.ImageFile, data: bytes) -> Iterator[None]:
-    """A block that decodes a TIFF whose parts are checked: before it, so that no decoder prints its own words of one that is damaged; after it
+    """A block that decodes a TIFF whose parts are checked: before it, so that a decoder prints its own words of few that are damaged; after it
     where the checksums of what was decoded may tell, in a fraction of the time.
 
     Raises:
@@ -315,7 +315,7 @@ def _strip_check(picture: ImageFile.ImageFile, data: bytes) -> Iterator[None]:
     """
     tags: Any = getattr(picture, "tag_v2", {})
     strict, is_sound = picture_jpeg.strict_decoder(), False
-    if not picture_damage.has_all_checksums(tags):
+    if not picture_damage.is_deflate(tags):
         picture_damage.refuse_damaged_strips(data, tags, strict)
         is_sound = True
     try:
