@@ -376,11 +376,11 @@ def main() -> None:
     if chosen.before is not None:
         chosen.before = chosen.before.resolve()
     chosen.data = chosen.data.resolve()
-    facts = {"command": command_line(), **machine_facts(chosen.threads)}
+    result = {"command": command_line(), **machine_facts(chosen.threads), "rows": {}}
     with tempfile.TemporaryDirectory() as scratch:
         setting = Setting(chosen.data, Path(scratch), chosen.runs, chosen.quick, tuple(chosen.only), chosen.before)
         for rows in measured_rows(chosen.rows or list(ROWS), setting):
-            result = {**facts, "rows": rows}
+            result["rows"] = rows
             write_result(chosen.output, result)
             if chosen.output:
                 chosen.output.with_suffix(".md").write_text(markdown(result) + "\n", "utf-8")

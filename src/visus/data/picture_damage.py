@@ -440,7 +440,7 @@ def has_checksums(picture: Image.Image, data: bytes, tags: Any) -> bool:
     bands = {"L": 1, "RGB": 3, "RGBA": 4}.get(picture.mode, 0)
     bits, starts, counts = tags.get(258, (1,)), tags.get(273), tags.get(279)
     usual = (
-        tags.get(259) in _DEFLATE
+        is_deflate(tags)
         and tags.get(274, 1) == 1
         and tags.get(284, 1) == 1
         and tags.get(262) == (1 if bands == 1 else 2)

@@ -1,7 +1,5 @@
 """Whether LZW-compressed data holds as many values as it should, without unpacking it.
 
-This file knows LZW codes. It must not know files, pixels or errors.
-
 A code stands for a string of values, and each code that is read adds a string to the table: its own with one value more. So the
 length of every string follows from the codes alone. Codes that were changed nearly always stand for strings of other lengths, and the
 sum shows it.

@@ -314,13 +314,15 @@ def _strip_check(picture: ImageFile.ImageFile, data: bytes) -> Iterator[None]:
         PictureError: a part is damaged; said instead of what the decoder says.
     """
     tags: Any = getattr(picture, "tag_v2", {})
-    strict, is_sound = picture_jpeg.strict_decoder(), False
+    strict = picture_jpeg.strict_decoder()
     if not picture_damage.is_deflate(tags):
         picture_damage.refuse_damaged_strips(data, tags, strict)
-        is_sound = True
+        yield
+        return
+    is_sound = False
     try:
         yield
-        is_sound = is_sound or picture_damage.has_checksums(picture, data, tags)
+        is_sound = picture_damage.has_checksums(picture, data, tags)
     finally:
         if not is_sound:
             picture_damage.refuse_damaged_strips(data, tags, strict)

@@ -271,10 +271,9 @@ def _end_if_names_hang() -> None:
 
 
 def _look_up_name() -> None:
+    # This machine's own address, for which hosts files have a name; the lock is taken all the same.
     with contextlib.suppress(OSError):
-        socket.getnameinfo(
-            ("127.0.0.1", 0), 0
-        )  # this machine's own, for which hosts files have a name; the lock is taken all the same
+        socket.getnameinfo(("127.0.0.1", 0), 0)
 
 
 def _no_store(place: str, is_kept_here: bool, said: str) -> VisusError:
