@@ -4,18 +4,18 @@
 
 Each round measures both, each in a process of its own, and every second round in the other order. Nothing else may run on the machine.
 
-- Plain: 50,000 pictures once, batches of 256, float32, the usual layout, SGD; the pictures lie scaled in memory, nothing is changed at
-  random, and two steps before the clock starts are not counted: whatever is left out favours PyTorch. ``--quick N`` takes N pictures and
+- Plain: 50,000 images once, batches of 256, float32, the usual layout, SGD; the images lie scaled in memory, nothing is changed at
+  random, and two steps before the clock starts are not counted: whatever is left out favors PyTorch. ``--quick N`` takes N images and
   multiplies, and the result says so.
 - visus: the training that ``visus train`` makes, with its own cache of decoded data empty. Told are the time from the start of its
-  process (imports, reading and decoding the data, whitening, training, and answers for all 10,000 test pictures, with test-time
+  process (imports, reading and decoding the data, whitening, training, and answers for all 10,000 test images, with test-time
   augmentation where the recipe has it) and, of it, the time since the data was in memory. The ratio that counts is of the whole.
 
 What visus remembers of this machine (compiled kernels, the fastest algorithm for each shape) is there before the clock starts: a training of
 ``WARM_S`` seconds that is not counted goes through all sizes, as a warm-up does in the records on a GPU. With ``--cold`` it is made anew in each
 training, and counts.
 
-Settings are chosen with ``--held-out train``: 5,000 training pictures are then held out, and the test file is not opened
+Settings are chosen with ``--held-out train``: 5,000 training images are then held out, and the test file is not opened
 for scoring. What is reported is one run without it, with settings that were fixed before.
 """
 
@@ -35,33 +35,33 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
-from plain_pytorch import Airbench94, trained
 
+from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
+from peers.process import Limits, timed_run
+from plain_pytorch import Airbench94, trained
 from visus.data.opened import Data, open_data
 from visus.limits import usable_cores
 from visus.training.recipe import Recipe
-from visus.workbench.timed_runs import Limits, timed_run
 
 BATCH, WARM_STEPS, HELD_OUT, WARM_S = 256, 2, 5_000, 20.0
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
-def plain_epoch(arrays: Path, num_pictures: int) -> float:
-    """Seconds for one pass of plain eager float32 PyTorch over so many pictures; runs in a process of its own."""
+def plain_epoch(arrays: Path, num_images: int) -> float:
+    """Seconds for one pass of plain eager float32 PyTorch over so many images; runs in a process of its own."""
     torch.manual_seed(0)
-    pictures = torch.from_numpy(np.load(arrays / "train_items.npy", mmap_mode="r")[:num_pictures].astype(np.float32)) / 255
-    pictures = (pictures - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(DEVIATION).view(1, 3, 1, 1)
-    labels = torch.from_numpy(np.load(arrays / "train_labels.npy")[:num_pictures])
+    images = torch.from_numpy(np.load(arrays / "train_samples.npy", mmap_mode="r")[:num_images].astype(np.float32)) / 255
+    images = (images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(DEVIATION).view(1, 3, 1, 1)
+    labels = torch.from_numpy(np.load(arrays / "train_labels.npy")[:num_images])
     network = Airbench94()
     optimizer = trained(network)
 
     def step(places: torch.Tensor) -> None:
         optimizer.zero_grad()
-        F.cross_entropy(network(pictures[places]), labels[places], label_smoothing=0.2).backward()
+        F.cross_entropy(network(images[places]), labels[places], label_smoothing=0.2).backward()
         optimizer.step()
 
-    order = torch.randperm(num_pictures)
+    order = torch.randperm(num_images)
     for places in order.split(BATCH)[:WARM_STEPS]:
         step(places)
     began = time.perf_counter()
@@ -70,10 +70,10 @@ def plain_epoch(arrays: Path, num_pictures: int) -> float:
     return time.perf_counter() - began
 
 
-def measure_plain(arrays: Path, threads: int, num_pictures: int, num_all: int) -> float:
+def measure_plain(arrays: Path, threads: int, num_images: int, num_all: int) -> float:
     """Seconds of one epoch in a new process, extrapolated where only a part was computed."""
     answer = subprocess.run(
-        [sys.executable, __file__, str(arrays), "--plain-pictures", str(num_pictures)],
+        [sys.executable, __file__, str(arrays), "--plain-images", str(num_images)],
         env={**os.environ, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
@@ -81,7 +81,7 @@ def measure_plain(arrays: Path, threads: int, num_pictures: int, num_all: int) -
     )
     if answer.returncode:
         sys.exit(f"plain PyTorch: exit code {answer.returncode}\n{answer.stderr}")
-    return float(answer.stdout) * num_all / num_pictures
+    return float(answer.stdout) * num_all / num_images
 
 
 def measure_visus(data: str, seed: int, chosen: argparse.Namespace, recipe: str, scratch: Path) -> dict[str, Any]:
@@ -118,23 +118,23 @@ def measure_visus(data: str, seed: int, chosen: argparse.Namespace, recipe: str,
 
 
 def write_arrays(data: Data, held_out: str, scratch: Path) -> str:
-    """The training pictures for plain PyTorch, and the path of the data for visus."""
+    """The training images for plain PyTorch, and the path of the data for visus."""
     parts = [data.split(name) for name in ("train", "val") if len(data.split(name))]
-    items = np.concatenate([part.pixels[part.indices] for part in parts])
+    samples = np.concatenate([part.pixels[part.indices] for part in parts])
     labels = np.concatenate([part.labels for part in parts])
-    np.save(scratch / "train_items.npy", items)
+    np.save(scratch / "train_samples.npy", samples)
     np.save(scratch / "train_labels.npy", labels)
     if held_out == "test":
         return str(data.given)
     last = np.random.default_rng(0).permutation(len(labels))[-HELD_OUT:]
     is_held_out = np.zeros(len(labels), dtype=bool)
     is_held_out[last] = True
-    pictures = items.transpose(0, 2, 3, 1)
+    images = samples.transpose(0, 2, 3, 1)
     np.savez(
         scratch / "chosen-on-train.npz",
-        train_images=pictures[~is_held_out],
+        train_images=images[~is_held_out],
         train_labels=labels[~is_held_out],
-        test_images=pictures[is_held_out],
+        test_images=images[is_held_out],
         test_labels=labels[is_held_out],
     )
     return str(scratch / "chosen-on-train.npz")
@@ -150,9 +150,9 @@ def tabulate(chosen: argparse.Namespace, rounds: list[dict[str, Any]], recipe: s
         **machine_facts(chosen.threads),
         "held_out": "test file"
         if chosen.held_out == "test"
-        else f"{HELD_OUT:,} training pictures: for choosing, not for reporting",
+        else f"{HELD_OUT:,} training images: for choosing, not for reporting",
         "is_cold": chosen.cold,
-        "plain_pictures": chosen.quick or num_all,
+        "plain_images": chosen.quick or num_all,
         "plain_is_extrapolated": bool(chosen.quick),
         "model": chosen.model or "compact",
         "recipe": recipe,
@@ -177,15 +177,15 @@ def main() -> None:
     options.add_argument(
         "--held-out", choices=("test", "train"), default="test", help="train: choose settings on a part of train"
     )
-    options.add_argument("--quick", type=int, default=0, metavar="N", help="plain PyTorch on N pictures only, extrapolated")
+    options.add_argument("--quick", type=int, default=0, metavar="N", help="plain PyTorch on N images only, extrapolated")
     options.add_argument("--threads", type=int, default=usable_cores())
     options.add_argument("--time-limit", type=float, default=3600.0, help="seconds that a training of visus may take")
     options.add_argument("--cold", action="store_true", help="count compiling kernels and choosing algorithms too")
     options.add_argument("--output", type=Path)
-    options.add_argument("--plain-pictures", type=int, help=argparse.SUPPRESS)
+    options.add_argument("--plain-images", type=int, help=argparse.SUPPRESS)
     chosen = options.parse_args()
-    if chosen.plain_pictures:
-        print(plain_epoch(Path(chosen.data), chosen.plain_pictures))
+    if chosen.plain_images:
+        print(plain_epoch(Path(chosen.data), chosen.plain_images))
         return
     settings = Recipe.read(chosen.config) if chosen.config else Recipe()
     recipe = settings.to_yaml()

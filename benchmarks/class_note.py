@@ -2,7 +2,7 @@
 
     python benchmarks/class_note.py --work FOLDER [--fashion DATA] [--cifar DATA] [--epochs 5] [--output FILE.json] [--page FILE.md]
 
-FOLDER keeps the trained runs, so that a second call only measures what is missing. Without --fashion and --cifar the pictures that come
+FOLDER keeps the trained runs, so that a second call only measures what is missing. Without --fashion and --cifar the images that come
 with visus stand in. For a trial at small scale: --epochs 1 --tries 50.
 """
 
@@ -23,7 +23,7 @@ from torch import nn
 
 import visus
 from visus.design import account, parse
-from visus.design.twins import perceptron_twins
+from visus.design.mlp_equivalents import perceptron_twins
 from visus.errors import DesignError, GeometryError
 from visus.evaluation.shifts import measure_shifts
 from visus.examine import activations, templates, unit_values
@@ -31,7 +31,7 @@ from visus.geometry import Window
 from visus.networks.machine import describe
 from visus.units import write_count, write_number_of, write_share
 from visus.workbench.comparisons import compare_with_twins
-from visus.workbench.shifts import some_items
+from visus.workbench.shifts import some_samples
 from visus.workbench.tasks import compare_tasks
 
 NETWORK = (
@@ -64,7 +64,7 @@ class Bench:
 
     Args:
         work: folder of the runs.
-        fashion, cifar: data sets; None for the pictures that come with visus, or for none.
+        fashion, cifar: data sets; None for the images that come with visus, or for none.
         epochs: of every training.
         tries: random sums that are checked.
     """
@@ -103,7 +103,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
-def pictures_are_tensors(bench: Bench) -> Claim:
+def images_are_tensors(bench: Bench) -> Claim:
     """Shapes and values of a batch."""
     data = visus.open_data(bench.fashion)
     part = data.split("train")
@@ -115,12 +115,12 @@ def pictures_are_tensors(bench: Bench) -> Claim:
         "scaled_lowest": float(scaled.min()), "scaled_highest": float(scaled.max()),
     }  # fmt: skip
     said = (
-        f"A batch of 64 pictures of {data.name} is a tensor of {' x '.join(map(str, stored.shape))}, {stored.dtype}, with values from "
+        f"A batch of 64 images of {data.name} is a tensor of {' x '.join(map(str, stored.shape))}, {stored.dtype}, with values from "
         f"{figures['lowest']} to {figures['highest']}. visus takes the mean of the training split off and divides by its deviation: mean "
         f"{figures['scaled_mean']:.3f}, deviation {figures['scaled_deviation']:.3f}, from {figures['scaled_lowest']:.2f} to "
         f"{figures['scaled_highest']:.2f}. The two numbers travel with the weights, so `visus predict` scales in the same way."
     )
-    return Claim("A picture is a tensor (batch, channels, height, width), scaled from 0-255.", "Holds.", [said], figures)
+    return Claim("An image is a tensor (batch, channels, height, width), scaled from 0-255.", "Holds.", [said], figures)
 
 
 def dense_layers_take_memory(bench: Bench) -> Claim:
@@ -136,12 +136,12 @@ def dense_layers_take_memory(bench: Bench) -> Claim:
     dense = account(twins[1].design, shape, 1000)
     figures = {"convolution": [own.num_parameters, own.macs], "dense": [dense.num_parameters, dense.macs]}
     said = (
-        f"On a picture of 3 x 224 x 224, a dense layer of 64 units has {dense.num_parameters / own.num_parameters:,.0f} times the weights "
+        f"On an image of 3 x 224 x 224, a dense layer of 64 units has {dense.num_parameters / own.num_parameters:,.0f} times the weights "
         f"of the convolution, and gives 64 numbers where the convolution gives 64 maps. But the convolution costs "
         f"{own.macs / dense.macs:.1f} times the multiply-adds: it uses its few weights at each of 50,176 places."
     )
     return Claim(
-        "A multilayer perceptron on pictures takes too much memory; a convolution needs little.",
+        "A multilayer perceptron on images takes too much memory; a convolution needs little.",
         "Holds for weights. For arithmetic it is the other way round.",
         [said, table(["layer", "parameters", "multiply-adds", "output"], rows)],
         figures,
@@ -149,7 +149,7 @@ def dense_layers_take_memory(bench: Bench) -> Claim:
 
 
 def perceptrons_ignore_space(bench: Bench) -> Claim:
-    """The network and its perceptron twins, on pictures as they are and with all pixels in one random order."""
+    """The network and its perceptron twins, on images as they are and with all pixels in one random order."""
     paragraphs, figures, falls = [], {}, []
     for name, data in (("fashion", bench.fashion), ("cifar", bench.cifar)):
         if name == "cifar" and data is None:
@@ -158,7 +158,7 @@ def perceptrons_ignore_space(bench: Bench) -> Claim:
         found = bench.kept(
             f"{name}-twins", lambda run=run: compare_with_twins(run, with_shuffled=True, output=bench.work).to_json()
         )
-        figures[name] = {"num_items": found["num_items"], "rows": []}
+        figures[name] = {"num_samples": found["num_samples"], "rows": []}
         by_kind: dict[str, dict[bool, Any]] = {}
         for each in found["runs"]:
             by_kind.setdefault(each["kind"], {})[each["is_shuffled"]] = each
@@ -178,19 +178,19 @@ def perceptrons_ignore_space(bench: Bench) -> Claim:
         head = ["network", "parameters", "multiply-adds", "accuracy", "pixels shuffled", "change", "two shifts agree"]
         reach = found["runs"][0]["shifts"]["reach_px"]
         paragraphs.append(
-            f"{visus.open_data(data).name}, {write_number_of(found['num_items'], 'held-out picture')}, {write_number_of(bench.epochs, 'epoch')} each; the last "
-            f"column: how often two shifts of a picture, by up to {reach[0]} px round a ring, get the same label.\n\n{table(head, rows)}"
+            f"{visus.open_data(data).name}, {write_number_of(found['num_samples'], 'held-out image')}, {write_number_of(bench.epochs, 'epoch')} each; the last "
+            f"column: how often two shifts of an image, by up to {reach[0]} px round a ring, get the same label.\n\n{table(head, rows)}"
         )
         paragraphs += [f"> {pair['left']} and {pair['right']}: {_difference(pair)}" for pair in found["pairs"][:1]]
     return Claim(
-        "A perceptron ignores the spatial structure of a picture; a convolutional network lives by it.",
+        "A perceptron ignores the spatial structure of an image; a convolutional network lives by it.",
         verdict(
             all(fall < -0.03 for kind, fall in falls if kind == "network")
             and all(abs(fall) < 0.02 for kind, fall in falls if kind != "network"),
             "Holds: one fixed shuffle of all pixels costs the convolutional network more than 3 points, and no perceptron as much as 2.",
             "Holds in part: see the changes below.",
         ),
-        ["The same order of pixels is used for all pictures, in training and in scoring.", *paragraphs],
+        ["The same order of pixels is used for all images, in training and in scoring.", *paragraphs],
         figures,
     )
 
@@ -217,7 +217,7 @@ def convolutions_see_translations(bench: Bench) -> Claim:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.mean((2, 3))
 
-    items = torch.randn(16, 3, 32, 32, dtype=torch.float64)
+    samples = torch.randn(16, 3, 32, 32, dtype=torch.float64)
     rows, figures = [], {}
     networks = (
         ("circular padding, global mean", stack("circular", Mean())),
@@ -226,9 +226,9 @@ def convolutions_see_translations(bench: Bench) -> Claim:
     )
     with torch.no_grad():
         for name, module in networks:
-            still = module(items)
+            still = module(samples)
             changes = [
-                float(((module(items.roll((shift, shift), (2, 3))) - still).norm(dim=1) / still.norm(dim=1)).mean())
+                float(((module(samples.roll((shift, shift), (2, 3))) - still).norm(dim=1) / still.norm(dim=1)).mean())
                 for shift in (4, 1)
             ]
             figures[name] = changes
@@ -238,8 +238,8 @@ def convolutions_see_translations(bench: Bench) -> Claim:
     flat = bench.run("fashion-flat", bench.fashion, FLAT)
     trained = []
     for name, each in (("global pooling", run), ("flatten", flat)):
-        items_, _ = some_items(each, each.open_data().split("test"), 1000)
-        shifts = measure_shifts(each.module, items_, (3, 3), "zeros", device=each.machine.device)
+        samples_, _ = some_samples(each, each.open_data().split("test"), 1000)
+        shifts = measure_shifts(each.module, samples_, (3, 3), "zeros", device=each.machine.device)
         figures[f"trained, {name}, zeros"] = shifts.to_json()
         trained.append(
             [
@@ -262,9 +262,9 @@ def convolutions_see_translations(bench: Bench) -> Claim:
         ),
         [
             "New networks of three convolutions and two poolings (step 4 px) in float64; relative change of the ten outputs when random "
-            "pictures are rolled:",
+            "images are rolled:",
             table(["network", "shift by the step, 4 px", "shift by 1 px"], rows),
-            "Trained networks, held-out pictures of Fashion-MNIST shifted by up to 3 px with zeros moving in:",
+            "Trained networks, held-out images of Fashion-MNIST shifted by up to 3 px with zeros moving in:",
             table(["network", "accuracy", "two shifts agree", "logits change by"], trained),
         ],
         figures,
@@ -275,16 +275,16 @@ def filters_are_templates(bench: Bench) -> Claim:
     """Each unit's strongest patch, fed alone, gives its value."""
     run = bench.run("fashion", bench.fashion, NETWORK)
     data = run.open_data()
-    items, _ = some_items(run, data.split("test"), 1000)
+    samples, _ = some_samples(run, data.split("test"), 1000)
     rows, figures = [], {}
     generator = torch.Generator().manual_seed(0)
     for layer in [path for path, part in run.module.named_modules() if isinstance(part, (nn.Conv2d, nn.ReLU, nn.MaxPool2d))]:
         worst, num_checked, size = 0.0, 0, 0
-        for channel, best in enumerate(templates(run.module, items, layer, top=1)[layer].channels):
+        for channel, best in enumerate(templates(run.module, samples, layer, top=1)[layer].channels):
             for each in best:
                 if each.box is None or not each.value:
                     continue
-                alone = torch.randn(1, *items.shape[1:], generator=generator)
+                alone = torch.randn(1, *samples.shape[1:], generator=generator)
                 place = (0, slice(None), *(slice(first, last + 1) for first, last in each.box))
                 alone[place] = torch.tensor(np.asarray(each.patch))
                 value = float(unit_values(run.module, alone, layer, channel, each.position)[0])
@@ -301,7 +301,7 @@ def filters_are_templates(bench: Bench) -> Claim:
             "Does not hold to rounding: see below.",
         ),
         [
-            "For each filter the patch of 1,000 held-out pictures that excites it most, cut to the pixels that the unit reads, with noise "
+            "For each filter the patch of 1,000 held-out images that excites it most, cut to the pixels that the unit reads, with noise "
             "everywhere else: the largest relative change of the unit's value.",
             table(["layer", "filters", "patch", "largest change"], rows),
         ],
@@ -365,7 +365,7 @@ def kernels_have_their_size(bench: Bench) -> Claim:
             "Does not hold.",
         ),
         [
-            "One design on a recording, a picture and a volume:",
+            "One design on a signal, an image and a volume:",
             table(["input", "parameters counted", "built in PyTorch", "second convolution", "multiply-adds"], rows),
         ],
         figures,
@@ -375,8 +375,8 @@ def kernels_have_their_size(bench: Bench) -> Claim:
 def relu_makes_zeros(bench: Bench) -> Claim:
     """Share of silent units behind each ReLU."""
     run = bench.run("fashion", bench.fashion, NETWORK)
-    items, _ = some_items(run, run.open_data().split("test"), 500)
-    seen = activations(run.module, items)
+    samples, _ = some_samples(run, run.open_data().split("test"), 500)
+    seen = activations(run.module, samples)
     rows, figures = [], {}
     for layer in seen.layers:
         if isinstance(run.module.get_submodule(layer.path), nn.ReLU):
@@ -387,7 +387,7 @@ def relu_makes_zeros(bench: Bench) -> Claim:
         "ReLU passes what is above zero and nothing else.",
         "Holds; so a good part of every map is silent.",
         [
-            "500 held-out pictures of Fashion-MNIST; a dead filter was never above 0, a sparse one is silent in 95 % of its places:",
+            "500 held-out images of Fashion-MNIST; a dead filter was never above 0, a sparse one is silent in 95 % of its places:",
             table(["layer", "filters", "units at 0", "dead", "sparse"], rows),
         ],
         figures,
@@ -408,8 +408,8 @@ def pooling_makes_maps_small(bench: Bench) -> Claim:
         run = bench.run(f"pooling-{kind.replace(' ', '-')}", None, design)
         costs = visus.summary(design, run.preprocessing.input_shape, num_classes=len(run.classes))
         last = next(row for row in reversed(costs.rows) if len(row.output_shape) == 3)
-        items, _ = some_items(run, run.open_data().split("test"), 500)
-        shifts = measure_shifts(run.module, items, (2, 2), "roll", device=run.machine.device)
+        samples, _ = some_samples(run, run.open_data().split("test"), 500)
+        shifts = measure_shifts(run.module, samples, (2, 2), "roll", device=run.machine.device)
         figures[kind] = {
             "accuracy": run.scores.accuracy, "consistency": shifts.consistency, "macs": costs.macs,
             "bytes_training": costs.bytes_training(64), "field": last.fields[0].size,
@@ -427,7 +427,7 @@ def pooling_makes_maps_small(bench: Bench) -> Claim:
             "Holds in part: see the figures below.",
         ),
         [
-            f"Two convolutions on the pictures that come with visus, {write_number_of(bench.epochs, 'epoch')}, one seed (differences below 2 points say nothing); "
+            f"Two convolutions on the images that come with visus, {write_number_of(bench.epochs, 'epoch')}, one seed (differences below 2 points say nothing); "
             "two shifts by up to 2 px round a ring:",
             table(["pooling", "accuracy", "two shifts agree", "multiply-adds", "a step of 64", "receptive field"], rows),
         ],
@@ -441,7 +441,7 @@ def softmax_gives_probabilities(bench: Bench) -> Claim:
     figures = {"confidence": scores.confidence, "accuracy": scores.accuracy, "calibration_error": scores.calibration_error}
     said = (
         f"After {write_number_of(bench.epochs, 'epoch')} the softmax of the network is on average {write_share(scores.confidence)} sure and {write_share(scores.accuracy)} right; "
-        f"over pictures of equal confidence the two differ by {100 * scores.calibration_error:.1f} points (expected calibration error, 15 "
+        f"over images of equal confidence the two differ by {100 * scores.calibration_error:.1f} points (expected calibration error, 15 "
         "bins). Label smoothing is part of the recipe, which makes it less sure than it could be. So visus takes "
         "the smoothing back and divides the outputs by a temperature, both where the validation split shows that it helps; the report of a run has both figures."
     )
@@ -474,22 +474,22 @@ def stacks_narrow_and_deepen(bench: Bench) -> Claim:
         "In a stack kernels shrink and channels grow.",
         "Holds of AlexNet; since VGG kernels are small from the start. The maps shrink while the channels grow.",
         [
-            "On pictures of 224 x 224 (the last columns: what the first quarter of the convolutions has of all):",
+            "On images of 224 x 224 (the last columns: what the first quarter of the convolutions has of all):",
             table(["network", "kernels", "channels", "side of the map", "multiply-adds", "parameters"], rows),
         ],
         figures,
     )
 
 
-def _far_marks(folder: Path, apart: int = 12, num_items: int = 3000) -> Path:
-    """Pictures with two marks ``apart`` px from each other; they point in the same direction in one class, across in the other."""
+def _far_marks(folder: Path, apart: int = 12, num_samples: int = 3000) -> Path:
+    """Images with two marks ``apart`` px from each other; they point in the same direction in one class, across in the other."""
     file = folder / f"marks-{apart}.npz"
     if not file.is_file():
         rng = np.random.default_rng(0)
-        x = rng.normal(0, 0.15, (num_items, 1, 32, 32)).astype(np.float32)
-        y = rng.integers(0, 2, num_items)
-        first = rng.integers(0, 2, num_items)
-        for index in range(num_items):
+        x = rng.normal(0, 0.15, (num_samples, 1, 32, 32)).astype(np.float32)
+        y = rng.integers(0, 2, num_samples)
+        first = rng.integers(0, 2, num_samples)
+        for index in range(num_samples):
             top, left = rng.integers(2, 29), rng.integers(2, 32 - apart - 3)
             for column, is_upright in ((left, first[index]), (left + apart, first[index] ^ y[index])):
                 place = (slice(top, top + 3), column + 1) if is_upright else (top + 1, slice(column, column + 3))
@@ -499,7 +499,7 @@ def _far_marks(folder: Path, apart: int = 12, num_items: int = 3000) -> Path:
 
 
 def fields_decide_what_is_seen(bench: Bench) -> Claim:
-    """Networks of equal design but for dilation, on pictures that only a field beyond 12 px can tell apart."""
+    """Networks of equal design but for dilation, on images that only a field beyond 12 px can tell apart."""
     data = _far_marks(bench.work)
     rows, figures = [], {}
     for depth, dilation in ((2, 1), (4, 1), (4, 2), (6, 2)):
@@ -512,12 +512,16 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
         folder = bench.work / name
         if not (folder / "scores.json").is_file():
             print(f"training {name}", file=sys.stderr, flush=True)
-            recipe = visus.Recipe(epochs=20, cutout=0.0, shift=0.0, flip=False)
+            recipe = visus.Recipe(epochs=20, cutout=0.0, translate=0.0, flip=False)
             folder = visus.train(data, design, recipe, output=bench.work, name=name).folder
         run = visus.load(folder)
         costs = visus.summary(design, (1, 32, 32), num_classes=2)
         last = next(row for row in reversed(costs.rows) if len(row.output_shape) == 3 and not row.fields[0].is_whole)
-        figures[name] = {"field": last.fields[1].size, "accuracy": run.scores.accuracy, "num_items": run.scores.num_items}
+        figures[name] = {
+            "field": last.fields[1].size,
+            "accuracy": run.scores.accuracy,
+            "num_samples": run.scores.num_samples,
+        }
         rows.append([
             write_number_of(depth, "convolution"), str(dilation), f"{last.fields[1].size} px", f"{costs.num_parameters:,}",
             f"{write_share(run.scores.accuracy)} ({write_share(run.scores.accuracy_low)} to {write_share(run.scores.accuracy_high)})",
@@ -530,7 +534,7 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
             "Holds in part: see the figures below.",
         ),
         [
-            "Pictures of 32 x 32 with two small marks whose outer ends are 15 px apart. The class says whether they point the same way, so "
+            "Images of 32 x 32 with two small marks whose outer ends are 15 px apart. The class says whether they point the same way, so "
             "neither mark tells it alone. Convolutions, global mean, linear; 20 epochs:",
             table(["network", "dilation", "receptive field", "parameters", "accuracy (95 % interval)"], rows),
             "Dilation widens the field for no weight and no multiply-add, as stride does for the maps behind it.",
@@ -540,7 +544,7 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
 
 
 def filters_follow_from_the_task(bench: Bench) -> Claim:
-    """The same network trained to name pictures and to give them back."""
+    """The same network trained to name images and to give them back."""
     run = bench.run("fashion", bench.fashion, NETWORK)
     found = bench.kept("fashion-task", lambda: compare_tasks(run, "reconstruction", output=bench.work).to_json())
     others = found["others"]
@@ -569,7 +573,7 @@ def filters_follow_from_the_task(bench: Bench) -> Claim:
             "Not seen in the last map.",
         ),
         said,
-        {name: found[name] for name in ("result", "layer", "num_items", "others", "sentences")},
+        {name: found[name] for name in ("result", "layer", "num_samples", "others", "sentences")},
     )
 
 
@@ -603,7 +607,7 @@ def channels_must_be_worked_out(bench: Bench) -> Claim:
 
 
 CLAIMS = (
-    pictures_are_tensors,
+    images_are_tensors,
     dense_layers_take_memory,
     perceptrons_ignore_space,
     convolutions_see_translations,

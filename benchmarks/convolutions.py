@@ -16,15 +16,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measuring import command_line, machine_facts, write_result
 
+from measuring import command_line, machine_facts, write_result
 from visus.networks.fast import Plan, why_no_kernels
-from visus.networks.fast.choices import Case
+from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import convolve
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 from visus.networks.machine import keep_freed_memory
 
-# channels in, channels out, side of the map, items, whether a maximum over 2 x 2 follows
+# channels in, channels out, side of the map, samples, whether a maximum over 2 x 2 follows
 SHAPES = (
     (24, 64, 31, 256, True),
     (64, 64, 15, 256, False),
@@ -38,7 +38,7 @@ SHAPES = (
     (512, 512, 4, 128, False),
 )
 DIRECTIONS = ("forward", "input_gradient", "weight_gradient")
-WINDOW = Window((1, 1), (1, 1))
+WINDOW = TapGeometry((1, 1), (1, 1))
 
 
 def main() -> int:
@@ -65,18 +65,18 @@ def main() -> int:
 
 def measured(shape: tuple[int, int, int, int, bool], repeats: int) -> list[dict[str, object]]:
     """One row for each direction; a pooled convolution is timed with its pooling, forward and backward as a whole."""
-    channels, filters, side, items, is_pooled = shape
+    channels, filters, side, samples, is_pooled = shape
     torch.manual_seed(0)
-    maps = torch.randn(items, channels, side, side).bfloat16().contiguous(memory_format=torch.channels_last)
+    maps = torch.randn(samples, channels, side, side).bfloat16().contiguous(memory_format=torch.channels_last)
     weight = torch.randn(filters, channels, 3, 3) / (9 * channels) ** 0.5
-    name = f"{channels} to {filters}, {side} x {side}, {items} items"
+    name = f"{channels} to {filters}, {side} x {side}, {samples} samples"
     runs: dict[str, dict[str, Callable[[], torch.Tensor]]]
     if is_pooled:
         fused = Plan("winograd", "winograd", "winograd", is_pooled=True)
         runs = {"whole step, pooled": {"onednn": _step(maps, weight, Plan()), "winograd": _step(maps, weight, fused)}}
     else:
         runs = {direction: _runs(direction, maps, weight) for direction in DIRECTIONS}
-    assert Case(tuple(maps.shape), tuple(weight.shape), WINDOW, is_pooled, 1).suits_winograd
+    assert ConvProblem(tuple(maps.shape), tuple(weight.shape), WINDOW, is_pooled, 1).suits_winograd
     found = []
     for direction, candidates in runs.items():
         times = {each: [] for each in candidates}

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import command_line, machine_facts, write_result
 from PIL import Image
 
-from visus.data.pictures import decode
-from visus.errors import PictureError
+from measuring import command_line, machine_facts, write_result
+from visus.data.images.decode import decode
+from visus.errors import ImageError
 
 FORMATS: dict[str, dict[str, Any]] = {
     "JPEG": {"format": "JPEG", "quality": 90},
@@ -37,7 +37,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 Read = tuple[Any, tuple[str, ...]]
 """Pixels, and what is said of them."""
 Reader = Callable[[bytes], Read]
-LONGEST_SIDE = 320
+MAX_SIDE = 320
 FAR, SHARE = 24, 0.02
 
 
@@ -75,7 +75,7 @@ def _stored(file: Path, settings: dict[str, Any]) -> bytes:
     stream = io.BytesIO()
     with Image.open(file) as image:
         small = image.convert("RGB")
-        small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        small.thumbnail((MAX_SIDE, MAX_SIDE))
         small.save(stream, **settings)
     return stream.getvalue()
 
@@ -121,7 +121,7 @@ def _is_wrong(read: Reader, true: Any, usual: tuple[str, ...], changed: bytes) -
     """Whether a changed file is decoded to something else; None where it is refused, or something is said that is not said of the sound file."""
     try:
         found, said = read(changed)
-    except (PictureError, OSError, ValueError, SyntaxError):
+    except (ImageError, OSError, ValueError, SyntaxError):
         return None
     if said != usual:
         return None

@@ -21,11 +21,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from measuring import command_line, machine_facts, mean_of, write_result
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import visus
+from measuring import command_line, machine_facts, mean_of, write_result
 from visus.training.recipe import Recipe
 
 DATA: Final = Path("../shared/data")
@@ -122,7 +122,7 @@ def saliency_offset(setting: Setting) -> list[Figure]:
         cells, placement = drawn.coarse.shape[1:], Places(drawn.sights).of(drawn.layer, drawn.coarse.shape[1:])
         offsets: dict[str, list[float]] = {"before": [], "after": []}
         for axis, count in enumerate(cells):
-            centers = [sum(ends) / 2 for index in range(count) if (ends := fields[axis].textbook(index)) is not None]
+            centers = [sum(ends) / 2 for index in range(count) if (ends := fields[axis].theoretical(index)) is not None]
             ramp = np.broadcast_to(
                 np.arange(count, dtype=np.float32).reshape([-1 if each == axis else 1 for each in range(len(cells))]), cells
             )[None]

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from decisions import Figure, Setting, dataset, row, trained, wanted_trainings
 
 import visus
+from decisions import Figure, Setting, dataset, row, trained, wanted_trainings
 from visus.data import mirrors
 from visus.data.batches import Part
-from visus.evaluation.temperature import reliability
+from visus.evaluation.calibration import reliability
 
 
 @row("calibration")
@@ -42,18 +42,18 @@ def before(part: Part, seed: int) -> bool | None:
         torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_KNOWN].sort().values.numpy()
     )
     starts = range(0, len(drawn), mirrors.CHUNK)
-    items = torch.cat([mirrors._shrunk(part.rows(drawn[start : start + mirrors.CHUNK])) for start in starts])
+    samples = torch.cat([mirrors._shrunk(part.rows(drawn[start : start + mirrors.CHUNK])) for start in starts])
     labels = torch.from_numpy(part.labels[drawn])
     asked = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_ASKED]
-    known, shares = mirrors._directions(items), []
-    for turned in (items, items.flip(-1)):
+    known, shares = mirrors._directions(samples), []
+    for turned in (samples, samples.flip(-1)):
         likeness = mirrors._directions(turned[asked]) @ known.T
         likeness[torch.arange(len(asked)), asked] = -2
         shares.append(float((labels[likeness.argmax(1)] == labels[asked]).double().mean()))
     chance = float(((torch.bincount(labels).double() / len(labels)) ** 2).sum())
     error = (chance * (1 - chance) / len(asked)) ** 0.5
     kept = (shares[1] - chance) / (shares[0] - chance) if shares[0] - chance > mirrors.CLEARLY * error else None
-    return None if kept is None else kept >= mirrors.LEAST_KEPT
+    return None if kept is None else kept >= mirrors.MIN_KEPT
 
 
 def _brighter(pixels: np.ndarray) -> np.ndarray:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from decisions import Figure, Setting, row
 
 import visus
+from decisions import Figure, Setting, row
 
 SEEDS = (0, 1, 2)
 SMALL = "conv(16, 3, padding=1), norm, relu, maxpool(2), conv(32, 3, padding=1), norm, relu, globalpool, linear(classes)"
@@ -156,7 +156,7 @@ def sine_waves(setting: Setting) -> Iterator[Figure]:
         waves = np.sin(2 * np.pi * (frequency * (1 + 0.1 * labels)[:, None] * times + rng.random((count, 1))))
         np.savez(file, x=(waves + noise * rng.normal(size=waves.shape))[:, None].astype("f4"), y=labels)
         for version, source in versions(setting).items():
-            for words in ([], ["--curriculum", "1"]):
+            for words in ([], ["--progressive-resize", "1"]):
                 for seed in seeds(setting):
                     scores = train(setting, source, str(file), "--seed", str(seed), "--flip", "none", *words, name="sine")
                     variant = f"{count} of {length} points, noise {noise}; {version}: {'one size' if words else 'default'}"

@@ -26,8 +26,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
 from torch import nn
+
+from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
 
 BATCH = 32
 HERE = Path(__file__).resolve().parents[1] / "src"

@@ -2,7 +2,7 @@
 
     python benchmarks/killed_and_resumed.py [--kills 20] [--seed 0] [--output FILE.json]
 
-Every kill is followed by a look at the run folder: no file in it may be half-written. The training is ``visus train`` on the pictures that come
+Every kill is followed by a look at the run folder: no file in it may be half-written. The training is ``visus train`` on the images that come
 with visus, as a process of its own, with checkpoints every half second.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import safetensors
 import torch
+
 from measuring import same_weights
 
 RECIPE = "epochs: 3\ncheckpoint_every_s: 0.5\n"

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measuring import command_line, machine_facts, write_result
 
+from measuring import command_line, machine_facts, write_result
 from visus.networks.fast import Plan, why_no_kernels
 from visus.networks.fast.convolutions import WINOGRAD, Window, convolve
 from visus.networks.fast.norms import norm_and_activation

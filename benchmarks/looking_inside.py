@@ -2,8 +2,8 @@
 
     python benchmarks/looking_inside.py [--rounds 15] [--epochs 3] [--output FILE.json]
 
-Everything is timed in turn, round after round, on one thread and one item, so that a busy machine slows all alike; medians are told. Fields
-are compared in new networks and in three that are trained for a few epochs on the pictures that come with visus.
+Everything is timed in turn, round after round, on one thread and one sample, so that a busy machine slows all alike; medians are told. Fields
+are compared in new networks and in three that are trained for a few epochs on the images that come with visus.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from visus.training.recipe import Recipe
 
 NUM_SAMPLES = 200
 SEARCHED = 32
-MOST_PHASES = 256
+MAX_PHASES = 256
 TIMED: dict[str, tuple[str, tuple[int, ...]]] = {
     "compact, 1 x 28 x 28": ("compact", (1, 28, 28)),
     "compact, 3 x 96 x 96": ("compact", (3, 96, 96)),
@@ -78,37 +78,37 @@ def medians(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float
 def times_of(text: str, shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
     """Times for one network, and their ratios to one forward."""
     module = visus.network(text, shape, 10).eval()
-    item = torch.randn(1, *shape)
-    layer = activations(module, item, summary_only=True).layers[-3].path
-    rates = measured_rates(module, item)
+    sample = torch.randn(1, *shape)
+    layer = activations(module, sample, summary_only=True).layers[-3].path
+    rates = measured_rates(module, sample)
 
     def forward() -> Tensor:
         with torch.no_grad():
-            output: Tensor = module(item)
+            output: Tensor = module(sample)
         return output
 
     found = medians(
         {
             "forward": forward,
-            "all activation maps": lambda: activations(module, item),
-            "all figures, no maps": lambda: activations(module, item, summary_only=True),
-            "Grad-CAM": lambda: grad_cam(module, item, 0),
-            "gradient saliency": lambda: gradient_saliency(module, item, 0),
-            "one sample of the effective field": lambda: effective_field_sampled(module, item, layer),
+            "all activation maps": lambda: activations(module, sample),
+            "all figures, no maps": lambda: activations(module, sample, summary_only=True),
+            "Grad-CAM": lambda: grad_cam(module, sample, 0),
+            "gradient saliency": lambda: gradient_saliency(module, sample, 0),
+            "one sample of the effective field": lambda: effective_field_sampled(module, sample, layer),
             "effective field in one pass": lambda: effective_field(module, rates, layer),
             "effective field of one channel": lambda: effective_field(module, rates, layer, channel=0),
         },
         rounds,
     )
-    items = torch.randn(SEARCHED, *shape)
+    samples = torch.randn(SEARCHED, *shape)
     searched = medians(
-        {"forward": lambda: predict_logits(module, [items]), "templates": lambda: templates(module, items)}, 3
+        {"forward": lambda: predict_logits(module, [samples]), "templates": lambda: templates(module, samples)}, 3
     )
     step = total_step(visus.summary(module, shape))
     num_phases = math.prod(step) if step else 0
     phases = {}
-    if step and num_phases <= MOST_PHASES:
-        told = medians({"forward": forward, "phases": lambda: measure_phases(module, item, step)}, 3)
+    if step and num_phases <= MAX_PHASES:
+        told = medians({"forward": forward, "phases": lambda: measure_phases(module, sample, step)}, 3)
         phases = {
             "num_phases": num_phases,
             "all_phases_to_so_many_forwards": round(told["phases"] / told["forward"] / num_phases, 2),
@@ -117,20 +117,20 @@ def times_of(text: str, shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
         "milliseconds": {name: round(value, 3) for name, value in found.items()},
         **phases,
         "ratios_to_forward": {name: round(value / found["forward"], 2) for name, value in found.items()},
-        "templates_of_every_layer_over_32_items_to_their_forward": round(searched["templates"] / searched["forward"], 2),
+        "templates_of_every_layer_over_32_samples_to_their_forward": round(searched["templates"] / searched["forward"], 2),
         "one_pass_to_one_sample": round(
             found["effective field in one pass"] / found["one sample of the effective field"], 2
         ),
     }
 
 
-def fields_of(module: nn.Module, items: Tensor, others: Tensor, layer: str) -> dict[str, Any]:
+def fields_of(module: nn.Module, samples: Tensor, others: Tensor, layer: str) -> dict[str, Any]:
     """Cosines with the sampled field of the middle unit of a layer."""
-    batches = items.split(50)
+    batches = samples.split(50)
     sampled = effective_field_sampled(module, batches, layer)
     rates = measured_rates(module, others[:NUM_SAMPLES].split(50))
     channels = np.flatnonzero(
-        activations(module, items, layer)[layer].values[:, :, sampled.position[0], sampled.position[1]].mean(0) > 0
+        activations(module, samples, layer)[layer].values[:, :, sampled.position[0], sampled.position[1]].mean(0) > 0
     )
     singles = []
     for channel in channels[:8].tolist():
@@ -138,7 +138,7 @@ def fields_of(module: nn.Module, items: Tensor, others: Tensor, layer: str) -> d
         singles.append(effective_field(module, rates, layer, channel=channel).cosine(one))
     agreed = effective_field_sampled(module, others, layer, until=0.98)
     return {
-        "num_samples": sampled.num_items,
+        "num_samples": sampled.num_samples,
         "agreement_of_halves": sampled.agreement,
         "one_pass": effective_field(module, rates, layer).cosine(sampled),
         "one_pass_of_single_channels": {
@@ -146,7 +146,7 @@ def fields_of(module: nn.Module, items: Tensor, others: Tensor, layer: str) -> d
             "median": statistics.median(singles),
             "highest": max(singles),
         },
-        "sampled_until_0.98": {"num_items": agreed.num_items, "cosine": agreed.cosine(sampled)},
+        "sampled_until_0.98": {"num_samples": agreed.num_samples, "cosine": agreed.cosine(sampled)},
     }
 
 
@@ -165,12 +165,12 @@ def compared(epochs: int) -> dict[str, Any]:
             run = visus.train(
                 data, text, Recipe(epochs=epochs, precision="float32", device="cpu"), output=scratch, name=name
             )
-            items = run.preprocessing.scaled(data.split("train").rows(places[: NUM_SAMPLES + 600]))
+            samples = run.preprocessing.scaled(data.split("train").rows(places[: NUM_SAMPLES + 600]))
             found[name] = {
                 "layer": layer,
                 "accuracy": run.scores.accuracy,
                 "new": fields_of(new, noise[:NUM_SAMPLES], noise[NUM_SAMPLES:], layer),
-                "trained": fields_of(run.module, items[:NUM_SAMPLES], items[NUM_SAMPLES:], layer),
+                "trained": fields_of(run.module, samples[:NUM_SAMPLES], samples[NUM_SAMPLES:], layer),
             }
             print(f"{name}: {json.dumps(found[name])}", file=sys.stderr, flush=True)
     return found

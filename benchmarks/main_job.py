@@ -2,7 +2,7 @@
 
     python benchmarks/main_job.py DATA [DATA ...] [--seeds 0 1 2] [--output FILE.json]
 
-``sample`` stands for the pictures that come with visus. Each seed is a process of its own, timed from its start to its end with an empty cache
+``sample`` stands for the images that come with visus. Each seed is a process of its own, timed from its start to its end with an empty cache
 of decoded data, so that decoding counts. Seeds decide the split of a source that names none, so the spread includes that of the split.
 """
 
@@ -48,7 +48,7 @@ def train_once(data: str, seed: int, folder: Path) -> dict[str, Any]:
         "accuracy_low": scores["accuracy_low"],
         "accuracy_high": scores["accuracy_high"],
         "baseline": scores["baseline"],
-        "num_items": scores["num_items"],
+        "num_samples": scores["num_samples"],
         "split": scores["split"],
         "wall_s": round(seconds, 1),
         "processor_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),

@@ -25,7 +25,7 @@ from measuring import command_line, machine_facts, mean_of, write_result
 PEER = """
 import json, sys, torch
 import visus
-from visus.peers.compiled_parts import make_importable
+from peers.compiled_parts import make_importable
 make_importable()
 from fastai.vision.all import *
 from visus.networks.pretrained import DEFAULT
@@ -43,7 +43,7 @@ def body(network):
 
 valid = "validation" if (folder / "validation").is_dir() else "val"
 data = ImageDataLoaders.from_folder(folder, train="train", valid=valid, bs=64, num_workers=0,
-    item_tfms=RandomResizedCrop(side, min_scale=0.35), batch_tfms=[*aug_transforms(), Normalize.from_stats([127 / 255] * 3, [128 / 255] * 3)])
+    sample_tfms=RandomResizedCrop(side, min_scale=0.35), batch_tfms=[*aug_transforms(), Normalize.from_stats([127 / 255] * 3, [128 / 255] * 3)])
 model_meta[backbone] = {"cut": body, "split": default_split}  # vision_learner ignores its own cut
 learner = vision_learner(data, backbone, normalize=False, metrics=accuracy)
 learner.fine_tune(epochs)

@@ -11,7 +11,7 @@ WHITENED = 24  # 12 eigenvectors of 2 x 2 x 3 patches and their negatives
 
 
 class Airbench94(nn.Module):
-    """The network of airbench94 (arXiv 2404.00498) for pictures of 3 x 32 x 32.
+    """The network of airbench94 (arXiv 2404.00498) for images of 3 x 32 x 32.
 
     A frozen 2 x 2 convolution with a trained bias, three blocks conv-pool-norm-act-conv-norm-act, max pooling of 3, a linear layer. Its
     filters keep PyTorch's random values here: only the time of a step is of interest.
@@ -30,9 +30,9 @@ class Airbench94(nn.Module):
         self.features = nn.Sequential(*layers, nn.MaxPool2d(3))
         self.head = nn.Linear(channels, num_classes, bias=False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures (N, 3, 32, 32) to logits (N, classes)."""
-        maps = self.features(pictures).flatten(1)
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, 32, 32) to logits (N, classes)."""
+        maps = self.features(images).flatten(1)
         logits: Tensor = self.head(maps) / maps.shape[1]
         return logits
 
@@ -67,7 +67,7 @@ class _Block(nn.Module):
 
 
 def resnet18_small(num_classes: int = 10) -> nn.Module:
-    """ResNet-18 with the stem for small pictures: a first convolution of 3 x 3 with stride 1, and no first pooling."""
+    """ResNet-18 with the stem for small images: a first convolution of 3 x 3 with stride 1, and no first pooling."""
     layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
     channels = 64
     for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):

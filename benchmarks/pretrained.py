@@ -3,7 +3,7 @@
     python benchmarks/pretrained.py FOLDER [FOLDER ...] [--ways default no-pretrained] [--seeds 0 1 2] [--output FILE.json]
 
 Each training is a process of its own, ``visus train FOLDER`` and nothing more for the way ``default``, timed from its start to its end with an
-empty cache of decoded pictures. The other ways add ``--pretrained`` or ``--no-pretrained``. A seed decides the split too. Beside the test
+empty cache of decoded images. The other ways add ``--pretrained`` or ``--no-pretrained``. A seed decides the split too. Beside the test
 accuracy stands the validation accuracy of the head alone, on features that nothing had changed yet, and of the weights that were kept.
 """
 
@@ -61,7 +61,7 @@ def train_once(folder: str, way: str, seed: int, scratch: Path) -> dict[str, Any
         "accuracy": scores["accuracy"],
         "accuracy_low": scores["accuracy_low"],
         "accuracy_high": scores["accuracy_high"],
-        "num_items": scores["num_items"],
+        "num_samples": scores["num_samples"],
         "val_accuracy_of_head_alone": start.get("val_accuracy"),
         "val_accuracy_kept": kept,
         "epoch_kept": position.best_epoch + 1,

@@ -1,6 +1,6 @@
-"""Recordings as WAV files -> one NPZ that ``visus train`` reads, with the published split of the spoken digits.
+"""Signals as WAV files -> one NPZ that ``visus train`` reads, with the published split of the spoken digits.
 
-    python benchmarks/recordings.py FOLDER OUTPUT.npz [--length 8000]
+    python benchmarks/signals.py FOLDER OUTPUT.npz [--length 8000]
 
 Files are called ``<label>_<speaker>_<take>.wav``: 16-bit, one channel, all of one rate. Each becomes ``length`` samples: the middle of a longer
 one, a shorter one in the middle of silence; how many were cut or filled is printed. Takes 0 to 4 are the test split.
@@ -16,7 +16,7 @@ import numpy as np
 
 
 def read(file: Path, length: int) -> tuple[np.ndarray, int]:
-    """The samples of a recording, shape (1, length), as int16, and how many it had."""
+    """The samples of a signal, shape (1, length), as int16, and how many it had."""
     with wave.open(str(file)) as sound:
         if (sound.getnchannels(), sound.getsampwidth()) != (1, 2):
             raise SystemExit(f"{file}: one channel of 16-bit samples is needed.")
@@ -49,7 +49,7 @@ def main() -> None:
     np.savez_compressed(chosen.output, **arrays)
     cut = sum(length > chosen.length for length in lengths)
     print(
-        f"{len(lengths)} recordings of {chosen.length} samples: {cut} cut, {len(lengths) - cut} filled with silence; {chosen.output}"
+        f"{len(lengths)} signals of {chosen.length} samples: {cut} cut, {len(lengths) - cut} filled with silence; {chosen.output}"
     )
 
 

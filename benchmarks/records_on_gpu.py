@@ -8,9 +8,9 @@ github.com/fulcrumresearch/cifar-10-speedrun), from github.com/KellerJordan/cifa
 them is part of this project. Those that are not given are left out. They run on the same GPU with the same PyTorch, in alternating
 blocks, each block a process of its own whose first run (compilation, warm-up) is not counted.
 
-Two times are told. **As airbench counts it**: whitening, training and the answers for the test pictures with test-time augmentation, data on
+Two times are told. **As airbench counts it**: whitening, training and the answers for the test images with test-time augmentation, data on
 the GPU and everything compiled before. Fulcrum counts otherwise: preparing and training, no answers; and its accuracy is of the last 8,000
-test pictures. For visus the clock runs from the call of the training to the last answer, files written in between included.
+test images. For visus the clock runs from the call of the training to the last answer, files written in between included.
 **All in**: from the start of a process to its first counted result, so imports, data, compilation and warm-up are in it.
 """
 
@@ -33,9 +33,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
 
-LEAST_RUNS = 50
+MIN_RUNS = 50
 GOAL = 0.75  # of the time of airbench94_muon
 KINDS = ("airbench", "hiverge", "fulcrum", "visus")
 _FULCRUM_LINE = re.compile(r"\[trial \d+/\d+ id=\d+\] train=[\d.]+s honest=([\d.]+)s acc=([\d.]+)")
@@ -113,8 +114,8 @@ def bring(given: str, folder: Path, name: str) -> Path:
     return inside[0] if len(inside) == 1 else folder / name
 
 
-def write_pictures(data: str, folder: Path) -> None:
-    """CIFAR-10 as airbench and its heirs look for it: ``cifar10/train.pt`` and ``test.pt`` with uint8 pictures (N, 32, 32, 3)."""
+def write_images(data: str, folder: Path) -> None:
+    """CIFAR-10 as airbench and its heirs look for it: ``cifar10/train.pt`` and ``test.pt`` with uint8 images (N, 32, 32, 3)."""
     from visus.data.opened import open_data
 
     opened = open_data(data)
@@ -133,7 +134,7 @@ def command_for(kind: str, brought: Path | None, chosen: argparse.Namespace, num
     if kind == "fulcrum":
         return [sys.executable, __file__, chosen.data, "--drive-fulcrum", str(brought), "--runs", str(num_runs)]
     more = [
-        *(["--config", str(chosen.config.resolve())] if chosen.config else []),
+        *(["--recipe", str(chosen.config.resolve())] if chosen.config else []),
         *(["--model", chosen.model] if chosen.model else []),
     ]
     return [sys.executable, __file__, str(Path(chosen.data).resolve()), "--drive-visus", "--runs", str(num_runs), *more]
@@ -248,7 +249,7 @@ def read_options() -> argparse.Namespace:
         options.add_argument(f"--{name}", help="path or address")
     options.add_argument("--config", type=Path, help="recipe.yaml for visus")
     options.add_argument("--model", help="network for visus")
-    options.add_argument("--runs", type=int, default=LEAST_RUNS, help="of each, 50 at least for a result")
+    options.add_argument("--runs", type=int, default=MIN_RUNS, help="of each, 50 at least for a result")
     options.add_argument("--block", type=int, default=10, help="runs in one process")
     options.add_argument("--output", type=Path)
     options.add_argument("--drive-fulcrum", type=Path, help=argparse.SUPPRESS)
@@ -276,7 +277,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         brought = {name: bring(getattr(chosen, name), folder, name) for name in KINDS[:-1] if getattr(chosen, name)}
-        write_pictures(chosen.data, folder)
+        write_images(chosen.data, folder)
         found = {kind: Found() for kind in (*brought, "visus")}
         for number in range(chosen.runs // chosen.block):
             for kind in found if number % 2 == 0 else reversed(found):
@@ -291,7 +292,7 @@ def main() -> None:
                 )
             gpu = torch.cuda.get_device_name()
             table = {"command": command_line(), "gpu": gpu, **machine_facts(), **tabulate(found)}
-            table["is_too_few_runs"] = len(found["visus"].runs) < LEAST_RUNS
+            table["is_too_few_runs"] = len(found["visus"].runs) < MIN_RUNS
             write_result(chosen.output, table)
     print(markdown(table))
 

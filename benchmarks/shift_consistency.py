@@ -2,9 +2,9 @@
 
     python benchmarks/shift_consistency.py DATA [--epochs 30] [--seeds 0 1 2] [--padding circular] [--output FILE.json]
 
-The network is ResNet-18 (He et al. 2016) with the stem for small pictures. The blurred one is the same with every strided convolution
+The network is ResNet-18 (He et al. 2016) with the stem for small images. The blurred one is the same with every strided convolution
 at stride 1, its blur (Zhang 2019, arXiv:1904.11486, binomial, 3 px) and its stride behind the activation, and a blur in front of the
-projections: inside the blocks, as in the paper. For a trial at small scale: --items 500 --test-items 100 --width 8 --epochs 1.
+projections: inside the blocks, as in the paper. For a trial at small scale: --samples 500 --test-samples 100 --width 8 --epochs 1.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Block(nn.Module):
 
 
 def resnet18(num_classes: int, width: int, mode: str, *, is_blurred: bool, seed: int) -> nn.Module:
-    """ResNet-18 for small pictures; ``mode`` is torch's padding mode."""
+    """ResNet-18 for small images; ``mode`` is torch's padding mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = [
@@ -85,15 +85,15 @@ def resnet18(num_classes: int, width: int, mode: str, *, is_blurred: bool, seed:
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes))
 
 
-def cut(data: Data, num_items: int | None, num_test: int | None) -> Data:
-    """The data with fewer items, drawn with a fixed seed; the same for every run."""
+def cut(data: Data, num_samples: int | None, num_test: int | None) -> Data:
+    """The data with fewer samples, drawn with a fixed seed; the same for every run."""
     kept = []
-    for split, most in (("train", num_items), ("val", num_items and max(1, num_items // 10)), ("test", num_test)):
+    for split, limit in (("train", num_samples), ("val", num_samples and max(1, num_samples // 10)), ("test", num_test)):
         places = np.flatnonzero(data.samples.splits == split)
         order = torch.randperm(len(places), generator=random_stream(0, "cut", split)).numpy()
-        kept.append(np.sort(places[order[: most or len(places)]]))
+        kept.append(np.sort(places[order[: limit or len(places)]]))
     chosen = np.sort(np.concatenate(kept))
-    if len(chosen) == len(data.samples.items):
+    if len(chosen) == len(data.samples.names):
         return data
     return dataclasses.replace(data, samples=data.samples.select(chosen), rows=data.rows[chosen])
 
@@ -108,12 +108,12 @@ def measure(data: Data, is_blurred: bool, seed: int, chosen: argparse.Namespace,
     part = data.split("test")
     batch = torch.cat(list(batches_in_order(part, data.preprocessing, BATCH)))
     reach = tuple(min(chosen.reach, length - 1) for length in data.input_shape[1:])
-    found = measure_shifts(run.module, batch, reach, "roll", most=chosen.shifts, device=run.machine.device)
+    found = measure_shifts(run.module, batch, reach, "roll", limit=chosen.shifts, device=run.machine.device)
     return {
         "network": "blurred" if is_blurred else "plain",
         "seed": seed,
         "accuracy": run.scores.accuracy,
-        "num_items": run.scores.num_items,
+        "num_samples": run.scores.num_samples,
         "training_s": round(seconds, 1),
         **found.to_json(),
     }
@@ -127,17 +127,17 @@ def main() -> None:
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     options.add_argument("--width", type=int, default=64, help="channels of the first stage")
     options.add_argument("--padding", default="zeros", choices=("zeros", "circular"))
-    options.add_argument("--items", type=int, help="training pictures; all by default")
-    options.add_argument("--test-items", type=int, help="test pictures; all by default")
+    options.add_argument("--samples", type=int, help="training images; all by default")
+    options.add_argument("--test-samples", type=int, help="test images; all by default")
     options.add_argument("--reach", type=int, default=15, help="largest shift on each axis, in px")
-    options.add_argument("--shifts", type=int, default=32, help="shifts of each picture, drawn once")
+    options.add_argument("--shifts", type=int, default=32, help="shifts of each image, drawn once")
     options.add_argument("--device", default="auto")
     options.add_argument("--output", type=Path)
     chosen = options.parse_args()
     machine = describe()
     results = []
     for seed in chosen.seeds:
-        data = cut(visus.open_data(chosen.data), chosen.items, chosen.test_items)
+        data = cut(visus.open_data(chosen.data), chosen.samples, chosen.test_samples)
         for is_blurred in (False, True):
             with tempfile.TemporaryDirectory() as scratch:
                 results.append(measure(data, is_blurred, seed, chosen, Path(scratch)))

@@ -4,7 +4,7 @@
 
 Each run is a process of its own, from its start as the operating system has it: importing torch, importing visus, opening the data (decoding it
 anew in one half of the runs, finding it decoded in the other), making network, recipe and run folder, the first step, the second step; then, after
-one epoch, from the last step to the end: answers for the held-out items, scores, pictures and report. What visus remembers of this machine
+one epoch, from the last step to the end: answers for the held-out samples, scores, images and report. What visus remembers of this machine
 (kernels, choices) is there before. Beside it: a bare ``python -c "import torch"``, and the first step of a network in plain PyTorch on data that lies
 in memory. Medians of interleaved runs. Nothing else may run on the machine.
 """
@@ -66,15 +66,16 @@ def phases_of_plain() -> dict[str, float]:
     """Ages at the ends of the phases of two steps of plain PyTorch."""
     ages = {"python": age()}
     import torch
+
     from plain_pytorch import Airbench94, trained
 
     ages["torch"] = age()
     network = Airbench94()
     optimizer = trained(network)
-    pictures, labels = torch.rand(256, 3, 32, 32), torch.arange(256) % 10
+    images, labels = torch.rand(256, 3, 32, 32), torch.arange(256) % 10
     for name in ("first step", "second step"):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(pictures), labels).backward()
+        torch.nn.functional.cross_entropy(network(images), labels).backward()
         optimizer.step()
         ages[name] = age()
     return ages
@@ -105,7 +106,7 @@ def main() -> None:
     """Measure in turns and print the medians."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument(
-        "data", nargs="?", help="what visus train takes; the pictures that come with visus where none is given"
+        "data", nargs="?", help="what visus train takes; the images that come with visus where none is given"
     )
     options.add_argument("--runs", type=int, default=7)
     options.add_argument("--output", type=Path)

@@ -1,8 +1,8 @@
-"""Pictures a second in training: the settings that visus chooses on this machine, with and without ``speed_up``, beside plain eager PyTorch.
+"""Images a second in training: the settings that visus chooses on this machine, with and without ``speed_up``, beside plain eager PyTorch.
 
     python benchmarks/throughput.py [--networks airbench94 resnet18] [--threads 1 2] [--repeats 7] [--steps 3] [--output FILE.json]
 
-One step is forward, loss, backward and SGD on a batch that lies in memory: 256 pictures of 3 x 32 x 32 for the airbench94 network, 128 for
+One step is forward, loss, backward and SGD on a batch that lies in memory: 256 images of 3 x 32 x 32 for the airbench94 network, 128 for
 ResNet-18. The ways take turns within one process, every second round in the other order, after warm-up steps that are not counted (on the first of
 which ``speed_up`` measures its algorithms); each repeat is the median of its steps, told is the median of the repeats with the spread.
 Each number of threads is a process of its own. The ceiling is measured in the same process, between the repeats: the best of products of 4096 x 4096
@@ -26,11 +26,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measuring import command_line, machine_facts, mean_of, write_result
-from plain_pytorch import NETWORKS, trained
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from measuring import command_line, machine_facts, mean_of, write_result
+from plain_pytorch import NETWORKS, trained
 from visus.limits import usable_cores
 from visus.networks.machine import Machine, choose, memory_format, suited
 
@@ -60,12 +60,12 @@ def make_way(name: str, make: Callable[[], nn.Module], batch_size: int, machine:
     """Plain PyTorch where no machine is given, else what visus does, with ``speed_up`` where ``is_fast``."""
     torch.manual_seed(0)
     network = make().train()
-    pictures, labels = torch.randn(batch_size, 3, 32, 32), torch.randint(0, 10, (batch_size,))
+    images, labels = torch.randn(batch_size, 3, 32, 32), torch.randint(0, 10, (batch_size,))
     if machine is not None:
         machine = suited(machine, network)
         if machine.channels_last:
             network = network.to(memory_format=memory_format(4))
-            pictures = pictures.to(memory_format=memory_format(4))
+            images = images.to(memory_format=memory_format(4))
     if is_fast:
         from visus.networks.fast import speed_up
 
@@ -75,10 +75,10 @@ def make_way(name: str, make: Callable[[], nn.Module], batch_size: int, machine:
     def step() -> None:
         optimizer.zero_grad()
         if machine is None:
-            logits = network(pictures)
+            logits = network(images)
         else:
             with machine.autocast():
-                logits = network(pictures).float()
+                logits = network(images).float()
         F.cross_entropy(logits, labels, label_smoothing=0.2).backward()
         optimizer.step()
 
@@ -111,7 +111,7 @@ def ceiling(dtype: torch.dtype, seconds: float = 1.0) -> float:
 
 
 def count_macs(network: str) -> float:
-    """Multiply-adds of one training step for one picture, as PyTorch counts them: forward and both gradients."""
+    """Multiply-adds of one training step for one image, as PyTorch counts them: forward and both gradients."""
     module = NETWORKS[network]()
     counter = FlopCounterMode(display=False)
     with counter:
@@ -150,7 +150,7 @@ def measure(network: str, repeats: int, steps: int) -> dict[str, Any]:
 
 
 def tabulate(network: str, ways: list[Way], seconds: dict[str, list[float]], ceilings: dict[str, float]) -> dict[str, Any]:
-    """Pictures a second, ratios to plain PyTorch within each repeat, and fractions of the ceiling."""
+    """Images a second, ratios to plain PyTorch within each repeat, and fractions of the ceiling."""
     macs, plain = count_macs(network), seconds[ways[0].name]
     rows = []
     for way in ways:
@@ -159,7 +159,7 @@ def tabulate(network: str, ways: list[Way], seconds: dict[str, list[float]], cei
         rows.append(
             {
                 "way": way.name,
-                "pictures_per_second": round(rate, 1),
+                "samples_per_second": round(rate, 1),
                 "median_times_plain": round(
                     statistics.median(before / after for before, after in zip(plain, seconds[way.name], strict=True)), 3
                 ),
@@ -174,7 +174,7 @@ def tabulate(network: str, ways: list[Way], seconds: dict[str, list[float]], cei
         "network": network,
         "batch": BATCHES[network],
         "threads": torch.get_num_threads(),
-        "macs_per_picture": macs,
+        "macs_per_image": macs,
         "ceiling_macs_per_second": ceilings,
         "goal": GOALS[network],
         "stretch": STRETCH,
@@ -213,7 +213,7 @@ def main() -> None:
             results.append(json.loads(answer.stdout))
             for row in results[-1]["ways"]:
                 print(
-                    f"{network}, {threads} threads: {row['way']}: {row['pictures_per_second']} pictures/s, {row['median_times_plain']} x",
+                    f"{network}, {threads} threads: {row['way']}: {row['samples_per_second']} images/s, {row['median_times_plain']} x",
                     file=sys.stderr,
                     flush=True,
                 )

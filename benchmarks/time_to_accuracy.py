@@ -3,7 +3,7 @@
     python benchmarks/time_to_accuracy.py [--fashion DATA] [--cifar DATA] [--seeds 0 1 2] [--time-limit 30m] [--with LIST] [--folder FOLDER]
     python benchmarks/time_to_accuracy.py --join RESULT.json RESULT.json ... --output RESULT.json
 
-The same as ``visus benchmark DATA --target ...``, for both sets, with one line at the end for each: the best of the others, and how many
+The same as ``peer_benchmark.py DATA --target ...``, for both sets, with one line at the end for each: the best of the others, and how many
 times faster visus is. Where none of them reaches the target within the time limit, the factor is a lower bound, and the line says so.
 Results of other seeds that were measured on the same machine in the same way, at other hours, are joined to one.
 """
@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from measuring import command_line, write_result
-
-from visus.evaluation.reaching import Curve
-from visus.examine.race import draw_race
+from peers.benchmark import Benchmark, Evaluated, Plan, Raced, RunDone, benchmark
+from peers.chart import draw_race
+from peers.curves import Curve
+from peers.entries import VISUS, Contestant, read_contestants
 from visus.training.recipe import Recipe
 from visus.units import read_duration
-from visus.workbench.benchmarking import Benchmark, Evaluated, Plan, Raced, RunDone, benchmark
-from visus.workbench.contestants import VISUS, Contestant, read_contestants
 
 TARGETS = {"fashion": 0.93, "cifar": 0.90}
 WITH = "pytorch,pytorch/same,fastai,fastai/small,keras,torchvision:10"
@@ -77,7 +76,7 @@ def joined(tables: list[dict[str, Any]]) -> Benchmark:
 
 
 def write(result: Benchmark, path: Path) -> None:
-    """The result with its verdict as JSON, its picture beside it, and the verdict on standard output."""
+    """The result with its verdict as JSON, its image beside it, and the verdict on standard output."""
     write_result(path, {"verdict": verdict(result), **result.to_json()})
     draw_race({one.contestant.title: one.curves for one in result.raced}, result.plan.target, path.with_suffix(".png"))
     print(json.dumps({"data": result.facts["data"]["name"], **verdict(result)}))

@@ -44,7 +44,7 @@ def torchvision_architectures() -> Iterator[Architecture]:
             shape = (3, 16, 224, 224)
         backbone = {"weights_backbone": None} if group == "segmentation" else {}
         if group == "optical_flow":
-            continue  # takes two pictures
+            continue  # takes two images
         yield f"torchvision/{name}", lambda name=name, more=backbone: models.get_model(name, weights=None, **more), shape  # type: ignore[misc]
 
 

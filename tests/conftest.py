@@ -1,6 +1,6 @@
 """What every test shares: a cache of its own, one thread, the Hypothesis profile, real data where it is at hand.
 
-This file knows how tests are run. It must not know what any of them claims.
+This file knows how tests are run.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def _one_torch_thread() -> None:
 
 @pytest.fixture
 def light_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings without the parts of their end that take most of the time of a tiny one: maps of what an answer rests on, and drawn pictures.
+    """Trainings without the parts of their end that take most of the time of a tiny one: maps of what an answer rests on, and drawn images.
 
     For tests of what comes before. What those parts hold is the matter of tests/examine and of ``tests/doors/test_inside.py``.
     """
     from visus.errors import VisusError
-    from visus.workbench import inside, writing
+    from visus.workbench import report_measures, run_files
 
     def left_out(*_: Any) -> None:
         raise VisusError("left out in this test.")
 
-    monkeypatch.setattr(inside, "_saliencies", left_out)
+    monkeypatch.setattr(report_measures, "_saliencies", left_out)
     for name in ("draw_confusion", "draw_curves"):
-        monkeypatch.setattr(writing, name, lambda *_: None)
+        monkeypatch.setattr(run_files, name, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """``python -m visus`` is the command line.
 
-This file knows the name of the door. It must not know anything else.
+This file knows the name of the door.
 """
 
 from visus.cli import main

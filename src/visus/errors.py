@@ -5,10 +5,10 @@ Every error that a user can cause is one of these. The tree, with the exit code 
     VisusError                     1  500   never raised itself
     |-- UsageError                 2  422   an option, a name or a value that cannot be used
     |   |-- GeometryError          2  422   a window that does not fit its axis
-    |   |-- DesignError            2  422   a design that is misspelt or impossible
+    |   |-- DesignError            2  422   a design that is misspelled or impossible
     |   `-- RecipeError            2  422   a training setting that cannot be used
     |-- DataError                  1  422   a data set that cannot be used as it is
-    |   `-- PictureError           1  415   one file that cannot be read as a picture
+    |   `-- ImageError           1  415   one file that cannot be read as an image
     |-- RunError                   1  404   a run folder that is missing, incomplete or of another kind
     |   `-- WeightsError           1  409   weights or a checkpoint that do not fit the network
     |-- TrainingError              1  500   a training that cannot go on
@@ -16,7 +16,7 @@ Every error that a user can cause is one of these. The tree, with the exit code 
     |-- StorageError               1  507   a disk that is full or not writable
     `-- MissingExtraError          1  501   an optional package that is not installed
 
-This file knows sentences and codes. It must not know networks, data or doors.
+This file knows sentences and codes.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class GeometryError(UsageError):
 
 
 class DesignError(UsageError):
-    """A design that is misspelt or impossible."""
+    """A design that is misspelled or impossible."""
 
 
 class RecipeError(UsageError):
@@ -88,8 +88,8 @@ class DataError(VisusError):
     http_status = 422
 
 
-class PictureError(DataError):
-    """One file that cannot be read as a picture, a recording or a volume."""
+class ImageError(DataError):
+    """One file that cannot be read as an image, a signal or a volume."""
 
     http_status = 415
 

@@ -1,6 +1,6 @@
 """Files that are whole or absent: written beside their place, flushed to the disk, then renamed; and the folder for what can be made again.
 
-This file knows bytes and paths. It must not know what the bytes mean.
+This file knows bytes and paths.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What this process may use of the machine: cores and memory, cut by the quota of a container.
 
-This file knows what the system allows. It must not know what cores and memory are used for.
+This file knows what the system allows.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Numbers as people write them: counts, bytes, durations, shares, shapes and sizes; and what an item of one, two or three axes is called.
+"""Numbers as people write them: counts, bytes, durations, shares, shapes and sizes; and what a sample of one, two or three axes is called.
 
-This file knows how a number is written and read. It must not know where the number comes from.
+This file knows how a number is written and read.
 """
 
 from __future__ import annotations
@@ -115,40 +115,49 @@ def write_shape(shape: Iterable[int]) -> str:
 
 @dataclass(frozen=True)
 class RankWords:
-    """What people call an item with so many spatial axes.
+    """What people call a sample with so many spatial axes.
 
     Args:
-        item: the item.
+        sample: the sample.
         place: one position in it.
         unit: what stands behind lengths along its axes.
     """
 
-    item: str
+    sample: str
     place: str
     unit: str
 
 
 _RANK_WORDS = {
-    1: RankWords("recording", "sample", "samples"),
-    2: RankWords("picture", "pixel", "px"),
+    1: RankWords("signal", "point", "points"),
+    2: RankWords("image", "pixel", "px"),
     3: RankWords("volume", "voxel", "voxels"),
 }
 
 
 def rank_words(rank: int) -> RankWords:
-    """The words for an item with one, two or three spatial axes.
+    """The words for a sample with one, two or three spatial axes.
 
-    >>> [rank_words(rank).item for rank in (1, 2, 3)], rank_words(3).unit
-    (['recording', 'picture', 'volume'], 'voxels')
+    >>> [rank_words(rank).sample for rank in (1, 2, 3)], rank_words(3).unit
+    (['signal', 'image', 'volume'], 'voxels')
     """
     return _RANK_WORDS[rank]
 
 
+def with_article(noun: str) -> str:
+    """A noun with ``a`` or ``an`` before it, by its first letter.
+
+    >>> with_article("image"), with_article("signal")
+    ('an image', 'a signal')
+    """
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def write_size(lengths: Iterable[int | str]) -> str:
-    """Lengths along the axes of an item, with their unit, which follows from the number of axes.
+    """Lengths along the axes of a sample, with their unit, which follows from the number of axes.
 
     >>> write_size((28, 20)), write_size([8000]), write_size([1]), write_size((1, 2, 2))
-    ('28 x 20 px', '8000 samples', '1 sample', '1 x 2 x 2 voxels')
+    ('28 x 20 px', '8000 points', '1 point', '1 x 2 x 2 voxels')
     """
     texts = [str(length) for length in lengths]
     words = rank_words(len(texts))
@@ -158,8 +167,8 @@ def write_size(lengths: Iterable[int | str]) -> str:
 def write_number_of(number: int, noun: str, plural: str = "") -> str:
     """A count with its noun in the right number.
 
-    >>> write_number_of(1, "picture"), write_number_of(1200, "class", "classes")
-    ('1 picture', '1,200 classes')
+    >>> write_number_of(1, "image"), write_number_of(1200, "class", "classes")
+    ('1 image', '1,200 classes')
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 

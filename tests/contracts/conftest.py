@@ -1,6 +1,6 @@
 """The tree under test, as the contracts read it.
 
-This file knows where sources, tests and documents lie. It must not know what is demanded of them.
+This file knows where sources, tests and documents lie.
 """
 
 from __future__ import annotations

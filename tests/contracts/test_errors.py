@@ -1,6 +1,6 @@
 """The error family: its tree is as drawn, and every message that the code can say is read by some test.
 
-This file knows where errors are made and what tests quote. It must not know when an error is raised.
+This file knows where errors are made and what tests quote.
 
 A message is found where a class of the family is called, as in ``raise DataError(f"...")``. Its text may stand in the call,
 in a variable of the same function, in a list that ``joined`` puts together, or in a function of the module that returns it.
@@ -21,7 +21,7 @@ from visus.errors import VisusError
 
 Tree = Any  # the fixture of conftest.py
 
-SHORTEST = 12  # a fixed piece shorter than this, in characters, says too little to be looked for
+MIN_LENGTH = 12  # a fixed piece shorter than this, in characters, says too little to be looked for
 
 
 def family() -> dict[str, type[VisusError]]:
@@ -181,7 +181,7 @@ def plain(text: str) -> str:
 def fragment(pieces: list[str]) -> str:
     """The longest fixed piece of a message; empty where none says enough."""
     longest = max((plain(piece) for piece in pieces), key=len, default="")
-    return longest if len(longest) >= SHORTEST else ""
+    return longest if len(longest) >= MIN_LENGTH else ""
 
 
 def read_by_tests(tree: Tree) -> str:

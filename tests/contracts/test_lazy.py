@@ -1,6 +1,6 @@
 """What is loaded when: the light rooms never load torch or numpy, and help comes at once.
 
-This file knows the cost of imports. It must not know what commands do.
+This file knows the cost of imports.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is written in the repository holds: links, versions, docstrings, and nothing that belongs elsewhere.
 
-This file knows text. It must not know what visus computes.
+This file knows text.
 """
 
 from __future__ import annotations
@@ -20,9 +20,24 @@ FORBIDDEN = {
     "a path of one machine": r"(?<![\w.:/-])/(?:ho" r"me|Use" r"rs|ro" r"ot|wo" r"rk)/\w",
     "an unfinished note": r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX|T" r"BD)\b",
 }
-AMERICAN = (
-    r"\b(?:colors?|colored|centers?|centered|behaviors?|neighbors?|gray|graysc\w+|license[sd]? under|catalogs?|analyz\w+)\b"
+BRITISH = re.compile(
+    r"(?:colo"
+    r"ur|gre"
+    r"y(?!s?hound)|neighbo"
+    r"ur|behavio"
+    r"ur|favo"
+    r"ur|hono"
+    r"ur|labe"
+    r"lled|labe"
+    r"lling|misspe"
+    r"lt|\bcent"
+    r"res?\b|cent"
+    r"red|"
+    r"\b\w*(?:normal|orthogonal|optim|organ|general|regular|initial|visual|recogn|summar|quant|equal|standard|minim|maxim|synchron|serial)"
+    r"is(?:e|es|ed|ing|ation)\b)",
+    re.IGNORECASE,
 )
+NAMES_THAT_PEOPLE_GIVE = {"src/visus/data/folder_names.py", "src/visus/data/masks.py"}
 
 
 def texts(tree: Tree) -> dict[str, str]:
@@ -56,6 +71,17 @@ def test_nothing_holds(kind: str, tree: Tree) -> None:
     assert not places, f"{kind}:\n" + "\n".join(places)
 
 
+def test_spelling_is_american(tree: Tree) -> None:
+    places = [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in texts(tree).items()
+        if name.endswith((".py", ".md", ".html", ".cpp", ".toml")) and name not in NAMES_THAT_PEOPLE_GIVE
+        for number, line in enumerate(text.splitlines(), 1)
+        if BRITISH.search(line)
+    ]
+    assert not places, "\n".join(places)
+
+
 def documents(tree: Tree) -> dict[str, str]:
     """The Markdown documents of the repository."""
     return {name: text for name, text in texts(tree).items() if name.endswith(".md")}
@@ -85,7 +111,7 @@ def test_the_changelog_tells_of_this_version(tree: Tree) -> None:
     assert re.search(rf"^## \[?{re.escape(version)}\]?", tree.document("CHANGELOG.md"), re.M)
 
 
-def test_what_ships_has_its_licence(tree: Tree) -> None:
+def test_what_ships_has_its_license(tree: Tree) -> None:
     for name in tomllib.loads(tree.document("pyproject.toml"))["project"]["license-files"]:
         text = Path(tree.root / name).read_text("utf-8")
         assert "Permission is hereby granted, free of charge" in " ".join(text.split()), name

@@ -1,6 +1,6 @@
 """The public names are exactly those listed here: growing the interface is a visible act.
 
-This file knows names. It must not know what stands behind them.
+This file knows names.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PUBLIC = {
         *("Unit", "grad_cam", "gradient_saliency", "integrated_gradients", "occlusion"),
         *("deletion_and_insertion", "outside_share", "randomised_weights"),
         *("layer_likeness", "match_filters"),
-        *("feature_layer", "features", "find_mistakes", "nearest_items", "suspicious_labels"),
+        *("feature_layer", "features", "find_mistakes", "nearest_samples", "suspicious_labels"),
     },
 }
 

@@ -1,6 +1,6 @@
 """README.md does what it says: its commands parse, its names exist, and all of it runs from top to bottom.
 
-This file knows the fences of README.md. It must not know what is written in them.
+This file knows the fences of README.md.
 
 Fences of ``sh`` hold commands; those of ``console`` hold commands after ``$ `` and what they print; those of ``python`` run
 in one process each; ``text`` and ``yaml`` are never run. The folder ``photos`` that README.md speaks of is made here.
@@ -62,8 +62,11 @@ def parse_call(arguments: list[str]) -> None:
 
     command = typer.main.get_command(importlib.import_module("visus.cli.app").app)
     doing_nothing: Callable[..., None] = lambda **_: None  # noqa: E731
-    for part in (command, *getattr(command, "commands", {}).values()):
+    parts = [command]
+    while parts:
+        part = parts.pop()
         part.callback = doing_nothing
+        parts += getattr(part, "commands", {}).values()
     command.main(arguments, prog_name="visus", standalone_mode=False)
 
 
@@ -86,7 +89,7 @@ def test_every_command_line_parses(tree: Tree) -> None:
         parse_call(call)
 
 
-def test_a_misspelt_option_does_not_parse() -> None:
+def test_a_misspelled_option_does_not_parse() -> None:
     with pytest.raises(Exception, match="--epocks"):
         parse_call(["train", "photos", "--epocks", "3"])
 
@@ -116,15 +119,15 @@ def test_ci_ends_with_the_test_command_of_the_readme(tree: Tree) -> None:
 
 
 def make_photos(folder: Path) -> None:
-    """Two classes that colour tells apart, with noise, as small JPEG files."""
+    """Two classes that color tells apart, with noise, as small JPEG files."""
     import numpy as np
     from PIL import Image
 
     generator = np.random.default_rng(0)
-    for name, colour in (("cat", (190, 90, 60)), ("dog", (60, 90, 190))):
+    for name, color in (("cat", (190, 90, 60)), ("dog", (60, 90, 190))):
         (folder / name).mkdir(parents=True)
         for number in range(60):
-            pixels = np.clip(generator.normal(colour, 40, size=(48, 40, 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(generator.normal(color, 40, size=(48, 40, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{name}-{number:02d}.jpg")
 
 

@@ -1,6 +1,6 @@
-"""Small folders of pictures for the tests of this room.
+"""Small folders of images for the tests of this room.
 
-This file knows how to write pictures into folders. It must not know what is tested on them.
+This file knows how to write images into folders.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ MakeFolder = Callable[..., Path]
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """Writes a folder for each class, with pictures that all differ and are lossless.
+    """Writes a folder for each class, with images that all differ and are lossless.
 
     ``make_folder({"cat": 3, "dog": 2}, size=(8, 8), channels=3, suffix=".png", below="train", seed=0)`` returns the folder
-    of the classes. Pictures are called ``000.png``, ``001.png``, ...; each class has a brightness of its own, so that a
+    of the classes. Images are called ``000.png``, ``001.png``, ...; each class has a brightness of its own, so that a
     network can learn it.
     """
 
@@ -33,7 +33,7 @@ def make_folder(tmp_path: Path) -> MakeFolder:
         below: str = "",
         seed: int = 0,
     ) -> Path:
-        root = tmp_path / "pictures"
+        root = tmp_path / "images"
         random = np.random.default_rng(seed)
         for place, (name, number) in enumerate(classes.items()):
             folder = root / below / name

@@ -21,13 +21,13 @@ def numbered(shape: tuple[int, ...]) -> torch.Tensor:
     return torch.arange(count, dtype=torch.float32).reshape(shape) + 1
 
 
-def drawn(num_items: int, seed: int) -> torch.Tensor:
-    """Which items to mirror."""
-    return torch.rand(num_items, generator=random_stream(seed, "mirrored")) < 0.5
+def drawn(num_samples: int, seed: int) -> torch.Tensor:
+    """Which samples to mirror."""
+    return torch.rand(num_samples, generator=random_stream(seed, "mirrored")) < 0.5
 
 
 @given(SHAPES, st.integers(0, 1000))
-def test_mirror_mirrors_the_items_that_it_is_told(shape: tuple[int, ...], seed: int) -> None:
+def test_mirror_mirrors_the_samples_that_it_is_told(shape: tuple[int, ...], seed: int) -> None:
     batch, mirrored = numbered(shape), drawn(shape[0], seed)
     for before, after, is_mirrored in zip(batch, mirror(batch, mirrored), mirrored, strict=True):
         assert torch.equal(after, before.flip(-1) if is_mirrored else before)
@@ -43,19 +43,19 @@ def test_random_flips_mirror_about_half() -> None:
 def test_shift_equals_mirroring_reflection_padding_and_a_crop(
     shape: tuple[int, ...], seed: int, share: float, is_mirrored: bool
 ) -> None:
-    """Oracle: each item is one of all crops of itself, mirrored or not, padded by PyTorch's reflection."""
+    """Oracle: each sample is one of all crops of itself, mirrored or not, padded by PyTorch's reflection."""
     batch = numbered(shape)
     mirrored = drawn(shape[0], seed) if is_mirrored else None
     moved = mirror_and_shift(batch, mirrored, share, random_stream(seed))
     reach = [min(round(share * length), length - 1) for length in shape[2:]]
     padding = [side for each in reversed(reach) for side in (each, each)]
     padded = torch.nn.functional.pad(mirror(batch, mirrored), padding, mode="reflect")
-    for item in range(shape[0]):
-        crops = padded[item]
+    for sample in range(shape[0]):
+        crops = padded[sample]
         for axis, length in enumerate(shape[2:], start=1):
             crops = crops.unfold(axis, length, 1)
         windows = crops.flatten(1, len(shape) - 2).movedim(1, 0)
-        assert (windows == moved[item]).flatten(1).all(1).any()
+        assert (windows == moved[sample]).flatten(1).all(1).any()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32, torch.bool])
@@ -69,7 +69,7 @@ def test_stored_numbers_are_moved_exactly_and_scaled_once(dtype: torch.dtype) ->
         calls += 1
         return (values.float() - 17) / 3
 
-    for changes in (Augmentation("random", shift=0.2, cutout=0.3), Augmentation("random"), Augmentation(zoom=0.3)):
+    for changes in (Augmentation("random", translate=0.2, cutout=0.3), Augmentation("random"), Augmentation(zoom=0.3)):
         late = changes(stored, random_stream(1), scale=scale)
         assert torch.equal(late, changes((stored.float() - 17) / 3, random_stream(1)))
     assert calls == 3
@@ -85,8 +85,8 @@ def test_every_place_is_as_likely_as_every_other() -> None:
 @given(SHAPES, st.integers(0, 1000))
 def test_cutout_zeroes_one_box_of_the_asked_size_or_its_part_inside(shape: tuple[int, ...], seed: int) -> None:
     cut = cut_out(numbered(shape), 0.5, random_stream(seed))
-    for item in cut:
-        holes = (item == 0).nonzero()[:, 1:]
+    for sample in cut:
+        holes = (sample == 0).nonzero()[:, 1:]
         assert len(holes)
         extent = holes.max(0).values - holes.min(0).values + 1
         assert int(torch.prod(extent)) * shape[1] == len(holes)
@@ -94,7 +94,7 @@ def test_cutout_zeroes_one_box_of_the_asked_size_or_its_part_inside(shape: tuple
 
 
 @given(st.integers(0, 1000))
-def test_zoom_of_a_constant_item_changes_nothing(seed: int) -> None:
+def test_zoom_of_a_constant_sample_changes_nothing(seed: int) -> None:
     batch = torch.full((3, 2, 8, 10), 4.0)
     assert torch.allclose(zoom_and_shift(batch, 0.4, 0.1, random_stream(seed)), batch, atol=1e-5)
 
@@ -133,7 +133,7 @@ def test_shrinking_keeps_constants_and_means_and_rounds_the_length(shape: tuple[
 
 @pytest.mark.parametrize("shape", [(6, 1, 40), (6, 3, 12, 12), (3, 1, 8, 8, 8)])
 def test_everything_at_once_keeps_shape_and_is_the_same_for_the_same_stream(shape: tuple[int, ...]) -> None:
-    augmentation = Augmentation("random", shift=0.1, zoom=0.4, cutout=0.2)
+    augmentation = Augmentation("random", translate=0.1, zoom=0.4, cutout=0.2)
     batch = torch.randn(shape, generator=random_stream(5))
     first, second = (augmentation(batch, random_stream(0, "a")) for _ in range(2))
     assert first.shape == batch.shape

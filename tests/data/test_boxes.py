@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from visus.data.boxes import Box, Boxes, read_boxes
 from visus.errors import DataError
 
-# Two pictures of 200 x 100 (width x height) with three boxes: 50 x 20, 10 x 40, 200 x 100; and one without a size.
-PICTURES = {"a": [(10, 20, 60, 40), (5, 5, 15, 45)], "b": [(0, 0, 200, 100), (7, 7, 7, 9)]}
+# Two images of 200 x 100 (width x height) with three boxes: 50 x 20, 10 x 40, 200 x 100; and one without a size.
+IMAGES = {"a": [(10, 20, 60, 40), (5, 5, 15, 45)], "b": [(0, 0, 200, 100), (7, 7, 7, 9)]}
 FOUND = ((0.2, 0.25), (0.4, 0.05), (1.0, 1.0))
 
 
 def write_voc(folder: Path) -> Path:
-    for name, boxes in PICTURES.items():
+    for name, boxes in IMAGES.items():
         objects = "".join(
             f"<object><name>x</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
             for a, b, c, d in boxes
@@ -30,9 +30,9 @@ def write_voc(folder: Path) -> Path:
 
 def write_coco(folder: Path) -> Path:
     facts = {
-        "images": [{"id": name, "width": 200, "height": 100} for name in PICTURES],
+        "images": [{"id": name, "width": 200, "height": 100} for name in IMAGES],
         "annotations": [
-            {"image_id": name, "bbox": [a, b, c - a, d - b]} for name, boxes in PICTURES.items() for a, b, c, d in boxes
+            {"image_id": name, "bbox": [a, b, c - a, d - b]} for name, boxes in IMAGES.items() for a, b, c, d in boxes
         ],
     }
     (folder / "boxes.json").write_text(json.dumps(facts))
@@ -40,7 +40,7 @@ def write_coco(folder: Path) -> Path:
 
 
 def write_yolo(folder: Path) -> Path:
-    for name, boxes in PICTURES.items():
+    for name, boxes in IMAGES.items():
         lines = [f"0 {(a + c) / 400} {(b + d) / 200} {(c - a) / 200} {(d - b) / 100}" for a, b, c, d in boxes]
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
     (folder / "classes.txt").write_text("red cell\n")
@@ -48,7 +48,7 @@ def write_yolo(folder: Path) -> Path:
 
 
 def write_table(folder: Path) -> Path:
-    rows = [f"{name},{a},{b},{c},{d},200,100" for name, boxes in PICTURES.items() for a, b, c, d in boxes]
+    rows = [f"{name},{a},{b},{c},{d},200,100" for name, boxes in IMAGES.items() for a, b, c, d in boxes]
     (folder / "boxes.csv").write_text("path,xmin,ymin,xmax,ymax,width,height\n" + "\n".join(rows) + "\n")
     return folder / "boxes.csv"
 
@@ -58,7 +58,7 @@ def write_table(folder: Path) -> Path:
 )
 def test_every_format_gives_the_same_boxes(write: type, kind: str, tmp_path: Path) -> None:
     found = read_boxes(write(tmp_path))
-    assert (found.kind, found.num_pictures, found.num_left_out) == (kind, 2, 1)
+    assert (found.kind, found.num_images, found.num_left_out) == (kind, 2, 1)
     assert [side for box in found.boxes for side in (box.height, box.width)] == pytest.approx(
         [side for each in FOUND for side in each]
     )
@@ -66,7 +66,7 @@ def test_every_format_gives_the_same_boxes(write: type, kind: str, tmp_path: Pat
     assert found.long_sides_px((200, 100)) == pytest.approx([40, 80, 200])
     assert (found.object_px((100, 200)), found.object_px((100, 200), 0.5)) == (200, 50)
     assert found.sentence((100, 200)) == (
-        f"objects: 3 boxes in 2 pictures ({kind}); their longer side on 100 x 200: half at most 50 px, 95 % at most 200 px; "
+        f"objects: 3 boxes in 2 images ({kind}); their longer side on 100 x 200: half at most 50 px, 95 % at most 200 px; "
         "1 box without a possible size left out"
     )
 

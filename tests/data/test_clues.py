@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from visus.data.clues import header_clues
+from visus.data.images.decode import ImageHeader
 from visus.data.ledger import Ledger
-from visus.data.pictures import Probe
 from visus.data.sources import read_source
-from visus.data.survey import survey_pictures
+from visus.data.survey import survey_images
 
 
-def probes(mode: str = "RGB", size: tuple[int, int] = (32, 32), picture_format: str = "PNG") -> Probe:
-    return Probe(size, 1 if mode == "L" else 3, mode, picture_format)
+def probes(mode: str = "RGB", size: tuple[int, int] = (32, 32), image_format: str = "PNG") -> ImageHeader:
+    return ImageHeader(size, 1 if mode == "L" else 3, mode, image_format)
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,14 @@ def probes(mode: str = "RGB", size: tuple[int, int] = (32, 32), picture_format: 
             "the shape of the files gives the class away: cat (wide), dog (tall).",
         ),
         (
-            probes(picture_format="JPEG"),
+            probes(image_format="JPEG"),
             probes(),
             "the file format of the files gives the class away: cat (JPEG), dog (PNG).",
         ),
         (probes(), probes(size=(512, 512)), "the size of the files gives the class away: cat (32 px), dog (512 px)."),
     ],
 )
-def test_a_class_that_headers_give_away_is_warned_of(one: Probe, other: Probe, told: str) -> None:
+def test_a_class_that_headers_give_away_is_warned_of(one: ImageHeader, other: ImageHeader, told: str) -> None:
     found = header_clues(("cat", "dog"), [(0, one)] * 12 + [(1, other)] * 12)
     assert [sentence.split(" A network")[0] for sentence in found] == [told]
     assert header_clues(("cat", "dog"), [(0, one)] * 9 + [(1, other)] * 9) == []
@@ -48,7 +48,7 @@ def test_a_class_that_headers_give_away_is_warned_of(one: Probe, other: Probe, t
 def test_what_goes_with_no_class_is_not_told(seed: int) -> None:
     rng = np.random.default_rng(seed)
     drawn = [
-        Probe(
+        ImageHeader(
             (int(rng.integers(20, 400)), int(rng.integers(20, 400))),
             int(rng.choice([1, 3])),
             "RGB",
@@ -60,7 +60,7 @@ def test_what_goes_with_no_class_is_not_told(seed: int) -> None:
 
 
 def test_one_class_of_three_is_told_alone() -> None:
-    seen = [(label, probes(picture_format="JPEG" if label == 1 else "PNG")) for label in (0, 1, 2) for _ in range(20)]
+    seen = [(label, probes(image_format="JPEG" if label == 1 else "PNG")) for label in (0, 1, 2) for _ in range(20)]
     assert [sentence.split(" A network")[0] for sentence in header_clues(("a", "b", "c"), seen)] == [
         "the file format of the files gives the class away: b (JPEG)."
     ]
@@ -68,4 +68,4 @@ def test_one_class_of_three_is_told_alone() -> None:
 
 @pytest.mark.parametrize("name", ["photos_dog_cat", "photos_sign_digits"])
 def test_headers_of_real_photos_give_no_class_away(real_data: Callable[[str], Path], name: str) -> None:
-    assert survey_pictures(read_source(real_data(name), Ledger()), Ledger()).warnings == ()
+    assert survey_images(read_source(real_data(name), Ledger()), Ledger()).warnings == ()

@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from visus.data import picture_damage, picture_jpeg, picture_lzw
-from visus.data.pictures import decode, probe
-from visus.errors import PictureError
+from visus.data.images import damage as image_damage
+from visus.data.images import jpeg as image_jpeg
+from visus.data.images import lzw as image_lzw
+from visus.data.images.decode import decode, probe
+from visus.errors import ImageError
 
-from .bad_pictures import chunk, encoded, photo, png
+from .bad_images import chunk, encoded, photo, png
 
 EOI = b"\xff\xd9"
 JPEG_KINDS: list[dict[str, Any]] = [
@@ -43,13 +45,13 @@ def noisy(height: int = 96, width: int = 128) -> Image.Image:
 
 def scan_of(data: bytes) -> int:
     """Where the compressed data of a JPEG's first scan begins."""
-    place = picture_damage.read_jpeg(data).scan
+    place = image_damage.read_jpeg(data).scan
     assert place is not None
     return place + 2 + struct.unpack_from(">H", data, place + 2)[0]
 
 
 def refusal(data: bytes) -> str:
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         decode(data, name="a")
     return str(caught.value)
 
@@ -151,14 +153,14 @@ def test_no_sound_jpeg_is_called_damaged(texture: str, height: int, width: int, 
     ],
 )
 def test_a_sound_jpeg_beyond_the_reader_is_not_called_damaged(frame: bytes, expected: str) -> None:
-    facts = picture_damage.read_jpeg(b"\xff\xd8" + frame + b"\x00\x10\x00\x10\x01\x01\x11\x00" + b"\xff\xda\x00\x02")
-    with pytest.raises(PictureError) as caught:
-        picture_damage.refuse_unread_jpeg(facts)
+    facts = image_damage.read_jpeg(b"\xff\xd8" + frame + b"\x00\x10\x00\x10\x01\x01\x11\x00" + b"\xff\xda\x00\x02")
+    with pytest.raises(ImageError) as caught:
+        image_damage.refuse_unread_jpeg(facts)
     assert f"a: {caught.value}" == expected
 
 
 def test_without_simplejpeg_a_cut_jpeg_is_still_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_jpeg, "strict_decoder", lambda: None)
+    monkeypatch.setattr(image_jpeg, "strict_decoder", lambda: None)
     data = encoded(noisy(), "JPEG")
     assert "damaged" in refusal(data[: len(data) // 2])
 
@@ -228,7 +230,7 @@ def test_pixels_with_a_wrong_checksum_but_a_right_second_one_are_read() -> None:
 
 
 def test_a_palette_with_a_wrong_checksum_is_refused() -> None:
-    data = png(np.zeros((2, 2)), bits=8, colour_type=3, extra=broken(b"PLTE", bytes(3)))
+    data = png(np.zeros((2, 2)), bits=8, color_type=3, extra=broken(b"PLTE", bytes(3)))
     assert refusal(data) == (
         "a: the PNG file is damaged: the checksum of its chunk PLTE is wrong. Copy or export it again, or remove it."
     )
@@ -279,9 +281,9 @@ def test_no_sound_tiff_is_refused(compression: str | None, mode: str) -> None:
     if compression == "group4" and mode != "1":
         pytest.skip("group 4 is for black and white")
     deep = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (33, 47)).astype(np.uint16))
-    picture = deep if mode == "I;16" else noisy(33, 47).convert(mode)
+    image = deep if mode == "I;16" else noisy(33, 47).convert(mode)
     for big in (False, True):
-        data = encoded(picture, "TIFF", big_tiff=big, **({"compression": compression} if compression else {}))
+        data = encoded(image, "TIFF", big_tiff=big, **({"compression": compression} if compression else {}))
         assert decode(data).mode == mode
 
 
@@ -354,23 +356,23 @@ def test_checksums_of_what_was_decoded_stand_for_unpacking_again(
     mode: str, predictor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = encoded(noisy().convert(mode), "TIFF", compression="tiff_adobe_deflate", tiffinfo={317: predictor, 278: 40})
-    with Image.open(io.BytesIO(data)) as picture:
-        tags = picture.tag_v2  # type: ignore[attr-defined]
-        picture.load()
+    with Image.open(io.BytesIO(data)) as image:
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        image.load()
         assert (tags.get(317, 1), len(tags[273])) == (predictor, 3)
-        assert picture_damage.has_checksums(picture, data, tags)
+        assert image_damage.has_checksums(image, data, tags)
         end = tags[273][1] + tags[279][1]
         changed = data[: end - 1] + bytes([data[end - 1] ^ 1]) + data[end:]
-        assert not picture_damage.has_checksums(picture, changed, tags)
+        assert not image_damage.has_checksums(image, changed, tags)
     assert "part 2 of 3 does not unpack as a whole" in refusal(changed)
-    monkeypatch.setattr(picture_damage, "refuse_damaged_strips", lambda *_: pytest.fail("unpacked again"))
+    monkeypatch.setattr(image_damage, "refuse_damaged_strips", lambda *_: pytest.fail("unpacked again"))
     assert decode(data).mode == mode
 
 
 def test_the_last_strip_of_every_plane_may_be_shorter() -> None:
     one = {256: 4, 257: 5, 278: 2, 258: (8, 8, 8), 277: 3, 284: 2}
-    assert picture_damage._strip_lengths(one, 9) == [{8}, {8}, {8, 4}] * 3
-    assert picture_damage._strip_lengths(one | {284: 1}, 3) == [{24}, {24}, {24, 12}]
+    assert image_damage._strip_lengths(one, 9) == [{8}, {8}, {8, 4}] * 3
+    assert image_damage._strip_lengths(one | {284: 1}, 3) == [{24}, {24}, {24, 12}]
 
 
 # ---- LZW: GIF and TIFF ----
@@ -442,31 +444,31 @@ def test_codes_add_up_to_what_was_packed_and_to_nothing_else(
     num_zeros: int,
     seed: int,
 ) -> None:
-    dialect = picture_lzw.TIFF if is_tiff else picture_lzw.Dialect(literal_bits)
+    dialect = image_lzw.TIFF if is_tiff else image_lzw.Dialect(literal_bits)
     values = np.random.default_rng(seed).integers(0, min(levels, 1 << dialect.literal_bits), count).tolist()
     packed = lzw(
         values, dialect.literal_bits, is_tiff=is_tiff, waits=waits and not is_tiff, clear_at=clear_at, has_end=has_end
     )
     packed += bytes(num_zeros)
-    assert picture_lzw.adds_up(packed, dialect, count)
+    assert image_lzw.adds_up(packed, dialect, count)
     if has_end:
-        assert not picture_lzw.adds_up(packed, dialect, count + 1)
-        assert count == 1 or not picture_lzw.adds_up(packed, dialect, count - 1)
+        assert not image_lzw.adds_up(packed, dialect, count + 1)
+        assert count == 1 or not image_lzw.adds_up(packed, dialect, count - 1)
 
 
 def test_a_table_that_is_emptied_all_the_time_is_not_looked_into() -> None:
     """As by writers of "uncompressed" GIFs, and by who wants to keep a reader busy."""
     packed = lzw([0, 1] * 5_000, 2, is_tiff=False, clear_at=frozenset(range(2, 20_000, 2)))
     began = time.process_time()
-    assert picture_lzw.adds_up(packed, picture_lzw.Dialect(2), 10_000) is None
+    assert image_lzw.adds_up(packed, image_lzw.Dialect(2), 10_000) is None
     assert time.process_time() - began < 1
 
 
-@pytest.mark.parametrize("picture_format", ["GIF", "TIFF"])
+@pytest.mark.parametrize("image_format", ["GIF", "TIFF"])
 @pytest.mark.parametrize("num_bytes", [1, 8])
-def test_changes_in_the_middle_of_lzw_data_that_show_are_found(picture_format: str, num_bytes: int) -> None:
+def test_changes_in_the_middle_of_lzw_data_that_show_are_found(image_format: str, num_bytes: int) -> None:
     shades = Image.fromarray(np.random.default_rng(0).integers(0, 200, (60, 80, 3), dtype=np.uint8)).resize((240, 180))
-    data = encoded(shades, picture_format, **({"compression": "tiff_lzw"} if picture_format == "TIFF" else {}))
+    data = encoded(shades, image_format, **({"compression": "tiff_lzw"} if image_format == "TIFF" else {}))
     true = decode(data).pixels.astype(int)
     rng, num_refused = np.random.default_rng(0), 0
     for _ in range(40):
@@ -474,7 +476,7 @@ def test_changes_in_the_middle_of_lzw_data_that_show_are_found(picture_format: s
         changed = data[:place] + rng.bytes(num_bytes) + data[place + num_bytes :]
         try:
             found = decode(changed, name="a").pixels.astype(int)
-        except PictureError:
+        except ImageError:
             num_refused += 1
         else:
             assert (np.abs(found - true).max(0) > 24).mean() <= 0.02
@@ -528,9 +530,9 @@ def test_no_sound_gif_is_called_damaged(
     height: int, width: int, bits: int, is_noisy: bool, interlace: bool, moves: bool
 ) -> None:
     values = np.random.default_rng(height * width).integers(0, 1 << bits, (height, width)).astype(np.uint8)
-    picture = Image.fromarray(values if is_noisy else values * 0)
-    more = {"save_all": True, "append_images": [picture.rotate(180)]} if moves else {}
-    data = encoded(picture, "GIF", interlace=interlace, **more)
+    image = Image.fromarray(values if is_noisy else values * 0)
+    more = {"save_all": True, "append_images": [image.rotate(180)]} if moves else {}
+    data = encoded(image, "GIF", interlace=interlace, **more)
     assert decode(data).pixels.shape[1:] == (height, width)
     assert decode(data + b"trailing").pixels.shape[1:] == (height, width)
 
@@ -548,7 +550,7 @@ def test_changed_bytes_in_the_middle_of_a_lossy_webp_are_found(quality: int) -> 
         changed = data[:place] + rng.bytes(8) + data[place + 8 :]
         try:
             found = decode(changed, name="a").pixels.astype(int)
-        except PictureError as error:
+        except ImageError as error:
             num_shown += 1
             lost = "the WebP file is damaged: its image data does not end where the image does. Copy or export it again, or remove it."
             assert lost in str(error) or "the WebP file is cut short or damaged" in str(error)  # noqa: PT017 - either finds it

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 import visus
-from visus.data import file_kinds, picture_heif
+from visus.data import file_kinds
+from visus.data.images import heif as image_heif
+from visus.data.images.decode import decode
 from visus.data.ledger import Ledger
-from visus.data.pictures import decode
-from visus.errors import DataError, PictureError
-from visus.workbench.items import PictureItem, UnreadItem, find_items
+from visus.errors import DataError, ImageError
+from visus.workbench.predict_inputs import ImageSample, UnreadSample, find_samples
 
-from .bad_pictures import encoded, photo
+from .bad_images import encoded, photo
 
 HEIC = b"\x00\x00\x00\x18ftypheic" + bytes(40)
 NEEDED = "JPEG, PNG, GIF, BMP, TIFF, WebP or PPM is needed."
@@ -53,23 +54,23 @@ def opened(path: Path, tmp_path: Path, **options: object) -> visus.data.opened.D
 )
 def test_a_file_is_told_by_its_content(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
     (tmp_path / name).write_bytes(content)
-    assert not file_kinds.is_picture_file(tmp_path / name)
+    assert not file_kinds.is_image_file(tmp_path / name)
     assert file_kinds.kind_of_file(tmp_path / name) == kind
 
 
 @pytest.fixture
 def no_heic(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the package that reads HEIC is not installed."""
-    monkeypatch.setattr(picture_heif, "has_heic", lambda: False)
-    monkeypatch.setattr(file_kinds, "PICTURE_SUFFIXES", file_kinds.PICTURE_SUFFIXES - picture_heif.HEIC_SUFFIXES)
+    monkeypatch.setattr(image_heif, "has_heic", lambda: False)
+    monkeypatch.setattr(file_kinds, "IMAGE_SUFFIXES", file_kinds.IMAGE_SUFFIXES - image_heif.HEIC_SUFFIXES)
 
 
 @pytest.mark.usefixtures("no_heic")
 @pytest.mark.parametrize("content", [HEIC, b""])
 def test_heic_is_told_by_content_or_name_where_it_cannot_be_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.HEIC").write_bytes(content)
-    assert not file_kinds.is_picture_file(tmp_path / "a.HEIC")
-    assert file_kinds.kind_of_file(tmp_path / "a.HEIC") == "HEIC picture"
+    assert not file_kinds.is_image_file(tmp_path / "a.HEIC")
+    assert file_kinds.kind_of_file(tmp_path / "a.HEIC") == "HEIC image"
 
 
 def test_links_that_lead_nowhere_and_pipes_are_told_and_not_waited_for(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_images_without_a_usual_ending_are_read_and_told(photos: Path, tmp_path:
     for file in sorted(photos.rglob("*.png")):
         file.rename(file.with_name(name.format(file.stem)))
     data = opened(photos, tmp_path)
-    assert data.num_items == 24
+    assert data.num_samples == 24
     assert data.ledger.counts["read by its content"] == 24
 
 
@@ -95,34 +96,34 @@ def test_unread_images_are_warned_of_by_kind(photos: Path, tmp_path: Path) -> No
     (photos / "cat" / "IMG_0.MOV").write_bytes(b"\x00\x00\x00\x14ftypqt  " + bytes(20))
     data = opened(photos, tmp_path)
     assert data.warnings == (
-        "6 HEIC pictures were left out (cat/IMG_0.HEIC, cat/IMG_1.HEIC, cat/IMG_2.HEIC, ...). HEIC needs the package pillow-heif. "
+        "6 HEIC images were left out (cat/IMG_0.HEIC, cat/IMG_1.HEIC, cat/IMG_2.HEIC, ...). HEIC needs the package pillow-heif. "
         "Install it with: pip install 'visus[heic]'. Or export the photos as JPEG.",
     )
     assert data.ledger.sentences() == [
-        "7 files were left out. 6 (cat/IMG_0.HEIC, cat/IMG_1.HEIC, cat/IMG_2.HEIC, ...): HEIC picture. 1 (cat/IMG_0.MOV): film."
+        "7 files were left out. 6 (cat/IMG_0.HEIC, cat/IMG_1.HEIC, cat/IMG_2.HEIC, ...): HEIC image. 1 (cat/IMG_0.MOV): film."
     ]
 
 
 def test_heic_without_its_package_is_one_sentence_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_heif, "has_heic", lambda: False)
-    picture_heif.reader.cache_clear()
-    with pytest.raises(PictureError) as caught:
+    monkeypatch.setattr(image_heif, "has_heic", lambda: False)
+    image_heif.reader.cache_clear()
+    with pytest.raises(ImageError) as caught:
         decode(HEIC, name="IMG_1.jpg")
     assert str(caught.value) == (
-        "IMG_1.jpg: the file holds an HEIC picture. HEIC needs the package pillow-heif. Install it with: pip install 'visus[heic]'. "
+        "IMG_1.jpg: the file holds an HEIC image. HEIC needs the package pillow-heif. Install it with: pip install 'visus[heic]'. "
         "Or export the photos as JPEG."
     )
 
 
 def test_avif_is_read_or_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    if picture_heif.has_avif():
+    if image_heif.has_avif():
         found = decode(encoded(photo(), "AVIF", quality=95))
         assert np.abs(found.pixels.transpose(1, 2, 0).astype(int) - np.asarray(photo())).mean() < 8
-    monkeypatch.setattr(picture_heif, "has_avif", lambda: False)
-    picture_heif.reader.cache_clear()
-    with pytest.raises(PictureError) as caught:
+    monkeypatch.setattr(image_heif, "has_avif", lambda: False)
+    image_heif.reader.cache_clear()
+    with pytest.raises(ImageError) as caught:
         decode(b"\x00\x00\x00\x18ftypavif" + bytes(40), name="a")
-    picture_heif.reader.cache_clear()
+    image_heif.reader.cache_clear()
     assert str(caught.value) == (
         "a: the file is an AVIF, which this Pillow cannot read. Install Pillow's own wheel, or export it as PNG."
     )
@@ -137,13 +138,13 @@ def test_avif_is_read_or_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> No
         ),
         (
             b"<!DOCTYPE html><html></html>",
-            f"the file holds a web page, and {NEEDED} Download the picture again, or remove it.",
+            f"the file holds a web page, and {NEEDED} Download the image again, or remove it.",
         ),
         (bytes(100), f"the file holds only zeros, and {NEEDED} Copy it again from where it came, or remove it."),
     ],
 )
 def test_an_unreadable_file_says_what_to_do_about_its_kind(content: bytes, sentence: str) -> None:
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         decode(content, name="a")
     assert str(caught.value) == f"a: {sentence}"
 
@@ -160,7 +161,7 @@ def test_reasons_of_unreadable_files_are_told_in_the_ledger_and_in_the_refusal(p
         opened(photos, tmp_path)
     assert str(caught.value) == (
         f"{photos}: 4 of 24 files cannot be read (16.7 %; at most 5.0 % may be left out). 3 (cat/1.png, cat/2.png, cat/3.png): the file holds "
-        f"a web page, and {NEEDED} Download the picture again, or remove it. 1 (cat/0.png): the file is empty (0 bytes). Copy it again from "
+        f"a web page, and {NEEDED} Download the image again, or remove it. 1 (cat/0.png): the file is empty (0 bytes). Copy it again from "
         "where it came, or remove it. Repair or remove them, or allow more with --max-unreadable."
     )
 
@@ -172,8 +173,8 @@ def test_a_link_back_to_the_data_folder_is_not_followed(photos: Path, tmp_path: 
     (photos / "cat" / "all").symlink_to("..")
     (photos / "cat" / "loop.png").symlink_to("loop.png")
     data = opened(photos, tmp_path, max_unreadable=0.2)
-    assert sorted(item for item in data.samples.items if "all/" in item) == []
-    assert data.num_items == 24
+    assert sorted(sample for sample in data.samples.names if "all/" in sample) == []
+    assert data.num_samples == 24
 
 
 def test_predict_follows_links_to_folders_and_passes_no_file_over_in_silence(photos: Path, tmp_path: Path) -> None:
@@ -185,16 +186,16 @@ def test_predict_follows_links_to_folders_and_passes_no_file_over_in_silence(pho
     (linked / "up").symlink_to(linked)
     (linked / "notes.txt").write_text("words")
     ledger = Ledger()
-    found = list(find_items([linked], plan, ledger))
+    found = list(find_samples([linked], plan, ledger))
     assert len(found) == 24
-    assert all(isinstance(item, PictureItem) for item in found)
-    assert ledger.reasons("left out: hidden or not a picture") == {
+    assert all(isinstance(sample, ImageSample) for sample in found)
+    assert ledger.reasons("left out: hidden or not an image") == {
         "notes.txt": "text",
         "up": "a link that leads back up, which is not followed",
     }
 
 
-def test_a_folder_that_may_not_be_listed_is_one_unread_item(
+def test_a_folder_that_may_not_be_listed_is_one_unread_sample(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = opened(photos, tmp_path).preprocessing
@@ -206,9 +207,9 @@ def test_a_folder_that_may_not_be_listed_is_one_unread_item(
         return real(folder)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    found = list(find_items([photos], plan, Ledger()))
-    assert [item for item in found if isinstance(item, UnreadItem)] == [
-        UnreadItem(
+    found = list(find_samples([photos], plan, Ledger()))
+    assert [sample for sample in found if isinstance(sample, UnreadSample)] == [
+        UnreadSample(
             str(photos / "cat"), "the folder cannot be listed (Permission denied). Give yourself the right to read it."
         )
     ]

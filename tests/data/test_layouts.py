@@ -90,7 +90,7 @@ def test_exact_split_names_are_read_without_a_warning(tmp_path: Path, container:
 @pytest.mark.parametrize("name", ["dev", "eval", "holdout"])
 def test_a_split_that_may_be_one_of_two_is_asked_about(tmp_path: Path, name: str) -> None:
     assert message(lay(tmp_path, "train/cat", "train/dog", f"{name}/cat", f"{name}/dog")) == (
-        f"{tmp_path}: the folder {name!r} holds pictures and lies beside the split folder 'train', so it is neither a split nor a class. "
+        f"{tmp_path}: the folder {name!r} holds images and lies beside the split folder 'train', so it is neither a split nor a class. "
         f"If {name!r} is for validation, rename it to 'val'; if for the final test, to 'test'. Rename it, or move it elsewhere."
     )
 
@@ -106,7 +106,7 @@ def test_images_to_predict_beside_splits_are_left_out_and_told(tmp_path: Path) -
 
 def test_a_class_called_train_beside_vehicles_stays_a_class(tmp_path: Path) -> None:
     assert read(lay(tmp_path / "flat", "train", "plane", "car")).classes == ("car", "plane", "train")
-    assert "the folder 'car' holds pictures" in message(lay(tmp_path / "deep", "train/steam", "train/diesel", "car"))
+    assert "the folder 'car' holds images" in message(lay(tmp_path / "deep", "train/steam", "train/diesel", "car"))
     assert read(lay(tmp_path / "tubes", "test_tube", "flask")).classes == ("flask", "test_tube")
 
 
@@ -123,7 +123,7 @@ def test_an_unlabeled_split_is_told_of_wherever_its_images_lie(tmp_path: Path) -
     lay(tmp_path / "c", "train", "test1")
     for name, folder in (("a", "test1"), ("b", "val/images")):
         assert message(tmp_path / name) == (
-            f"{tmp_path / name}: 3 pictures in {folder!r} without a class folder, the first is '0.jpg'. Put each into a folder named after its "
+            f"{tmp_path / name}: 3 images in {folder!r} without a class folder, the first is '0.jpg'. Put each into a folder named after its "
             f"class, such as {folder}/cats/0.jpg, or move them elsewhere."
         )
     assert "are named as splits, and hold images without class folders" in message(tmp_path / "c")
@@ -161,7 +161,7 @@ def test_data_for_finding_anomalies_is_told_from_a_mistake(tmp_path: Path) -> No
     lay(tmp_path, "train/good", "test/good", "test/broken", "ground_truth/broken")
     assert message(tmp_path) == (
         f"{tmp_path}: 2 mistakes:\n"
-        "  - test has 3 items of the class 'broken', which train does not have. train has: good.\n"
+        "  - test has 3 samples of the class 'broken', which train does not have. train has: good.\n"
         "  - train has one class only, as in datasets for finding anomalies. To train on the classes of test, give its folder alone."
     )
 
@@ -268,7 +268,7 @@ def test_a_copy_of_the_dataset_within_itself_is_left_out(tmp_path: Path) -> None
         "the folder 'all' is a copy of the folders beside it (cat, dog), file by file, so it is left out.",
     )
     assert ledger.sentences()[0] == (
-        "6 pictures were left out (all/cat/0.jpg, all/cat/1.jpg, all/cat/2.jpg, ...): a copy of the dataset within itself."
+        "6 images were left out (all/cat/0.jpg, all/cat/1.jpg, all/cat/2.jpg, ...): a copy of the dataset within itself."
     )
     (tmp_path / "all/cat/0.jpg").write_text("another image")
     assert message(tmp_path) == (
@@ -357,20 +357,20 @@ PATHS = st.lists(st.lists(NAMES, min_size=1, max_size=4), min_size=1, max_size=1
 
 @given(PATHS)
 def test_every_image_is_used_once_or_left_out_or_the_folders_are_refused(folders: list[list[str]]) -> None:
-    items = [f"{'/'.join(parts)}/{number}.jpg" for parts in folders for number in range(2)]
+    samples = [f"{'/'.join(parts)}/{number}.jpg" for parts in folders for number in range(2)]
     try:
-        layout = lay_out(Path("data"), items)
+        layout = lay_out(Path("data"), samples)
     except DataError:
         return  # asked about: which folders are meant cannot be told from their names
-    assert sorted([item for item, _, _ in layout.rows] + list(layout.left_out)) == sorted(items)
-    assert all(label in item.split("/")[:-1] for item, label, _ in layout.rows)
+    assert sorted([sample for sample, _, _ in layout.rows] + list(layout.left_out)) == sorted(samples)
+    assert all(label in sample.split("/")[:-1] for sample, label, _ in layout.rows)
     assert all((split != "") == (layout.kind == "split folders") for _, _, split in layout.rows)
 
 
 @given(PATHS, st.randoms())
 def test_the_order_of_images_does_not_matter(folders: list[list[str]], random: object) -> None:
-    items = [f"{'/'.join(parts)}/{number}.jpg" for parts in folders for number in range(2)]
-    shuffled = list(items)
+    samples = [f"{'/'.join(parts)}/{number}.jpg" for parts in folders for number in range(2)]
+    shuffled = list(samples)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
     def rows(order: list[str]) -> object:
@@ -379,7 +379,7 @@ def test_the_order_of_images_does_not_matter(folders: list[list[str]], random: o
         except DataError:
             return "refused"
 
-    assert rows(items) == rows(shuffled)
+    assert rows(samples) == rows(shuffled)
 
 
 # ---- splits under words that are not known

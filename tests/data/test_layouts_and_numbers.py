@@ -15,7 +15,7 @@ from visus.data.ledger import Ledger
 from visus.data.preprocessing import Preprocessing, measure_scale
 from visus.data.source_arrays import ARRAY_LAYOUTS, class_values, layout_of, possible_layouts
 from visus.errors import DataError
-from visus.workbench.items import ArrayItem, find_items
+from visus.workbench.predict_inputs import ArraySample, find_samples
 
 
 def saved(tmp_path: Path, x: np.ndarray, **others: object) -> Path:
@@ -41,9 +41,9 @@ def random(*shape: int) -> np.ndarray:
 
 
 @given(st.lists(st.integers(1, 300), min_size=2, max_size=4))
-def test_the_rule_gives_a_layout_with_as_many_axes_or_none(item: list[int]) -> None:
-    found = layout_of((9, *item), "plain")
-    assert found is None or found in possible_layouts(len(item) + 1)
+def test_the_rule_gives_a_layout_with_as_many_axes_or_none(sample: list[int]) -> None:
+    found = layout_of((9, *sample), "plain")
+    assert found is None or found in possible_layouts(len(sample) + 1)
 
 
 @given(st.integers(1, 300), st.integers(1, 300))
@@ -66,7 +66,7 @@ def test_steps_of_sensors_are_read_as_signals_and_the_note_says_how_to_state_ano
     data = opened(saved(tmp_path, random(60, 128, 9)), tmp_path)
     assert data.input_shape == (9, 128)
     assert data.samples.notes == (
-        "an array of 60 x 128 x 9 is read as (items, length, channels); --layout states another (NCL, NHW).",
+        "an array of 60 x 128 x 9 is read as (samples, length, channels); --layout states another (NCL, NHW).",
     )
     assert opened(tmp_path / "s.npz", tmp_path, layout="NCL").input_shape == (128, 9)
 
@@ -77,8 +77,8 @@ def test_predict_reads_arrays_as_the_training_did(tmp_path: Path) -> None:
     assert (plan.channels, plan.size, plan.layout) == (30, (20,), "NLC")
     assert Preprocessing.from_dict(plan.to_dict()) == plan
     for given_array, rows in ((x[:3], x[:3]), (x[5], x[5:6])):
-        items = [item for item in find_items([given_array], plan, Ledger()) if isinstance(item, ArrayItem)]
-        np.testing.assert_array_equal(np.stack([item.row for item in items]), rows.transpose(0, 2, 1))
+        samples = [sample for sample in find_samples([given_array], plan, Ledger()) if isinstance(sample, ArraySample)]
+        np.testing.assert_array_equal(np.stack([sample.row for sample in samples]), rows.transpose(0, 2, 1))
 
 
 def test_every_layout_is_a_permutation_of_known_letters() -> None:
@@ -143,7 +143,7 @@ def test_inverted_images_are_told_and_others_are_not() -> None:
     dark[:, 2:6, 2:6] = 180
     bright_thing = np.full((1, 8, 8), 250, np.uint8)
     bright_thing[:, 0], bright_thing[:, -1], bright_thing[:, :, 0], bright_thing[:, :, -1] = 0, 0, 0, 0
-    assert [plan.looks_inverted(item) for item in (255 - dark, dark, bright_thing)] == [True, False, False]
+    assert [plan.looks_inverted(sample) for sample in (255 - dark, dark, bright_thing)] == [True, False, False]
 
 
 @pytest.mark.parametrize(("base", "is_warned"), [(1e4, False), (1e9, True)])

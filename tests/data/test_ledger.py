@@ -18,18 +18,18 @@ TURNED = "turned upright by its EXIF orientation"
 
 def noted(*pairs: tuple[str, str]) -> Ledger:
     ledger = Ledger()
-    for action, item in pairs:
-        ledger.note(action, item)
+    for action, sample in pairs:
+        ledger.note(action, sample)
     return ledger
 
 
 def test_sentences_agree_in_number() -> None:
-    assert noted((TURNED, "a.jpg")).sentences() == ["1 picture was turned upright by its EXIF orientation (a.jpg)."]
+    assert noted((TURNED, "a.jpg")).sentences() == ["1 image was turned upright by its EXIF orientation (a.jpg)."]
     three = noted(*((TURNED, f"{letter}.jpg") for letter in "abc"))
-    assert three.sentences() == ["3 pictures were turned upright by their EXIF orientation (a.jpg, b.jpg, c.jpg)."]
+    assert three.sentences() == ["3 images were turned upright by their EXIF orientation (a.jpg, b.jpg, c.jpg)."]
     many = noted(*((TURNED, f"IMG_{index}.jpg") for index in range(1200)))
     assert many.sentences() == [
-        "1,200 pictures were turned upright by their EXIF orientation (IMG_0.jpg, IMG_1.jpg, IMG_2.jpg, ...)."
+        "1,200 images were turned upright by their EXIF orientation (IMG_0.jpg, IMG_1.jpg, IMG_2.jpg, ...)."
     ]
 
 
@@ -40,51 +40,51 @@ def test_every_action_has_its_sentence() -> None:
         two.note(action, "a")
         two.note(action, "b")
     assert one.sentences() == [
-        "1 picture was turned upright by its EXIF orientation (a).",
-        "1 picture with a broken EXIF orientation was taken as stored (a).",
-        "1 picture was scaled from 16-bit to 8-bit values (a).",
-        "1 picture in black and white was widened from 1-bit to 8-bit values (a).",
-        "1 picture with a palette was resolved to colour (a).",
-        "1 picture with transparent parts was blended on white (a).",
-        "1 picture was converted from CMYK to RGB (a).",
-        "1 picture in another colour space (YCbCr, LAB, HSV) was converted to RGB (a).",
-        "1 picture with several frames or pages was read as its first (a).",
-        "1 picture, far larger than needed, was decoded at 1/2, 1/4 or 1/8 of the size (a).",
-        "1 picture in grey was made colour (three equal channels) (a).",
-        "1 picture in colour was made grey (ITU-R 601 luma) (a).",
-        "1 picture was cropped to the middle (a).",
-        "1 item was resized (a).",
-        "1 picture was padded with its own edge pixels (a).",
-        "1 item had its positions put into one fixed random order (a).",
-        "1 item has the same content as one that the network learned from, so its answer says little (a).",
-        "1 picture of 16 bits has values of at most 13 bits, so it came out dark, with few levels (a).",
-        "1 picture was read with a few bytes left over, which may come from damage: look at it (a).",
-        "1 file without a usual ending was read, being a picture by content (a).",
-        "1 picture has bright where the training images have dark, or the reverse: if black and white have changed places, invert it first (a).",
-        "1 picture has more than four times, or less than a quarter of, the usual number of pixels (a).",
+        "1 image was turned upright by its EXIF orientation (a).",
+        "1 image with a broken EXIF orientation was taken as stored (a).",
+        "1 image was scaled from 16-bit to 8-bit values (a).",
+        "1 image in black and white was widened from 1-bit to 8-bit values (a).",
+        "1 image with a palette was resolved to color (a).",
+        "1 image with transparent parts was blended on white (a).",
+        "1 image was converted from CMYK to RGB (a).",
+        "1 image in another color space (YCbCr, LAB, HSV) was converted to RGB (a).",
+        "1 image with several frames or pages was read as its first (a).",
+        "1 image, far larger than needed, was decoded at 1/2, 1/4 or 1/8 of the size (a).",
+        "1 image in gray was made color (three equal channels) (a).",
+        "1 image in color was made gray (ITU-R 601 luma) (a).",
+        "1 image was cropped to the middle (a).",
+        "1 sample was resized (a).",
+        "1 image was padded with its own edge pixels (a).",
+        "1 sample had its positions put into one fixed random order (a).",
+        "1 sample has the same content as one that the network learned from, so its answer says little (a).",
+        "1 image of 16 bits has values of at most 13 bits, so it came out dark, with few levels (a).",
+        "1 image was read with a few bytes left over, which may come from damage: look at it (a).",
+        "1 file without a usual ending was read, being an image by content (a).",
+        "1 image has bright where the training images have dark, or the reverse: if black and white have changed places, invert it first (a).",
+        "1 image has more than four times, or less than a quarter of, the usual number of pixels (a).",
         "1 file could not be read and was left out (a).",
-        "1 file was left out: hidden, of the system, or not a picture (a).",
-        "1 picture was left out (a).",
-        "1 item was found to be an exact copy of another; a split that visus makes keeps copies on one side (a).",
+        "1 file was left out: hidden, of the system, or not an image (a).",
+        "1 image was left out (a).",
+        "1 sample was found to be an exact copy of another; a split that visus makes keeps copies on one side (a).",
         "1 row was left out: said before (a).",
         "1 row was left out, for no such file exists (a).",
-        "1 item has the same content as another item under another label (a).",
+        "1 sample has the same content as another sample under another label (a).",
     ]
     assert two.sentences()[-7:] == [
         "2 files could not be read and were left out (a, b).",
-        "2 files were left out: hidden, of the system, or not pictures (a, b).",
-        "2 pictures were left out (a, b).",
-        "2 items were found to be exact copies of another; a split that visus makes keeps copies on one side (a, b).",
+        "2 files were left out: hidden, of the system, or not images (a, b).",
+        "2 images were left out (a, b).",
+        "2 samples were found to be exact copies of another; a split that visus makes keeps copies on one side (a, b).",
         "2 rows were left out: said before (a, b).",
         "2 rows were left out, for no such file exists (a, b).",
-        "2 items have the same content as another item under another label (a, b).",
+        "2 samples have the same content as another sample under another label (a, b).",
     ]
 
 
 def test_sentences_begin_with_the_count() -> None:
     for template in ACTIONS.values():
         first = next(string.Formatter().parse(template))
-        assert (first[0], first[1] in {"pictures", "items", "files", "rows"}) == ("", True)
+        assert (first[0], first[1] in {"images", "samples", "files", "rows"}) == ("", True)
 
 
 def test_only_the_first_ten_names_are_kept_and_all_are_counted() -> None:
@@ -112,7 +112,7 @@ def test_an_unknown_action_is_refused_with_the_closest_name() -> None:
 
 def test_as_dict_is_plain_data() -> None:
     assert noted(("resized", "a"), ("resized", "b")).as_dict() == {
-        "resized": {"count": 2, "items": ["a", "b"], "sentence": "2 items were resized (a, b)."}
+        "resized": {"count": 2, "samples": ["a", "b"], "sentence": "2 samples were resized (a, b)."}
     }
     assert Ledger().as_dict() == {}
 
@@ -121,19 +121,19 @@ notes = st.lists(st.tuples(st.sampled_from(sorted(ACTIONS)), st.text(max_size=3)
 
 
 @given(notes)
-def test_json_gives_the_ledger_back(items: list[tuple[str, str, str]]) -> None:
+def test_json_gives_the_ledger_back(samples: list[tuple[str, str, str]]) -> None:
     ledger = Ledger()
-    for action, item, reason in items:
-        ledger.note(action, item, reason)
+    for action, sample, reason in samples:
+        ledger.note(action, sample, reason)
     assert Ledger.from_dict(json.loads(json.dumps(ledger.as_dict()))) == ledger
 
 
 @given(notes, st.integers(0, 40))
-def test_merging_parts_equals_noting_all(items: list[tuple[str, str, str]], cut: int) -> None:
+def test_merging_parts_equals_noting_all(samples: list[tuple[str, str, str]], cut: int) -> None:
     whole, first, second = Ledger(), Ledger(), Ledger()
-    for index, (action, item, reason) in enumerate(items):
-        whole.note(action, item, reason)
-        (first if index < cut else second).note(action, item, reason)
+    for index, (action, sample, reason) in enumerate(samples):
+        whole.note(action, sample, reason)
+        (first if index < cut else second).note(action, sample, reason)
     first.merge(second)
     assert first == whole
 
@@ -154,8 +154,8 @@ def test_threads_lose_no_count() -> None:
 
 def test_a_file_that_is_no_ledger_is_refused() -> None:
     with pytest.raises(DataError) as unknown:
-        Ledger.from_dict({"turned": {"count": 1, "items": []}})
+        Ledger.from_dict({"turned": {"count": 1, "samples": []}})
     assert str(unknown.value).startswith("unknown ledger action 'turned'. Known: 1-bit values widened to 8-bit, ")
     with pytest.raises(DataError) as broken:
         Ledger.from_dict({"resized": {"count": 1}})
-    assert str(broken.value) == "the ledger entry 'resized' needs a count and a list of items, and has {'count': 1}."
+    assert str(broken.value) == "the ledger entry 'resized' needs a count and a list of samples, and has {'count': 1}."

@@ -14,7 +14,7 @@ from visus.data.ledger import Ledger
 from visus.data.sources import read_source
 from visus.errors import DataError
 
-LEFT_OUT = "left out: hidden or not a picture"
+LEFT_OUT = "left out: hidden or not an image"
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_link_to_another_folder_is_followed(photos: Path, tmp_path: Path) -> N
 def test_a_link_to_itself_is_left_out_as_unreadable(photos: Path, tmp_path: Path) -> None:
     (photos / "cat" / "loop.png").symlink_to("loop.png")
     data = visus.open_data(photos, cache_dir=tmp_path / "cache")
-    assert (data.num_items, data.ledger.examples("unreadable")) == (24, ["cat/loop.png"])
+    assert (data.num_samples, data.ledger.examples("unreadable")) == (24, ["cat/loop.png"])
 
 
 def test_a_pipe_is_left_out(photos: Path) -> None:

@@ -93,7 +93,7 @@ def test_masks_beside_photos_are_left_out_and_told(tmp_path: Path) -> None:
         "Rename them if they are samples.",
     )
     assert ledger.sentences() == [
-        "3 pictures were left out (crack/0_mask.png, crack/1_mask.png, crack/2_mask.png): a mask of another image."
+        "3 images were left out (crack/0_mask.png, crack/1_mask.png, crack/2_mask.png): a mask of another image."
     ]
 
 

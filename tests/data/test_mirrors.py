@@ -1,4 +1,4 @@
-"""Mirroring: the items themselves say whether it keeps their class."""
+"""Mirroring: the samples themselves say whether it keeps their class."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from visus.data.mirrors import CHUNK, MirrorTest, mirror_test
 NUM_EACH = 60
 
 
-def part(items: np.ndarray, labels: np.ndarray) -> Part:
-    """A split of these items."""
-    return Part("train", items, np.arange(len(items)), labels.astype(np.int64), ("",) * len(items))
+def part(samples: np.ndarray, labels: np.ndarray) -> Part:
+    """A split of these samples."""
+    return Part("train", samples, np.arange(len(samples)), labels.astype(np.int64), ("",) * len(samples))
 
 
-def shapes(seed: int, *, is_turned: bool, rank: int = 2) -> Part:
+def shapes(seed: int, *, is_channels_last: bool, rank: int = 2) -> Part:
     """Noisy bars: of class 0 on the left, of class 1 on the right, or, where that means nothing, at the top and at the bottom."""
     random = np.random.default_rng(seed)
-    items = random.integers(0, 60, (2 * NUM_EACH, 1, *[12] * rank))
+    samples = random.integers(0, 60, (2 * NUM_EACH, 1, *[12] * rank))
     labels = np.arange(2 * NUM_EACH) % 2
-    for item, label in zip(items, labels, strict=True):
-        axis = item.ndim - 1 if is_turned else 1
-        item[(slice(None),) * axis + (slice(0, 4) if label == 0 else slice(8, 12),)] += 150
-    return part(items.astype(np.uint8), labels)
+    for sample, label in zip(samples, labels, strict=True):
+        axis = sample.ndim - 1 if is_channels_last else 1
+        sample[(slice(None),) * axis + (slice(0, 4) if label == 0 else slice(8, 12),)] += 150
+    return part(samples.astype(np.uint8), labels)
 
 
 @pytest.mark.parametrize("rank", [2, 3])
 def test_left_and_right_are_told_from_top_and_bottom(rank: int) -> None:
-    told = mirror_test(shapes(0, is_turned=True, rank=rank), seed=0)
+    told = mirror_test(shapes(0, is_channels_last=True, rank=rank), seed=0)
     assert told is not None
     assert (told.plain, told.mirrored, told.keeps_class) == (1.0, 0.0, False)
-    told = mirror_test(shapes(0, is_turned=False, rank=rank), seed=0)
+    told = mirror_test(shapes(0, is_channels_last=False, rank=rank), seed=0)
     assert told is not None
     assert (told.plain, told.mirrored, told.keeps_class) == (1.0, 1.0, True)
 
 
 @given(st.integers(0, 1000))
-def test_items_that_are_their_own_mirror_image_lose_nothing(seed: int) -> None:
+def test_samples_that_are_their_own_mirror_image_lose_nothing(seed: int) -> None:
     half = np.random.default_rng(seed).integers(0, 256, (40, 2, 5, 3)).astype(np.uint8)
     found = mirror_test(part(np.concatenate([half, half[..., ::-1]], axis=-1), np.arange(40) % 4), seed)
     assert found is not None
@@ -97,11 +97,11 @@ def test_the_interval_is_that_of_a_bootstrap() -> None:
 def asymmetric(seed: int, strength: int = 22) -> Part:
     """Bars on the left or on the right, fainter than the noise around them: neighbors tell the class, if not always."""
     random = np.random.default_rng(seed)
-    items = random.normal(110, 30, (240, 1, 12, 12))
+    samples = random.normal(110, 30, (240, 1, 12, 12))
     labels = np.arange(240) % 2
-    items[labels == 0, :, :, :4] += strength
-    items[labels == 1, :, :, 8:] += strength
-    return part(np.clip(items, 0, 255).astype(np.uint8), labels)
+    samples[labels == 0, :, :, :4] += strength
+    samples[labels == 1, :, :, 8:] += strength
+    return part(np.clip(samples, 0, 255).astype(np.uint8), labels)
 
 
 def symmetric(seed: int, strength: int = 22) -> Part:
@@ -110,12 +110,12 @@ def symmetric(seed: int, strength: int = 22) -> Part:
     return part(np.ascontiguousarray(found.pixels.swapaxes(-1, -2)), found.labels)
 
 
-def brighter(items: np.ndarray) -> np.ndarray:
-    return np.clip(items.astype(int) + 8, 0, 255).astype(np.uint8)
+def brighter(samples: np.ndarray) -> np.ndarray:
+    return np.clip(samples.astype(int) + 8, 0, 255).astype(np.uint8)
 
 
-def noisier(items: np.ndarray) -> np.ndarray:
-    return np.clip(items + np.random.default_rng(9).normal(0, 2, items.shape), 0, 255).astype(np.uint8)
+def noisier(samples: np.ndarray) -> np.ndarray:
+    return np.clip(samples + np.random.default_rng(9).normal(0, 2, samples.shape), 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("copy", [np.copy, brighter, noisier])
@@ -157,7 +157,7 @@ def test_samples_of_one_group_are_no_neighbors() -> None:
     assert alone is not None
     assert grouped is not None
     assert (alone.plain, grouped.plain < 0.97) == (1.0, True)
-    assert grouped.num_copied == grouped.num_items == 1200
+    assert grouped.num_copied == grouped.num_samples == 1200
     assert (alone.keeps_class, grouped.keeps_class) == (False, None)
     assert grouped.chance < 0.5  # the own scene is no candidate
     one = mirror_test(part(frames, labels), 0, ["all"] * 1200)
@@ -166,17 +166,17 @@ def test_samples_of_one_group_are_no_neighbors() -> None:
     assert none == alone
 
 
-def test_recordings_and_narrow_or_single_items_have_no_answer() -> None:
-    recordings = np.zeros((10, 1, 50), np.int16)
+def test_recordings_and_narrow_or_single_samples_have_no_answer() -> None:
+    signals = np.zeros((10, 1, 50), np.int16)
     narrow = np.zeros((10, 1, 8, 1), np.uint8)
-    for items in (recordings, narrow, np.zeros((1, 1, 8, 8), np.uint8)):
-        assert mirror_test(part(items, np.zeros(len(items))), seed=0) is None
+    for samples in (signals, narrow, np.zeros((1, 1, 8, 8), np.uint8)):
+        assert mirror_test(part(samples, np.zeros(len(samples))), seed=0) is None
 
 
 def test_it_is_the_same_again_and_draws_nothing_from_the_common_random_numbers() -> None:
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    items = np.random.default_rng(1).integers(0, 256, (CHUNK + 40, 3, 9, 7)).astype(np.uint8)
-    data = part(items, np.arange(len(items)) % 3)
+    samples = np.random.default_rng(1).integers(0, 256, (CHUNK + 40, 3, 9, 7)).astype(np.uint8)
+    data = part(samples, np.arange(len(samples)) % 3)
     assert mirror_test(data, seed=5) == mirror_test(data, seed=5)
     assert torch.equal(before, torch.random.get_rng_state())

@@ -17,7 +17,7 @@ MakeFolder = Callable[..., Path]
 
 
 def save(folder: Path, sizes: list[tuple[int, int]], mode: str = "RGB") -> Path:
-    """Pictures of these sizes (height, width) in two classes."""
+    """Images of these sizes (height, width) in two classes."""
     rng = np.random.default_rng(0)
     for number, (height, width) in enumerate(sizes):
         place = folder / "ab"[number % 2]
@@ -38,19 +38,17 @@ def save(folder: Path, sizes: list[tuple[int, int]], mode: str = "RGB") -> Path:
         ([(200 + number, 300) for number in range(12)], (96, 96)),
     ],
 )
-def test_the_size_follows_from_the_pictures(
-    tmp_path: Path, sizes: list[tuple[int, int]], input_size: tuple[int, int]
-) -> None:
+def test_the_size_follows_from_the_images(tmp_path: Path, sizes: list[tuple[int, int]], input_size: tuple[int, int]) -> None:
     assert visus.open_data(save(tmp_path / "p", sizes)).input_shape == (3, *input_size)
 
 
-def test_grey_pictures_have_one_channel_and_one_colour_picture_makes_three(tmp_path: Path) -> None:
+def test_gray_images_have_one_channel_and_one_color_image_makes_three(tmp_path: Path) -> None:
     folder = save(tmp_path / "p", [(8, 8)] * 12, "L")
     assert visus.open_data(folder).input_shape == (1, 8, 8)
     Image.new("RGB", (8, 8), (200, 0, 0)).save(folder / "a" / "red.png")
     data = visus.open_data(folder)
     assert data.input_shape == (3, 8, 8)
-    assert data.ledger.counts["grey made colour"] == 12
+    assert data.ledger.counts["gray made color"] == 12
 
 
 def test_asked_size_and_channels_are_used(tmp_path: Path) -> None:
@@ -58,7 +56,7 @@ def test_asked_size_and_channels_are_used(tmp_path: Path) -> None:
     assert visus.open_data(folder, img_size=(10, 14), channels=1).input_shape == (1, 10, 14)
 
 
-def test_outsized_pictures_are_on_the_ledger(tmp_path: Path) -> None:
+def test_outsized_images_are_on_the_ledger(tmp_path: Path) -> None:
     folder = save(tmp_path / "p", [(20, 20)] * 12 + [(90, 90)])
     data = visus.open_data(folder)
     assert data.ledger.examples("outsized") == ["a/12.png"]
@@ -67,8 +65,8 @@ def test_outsized_pictures_are_on_the_ledger(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"img_size": 0}, "the picture size must be at least 1 pixel, not 0."),
-        ({"channels": 2}, "channels must be 1 (grey) or 3 (colour), not 2."),
+        ({"img_size": 0}, "the image size must be at least 1 pixel, not 0."),
+        ({"channels": 2}, "channels must be 1 (gray) or 3 (color), not 2."),
         ({"rule": "stretch"}, "unknown rule 'stretch'. Known: crop, pad, squash."),
         ({"scale": "minmax"}, "unknown scale 'minmax'. Did you mean 'min-max'? Known: mean-deviation, min-max."),
         ({"max_unreadable": 1.5}, "the share of unreadable files must be at least 0 and below 1, not 1.5."),
@@ -99,7 +97,7 @@ def test_arrays_are_only_made_smaller(tmp_path: Path) -> None:
 def test_uneven_classes_are_warned_about(make_folder: MakeFolder) -> None:
     data = visus.open_data(make_folder({"many": 60, "few": 12}))
     assert data.warnings == (
-        "the classes are uneven: many has 43 training items and few has 9. "
+        "the classes are uneven: many has 43 training samples and few has 9. "
         "Look at the recall of each class; --class-weights balanced gives rare classes more weight.",
     )
 
@@ -123,4 +121,4 @@ def test_data_of_another_kind_is_refused_for_scoring(make_folder: MakeFolder, tm
     np.savez(tmp_path / "x.npz", x=np.zeros((4, 1, 10), dtype=np.float32), y=np.arange(4) % 2, classes=np.array(["a", "b"]))
     with pytest.raises(DataError) as caught:
         open_scoring_data(tmp_path / "x.npz", trained.preprocessing, trained.classes)
-    assert str(caught.value) == f"{tmp_path / 'x.npz'}: this network reads picture files, and these are arrays."
+    assert str(caught.value) == f"{tmp_path / 'x.npz'}: this network reads image files, and these are arrays."

@@ -1,4 +1,4 @@
-"""Other labels for the items of a data set: a column of the table or a file, the same items, and every mistake in words."""
+"""Other labels for the samples of a data set: a column of the table or a file, the same samples, and every mistake in words."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from visus.errors import DataError
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """24 pictures in a table with a label and a colour; the colour has nothing to do with the label."""
+    """24 images in a table with a label and a color; the color has nothing to do with the label."""
     rng = np.random.default_rng(0)
-    rows = ["path,label,colour"]
+    rows = ["path,label,color"]
     for number in range(24):
-        colour = ["red", "green", "blue"][number % 3]
+        color = ["red", "green", "blue"][number % 3]
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
-        rows.append(f"{number}.png,{'ab'[number // 12]},{colour}")
+        rows.append(f"{number}.png,{'ab'[number // 12]},{color}")
     file = tmp_path / "table.csv"
     file.write_text("\n".join(rows) + "\n")
     return file
 
 
 def labels_of(data: visus.Data) -> dict[str, str]:
-    return {item: data.classes[label] for item, label in zip(data.samples.items, data.samples.labels, strict=True)}
+    return {sample: data.classes[label] for sample, label in zip(data.samples.names, data.samples.labels, strict=True)}
 
 
 def test_a_column_of_the_table_gives_its_labels(table: Path) -> None:
-    data = visus.open_data(table, labels="colour")
+    data = visus.open_data(table, labels="color")
     assert data.classes == ("blue", "green", "red")
     assert labels_of(data) == {f"{number}.png": ["red", "green", "blue"][number % 3] for number in range(24)}
-    assert data.labels == "colour"
-    assert data.samples.notes == ("labels: those of the column 'colour'.",)
-    assert visus.open_data(table).samples.notes == ("columns that are not used: colour.",)
+    assert data.labels == "color"
+    assert data.samples.notes == ("labels: those of the column 'color'.",)
+    assert visus.open_data(table).samples.notes == ("columns that are not used: color.",)
     assert data.fingerprint != visus.open_data(table).fingerprint
 
 
-def test_a_file_gives_its_labels_to_the_items_that_it_names(table: Path, tmp_path: Path) -> None:
+def test_a_file_gives_its_labels_to_the_samples_that_it_names(table: Path, tmp_path: Path) -> None:
     own = labels_of(visus.open_data(table))
     file = tmp_path / "other.csv"
-    file.write_text("item,label\n" + "".join(f"{item},{'xy'[int(item[:-4]) % 2]}\n" for item in reversed(own)))
+    file.write_text("sample,label\n" + "".join(f"{sample},{'xy'[int(sample[:-4]) % 2]}\n" for sample in reversed(own)))
     data = visus.open_data(table, labels=file)
-    assert labels_of(data) == {item: "xy"[int(item[:-4]) % 2] for item in own}
-    assert data.samples.items == visus.open_data(table).samples.items
+    assert labels_of(data) == {sample: "xy"[int(sample[:-4]) % 2] for sample in own}
+    assert data.samples.names == visus.open_data(table).samples.names
     assert data.labels == str(file.resolve())
 
 
-def test_the_pictures_that_come_with_visus_take_other_labels_too(tmp_path: Path) -> None:
+def test_the_images_that_come_with_visus_take_other_labels_too(tmp_path: Path) -> None:
     data = visus.open_data(None)
     file = tmp_path / "sides.csv"
     names = ["left" if label % 2 else "right" for label in data.samples.labels]
     file.write_text(
-        "path,label\n" + "".join(f'"{item}",{name}\n' for item, name in zip(data.samples.items, names, strict=True))
+        "path,label\n" + "".join(f'"{sample}",{name}\n' for sample, name in zip(data.samples.names, names, strict=True))
     )
     assert list(labels_of(visus.open_data(None, labels=file)).values()) == names
 
@@ -64,14 +64,14 @@ def test_the_pictures_that_come_with_visus_take_other_labels_too(tmp_path: Path)
 def test_a_split_of_the_own_labels_holds_for_other_ones(table: Path, tmp_path: Path) -> None:
     own = visus.open_data(table)
     write_split_csv(own.samples, tmp_path / "split.csv")
-    other = visus.open_data(table, labels="colour", split=tmp_path / "split.csv")
+    other = visus.open_data(table, labels="color", split=tmp_path / "split.csv")
     assert other.samples.splits.tolist() == own.samples.splits.tolist()
     write_split_csv(other.samples, tmp_path / "split.csv")
     assert {row.label for row in read_split_csv(tmp_path / "split.csv")} == {"red", "green", "blue"}
 
 
 def test_a_run_on_other_labels_opens_its_data_again(table: Path, tmp_path: Path) -> None:
-    data = visus.open_data(table, labels="colour")
+    data = visus.open_data(table, labels="color")
     recipe = visus.Recipe(epochs=1, batch_size=4, precision="float32")
     run = visus.train(data, "conv(2, 3), relu, globalpool, linear(classes)", recipe, output=tmp_path)
     again = visus.load(run.folder)
@@ -82,7 +82,7 @@ def test_a_run_on_other_labels_opens_its_data_again(table: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("path,label\n0.png,a\n", "23 items of the data without a label: 1.png, 2.png, 3.png, 4.png, 5.png and 18 more. The file names items as split.csv of a run does."),
+        ("path,label\n0.png,a\n", "23 samples of the data without a label: 1.png, 2.png, 3.png, 4.png, 5.png and 18 more. The file names samples as split.csv of a run does."),
         ("file,label\n0.png,a\n", "the header is file,label; the columns path and label are needed."),
         ("path,label\n0.png,\n", "row 2 has no label."),
         ("path,label\n0.png,a\n0.png,b\n", "row 3: 0.png has two labels, 'a' and 'b'. Keep one."),
@@ -97,28 +97,28 @@ def test_mistakes_in_a_file_of_labels_are_told(table: Path, tmp_path: Path, text
     assert str(caught.value) == f"{file}: {sentence}"
 
 
-def test_items_that_the_data_does_not_have_are_told(table: Path, tmp_path: Path) -> None:
+def test_samples_that_the_data_does_not_have_are_told(table: Path, tmp_path: Path) -> None:
     file = tmp_path / "other.csv"
     file.write_text("path,label\nzebra.png,b\n" + "".join(f"{number}.png,a\n" for number in range(24)))
     with pytest.raises(DataError) as caught:
         visus.open_data(table, labels=file)
     assert str(caught.value) == (
-        f"{file}: 1 item that the data does not have: zebra.png. The file names items as split.csv of a run does."
+        f"{file}: 1 sample that the data does not have: zebra.png. The file names samples as split.csv of a run does."
     )
 
 
 def test_a_column_that_is_not_there_is_told(table: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        visus.open_data(table, labels="color")
+        visus.open_data(table, labels="colr")
     assert str(caught.value) == (
-        f"{table.parent}: 'color' is no file, and no column of this data with other labels. "
-        "Did you mean 'colour'? Known columns: colour."
+        f"{table.parent}: 'colr' is no file, and no column of this data with other labels. "
+        "Did you mean 'color'? Known columns: color."
     )
     text = table.read_text().replace("0.png,a,red", "0.png,a,")
     table.write_text(text)
     with pytest.raises(DataError) as caught:
-        visus.open_data(table, labels="colour")
-    assert str(caught.value) == f"{table.parent}: the column 'colour' has no label for 1 item: 0.png."
+        visus.open_data(table, labels="color")
+    assert str(caught.value) == f"{table.parent}: the column 'color' has no label for 1 sample: 0.png."
 
 
 def test_a_file_that_cannot_be_read_is_told(table: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scaling and size: what the training split says, the same for every item."""
+"""Scaling and size: what the training split says, the same for every sample."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from PIL import Image
 
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Preprocessing, measure_scale, shrink
-from visus.errors import PictureError
+from visus.errors import ImageError
 
-PICTURES = Preprocessing("pictures", 3, (8, 8), "squash", "uint8", "mean-deviation", (10.0, 20.0, 30.0), (2.0, 4.0, 8.0))
+IMAGES = Preprocessing("images", 3, (8, 8), "squash", "uint8", "mean-deviation", (10.0, 20.0, 30.0), (2.0, 4.0, 8.0))
 VOLUMES = Preprocessing("array", 1, (4, 4, 4), "squash", "uint8", "min-max", (0.0,), (255.0,))
 
 
-@pytest.mark.parametrize("preprocessing", [PICTURES, VOLUMES])
+@pytest.mark.parametrize("preprocessing", [IMAGES, VOLUMES])
 def test_plain_data_round_trip_through_json(preprocessing: Preprocessing) -> None:
     assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
 
 
 @given(st.integers(1, 3), st.sampled_from([(7,), (3, 4), (2, 3, 2)]), st.integers(0, 10**6))
-def test_scaled_training_items_have_mean_0_and_deviation_1(channels: int, size: tuple[int, ...], seed: int) -> None:
+def test_scaled_training_samples_have_mean_0_and_deviation_1(channels: int, size: tuple[int, ...], seed: int) -> None:
     rows = np.random.default_rng(seed).integers(0, 256, (20, channels, *size), dtype=np.uint8)
     offset, divisor = measure_scale(rows, "mean-deviation")
     scaled = Preprocessing("array", channels, size, "squash", "uint8", "mean-deviation", offset, divisor).scaled(
@@ -51,7 +51,7 @@ def test_scaled_numbers_go_back_to_the_stored_ones(channels: int, seed: int) -> 
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, 256, (3, channels, 4, 5), dtype=np.uint8)
     offset, divisor = tuple(rng.uniform(0, 255, channels).tolist()), tuple(rng.uniform(1, 255, channels).tolist())
-    preprocessing = Preprocessing("pictures", channels, (4, 5), "squash", "uint8", "mean-deviation", offset, divisor)
+    preprocessing = Preprocessing("images", channels, (4, 5), "squash", "uint8", "mean-deviation", offset, divisor)
     stored = torch.from_numpy(rows)
     torch.testing.assert_close(
         preprocessing.stored_values(preprocessing.scale_values(stored)), stored.float(), atol=1e-3, rtol=0
@@ -77,16 +77,16 @@ def test_shrinking_averages_areas_and_rounds_whole_numbers() -> None:
     assert shrink(rows, (4,)) is rows
 
 
-def test_an_item_of_another_shape_is_refused() -> None:
-    with pytest.raises(PictureError) as caught:
+def test_an_sample_of_another_shape_is_refused() -> None:
+    with pytest.raises(ImageError) as caught:
         VOLUMES.fit_array(np.zeros((1, 2, 4, 4, 4), dtype=np.uint8))
-    assert str(caught.value) == "an item of 2 x 4 x 4 x 4 does not fit a network for 1 x 4 x 4 x 4 (channels first)."
+    assert str(caught.value) == "a sample of 2 x 4 x 4 x 4 does not fit a network for 1 x 4 x 4 x 4 (channels first)."
 
 
-def test_what_was_done_to_a_picture_is_noted(tmp_path: Path) -> None:
-    Image.new("L", (20, 10), 200).save(tmp_path / "grey.png")
+def test_what_was_done_to_a_image_is_noted(tmp_path: Path) -> None:
+    Image.new("L", (20, 10), 200).save(tmp_path / "gray.png")
     ledger = Ledger()
-    pixels = PICTURES.read_picture(tmp_path / "grey.png", ledger, name="grey.png")
+    pixels = IMAGES.read_image(tmp_path / "gray.png", ledger, name="gray.png")
     assert pixels.shape == (3, 8, 8)
     assert (pixels == 200).all()
-    assert ledger.counts == {"grey made colour": 1, "resized": 1}
+    assert ledger.counts == {"gray made color": 1, "resized": 1}

@@ -12,7 +12,7 @@ from visus.data.ledger import Ledger
 from visus.data.no_samples import NO_SAMPLE, find_no_samples
 from visus.data.preprocessing import Preprocessing
 from visus.data.sources import read_source
-from visus.workbench.items import find_items
+from visus.workbench.predict_inputs import find_samples
 
 
 def photo(seed: int, shape: tuple[int, ...] = (48, 64, 3)) -> Image.Image:
@@ -59,10 +59,10 @@ LOSSLESS = [
 
 @pytest.mark.parametrize(("kind", "ending"), [*LOSSLESS, ("black and white", "jpg"), ("empty", "jpg"), ("bits", "jpg")])
 def test_a_mask_that_has_the_name_of_its_image_is_found_by_its_content(tmp_path: Path, kind: str, ending: str) -> None:
-    items = write(tmp_path, "png" if ending == "jpg" else "jpg", ending, kind)
-    found = find_no_samples(tmp_path, items)
+    samples = write(tmp_path, "png" if ending == "jpg" else "jpg", ending, kind)
+    found = find_no_samples(tmp_path, samples)
     assert len(found.pairs.masks) == 6
-    assert all(item.endswith(ending) and not image.endswith(ending) for item, image in found.pairs.masks.items())
+    assert all(sample.endswith(ending) and not image.endswith(ending) for sample, image in found.pairs.masks.items())
     assert not found.pairs.copies
     assert not found.pairs.others
 
@@ -71,7 +71,7 @@ def test_a_folder_with_such_masks_is_read_without_them(tmp_path: Path) -> None:
     write(tmp_path, "jpg", "png", "black and white")
     ledger = Ledger()
     samples = read_source(tmp_path, ledger)
-    assert (len(samples.items), samples.classes) == (8, ("crack", "free"))
+    assert (len(samples.names), samples.classes) == (8, ("crack", "free"))
     assert samples.warnings == (
         "6 images are masks of another image by content (a few colors), such as crack/Imgs/p0.png of crack/Imgs/p0.jpg, and were left out. "
         "Rename them if they are samples.",
@@ -82,7 +82,7 @@ def test_a_folder_with_such_masks_is_read_without_them(tmp_path: Path) -> None:
 def test_of_one_image_in_two_formats_one_is_left_out(tmp_path: Path) -> None:
     write(tmp_path, "jpg", "png", "same")
     samples = read_source(tmp_path, Ledger())
-    assert {Path(item).suffix for item in samples.items} == {".jpg"}
+    assert {Path(sample).suffix for sample in samples.names} == {".jpg"}
     assert samples.warnings == (
         "6 images are there twice, in two formats under one name, such as crack/Imgs/p0.png beside crack/Imgs/p0.jpg. "
         "One of each was left out: a copy in another split would be an answer that is known.",
@@ -92,7 +92,7 @@ def test_of_one_image_in_two_formats_one_is_left_out(tmp_path: Path) -> None:
 def test_two_photos_that_share_a_name_by_chance_are_both_samples_and_told(tmp_path: Path) -> None:
     write(tmp_path, "jpg", "png", "photo")
     samples = read_source(tmp_path, Ledger())
-    assert len(samples.items) == 14
+    assert len(samples.names) == 14
     assert samples.warnings == (
         "6 images lie beside another of the same name that shows something else, such as crack/Imgs/p0.png beside crack/Imgs/p0.jpg. "
         "Both are samples; where one of them is an annotation of the other, move it out of the folder.",
@@ -100,22 +100,22 @@ def test_two_photos_that_share_a_name_by_chance_are_both_samples_and_told(tmp_pa
 
 
 def test_of_many_pairs_some_are_read_and_hold_for_all(tmp_path: Path) -> None:
-    items = write(tmp_path, "jpg", "png", "bits", num_images=30)
-    assert len(find_no_samples(tmp_path, items).pairs.masks) == 58
+    samples = write(tmp_path, "jpg", "png", "bits", num_images=30)
+    assert len(find_no_samples(tmp_path, samples).pairs.masks) == 58
 
 
 def test_a_damaged_partner_is_left_to_the_reading(tmp_path: Path) -> None:
-    items = write(tmp_path, "jpg", "png", "bits")
+    samples = write(tmp_path, "jpg", "png", "bits")
     for file in tmp_path.rglob("*.png"):
         file.write_bytes(b"nothing")
-    assert find_no_samples(tmp_path, items).reasons == {}
+    assert find_no_samples(tmp_path, samples).reasons == {}
 
 
 def test_a_prediction_of_a_folder_passes_such_masks_over_too(tmp_path: Path) -> None:
     write(tmp_path, "jpg", "png", "black and white")
-    plan = Preprocessing("pictures", 3, (48, 64), "squash", "uint8", "fixed", (0.0,) * 3, (255.0,) * 3)
+    plan = Preprocessing("images", 3, (48, 64), "squash", "uint8", "fixed", (0.0,) * 3, (255.0,) * 3)
     ledger = Ledger()
-    assert len(list(find_items([tmp_path], plan, ledger))) == 8
+    assert len(list(find_samples([tmp_path], plan, ledger))) == 8
     assert len(ledger.reasons(NO_SAMPLE)) == 6
 
 
@@ -147,8 +147,8 @@ def lay_masks(root: Path, where: str, kind: str = "black and white") -> None:
 def test_masks_are_found_by_their_content_under_any_name_and_in_any_folder(tmp_path: Path, where: str) -> None:
     lay_masks(tmp_path, where)
     samples = read_source(tmp_path, Ledger())
-    assert (len(samples.items), samples.classes) == (12, ("cat", "dog"))
-    assert all(item.endswith(".jpg") for item in samples.items)
+    assert (len(samples.names), samples.classes) == (12, ("cat", "dog"))
+    assert all(sample.endswith(".jpg") for sample in samples.names)
     assert "12 images are masks of another image" in samples.warnings[0]
 
 
@@ -157,7 +157,7 @@ def test_classes_whose_files_are_numbered_alike_are_no_masks_of_each_other(tmp_p
         for label, image in (("photo", photo(number)), ("silhouette", mask(number % 6, "black and white"))):
             (tmp_path / label).mkdir(exist_ok=True)
             image.save(tmp_path / label / f"{number}.png")
-    assert len(read_source(tmp_path, Ledger()).items) == 24
+    assert len(read_source(tmp_path, Ledger()).names) == 24
 
 
 def test_changed_copies_of_photos_are_no_masks(tmp_path: Path) -> None:
@@ -169,4 +169,4 @@ def test_changed_copies_of_photos_are_no_masks(tmp_path: Path) -> None:
                 tmp_path / label / f"{number}_flip.png"
             )
     samples = read_source(tmp_path, Ledger())
-    assert (len(samples.items), samples.warnings) == (24, ())
+    assert (len(samples.names), samples.warnings) == (24, ())

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.data.ledger import Ledger
-from visus.data.samples import ArrayRows, PictureFiles
+from visus.data.samples import ArrayRows, ImageFiles
 from visus.data.source_rules import natural_key
 from visus.data.sources import read_source
 
@@ -86,9 +86,9 @@ def test_a_reader_crosses_a_process_boundary_without_its_arrays() -> None:
 
 
 def test_each_reader_refuses_what_the_other_does() -> None:
-    with pytest.raises(TypeError, match="items are picture files"):
-        PictureFiles(Path("x"), ("a.jpg",)).read(0)
-    with pytest.raises(TypeError, match="items are rows of arrays"):
+    with pytest.raises(TypeError, match="samples are image files"):
+        ImageFiles(Path("x"), ("a.jpg",)).read(0)
+    with pytest.raises(TypeError, match="samples are rows of arrays"):
         rows().path(0)
 
 
@@ -98,7 +98,7 @@ def test_a_selection_keeps_rows_together(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     samples = read_source(tmp_path, Ledger())
     chosen = samples.select(np.array([2, 0]))
-    assert chosen.items == ("b/3.jpg", "a/1.jpg")
+    assert chosen.names == ("b/3.jpg", "a/1.jpg")
     assert chosen.labels.tolist() == [1, 0]
     assert [chosen.reader.path(index).name for index in range(len(chosen.reader))] == ["3.jpg", "1.jpg"]
     assert (chosen.classes, chosen.fingerprint) == (samples.classes, samples.fingerprint)

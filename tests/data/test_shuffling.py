@@ -1,4 +1,4 @@
-"""The fixed shuffle of positions: a permutation, the same for all items, told on the ledger, invisible to a perceptron."""
+"""The fixed shuffle of positions: a permutation, the same for all samples, told on the ledger, invisible to a perceptron."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_order_follows_from_the_seed_alone() -> None:
 
 
 @given(st.sampled_from([(12,), (3, 5), (2, 3, 4)]), st.integers(0, 99))
-def test_all_items_and_channels_are_shuffled_alike(size: tuple[int, ...], seed: int) -> None:
+def test_all_samples_and_channels_are_shuffled_alike(size: tuple[int, ...], seed: int) -> None:
     mixed = Preprocessing("array", 2, size, "squash", "float32", "min-max", (0.0, 0.0), (1.0, 1.0), shuffle_seed=seed)
     rows = torch.randn(3, 2, *size)
     after = mixed.scaled(rows)
@@ -60,31 +60,31 @@ def test_a_perceptron_with_its_first_weights_shuffled_alike_answers_the_same() -
     torch.testing.assert_close(mixed, plain)
 
 
-def test_training_items_are_shuffled_after_all_other_changes() -> None:
+def test_training_samples_are_shuffled_after_all_other_changes() -> None:
     pixels = np.random.default_rng(0).normal(size=(8, 2, 4, 6)).astype(np.float32)
     part = Part("train", pixels, np.arange(8), np.arange(8), tuple("abcdefgh"))
-    changes = Augmentation("random", shift=0.3, cutout=0.4)
+    changes = Augmentation("random", translate=0.3, cutout=0.4)
     of = {each: Batches(part, each, 4, 0, changes, torch.device("cpu"), False) for each in (PLAIN, MIXED)}
     for plain, mixed in zip(of[PLAIN].epoch(0), of[MIXED].epoch(0), strict=True):
         assert torch.equal(MIXED.shuffled(plain.inputs), mixed.inputs)
         assert not torch.equal(plain.inputs, mixed.inputs)
 
 
-def test_scored_items_are_shuffled_too() -> None:
+def test_scored_samples_are_shuffled_too() -> None:
     pixels = np.random.default_rng(0).normal(size=(3, 2, 4, 6)).astype(np.float32)
     part = Part("test", pixels, np.arange(3), np.arange(3), tuple("abc"))
     plain, mixed = (torch.cat(list(batches_in_order(part, each, 2))) for each in (PLAIN, MIXED))
     assert torch.equal(MIXED.shuffled(plain), mixed)
 
 
-def test_the_ledger_tells_of_every_shuffled_item(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_ledger_tells_of_every_shuffled_sample(tmp_path) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "rows.npz", x=rng.normal(size=(40, 1, 6)).astype(np.float32), y=np.arange(40) % 2)
     plain = open_data(tmp_path / "rows.npz")
     mixed = open_data(tmp_path / "rows.npz", preprocessing=dataclasses.replace(plain.preprocessing, shuffle_seed=0))
     assert "shuffled" not in plain.ledger.counts
     assert mixed.ledger.counts["shuffled"] == 40
-    assert mixed.ledger.sentences()[-1].startswith("40 items had their positions put into one fixed random order (")
+    assert mixed.ledger.sentences()[-1].startswith("40 samples had their positions put into one fixed random order (")
     assert mixed.store.folder == plain.store.folder
     scored = open_scoring_data(tmp_path / "rows.npz", mixed.preprocessing, mixed.classes)
     assert scored.ledger.counts["shuffled"] == 40

@@ -1,4 +1,4 @@
-"""IDX, CIFAR, NPZ and NPY files as sources, the packaged pictures, and every message."""
+"""IDX, CIFAR, NPZ and NPY files as sources, the packaged images, and every message."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_idx_files_give_official_splits_and_label_values_as_classes(tmp_path: Pa
     write_idx(tmp_path, "t10k", counting(2, 5, 6) + 100, [10, 3], packed=packed)
     samples = read(tmp_path)
     assert (samples.kind, samples.classes, samples.official) == ("idx", ("3", "10"), {"train", "test"})
-    assert samples.items == ("train[0]", "train[1]", "train[2]", "train[3]", "t10k[0]", "t10k[1]")
+    assert samples.names == ("train[0]", "train[1]", "train[2]", "train[3]", "t10k[0]", "t10k[1]")
     assert samples.labels.tolist() == [0, 1, 0, 1, 1, 0]
     assert samples.reader.shape == (1, 5, 6)
     np.testing.assert_array_equal(samples.reader.read(slice(0, 4))[:, 0], counting(4, 5, 6))
@@ -122,7 +122,7 @@ def test_a_gzip_file_cut_short_is_an_error(tmp_path: Path) -> None:
 def test_idx_counts_that_differ_and_a_missing_partner_are_errors(tmp_path: Path) -> None:
     write_idx(tmp_path, "train", counting(3, 5, 5), [0, 1])
     assert message(tmp_path) == (
-        f"{tmp_path}: train-images-idx3-ubyte has 3 items but train-labels-idx1-ubyte has 2 labels. "
+        f"{tmp_path}: train-images-idx3-ubyte has 3 samples but train-labels-idx1-ubyte has 2 labels. "
         "The files do not belong together, or one was cut short."
     )
     (tmp_path / "train-labels-idx1-ubyte").unlink()
@@ -134,16 +134,18 @@ def test_idx_counts_that_differ_and_a_missing_partner_are_errors(tmp_path: Path)
 def test_a_class_in_the_idx_test_file_alone_is_an_error(tmp_path: Path) -> None:
     write_idx(tmp_path, "train", counting(2, 5, 5), [0, 1])
     write_idx(tmp_path, "t10k", counting(2, 5, 5), [1, 2])
-    assert message(tmp_path) == f"{tmp_path}: test has 1 item of the class '2', which train does not have. train has: 0, 1."
+    assert (
+        message(tmp_path) == f"{tmp_path}: test has 1 sample of the class '2', which train does not have. train has: 0, 1."
+    )
 
 
-# ---- the packaged pictures
+# ---- the packaged images
 
 
-def test_the_packaged_pictures_are_cut_8000_to_2000_stratified_and_always_alike() -> None:
+def test_the_packaged_images_are_cut_8000_to_2000_stratified_and_always_alike() -> None:
     samples = sample_data(Ledger())
     again = read_source(None, Ledger())
-    assert samples.name == SAMPLE_NAME == "Fashion-MNIST, the 10,000 test pictures, cut 8,000 / 2,000"
+    assert samples.name == SAMPLE_NAME == "Fashion-MNIST, the 10,000 test images, cut 8,000 / 2,000"
     assert samples.class_counts("train").tolist() == [800] * 10
     assert samples.class_counts("test").tolist() == [200] * 10
     assert samples.official == {"train", "test"}
@@ -153,7 +155,7 @@ def test_the_packaged_pictures_are_cut_8000_to_2000_stratified_and_always_alike(
     assert samples.reader.shape == (1, 28, 28)
 
 
-def test_the_packaged_pictures_carry_their_notice() -> None:
+def test_the_packaged_images_carry_their_notice() -> None:
     folder = Path(sample_data.__code__.co_filename).parent / "fashion"
     assert "Copyright (c) 2017 Zalando SE" in (folder / "LICENSE").read_text()
     readme = (folder / "README.md").read_text()
@@ -164,9 +166,9 @@ def test_the_packaged_pictures_carry_their_notice() -> None:
 # ---- CIFAR
 
 
-def cifar_records(num_items: int, num_labels: int, num_classes: int, start: int = 0) -> np.ndarray:
-    records = counting(num_items, num_labels + 3072) + np.uint8(start)
-    records[:, num_labels - 1] = np.arange(num_items) % num_classes
+def cifar_records(num_samples: int, num_labels: int, num_classes: int, start: int = 0) -> np.ndarray:
+    records = counting(num_samples, num_labels + 3072) + np.uint8(start)
+    records[:, num_labels - 1] = np.arange(num_samples) % num_classes
     return records
 
 
@@ -184,7 +186,7 @@ def test_cifar_10_binary_files_are_read_plane_by_plane(tmp_path: Path) -> None:
     assert samples.labels.tolist() == [0, 1] * 5
     assert samples.reader.shape == (3, 32, 32)
     np.testing.assert_array_equal(samples.reader.read(5).reshape(-1), cifar_records(4, 1, 2, 2)[1, 1:])
-    assert samples.items[8] == "test[0]"
+    assert samples.names[8] == "test[0]"
 
 
 def test_cifar_100_binary_files_give_fine_labels(tmp_path: Path) -> None:
@@ -280,7 +282,7 @@ def test_cifar_mistakes_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "plain", "pictures"),
+    ("shape", "plain", "images"),
     [
         ((9, 100), "NL", "NL"),
         ((9, 28, 28), "NHW", "NHW"),
@@ -303,9 +305,9 @@ def test_cifar_mistakes_are_said(tmp_path: Path) -> None:
         ((9, 2, 2, 2, 2, 2), None, None),
     ],
 )
-def test_the_layout_rule(shape: tuple[int, ...], plain: str | None, pictures: str | None) -> None:
+def test_the_layout_rule(shape: tuple[int, ...], plain: str | None, images: str | None) -> None:
     assert layout_of(shape, "plain") == plain
-    assert layout_of(shape, "pictures") == pictures
+    assert layout_of(shape, "images") == images
 
 
 def test_channels_first_moves_values_and_changes_none() -> None:
@@ -341,7 +343,7 @@ def test_keras_names_give_official_splits(tmp_path: Path) -> None:
     assert samples.official == {"train", "test"}
     np.testing.assert_array_equal(samples.reader.read(5), np.moveaxis(x[5], 2, 0))
     assert samples.notes == (
-        "an array of 4 x 8 x 8 x 3 is read as (items, height, width, channels); --layout states another (NCHW, NDHW).",
+        "an array of 4 x 8 x 8 x 3 is read as (samples, height, width, channels); --layout states another (NCHW, NDHW).",
     )
 
 
@@ -356,13 +358,13 @@ def test_plain_pairs_with_groups_splits_and_classes(tmp_path: Path, x: str, y: s
     assert samples.groups == ("s1", "s2", "s1", "s2")
     assert samples.splits.tolist() == ["train", "train", "train", "test"]
     assert samples.reader.shape == (2, 50)
-    assert samples.items[3] == f"{x}[3]"
+    assert samples.names[3] == f"{x}[3]"
     assert samples.notes == (
-        "an array of 4 x 2 x 50 is read as (items, channels, length); --layout states another (NLC, NHW).",
+        "an array of 4 x 2 x 50 is read as (samples, channels, length); --layout states another (NLC, NHW).",
         "arrays that are not used: extra.",
     )
     assert samples.warnings[-1] == (
-        "1 group with items in more than one official split, so figures on these splits flatter: s2."
+        "1 group with samples in more than one official split, so figures on these splits flatter: s2."
     )
 
 
@@ -430,15 +432,15 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
 @pytest.mark.parametrize(
     ("arrays", "expected"),
     [
-        ({"a": [1], "b": [2]}, f": no arrays of items and labels. Found: a, b. {NEEDED}"),
+        ({"a": [1], "b": [2]}, f": no arrays of samples and labels. Found: a, b. {NEEDED}"),
         ({"x": np.zeros((2, 4))}, ": the array 'x' is there without 'y'. Found: x."),
         (
             {"x": counting(3, 4), "y": [0, 1]},
-            ": x has the shape 3 x 4 but y has 2 labels. One label is needed for each item, and items go along the first axis.",
+            ": x has the shape 3 x 4 but y has 2 labels. One label is needed for each sample, and samples go along the first axis.",
         ),
         (
             {"x": counting(3, 4), "y": np.eye(3)},
-            ": y: labels of shape 3 x 3 are not one for each item; needed: (n,) or (n, 1). "
+            ": y: labels of shape 3 x 3 are not one for each sample; needed: (n,) or (n, 1). "
             "For one column for each class, save labels.argmax(1).",
         ),
         ({"x": counting(3, 4), "y": [0, 0.5, 1]}, ": y: the label of row 1 is 0.5, which is not a whole number."),
@@ -449,18 +451,18 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
         ),
         (
             {"x": np.array([[1.0, 2], [np.nan, 0], [np.inf, 1]]), "y": [0, 1, 1]},
-            ": 2 items of 3 hold NaN or infinite values, the first is x[1]. Repair them, or leave them out.",
+            ": 2 samples of 3 hold NaN or infinite values, the first is x[1]. Repair them, or leave them out.",
         ),
         (
             {"x": np.array([["a"], ["b"]]), "y": [0, 1]},
             ": the array x has the type <U1; needed are whole or floating-point numbers of at most 64 bits.",
         ),
-        ({"x": np.zeros(3), "y": [0, 1, 1]}, ": the array x has the shape 3; needed are 2 to 5 axes, items first."),
-        ({"x": np.zeros((3, 0)), "y": [0, 1, 1]}, ": items of x are 0: there is nothing in them."),
-        ({"x": np.zeros((0, 3)), "y": np.zeros(0, int)}, ": no items found."),
+        ({"x": np.zeros(3), "y": [0, 1, 1]}, ": the array x has the shape 3; needed are 2 to 5 axes, samples first."),
+        ({"x": np.zeros((3, 0)), "y": [0, 1, 1]}, ": samples of x are 0: there is nothing in them."),
+        ({"x": np.zeros((0, 3)), "y": np.zeros(0, int)}, ": no samples found."),
         (
             {"x_train": counting(2, 9), "y_train": [0, 1], "x_test": counting(2, 8), "y_test": [0, 1]},
-            ": items of train are 9 but those of test are 8. Bring them to one size.",
+            ": samples of train are 9 but those of test are 8. Bring them to one size.",
         ),
         (
             {"x_train": counting(2, 9), "y_train": [0, 1], "x_test": np.zeros((1, 9)), "y_test": [0]},
@@ -468,20 +470,20 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
         ),
         (
             {"x": counting(2, 9), "y": [0, 1], "images": counting(2, 9), "labels": [0, 1]},
-            ": it is not clear which items are meant: x, images. Keep one set of names.",
+            ": it is not clear which samples are meant: x, images. Keep one set of names.",
         ),
         (
             {"x": counting(2, 9), "y": [0, 1], "x_train": counting(2, 9), "y_train": [0, 1]},
-            ": it is not clear which items are meant: x_train, x. Keep one set of names.",
+            ": it is not clear which samples are meant: x_train, x. Keep one set of names.",
         ),
         ({"x": counting(2, 9), "y": [0, 2], "classes": ["a", "b"]}, ": there is a label 2 but only 2 class names, for the labels 0 to 1."),
-        ({"x": counting(2, 9), "y": [0, 1], "groups": [1]}, ": groups has 1 values for 2 items."),
+        ({"x": counting(2, 9), "y": [0, 1], "groups": [1]}, ": groups has 1 values for 2 samples."),
         (
             {"x": counting(2, 9), "y": [0, 1], "splits": ["train", "tset"]},
             ": unknown split 'tset'. Did you mean 'test'? Known: test, train, val, valid, validation.",
         ),
         ({"x": counting(2, 9), "y": [5, 5]}, (
-            ": one class only, '5' with 2 items; telling classes apart needs at least two. Add a folder, or rows, of another class."
+            ": one class only, '5' with 2 samples; telling classes apart needs at least two. Add a folder, or rows, of another class."
         )),
     ],
 )  # fmt: skip
@@ -495,7 +497,7 @@ def test_arrays_of_python_objects_are_refused(tmp_path: Path) -> None:
     ragged = np.array([np.zeros(2), np.zeros(3)], dtype=object)
     advice = (
         "the array holds Python objects, which are stored as pickle; visus never unpickles data. "
-        "Save it with a plain type, such as np.stack(items) for items of one size."
+        "Save it with a plain type, such as np.stack(samples) for samples of one size."
     )
     np.savez(tmp_path / "o.npz", x=ragged, y=[0, 1])
     assert message(tmp_path / "o.npz") == f"{tmp_path / 'o.npz'}: x: {advice}"
@@ -525,7 +527,7 @@ def test_damaged_npz_and_npy_files_are_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not (REAL / "fashion_mnist").is_dir(), reason="needs the full Fashion-MNIST (VISUS_REAL_DATA)")
-def test_the_full_fashion_mnist_is_recognised() -> None:
+def test_the_full_fashion_mnist_is_recognized() -> None:
     samples = read(REAL / "fashion_mnist")
     assert (samples.name, len(samples.indices("train")), len(samples.indices("test"))) == ("Fashion-MNIST", 60_000, 10_000)
     assert samples.classes[9] == "Ankle boot"

@@ -1,4 +1,4 @@
-"""Folders of pictures and tables as sources: what is read, what is passed over, and every message."""
+"""Folders of images and tables as sources: what is read, what is passed over, and every message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visus.data.source_folders import LAYOUTS
 from visus.data.sources import read_source
 from visus.errors import DataError
 
-LEFT_OUT = "left out: hidden or not a picture"
+LEFT_OUT = "left out: hidden or not an image"
 
 
 def lay(root: Path, *names: str) -> Path:
@@ -40,7 +40,7 @@ def test_class_folders_give_labels_in_natural_order_however_deep_the_files_lie(t
     lay(tmp_path, "10/a.jpg", "9/b1.JPG", "9/deep/er/c.PnG", "9/b2.webp")
     samples = read(tmp_path)
     assert samples.classes == ("9", "10")
-    assert samples.items == ("9/b1.JPG", "9/b2.webp", "9/deep/er/c.PnG", "10/a.jpg")
+    assert samples.names == ("9/b1.JPG", "9/b2.webp", "9/deep/er/c.PnG", "10/a.jpg")
     assert samples.labels.tolist() == [0, 0, 0, 1]
     assert samples.kind == "folder"
     assert samples.official == frozenset()
@@ -60,7 +60,7 @@ def test_hidden_system_and_other_files_are_passed_over_and_counted(tmp_path: Pat
     )
     ledger = Ledger()
     samples = read_source(tmp_path, ledger)
-    assert samples.items == ("a/1.jpg", "b/1.jpg")
+    assert samples.names == ("a/1.jpg", "b/1.jpg")
     assert ledger.counts == {LEFT_OUT: 5}
     assert sorted(ledger.examples(LEFT_OUT)) == [
         ".ipynb_checkpoints",
@@ -71,25 +71,25 @@ def test_hidden_system_and_other_files_are_passed_over_and_counted(tmp_path: Pat
     ]
 
 
-def test_pictures_beside_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
+def test_images_beside_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
     ledger = Ledger()
     samples = read_source(lay(tmp_path, "a/1.jpg", "b/1.jpg", "stray.jpg"), ledger)
-    assert samples.warnings == ("1 picture beside the class folders left out, for want of a label.",)
+    assert samples.warnings == ("1 image beside the class folders left out, for want of a label.",)
     assert ledger.examples(LEFT_OUT) == ["stray.jpg"]
 
 
 def test_a_wrapper_folder_is_followed_and_said(tmp_path: Path) -> None:
     samples = read(lay(tmp_path, "photos/a/1.jpg", "photos/b/1.jpg", "README.md"))
-    assert samples.items == ("a/1.jpg", "b/1.jpg")
+    assert samples.names == ("a/1.jpg", "b/1.jpg")
     assert samples.notes == ("the data lies in the folder 'photos', which is read.",)
 
 
-def test_a_folder_without_pictures_is_no_class_and_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_no_class_and_is_named(tmp_path: Path) -> None:
     lay(tmp_path, "a/1.jpg", "b/1.jpg")
     (tmp_path / "c").mkdir()
     samples = read(tmp_path)
     assert samples.classes == ("a", "b")
-    assert samples.warnings == ("the folder 'c' holds no pictures, so it is not a class.",)
+    assert samples.warnings == ("the folder 'c' holds no images, so it is not a class.",)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
@@ -98,28 +98,28 @@ def test_links_to_folders_are_followed_and_a_loop_ends(tmp_path: Path) -> None:
     lay(tmp_path / "else", "2.jpg")
     (tmp_path / "data/b/more").symlink_to(tmp_path / "else")
     (tmp_path / "data/a/loop").symlink_to(tmp_path / "data/a")
-    assert read(tmp_path / "data").items == ("a/1.jpg", "b/1.jpg", "b/more/2.jpg")
+    assert read(tmp_path / "data").names == ("a/1.jpg", "b/1.jpg", "b/more/2.jpg")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
 def test_a_file_that_cannot_be_read_stays_in_the_table_for_the_decode_door_to_name(tmp_path: Path) -> None:
     lay(tmp_path, "a/1.jpg", "b/1.jpg")
     (tmp_path / "a/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    assert read(tmp_path).items == ("a/1.jpg", "a/gone.jpg", "b/1.jpg")
+    assert read(tmp_path).names == ("a/1.jpg", "a/gone.jpg", "b/1.jpg")
 
 
 def test_an_empty_folder_is_told_the_layouts(tmp_path: Path) -> None:
-    assert message(tmp_path) == f"{tmp_path}: no pictures found. {LAYOUTS}"
+    assert message(tmp_path) == f"{tmp_path}: no images found. {LAYOUTS}"
     assert "train/cats/1.jpg" in LAYOUTS
 
 
-def test_pictures_without_class_folders_are_told_the_layouts(tmp_path: Path) -> None:
-    assert message(lay(tmp_path, "1.jpg", "2.jpg")) == f"{tmp_path}: 2 pictures but no class folders. {LAYOUTS}"
+def test_images_without_class_folders_are_told_the_layouts(tmp_path: Path) -> None:
+    assert message(lay(tmp_path, "1.jpg", "2.jpg")) == f"{tmp_path}: 2 images but no class folders. {LAYOUTS}"
 
 
 def test_one_class_only_is_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "cats/1.jpg", "cats/2.jpg")) == (
-        f"{tmp_path}: one class only, 'cats' with 2 items; telling classes apart needs at least two. "
+        f"{tmp_path}: one class only, 'cats' with 2 samples; telling classes apart needs at least two. "
         "Add a folder, or rows, of another class."
     )
 
@@ -128,7 +128,7 @@ def test_a_missing_path_and_wrong_files_are_named(tmp_path: Path) -> None:
     lay(tmp_path, "cat.jpg", "data.zip", "data.xyz")
     assert message(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: there is no such file or folder."
     assert message(tmp_path / "cat.jpg") == (
-        f"{tmp_path / 'cat.jpg'}: this is one picture; training needs the folder that holds all of them."
+        f"{tmp_path / 'cat.jpg'}: this is one image; training needs the folder that holds all of them."
     )
     assert message(tmp_path / "data.zip") == f"{tmp_path / 'data.zip'}: this is an archive. Unpack it and give the folder."
     assert message(tmp_path / "data.xyz") == (
@@ -166,7 +166,7 @@ def test_split_folders_are_official_whatever_their_capitals(tmp_path: Path) -> N
     )
     assert samples.kind == "split folders"
     assert samples.official == {"train", "val", "test"}
-    assert dict(zip(samples.items, samples.splits.tolist(), strict=True)) == {
+    assert dict(zip(samples.names, samples.splits.tolist(), strict=True)) == {
         "TEST/a/5.jpg": "test",
         "TEST/b/6.jpg": "test",
         "Train/a/1.jpg": "train",
@@ -181,8 +181,8 @@ def test_a_class_that_training_lacks_is_an_error_with_the_closest_name(tmp_path:
     lay(tmp_path, "train/cat/1.jpg", "train/dog/2.jpg", "test/cats/3.jpg", "test/dog/4.jpg", "val/zebra/5.jpg")
     assert message(tmp_path) == (
         f"{tmp_path}: 2 mistakes:\n"
-        "  - val has 1 item of the class 'zebra', which train does not have. train has: cat, dog.\n"
-        "  - test has 1 item of the class 'cats', which train does not have. Did you mean 'cat'? train has: cat, dog."
+        "  - val has 1 sample of the class 'zebra', which train does not have. train has: cat, dog.\n"
+        "  - test has 1 sample of the class 'cats', which train does not have. Did you mean 'cat'? train has: cat, dog."
     )
 
 
@@ -196,14 +196,14 @@ def test_a_class_missing_outside_training_is_a_warning_and_labels_do_not_shift(t
     samples = read(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "train/c/3.jpg", "test/c/4.jpg"))
     assert samples.classes == ("a", "b", "c")
     assert samples.labels[samples.indices("test")].tolist() == [2]
-    assert samples.warnings == ("test has no item of 2 classes: a, b.",)
+    assert samples.warnings == ("test has no sample of 2 classes: a, b.",)
 
 
 def test_copies_across_official_splits_are_a_warning(tmp_path: Path) -> None:
     lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/b/4.jpg")
     (tmp_path / "test/a/3.jpg").write_text("train/a/1.jpg")
     assert read(tmp_path).warnings == (
-        "1 item with the same bytes as an item of another official split, so figures on that split flatter: train/a/1.jpg.",
+        "1 sample with the same bytes as a sample of another official split, so figures on that split flatter: train/a/1.jpg.",
     )
 
 
@@ -216,20 +216,20 @@ def test_a_train_folder_alone_is_still_to_be_cut(tmp_path: Path) -> None:
 
 def test_validation_and_test_without_training_are_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "val/a/1.jpg", "test/b/2.jpg")) == (
-        f"{tmp_path}: there are val and test items but no train items. Add them, or leave the split out."
+        f"{tmp_path}: there are val and test samples but no train samples. Add them, or leave the split out."
     )
 
 
-def test_pictures_without_a_class_folder_in_a_split_are_an_error(tmp_path: Path) -> None:
+def test_images_without_a_class_folder_in_a_split_are_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg", "test/4.jpg")) == (
-        f"{tmp_path}: 2 pictures in 'test' without a class folder, the first is '3.jpg'. "
+        f"{tmp_path}: 2 images in 'test' without a class folder, the first is '3.jpg'. "
         "Put each into a folder named after its class, such as test/cats/3.jpg, or move them elsewhere."
     )
 
 
 def test_a_folder_beside_the_split_folders_is_asked_about(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "tests/a/3.jpg")) == (
-        f"{tmp_path}: the folder 'tests' holds pictures and lies beside the split folder 'train', so it is neither a split nor a "
+        f"{tmp_path}: the folder 'tests' holds images and lies beside the split folder 'train', so it is neither a split nor a "
         "class. Did you mean 'test'? Rename it, or move it elsewhere."
     )
 
@@ -259,7 +259,7 @@ def test_copies_go_on_the_ledger_and_contradictions_are_warned_of(tmp_path: Path
     assert ledger.reasons("duplicate") == {"a/2.jpg": "same bytes as a/1.jpg"}
     assert ledger.reasons("conflict") == {"b/3.jpg": "'a' as a/1.jpg, 'b' here"}
     assert samples.contents.tolist() == [0, 0, 0]
-    assert samples.warnings == ("1 item with bytes of another item but under another class (see the ledger).",)
+    assert samples.warnings == ("1 sample with bytes of another sample but under another class (see the ledger).",)
 
 
 def test_the_fingerprint_changes_with_content_label_and_name_and_with_nothing_else(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_equal_fingerprints_mean_equal_order(tmp_path: Path) -> None:
     (tmp_path / "down.csv").write_text("path,label\n3.jpg,a\n2.jpg,b\n1.jpg,a\n")
     up, down = read(tmp_path / "up.csv"), read(tmp_path / "down.csv")
     assert up.fingerprint == down.fingerprint
-    assert up.items == down.items
+    assert up.names == down.names
     assert up.labels.tolist() == down.labels.tolist()
 
 
@@ -289,9 +289,9 @@ def test_a_class_list_that_is_given_holds_and_unknown_classes_are_named(tmp_path
     lay(tmp_path, "cat/1.jpg")
     samples = read(tmp_path, classes=("ant", "cat"))
     assert samples.labels.tolist() == [1]
-    assert samples.warnings == ("there is no item of 1 class: ant.",)
+    assert samples.warnings == ("there is no sample of 1 class: ant.",)
     assert message(tmp_path, classes=("ant", "cats")) == (
-        f"{tmp_path}: there are 1 item of the class 'cat', which the network does not have. Did you mean 'cats'? "
+        f"{tmp_path}: there are 1 sample of the class 'cat', which the network does not have. Did you mean 'cats'? "
         "the network has: ant, cats."
     )
 
@@ -316,15 +316,15 @@ def test_a_table_is_read_with_any_delimiter_and_a_byte_order_mark(tmp_path: Path
         + "\r\n"
     )
     samples = read(table(tmp_path, text, "utf-8-sig"))
-    assert (samples.kind, samples.items, samples.classes) == ("table", ("1.jpg", "in/3.jpg"), ("a", "b"))
+    assert (samples.kind, samples.names, samples.classes) == ("table", ("1.jpg", "in/3.jpg"), ("a", "b"))
     assert samples.groups is None
 
 
 def test_a_folder_with_one_table_is_read_by_it_and_says_so(tmp_path: Path) -> None:
     samples = read(table(tmp_path, "path,label\n1.jpg,a\nin/3.jpg,b\n").parent)
-    assert samples.items == ("1.jpg", "in/3.jpg")
+    assert samples.names == ("1.jpg", "in/3.jpg")
     assert samples.notes == (
-        "the table 'labels.csv' says which pictures there are and what they show; names of folders do not.",
+        "the table 'labels.csv' says which images there are and what they show; names of folders do not.",
     )
 
 
@@ -349,7 +349,7 @@ def test_paths_may_be_absolute_or_lead_outside(tmp_path: Path) -> None:
 def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
     ledger = Ledger()
     file = table(tmp_path, "path,label\n1.jpg,a\n./1.jpg,a\n2.jpg,b\n")
-    assert read_source(file, ledger).items == ("1.jpg", "2.jpg")
+    assert read_source(file, ledger).names == ("1.jpg", "2.jpg")
     assert ledger.counts == {"duplicate row left out": 1}
     assert ledger.reasons("duplicate row left out") == {"./1.jpg": "row 3 repeats row 2"}
 
@@ -385,8 +385,8 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         ),
         ("path,label,spilt\n1.jpg,a,train\n", "unknown column 'spilt'. Did you mean 'split'?"),
         ("path,label,path\n1.jpg,a,2.jpg\n", "the column 'path' is there twice. Keep one."),
-        ("path,label\n", "the table has no rows below its header. Add a row for each picture."),
-        ("", "the table is empty. It needs the columns path,label and a row for each picture."),
+        ("path,label\n", "the table has no rows below its header. Add a row for each image."),
+        ("", "the table is empty. It needs the columns path,label and a row for each image."),
         ('path,label\n"1.jpg,a\n', "the table cannot be taken apart: unexpected end of data. Check its quotes."),
     ],
 )

@@ -45,8 +45,8 @@ def npz(folder: Path, **arrays: object) -> Path:
     return file
 
 
-def pixels(num_items: int, num_values: int = 3072) -> np.ndarray:
-    return np.zeros((num_items, num_values), np.uint8)
+def pixels(num_samples: int, num_values: int = 3072) -> np.ndarray:
+    return np.zeros((num_samples, num_values), np.uint8)
 
 
 # ---- labels and class names
@@ -114,7 +114,7 @@ def test_a_cifar_batch_whose_counts_differ_is_an_error(tmp_path: Path, data: np.
 
 
 @pytest.mark.parametrize("below", [".", "cats", "cats/notes.txt"])
-def test_a_split_folder_without_pictures_is_an_error(tmp_path: Path, below: str) -> None:
+def test_a_split_folder_without_images_is_an_error(tmp_path: Path, below: str) -> None:
     for name in ("train/cats/1.jpg", "train/dogs/2.jpg"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(name)
@@ -122,7 +122,7 @@ def test_a_split_folder_without_pictures_is_an_error(tmp_path: Path, below: str)
     (last.parent if last.suffix else last).mkdir(parents=True)
     if last.suffix:
         last.write_text("a note")
-    assert message(tmp_path) == f"{tmp_path}: the split folder 'test' holds no pictures. {LAYOUTS}"
+    assert message(tmp_path) == f"{tmp_path}: the split folder 'test' holds no images. {LAYOUTS}"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own on Windows")

@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_splits(labels: np.ndarray, seed: int) -> N
 
 
 @given(many_labels, st.integers(0, 1000))
-def test_every_class_is_on_each_side_that_it_has_items_for(labels: np.ndarray, seed: int) -> None:
+def test_every_class_is_on_each_side_that_it_has_samples_for(labels: np.ndarray, seed: int) -> None:
     splits = assign(labels, seed=seed)
     assert set(splits.tolist()) <= {"train", "val", "test"}
     for label, count in Counter(labels.tolist()).items():
@@ -109,24 +109,24 @@ def test_one_speaker_of_six_tests_where_speakers_are_groups() -> None:
     assert counts(splits)["test"] == 100
 
 
-def test_a_class_with_one_picture_is_an_error(tmp_path: Path) -> None:
+def test_a_class_with_one_image_is_an_error(tmp_path: Path) -> None:
     samples = plain(tmp_path, [0, 0, 0, 1, 1, 2])
     with pytest.raises(DataError) as caught:
         split_samples(samples, 0)
     assert str(caught.value) == (
-        f"{tmp_path / 'data.npz'}: the class '2' has 1 item; needed are at least 2, one to train on and one to test on. "
-        "Add items of that class, or take the class out."
+        f"{tmp_path / 'data.npz'}: the class '2' has 1 sample; needed are at least 2, one to train on and one to test on. "
+        "Add samples of that class, or take the class out."
     )
     with pytest.raises(DataError) as caught:
         split_samples(plain(tmp_path, [0, 0, 0, 1, 2]), 0)
-    assert "2 classes (1, 2) have 1 item;" in str(caught.value)
+    assert "2 classes (1, 2) have 1 sample;" in str(caught.value)
 
 
 def test_one_group_only_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         split_samples(plain(tmp_path, [0, 1, 0, 1], groups=["g"] * 4), 0)
     assert str(caught.value) == (
-        f"{tmp_path / 'data.npz'}: all items belong to one group, 'g', which cannot be on two sides. Needed are at least 2 groups."
+        f"{tmp_path / 'data.npz'}: all samples belong to one group, 'g', which cannot be on two sides. Needed are at least 2 groups."
     )
 
 
@@ -134,8 +134,8 @@ def test_a_class_that_cannot_be_on_two_sides_is_a_warning(tmp_path: Path) -> Non
     samples = split_samples(plain(tmp_path, [0] * 10 + [1] * 4, groups=[str(n) for n in range(10)] + ["one"] * 4), 0)
     assert samples.class_counts("train").tolist() == [7, 4]
     assert samples.warnings == (
-        "test has no item of 1 class that are mere copies or in too few groups: 1.",
-        "val has no item of 1 class that are mere copies or in too few groups: 1.",
+        "test has no sample of 1 class that are mere copies or in too few groups: 1.",
+        "val has no sample of 1 class that are mere copies or in too few groups: 1.",
     )
 
 
@@ -174,33 +174,33 @@ def test_split_csv_makes_a_round_trip(tmp_path: Path) -> None:
     rows = read_split_csv(tmp_path / "split.csv")
     assert rows[0] == SplitRow("x[0]", "0", cut.splits[0], 'a "b", c')
     assert apply_split(whole, rows).splits.tolist() == cut.splits.tolist()
-    assert (tmp_path / "split.csv").read_text(encoding="utf-8").startswith("item,label,split,group\n")
+    assert (tmp_path / "split.csv").read_text(encoding="utf-8").startswith("sample,label,split,group\n")
 
 
-def test_a_split_of_other_data_is_an_error_that_names_the_items(tmp_path: Path) -> None:
+def test_a_split_of_other_data_is_an_error_that_names_the_samples(tmp_path: Path) -> None:
     samples = plain(tmp_path, [0, 1, 1])
     rows = [SplitRow("x[0]", "1", "train", ""), SplitRow("x[2]", "1", "test", ""), SplitRow("x[7]", "1", "test", "")]
     with pytest.raises(DataError) as caught:
         apply_split(samples, rows)
     assert str(caught.value) == (
         f"{tmp_path / 'data.npz'}: 3 mistakes:\n"
-        "  - 1 item in split.csv but not in the data: x[7].\n"
-        "  - 1 item in the data but not in split.csv: x[1].\n"
-        "  - 1 item with another label in split.csv: x[0]."
+        "  - 1 sample in split.csv but not in the data: x[7].\n"
+        "  - 1 sample in the data but not in split.csv: x[1].\n"
+        "  - 1 sample with another label in split.csv: x[0]."
     )
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "the header is missing, not item,label,split,group."),
-        ("item,split\n", "the header is item,split, not item,label,split,group."),
-        ("item,label,split,group\na,b,train\n", "row 2 has 3 cells instead of 4."),
+        ("", "the header is missing, not sample,label,split,group."),
+        ("sample,split\n", "the header is sample,split, not sample,label,split,group."),
+        ("sample,label,split,group\na,b,train\n", "row 2 has 3 cells instead of 4."),
         (
-            "item,label,split,group\na,b,tran,\n",
+            "sample,label,split,group\na,b,tran,\n",
             "row 2: unknown split 'tran'. Did you mean 'train'? Known: test, train, val.",
         ),
-        ("item,label,split,group\na,b,train,\na,b,val,\n", "row 3: a is there twice."),
+        ("sample,label,split,group\na,b,train,\na,b,val,\n", "row 3: a is there twice."),
     ],
 )
 def test_every_mistake_in_split_csv_is_said(tmp_path: Path, text: str, expected: str) -> None:

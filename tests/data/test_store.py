@@ -19,7 +19,7 @@ from visus.errors import DataError, StorageError
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Forty pictures of two classes."""
+    """Forty images of two classes."""
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -38,11 +38,11 @@ def test_a_second_opening_decodes_nothing_and_gives_the_same(photos: Path, tmp_p
     assert isinstance(second.store.pixels, np.memmap)
 
 
-def test_pixels_are_those_of_the_files_in_the_order_of_the_items(photos: Path, tmp_path: Path) -> None:
+def test_pixels_are_those_of_the_files_in_the_order_of_the_samples(photos: Path, tmp_path: Path) -> None:
     data = visus.open_data(photos, cache_dir=tmp_path / "cache")
-    for item, row in zip(data.samples.items, data.store.pixels, strict=True):
-        with Image.open(photos / item) as picture:
-            assert np.array_equal(np.asarray(picture).transpose(2, 0, 1), row)
+    for sample, row in zip(data.samples.names, data.store.pixels, strict=True):
+        with Image.open(photos / sample) as image:
+            assert np.array_equal(np.asarray(image).transpose(2, 0, 1), row)
 
 
 def test_another_size_is_another_entry(photos: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_changed_file_is_decoded_anew(photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (12, 12), (1, 2, 3)).save(photos / "cat" / "00.png")
     after = visus.open_data(photos, cache_dir=tmp_path / "cache")
     assert after.store.folder != before.store.folder
-    assert (after.store.pixels[after.samples.items.index("cat/00.png")].reshape(3, -1).T == [1, 2, 3]).all()
+    assert (after.store.pixels[after.samples.names.index("cat/00.png")].reshape(3, -1).T == [1, 2, 3]).all()
 
 
 def test_the_cache_stays_within_its_bound_by_removing_what_was_used_least_recently(photos: Path, tmp_path: Path) -> None:
@@ -71,18 +71,18 @@ def test_the_cache_stays_within_its_bound_by_removing_what_was_used_least_recent
 
 
 def test_an_unreadable_file_is_left_out_named_and_counted(photos: Path, tmp_path: Path) -> None:
-    (photos / "dog" / "03.png").write_text("not a picture")
+    (photos / "dog" / "03.png").write_text("not an image")
     data = visus.open_data(photos, cache_dir=tmp_path / "cache")
-    assert data.num_items == 39
-    assert "dog/03.png" not in data.samples.items
+    assert data.num_samples == 39
+    assert "dog/03.png" not in data.samples.names
     assert data.ledger.counts["unreadable"] == 1
     assert data.ledger.examples("unreadable") == ["dog/03.png"]
     for name in ("train", "val", "test"):
         split = data.split(name)
-        expected = [photos / item for item in split.items]
+        expected = [photos / sample for sample in split.names]
         for path, row in zip(expected, split.rows(np.arange(len(split))), strict=True):
-            with Image.open(path) as picture:
-                assert np.array_equal(np.asarray(picture).transpose(2, 0, 1), row.numpy())
+            with Image.open(path) as image:
+                assert np.array_equal(np.asarray(image).transpose(2, 0, 1), row.numpy())
 
 
 def test_too_many_unreadable_files_are_an_error_that_names_some(photos: Path, tmp_path: Path) -> None:
@@ -99,17 +99,17 @@ def test_too_many_unreadable_files_are_an_error_that_names_some(photos: Path, tm
 def test_more_unreadable_files_can_be_allowed(photos: Path, tmp_path: Path) -> None:
     for number in range(7):
         (photos / "cat" / f"{number:02}.png").write_bytes(b"")
-    assert visus.open_data(photos, cache_dir=tmp_path / "cache", max_unreadable=0.2).num_items == 33
+    assert visus.open_data(photos, cache_dir=tmp_path / "cache", max_unreadable=0.2).num_samples == 33
 
 
-def test_a_class_without_any_readable_training_item_is_an_error(photos: Path, tmp_path: Path) -> None:
+def test_a_class_without_any_readable_training_sample_is_an_error(photos: Path, tmp_path: Path) -> None:
     for file in (photos / "cat").iterdir():
         file.write_bytes(b"")
     with pytest.raises(DataError) as caught:
         visus.open_data(photos, cache_dir=tmp_path / "cache", max_unreadable=0.9)
     assert (
         str(caught.value)
-        == f"{photos}: no readable training item is left of class cat. Repair the files that were left out, or put items of it into the training split."
+        == f"{photos}: no readable training sample is left of class cat. Repair the files that were left out, or put samples of it into the training split."
     )
 
 
@@ -131,8 +131,8 @@ def test_a_full_disk_says_what_to_do_and_leaves_no_half_entry(
 
 def test_array_rows_are_stored_as_they_are(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(30, 2, 17)).astype(np.float32)
-    np.savez(tmp_path / "recordings.npz", x=values, y=np.arange(30) % 2)
-    data = visus.open_data(tmp_path / "recordings.npz", cache_dir=tmp_path / "cache")
+    np.savez(tmp_path / "signals.npz", x=values, y=np.arange(30) % 2)
+    data = visus.open_data(tmp_path / "signals.npz", cache_dir=tmp_path / "cache")
     assert data.input_shape == (2, 17)
     assert data.store.pixels.dtype == np.float32
     assert np.array_equal(data.store.pixels, values)

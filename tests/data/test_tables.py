@@ -40,7 +40,7 @@ def years(root: Path, text: str | bytes, name: str = "labels.csv") -> Path:
 
 
 def labels(samples: Samples) -> dict[str, str]:
-    return {item: samples.classes[label] for item, label in zip(samples.items, samples.labels, strict=True)}
+    return {sample: samples.classes[label] for sample, label in zip(samples.names, samples.labels, strict=True)}
 
 
 BY_FOLDERS = "  - to train by the names of the folders (2023, 2024): visus check {root} --labels folders"
@@ -67,7 +67,7 @@ def test_a_table_with_other_heads_is_asked_about_and_what_to_type_works(tmp_path
 @pytest.mark.parametrize("heads", ["path;label", "Name;Vogel"])
 @pytest.mark.parametrize("encoding", ["cp1252", "mac_roman", "utf-16", "utf-16-le"])
 def test_a_table_in_another_encoding_is_never_passed_over(tmp_path: Path, encoding: str, heads: str) -> None:
-    data = table([(item, ("M\u00f6we", "Ente")[n % 2]) for n, item in enumerate(YEARS)], heads, ";").encode(encoding)
+    data = table([(sample, ("M\u00f6we", "Ente")[n % 2]) for n, sample in enumerate(YEARS)], heads, ";").encode(encoding)
     root = years(tmp_path, data)
     letter = "\u00f6".encode(encoding)
     problem = (
@@ -164,7 +164,7 @@ def test_the_split_in_the_name_of_a_table_says_which_folder_is_meant(tmp_path: P
     lay(tmp_path, "train_images", "test_images")
     (tmp_path / "train.csv").write_text(table([(f"{n}.jpg", n % 2) for n in range(3)], "path,label"))
     (tmp_path / "all.csv").write_text(table([(f"{n}.jpg", n % 2) for n in range(3)], "path,label"))
-    assert read(tmp_path / "train.csv").items == tuple(f"train_images/{n}.jpg" for n in range(3))
+    assert read(tmp_path / "train.csv").names == tuple(f"train_images/{n}.jpg" for n in range(3))
     assert message(tmp_path / "all.csv") == (
         f"{tmp_path / 'all.csv'}: 3 rows name files of which there are several: 0.jpg (row 2) may be test_images/0.jpg, train_images/0.jpg. "
         "Write the path from the folder of the table."
@@ -174,15 +174,15 @@ def test_the_split_in_the_name_of_a_table_says_which_folder_is_meant(tmp_path: P
 # ---- other formats
 
 
-def label_studio(items: list[str]) -> str:
+def label_studio(samples: list[str]) -> str:
     return json.dumps(
         [
             {
                 "id": n,
-                "data": {"image": f"/data/upload/1/{item}"},
+                "data": {"image": f"/data/upload/1/{sample}"},
                 "annotations": [{"result": [{"value": {"choices": [BIRDS[n]]}}]}],
             }
-            for n, item in enumerate(items)
+            for n, sample in enumerate(samples)
         ]
     )
 
@@ -192,21 +192,23 @@ def label_studio(items: list[str]) -> str:
     [
         (
             "metadata.jsonl",
-            "".join(json.dumps({"file_name": item, "label": bird}) + "\n" for item, bird in zip(YEARS, BIRDS, strict=True)),
+            "".join(
+                json.dumps({"file_name": sample, "label": bird}) + "\n" for sample, bird in zip(YEARS, BIRDS, strict=True)
+            ),
             "file_name",
             "label",
         ),
         ("export.json", label_studio(YEARS), "data.image", "annotations.0.result.0.value.choices.0"),
         (
             "export-min.json",
-            json.dumps([{"image": item, "choice": bird} for item, bird in zip(YEARS, BIRDS, strict=True)]),
+            json.dumps([{"image": sample, "choice": bird} for sample, bird in zip(YEARS, BIRDS, strict=True)]),
             "image",
             "choice",
         ),
         (
             "annotations.xml",
             "<?xml version='1.0' encoding='utf-8'?><annotations><version>1.1</version><meta><a/></meta>"
-            + "".join(f"<image id='{n}' name='{item}'><tag label='{BIRDS[n]}'/></image>" for n, item in enumerate(YEARS))
+            + "".join(f"<image id='{n}' name='{sample}'><tag label='{BIRDS[n]}'/></image>" for n, sample in enumerate(YEARS))
             + "</annotations>",
             "name",
             "tag.label",
@@ -272,7 +274,7 @@ def test_workbooks_are_told_to_be_saved_as_csv(tmp_path: Path) -> None:
 
 
 def test_a_list_of_files_that_is_no_csv_is_told(tmp_path: Path) -> None:
-    root = years(tmp_path, "".join(f"{item} {n % 2}\n" for n, item in enumerate(YEARS)), "train.txt")
+    root = years(tmp_path, "".join(f"{sample} {n % 2}\n" for n, sample in enumerate(YEARS)), "train.txt")
     assert message(root).startswith(
         f"{root}: the table 'train.txt' names images that lie here (6 rows), and is not used: it is no CSV. Its first line is '2023/0.jpg 0'. "
         "Save it as CSV with the columns path,label, and give that file."
@@ -280,7 +282,7 @@ def test_a_list_of_files_that_is_no_csv_is_told(tmp_path: Path) -> None:
 
 
 def test_a_table_without_a_header_is_told(tmp_path: Path) -> None:
-    root = years(tmp_path, "".join(f"{item},{bird}\n" for item, bird in zip(YEARS, BIRDS, strict=True)))
+    root = years(tmp_path, "".join(f"{sample},{bird}\n" for sample, bird in zip(YEARS, BIRDS, strict=True)))
     assert message(root).startswith(
         f"{root}: the table 'labels.csv' names images that lie here (6 rows), and is not used: it has no header, its first line is "
         "'2023/0.jpg,duck'. Write the line path,label above it, with a word for each column."
@@ -313,7 +315,9 @@ def test_a_column_that_is_not_there_is_told(tmp_path: Path, reading: Reading, to
 
 
 def test_a_column_may_stand_for_label_though_one_of_that_name_is_there(tmp_path: Path) -> None:
-    root = years(tmp_path, table([(item, "x", bird) for item, bird in zip(YEARS, BIRDS, strict=True)], "path,label,Bird"))
+    root = years(
+        tmp_path, table([(sample, "x", bird) for sample, bird in zip(YEARS, BIRDS, strict=True)], "path,label,Bird")
+    )
     samples = read(root, reading=Reading(label_column="bird"))
     assert labels(samples) == dict(zip(YEARS, BIRDS, strict=True))
     assert "columns that are not used: label (as written)." in samples.notes
@@ -322,7 +326,7 @@ def test_a_column_may_stand_for_label_though_one_of_that_name_is_there(tmp_path:
 def test_a_header_without_the_needed_columns_names_what_to_type(tmp_path: Path) -> None:
     root = years(
         tmp_path,
-        table([(n, item, bird) for n, (item, bird) in enumerate(zip(YEARS, BIRDS, strict=True))], "id,image,choice"),
+        table([(n, sample, bird) for n, (sample, bird) in enumerate(zip(YEARS, BIRDS, strict=True))], "id,image,choice"),
     )
     assert message(root / "labels.csv") == (
         f"{root / 'labels.csv'}: 2 mistakes:\n"
@@ -355,7 +359,7 @@ def test_rows_without_a_file_are_skipped_only_when_asked(tmp_path: Path) -> None
 def test_paths_that_are_written_otherwise_are_read_and_noted(tmp_path: Path, written: str, kind: str) -> None:
     root = years(tmp_path, table([(written, "a"), ("2024/1.jpg", "b")], "path,label"))
     samples = read(root / "labels.csv")
-    assert samples.items == ("2023/0.jpg", "2024/1.jpg")
+    assert samples.names == ("2023/0.jpg", "2024/1.jpg")
     assert samples.notes == (f"1 path of the table written {kind}: {written!r} is read as '2023/0.jpg'.",)
 
 
@@ -363,16 +367,15 @@ def test_a_table_beside_the_one_folder_of_all_images_is_used(tmp_path: Path) -> 
     lay(tmp_path, "img/all", num_images=6)
     (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"img/all/{n}.jpg,{'ab'[n % 2]}\n" for n in range(6)))
     samples = read(tmp_path)
-    assert (samples.classes, len(samples.items)) == (("a", "b"), 6)
+    assert (samples.classes, len(samples.names)) == (("a", "b"), 6)
     assert (
-        samples.notes[0]
-        == "the table 'labels.csv' says which pictures there are and what they show; names of folders do not."
+        samples.notes[0] == "the table 'labels.csv' says which images there are and what they show; names of folders do not."
     )
 
 
 def test_a_folder_that_holds_an_archive_alone_is_told_with_it(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"PK")
-    assert message(tmp_path) == f"{tmp_path}: no pictures found, but 1 archive (photos.zip). Unpack it, and give the folder."
+    assert message(tmp_path) == f"{tmp_path}: no images found, but 1 archive (photos.zip). Unpack it, and give the folder."
 
 
 def test_a_table_whose_images_are_not_there_is_told(tmp_path: Path) -> None:
@@ -381,7 +384,7 @@ def test_a_table_whose_images_are_not_there_is_told(tmp_path: Path) -> None:
         "Filename,Label\n" + "".join(f"2016-{n}.jpg,{n % 2}\n" for n in range(20))
     )
     assert message(tmp_path) == (
-        f"{tmp_path}: no pictures found. The table 'labels.csv' names 20 images that are not here, such as 2016-0.jpg: download them, and put them "
+        f"{tmp_path}: no images found. The table 'labels.csv' names 20 images that are not here, such as 2016-0.jpg: download them, and put them "
         "into this folder."
     )
 
@@ -392,7 +395,7 @@ def test_one_folder_of_images_with_boxes_is_told_as_a_dataset_for_detection(tmp_
     for number in range(6):
         (tmp_path / "cells" / "Annotations" / f"{number}.xml").write_text("<annotation/>")
     assert message(tmp_path) == (
-        f"{tmp_path}: one class only, 'cells' with 6 items; telling classes apart needs at least two. Add a folder, or rows, of another class. "
+        f"{tmp_path}: one class only, 'cells' with 6 samples; telling classes apart needs at least two. Add a folder, or rows, of another class. "
         f"The images have files of their own names beside them, such as cells/Annotations/0.xml: boxes or outlines, as for detection. {CLASSIFIES}"
     )
 
@@ -407,7 +410,7 @@ def test_images_in_a_folder_beside_that_of_the_table_are_found(tmp_path: Path) -
     words = f"visus check {tmp_path / 'data' / 'legend.csv'} --path-column image --label-column emotion"
     assert words in told
     samples = read(tmp_path / "data" / "legend.csv", reading=Reading(path_column="image", label_column="emotion"))
-    assert samples.items[:2] == ("../images/0.jpg", "../images/1.jpg")
+    assert samples.names[:2] == ("../images/0.jpg", "../images/1.jpg")
     assert samples.notes[0] == "6 paths of the table written as from the folder above: '0.jpg' is read as '../images/0.jpg'."
 
 
@@ -424,12 +427,12 @@ def test_images_in_a_folder_beside_that_of_the_table_are_found(tmp_path: Path) -
 def test_paths_of_another_machine_are_read_only_when_the_column_is_named(
     tmp_path: Path, start: str, told: str | None
 ) -> None:
-    rows = [(start + item, bird) for item, bird in zip(YEARS if told else ["0.jpg", "1.jpg"], BIRDS, strict=False)]
+    rows = [(start + sample, bird) for sample, bird in zip(YEARS if told else ["0.jpg", "1.jpg"], BIRDS, strict=False)]
     root = years(tmp_path, table(rows, "path,label"))
     if not told:
         lay(root, "a/0.jpg", "a/1.jpg")
-        for item in YEARS:
-            (root / item).unlink()
+        for sample in YEARS:
+            (root / sample).unlink()
     text = message(root / "labels.csv")
     assert "rows name files that do not exist" in text
     assert (told or "--path-column") in text
@@ -452,7 +455,9 @@ def test_answers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_groups_that_count_are_told(tmp_path: Path) -> None:
     root = years(
         tmp_path,
-        table([(item, bird, n // 2) for n, (item, bird) in enumerate(zip(YEARS, BIRDS, strict=True))], "path,label,group"),
+        table(
+            [(sample, bird, n // 2) for n, (sample, bird) in enumerate(zip(YEARS, BIRDS, strict=True))], "path,label,group"
+        ),
     )
     assert read(root).notes[-1] == "3 groups honored: samples of one group stay on one side of a split that visus makes."
 

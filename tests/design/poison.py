@@ -1,6 +1,6 @@
 """An oracle that knows no rules: poison one pixel after another, and see what comes out.
 
-This file knows how a design is run on poisoned pictures. It must not know windows, positions or what is expected.
+This file knows how a design is run on poisoned images.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visus.design import account, alexnet, parse, resnet, resolve, vgg
-from visus.design.layers import conv, flatten, layernorm, linear, maxpool, relu, softmax
+from visus.design.layers.registry import conv, flatten, layernorm, linear, maxpool, relu, softmax
 from visus.design.plan import Design
 from visus.errors import DesignError
 from visus.geometry import Field
@@ -252,7 +252,7 @@ def test_a_norm_over_groups_of_features_is_said_not_to_be_exact():
     assert (one.is_whole, one.is_exact, several.is_whole, several.is_exact) == (True, True, True, False)
 
 
-# ---- long recordings and large pictures ----
+# ---- long signals and large images ----
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from torch import nn
 
 from visus.design import FAMILIES, account, parse, resolve
 from visus.design.account import Account
-from visus.design.advice import KINDS, advise
-from visus.design.changes import with_window
-from visus.design.layers import Conv
+from visus.design.advice.advise import KINDS, advise
+from visus.design.edits import with_window
+from visus.design.layers.registry import Conv
 from visus.networks.build import build
 from visus.units import write_count
 from visus.workbench.modules import count_macs
@@ -29,7 +29,7 @@ WASTEFUL = {
         "conv(4, 3, padding=1), relu, maxpool(2), conv(8, 3, padding=1), relu, globalpool, linear(classes)",
         (1, 15, 15),
         None,
-        "pool1: (15 - 2 + 2*0)/2 + 1 = 7.5, rounded down to 7, and the last position of 15 on each axis is left over: 29 of its 225 positions, 12.9 %, are never read. What helps: ceil_mode=True (a map of 8 x 8, 26.6 k macs); or padding=1 (a map of 8 x 8, 26.6 k macs); or pictures of 16 x 16 or 14 x 14.",
+        "pool1: (15 - 2 + 2*0)/2 + 1 = 7.5, rounded down to 7, and the last position of 15 on each axis is left over: 29 of its 225 positions, 12.9 %, are never read. What helps: ceil_mode=True (a map of 8 x 8, 26.6 k macs); or padding=1 (a map of 8 x 8, 26.6 k macs); or images of 16 x 16 or 14 x 14.",
     ),
     "stride": (
         "conv(8, 2, stride=4), relu, globalpool, linear(classes)",
@@ -53,7 +53,7 @@ WASTEFUL = {
         "conv(32, 3, padding=1), relu, maxpool(2), conv(8, 3, padding=1), relu, globalpool, linear(classes)",
         (3, 32, 32),
         None,
-        "conv2: the channels fall from 32 to 8 while the map shrinks from 32 x 32 to 16 x 16: 32 x 1,024 = 32,768 numbers for each item become 8 x 256 = 2,048, 6.2 % of them. What helps: 32 channels from there on (10.5 k parameters, 3.24 M macs).",
+        "conv2: the channels fall from 32 to 8 while the map shrinks from 32 x 32 to 16 x 16: 32 x 1,024 = 32,768 numbers for each sample become 8 x 256 = 2,048, 6.2 % of them. What helps: 32 channels from there on (10.5 k parameters, 3.24 M macs).",
     ),
     "linear": (
         "conv(8, 3, padding=1), relu, maxpool(2), flatten, linear(64), relu, linear(classes)",
@@ -77,25 +77,25 @@ WASTEFUL = {
         "conv(6, 3), relu, globalpool, groupnorm(6), linear(classes)",
         (1, 12, 12),
         None,
-        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value less its own mean is 0: what comes out is the trained shift, whatever the picture. What helps: groupnorm(3), 2 values in each group (142 parameters, 5.46 k macs).",
+        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value less its own mean is 0: what comes out is the trained shift, whatever the image. What helps: groupnorm(3), 2 values in each group (142 parameters, 5.46 k macs).",
     ),
     "norm over a batch": (
         "conv(6, 3), relu, globalpool, norm, linear(classes)",
         (1, 12, 12),
         None,
-        "norm1: in a batch of 1 item each channel is normalised over 1 item x 1 position = 1 value, and a value less its own mean is 0 (torch refuses to train so). What helps: batches of 2 items or more; or layernorm, over 6 channels of each item (142 parameters, 5.46 k macs).",
+        "norm1: in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value, and a value less its own mean is 0 (torch refuses to train so). What helps: batches of 2 samples or more; or layernorm, over 6 channels of each sample (142 parameters, 5.46 k macs).",
     ),
     "unproductive": (
         "conv(8, 5, padding=2), relu, 2 * [residual(conv(8, 5, padding=2), norm), relu], globalpool, linear(classes)",
         (1, 8, 8),
         None,
-        "block2.residual1.conv1: what enters this layer has a receptive field of 9 px, and the picture of 8 x 8 fits into it: this layer can add no new part of the picture (Richter et al. 2021). It holds 1.60 k parameters (45.3 % of all) and 102 k macs. What helps: pictures of 10 x 10 (340 k macs); or leaving out block2 (1.91 k parameters, 115 k macs).",
+        "block2.residual1.conv1: what enters this layer has a receptive field of 9 px, and the image of 8 x 8 fits into it: this layer can add no new part of the image (Richter et al. 2021). It holds 1.60 k parameters (45.3 % of all) and 102 k macs. What helps: images of 10 x 10 (340 k macs); or leaving out block2 (1.91 k parameters, 115 k macs).",
     ),
     "object": (
         "conv(8, 3, padding=1), relu, maxpool(2), conv(16, 3, padding=1), relu, globalpool, linear(classes)",
         (3, 32, 32),
         14,
-        "relu2: the last map sees 8 px, 6 less than an object of 14 px: no position of it can see such an object whole, and a detector cannot find the border of what it does not see. What helps: 2 more layers of conv(16, 3, padding=1), norm, relu (6.23 k parameters, 1.70 M macs); or pictures reduced to 18 x 18, on which the object has 7.88 px.",
+        "relu2: the last map sees 8 px, 6 less than an object of 14 px: no position of it can see such an object whole, and a detector cannot find the border of what it does not see. What helps: 2 more layers of conv(16, 3, padding=1), norm, relu (6.23 k parameters, 1.70 M macs); or images reduced to 18 x 18, on which the object has 7.88 px.",
     ),
 }
 
@@ -171,8 +171,8 @@ def test_the_remedies_against_unread_positions_read_all(name, layer, shape):
     assert never_read(layer, shape)[0] == 0
 
 
-def test_no_smaller_change_of_the_picture_reads_the_whole_map():
-    assert never_read("maxpool(2)", (1, 15, 15))[0] > 0  # 14 and 16 are the neighbours of 15
+def test_no_smaller_change_of_the_image_reads_the_whole_map():
+    assert never_read("maxpool(2)", (1, 15, 15))[0] > 0  # 14 and 16 are the neighbors of 15
 
 
 def seen_from_the_middle(text, shape):
@@ -204,7 +204,7 @@ def test_numbers_on_falling_channels_are_those_of_the_tensors():
             layer.register_forward_hook(lambda _layer, _given, output: sizes.append(output[0].numel()))
     module(torch.zeros(1, 3, 32, 32))
     assert (
-        f"= {sizes[0]:,} numbers for each item become 8 x 256 = {sizes[1]:,}, {100 * sizes[1] / sizes[0]:.1f} % of them"
+        f"= {sizes[0]:,} numbers for each sample become 8 x 256 = {sizes[1]:,}, {100 * sizes[1] / sizes[0]:.1f} % of them"
         in (WASTEFUL["channels"][3].replace("6.2 %", f"{100 * sizes[1] / sizes[0]:.1f} %"))
     )
 
@@ -245,14 +245,14 @@ def test_a_norm_over_one_value_forgets_it():
 
 
 def field_of(text):
-    """Pixels that change the middle of the map on one axis of a larger picture, the hull of them, by poisoning."""
+    """Pixels that change the middle of the map on one axis of a larger image, the hull of them, by poisoning."""
     return seen_from_the_middle(text, (1, 24, 24))[1][0]
 
 
 def test_the_field_that_enters_an_unproductive_layer_is_the_poisoned_one():
     first = "conv(8, 5, padding=2), relu, residual(conv(8, 5, padding=2), norm), relu"
-    assert f"a receptive field of {field_of(first)} px, and the picture of 8 x 8 fits" in WASTEFUL["unproductive"][3]
-    assert f"pictures of {field_of(first) + 1} x {field_of(first) + 1}" in WASTEFUL["unproductive"][3]
+    assert f"a receptive field of {field_of(first)} px, and the image of 8 x 8 fits" in WASTEFUL["unproductive"][3]
+    assert f"images of {field_of(first) + 1} x {field_of(first) + 1}" in WASTEFUL["unproductive"][3]
     module = build(parse(WASTEFUL["unproductive"][0]), (1, 8, 8), 10)
     own = sum(each.numel() for each in module.get_submodule("block2.residual1.conv1").parameters())
     total = sum(each.numel() for each in module.parameters())
@@ -264,7 +264,7 @@ def test_the_field_that_is_smaller_than_an_object_is_the_poisoned_one():
     size, more = field_of(convs), ", conv(16, 3, padding=1)"
     assert f"sees {size} px, {14 - size} less than an object of 14 px" in WASTEFUL["object"][3]
     assert field_of(convs + more) < 14 <= field_of(convs + 2 * more)  # so two more layers are needed, and are enough
-    assert 14 * 18 / 32 <= size < 14 * 19 / 32  # so 18 px is the largest picture on which the object fits
+    assert 14 * 18 / 32 <= size < 14 * 19 / 32  # so 18 px is the largest image on which the object fits
     assert f"the object has {14 * 18 / 32:.3g} px" in WASTEFUL["object"][3]
 
 
@@ -315,8 +315,8 @@ def test_several_norms_over_a_batch_are_told_once_with_all_their_rows():
     design = parse("conv(6, 3), globalpool, norm, linear(5), norm, linear(classes)")
     (advice,) = advise(account(design, (1, 12, 12), 10), design, 10, batch_size=1)
     assert advice.paths == ("norm1", "norm2")
-    assert "over 1 item x 1 position = 1 value, here and in 1 later norm, and a value" in advice.sentence
-    assert advice.remedies[1].startswith("layernorm, over 5 to 6 channels of each item")
+    assert "over 1 sample x 1 position = 1 value, here and in 1 later norm, and a value" in advice.sentence
+    assert advice.remedies[1].startswith("layernorm, over 5 to 6 channels of each sample")
 
 
 @pytest.mark.parametrize("batch_size", [None, 2, 64])
@@ -345,7 +345,7 @@ def test_well_known_families_have_no_advice_but_what_is_known_of_them(family):
     assert ("linear" in {advice.kind for advice in found}) == (family in ("lenet5", "alexnet", "vgg"))
 
 
-def test_unproductive_layers_of_resnet18_begin_where_the_field_first_holds_the_picture():
+def test_unproductive_layers_of_resnet18_begin_where_the_field_first_holds_the_image():
     design = resolve("resnet(18)", input_shape=(3, 224, 224), num_classes=1000)
     costs = account(design, (3, 224, 224), 1000)
     (advice,) = advise(costs, design, 1000)
@@ -371,7 +371,7 @@ def test_rows_alone_tell_the_same_sentence(name):
 def test_borders_that_are_small_on_each_map_are_told_together():
     design = parse("maxpool(2), maxpool(2), globalpool, linear(classes)")
     assert [advice.text for advice in advise(account(design, (1, 255), 10), design, 10)] == [
-        "of the 255 px of the picture, 3 are never read by what comes out: 1.2 %. What helps: pictures of 256 or 252."
+        "of the 255 px of the image, 3 are never read by what comes out: 1.2 %. What helps: images of 256 or 252."
     ]
     assert [never_read("maxpool(2), maxpool(2)", (1, length))[0] for length in (252, 253, 254, 255, 256)] == [0, 1, 2, 3, 0]
 
@@ -382,25 +382,25 @@ def test_rows_of_which_it_is_not_known_what_feeds_them_are_not_taken_to_leave_ga
     assert advise(dataclasses.replace(costs, flows=None)) == ()
 
 
-# ---- objects and pictures ----
+# ---- objects and images ----
 
 
-def test_an_object_larger_than_the_picture_is_said():
+def test_an_object_larger_than_the_image_is_said():
     design = parse("lenet5")
     (object_, _) = advise(account(design, (1, 32, 32), 10), design, 10, object_px=60)
     assert object_.text == (
-        "an object of 60 px does not fit the picture of 32 x 32: no picture shows one whole. Give the size that objects have in "
-        "pictures of this size, or larger pictures."
+        "an object of 60 px does not fit the image of 32 x 32: no image shows one whole. Give the size that objects have in "
+        "images of this size, or larger images."
     )
 
 
-def test_pictures_are_reduced_no_further_than_the_design_allows():
+def test_images_are_reduced_no_further_than_the_design_allows():
     design = parse("conv(6, 5), maxpool(2), conv(16, 5), maxpool(2), flatten, linear(classes)")
     assert design.smallest_input((1, 32, 32), 10) == (1, 16, 16)
     (advice,) = [
         each for each in advise(account(design, (1, 32, 32), 10), design, 10, object_px=31) if each.kind == "object"
     ]
-    assert advice.remedies[-1] == "pictures reduced to 16 x 16, on which the object has 15.5 px"
+    assert advice.remedies[-1] == "images reduced to 16 x 16, on which the object has 15.5 px"
     reduced = advice.changes[-1]
     assert (reduced.input_shape, reduced.object_px) == ((1, 16, 16), 16)
     assert "object" not in {each.kind for each in advise(account(reduced.design, (1, 16, 16)), reduced.design, object_px=16)}
@@ -444,7 +444,7 @@ def test_a_softmax_over_one_answer_is_said_to_be_one():
     design = parse("conv(8, 3), globalpool, linear(1), softmax")
     (advice,) = advise(account(design, (1, 12, 12)), design)
     assert advice.text == (
-        "softmax1: the network ends with a softmax over 1 answer, which makes it 1 whatever the picture. "
+        "softmax1: the network ends with a softmax over 1 answer, which makes it 1 whatever the image. "
         "What helps: leaving out softmax1: no parameter is lost."
     )
     assert torch.randn(5, 1).softmax(1).unique().tolist() == [1.0]
@@ -466,10 +466,9 @@ def test_an_account_without_rows_has_no_advice():
 
 def test_recordings_and_volumes_are_told_of_on_their_own_axes():
     design = parse("conv(4, 3), relu, maxpool(2), globalpool, linear(classes)")
-    (recording,) = advise(account(design, (1, 17), 3), design, 3)
+    (signal,) = advise(account(design, (1, 17), 3), design, 3)
     assert (
-        "the last position of 15 on the axis is left over: 1 of its 15 positions, 6.7 %, are never read."
-        in recording.sentence
+        "the last position of 15 on the axis is left over: 1 of its 15 positions, 6.7 %, are never read." in signal.sentence
     )
     (volume,) = advise(account(design, (1, 9, 9, 9), 3), design, 3)
     assert (
@@ -489,7 +488,7 @@ def test_numbers_that_pools_take_away_are_not_laid_to_the_channels():
     design = parse(text)
     (found,) = [each for each in advise(account(design, (3, 32, 32), 10), design, 10) if each.kind == "channels"]
     assert found.text == (
-        "conv2: the channels fall from 16 to 8 while the map shrinks from 32 x 32 to 1 x 1: 16 x 1,024 = 16,384 numbers for each item "
+        "conv2: the channels fall from 16 to 8 while the map shrinks from 32 x 32 to 1 x 1: 16 x 1,024 = 16,384 numbers for each sample "
         "become 16 x 1 = 16 by the smaller map alone, and 8 x 1 = 8 by fewer channels, 50.0 % of those. What helps: 16 channels from "
         "there on (890 parameters, 443 k macs)."
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from visus.design import account, compact, parse, resolve
-from visus.design.compact import LARGEST_WHOLE_PX, SCALES
+from visus.design.families.compact import MAX_WHOLE_PX, SCALES
 from visus.design.items import Sequence
-from visus.design.layers import Conv
+from visus.design.layers.registry import Conv
 from visus.errors import DesignError
 from visus.training.resolve import SMALL_PX
 
@@ -26,8 +26,8 @@ globalpool("max"), linear(classes)
 """
 
 
-def stages(shape: tuple[int, ...], scale: float, num_items: int | None = None) -> list[Sequence]:
-    layers = compact(shape, 10, num_items, scale=scale).layers
+def stages(shape: tuple[int, ...], scale: float, num_samples: int | None = None) -> list[Sequence]:
+    layers = compact(shape, 10, num_samples, scale=scale).layers
     return [layer for layer in layers if isinstance(layer, Sequence) and str(layer.name).startswith("stage")]
 
 
@@ -42,7 +42,7 @@ def test_without_a_scale_it_is_the_network_that_it_was():
 
 
 @pytest.mark.parametrize(
-    ("shape", "num_items", "width"),
+    ("shape", "num_samples", "width"),
     [
         ((3, 40, 60), 20_000, 64),
         ((1, 40, 60), 20_000, 48),
@@ -51,9 +51,9 @@ def test_without_a_scale_it_is_the_network_that_it_was():
         ((3, 40, 60), None, 32),
     ],
 )
-def test_many_small_pictures_have_a_wider_first_stage_and_grey_ones_one_between(shape, num_items, width):
-    assert convs(stages(shape, 1, num_items)[0])[0].out_channels == width
-    assert LARGEST_WHOLE_PX == SMALL_PX, "the recipe asks for the same pictures"
+def test_many_small_images_have_a_wider_first_stage_and_gray_ones_one_between(shape, num_samples, width):
+    assert convs(stages(shape, 1, num_samples)[0])[0].out_channels == width
+    assert MAX_WHOLE_PX == SMALL_PX, "the recipe asks for the same images"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -67,11 +67,11 @@ def test_the_last_map_sees_the_whole_shorter_side_or_has_nothing_left_to_pool(sh
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("num_items", [500, 50_000])
-def test_channels_are_multiples_of_8_near_the_scale(shape, num_items):
-    first = convs(stages(shape, 1, num_items)[0])[0].out_channels
+@pytest.mark.parametrize("num_samples", [500, 50_000])
+def test_channels_are_multiples_of_8_near_the_scale(shape, num_samples):
+    first = convs(stages(shape, 1, num_samples)[0])[0].out_channels
     for scale in SCALES:
-        for place, stage in enumerate(stages(shape, scale, num_items)):
+        for place, stage in enumerate(stages(shape, scale, num_samples)):
             wanted = scale * first * (4 if place else 1)
             for layer in convs(stage):
                 assert layer.out_channels % 8 == 0

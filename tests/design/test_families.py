@@ -1,4 +1,4 @@
-"""Families have their published numbers of parameters, and look at the picture where they say so."""
+"""Families have their published numbers of parameters, and look at the image where they say so."""
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_macs_in_billions_are_the_published_ones(design, size, published):
 
 
 @pytest.mark.parametrize("size", [32, 64, 65, 224])
-def test_resnet_keeps_the_size_of_small_pictures(size):
+def test_resnet_keeps_the_size_of_small_images(size):
     design = resolve("resnet(18)", input_shape=(3, size, size), num_classes=10)
     assert (design.layers[0].text == "conv(64, 3, padding=1)") == (size <= 64)
 
@@ -89,7 +89,7 @@ def test_resnet_keeps_the_size_of_small_pictures(size):
     ["resnet(18)", "vgg(11)", "mlp(64, 32)", "compact", "densenet", "mobilenet", "efficientnet_lite(0)", 'convnext("tiny")'],
 )
 @pytest.mark.parametrize("shape", [(1, 64), (3, 64, 64), (1, 32, 32, 32)])
-def test_families_serve_recordings_pictures_and_volumes(family, shape):
+def test_families_serve_recordings_images_and_volumes(family, shape):
     assert resolve(family, input_shape=shape, num_classes=7).output_shape(shape, 7) == (7,)
 
 

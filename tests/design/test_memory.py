@@ -15,8 +15,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from visus.design import LAYERS, Account, account, parse
-from visus.design.keeping import TABLE
-from visus.design.tally import account_so_far
+from visus.design.account_walk import account_so_far
+from visus.design.saved_tensors import TABLE
 from visus.errors import UsageError
 from visus.networks.build import build
 
@@ -88,9 +88,9 @@ def test_a_linear_layer_is_as_worked_out_by_hand() -> None:
 
 def test_a_small_network_is_as_worked_out_by_hand() -> None:
     costs = account(parse("conv(4, 3, padding=1), norm, relu, maxpool(2), flatten, linear(2)"), (1, 4, 4))
-    picture, maps, pooled, out = 4 * 16, 4 * 64, 4 * 16, 4 * 2
+    image, maps, pooled, out = 4 * 16, 4 * 64, 4 * 16, 4 * 2
     assert [row.bytes_saved for row in costs.rows] == [
-        picture,  # the convolution keeps its input
+        image,  # the convolution keeps its input
         maps,  # and norm its own
         maps,  # relu keeps what it made; the pool needs it too, but it is there already
         8 * 16,  # the pool keeps places as int64
@@ -98,37 +98,37 @@ def test_a_small_network_is_as_worked_out_by_hand() -> None:
         pooled,  # linear keeps its input
     ]
     statistics = 2 * 4 * 4
-    kept = picture + 2 * maps + 8 * 16 + pooled + out
+    kept = image + 2 * maps + 8 * 16 + pooled + out
     assert costs.bytes_saved(3) == 3 * kept + statistics
     weights = 4 * (4 * 9 + 8 + 34) + 4 * 8 + 8  # the running values of norm, and its count of batches
     assert costs.bytes_weights == weights
     standing = weights + 2 * 4 * (4 * 9 + 8 + 34)
     # The fullest moment is the way back through the convolution: the gradient of its output lies in a block of 16 channels too.
-    blocked = 3 * (picture + out + maps + 4 * maps) + 4 * (34 + 8 + 4 * 9)
+    blocked = 3 * (image + out + maps + 4 * maps) + 4 * (34 + 8 + 4 * 9)
     # Or the way back through norm: batch, outputs and kept maps are there, the gradients of its input and
     # output, a buffer of its input's size, and the gradients of the linear layer and of norm.
-    way_back = statistics + 3 * (picture + maps + out + 3 * maps) + 4 * (34 + 8)
+    way_back = statistics + 3 * (image + maps + out + 3 * maps) + 4 * (34 + 8)
     # Or in the pool: all maps and the places, the gradients of what goes in and out, and those of the linear layer.
-    pool = statistics + 3 * (picture + 2 * maps + 8 * 16 + out + pooled + maps) + 4 * 34
+    pool = statistics + 3 * (image + 2 * maps + 8 * 16 + out + pooled + maps) + 4 * 34
     assert costs.bytes_training(3) == standing + max(blocked, way_back, pool)
 
 
 @settings(max_examples=40, deadline=None)
-@given(text=designs(), length=st.sampled_from((8, 12)), channels=st.sampled_from((1, 4)), num_items=st.integers(2, 3))
-def test_what_is_kept_is_what_autograd_keeps(text: str, length: int, channels: int, num_items: int) -> None:
+@given(text=designs(), length=st.sampled_from((8, 12)), channels=st.sampled_from((1, 4)), num_samples=st.integers(2, 3))
+def test_what_is_kept_is_what_autograd_keeps(text: str, length: int, channels: int, num_samples: int) -> None:
     design, shape = parse(text), (channels, length, length)
     costs = account(design, shape, 5)
     module = build(design, shape, 5).train()
-    assert costs.bytes_saved(num_items) == kept_by_autograd(module, torch.rand(num_items, *shape))
+    assert costs.bytes_saved(num_samples) == kept_by_autograd(module, torch.rand(num_samples, *shape))
 
 
 @settings(max_examples=30, deadline=None)
-@given(text=designs(), num_items=st.integers(1, 300))
-def test_more_items_never_need_less_and_the_parts_are_in_the_whole(text: str, num_items: int) -> None:
+@given(text=designs(), num_samples=st.integers(1, 300))
+def test_more_items_never_need_less_and_the_parts_are_in_the_whole(text: str, num_samples: int) -> None:
     costs = account(parse(text), (4, 8, 8), 5)
-    assert costs.bytes_training(num_items) <= costs.bytes_training(num_items + 1)
-    assert costs.bytes_training(num_items) >= costs.bytes_standing() + costs.bytes_saved(num_items)
-    assert costs.bytes_inference(num_items) <= costs.bytes_training(num_items, "none")
+    assert costs.bytes_training(num_samples) <= costs.bytes_training(num_samples + 1)
+    assert costs.bytes_training(num_samples) >= costs.bytes_standing() + costs.bytes_saved(num_samples)
+    assert costs.bytes_inference(num_samples) <= costs.bytes_training(num_samples, "none")
     assert sum(row.bytes_saved or 0 for row in costs.rows) <= costs.bytes_saved(1)
 
 
@@ -159,13 +159,13 @@ def test_more_items_never_need_less_and_the_parts_are_in_the_whole(text: str, nu
 def test_the_most_at_once_is_what_the_allocator_hands_out(
     text: str, highest_total: Callable[[Callable[[], Any]], int]
 ) -> None:
-    design, shape, num_items = parse(text), (3, 48, 48), 16
+    design, shape, num_samples = parse(text), (3, 48, 48), 16
     module = build(design, shape, 10).train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        x, labels = torch.rand(num_items, *shape), torch.zeros(num_items, dtype=torch.int64)
+        x, labels = torch.rand(num_samples, *shape), torch.zeros(num_samples, dtype=torch.int64)
         logits = module(x)
         F.cross_entropy(logits, labels).backward()
         optimizer.step()
@@ -174,15 +174,15 @@ def test_the_most_at_once_is_what_the_allocator_hands_out(
     optimizer.zero_grad(set_to_none=True)
     costs = account(design, shape, 10)
     measured = costs.bytes_standing() + highest_total(step)
-    assert costs.bytes_training(num_items) == pytest.approx(measured, rel=0.02)
+    assert costs.bytes_training(num_samples) == pytest.approx(measured, rel=0.02)
 
     def infer() -> None:
         with torch.no_grad():
-            module(torch.rand(num_items, *shape))
+            module(torch.rand(num_samples, *shape))
 
     module.eval()
     infer()
-    assert costs.bytes_inference(num_items) == pytest.approx(costs.bytes_weights + highest_total(infer), rel=0.02)
+    assert costs.bytes_inference(num_samples) == pytest.approx(costs.bytes_weights + highest_total(infer), rel=0.02)
 
 
 def test_an_account_that_ends_early_has_no_memory() -> None:

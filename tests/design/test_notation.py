@@ -1,5 +1,7 @@
 """Text and design: an exact round trip, nothing evaluated, all mistakes told together."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,7 +107,7 @@ leaves = st.one_of(
 
 @st.composite
 def rows(draw, depth):
-    """A row of items, groups of groups among them, no two neighbours with the same name."""
+    """A row of items, groups of groups among them, no two neighbors with the same name."""
     return draw(st.lists(item(depth), min_size=1, max_size=4, unique_by=lambda each: each.name or id(each)))
 
 
@@ -248,7 +250,7 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
             "2 mistakes:\n  - line 1, column 1: a name is made of letters, digits and _ and begins with a letter, unlike '2x'.\n"
             "  - line 1, column 33: sequence takes items and name, not size.",
         ),
-        ('relu(name="a"), norm(name="a")', "2 neighbours have the name 'a'. Give each a name of its own."),
+        ('relu(name="a"), norm(name="a")', "2 neighbors have the name 'a'. Give each a name of its own."),
         (
             "residual(), concat([relu])",
             "2 mistakes:\n  - line 1, column 1: residual needs at least one layer, as in residual(conv(64, 3, padding=1), norm).\n"
@@ -351,3 +353,31 @@ def test_an_eps_that_is_no_small_number_is_refused(text, told):
     with pytest.raises(DesignError) as caught:
         parse(f"conv(4, 3), {text}")
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("resnet18", "resnet(18)"),
+        (" vgg16\n", "vgg(16)"),
+        ("densenet121", "densenet(121)"),
+        ("efficientnet_lite0", "efficientnet_lite(0)"),
+    ],
+)
+def test_the_usual_name_of_a_family_is_its_call(name: str, call: str) -> None:
+    facts: dict[str, Any] = {"input_shape": (3, 64, 64), "num_classes": 10}
+    assert resolve(name, **facts) == resolve(call, **facts)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("resnet19", "resnet"),
+        ("renset18", "line 1, column 1: unknown layer 'renset18'. Did you mean 'resnet'?"),
+        ("resnet18(2)", "line 1, column 1: unknown layer 'resnet18'. Did you mean resnet(18)?"),
+    ],
+)
+def test_a_usual_name_that_is_none_is_told(text: str, message: str) -> None:
+    with pytest.raises(DesignError) as caught:
+        resolve(text, input_shape=(3, 64, 64), num_classes=10)
+    assert message in str(caught.value)

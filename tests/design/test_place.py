@@ -81,13 +81,13 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
         (
             "conv(16, 3), maxpool(3, stride=1), conv(16, 3), maxpool(5), conv(32, 5)",
             (3, 16, 16),
-            "conv3: a 5 x 5 window does not fit a 2 x 2 map: (2 - 5 + 2*0)/1 + 1 = -2. The smallest picture for this design is "
+            "conv3: a 5 x 5 window does not fit a 2 x 2 map: (2 - 5 + 2*0)/1 + 1 = -2. The smallest image for this design is "
             "31 x 31 (yours: 16 x 16). Or: padding=2; or kernel_size=2; or drop pool2.",
         ),
         (
             "conv(8, 9), maxpool(2), relu, conv(8, 9)",
             (1, 20),
-            "conv2: a window of 9 does not fit a length of 6: (6 - 9 + 2*0)/1 + 1 = -2. The shortest recording for this design is "
+            "conv2: a window of 9 does not fit a length of 6: (6 - 9 + 2*0)/1 + 1 = -2. The shortest signal for this design is "
             "26 (yours: 20). Or: padding=2; or kernel_size=6; or drop pool1.",
         ),
         (
@@ -100,7 +100,7 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
             "5 * [maxpool(2)]",
             (3, 28, 28),
             "block5.pool1: a 2 x 2 window does not fit a 1 x 1 map: (1 - 2 + 2*0)/2 + 1 = 0.5, rounded down to 0. The smallest "
-            "picture for this design is 32 x 32 (yours: 28 x 28). Or: padding=1.",
+            "image for this design is 32 x 32 (yours: 28 x 28). Or: padding=1.",
         ),
         (
             "maxpool(2), conv(8, 5), globalpool, groupnorm(3)",
@@ -117,7 +117,7 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
             "residual(maxpool(2))",
             (3, 31, 31),
             "residual1: the layers turn a map of 31 x 31 into 15 x 15, which cannot be added to the input: a projection of stride 2 "
-            "makes it 16 x 16. The smallest picture for this design is 2 x 2 (yours: 31 x 31). The next larger that goes through is "
+            "makes it 16 x 16. The smallest image for this design is 2 x 2 (yours: 31 x 31). The next larger that goes through is "
             "32 x 32.",
         ),
         (
@@ -161,13 +161,13 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
             "conv(8), transposed(4, 3, padding=4)",
             (3, 4, 4),
             "transposed1: a 3 x 3 transposed window does not fit a 2 x 2 map: (2 - 1)*1 - 2*4 + 1*(3 - 1) + 0 + 1 = -4. The smallest "
-            "picture for this design is 9 x 9 (yours: 4 x 4). Or: padding=1.",
+            "image for this design is 9 x 9 (yours: 4 x 4). Or: padding=1.",
         ),
         (
             "maxpool(2), blurpool(5)",
             (3, 5, 5),
             "blurpool1: a blurpool of 5 mirrors 2 px at the border and needs 3 px on every axis, and gets a 2 x 2 map. The smallest "
-            "picture for this design is 6 x 6 (yours: 5 x 5). Or: kernel_size=3; or drop pool1.",
+            "image for this design is 6 x 6 (yours: 5 x 5). Or: kernel_size=3; or drop pool1.",
         ),
         (
             "residual(upsample(2))",
@@ -179,14 +179,14 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
             "conv(8, 3, padding=1), concat([], [maxpool(2), upsample(2)])",
             (3, 31, 31),
             "concat1: branch1 ends in a map of 8 x 31 x 31 and branch2 in a map of 8 x 30 x 30. To be stacked, they must agree in all "
-            "but the channels. The smallest picture for this design is 2 x 2 (yours: 31 x 31). The next larger that goes through is "
+            "but the channels. The smallest image for this design is 2 x 2 (yours: 31 x 31). The next larger that goes through is "
             "32 x 32.",
         ),
         (
             "concat([], [6 * maxpool(2), 6 * upsample(2)])",
             (3, 65, 65),
             "concat1: branch1 ends in a map of 3 x 65 x 65 and branch2 in a map of 3 x 64 x 64. To be stacked, they must agree in all "
-            "but the channels. The smallest picture for this design is 64 x 64 (yours: 65 x 65). The next larger that goes through is "
+            "but the channels. The smallest image for this design is 64 x 64 (yours: 65 x 65). The next larger that goes through is "
             "128 x 128.",
         ),
         (
@@ -378,13 +378,13 @@ def test_resnet_text_uses_one_line_for_each_part():
             "residual(transposed(4, 1, stride=2)), globalpool",
             (4, 18, 17),
             "residual1: the layers turn a map of 18 x 17 into 35 x 33, which cannot be added to the input: a projection does not enlarge. "
-            "Keep what enlarges the map out of the residual. The smallest picture for this design is 1 x 1; from yours on (18 x 17) none "
+            "Keep what enlarges the map out of the residual. The smallest image for this design is 1 x 1; from yours on (18 x 17) none "
             "was found that goes through.",
         ),
         (
             "conv(8, 11), globalpool",
             (3, 8, 8),
-            "conv1: an 11 x 11 window does not fit an 8 x 8 map: (8 - 11 + 2*0)/1 + 1 = -2. The smallest picture for this design is "
+            "conv1: an 11 x 11 window does not fit an 8 x 8 map: (8 - 11 + 2*0)/1 + 1 = -2. The smallest image for this design is "
             "11 x 11 (yours: 8 x 8). Or: padding=2; or kernel_size=8.",
         ),
     ],

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from visus.design import Account, Row, account, lenet5, parse, resnet
-from visus.design.changes import changed, trunk
 from visus.design.difference import pairs
+from visus.design.edits import changed, trunk
+from visus.design.mlp_equivalents import KINDS, perceptron_twins
 from visus.design.solve import NoWay, activation_bytes, plain_stack, ways_to_see
-from visus.design.twins import KINDS, perceptron_twins
 from visus.geometry import Field
 from visus.networks.build import build
 
@@ -106,7 +106,7 @@ def test_ways_that_do_not_lead_there_say_how_far_they_lead_and_what_ends_them():
         NoWay("larger kernels", "not every layer that it needs can be changed so"),
         NoWay(
             "stride",
-            "with stride=2 in conv1, conv2, conv3 it is 15 x 19 px, and no other convolution that looks at its neighbours has a stride of 1",
+            "with stride=2 in conv1, conv2, conv3 it is 15 x 19 px, and no other convolution that looks at its neighbors has a stride of 1",
         ),
         NoWay("pooling", "with maxpool(2) before conv2, conv3 it is 18 x 22 px, and there is no other place for a pool"),
         NoWay("dilation", "with dilation=2 in conv3 it is 9 x 11 px, and not every layer that it needs can be changed so"),

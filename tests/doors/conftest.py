@@ -42,7 +42,7 @@ def visus_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty pictures, dark and light."""
+    """Sixty images, dark and light."""
     root = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for label, middle in (("dark", 70), ("light", 180)):
@@ -55,7 +55,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on these pictures."""
+    """A run on these images."""
     import visus
 
     recipe = visus.Recipe(epochs=12, batch_size=8, precision="float32", learning_rate=0.02)

@@ -15,7 +15,7 @@ import torch
 
 import visus
 from visus.errors import RunError, UsageError
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator, choose_temperature
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator, choose_temperature
 from visus.training.runs import RunFolder
 
 from .conftest import Call
@@ -86,15 +86,15 @@ def test_all_probabilities_have_the_temperature_and_raw_ones_have_not(smoothed: 
 
 
 def test_the_commands_say_which_probabilities_they_give(smoothed: Path, visus_command: Call) -> None:
-    item = smoothed.parent.parent / "blobs.npz"
-    np.save(smoothed.parent / "rows.npy", np.load(item)["test_images"])
+    sample = smoothed.parent.parent / "blobs.npz"
+    np.save(smoothed.parent / "rows.npy", np.load(sample)["test_images"])
     calibrated, raw = (
         visus_command("predict", smoothed, smoothed.parent / "rows.npy", *words) for words in ((), ("--raw",))
     )
     temperature = visus.load(smoothed).calibration.temperature
     told = (
         f"the outputs are divided by a temperature of {temperature:.3g}, and the label smoothing of 0.6 that they were trained with is "
-        "taken back, fitted on 80 pictures of the validation split."
+        "taken back, fitted on 80 images of the validation split."
     )
     assert f"note: Probabilities are calibrated: {told}\n" in calibrated.err
     assert "note: Probabilities are the network's own (raw), not calibrated.\n" in raw.err
@@ -122,7 +122,7 @@ def test_the_commands_say_which_probabilities_they_give(smoothed: Path, visus_co
 def test_a_run_without_a_temperature_of_its_own_speaks_for_itself(smoothed: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(smoothed, copy)
-    renew = f"visus evaluate {copy} --report fits one"
+    renew = f"visus report {copy} fits one"
     last = visus.load(copy, which="last").calibration
     assert last.is_used  # the last epoch is the best one here
     recipe = (copy / "recipe.yaml").read_text()
@@ -156,7 +156,7 @@ def test_a_report_written_anew_fits_the_temperature_anew(smoothed: Path, tmp_pat
     (copy / "calibration.json").unlink()
     scores = json.loads((copy / "scores.json").read_text())
     (copy / "scores.json").write_text(json.dumps(scores | {"loss": 9.0, "confidence": 0.5, "calibration_error": 0.4}))
-    answer = visus_command("evaluate", copy, "--report", "--json")
+    answer = visus_command("report", copy, "--json")
     assert answer.code == 0, answer.err
     fitted, before = (json.loads((folder / "calibration.json").read_text()) for folder in (copy, smoothed))
     assert fitted["temperature"] == pytest.approx(before["temperature"], rel=1e-6)
@@ -175,7 +175,7 @@ def test_a_damaged_calibration_is_named(smoothed: Path, tmp_path: Path) -> None:
         (copy / "calibration.json").write_text(text)
         with pytest.raises(RunError) as caught:
             visus.load(copy).evaluate()
-        assert str(caught.value) == f"{copy}: calibration.json is damaged. Renew it with: visus evaluate {copy} --report"
+        assert str(caught.value) == f"{copy}: calibration.json is damaged. Renew it with: visus report {copy}"
     (copy / "calibration.json").write_text(json.dumps(facts | {"temperature": "hot"}))
     with pytest.raises(RunError) as caught:
         visus.load(copy).evaluate()

@@ -23,7 +23,7 @@ def test_train_prints_the_run_folder_alone_on_stdout(visus_command: Call, photos
     answer = visus_command("train", photos, *SMALL, "-o", tmp_path, "--name", "first")
     assert (answer.code, answer.out) == (0, f"{tmp_path / 'first'}\n")
     lines = answer.err.splitlines()
-    assert lines[0].startswith(f"data: {photos.name}: 2 classes; pictures: 43 train, 5 val, 12 test")
+    assert lines[0].startswith(f"data: {photos.name}: 2 classes; images: 43 train, 5 val, 12 test")
     assert sum(line.startswith("epoch ") for line in lines) == 4
     assert lines[-1] == f"next: visus predict {tmp_path / 'first'} FILES...   or: visus evaluate {tmp_path / 'first'}"
 
@@ -33,7 +33,7 @@ def test_train_is_silent_when_quiet_and_prints_one_object_as_json(visus_command:
     assert (answer.code, answer.err) == (0, "")
     facts = json.loads(answer.out)
     assert facts["run"] == str(tmp_path / photos.name)
-    assert {"accuracy", "accuracy_low", "accuracy_high", "baseline", "num_items"} <= facts.keys()
+    assert {"accuracy", "accuracy_low", "accuracy_high", "baseline", "num_samples"} <= facts.keys()
 
 
 @pytest.mark.usefixtures("light_pages")
@@ -49,22 +49,22 @@ def test_evaluate_prints_json_with_the_promised_names(visus_command: Call, run: 
     answer = visus_command("evaluate", run, "--json")
     facts = json.loads(answer.out)
     assert answer.code == 0
-    assert facts["num_items"] == 12
+    assert facts["num_samples"] == 12
     assert 0 <= facts["accuracy_low"] <= facts["accuracy"] <= facts["accuracy_high"] <= 1
     assert facts["baseline"] == 0.5
     assert [row["name"] for row in facts["per_class"]] == ["dark", "light"]
 
 
 def test_evaluate_prints_a_table_and_draws_the_confusion(visus_command: Call, run: Path, tmp_path: Path) -> None:
-    answer = visus_command("evaluate", run, "--picture", tmp_path / "confusion.png")
-    assert answer.out.startswith("accuracy on 12 items (test): ")
+    answer = visus_command("evaluate", run, "--confusion-png", tmp_path / "confusion.png")
+    assert answer.out.startswith("accuracy on 12 samples (test): ")
     assert "always guessing dark: 50.0 %" in answer.out
-    with Image.open(tmp_path / "confusion.png") as picture:
-        assert min(picture.size) > 100
+    with Image.open(tmp_path / "confusion.png") as image:
+        assert min(image.size) > 100
 
 
 def test_evaluate_scores_other_data_whole(visus_command: Call, run: Path, other_photos: Path) -> None:
-    assert json.loads(visus_command("evaluate", run, other_photos, "--json").out)["num_items"] == 60
+    assert json.loads(visus_command("evaluate", run, other_photos, "--json").out)["num_samples"] == 60
 
 
 def test_evaluate_refuses_a_class_that_the_network_does_not_know(visus_command: Call, run: Path, tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_comma
         1,
         "error: nowhere.png: there is no such file or folder.\n"
         "note: Probabilities are the network's own, not calibrated: 5 samples of the validation split are too few to fit a temperature on: 50 are needed.\n"
-        "note: Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right.\n"
-        "ledger: 1 item has the same content as one that the network learned from, so its answer says little "
+        "note: Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right.\n"
+        "ledger: 1 sample has the same content as one that the network learned from, so its answer says little "
         f"({photos / 'dark' / '00.png'}).\n",
     )
     assert [row["label"] for row in csv.DictReader(io.StringIO(answer.out))] == ["", "dark"]
@@ -113,14 +113,14 @@ def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_comma
 def test_predict_answers_the_rest_where_a_file_cannot_be_read(
     visus_command: Call, run: Path, photos: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "bad.jpg").write_text("this is text, not a picture")
+    (tmp_path / "bad.jpg").write_text("this is text, not an image")
     answer = visus_command("predict", run, tmp_path / "bad.jpg", photos / "dark" / "00.png")
     assert answer.code == 1
     assert [row["label"] for row in csv.DictReader(io.StringIO(answer.out))] == ["", "dark"]
     assert answer.err.startswith(f"error: {tmp_path / 'bad.jpg'}: the file holds text")
 
 
-def test_predictions_of_an_item_do_not_depend_on_its_neighbours(visus_command: Call, run: Path, photos: Path) -> None:
+def test_predictions_of_an_sample_do_not_depend_on_its_neighbors(visus_command: Call, run: Path, photos: Path) -> None:
     alone = json.loads(visus_command("predict", run, photos / "light" / "07.png", "--json").out)[0]
     together = json.loads(visus_command("predict", run, photos, "--json").out)
     same = next(each for each in together if each["file"] == alone["file"])
@@ -232,10 +232,10 @@ def test_a_run_folder_from_which_a_file_was_removed_names_it(
 def test_check_tells_classes_ledger_and_warnings(visus_command: Call, photos: Path) -> None:
     facts = json.loads(visus_command("check", photos, "--json").out)
     assert facts["classes"] == ["dark", "light"]
-    assert facts["num_items"] == {"train": 43, "val": 5, "test": 12}
+    assert facts["num_samples"] == {"train": 43, "val": 5, "test": 12}
     assert facts["warnings"] == []
     text = visus_command("check", photos).out
-    assert text.startswith(f"{photos.name} (folder): 60 pictures of 3 x 10 x 10")
+    assert text.startswith(f"{photos.name} (folder): 60 images of 3 x 10 x 10")
     assert "no warnings." in text
 
 
@@ -247,7 +247,7 @@ def test_summary_tells_every_layer_and_the_totals(visus_command: Call) -> None:
     ).out
     assert "conv1" in text
     assert text.splitlines()[-2:] == [
-        "314 parameters, 194 k multiply-adds for one item",
+        "314 parameters, 194 k multiply-adds for one sample",
         "memory for training with batches of 64: 6.03 MiB (weights and adamw: 3.68 KiB; kept for the backward pass: 2.51 MiB)",
     ]
 
@@ -281,12 +281,12 @@ def test_recipe_file_is_used_and_options_win(visus_command: Call, photos: Path, 
 def test_recordings_and_volumes_train_score_and_predict_with_the_same_commands(visus_command: Call, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 2
-    for name, shape in (("recordings", (1, 64)), ("volumes", (1, 8, 8, 8))):
+    for name, shape in (("signals", (1, 64)), ("volumes", (1, 8, 8, 8))):
         values = rng.normal(size=(40, *shape)).astype(np.float32) + labels.reshape(-1, *[1] * len(shape)) * 2
         np.savez(tmp_path / f"{name}.npz", x=values, y=labels)
         answer = visus_command("train", tmp_path / f"{name}.npz", "--epochs", "3", "-o", tmp_path, "-q")
         folder = answer.out.strip()
-        assert json.loads(visus_command("evaluate", folder, "--json").out)["num_items"] == 8
+        assert json.loads(visus_command("evaluate", folder, "--json").out)["num_samples"] == 8
         found = json.loads(visus_command("predict", folder, tmp_path / f"{name}.npz", "--json").out)
         assert len(found) == 40
         assert found[3]["file"] == f"{tmp_path / name}.npz:x[3]"

@@ -1,4 +1,4 @@
-"""What a run tells beyond its scores: measured on its own held-out items, in every rank, and never at the price of the run."""
+"""What a run tells beyond its scores: measured on its own held-out samples, in every rank, and never at the price of the run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import nn
 
 import visus
 from visus.errors import UsageError
-from visus.evaluation.temperature import UNCALIBRATED, TemperatureFit
+from visus.evaluation.calibration import UNCALIBRATED, TemperatureFit
 from visus.examine import saliency
-from visus.workbench import inside, report_saliency
-from visus.workbench.inside import sight_of
+from visus.workbench import report_measures, report_saliency
 from visus.workbench.map_methods import TriedMethod
 from visus.workbench.mistakes import Answering, named_mistakes
 from visus.workbench.modules import make_network
+from visus.workbench.report_measures import sight_of
 from visus.workbench.reports import fit_calibration
 
 from .conftest import Call
@@ -35,13 +35,13 @@ def inside_of(folder: Path) -> Any:
     return json.loads((folder / "inside.json").read_text())
 
 
-def arrays(folder: Path, size: tuple[int, ...], num_items: int = 60) -> Path:
-    """Items of three classes that differ in their mean, as an NPZ file."""
+def arrays(folder: Path, size: tuple[int, ...], num_samples: int = 60) -> Path:
+    """Samples of three classes that differ in their mean, as an NPZ file."""
     rng = np.random.default_rng(0)
-    labels = np.arange(num_items) % 3
-    values = rng.normal(size=(num_items, *size)) + labels.reshape(-1, *([1] * len(size)))
-    np.savez(folder / "items.npz", x=values.astype(np.float32), y=labels)
-    return folder / "items.npz"
+    labels = np.arange(num_samples) % 3
+    values = rng.normal(size=(num_samples, *size)) + labels.reshape(-1, *([1] * len(size)))
+    np.savez(folder / "samples.npz", x=values.astype(np.float32), y=labels)
+    return folder / "samples.npz"
 
 
 def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
@@ -50,13 +50,13 @@ def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
     assert facts["missing"] == {}
     assert facts["calibration"]["before"]["error"] == pytest.approx(scores["calibration_error"], abs=1e-6)
     assert facts["calibration"]["before"]["loss"] == pytest.approx(scores["loss"], abs=1e-6)
-    assert facts["mistakes"]["num_wrong"] == scores["num_items"] - sum(row[k] for k, row in enumerate(scores["confusion"]))
-    assert facts["moves"]["num_items"] <= scores["num_items"]
+    assert facts["mistakes"]["num_wrong"] == scores["num_samples"] - sum(row[k] for k, row in enumerate(scores["confusion"]))
+    assert facts["moves"]["num_samples"] <= scores["num_samples"]
     assert facts["sight"]["layers"][0]["path"] == "conv1"
     assert len(page.encode()) < 3_000_000
     for words in (
         "samples of the validation split are too few to fit a temperature on: 50 are needed.",
-        "Does its answer stay when the picture moves?",
+        "Does its answer stay when the image moves?",
         "Its first filters",
         "How far it sees",
     ):
@@ -71,7 +71,7 @@ def test_the_temperature_is_fitted_on_the_validation_split_alone(
     labels = torch.from_numpy(data.split("val").labels)
     told = inside_of(run)["calibration"]
     assert (told["fitted_on"], told["measured_on"], told["num_fitted"]) == ("val", "test", len(labels))
-    assert told["temperature"] is None  # of so few items
+    assert told["temperature"] is None  # of so few samples
     assert loaded.calibration.temperature == 1
     asked: list[tuple[torch.Tensor, torch.Tensor, str, float]] = []
     monkeypatch.setattr(
@@ -88,47 +88,47 @@ def test_the_temperature_is_fitted_on_the_validation_split_alone(
 
 def test_mistakes_are_named_by_their_files(run: Path) -> None:
     loaded = visus.load(run)
-    found = loaded.mistakes(most=3)
+    found = loaded.mistakes(limit=3)
     with open(run / "split.csv", newline="") as file:
-        splits = {row["item"]: (row["split"], row["label"]) for row in csv.DictReader(file)}
+        splits = {row["sample"]: (row["split"], row["label"]) for row in csv.DictReader(file)}
     assert found.unsure_right
     for each in found.shown():
-        assert splits[each.item] == ("test", each.label)
+        assert splits[each.sample] == ("test", each.label)
         assert len(each.alike) == 3
-        assert all(splits[near.item] == ("train", near.label) for near in each.alike)
+        assert all(splits[near.sample] == ("train", near.label) for near in each.alike)
     sure = [each.probability for each in found.unsure_right]
     assert sure == sorted(sure)
     assert (found.num_compared, found.feature_layer) == (found.num_training, "linear1")
     assert not found.notes
-    assert found.num_items == loaded.scores.num_items
+    assert found.num_samples == loaded.scores.num_samples
 
 
-def test_of_items_that_were_learned_it_is_said_so(run: Path) -> None:
-    found = visus.load(run).mistakes(split="train", most=2)
+def test_of_samples_that_were_learned_it_is_said_so(run: Path) -> None:
+    found = visus.load(run).mistakes(split="train", limit=2)
     assert found.notes == (
-        "The network has learned from these very items: it knows many wrong labels by heart and suspects only a few. "
-        "Held-out items tell more.",
+        "The network has learned from these very samples: it knows many wrong labels by heart and suspects only a few. "
+        "Held-out samples tell more.",
     )
     for each in found.shown():
-        assert each.item not in {near.item for near in each.alike}
-    assert visus.load(run).mistakes(split="val").notes == ("These items also chose the weights that were kept.",)
+        assert each.sample not in {near.sample for near in each.alike}
+    assert visus.load(run).mistakes(split="val").notes == ("These samples also chose the weights that were kept.",)
 
 
-def test_mistakes_on_other_data_are_compared_with_the_items_of_the_training(run: Path, other_photos: Path) -> None:
-    found = visus.load(run).mistakes(other_photos, most=2)
-    assert (found.split, found.num_items) == ("all", 60)
+def test_mistakes_on_other_data_are_compared_with_the_samples_of_the_training(run: Path, other_photos: Path) -> None:
+    found = visus.load(run).mistakes(other_photos, limit=2)
+    assert (found.split, found.num_samples) == ("all", 60)
     assert found.num_compared == found.num_training > 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled:
-    """A split without items."""
+class Labeled:
+    """A split without names."""
 
     labels: np.ndarray[Any, Any]
     name: str = "test"
 
     @property
-    def items(self) -> list[str]:
+    def names(self) -> list[str]:
         return [f"{place}.png" for place in range(len(self.labels))]
 
     def __len__(self) -> int:
@@ -140,13 +140,13 @@ class Labelled:
     [
         (
             0.0,
-            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 30 of 150 pictures as they are "
-            "labelled, which does not show that it beats always guessing one class (20.0 %).",
+            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 30 of 150 images as they are "
+            "labeled, which does not show that it beats always guessing one class (20.0 %).",
         ),
         (
             0.5,
-            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 85 of 150 pictures as they are "
-            "labelled, and would suspect 65 labels, more than a quarter.",
+            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 85 of 150 images as they are "
+            "labeled, and would suspect 65 labels, more than a quarter.",
         ),
         (0.95, ""),
     ],
@@ -156,8 +156,8 @@ def test_a_network_that_knows_little_judges_no_labels(share_known: float, senten
     labels = np.arange(150) % 5
     said = np.where(rng.random(150) < share_known, labels, rng.integers(0, 5, 150))
     logits = torch.from_numpy(4.0 * np.eye(5)[said] + rng.random((150, 5)))
-    network: Any = Answering(nn.Identity(), tuple("abcde"), types.SimpleNamespace(noun="picture"))  # type: ignore[arg-type]
-    part: Any = Labelled(labels)
+    network: Any = Answering(nn.Identity(), tuple("abcde"), types.SimpleNamespace(noun="image"))  # type: ignore[arg-type]
+    part: Any = Labeled(labels)
     found = named_mistakes(network, part, UNCALIBRATED(logits))
     assert found.notes == ((sentence,) if sentence else ())
     assert (found.num_suspicious > 0) == (sentence == "")
@@ -165,21 +165,21 @@ def test_a_network_that_knows_little_judges_no_labels(share_known: float, senten
 
 
 def test_the_command_lists_mistakes(visus_command: Call, run: Path) -> None:
-    told = json.loads(visus_command("evaluate", run, "--mistakes", "--most", "2", "--json").out)["mistakes"]
-    assert told == json.loads(json.dumps(visus.load(run).mistakes(most=2).to_json()))
-    answer = visus_command("evaluate", run, "--mistakes", "--most", "2")
+    told = json.loads(visus_command("evaluate", run, "--mistakes", "--limit", "2", "--json").out)["mistakes"]
+    assert told == json.loads(json.dumps(visus.load(run).mistakes(limit=2).to_json()))
+    answer = visus_command("evaluate", run, "--mistakes", "--limit", "2")
     assert answer.code == 0
-    assert f"mistakes: {told['num_wrong']} of {told['num_items']} pictures of the test split" in answer.out
+    assert f"mistakes: {told['num_wrong']} of {told['num_samples']} images of the test split" in answer.out
     for each in told["unsure_right"]:
-        assert each["item"] in answer.out
+        assert each["sample"] in answer.out
     assert "mistakes" not in json.loads(visus_command("evaluate", run, "--json").out)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--most", "2"], "error: --most needs --mistakes. Add it, or leave --most out.\n"),
-        (["--mistakes", "--most", "0"], "error: --most must be at least 1, not 0.\n"),
+        (["--limit", "2"], "error: --limit needs --mistakes. Add it, or leave --limit out.\n"),
+        (["--mistakes", "--limit", "0"], "error: --limit must be at least 1, not 0.\n"),
     ],
 )
 def test_a_number_of_mistakes_is_used_or_refused(visus_command: Call, run: Path, words: list[str], message: str) -> None:
@@ -187,14 +187,14 @@ def test_a_number_of_mistakes_is_used_or_refused(visus_command: Call, run: Path,
     assert (answer.code, answer.err) == (2, message)
 
 
-@pytest.mark.parametrize(("size", "noun"), [((2, 64), "recording"), ((1, 12, 12, 12), "volume")])
+@pytest.mark.parametrize(("size", "noun"), [((2, 64), "signal"), ((1, 12, 12, 12), "volume")])
 def test_recordings_and_volumes_have_the_same_report(tmp_path: Path, size: tuple[int, ...], noun: str) -> None:
     run = visus.train(arrays(tmp_path, size), "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
     facts, page = inside_of(run.folder), (run.folder / "report.html").read_text("utf-8")
     assert facts["missing"] == {}
     assert {each["method"] for each in facts["saliency"]["tested"]} >= {"Grad-CAM", "gradient", "center prior"}
     assert f"Does its answer stay when the {noun} moves?" in page
-    assert page.count("<svg" if noun == "recording" else "<img") > 10
+    assert page.count("<svg" if noun == "signal" else "<img") > 10
 
 
 class Odd(nn.Module):
@@ -217,14 +217,14 @@ def chosen_by(monkeypatch: pytest.MonkeyPatch, run: Path, make: Any, *, only: bo
     opened = visus.load(run)
     data = opened.open_data()
     answers = opened.answers(data, "test")
-    finished = inside.Scoring(opened, data, make_network("mlp", (3, 16, 16), 2), answers, 1, 8, 1.0)
-    mistakes = inside._mistakes(finished, 0)
+    finished = report_measures.FinishedRun(opened, data, make_network("mlp", (3, 16, 16), 2), answers, 1, 8, 1.0)
+    mistakes = report_measures._mistakes(finished, 0)
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
     method = TriedMethod("occlusion", make, is_cheap=False)
     monkeypatch.setattr(
         report_saliency, "tried_methods", lambda module, x, target, **_: ([(method, make(module, x, target))], "")
     )
-    return inside._saliencies(finished, mistakes, 10_000), places
+    return report_measures._saliencies(finished, mistakes, 10_000), places
 
 
 def test_a_report_shows_no_map_where_no_method_passes(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_a_report_shows_no_map_where_no_method_passes(run: Path, monkeypatch: py
     found, places = chosen_by(monkeypatch, run, flat)
     assert (found.method, found.maps, found.hidden) == ("", {}, frozenset(places))
     assert found.reason.startswith(
-        "No map is shown: no method passes deletion and insertion against random order on held-out pictures. Share of "
+        "No map is shown: no method passes deletion and insertion against random order on held-out images. Share of "
     )
     assert [each["is_passed"] for each in found.tested if each["method"] == "gradient"] == [False]
 
@@ -253,8 +253,8 @@ def test_a_report_shows_the_method_that_passes_and_only_maps_that_pass(run: Path
 
     found, places = chosen_by(monkeypatch, run, by_windows)
     assert found.method == "occlusion"
-    assert "occlusion is shown: it passes deletion and insertion against random order on held-out pictures" in found.reason
-    assert "A Gaussian at the center, which knows nothing of the picture, beats it on " in found.reason
+    assert "occlusion is shown: it passes deletion and insertion against random order on held-out images" in found.reason
+    assert "A Gaussian at the center, which knows nothing of the image, beats it on " in found.reason
     assert places[0] in found.hidden
     assert set(found.maps) | found.hidden == set(places)
     assert not set(found.maps) & found.hidden
@@ -263,18 +263,18 @@ def test_a_report_shows_the_method_that_passes_and_only_maps_that_pass(run: Path
 def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(photos: Path, tmp_path: Path) -> None:
     run = visus.train(photos, Odd(), RECIPE, output=tmp_path)
     facts, page = inside_of(run.folder), (run.folder / "report.html").read_text("utf-8")
-    assert run.scores.num_items == 12
+    assert run.scores.num_samples == 12
     assert set(facts["missing"]) == {"sight", "advice", "alike", "saliency", "filters"}
     assert len(facts["mistakes"]["unsure_right"] + facts["mistakes"]["confident_wrong"]) > 0
     failure = "RuntimeError: this network is odd and says so, in Odd, at "
-    assert f"Training pictures that are like them could not be found: {failure}" in page
+    assert f"Training images that are like them could not be found: {failure}" in page
     assert facts["missing"]["saliency"].startswith(failure)
     assert f"Where the network looked could not be drawn: {failure}" in page
     assert facts["calibration"]["before"]["loss"] > 0
-    assert facts["moves"]["num_items"] > 0
+    assert facts["moves"]["num_samples"] > 0
 
 
-def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_items_and_that_is_told(tmp_path: Path) -> None:
+def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_samples_and_that_is_told(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values, labels = rng.normal(size=(100, 8, 8)).astype(np.float32), np.arange(100) % 2
     names = {"train": slice(0, 28), "val": slice(28, 100)}
@@ -285,7 +285,7 @@ def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_items_and_
     run = visus.train(tmp_path / "halves.npz", "conv(2, 3), globalpool, linear(classes)", RECIPE, output=tmp_path)
     told = inside_of(run.folder)["calibration"]
     assert told["measured_on"] == told["fitted_on"] == "val"
-    assert (told["num_fitted"], told["num_items"]) == (72, 72)
+    assert (told["num_fitted"], told["num_samples"]) == (72, 72)
 
 
 def test_a_shuffled_run_is_looked_into_in_its_true_order(photos: Path, tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_shuffled_run_is_looked_into_in_its_true_order(photos: Path, tmp_path:
     facts = inside_of(run.folder)
     assert not {"Grad-CAM"} & {each["method"] for each in facts["saliency"]["tested"]}
     assert facts["moves"]["layers"] is None
-    assert "The network reads shuffled positions, so its layers see no picture that could move." in facts["moves"]["notes"]
+    assert "The network reads shuffled positions, so its layers see no image that could move." in facts["moves"]["notes"]
 
 
 def test_sight_tells_growth_the_middle_box_and_gates() -> None:
@@ -321,5 +321,5 @@ def test_sight_tells_growth_the_middle_box_and_gates() -> None:
 
 def test_a_network_of_a_person_can_be_asked_for_no_mistakes(run: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        visus.load(run).mistakes(most=0)
-    assert str(caught.value) == "the number of items to show must be at least 1, not 0."
+        visus.load(run).mistakes(limit=0)
+    assert str(caught.value) == "the number of samples to show must be at least 1, not 0."

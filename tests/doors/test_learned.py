@@ -25,54 +25,54 @@ pytestmark = pytest.mark.usefixtures("light_pages")
 RECIPE = visus.Recipe(epochs=1, batch_size=8, precision="float32")
 
 
-def items_of(run: Path, split: str) -> list[tuple[str, str]]:
+def samples_of(run: Path, split: str) -> list[tuple[str, str]]:
     with open(run / "split.csv", newline="") as file:
-        return [(row["item"], row["label"]) for row in csv.DictReader(file) if row["split"] == split]
+        return [(row["sample"], row["label"]) for row in csv.DictReader(file) if row["split"] == split]
 
 
 @pytest.fixture
 def moved(run: Path, photos: Path, tmp_path: Path) -> Path:
     """Ten training images, two validation images and eight test images under other names, half of them saved as BMP."""
-    chosen = items_of(run, "train")[::4][:10] + items_of(run, "val")[:2] + items_of(run, "test")[:8]
-    for number, (item, label) in enumerate(chosen):
+    chosen = samples_of(run, "train")[::4][:10] + samples_of(run, "val")[:2] + samples_of(run, "test")[:8]
+    for number, (sample, label) in enumerate(chosen):
         place = tmp_path / "moved" / label
         place.mkdir(parents=True, exist_ok=True)
         if number % 2:
-            shutil.copy(photos / item, place / f"new-{number}.png")
+            shutil.copy(photos / sample, place / f"new-{number}.png")
         else:
-            Image.open(photos / item).save(place / f"new-{number}.bmp")
+            Image.open(photos / sample).save(place / f"new-{number}.bmp")
     return tmp_path / "moved"
 
 
 def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, moved: Path, visus_command: Call) -> None:
     scores = visus.load(run).evaluate(moved)
-    assert (scores.num_items, scores.num_learned, scores.num_chose) == (20, 10, 2)
+    assert (scores.num_samples, scores.num_learned, scores.num_chose) == (20, 10, 2)
     assert scores.num_right_new is not None
     told = (
-        f"10 of 20 items were learned from and 2 more chose the weights, which flatters the figures; accuracy on the 8 new items: "
+        f"10 of 20 samples were learned from and 2 more chose the weights, which flatters the figures; accuracy on the 8 new samples: "
         f"{100 * scores.num_right_new / 8:.1f} % (95 % interval "
     )
     assert visus_command("evaluate", run, moved).out.startswith(told)
     assert scores.learned_sentence("image").startswith("10 of 20 images were learned from and 2 more chose the weights, ")
     assert json.loads(visus_command("evaluate", run, moved, "--json").out)["num_learned"] == 10
     wrong = visus.load(run).mistakes(moved)
-    assert wrong.notes[0] == "10 of 20 pictures were learned from: the network knows many of their labels by heart."
+    assert wrong.notes[0] == "10 of 20 images were learned from: the network knows many of their labels by heart."
     answer = visus_command("predict", run, moved)
     assert (
-        "ledger: 10 items have the same content as one that the network learned from, so their answer says little.\n"
+        "ledger: 10 samples have the same content as one that the network learned from, so their answer says little.\n"
         in answer.err
     )
     left, right = (visus.load(run), dataclasses.replace(visus.load(run)))
     assert [each.scores.num_learned for each in compare_runs(left, right, moved).contenders] == [10, 10]
     answer = visus_command("compare", run, run, "--data", moved)
     assert answer.out.startswith(
-        f"{run}: 10 of 20 pictures were learned from and 2 more chose the weights, which flatters the figures; "
+        f"{run}: 10 of 20 images were learned from and 2 more chose the weights, which flatters the figures; "
     )
 
 
 def test_all_samples_can_be_known_and_a_held_out_split_is_new(run: Path, visus_command: Call) -> None:
     assert visus_command("evaluate", run, "--split", "train").out.startswith(
-        "43 of 43 items were learned from: the figures say how well the network remembers, not how it does on new items.\n"
+        "43 of 43 samples were learned from: the figures say how well the network remembers, not how it does on new samples.\n"
     )
     held_out = visus.load(run).evaluate()
     assert (held_out.num_learned, held_out.num_chose, held_out.num_right_new) == (0, 0, held_out.num_right)
@@ -93,7 +93,7 @@ def test_a_run_from_before_asks_its_own_data(run: Path, moved: Path, tmp_path: P
     scores = visus.load(copy).evaluate(moved)
     assert (scores.num_learned, scores.learned_sentence()) == (None, "")
     assert scores.notes[-1] == (
-        f"Whether these pictures were learned from is not known: {tmp_path / 'gone'}: the data that the run run was trained on is no longer "
+        f"Whether these images were learned from is not known: {tmp_path / 'gone'}: the data that the run run was trained on is no longer "
         f"there. If it was moved, name its new place once: visus evaluate {copy} NEWPATH, or visus train NEWPATH --resume {copy}. "
         "visus predict needs no data."
     )
@@ -123,7 +123,7 @@ def test_choosing_by_the_test_split_is_warned_of(run: Path, photos: Path, other_
     shuffled, experiment, other = (variant(number, weight_decay=0.1 * number) for number in (6, 7, 8))
     for folder, changes in (
         (shuffled, {"preprocessing": {"shuffle_seed": 0}}),
-        (experiment, {"command": "visus compare a --with-mlp"}),
+        (experiment, {"command": "visus experiment mlp a"}),
         (other, {"fingerprint": "0"}),
     ):
         facts = json.loads((folder / "data.json").read_text())
@@ -136,17 +136,17 @@ def test_choosing_by_the_test_split_is_warned_of(run: Path, photos: Path, other_
         "than elsewhere: choose by the validation split."
     )
     assert reuse_sentence(first, "image") == told
-    assert told.replace("images", "pictures") in visus.load(first).evaluate().notes
+    assert told.replace("images", "images") in visus.load(first).evaluate().notes
     assert not any("different settings" in note for note in visus.load(first).evaluate(split="val").notes)
     assert (
-        told.replace("images", "pictures") in visus.load(first).evaluate(photos).notes
+        told.replace("images", "images") in visus.load(first).evaluate(photos).notes
     )  # the same 12, at the place of the data
     assert not any("different settings" in note for note in visus.load(first).evaluate(other_photos).notes)
 
 
 def test_the_seed_of_a_training_changes_no_split(photos: Path, tmp_path: Path, visus_command: Call) -> None:
     def splits(name: str) -> list[tuple[str, str]]:
-        return items_of(tmp_path / name, "test")
+        return samples_of(tmp_path / name, "test")
 
     for name, words in (("a", ["--seed", 0]), ("b", ["--seed", 3]), ("c", ["--split-seed", 3])):
         assert visus_command("train", photos, *SMALL, "--epochs", 1, *words, "-o", tmp_path, "--name", name, "-q").code == 0
@@ -161,7 +161,7 @@ def test_a_split_seed_that_would_change_nothing_is_refused(run: Path, photos: Pa
     with pytest.raises(UsageError) as caught:
         visus.open_data(photos, split=run / "split.csv", split_seed=1)
     assert str(caught.value) == (
-        "a split.csv says which items train, validate and test, so a split seed would change nothing. Leave one of them out."
+        "a split.csv says which samples train, validate and test, so a split seed would change nothing. Leave one of them out."
     )
     values, labels = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
     values[:] = np.arange(20)[:, None, None]

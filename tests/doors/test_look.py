@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 import visus
-from visus.errors import DesignError, PictureError, RunError, UsageError
+from visus.errors import DesignError, ImageError, RunError, UsageError
 from visus.workbench.looking import Look
 from visus.workbench.map_methods import occlusion_windows
 
@@ -29,27 +29,27 @@ LAYERS = ["conv1", "norm1", "relu1", "globalpool1", "linear1"]
 
 @pytest.fixture(scope="session")
 def found(run: Path) -> Look:
-    """A look at a held-out picture."""
+    """A look at a held-out image."""
     return visus.look(run, "test:1", object_px=4)
 
 
 @pytest.fixture
-def picture(photos: Path) -> Path:
-    """One of the pictures."""
+def image(photos: Path) -> Path:
+    """One of the images."""
     return photos / "dark" / "03.png"
 
 
 def test_the_command_writes_a_page_beside_the_run_and_prints_a_row_for_each_layer(
-    visus_command: Call, run: Path, picture: Path
+    visus_command: Call, run: Path, image: Path
 ) -> None:
-    answer = visus_command("look", run, picture, "--no-templates")
+    answer = visus_command("look", run, image, "--no-templates")
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
     page = Path(re.fullmatch(r"page: (\S+)   next: visus look .+ --layer conv1 --channel \d", lines[-1])[1])  # type: ignore[index]
     assert page == run / "look-03.html"
     assert [line.split()[0] for line in lines[2 : 2 + len(LAYERS)]] == LAYERS
     assert "<h1>03.png</h1>" in page.read_text("utf-8")
-    again = visus_command("look", run, picture, "--no-templates", "--quiet")
+    again = visus_command("look", run, image, "--no-templates", "--quiet")
     assert again.out == f"{run / 'look-03-2.html'}\n"
     assert page.read_text("utf-8") == Path(again.out.strip()).read_text("utf-8")
 
@@ -78,19 +78,19 @@ def test_a_look_is_measured_on_the_run_s_own_network(found: Look, run: Path) -> 
     assert answer is not None
     with torch.no_grad():
         assert np.allclose(answer.probabilities, torch.softmax(loaded.module(x)[0], 0).numpy(), atol=1e-6)
-    assert found.facts.item.truth == data.classes[int(data.split("test").labels[1])]
-    assert np.allclose(found.facts.item.values, data.split("test").rows(np.array([1]))[0].numpy(), atol=1e-3)
+    assert found.facts.sample.truth == data.classes[int(data.split("test").labels[1])]
+    assert np.allclose(found.facts.sample.values, data.split("test").rows(np.array([1]))[0].numpy(), atol=1e-3)
 
 
 def test_templates_are_patches_of_the_training_split(found: Look, run: Path) -> None:
     part = visus.load(run, device="cpu").open_data().split("train")
     (layer,) = found.facts.patches
     assert layer.path == "conv1"
-    assert found.facts.patches_of == f"all {len(part)} items of the training split"
+    assert found.facts.patches_of == f"all {len(part)} samples of the training split"
     for _, patches in layer.channels:
         assert [each.value for each in patches] == sorted((each.value for each in patches), reverse=True)
         for patch in patches:
-            row = part.rows(np.array([part.items.index(patch.item)]))[0].numpy()
+            row = part.rows(np.array([part.names.index(patch.sample)]))[0].numpy()
             (top, bottom), (left, right) = patch.box or ()
             assert np.allclose(patch.pixels, row[:, top : bottom + 1, left : right + 1], atol=1e-2)
 
@@ -112,12 +112,12 @@ def test_the_same_look_is_the_same_page(found: Look, run: Path) -> None:
     assert visus.look(run, "test:1", object_px=4).page() == found.page()
 
 
-def test_a_run_whose_data_is_gone_is_looked_at_without_templates(run: Path, picture: Path, tmp_path: Path) -> None:
+def test_a_run_whose_data_is_gone_is_looked_at_without_templates(run: Path, image: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
     facts = json.loads((moved / "data.json").read_text())
     (moved / "data.json").write_text(json.dumps({**facts, "path": str(tmp_path / "gone")}))
-    looked = visus.look(moved, picture)
+    looked = visus.look(moved, image)
     assert looked.facts.patches == ()
     assert looked.facts.missing["patches"].startswith(
         "The run's data could not be opened, so no patches were looked for in it: "
@@ -128,9 +128,9 @@ def test_a_run_whose_data_is_gone_is_looked_at_without_templates(run: Path, pict
     )
 
 
-def test_a_design_is_looked_at_untrained_and_says_so(visus_command: Call, picture: Path, tmp_path: Path) -> None:
+def test_a_design_is_looked_at_untrained_and_says_so(visus_command: Call, image: Path, tmp_path: Path) -> None:
     answer = visus_command(
-        "look", "conv(4, 3), relu, globalpool, linear(classes)", picture, "--input", "3,10,10", "--classes", "3",
+        "look", "conv(4, 3), relu, globalpool, linear(classes)", image, "--input", "3,10,10", "--classes", "3",
         "-o", tmp_path / "page.html",
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -143,22 +143,22 @@ def test_a_design_is_looked_at_untrained_and_says_so(visus_command: Call, pictur
     assert "With all weights random" not in page
 
 
-def test_other_data_names_items_and_gives_templates(visus_command: Call, run: Path, photos: Path, tmp_path: Path) -> None:
+def test_other_data_names_samples_and_gives_templates(visus_command: Call, run: Path, photos: Path, tmp_path: Path) -> None:
     answer = visus_command("look", run, "test:5", "--data", photos, "-o", tmp_path / "a.html", "--json")
-    assert json.loads(answer.out)["item"]["truth"] == "dark"
+    assert json.loads(answer.out)["sample"]["truth"] == "dark"
 
 
 @pytest.mark.parametrize("shape", [(2, 40), (1, 8, 9), (3, 8, 8), (1, 6, 7, 8)])
-def test_recordings_pictures_and_volumes_have_a_page(shape: tuple[int, ...]) -> None:
+def test_recordings_images_and_volumes_have_a_page(shape: tuple[int, ...]) -> None:
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)) - 0.5
     pool = torch.rand(12, *shape, generator=torch.Generator().manual_seed(1))
     network = "conv(4, 3, padding=1), relu, maxpool(2), conv(5, 2), relu, globalpool, linear(classes)"
     looked = visus.look(network, noise, data=pool, num_classes=3)
     page = looked.page()
-    noun = {1: "recording", 2: "picture", 3: "volume"}[len(shape) - 1]
+    noun = {1: "signal", 2: "image", 3: "volume"}[len(shape) - 1]
     assert f"The {noun} and the answer" in page
     assert looked.facts.patches[0].path == "conv2"
-    assert looked.facts.patches_of == "all 12 items of the items given"
+    assert looked.facts.patches_of == "all 12 samples of the samples given"
     assert ("<svg" in page and "<img" not in page) == (len(shape) == 2)
 
 
@@ -187,16 +187,16 @@ def speaks_against_every_class() -> nn.Module:
 
 
 def test_an_empty_map_is_shown_on_request_alone_and_says_so() -> None:
-    item = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
-    plain = visus.look(speaks_against_every_class(), item)
+    sample = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain = visus.look(speaks_against_every_class(), sample)
     assert "Grad-CAM" not in [each.saliency.method for each in plain.facts.methods]
     assert "Grad-CAM at '1'" in unescape(plain.page())
     assert "--saliency all shows every map with its checks." in plain.page()
-    found = visus.look(speaks_against_every_class(), item, saliency="grad-cam")
+    found = visus.look(speaks_against_every_class(), sample, saliency="grad-cam")
     (empty,) = found.facts.methods
     assert "because it was asked for" in found.facts.reason or "because they were asked for" in found.facts.reason
     with pytest.raises(UsageError) as told:
-        visus.look(speaks_against_every_class(), item, saliency="gradcam")
+        visus.look(speaks_against_every_class(), sample, saliency="gradcam")
     assert str(told.value) == (
         "unknown saliency method 'gradcam'. Did you mean 'grad-cam'? Known: all, grad-cam, gradient, integrated-gradients, occlusion."
     )
@@ -220,14 +220,14 @@ def test_the_module_comes_back_as_it_was() -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_an_item_may_come_as_a_batch_of_one() -> None:
+def test_an_sample_may_come_as_a_batch_of_one() -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
-    item = torch.rand(1, 3, 6, 6)
-    assert np.array_equal(visus.look(module, item).layers[0].maps, visus.look(module, item[0]).layers[0].maps)
+    sample = torch.rand(1, 3, 6, 6)
+    assert np.array_equal(visus.look(module, sample).layers[0].maps, visus.look(module, sample[0]).layers[0].maps)
 
 
 def rows_of_recordings(folder: Path) -> Path:
-    """An NPY file of five recordings of two channels."""
+    """An NPY file of five signals of two channels."""
     path = folder / "five.npy"
     np.save(path, np.random.default_rng(0).normal(size=(5, 2, 30)).astype(np.float32))
     return path
@@ -237,70 +237,71 @@ def test_a_row_of_an_array_file_is_named_by_its_number(tmp_path: Path) -> None:
     path = rows_of_recordings(tmp_path)
     network = "conv(4, 3), relu, globalpool, linear(classes)"
     looked = visus.look(network, f"{path}:3", input_shape=(2, 30), num_classes=2)
-    assert np.allclose(looked.facts.item.values, np.load(path)[3], atol=1e-5)
-    assert looked.facts.item.name == f"{path}[3]"
+    assert np.allclose(looked.facts.sample.values, np.load(path)[3], atol=1e-5)
+    assert looked.facts.sample.name == f"{path}[3]"
 
 
 NETWORK = "conv(4, 3), relu, globalpool, linear(classes)"
 
 
-def test_mistakes_in_the_item_are_told_in_words(run: Path, tmp_path: Path) -> None:
+def test_mistakes_in_the_sample_are_told_in_words(run: Path, tmp_path: Path) -> None:
     rows = rows_of_recordings(tmp_path)
     image = tmp_path / "broken.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     Image.new("RGB", (12, 12)).save(tmp_path / "fine.png")
-    with pytest.raises(PictureError) as absent:
+    with pytest.raises(ImageError) as absent:
         visus.look(run, "absent.png")
     assert str(absent.value) == (
-        "absent.png: there is no such file. Name a picture, FILE:17 for a row of an array file, or test:17."
+        "absent.png: there is no such file. Name an image, FILE:17 for a row of an array file, or test:17."
     )
-    with pytest.raises(PictureError) as broken:
+    with pytest.raises(ImageError) as broken:
         visus.look(run, image)
     assert str(broken.value) == (
         "broken.png: the PNG file is cut short or damaged in its header. Copy or export it again, or remove it."
     )
     with pytest.raises(UsageError) as outside:
         visus.look(run, "test:900")
-    assert str(outside.value) == "test:900: the test split has 12 items, counted from 0, and number 900 was asked for."
+    assert str(outside.value) == "test:900: the test split has 12 samples, counted from 0, and number 900 was asked for."
     with pytest.raises(UsageError) as several:
         visus.look(NETWORK, rows, input_shape=(2, 30))
-    assert str(several.value) == f"{rows}: this file holds 5 items: say which, from {rows}:0 to {rows}:4."
+    assert str(several.value) == f"{rows}: this file holds 5 samples: say which, from {rows}:0 to {rows}:4."
     with pytest.raises(UsageError) as beyond:
         visus.look(NETWORK, f"{rows}:5", input_shape=(2, 30))
-    assert str(beyond.value) == f"{rows}: this file holds 5 items, counted from 0, and number 5 was asked for."
+    assert str(beyond.value) == f"{rows}: this file holds 5 samples, counted from 0, and number 5 was asked for."
     with pytest.raises(UsageError) as numbered:
         visus.look(run, f"{tmp_path / 'fine.png'}:0")
     assert (
         str(numbered.value)
         == f"{tmp_path / 'fine.png'}: this is no array file, so it has no numbered rows. Name the file alone."
     )
-    with pytest.raises(PictureError) as no_picture:
+    with pytest.raises(ImageError) as no_image:
         visus.look(NETWORK, tmp_path / "fine.png", input_shape=(2, 30))
-    assert str(no_picture.value) == (
-        f"{tmp_path / 'fine.png'}: this network reads recordings of 2 x 30 from NPZ or NPY files, and this is a picture."
+    assert str(no_image.value) == (
+        f"{tmp_path / 'fine.png'}: this network reads signals of 2 x 30 from NPZ or NPY files, and this is an image."
     )
     (tmp_path / "sound.wav").write_bytes(b"RIFF")
-    with pytest.raises(PictureError) as sound:
+    with pytest.raises(ImageError) as sound:
         visus.look(NETWORK, tmp_path / "sound.wav", input_shape=(2, 30))
     assert str(sound.value) == (
-        f"{tmp_path / 'sound.wav'}: this network reads recordings of 2 x 30 from NPZ or NPY files, and this is neither."
+        f"{tmp_path / 'sound.wav'}: this network reads signals of 2 x 30 from NPZ or NPY files, and this is neither."
     )
-    with pytest.raises(PictureError) as short:
+    with pytest.raises(ImageError) as short:
         visus.look(NETWORK, f"{rows}:1", input_shape=(2, 40))
     assert str(short.value) == (
-        f"{rows}[1]: an item of 30 is smaller than the 40 of this network; arrays are only made smaller."
+        f"{rows}[1]: a sample of 30 is smaller than the 40 of this network; arrays are only made smaller."
     )
     with pytest.raises(UsageError) as without:
         visus.look(NETWORK, "test:3", input_shape=(3, 10, 10))
     assert (
-        str(without.value) == "test:3: there is no data of which this could be an item. Give it with --data, or name a file."
+        str(without.value)
+        == "test:3: there is no data of which this could be a sample. Give it with --data, or name a file."
     )
     with pytest.raises(UsageError) as flat:
         visus.look(NETWORK, np.zeros(4))
-    assert str(flat.value) == "one item of (channels, *spatial) is needed, and this has the shape 4."
-    with pytest.raises(PictureError) as infinite:
+    assert str(flat.value) == "one sample of (channels, *spatial) is needed, and this has the shape 4."
+    with pytest.raises(ImageError) as infinite:
         visus.look(NETWORK, np.full((1, 8, 8), np.inf))
-    assert str(infinite.value) == "the item given: a value is not a finite number. Repair the item, or give another one."
+    assert str(infinite.value) == "the sample given: a value is not a finite number. Repair the sample, or give another one."
     with pytest.raises(UsageError) as sizeless:
         visus.look(NETWORK, tmp_path / "fine.png")
     assert str(sizeless.value) == (
@@ -347,7 +348,7 @@ def test_mistakes_in_the_unit_the_class_and_the_network_are_told_in_words(run: P
     )
     with pytest.raises(UsageError) as channels:
         visus.look(nn.Conv2d(3, 2, 3), torch.rand(1, 8, 8))
-    assert str(channels.value).startswith("Conv2d: this module cannot take an item of (1, 8, 8): ")
+    assert str(channels.value).startswith("Conv2d: this module cannot take a sample of (1, 8, 8): ")
     with pytest.raises(UsageError) as number:
         visus.look(5, torch.rand(1, 8, 8))  # type: ignore[arg-type]
     assert (
@@ -357,25 +358,25 @@ def test_mistakes_in_the_unit_the_class_and_the_network_are_told_in_words(run: P
         visus.look("runs/of/nobody", "a.png")
 
 
-def test_a_number_of_classes_beside_data_is_refused_where_it_is_another(photos: Path, picture: Path) -> None:
+def test_a_number_of_classes_beside_data_is_refused_where_it_is_another(photos: Path, image: Path) -> None:
     network = "conv(4, 3), relu, globalpool, linear(classes)"
     with pytest.raises(UsageError) as told:
         visus.look(network, "test:0", data=photos, num_classes=7)
     assert str(told.value) == "7 classes are asked for, and 2 are in the data. Leave the number out."
     with pytest.raises(UsageError) as named:
-        visus.look(network, picture, input_shape=(3, 8, 8), classes=["a", "b", "c"], num_classes=2)
+        visus.look(network, image, input_shape=(3, 8, 8), classes=["a", "b", "c"], num_classes=2)
     assert str(named.value) == "2 classes are asked for, and 3 are named. Leave the number out."
     assert visus.look(network, "test:0", data=photos, num_classes=2, templates=False).facts.answer is not None
 
 
-def test_an_item_of_a_split_without_data_and_a_misspelt_design_are_told_first(picture: Path) -> None:
+def test_an_sample_of_a_split_without_data_and_a_misspelled_design_are_told_first(image: Path) -> None:
     with pytest.raises(UsageError) as told:
         visus.look("resnet(18)", "test:0")
-    assert str(told.value) == "test:0: an item of a split is one of data. Give the data with --data, or name a file."
-    for item in ("test:0", picture):
-        with pytest.raises(DesignError) as misspelt:
-            visus.look("conv(8", item)
-        assert str(misspelt.value) == "line 1, column 5: '(' is never closed."
+    assert str(told.value) == "test:0: a sample of a split is one of data. Give the data with --data, or name a file."
+    for sample in ("test:0", image):
+        with pytest.raises(DesignError) as misspelled:
+            visus.look("conv(8", sample)
+        assert str(misspelled.value) == "line 1, column 5: '(' is never closed."
 
 
 def test_the_next_command_has_every_option_that_it_needs(
@@ -392,7 +393,7 @@ def test_the_next_command_has_every_option_that_it_needs(
 
 
 def test_a_layer_that_is_the_whole_module_has_a_name(
-    visus_command: Call, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    visus_command: Call, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rootly.py").write_text(
@@ -400,7 +401,7 @@ def test_a_layer_that_is_the_whole_module_has_a_name(
         "        self.weight = torch.nn.Parameter(torch.ones(num_classes, 3, 5, 5))\n\n    def forward(self, x):\n"
         "        return torch.nn.functional.conv2d(x, self.weight).mean((2, 3))\n"
     )
-    told = visus_command("look", "rootly:Root", picture, "--input", "3,10,10", "--classes", "3")
+    told = visus_command("look", "rootly:Root", image, "--input", "3,10,10", "--classes", "3")
     assert told.code == 0, told.err
     assert "(the module)" in told.out
     assert "--input 3,10,10 --classes 3 --layer '' --channel " in told.out
@@ -430,7 +431,7 @@ def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() 
     assert (conv.num_dead, conv.dead) == ("\u2013", ())
     assert 1 in conv.never_positive
     page = found.page()
-    assert "Never above 0 on this picture: 1 filter (1); behind a relu they would be dead." in page
+    assert "Never above 0 on this image: 1 filter (1); behind a relu they would be dead." in page
     assert found.facts.dash in page
     left = (
         "Left out: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights and were not "
@@ -448,7 +449,7 @@ def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() 
 def test_a_recording_has_samples_and_a_layer_without_a_bias_has_none() -> None:
     page = visus.look(nn.Sequential(nn.Conv1d(2, 3, 5, bias=False), nn.ReLU(), nn.Conv1d(3, 2, 3)), torch.rand(2, 40)).page()
     assert not re.search(r"\d px", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
-    assert "Reads, samples / step" in page
+    assert "Reads, points / step" in page
     assert "10 products, and no bias." in page
     assert "3 products and a bias" not in page
 
@@ -471,19 +472,19 @@ def test_a_page_goes_into_a_folder_that_is_there_and_no_other_is_waited_for(
     )  # fmt: skip
 
 
-def test_a_page_written_into_a_folder_is_named_after_its_item(found: Look, tmp_path: Path) -> None:
+def test_a_page_written_into_a_folder_is_named_after_its_sample(found: Look, tmp_path: Path) -> None:
     place = found.write(tmp_path)
     assert place == tmp_path / "look-08.html"
 
 
-def test_a_folder_is_no_item(run: Path, photos: Path) -> None:
-    with pytest.raises(PictureError) as caught:
+def test_a_folder_is_no_sample(run: Path, photos: Path) -> None:
+    with pytest.raises(ImageError) as caught:
         visus.look(run, photos / "dark")
-    assert str(caught.value) == f"{photos / 'dark'}: this is a folder, and one item is looked at. Name one of its files."
+    assert str(caught.value) == f"{photos / 'dark'}: this is a folder, and one sample is looked at. Name one of its files."
 
 
 def test_a_callable_without_a_number_of_classes_is_taken_as_it_is(
-    visus_command: Call, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    visus_command: Call, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "asitis.py").write_text(
@@ -491,12 +492,12 @@ def test_a_callable_without_a_number_of_classes_is_taken_as_it_is(
         "def maps():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())\n"
     )
     for name in ("asitis:seven", "asitis:maps"):
-        answer = visus_command("look", name, picture, "--input", "3,10,10", "-q")
+        answer = visus_command("look", name, image, "--input", "3,10,10", "-q")
         assert answer.code == 0, answer.err
     with pytest.raises(UsageError) as caught:
-        visus.look("asitis:seven", picture, input_shape=(3, 10, 10), num_classes=5)
+        visus.look("asitis:seven", image, input_shape=(3, 10, 10), num_classes=5)
     assert str(caught.value) == (
-        "asitis:seven: this module gives 2 x 7 for 2 items, and 2 x 5 is needed: one number for each of the 5 classes."
+        "asitis:seven: this module gives 2 x 7 for 2 samples, and 2 x 5 is needed: one number for each of the 5 classes."
     )
 
 
@@ -509,7 +510,7 @@ def test_classes_of_a_module_must_be_those_that_it_gives() -> None:
         with pytest.raises(UsageError) as caught:
             visus.look(module, torch.rand(1, 8, 8), **given)  # type: ignore[arg-type]
         assert str(caught.value) == (
-            "this module gives 2 numbers for an item, and 5 classes are asked for. Name 2, or leave them out."
+            "this module gives 2 numbers for a sample, and 5 classes are asked for. Name 2, or leave them out."
         )
     with pytest.raises(UsageError) as caught:
         visus.look(module[:2], torch.rand(1, 8, 8), num_classes=2)
@@ -539,8 +540,8 @@ def test_a_look_at_a_run_that_averages_views_says_that_it_looks_at_one(
     visus_command: Call, run: Path, tmp_path: Path
 ) -> None:
     told = (
-        "All here is about the picture as it is. visus predict averages: Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) "
-        "are the mean over 2 views: the picture as it is, and mirrored left to right."
+        "All here is about the image as it is. visus predict averages: Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) "
+        "are the mean over 2 views: the image as it is, and mirrored left to right."
     )
     answer = visus_command("look", run, "test:0", "--no-templates", "-o", tmp_path / "page.html")
     assert told in " ".join(answer.out.split())

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import visus
-from visus.errors import DataError, DesignError, PictureError, UsageError
+from visus.errors import DataError, DesignError, ImageError, UsageError
 from visus.workbench.modules import make_network
 
 from .conftest import SMALL, Call
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("light_pages")
 NETWORK = SMALL[1]
 RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 
-TWO_VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right."
+TWO_VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right."
 
 
 def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos: Path, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_data_of_which_nothing_can_be_held_out_is_refused_before_training(tmp_pa
         visus.open_data(tmp_path / "same.npz")
     assert str(caught.value) == (
         f"{tmp_path / 'same.npz'}: nothing is left to validate or to score on: copies and groups stay on one side of a split, "
-        "and here each class is one group or one copied item. Add items, or name other groups."
+        "and here each class is one group or one copied sample. Add samples, or name other groups."
     )
 
 
@@ -71,7 +71,7 @@ def test_a_table_beside_another_is_found_again(photos: Path, tmp_path: Path) -> 
         (tmp_path / name).write_text("\n".join(["path,label", *rows]) + "\n")
     run = visus.train(tmp_path / "one.csv", NETWORK, RECIPE, output=tmp_path / "runs")
     assert run.name == "one"
-    assert visus.load(run.folder).evaluate().num_items == 4
+    assert visus.load(run.folder).evaluate().num_samples == 4
 
 
 def test_a_design_with_the_wrong_end_is_refused_before_training() -> None:
@@ -79,7 +79,7 @@ def test_a_design_with_the_wrong_end_is_refused_before_training() -> None:
         with pytest.raises(DesignError) as caught:
             make_network(text, (3, 10, 10), 2)
         assert str(caught.value) == (
-            f"this design gives {gives} numbers for an item, and 2 are needed: one for each class. End it with globalpool, linear(classes)."
+            f"this design gives {gives} numbers for a sample, and 2 are needed: one for each class. End it with globalpool, linear(classes)."
         )
 
 
@@ -100,11 +100,11 @@ def test_values_of_another_format_size_or_that_are_no_numbers_are_refused(tmp_pa
     problems = [next(iter(run.predict([array]))).problem for array in (values.astype(np.float64), values[:, :, :8], broken)]
     assert problems == [
         "these values are float64, and this network was trained on float32. Give them in the same format and range.",
-        "an item of 8 is smaller than the 16 of this network; arrays are only made smaller.",
-        "a value is not a finite number. Repair the item, or leave it out.",
+        "a sample of 8 is smaller than the 16 of this network; arrays are only made smaller.",
+        "a value is not a finite number. Repair the sample, or leave it out.",
     ]
     np.savez(tmp_path / "doubles.npz", x=values.astype(np.float64), y=np.arange(20) % 2)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         run.evaluate(tmp_path / "doubles.npz")
 
 
@@ -141,13 +141,13 @@ def test_what_was_done_to_other_data_is_told(
     Image.new("RGB", (300, 200)).save(tmp_path / "other" / "dark" / "large.png")
     answer = visus_command("evaluate", run, tmp_path / "other")
     assert "ledger: 1 file could not be read and was left out (dark/junk.png): the file holds text ('junk')" in answer.err
-    assert "1 item was resized" in answer.err
+    assert "1 sample was resized" in answer.err
     first, second = answer.out.splitlines()[:2]
     assert re.match(
-        r"\d+ of 91 items were learned from and \d more chose the weights, which flatters the figures; accuracy on the 6\d new items: ",
+        r"\d+ of 91 samples were learned from and \d more chose the weights, which flatters the figures; accuracy on the 6\d new samples: ",
         first,
     )
-    assert second.startswith("accuracy on 91 items (all)")
+    assert second.startswith("accuracy on 91 samples (all)")
 
 
 def test_an_unfinished_training_is_said_when_it_is_scored(run: Path, tmp_path: Path) -> None:
@@ -198,10 +198,10 @@ def test_runs_within_the_data_are_not_data(photos: Path, tmp_path: Path) -> None
     data = tmp_path / "photos"
     shutil.copytree(photos, data)
     run = visus.train(data, NETWORK, RECIPE, output=data / "runs")
-    assert run.evaluate().num_items == 12
+    assert run.evaluate().num_samples == 12
     again = visus.open_data(data)
     assert again.classes == ("dark", "light")
-    assert again.ledger.examples("left out: hidden or not a picture") == ["runs"]
+    assert again.ledger.examples("left out: hidden or not an image") == ["runs"]
 
 
 def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None
     with pytest.raises(UsageError) as caught:
         visus.open_data(tmp_path / "r.npz", rule="crop")
     assert (
-        str(caught.value) == f"{tmp_path / 'r.npz'}: the rule crop is for picture files, and these are arrays. Leave it out."
+        str(caught.value) == f"{tmp_path / 'r.npz'}: the rule crop is for image files, and these are arrays. Leave it out."
     )
 
 

@@ -28,23 +28,23 @@ RECIPE = visus.Recipe(epochs=1, batch_size=8, precision="float32")
 
 
 @pytest.fixture
-def grey(tmp_path: Path) -> Path:
-    """Forty pictures of 8 x 8 as arrays, two classes."""
+def gray(tmp_path: Path) -> Path:
+    """Forty images of 8 x 8 as arrays, two classes."""
     pixels = np.random.default_rng(0).integers(0, 255, (40, 1, 8, 8), dtype=np.uint8)
-    np.savez(tmp_path / "grey.npz", x=pixels, y=np.arange(40) % 2)
-    return tmp_path / "grey.npz"
+    np.savez(tmp_path / "gray.npz", x=pixels, y=np.arange(40) % 2)
+    return tmp_path / "gray.npz"
 
 
-def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
-    visus_command: Call, grey: Path, tmp_path: Path
+def test_random_changes_are_told_in_whole_pixels_and_left_out_samples_are_counted(
+    visus_command: Call, gray: Path, tmp_path: Path
 ) -> None:
     answer = visus_command(
         "train",
-        grey,
+        gray,
         *SMALL,
         "--cutout",
         "0.3",
-        "--curriculum",
+        "--progressive-resize",
         "0.75, 0.75, 0.875, 0.875, 1",
         "--output",
         tmp_path / "runs",
@@ -52,18 +52,17 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_items_are_counted(
     lines = answer.err.splitlines()
     (recipe,) = [line for line in lines if line.startswith("recipe: ")]
     assert recipe.endswith(
-        "training pictures are not shifted (0.05 of 8 x 8 rounds to none), blanked in a box of 2 x 2, "
+        "training images are not shifted (0.05 of 8 x 8 rounds to none), blanked in a box of 2 x 2, "
         "seen at 6 x 6 for 40 % of the training, then 7 x 7 for 40 %, then 8 x 8 for 20 %"
     )
-    num_train = len(visus.open_data(grey).split("train"))
+    num_train = len(visus.open_data(gray).split("train"))
     assert num_train % 8 == 5
     assert (
-        "note: 5 pictures of the training split would not fill a batch: so many sit out each epoch, others each time"
-        in lines
+        "note: 5 images of the training split would not fill a batch: so many sit out each epoch, others each time" in lines
     )
 
 
-def test_items_of_one_position_are_told_as_they_are_seen(visus_command: Call, tmp_path: Path) -> None:
+def test_samples_of_one_position_are_told_as_they_are_seen(visus_command: Call, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 3, 1, 1), dtype=np.uint8)
     np.savez(tmp_path / "dots.npz", x=pixels, y=np.arange(40) % 2)
     words = (
@@ -76,10 +75,10 @@ def test_items_of_one_position_are_told_as_they_are_seen(visus_command: Call, tm
         "--epochs",
         "1",
     )
-    answer = visus_command(*words, "--curriculum", "0.75,1", "--flip", "none", "-o", tmp_path)
+    answer = visus_command(*words, "--progressive-resize", "0.75,1", "--flip", "none", "-o", tmp_path)
     (recipe,) = [line for line in answer.err.splitlines() if line.startswith("recipe: ")]
     assert recipe.endswith(
-        "training pictures are not shifted (0.05 of 1 x 1 rounds to none), not blanked (0.3 of 1 x 1 rounds to none), seen at 1 x 1 throughout"
+        "training images are not shifted (0.05 of 1 x 1 rounds to none), not blanked (0.3 of 1 x 1 rounds to none), seen at 1 x 1 throughout"
     )
     answer = visus_command(*words, "--tta", "shift", "-o", tmp_path)
     assert (answer.code, answer.err.splitlines()[-1]) == (
@@ -95,21 +94,21 @@ def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path)
     data = visus.open_data(tmp_path / "x.npz", layout="NHW")
     names = [data.classes[label] for label in data.samples.labels]
     sides = ["test", "train", "train", "train", "val", "train"] * 2
-    rows = [SplitRow(item, name, side, "") for item, name, side in zip(data.samples.items, names, sides, strict=True)]
+    rows = [SplitRow(sample, name, side, "") for sample, name, side in zip(data.samples.names, names, sides, strict=True)]
     table = data.samples.select(np.arange(12))
     (moved, parted) = apply_split(table, rows).warnings[-2:]
     assert moved.startswith(
-        f"{sum((table.splits != sides) & ~((table.splits == 'train') & (np.array(sides) == 'val')))} items"
+        f"{sum((table.splits != sides) & ~((table.splits == 'train') & (np.array(sides) == 'val')))} samples"
     )
     assert moved.partition(": ")[0].endswith("in another split by split.csv than the data itself says")
     assert parted == (
-        "2 items that are copies or of one group stand on several sides of split.csv, so figures on them flatter: x[0], x[1]."
+        "2 samples that are copies or of one group stand on several sides of split.csv, so figures on them flatter: x[0], x[1]."
     )
 
 
-def test_a_norm_over_a_batch_of_one_and_a_step_that_does_not_fit_are_explained(grey: Path, tmp_path: Path) -> None:
+def test_a_norm_over_a_batch_of_one_and_a_step_that_does_not_fit_are_explained(gray: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError) as caught:
-        visus.train(grey, "globalpool, linear(8), norm, linear(classes)", RECIPE.replace(batch_size=1), output=tmp_path)
+        visus.train(gray, "globalpool, linear(8), norm, linear(classes)", RECIPE.replace(batch_size=1), output=tmp_path)
     assert str(caught.value) == (
         "epoch 1, step 1 with a batch of 1 could not be taken: a norm over the batch gets one value for each channel, which has no "
         "deviation. Use a larger --batch-size, or layernorm in place of norm. "
@@ -142,15 +141,15 @@ class Failing(nn.Module):
     ],
 )
 def test_a_first_step_that_fails_names_its_place_and_leaves_no_run(
-    grey: Path, tmp_path: Path, error: Exception, said: str
+    gray: Path, tmp_path: Path, error: Exception, said: str
 ) -> None:
     with pytest.raises(TrainingError) as caught:
-        visus.train(grey, Failing(error), RECIPE, output=tmp_path)
+        visus.train(gray, Failing(error), RECIPE, output=tmp_path)
     assert str(caught.value) == (f"epoch 1, step 1 with a batch of 8 could not be taken: {said} No run was begun.")
 
 
 @pytest.mark.parametrize("network", ["globalpool, linear(classes), softmax", "a module"])
-def test_a_network_that_ends_with_a_softmax_is_told(grey: Path, tmp_path: Path, network: str) -> None:
+def test_a_network_that_ends_with_a_softmax_is_told(gray: Path, tmp_path: Path, network: str) -> None:
     told: list[Prepared] = []
 
     def keep(event: Event | Prepared | Scored) -> None:
@@ -158,7 +157,7 @@ def test_a_network_that_ends_with_a_softmax_is_told(grey: Path, tmp_path: Path, 
             told.append(event)
 
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.Softmax(1))
-    visus.train(grey, module if network == "a module" else network, RECIPE, output=tmp_path, on_event=keep)
+    visus.train(gray, module if network == "a module" else network, RECIPE, output=tmp_path, on_event=keep)
     assert told[0].warnings == (
         "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
         "Leave it out; visus predict gives probabilities all the same.",
@@ -185,8 +184,8 @@ def test_a_network_that_ends_with_a_softmax_is_told(grey: Path, tmp_path: Path, 
         ),
     ],
 )
-def test_options_are_named_as_they_are_typed(visus_command: Call, grey: Path, words: list[str], line: str) -> None:
-    answer = visus_command("train", grey, *words)
+def test_options_are_named_as_they_are_typed(visus_command: Call, gray: Path, words: list[str], line: str) -> None:
+    answer = visus_command("train", gray, *words)
     assert (answer.code, answer.err.splitlines()[-1]) == (2, line)
 
 
@@ -206,7 +205,7 @@ def test_file_names_that_are_not_utf_8_are_trained_on_and_answered(visus_command
     trained = visus_command("train", tmp_path / "odd", *SMALL, "--output", tmp_path / "runs")
     assert trained.code == 0, trained.err
     run = visus.load(tmp_path / "runs" / "odd")
-    assert run.evaluate().num_items == run.scores.num_items
+    assert run.evaluate().num_samples == run.scores.num_samples
     assert os.fsencode(next(run.predict([tmp_path / "odd"])).file).endswith(b"odd/a/\xff0.png")
 
 
@@ -234,7 +233,7 @@ def test_numbers_longer_than_64_bits_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_module_prints_in_training_and_prediction_stays_off_stdout(
-    visus_command: Call, grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    visus_command: Call, gray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "chatty.py").write_text(
         "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self, num_classes):\n        super().__init__()\n"
@@ -244,9 +243,9 @@ def test_what_a_module_prints_in_training_and_prediction_stays_off_stdout(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "chatty", raising=False)
-    assert visus_command("train", grey, "-m", "chatty:Net", "--epochs", "1").out == f"runs/grey{os.linesep}"
-    assert "hello" not in visus_command("predict", "runs/grey", grey).out
-    assert "hello" not in visus_command("evaluate", "runs/grey", "--json").out
+    assert visus_command("train", gray, "-m", "chatty:Net", "--epochs", "1").out == f"runs/gray{os.linesep}"
+    assert "hello" not in visus_command("predict", "runs/gray", gray).out
+    assert "hello" not in visus_command("evaluate", "runs/gray", "--json").out
 
 
 def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,8 +268,8 @@ def test_a_training_that_goes_on_elsewhere_tells_both_machines(photos: Path, tmp
 
 
 def test_check_takes_the_options_of_the_data(visus_command: Call, photos: Path) -> None:
-    answer = visus_command("check", photos, "--channels", "1", "--rule", "crop", "--img-size", "8", "-j", "1")
+    answer = visus_command("check", photos, "--channels", "1", "--resize-mode", "crop", "--img-size", "8", "-j", "1")
     assert answer.code == 0
-    assert "60 pictures of 1 x 8 x 8" in answer.out
-    wrong = visus_command("check", photos, "--rule", "corp")
+    assert "60 images of 1 x 8 x 8" in answer.out
+    wrong = visus_command("check", photos, "--resize-mode", "corp")
     assert wrong.err == "error: unknown rule 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"

@@ -50,7 +50,7 @@ def test_a_copy_of_the_data_is_split_as_it_was_while_the_run_stays_as_it_is(run:
     shutil.copytree(photos, tmp_path / "copy")
     before = (run / "data.json").read_bytes()
     scores = visus.load(run).evaluate(tmp_path / "copy")
-    assert (scores.split, scores.num_items) == ("test", visus.load(run).evaluate().num_items)
+    assert (scores.split, scores.num_samples) == ("test", visus.load(run).evaluate().num_samples)
     assert (run / "data.json").read_bytes() == before
 
 
@@ -69,16 +69,16 @@ def test_a_run_that_may_not_be_written_is_scored_all_the_same(
 def test_renamed_and_edited_samples_keep_their_split_and_new_ones_are_left_out(moved: tuple[Path, Path]) -> None:
     folder, data = moved
     splits = dict(line.split(",")[0::2] for line in (folder / "split.csv").read_text().splitlines()[1:])
-    first, second, third = [item for item, split in splits.items() if split == "test" and item.startswith("dark")][:3]
+    first, second, third = [sample for sample, split in splits.items() if split == "test" and sample.startswith("dark")][:3]
     (data / first).rename(data / "dark" / "renamed.png")
     Image.new("RGB", (10, 10)).save(data / second)
     (data / third).unlink()
     Image.new("RGB", (10, 10), (9, 9, 9)).save(data / "dark" / "added.png")
     opened = visus.load(folder).open_data(data)
-    test = set(opened.split("test").items)
-    expected = {item for item, split in splits.items() if split == "test"} - {first, third} | {"dark/renamed.png"}
+    test = set(opened.split("test").names)
+    expected = {sample for sample, split in splits.items() if split == "test"} - {first, third} | {"dark/renamed.png"}
     assert test == expected
-    assert "dark/added.png" not in {item for name in ("train", "val", "test") for item in opened.split(name).items}
+    assert "dark/added.png" not in {sample for name in ("train", "val", "test") for sample in opened.split(name).names}
     assert opened.samples.notes[-4:] == (
         "this is the data of the run run, changed since its training; it is split as it was.",
         f"1 sample with other content than in the training: {second}.",
@@ -86,8 +86,8 @@ def test_renamed_and_edited_samples_keep_their_split_and_new_ones_are_left_out(m
         f"1 sample of the run not here: {third}.",
     )
     part = opened.split("test")
-    for item, row in zip(part.items, part.rows(range(len(part))), strict=True):
-        with Image.open(data / item) as image:
+    for sample, row in zip(part.names, part.rows(range(len(part))), strict=True):
+        with Image.open(data / sample) as image:
             assert (row.numpy().transpose(1, 2, 0) == image.convert("RGB")).all()
 
 
@@ -113,15 +113,16 @@ def test_a_training_goes_on_with_moved_data(moved: tuple[Path, Path], visus_comm
     folder, data = moved
     answer = visus_command("train", data, "--resume", folder, "-q")
     assert (answer.code, answer.out) == (0, f"{folder}\n")
-    assert visus_command("evaluate", folder, "--report").code == 0
+    assert visus_command("report", folder).code == 0
 
 
 def test_a_report_is_not_written_from_other_data(run: Path, tmp_path: Path, photos: Path, visus_command: Call) -> None:
     for label in ("dark", "light"):
         (tmp_path / "other" / label).mkdir(parents=True)
         shutil.copy(photos / label / "00.png", tmp_path / "other" / label)
-    assert visus_command("evaluate", run, tmp_path / "other", "--report").err == (
-        "error: DATA cannot be given with --report, which tells of the run's own held-out items. Leave it out.\n"
+    assert visus_command("report", run, tmp_path / "other").err == (
+        f"error: {tmp_path / 'other'}: a report tells of the run's own held-out samples, and this is other data. "
+        "To score it: visus evaluate RUN DATA\n"
     )
 
 

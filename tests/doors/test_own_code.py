@@ -34,7 +34,7 @@ class Output:
 
 
 class Own(nn.Module):
-    """Three classes from grey images of 8 x 8."""
+    """Three classes from gray images of 8 x 8."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,11 +54,11 @@ def own(forward: Callable[[Any, Tensor], Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def grey(tmp_path_factory: pytest.TempPathFactory) -> visus.Data:
+def gray(tmp_path_factory: pytest.TempPathFactory) -> visus.Data:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     images = rng.integers(0, 90, (60, 1, 8, 8), dtype=np.uint8) + (labels * 80).astype(np.uint8)[:, None, None, None]
-    file = tmp_path_factory.mktemp("data") / "grey.npz"
+    file = tmp_path_factory.mktemp("data") / "gray.npz"
     np.savez(file, x=images, y=labels)
     return visus.open_data(file)
 
@@ -105,20 +105,20 @@ ALONE = " From now on, the module returns these answers alone."
     ],
 )
 def test_the_answers_among_other_outputs_are_trained_and_it_is_told(
-    grey: visus.Data, tmp_path: Path, quickly: None, forward: Callable[..., Any], told: str
+    gray: visus.Data, tmp_path: Path, quickly: None, forward: Callable[..., Any], told: str
 ) -> None:
-    run, warnings = trained(grey, own(forward), tmp_path)
+    run, warnings = trained(gray, own(forward), tmp_path)
     assert warnings == [f"Mine returns {told} in it is trained and read, and the rest is dropped.{ALONE}"]
     assert run.module(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
 
 
-def test_axes_of_length_1_behind_the_answers_are_dropped(grey: visus.Data, tmp_path: Path, quickly: None) -> None:
-    _, warnings = trained(grey, own(lambda self, x: self.head(self.features(x))[..., None, None]), tmp_path)
+def test_axes_of_length_1_behind_the_answers_are_dropped(gray: visus.Data, tmp_path: Path, quickly: None) -> None:
+    _, warnings = trained(gray, own(lambda self, x: self.head(self.features(x))[..., None, None]), tmp_path)
     assert warnings == [f"Mine returns a tensor of 2 x 3 x 1 x 1: its axes of length 1 are dropped.{ALONE}"]
 
 
 def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is_told(
-    grey: visus.Data, tmp_path: Path, quickly: None
+    gray: visus.Data, tmp_path: Path, quickly: None
 ) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         answer = self.head(self.features(x))
@@ -126,7 +126,7 @@ def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is
 
     module = own(forward)
     aux = module.aux.weight.detach().clone()
-    _, warnings = trained(grey, module, tmp_path, RECIPE.replace(averaging=0.0))
+    _, warnings = trained(gray, module, tmp_path, RECIPE.replace(ema_decay=0.0))
     assert warnings == ["in training, Mine returns a Pair: 'answer' in it is trained, and its other outputs are not."]
     assert torch.equal(module.aux.weight, aux)
 
@@ -136,11 +136,11 @@ def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is
     [
         (
             lambda self, x: self.features(x),
-            "Mine: this module gives 2 x 4 for 2 items, and 2 x 3 is needed: one number for each of the 3 classes.",
+            "Mine: this module gives 2 x 4 for 2 samples, and 2 x 3 is needed: one number for each of the 3 classes.",
         ),
         (
             lambda self, x: self.head(self.features(x))[:, : 2 if self.training else 3],
-            "Mine: in training, this module gives 8 x 2 for 8 items, and 8 x 3 is needed: one number for each of the 3 classes.",
+            "Mine: in training, this module gives 8 x 2 for 8 samples, and 8 x 3 is needed: one number for each of the 3 classes.",
         ),
         (
             lambda self, x: self.head(self.features(x)).detach(),
@@ -149,15 +149,15 @@ def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is
         ),
         (
             lambda self, x: self.head(self.features(x)) * float("nan"),
-            "the loss is nan at the first step, before any weights moved: what Mine gives for these items is not finite. "
+            "the loss is nan at the first step, before any weights moved: what Mine gives for these samples is not finite. "
             "Look for a division by zero, a root or a logarithm in it, and for weights that are not finite.",
         ),
     ],
 )
 def test_outputs_that_cannot_be_trained_are_refused(
-    grey: visus.Data, tmp_path: Path, forward: Callable[..., Any], said: str
+    gray: visus.Data, tmp_path: Path, forward: Callable[..., Any], said: str
 ) -> None:
-    assert refused(grey, own(forward), tmp_path / "runs") == said
+    assert refused(gray, own(forward), tmp_path / "runs") == said
 
 
 # ---- errors ----
@@ -165,53 +165,53 @@ def test_outputs_that_cannot_be_trained_are_refused(
 
 @pytest.mark.parametrize("kind", [TypeError, AssertionError, KeyError, RuntimeError, ZeroDivisionError])
 def test_an_error_in_training_alone_is_told_before_a_run_is_begun(
-    grey: visus.Data, tmp_path: Path, kind: type[Exception]
+    gray: visus.Data, tmp_path: Path, kind: type[Exception]
 ) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         if self.training:
             raise kind("mine")
         return self.head(self.features(x))
 
-    said = refused(grey, own(forward), tmp_path / "runs")
+    said = refused(gray, own(forward), tmp_path / "runs")
     assert said.startswith(
         f"Mine: this module fails in training: {kind.__name__}: {kind('mine')!s}, in Mine, at {__file__} line "
     )
 
 
-def test_an_error_of_a_part_names_the_part(grey: visus.Data, tmp_path: Path) -> None:
+def test_an_error_of_a_part_names_the_part(gray: visus.Data, tmp_path: Path) -> None:
     class Part(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             assert not self.training, "never"
             return x
 
-    said = refused(grey, nn.Sequential(Part(), nn.Flatten(), nn.Linear(64, 3)), tmp_path / "runs")
+    said = refused(gray, nn.Sequential(Part(), nn.Flatten(), nn.Linear(64, 3)), tmp_path / "runs")
     assert said.startswith("Sequential: this module fails in training: AssertionError: never")
     assert f", in 0 (Part), at {__file__} line " in said
 
 
-def test_an_error_of_the_backward_pass_is_told(grey: visus.Data, tmp_path: Path) -> None:
+def test_an_error_of_the_backward_pass_is_told(gray: visus.Data, tmp_path: Path) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         features = self.features(x).sigmoid()
         squares = features * features
         features += 1
         return self.head(squares)
 
-    said = refused(grey, own(forward), tmp_path / "runs")
+    said = refused(gray, own(forward), tmp_path / "runs")
     assert said.startswith("Mine: this module fails in the backward pass of a training: RuntimeError: one of the variables")
 
 
-def test_an_error_on_training_items_names_the_precision_that_helps(grey: visus.Data, tmp_path: Path) -> None:
+def test_an_error_on_training_samples_names_the_precision_that_helps(gray: visus.Data, tmp_path: Path) -> None:
     module = own(lambda self, x: self.head(self.features(x)) + (0 if self.training else self.conv(x).numpy().sum()))
     with pytest.raises(UsageError) as caught:
-        visus.train(grey, module, RECIPE.replace(precision="bfloat16"), output=tmp_path)
+        visus.train(gray, module, RECIPE.replace(precision="bfloat16"), output=tmp_path)
     said = str(caught.value)
     assert said.startswith(
-        "Mine: this module fails on training items: TypeError: Got unsupported ScalarType BFloat16, in Mine, at "
+        "Mine: this module fails on training samples: TypeError: Got unsupported ScalarType BFloat16, in Mine, at "
     )
     assert said.endswith(". Train it in float32: --precision float32.")
 
 
-def test_an_error_in_a_later_step_names_its_place_and_what_is_kept(grey: visus.Data, tmp_path: Path) -> None:
+def test_an_error_in_a_later_step_names_its_place_and_what_is_kept(gray: visus.Data, tmp_path: Path) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         if self.training:
             self.count = getattr(self, "count", 0) + 1
@@ -220,21 +220,21 @@ def test_an_error_in_a_later_step_names_its_place_and_what_is_kept(grey: visus.D
         return self.head(self.features(x))
 
     with pytest.raises(TrainingError) as caught:
-        visus.train(grey, own(forward), RECIPE, output=tmp_path)
+        visus.train(gray, own(forward), RECIPE, output=tmp_path)
     said = str(caught.value)
     assert said.startswith(
         "epoch 1, step 3 with a batch of 8 could not be taken: the network stopped with LookupError: late, in Mine, "
         f"at {__file__} line "
     )
-    assert said.endswith(f"The last checkpoint is kept: {tmp_path / 'grey' / 'checkpoint' / 'last.safetensors'}.")
+    assert said.endswith(f"The last checkpoint is kept: {tmp_path / 'gray' / 'checkpoint' / 'last.safetensors'}.")
 
 
-def test_an_error_in_use_names_the_batch_and_the_place(grey: visus.Data, tmp_path: Path, quickly: None) -> None:
+def test_an_error_in_use_names_the_batch_and_the_place(gray: visus.Data, tmp_path: Path, quickly: None) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         assert len(x) > 1, "never one"
         return self.head(self.features(x))
 
-    run, _ = trained(grey, own(forward), tmp_path)
+    run, _ = trained(gray, own(forward), tmp_path)
     with pytest.raises(UsageError) as caught:
         list(run.predict([np.zeros((1, 1, 8, 8), np.uint8)]))
     said = str(caught.value)
@@ -242,31 +242,31 @@ def test_an_error_in_use_names_the_batch_and_the_place(grey: visus.Data, tmp_pat
     assert f", in Mine, at {__file__} line " in said
 
 
-def test_a_module_that_cannot_be_copied_is_refused(grey: visus.Data, tmp_path: Path) -> None:
+def test_a_module_that_cannot_be_copied_is_refused(gray: visus.Data, tmp_path: Path) -> None:
     module = Own()
     module.lock = threading.Lock()  # type: ignore[assignment]
-    assert refused(grey, module, tmp_path / "runs") == (
+    assert refused(gray, module, tmp_path / "runs") == (
         "Own: this module cannot be copied (TypeError: cannot pickle '_thread.lock' object), and its copies are what is averaged and "
         "examined. Keep files, locks and generators outside of it, or give it a __deepcopy__."
     )
 
 
-def test_a_module_without_weights_is_refused(grey: visus.Data, tmp_path: Path) -> None:
+def test_a_module_without_weights_is_refused(gray: visus.Data, tmp_path: Path) -> None:
     with torch.device("meta"):
         module = Own()
-    assert refused(grey, module, tmp_path / "runs") == (
+    assert refused(gray, module, tmp_path / "runs") == (
         "Own: this module is on the device meta, which keeps no weights. Make it outside of torch.device('meta'), "
         "or give it weights with to_empty and its own initialization."
     )
 
 
-def test_a_buffer_that_training_makes_is_refused(grey: visus.Data, tmp_path: Path) -> None:
+def test_a_buffer_that_training_makes_is_refused(gray: visus.Data, tmp_path: Path) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         if self.training:
             self.register_buffer("count", torch.ones(3))
         return self.head(self.features(x))
 
-    assert refused(grey, own(forward), tmp_path / "runs") == (
+    assert refused(gray, own(forward), tmp_path / "runs") == (
         "Mine: count is made by the first forward pass of a training, where no optimizer and no file of weights knows of it. "
         "Make all parameters and buffers in __init__."
     )
@@ -281,10 +281,10 @@ def lazy() -> nn.Sequential:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_lazy_layers_get_their_shapes_and_values_from_the_seed(
-    grey: visus.Data, tmp_path: Path, quickly: None, precision: str
+    gray: visus.Data, tmp_path: Path, quickly: None, precision: str
 ) -> None:
     recipe = RECIPE.replace(precision=precision)
-    first, second = (trained(grey, lazy(), tmp_path, recipe)[0].module.state_dict() for _ in range(2))
+    first, second = (trained(gray, lazy(), tmp_path, recipe)[0].module.state_dict() for _ in range(2))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
@@ -349,22 +349,22 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_what_a_module_keeps_and_computes_is_trained_written_and_read(
-    grey: visus.Data, tmp_path: Path, quickly: None, name: str
+    gray: visus.Data, tmp_path: Path, quickly: None, name: str
 ) -> None:
-    run, _ = trained(grey, MAKERS[name](), tmp_path)
+    run, _ = trained(gray, MAKERS[name](), tmp_path)
     again = visus.load(run.folder, network=MAKERS[name]())
     images = [np.arange(192, dtype=np.uint8).reshape(3, 1, 8, 8)]
     assert [each.probability for each in run.predict(images)] == [each.probability for each in again.predict(images)]
 
 
-def test_a_module_that_takes_one_size_alone_is_trained_at_that_size(grey: visus.Data, tmp_path: Path, quickly: None) -> None:
+def test_a_module_that_takes_one_size_alone_is_trained_at_that_size(gray: visus.Data, tmp_path: Path, quickly: None) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         assert x.shape[-1] == 8, "needs 8"
         return self.head(self.features(x))
 
     told: list[object] = []
     recipe = Recipe(epochs=1, batch_size=8, optimizer="muon", precision="float32", device="cpu")
-    visus.train(grey, own(forward), recipe, output=tmp_path, on_event=told.append)
+    visus.train(gray, own(forward), recipe, output=tmp_path, on_event=told.append)
     (prepared,) = (event for event in told if isinstance(event, Prepared))
     assert "seen at their whole size throughout (the network takes no other)" in prepared.changes
 
@@ -393,32 +393,32 @@ class Counting(Own):
         self.state = state
 
 
-@pytest.mark.parametrize("averaging", [0.0, 0.9])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_extra_state_goes_through_weights_and_checkpoints(
-    grey: visus.Data, tmp_path: Path, quickly: None, averaging: float
+    gray: visus.Data, tmp_path: Path, quickly: None, ema_decay: float
 ) -> None:
-    recipe = RECIPE.replace(averaging=averaging, epochs=2)
-    whole, _ = trained(grey, Counting(), tmp_path / "whole", recipe)
+    recipe = RECIPE.replace(ema_decay=ema_decay, epochs=2)
+    whole, _ = trained(gray, Counting(), tmp_path / "whole", recipe)
     steps: list[object] = []
     visus.train(
-        grey,
+        gray,
         Counting(),
         recipe,
         output=tmp_path / "cut",
         on_event=lambda event: steps.append(event) if type(event).__name__ == "StepDone" else None,
         should_stop=lambda: len(steps) == 2,
     )
-    visus.resume(tmp_path / "cut" / "grey", network=Counting())
-    for folder in (whole.folder, tmp_path / "cut" / "grey"):
+    visus.resume(tmp_path / "cut" / "gray", network=Counting())
+    for folder in (whole.folder, tmp_path / "cut" / "gray"):
         module = visus.load(folder, network=Counting(), which="last").module
         assert isinstance(module, Counting)
-        assert module.state["steps"] == int(module.steps) == 2 * (len(grey.split("train")) // 8)
+        assert module.state["steps"] == int(module.steps) == 2 * (len(gray.split("train")) // 8)
         assert (module.state["pair"], module.state[7]) == ((1, [2.5, None]), b"\x00")
         assert torch.equal(module.state["seen"], torch.zeros(2))
         assert np.array_equal(module.state["array"], np.arange(3))
 
 
-def test_extra_state_that_only_pickle_could_write_is_refused(grey: visus.Data, tmp_path: Path) -> None:
+def test_extra_state_that_only_pickle_could_write_is_refused(gray: visus.Data, tmp_path: Path) -> None:
     class Part(nn.Linear):
         def get_extra_state(self) -> Any:
             return {"a": object()}
@@ -426,7 +426,7 @@ def test_extra_state_that_only_pickle_could_write_is_refused(grey: visus.Data, t
         def set_extra_state(self, state: Any) -> None:
             pass
 
-    assert refused(grey, nn.Sequential(nn.Flatten(), Part(64, 3)), tmp_path / "runs") == (
+    assert refused(gray, nn.Sequential(nn.Flatten(), Part(64, 3)), tmp_path / "runs") == (
         "Sequential: 1: its state holds a value of the type object, which cannot be written without pickle. "
         "Return tensors, numbers, texts, lists and dicts from get_extra_state."
     )
@@ -435,25 +435,25 @@ def test_extra_state_that_only_pickle_could_write_is_refused(grey: visus.Data, t
 # ---- after a training ----
 
 
-def test_a_finished_training_leaves_report_and_card_whatever_the_module_refuses(grey: visus.Data, tmp_path: Path) -> None:
+def test_a_finished_training_leaves_report_and_card_whatever_the_module_refuses(gray: visus.Data, tmp_path: Path) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         assert len(x) > 1, "never one"
         return self.head(self.features(x))
 
-    run, _ = trained(grey, own(forward), tmp_path)
+    run, _ = trained(gray, own(forward), tmp_path)
     names = {path.name for path in run.folder.iterdir()}
     assert {"scores.json", "inside.json", "report.html", "README.md", "confusion.png", "curves.png"} <= names
     missing = json.loads((run.folder / "inside.json").read_text("utf-8"))["missing"]
     assert missing["filters"].startswith("AssertionError: never one")
 
 
-def test_pictures_that_cannot_be_drawn_are_told_and_all_else_is_there(
-    grey: visus.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_that_cannot_be_drawn_are_told_and_all_else_is_there(
+    gray: visus.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    run, warnings = trained(grey, Own(), tmp_path)
+    run, warnings = trained(gray, Own(), tmp_path)
     assert [each.partition(" is")[0] for each in warnings] == ["confusion.png", "curves.png"]
     assert warnings[0].startswith("confusion.png is missing from the run: ModuleNotFoundError: ")
     assert (run.folder / "report.html").is_file()

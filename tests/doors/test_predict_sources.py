@@ -11,8 +11,8 @@ import pytest
 from tests.doors.conftest import Call
 
 import visus
+from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
-from visus.data.pictures import PICTURE_SUFFIXES
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_what_belongs_to_a_system_or_is_no_image_is_left_out_and_counted(
     os.mkfifo(tmp_path / "pipe.png")
     ledger = Ledger()
     assert [Path(file).name for file in files(network, tmp_path, ledger)] == ["a.JPG", "image without suffix"]
-    assert ledger.counts["left out: hidden or not a picture"] == 3
+    assert ledger.counts["left out: hidden or not an image"] == 3
 
 
 def test_a_pattern_is_replaced_where_no_shell_did(network: visus.Run, photos: Path) -> None:
@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_a_row_and_the_others_follow(
         "error: *.gif: no file matches this pattern.",
         "error: dead: this link leads to nowhere, which does not exist.",
         "error: x.csv: this table has no column path or file or filename or image; it has a, b. Name the column of the files path.",
-        f"error: empty: this folder has no file that this network reads ({', '.join(sorted(PICTURE_SUFFIXES))}).",
+        f"error: empty: this folder has no file that this network reads ({', '.join(sorted(IMAGE_SUFFIXES))}).",
         "error: pipe.npz: this is a pipe, a socket or a device. Save the data as a file first.",
     ]
 

@@ -18,7 +18,7 @@ from visus.errors import RecipeError, RunError, UsageError, WeightsError
 from visus.networks import initial_weights, pretrained, weights
 from visus.training.events import HeadFitted, StartScored, StepDone
 from visus.workbench.starts import BackboneChoice, begin, choice_of, suited_data
-from visus.workbench.training import Opened, Prepared, train
+from visus.workbench.training import DataOpened, Prepared, train
 
 from .conftest import SMALL, Call
 
@@ -31,7 +31,7 @@ FEW_PHOTOS = Survey(900, ((300, 400),) * 9, True)
 
 @pytest.fixture(scope="module")
 def large_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty pictures of 128 x 128 pixels, with stripes that lie or stand; one class is grey."""
+    """Forty images of 128 x 128 pixels, with stripes that lie or stand; one class is gray."""
     root = tmp_path_factory.mktemp("large")
     rng = np.random.default_rng(0)
     stripes = np.where(np.arange(128) % 32 < 16, 60, 190)
@@ -119,7 +119,7 @@ def test_data_of_another_kind_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         suited_data(data)
     assert str(caught.value) == (
-        "the pretrained weights need color images with values from 0 to 255, and these are pictures with 1 channel of uint8. "
+        "the pretrained weights need color images with values from 0 to 255, and these are images with 1 channel of uint8. "
         "Train a new network: leave out --pretrained, or give --channels 3."
     )
 
@@ -228,7 +228,7 @@ def test_a_head_for_other_classes_is_fitted_first(tmp_path: Path, photos: Path) 
     given = visus.network(DESIGN, (3, 10, 10), 5)
     weights.save(given, tmp_path / "five.safetensors")
     seen: list[Any] = []
-    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", optimizer="adamw", learning_rate=1e-9, averaging=0.0)
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", optimizer="adamw", learning_rate=1e-9, ema_decay=0.0)
     made = train(photos, DESIGN, recipe, weights=tmp_path / "five.safetensors", output=tmp_path, on_event=seen.append)
     kinds = [type(event) for event in seen]
     assert kinds.index(HeadFitted) < kinds.index(StartScored) < kinds.index(StepDone)
@@ -370,7 +370,7 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
         "weights: starts from ImageNet weights of EfficientNet-Lite0; linear1.weight and linear1.bias are new" in answer.err
     )
     assert "input: 3 x 64 x 64, scaled as its weights were trained" in answer.err
-    assert "ledger: 20 pictures in grey were made colour (three equal channels)" in answer.err
+    assert "ledger: 20 images in gray were made color (three equal channels)" in answer.err
     assert "head: fitted on 2 views of each training sample; alone, it answers " in answer.err
     assert "before the first step: val_loss" in answer.err
     folder = tmp_path / "stripes"
@@ -387,13 +387,13 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
 @needs_extra
 def test_data_opened_by_oneself_is_taken_at_its_size_where_it_is_asked_for(large_photos: Path, tmp_path: Path) -> None:
     data = visus.open_data(large_photos, img_size=32)
-    opened: list[Opened] = []
+    opened: list[DataOpened] = []
 
     class EnoughError(Exception):
         pass
 
     def look(event: object) -> None:
-        assert isinstance(event, Opened)
+        assert isinstance(event, DataOpened)
         opened.append(event)
         raise EnoughError
 

@@ -1,4 +1,4 @@
-"""``visus evaluate RUN --report``: the report of an old run written anew, equal to that of its training where nothing has changed."""
+"""``visus report RUN``: the report of an old run written anew, equal to that of its training where nothing has changed."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def without_times(page: str, folder: Path) -> str:
 
 def test_a_report_written_anew_is_that_of_the_training(visus_command: Call, run: Path, old: Path) -> None:
     kept = {file.name: file.read_bytes() for file in old.iterdir() if file.is_file()}
-    answer = visus_command("evaluate", old, "--report")
+    answer = visus_command("report", old)
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out.splitlines()[-1] == f"report: {old / 'report.html'}"
+    assert answer.out == f"{old / 'report.html'}\n"
     assert {name: (old / name).read_bytes() for name in kept} == kept
     before, after = (without_times((folder / "report.html").read_text("utf-8"), folder) for folder in (run, old))
     assert after == before
@@ -49,19 +49,11 @@ def test_a_report_written_anew_is_that_of_the_training(visus_command: Call, run:
 
 
 def test_the_report_is_named_in_json_and_written_from_python(visus_command: Call, old: Path) -> None:
-    assert json.loads(visus_command("evaluate", old, "--report", "--json").out)["report"] == str(old / "report.html")
+    assert json.loads(visus_command("report", old, "--json").out)["report"] == str(old / "report.html")
     (old / "report.html").unlink()
     (old / "checkpoint" / "last.safetensors").unlink()  # what it alone knows is left out
     assert rewrite_report(visus.load(old)) == old / "report.html"
     assert "<h1>" in (old / "report.html").read_text("utf-8")
-
-
-def test_what_a_report_could_only_ignore_is_refused(visus_command: Call, old: Path, photos: Path) -> None:
-    assert visus_command("evaluate", old, photos, "--report", "--split", "val") == (
-        2,
-        "",
-        "error: --split cannot be given with --report, which tells of the run's own held-out items. Leave it out.\n",
-    )
 
 
 def test_a_training_that_was_stopped_has_no_report(photos: Path, tmp_path: Path) -> None:

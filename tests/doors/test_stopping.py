@@ -11,7 +11,6 @@ import pytest
 
 import visus
 from visus.cli.training import Screen
-from visus.evaluation.reaching import Curve
 from visus.networks import weights
 from visus.training.events import Finished
 
@@ -74,7 +73,7 @@ def test_a_fit_of_the_head_can_be_gone_on_with(
     answer = visus_command("train", photos, *SMALL, *words)
     assert answer.err.splitlines()[-1].endswith(f"next: visus train --resume {tmp_path / 'it'}")
     monkeypatch.undo()
-    assert visus.resume(tmp_path / "it").evaluate().num_items == 12
+    assert visus.resume(tmp_path / "it").evaluate().num_samples == 12
 
 
 @pytest.mark.parametrize("place", ["visus.workbench.runs.load"])
@@ -84,29 +83,6 @@ def test_other_commands_say_that_they_were_stopped(
     monkeypatch.setattr(place, interrupt)
     answer = visus_command("evaluate", run)
     assert (answer.code, answer.err) == (130, "stopped. What was finished is kept; run the command again.\n")
-
-
-@pytest.mark.parametrize("num_done", [0, 1])
-def test_a_benchmark_says_what_it_has(
-    num_done: int, photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left = iter(range(num_done))
-
-    def timed_run(task: dict[str, Any], *_: Any) -> tuple[Curve, dict[str, str]]:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return Curve(task["seed"], 1.0, 4.0, "schedule", ()), {}
-
-    monkeypatch.setattr("visus.workbench.benchmarking.timed_run", timed_run)
-    answer = visus_command("benchmark", photos, "--target", 0.9, "--with", "visus", "-q", "-o", tmp_path)
-    told = (
-        f"stopped; 1 of 3 trainings were done, and are in the newest folder benchmark-... in {tmp_path}. A benchmark cannot be gone on "
-        "with: run the command again."
-    )
-    assert answer.code == 130
-    assert answer.err.splitlines()[-1] == (
-        told if num_done else "stopped before a training was done: nothing is lost. Run the command again."
-    )
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,9 @@ IMPOSSIBLE = [
  conv2  conv(16, 5, bias=True)  16 x 5 x 5        3,216  80.0 k  12/2
  relu2  relu                    16 x 5 x 5            0       0  12/2
  pool2  maxpool(2)              16 x 2 x 2            0       0  14/4
-3,296 parameters, 103 k multiply-adds for one item up to here
+3,296 parameters, 103 k multiply-adds for one sample up to here
 """,
-        "conv3: a 5 x 5 window does not fit a 2 x 2 map: (2 - 5 + 2*0)/1 + 1 = -2. The smallest picture for this design is 30 x 30 (yours: 20 x 20). Or: padding=2; or kernel_size=2; or drop pool2.",
+        "conv3: a 5 x 5 window does not fit a 2 x 2 map: (2 - 5 + 2*0)/1 + 1 = -2. The smallest image for this design is 30 x 30 (yours: 20 x 20). Or: padding=2; or kernel_size=2; or drop pool2.",
     ),
     (
         "conv(8, 3), norm, relu, linear(classes)",
@@ -43,7 +43,7 @@ IMPOSSIBLE = [
  conv1  conv(8, 3, bias=False)  8 x 6 x 6         216  7.78 k  3/1
  norm1  norm                    8 x 6 x 6          16       0  3/1
  relu1  relu                    8 x 6 x 6           0       0  3/1
-232 parameters, 7.78 k multiply-adds for one item up to here
+232 parameters, 7.78 k multiply-adds for one sample up to here
 """,
         "linear1: linear needs features, and gets a map of 8 x 6 x 6. Add flatten or globalpool before it.",
     ),
@@ -55,7 +55,7 @@ IMPOSSIBLE = [
  flatten1  flatten     192              0       0  1/1
  linear1   linear(16)  16           3,088  3.07 k  all
  relu1     relu        16               0       0  all
-3,088 parameters, 3.07 k multiply-adds for one item up to here
+3,088 parameters, 3.07 k multiply-adds for one sample up to here
 """,
         "conv1: conv needs a map (channels and at least one axis), and gets 16 features. Put it before flatten, globalpool or linear.",
     ),
@@ -68,7 +68,7 @@ IMPOSSIBLE = [
  relu1            relu                    8 x 6 x 6           0       0  3/1
  residual1.conv1  conv(8, 3, bias=False)  8 x 4 x 4         576  9.22 k  5/1
  residual1.norm1  norm                    8 x 4 x 4          16       0  5/1
-816 parameters, 17.0 k multiply-adds for one item up to here
+816 parameters, 17.0 k multiply-adds for one sample up to here
 """,
         "residual1: the layers turn a map of 6 x 6 into 4 x 4, which cannot be added to the input: a projection of stride 1 makes it 6 x 6. What works: padding=1 in residual1.conv1.",
     ),
@@ -80,7 +80,7 @@ IMPOSSIBLE = [
  conv1                  conv(8, 3, bias=True)  8 x 6 x 6         224  7.78 k  3/1
  concat1.branch1.conv1  conv(4, 1, bias=True)  4 x 6 x 6          36  1.15 k  3/1
  concat1.branch2.pool1  maxpool(2)             8 x 3 x 3           0       0  4/2
-260 parameters, 8.93 k multiply-adds for one item up to here
+260 parameters, 8.93 k multiply-adds for one sample up to here
 """,
         "concat1: branch1 ends in a map of 4 x 6 x 6 and branch2 in a map of 8 x 3 x 3. To be stacked, they must agree in all but the channels.",
     ),
@@ -90,7 +90,7 @@ IMPOSSIBLE = [
         """
  path   layer                  output     parameters    macs  receptive field
  conv1  conv(8, 3, bias=True)  8 x 6 x 6         224  7.78 k  3/1
-224 parameters, 7.78 k multiply-adds for one item up to here
+224 parameters, 7.78 k multiply-adds for one sample up to here
 """,
         "groupnorm1: 8 channels cannot be cut into 3 equal groups. Nearest that can: 2.",
     ),
@@ -101,7 +101,7 @@ IMPOSSIBLE = [
  path   layer                  output     parameters    macs  receptive field
  conv1  conv(6, 3, bias=True)  6 x 6 x 6         168  5.83 k  3/1
  relu1  relu                   6 x 6 x 6           0       0  3/1
-168 parameters, 5.83 k multiply-adds for one item up to here
+168 parameters, 5.83 k multiply-adds for one sample up to here
 """,
         "conv2: groups=4 must divide the 6 channels that come in and the 8 that go out. Groups that do: 1, 2.",
     ),
@@ -114,7 +114,7 @@ IMPOSSIBLE = [
  relu1               relu                              8 x 6 x 6           0       0  3/1
  residual1.conv1     conv(8, 3, padding=1, bias=True)  8 x 6 x 6         584  20.7 k  5/1
  residual1.flatten1  flatten                           288                 0       0  5/1
-808 parameters, 28.5 k multiply-adds for one item up to here
+808 parameters, 28.5 k multiply-adds for one sample up to here
 """,
         "residual1: the layers turn a map of 8 x 6 x 6 into 288 features, which cannot be added to the input. Keep flatten and globalpool out of the residual.",
     ),
@@ -125,7 +125,7 @@ IMPOSSIBLE = [
  path   layer                  output     parameters    macs  receptive field
  conv1  conv(8, 3, bias=True)  8 x 6 x 6         224  7.78 k  3/1
  pool1  avgpool(2)             8 x 3 x 3           0       0  4/2
-224 parameters, 7.78 k multiply-adds for one item up to here
+224 parameters, 7.78 k multiply-adds for one sample up to here
 """,
         "conv2: kernel_size=(3, 3, 3) has 3 numbers, and the map has 2 axes. Give one number for all axes, or 2.",
     ),
@@ -139,9 +139,9 @@ IMPOSSIBLE = [
  block1.conv1  conv(8, 3, bias=True)              8 x 6 x 6         584  20.7 k  11/1
  block1.pool1  maxpool(2)                         8 x 3 x 3           0       0  12/2
  block2.conv1  conv(8, 3, bias=True)              8 x 1 x 1         584     576  16/2
-1,392 parameters, 35.1 k multiply-adds for one item up to here
+1,392 parameters, 35.1 k multiply-adds for one sample up to here
 """,
-        "block2.pool1: a 2 x 2 window does not fit a 1 x 1 map: (1 - 2 + 2*0)/2 + 1 = 0.5, rounded down to 0. The smallest picture for this design is 18 x 18 (yours: 16 x 16). Or: padding=1; or drop block2.pool1.",
+        "block2.pool1: a 2 x 2 window does not fit a 1 x 1 map: (1 - 2 + 2*0)/2 + 1 = 0.5, rounded down to 0. The smallest image for this design is 18 x 18 (yours: 16 x 16). Or: padding=1; or drop block2.pool1.",
     ),
 ]
 
@@ -184,7 +184,7 @@ def test_summary_prints_advice_after_the_totals_and_marks_what_they_mean(visus_c
     assert lines[9:12] == [
         "* every position depends on the whole map too, as through a gate or a norm over space",
         "! the paths that meet here are not aligned",
-        "291 parameters, 24.4 k multiply-adds for one item",
+        "291 parameters, 24.4 k multiply-adds for one sample",
     ]
     assert lines[12].startswith("memory for training with batches of 64: ")
     assert lines[13].startswith("softmax1: the network ends with a softmax")
@@ -200,7 +200,7 @@ def test_summary_as_json_has_the_promised_names(visus_command: Call) -> None:
 
 
 def test_summary_tells_the_memory_of_a_training(visus_command: Call) -> None:
-    # 1,010 parameters: 12,120 bytes with adamw's numbers; kept: 400 bytes of the input and 40 of the shares for each item.
+    # 1,010 parameters: 12,120 bytes with adamw's numbers; kept: 400 bytes of the input and 40 of the shares for each sample.
     line = "memory for training with batches of {}: {} (weights and adamw: 11.8 KiB; kept for the backward pass: {})"
     for words, size, total, kept in (([], 64, "51.1 KiB", "27.5 KiB"), (["-b", "2"], 2, "24.5 KiB", "880 bytes")):
         out = visus_command("summary", "linear(10)", "--input", "100", *words).out.splitlines()
@@ -231,7 +231,7 @@ def test_summary_of_a_module_that_looks_at_values_says_why_its_memory_is_not_kno
     assert facts["bytes_training"] is None
 
 
-def test_rows_that_are_spoken_of_are_coloured(visus_command: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_are_spoken_of_are_colored(visus_command: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     lines = visus_command("summary", "conv(4, 1, stride=2), flatten, linear(classes)", "--input", "1,9,9").out.splitlines()
@@ -337,7 +337,7 @@ def test_summary_of_a_design_takes_little_time_and_loads_neither_torch_nor_numpy
     [
         ["diff", "resnet(18)", "vgg(11)", "--json"],
         ["solve", "--field", "40", "--input", "3,64,64", "--json"],
-        ["compare", "lenet5", "--with-mlp", "--input", "1,32,32", "--json"],
+        ["experiment", "mlp", "lenet5", "--input", "1,32,32", "--json"],
     ],
 )
 def test_the_other_commands_about_designs_load_neither_torch_nor_numpy(words: list[str]) -> None:
@@ -376,8 +376,8 @@ def test_diff_as_json_has_the_totals_and_names_what_differs(visus_command: Call)
     facts = json.loads(visus_command("diff", "conv(8, 3), relu", "conv(4, 3), relu", "--input", "1,9,9", "--json").out)
     asked = [account(parse(f"conv({width}, 3), relu"), (1, 9, 9)).bytes_training(64) for width in (8, 4)]
     totals = [
-        {**facts[side], "bytes_training": facts[side]["bytes_training"] - most}
-        for side, most in zip(("left", "right"), asked, strict=True)
+        {**facts[side], "bytes_training": facts[side]["bytes_training"] - limit}
+        for side, limit in zip(("left", "right"), asked, strict=True)
     ]
     same = {"batch_size": 64, "bytes_training": 0}
     assert totals == [
@@ -505,7 +505,7 @@ def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
     assert answer.out.splitlines()[3:] == [
         "more layers: no way: at least 49,999 more convolutions are needed, and 200 are tried at most.",
         "larger kernels: no way: with kernels of 131 it is 131 x 131 px, and nothing beyond is tried.",
-        "stride: no way: with stride=2 in conv1 it is 3 x 3 px, and no other convolution that looks at its neighbours has a stride of 1.",
+        "stride: no way: with stride=2 in conv1 it is 3 x 3 px, and no other convolution that looks at its neighbors has a stride of 1.",
         "pooling: no way: there is no other place for a pool.",
         "dilation: no way: with dilation=2 in conv1 it is 5 x 5 px, and dilation=50000 in conv1 spans 100,001 px in conv1, "
         "where the map is 32 x 32.",
@@ -536,7 +536,7 @@ def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
         ),
         (
             ["globalpool, linear(classes)", "--field", "3"],
-            "there is no convolution that looks at its neighbours, so nothing can look further. Give a design with one.",
+            "there is no convolution that looks at its neighbors, so nothing can look further. Give a design with one.",
         ),
     ],
 )
@@ -558,7 +558,7 @@ def test_solve_shows_that_stride_reaches_the_field_without_more_memory(visus_com
 # ---- what is asked wrongly ----
 
 
-@pytest.mark.parametrize("command", [["summary", "lenet5"], ["solve", "--field", "50"], ["compare", "lenet5", "--with-mlp"]])
+@pytest.mark.parametrize("command", [["summary", "lenet5"], ["solve", "--field", "50"], ["experiment", "mlp", "lenet5"]])
 def test_no_classes_are_refused_by_the_name_of_the_option(visus_command: Call, command: list[str]) -> None:
     answer = visus_command(*command, "--classes", "0")
     assert (answer.code, answer.out) == (2, "")
@@ -589,7 +589,7 @@ def test_a_module_that_is_one_layer_has_a_path_that_can_be_read(visus_command: C
 
 
 def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
-    lines = [line.rstrip() for line in visus_command("compare", "conv(64, 3, padding=1)", "--with-mlp").out.splitlines()]
+    lines = [line.rstrip() for line in visus_command("experiment", "mlp", "conv(64, 3, padding=1)").out.splitlines()]
     assert lines == [
         " network                parameters    macs   weights  activations  widths",
         " the design                  1,792  86.7 M  7.00 KiB     12.2 MiB",
@@ -600,7 +600,7 @@ def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
         "equal output: each convolution becomes a dense layer that gives as many numbers as it hands on",
         "equal parameters: all hidden layers have the one width that comes nearest to the parameters of the design; "
         "even layers of one unit have 150,529 parameters",
-        "for one item of 3 x 224 x 224, 4 bytes a number",
+        "for one sample of 3 x 224 x 224, 4 bytes a number",
     ]
 
 
@@ -608,29 +608,22 @@ def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
     ("words", "message"),
     [
         (
-            ["conv(8, 3)", "--with-mlp", "--shuffle-pixels", "--input", "1,8,8"],
+            ["conv(8, 3)", "--shuffle-pixels", "--input", "1,8,8"],
             "--shuffle-pixels cannot be given with a network. Leave it out.",
         ),
+        (["lenet5", "--device", "cpu", "-q"], "--quiet, --device cannot be given with a network. Leave it out."),
         (
-            ["lenet5", "--with-mlp", "--shuffle-pixels", "--input", "1,8,8"],
-            "--shuffle-pixels cannot be given with a network. Leave it out.",
-        ),
-        (["lenet5"], "what to compare with is missing. Add --with-mlp; two networks side by side are shown by visus diff."),
-        (
-            ["torch.nn:Linear", "--with-mlp"],
+            ["torch.nn:Linear"],
             "torch.nn:Linear: perceptron twins are made of designs, and this is the name of a Python callable.",
         ),
-        (
-            ["mlp(8)", "--with-mlp"],
-            "this design has no convolution, so it is its own perceptron. Give a design with at least one.",
-        ),
+        (["mlp(8)"], "this design has no convolution, so it is its own perceptron. Give a design with at least one."),
     ],
 )
-def test_compare_refuses_what_has_no_twin(visus_command: Call, words: list[str], message: str) -> None:
-    assert visus_command("compare", *words) == (2, "", f"error: {message}\n")
+def test_what_has_no_twin_is_refused(visus_command: Call, words: list[str], message: str) -> None:
+    assert visus_command("experiment", "mlp", *words) == (2, "", f"error: {message}\n")
 
 
-def test_a_module_on_features_is_summed_up_without_a_picture() -> None:
+def test_a_module_on_features_is_summed_up_without_a_image() -> None:
     from torch import nn
 
     network = nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 4))
@@ -658,7 +651,7 @@ def test_a_number_that_is_not_written_out_is_refused_in_words(visus_command: Cal
     assert (answer.code, answer.out, answer.err.splitlines()[0]) == (2, "", f"error: {message}")
 
 
-@pytest.mark.parametrize("command", [["summary"], ["diff", "lenet5"], ["solve", "--field", "50"], ["compare", "--with-mlp"]])
+@pytest.mark.parametrize("command", [["summary"], ["diff", "lenet5"], ["solve", "--field", "50"], ["experiment", "mlp"]])
 def test_an_input_of_an_absurd_size_is_refused(visus_command: Call, command: list[str]) -> None:
     network = "conv(4, 3), globalpool, linear(classes)"
     answer = visus_command(*command, network, "--input", "3,100000000000,100000")

@@ -1,4 +1,4 @@
-"""What people read of recordings and volumes never speaks of pictures, and what is read of a perceptron never of filters."""
+"""What people read of signals and volumes never speaks of images, and what is read of a perceptron never of filters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .conftest import Call
 
 CONVOLUTIONAL = "conv(4, 3, padding=1), norm, relu, maxpool(2), conv(6, 3, padding=1), relu, flatten, linear(classes)"
 SIZES = {1: (2, 40), 3: (1, 8, 8, 8)}
-OF_PICTURES = re.compile(r"\bpictures?\b|\bpixels?\b|\d px\b", re.IGNORECASE)
+OF_IMAGES = re.compile(r"\bimages?\b|\bpixels?\b|\d px\b", re.IGNORECASE)
 
 
 def trained(folder: Path, size: tuple[int, ...], design: str) -> Path:
@@ -25,9 +25,9 @@ def trained(folder: Path, size: tuple[int, ...], design: str) -> Path:
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3
     values = rng.normal(size=(90, *size)) + labels.reshape(-1, *([1] * len(size)))
-    np.savez(folder / "items.npz", x=values.astype(np.float32), y=labels)
+    np.savez(folder / "samples.npz", x=values.astype(np.float32), y=labels)
     recipe = visus.Recipe(epochs=2, batch_size=8, precision="float32")
-    return visus.train(folder / "items.npz", design, recipe, output=folder / "runs").folder
+    return visus.train(folder / "samples.npz", design, recipe, output=folder / "runs").folder
 
 
 def readable(page: str) -> str:
@@ -41,13 +41,13 @@ def told(pattern: re.Pattern[str], text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("rank", [each if each == 1 else pytest.param(each, marks=pytest.mark.slow) for each in SIZES])
-def test_recordings_and_volumes_are_never_called_pictures(rank: int, tmp_path: Path, visus_command: Call) -> None:
+def test_recordings_and_volumes_are_never_called_images(rank: int, tmp_path: Path, visus_command: Call) -> None:
     folder = trained(tmp_path, SIZES[rank], CONVOLUTIONAL)
     answer = visus_command("evaluate", folder, "--shifts", "--mistakes")
     assert answer.code == 0, answer.err
-    page = visus_command("look", folder, "test:0", "--object", "3")
+    page = visus_command("look", folder, "test:0", "--object-size", "3")
     assert page.code == 0, page.err
-    shuffled = visus_command("compare", folder, "--shuffle-pixels", "-q")
+    shuffled = visus_command("experiment", "shuffle", folder, "-q")
     assert shuffled.code == 0, shuffled.err
     texts = {
         "evaluate": answer.out,
@@ -57,10 +57,10 @@ def test_recordings_and_volumes_are_never_called_pictures(rank: int, tmp_path: P
         "page": readable((folder / "look-test-0.html").read_text("utf-8")),
         "shuffled": readable((folder.parent / f"{folder.name}-shuffled" / "report.html").read_text("utf-8")),
     }
-    assert {name: found for name, text in texts.items() if (found := told(OF_PICTURES, text))} == {}
+    assert {name: found for name, text in texts.items() if (found := told(OF_IMAGES, text))} == {}
     words = rank_words(rank)
     for text in (texts["evaluate"], texts["report"], texts["page"]):
-        assert words.item in text
+        assert words.sample in text
         assert f" {words.unit}" in text
     assert f"by up to {write_size([each // 8 for each in SIZES[rank][1:]])}, " in texts["evaluate"]
 
@@ -74,9 +74,9 @@ def test_numbers_of_a_perceptron_are_units_and_no_filters(tmp_path: Path, visus_
     assert "dead and sparse units over" in answer.out
     assert "<h3>Its first units</h3>" in report
     assert "5 units of 1 x 6 x 6 weights" in page
-    tasks = visus_command("compare", folder, "--task", "reconstruction", "-q")
+    tasks = visus_command("experiment", "task", folder, "-q")
     assert tasks.err.endswith(
-        "an item can only be drawn from a map, and this layer gives none. Name a convolution or a pool.\n"
+        "a sample can only be drawn from a map, and this layer gives none. Name a convolution or a pool.\n"
     )
 
 
@@ -87,6 +87,6 @@ def test_a_linear_layer_behind_maps_has_units_and_the_maps_have_filters() -> Non
         module[0].bias[1] = module[3].bias[2] = -100.0  # type: ignore[index, union-attr]
     found = visus.look(module, torch.rand(1, 8, 8))
     page = found.page()
-    assert re.search(r"Never above 0 on this picture: \d filters? \((\d, )*1[,)]", page)
-    assert re.search(r"Never above 0 on this picture: \d units? \((\d, )*2[,)]", page)
-    assert "dead and sparse filters and units over this picture alone" in page
+    assert re.search(r"Never above 0 on this image: \d filters? \((\d, )*1[,)]", page)
+    assert re.search(r"Never above 0 on this image: \d units? \((\d, )*2[,)]", page)
+    assert "dead and sparse filters and units over this image alone" in page

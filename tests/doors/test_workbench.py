@@ -33,8 +33,8 @@ class Own(nn.Module):
             nn.Conv2d(in_channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)
         )
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.body(pictures)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.body(images)
         return out
 
 
@@ -74,7 +74,7 @@ def test_a_module_object_is_trained_and_asked_for_again(photos: Path, tmp_path: 
         ("mynets:text", "mynets:text: text gave str, and a torch.nn.Module is needed."),
         (
             "mynets:narrow",
-            "mynets:narrow: this module gives 2 x 192 for 2 items, and 2 x 2 is needed: one number for each of the 2 classes.",
+            "mynets:narrow: this module gives 2 x 192 for 2 samples, and 2 x 2 is needed: one number for each of the 2 classes.",
         ),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_network_from_a_design_file(tmp_path: Path) -> None:
 def test_predict_gives_what_evaluate_counts(run: Path, photos: Path) -> None:
     loaded = visus.load(run)
     data = loaded.open_data()
-    answers = list(loaded.predict([photos / item for item in data.split("test").items]))
+    answers = list(loaded.predict([photos / sample for sample in data.split("test").names]))
     right = sum(
         answer.label == loaded.classes[label] for answer, label in zip(answers, data.split("test").labels, strict=True)
     )
@@ -128,7 +128,7 @@ def test_predict_takes_arrays(run: Path) -> None:
     assert {answer.label for answer in answers} == {"dark"}
 
 
-def test_predict_tells_why_an_item_has_no_answer(run: Path, tmp_path: Path) -> None:
+def test_predict_tells_why_an_sample_has_no_answer(run: Path, tmp_path: Path) -> None:
     Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     answer = next(iter(visus.load(run).predict([tmp_path / "a.png"])))
@@ -136,7 +136,7 @@ def test_predict_tells_why_an_item_has_no_answer(run: Path, tmp_path: Path) -> N
     assert answer.problem
 
 
-def test_predict_names_what_holds_no_item_and_goes_on(run: Path, tmp_path: Path) -> None:
+def test_predict_names_what_holds_no_sample_and_goes_on(run: Path, tmp_path: Path) -> None:
     loaded = visus.load(run)
     (tmp_path / "empty").mkdir()
     np.savez(tmp_path / "other.npz", z=np.zeros(3))
@@ -162,7 +162,7 @@ def test_predict_names_what_holds_no_item_and_goes_on(run: Path, tmp_path: Path)
     assert str(caught.value) == "array 1: an array of 3 x 10 does not fit a network for 3 x 10 x 10."
 
 
-def test_a_picture_for_a_network_of_volumes_is_answered_with_the_reason(tmp_path: Path) -> None:
+def test_a_image_for_a_network_of_volumes_is_answered_with_the_reason(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "v.npz",
         x=np.random.default_rng(0).integers(0, 255, (20, 1, 6, 6, 6), dtype=np.uint8),
@@ -171,7 +171,7 @@ def test_a_picture_for_a_network_of_volumes_is_answered_with_the_reason(tmp_path
     run = visus.train(tmp_path / "v.npz", None, RECIPE.replace(epochs=1), output=tmp_path)
     Image.new("L", (6, 6)).save(tmp_path / "a.png")
     answer = next(iter(run.predict([tmp_path / "a.png"])))
-    assert answer.problem == "this network reads volumes of 1 x 6 x 6 x 6 from NPZ or NPY files, and this is a picture."
+    assert answer.problem == "this network reads volumes of 1 x 6 x 6 x 6 from NPZ or NPY files, and this is an image."
 
 
 def test_evaluating_an_empty_split_says_which_option_to_use(other_photos: Path, run: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_validation_score_says_that_it_also_chose_the_weights(photos: Path, tm
     run = visus.train(tmp_path / "data", "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
     assert run.scores.split == "val"
     assert run.scores.notes == (
-        "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the picture as it is, and mirrored left to right.",
+        "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right.",
         "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere.",
     )
 

@@ -22,9 +22,9 @@ def eighths(module: nn.Module) -> nn.Module:
     return module
 
 
-def pictures(num_items: int, *shape: int, seed: int = 1) -> Tensor:
-    """Smooth random items in eighths, N C *: neighbours are alike, as in pictures."""
-    noise = torch.randn(num_items, *shape, generator=torch.Generator().manual_seed(seed))
+def images(num_samples: int, *shape: int, seed: int = 1) -> Tensor:
+    """Smooth random samples in eighths, N C *: neighbors are alike, as in images."""
+    noise = torch.randn(num_samples, *shape, generator=torch.Generator().manual_seed(seed))
     for axis in range(2, noise.dim()):
         noise = noise + noise.roll(1, axis) + noise.roll(2, axis)
     return (noise * 8).round() / 8

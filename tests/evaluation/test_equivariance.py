@@ -13,7 +13,7 @@ from visus.evaluation.equivariance import BROKEN, LayerShift, measure_equivarian
 from visus.evaluation.shifts import total_step
 from visus.networks.trace import trace
 
-from .moving import designed, halving, pictures, ring
+from .moving import designed, halving, images, ring
 
 NETWORKS = [
     ("conv(4, 3, padding=1), norm, relu, maxpool(2), conv(4, 3, stride=2, padding=1), relu, globalpool, linear(classes)", (2, 40, 40)),
@@ -29,7 +29,7 @@ def test_the_interior_moves_exactly_with_a_shift_by_the_step(text: str, shape: t
     network = designed(text, *shape)
     step = total_step(trace(network, shape))
     for sign in (1, -1):
-        found = measure_equivariance(network, pictures(2, *shape), [sign * pixels for pixels in step], "zeros")
+        found = measure_equivariance(network, images(2, *shape), [sign * pixels for pixels in step], "zeros")
         maps = [each for each in found.layers if each.step_px]
         assert len(maps) >= 3
         assert all(each.is_whole for each in maps)
@@ -38,22 +38,22 @@ def test_the_interior_moves_exactly_with_a_shift_by_the_step(text: str, shape: t
 
 
 def test_every_layer_of_a_ring_moves_with_its_step_border_included() -> None:
-    found = measure_equivariance(ring(2), pictures(2, 2, 16, 16), (4, 4))
+    found = measure_equivariance(ring(2), images(2, 2, 16, 16), (4, 4))
     assert max(each.error for each in found.layers) < 1e-6
     assert found.first_broken is None
     assert found.sentence() == "every layer moves with a shift of 4 x 4 px."
 
 
 def test_no_position_of_a_ring_is_left_out() -> None:
-    found = measure_equivariance(ring(1), pictures(1, 2, 8), (5,))
+    found = measure_equivariance(ring(1), images(1, 2, 8), (5,))
     assert [each.error is None for each in found.layers] == [False] * len(found.layers)
-    cut = measure_equivariance(ring(1), pictures(1, 2, 8), (5,), "edge")
+    cut = measure_equivariance(ring(1), images(1, 2, 8), (5,), "edge")
     assert [each.error is None for each in cut.layers if each.step_px == (4,)] == [True, True]
 
 
 def test_the_strided_layer_is_named_with_its_step() -> None:
     network = designed("conv(8, 3, padding=1), relu, conv(8, 3, stride=2, padding=1), relu, conv(8, 3, padding=1), globalpool, linear(classes)", 2, 24, 24)  # fmt: skip
-    found = measure_equivariance(network, pictures(3, 2, 24, 24), (1, 1), "edge")
+    found = measure_equivariance(network, images(3, 2, 24, 24), (1, 1), "edge")
     assert found.first_broken is not None
     assert (found.first_broken.path, found.first_broken.step_px, found.first_broken.is_whole) == ("conv2", (2, 2), False)
     error = f"{100 * found.first_broken.interior_error:.1f} %"
@@ -66,11 +66,11 @@ def test_the_strided_layer_is_named_with_its_step() -> None:
 
 def test_the_border_is_named_where_nothing_else_breaks_it() -> None:
     network = designed("conv(4, 3, padding=1), relu, globalpool, linear(classes)", 1, 12, 12)
-    found = measure_equivariance(network, pictures(2, 1, 12, 12), (0, 2))
+    found = measure_equivariance(network, images(2, 1, 12, 12), (0, 2))
     assert found.first_broken is not None
     assert (found.first_broken.path, found.first_broken.interior_error < BROKEN) == ("conv1", True)
     assert found.sentence().startswith(
-        "conv1 breaks it first, at the border alone: what is put around the picture does not move with it; its map changes by "
+        "conv1 breaks it first, at the border alone: what is put around the image does not move with it; its map changes by "
     )
 
 
@@ -86,10 +86,10 @@ def test_flatten_is_named_where_it_ties_numbers_to_places() -> None:
             return out
 
     torch.manual_seed(0)
-    found = measure_equivariance(Ring(), pictures(2, 1, 12), (1,))
+    found = measure_equivariance(Ring(), images(2, 1, 12), (1,))
     assert [each.path for each in found.layers] == ["body", "flatten", "head"]
     assert found.sentence().startswith(
-        "flatten breaks it: behind it each number belongs to one place of the recording, and a shift of 1 sample changes it by "
+        "flatten breaks it: behind it each number belongs to one place of the signal, and a shift of 1 point changes it by "
     )
 
 
@@ -98,14 +98,14 @@ def test_weights_that_differ_from_place_to_place_are_named_too() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x * torch.linspace(1, 2, x.shape[-1])
 
-    found = measure_equivariance(nn.Sequential(Placed(), nn.AdaptiveAvgPool1d(1), nn.Flatten()), pictures(2, 1, 12), (1,))
+    found = measure_equivariance(nn.Sequential(Placed(), nn.AdaptiveAvgPool1d(1), nn.Flatten()), images(2, 1, 12), (1,))
     assert found.first_broken is not None
     assert found.sentence().startswith("0 breaks it first: its positions are not treated alike; its map changes by ")
 
 
 def test_a_blurred_map_moves_better_between_its_positions_than_a_strided_one() -> None:
     def error(is_blurred: bool) -> float:
-        found = measure_equivariance(halving(0, is_blurred=is_blurred), pictures(4, 2, 16, 16), (1, 1))
+        found = measure_equivariance(halving(0, is_blurred=is_blurred), images(4, 2, 16, 16), (1, 1))
         return [each for each in found.layers if each.step_px == (2, 2)][-1].error
 
     assert error(True) < 0.5 * error(False)
@@ -138,14 +138,14 @@ def test_the_module_comes_back_as_it_was() -> None:
 
 
 def test_errors_are_plain_data() -> None:
-    facts = json.loads(json.dumps(measure_equivariance(ring(1), pictures(1, 2, 16), (3,)).to_json()))
+    facts = json.loads(json.dumps(measure_equivariance(ring(1), images(1, 2, 16), (3,)).to_json()))
     assert facts["first_broken"] == facts["layers"][2]["path"] == "2"
     assert set(facts["layers"][0]) == set(LayerShift.__dataclass_fields__)
 
 
-def test_a_cropped_picture_has_no_counterpart_and_is_refused() -> None:
+def test_a_cropped_image_has_no_counterpart_and_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
-        measure_equivariance(ring(1), pictures(1, 2, 16), (1,), "crop")
+        measure_equivariance(ring(1), images(1, 2, 16), (1,), "crop")
     assert (
-        str(caught.value) == "a cropped item is an enlarged one, so its maps have no unmoved counterpart. Use another way."
+        str(caught.value) == "a cropped sample is an enlarged one, so its maps have no unmoved counterpart. Use another way."
     )

@@ -1,4 +1,4 @@
-"""Two networks on the same items: intervals and tests as published, counts that add up, the items on which they differ."""
+"""Two networks on the same samples: intervals and tests as published, counts that add up, the samples on which they differ."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_test_sums_the_binomial_tails(only_left: int, only_right: int) -> No
     assert mcnemar(only_left, only_right) == float(min(Fraction(1), tails))
 
 
-def test_the_test_takes_thousands_of_items() -> None:
+def test_the_test_takes_thousands_of_samples() -> None:
     assert 0 < mcnemar(4_000, 4_300) < 0.01
 
 
@@ -71,9 +71,9 @@ def test_counts_add_up_and_answers_that_differ_are_listed(a: int, b: int, c: int
     found = compare_answers(left, right, [0] * len(names), ["yes", "no"], names)
     assert (found.both_right, found.only_left, found.only_right, found.both_wrong) == (a, b, c, d)
     assert found.accuracy_right - found.accuracy_left == pytest.approx(found.difference)
-    assert [each.item for each in found.differing] == names[a : a + b + c]
+    assert [each.sample for each in found.differing] == names[a : a + b + c]
     assert {each.right_one for each in found.differing} <= {"left", "right"}
-    assert json.loads(json.dumps(found.to_json()))["num_items"] == len(names)
+    assert json.loads(json.dumps(found.to_json()))["num_samples"] == len(names)
 
 
 def test_two_wrong_answers_that_differ_are_listed_and_count_for_neither() -> None:
@@ -86,24 +86,24 @@ def test_sentences_name_the_better_one_and_say_where_nothing_is_shown() -> None:
     def said(a: int, b: int, c: int, d: int) -> str:
         left, right = [0] * (a + b) + [1] * (c + d), [0] * a + [1] * b + [0] * c + [1] * d
         names = [str(number) for number in range(a + b + c + d)]
-        return compare_answers(left, right, [0] * len(names), ["yes", "no"], names).sentence("one", "two", "picture")
+        return compare_answers(left, right, [0] * len(names), ["yes", "no"], names).sentence("one", "two", "image")
 
     assert said(70, 3, 20, 7) == (
-        "two is right more often than one by 17.0 points on 100 pictures (95 % interval 7.9 to 26.2; one alone is right "
+        "two is right more often than one by 17.0 points on 100 images (95 % interval 7.9 to 26.2; one alone is right "
         "on 23, McNemar's exact test p = 0.00049)."
     )
-    assert said(70, 4, 3, 23).startswith("one is right more often than two by 1.0 points on 100 pictures (95 % interval -4")
+    assert said(70, 4, 3, 23).startswith("one is right more often than two by 1.0 points on 100 images (95 % interval -4")
     assert said(70, 4, 3, 23).endswith("p = 1); so few do not tell them apart.")
     assert said(70, 4, 4, 22) == (
-        "one and two are right equally often, on 74.0 % of 100 pictures; one alone on 4 and two alone on 4."
+        "one and two are right equally often, on 74.0 % of 100 images; one alone on 4 and two alone on 4."
     )
-    assert said(70, 0, 0, 30) == "one and two are right on the same 100 pictures."
+    assert said(70, 0, 0, 30) == "one and two are right on the same 100 images."
 
 
 def test_what_cannot_be_compared_is_refused_in_words() -> None:
     with pytest.raises(DataError) as caught:
         compare_answers([], [], [], ["a", "b"], [])
-    assert str(caught.value) == "there is nothing to compare: no item was answered by both."
+    assert str(caught.value) == "there is nothing to compare: no sample was answered by both."
     with pytest.raises(UsageError) as caught:
         compare_answers([0, 1], [0], [0, 1], ["a", "b"], ["x", "y"])
-    assert str(caught.value) == ("two answers, a label and a name are needed for each item, and there are 2, 1, 2 and 2.")
+    assert str(caught.value) == ("two answers, a label and a name are needed for each sample, and there are 2, 1, 2 and 2.")

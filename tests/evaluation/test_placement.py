@@ -33,8 +33,8 @@ class Anywhere(nn.Module):
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_a_network_that_looks_into_one_corner_is_right_there_alone(rank: int) -> None:
-    items, labels = torch.ones(3, 1, *[8] * rank), torch.ones(3, dtype=torch.long)
-    found = measure_placement(Corner(), items, labels, sizes=(0.5,), num_places=3)
+    samples, labels = torch.ones(3, 1, *[8] * rank), torch.ones(3, dtype=torch.long)
+    found = measure_placement(Corner(), samples, labels, sizes=(0.5,), num_places=3)
     (placed,) = found.sizes
     assert (placed.object_px, placed.starts_px, placed.shape) == ((4,) * rank, ((0, 2, 4),) * rank, (3,) * rank)
     seen = torch.tensor(placed.accuracy).reshape(placed.shape)
@@ -44,16 +44,16 @@ def test_a_network_that_looks_into_one_corner_is_right_there_alone(rank: int) ->
     assert torch.equal(
         seen, torch.where(torch.stack(torch.meshgrid(*[torch.arange(3)] * rank, indexing="ij")).amax(0) < 2, 1.0, 0.0)
     )
-    everywhere = measure_placement(Anywhere(), items, labels, sizes=(0.5,), num_places=3)
+    everywhere = measure_placement(Anywhere(), samples, labels, sizes=(0.5,), num_places=3)
     assert everywhere.sizes[0].lowest == 1.0
 
 
 def test_the_full_size_on_its_own_canvas_is_the_plain_accuracy() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
-    items, labels = torch.randn(20, 1, 6, 6), torch.arange(20) % 3
-    placed = measure_placement(network, items, labels, sizes=(1.0,)).sizes[0]
-    plain = (predict_logits(network, [items]).argmax(1) == labels).double().mean()
+    samples, labels = torch.randn(20, 1, 6, 6), torch.arange(20) % 3
+    placed = measure_placement(network, samples, labels, sizes=(1.0,)).sizes[0]
+    plain = (predict_logits(network, [samples]).argmax(1) == labels).double().mean()
     assert (placed.starts_px, placed.accuracy) == (((0,), (0,)), (float(plain),))
 
 
@@ -83,12 +83,12 @@ def test_heat_maps_are_plain_data() -> None:
 
 
 def test_what_cannot_be_pasted_is_refused_in_words() -> None:
-    items, labels = torch.ones(2, 1, 8, 8), torch.ones(2, dtype=torch.long)
+    samples, labels = torch.ones(2, 1, 8, 8), torch.ones(2, dtype=torch.long)
     with pytest.raises(UsageError) as caught:
-        measure_placement(Anywhere(), items, labels, canvas_px=(8, 6))
+        measure_placement(Anywhere(), samples, labels, canvas_px=(8, 6))
     assert str(caught.value) == (
         "an object of 8 x 8 px does not fit onto a canvas of 8 x 6 px. Give a larger canvas or smaller sizes."
     )
     with pytest.raises(DataError) as caught_data:
-        measure_placement(Anywhere(), items[:0], labels[:0])
-    assert str(caught_data.value) == "there is nothing to paste: no items were given."
+        measure_placement(Anywhere(), samples[:0], labels[:0])
+    assert str(caught_data.value) == "there is nothing to paste: no samples were given."

@@ -1,4 +1,4 @@
-"""Predictions: every item once and in order, the module left as it was found."""
+"""Predictions: every sample once and in order, the module left as it was found."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from visus.errors import DataError, UsageError
+from visus.evaluation.calibration import UNCALIBRATED
 from visus.evaluation.predictions import predict_logits, top_k
-from visus.evaluation.temperature import UNCALIBRATED
 
 
 def small_network(num_axes: int = 2) -> nn.Module:
@@ -19,7 +19,7 @@ def small_network(num_axes: int = 2) -> nn.Module:
     norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[num_axes]
     network = nn.Sequential(conv(2, 8, 3), norm(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(2))
     network = nn.Sequential(network, Mean(), nn.Linear(8, 4))
-    network(torch.randn(16, 2, *[6] * num_axes))  # gives the normalisation some statistics
+    network(torch.randn(16, 2, *[6] * num_axes))  # gives the normalization some statistics
     return network
 
 
@@ -30,10 +30,10 @@ class Mean(nn.Module):
 
 @settings(max_examples=20, deadline=None)
 @given(lengths=st.lists(st.integers(0, 5), min_size=1, max_size=6).filter(any))
-def test_every_item_is_predicted_once_whatever_its_batch(lengths: list[int]) -> None:
-    network, items = small_network(), torch.randn(sum(lengths), 2, 6, 6, generator=torch.Generator().manual_seed(1))
-    alone = torch.cat([predict_logits(network, [items[place : place + 1]]) for place in range(len(items))])
-    together = predict_logits(network, items.split(lengths))
+def test_every_sample_is_predicted_once_whatever_its_batch(lengths: list[int]) -> None:
+    network, samples = small_network(), torch.randn(sum(lengths), 2, 6, 6, generator=torch.Generator().manual_seed(1))
+    alone = torch.cat([predict_logits(network, [samples[place : place + 1]]) for place in range(len(samples))])
+    together = predict_logits(network, samples.split(lengths))
     assert together.shape == (sum(lengths), 4)
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
@@ -107,8 +107,8 @@ def test_what_cannot_be_predicted_is_refused_in_words() -> None:
 
     batch = torch.zeros(3, 2, 4, 4)
     cases = [
-        (nn.Flatten(), [], DataError, "there is nothing to predict: no items were given."),
-        (Pair(), [batch], UsageError, "the network gave a tuple, where a tensor of shape (items, classes) is needed."),
+        (nn.Flatten(), [], DataError, "there is nothing to predict: no samples were given."),
+        (Pair(), [batch], UsageError, "the network gave a tuple, where a tensor of shape (samples, classes) is needed."),
         (nn.ReLU(), [batch], UsageError, "the network gave a tensor of shape (3, 2, 4, 4) for a batch of shape (3, 2, 4, 4), where (3, classes) is needed."),
         (nn.Flatten(0, 2), [batch], UsageError, "the network gave a tensor of shape (24, 4) for a batch of shape (3, 2, 4, 4), where (3, classes) is needed."),
         (Changing(), [batch, batch[:2]], UsageError, "the network gave a tensor of shape (2, 2) for a batch of shape (2, 2, 4, 4), where (2, 3) is needed."),

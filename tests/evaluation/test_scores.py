@@ -20,23 +20,23 @@ CHANCES = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1], [
 LABELS = [0, 0, 1, 1, 0]
 
 
-def random_case(seed: int, num_items: int, num_classes: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+def random_case(seed: int, num_samples: int, num_classes: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
     generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(num_items, num_classes, generator=generator)
-    labels = torch.randint(num_classes, (num_items,), generator=generator)
+    logits = 2 * torch.randn(num_samples, num_classes, generator=generator)
+    labels = torch.randint(num_classes, (num_samples,), generator=generator)
     return torch.softmax(logits, dim=1), labels, [f"class {place}" for place in range(num_classes)]
 
 
-def test_scores_of_five_items_are_those_worked_out_by_hand() -> None:
+def test_scores_of_five_samples_are_those_worked_out_by_hand() -> None:
     scores = score(torch.tensor(CHANCES), LABELS, CLASSES, split="test", notes=["by hand"])
     assert scores.accuracy == 4 / 5
     assert scores.num_right == 4
     assert (scores.baseline, scores.baseline_class) == (3 / 5, "bag")
     assert scores.confusion == ((3, 0, 0), (1, 1, 0), (0, 0, 0))
     assert scores.per_class == (
-        ClassScore("bag", num_items=3, num_predicted=4, precision=0.75, recall=1.0, f1=0.8571429),
-        ClassScore("boot", num_items=2, num_predicted=1, precision=1.0, recall=0.5, f1=0.6666667),
-        ClassScore("coat", num_items=0, num_predicted=0, precision=None, recall=None, f1=None),
+        ClassScore("bag", num_samples=3, num_predicted=4, precision=0.75, recall=1.0, f1=0.8571429),
+        ClassScore("boot", num_samples=2, num_predicted=1, precision=1.0, recall=0.5, f1=0.6666667),
+        ClassScore("coat", num_samples=0, num_predicted=0, precision=None, recall=None, f1=None),
     )
     assert scores.macro_f1 == pytest.approx((6 / 7 + 2 / 3) / 2)
     assert scores.loss == pytest.approx(-sum(math.log(row[label]) for row, label in zip(CHANCES, LABELS, strict=True)) / 5)
@@ -46,26 +46,28 @@ def test_scores_of_five_items_are_those_worked_out_by_hand() -> None:
 
 def test_a_class_that_exists_and_is_never_predicted_has_no_precision_and_an_f1_of_zero() -> None:
     scores = score([[0.9, 0.1], [0.8, 0.2]] * np.ones((2, 2)), [0, 1], ["a", "b"])
-    assert scores.per_class[1] == ClassScore("b", num_items=1, num_predicted=0, precision=None, recall=0.0, f1=0.0)
+    assert scores.per_class[1] == ClassScore("b", num_samples=1, num_predicted=0, precision=None, recall=0.0, f1=0.0)
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10_000), num_items=st.integers(1, 120), num_classes=st.integers(2, 7))
-def test_scores_agree_with_numpy_and_torchmetrics(seed: int, num_items: int, num_classes: int) -> None:
-    chances, labels, classes = random_case(seed, num_items, num_classes)
+@given(seed=st.integers(0, 10_000), num_samples=st.integers(1, 120), num_classes=st.integers(2, 7))
+def test_scores_agree_with_numpy_and_torchmetrics(seed: int, num_samples: int, num_classes: int) -> None:
+    chances, labels, classes = random_case(seed, num_samples, num_classes)
     scores = score(chances, labels, classes)
     predicted, truth = chances.numpy().argmax(axis=1), labels.numpy()
     confusion = np.zeros((num_classes, num_classes), dtype=int)
     np.add.at(confusion, (truth, predicted), 1)
     assert np.array_equal(scores.confusion, confusion)
     assert scores.accuracy == (truth == predicted).mean()
-    assert scores.baseline == np.bincount(truth).max() / num_items
+    assert scores.baseline == np.bincount(truth).max() / num_samples
     assert 0 <= scores.accuracy_low <= scores.accuracy <= scores.accuracy_high <= 1
-    assert sum(row.num_items for row in scores.per_class) == sum(row.num_predicted for row in scores.per_class) == num_items
+    assert (
+        sum(row.num_samples for row in scores.per_class) == sum(row.num_predicted for row in scores.per_class) == num_samples
+    )
     for place, row in enumerate(scores.per_class):
         hits = confusion[place, place]
         assert row.precision == (pytest.approx(hits / row.num_predicted) if row.num_predicted else None)
-        assert row.recall == (pytest.approx(hits / row.num_items) if row.num_items else None)
+        assert row.recall == (pytest.approx(hits / row.num_samples) if row.num_samples else None)
     macro = metrics.multiclass_f1_score(chances, labels, num_classes, average="macro")
     assert scores.macro_f1 == pytest.approx(float(macro), abs=1e-6)
     assert scores.loss == pytest.approx(float(torch.nn.functional.nll_loss(chances.log(), labels)), rel=1e-4)
@@ -87,21 +89,21 @@ def test_probabilities_of_exactly_zero_and_one_are_scored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_right", "num_items", "low", "high"),
+    ("num_right", "num_samples", "low", "high"),
     [(0, 10, 0.0, 0.27753), (10, 10, 0.72247, 1.0), (5, 10, 0.23659, 0.76341), (81, 263, 0.25528, 0.36620)],
 )
-def test_the_interval_is_that_of_published_tables(num_right: int, num_items: int, low: float, high: float) -> None:
+def test_the_interval_is_that_of_published_tables(num_right: int, num_samples: int, low: float, high: float) -> None:
     # 81 of 263: Newcombe 1998, Statistics in Medicine 17, table I, method 3: 0.2553 to 0.3662.
-    assert wilson_interval(num_right, num_items) == pytest.approx((low, high), abs=1e-5)
+    assert wilson_interval(num_right, num_samples) == pytest.approx((low, high), abs=1e-5)
 
 
-@given(num_items=st.integers(1, 10**6), share=st.floats(0, 1))
-def test_the_interval_solves_wilsons_equation(num_items: int, share: float) -> None:
-    num_right = round(share * num_items)
-    for bound in wilson_interval(num_right, num_items):
+@given(num_samples=st.integers(1, 10**6), share=st.floats(0, 1))
+def test_the_interval_solves_wilsons_equation(num_samples: int, share: float) -> None:
+    num_right = round(share * num_samples)
+    for bound in wilson_interval(num_right, num_samples):
         if 1e-9 < bound < 1 - 1e-9:
-            distance = abs(num_right / num_items - bound)
-            assert distance == pytest.approx(1.9599639845 * math.sqrt(bound * (1 - bound) / num_items), rel=1e-3, abs=1e-9)
+            distance = abs(num_right / num_samples - bound)
+            assert distance == pytest.approx(1.9599639845 * math.sqrt(bound * (1 - bound) / num_samples), rel=1e-3, abs=1e-9)
 
 
 def test_scores_survive_json() -> None:
@@ -111,7 +113,7 @@ def test_scores_survive_json() -> None:
 
 def test_json_has_the_fields_that_scripts_rely_on() -> None:
     facts = score(torch.tensor(CHANCES), LABELS, CLASSES).to_json()
-    assert {"accuracy", "accuracy_low", "accuracy_high", "baseline", "num_items", "per_class", "confusion"} <= set(facts)
+    assert {"accuracy", "accuracy_low", "accuracy_high", "baseline", "num_samples", "per_class", "confusion"} <= set(facts)
     assert facts["per_class"][2]["precision"] is None
 
 
@@ -124,8 +126,8 @@ def test_json_of_another_kind_is_refused() -> None:
 
 
 def test_the_sentence_tells_interval_and_baseline() -> None:
-    assert score(torch.tensor(CHANCES), LABELS, CLASSES).sentence("picture") == (
-        "80.0 % of 5 pictures right (95 % interval 37.6 to 96.4 %); always guessing 'bag' gives 60.0 %"
+    assert score(torch.tensor(CHANCES), LABELS, CLASSES).sentence("image") == (
+        "80.0 % of 5 images right (95 % interval 37.6 to 96.4 %); always guessing 'bag' gives 60.0 %"
     )
 
 
@@ -145,9 +147,9 @@ def test_mistakes_in_what_is_scored_are_named() -> None:
     diverged[1, 2] = math.nan
     cases = [
         (chances[:, :1], LABELS, ["bag"], UsageError, "scores need at least 2 classes, not 1."),
-        (chances, LABELS[:2], CLASSES, UsageError, "probabilities of shape (5, 3) and labels of shape (2,) do not fit 3 classes: (items, 3) and (items,) are needed."),
-        (chances[:0], [], CLASSES, DataError, "there is nothing to score: no items were given."),
-        (diverged, LABELS, CLASSES, TrainingError, "the network's answer is not a number for 1 of 5 items: its training diverged. Use an earlier checkpoint, or train again with a smaller learning rate."),
+        (chances, LABELS[:2], CLASSES, UsageError, "probabilities of shape (5, 3) and labels of shape (2,) do not fit 3 classes: (samples, 3) and (samples,) are needed."),
+        (chances[:0], [], CLASSES, DataError, "there is nothing to score: no samples were given."),
+        (diverged, LABELS, CLASSES, TrainingError, "the network's answer is not a number for 1 of 5 samples: its training diverged. Use an earlier checkpoint, or train again with a smaller learning rate."),
         (chances.log(), LABELS, CLASSES, UsageError, "these are not probabilities: every row must be 0 or more and sum to 1. Apply softmax to logits first."),
         (chances, [0, 1, 2, 3, 0], CLASSES, DataError, "the label 3 is no class: with 3 classes, labels are 0 to 2."),
     ]  # fmt: skip

@@ -23,13 +23,13 @@ from visus.evaluation.shifts import (
 )
 from visus.networks.trace import trace
 
-from .moving import designed, eighths, halving, pictures, ring
+from .moving import designed, eighths, halving, images, ring
 
 SIDE = {1: (16,), 2: (16, 16), 3: (8, 8, 8)}
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=3), st.sampled_from(sorted(WAYS)))
-def test_what_stays_in_the_picture_moves_by_whole_pixels(shift: list[int], way: str) -> None:
+def test_what_stays_in_the_image_moves_by_whole_pixels(shift: list[int], way: str) -> None:
     batch = torch.randn(2, 3, *[6] * len(shift), generator=torch.Generator().manual_seed(0))
     after = moved(batch, shift, way)
     assert after.shape == batch.shape
@@ -49,7 +49,7 @@ def test_each_way_fills_what_enters_as_it_says() -> None:
     assert entered == {"roll": [4.0, 5.0], "zeros": [0.0, 0.0], "edge": [1.0, 1.0], "reflect": [3.0, 2.0]}
 
 
-def test_a_crop_is_a_window_of_the_enlarged_picture() -> None:
+def test_a_crop_is_a_window_of_the_enlarged_image() -> None:
     row = torch.arange(8.0).reshape(1, 1, 8)
     enlarged = torch.nn.functional.interpolate(row, size=12, mode="linear", align_corners=False)
     assert torch.equal(canvas(row, (2,), "crop"), enlarged)
@@ -59,7 +59,7 @@ def test_a_crop_is_a_window_of_the_enlarged_picture() -> None:
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_a_ring_of_windows_with_a_global_pool_is_exactly_unchanged_by_its_step(rank: int) -> None:
-    network, batch = eighths(ring(rank)), pictures(3, 2, *SIDE[rank])
+    network, batch = eighths(ring(rank)), images(3, 2, *SIDE[rank])
     step = total_step(trace(network, batch.shape[1:]))
     assert step == (4,) * rank
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_a_ring_of_windows_with_a_global_pool_is_exactly_unchanged_by_its_step(r
 
 
 def test_only_the_shifts_up_to_the_step_need_computing() -> None:
-    network, batch = eighths(ring(2)), pictures(2, 2, 16, 16)
+    network, batch = eighths(ring(2)), images(2, 2, 16, 16)
     phases = measure_phases(network, batch, (4, 4))
     for shift in ((5, 2), (-3, 8), (7, -5)):
         with torch.no_grad():
@@ -79,7 +79,7 @@ def test_only_the_shifts_up_to_the_step_need_computing() -> None:
 
 
 def test_the_first_phase_is_no_shift_and_others_change_something() -> None:
-    pattern = measure_phases(ring(2), pictures(4, 2, 16, 16), (4, 4))
+    pattern = measure_phases(ring(2), images(4, 2, 16, 16), (4, 4))
     assert (pattern.logit_change[0], pattern.kept[0], len(pattern.kept)) == (0.0, 1.0, 16)
     assert pattern.mean_logit_change > 0.01
     facts = json.loads(json.dumps(pattern.to_json()))
@@ -89,7 +89,7 @@ def test_the_first_phase_is_no_shift_and_others_change_something() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_blurred_network_changes_less_than_a_strided_one(seed: int) -> None:
-    batch = pictures(16, 2, 16, 16, seed=seed)
+    batch = images(16, 2, 16, 16, seed=seed)
     plain, smooth = (
         measure_phases(halving(seed, is_blurred=is_blurred), batch, (4, 4)).mean_logit_change for is_blurred in (False, True)
     )
@@ -97,7 +97,7 @@ def test_a_blurred_network_changes_less_than_a_strided_one(seed: int) -> None:
 
 
 def test_a_flattening_network_changes_by_tens_of_percent_and_a_pooled_one_does_not() -> None:
-    batch = pictures(16, 2, 16, 16)
+    batch = images(16, 2, 16, 16)
     body = "conv(16, 3, padding=1), relu, conv(16, 3, padding=1), relu"
     change = {
         ending: measure_shifts(
@@ -118,7 +118,7 @@ def test_consistency_is_the_share_of_all_pairs_of_shifts_that_agree() -> None:
     assert found.consistency == pytest.approx(float(pairs) / (9 * 8 * 6))
     assert found.kept == pytest.approx(float((labels[1:] == labels[0]).double().mean()))
     assert found.always == pytest.approx(float((labels == labels[0]).all(0).double().mean()))
-    assert (found.num_shifts, found.is_every_shift, found.num_items) == (9, True, 6)
+    assert (found.num_shifts, found.is_every_shift, found.num_samples) == (9, True, 6)
     assert found.always <= found.kept <= 1
     assert found.consistency_low <= found.consistency <= found.consistency_high
     assert json.loads(json.dumps(found.to_json()))["reach_px"] == [1, 1]
@@ -127,7 +127,7 @@ def test_consistency_is_the_share_of_all_pairs_of_shifts_that_agree() -> None:
 @pytest.mark.parametrize("way", sorted(WAYS))
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_every_way_works_on_every_rank(way: str, rank: int) -> None:
-    found = measure_shifts(ring(rank), pictures(2, 2, *SIDE[rank]), (1,) * rank, way, most=5)
+    found = measure_shifts(ring(rank), images(2, 2, *SIDE[rank]), (1,) * rank, way, limit=5)
     assert (found.way, found.num_shifts, found.is_every_shift) == (way, 5 if rank > 1 else 3, rank == 1)
     assert found.largest_logit_change >= found.logit_change >= 0
 
@@ -165,23 +165,23 @@ def test_the_total_step_is_that_by_which_every_map_moves_whole(text: str, step: 
     assert total_step(trace(designed(text, 1, 20, 20), (1, 20, 20))) == step
 
 
-def test_all_phases_of_one_picture_cost_as_many_forward_passes() -> None:
-    network, picture = designed("conv(16, 3), relu, maxpool(2), conv(32, 3), relu, maxpool(2), globalpool, linear(classes)", 3, 64, 64), torch.randn(1, 3, 64, 64)  # fmt: skip
+def test_all_phases_of_one_image_cost_as_many_forward_passes() -> None:
+    network, image = designed("conv(16, 3), relu, maxpool(2), conv(32, 3), relu, maxpool(2), globalpool, linear(classes)", 3, 64, 64), torch.randn(1, 3, 64, 64)  # fmt: skip
     network.eval()
-    num_items: list[int] = []
-    network.register_forward_pre_hook(lambda _, inputs: num_items.append(len(inputs[0])))
-    measure_phases(network, picture, (4, 4))
-    assert sum(num_items) == 16
+    num_samples: list[int] = []
+    network.register_forward_pre_hook(lambda _, inputs: num_samples.append(len(inputs[0])))
+    measure_phases(network, image, (4, 4))
+    assert sum(num_samples) == 16
 
 
 def test_what_cannot_be_moved_is_refused_in_words() -> None:
     network, batch = designed("flatten, linear(classes)", 1, 5, 5), torch.zeros(2, 1, 5, 5)
     cases = [
-        (lambda: moved(batch, (1, 1), "rol"), UsageError, "unknown way to move a picture 'rol'. Did you mean 'roll'? Known: crop, edge, reflect, roll, zeros."),
-        (lambda: moved(batch, (5, 1)), UsageError, "items of 5 x 5 px can be moved by less than their length on each axis, and 5 x 1 px was asked for."),
-        (lambda: moved(batch, (1,)), UsageError, "items of 5 x 5 px can be moved by less than their length on each axis, and 1 px was asked for."),
-        (lambda: measure_shifts(network, batch[:0], (1, 1)), DataError, "there is nothing to move: no items were given."),
-        (lambda: measure_phases(network, batch[:0], (1, 1)), DataError, "there is nothing to move: no items were given."),
+        (lambda: moved(batch, (1, 1), "rol"), UsageError, "unknown way to move an image 'rol'. Did you mean 'roll'? Known: crop, edge, reflect, roll, zeros."),
+        (lambda: moved(batch, (5, 1)), UsageError, "samples of 5 x 5 px can be moved by less than their length on each axis, and 5 x 1 px was asked for."),
+        (lambda: moved(batch, (1,)), UsageError, "samples of 5 x 5 px can be moved by less than their length on each axis, and 1 px was asked for."),
+        (lambda: measure_shifts(network, batch[:0], (1, 1)), DataError, "there is nothing to move: no samples were given."),
+        (lambda: measure_phases(network, batch[:0], (1, 1)), DataError, "there is nothing to move: no samples were given."),
     ]  # fmt: skip
     for call, kind, text in cases:
         with pytest.raises(kind) as caught:

@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from visus.evaluation.calibration import TemperatureFit, calibrate
 from visus.evaluation.equivariance import Equivariance, LayerShift
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures
-from visus.evaluation.temperature import TemperatureFit, calibrate
-from visus.examine.facts import ReportFacts
-from visus.examine.named_mistakes import Alike, NamedMistakes, Pair, Shown
-from visus.examine.report_inside import Inside, Kernels, Moves, Reach, Saliencies, Sight
+from visus.examine.named_mistakes import Alike, ConfusedPair, NamedMistakes, Shown
+from visus.examine.report_facts import ReportFacts
+from visus.examine.report_measurements import FieldGrowth, Inside, Kernels, Moves, Reach, Saliencies
 
 
-def made_up_scores(num_classes: int = 3, num_items: int = 60, num_wrong: int = 6, **more: Any) -> Scores:
-    """Scores in which the first ``num_wrong`` items are taken for the class after theirs, all with a confidence of 0.9."""
-    labels = torch.arange(num_items) % num_classes
+def made_up_scores(num_classes: int = 3, num_samples: int = 60, num_wrong: int = 6, **more: Any) -> Scores:
+    """Scores in which the first ``num_wrong`` samples are taken for the class after theirs, all with a confidence of 0.9."""
+    labels = torch.arange(num_samples) % num_classes
     predicted = labels.clone()
     predicted[:num_wrong] = (labels[:num_wrong] + 1) % num_classes
-    chances = torch.full((num_items, num_classes), 0.1 / (num_classes - 1))
-    chances[torch.arange(num_items), predicted] = 0.9
+    chances = torch.full((num_samples, num_classes), 0.1 / (num_classes - 1))
+    chances[torch.arange(num_samples), predicted] = 0.9
     names = ["bag", "boot", "coat"] if num_classes == 3 else [f"class {place}" for place in range(num_classes)]
     return score(chances, labels, more.pop("classes", names), split=more.pop("split", "test"), **more)
 
@@ -38,21 +38,21 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
         "data": {"Kind": "a folder for each class"},
         "scores": scores,
         "classes": scores.classes,
-        "class_counts": {"train": [100] * len(scores.classes), "test": [row.num_items for row in scores.per_class]},
+        "class_counts": {"train": [100] * len(scores.classes), "test": [row.num_samples for row in scores.per_class]},
         "input_shape": (1, 28, 28),
         "num_parameters": 12_345,
         "macs": 9_633_856,
         "history": [
             {"epoch": str(e), "train_loss": str(1 / e), "val_loss": "", "train_accuracy": 1 - 0.5 / e, "val_accuracy": 1 - 0.6 / e}
-            | {"pictures_per_second": 1000 * e}
+            | {"samples_per_second": 1000 * e}
             for e in epochs
         ],
         "seconds": 187.0,
-        "ledger_sentences": ["2 pictures were turned upright."],
+        "ledger_sentences": ["2 images were turned upright."],
         "warnings": ["coat is rare."],
         "design_text": "conv(32, 3), relu, globalpool, linear(classes)",
         "network": "compact",
-        "preprocessing": {"kind": "pictures", "channels": 1, "size": [28, 28], "rule": "crop", "dtype": "uint8", "scale": "mean-deviation", "offset": [72.94], "divisor": [90.1]},
+        "preprocessing": {"kind": "images", "channels": 1, "size": [28, 28], "rule": "crop", "dtype": "uint8", "scale": "mean-deviation", "offset": [72.94], "divisor": [90.1]},
         "recipe": {"seed": 7, "epochs": 3},
         "machine": {"device": "cpu", "precision": "bfloat16", "channels_last": True, "reason": "bfloat16: asked for"},
         "environment": {"visus": "0.1.0", "python": "3.13.0", "packages": {"torch": "2.13.0", "simplejpeg": None}, "processor": "Some CPU", "cores": 4, "threads": 2},
@@ -64,16 +64,16 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
 def made_up_inside(
     shape: tuple[int, ...] = (3, 24, 20), name: str = "boot-07.jpg", label: str = "boot", **more: Any
 ) -> Inside:
-    """All that a report tells beyond the scores, of items of a shape, as of a network of two convolutions."""
+    """All that a report tells beyond the scores, of samples of a shape, as of a network of two convolutions."""
     rng = np.random.default_rng(0)
     spatial = shape[1:]
     alike = (Alike(f"near-{name}", 3, label, 0.97),)
     wrong = tuple(Shown(f"{place}-{name}", place, label, "coat", 0.99, 0.005, alike) for place in range(6))
     right = tuple(Shown(f"{place}-{name}", place, label, label, 0.41, 0.41, alike) for place in range(6, 12))
     mistakes = NamedMistakes(
-        split="test", noun="picture", num_items=60, num_wrong=6, confident_wrong=wrong, unsure_right=right,
-        confusions=tuple(Pair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong, num_suspicious=9,
-        feature_layer="linear1", num_compared=200, num_training=300, notes=("These items also chose the weights that were kept.",),
+        split="test", noun="image", num_samples=60, num_wrong=6, confident_wrong=wrong, unsure_right=right,
+        confusions=tuple(ConfusedPair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong, num_suspicious=9,
+        feature_layer="linear1", num_compared=200, num_training=300, notes=("These samples also chose the weights that were kept.",),
     )  # fmt: skip
     logits = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * 2
     labels = torch.arange(60) % 3
@@ -94,14 +94,14 @@ def made_up_inside(
             "Grad-CAM", "conv2", "'conv2' is the last layer whose map is fine.",
             {place: rng.random(spatial) for place in range(12)}, "With all weights random the map stays much the same.", False,
         ),
-        "items": {place: rng.integers(0, 256, size=shape).astype(np.uint8) for place in range(12)},
-        "training_items": {3: rng.integers(0, 256, size=shape).astype(np.uint8)},
-        "sight": Sight(
+        "samples": {place: rng.integers(0, 256, size=shape).astype(np.uint8) for place in range(12)},
+        "training_samples": {3: rng.integers(0, 256, size=shape).astype(np.uint8)},
+        "sight": FieldGrowth(
             spatial, (Reach("conv1", "Conv2d(8, 3)", reach, False), Reach("pool", "globalpool", spatial, True)), "conv1",
             tuple(length // 2 for length in spatial), tuple((4, 6) for _ in spatial),
         ),
         "kernels": Kernels("conv1", "Conv2d(8, 3)", 8, kernels),
-        "costs": (("Answers", "60 pictures in 0.1 s, 600 per second"),),
+        "costs": (("Answers", "60 images in 0.1 s, 600 per second"),),
         "advice": ("conv2: what enters this layer sees all of it already.",),
     }  # fmt: skip
     return Inside(**{**settings, **more})

@@ -1,6 +1,6 @@
 """Small networks to look into, of every kind that the laws are held against.
 
-This file knows networks. It must not know what is measured on them.
+This file knows networks.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def settled(network: nn.Module) -> nn.Module:
 
 
 def small_resnet() -> nn.Module:
-    """``resnet(18)`` with the stem for small pictures."""
+    """``resnet(18)`` with the stem for small images."""
     return settled(build(resnet(18, input_shape=(3, 32, 32)), (3, 32, 32), 10))
 
 
 def small_compact() -> nn.Module:
-    """``compact`` for grey pictures."""
+    """``compact`` for gray images."""
     return settled(build(compact((1, 28, 28), 10, 500), (1, 28, 28), 10))
 
 
@@ -89,5 +89,5 @@ def twice() -> nn.Module:
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
-    """Items of normal noise."""
+    """Samples of normal noise."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

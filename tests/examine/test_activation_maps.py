@@ -21,15 +21,15 @@ def test_maps_are_those_of_the_modules_own_layers(rank: int) -> None:
     module = networks.designed(
         "conv(4, 3, padding=1), norm, relu, maxpool(2), conv(6, 3), relu, globalpool, linear(3)", shape
     )
-    items = networks.noise(5, *shape)
-    found = activations(module, items)
-    x = items
+    samples = networks.noise(5, *shape)
+    found = activations(module, samples)
+    x = samples
     for layer, each in zip(module, found.layers, strict=True):
         with torch.no_grad():
             x = layer(x)
         np.testing.assert_array_equal(each.values, x.numpy())
         assert each.shape == tuple(x.shape[1:])
-    assert (found.input_shape, found.num_items) == (shape, 5)
+    assert (found.input_shape, found.num_samples) == (shape, 5)
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_paths_texts_and_fields_are_those_of_the_trace(make: object, shape: tupl
 
 def test_a_map_is_kept_as_it_was_before_a_function_wrote_over_it() -> None:
     module = networks.twice()
-    items = networks.noise(3, 2, 8, 8)
-    found = activations(module, items)
+    samples = networks.noise(3, 2, 8, 8)
+    found = activations(module, samples)
     assert found.paths == ("conv", "conv#2", "head")
     with torch.no_grad():
-        np.testing.assert_allclose(found["conv"].values, module.conv(items).numpy(), atol=1e-6)  # type: ignore[operator,union-attr]
+        np.testing.assert_allclose(found["conv"].values, module.conv(samples).numpy(), atol=1e-6)  # type: ignore[operator,union-attr]
     assert found["conv"].values.min() < 0  # type: ignore[union-attr]
     assert found["head"].shape == (3, 8, 8), "channels come first, although the layer has them last"
 
@@ -60,9 +60,9 @@ def test_a_map_is_kept_as_it_was_before_a_function_wrote_over_it() -> None:
 @given(lengths=st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_figures_do_not_depend_on_batches_nor_on_keeping_maps(lengths: list[int]) -> None:
     module = networks.u_net()
-    items = networks.noise(sum(lengths), 1, 8, 8)
-    whole = activations(module, items)
-    streamed = activations(module, items.split(lengths), summary_only=True)
+    samples = networks.noise(sum(lengths), 1, 8, 8)
+    whole = activations(module, samples)
+    streamed = activations(module, samples.split(lengths), summary_only=True)
     for one, other in zip(whole.layers, streamed.layers, strict=True):
         assert other.values is None
         assert one.values is not None
@@ -78,9 +78,9 @@ def test_dead_and_sparse_filters_are_named_behind_a_relu_alone() -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU())
     module[0].weight.data[:] = torch.tensor([1.0, 0.0, 1.0, 0.0]).reshape(4, 1, 1, 1)
     module[0].bias.data[:] = torch.tensor([0.0, -1.0, -2.0, 1.0])
-    items = torch.zeros(1, 1, 10, 10)
-    items[0, 0, 0, 0] = 3.0
-    found = activations(module, items)
+    samples = torch.zeros(1, 1, 10, 10)
+    samples[0, 0, 0, 0] = 3.0
+    found = activations(module, samples)
     assert (found["1"].dead, found["1"].sparse) == ((1,), (0, 2))
     assert (found["0"].dead, found["0"].never_positive) == ((), (1,))
     np.testing.assert_allclose(found["1"].zero_share, [0.99, 1.0, 0.99, 0.0])
@@ -118,14 +118,14 @@ def test_arrays_cannot_be_written_to() -> None:
 
 def test_mistakes_are_told() -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
-    items = networks.noise(1, 1, 5, 5)
+    samples = networks.noise(1, 1, 5, 5)
     with pytest.raises(UsageError) as told:
         activations(networks.u_net(), networks.noise(1, 1, 8, 8), "coarce.0")
     assert str(told.value) == (
         "unknown layer 'coarce.0'. Did you mean 'coarse.0'? Known: coarse.0, coarse.1, fine.0, fine.1, fine.2, last, pool, up."
     )
     with pytest.raises(UsageError) as told:
-        activations(module, items)["2"]
+        activations(module, samples)["2"]
     assert str(told.value) == "unknown layer '2'. Known: 0, 1."
     with pytest.raises(UsageError) as told:
         activations(networks.small_resnet(), networks.noise(1, 3, 32, 32), "linear")
@@ -134,9 +134,9 @@ def test_mistakes_are_told() -> None:
     )
     with pytest.raises(UsageError) as told:
         activations(module, [])
-    assert str(told.value) == "inputs of at least one item are needed, and there is none."
+    assert str(told.value) == "inputs of at least one sample are needed, and there is none."
     with pytest.raises(UsageError) as told:
         activations(module, np.zeros((0, 1, 5, 5), dtype=np.float32))
     assert str(told.value) == (
-        "inputs of shape (items, channels, *spatial) with at least one item are needed, not (0, 1, 5, 5)."
+        "inputs of shape (samples, channels, *spatial) with at least one sample are needed, not (0, 1, 5, 5)."
     )

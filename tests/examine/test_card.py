@@ -24,7 +24,7 @@ def test_names_are_taken_for_names() -> None:
 
 
 def test_a_class_that_was_not_scored_is_a_limit() -> None:
-    scores = made_up_scores(classes=["bag", "boot", "coat"], num_items=2, num_wrong=0)
+    scores = made_up_scores(classes=["bag", "boot", "coat"], num_samples=2, num_wrong=0)
     text = card_text(made_up_facts(scores))
     assert "- Nothing is known of how well it finds “coat”: there was none to score.\n" in text
     assert "| coat | 0 | \u2013 | \u2013 | \u2013 |" in text
@@ -48,15 +48,15 @@ classes. Trained on shoes, 2031-05-04 14:05.
 
 ## Result
 
-The network names 54 of 60 pictures of the test split correctly: 90.0 %. For many more pictures like these, expect between \
+The network names 54 of 60 images of the test split correctly: 90.0 %. For many more images like these, expect between \
 79.9 % and 95.3 % (95 % interval). Always guessing “bag” would be correct for 33.3 %.
 
-On average the network is 90.0 % sure of its answer and correct for 90.0 %: the two agree within one point. Over pictures of \
+On average the network is 90.0 % sure of its answer and correct for 90.0 %: the two agree within one point. Over images of \
 equal confidence, confidence and accuracy differ by 0.0 points on average (expected calibration error, 15 bins).
 
 ## Classes
 
-| class | pictures scored | precision | recall | F1 |
+| class | images scored | precision | recall | F1 |
 |---|---:|---:|---:|---:|
 | bag | 20 | 90.0 % | 90.0 % | 90.0 % |
 | boot | 20 | 90.0 % | 90.0 % | 90.0 % |
@@ -65,23 +65,23 @@ equal confidence, confidence and accuracy differ by 0.0 points on average (expec
 ## Data
 
 - Kind: a folder for each class
-- training: 300 pictures
-- test: 60 pictures
-- 2 pictures were turned upright.
+- training: 300 images
+- test: 60 images
+- 2 images were turned upright.
 
 ## Limits
 
 - It knows these 3 classes and gives one of them to whatever it is shown; it has no answer for anything else.
-- The figures hold for pictures like those that it was scored on. Pictures from another source can differ in ways that no \
+- The figures hold for images like those that it was scored on. Images from another source can differ in ways that no \
 figure here tells.
-- It finds “bag” least often: 90.0 % of 20 pictures.
+- It finds “bag” least often: 90.0 % of 20 images.
 - coat is rare.
 
 ## What is done before the network sees it
 
 This travels with the weights; `visus predict` does it of itself.
 
-- Each picture is brought to 28 x 28 with 1 channel, scaled and cut to fit.
+- Each image is brought to 28 x 28 with 1 channel, scaled and cut to fit.
 - From the values the mean of the training split is taken (72.94) and they are divided by its standard deviation (90.1).
 - Values are kept as uint8 until then.
 
@@ -102,7 +102,7 @@ visus train shoes --seed 7
 
 - Training time: 3 min 07 s
 - Epochs: 3
-- Pictures per second: 2,000 (mean of the epochs)
+- Images per second: 2,000 (mean of the epochs)
 - Device: cpu (Some CPU)
 - Precision: bfloat16: asked for
 - Memory layout: channels last

@@ -1,4 +1,4 @@
-"""Small pictures of arrays: a pixel is a value, and what is drawn can be read back."""
+"""Small images of arrays: a pixel is a value, and what is drawn can be read back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visus.examine.drawings import (
-    as_picture,
+    as_image,
     enlarged,
     framed,
     in_shades,
@@ -31,18 +31,18 @@ def test_a_png_holds_the_pixels_that_were_drawn(height: int, width: int, seed: i
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_a_picture_of_bytes_is_drawn_as_it_is(seed: int) -> None:
-    item = np.random.default_rng(seed).integers(0, 256, (3, 4, 5)).astype(np.float64)
-    assert np.array_equal(as_picture(item, 0, 255), item.transpose(1, 2, 0))
+def test_a_image_of_bytes_is_drawn_as_it_is(seed: int) -> None:
+    sample = np.random.default_rng(seed).integers(0, 256, (3, 4, 5)).astype(np.float64)
+    assert np.array_equal(as_image(sample, 0, 255), sample.transpose(1, 2, 0))
 
 
-def test_one_channel_is_grey_and_two_are_their_mean() -> None:
-    item = np.array([[[0.0, 10.0]], [[20.0, 30.0]]])
-    assert np.array_equal(as_picture(item, 0, 255)[0], [[10] * 3, [20] * 3])
+def test_one_channel_is_gray_and_two_are_their_mean() -> None:
+    sample = np.array([[[0.0, 10.0]], [[20.0, 30.0]]])
+    assert np.array_equal(as_image(sample, 0, 255)[0], [[10] * 3, [20] * 3])
 
 
-def test_a_flat_item_is_black_and_raises_no_warning() -> None:
-    assert not as_picture(np.full((1, 2, 2), 7.0)).any()
+def test_a_flat_sample_is_black_and_raises_no_warning() -> None:
+    assert not as_image(np.full((1, 2, 2), 7.0)).any()
 
 
 def test_shades_grow_brighter_with_the_value() -> None:
@@ -58,15 +58,15 @@ def test_signed_shades_are_red_above_0_blue_below_and_near_white_at_0() -> None:
     assert zero.min() > 240
 
 
-def test_a_map_that_is_nowhere_above_0_leaves_the_item_grey() -> None:
-    picture = as_picture(np.random.default_rng(0).random((3, 4, 4)))
-    over = laid_over(picture, -np.ones((4, 4)))
+def test_a_map_that_is_nowhere_above_0_leaves_the_sample_gray() -> None:
+    image = as_image(np.random.default_rng(0).random((3, 4, 4)))
+    over = laid_over(image, -np.ones((4, 4)))
     assert (over == over[:, :, :1]).all()
 
 
-def test_a_map_reddens_the_item_most_where_it_is_highest() -> None:
-    picture = np.full((2, 2, 3), 100, np.uint8)
-    over = laid_over(picture, np.array([[0.0, 1.0], [2.0, 4.0]])).astype(int)
+def test_a_map_reddens_the_sample_most_where_it_is_highest() -> None:
+    image = np.full((2, 2, 3), 100, np.uint8)
+    over = laid_over(image, np.array([[0.0, 1.0], [2.0, 4.0]])).astype(int)
     redness = (over[..., 0] - over[..., 2]).reshape(-1)
     assert redness.argmax() == 3
     assert (np.diff(redness) >= 0).all()
@@ -83,18 +83,18 @@ def test_enlarging_repeats_pixels_and_only_pixels(height: int, width: int, side:
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=9), st.integers(1, 4))
-def test_every_picture_of_a_sheet_can_be_cut_out_again(sizes: list[tuple[int, int]], columns: int) -> None:
-    pictures = [np.full((height, width, 3), index, np.uint8) for index, (height, width) in enumerate(sizes)]
-    paper = sheet(pictures, columns, gap=1)
+def test_every_image_of_a_sheet_can_be_cut_out_again(sizes: list[tuple[int, int]], columns: int) -> None:
+    images = [np.full((height, width, 3), index, np.uint8) for index, (height, width) in enumerate(sizes)]
+    paper = sheet(images, columns, gap=1)
     high, wide = max(size[0] for size in sizes), max(size[1] for size in sizes)
-    across = min(columns, len(pictures))
-    for index, each in enumerate(pictures):
+    across = min(columns, len(images))
+    for index, each in enumerate(images):
         top, left = index // across * (high + 1), index % across * (wide + 1)
         assert np.array_equal(paper[top : top + each.shape[0], left : left + each.shape[1]], each)
 
 
 @pytest.mark.parametrize("box", [[(-3, 1), (-2, 2)], [(2, 9), (3, 12)], [(0, 3), (0, 4)], [(-5, -2), (8, 9)]])
-def test_a_frame_marks_the_border_pixels_of_the_box_inside_the_picture(box: list[tuple[int, int]]) -> None:
+def test_a_frame_marks_the_border_pixels_of_the_box_inside_the_image(box: list[tuple[int, int]]) -> None:
     drawn = np.zeros((4, 5, 3), np.uint8)
     marked = framed(drawn, box, (1, 1, 1))[:, :, 0]
     (top, bottom), (left, right) = box
@@ -126,7 +126,7 @@ def test_means_of_blocks_keep_the_mean_of_whole_blocks_and_fit_the_side(
         assert small is values
 
 
-def test_a_picture_of_few_colours_takes_fewer_bytes() -> None:
+def test_a_image_of_few_colors_takes_fewer_bytes() -> None:
     rng = np.random.default_rng(0)
     few = rng.integers(0, 256, (200, 3), dtype=np.uint8)[rng.integers(0, 200, (60, 60))]
     assert len(png(few)) < 0.6 * few.size

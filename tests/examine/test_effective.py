@@ -62,40 +62,40 @@ class Functional(nn.Module):
         (lambda: open_gates(build(parse(POOLED), (1, 60), 2)), (1, 60), "conv3"),
         (Functional, (1, 12, 12), "third"),
     ],
-    ids=["residual", "pooled", "recording", "functional"],
+    ids=["residual", "pooled", "signal", "functional"],
 )
 def test_one_pass_agrees_with_many_samples_in_new_networks(
     make: Callable[[], nn.Module], shape: tuple[int, ...], layer: str
 ) -> None:
     module = make()
-    items = networks.noise(300, *shape)
-    rates = measured_rates(module, items)
-    sampled = effective_field_sampled(module, items.split(100), layer)
+    samples = networks.noise(300, *shape)
+    rates = measured_rates(module, samples)
+    sampled = effective_field_sampled(module, samples.split(100), layer)
     passed = effective_field(module, rates, layer)
-    assert sampled.num_items == 300
+    assert sampled.num_samples == 300
     assert passed.cosine(sampled) > 0.99
     np.testing.assert_allclose(passed.deviation_px, sampled.deviation_px, rtol=0.05)
     assert np.linalg.norm(passed.strength) == pytest.approx(np.linalg.norm(sampled.strength), rel=0.35)
 
 
-def test_one_channel_takes_along_what_all_items_agree_on() -> None:
+def test_one_channel_takes_along_what_all_samples_agree_on() -> None:
     module = open_gates(build(parse(POOLED), (1, 24, 24), 2))
-    items = networks.noise(300, 1, 24, 24) + 1.0
-    sampled = effective_field_sampled(module, items, "conv2", channel=5)
-    assert effective_field(module, items, "conv2", channel=5).cosine(sampled) > 0.99
+    samples = networks.noise(300, 1, 24, 24) + 1.0
+    sampled = effective_field_sampled(module, samples, "conv2", channel=5)
+    assert effective_field(module, samples, "conv2", channel=5).cosine(sampled) > 0.99
 
 
 def test_a_linear_network_has_its_gradient_exactly() -> None:
     module = nn.Sequential(
         nn.Conv2d(2, 3, 3), nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(3, 2, 3)
     )
-    items = networks.noise(2, 2, 12, 12)
-    x = items[:1].clone().requires_grad_(True)
+    samples = networks.noise(2, 2, 12, 12)
+    x = samples[:1].clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(module(x)[0, 1, 3, 3], x)
     expected = gradient[0].square().sum(0).sqrt().double().numpy()
     for found in (
-        effective_field(module, items, "3", (3, 3), 1),
-        effective_field_sampled(module, items, "3", (3, 3), 1),
+        effective_field(module, samples, "3", (3, 3), 1),
+        effective_field_sampled(module, samples, "3", (3, 3), 1),
     ):
         np.testing.assert_allclose(found.strength, expected, atol=1e-6)
 
@@ -141,9 +141,9 @@ STEPS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", STEPS)
 def test_a_single_step_has_the_size_of_its_gradient(name: str) -> None:
     module = Step(STEPS[name])
-    item = networks.noise(1, 1, 7, 7)
-    passed = effective_field(module, item, "")
-    x = item.clone().requires_grad_(True)
+    sample = networks.noise(1, 1, 7, 7)
+    passed = effective_field(module, sample, "")
+    x = sample.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(module(x)[(0, 0, *passed.position)], x)
     np.testing.assert_allclose(passed.strength, gradient[0, 0].abs().double().numpy(), atol=1e-6)
     assert passed.strength.any()
@@ -171,10 +171,10 @@ def test_what_is_written_over_counts_as_it_was_written() -> None:
         torch.relu_(y)
         return y
 
-    items = networks.noise(20, 1, 5, 5)
-    one = effective_field(Step(written), items, "").strength
-    np.testing.assert_allclose(one, effective_field(Step(lambda x: torch.relu(2.0 * x)), items, "").strength)
-    assert one.max() == pytest.approx(2.0 * float((items[:, 0, 2, 2] > 0).float().mean()) ** 0.5, rel=1e-5)
+    samples = networks.noise(20, 1, 5, 5)
+    one = effective_field(Step(written), samples, "").strength
+    np.testing.assert_allclose(one, effective_field(Step(lambda x: torch.relu(2.0 * x)), samples, "").strength)
+    assert one.max() == pytest.approx(2.0 * float((samples[:, 0, 2, 2] > 0).float().mean()) ** 0.5, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -191,10 +191,10 @@ def test_what_is_written_over_counts_as_it_was_written() -> None:
 )
 def test_no_field_leaves_the_box_that_its_unit_reads(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
     module = make()
-    items = networks.noise(2, *shape)
-    rates = measured_rates(module, items)
+    samples = networks.noise(2, *shape)
+    rates = measured_rates(module, samples)
     for layer in [path for path, part in module.named_modules() if isinstance(part, (nn.ReLU, nn.modules.conv._ConvNd))]:
-        fields: list[EffectiveField] = [effective_field_sampled(module, items, layer, channel=0)]
+        fields: list[EffectiveField] = [effective_field_sampled(module, samples, layer, channel=0)]
         fields += [effective_field(module, rates, layer), effective_field(module, rates, layer, channel=0)]
         for found in fields:
             assert found.box is not None
@@ -205,25 +205,25 @@ def test_no_field_leaves_the_box_that_its_unit_reads(make: Callable[[], nn.Modul
 
 def test_sampling_stops_where_its_halves_agree() -> None:
     module = open_gates(build(parse(POOLED), (1, 24, 24), 2))
-    items = networks.noise(400, 1, 24, 24)
-    loose = effective_field_sampled(module, items, "conv2", until=0.9)
-    tight = effective_field_sampled(module, items, "conv2", until=0.98)
-    whole = effective_field_sampled(module, items, "conv2")
+    samples = networks.noise(400, 1, 24, 24)
+    loose = effective_field_sampled(module, samples, "conv2", until=0.9)
+    tight = effective_field_sampled(module, samples, "conv2", until=0.98)
+    whole = effective_field_sampled(module, samples, "conv2")
     assert loose.agreement is not None
     assert tight.agreement is not None
-    assert loose.num_items < tight.num_items < 400
+    assert loose.num_samples < tight.num_samples < 400
     assert (loose.agreement >= 0.9, tight.agreement >= 0.98) == (True, True)
     assert tight.cosine(whole) > tight.agreement - 0.005
-    assert effective_field_sampled(module, items[:7], "conv2").agreement is None
-    np.testing.assert_allclose(effective_field_sampled(module, items.split(37), "conv2", channel=1).strength,
-                               effective_field_sampled(module, items, "conv2", channel=1).strength, rtol=1e-4, atol=1e-9)  # fmt: skip
+    assert effective_field_sampled(module, samples[:7], "conv2").agreement is None
+    np.testing.assert_allclose(effective_field_sampled(module, samples.split(37), "conv2", channel=1).strength,
+                               effective_field_sampled(module, samples, "conv2", channel=1).strength, rtol=1e-4, atol=1e-9)  # fmt: skip
 
 
-def test_centre_and_deviation_are_those_of_the_squared_strength() -> None:
+def test_center_and_deviation_are_those_of_the_squared_strength() -> None:
     module = nn.Conv1d(1, 1, 2, bias=False)
     module.weight.data[:] = torch.tensor([3.0, 4.0])
     found = effective_field(module, (1, 6), "", (2,))
-    assert found.centre_px == pytest.approx((2 * 9 / 25 + 3 * 16 / 25,))
+    assert found.center_px == pytest.approx((2 * 9 / 25 + 3 * 16 / 25,))
     assert found.deviation_px == pytest.approx(((9 / 25 * 16 / 25) ** 0.5,))
 
 
@@ -247,24 +247,24 @@ class Attention(nn.Module):
 
 
 def test_mistakes_are_told() -> None:
-    module, items = networks.u_net(), networks.noise(1, 1, 8, 8)
+    module, samples = networks.u_net(), networks.noise(1, 1, 8, 8)
     for call, sentence in (
-        (lambda: effective_field(module, items, "coarce.1"), "unknown layer 'coarce.1'. Did you mean 'coarse.1'?"),
+        (lambda: effective_field(module, samples, "coarce.1"), "unknown layer 'coarce.1'. Did you mean 'coarse.1'?"),
         (
-            lambda: effective_field(module, items, "up", (8, 0)),
+            lambda: effective_field(module, samples, "up", (8, 0)),
             "up: the map has the size (8, 8), and position (8, 0) was asked for.",
         ),
-        (lambda: effective_field(module, [], "up"), "rates are measured on at least one item, and there is none."),
+        (lambda: effective_field(module, [], "up"), "rates are measured on at least one sample, and there is none."),
         (
             lambda: effective_field_sampled(module, [], "up"),
-            "an effective field is sampled on at least one item, and there is none.",
+            "an effective field is sampled on at least one sample, and there is none.",
         ),
         (
-            lambda: effective_field_sampled(module, items, "up", until=1.0),
+            lambda: effective_field_sampled(module, samples, "up", until=1.0),
             "until is a cosine between 0 and 1, such as 0.99, and not 1.0.",
         ),
         (
-            lambda: effective_field(Attention(), items, "after"),
+            lambda: effective_field(Attention(), samples, "after"),
             "the module calls scaled_dot_product_attention, and how a squared gradient passes it is not known. "
             "Use effective_field_sampled, which needs no rule.",
         ),
@@ -272,12 +272,12 @@ def test_mistakes_are_told() -> None:
         with pytest.raises(UsageError) as told:
             call()
         assert str(told.value).startswith(sentence)
-    assert effective_field(Attention(), items, "cut").strength.sum() > 0, "what lies before an unknown function is known"
+    assert effective_field(Attention(), samples, "cut").strength.sum() > 0, "what lies before an unknown function is known"
 
 
 @pytest.mark.slow
 def test_one_pass_is_near_the_samples_in_trained_networks_and_sampling_until_they_agree_is_nearer(tmp_path: Path) -> None:
-    """Independent gates are not enough for trained networks: 0.99 is reached by sampling, with fewer items than 200."""
+    """Independent gates are not enough for trained networks: 0.99 is reached by sampling, with fewer samples than 200."""
     from visus.training.recipe import Recipe
 
     data = visus.open_data()
@@ -295,9 +295,9 @@ def test_one_pass_is_near_the_samples_in_trained_networks_and_sampling_until_the
     for name, (text, layer) in designs.items():
         run = visus.train(data, text, Recipe(epochs=2, precision="float32", device="cpu"), output=tmp_path, name=name)
         chosen = rng.permutation(len(part))
-        items = run.preprocessing.scaled(part.rows(chosen[:200]))
+        samples = run.preprocessing.scaled(part.rows(chosen[:200]))
         others = run.preprocessing.scaled(part.rows(chosen[200:1000]))
-        sampled = effective_field_sampled(run.module, items, layer)
+        sampled = effective_field_sampled(run.module, samples, layer)
         assert effective_field(run.module, others[:200], layer).cosine(sampled) > 0.9, name
         agreed = effective_field_sampled(run.module, others, layer, until=0.99)
         assert agreed.cosine(sampled) > 0.985, name

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from visus.examine.charts import bars, curve, line_chart
-from visus.examine.look_drawn import one_map, reduced_item
+from visus.examine.look_drawn import one_map, reduced_sample
 from visus.examine.look_facts import LookFacts
 from visus.examine.look_layers import MAPS_BYTES, field_words, layers_section, placed
 from visus.examine.look_page import look_page
 from visus.examine.look_sums import sum_section
 from visus.geometry import Field
-from visus.workbench.looked_items import item_of_tensor
-from visus.workbench.looked_parts import Subjected, layers_of
+from visus.workbench.look_inputs import sample_of_tensor
+from visus.workbench.look_measures import Subjected, layers_of
 from visus.workbench.looking import look
 from visus.workbench.modules import network
 
@@ -49,11 +49,11 @@ def test_the_page_opens_without_anything_from_outside(facts: LookFacts) -> None:
     assert "<script" not in page
 
 
-def test_every_picture_has_words_for_those_who_cannot_see_it(facts: LookFacts) -> None:
+def test_every_image_has_words_for_those_who_cannot_see_it(facts: LookFacts) -> None:
     page = look_page(facts)
-    pictures = re.findall(r"<img\b[^>]*>", page)
-    assert pictures
-    assert all(re.search(r'alt="[^"]+"', each) for each in pictures)
+    images = re.findall(r"<img\b[^>]*>", page)
+    assert images
+    assert all(re.search(r'alt="[^"]+"', each) for each in images)
     charts = re.findall(r"<svg\b[^>]*>", page)
     assert charts
     assert all('role="img"' in each and re.search(r'aria-label="[^"]+"', each) for each in charts)
@@ -62,7 +62,7 @@ def test_every_picture_has_words_for_those_who_cannot_see_it(facts: LookFacts) -
 def test_all_parts_stand_in_their_order(facts: LookFacts) -> None:
     titles = re.findall(r"<h2>(.*?)</h2>", look_page(facts))
     assert titles == [
-        "The picture and the answer",
+        "The image and the answer",
         "Where it looked",
         "Layer by layer",
         "Filters",
@@ -119,8 +119,8 @@ def test_what_is_missing_is_said(facts: LookFacts) -> None:
 
 
 def test_names_of_a_person_are_escaped(facts: LookFacts) -> None:
-    item = dataclasses.replace(facts.item, name="<b>&.png", truth="<i>")
-    page = look_page(dataclasses.replace(facts, item=item, name="<u>"))
+    sample = dataclasses.replace(facts.sample, name="<b>&.png", truth="<i>")
+    page = look_page(dataclasses.replace(facts, sample=sample, name="<u>"))
     assert "&lt;b&gt;&amp;.png" in page
     assert "<i>" not in page.replace('<i style="width', "")
     assert "<u>" not in page
@@ -133,7 +133,7 @@ def test_dead_filters_are_named() -> None:
         module[0].bias[:] = torch.tensor([1.0, -1.0, 1.0])
     found = look(module, torch.rand(1, 8, 8), data=torch.rand(9, 1, 8, 8)).facts
     assert found.layers[1].dead == (1,)
-    assert "Never above 0 over 9 items: 1 filter (1)." in plain(look_page(found))
+    assert "Never above 0 over 9 samples: 1 filter (1)." in plain(look_page(found))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_maps_of_all_layers_stay_under_their_share_of_three_megabytes(design: st
     module = network(design, shape, 3).eval()
     layers, _, why = layers_of(Subjected(module, noise, 1), None)
     assert not why
-    facts = LookFacts("a network", True, "0", item_of_tensor(noise[0]).facts, layers)
+    facts = LookFacts("a network", True, "0", sample_of_tensor(noise[0]).facts, layers)
     assert len(layers_section(facts).encode()) < 1.1 * MAPS_BYTES
     assert len(look_page(facts).encode()) < 1.3 * MAPS_BYTES
 
@@ -209,5 +209,5 @@ def test_bars_go_up_for_more_than_0_and_down_for_less() -> None:
 
 def test_a_large_map_is_drawn_as_means_of_blocks() -> None:
     values = np.arange(16.0).reshape(1, 4, 4)
-    assert reduced_item(values, 2)[0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+    assert reduced_sample(values, 2)[0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
     assert 'width="84" height="84"' in one_map(np.zeros((4, 4)), 1.0, False, "told", 84)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visus.examine import grad_cam
-from visus.examine.explained import Saliency
-from visus.examine.layer_calls import Array, Sights, output_of
-from visus.examine.map_placement import EXACT, IN_ORDER, STRETCHED, Placement, Places
+from visus.examine.layer_calls import Array, TracedFields, output_of
+from visus.examine.map_placement import EXACT, IN_ORDER, STRETCHED, MapPlacement, Places
 from visus.examine.saliency_layer import fine_layer
+from visus.examine.saliency_types import Saliency
 
 
 def drawn_at(found: Saliency, axis: int) -> tuple[Array, Array]:
@@ -163,7 +163,7 @@ def test_a_map_of_one_cell_along_an_axis_fills_it() -> None:
 
 def test_upsampled_cells_lie_on_what_they_were_made_of() -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 2, stride=2), nn.ReLU(), nn.Upsample(scale_factor=2))
-    placement = Places(Sights(module, (1, 8, 8))).of("2", (8, 8))
+    placement = Places(TracedFields(module, (1, 8, 8))).of("2", (8, 8))
     assert placement.quality == EXACT
     np.testing.assert_array_equal(placement.centers[0], [0.5, 0.5, 2.5, 2.5, 4.5, 4.5, 6.5, 6.5])
     cells = np.arange(8.0).repeat(8).reshape(1, 8, 8)
@@ -187,7 +187,7 @@ def test_where_no_field_is_known_the_map_is_stretched_and_says_so() -> None:
     found = grad_cam(Odd().eval(), networks.noise(2, 1, 9, 9))
     assert found.layer == "act"
     assert found.notes == (
-        "The map of 'act' is stretched over the picture, for the receptive fields could not be followed (Odd fails on an input of shape "
+        "The map of 'act' is stretched over the image, for the receptive fields could not be followed (Odd fails on an input of shape "
         "(1, 9, 9): RuntimeError: two real samples are needed. Give another input shape, or mend the module): do not read places off it.",
     )
     placement = Places(found.sights).of("act", (7, 7))
@@ -213,7 +213,7 @@ def test_cells_that_read_everything_are_placed_as_those_before_them() -> None:
     assert placement.quality == IN_ORDER
     np.testing.assert_array_equal(placement.centers[0], 2.0 * np.arange(16) + 1)
     assert found.notes == (
-        "Each cell of 'steps' reads the whole recording; the cells are placed as those of 'conv', the last layer before it with fields of "
+        "Each cell of 'steps' reads the whole signal; the cells are placed as those of 'conv', the last layer before it with fields of "
         "their own.",
     )
 
@@ -287,7 +287,7 @@ def test_tokens_of_a_signal_behind_a_class_token_are_not_one_off() -> None:
 @given(st.lists(st.floats(-5, 25), min_size=1, max_size=6, unique=True), st.integers(1, 20), st.integers(0, 99))
 def test_spreading_interpolates_between_centers_and_keeps_the_ends(centers: list[float], length: int, seed: int) -> None:
     values = np.random.default_rng(seed).random((2, len(centers)))
-    found = Placement((np.array(centers),), (0,), EXACT).spread(values, (length,))
+    found = MapPlacement((np.array(centers),), (0,), EXACT).spread(values, (length,))
     order = np.argsort(centers)
     for row in (0, 1):
         expected = np.interp(np.arange(length), np.array(centers)[order], values[row][order])

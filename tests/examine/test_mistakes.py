@@ -1,4 +1,4 @@
-"""What is worth a look is found as by hand: mistakes by sorting, neighbours by brute force, labels that were flipped."""
+"""What is worth a look is found as by hand: mistakes by sorting, neighbors by brute force, labels that were flipped."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 from visus.errors import DataError, UsageError
-from visus.examine.mistakes import feature_layer, features, find_mistakes, nearest_items, suspicious_labels
+from visus.examine.mistakes import feature_layer, features, find_mistakes, nearest_samples, suspicious_labels
 
 
-def made_up(seed: int, num_items: int = 60, num_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def made_up(seed: int, num_samples: int = 60, num_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return rng.dirichlet(np.full(num_classes, 0.6), num_items), rng.integers(num_classes, size=num_items)
+    return rng.dirichlet(np.full(num_classes, 0.6), num_samples), rng.integers(num_classes, size=num_samples)
 
 
 @given(seed=st.integers(0, 10_000))
 def test_mistakes_are_those_that_sorting_by_hand_finds(seed: int) -> None:
     chances, labels = made_up(seed)
-    found = find_mistakes(chances, labels, most=5, most_pairs=3)
+    found = find_mistakes(chances, labels, limit=5, most_pairs=3)
     rows = [
         (max(row), list(row).index(max(row)), label, place)
         for place, (row, label) in enumerate(zip(chances, labels, strict=True))
@@ -32,9 +32,9 @@ def test_mistakes_are_those_that_sorting_by_hand_finds(seed: int) -> None:
     assert found.confident_wrong == tuple(row[3] for row in wrong[:5])
     assert found.unsure_right == tuple(row[3] for row in right[:5])
     counts = {(row[2], row[1]): sum(other[1:3] == row[1:3] for other in wrong) for row in wrong}
-    assert [each.num_items for each in found.confusions] == sorted(counts.values(), reverse=True)[:3]
+    assert [each.num_samples for each in found.confusions] == sorted(counts.values(), reverse=True)[:3]
     for each in found.confusions:
-        assert counts[each.label, each.answer] == each.num_items
+        assert counts[each.label, each.answer] == each.num_samples
         assert each.places == tuple(row[3] for row in wrong if (row[2], row[1]) == (each.label, each.answer))[:5]
 
 
@@ -53,35 +53,35 @@ def test_labels_that_were_flipped_are_suspected_first() -> None:
         assert each.suggested != each.label == given_labels[each.place]
         assert each.suggested_probability > each.label_probability
     assert all(each.suggested == true[each.place] for each in found if each.place in flipped)
-    assert suspicious_labels(chances, given_labels, most=4) == found[:4]
+    assert suspicious_labels(chances, given_labels, limit=4) == found[:4]
 
 
-def test_a_label_is_not_suspected_for_a_class_that_its_items_reach_as_well() -> None:
+def test_a_label_is_not_suspected_for_a_class_that_its_samples_reach_as_well() -> None:
     chances = np.array([[0.6, 0.4], [0.45, 0.55], [0.05, 0.95]])  # the second is below the mean of its suggested class
     assert suspicious_labels(chances, [0, 0, 1]) == ()
 
 
-def test_a_class_without_items_is_never_suggested() -> None:
+def test_a_class_without_samples_is_never_suggested() -> None:
     assert suspicious_labels(np.array([[0.3, 0.2, 0.5], [0.2, 0.3, 0.5]]), [0, 1]) == ()
 
 
-@given(seed=st.integers(0, 1000), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5), most=st.integers(1, 4))
-def test_neighbours_are_those_of_brute_force(seed: int, sizes: list[int], most: int) -> None:
+@given(seed=st.integers(0, 1000), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5), limit=st.integers(1, 4))
+def test_neighbors_are_those_of_brute_force(seed: int, sizes: list[int], limit: int) -> None:
     rng = np.random.default_rng(seed)
     wanted, batches = rng.normal(size=(3, 5)), [rng.normal(size=(size, 5)) for size in sizes]
-    found = nearest_items(wanted, batches, most=most)
+    found = nearest_samples(wanted, batches, limit=limit)
     rows = np.concatenate(batches)
     cosines = torch.nn.functional.cosine_similarity(torch.tensor(wanted)[:, None], torch.tensor(rows)[None], dim=-1).numpy()
-    expected = np.sort(cosines, axis=1)[:, ::-1][:, :most]
+    expected = np.sort(cosines, axis=1)[:, ::-1][:, :limit]
     assert found.num_compared == len(rows)
     np.testing.assert_allclose(found.similarity, expected, atol=1e-12)
     np.testing.assert_allclose(np.take_along_axis(cosines, found.places, axis=1), expected, atol=1e-12)
 
 
-def test_an_item_is_not_its_own_neighbour() -> None:
+def test_an_sample_is_not_its_own_neighbor() -> None:
     rows = np.eye(3) + 0.1
-    assert nearest_items(rows, [rows[:2], rows[2:]], most=1).places[:, 0].tolist() == [0, 1, 2]
-    assert 0 not in nearest_items(rows[:1], [rows[:2], rows[2:]], most=2, skip=[0]).places
+    assert nearest_samples(rows, [rows[:2], rows[2:]], limit=1).places[:, 0].tolist() == [0, 1, 2]
+    assert 0 not in nearest_samples(rows[:1], [rows[:2], rows[2:]], limit=2, skip=[0]).places
 
 
 class Tokens(nn.Module):
@@ -118,22 +118,22 @@ def test_features_are_what_reaches_the_last_layer() -> None:
 def test_what_cannot_be_looked_at_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         find_mistakes(np.zeros((0, 2)), [])
-    assert str(caught.value) == "there is nothing to look at: no items were given."
+    assert str(caught.value) == "there is nothing to look at: no samples were given."
     with pytest.raises(DataError) as caught:
-        nearest_items(np.ones((1, 2)), [])
-    assert str(caught.value) == "there is nothing to compare with: no items were given."
+        nearest_samples(np.ones((1, 2)), [])
+    assert str(caught.value) == "there is nothing to compare with: no samples were given."
     with pytest.raises(UsageError) as wrong:
         find_mistakes(np.ones((2, 2)), [0])
     assert str(wrong.value) == (
-        "probabilities of shape (2, 2) and labels of shape (1,) do not belong together: (items, classes) and (items,) are needed."
+        "probabilities of shape (2, 2) and labels of shape (1,) do not belong together: (samples, classes) and (samples,) are needed."
     )
     with pytest.raises(UsageError) as wrong:
-        find_mistakes(np.ones((2, 2)), [0, 1], most=0)
-    assert str(wrong.value) == "the number of items to show must be at least 1, not 0."
+        find_mistakes(np.ones((2, 2)), [0, 1], limit=0)
+    assert str(wrong.value) == "the number of samples to show must be at least 1, not 0."
     with pytest.raises(UsageError) as wrong:
         feature_layer(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.ones(1, 2, 4, 4))
     assert str(wrong.value) == (
-        "this network has no convolution and no linear layer, so nothing is known that its items have in common."
+        "this network has no convolution and no linear layer, so nothing is known that its samples have in common."
     )
 
 
@@ -150,9 +150,9 @@ def test_labels_and_features_that_do_not_fit_are_refused() -> None:
             find_mistakes(np.array([[0.9, 0.1], [0.3, 0.7]]), [0, label])
         assert str(told.value) == f"a label is {label}, and there are probabilities of 2 classes, counted from 0."
     with pytest.raises(UsageError) as wide:
-        nearest_items(np.zeros((2, 3)), [np.zeros((5, 4))])
+        nearest_samples(np.zeros((2, 3)), [np.zeros((5, 4))])
     assert str(wide.value) == (
-        "features of shape (2, 3) and (5, 4) cannot be compared: (items, features) are needed, with as many features in both."
+        "features of shape (2, 3) and (5, 4) cannot be compared: (samples, features) are needed, with as many features in both."
     )
     table = np.random.default_rng(0).normal(size=(5, 3))
-    assert nearest_items(table[:2], table, most=1).places.tolist() == [[0], [1]]
+    assert nearest_samples(table[:2], table, limit=1).places.tolist() == [[0], [1]]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from visus.errors import UsageError
 from visus.examine import activations, deletion_and_insertion, grad_cam, gradient_saliency, integrated_gradients, occlusion
-from visus.examine.explained import Saliency
 from visus.examine.layer_outputs import first_tensor, is_activation, with_first
+from visus.examine.saliency_types import Saliency
 from visus.workbench.looking import look
 
 METHODS: dict[str, Callable[..., Saliency]] = {
@@ -35,14 +35,14 @@ def plain(shape: tuple[int, ...] = (2, 12, 12)) -> nn.Module:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_module_of_any_dtype_gives_float32_maps_near_those_of_float32(method: str, dtype: torch.dtype) -> None:
     pytest.importorskip("captum")
-    module, items = plain(), networks.noise(2, 2, 12, 12)
-    expected = METHODS[method](module, items, [0, 1])
+    module, samples = plain(), networks.noise(2, 2, 12, 12)
+    expected = METHODS[method](module, samples, [0, 1])
     module.to(dtype)
-    for given in (items, items.to(dtype)):
+    for given in (samples, samples.to(dtype)):
         found = METHODS[method](module, given, [0, 1])
         assert found.map.dtype == found.scores.dtype == np.float32
         assert np.corrcoef(found.map.ravel(), expected.map.ravel())[0, 1] > 0.95  # rounding changes which pixel a pool takes
-    curves = deletion_and_insertion(module, items, found, steps=4)
+    curves = deletion_and_insertion(module, samples, found, steps=4)
     assert curves.deletion[0] == pytest.approx(curves.insertion[-1])
 
 
@@ -85,16 +85,16 @@ class Several(nn.Module):
 def test_classes_are_read_from_the_first_tensor_of_samples_and_classes(method: str, kind: str) -> None:
     pytest.importorskip("captum")
     torch.manual_seed(0)
-    several, items = Several(outputs(kind)).eval(), networks.noise(2, 2, 9, 9)
+    several, samples = Several(outputs(kind)).eval(), networks.noise(2, 2, 9, 9)
     alone = Several(lambda logits, maps: logits).eval()
     alone.load_state_dict(several.state_dict())
-    found, expected = METHODS[method](several, items), METHODS[method](alone, items)
+    found, expected = METHODS[method](several, samples), METHODS[method](alone, samples)
     np.testing.assert_allclose(found.map, expected.map, atol=1e-6)
     number = 1 if kind == "tuple" else 2
     note = f"The module returns 2 tensors; its classes are read from number {number}, the first of shape (samples, classes)."
     assert found.notes[-1:] == (note,)
     assert expected.notes == ()
-    assert deletion_and_insertion(several, items, found, steps=2).deletion[0] > 0
+    assert deletion_and_insertion(several, samples, found, steps=2).deletion[0] > 0
 
 
 def test_a_look_says_which_output_is_read() -> None:
@@ -124,18 +124,18 @@ def test_a_recurrent_layer_keeps_its_tuple_and_its_steps(kind: type[nn.RNNBase],
     torch.manual_seed(0)
     module = Recurrent(kind, batch_first=batch_first).eval()
     for count in (1, 2, 3):
-        items = networks.noise(count, 1, 16)
-        found = grad_cam(module, items)
+        samples = networks.noise(count, 1, 16)
+        found = grad_cam(module, samples)
         assert (found.layer, found.map.shape) == ("act", (count, 16))
-        of_steps = grad_cam(module, items, found.target, layer="steps")
+        of_steps = grad_cam(module, samples, found.target, layer="steps")
         assert of_steps.coarse is not None
         assert of_steps.coarse.shape == (count, 16)
         np.testing.assert_allclose(of_steps.scores, found.scores, atol=1e-6)
-    seen = activations(module, items)
+    seen = activations(module, samples)
     assert seen["steps"].shape == (6, 16)
     assert seen["steps"].values is not None
     with torch.no_grad():
-        raw = module.steps(module.act(module.conv(items)).permute((0, 2, 1) if batch_first else (2, 0, 1)))[0]
+        raw = module.steps(module.act(module.conv(samples)).permute((0, 2, 1) if batch_first else (2, 0, 1)))[0]
     np.testing.assert_allclose(seen["steps"].values, raw.permute((0, 2, 1) if batch_first else (1, 2, 0)).numpy(), atol=1e-6)
 
 
@@ -179,22 +179,22 @@ def test_gradients_are_had_where_they_are_off(context: Any, method: str) -> None
 def test_a_module_built_in_inference_mode_is_explained() -> None:
     with torch.inference_mode():
         module = plain()
-    items = networks.noise(1, 2, 12, 12)
-    np.testing.assert_allclose(grad_cam(module, items).map, grad_cam(plain(), items).map, atol=1e-6)
+    samples = networks.noise(1, 2, 12, 12)
+    np.testing.assert_allclose(grad_cam(module, samples).map, grad_cam(plain(), samples).map, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_gives_what_its_samples_give_one_by_one(method: str) -> None:
     pytest.importorskip("captum")
-    module, items = plain(), networks.noise(3, 2, 12, 12)
-    together = METHODS[method](module, items, [0, 1, 2])
+    module, samples = plain(), networks.noise(3, 2, 12, 12)
+    together = METHODS[method](module, samples, [0, 1, 2])
     for place in range(3):
-        alone = METHODS[method](module, items[place : place + 1], place)
+        alone = METHODS[method](module, samples[place : place + 1], place)
         np.testing.assert_allclose(together.map[place], alone.map[0], atol=1e-5 * max(1.0, float(np.abs(alone.map).max())))
 
 
 def test_mode_gradients_hooks_and_inputs_are_as_before() -> None:
-    module, items = plain(), networks.noise(2, 2, 12, 12).requires_grad_(True)
+    module, samples = plain(), networks.noise(2, 2, 12, 12).requires_grad_(True)
     module.train()
     module[0].eval() if isinstance(module, nn.Sequential) else None
     modes = [part.training for part in module.modules()]
@@ -204,34 +204,34 @@ def test_mode_gradients_hooks_and_inputs_are_as_before() -> None:
         lambda *_: heard.append(1)
     )
     for method in (grad_cam, gradient_saliency):
-        method(module, items)
+        method(module, samples)
     handle.remove()
     assert heard
     assert [part.training for part in module.modules()] == modes
     assert not first.requires_grad
     assert all(each.requires_grad for each in list(module.parameters())[1:])
-    assert items.requires_grad
-    assert items.grad is None
+    assert samples.requires_grad
+    assert samples.grad is None
     assert all(each.grad is None for each in module.parameters())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
 def test_a_compiled_module_and_a_compiled_part_are_run_as_they_are_written() -> None:
-    items = networks.noise(1, 2, 12, 12)
-    expected = grad_cam(plain(), items)
+    samples = networks.noise(1, 2, 12, 12)
+    expected = grad_cam(plain(), samples)
     whole = torch.compile(plain(), backend="eager")
     in_place = plain()
     in_place.compile(backend="eager")
     for module in (whole, in_place):
         with torch.no_grad():
-            module(items)
-        np.testing.assert_allclose(grad_cam(module, items).map, expected.map, atol=1e-6)
+            module(samples)
+        np.testing.assert_allclose(grad_cam(module, samples).map, expected.map, atol=1e-6)
     assert in_place._compiled_call_impl is not None
     body = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU())
     part = nn.Sequential(torch.compile(body, backend="eager"), nn.Flatten(), nn.Linear(500, 3))
     with torch.no_grad():
-        part(items)
-    found = grad_cam(part, items)
+        part(samples)
+    found = grad_cam(part, samples)
     assert found.layer == "0._orig_mod.1"
     assert found.notes == ()
 

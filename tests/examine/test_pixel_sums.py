@@ -39,16 +39,16 @@ def test_the_terms_of_any_convolution_add_up_to_its_output(
     made: tuple[nn.Module, tuple[int, ...]], data: st.DataObject
 ) -> None:
     module, shape = made
-    items = networks.noise(1, *shape)
+    samples = networks.noise(1, *shape)
     with torch.no_grad():
-        output = module[0](items)[0]  # type: ignore[index]
+        output = module[0](samples)[0]  # type: ignore[index]
     place = tuple(data.draw(st.integers(0, length - 1)) for length in output.shape[1:])
     channel = data.draw(st.integers(0, 5))
-    found = pixel_sum(module, items, "0", channel, place)
+    found = pixel_sum(module, samples, "0", channel, place)
     assert found.value == pytest.approx(float(output[(channel, *place)]), rel=1e-5, abs=1e-5)
     assert found.sum == pytest.approx(found.value, rel=1e-5, abs=1e-5)
     np.testing.assert_array_equal(found.kernel, filters(module, "0").kernels[channel])
-    source = items[0].numpy()[list(found.channels_in)]
+    source = samples[0].numpy()[list(found.channels_in)]
     for tap in np.ndindex(*found.patch.shape[1:]):
         places = [int(line[index]) for line, index in zip(found.places, tap, strict=True)]
         read = np.zeros(len(source)) if -1 in places else source[(slice(None), *places)]
@@ -64,9 +64,9 @@ def test_uneven_padding_of_a_design_adds_up_too() -> None:
 
 def test_a_linear_layer_adds_up_alone_and_over_a_map_and_when_called_again() -> None:
     module = networks.twice()
-    items = networks.noise(1, 2, 8, 8)
+    samples = networks.noise(1, 2, 8, 8)
     for layer, place in (("head", (3, 4)), ("conv#2", (7, 0)), ("conv", None)):
-        found = pixel_sum(module, items, layer, 1, place)
+        found = pixel_sum(module, samples, layer, 1, place)
         assert found.sum == pytest.approx(found.value, abs=1e-6)
     plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     found = pixel_sum(plain, networks.noise(1, 3, 4), "1", 2)
@@ -102,28 +102,28 @@ def test_shown_filters_lie_between_0_and_1_with_weight_0_in_the_middle() -> None
 
 def test_mistakes_are_told() -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.ConvTranspose2d(2, 2, 2))
-    item = networks.noise(1, 1, 5, 5)
+    sample = networks.noise(1, 1, 5, 5)
     for call, sentence in (
-        (lambda: pixel_sum(module, item, "3", 0), "unknown layer '3'. Known: 0, 1, 2."),
+        (lambda: pixel_sum(module, sample, "3", 0), "unknown layer '3'. Known: 0, 1, 2."),
         (
-            lambda: pixel_sum(module, item, "1", 0),
+            lambda: pixel_sum(module, sample, "1", 0),
             "1: a sum of products is shown for convolutions and linear layers, and this is ReLU.",
         ),
         (
-            lambda: pixel_sum(module, item, "2", 0),
+            lambda: pixel_sum(module, sample, "2", 0),
             "2: a sum of products is shown for convolutions and linear layers, and this is ConvTranspose2d(2, 2).",
         ),
         (
-            lambda: pixel_sum(module, item, "0", 2),
+            lambda: pixel_sum(module, sample, "0", 2),
             "0: there are 2 channels, and channel 2 was asked for: they are counted from 0.",
         ),
         (
-            lambda: pixel_sum(module, item, "0", 0, (3, 0)),
+            lambda: pixel_sum(module, sample, "0", 0, (3, 0)),
             "0: the map has the size (3, 3), and position (3, 0) was asked for.",
         ),
         (
             lambda: pixel_sum(module, networks.noise(2, 1, 5, 5), "0", 0),
-            "one item is needed, with its items axis, and 2 were given. Give inputs[:1].",
+            "one sample is needed, with its samples axis, and 2 were given. Give inputs[:1].",
         ),
         (lambda: filters(module, "4"), "unknown layer '4'. Known: 0, 1, 2."),
         (lambda: filters(module, "1"), "1: ReLU has no kernels. Layers that have: 0, 2."),

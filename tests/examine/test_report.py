@@ -55,25 +55,25 @@ def test_the_report_says_what_the_facts_say() -> None:
     for expected in (
         "shoes-2",
         "2031-05-04 14:05 · trained on shoes",
-        "90.0 % accuracy on 60 pictures of the test split 79.9 % to 95.3 % always “bag”: 33.3 %",
-        "The network names 54 of 60 pictures of the test split correctly: 90.0 %. For many more pictures like these, "
+        "90.0 % accuracy on 60 images of the test split 79.9 % to 95.3 % always “bag”: 33.3 %",
+        "The network names 54 of 60 images of the test split correctly: 90.0 %. For many more images like these, "
         "expect between 79.9 % and 95.3 % (95 % interval). Always guessing “bag” would be correct for 33.3 %. Scored once.",
         "coat is rare.",
         "Kind a folder for each class",
         "Class Training Test bag 100 20 boot 100 20 coat 100 20 All 300 60",
-        "What was done to it 2 pictures were turned upright.",
-        "Each picture is brought to 28 x 28 with 1 channel, scaled and cut to fit.",
+        "What was done to it 2 images were turned upright.",
+        "Each image is brought to 28 x 28 with 1 channel, scaled and cut to fit.",
         "From the values the mean of the training split is taken (72.94) and they are divided by its standard deviation (90.1).",
         "A convolutional network (compact) with 12,345 parameters. It takes 1 x 28 x 28 values and gives a probability for "
         "each of 3 classes.",
-        "Multiply-adds for one picture 9.63 M",
+        "Multiply-adds for one image 9.63 M",
         "conv(32, 3), relu, globalpool, linear(classes)",
         "The weights kept are those of epoch 2.",
         "bag 20 90.0 % 90.0 % 90.0 %",
-        "True class Called Pictures bag boot 2 boot coat 2 coat bag 2",
-        "On average the network is 90.0 % sure of its answer and correct for 90.0 %: the two agree within one point. Over pictures "
+        "True class Called Images bag boot 2 boot coat 2 coat bag 2",
+        "On average the network is 90.0 % sure of its answer and correct for 90.0 %: the two agree within one point. Over images "
         "of equal confidence, confidence and accuracy differ by 0.0 points on average (expected calibration error, 15 bins).",
-        "Training time 3 min 07 s Epochs 3 Pictures per second 2,000 (mean of the epochs) Device cpu (Some CPU) "
+        "Training time 3 min 07 s Epochs 3 Images per second 2,000 (mean of the epochs) Device cpu (Some CPU) "
         "Precision bfloat16: asked for Memory layout channels last Processor cores 4, of which PyTorch used 2",
         "visus train shoes --seed 7 The seed was 7.",
         "visus 0.1.0 python 3.13.0 torch 2.13.0",
@@ -83,8 +83,8 @@ def test_the_report_says_what_the_facts_say() -> None:
 
 
 def test_a_result_that_does_not_beat_guessing_is_called_so() -> None:
-    page = Page(report_page(made_up_facts(made_up_scores(num_classes=3, num_items=9, num_wrong=6))))
-    assert "So 9 pictures do not show that the network beats that guess." in page.text
+    page = Page(report_page(made_up_facts(made_up_scores(num_classes=3, num_samples=9, num_wrong=6))))
+    assert "So 9 images do not show that the network beats that guess." in page.text
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_calibration_is_told_by_its_direction(num_wrong: int, verdict: str) -> N
 
 @pytest.mark.parametrize("num_classes", [2, 3, 20, 21, 100, 1000])
 def test_the_page_is_complete_in_itself_and_small(num_classes: int) -> None:
-    page = report_page(made_up_facts(made_up_scores(num_classes, num_items=4000, num_wrong=900)))
+    page = report_page(made_up_facts(made_up_scores(num_classes, num_samples=4000, num_wrong=900)))
     parsed = Page(page)
     assert len(page.encode()) < 3_000_000
     tags = {tag for tag, _ in parsed.tags}
@@ -109,9 +109,9 @@ def test_the_page_is_complete_in_itself_and_small(num_classes: int) -> None:
 def test_figures_have_words_for_those_who_cannot_see_them() -> None:
     for num_classes in (3, 50):
         page = Page(report_page(made_up_facts(made_up_scores(num_classes))))
-        pictures = [attributes for tag, attributes in page.tags if tag == "svg" or attributes.get("role") == "img"]
-        assert pictures
-        assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in pictures)
+        images = [attributes for tag, attributes in page.tags if tag == "svg" or attributes.get("role") == "img"]
+        assert images
+        assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in images)
         assert dict(page.tags[0][1]) == {"lang": "en-GB"}
 
 
@@ -122,7 +122,7 @@ def test_no_name_can_break_the_page(text: str) -> None:
     scores = made_up_scores(classes=names, notes=[text])
     facts = made_up_facts(
         scores, name=text, created=text, command=text, data_name=text, data={text: text}, ledger_sentences=[text],
-        warnings=[text], design_text=text, network=text, recipe={text: text, "seed": text}, noun="picture",
+        warnings=[text], design_text=text, network=text, recipe={text: text, "seed": text}, noun="image",
         class_counts={text: [1, 2, 3]}, inside=made_up_inside((1, 6, 5), text, names[1], advice=(text,), missing={"filters": text}),
     )  # fmt: skip
     page = Page(report_page(facts))
@@ -191,7 +191,7 @@ def test_many_epochs_are_thinned_and_keep_their_ends() -> None:
 
 
 def test_the_heat_map_has_a_square_for_each_pair_that_occurs() -> None:
-    scores = made_up_scores(30, num_items=300, num_wrong=20)
+    scores = made_up_scores(30, num_samples=300, num_wrong=20)
     chart = ElementTree.fromstring(heat_map("Confusion", "", scores))
     squares = chart.findall("rect")[1:]
     occurring = sum(1 for row in scores.confusion for count in row if count)
@@ -203,9 +203,9 @@ def test_the_heat_map_has_a_square_for_each_pair_that_occurs() -> None:
 # ---------------------------------------------------------------------------------------------------------------- contrast
 
 
-def luminance(colour: list[float]) -> float:
+def luminance(color: list[float]) -> float:
     """Relative luminance (WCAG 2.2)."""
-    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in colour)]
+    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in color)]
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
@@ -218,9 +218,9 @@ def themes() -> dict[str, dict[str, list[float]]]:
     style = resources.files("visus.examine").joinpath("page.css").read_text(encoding="utf-8")
     found = {}
     for name, block in zip(("light", "dark", "print"), re.findall(r":root \{(.*?)\}", style, re.DOTALL), strict=True):
-        colours = {key: value * 2 if len(value) == 3 else value for key, value in re.findall(r"--([\w-]+): #(\w+);", block)}
-        colours = {key: "".join(c * 2 for c in v[:3]) if v[:3] == v[3:] else v for key, v in colours.items()}
-        found[name] = {key: [float(int(value[i : i + 2], 16)) for i in (0, 2, 4)] for key, value in colours.items()}
+        colors = {key: value * 2 if len(value) == 3 else value for key, value in re.findall(r"--([\w-]+): #(\w+);", block)}
+        colors = {key: "".join(c * 2 for c in v[:3]) if v[:3] == v[3:] else v for key, v in colors.items()}
+        found[name] = {key: [float(int(value[i : i + 2], 16)) for i in (0, 2, 4)] for key, value in colors.items()}
     return found
 
 
@@ -237,10 +237,10 @@ def test_figures_in_shaded_cells_can_be_read_at_every_strength(name: str) -> Non
     from visus.examine.report import _cell_style
 
     theme = themes()[name]
-    for hit, colour in ((True, theme["accent"]), (False, theme["warm"])):
+    for hit, color in ((True, theme["accent"]), (False, theme["warm"])):
         for step in range(1, 101):
             strength = shade(step / 100)
             style = _cell_style(strength, hit).split()
             ink = theme["cell-full"] if "full" in style else theme["cell-strong"] if "strong" in style else theme["cell"]
-            ground = [strength * a + (1 - strength) * b for a, b in zip(colour, theme["wash"], strict=True)]
+            ground = [strength * a + (1 - strength) * b for a, b in zip(color, theme["wash"], strict=True)]
             assert contrast(ink, ground) >= 4.5, (hit, strength)

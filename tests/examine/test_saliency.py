@@ -24,7 +24,7 @@ def small(shape: tuple[int, ...] = (2, 14, 13)) -> nn.Module:
 
 
 def unit_of_every_layer(module: nn.Module, shape: tuple[int, ...]) -> list[Unit]:
-    """In each layer with a map the unit that is highest in the first item, so that its gate is open."""
+    """In each layer with a map the unit that is highest in the first sample, so that its gate is open."""
     units = []
     for each in activations(module, networks.noise(1, *shape)).layers:
         assert each.values is not None
@@ -43,20 +43,20 @@ def unit_of_every_layer(module: nn.Module, shape: tuple[int, ...]) -> list[Unit]
         (lambda: small((2, 9, 9, 9)), (2, 9, 9, 9)),
         (networks.twice, (2, 8, 8)),
     ],
-    ids=["picture", "u-net", "recording", "volume", "twice"],
+    ids=["image", "u-net", "signal", "volume", "twice"],
 )
 def test_no_map_of_a_unit_has_anything_outside_its_box(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
     pytest.importorskip("captum")
-    module, items = make(), networks.noise(1, *shape)
+    module, samples = make(), networks.noise(1, *shape)
     num_partial = 0
     for unit in unit_of_every_layer(module, shape):
         maps = [
-            gradient_saliency(module, items, unit),
-            integrated_gradients(module, items, unit, steps=3),
-            occlusion(module, items, unit, window=3, stride=2),
+            gradient_saliency(module, samples, unit),
+            integrated_gradients(module, samples, unit, steps=3),
+            occlusion(module, samples, unit, window=3, stride=2),
         ]
         if unit.layer not in {"conv1", "fine.0", "conv"}:
-            maps.append(grad_cam(module, items, unit))
+            maps.append(grad_cam(module, samples, unit))
         for each in maps:
             assert each.outside_box == 0.0, (each.method, unit)
             assert each.box is not None
@@ -66,11 +66,11 @@ def test_no_map_of_a_unit_has_anything_outside_its_box(make: Callable[[], nn.Mod
 
 
 def test_the_gradient_is_that_of_the_module() -> None:
-    module, items = small(), networks.noise(3, 2, 14, 13)
-    x = items.clone().requires_grad_(True)
+    module, samples = small(), networks.noise(3, 2, 14, 13)
+    x = samples.clone().requires_grad_(True)
     scores = module(x)[torch.arange(3), torch.tensor([0, 3, 2])]
     (expected,) = torch.autograd.grad(scores.sum(), x)
-    found = gradient_saliency(module, items, (0, 3, 2))
+    found = gradient_saliency(module, samples, (0, 3, 2))
     np.testing.assert_allclose(found.values, expected.numpy(), atol=1e-6)
     np.testing.assert_allclose(found.map, expected.abs().amax(1).numpy(), atol=1e-6)
     np.testing.assert_allclose(found.scores, scores.detach().numpy(), atol=1e-6)
@@ -79,33 +79,33 @@ def test_the_gradient_is_that_of_the_module() -> None:
 
 
 def test_without_a_target_the_modules_own_answer_is_explained() -> None:
-    module, items = small(), networks.noise(5, 2, 14, 13)
+    module, samples = small(), networks.noise(5, 2, 14, 13)
     with torch.no_grad():
-        answers = tuple(module(items).argmax(1).tolist())
-    assert gradient_saliency(module, items).target == grad_cam(module, items).target == answers
+        answers = tuple(module(samples).argmax(1).tolist())
+    assert gradient_saliency(module, samples).target == grad_cam(module, samples).target == answers
 
 
 def test_grad_cam_equals_captums() -> None:
     attr = pytest.importorskip("captum.attr")
-    module, items = small(), networks.noise(3, 2, 14, 13)
+    module, samples = small(), networks.noise(3, 2, 14, 13)
     for layer in ("relu2", "conv2", "relu3"):
-        found = grad_cam(module, items, 1, layer=layer)
+        found = grad_cam(module, samples, 1, layer=layer)
         theirs = attr.LayerGradCam(module, module.get_submodule(layer)).attribute(
-            items.clone().requires_grad_(True), target=1, relu_attributions=True
+            samples.clone().requires_grad_(True), target=1, relu_attributions=True
         )
         np.testing.assert_allclose(found.coarse, theirs.detach().numpy()[:, 0], atol=1e-6)
         assert (found.layer, found.reason, found.spilled) == (layer, "", 0.0)
 
 
 def test_grad_cam_chooses_the_last_layer_with_more_than_one_place_and_says_why() -> None:
-    module, items = small(), networks.noise(2, 2, 14, 13)
-    found = grad_cam(module, items, 2)
+    module, samples = small(), networks.noise(2, 2, 14, 13)
+    found = grad_cam(module, samples, 2)
     assert found.reason == (
         "'relu3' is the last layer behind an activation whose map has more than one place (5 x 5): "
         "what it says is furthest from pixels and still has a place."
     )
-    np.testing.assert_allclose(found.coarse, grad_cam(module, items, 2, layer="relu3").coarse, atol=1e-7)
-    of_unit = grad_cam(module, items, Unit("conv3", 1, (0, 0)))
+    np.testing.assert_allclose(found.coarse, grad_cam(module, samples, 2, layer="relu3").coarse, atol=1e-7)
+    of_unit = grad_cam(module, samples, Unit("conv3", 1, (0, 0)))
     assert of_unit.layer == "relu2"
     assert of_unit.reason.startswith(
         "'relu2' is the last layer before 'conv3' behind an activation whose map has more than one place (7 x 7): "
@@ -122,8 +122,8 @@ def test_grad_cam_runs_the_module_once_on_the_samples() -> None:
 
 def test_integrated_gradients_add_up_to_the_change_of_the_score() -> None:
     pytest.importorskip("captum")
-    module, items = small(), networks.noise(2, 2, 14, 13)
-    found = integrated_gradients(module, items, (1, 2), steps=64)
+    module, samples = small(), networks.noise(2, 2, 14, 13)
+    found = integrated_gradients(module, samples, (1, 2), steps=64)
     with torch.no_grad():
         plain = module(torch.zeros(1, 2, 14, 13))[0, [1, 2]].numpy()
     assert found.values is not None
@@ -135,15 +135,15 @@ def test_integrated_gradients_add_up_to_the_change_of_the_score() -> None:
 
 def test_occlusion_is_the_fall_of_the_score() -> None:
     pytest.importorskip("captum")
-    module, items = small(), networks.noise(2, 2, 14, 13)
-    found = occlusion(module, items, (1, 2), window=(7, 13), stride=(7, 13))
-    for item, target in enumerate((1, 2)):
+    module, samples = small(), networks.noise(2, 2, 14, 13)
+    found = occlusion(module, samples, (1, 2), window=(7, 13), stride=(7, 13))
+    for sample, target in enumerate((1, 2)):
         for rows in (slice(0, 7), slice(7, 14)):
-            blotted = items[item : item + 1].clone()
+            blotted = samples[sample : sample + 1].clone()
             blotted[:, :, rows] = 0
             with torch.no_grad():
-                fall = float(module(items[item : item + 1])[0, target] - module(blotted)[0, target])
-            np.testing.assert_allclose(found.values[item, :, rows], fall, atol=1e-5)  # type: ignore[index]
+                fall = float(module(samples[sample : sample + 1])[0, target] - module(blotted)[0, target])
+            np.testing.assert_allclose(found.values[sample, :, rows], fall, atol=1e-5)  # type: ignore[index]
 
 
 def test_a_unit_that_reads_padding_alone_has_an_empty_map() -> None:
@@ -176,38 +176,38 @@ def test_without_captum_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_mistakes_are_told() -> None:
     pytest.importorskip("captum")
-    module, items = small(), networks.noise(2, 2, 14, 13)
+    module, samples = small(), networks.noise(2, 2, 14, 13)
     for call, sentence in (
         (
-            lambda: gradient_saliency(module, items, 4),
+            lambda: gradient_saliency(module, samples, 4),
             "there are 4 classes, and class 4 was asked for: they are counted from 0.",
         ),
         (
-            lambda: gradient_saliency(module, items, [1, 2, 3]),
-            "3 classes were given for 2 items: give one, or one for each item.",
+            lambda: gradient_saliency(module, samples, [1, 2, 3]),
+            "3 classes were given for 2 samples: give one, or one for each sample.",
         ),
         (
             lambda: gradient_saliency(networks.u_net(), networks.noise(1, 1, 8, 8)),
-            "classes are explained where a module gives (items, classes), and this one gives a tensor of shape (1, 4, 8, 8). Name a Unit.",
+            "classes are explained where a module gives (samples, classes), and this one gives a tensor of shape (1, 4, 8, 8). Name a Unit.",
         ),
         (
-            lambda: gradient_saliency(module, items, Unit("relu4", 0)),
+            lambda: gradient_saliency(module, samples, Unit("relu4", 0)),
             "unknown layer 'relu4'. Did you mean 'relu3'? Known: conv1, conv2, conv3, globalpool1, linear1, norm1, norm2, relu1, relu2, relu3.",
         ),
         (
-            lambda: grad_cam(module, items, Unit("relu4", 0)),
+            lambda: grad_cam(module, samples, Unit("relu4", 0)),
             "unknown layer 'relu4'. Did you mean 'relu3'? Known: conv1, conv2, conv3, globalpool1, linear1, norm1, norm2, relu1, relu2, relu3.",
         ),
         (
-            lambda: grad_cam(module, items, layer="relu"),
+            lambda: grad_cam(module, samples, layer="relu"),
             "unknown layer 'relu'. Did you mean 'relu3'? Known: conv1, conv2, conv3, globalpool1, linear1, norm1, norm2, relu1, relu2, relu3.",
         ),
         (
-            lambda: grad_cam(module, items, layer="linear1"),
+            lambda: grad_cam(module, samples, layer="linear1"),
             "linear1: Grad-CAM needs a map, and this layer gives the shape (4,).",
         ),
         (
-            lambda: grad_cam(module, items, Unit("relu1", 0), layer="relu2"),
+            lambda: grad_cam(module, samples, Unit("relu1", 0), layer="relu2"),
             "the layer 'relu2' does not come before 'relu1', whose unit is explained. Choose an earlier one.",
         ),
         (
@@ -220,17 +220,17 @@ def test_mistakes_are_told() -> None:
             ),
             "a 1-D map cannot be laid over a 2-D input. Choose a layer whose map has as many axes.",
         ),
-        (lambda: integrated_gradients(module, items, steps=0), "integrated gradients need at least 1 step, not 0."),
-        (lambda: occlusion(module, items, window=(20, 3)), "window must be from 1 to 14 x 13, and is 20 x 3."),
-        (lambda: occlusion(module, items, window=3, stride=4), "stride must be from 1 to 3 x 3, and is 4 x 4."),
+        (lambda: integrated_gradients(module, samples, steps=0), "integrated gradients need at least 1 step, not 0."),
+        (lambda: occlusion(module, samples, window=(20, 3)), "window must be from 1 to 14 x 13, and is 20 x 3."),
+        (lambda: occlusion(module, samples, window=3, stride=4), "stride must be from 1 to 3 x 3, and is 4 x 4."),
     ):
         with pytest.raises(UsageError) as told:
             call()
         assert str(told.value) == sentence
 
 
-def test_one_item_without_its_items_axis_is_refused() -> None:
+def test_one_sample_without_its_samples_axis_is_refused() -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
     with pytest.raises(UsageError) as told:
         grad_cam(module, torch.zeros(3, 8, 8))
-    assert str(told.value) == "this is one item of the shape (3, 8, 8), and items are needed: give it as inputs[None]."
+    assert str(told.value) == "this is one sample of the shape (3, 8, 8), and samples are needed: give it as inputs[None]."

@@ -15,9 +15,9 @@ from torch import nn
 
 from visus.errors import UsageError
 from visus.examine import Unit, deletion_and_insertion, gradient_saliency, randomised_weights
-from visus.examine.explained import Saliency, Target
-from visus.examine.layer_calls import Sights
+from visus.examine.layer_calls import TracedFields
 from visus.examine.saliency_checks import rank_correlation
+from visus.examine.saliency_types import Saliency, Target
 
 SHAPE = (1, 12, 12)
 
@@ -33,25 +33,25 @@ def looks_at_one_corner() -> nn.Module:
 
 
 def edges(module: nn.Module, inputs: Any, target: Target) -> Saliency:
-    """A map that shows the item's edges, whatever the weights."""
+    """A map that shows the sample's edges, whatever the weights."""
     found = gradient_saliency(module, inputs, target)
     rows = np.abs(np.gradient(torch.as_tensor(inputs).numpy()[:, 0], axis=1))
-    return Saliency("edges", found.target, found.scores, rows, None, Sights(module, SHAPE))
+    return Saliency("edges", found.target, found.scores, rows, None, TracedFields(module, SHAPE))
 
 
 def test_random_weights_destroy_a_gradient_and_leave_edges() -> None:
-    module, items = looks_at_one_corner(), torch.rand(4, *SHAPE) + 0.5
-    found = randomised_weights(module, items, 1)
+    module, samples = looks_at_one_corner(), torch.rand(4, *SHAPE) + 0.5
+    found = randomised_weights(module, samples, 1)
     assert found.layers == ("1",)
     assert found.is_sensitive
     assert found.sentence == (
         f"With all weights random the map is another one (rank correlation {found.similarity[-1]:.2f}): it tells of what was learned."
     )
-    fooled = randomised_weights(module, items, 1, method=edges)
+    fooled = randomised_weights(module, samples, 1, method=edges)
     assert not fooled.is_sensitive
     assert fooled.similarity[-1] == pytest.approx(1.0)
     assert fooled.sentence == (
-        "With all weights random the map stays much the same (rank correlation 1.00): it shows the item's edges or the network's build, "
+        "With all weights random the map stays much the same (rank correlation 1.00): it shows the sample's edges or the network's build, "
         "not what was learned. Do not believe it."
     )
 
@@ -60,40 +60,40 @@ def test_weights_become_random_from_the_last_layer_to_the_first_and_the_module_i
     module = networks.designed("conv(6, 3), norm, relu, se(2), conv(6, 3), relu, globalpool, linear(3)", (2, 10, 10))
     before = {name: values.clone() for name, values in module.state_dict().items()}
     state = torch.get_rng_state()
-    items = networks.noise(2, 2, 10, 10)
-    found = randomised_weights(module, items)
+    samples = networks.noise(2, 2, 10, 10)
+    found = randomised_weights(module, samples)
     assert found.layers == ("linear1", "conv2", "se1", "norm1", "conv1")
     assert len(found.similarity) == 5
     assert all(torch.equal(before[name], values) for name, values in module.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
-    np.testing.assert_array_equal(found.similarity, randomised_weights(module, items).similarity)
-    assert not np.array_equal(found.similarity, randomised_weights(module, items, seed=1).similarity)
-    assert randomised_weights(module, items, layers=["conv1"]).layers == ("conv1",)
+    np.testing.assert_array_equal(found.similarity, randomised_weights(module, samples).similarity)
+    assert not np.array_equal(found.similarity, randomised_weights(module, samples, seed=1).similarity)
+    assert randomised_weights(module, samples, layers=["conv1"]).layers == ("conv1",)
 
 
 def test_comparing_once_gives_the_last_of_all_steps() -> None:
     module = networks.designed("conv(4, 3), relu, conv(4, 3), relu, globalpool, linear(classes)", SHAPE)
-    items = networks.noise(2, *SHAPE)
-    each, once = (randomised_weights(module, items, only_last=last) for last in (False, True))
+    samples = networks.noise(2, *SHAPE)
+    each, once = (randomised_weights(module, samples, only_last=last) for last in (False, True))
     assert once.layers == each.layers[-1:]
     assert once.similarity.tolist() == each.similarity[-1:].tolist()
 
 
 def test_curves_fall_and_rise_where_the_map_is_right_and_not_where_it_is_wrong() -> None:
-    module, items = looks_at_one_corner(), torch.rand(3, *SHAPE) + 0.5
-    right = gradient_saliency(module, items, 1)
-    found = deletion_and_insertion(module, items, right, steps=8)
+    module, samples = looks_at_one_corner(), torch.rand(3, *SHAPE) + 0.5
+    right = gradient_saliency(module, samples, 1)
+    found = deletion_and_insertion(module, samples, right, steps=8)
     assert (found.shares[0], found.shares[-1], len(found.shares)) == (0.0, 1.0, 9)
     with torch.no_grad():
-        ends = [float(torch.softmax(module(each), 1)[:, 1].mean()) for each in (items, torch.zeros_like(items))]
+        ends = [float(torch.softmax(module(each), 1)[:, 1].mean()) for each in (samples, torch.zeros_like(samples))]
     assert [found.deletion[0], found.insertion[-1]] == pytest.approx([ends[0]] * 2)
     assert [found.deletion[-1], found.insertion[0]] == pytest.approx([ends[1]] * 2)
     assert (np.diff(found.deletion) <= 1e-6).all()
     assert (np.diff(found.insertion) >= -1e-6).all()
     assert found.is_better_than_random
     assert found.sentence.startswith("The pixels that the map names matter more than others: deletion 0.")
-    wrong = Saliency("wrong", right.target, right.scores, right.map.max() - right.map, None, Sights(module, SHAPE))
-    misled = deletion_and_insertion(module, items, wrong, steps=8)
+    wrong = Saliency("wrong", right.target, right.scores, right.map.max() - right.map, None, TracedFields(module, SHAPE))
+    misled = deletion_and_insertion(module, samples, wrong, steps=8)
     assert misled.deletion_area > found.deletion_area
     assert misled.is_better_than_random is False
     assert misled.sentence.startswith("The pixels that the map names matter less than others: deletion ")
@@ -101,30 +101,32 @@ def test_curves_fall_and_rise_where_the_map_is_right_and_not_where_it_is_wrong()
 
 
 def test_a_map_that_is_the_same_everywhere_cannot_be_judged() -> None:
-    module, items = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
-    right = gradient_saliency(module, items, 1)
+    module, samples = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
+    right = gradient_saliency(module, samples, 1)
     for value in (0.0, 0.3):
-        flat = Saliency("flat", right.target, right.scores, np.full_like(right.map, value), None, Sights(module, SHAPE))
-        curves = deletion_and_insertion(module, items, flat, steps=8)
+        flat = Saliency(
+            "flat", right.target, right.scores, np.full_like(right.map, value), None, TracedFields(module, SHAPE)
+        )
+        curves = deletion_and_insertion(module, samples, flat, steps=8)
         assert curves.is_better_than_random is None
         assert curves.sentence == "The map is the same everywhere, so it names no pixels that could be taken away first."
-        weights = randomised_weights(module, items, method=lambda *_, flat=flat: flat)
+        weights = randomised_weights(module, samples, method=lambda *_, flat=flat: flat)
         assert weights.is_sensitive is None
         assert weights.sentence == "The map is the same everywhere, so there is nothing to compare."
     maps = iter([right, flat])
-    emptied = randomised_weights(module, items, method=lambda *_: next(maps), only_last=True)
+    emptied = randomised_weights(module, samples, method=lambda *_: next(maps), only_last=True)
     assert emptied.is_sensitive is None
     assert emptied.sentence == "With all weights random the map is the same everywhere, so there is nothing to compare."
 
 
 def test_a_map_of_chance_cannot_be_told_from_random_order() -> None:
     torch.manual_seed(0)
-    module, items = nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), torch.rand(1, *SHAPE)
-    right = gradient_saliency(module, items)
+    module, samples = nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), torch.rand(1, *SHAPE)
+    right = gradient_saliency(module, samples)
     for seed in range(5):
         chance = np.random.default_rng(seed + 50).random(right.map.shape)
-        drawn = Saliency("chance", right.target, right.scores, chance, None, Sights(module, SHAPE))
-        found = deletion_and_insertion(module, items, drawn, steps=8)
+        drawn = Saliency("chance", right.target, right.scores, chance, None, TracedFields(module, SHAPE))
+        found = deletion_and_insertion(module, samples, drawn, steps=8)
         assert found.is_better_than_random is not True
     one = dataclasses.replace(found, deletion=found.random_deletion, insertion=found.random_insertion)
     assert one.gains == (0.0, 0.0)
@@ -136,13 +138,13 @@ def test_a_map_of_chance_cannot_be_told_from_random_order() -> None:
 
 def test_equal_pixels_come_in_random_order_and_not_row_by_row() -> None:
     """Half of the pixels are named alike: those of them that come first must not be those of the upper rows."""
-    module, items = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
-    right = gradient_saliency(module, items, 1)
+    module, samples = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
+    right = gradient_saliency(module, samples, 1)
     one, other = (
         deletion_and_insertion(
             module,
-            items,
-            Saliency("equal", right.target, right.scores, np.full_like(right.map, 0.5), None, Sights(module, SHAPE)),
+            samples,
+            Saliency("equal", right.target, right.scores, np.full_like(right.map, 0.5), None, TracedFields(module, SHAPE)),
             steps=8,
             seed=seed,
         )
@@ -151,21 +153,21 @@ def test_equal_pixels_come_in_random_order_and_not_row_by_row() -> None:
     assert not np.array_equal(one.deletion, other.deletion)
 
 
-def test_random_orders_can_be_shared_by_maps_of_the_same_items() -> None:
-    module, items = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
-    right = gradient_saliency(module, items, 1)
-    first = deletion_and_insertion(module, items, right, steps=8)
-    again = deletion_and_insertion(module, items, right, steps=8, seed=5, beside=first)
+def test_random_orders_can_be_shared_by_maps_of_the_same_samples() -> None:
+    module, samples = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
+    right = gradient_saliency(module, samples, 1)
+    first = deletion_and_insertion(module, samples, right, steps=8)
+    again = deletion_and_insertion(module, samples, right, steps=8, seed=5, beside=first)
     assert again.random_areas is first.random_areas
     assert np.array_equal(again.random_deletion, first.random_deletion)
-    assert deletion_and_insertion(module, items, right, steps=4, beside=first).random_areas is not first.random_areas
+    assert deletion_and_insertion(module, samples, right, steps=4, beside=first).random_areas is not first.random_areas
 
 
 def test_curves_of_a_unit_are_of_its_value() -> None:
-    module, items = nn.Conv2d(1, 2, 3), networks.noise(2, 1, 6, 6)
-    found = deletion_and_insertion(module, items, gradient_saliency(module, items, Unit("", 1, (0, 0))), steps=4)
+    module, samples = nn.Conv2d(1, 2, 3), networks.noise(2, 1, 6, 6)
+    found = deletion_and_insertion(module, samples, gradient_saliency(module, samples, Unit("", 1, (0, 0))), steps=4)
     with torch.no_grad():
-        assert found.deletion[0] == pytest.approx(float(module(items)[:, 1, 0, 0].mean()), abs=1e-6)
+        assert found.deletion[0] == pytest.approx(float(module(samples)[:, 1, 0, 0].mean()), abs=1e-6)
 
 
 @given(st.lists(st.integers(0, 5), min_size=3, max_size=30), st.integers(0, 99))
@@ -182,15 +184,15 @@ def test_rank_correlation_is_that_of_ranks_with_ties(values: list[int], seed: in
 
 
 def test_mistakes_are_told() -> None:
-    module, items = looks_at_one_corner(), torch.rand(2, *SHAPE)
-    right = gradient_saliency(module, items)
+    module, samples = looks_at_one_corner(), torch.rand(2, *SHAPE)
+    right = gradient_saliency(module, samples)
     for call, sentence in (
-        (lambda: deletion_and_insertion(module, items, right, steps=0), "curves need at least 1 step, not 0."),
+        (lambda: deletion_and_insertion(module, samples, right, steps=0), "curves need at least 1 step, not 0."),
         (
-            lambda: deletion_and_insertion(module, items[:1], right),
-            "the map has the shape (2, 12, 12) and the items (1, 1, 12, 12): give the items that it was made of.",
+            lambda: deletion_and_insertion(module, samples[:1], right),
+            "the map has the shape (2, 12, 12) and the samples (1, 1, 12, 12): give the samples that it was made of.",
         ),
-        (lambda: randomised_weights(nn.Flatten(), items), "there is no layer whose weights could become random."),
+        (lambda: randomised_weights(nn.Flatten(), samples), "there is no layer whose weights could become random."),
     ):
         with pytest.raises(UsageError) as told:
             call()
@@ -198,8 +200,8 @@ def test_mistakes_are_told() -> None:
 
 
 def test_curves_that_disagree_are_no_verdict() -> None:
-    module, items = looks_at_one_corner(), torch.rand(2, *SHAPE) + 0.5
-    found = deletion_and_insertion(module, items, gradient_saliency(module, items, 1), steps=8)
+    module, samples = looks_at_one_corner(), torch.rand(2, *SHAPE) + 0.5
+    found = deletion_and_insertion(module, samples, gradient_saliency(module, samples, 1), steps=8)
     wrong = dataclasses.replace(found, deletion=np.ones_like(found.deletion))
     assert wrong.gains[0] < -wrong.margins[0]
     assert wrong.gains[1] > wrong.margins[1]

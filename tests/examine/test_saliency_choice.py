@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from visus.examine import Unit, deletion_and_insertion, gradient_saliency
 from visus.examine.deletion import areas_below, masked_scores, orders_of, random_orders, step_counts
-from visus.examine.explained import Saliency
 from visus.examine.saliency_choice import CENTER, best_curves, best_of, check_methods, choice_sentence, student_t
+from visus.examine.saliency_types import Saliency
 
 SHAPE = (1, 12, 12)
 
@@ -28,9 +28,9 @@ def looks_at_one_corner() -> nn.Module:
     return module
 
 
-def maps_of(module: nn.Module, items: Tensor) -> dict[str, Saliency]:
+def maps_of(module: nn.Module, samples: Tensor) -> dict[str, Saliency]:
     """A map that is right, its opposite, one of chance and a flat one."""
-    right = gradient_saliency(module, items, 1)
+    right = gradient_saliency(module, samples, 1)
     drawn = {
         "right": right.map,
         "wrong": right.map.max() - right.map,
@@ -41,22 +41,22 @@ def maps_of(module: nn.Module, items: Tensor) -> dict[str, Saliency]:
 
 
 def test_the_method_that_names_the_corner_passes_and_the_others_do_not() -> None:
-    module, items = looks_at_one_corner(), torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(0)) + 0.5
-    tested = check_methods(module, items, list(maps_of(module, items).values()))
+    module, samples = looks_at_one_corner(), torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(0)) + 0.5
+    tested = check_methods(module, samples, list(maps_of(module, samples).values()))
     assert [each.method for each in tested] == ["right", "wrong", "chance", "flat", CENTER]
     assert [each.is_passed for each in tested] == [True, False, False, False, False]
     assert tested[0].share == 1.0
     assert (tested[3].gains == 0).all()
     chosen = best_of(tested)
     assert chosen is tested[0]
-    assert choice_sentence(tested, chosen, "picture") == (
-        "right is shown: it passes deletion and insertion against random order on held-out pictures (95 % intervals of both gains above 0), on "
-        "more of them than the others that pass. Share of 12 held-out pictures whose map beats random order in deletion and in insertion: "
-        "right 100 %; wrong 0 %; chance 0 %; flat 0 %. A Gaussian at the center, which knows nothing of the picture, beats it on 0 %."
+    assert choice_sentence(tested, chosen, "image") == (
+        "right is shown: it passes deletion and insertion against random order on held-out images (95 % intervals of both gains above 0), on "
+        "more of them than the others that pass. Share of 12 held-out images whose map beats random order in deletion and in insertion: "
+        "right 100 %; wrong 0 %; chance 0 %; flat 0 %. A Gaussian at the center, which knows nothing of the image, beats it on 0 %."
     )
     assert best_of(tested[1:]) is None
-    assert choice_sentence(tested[1:], None, "picture").startswith(
-        "No map is shown: no method passes deletion and insertion against random order on held-out pictures. Share of 12 held-out pictures"
+    assert choice_sentence(tested[1:], None, "image").startswith(
+        "No map is shown: no method passes deletion and insertion against random order on held-out images. Share of 12 held-out images"
     )
     facts = tested[0].to_json()
     assert facts["deletion_interval"][0] <= facts["deletion_gain"] <= facts["deletion_interval"][1]
@@ -68,45 +68,45 @@ def test_a_center_prior_is_never_chosen() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(144, 2))
     module[1].weight.data[:] = torch.stack([torch.zeros(144), weight.flatten()])
     module[1].bias.data[:] = torch.tensor([4.0, 0.0])
-    items = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(0)) + 0.5
-    tested = check_methods(module, items, [maps_of(module, items)["chance"]])
+    samples = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(0)) + 0.5
+    tested = check_methods(module, samples, [maps_of(module, samples)["chance"]])
     assert tested[1].is_passed
     assert best_of(tested) is None
 
 
 def test_maps_of_chance_pass_rarely() -> None:
     torch.manual_seed(0)
-    module, items = nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), torch.rand(200, *SHAPE)
-    right = gradient_saliency(module, items)
+    module, samples = nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), torch.rand(200, *SHAPE)
+    right = gradient_saliency(module, samples)
     chance = dataclasses.replace(right, map=np.random.default_rng(1).random(right.map.shape))
-    (tested,) = check_methods(module, items, [chance], num_random=16, center=False)
+    (tested,) = check_methods(module, samples, [chance], num_random=16, center=False)
     assert tested.share <= 0.03
     assert not tested.is_passed
 
 
 def test_of_one_sample_the_map_that_beats_random_by_most_comes_first() -> None:
-    module, items = looks_at_one_corner(), torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0)) + 0.5
-    maps = maps_of(module, items)
+    module, samples = looks_at_one_corner(), torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0)) + 0.5
+    maps = maps_of(module, samples)
     half = maps["right"].map.copy()
     half[:, :3] = 0
     named = [maps["chance"], dataclasses.replace(maps["right"], map=half), maps["right"], maps["wrong"]]
-    curves = [deletion_and_insertion(module, items, each, steps=8) for each in named]
+    curves = [deletion_and_insertion(module, samples, each, steps=8) for each in named]
     assert best_curves(curves) == [2, 1]
 
 
 @pytest.mark.parametrize("shape", [(2, 9), (1, 5, 6), (1, 3, 4, 5)])
 def test_scores_while_pixels_go_are_those_of_the_masked_samples(shape: tuple[int, ...]) -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 3)).eval()
-    items, rng = networks.noise(3, *shape), np.random.default_rng(0)
+    samples, rng = networks.noise(3, *shape), np.random.default_rng(0)
     num_pixels = int(np.prod(shape[1:]))
     counts, target = step_counts(num_pixels, 4), (0, 2, 1)
     orders = [orders_of(rng.random((3, *shape[1:])), rng), random_orders(rng, 3, num_pixels)]
-    found = masked_scores(module, items, target, orders, counts, fill=0.25)
+    found = masked_scores(module, samples, target, orders, counts, fill=0.25)
     for place, order in enumerate(orders):
         for step, count in enumerate(counts):
             for sample in range(3):
                 for row, gone in enumerate((order[sample, :count], order[sample, count:])):
-                    x = items[sample].clone().reshape(shape[0], -1)
+                    x = samples[sample].clone().reshape(shape[0], -1)
                     x[:, gone] = 0.25
                     with torch.no_grad():
                         score = float(torch.softmax(module(x.reshape(1, *shape)), 1)[0, target[sample]])
@@ -115,11 +115,11 @@ def test_scores_while_pixels_go_are_those_of_the_masked_samples(shape: tuple[int
 
 
 def test_scores_of_a_unit_are_its_values() -> None:
-    module, items = nn.Conv2d(1, 2, 3), networks.noise(2, 1, 5, 5)
+    module, samples = nn.Conv2d(1, 2, 3), networks.noise(2, 1, 5, 5)
     counts = step_counts(25, 2)
-    found = masked_scores(module, items, Unit("", 1, (0, 0)), [random_orders(np.random.default_rng(0), 2, 25)], counts)
+    found = masked_scores(module, samples, Unit("", 1, (0, 0)), [random_orders(np.random.default_rng(0), 2, 25)], counts)
     with torch.no_grad():
-        np.testing.assert_allclose(found[0, 0, 0], module(items)[:, 1, 0, 0].numpy(), atol=1e-6)
+        np.testing.assert_allclose(found[0, 0, 0], module(samples)[:, 1, 0, 0].numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 15, 31, 100])

@@ -1,4 +1,4 @@
-"""Filters matched and layers compared: laws of the cosine, the assignment and the centred kernel alignment."""
+"""Filters matched and layers compared: laws of the cosine, the assignment and the centered kernel alignment."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ def test_alignment_does_not_change_with_turning_and_scaling(seed: int) -> None:
     assert kernel_alignment(kernels[1], kernels[2]) == pytest.approx(1.0)
 
 
-def test_the_alignment_of_unrelated_items_is_0_in_the_mean_however_few() -> None:
+def test_the_alignment_of_unrelated_samples_is_0_in_the_mean_however_few() -> None:
     rng = np.random.default_rng(0)
     found = [kernel_alignment(*(values @ values.T for values in rng.normal(size=(2, 8, 5)))) for _ in range(2000)]
     known = [value for value in found if value is not None]
     assert abs(float(np.mean(known))) < 0.03  # the biased estimator gives about 0.4 here
 
 
-def test_the_dependence_is_the_mean_over_all_draws_of_four_items() -> None:
-    """Song et al. 2012: the estimator is the U-statistic of four different items."""
+def test_the_dependence_is_the_mean_over_all_draws_of_four_samples() -> None:
+    """Song et al. 2012: the estimator is the U-statistic of four different samples."""
     from visus.examine.similarity import _dependence
 
     rng = np.random.default_rng(1)
@@ -97,8 +97,8 @@ def test_the_dependence_is_the_mean_over_all_draws_of_four_items() -> None:
 
 def test_a_network_is_like_itself_in_every_layer_and_its_filters_may_be_shuffled() -> None:
     module = networks.small_compact()
-    items = networks.noise(12, 1, 28, 28)
-    same = layer_likeness(module, module, items)
+    samples = networks.noise(12, 1, 28, 28)
+    same = layer_likeness(module, module, samples)
     assert next(layer.path for layer in same) == "stem.whiten1"
     assert all(layer.cka == pytest.approx(1.0) for layer in same if layer.cka is not None)
     plain = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU())
@@ -106,10 +106,10 @@ def test_a_network_is_like_itself_in_every_layer_and_its_filters_may_be_shuffled
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     shuffled[0].weight.data[:] = plain[0].weight.data[order]
     shuffled[0].bias.data[:] = plain[0].bias.data[order]
-    assert [layer.cka for layer in layer_likeness(plain, shuffled, items)] == pytest.approx([1.0, 1.0])
+    assert [layer.cka for layer in layer_likeness(plain, shuffled, samples)] == pytest.approx([1.0, 1.0])
 
 
-def test_a_layer_that_tells_no_item_from_another_has_no_figure() -> None:
+def test_a_layer_that_tells_no_sample_from_another_has_no_figure() -> None:
     module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
     module[0].weight.data.zero_()
     assert [layer.cka for layer in layer_likeness(module, module, networks.noise(5, 1, 6, 6))] == [None, None]
@@ -117,15 +117,15 @@ def test_a_layer_that_tells_no_item_from_another_has_no_figure() -> None:
 
 def test_a_part_of_the_features_at_a_time_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = networks.small_compact(), networks.u_net()
-    items = networks.noise(6, 1, 28, 28)
-    whole = layer_likeness(one, one, items)
-    monkeypatch.setattr("visus.examine.similarity._MOST_VALUES", 100)
-    assert [layer.cka for layer in layer_likeness(one, one, items)] == pytest.approx([layer.cka for layer in whole])
-    assert layer_likeness(one, other, items) == ()
+    samples = networks.noise(6, 1, 28, 28)
+    whole = layer_likeness(one, one, samples)
+    monkeypatch.setattr("visus.examine.similarity._MAX_VALUES", 100)
+    assert [layer.cka for layer in layer_likeness(one, one, samples)] == pytest.approx([layer.cka for layer in whole])
+    assert layer_likeness(one, other, samples) == ()
 
 
-def test_too_few_items_are_refused() -> None:
+def test_too_few_samples_are_refused() -> None:
     module = networks.u_net()
     with pytest.raises(UsageError) as caught:
         layer_likeness(module, module, networks.noise(3, 1, 8, 8))
-    assert str(caught.value) == "layers are compared on at least 4 items, and there are 3."
+    assert str(caught.value) == "layers are compared on at least 4 samples, and there are 3."

@@ -29,7 +29,7 @@ from visus.examine import activations, templates, unit_values
         (lambda: networks.designed("conv(3, 3), norm, relu, maxpool(2), conv(3, 3, padding=1), relu", (1, 9, 8, 7)), (1, 9, 8, 7), 99),
         (networks.twice, (2, 8, 8), 99),
     ],
-    ids=["resnet", "compact", "u-net", "squeezed", "recording", "volume", "twice"],
+    ids=["resnet", "compact", "u-net", "squeezed", "signal", "volume", "twice"],
 )  # fmt: skip
 def test_a_patch_fed_alone_gives_the_same_activation_in_every_layer(
     make: Callable[[], nn.Module], shape: tuple[int, ...], max_channels: int
@@ -46,29 +46,29 @@ def test_a_patch_fed_alone_gives_the_same_activation_in_every_layer(
                 num_partial += each.patch.size < rubbish.size
                 value = float(unit_values(module, fed, layer.path, channel, each.position)[0])
                 assert value == pytest.approx(each.value, abs=2e-5 * scale), (layer.path, channel, each.position, each.box)
-    assert num_partial > 0, "some patches are smaller than the item, else nothing was tested"
+    assert num_partial > 0, "some patches are smaller than the sample, else nothing was tested"
 
 
-@given(lengths=st.lists(st.integers(1, 3), min_size=1, max_size=5), top=st.integers(1, 4), per_item=st.integers(1, 3))
-def test_the_strongest_are_found_whatever_the_batches(lengths: list[int], top: int, per_item: int) -> None:
+@given(lengths=st.lists(st.integers(1, 3), min_size=1, max_size=5), top=st.integers(1, 4), per_sample=st.integers(1, 3))
+def test_the_strongest_are_found_whatever_the_batches(lengths: list[int], top: int, per_sample: int) -> None:
     module = networks.u_net()
-    items = networks.noise(sum(lengths), 1, 8, 8).round(decimals=1)
-    found = templates(module, items.split(lengths), "coarse.1", top=top, per_item=per_item)
-    values = activations(module, items)["coarse.1"].values
+    samples = networks.noise(sum(lengths), 1, 8, 8).round(decimals=1)
+    found = templates(module, samples.split(lengths), "coarse.1", top=top, per_sample=per_sample)
+    values = activations(module, samples)["coarse.1"].values
     assert values is not None
-    assert (found.num_items, [each.path for each in found.layers]) == (len(items), ["coarse.1"])
+    assert (found.num_samples, [each.path for each in found.layers]) == (len(samples), ["coarse.1"])
     for channel, units in enumerate(found["coarse.1"].channels):
-        each_item = np.sort(values[:, channel].reshape(len(items), -1), axis=1)[:, -per_item:]
-        np.testing.assert_allclose([each.value for each in units], np.sort(each_item.ravel())[::-1][:top], atol=1e-5)
-        assert max(np.bincount([each.item for each in units])) <= per_item
+        each_sample = np.sort(values[:, channel].reshape(len(samples), -1), axis=1)[:, -per_sample:]
+        np.testing.assert_allclose([each.value for each in units], np.sort(each_sample.ravel())[::-1][:top], atol=1e-5)
+        assert max(np.bincount([each.sample for each in units])) <= per_sample
         for each in units:
-            assert each.value == pytest.approx(float(values[(each.item, channel, *each.position)]), abs=1e-5)
+            assert each.value == pytest.approx(float(values[(each.sample, channel, *each.position)]), abs=1e-5)
             assert each.box is not None
             inside = tuple(slice(first, last + 1) for first, last in each.box)
-            np.testing.assert_array_equal(each.patch, items[each.item].numpy()[(slice(None), *inside)])
+            np.testing.assert_array_equal(each.patch, samples[each.sample].numpy()[(slice(None), *inside)])
 
 
-def test_a_split_is_searched_like_its_scaled_items() -> None:
+def test_a_split_is_searched_like_its_scaled_samples() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (9, 1, 8, 8), dtype=np.uint8)
     chosen = np.array([7, 2, 5, 3])
@@ -78,21 +78,21 @@ def test_a_split_is_searched_like_its_scaled_items() -> None:
     one = templates(module, part, "last", top=3, preprocessing=preprocessing)
     other = templates(module, preprocessing.scaled(torch.from_numpy(pixels[chosen])), "last", top=3)
     for mine, theirs in zip(one["last"].channels, other["last"].channels, strict=True):
-        assert [(each.item, each.position, each.box) for each in mine] == [
-            (each.item, each.position, each.box) for each in theirs
+        assert [(each.sample, each.position, each.box) for each in mine] == [
+            (each.sample, each.position, each.box) for each in theirs
         ]
         for here, there in zip(mine, theirs, strict=True):
             np.testing.assert_array_equal(here.patch, there.patch)
 
 
-def test_no_more_items_are_kept_than_are_still_among_the_strongest() -> None:
+def test_no_more_samples_are_kept_than_are_still_among_the_strongest() -> None:
     from visus.examine.strongest_patches import _Search
 
-    search = _Search(nn.Conv2d(1, 3, 3).eval().requires_grad_(False), top=2, per_item=1, keeps_items=True)
+    search = _Search(nn.Conv2d(1, 3, 3).eval().requires_grad_(False), top=2, per_sample=1, keeps_samples=True)
     for seed in range(10):
         search.look(networks.noise(5, 1, 6, 6, seed=seed), None)
-        assert len(search.items) <= 3 * 2
-    assert search.num_items == 50
+        assert len(search.samples) <= 3 * 2
+    assert search.num_samples == 50
 
 
 def test_a_unit_that_reads_padding_alone_has_an_empty_patch() -> None:
@@ -105,16 +105,16 @@ def test_a_unit_that_reads_padding_alone_has_an_empty_patch() -> None:
 
 def test_mistakes_are_told() -> None:
     module = networks.u_net()
-    items = networks.noise(1, 1, 8, 8)
+    samples = networks.noise(1, 1, 8, 8)
     part = Part("val", np.zeros((1, 1, 8, 8), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64), ("a",))
     for call, sentence in (
-        (lambda: templates(module, items, top=0), "top must be at least 1, not 0."),
-        (lambda: templates(module, items, per_item=-1), "per_item must be at least 1, not -1."),
-        (lambda: templates(module, []), "templates need at least one item, and there is none."),
-        (lambda: templates(module, part), "the items of a split are not scaled: give its preprocessing too."),
-        (lambda: templates(module, items, "up")["down"], "unknown layer 'down'. Known: up."),
+        (lambda: templates(module, samples, top=0), "top must be at least 1, not 0."),
+        (lambda: templates(module, samples, per_sample=-1), "per_sample must be at least 1, not -1."),
+        (lambda: templates(module, []), "templates need at least one sample, and there is none."),
+        (lambda: templates(module, part), "the samples of a split are not scaled: give its preprocessing too."),
+        (lambda: templates(module, samples, "up")["down"], "unknown layer 'down'. Known: up."),
         (
-            lambda: unit_values(module, items, "lost", 0),
+            lambda: unit_values(module, samples, "lost", 0),
             "unknown layer 'lost'. Did you mean 'last'? Known: coarse.0, coarse.1, fine.0, fine.1, fine.2, last, pool, up.",
         ),
     ):

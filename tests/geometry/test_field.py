@@ -62,8 +62,8 @@ def test_resnet_stem_and_vgg16_have_their_published_fields():
     assert (vgg.size, vgg.step) == (212, 32)
 
 
-def test_centre_of_an_even_field_lies_between_two_pixels():
-    assert Field(size=4, start=0).centre == Fraction(3, 2)
+def test_center_of_an_even_field_lies_between_two_pixels():
+    assert Field(size=4, start=0).center == Fraction(3, 2)
 
 
 def test_join_holds_all_paths_and_is_aligned_only_with_equal_middles():
@@ -88,17 +88,17 @@ def test_join_with_a_gate_keeps_the_windows_and_is_whole():
 def test_half_a_pixel_of_a_field_known_by_its_step_alone_is_rounded_outwards():
     half = Field(size=2, step=Fraction(1, 2), start=0)
     assert (half.through(Window(3)).size, half.through(Window(2)).size) == (3, 3)
-    assert [half.textbook(index) for index in range(3)] == [(0, 1), (0, 2), (1, 2)]
+    assert [half.theoretical(index) for index in range(3)] == [(0, 1), (0, 2), (1, 2)]
 
 
 @given(lenses, st.integers(-6, 6))
-def test_textbook_field_of_every_position_is_the_union_of_those_that_it_is_made_of(stack, position):
+def test_theoretical_field_of_every_position_is_the_union_of_those_that_it_is_made_of(stack, position):
     field, pixels = Field(), {position}
     for lens in stack:
         field = field.through(lens)
     for lens in reversed(stack):
         pixels = {tap for each in pixels for tap in lens.taps(each)}
-    assert field.textbook(position) == ((min(pixels), max(pixels)) if pixels else None)
+    assert field.theoretical(position) == ((min(pixels), max(pixels)) if pixels else None)
 
 
 @given(lenses)
@@ -107,12 +107,12 @@ def test_size_is_the_largest_start_the_first_and_step_the_mean_of_all_positions(
     for lens in stack:
         field = field.through(lens)
     period = field.step.denominator * math.prod(lens.step.denominator for lens in stack)
-    seen = [field.textbook(index) for index in range(period)]
+    seen = [field.theoretical(index) for index in range(period)]
     assert field.size == max((last - first + 1 for first, last in filter(None, seen)), default=1)
     assert field.step == math.prod(lens.step for lens in stack)
     if seen[0]:
         assert field.start == seen[0][0]
-        assert field.textbook(period)[0] - seen[0][0] == period * field.step
+        assert field.theoretical(period)[0] - seen[0][0] == period * field.step
 
 
 @given(lenses, st.integers(1, 12))
@@ -150,18 +150,18 @@ def test_up_and_down_again_meets_its_skip_in_the_middle():
     assert not join([down, down.through(Window(2, 2)).through(shifted)]).aligned
 
 
-def test_join_of_unlike_neighbours_holds_all_paths_at_every_position():
+def test_join_of_unlike_neighbors_holds_all_paths_at_every_position():
     near, line = (Field().through(Upsampling(2, mode)) for mode in ("nearest", "linear"))
     joined = join([near, line]).field
-    assert [joined.textbook(index) for index in range(4)] == [(-1, 0), (0, 1), (0, 1), (1, 2)]
+    assert [joined.theoretical(index) for index in range(4)] == [(-1, 0), (0, 1), (0, 1), (1, 2)]
     assert (joined.size, joined.step, joined.start) == (2, Fraction(1, 2), -1)
 
 
-def test_fields_of_neighbours_without_end_are_given_up_and_said_so():
+def test_fields_of_neighbors_without_end_are_given_up_and_said_so():
     field = Field()
     for _ in range(5):
         field = field.through(Upsampling(7)).through(Window(3, stride=2))
-    assert (field.step, field.is_exact, field.textbook(0)[0]) == (Fraction(32, 7**5), False, field.start)
+    assert (field.step, field.is_exact, field.theoretical(0)[0]) == (Fraction(32, 7**5), False, field.start)
     odd, even = (Field().through(Upsampling(scale)).through(Window(1, stride=scale - 1)) for scale in (91, 90))
     assert not join([replace(odd, step=Fraction(1, 7)), replace(even, step=Fraction(1, 7))]).field.is_exact
 
@@ -169,7 +169,7 @@ def test_fields_of_neighbours_without_end_are_given_up_and_said_so():
 def test_a_mirrored_border_reads_pixels_inside():
     field = Field.of_input(6).through(Window(5, stride=2, padding=(2, 2), reflect=True))
     assert [field.box(index) for index in range(3)] == [(0, 2), (0, 4), (2, 5)]
-    assert (field.start, field.size, field.textbook(0)) == (-2, 5, (-2, 2))
+    assert (field.start, field.size, field.theoretical(0)) == (-2, 5, (-2, 2))
     assert Field.of_input(6).through(Window(2, stride=9, padding=(2, 0), reflect=True)).box(0) == (1, 2)
 
 
@@ -199,7 +199,7 @@ def test_box_needs_what_is_read_and_a_position_that_is_there():
     for ask in (Field().box, Field().over, Field().gated):
         with pytest.raises(GeometryError) as caught:
             ask()
-        assert str(caught.value) == "only the textbook's field is known here, and not what is really read."
+        assert str(caught.value) == "only the theoretical field is known here, and not what is really read."
     with pytest.raises(IndexError) as missing:
         Field.of_input(3).box(3)
     assert str(missing.value) == "there are 3 positions, and position 3 was asked for."

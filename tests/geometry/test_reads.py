@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from visus.geometry import Field, Lens, Reads, TransposedWindow, Upsampling, Window, chain, unite
-from visus.geometry.marks import apart, every, marks_read
+from visus.geometry import AxisOp, Field, Reads, TransposedWindow, Upsampling, Window, chain, unite
+from visus.geometry.bitsets import apart, every, marks_read
 
 windows = st.builds(
     Window,
@@ -39,7 +39,7 @@ lenses = st.lists(st.one_of(windows, windows, enlarging), max_size=5)
 few = st.lists(st.one_of(windows, windows, enlarging), max_size=2)
 
 
-def taps_of(lens: Lens, place: int, size: int) -> set[int]:
+def taps_of(lens: AxisOp, place: int, size: int) -> set[int]:
     """The positions inside a map that one position after a lens reads; a mirror shows pixels of the map."""
     taps = lens.taps(place) if isinstance(lens, Window) else lens.taps_inside(place, size)
     if isinstance(lens, Window) and lens.reflect:
@@ -47,7 +47,7 @@ def taps_of(lens: Lens, place: int, size: int) -> set[int]:
     return {tap for tap in taps if 0 <= tap < size}
 
 
-def walked_back(stack: list[Lens], sizes: list[int], place: int) -> tuple[int, int] | None:
+def walked_back(stack: list[AxisOp], sizes: list[int], place: int) -> tuple[int, int] | None:
     """First and last pixel that one position after all lenses reads: back through each of them."""
     pixels = {place}
     for lens, size in zip(reversed(stack), reversed(sizes[:-1]), strict=True):
@@ -55,7 +55,7 @@ def walked_back(stack: list[Lens], sizes: list[int], place: int) -> tuple[int, i
     return (min(pixels), max(pixels)) if pixels else None
 
 
-def through(stack: list[Lens], input_size: int) -> tuple[list[int], Reads]:
+def through(stack: list[AxisOp], input_size: int) -> tuple[list[int], Reads]:
     """The lengths of all maps, and what the positions of the last one read."""
     sizes, reads = [input_size], Reads.identity(input_size)
     for lens in stack:
@@ -67,7 +67,7 @@ def through(stack: list[Lens], input_size: int) -> tuple[list[int], Reads]:
 
 @settings(max_examples=50)
 @given(lenses, st.integers(1, 160))
-def test_every_position_reads_what_a_walk_back_finds(stack: list[Lens], input_size: int) -> None:
+def test_every_position_reads_what_a_walk_back_finds(stack: list[AxisOp], input_size: int) -> None:
     sizes, reads = through(stack, input_size)
     assert reads.pairs() == [walked_back(stack, sizes, place) for place in range(sizes[-1])]
     assert len(reads) == sizes[-1]
@@ -76,7 +76,7 @@ def test_every_position_reads_what_a_walk_back_finds(stack: list[Lens], input_si
 @settings(max_examples=50)
 @given(lenses, st.integers(10**5, 10**7), st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(0, 40))
 def test_a_long_axis_is_read_as_a_walk_back_finds(
-    stack: list[Lens], input_size: int, shares: list[float], border: int
+    stack: list[AxisOp], input_size: int, shares: list[float], border: int
 ) -> None:
     sizes, reads = through(stack, input_size)
     last = sizes[-1] - 1
@@ -88,7 +88,7 @@ def test_a_long_axis_is_read_as_a_walk_back_finds(
 
 @given(lenses, lenses, st.integers(1, 160), st.booleans())
 def test_paths_that_meet_read_what_all_of_them_read(
-    left: list[Lens], right: list[Lens], input_size: int, is_gated: bool
+    left: list[AxisOp], right: list[AxisOp], input_size: int, is_gated: bool
 ) -> None:
     paths = [through(stack, input_size)[1] for stack in (left, right)]
     if is_gated:
@@ -102,7 +102,9 @@ def test_paths_that_meet_read_what_all_of_them_read(
 
 @settings(max_examples=25)
 @given(lenses, st.integers(1, 40), st.integers(1, 4), st.integers(1, 3))
-def test_values_laid_out_read_what_their_positions_do(stack: list[Lens], input_size: int, each: int, channels: int) -> None:
+def test_values_laid_out_read_what_their_positions_do(
+    stack: list[AxisOp], input_size: int, each: int, channels: int
+) -> None:
     sizes, reads = through(stack, input_size)
     laid = reads.laid_out(each, channels * sizes[-1] * each)
     assert laid.pairs() == [one for _ in range(channels) for one in reads.pairs() for _ in range(each)]
@@ -141,7 +143,7 @@ def test_what_is_read_behind_a_window_over_paths_of_unequal_stride() -> None:
 @settings(max_examples=30)
 @given(few, few, few, st.integers(1, 60))
 def test_windows_behind_unequal_paths_read_what_a_walk_back_through_each_finds(
-    left: list[Lens], right: list[Lens], after: list[Lens], input_size: int
+    left: list[AxisOp], right: list[AxisOp], after: list[AxisOp], input_size: int
 ) -> None:
     lengths = [through(stack, input_size)[0][-1] for stack in (left, right)]
     left, right = ([*stack, Window(1 + length - min(lengths))] for stack, length in zip((left, right), lengths, strict=True))
@@ -163,7 +165,7 @@ def test_windows_behind_unequal_paths_read_what_a_walk_back_through_each_finds(
 
 
 @given(lenses, st.integers(1, 60))
-def test_a_copy_reads_the_same(stack: list[Lens], input_size: int) -> None:
+def test_a_copy_reads_the_same(stack: list[AxisOp], input_size: int) -> None:
     reads = through(stack, input_size)[1]
     for other in (copy.deepcopy(reads), pickle.loads(pickle.dumps(reads))):
         assert (other.pairs(), other.hull()) == (reads.pairs(), reads.hull())
@@ -180,7 +182,7 @@ def test_a_chain_of_hundreds_of_maps_is_copied_and_walked() -> None:
 
 
 @given(st.one_of(windows, enlarging), st.integers(1, 40), st.integers(0))
-def test_marks_are_those_of_all_taps(lens: Lens, input_size: int, places: int) -> None:
+def test_marks_are_those_of_all_taps(lens: AxisOp, input_size: int, places: int) -> None:
     assume(lens.fits(input_size))
     places &= (1 << lens.output_size(input_size)) - 1
     found = {tap for place in range(places.bit_length()) if places >> place & 1 for tap in lens.taps(place)}

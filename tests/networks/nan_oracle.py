@@ -1,6 +1,6 @@
 """What each position of a tensor really reads, found without any rule: poison one row of the input with NaN, see what turns NaN.
 
-This file knows how to run a module. It must not know any layer, window or field.
+This file knows how to run a module.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Outputs(TorchDispatchMode):
 
 
 def poisoned(shape: tuple[int, ...], axis: int) -> Tensor:
-    """One item for each pixel of an axis, with NaN at that pixel in all channels and along all other axes."""
+    """One sample for each pixel of an axis, with NaN at that pixel in all channels and along all other axes."""
     x = torch.rand((shape[axis + 1], *shape), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for pixel in range(shape[axis + 1]):
         x[pixel].select(axis + 1, pixel).fill_(torch.nan)

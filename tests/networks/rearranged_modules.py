@@ -1,6 +1,6 @@
 """Modules that cut maps, merge their axes and put them together again, each small: windows, grids, patches, shuffles of pixels.
 
-This file knows modules. It must not know any receptive field.
+This file knows modules.
 """
 
 from __future__ import annotations
@@ -199,41 +199,41 @@ def _alone(how: Callable[[Tensor], Tensor]) -> Callable[[], nn.Module]:
     return lambda: Made(lambda m, x: how(m.conv(x)), conv=conv(padding=1))
 
 
-PICTURE = (4, 8, 12)
+IMAGE = (4, 8, 12)
 
 REARRANGED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "windows and back": (lambda: _swin(0, "nothing"), PICTURE),
-    "windows, perceptron": (lambda: _swin(0, "perceptron"), PICTURE),
-    "windows, attention": (lambda: _swin(0, "attention"), PICTURE),
-    "windows, tokens mixed": (lambda: _swin(0, "mixed tokens"), PICTURE),
-    "shifted windows and back": (lambda: _swin(2, "nothing"), PICTURE),
-    "shifted windows, perceptron": (lambda: _swin(1, "perceptron"), PICTURE),
-    "shifted windows, attention": (lambda: _swin(2, "attention"), PICTURE),
+    "windows and back": (lambda: _swin(0, "nothing"), IMAGE),
+    "windows, perceptron": (lambda: _swin(0, "perceptron"), IMAGE),
+    "windows, attention": (lambda: _swin(0, "attention"), IMAGE),
+    "windows, tokens mixed": (lambda: _swin(0, "mixed tokens"), IMAGE),
+    "shifted windows and back": (lambda: _swin(2, "nothing"), IMAGE),
+    "shifted windows, perceptron": (lambda: _swin(1, "perceptron"), IMAGE),
+    "shifted windows, attention": (lambda: _swin(2, "attention"), IMAGE),
     "Swin stage": (lambda: Made(_swin_stage, patches=conv(4, 2, stride=2), first=nn.LayerNorm(4), second=nn.LayerNorm(4), merged=nn.Linear(16, 8), regions=_regions(8, 12)), (4, 16, 24)),
-    "MaxViT, windows and grid": (lambda: Made(_maxvit, conv=conv(padding=1)), PICTURE),
-    "CoAtNet, attention over the flattened map": (lambda: Made(_coatnet, conv=conv(stride=2, padding=1), norm=nn.LayerNorm(4), out=nn.Linear(4, 4)), PICTURE),
-    "MobileViT, patches unfolded": (lambda: Made(_mobilevit, conv=conv(padding=1), last=conv(padding=1)), PICTURE),
-    "HaloNet, keys beyond the window": (lambda: Made(_halo, conv=conv(kernel=1)), PICTURE),
-    "rows as a batch": (lambda: Made(_axial, conv=conv(padding=1), other=conv(padding=1)), PICTURE),
-    "fold of unfold": (_alone(lambda y: F.fold(F.unfold(y, 3, padding=1), (8, 12), 3, padding=1)), PICTURE),
-    "fold of unfold, patches": (_alone(lambda y: F.fold(F.unfold(y, 2, stride=2), (8, 12), 2, stride=2)), PICTURE),
-    "fold of unfold, patches mixed": (lambda: Made(lambda m, x: F.fold(m.mix(F.unfold(x, 4, stride=2, padding=1).transpose(1, 2)).transpose(1, 2), (8, 12), 4, stride=2, padding=1), mix=nn.Linear(64, 64)), PICTURE),
-    "roll of the flattened map": (_flat(lambda y: y.roll(5, -1)), PICTURE),
-    "roll without dimensions": (lambda: Made(lambda m, x: m.last(torch.stack([item.roll(7) for item in m.conv(x).unbind(0)])), conv=conv(padding=1), last=conv(padding=1)), PICTURE),
-    "flattened map, every second": (_flat(lambda y: y[:, :, 1::2], 6), PICTURE),
-    "flattened map, every fifth": (_flat(lambda y: y[:, :, 3::5][:, :, :18], 6), PICTURE),
-    "flattened map, halves exchanged": (_flat(lambda y: torch.cat([y[:, :, 30:], y[:, :, :30]], 2)), PICTURE),
-    "flattened map, in reverse": (_flat(lambda y: y.flip(2)), PICTURE),
-    "flattened map, picked": (_flat(lambda y: y[:, :, torch.arange(0, 960, 10, device=y.device) % 96]), PICTURE),
-    "flattened map, other width": (_flat(lambda y: y, 8), PICTURE),
-    "height and width exchanged by a reshape": (_alone(lambda y: y.reshape(-1, 4, 12, 8)), PICTURE),
-    "height into channels": (_alone(lambda y: y.permute(0, 2, 1, 3).reshape(-1, 4, 8, 12)), PICTURE),
-    "width into channels, a convolution": (lambda: Made(lambda m, x: m.last(m.conv(x).permute(0, 3, 1, 2).reshape(-1, 4, 12, 8)), conv=conv(padding=1), last=conv(padding=1)), PICTURE),
-    "pixel shuffle by hand, unequal": (lambda: Made(_by_hand, conv=conv(12, padding=1), last=conv(of=2, padding=1)), PICTURE),
-    "class token": (lambda: Made(_with_class_token, conv=conv(padding=1), one=nn.Linear(4, 4), token=nn.Parameter(torch.zeros(1, 1, 4))), PICTURE),
-    "Fourier along rows": (lambda: Made(_fourier_rows, conv=conv(padding=1)), PICTURE),
-    "Fourier in windows": (lambda: Made(_fourier_in_windows, conv=conv(padding=1)), PICTURE),
-    "written through a view in windows": (lambda: Made(_written_in_windows, conv=conv(padding=1)), PICTURE),
+    "MaxViT, windows and grid": (lambda: Made(_maxvit, conv=conv(padding=1)), IMAGE),
+    "CoAtNet, attention over the flattened map": (lambda: Made(_coatnet, conv=conv(stride=2, padding=1), norm=nn.LayerNorm(4), out=nn.Linear(4, 4)), IMAGE),
+    "MobileViT, patches unfolded": (lambda: Made(_mobilevit, conv=conv(padding=1), last=conv(padding=1)), IMAGE),
+    "HaloNet, keys beyond the window": (lambda: Made(_halo, conv=conv(kernel=1)), IMAGE),
+    "rows as a batch": (lambda: Made(_axial, conv=conv(padding=1), other=conv(padding=1)), IMAGE),
+    "fold of unfold": (_alone(lambda y: F.fold(F.unfold(y, 3, padding=1), (8, 12), 3, padding=1)), IMAGE),
+    "fold of unfold, patches": (_alone(lambda y: F.fold(F.unfold(y, 2, stride=2), (8, 12), 2, stride=2)), IMAGE),
+    "fold of unfold, patches mixed": (lambda: Made(lambda m, x: F.fold(m.mix(F.unfold(x, 4, stride=2, padding=1).transpose(1, 2)).transpose(1, 2), (8, 12), 4, stride=2, padding=1), mix=nn.Linear(64, 64)), IMAGE),
+    "roll of the flattened map": (_flat(lambda y: y.roll(5, -1)), IMAGE),
+    "roll without dimensions": (lambda: Made(lambda m, x: m.last(torch.stack([sample.roll(7) for sample in m.conv(x).unbind(0)])), conv=conv(padding=1), last=conv(padding=1)), IMAGE),
+    "flattened map, every second": (_flat(lambda y: y[:, :, 1::2], 6), IMAGE),
+    "flattened map, every fifth": (_flat(lambda y: y[:, :, 3::5][:, :, :18], 6), IMAGE),
+    "flattened map, halves exchanged": (_flat(lambda y: torch.cat([y[:, :, 30:], y[:, :, :30]], 2)), IMAGE),
+    "flattened map, in reverse": (_flat(lambda y: y.flip(2)), IMAGE),
+    "flattened map, picked": (_flat(lambda y: y[:, :, torch.arange(0, 960, 10, device=y.device) % 96]), IMAGE),
+    "flattened map, other width": (_flat(lambda y: y, 8), IMAGE),
+    "height and width exchanged by a reshape": (_alone(lambda y: y.reshape(-1, 4, 12, 8)), IMAGE),
+    "height into channels": (_alone(lambda y: y.permute(0, 2, 1, 3).reshape(-1, 4, 8, 12)), IMAGE),
+    "width into channels, a convolution": (lambda: Made(lambda m, x: m.last(m.conv(x).permute(0, 3, 1, 2).reshape(-1, 4, 12, 8)), conv=conv(padding=1), last=conv(padding=1)), IMAGE),
+    "pixel shuffle by hand, unequal": (lambda: Made(_by_hand, conv=conv(12, padding=1), last=conv(of=2, padding=1)), IMAGE),
+    "class token": (lambda: Made(_with_class_token, conv=conv(padding=1), one=nn.Linear(4, 4), token=nn.Parameter(torch.zeros(1, 1, 4))), IMAGE),
+    "Fourier along rows": (lambda: Made(_fourier_rows, conv=conv(padding=1)), IMAGE),
+    "Fourier in windows": (lambda: Made(_fourier_in_windows, conv=conv(padding=1)), IMAGE),
+    "written through a view in windows": (lambda: Made(_written_in_windows, conv=conv(padding=1)), IMAGE),
     "windows of a sequence": (lambda: Made(_sequence_in_windows, conv=nn.Conv1d(4, 4, 3, padding=1)), (4, 20)),
     "windows of a volume": (lambda: Made(_volume_in_windows, conv=nn.Conv3d(2, 2, 3, padding=1)), (2, 4, 6, 9)),
 }  # fmt: skip

@@ -24,7 +24,7 @@ from visus.design import (
     resnet,
     sequence,
 )
-from visus.design.layers import (
+from visus.design.layers.registry import (
     avgpool,
     blurpool,
     classes,
@@ -196,9 +196,9 @@ def test_receptive_fields_are_those_that_poisoned_pixels_show(design):
     touched = [seen[:, position].nonzero().flatten().tolist() for position in range(seen.shape[1])]
     assert [field.box(index) for index in range(len(touched))] == [(own[0], own[-1]) if own else None for own in touched]
     if field.is_whole or any(word in design.text for word in ("blurpool", "transposed", "upsample")):
-        return  # a mirror or an edge that is held shows other pixels than the textbook's
+        return  # a mirror or an edge that is held shows other pixels than the theoretical field
     for position, own in enumerate(touched):
-        first, last = field.textbook(position)
+        first, last = field.theoretical(position)
         assert all(first <= pixel <= last for pixel in own)
         if field.step > 0 and first >= 0 and last < shape[1]:
             assert (own[0], own[-1]) == (first, last)
@@ -246,7 +246,7 @@ def test_blurpool_is_a_mirrored_binomial_blur_and_keeps_what_is_constant():
     assert torch.allclose(network(x), torch.nn.functional.conv2d(mirrored, kernel, stride=2, groups=2), atol=1e-6)
 
 
-def test_droppath_leaves_out_items_in_training_and_keeps_the_mean():
+def test_droppath_leaves_out_samples_in_training_and_keeps_the_mean():
     network = build(parse("droppath(0.25)"), (3, 4))
     torch.manual_seed(0)
     x = torch.ones(4000, 3, 4)

@@ -1,6 +1,6 @@
 """The fastest exact algorithm for a convolution: the sums against float64, the network unchanged, the choice remembered.
 
-This file knows the public names of ``visus.networks.fast`` and the algorithms behind them. It must not know timings.
+This file knows the public names of ``visus.networks.fast`` and the algorithms behind them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from visus.networks.fast import Choices, Plan, compiler, conditions, plain, slow_down, speed_up, why_no_kernels
-from visus.networks.fast import choices as choices_room
-from visus.networks.fast.choices import Case
-from visus.networks.fast.convolutions import (
-    convolve,
-    taps_weight_gradient,
-    winograd_backward,
-    winograd_forward,
-)
+from visus.networks.fast import Autotuner, Plan, compiler, eligibility, plain, slow_down, speed_up, why_no_kernels
+from visus.networks.fast import autotuner as choices_room
+from visus.networks.fast.autotuner import ConvProblem
+from visus.networks.fast.convolutions import convolve, taps_weight_gradient, winograd_backward, winograd_forward
 from visus.networks.fast.norms import activation_alone, norm_and_activation
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
     switch.delenv("VISUS_KERNELS", raising=False)
@@ -64,7 +59,7 @@ def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor,
 @needs_kernels
 @settings(max_examples=25, deadline=None)
 @given(
-    items=st.integers(1, 5),
+    samples=st.integers(1, 5),
     channels=st.integers(1, 70),
     filters=st.integers(1, 70),
     height=st.integers(3, 12),
@@ -73,11 +68,11 @@ def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor,
     seed=st.integers(0, 99),
 )
 def test_winograd_is_the_convolution_to_three_times_the_rounding_of_bfloat16(
-    items: int, channels: int, filters: int, height: int, width: int, padding: int, seed: int
+    samples: int, channels: int, filters: int, height: int, width: int, padding: int, seed: int
 ) -> None:
-    maps = random_maps(items, channels, height, width, seed=seed)
+    maps = random_maps(samples, channels, height, width, seed=seed)
     weight = torch.randn(filters, channels, 3, 3, generator=torch.Generator().manual_seed(seed + 1))
-    gradient = random_maps(items, filters, height + 2 * padding - 2, width + 2 * padding - 2, seed=seed + 2)
+    gradient = random_maps(samples, filters, height + 2 * padding - 2, width + 2 * padding - 2, seed=seed + 2)
     true = truth(maps, weight, gradient, padding)
     out, _ = winograd_forward(maps, weight, padding)
     found = [out, *winograd_backward(gradient, maps, weight, padding)]
@@ -171,7 +166,7 @@ def test_the_gradient_by_taps_is_the_gradient_for_any_number_of_axes(
     out = by_torch(maps, weight, stride=stride, padding=padding)
     gradient = torch.randn(out.shape, generator=generator, dtype=torch.float64)
     (true,) = torch.autograd.grad(out, weight, gradient)
-    found = taps_weight_gradient(gradient, maps, weight.shape, Window((stride,) * rank, (padding,) * rank))
+    found = taps_weight_gradient(gradient, maps, weight.shape, TapGeometry((stride,) * rank, (padding,) * rank))
     torch.testing.assert_close(found, true)
 
 
@@ -183,7 +178,7 @@ def test_a_planned_convolution_has_the_gradients_of_pytorch(rank: int, name: str
     weight = torch.randn(7, 5, *[3] * rank, generator=generator, requires_grad=True)
     by_torch = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     true = by_torch(maps.float(), weight, stride=2, padding=1)
-    out = convolve(maps, weight, Window((2,) * rank, (1,) * rank), Plan(weight_gradient=name))
+    out = convolve(maps, weight, TapGeometry((2,) * rank, (1,) * rank), Plan(weight_gradient=name))
     assert relative(out, true.detach().double()) < 0.01
     for found, exact in zip(
         torch.autograd.grad(out, (maps, weight), torch.ones_like(out)),
@@ -197,7 +192,7 @@ def test_a_planned_convolution_has_the_gradients_of_pytorch(rank: int, name: str
 @needs_kernels
 @settings(max_examples=25, deadline=None)
 @given(
-    items=st.integers(2, 5),
+    samples=st.integers(2, 5),
     channels=st.integers(1, 70),
     side=st.integers(2, 9),
     activation=st.sampled_from(["none", "relu", "gelu", "silu"]),
@@ -205,10 +200,10 @@ def test_a_planned_convolution_has_the_gradients_of_pytorch(rank: int, name: str
     seed=st.integers(0, 99),
 )
 def test_a_norm_with_its_activation_is_as_exact_as_the_two_of_pytorch(
-    items: int, channels: int, side: int, activation: str, offset: float, seed: int
+    samples: int, channels: int, side: int, activation: str, offset: float, seed: int
 ) -> None:
-    maps = random_maps(items, channels, side, side, seed=seed).add_(offset)
-    gradient = random_maps(items, channels, side, side, seed=seed + 1)
+    maps = random_maps(samples, channels, side, side, seed=seed).add_(offset)
+    gradient = random_maps(samples, channels, side, side, seed=seed + 1)
     generator = torch.Generator().manual_seed(seed)
     gain, shift = torch.rand(channels, generator=generator) + 0.5, torch.randn(channels, generator=generator)
     act = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu, "silu": F.silu}[activation]
@@ -251,15 +246,15 @@ def test_an_activation_alone_is_that_of_float64_over_all_numbers_of_bfloat16(act
 # ------------------------------------------------------------------------------------------------------------------ networks
 
 
-class Fixed(Choices):
+class Fixed(Autotuner):
     """A memory that gives every convolution that can be computed so one plan."""
 
     def __init__(self, tmp_path: Path, plan: Plan = WINOGRAD) -> None:
         super().__init__(tmp_path / "choices.json")
         self.chosen = plan
-        self.asked: list[Case] = []
+        self.asked: list[ConvProblem] = []
 
-    def plan(self, case: Case) -> Plan:
+    def plan(self, case: ConvProblem) -> Plan:
         self.asked.append(case)
         if not case.suits_winograd:
             return Plan()
@@ -292,7 +287,7 @@ def step(network: nn.Module) -> list[torch.Tensor]:
 
 @needs_kernels
 def test_a_network_that_is_sped_up_learns_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conditions, "LEAST_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "MIN_NUMBERS", 1)
     network, memory = small_network(), Fixed(tmp_path)
     usual = copy.deepcopy(network)
     before = step(usual)
@@ -371,21 +366,21 @@ def test_only_a_plain_halving_behind_a_plain_convolution_is_computed_with_it(
 # -------------------------------------------------------------------------------------------------------------------- memory
 
 
-def case(**changes: Any) -> Case:
+def case(**changes: Any) -> ConvProblem:
     settings: dict[str, Any] = {
         "maps": (16, 32, 16, 16),
         "weight": (32, 32, 3, 3),
-        "window": Window((1, 1), (1, 1)),
+        "window": TapGeometry((1, 1), (1, 1)),
         "is_pooled": False,
         "threads": 1,
     }
-    return Case(**(settings | changes))
+    return ConvProblem(**(settings | changes))
 
 
 def test_a_case_knows_its_size_and_its_multiply_adds() -> None:
     assert case().size == (16, 16)
     assert case().macs == 16 * 32 * 32 * 9 * 16 * 16
-    strided = case(window=Window((2, 2), (0, 0)))
+    strided = case(window=TapGeometry((2, 2), (0, 0)))
     assert strided.size == (7, 7)
     assert not strided.suits_winograd
 
@@ -393,13 +388,13 @@ def test_a_case_knows_its_size_and_its_multiply_adds() -> None:
 def test_what_was_measured_is_remembered_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, calls = tmp_path / "deep" / "choices.json", []
 
-    def measure(case: Case) -> Plan:
+    def measure(case: ConvProblem) -> Plan:
         calls.append(case)
         return Plan(weight_gradient="taps")
 
     monkeypatch.setattr(choices_room, "measured", measure)
-    assert Choices(file).plan(case()) == Plan(weight_gradient="taps")
-    assert Choices(file).plan(case()) == Plan(weight_gradient="taps")
+    assert Autotuner(file).plan(case()) == Plan(weight_gradient="taps")
+    assert Autotuner(file).plan(case()) == Plan(weight_gradient="taps")
     assert len(calls) == 1
     assert list(json.loads(file.read_text())) == ["16x32x16x16 32x32x3x3 1x1 1x1 whole 1 threads"]
 
@@ -409,23 +404,23 @@ def test_a_spoilt_memory_is_measured_anew(content: str, tmp_path: Path, monkeypa
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
     file = tmp_path / "choices.json"
     file.write_text(content)
-    assert Choices(file).plan(case()) == Plan()
+    assert Autotuner(file).plan(case()) == Plan()
     assert "16x32" in file.read_text()
 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan(weight_gradient="taps"))
     (tmp_path / "file").write_text("")
-    assert Choices(tmp_path / "file" / "choices.json").plan(case()) == Plan(weight_gradient="taps")
+    assert Autotuner(tmp_path / "file" / "choices.json").plan(case()) == Plan(weight_gradient="taps")
 
 
 def test_a_training_goes_on_with_the_choices_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan(weight_gradient="taps"))
     record = tmp_path / "run" / "arithmetic.json"
-    assert Choices(tmp_path / "machine.json", record).plan(case()) == Plan(weight_gradient="taps")
+    assert Autotuner(tmp_path / "machine.json", record).plan(case()) == Plan(weight_gradient="taps")
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
-    assert Choices(tmp_path / "other.json", record).plan(case()) == Plan(weight_gradient="taps")
-    assert Choices(tmp_path / "other.json").plan(case()) == Plan()
+    assert Autotuner(tmp_path / "other.json", record).plan(case()) == Plan(weight_gradient="taps")
+    assert Autotuner(tmp_path / "other.json").plan(case()) == Plan()
 
 
 def test_a_recorded_choice_that_this_machine_cannot_carry_out_is_made_anew(
@@ -433,22 +428,22 @@ def test_a_recorded_choice_that_this_machine_cannot_carry_out_is_made_anew(
 ) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: WINOGRAD)
     record = tmp_path / "arithmetic.json"
-    Choices(tmp_path / "machine.json", record).plan(case())
+    Autotuner(tmp_path / "machine.json", record).plan(case())
     monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
     monkeypatch.setattr(choices_room, "kernels", lambda: None)
-    assert Choices(tmp_path / "other.json", record).plan(case()) == Plan()
+    assert Autotuner(tmp_path / "other.json", record).plan(case()) == Plan()
 
 
 def test_small_sums_are_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: pytest.fail("measured"))
-    assert Choices(tmp_path / "choices.json").plan(case(maps=(1, 32, 16, 16))) == Plan()
+    assert Autotuner(tmp_path / "choices.json").plan(case(maps=(1, 32, 16, 16))) == Plan()
 
 
 @pytest.mark.parametrize("is_pooled", [False, True])
 def test_a_measurement_gives_a_plan_that_can_be_carried_out(is_pooled: bool) -> None:
     found = choices_room.measured(case(is_pooled=is_pooled))
     maps, weight = random_maps(8, 32, 16, 16), torch.randn(32, 32, 3, 3)
-    out = convolve(maps, weight, Window((1, 1), (1, 1)), found)
+    out = convolve(maps, weight, TapGeometry((1, 1), (1, 1)), found)
     assert out.shape[-1] == (8 if found.is_pooled else 16)
     assert found.is_pooled <= is_pooled
 

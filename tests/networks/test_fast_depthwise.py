@@ -1,6 +1,6 @@
 """Convolutions of single channels and norms by stored statistics: the sums against float64, the bits the same again, PyTorch's wherever somebody looks.
 
-This file knows the algorithms behind ``visus.networks.fast`` and its public names. It must not know timings.
+This file knows the algorithms behind ``visus.networks.fast`` and its public names.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 import visus
-from visus.networks.fast import Choices, Plan, compiler, conditions, speed_up, why_no_kernels
-from visus.networks.fast import choices as choices_room
-from visus.networks.fast import sequences as sequences_room
+from visus.networks.fast import Autotuner, Plan, compiler, eligibility, speed_up, why_no_kernels
+from visus.networks.fast import autotuner as choices_room
+from visus.networks.fast import fusion as sequences_room
 from visus.networks.fast import stored_norms as stored_norms_room
-from visus.networks.fast.choices import Case, suits
+from visus.networks.fast.autotuner import ConvProblem, suits
 from visus.networks.fast.convolutions import computed, convolve
 from visus.networks.fast.depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
 from visus.networks.fast.stored_norms import Stored, convolved_and_normed, normed
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
     switch.delenv("VISUS_KERNELS", raising=False)
@@ -54,14 +54,14 @@ LAYERS = {
 DEPTHWISE = Plan("depthwise", "depthwise", "depthwise")
 
 
-class Always(Choices):
+class Always(Autotuner):
     """A memory that has every convolution of single channels computed by the kernels."""
 
     def __init__(self) -> None:
         super().__init__(Path("/nowhere/choices.json"))
-        self.asked: list[Case] = []
+        self.asked: list[ConvProblem] = []
 
-    def plan(self, case: Case) -> Plan:
+    def plan(self, case: ConvProblem) -> Plan:
         self.asked.append(case)
         return DEPTHWISE if case.suits_depthwise else Plan()
 
@@ -69,7 +69,7 @@ class Always(Choices):
 @pytest.fixture(autouse=True)
 def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps are taken too."""
-    monkeypatch.setattr(conditions, "LEAST_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "MIN_NUMBERS", 1)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def relative(found: torch.Tensor, true: torch.Tensor) -> float:
     return float((found.detach().double() - true.detach()).norm() / true.detach().norm().clamp_min(1e-30))
 
 
-def each_way(maps: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, window: Window) -> list[torch.Tensor]:
+def each_way(maps: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, window: TapGeometry) -> list[torch.Tensor]:
     """Output and both gradients by the kernels."""
     return [
         depthwise_forward(maps, weight, window),
@@ -107,7 +107,7 @@ def each_way(maps: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, w
 
 
 def by_pytorch(
-    kind: torch.dtype, maps: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, window: Window
+    kind: torch.dtype, maps: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, window: TapGeometry
 ) -> list[torch.Tensor]:
     """The same by PyTorch in another type."""
     given = [each.to(kind).requires_grad_() for each in (maps.detach(), weight.detach())]
@@ -133,7 +133,7 @@ def test_a_depthwise_convolution_is_that_of_float64_to_the_rounding_of_bfloat16(
     more: tuple[int, int], seed: int,
 ) -> None:  # fmt: skip
     size = [max(1, num - 2 * pad) + extra for num, pad, extra in zip(taps, padding, more, strict=True)]
-    window = Window(stride, padding)
+    window = TapGeometry(stride, padding)
     maps = maps_of(samples, channels, *size, seed=seed)
     weight = torch.randn(channels, 1, *taps, generator=torch.Generator().manual_seed(seed + 1))
     out = [(side + 2 * pad - num) // by + 1 for side, pad, num, by in zip(size, padding, taps, stride, strict=True)]
@@ -149,7 +149,7 @@ def test_a_depthwise_convolution_is_that_of_float64_to_the_rounding_of_bfloat16(
 def test_a_depthwise_convolution_errs_no_more_than_pytorch_in_bfloat16(
     channels: int, side: int, taps: int, stride: int
 ) -> None:
-    window = Window((stride, stride), (taps // 2, taps // 2))
+    window = TapGeometry((stride, stride), (taps // 2, taps // 2))
     maps, weight = maps_of(4, channels, side, side), torch.randn(channels, 1, taps, taps)
     gradient = maps_of(4, channels, *[-(-side // stride)] * 2, seed=1)
     true, theirs = (by_pytorch(kind, maps, weight, gradient, window) for kind in (torch.float64, torch.bfloat16))
@@ -158,7 +158,7 @@ def test_a_depthwise_convolution_errs_no_more_than_pytorch_in_bfloat16(
 
 
 def test_a_large_map_is_cut_into_bands_that_fit_together() -> None:
-    for window in (Window((1, 1), (2, 2)), Window((2, 2), (2, 2))):
+    for window in (TapGeometry((1, 1), (2, 2)), TapGeometry((2, 2), (2, 2))):
         maps, weight = maps_of(1, 33, 130, 130), torch.randn(33, 1, 5, 5)
         gradient = maps_of(1, 33, *[130 // window.stride[0]] * 2, seed=1)
         true = by_pytorch(torch.float64, maps, weight, gradient, window)
@@ -168,7 +168,7 @@ def test_a_large_map_is_cut_into_bands_that_fit_together() -> None:
 
 def test_the_bits_are_the_same_again_and_with_any_number_of_threads() -> None:
     maps, weight = maps_of(5, 80, 33, 31), torch.randn(80, 1, 5, 5)
-    window, gradient = Window((2, 2), (2, 2)), maps_of(5, 80, 17, 16, seed=1)
+    window, gradient = TapGeometry((2, 2), (2, 2)), maps_of(5, 80, 17, 16, seed=1)
     stored = stored_of(80)
     before = torch.get_num_threads()
     found = []
@@ -189,7 +189,7 @@ def test_the_bits_are_the_same_again_and_with_any_number_of_threads() -> None:
 @pytest.mark.parametrize("place", ["maps", "gradient", "weight"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_what_is_infinite_or_nan_comes_out_where_pytorch_s_does(stride: int, place: str, value: float) -> None:
-    window = Window((stride, stride), (2, 2))
+    window = TapGeometry((stride, stride), (2, 2))
     given = {
         "maps": maps_of(2, 37, 13, 13),
         "weight": torch.randn(37, 1, 5, 5),
@@ -208,7 +208,7 @@ def test_what_is_infinite_or_nan_comes_out_where_pytorch_s_does(stride: int, pla
 def test_a_planned_depthwise_convolution_has_gradients_of_gradients() -> None:
     maps = maps_of(2, 6, 9, 9).requires_grad_()
     weight = torch.randn(6, 1, 3, 3, requires_grad=True)
-    window = Window((2, 2), (1, 1))
+    window = TapGeometry((2, 2), (1, 1))
 
     def twice(out: torch.Tensor) -> list[torch.Tensor]:
         (first,) = torch.autograd.grad(out.float().square().sum(), maps, create_graph=True)
@@ -279,7 +279,7 @@ def test_behind_a_convolution_a_stored_norm_has_the_gradients_of_pytorch(taps: i
     if is_steep:  # a shift that hides what was before the norm, and a gain of none
         stored.shift[3], stored.gain[3], stored.gain[5] = 1.0, 1e-4, 0.0
     weight = torch.randn(channels, 1 if taps > 1 else channels, taps, taps, generator=torch.Generator().manual_seed(0)) / 5
-    maps, window, plan = maps_of(4, 40, 14, 14), Window((1, 1), (taps // 2,) * 2), DEPTHWISE if taps > 1 else Plan()
+    maps, window, plan = maps_of(4, 40, 14, 14), TapGeometry((1, 1), (taps // 2,) * 2), DEPTHWISE if taps > 1 else Plan()
     gradient = maps_of(4, 40, 14, 14, seed=1)
 
     def learned(function: Callable[..., torch.Tensor], kind: torch.dtype) -> list[torch.Tensor]:
@@ -308,7 +308,7 @@ def test_behind_a_convolution_one_map_is_kept() -> None:
     kept: list[torch.Tensor] = []
     maps, stored = maps_of(2, 8, 6, 6).requires_grad_(), stored_of(8)
     with torch.autograd.graph.saved_tensors_hooks(lambda each: (kept.append(each), each)[1], lambda each: each):
-        out = convolved_and_normed(maps, torch.randn(8, 1, 3, 3), Window((1, 1), (1, 1)), DEPTHWISE, stored, "relu6")
+        out = convolved_and_normed(maps, torch.randn(8, 1, 3, 3), TapGeometry((1, 1), (1, 1)), DEPTHWISE, stored, "relu6")
     assert {each.data_ptr() for each in kept if each.ndim == 4 and each.numel() == out.numel()} == {
         maps.data_ptr(),
         out.data_ptr(),
@@ -317,7 +317,7 @@ def test_behind_a_convolution_one_map_is_kept() -> None:
 
 def test_a_frozen_norm_behind_a_frozen_convolution_passes_the_gradient_alone() -> None:
     maps, stored, weight = maps_of(2, 8, 6, 6).requires_grad_(), stored_of(8), torch.randn(8, 1, 3, 3)
-    out = convolved_and_normed(maps, weight, Window((1, 1), (1, 1)), DEPTHWISE, stored, "relu6")
+    out = convolved_and_normed(maps, weight, TapGeometry((1, 1), (1, 1)), DEPTHWISE, stored, "relu6")
     (found,) = torch.autograd.grad(out, maps, torch.ones_like(out))
     true = maps.detach().double().requires_grad_()
     wide = Stored(*(each.double() for each in stored.tensors), eps=stored.eps)  # type: ignore[misc]
@@ -476,15 +476,15 @@ def test_efficientnet_lite_has_its_blocks_computed_together(joined: list[str]) -
 # ----------------------------------------------------------------------------------------------------------------- choices
 
 
-def case(**changes: Any) -> Case:
+def case(**changes: Any) -> ConvProblem:
     settings: dict[str, Any] = {
         "maps": (8, 48, 14, 14),
         "weight": (48, 1, 5, 5),
-        "window": Window((2, 2), (2, 2)),
+        "window": TapGeometry((2, 2), (2, 2)),
         "is_pooled": False,
         "threads": 1,
     }
-    return Case(**(settings | changes))
+    return ConvProblem(**(settings | changes))
 
 
 def test_a_measurement_chooses_among_what_agrees_with_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,7 +513,7 @@ def test_without_kernels_everything_is_pytorch_s(monkeypatch: pytest.MonkeyPatch
         {"weight": (48, 1, 9, 9)},
         {"weight": (96, 1, 3, 3)},
         {"weight": (48, 48, 3, 3)},
-        {"maps": (8, 48, 1, 1), "weight": (48, 1, 7, 7), "window": Window((1, 1), (0, 0))},
+        {"maps": (8, 48, 1, 1), "weight": (48, 1, 7, 7), "window": TapGeometry((1, 1), (0, 0))},
     ],
 )
 def test_other_convolutions_are_left_to_others(changes: dict[str, Any]) -> None:
@@ -523,10 +523,10 @@ def test_other_convolutions_are_left_to_others(changes: dict[str, Any]) -> None:
 def test_a_choice_of_a_training_is_kept_by_name(tmp_path: Path) -> None:
     record = tmp_path / "arithmetic.json"
     asked = case(maps=(32, 48, 14, 14))
-    chosen = Choices(tmp_path / "choices.json", record).plan(asked)
+    chosen = Autotuner(tmp_path / "choices.json", record).plan(asked)
     assert chosen.weight_gradient == "depthwise"
     assert json.loads(record.read_text())["32x48x14x14 48x1x5x5 2x2 2x2 whole 1 threads"]["weight_gradient"] == "depthwise"
-    assert Choices(tmp_path / "others.json", record).plan(asked) == chosen
+    assert Autotuner(tmp_path / "others.json", record).plan(asked) == chosen
 
 
 def test_the_library_takes_its_name_from_all_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -541,7 +541,7 @@ def test_the_library_takes_its_name_from_all_sources(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "run",
     [
-        lambda: computed(maps_of(1, 4, 5, 5), torch.ones(4, 1, 3, 3), Window((1, 1), (1, 1)), DEPTHWISE),
+        lambda: computed(maps_of(1, 4, 5, 5), torch.ones(4, 1, 3, 3), TapGeometry((1, 1), (1, 1)), DEPTHWISE),
         lambda: normed(maps_of(1, 4, 5, 5), stored_of(4), "relu6"),
     ],
     ids=["depthwise", "norm"],

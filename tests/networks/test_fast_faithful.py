@@ -1,6 +1,6 @@
 """A network that is sped up is PyTorch's wherever somebody looks: numbers that are none, types, parts, transforms, files.
 
-This file knows the public names of ``visus.networks.fast`` and PyTorch's. It must not know how anything is computed.
+This file knows the public names of ``visus.networks.fast`` and PyTorch's.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from torch.nn.modules import module as modules
 from torch.utils.checkpoint import checkpoint
 
 import visus
-from visus.networks.fast import Choices, Plan, conditions, is_sped_up, slow_down, speed_up, why_no_kernels
-from visus.networks.fast import choices as choices_room
+from visus.networks.fast import Autotuner, Plan, eligibility, is_sped_up, slow_down, speed_up, why_no_kernels
+from visus.networks.fast import autotuner as choices_room
 from visus.networks.fast import compiler as compiler_room
+from visus.networks.fast import fusion as sequences_room
 from visus.networks.fast import layers as layers_room
 from visus.networks.fast import norms as norms_room
-from visus.networks.fast import sequences as sequences_room
-from visus.networks.fast.choices import Case
+from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import winograd_backward, winograd_forward
 from visus.networks.fast.norms import activation_alone
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 from visus.networks.trace import trace
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
@@ -42,14 +42,14 @@ pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=f"no compiled kernels: {WH
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
-class Always(Choices):
+class Always(Autotuner):
     """A memory that has every convolution computed by Winograd where it can be, and its pooling with it."""
 
     def __init__(self) -> None:
         super().__init__(Path("/nowhere/choices.json"))
-        self.asked: list[Case] = []
+        self.asked: list[ConvProblem] = []
 
-    def plan(self, case: Case) -> Plan:
+    def plan(self, case: ConvProblem) -> Plan:
         self.asked.append(case)
         name = "winograd"
         return Plan(name, name, name, is_pooled=case.is_pooled) if case.suits_winograd else Plan()
@@ -58,7 +58,7 @@ class Always(Choices):
 @pytest.fixture(autouse=True)
 def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps are taken too."""
-    monkeypatch.setattr(conditions, "LEAST_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "MIN_NUMBERS", 1)
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def stack(activation: str = "gelu", inplace: bool = False) -> nn.Sequential:
 
 
 def batch(seed: int = 1) -> torch.Tensor:
-    pictures = torch.randn(4, 5, 12, 12, generator=torch.Generator().manual_seed(seed))
-    return pictures.contiguous(memory_format=torch.channels_last)
+    images = torch.randn(4, 5, 12, 12, generator=torch.Generator().manual_seed(seed))
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def twins(network: nn.Module) -> tuple[Any, Any]:
@@ -113,30 +113,30 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
 # ---------------------------------------------------------------------------------------------- infinite, and not a number
 
 
-def learned(network: nn.Module, pictures: torch.Tensor, gradient: torch.Tensor) -> dict[str, torch.Tensor]:
+def learned(network: nn.Module, images: torch.Tensor, gradient: torch.Tensor) -> dict[str, torch.Tensor]:
     """Output, gradients and stored statistics of one batch."""
-    pictures = pictures.clone(memory_format=torch.preserve_format).requires_grad_()
+    images = images.clone(memory_format=torch.preserve_format).requires_grad_()
     with in_bfloat16():
-        out = network(pictures)
+        out = network(images)
     out.backward(gradient.to(out.dtype))
-    found = {"output": out.detach(), "pictures": pictures.grad, **dict(network.named_buffers())}
+    found = {"output": out.detach(), "images": images.grad, **dict(network.named_buffers())}
     return found | {name: weight.grad for name, weight in network.named_parameters()}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("place", ["pictures", "gradient", "0.weight", "0.bias", "2.weight", "2.bias", "4.weight"])
+@pytest.mark.parametrize("place", ["images", "gradient", "0.weight", "0.bias", "2.weight", "2.bias", "4.weight"])
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_what_is_infinite_or_no_number_comes_out_wherever_pytorch_s_does(activation: str, place: str, value: float) -> None:
     usual, fast = twins(stack(activation))
-    pictures, gradient = batch(), torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(3))
+    images, gradient = batch(), torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(3))
     for network in (usual, fast):
         weights = dict(network.named_parameters())
         if place in weights:
             with torch.no_grad():
                 weights[place][(0, 3, 1, 1) if weights[place].ndim == 4 else 3] = value
-    if place in ("pictures", "gradient"):
-        {"pictures": pictures, "gradient": gradient}[place][1, 2, 3, 4] = value
-    expected, found = learned(usual, pictures, gradient), learned(fast, pictures, gradient)
+    if place in ("images", "gradient"):
+        {"images": images, "gradient": gradient}[place][1, 2, 3, 4] = value
+    expected, found = learned(usual, images, gradient), learned(fast, images, gradient)
     assert activation == "relu" or any(not each.isfinite().all() for each in expected.values())  # a shut ReLU holds it back
     for name, theirs in expected.items():
         lost = ~theirs.isfinite() & found[name].isfinite()
@@ -147,10 +147,10 @@ def test_what_is_infinite_or_no_number_comes_out_wherever_pytorch_s_does(activat
 @pytest.mark.parametrize("is_pooled", [False, True])
 def test_a_number_that_is_none_spreads_no_further_than_two_positions(is_pooled: bool, padding: int) -> None:
     torch.manual_seed(0)
-    weight, pictures = torch.randn(7, 5, 3, 3), batch().bfloat16()
-    pictures[2, 1, 6, 5] = float("nan")
-    out, _ = winograd_forward(pictures, weight, padding, is_pooled)
-    true = F.conv2d(pictures.double(), weight.double(), padding=padding)
+    weight, images = torch.randn(7, 5, 3, 3), batch().bfloat16()
+    images[2, 1, 6, 5] = float("nan")
+    out, _ = winograd_forward(images, weight, padding, is_pooled)
+    true = F.conv2d(images.double(), weight.double(), padding=padding)
     if is_pooled:
         true = F.max_pool2d(true, 2)
     theirs, mine = true.isnan(), out.isnan()
@@ -158,7 +158,7 @@ def test_a_number_that_is_none_spreads_no_further_than_two_positions(is_pooled: 
     reach = F.max_pool2d(theirs.double(), 3 if is_pooled else 5, 1, 1 if is_pooled else 2)
     assert (mine <= reach.bool()).all()
     _, of_weight = winograd_backward(batch(2).bfloat16()[:, :1].expand(4, 7, 12, 12).contiguous(
-        memory_format=torch.channels_last), pictures, weight, 1)  # fmt: skip
+        memory_format=torch.channels_last), images, weight, 1)  # fmt: skip
     assert of_weight is not None
     assert of_weight.isnan().any(dim=(0, 2, 3)).tolist() == [False, True, False, False, False]
 
@@ -211,9 +211,9 @@ def test_the_default_type_and_device_of_new_tensors_change_nothing(default: Call
     gradient = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(3))
     expected = learned(fast, batch(), gradient)
     assert {"conv, pool", "conv", "norm, gelu", "gelu"} == set(computed)
-    pictures = batch()
+    images = batch()
     with default():
-        found = learned(other, pictures, gradient)
+        found = learned(other, images, gradient)
     assert len(computed) == 2 * len(computed[: len(computed) // 2])
     for name, theirs in expected.items():
         assert torch.equal(found[name], theirs), name
@@ -226,19 +226,19 @@ def test_the_default_type_and_device_of_new_tensors_change_nothing(default: Call
 def test_a_shape_is_measured_whatever_the_defaults_are(
     is_learned: bool, default: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices_room, "LEAST_MACS", 1)
-    network, pictures = speed_up(stack(), Choices(tmp_path / "choices.json")), batch()
+    monkeypatch.setattr(choices_room, "MIN_MACS", 1)
+    network, images = speed_up(stack(), Autotuner(tmp_path / "choices.json")), batch()
     with default(), in_bfloat16(), torch.set_grad_enabled(is_learned):
-        assert network(pictures).device.type == "cpu"
+        assert network(images).device.type == "cpu"
 
 
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("is_training", [False, True])
 def test_a_norm_of_float32_maps_is_pytorch_s_to_the_bit(is_training: bool, autocast: bool) -> None:
     usual, fast = twins(nn.Sequential(nn.BatchNorm2d(5), nn.ReLU()).train(is_training))
-    pictures = batch() + 200
+    images = batch() + 200
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        expected, found = usual(pictures), fast(pictures)
+        expected, found = usual(images), fast(images)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
     assert torch.equal(fast[0].running_var, usual[0].running_var)
@@ -253,17 +253,17 @@ def test_float64_is_left_alone_in_autocast() -> None:
 
 
 @pytest.mark.parametrize(
-    "pictures",
+    "images",
     [batch().bfloat16(), batch()[:, :4], batch()[0, :4], batch()[0, 0], batch()[:, :, :2, :2], torch.zeros(0, 5, 8, 8)],
-    ids=["another type", "channels", "channels of one item", "axes", "too small", "no items"],
+    ids=["another type", "channels", "channels of one sample", "axes", "too small", "no samples"],
 )
-def test_what_pytorch_refuses_is_refused_and_what_it_gives_is_given(pictures: torch.Tensor) -> None:
+def test_what_pytorch_refuses_is_refused_and_what_it_gives_is_given(images: torch.Tensor) -> None:
     usual, fast = twins(nn.Sequential(nn.Conv2d(5, 4, 3), nn.MaxPool2d(2), nn.ReLU()))
-    pictures = pictures.requires_grad_()
+    images = images.requires_grad_()
 
     def said(network: nn.Module) -> str:
         try:
-            return str(network(pictures).shape)
+            return str(network(images).shape)
         except (RuntimeError, ValueError) as error:
             return str(error)
 
@@ -277,70 +277,70 @@ def test_a_norm_of_other_channels_is_refused() -> None:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_one_item_without_a_batch_is_pytorch_s(autocast: bool) -> None:
+def test_one_sample_without_a_batch_is_pytorch_s(autocast: bool) -> None:
     usual, fast = twins(stack().eval() if autocast else stack().bfloat16().eval())
     usual, fast = usual[:2], fast[:2]
-    picture = batch()[0] if autocast else batch()[0].bfloat16()
+    image = batch()[0] if autocast else batch()[0].bfloat16()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        assert torch.equal(fast(picture), usual(picture))
+        assert torch.equal(fast(image), usual(image))
 
 
 # ------------------------------------------------------------------------------------------------------- what stands between
 
 
-def each_part(network: Any, pictures: torch.Tensor) -> list[torch.Tensor]:
-    found = [pictures]
+def each_part(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
+    found = [images]
     for part in network:
         found.append(part(found[-1]))
     return found
 
 
-def hooked(network: Any, pictures: torch.Tensor) -> list[torch.Tensor]:
+def hooked(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
     """What hooks see that were added after all else."""
     seen: list[torch.Tensor] = []
     for part in network:
         part.register_forward_hook(lambda _part, _given, out: seen.append(out.detach().clone()))
         part.register_forward_pre_hook(lambda _part, given: seen.append(given[0].detach().clone()))
-    return [network(pictures), *seen]
+    return [network(images), *seen]
 
 
-def hooked_for_all(network: Any, pictures: torch.Tensor) -> list[torch.Tensor]:
+def hooked_for_all(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
     seen: list[torch.Tensor] = []
     handle = modules.register_module_forward_hook(lambda _part, _given, out: seen.append(out.detach().clone()))
     try:
-        return [network(pictures), *seen]
+        return [network(images), *seen]
     finally:
         handle.remove()
 
 
-def hooked_backwards(network: Any, pictures: torch.Tensor) -> list[torch.Tensor]:
+def hooked_backwards(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
     seen: list[torch.Tensor] = []
     for part in network[:3]:
         part.register_full_backward_hook(lambda _part, _of, gradient: seen.append(gradient[0].clone()))
-    out = network(pictures.requires_grad_())
+    out = network(images.requires_grad_())
     out.float().square().sum().backward()
     return [out, *seen]
 
 
 def exchanged(index: int, make: Callable[[], nn.Module]) -> Callable[[Any, torch.Tensor], list[torch.Tensor]]:
-    def look(network: Any, pictures: torch.Tensor) -> list[torch.Tensor]:
+    def look(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
         torch.manual_seed(5)
         network[index] = make()
-        return [network(pictures)]
+        return [network(images)]
 
     return look
 
 
-def overridden(network: Any, pictures: torch.Tensor) -> list[torch.Tensor]:
+def overridden(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
     network[1].forward = lambda maps: F.avg_pool2d(maps, 2)
-    return [network(pictures)]
+    return [network(images)]
 
 
 LOOKS: dict[str, Callable[[Any, torch.Tensor], list[torch.Tensor]]] = {
-    "slices": lambda network, pictures: [network[:stop](pictures) for stop in range(1, 10)],
-    "one part": lambda network, pictures: [network[0](pictures)],
+    "slices": lambda network, images: [network[:stop](images) for stop in range(1, 10)],
+    "one part": lambda network, images: [network[0](images)],
     "each part": each_part,
-    "sums of rows": lambda network, pictures: [(network[:1] + network[1:4])(pictures)],
+    "sums of rows": lambda network, images: [(network[:1] + network[1:4])(images)],
     "hooks": hooked,
     "hooks for all modules": hooked_for_all,
     "backward hooks": hooked_backwards,
@@ -350,8 +350,8 @@ LOOKS: dict[str, Callable[[Any, torch.Tensor], list[torch.Tensor]]] = {
     "another convolution": exchanged(0, lambda: nn.Conv2d(5, 16, 5, padding=2)),
     "another activation": exchanged(3, nn.Tanh),
     "another forward": overridden,
-    "norms of all processes": lambda network, pictures: [nn.SyncBatchNorm.convert_sync_batchnorm(network).eval()(pictures)],
-    "a copy": lambda network, pictures: [copy.deepcopy(network)(pictures), copy.copy(network)(pictures)],
+    "norms of all processes": lambda network, images: [nn.SyncBatchNorm.convert_sync_batchnorm(network).eval()(images)],
+    "a copy": lambda network, images: [copy.deepcopy(network)(images), copy.copy(network)(images)],
 }
 
 
@@ -421,9 +421,9 @@ def test_a_weight_that_is_computed_from_others_is_read_anew_and_can_be_slowed_do
 def test_the_usual_network_has_its_parts_computed_together(computed: list[str]) -> None:
     network = visus.network("compact", (3, 32, 32), 10).to(memory_format=torch.channels_last)
     speed_up(network, Always())
-    pictures = torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     with in_bfloat16():
-        network(pictures)
+        network(images)
     stage = ["conv, pool", "norm, gelu", "conv", "norm, gelu"]
     assert computed == ["gelu", *stage * 3]
 
@@ -432,9 +432,9 @@ def test_a_residual_has_its_body_computed_together(computed: list[str]) -> None:
     text = "residual(conv(8, 3, padding=1), norm, relu, conv(8, 3, padding=1), norm), relu, globalpool, linear(classes)"
     network = visus.network(text, (8, 12, 12), 3).to(memory_format=torch.channels_last)
     usual, fast = twins(network)
-    pictures = torch.randn(3, 8, 12, 12).bfloat16().contiguous(memory_format=torch.channels_last)
+    images = torch.randn(3, 8, 12, 12).bfloat16().contiguous(memory_format=torch.channels_last)
     with in_bfloat16():
-        assert_close(fast(pictures), usual(pictures))
+        assert_close(fast(images), usual(images))
     assert computed == ["conv", "norm, relu", "conv", "relu"]
 
 
@@ -444,12 +444,12 @@ def test_a_residual_has_its_body_computed_together(computed: list[str]) -> None:
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_gradients_have_the_gradients_of_pytorch_s(activation: str, computed: list[str]) -> None:
     def twice(network: nn.Module) -> list[torch.Tensor]:
-        pictures = batch().requires_grad_()
+        images = batch().requires_grad_()
         with in_bfloat16():
-            loss = network(pictures).float().square().mean()
-        (of_pictures,) = torch.autograd.grad(loss, pictures, create_graph=True)
-        of_pictures.square().sum().mul(1e6).backward()
-        return [of_pictures.detach(), pictures.grad, *(each.grad for each in network.parameters())]  # type: ignore[list-item]
+            loss = network(images).float().square().mean()
+        (of_images,) = torch.autograd.grad(loss, images, create_graph=True)
+        of_images.square().sum().mul(1e6).backward()
+        return [of_images.detach(), images.grad, *(each.grad for each in network.parameters())]  # type: ignore[list-sample]
 
     torch.manual_seed(0)
     layers = (nn.Conv2d(5, 16, 3, padding=1), nn.MaxPool2d(2), nn.BatchNorm2d(16), ACTIVATIONS[activation]())
@@ -462,69 +462,69 @@ def test_gradients_have_the_gradients_of_pytorch_s(activation: str, computed: li
             assert float(F.cosine_similarity(mine.flatten(), theirs.flatten(), 0)) > 0.98
 
 
-def by_func_grad(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+def by_func_grad(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
-    return torch.func.grad(lambda each: torch.func.functional_call(network, each, (pictures,)).float().mean())(weights)[
+    return torch.func.grad(lambda each: torch.func.functional_call(network, each, (images,)).float().mean())(weights)[
         "0.weight"
     ]
 
 
-def by_jvp(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+def by_jvp(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.func.jvp(network, (pictures,), (torch.ones_like(pictures),))[1]
+        return torch.func.jvp(network, (images,), (torch.ones_like(images),))[1]
 
 
-def by_forward_mode(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+def by_forward_mode(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     with torch.autograd.forward_ad.dual_level(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dual = torch.autograd.forward_ad.make_dual(pictures, torch.ones_like(pictures))
+        dual = torch.autograd.forward_ad.make_dual(images, torch.ones_like(images))
         return torch.autograd.forward_ad.unpack_dual(network(dual)).tangent  # type: ignore[return-value]
 
 
-def by_vmap(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-    return torch.vmap(network)(torch.stack([pictures, 2 * pictures]))
+def by_vmap(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return torch.vmap(network)(torch.stack([images, 2 * images]))
 
 
-def by_trace(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+def by_trace(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.jit.trace(network, pictures, check_trace=False)(2 * pictures)  # type: ignore[no-any-return]
+        return torch.jit.trace(network, images, check_trace=False)(2 * images)  # type: ignore[no-any-return]
 
 
-def by_script(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+def by_script(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.jit.script(network)(pictures)  # type: ignore[no-any-return]
+        return torch.jit.script(network)(images)  # type: ignore[no-any-return]
 
 
-def by_export(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-    return torch.export.export(network, (pictures,)).module()(2 * pictures)  # type: ignore[no-any-return]
+def by_export(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return torch.export.export(network, (images,)).module()(2 * images)  # type: ignore[no-any-return]
 
 
-def by_fx(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-    return torch.fx.symbolic_trace(network)(pictures)  # type: ignore[no-any-return]
+def by_fx(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return torch.fx.symbolic_trace(network)(images)  # type: ignore[no-any-return]
 
 
-def by_make_fx(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+def by_make_fx(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    return make_fx(network)(pictures)(2 * pictures)  # type: ignore[no-any-return]
+    return make_fx(network)(images)(2 * images)  # type: ignore[no-any-return]
 
 
-def by_watching(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+def by_watching(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
-        network(pictures)
+        network(images)
     return torch.tensor(float(counter.get_total_flops()))
 
 
-def by_subclass(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+def by_subclass(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     class Mine(torch.Tensor):
         pass
 
-    out = network(pictures.as_subclass(Mine))
+    out = network(images.as_subclass(Mine))
     assert type(out) is Mine
     return out.as_subclass(torch.Tensor)
 
@@ -564,10 +564,10 @@ def test_a_whole_jacobian_is_that_of_pytorch() -> None:
     for network in (usual.bfloat16(), fast.bfloat16()):
         network[2].float()
         out = network(
-            pictures := batch().bfloat16()[:2, :, :4, :4].contiguous(memory_format=torch.channels_last).requires_grad_()
+            images := batch().bfloat16()[:2, :, :4, :4].contiguous(memory_format=torch.channels_last).requires_grad_()
         )
         every = torch.eye(out.numel()).bfloat16().reshape(-1, *out.shape)
-        found.append(torch.autograd.grad(out, pictures, every, is_grads_batched=True)[0])
+        found.append(torch.autograd.grad(out, images, every, is_grads_batched=True)[0])
     assert_close(found[1], found[0])
 
 
@@ -575,8 +575,8 @@ def test_a_whole_jacobian_is_that_of_pytorch() -> None:
 def test_a_checkpoint_holds_on_the_first_batch_of_a_shape(
     is_reentrant: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices_room, "LEAST_MACS", 1)
-    network = speed_up(stack(), Choices(tmp_path / "choices.json"))
+    monkeypatch.setattr(choices_room, "MIN_MACS", 1)
+    network = speed_up(stack(), Autotuner(tmp_path / "choices.json"))
     with in_bfloat16():
         out = checkpoint(network, batch().requires_grad_(), use_reentrant=is_reentrant)
     out.float().sum().backward()
@@ -586,14 +586,14 @@ def test_a_checkpoint_holds_on_the_first_batch_of_a_shape(
 # ---------------------------------------------------------------------------------------------------------- what is measured
 
 
-def wide(side: int, is_learned: bool = True) -> Case:
-    return Case((64, 32, side, side), (32, 32, 3, 3), Window((1, 1), (1, 1)), False, 1, is_learned)
+def wide(side: int, is_learned: bool = True) -> ConvProblem:
+    return ConvProblem((64, 32, side, side), (32, 32, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1, is_learned)
 
 
 def test_without_gradients_the_forward_alone_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices_room, "measured", lambda case: pytest.fail("gradients were measured"))
-    monkeypatch.setattr(choices_room, "LEAST_MACS", 1)
-    network = speed_up(stack(), Choices(tmp_path / "choices.json"))
+    monkeypatch.setattr(choices_room, "MIN_MACS", 1)
+    network = speed_up(stack(), Autotuner(tmp_path / "choices.json"))
     with torch.inference_mode(), in_bfloat16():
         network(batch())
     network.requires_grad_(False)
@@ -605,30 +605,30 @@ def test_without_gradients_the_forward_alone_is_measured(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("is_pooled", [False, True])
 def test_a_measured_forward_can_be_carried_out(is_pooled: bool) -> None:
-    case = Case((16, 32, 16, 16), (32, 32, 3, 3), Window((1, 1), (1, 1)), is_pooled, 1, False)
+    case = ConvProblem((16, 32, 16, 16), (32, 32, 3, 3), TapGeometry((1, 1), (1, 1)), is_pooled, 1, False)
     found = choices_room.measured_forward(case)
     assert found in (Plan(), Plan("winograd"), Plan("winograd", "winograd", "winograd", is_pooled=True))
     assert found.is_pooled <= is_pooled
 
 
 def test_after_so_many_shapes_nothing_is_measured_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Case] = []
+    asked: list[ConvProblem] = []
     monkeypatch.setattr(choices_room, "measured", lambda case: (asked.append(case), Plan(weight_gradient="taps"))[1])
     record = tmp_path / "arithmetic.json"
-    memory = Choices(tmp_path / "choices.json", record)
-    most = choices_room.MOST_SHAPES
+    memory = Autotuner(tmp_path / "choices.json", record)
+    most = choices_room.MAX_SHAPES
     plans = [memory.plan(wide(32 + side)) for side in range(most + 3)]
     assert plans == [Plan(weight_gradient="taps")] * most + [Plan()] * 3
     assert len(asked) == most
-    again = Choices(tmp_path / "others.json", record)  # a training that goes on knows how many there were
+    again = Autotuner(tmp_path / "others.json", record)  # a training that goes on knows how many there were
     assert [again.plan(wide(32 + side)) for side in range(most + 3)] == plans
     assert len(asked) == most
-    other = Case((64, 32, 32, 32), (16, 32, 3, 3), Window((1, 1), (1, 1)), False, 1)
+    other = ConvProblem((64, 32, 32, 32), (16, 32, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1)
     assert memory.plan(other) == Plan(weight_gradient="taps")
 
 
 def test_a_map_on_which_no_tap_fits_has_no_sums() -> None:
-    assert Case((64, 32, 1, 1), (32, 32, 5, 5), Window((1, 1), (0, 0)), False, 1).macs == 0
+    assert ConvProblem((64, 32, 1, 1), (32, 32, 5, 5), TapGeometry((1, 1), (0, 0)), False, 1).macs == 0
 
 
 # -------------------------------------------------------------------------------------------------------------------- memory
@@ -647,7 +647,7 @@ def test_a_kernel_without_memory_is_an_error_as_of_pytorch() -> None:
     )
     assert status == 1
     with pytest.raises(torch.OutOfMemoryError) as caught:
-        compiler_room.carried_out(status)
+        compiler_room.check_status(status)
     assert str(caught.value) == "a compiled kernel found no memory to work in; take smaller batches or fewer threads"
     assert isinstance(caught.value, RuntimeError)
 
@@ -683,5 +683,5 @@ def test_much_memory_is_not_kept() -> None:
     maps = torch.randn(1, 64, 160, 160).bfloat16().contiguous(memory_format=torch.channels_last)
     winograd_backward(maps, maps, torch.randn(64, 64, 3, 3), 1)
     assert library.visus_held_bytes() <= 2**26
-    assert not Case((1, 64, 768, 768), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1).suits_winograd
-    assert Case((1, 64, 160, 160), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1).suits_winograd
+    assert not ConvProblem((1, 64, 768, 768), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1).suits_winograd
+    assert ConvProblem((1, 64, 160, 160), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1).suits_winograd

@@ -64,10 +64,12 @@ def test_sums_of_slices_add_up_to_those_of_the_whole_at_a_large_mean() -> None:
     parts = x[:3].contiguous(**LAST), x[3:].contiguous(**LAST)  # type: ignore[arg-type]
     sums: list[torch.Tensor] = []
     for part in parts:
-        norm_and_activation(part, torch.ones(16), torch.zeros(16), 1e-5, "none", add_up=lambda own: sums.append(own) or own)  # type: ignore[func-returns-value]
+        norm_and_activation(
+            part, torch.ones(16), torch.zeros(16), 1e-5, "none", all_reduce_sum=lambda own: sums.append(own) or own
+        )  # type: ignore[func-returns-value]
     total = sums[0] + sums[1]
     out, mean, variance = norm_and_activation(
-        parts[0], torch.ones(16), torch.zeros(16), 1e-5, "none", add_up=lambda own: total
+        parts[0], torch.ones(16), torch.zeros(16), 1e-5, "none", all_reduce_sum=lambda own: total
     )
     whole = normed(x)
     torch.testing.assert_close(variance, whole[2], rtol=1e-5, atol=0)

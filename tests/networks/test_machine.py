@@ -152,7 +152,7 @@ def test_the_speed_test_compares_ways_and_leaves_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
     assert [speed.name for speed in speeds] == ["float32", "float32, channels last", "bfloat16, channels last"]
     assert speeds[0].ratio == 1.0
-    assert all(speed.ratio == pytest.approx(speed.pictures_per_second / speeds[0].pictures_per_second) for speed in speeds)
+    assert all(speed.ratio == pytest.approx(speed.samples_per_second / speeds[0].samples_per_second) for speed in speeds)
 
 
 @pytest.mark.parametrize(("channels", "dilation"), [(24, 1), (24, 2), (40, 3)])
@@ -166,12 +166,12 @@ def test_gradients_in_the_layout_that_suits_a_network_are_those_of_float32(chann
     )
     assert suiting.reason == said
     layout = torch.channels_last if suiting.channels_last else torch.contiguous_format
-    items = torch.randn(4, channels, 32, 32, generator=generator)
+    samples = torch.randn(4, channels, 32, 32, generator=generator)
     weights = torch.randn(4, channels, 32, 32, generator=generator)
-    (expected,) = torch.autograd.grad((layer(items) * weights).sum(), [layer.weight])
+    (expected,) = torch.autograd.grad((layer(samples) * weights).sum(), [layer.weight])
     layer = layer.to(memory_format=layout)
     with suiting.autocast():
-        drawn = layer(items.contiguous(memory_format=layout))
+        drawn = layer(samples.contiguous(memory_format=layout))
     (found,) = torch.autograd.grad((drawn.float() * weights).sum(), [layer.weight])
     assert float((found - expected).norm() / expected.norm()) < 0.02
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import visus
-from visus.data import pictures
+from visus.data.images import decode as images
 from visus.errors import UsageError, WeightsError
 from visus.networks import pretrained
 from visus.networks.pretrained import Backbone
@@ -67,7 +67,7 @@ def test_the_pretrained_network_tells_cats_from_dogs_as_imagenet_does(
     shares = {}
     for name, right in (("cat", CATS), ("dog", DOGS)):
         files = sorted((folder / name).iterdir())[:24]
-        photos = [pictures.fit(pictures.decode(file).pixels, 3, (backbone.size_px,) * 2, "crop")[0] for file in files]
+        photos = [images.fit(images.decode(file).pixels, 3, (backbone.size_px,) * 2, "crop")[0] for file in files]
         batch = (
             torch.from_numpy(np.stack(photos)).float() - pretrained.NORMALIZATION.offset[0]
         ) / pretrained.NORMALIZATION.divisor[0]

@@ -51,23 +51,23 @@ def test_a_filter_said_to_be_free_of_scale_is(text: str, shape: tuple[int, ...])
     for name, values in module.named_parameters():
         if name.endswith("bias"):
             values.data.normal_(generator=torch.Generator().manual_seed(len(name)))
-    items = torch.randn(5, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    answers = module(items).detach()
+    samples = torch.randn(5, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    answers = module(samples).detach()
     for name, role in weight_roles(module, shape).items():
         if role.kind != "filter":
             continue
         weight = module.get_parameter(name)
         with torch.no_grad():
             weight.mul_(3)
-            is_free = float((module(items) - answers).abs().max()) < 0.02 * float(answers.std(0).max())
+            is_free = float((module(samples) - answers).abs().max()) < 0.02 * float(answers.std(0).max())
             weight.div_(3)
-        assert role.is_scale_free == is_free, name
+        assert role.is_scale_invariant == is_free, name
 
 
 def test_the_head_is_what_the_answers_are_made_from_and_a_norm_is_found_in_own_code() -> None:
     module = Own()
     roles = weight_roles(module, (1, 8))
-    assert {name: (role.kind, role.is_scale_free) for name, role in roles.items()} == {
+    assert {name: (role.kind, role.is_scale_invariant) for name, role in roles.items()} == {
         "gain": ("other", False),
         "head.weight": ("head", False),
         "head.bias": ("other", False),
@@ -88,7 +88,7 @@ def test_known_networks_have_one_head_and_filters_before_norms(design: object) -
     module = build(design, (3, 64, 64), 10)  # type: ignore[arg-type]
     roles = weight_roles(module, (3, 64, 64))
     assert [name for name, role in roles.items() if role.kind == "head"] == ["linear1.weight"]
-    assert sum(role.is_scale_free for role in roles.values()) >= 20
+    assert sum(role.is_scale_invariant for role in roles.values()) >= 20
     depthwise = [role.num_groups for name, role in roles.items() if "depthwise" in name and role.kind == "filter"]
     assert all(num_groups > 1 for num_groups in depthwise)
 
@@ -108,7 +108,7 @@ class Steered(nn.Module):
 
 def test_a_filter_that_makes_the_gain_of_a_norm_is_not_free_of_scale() -> None:
     roles = weight_roles(Steered(), (4,))
-    assert (roles["gain.weight"].kind, roles["gain.weight"].is_scale_free) == ("filter", False)
+    assert (roles["gain.weight"].kind, roles["gain.weight"].is_scale_invariant) == ("filter", False)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_where_the_graph_cannot_be_had_the_last_layer_is_the_head_and_nothing_is
             "norm.weight": "gain",
             "last.weight": "head",
         }
-        assert not any(role.is_scale_free for role in roles.values())
+        assert not any(role.is_scale_invariant for role in roles.values())
 
 
 def test_frozen_tensors_have_no_role() -> None:

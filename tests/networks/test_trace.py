@@ -59,7 +59,7 @@ WINDOWS = (
 
 
 @pytest.mark.parametrize("name", WINDOWS)
-def test_the_textbook_field_is_what_poison_shows_away_from_the_border(name: str) -> None:
+def test_the_theoretical_field_is_what_poison_shows_away_from_the_border(name: str) -> None:
     make, shape = HARD[name]
     module = make()
     field = trace(module, shape).rows[-1].fields[0]

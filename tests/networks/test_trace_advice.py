@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 import visus
 from visus.design import FAMILIES, Account, Design, account, avgpool, concat, conv, maxpool, parse, relu, residual, resolve
-from visus.design.advice import Advice, advise
-from visus.design.advice_reads import unread
+from visus.design.advice.advise import Advice, advise
+from visus.design.advice.unread_pixels import unread
 from visus.design.facts import Candidate, Facts, remedied
 from visus.design.flow import Flow
 from visus.errors import DesignError
@@ -30,7 +30,7 @@ from visus.workbench.summaries import summarize
 
 from .test_build import placed
 
-Case = tuple[Design, tuple[int, ...]]
+ConvProblem = tuple[Design, tuple[int, ...]]
 
 
 def place_of(path: str) -> str:
@@ -76,7 +76,7 @@ tails = st.sampled_from(
 
 
 @st.composite
-def wasteful(draw: st.DrawFn) -> Case:
+def wasteful(draw: st.DrawFn) -> ConvProblem:
     """A design with much to say about it, and an input that it accepts."""
     inner = draw(st.lists(blocks, min_size=1, max_size=4))
     design = Design([*inner, *parse(draw(tails)).layers])
@@ -93,7 +93,7 @@ def wasteful(draw: st.DrawFn) -> Case:
 
 @settings(max_examples=60)
 @given(case=placed() | wasteful(), object_px=st.none() | st.integers(3, 16), batch_size=st.sampled_from([None, 1]))
-def test_a_design_and_its_module_are_told_the_same(case: Case, object_px: int | None, batch_size: int | None) -> None:
+def test_a_design_and_its_module_are_told_the_same(case: ConvProblem, object_px: int | None, batch_size: int | None) -> None:
     assert_same(*case, object_px, batch_size)
 
 
@@ -129,7 +129,7 @@ def assert_same_flows(design: Design, shape: tuple[int, ...]) -> None:
 
 @settings(max_examples=60)
 @given(case=placed() | wasteful())
-def test_what_feeds_a_row_is_the_same_for_a_design_and_its_module(case: Case) -> None:
+def test_what_feeds_a_row_is_the_same_for_a_design_and_its_module(case: ConvProblem) -> None:
     assert_same_flows(*case)
 
 
@@ -183,7 +183,7 @@ def assert_remedied(design: Design, shape: tuple[int, ...], object_px: int | Non
     for advice in advise(account(design, shape, 5), design, 5, object_px=object_px, batch_size=batch_size):
         for remedy in advice.changes:
             if remedy.design is None:
-                assert remedy.text in ("batches of 2 items or more",)
+                assert remedy.text in ("batches of 2 samples or more",)
                 continue
             num_remedies += 1
             changed = account(remedy.design, remedy.input_shape)
@@ -205,7 +205,7 @@ def assert_remedied(design: Design, shape: tuple[int, ...], object_px: int | Non
 
 @settings(max_examples=60)
 @given(case=wasteful(), object_px=st.none() | st.integers(3, 16), batch_size=st.sampled_from([None, 1]))
-def test_a_remedy_removes_what_it_is_told_for(case: Case, object_px: int | None, batch_size: int | None) -> None:
+def test_a_remedy_removes_what_it_is_told_for(case: ConvProblem, object_px: int | None, batch_size: int | None) -> None:
     assert_remedied(*case, object_px, batch_size)
 
 
@@ -275,7 +275,7 @@ def test_a_group_norm_over_one_value_is_traced_and_told_of() -> None:
     module = build(parse("conv(6, 3), globalpool, groupnorm(6), linear(3)"), (1, 12, 12))
     assert advice_on(module, (1, 12, 12)) == [
         "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value less its own mean is 0: what comes "
-        "out is the trained shift, whatever the picture."
+        "out is the trained shift, whatever the image."
     ]
 
 

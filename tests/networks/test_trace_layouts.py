@@ -68,17 +68,17 @@ EVEN = (
 
 
 @pytest.mark.parametrize("name", EVEN)
-def test_the_textbook_field_inside_the_picture_is_what_is_read(name: str) -> None:
+def test_the_theoretical_field_inside_the_image_is_what_is_read(name: str) -> None:
     make, shape = REARRANGED[name]
     row = next(row for row in trace(nn.Sequential(make(), nn.Identity()), shape).rows if row.path == "1")
     assert row.notes == ()
     for field, length in zip(row.fields, shape[1:], strict=True):
         for index in range(len(field.reads)):
-            first, last = field.textbook(index)
+            first, last = field.theoretical(index)
             assert (max(first, 0), min(last, length - 1)) == field.box(index)
 
 
-def test_where_the_textbook_has_no_field_the_row_says_so() -> None:
+def test_where_there_is_no_theoretical_field_the_row_says_so() -> None:
     noted = {
         name
         for name, (make, shape) in REARRANGED.items()

@@ -71,13 +71,13 @@ def test_design_and_module_give_the_same(text: str) -> None:
 
 
 def test_any_module_is_followed_to_what_the_allocator_hands_out(highest_total: Callable[[Callable[[], Any]], int]) -> None:
-    module, shape, num_items = Gated(), (3, 32, 32), 16
+    module, shape, num_samples = Gated(), (3, 32, 32), 16
     costs = trace(module, shape)
     update = torch.optim.AdamW(module.parameters(), lr=1e-4)
 
     def step() -> None:
         update.zero_grad(set_to_none=True)
-        x = torch.rand(num_items, *shape)
+        x = torch.rand(num_samples, *shape)
         outputs = module(x)
         sum(output.log_softmax(1).mean() for output in outputs).backward()
         update.step()
@@ -85,7 +85,7 @@ def test_any_module_is_followed_to_what_the_allocator_hands_out(highest_total: C
     step()
     update.zero_grad(set_to_none=True)
     measured = costs.bytes_standing() + highest_total(step)
-    assert costs.bytes_training(num_items) == pytest.approx(measured, rel=0.02)
+    assert costs.bytes_training(num_samples) == pytest.approx(measured, rel=0.02)
 
 
 def test_frozen_weights_need_neither_gradients_nor_the_optimizers_numbers() -> None:

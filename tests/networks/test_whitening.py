@@ -1,4 +1,4 @@
-"""Whitening: what comes out is white on the items that were looked at; filters are saved, never trained; known to accounts and notation."""
+"""Whitening: what comes out is white on the samples that were looked at; filters are saved, never trained; known to accounts and notation."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ CASES = [
 ]
 
 
-def smooth(num_items: int, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    """Items whose neighbours are alike, with a mean of their own for each channel."""
-    items = torch.randn(num_items, *shape, generator=torch.Generator().manual_seed(seed))
-    for axis in range(2, items.dim()):
-        items = items + items.roll(1, axis) + 0.5 * items.roll(2, axis)
-    return items + torch.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+def smooth(num_samples: int, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    """Samples whose neighbors are alike, with a mean of their own for each channel."""
+    samples = torch.randn(num_samples, *shape, generator=torch.Generator().manual_seed(seed))
+    for axis in range(2, samples.dim()):
+        samples = samples + samples.roll(1, axis) + 0.5 * samples.roll(2, axis)
+    return samples + torch.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
 
 
 @pytest.mark.parametrize(("text", "shape"), CASES)
 def test_what_comes_out_has_deviation_one_and_its_channels_do_not_go_together(text: str, shape: tuple[int, ...]) -> None:
     module = build(parse(text), shape, 3)
-    items = smooth(400, shape)
-    (fitted,) = fit_whitening(module, items)
+    samples = smooth(400, shape)
+    (fitted,) = fit_whitening(module, samples)
     layer = module.get_submodule("whiten1")
-    made = layer(items)
+    made = layer(samples)
     inside = (slice(None), slice(None), *(slice(0, length - 1) for length in made.shape[2:]))  # where no zeros were read
     flat = made[inside].detach().transpose(0, 1).flatten(1).double()
     half = len(flat) // 2
     assert torch.allclose(flat[half:], -flat[:half], atol=1e-4)
     assert torch.allclose(torch.cov(flat[:half]), torch.eye(half, dtype=torch.float64), atol=0.06)
     assert flat.mean(1).abs().max() < 0.05
-    assert (fitted.path, fitted.num_filters, fitted.num_items) == ("whiten1", 2 * half, 400)
+    assert (fitted.path, fitted.num_filters, fitted.num_samples) == ("whiten1", 2 * half, 400)
 
 
 def test_the_first_filter_lies_along_the_direction_in_which_patches_vary_most() -> None:
-    """Pairs of neighbours that are nearly equal: their sum varies most, their difference least."""
+    """Pairs of neighbors that are nearly equal: their sum varies most, their difference least."""
     common = torch.randn(2000, 1, 1, generator=torch.Generator().manual_seed(0))
-    items = common + 0.1 * torch.randn(2000, 1, 2, generator=torch.Generator().manual_seed(1))
+    samples = common + 0.1 * torch.randn(2000, 1, 2, generator=torch.Generator().manual_seed(1))
     module = build(parse("whiten(2), flatten, linear(classes)"), (1, 2), 2)
-    fit_whitening(module, items)
+    fit_whitening(module, samples)
     filters = module.get_submodule("whiten1").weight[:, 0]
     directions = filters / filters.norm(dim=1, keepdim=True)
     assert torch.allclose(directions[0], torch.tensor([0.5, 0.5]).sqrt(), atol=0.01)
@@ -65,25 +65,25 @@ def test_patches_that_never_vary_give_finite_filters() -> None:
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, -1e4])
-def test_items_far_from_zero_come_out_with_deviation_one_too(offset: float) -> None:
+def test_samples_far_from_zero_come_out_with_deviation_one_too(offset: float) -> None:
     module = build(parse("whiten(2), globalpool, linear(classes)"), (2, 12, 12), 2)
-    items = smooth(300, (2, 12, 12)) + offset
-    fit_whitening(module, items)
+    samples = smooth(300, (2, 12, 12)) + offset
+    fit_whitening(module, samples)
     filters = module.get_submodule("whiten1").weight.detach().double()
-    made = torch.nn.functional.conv2d(items.double(), filters).transpose(0, 1).flatten(1)
+    made = torch.nn.functional.conv2d(samples.double(), filters).transpose(0, 1).flatten(1)
     assert torch.allclose(made.std(1), torch.ones(len(made)).double(), atol=0.01)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_items_that_are_not_finite_are_refused_with_the_layer(value: float) -> None:
+def test_samples_that_are_not_finite_are_refused_with_the_layer(value: float) -> None:
     module = build(parse("whiten(2), globalpool, linear(classes)"), (1, 8, 8), 2)
-    items = smooth(5, (1, 8, 8))
-    items[3, 0, 2, 2] = value
+    samples = smooth(5, (1, 8, 8))
+    samples[3, 0, 2, 2] = value
     with pytest.raises(UsageError) as caught:
-        fit_whitening(module, items)
+        fit_whitening(module, samples)
     assert str(caught.value) == (
-        "whiten1: filters cannot be computed from numbers that are not finite: the items, or what the layers before make of them, hold NaN "
-        "or infinity. Leave such items out."
+        "whiten1: filters cannot be computed from numbers that are not finite: the samples, or what the layers before make of them, hold NaN "
+        "or infinity. Leave such samples out."
     )
 
 
@@ -94,8 +94,8 @@ def test_filters_are_saved_and_no_optimizer_sees_them() -> None:
     assert next(name for name, _ in module.named_parameters()) == "whiten1.bias"
     other = build(parse(CASES[1][0]), CASES[1][1], 3)
     weights.fit(other, module.state_dict())
-    items = smooth(3, CASES[1][1], seed=5)
-    assert torch.equal(other.eval()(items), module.eval()(items))
+    samples = smooth(3, CASES[1][1], seed=5)
+    assert torch.equal(other.eval()(samples), module.eval()(samples))
 
 
 @pytest.mark.parametrize(("text", "shape"), CASES)
@@ -107,17 +107,17 @@ def test_its_gradients_are_those_of_a_plain_convolution(text: str, shape: tuple[
     for needs_input in (False, True):
         found = []
         for has_own_way in (True, False):
-            items = smooth(4, shape, seed=2).requires_grad_(needs_input)
+            samples = smooth(4, shape, seed=2).requires_grad_(needs_input)
             bias = nn.Parameter(layer.bias.detach().clone())
             alone = copy.deepcopy(layer)
             alone.bias = bias
             if has_own_way:
-                made = alone(items)
+                made = alone(samples)
             else:
-                padded = torch.nn.functional.pad(items, alone.pads) if alone.pads else items
+                padded = torch.nn.functional.pad(samples, alone.pads) if alone.pads else samples
                 made = type(alone)._convolve(padded, alone.weight, bias, alone.stride, alone.padding)
             (made * torch.linspace(-1, 1, made.numel()).reshape(made.shape)).sum().backward()  # type: ignore[no-untyped-call]
-            found.append((made.detach(), bias.grad, items.grad))
+            found.append((made.detach(), bias.grad, samples.grad))
         assert torch.equal(found[0][0], found[1][0])
         assert torch.allclose(found[0][1], found[1][1], rtol=1e-3, atol=1e-3)
         assert (found[0][2] is None) == (not needs_input)
@@ -131,7 +131,7 @@ def test_nothing_is_computed_backward_once_its_bias_is_frozen() -> None:
     assert not layer(torch.randn(2, *CASES[1][1])).requires_grad
 
 
-def test_the_same_items_give_the_same_filters_and_modes_stay() -> None:
+def test_the_same_samples_give_the_same_filters_and_modes_stay() -> None:
     shape = (3, 12, 12)
     first, second = (build(parse(CASES[1][0]), shape, 3, seed=seed) for seed in (0, 1))
     second.norm1.eval()
@@ -143,16 +143,16 @@ def test_the_same_items_give_the_same_filters_and_modes_stay() -> None:
 
 def test_a_layer_further_on_whitens_what_reaches_it_and_a_network_without_any_is_left_alone() -> None:
     module = build(parse("avgpool(2), whiten(2), gelu, whiten(1), gelu, globalpool, linear(classes)"), (1, 12, 12), 3)
-    items = smooth(300, (1, 12, 12))
-    assert [fitted.path for fitted in fit_whitening(module, items)] == ["whiten1", "whiten2"]
-    made = module[:4](items).detach().transpose(0, 1).flatten(1).double()
+    samples = smooth(300, (1, 12, 12))
+    assert [fitted.path for fitted in fit_whitening(module, samples)] == ["whiten1", "whiten2"]
+    made = module[:4](samples).detach().transpose(0, 1).flatten(1).double()
     axes = made[: len(made) // 2]
     varying = axes[axes.var(1) > 0.5]
     assert torch.allclose(torch.cov(varying), torch.eye(len(varying), dtype=torch.float64), atol=0.1)
-    assert fit_whitening(build(parse("globalpool, linear(classes)"), (1, 4), 3), items) == ()
+    assert fit_whitening(build(parse("globalpool, linear(classes)"), (1, 4), 3), samples) == ()
 
 
-def test_many_patches_are_thinned_and_large_items_are_fewer() -> None:
+def test_many_patches_are_thinned_and_large_samples_are_fewer() -> None:
     module = build(parse("whiten(2), globalpool, linear(classes)"), (1, 64, 64), 2)
     (fitted,) = fit_whitening(module, smooth(2_000, (1, 64, 64)))
     assert 500_000 < fitted.num_patches <= 2**21
@@ -161,7 +161,7 @@ def test_many_patches_are_thinned_and_large_items_are_fewer() -> None:
 
 def test_a_reader_is_told_that_filters_were_computed() -> None:
     assert Fitted("whiten1", 8, 60, 4_000).sentence == (
-        "The 8 filters of whiten1 were computed from 4,000 patches of 60 training items, and not learned."
+        "The 8 filters of whiten1 were computed from 4,000 patches of 60 training samples, and not learned."
     )
 
 

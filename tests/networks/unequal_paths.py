@@ -1,6 +1,6 @@
 """Random designs in which paths of unequal stride meet, and windows follow; what they read is left to others.
 
-This file knows texts of designs and lengths. It must not know fields.
+This file knows texts of designs and lengths.
 """
 
 from __future__ import annotations

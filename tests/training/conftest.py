@@ -18,19 +18,19 @@ import torch
 
 from visus.training.recipe import Recipe
 
-LONGEST_S = 50  # that processes of a test may take
+MAX_S = 50  # that processes of a test may take
 PRELOADED = ["pytest", "torch.distributed", "torch._dynamo", "visus.workbench.training"]
 
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 grey pictures of 8 x 8 in three classes: how bright the upper left quarter is."""
+    """120 gray images of 8 x 8 in three classes: how bright the upper left quarter is."""
     rng = np.random.default_rng(0)
     labels = np.arange(120) % 3
-    pictures = rng.integers(0, 90, (120, 1, 8, 8), dtype=np.uint8)
-    pictures[:, :, :4, :4] += (labels * 80).astype(np.uint8)[:, None, None, None]
+    images = rng.integers(0, 90, (120, 1, 8, 8), dtype=np.uint8)
+    images[:, :, :4, :4] += (labels * 80).astype(np.uint8)[:, None, None, None]
     file = tmp_path_factory.mktemp("data") / "squares.npz"
-    np.savez(file, x=pictures, y=labels)
+    np.savez(file, x=images, y=labels)
     return file
 
 
@@ -100,13 +100,13 @@ def run_in_processes(num: int, function: Callable[..., Any], *arguments: Any, st
     try:
         for start, _ in pipes:
             try:
-                assert start.poll(LONGEST_S), "a process hangs"
+                assert start.poll(MAX_S), "a process hangs"
                 answers.append(pickle.loads(start.recv_bytes()))
             except EOFError:
                 answers.append(None)
     finally:
         for process in processes:
-            process.join(0 if len(answers) < num else LONGEST_S)
+            process.join(0 if len(answers) < num else MAX_S)
             process.kill()
             process.join()
     return answers

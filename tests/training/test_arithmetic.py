@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import visus
-from visus.networks.fast import Choices, Plan, choices
-from visus.networks.fast.choices import Case
+from visus.networks.fast import Autotuner, Plan, autotuner
+from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import ONEDNN, WINOGRAD
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 from visus.networks.machine import Machine
 from visus.training.arithmetic import rounding, rounding_differs
 from visus.training.recipe import Recipe
@@ -21,23 +21,23 @@ from visus.workbench.training import Prepared
 pytestmark = pytest.mark.usefixtures("light_pages")
 
 NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
-CASE = Case((64, 64, 16, 16), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1)
+CASE = ConvProblem((64, 64, 16, 16), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1)
 
 
 def test_a_plan_that_cannot_be_carried_out_here_stays_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began = Plan(WINOGRAD, WINOGRAD, WINOGRAD)
-    monkeypatch.setattr(choices, "kernels", lambda: object())
-    monkeypatch.setattr(choices, "measured", lambda case: began)
+    monkeypatch.setattr(autotuner, "kernels", lambda: object())
+    monkeypatch.setattr(autotuner, "measured", lambda case: began)
     record = tmp_path / "arithmetic.json"
-    assert Choices(tmp_path / "here.json", record).plan(CASE) == began
+    assert Autotuner(tmp_path / "here.json", record).plan(CASE) == began
     written = record.read_bytes()
-    monkeypatch.setattr(choices, "kernels", lambda: None)
-    monkeypatch.setattr(choices, "measured", lambda case: Plan())
-    elsewhere = Choices(tmp_path / "there.json", record)
+    monkeypatch.setattr(autotuner, "kernels", lambda: None)
+    monkeypatch.setattr(autotuner, "measured", lambda case: Plan())
+    elsewhere = Autotuner(tmp_path / "there.json", record)
     assert [elsewhere.plan(CASE), elsewhere.plan(CASE)] == [Plan(ONEDNN, ONEDNN, ONEDNN)] * 2
     assert record.read_bytes() == written
-    monkeypatch.setattr(choices, "kernels", lambda: object())
-    assert Choices(tmp_path / "here.json", record).plan(CASE) == began
+    monkeypatch.setattr(autotuner, "kernels", lambda: object())
+    assert Autotuner(tmp_path / "here.json", record).plan(CASE) == began
 
 
 def test_a_training_that_goes_on_with_other_kernels_says_so(squares: Path, quick: Recipe, tmp_path: Path) -> None:

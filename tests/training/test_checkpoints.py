@@ -103,7 +103,7 @@ def _without_time(text: str) -> str:
 def test_stopped_within_the_first_epoch_leaves_usable_weights(squares: Path, quick: Recipe, tmp_path: Path) -> None:
     run = visus.train(squares, TINY_NETWORK, quick, output=tmp_path, should_stop=stop_after(2))
     assert not (run.folder / "scores.json").exists()
-    assert run.evaluate().num_items == 24
+    assert run.evaluate().num_samples == 24
 
 
 def test_checkpoint_inside_an_epoch_is_written_as_often_as_asked(squares: Path, quick: Recipe, tmp_path: Path) -> None:

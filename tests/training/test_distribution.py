@@ -23,12 +23,12 @@ from torch import nn
 
 import visus
 from visus.errors import ProcessLostError, RecipeError, UsageError
-from visus.networks import prices
-from visus.networks.fast import choices, conditions, is_sped_up, norms, sequences, speed_up, why_no_kernels
-from visus.networks.fast.choices import Case, Plan
-from visus.networks.fast.convolutions import TAPS
-from visus.networks.fast.windows import Window
-from visus.networks.prices import Price, Work
+from visus.networks import step_cost
+from visus.networks.fast import autotuner, eligibility, fusion, is_sped_up, norms, speed_up, why_no_kernels
+from visus.networks.fast.autotuner import ConvProblem, Plan
+from visus.networks.fast.convolutions import PER_TAP_GEMM
+from visus.networks.fast.windows import TapGeometry
+from visus.networks.step_cost import Price, Work
 from visus.training import distribution
 from visus.training.arithmetic import choices_for
 from visus.training.distribution import ALONE, Group, join, one_voice, refuse_shared_device
@@ -38,8 +38,8 @@ from visus.training.loop import Training
 from visus.training.norms import whole_batch_norms
 from visus.training.recipe import Recipe
 from visus.workbench.processes import share_of
-from visus.workbench.rungs import ALLOWANCE
 from visus.workbench.training import Prepared
+from visus.workbench.width_search import ALLOWANCE
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
     switch.delenv("VISUS_KERNELS", raising=False)
@@ -135,7 +135,7 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
     in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch, least: int, is_asked: bool
 ) -> None:
     monkeypatch.delenv("VISUS_KERNELS", raising=False)
-    monkeypatch.setattr(conditions, "LEAST_NUMBERS", least)
+    monkeypatch.setattr(eligibility, "MIN_NUMBERS", least)
     network = nn.Sequential(nn.BatchNorm2d(32), nn.GELU())
     generator = torch.Generator().manual_seed(0)
     nn.init.normal_(network[0].weight, generator=generator)
@@ -155,8 +155,8 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
         joined = []
         real = norms.norm_and_activation
         patch = pytest.MonkeyPatch()
-        patch.setattr(conditions, "LEAST_NUMBERS", least)
-        patch.setattr(sequences, "norm_and_activation", lambda *given: (joined.append(given), real(*given))[1])
+        patch.setattr(eligibility, "MIN_NUMBERS", least)
+        patch.setattr(fusion, "norm_and_activation", lambda *given: (joined.append(given), real(*given))[1])
         with whole_batch_norms(network, is_alone=False):
             found = numbers(speed_up(network), maps[mine], gradient[mine])
         return bool(joined), found[:2] + [group.summed(each) for each in found[2:4]] + found[4:]
@@ -180,7 +180,7 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
         pytest.param(
             3, {"optimizer": "muon", "flip": "random", "shift": 0.2, "cutout": 0.3}, NETWORK, marks=pytest.mark.slow
         ),
-        pytest.param(2, {"optimizer": "sgd", "zoom": 0.2, "curriculum": "1"}, WHITENED, marks=pytest.mark.slow),
+        pytest.param(2, {"optimizer": "sgd", "zoom": 0.2, "progressive_resize": "1"}, WHITENED, marks=pytest.mark.slow),
     ],
 )
 def test_several_processes_train_as_one_does_with_the_whole_batch(
@@ -199,7 +199,7 @@ def test_several_processes_train_as_one_does_with_the_whole_batch(
     assert all(clock == clocks[0] for clock in clocks), "the first one's clock is everybody's"
 
 
-def test_evaluation_counts_each_item_once(in_processes: InProcesses) -> None:
+def test_evaluation_counts_each_sample_once(in_processes: InProcesses) -> None:
     rows = torch.arange(22.0).reshape(11, 2)
 
     def gathered() -> torch.Tensor:
@@ -213,7 +213,7 @@ def test_evaluation_counts_each_item_once(in_processes: InProcesses) -> None:
 def test_a_validation_split_smaller_than_the_group_is_scored_by_all(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
-    def with_one_item() -> list[Any]:
+    def with_one_sample() -> list[Any]:
         before = Training.__post_init__
 
         def fewer(self: Training) -> None:
@@ -223,7 +223,7 @@ def test_a_validation_split_smaller_than_the_group_is_scored_by_all(
         pytest.MonkeyPatch().setattr(Training, "__post_init__", fewer)
         return trained(squares, quick.replace(epochs=1), tmp_path)
 
-    first, second = in_processes(2, with_one_item)
+    first, second = in_processes(2, with_one_sample)
     assert first[0]["val_loss"] == second[0]["val_loss"] > 0
 
 
@@ -274,17 +274,17 @@ def test_a_run_is_written_by_the_first_process_alone(
 def test_all_compute_by_the_first_ones_choices(
     in_processes: InProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = Case((4, 64, 32, 32), (64, 64, 3, 3), Window((1, 1), (1, 1)), False, 1)
+    case = ConvProblem((4, 64, 32, 32), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1)
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path))
 
     def planned() -> Plan:
         group = join()
-        measured = Plan(weight_gradient=TAPS if group.is_first else "oneDNN")
-        pytest.MonkeyPatch().setattr(choices, "measured", lambda case: measured)
-        own = Case((4 + group.rank, *case.maps[1:]), case.weight, case.window, False, 1)
+        measured = Plan(weight_gradient=PER_TAP_GEMM if group.is_first else "oneDNN")
+        pytest.MonkeyPatch().setattr(autotuner, "measured", lambda case: measured)
+        own = ConvProblem((4 + group.rank, *case.maps[1:]), case.weight, case.window, False, 1)
         return choices_for(group, tmp_path / "arithmetic.json", 9).plan(own)
 
-    assert in_processes(2, planned) == [Plan(weight_gradient=TAPS)] * 2
+    assert in_processes(2, planned) == [Plan(weight_gradient=PER_TAP_GEMM)] * 2
     assert "5x64x32x32" in (tmp_path / "arithmetic.json").read_text()
 
 
@@ -301,7 +301,7 @@ def test_all_train_the_network_that_the_first_one_measured(
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
 
     def chosen() -> list[str]:
-        pytest.MonkeyPatch().setattr(prices, "measured", measured)
+        pytest.MonkeyPatch().setattr(step_cost, "measured", measured)
         pytest.MonkeyPatch().setattr("visus.workbench.training._Limit.left", lambda self, ending_s: self.seconds)
         told: list[Any] = []
         recipe = quick.replace(epochs=2, learning_rate=None, time_limit_s=ALLOWANCE * 12 * 16 / 32)
@@ -327,7 +327,7 @@ def test_a_network_that_computes_fast_is_as_it_was_after_a_block_with_whole_batc
 # ---- errors ----
 
 
-def test_more_processes_than_items_in_a_batch_are_refused(
+def test_more_processes_than_samples_in_a_batch_are_refused(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     errors = in_processes(2, trained, squares, quick.replace(batch_size=1), tmp_path)
@@ -601,10 +601,10 @@ def test_pytorch_does_not_warn_of_the_layout_of_gradients(
     maps = torch.randn(16, 96, 8, 8).contiguous(memory_format=torch.channels_last)
 
     def told() -> list[str]:
-        pytest.MonkeyPatch().setattr(choices, "measured", lambda case: Plan(weight_gradient=TAPS))
+        pytest.MonkeyPatch().setattr(autotuner, "measured", lambda case: Plan(weight_gradient=PER_TAP_GEMM))
         torch.manual_seed(0)
         module = nn.Sequential(nn.Conv2d(96, 256, 1, bias=False), nn.ReLU()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        speed_up(module, choices.Choices(tmp_path / f"choices-{join().rank}.json"))
+        speed_up(module, autotuner.Autotuner(tmp_path / f"choices-{join().rank}.json"))
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             network = averaging_gradients(module, join())

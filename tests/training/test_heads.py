@@ -14,12 +14,12 @@ from visus.training.frozen import freeze, keep_statistics
 from visus.training.heads import DECAYS, NUM_FOLDS, Head, cross_validate, fit_head, set_head
 
 
-def items(num_items: int = 120, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def samples(num_samples: int = 120, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Three classes in eight features, which overlap a little."""
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(num_items) % 3
-    centres = 1.5 * torch.eye(3, 8)
-    return centres[labels] + torch.randn(num_items, 8, generator=generator), labels
+    labels = torch.arange(num_samples) % 3
+    centers = 1.5 * torch.eye(3, 8)
+    return centers[labels] + torch.randn(num_samples, 8, generator=generator), labels
 
 
 def answers(head: Head, features: torch.Tensor) -> torch.Tensor:
@@ -27,7 +27,7 @@ def answers(head: Head, features: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_head_is_where_the_penalised_loss_has_no_slope() -> None:
-    features, labels = items()
+    features, labels = samples()
     head = fit_head(features[None], labels, 3)
     size = float((features - features.mean(0)).square().mean().sqrt())
     weight = (head.weight * size).double().requires_grad_()
@@ -41,14 +41,14 @@ def test_the_head_is_where_the_penalised_loss_has_no_slope() -> None:
 
 
 def test_a_head_answers_the_same_for_features_moved_and_scaled() -> None:
-    features, labels = items()
+    features, labels = samples()
     other = 1000 * features + 50
     plain, moved = fit_head(features[None], labels, 3), fit_head(other[None], labels, 3)
     assert torch.allclose(answers(plain, features), answers(moved, other), atol=0.02)
 
 
 def test_the_strongest_decay_within_a_standard_error_is_chosen() -> None:
-    features, labels = items()
+    features, labels = samples()
     judged = cross_validate(features[None], labels, 3)
     losses = {decay: F.cross_entropy(out_of_fold(features, labels, decay), labels, reduction="none") for decay in DECAYS}
     best = min(losses.values(), key=lambda each: float(each.mean()))
@@ -99,15 +99,15 @@ def test_labels_that_are_noise_are_not_answered_out_of_fold() -> None:
 
 
 def test_of_many_samples_some_are_judged_and_all_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visus.training.heads.MOST_JUDGED", 50)
-    features, labels = items(120)
+    monkeypatch.setattr("visus.training.heads.MAX_JUDGED", 50)
+    features, labels = samples(120)
     judged = cross_validate(features[None], labels, 3)
     assert (judged.logits.shape, len(judged.is_right)) == ((120, 3), 50)
     assert float((judged.logits.argmax(1) == labels).float().mean()) > 0.6
 
 
-def test_views_count_as_items_and_the_same_numbers_give_the_same_head() -> None:
-    features, labels = items()
+def test_views_count_as_samples_and_the_same_numbers_give_the_same_head() -> None:
+    features, labels = samples()
     views = torch.stack([features, features + 0.1])
     one, two = fit_head(views, labels, 3), fit_head(views, labels, 3)
     assert torch.equal(one.weight, two.weight)
@@ -119,7 +119,7 @@ def test_views_count_as_items_and_the_same_numbers_give_the_same_head() -> None:
 
 
 def test_class_weights_move_the_answers_towards_the_class() -> None:
-    features, labels = items()
+    features, labels = samples()
     plain = fit_head(features[None], labels, 3)
     heavy = fit_head(features[None], labels, 3, class_weights=torch.tensor([10.0, 1.0, 1.0]))
     counts = [int((answers(head, features).argmax(1) == 0).sum()) for head in (plain, heavy)]

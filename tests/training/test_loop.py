@@ -90,10 +90,10 @@ def test_results_hold_one_row_for_each_epoch_with_the_validation_of_the_averaged
     assert told[best]["val_loss"] == pytest.approx(float(expected), abs=1e-6)
 
 
-def latest_within_one_standard_error(accuracies: list[float], num_items: int) -> int:
+def latest_within_one_standard_error(accuracies: list[float], num_samples: int) -> int:
     highest = max(accuracies)
-    smoothed = (highest * num_items + 1) / (num_items + 2)
-    bound = highest - (smoothed * (1 - smoothed) / num_items) ** 0.5
+    smoothed = (highest * num_samples + 1) / (num_samples + 2)
+    bound = highest - (smoothed * (1 - smoothed) / num_samples) ** 0.5
     return max(epoch for epoch, accuracy in enumerate(accuracies) if accuracy >= bound)
 
 
@@ -106,7 +106,7 @@ def test_the_latest_epoch_within_one_standard_error_of_the_best_is_kept(
     answers = iter(accuracies)
     events: list[object] = []
     monkeypatch.setattr(Training, "_validate", lambda self, size: (0.5, answered(next(answers))))
-    recipe = quick.replace(curriculum="1", averaging=0.9)
+    recipe = quick.replace(progressive_resize="1", ema_decay=0.9)
     visus.train(squares, NETWORK, recipe, output=tmp_path, on_event=events.append)
     assert len(visus.open_data(squares).split("val")) == 10
     assert latest_within_one_standard_error(accuracies, 10) == kept - 1
@@ -161,7 +161,7 @@ def test_a_training_is_validated_at_the_size_of_its_steps_and_compared_at_the_fu
         return 0.5, answered(next(accuracies))
 
     monkeypatch.setattr(Training, "_validate", validate)
-    recipe = quick.replace(epochs=4, curriculum="0.5, 1", averaging=0.9)
+    recipe = quick.replace(epochs=4, progressive_resize="0.5, 1", ema_decay=0.9)
     run = visus.train(squares, NETWORK, recipe, output=tmp_path, on_event=events.append)
     assert sizes == [0.5, 0.5, 1.0, 1.0]
     assert [event.best_epoch for event in events if isinstance(event, Finished)] == [4]
@@ -206,7 +206,11 @@ def test_progress_goes_from_nothing_to_all_in_equal_steps(squares: Path, quick: 
 def test_a_time_limit_ends_the_schedule_with_the_time(squares: Path, quick: Recipe, tmp_path: Path) -> None:
     events: list[object] = []
     visus.train(
-        squares, NETWORK, quick.replace(epochs=100_000, time_limit_s=1.0, floor=0.0), output=tmp_path, on_event=events.append
+        squares,
+        NETWORK,
+        quick.replace(epochs=100_000, time_limit_s=1.0, min_lr_ratio=0.0),
+        output=tmp_path,
+        on_event=events.append,
     )
     end = next(event for event in events if isinstance(event, Finished))
     rows = [event.row for event in events if isinstance(event, EpochDone)]
@@ -220,7 +224,7 @@ def test_early_stopping_ends_after_so_many_epochs_without_a_better_accuracy(
     squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     events: list[object] = []
-    frozen = quick.replace(epochs=50, learning_rate=1e-12, averaging=0.0, patience=4, weight_decay=0.0)
+    frozen = quick.replace(epochs=50, learning_rate=1e-12, ema_decay=0.0, patience=4, weight_decay=0.0)
     visus.train(squares, "flatten, linear(classes)", frozen, output=tmp_path, on_event=events.append)
     end = next(event for event in events if isinstance(event, Finished))
     assert end.reason == "no better validation accuracy"
@@ -233,7 +237,7 @@ def test_balanced_class_weights_raise_the_recall_of_a_rare_class(tmp_path: Path,
     labels = (np.arange(300) % 10 == 0).astype(int)
     values = rng.normal(size=(300, 1, 8)).astype(np.float32) + labels[:, None, None] * 0.7
     np.savez(tmp_path / "rare.npz", x=values, y=labels)
-    recipe = quick.replace(epochs=12, shift=0.0)
+    recipe = quick.replace(epochs=12, translate=0.0)
     plain, balanced = (
         visus.train(tmp_path / "rare.npz", "flatten, linear(classes)", recipe.replace(class_weights=kind), output=tmp_path)
         for kind in ("none", "balanced")
@@ -288,7 +292,7 @@ def test_the_tail_averages_the_last_steps_alone(
     squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """15 steps and a horizon of a tenth: an average over 1.5 steps that begins with step 11, three horizons before the end."""
-    recipe = quick.replace(averaging=0.0, tail=0.1)
+    recipe = quick.replace(ema_decay=0.0, final_ema=0.1)
     training, seen = averaged_by_hand(squares, recipe, tmp_path, monkeypatch)
     assert len(seen) == 15
     expected = seen[10]
@@ -301,7 +305,7 @@ def test_the_tail_averages_the_last_steps_alone(
 def test_before_the_tail_the_network_itself_is_scored(
     squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = quick.replace(averaging=0.0, tail=0.01)
+    recipe = quick.replace(ema_decay=0.0, final_ema=0.01)
     training, seen = averaged_by_hand(squares, recipe, tmp_path, monkeypatch)
     assert training.position.num_averaged == 1
     assert float(training.scored_module.get_parameter("linear1.bias").detach()[0]) == seen[-1]
@@ -350,7 +354,7 @@ def test_sides_of_a_curriculum_take_equal_shares_of_the_training(
         take_step(self, batch)
 
     monkeypatch.setattr(Training, "_take_step", note)
-    visus.train(squares, NETWORK, quick.replace(curriculum="0.5, 0.75, 1"), output=tmp_path)
+    visus.train(squares, NETWORK, quick.replace(progressive_resize="0.5, 0.75, 1"), output=tmp_path)
     assert seen == [4] * 5 + [6] * 5 + [8] * 5
 
 

@@ -12,12 +12,10 @@ from torch import nn
 
 import visus
 from visus.training.muon import Muon, orthogonalize, orthogonalize_all
-from visus.training.optimizers import make_optimizer, quicken_norms, set_rates
+from visus.training.optimizers import make_optimizer, raise_bn_momentum, set_rates
 from visus.training.recipe import Recipe
 
-MUON = Recipe(
-    optimizer="muon", learning_rate=0.2, head_rate=0.06, bias_rate=0.02, gain_rate=0.004, weight_decay=0.5, momentum=0.6
-)
+MUON = Recipe(optimizer="muon", learning_rate=0.2, head_lr=0.06, bias_lr=0.02, norm_lr=0.004, weight_decay=0.5, momentum=0.6)
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -182,9 +180,9 @@ def test_every_part_of_a_network_has_its_own_rule_and_rate() -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "share"), [(20, 0.1), (250, 0.2), (500, 0.4), (2000, 0.4)])
-def test_statistics_of_norms_follow_within_a_number_of_items(batch_size: int, share: float) -> None:
+def test_statistics_of_norms_follow_within_a_number_of_samples(batch_size: int, share: float) -> None:
     module = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm2d(2, momentum=0.05), nn.GroupNorm(1, 2))
-    quicken_norms(module, batch_size)
+    raise_bn_momentum(module, batch_size)
     assert (module[0].momentum, module[1].momentum) == (share, 0.05)
 
 

@@ -17,7 +17,7 @@ RECIPES = st.builds(
     learning_rate=st.none() | st.floats(1e-6, 10),
     optimizer=st.none() | st.sampled_from(["adamw", "muon", "sgd"]),
     flip=st.none() | st.sampled_from(["alternating", "none", "random"]),
-    curriculum=st.none() | st.sampled_from(["1", "0.5, 1", "0.75, 0.875, 1"]),
+    progressive_resize=st.none() | st.sampled_from(["1", "0.5, 1", "0.75, 0.875, 1"]),
     tta=st.none() | st.sampled_from(["none", "flip", "shift", "flip+shift"]),
     zoom=st.none() | st.floats(0, 0.9),
     seed=st.integers(0, 2**31 - 1),
@@ -47,21 +47,24 @@ def test_yaml_tells_the_meaning_of_every_setting() -> None:
             "unknown tta 'flips'. Did you mean 'flip'? Known: flip, flip+shift, none, shift, unsure:flip, unsure:flip+shift, unsure:shift.",
         ),
         (
-            {"curriculum": "0.1, 1"},
-            "curriculum must be parts of the side between 0.25 and 1, such as 0.75, 0.875, 1, not '0.1, 1'.",
+            {"progressive_resize": "0.1, 1"},
+            "progressive_resize must be parts of the side between 0.25 and 1, such as 0.75, 0.875, 1, not '0.1, 1'.",
         ),
         (
-            {"curriculum": "small"},
-            "curriculum must be parts of the side between 0.25 and 1, such as 0.75, 0.875, 1, not 'small'.",
+            {"progressive_resize": "small"},
+            "progressive_resize must be parts of the side between 0.25 and 1, such as 0.75, 0.875, 1, not 'small'.",
         ),
-        ({"curriculum": 0.5}, "curriculum must end with 1, since the network is used at the whole size, not with 0.5."),
+        (
+            {"progressive_resize": 0.5},
+            "progressive_resize must end with 1, since the network is used at the whole size, not with 0.5.",
+        ),
         ({"learning_rate": "fast"}, "learning_rate must be a number, not 'fast'."),
         ({"learning_rate": float("nan")}, "learning_rate must be between 1e-12 and 100, not nan."),
         ({"optimizer": 3}, "optimizer must be a word, not 3."),
         ({"optimizer": "adamv"}, "unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, muon, sgd."),
         (
-            {"shift": 0.7, "zoom": -1},
-            "2 mistakes:\n  - shift must be between 0 and 0.5, not 0.7.\n  - zoom must be between 0 and 0.9, not -1.",
+            {"translate": 0.7, "zoom": -1},
+            "2 mistakes:\n  - translate must be between 0 and 0.5, not 0.7.\n  - zoom must be between 0 and 0.9, not -1.",
         ),
     ],
 )
@@ -77,7 +80,7 @@ def test_unknown_setting_in_a_file_names_the_closest(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe.read(file)
     assert str(caught.value).startswith(
-        f"{file}: unknown setting 'epoch'. Did you mean 'epochs'? Known: averaging, batch_size, "
+        f"{file}: unknown setting 'epoch'. Did you mean 'epochs'? Known: batch_size, bias_lr, "
     )
 
 

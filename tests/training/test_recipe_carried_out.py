@@ -14,8 +14,8 @@ import torch
 import visus
 from visus.data.opened import open_data
 from visus.errors import RecipeError
+from visus.evaluation.calibration import UNCALIBRATED
 from visus.evaluation.predictions import predict_logits
-from visus.evaluation.temperature import UNCALIBRATED
 from visus.training.recipe import Recipe
 from visus.workbench.training import Prepared
 
@@ -28,14 +28,14 @@ NETWORK = (
 
 
 @pytest.fixture(scope="module")
-def coloured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 colour pictures of 12 x 12 in three classes: which channel is bright."""
+def colored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 color images of 12 x 12 in three classes: which channel is bright."""
     rng = np.random.default_rng(0)
     labels = np.arange(150) % 3
-    pictures = rng.integers(0, 120, (150, 12, 12, 3), dtype=np.uint8)
-    pictures[np.arange(150), 3:9, 3:9, labels] += 100
-    file = tmp_path_factory.mktemp("data") / "coloured.npz"
-    np.savez(file, x=pictures, y=labels)
+    images = rng.integers(0, 120, (150, 12, 12, 3), dtype=np.uint8)
+    images[np.arange(150), 3:9, 3:9, labels] += 100
+    file = tmp_path_factory.mktemp("data") / "colored.npz"
+    np.savez(file, x=images, y=labels)
     return file
 
 
@@ -45,7 +45,7 @@ def whole() -> Recipe:
     return Recipe(
         epochs=3,
         batch_size=16,
-        curriculum="0.5, 0.75, 1",
+        progressive_resize="0.5, 0.75, 1",
         flip="alternating",
         tta="flip+shift",
         precision="float32",
@@ -66,10 +66,10 @@ def weights_of(run: visus.Run, name: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("num_steps", [9, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 20))])
 def test_everything_at_once_goes_on_with_the_same_bits_after_a_stop(
-    coloured: Path, whole: Recipe, tmp_path: Path, num_steps: int
+    colored: Path, whole: Recipe, tmp_path: Path, num_steps: int
 ) -> None:
-    unbroken = visus.train(coloured, NETWORK, whole, output=tmp_path, name="unbroken")
-    visus.train(coloured, NETWORK, whole, output=tmp_path, name="stopped", should_stop=stop_after(num_steps))
+    unbroken = visus.train(colored, NETWORK, whole, output=tmp_path, name="unbroken")
+    visus.train(colored, NETWORK, whole, output=tmp_path, name="stopped", should_stop=stop_after(num_steps))
     resumed = visus.resume(tmp_path / "stopped")
     for name in ("best", "last"):
         first, second = weights_of(unbroken, name), weights_of(resumed, name)
@@ -77,10 +77,10 @@ def test_everything_at_once_goes_on_with_the_same_bits_after_a_stop(
     assert resumed.scores == unbroken.scores
 
 
-def test_what_was_done_is_told_in_the_files_of_the_run(coloured: Path, whole: Recipe, tmp_path: Path) -> None:
+def test_what_was_done_is_told_in_the_files_of_the_run(colored: Path, whole: Recipe, tmp_path: Path) -> None:
     told: list[Prepared] = []
     run = visus.train(
-        coloured,
+        colored,
         NETWORK,
         whole,
         output=tmp_path,
@@ -88,33 +88,33 @@ def test_what_was_done_is_told_in_the_files_of_the_run(coloured: Path, whole: Re
     )
     assert told[0].changes[0] == "mirrored left to right (each in every second epoch)"
     assert told[0].changes[-1] == "seen at 6 x 6 for 33 % of the training, then 9 x 9 for 33 %, then 12 x 12 for 33 %"
-    views = "Each answer is the mean over 6 views: the picture as it is (half of the weight), and moved a little both ways along all axes; "
+    views = "Each answer is the mean over 6 views: the image as it is (half of the weight), and moved a little both ways along all axes; "
     assert any(note.startswith(views) for note in json.loads((run.folder / "scores.json").read_text())["notes"])
     computed = json.loads((run.folder / "whitening.json").read_text())
-    assert [(each["path"], each["num_filters"], each["num_items"]) for each in computed] == [("whiten1", 24, 108)]
+    assert [(each["path"], each["num_filters"], each["num_samples"]) for each in computed] == [("whiten1", 24, 108)]
     sentence = computed[0]["sentence"]
     assert sentence.startswith("The 24 filters of whiten1 were computed from ")
-    assert sentence.endswith(" patches of 108 training items, and not learned.")
+    assert sentence.endswith(" patches of 108 training samples, and not learned.")
     for name in ("report.html", "README.md"):
         page = (run.folder / name).read_text()
         assert sentence in page
         assert views in page
 
 
-def test_whitening_is_what_the_data_says_and_is_not_trained(coloured: Path, whole: Recipe, tmp_path: Path) -> None:
-    first = visus.train(coloured, NETWORK, whole, output=tmp_path)
-    other = visus.train(coloured, NETWORK, whole.replace(epochs=1, learning_rate=0.01), output=tmp_path)
+def test_whitening_is_what_the_data_says_and_is_not_trained(colored: Path, whole: Recipe, tmp_path: Path) -> None:
+    first = visus.train(colored, NETWORK, whole, output=tmp_path)
+    other = visus.train(colored, NETWORK, whole.replace(epochs=1, learning_rate=0.01), output=tmp_path)
     assert torch.equal(weights_of(first, "last")["whiten1.weight"], weights_of(other, "best")["whiten1.weight"])
 
 
-def test_answers_of_a_run_use_the_views_of_its_recipe(coloured: Path, whole: Recipe, tmp_path: Path) -> None:
-    run = visus.train(coloured, NETWORK, whole, output=tmp_path)
-    data = open_data(coloured)
+def test_answers_of_a_run_use_the_views_of_its_recipe(colored: Path, whole: Recipe, tmp_path: Path) -> None:
+    run = visus.train(colored, NETWORK, whole, output=tmp_path)
+    data = open_data(colored)
     part = data.split("test")
-    items = run.preprocessing.scaled(part.rows(np.arange(len(part))))
-    averaged = predict_logits(run.module, [items], tta="flip+shift")
-    assert torch.allclose(run.logits([items]), averaged, atol=1e-6)
-    assert not torch.allclose(run.logits([items]), predict_logits(run.module, [items]), atol=1e-6)
+    samples = run.preprocessing.scaled(part.rows(np.arange(len(part))))
+    averaged = predict_logits(run.module, [samples], tta="flip+shift")
+    assert torch.allclose(run.logits([samples]), averaged, atol=1e-6)
+    assert not torch.allclose(run.logits([samples]), predict_logits(run.module, [samples]), atol=1e-6)
     stored = np.asarray(part.rows(np.arange(len(part))))
     told = [answer.probability for answer in run.predict([stored])]
     assert told == pytest.approx(UNCALIBRATED(averaged).max(1).values.tolist(), abs=1e-5)
@@ -122,22 +122,22 @@ def test_answers_of_a_run_use_the_views_of_its_recipe(coloured: Path, whole: Rec
 
 
 def test_settings_that_this_data_or_network_cannot_have_are_refused_together(
-    coloured: Path, whole: Recipe, tmp_path: Path
+    colored: Path, whole: Recipe, tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError) as caught:
-        visus.train(coloured, "flatten, linear(classes)", whole.replace(flip="none"), output=tmp_path)
+        visus.train(colored, "flatten, linear(classes)", whole.replace(flip="none"), output=tmp_path)
     assert str(caught.value) == (
         "2 mistakes:\n"
-        "  - curriculum needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out.\n"
+        "  - progressive_resize needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out.\n"
         "  - tta=flip+shift mirrors samples, and this training does not (flip=none). Leave it out, or train with flips."
     )
 
 
-def test_shuffled_items_are_seen_whole_and_once(coloured: Path, tmp_path: Path) -> None:
+def test_shuffled_samples_are_seen_whole_and_once(colored: Path, tmp_path: Path) -> None:
     import dataclasses
 
-    plain = open_data(coloured)
-    mixed = open_data(coloured, preprocessing=dataclasses.replace(plain.preprocessing, shuffle_seed=0))
+    plain = open_data(colored)
+    mixed = open_data(colored, preprocessing=dataclasses.replace(plain.preprocessing, shuffle_seed=0))
     recipe = Recipe(epochs=1, batch_size=16, precision="float32")
     run = visus.train(mixed, NETWORK, recipe, output=tmp_path)
     assert (run.recipe.tta, run.recipe.sides) == ("none", (1.0,))
@@ -146,11 +146,11 @@ def test_shuffled_items_are_seen_whole_and_once(coloured: Path, tmp_path: Path) 
     assert str(caught.value) == "tta=shift needs samples whose positions are in order, and these are shuffled. Leave it out."
 
 
-def test_a_network_of_one_size_is_trained_at_the_whole_size_where_nothing_is_asked(coloured: Path, tmp_path: Path) -> None:
+def test_a_network_of_one_size_is_trained_at_the_whole_size_where_nothing_is_asked(colored: Path, tmp_path: Path) -> None:
     told: list[Prepared] = []
     recipe = Recipe(epochs=1, batch_size=16, precision="float32")
     run = visus.train(
-        coloured,
+        colored,
         "conv(4, 3), norm, relu, flatten, linear(classes)",
         recipe,
         output=tmp_path,

@@ -92,9 +92,9 @@ def _open_settings() -> str:
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_rates_of_muon_are_out_of_use_where_there_is_one_rate_for_all(optimizer: str) -> None:
     decided = resolve(Recipe(optimizer=optimizer), PHOTOS, NETWORK)
-    assert (decided.head_rate, decided.bias_rate, decided.gain_rate, decided.matrix_rate) == (0, 0, 0, 0)
+    assert (decided.head_lr, decided.bias_lr, decided.norm_lr, decided.matrix_lr) == (0, 0, 0, 0)
     assert (decided.momentum, decided.warmup, decided.label_smoothing) == (0.9, 0.2, 0.1)
-    assert decided.request.head_rate is None
+    assert decided.request.head_lr is None
 
 
 @pytest.mark.parametrize(
@@ -111,11 +111,11 @@ def test_many_small_gray_images_are_seen_more_often(shape: tuple[int, ...], num_
     assert resolve(Recipe(), DataFacts(num_samples, shape), NETWORK).epochs == epochs
 
 
-@pytest.mark.parametrize(("given_rate", "gain_rate"), [(None, 0.0099), (0.3, 0.03), (1e-6, 1e-7), (1e-12, 1e-12)])
-def test_gains_move_at_a_tenth_of_the_rate_of_biases(given_rate: float | None, gain_rate: float) -> None:
-    recipe = Recipe(bias_rate=given_rate, batch_size=1000)
+@pytest.mark.parametrize(("given_rate", "norm_lr"), [(None, 0.0099), (0.3, 0.03), (1e-6, 1e-7), (1e-12, 1e-12)])
+def test_gains_move_at_a_tenth_of_the_rate_of_biases(given_rate: float | None, norm_lr: float) -> None:
+    recipe = Recipe(bias_lr=given_rate, batch_size=1000)
     decided = resolve(recipe, DataFacts(50_000, (3, 32, 32)), NETWORK)
-    assert decided.gain_rate == pytest.approx(gain_rate, rel=1e-3)
+    assert decided.norm_lr == pytest.approx(norm_lr, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -132,13 +132,13 @@ def test_gains_move_at_a_tenth_of_the_rate_of_biases(given_rate: float | None, g
 )
 def test_muon_trains_only_what_it_knows(network: NetworkFacts, reason: str) -> None:
     decided = resolve(Recipe(), IMAGES, network)
-    assert (decided.optimizer, decided.curriculum, decided.reasons["optimizer"]) == ("adamw", "1", reason)
+    assert (decided.optimizer, decided.progressive_resize, decided.reasons["optimizer"]) == ("adamw", "1", reason)
     assert resolve(Recipe(optimizer="muon"), IMAGES, network).optimizer == "muon"
 
 
 def test_signals_are_never_resampled() -> None:
     decided = resolve(Recipe(), SIGNALS, NETWORK)
-    assert (decided.optimizer, decided.curriculum, decided.zoom, decided.flip) == ("muon", "1", 0.0, "none")
+    assert (decided.optimizer, decided.progressive_resize, decided.zoom, decided.flip) == ("muon", "1", 0.0, "none")
     assert resolve(Recipe(), IMAGES, NETWORK).sides[0] < 1
 
 
@@ -153,7 +153,7 @@ def test_mirroring_follows_the_data() -> None:
 def test_a_start_that_knows_something_is_fine_tuned() -> None:
     start = StartFacts(frozen="conv1", layer_decay=0.1, learning_rate=1e-3, reason="the head alone answers 90 %")
     decided = resolve(Recipe(), PHOTOS, NETWORK, start)
-    assert (decided.optimizer, decided.norm_statistics, decided.curriculum) == ("adamw", "stored", "1")
+    assert (decided.optimizer, decided.norm_statistics, decided.progressive_resize) == ("adamw", "stored", "1")
     assert (decided.frozen, decided.layer_decay, decided.learning_rate, decided.epochs) == ("conv1", 0.1, 1e-3, 12)
     assert decided.reasons["learning_rate"] == "the head alone answers 90 %"
     assert resolve(Recipe(), PHOTOS, NETWORK, StartFacts(epochs=0, reason="good enough")).epochs == 0
@@ -165,23 +165,23 @@ def test_given_settings_are_never_overruled() -> None:
         "batch_size": 10,
         "optimizer": "muon",
         "learning_rate": 0.5,
-        "head_rate": 0.3,
-        "bias_rate": 0.2,
-        "gain_rate": 0.4,
-        "matrix_rate": 0.1,
+        "head_lr": 0.3,
+        "bias_lr": 0.2,
+        "norm_lr": 0.4,
+        "matrix_lr": 0.1,
         "layer_decay": 1.0,
         "momentum": 0.1,
-        "averaging": 0.0,
-        "tail": 0.1,
-        "floor": 0.2,
+        "ema_decay": 0.0,
+        "final_ema": 0.1,
+        "min_lr_ratio": 0.2,
         "weight_decay": 0.0,
         "warmup": 0.0,
         "label_smoothing": 0.0,
         "flip": "none",
         "zoom": 0.0,
-        "shift": 0.2,
+        "translate": 0.2,
         "cutout": 0.0,
-        "curriculum": "0.5, 1",
+        "progressive_resize": "0.5, 1",
         "tta": "shift",
         "frozen": "",
         "norm_statistics": "batch",
@@ -199,22 +199,22 @@ def test_given_settings_are_never_overruled() -> None:
     ("recipe", "data", "start", "message"),
     [
         (
-            Recipe(averaging=0.998, tail=0.03),
+            Recipe(ema_decay=0.998, final_ema=0.03),
             IMAGES,
             None,
-            "averaging=0.998 averages all steps, and tail=0.03 the last ones: a training has one average. Leave one of them out.",
+            "ema_decay=0.998 averages all steps, and final_ema=0.03 the last ones: a training has one average. Leave one of them out.",
         ),
         (
-            Recipe(optimizer="adamw", head_rate=50, gain_rate=90),
+            Recipe(optimizer="adamw", head_lr=50, norm_lr=90),
             IMAGES,
             None,
-            "head_rate and gain_rate are rates of muon, and adamw has one rate for all. Leave them out, or give learning_rate.",
+            "head_lr and norm_lr are rates of muon, and adamw has one rate for all. Leave them out, or give learning_rate.",
         ),
         (
-            Recipe(bias_rate=1),
+            Recipe(bias_lr=1),
             IMAGES,
             StartFacts(),
-            "bias_rate is a rate of muon, and adamw has one rate for all, which this training takes (it starts from weights that know something). Leave it out, or give learning_rate.",
+            "bias_lr is a rate of muon, and adamw has one rate for all, which this training takes (it starts from weights that know something). Leave it out, or give learning_rate.",
         ),
         (
             Recipe(frozen="conv1"),
@@ -255,16 +255,16 @@ def test_given_settings_are_never_overruled() -> None:
         ),
         (Recipe(zoom=0.3), SIGNALS, None, "zoom stretches a signal, which changes its pitch. Leave it out."),
         (
-            Recipe(curriculum="0.5, 1"),
+            Recipe(progressive_resize="0.5, 1"),
             SIGNALS,
             None,
-            "curriculum resamples a signal, which changes its pitch. Leave it out.",
+            "progressive_resize resamples a signal, which changes its pitch. Leave it out.",
         ),
         (
-            Recipe(shift=0.1),
+            Recipe(translate=0.1),
             DataFacts(100, (8,)),
             None,
-            "zoom, shift and cutout need samples with positions, and these are vectors. Leave them out.",
+            "zoom, translate and cutout need samples with positions, and these are vectors. Leave them out.",
         ),
         (
             Recipe(patience=3),
@@ -302,18 +302,18 @@ def test_a_setting_that_could_only_be_ignored_is_refused(
 
 def test_a_network_that_takes_one_size_alone_is_not_given_smaller_samples() -> None:
     fixed = NetworkFacts(takes_smaller=False)
-    assert resolve(Recipe(), IMAGES, fixed).curriculum == "1"
+    assert resolve(Recipe(), IMAGES, fixed).progressive_resize == "1"
     with pytest.raises(RecipeError) as caught:
-        resolve(Recipe(curriculum="0.5, 1"), IMAGES, fixed)
+        resolve(Recipe(progressive_resize="0.5, 1"), IMAGES, fixed)
     assert str(caught.value) == (
-        "curriculum needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out."
+        "progressive_resize needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out."
     )
 
 
 def test_contradictions_are_told_together() -> None:
     with pytest.raises(RecipeError) as caught:
-        resolve(Recipe(averaging=0.9, tail=0.1, frozen="a"), IMAGES, NETWORK)
-    assert str(caught.value).startswith("2 mistakes:\n  - averaging=0.9 ")
+        resolve(Recipe(ema_decay=0.9, final_ema=0.1, frozen="a"), IMAGES, NETWORK)
+    assert str(caught.value).startswith("2 mistakes:\n  - ema_decay=0.9 ")
 
 
 def test_a_resolved_recipe_is_changed_as_a_recipe_is() -> None:
@@ -359,4 +359,4 @@ def test_a_training_of_few_steps_sees_one_size_alone(epochs: int, num_sizes: int
     assert len(set(decided.sides)) == num_sizes
     assert decided.sides[-1] == 1
     if num_sizes == 1:
-        assert decided.reasons["curriculum"] == f"{epochs} steps are too few for several sizes"
+        assert decided.reasons["progressive_resize"] == f"{epochs} steps are too few for several sizes"

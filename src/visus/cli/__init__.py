@@ -1,13 +1,15 @@
 """The command line: words in, exit codes out.
 
-This room knows options, streams and exit codes: data goes to stdout, talk to stderr; 0 for success, 1 for failure, 2 for usage, 130 for Ctrl-C.
-It must not know tensors. What loads torch is imported inside the command that needs it, so that help comes at once.
+This room knows options, streams and exit codes: data goes to stdout, talk to stderr; 0 for success, 1 for failure, 2 for usage,
+130 for Ctrl-C. What loads torch is imported inside the command that needs it, so that help comes at once.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from visus.cli.clock import CLOCK
 
@@ -15,9 +17,15 @@ from visus.cli.clock import CLOCK
 def main() -> None:
     """Run the command line with the arguments of this process, and exit with its code."""
     CLOCK.start()
+    from visus.cli.app import app
+
+    run(app)
+
+
+def run(app: Callable[..., Any]) -> None:
+    """Run an application of typer as ``visus`` runs its own: every failure is one line on stderr and an exit code."""
     import typer
 
-    from visus.cli.app import app
     from visus.cli.streams import drop_output, open_streams, system_error
     from visus.errors import VisusError
 

@@ -1,6 +1,6 @@
 """The commands and their options.
 
-This file knows words, ranges and which function of the workbench does the work. It must not know how the work is done.
+This file knows words, ranges and which function of the workbench does the work.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from visus.cli import benchmark, cache, comparison, design, look
+from visus.cli import cache, comparison, design, experiment, look, settings
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json, read_names
 from visus.cli.words import whole_numbers
@@ -23,7 +23,7 @@ app = typer.Typer(
     name="visus",
     cls=Commands,
     help="Convolutional networks: design, train, look inside and ship them, with nothing changed in silence.",
-    epilog="Start with: visus train (on the pictures that come with visus), or visus train FOLDER (a folder for each class).",
+    epilog="Start with: visus train (on the images that come with visus), or visus train FOLDER (a folder for each class).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,7 +35,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdo
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Raw = Annotated[bool, typer.Option("--raw", help="The network's own probabilities, not calibrated.")]
 SplitSeed = Annotated[
-    int | None, typer.Option(min=0, help="Which items train, validate and test, where the data does not say; 0 by default.")
+    int | None,
+    typer.Option(min=0, help="Which samples train, validate and test, where the data does not say; 0 by default."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 PathColumn = Annotated[str | None, typer.Option(help="Column of a table that names the image files; path by default.")]
@@ -51,10 +52,15 @@ ArrayLayout = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        help="Axes of the arrays in an NPZ or NPY file, such as NLC (items, length, channels), NCL, NHWC or NCDHW.",
+        help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NCL, NHWC or NCDHW.",
     ),
 ]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
+
+
+def _expert(group: str, *names: str, **facts: Any) -> Any:
+    """An option of ``visus train`` that ``--help-all`` lists alone."""
+    return typer.Option(*names, hidden=True, rich_help_panel=group, **facts)
 
 
 @app.callback(invoke_without_command=True)
@@ -63,7 +69,7 @@ def visus(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Convolutional networks: design, train, look inside and ship them, with nothing changed in silence."""
-    from visus.workbench.speaking import speaks
+    from visus.workbench.progress_display import speaks
 
     speaks.set(False)  # a command shows its own progress
     if version:
@@ -73,161 +79,123 @@ def visus(
         raise typer.Exit
 
 
-@app.command()
+@app.command(
+    cls=settings.GroupedCommand,
+    epilog="All options: visus train --help-all. Each setting of the training also by --set NAME=VALUE, or in a recipe.yaml.",
+)
+@settings.with_settings
 def train(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder, table or array file; none for the pictures that come with visus.")
+        Path | None, typer.Argument(help="Folder, table or array file; none for the images that come with visus.")
+    ] = None,
+    *,
+    img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", rich_help_panel="Data")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Other labels: a column of the table, or a CSV file with a row path,label for each sample; folders for the names of folders.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    channels: Annotated[int | None, _expert("Data", help="1 for gray, 3 for color.")] = None,
+    rule: Annotated[
+        str | None, _expert("Data", "--resize-mode", help="How an image gets its size: squash (the default), crop or pad.")
+    ] = None,
+    scale: Annotated[
+        str | None, _expert("Data", "--normalize", help="How values are scaled: mean-deviation (the default) or min-max.")
+    ] = None,
+    path_column: Annotated[
+        str | None, _expert("Data", help="Column of a table that names the image files; path by default.")
+    ] = None,
+    label_column: Annotated[
+        str | None, _expert("Data", help="Column of a table that names the classes; label by default.")
+    ] = None,
+    skip_missing: Annotated[
+        bool, _expert("Data", "--skip-missing", help="Leave out rows of a table whose file does not exist.")
+    ] = False,
+    class_depth: Annotated[
+        int | None,
+        _expert(
+            "Data",
+            min=1,
+            help="Level of folders that names the classes: 1 for the first below DATA, or below its split folders.",
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        _expert(
+            "Data",
+            help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NCL, NHWC or NCDHW.",
+        ),
+    ] = None,
+    split: Annotated[
+        Path | None, _expert("Data", "--split-file", help="A split.csv of an earlier run, to split in the same way.")
+    ] = None,
+    split_seed: Annotated[
+        int | None,
+        _expert("Data", min=0, help="Which samples train, validate and test, where the data does not say; 0 by default."),
+    ] = None,
+    max_unreadable: Annotated[
+        float | None, _expert("Data", help="Share of the files that may be left out as unreadable; 0.05 by default.")
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, _expert("Data", help="Folder for decoded data, instead of the user's cache folder.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A family, a design or its file, or package.module:callable.")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A family, a design or its file, or package.module:callable.", rich_help_panel="Model"
+        ),
     ] = None,
     pretrained: Annotated[
         bool | None,
         typer.Option(
-            help="Begin with ImageNet weights (of the extra visus[pretrained]), or do not; left out: for few photos, where they are here."
+            help="Begin with ImageNet weights (of the extra visus[pretrained]), or do not; default: for few photos, where they are here.",
+            rich_help_panel="Model",
         ),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Begin with the weights in this file: safetensors, or a state dict of PyTorch.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Times that the training data is gone through.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Items in one step.")] = None,
-    img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
-    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.")] = None,
-    rule: Annotated[str | None, typer.Option(help="How a picture gets its size: squash (the default), crop or pad.")] = None,
-    scale: Annotated[
-        str | None, typer.Option(help="How values are scaled: mean-deviation (the default) or min-max.")
-    ] = None,
-    labels: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
-            help="Other labels: a column of the table, or a CSV file with a row path,label for each item; folders for the names of folders."
+            help="Begin with the weights in this file: safetensors, or a state dict of PyTorch.", rich_help_panel="Model"
         ),
     ] = None,
-    path_column: PathColumn = None,
-    label_column: LabelColumn = None,
-    skip_missing: SkipMissing = False,
-    class_depth: ClassDepth = None,
-    layout: ArrayLayout = None,
-    split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
-    split_seed: SplitSeed = None,
-    max_unreadable: Annotated[
-        float | None, typer.Option(help="Share of the files that may be left out as unreadable; 0.05 by default.")
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", "-c", help="A recipe.yaml; options given here win.", rich_help_panel="Training"),
     ] = None,
-    optimizer: Annotated[str | None, typer.Option(help="muon, adamw or sgd.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate; with muon that of filters.")] = None,
-    head_rate: Annotated[
-        float | None,
-        typer.Option(help="With muon: highest rate of the last layer's weights, times the number of its inputs."),
-    ] = None,
-    bias_rate: Annotated[float | None, typer.Option(help="With muon: highest rate of biases.")] = None,
-    gain_rate: Annotated[float | None, typer.Option(help="With muon: highest rate of the gains of norms.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Momentum of muon and sgd, first beta of adamw.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Decay of weights, never of biases and norms.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="Fall of the learning rate: linear or cosine.")] = None,
-    warmup: Annotated[float | None, typer.Option(help="Share of the training in which the rate rises.")] = None,
-    floor: Annotated[float | None, typer.Option(help="Share of the highest learning rate that is left at the end.")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="Probability spread over all classes in the target.")] = None,
-    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the whole gradient.")] = None,
-    averaging: Annotated[float | None, typer.Option(help="Decay of the averaged weights; 0 for none.")] = None,
-    class_weights: Annotated[str | None, typer.Option(help="Weights of the classes in the loss: none or balanced.")] = None,
-    sampling: Annotated[
-        str | None, typer.Option(help="Order of the samples: shuffled, or balanced (each class equally often).")
-    ] = None,
-    flip: Annotated[
-        str | None,
-        typer.Option(help="Mirror items left to right: none, random (half of them) or alternating (every second epoch)."),
-    ] = None,
-    shift: Annotated[float | None, typer.Option(help="Largest shift, as a fraction of each axis.")] = None,
-    zoom: Annotated[float | None, typer.Option(help="Largest enlargement, as a fraction cut away.")] = None,
-    cutout: Annotated[float | None, typer.Option(help="Side of the blanked box, as a fraction of each axis.")] = None,
-    curriculum: Annotated[
-        str | None,
+    assignments: Annotated[
+        list[str] | None,
         typer.Option(
-            help="Sides in equal shares of the training, as parts of the whole side: 0.75,0.875,1; 1 for the whole side."
+            "--set", metavar="NAME=VALUE", help="Any setting of the training; may be repeated.", rich_help_panel="Training"
         ),
     ] = None,
-    tta: Annotated[
-        str | None,
-        typer.Option(
-            help="Views averaged when the network is used: none, flip, shift or flip+shift; unsure:flip+shift for items that one view leaves unsure."
-        ),
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better validation accuracy.")
-    ] = None,
-    time_limit: Annotated[
-        str | None,
-        typer.Option(
-            help="Be done after this time, such as 90s, 5m or 1h30m: the whole command, scoring and report included. "
-            "Without --model, the network is chosen to fit. With --resume: so much more time."
-        ),
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32.")] = None,
-    convolutions: Annotated[
-        str | None,
-        typer.Option(
-            help="Who computes the steps' convolutions: auto (the fastest for each shape) or pytorch (its own alone)."
-        ),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
-    seed: Annotated[
-        int | None, typer.Option(help="Everything random in the training follows from it; never the split.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A recipe.yaml; options given here win.")] = None,
+    workers: Annotated[
+        int, _expert("Machine", "--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")
+    ] = 0,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the training of this run folder; with DATA where its data was moved to.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; runs by default.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
-    cache_dir: CacheDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
+    help_all: Annotated[
+        bool,
+        typer.Option("--help-all", is_eager=True, callback=settings.show_all_help, help="Show every option and exit."),
+    ] = False,
+    given: dict[str, Any],
 ) -> None:
     """Train a network; print the run folder."""
     from visus.cli.training import Begun, DataOptions, train_and_tell
     from visus.data.reading import Reading
-    from visus.units import read_duration
 
-    settings: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "optimizer": optimizer,
-        "learning_rate": lr,
-        "head_rate": head_rate,
-        "bias_rate": bias_rate,
-        "gain_rate": gain_rate,
-        "momentum": momentum,
-        "weight_decay": weight_decay,
-        "schedule": schedule,
-        "warmup": warmup,
-        "floor": floor,
-        "label_smoothing": label_smoothing,
-        "clip_norm": clip_norm,
-        "averaging": averaging,
-        "class_weights": class_weights,
-        "sampling": sampling,
-        "flip": flip,
-        "shift": shift,
-        "zoom": zoom,
-        "cutout": cutout,
-        "curriculum": curriculum,
-        "tta": tta,
-        "patience": patience,
-        "time_limit_s": read_duration(time_limit) if time_limit else None,
-        "precision": precision,
-        "convolutions": convolutions,
-        "device": device,
-        "seed": seed,
-    }
-    given = {key: value for key, value in settings.items() if value is not None}
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
     options = DataOptions(
         data, _size(img_size), channels, rule, scale, labels, split, split_seed, max_unreadable, cache_dir, workers, reading
     )
     begun = Begun(pretrained, weights)
-    train_and_tell(options, model, begun, given, config, resume, output, name, as_json=as_json, quiet=quiet)
+    train_and_tell(options, model, begun, given, recipe, resume, output, name, as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -240,15 +208,9 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
+    confusion_png: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
     shifts: Annotated[
-        bool, typer.Option("--shifts", help="Measure too how the answers change when the items move.")
-    ] = False,
-    fix: Annotated[
-        bool,
-        typer.Option(
-            "--fix", help="With --shifts: train the design with global and blurred pooling beside it, and show both."
-        ),
+        bool, typer.Option("--shifts", help="Measure too how the answers change when the samples move.")
     ] = False,
     mistakes: Annotated[
         bool,
@@ -257,10 +219,7 @@ def evaluate(
             help="List too what it gets wrong, by name: the surest wrong ones, confusions, labels that may be wrong.",
         ),
     ] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Write the run's report.html anew, from its folder and its data.")
-    ] = False,
-    most: Annotated[int | None, typer.Option(help="With --mistakes: items of each kind; 8 by default.")] = None,
+    limit: Annotated[int | None, typer.Option(help="With --mistakes: samples of each kind; 8 by default.")] = None,
     raw: Raw = False,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
@@ -274,14 +233,13 @@ def evaluate(
 ) -> None:
     """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration; with --shifts, whether it moves."""
     from visus.cli.show import show_scores, tell_data
+    from visus.cli.show_compare import show_shifts
     from visus.cli.show_mistakes import num_shown, show_mistakes
-    from visus.workbench.own_data import is_own
     from visus.workbench.runs import load
+    from visus.workbench.shifts import report_shifts
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
-        comparison.check_fix(shifts=shifts, fix=fix, data=data)
-        comparison.check_report(report=report, data=None, split=split)
-        shown = num_shown(most, mistakes=mistakes)
+        shown = num_shown(limit, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(
             data,
@@ -293,37 +251,61 @@ def evaluate(
             class_depth=class_depth,
             layout=layout,
         )
-        comparison.check_report(report=report, data=None if is_own(loaded.folder, opened) else data, split=None)
-        written = comparison.write_report(loaded, opened) if report else None
         scores = loaded.evaluate(opened, split=split, raw=raw)
-        moved = comparison.measure_moves(loaded, opened, split, fix=fix, cache_dir=cache_dir) if shifts else None
-        wrong = loaded.mistakes(opened, split=split, most=shown, raw=raw, cache_dir=cache_dir) if mistakes else None
+        moved = report_shifts(loaded, opened, split) if shifts else None
+        wrong = loaded.mistakes(opened, split=split, limit=shown, raw=raw, cache_dir=cache_dir) if mistakes else None
     if data is not None:
         tell_data(opened)
-    if picture:
-        from visus.examine.pictures import draw_confusion
+    if confusion_png:
+        from visus.examine.plots import draw_confusion
 
-        draw_confusion(scores, picture)
+        draw_confusion(scores, confusion_png)
     if as_json:
-        found = (moved.to_json() if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
-        found |= {"report": str(written)} if written else {}
+        found = ({"shifts": moved.to_json()} if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
         print_json(scores.to_json() | dataclasses.asdict(loaded.calibrator(raw=raw)) | found)
     else:
         show_scores(scores)
         print(f"note: {loaded.calibration_sentence(raw=raw)}")
         if moved:
-            moved.show()
+            show_shifts(moved)
         if wrong:
             show_mistakes(wrong)
-        if written:
-            print(f"report: {written}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    data: Annotated[Path | None, typer.Argument(help="The new place of the run's own data, where it was moved.")] = None,
+    device: Device = "auto",
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a run anew, from its folder and its data; print where it is."""
+    from visus.errors import UsageError
+    from visus.workbench.own_data import is_own
+    from visus.workbench.reports import rewrite_report
+    from visus.workbench.runs import load
+
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+        loaded = load(run, device=device)
+        opened = loaded.open_data(data, cache_dir=cache_dir)
+        if data is not None and not is_own(loaded.folder, opened):
+            raise UsageError(
+                "a report tells of the run's own held-out samples, and this is other data. To score it: visus evaluate RUN DATA",
+                where=str(data),
+            )
+        written = rewrite_report(loaded, opened)
+    if as_json:
+        print_json({"report": str(written)})
+    else:
+        print(written)
 
 
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     files: Annotated[list[str], typer.Argument(help="Files and folders; - for a list on stdin, one a line.")],
-    top: Annotated[int, typer.Option("--top", "-k", help="How many classes to tell for each item.")] = 1,
+    top: Annotated[int, typer.Option("--top", "-k", help="How many classes to tell for each sample.")] = 1,
     raw: Raw = False,
     device: Device = "auto",
     as_json: Json = False,
@@ -343,18 +325,18 @@ def predict(
 @app.command()
 def check(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder, table or array file; none for the pictures that come with visus.")
+        Path | None, typer.Argument(help="Folder, table or array file; none for the images that come with visus.")
     ] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
-    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.")] = None,
-    rule: Annotated[str, typer.Option(help="How a picture gets its size: squash, crop or pad.")] = "squash",
+    channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
+    rule: Annotated[str, typer.Option("--resize-mode", help="How an image gets its size: squash, crop or pad.")] = "squash",
     pretrained: Annotated[
-        bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; left out: as visus train would.")
+        bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; default: as visus train would.")
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Other labels: a column of the table, or a CSV file with a row path,label for each item; folders for the names of folders."
+            help="Other labels: a column of the table, or a CSV file with a row path,label for each sample; folders for the names of folders."
         ),
     ] = None,
     path_column: PathColumn = None,
@@ -362,7 +344,9 @@ def check(
     skip_missing: SkipMissing = False,
     class_depth: ClassDepth = None,
     layout: ArrayLayout = None,
-    split: Annotated[Path | None, typer.Option(help="A split.csv of an earlier run, to split in the same way.")] = None,
+    split: Annotated[
+        Path | None, typer.Option("--split-file", help="A split.csv of an earlier run, to split in the same way.")
+    ] = None,
     split_seed: SplitSeed = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
     max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
@@ -402,7 +386,7 @@ def check(
         show_data(opened, begins)
 
 
-for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, benchmark.benchmark, cache.cache):
+for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, cache.cache):
     app.command()(command)
 
 
@@ -420,8 +404,11 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _size(text: str | None) -> tuple[int, ...] | int | None:
-    """A picture size such as ``96`` or ``96x128``."""
+    """An image size such as ``96`` or ``96x128``."""
     if text is None:
         return None
     lengths = whole_numbers(text, "--img-size", "96 or 96x128")
     return lengths[0] if len(lengths) == 1 else lengths
+
+
+app.add_typer(experiment.app, name="experiment")

@@ -1,6 +1,6 @@
 """``visus cache``: what is stored of decoded data, and how it is emptied.
 
-This file knows columns and options. It must not know what an entry is made of.
+This file knows columns and options.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The commands that need no data: summary, diff and solve.
 
-This file knows their words and which function does the work. It must not know how the work is done, nor how tables are drawn.
+This file knows their words and which function does the work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Inputs = Annotated[
 ]
 Classes = Annotated[int, typer.Option(min=1, help="Number of classes.")]
 BatchSize = Annotated[
-    int, typer.Option("--batch-size", "-b", min=1, help="Items in one step, for the memory of a training.")
+    int, typer.Option("--batch-size", "-b", min=1, help="Samples in one step, for the memory of a training.")
 ]
 Detail = Annotated[str, typer.Option(help="layers, or operations for every tensor on the way.")]
 
@@ -36,11 +36,11 @@ def summary(
     input_shape: Inputs = ["3,224,224"],  # noqa: B006 - typer shows it, nobody changes it
     classes: Classes = 1000,
     detail: Detail = "layers",
-    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the pictures, in px.")] = None,
+    object_px: Annotated[int | None, typer.Option("--object-size", help="Size of the objects in the images, in px.")] = None,
     boxes: Annotated[
         Path | None,
         typer.Option(
-            help="Boxes around the objects (Pascal VOC, COCO, YOLO or a table): the size that 95 % do not exceed is --object."
+            help="Boxes around the objects (Pascal VOC, COCO, YOLO or a table): the size that 95 % do not exceed is --object-size."
         ),
     ] = None,
     batch_size: BatchSize = 64,
@@ -72,17 +72,17 @@ def _object_px(boxes: Path, input_shape: str, given: int | None) -> tuple[int, s
     """The size of most objects on this input, and the sentence that says how large they are.
 
     Raises:
-        UsageError: a size was given too, or the input is no picture.
+        UsageError: a size was given too, or the input is no image.
     """
     from visus.data.boxes import read_boxes
     from visus.errors import UsageError
 
     if given is not None:
-        raise UsageError("--object and --boxes both say how large the objects are. Leave one out.")
+        raise UsageError("--object-size and --boxes both say how large the objects are. Leave one out.")
     shape = shape_of(input_shape)
     if len(shape) != 3:
         raise UsageError(
-            f"--boxes are drawn in pictures, and --input {input_shape} is none. Leave them out, or give --object."
+            f"--boxes are drawn in images, and --input {input_shape} is none. Leave them out, or give --object-size."
         )
     found = read_boxes(boxes)
     size = (shape[1], shape[2])
@@ -136,7 +136,7 @@ def solve(
     padding: Annotated[int | None, typer.Option(help="Padding on each side, P.")] = None,
     stride: Annotated[int | None, typer.Option(help="Stride, S.")] = None,
     size_out: Annotated[int | None, typer.Option("--out", help="Length of what comes out, O.")] = None,
-    dilation: Annotated[int | None, typer.Option(min=1, help="Distance between neighbouring pixels of the kernel.")] = None,
+    dilation: Annotated[int | None, typer.Option(min=1, help="Distance between neighboring pixels of the kernel.")] = None,
     field: Annotated[
         int | None, typer.Option(min=1, help="Receptive field of the last map, in px: ways to reach it.")
     ] = None,

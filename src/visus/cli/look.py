@@ -1,6 +1,6 @@
 """``visus look``: options -> workbench, what was found -> a table or JSON, and the page into a file.
 
-This file knows options, columns and where the page goes. It must not know how anything is measured or drawn.
+This file knows options, columns and where the page goes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def look(
     network: Annotated[
         str, typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network, as for visus summary, untrained.")
     ],
-    picture: Annotated[
-        str, typer.Argument(help="A file; FILE:17 for a row of an array file; test:17 for an item of the data.")
+    image: Annotated[
+        str, typer.Argument(help="A file; FILE:17 for a row of an array file; test:17 for a sample of the data.")
     ],
     layer: Annotated[str | None, typer.Option(help="Path of the layer whose unit is taken apart.")] = None,
     channel: Annotated[int | None, typer.Option(help="Its filter, from 0; that with the highest value by default.")] = None,
@@ -41,14 +41,16 @@ def look(
             help="Show this map even if it does not pass its checks: grad-cam, gradient, integrated-gradients, occlusion or all."
         ),
     ] = None,
-    object_px: Annotated[int | None, typer.Option("--object", help="Size of the objects in the items, in px.")] = None,
+    object_px: Annotated[
+        int | None, typer.Option("--object-size", help="Size of the objects in the samples, in px.")
+    ] = None,
     templates: Annotated[
         bool,
         typer.Option("--templates/--no-templates", help="Look for the patches of the data that excite each filter most."),
     ] = True,
     data: Annotated[Path | None, typer.Option(help="Other data; none for the run's own.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The page; look-PICTURE.html in the run folder by default.")
+        Path | None, typer.Option("--output", "-o", help="The page; look-IMAGE.html in the run folder by default.")
     ] = None,
     input_shape: Annotated[
         str | None, typer.Option("--input", help="With a network: channels and lengths, such as 3,224,224.")
@@ -61,7 +63,7 @@ def look(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the page's path alone.")] = False,
 ) -> None:
-    """What a network sees in one picture: a page with maps, filters, templates, saliency and receptive fields; a table of its layers."""
+    """What a network sees in one image: a page with maps, filters, templates, saliency and receptive fields; a table of its layers."""
     from visus.errors import UsageError
     from visus.workbench.looking import look as look_inside
     from visus.workbench.looking import names_run, page_name
@@ -76,7 +78,7 @@ def look(
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         found = look_inside(
             network,
-            picture,
+            image,
             layer=layer,
             channel=channel,
             at=whole_numbers(at, "--at", "12,20") if at is not None else None,
@@ -91,9 +93,7 @@ def look(
             cache_dir=cache_dir,
         )
         folder = Path(network) if is_run else Path()
-        place = found.write(
-            output / page_name(picture) if output and output.is_dir() else output or folder / page_name(picture)
-        )
+        place = found.write(output / page_name(image) if output and output.is_dir() else output or folder / page_name(image))
     if as_json:
         print_json({**found.to_json(), "page": str(place)})
     elif quiet:
@@ -105,11 +105,11 @@ def look(
             "--classes": classes,
             "--target": target,
             "--saliency": saliency,
-            "--object": object_px,
+            "--object-size": object_px,
         }
         all_options["--cache-dir"] = cache_dir
         options = [word for name, value in all_options.items() if value is not None for word in (name, str(value))]
-        _show(found, place, [network, picture, *options])
+        _show(found, place, [network, image, *options])
 
 
 def _show(found: Look, place: Path, named: list[str]) -> None:
@@ -123,10 +123,10 @@ def _show(found: Look, place: Path, named: list[str]) -> None:
     facts, console = found.facts, _console()
     if facts.answer is not None:
         best = facts.answer.order[0]
-        truth = f"; its label is {facts.item.truth}" if facts.item.truth else ""
+        truth = f"; its label is {facts.sample.truth}" if facts.sample.truth else ""
         share = write_share(float(facts.answer.probabilities[best]))
-        console.print(f"{facts.item.name}: {facts.answer.classes[best]}, {share}{truth}", markup=False)
-    table = Table("layer", "shape", f"reads {facts.item.unit}/step", "zeros", "dead", "sparse", box=None)
+        console.print(f"{facts.sample.name}: {facts.answer.classes[best]}, {share}{truth}", markup=False)
+    table = Table("layer", "shape", f"reads {facts.sample.unit}/step", "zeros", "dead", "sparse", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
     for layer in facts.layers:
@@ -139,8 +139,8 @@ def _show(found: Look, place: Path, named: list[str]) -> None:
         )
         table.add_row(*(Text(cell) for cell in (layer.path or "(the module)", *cells)))
     console.print(table)
-    over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
-    console.print(f"zeros of this {facts.item.noun}; dead and sparse {facts.channels} over {over}", markup=False)
+    over = f"{facts.num_over:,} samples" if facts.num_over > 1 else f"this {facts.sample.noun} alone"
+    console.print(f"zeros of this {facts.sample.noun}; dead and sparse {facts.channels} over {over}", markup=False)
     for note in (
         facts.missing.get("views", ""),
         facts.missing.get("calibration", ""),

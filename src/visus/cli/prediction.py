@@ -1,6 +1,6 @@
 """``visus predict``: answers as CSV lines or a JSON list.
 
-This file knows how answers are written. It must not know how they are found.
+This file knows how answers are written.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from visus.workbench.runs import Prediction, Run, load
 def predict_and_tell(
     run: Path, files: Sequence[str], top: int, device: str, *, raw: bool, as_json: bool, quiet: bool
 ) -> int:
-    """Print an answer for every item; each unreadable one is named on stderr.
+    """Print an answer for every sample; each unreadable one is named on stderr.
 
     Returns:
-        The exit code: 1 where any item could not be read, else 0.
+        The exit code: 1 where any sample could not be read, else 0.
     """
     data = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk

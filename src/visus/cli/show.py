@@ -1,6 +1,6 @@
 """Tables on stdout: scores, data sets, machines.
 
-This file knows columns and words. It must not know how a figure came about; it is given each one.
+This file knows columns and words.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from visus.data.opened import Data
     from visus.evaluation.scores import Scores
 
-MOST_CLASSES_SHOWN = 20
+MAX_CLASSES_SHOWN = 20
 
 
 def _console() -> Console:
@@ -38,7 +38,7 @@ def show_scores(scores: Scores) -> None:
     if learned := scores.learned_sentence():
         console.print(learned, markup=False, soft_wrap=True)
     console.print(
-        f"accuracy on {scores.num_items:,} items ({scores.split}): {write_share(scores.accuracy)} "
+        f"accuracy on {scores.num_samples:,} samples ({scores.split}): {write_share(scores.accuracy)} "
         f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)})",
         markup=False,
     )
@@ -48,15 +48,15 @@ def show_scores(scores: Scores) -> None:
         f"loss {scores.loss:.4f}; macro F1 {scores.macro_f1:.4f}",
         markup=False,
     )
-    table = Table(_names("class"), "items", "precision", "recall", "F1", box=None)
+    table = Table(_names("class"), "samples", "precision", "recall", "F1", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in scores.per_class:
         table.add_row(
-            Text(row.name), f"{row.num_items:,}", *(_figure(value) for value in (row.precision, row.recall, row.f1))
+            Text(row.name), f"{row.num_samples:,}", *(_figure(value) for value in (row.precision, row.recall, row.f1))
         )
     console.print(table)
-    if len(scores.per_class) <= MOST_CLASSES_SHOWN:
+    if len(scores.per_class) <= MAX_CLASSES_SHOWN:
         console.print("confusion: rows are true classes, columns are answers in the same order")
         grid = Table(_names(""), box=None, show_header=False)
         for name, counts in zip((row.name for row in scores.per_class), scores.confusion, strict=True):
@@ -89,7 +89,7 @@ def data_facts(data: Data, begins: str) -> dict[str, Any]:
         "scale": data.preprocessing.scale,
         "begins": begins,
         "classes": list(data.classes),
-        "num_items": {split: len(data.split(split)) for split in ("train", "val", "test")},
+        "num_samples": {split: len(data.split(split)) for split in ("train", "val", "test")},
         "class_counts": {split: data.class_counts(split) for split in ("train", "val", "test")},
         "ledger": data.ledger.as_dict(),
         "warnings": list(data.warnings),
@@ -103,7 +103,7 @@ def show_data(data: Data, begins: str) -> None:
     """What is in a data set, what was done to it, what a training would begin with, and what to look at."""
     console = _console()
     console.print(
-        f"{data.name} ({data.samples.kind}): {data.num_items:,} {data.noun}s of {write_shape(data.input_shape)}, {scaling(data)}",
+        f"{data.name} ({data.samples.kind}): {data.num_samples:,} {data.noun}s of {write_shape(data.input_shape)}, {scaling(data)}",
         markup=False,
     )
     table = Table(_names("class"), "train", "val", "test", box=None)
@@ -133,9 +133,9 @@ def show_doctor(facts: dict[str, Any]) -> None:
     for name, value in facts["machine"].items():
         table.add_row(name, Text(_plain(value)))
     console.print(table)
-    speeds = Table("way of computing", "pictures/s", "to plain float32", box=None)
+    speeds = Table("way of computing", "images/s", "to plain float32", box=None)
     for speed in facts["speeds"]:
-        speeds.add_row(speed["name"], f"{speed['pictures_per_second']:,.0f}", f"{speed['ratio']:.2f} x")
+        speeds.add_row(speed["name"], f"{speed['samples_per_second']:,.0f}", f"{speed['ratio']:.2f} x")
     console.print(speeds)
     console.print(f"visus trains here in {facts['choice']}", markup=False)
     console.print(f"kernels of visus: {facts['kernels']}", markup=False)

@@ -1,6 +1,6 @@
 """Tables of comparisons on stdout: runs side by side, and what shifts do to a network's answers.
 
-This file knows columns and words. It must not know how a figure came about; it is given each one.
+This file knows columns and words.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from visus.design.twins import KINDS
+from visus.design.mlp_equivalents import KINDS
 from visus.evaluation.shifts import WAYS
 from visus.units import write_count, write_duration, write_number_of, write_share, write_size
 
 if TYPE_CHECKING:
     from visus.evaluation.equivariance import Equivariance
-    from visus.evaluation.placement import Placement
+    from visus.evaluation.placement import PlacementFigures
     from visus.evaluation.shifts import PhasePattern
     from visus.workbench.comparisons import Comparison, Contender
     from visus.workbench.shifts import ShiftReport
     from visus.workbench.tasks import TaskComparison
 
-MOST_DIFFERING = 20
-MOST_COLUMNS = 16  # of figures that fit into a line of a terminal
-MOST_PHASES = 64  # a larger pattern is told in its mean and its largest figure
+MAX_DIFFERING = 20
+MAX_COLUMNS = 16  # of figures that fit into a line of a terminal
+MAX_PHASES = 64  # a larger pattern is told in its mean and its largest figure
 CURVE_POINTS = 8
 STEADY = 0.01  # a layer that changes by less than this is said not to change
 
 
 def show_comparison(found: Comparison) -> None:
-    """The runs, what sets each of them apart from the first, and the items on which two of them differ."""
+    """The runs, what sets each of them apart from the first, and the samples on which two of them differ."""
     console = _console()
     for each in found.contenders:
         if learned := each.scores.learned_sentence(found.noun):
@@ -54,9 +54,9 @@ def show_comparison(found: Comparison) -> None:
         table.add_row(Text(each.name), _kind(each), *cells)
     console.print(table)
     first = found.contenders[0]
-    items = write_number_of(first.scores.num_items, found.noun)
+    samples = write_number_of(first.scores.num_samples, found.noun)
     console.print(
-        f"{items} ({found.split}); always guessing {first.scores.baseline_class}: {write_share(first.scores.baseline)}"
+        f"{samples} ({found.split}); always guessing {first.scores.baseline_class}: {write_share(first.scores.baseline)}"
     )
     if first.shifts is not None:
         reach = write_size(first.shifts.reach_px)
@@ -89,7 +89,7 @@ def show_tasks(found: TaskComparison) -> None:
     for sentence in facts.sentences():
         console.print(sentence)
     console.print(
-        f"alignment: centred kernel alignment of the layers' answers to {write_number_of(facts.num_items, facts.noun)}, 0 to 1"
+        f"alignment: centered kernel alignment of the layers' answers to {write_number_of(facts.num_samples, facts.noun)}, 0 to 1"
     )
     console.print(f"page: {found.page}", soft_wrap=True)
 
@@ -125,19 +125,19 @@ def _show_differing(console: Console, found: Comparison) -> None:
     console.print(f"they answer differently for {write_number_of(len(differing), found.noun)}:")
     table = Table(found.noun, "label", Column(Text(left)), Column(Text(right)), "right", box=None)
     names = {"left": left, "right": right, "neither": "neither"}
-    for each in differing[:MOST_DIFFERING]:
-        table.add_row(*(Text(cell) for cell in (each.item, each.label, each.left, each.right, names[each.right_one])))
+    for each in differing[:MAX_DIFFERING]:
+        table.add_row(*(Text(cell) for cell in (each.sample, each.label, each.left, each.right, names[each.right_one])))
     console.print(table)
-    if len(differing) > MOST_DIFFERING:
-        console.print(f"... and {len(differing) - MOST_DIFFERING:,} more; --json lists all")
+    if len(differing) > MAX_DIFFERING:
+        console.print(f"... and {len(differing) - MAX_DIFFERING:,} more; --json lists all")
 
 
 def show_shifts(report: ShiftReport, *, title: str = "moved") -> None:
-    """What happens to the answers when the items move: by the way of moving, by phase, by layer, by place; and what would help."""
+    """What happens to the answers when the samples move: by the way of moving, by phase, by layer, by place; and what would help."""
     console = _console()
     ways = report.ways
     console.print(
-        f"{title}: {report.num_items:,} of {write_number_of(report.num_in_split, report.noun)} ({report.split}), by up to "
+        f"{title}: {report.num_samples:,} of {write_number_of(report.num_in_split, report.noun)} ({report.split}), by up to "
         f"{write_size(ways[0].reach_px)}, {write_number_of(ways[0].num_shifts, 'shift')} of each"
     )
     headings = (
@@ -189,9 +189,9 @@ def _show_phases(console: Console, phases: PhasePattern) -> None:
         f"moved round a ring, "
         f"and by {write_share(max(phases.logit_change))} at most"
     )
-    if len(phases.logit_change) > MOST_PHASES or len(phases.step_px) > 2:
+    if len(phases.logit_change) > MAX_PHASES or len(phases.step_px) > 2:
         return
-    width = min(phases.step_px[-1], MOST_COLUMNS)  # a longer row goes on in the next line; two axes keep a line for each row
+    width = min(phases.step_px[-1], MAX_COLUMNS)  # a longer row goes on in the next line; two axes keep a line for each row
     if len(phases.step_px) > 1 and width < phases.step_px[-1]:
         return
     grid = Table(box=None, show_header=False)
@@ -203,7 +203,7 @@ def _show_phases(console: Console, phases: PhasePattern) -> None:
 
 
 def _show_layers(console: Console, layers: Sequence[Equivariance]) -> None:
-    """The error of every layer for each shift, inside the picture and everywhere, and which layer breaks it."""
+    """The error of every layer for each shift, inside the image and everywhere, and which layer breaks it."""
     if not layers:
         return
     headings = [heading for each in layers for heading in (f"by {write_size(each.shift_px)}", "inside")]
@@ -216,7 +216,7 @@ def _show_layers(console: Console, layers: Sequence[Equivariance]) -> None:
         console.print(each.sentence())
 
 
-def _show_placement(console: Console, placement: Placement) -> None:
+def _show_placement(console: Console, placement: PlacementFigures) -> None:
     """The accuracy over places, as a grid for each size of the object."""
     canvas = write_size(placement.canvas_px)
     for each in placement.sizes:

@@ -1,6 +1,6 @@
 """Tables of networks on stdout: accounts with their advice, two of them side by side, and twins.
 
-This file knows columns, colours and words. It must not know how a figure came about; it is given each one.
+This file knows columns, colors and words.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from visus.design.difference import Pair, figures
+from visus.design.difference import RowPair, figures
 from visus.design.table import cells, marks_in
 from visus.units import write_bytes, write_count, write_number_of, write_shape
 
 if TYPE_CHECKING:
     from visus.design import Account, Row
-    from visus.design.advice import Advice
-    from visus.design.twins import Twin
-    from visus.workbench.summaries import Summary, Training
+    from visus.design.advice.advise import Advice
+    from visus.design.mlp_equivalents import Twin
+    from visus.workbench.summaries import StepMemory, Summary
 
 _STYLES = {"linear": "cyan", "unproductive": "cyan"}  # often meant to be so; anything else is yellow
 _COLUMNS = ("path", "layer", "output", "parameters", "macs", "receptive field")
 
 
-def show_summary(found: Summary, training: Training | None) -> None:
+def show_summary(found: Summary, training: StepMemory | None) -> None:
     """The rows, the totals, what the marks mean, the memory of a training where the network has one, and the advice."""
     out = console()
     styles = _styles(found.advice)
@@ -38,7 +38,7 @@ def show_summary(found: Summary, training: Training | None) -> None:
         out.print(mark)
     so_far = " up to here" if found.error is not None else ""
     out.print(
-        f"{found.account.num_parameters:,} parameters, {write_count(found.account.macs)} multiply-adds for one item{so_far}"
+        f"{found.account.num_parameters:,} parameters, {write_count(found.account.macs)} multiply-adds for one sample{so_far}"
     )
     if training is not None:
         out.print(_memory(training))
@@ -47,9 +47,9 @@ def show_summary(found: Summary, training: Training | None) -> None:
 
 
 def show_difference(
-    names: Sequence[str], accounts: Sequence[Account], trainings: Sequence[Training], pairs: Sequence[Pair]
+    names: Sequence[str], accounts: Sequence[Account], trainings: Sequence[StepMemory], pairs: Sequence[RowPair]
 ) -> None:
-    """The rows of two networks side by side, what differs with a mark and a colour; then their totals."""
+    """The rows of two networks side by side, what differs with a mark and a color; then their totals."""
     out = console()
     table = table_of("", *_COLUMNS, right=(4, 5))
     for pair in pairs:
@@ -77,8 +77,8 @@ def show_difference(
 
 def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
     """A design beside its perceptron twins, and what each of them keeps."""
+    from visus.design.mlp_equivalents import KINDS
     from visus.design.solve import activation_bytes
-    from visus.design.twins import KINDS
 
     out = console()
     table = table_of("network", "parameters", "macs", "weights", "activations", "widths", right=(1, 2, 3, 4))
@@ -89,10 +89,10 @@ def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
     out.print(table)
     for twin in twins[1:]:
         out.print(f"{twin.kind}: {KINDS[twin.kind]}{f'; {twin.note}' if twin.note else ''}")
-    out.print(f"for one item of {write_shape(input_shape)}, 4 bytes a number")
+    out.print(f"for one sample of {write_shape(input_shape)}, 4 bytes a number")
 
 
-def _memory(training: Training) -> str:
+def _memory(training: StepMemory) -> str:
     """The memory of a training in a line, or why it is not known."""
     if training.bytes_training is None:
         return training.why
@@ -109,7 +109,7 @@ def _times(one: float, other: float) -> str:
 
 
 def _styles(advice: Sequence[Advice]) -> dict[str, str]:
-    """The colour of each row that is spoken of; the gravest advice wins."""
+    """The color of each row that is spoken of; the gravest advice wins."""
     styles: dict[str, str] = {}
     for each in advice:
         for path in each.paths:
@@ -122,8 +122,8 @@ def _cells(row: Row) -> list[Text]:
     return [Text(cell) for cell in (path, layer, output, parameters, write_count(row.macs), fields)]
 
 
-def _marked(row: Row, pair: Pair, style: str) -> list[Text]:
-    """The cells of a row, those that differ from the other row in colour."""
+def _marked(row: Row, pair: RowPair, style: str) -> list[Text]:
+    """The cells of a row, those that differ from the other row in color."""
     names = ("path", *figures(row))
     missing = pair.left is None or pair.right is None
     moved = missing or (pair.left is not None and pair.right is not None and pair.left.path != pair.right.path)

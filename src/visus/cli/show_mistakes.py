@@ -1,6 +1,6 @@
 """What a run gets wrong, as tables on stdout.
 
-This file knows columns and words. It must not know how anything was found; it is given each fact.
+This file knows columns and words.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from visus.units import write_number_of, write_share
 if TYPE_CHECKING:
     from visus.examine.named_mistakes import NamedMistakes, Shown
 
-MOST: Final = 8
+DEFAULT_LIMIT: Final = 8
 
 
-def num_shown(most: int | None, *, mistakes: bool) -> int:
-    """How many items of each kind are asked for.
+def num_shown(limit: int | None, *, mistakes: bool) -> int:
+    """How many samples of each kind are asked for.
 
     Raises:
         UsageError: a number where no mistakes are asked for, or one below 1.
     """
-    if most is not None and not mistakes:
-        raise UsageError("--most needs --mistakes. Add it, or leave --most out.")
-    if most is not None and most < 1:
-        raise UsageError(f"--most must be at least 1, not {most}.")
-    return MOST if most is None else most
+    if limit is not None and not mistakes:
+        raise UsageError("--limit needs --mistakes. Add it, or leave --limit out.")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1, not {limit}.")
+    return DEFAULT_LIMIT if limit is None else limit
 
 
 def show_mistakes(found: NamedMistakes) -> None:
-    """The surest wrong answers, the least sure right ones, confusions with items, and labels that may be wrong."""
+    """The surest wrong answers, the least sure right ones, confusions with samples, and labels that may be wrong."""
     console = Console(highlight=False, markup=False)
     console = console if console.is_terminal else Console(highlight=False, markup=False, width=160)
-    split = "all items" if found.split == "all" else f"the {found.split} split"
-    console.print(f"mistakes: {found.num_wrong:,} of {write_number_of(found.num_items, found.noun)} of {split}")
-    _show_items(console, "the surest wrong answers", found.confident_wrong)
-    _show_items(console, "the least sure right answers", found.unsure_right)
+    split = "all samples" if found.split == "all" else f"the {found.split} split"
+    console.print(f"mistakes: {found.num_wrong:,} of {write_number_of(found.num_samples, found.noun)} of {split}")
+    _show_samples(console, "the surest wrong answers", found.confident_wrong)
+    _show_samples(console, "the least sure right answers", found.unsure_right)
     for pair in found.confusions:
-        names = ", ".join(each.item for each in pair.items)
-        console.print(f"{pair.num_items:,} x {pair.label} taken for {pair.answer}: {names}", markup=False)
+        names = ", ".join(each.sample for each in pair.samples)
+        console.print(f"{pair.num_samples:,} x {pair.label} taken for {pair.answer}: {names}", markup=False)
     _show_suspicious(console, found)
     if found.num_compared:
         console.print(
@@ -55,16 +55,16 @@ def show_mistakes(found: NamedMistakes) -> None:
         console.print(f"note: {note}")
 
 
-def _show_items(console: Console, title: str, items: Sequence[Shown]) -> None:
-    if not items:
+def _show_samples(console: Console, title: str, samples: Sequence[Shown]) -> None:
+    if not samples:
         return
     console.print(title)
-    table = Table("item", "label", "answer", "sure", "its label", "most alike in training", box=None)
+    table = Table("sample", "label", "answer", "sure", "its label", "most alike in training", box=None)
     for column in table.columns[3:5]:
         column.justify = "right"
-    for each in items:
-        alike = ", ".join(f"{near.item} ({near.label} {near.similarity:.2f})" for near in each.alike)
-        names = (Text(text) for text in (each.item, each.label, each.answer))
+    for each in samples:
+        alike = ", ".join(f"{near.sample} ({near.label} {near.similarity:.2f})" for near in each.alike)
+        names = (Text(text) for text in (each.sample, each.label, each.answer))
         table.add_row(*names, write_share(each.probability), write_share(each.label_probability), Text(alike))
     console.print(table)
 
@@ -74,13 +74,13 @@ def _show_suspicious(console: Console, found: NamedMistakes) -> None:
         return
     console.print(
         f"labels that may be wrong: {found.num_suspicious:,} (another class is more probable than the label, and as probable as it is on "
-        "average for items of that class; Northcutt et al. 2021)",
+        "average for samples of that class; Northcutt et al. 2021)",
         soft_wrap=True,
     )
-    table = Table("item", "label", "probability", "rather", "probability", box=None)
+    table = Table("sample", "label", "probability", "rather", "probability", box=None)
     for place in (2, 4):
         table.columns[place].justify = "right"
     for each in found.suspicious:
         own, other = write_share(each.label_probability), write_share(each.probability)
-        table.add_row(Text(each.item), Text(each.label), own, Text(each.answer), other)
+        table.add_row(Text(each.sample), Text(each.label), own, Text(each.answer), other)
     console.print(table)

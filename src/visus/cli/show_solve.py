@@ -1,6 +1,6 @@
 """Answers of ``visus solve`` on stdout: solved sums, a checked sum, ways to a receptive field.
 
-This file knows how an answer is worded. It must not know how it was found.
+This file knows how an answer is worded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from visus.design.solve import Ways
     from visus.geometry import Solution, Solutions
 
-MOST_LINES: Final = 10
+MAX_LINES: Final = 10
 """So many solutions are written one by one; of more, the first and the last."""
 
 
@@ -82,7 +82,7 @@ def show_ways(ways: Ways, field_px: int) -> None:
         numbers = (f"{way.account.num_parameters:,}", write_count(way.account.macs), write_bytes(way.activation_bytes))
         table.add_row(way.kind, Text(way.change), sees, *numbers, write_shape(way.final_map))
     out.print(table)
-    out.print(f"wanted: {field_px} px on every axis; activations: what all layers give for one item, 4 bytes a number")
+    out.print(f"wanted: {field_px} px on every axis; activations: what all layers give for one sample, 4 bytes a number")
     for way in ways.found:
         ratio = way.activation_bytes / ways.now.activation_bytes
         if way.kind in ("stride", "pooling") and ratio < 1:
@@ -100,7 +100,7 @@ def _lines(found: Solutions) -> list[str]:
     if found.most is None:
         return [f"{letter} = any from {found.least} on: {sum_text(found.at(found.least))}"]
     lines = [f"{letter} = {getattr(each, found.missing)}: {sum_text(each)}" for each in _first(found)]
-    if len(found) <= MOST_LINES:
+    if len(found) <= MAX_LINES:
         return lines
     last = f"{letter} = {found.most}: {sum_text(found.at(found.most))}"
     return [
@@ -135,7 +135,7 @@ def _first(found: Solutions) -> list[Solution]:
     """The first solutions, as many as are written one by one."""
     from itertools import islice
 
-    return list(islice(found, MOST_LINES))
+    return list(islice(found, MAX_LINES))
 
 
 def _facts(each: Solution) -> dict[str, Any]:

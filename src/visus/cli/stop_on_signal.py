@@ -1,6 +1,6 @@
 """Ctrl-C during a training: asked for between two steps, and what is said where the process ends at once.
 
-This file knows signals and the events that change what is safe. It must not know how a training is told or carried out.
+This file knows signals and the events that change what is safe.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from visus.training.events import CheckpointWritten, Event, Finished, Started
-from visus.workbench.training import Opened, Prepared, Scored
+from visus.workbench.training import DataOpened, Prepared, Scored
 
 
 class StopOnSignal:
@@ -34,7 +34,7 @@ class StopOnSignal:
     def __exit__(self, *error: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
-    def follow(self, event: Event | Opened | Prepared | Scored) -> None:
+    def follow(self, event: Event | DataOpened | Prepared | Scored) -> None:
         """Listen for Ctrl-C from the start of the steps to their end."""
         if isinstance(event, Prepared):
             self._folder, self._is_safe = event.folder, self._is_safe or event.start is not None

@@ -1,6 +1,6 @@
 """What is said when a person stops a command with Ctrl-C: what is safe, and how to go on.
 
-This file knows the interrupt and its exit code. It must not know what the commands do.
+This file knows the interrupt and its exit code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``visus train``: options -> workbench, events -> a progress bar or plain lines.
 
-This file knows how a training is told on a screen. It must not know how it is carried out.
+This file knows how a training is told on a screen.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from visus.cli.clock import CLOCK
+from visus.cli.settings import option_of
 from visus.cli.stop_on_signal import StopOnSignal
 from visus.cli.stopping import CODE, told_when_stopped
 from visus.cli.streams import print_json
@@ -22,18 +23,14 @@ from visus.data.opened import Data, Rule, open_data
 from visus.data.preprocessing import Scale
 from visus.data.reading import OPEN, Reading
 from visus.data.store import MAX_UNREADABLE
-from visus.data.survey import Suit
+from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
 from visus.training.distribution import Group, join, one_voice
-from visus.training.events import (
-    Event,
-)
+from visus.training.events import Event
 from visus.training.recipe import Recipe
 from visus.workbench.progress import Screen
 from visus.workbench.starts import choice_of
-from visus.workbench.training import Opened, Prepared, Scored, resume, train
-
-OPTIONS = {"learning_rate": "--lr", "time_limit_s": "--time-limit"}  # settings whose option has another name
+from visus.workbench.training import DataOpened, Prepared, Scored, resume, train
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class DataOptions:
     num_workers: int
     reading: Reading = OPEN
 
-    def open(self, screen: Screen, suit: Suit | None = None) -> Data:
+    def open(self, screen: Screen, suit: InputChooser | None = None) -> Data:
         """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""
         rule: Rule = self.rule or "squash"  # type: ignore[assignment]  # open_data refuses other words
         scale: Scale = self.scale or "mean-deviation"  # type: ignore[assignment]
@@ -111,7 +108,7 @@ def train_and_tell(
     screen = Screen(quiet or not group.is_first)
     with told, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
-        def tell(event: Event | Opened | Prepared | Scored) -> None:
+        def tell(event: Event | DataOpened | Prepared | Scored) -> None:
             stop.follow(event)
             screen.tell(event)
 
@@ -174,8 +171,7 @@ def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recip
         return recipe
     except RecipeError as error:
         for setting in given:
-            option = OPTIONS.get(setting, f"--{setting.replace('_', '-')}")
-            error.message = error.message.replace(f"{setting} must", f"{option} must")
+            error.message = error.message.replace(f"{setting} must", f"{option_of(setting)} must")
         raise
 
 
@@ -187,15 +183,15 @@ def _refuse_with_resume(
         "--model": model,
         "--pretrained": begun.pretrained,
         "--weights": begun.weights,
-        "--config": config,
+        "--recipe": config,
         "--name": name,
         "--img-size": options.img_size,
         "--channels": options.channels,
         "--labels": options.labels,
-        "--split": options.split,
+        "--split-file": options.split,
         "--split-seed": options.split_seed,
-        "--rule": options.rule,
-        "--scale": options.scale,
+        "--resize-mode": options.rule,
+        "--normalize": options.scale,
         "--max-unreadable": options.max_unreadable,
         "--output": output,
     }

@@ -1,19 +1,19 @@
 """Whole numbers as they are typed: sizes and shapes.
 
-This file knows how an option is spelt. It must not know what the numbers are for.
+This file knows how an option is spelled.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from visus.errors import UsageError
 
 _POWER: Final = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,18}))?[eE]\+?(\d{1,3})\s*")
 _NOT_WHOLE: Final = re.compile(r"Invalid value for (.*?): .*valid integer")
-_MOST_ZEROS: Final = 18
+_MAX_ZEROS: Final = 18
 
 
 def whole_numbers(text: str, option: str, example: str) -> tuple[int, ...]:
@@ -41,7 +41,7 @@ def written_out(text: str) -> str:
     told = []
     for part, whole, fraction, power in found:
         zeros = int(power) - len(fraction or "")
-        if 0 <= zeros <= _MOST_ZEROS:
+        if 0 <= zeros <= _MAX_ZEROS:
             told.append(f"{part} as {int(whole + (fraction or ''))}{'0' * zeros}")
     return f" Write {', and '.join(told)}." if told else ""
 
@@ -75,3 +75,13 @@ def shape_of(text: str) -> tuple[int, ...]:
         UsageError: it is none.
     """
     return whole_numbers(text, "--input", "3,224,224")
+
+
+def refuse_beside(what: str, options: Mapping[str, object]) -> None:
+    """Refuse options that play no part beside something else, since no setting is ever silently ignored.
+
+    Raises:
+        UsageError: one of them has a value.
+    """
+    if given := [word for word, value in options.items() if value not in (None, False)]:
+        raise UsageError(f"{', '.join(given)} cannot be given with {what}. Leave it out.")

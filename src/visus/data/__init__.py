@@ -1,4 +1,4 @@
-"""From any source of pictures, recordings or volumes to batches of numbers, with everything that was changed on a ledger.
+"""From any source of images, signals or volumes to batches of numbers, with everything that was changed on a ledger.
 
-This room knows files, items, labels, splits and pixels. It must not know networks.
+This room knows files, samples, labels, splits and pixels.
 """

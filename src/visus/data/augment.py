@@ -1,8 +1,8 @@
-"""Augmentation of whole batches on their device: flip, shift, zoom, cutout and smaller sides, for recordings, pictures and volumes alike.
+"""Augmentation of whole batches on their device: flip, shift, zoom, cutout and smaller sides, for signals, images and volumes alike.
 
-This file knows tensors of numbers, stored or scaled. It must not know files, labels or networks.
+This file knows tensors of numbers, stored or scaled.
 
-Shape letters: N items, C channels, * the spatial axes, of which the last is the width (or the length of a recording).
+Shape letters: N samples, C channels, * the spatial axes, of which the last is the width (or the length of a signal).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from visus.units import write_shape
 
-STRETCH = 0.15  # largest logarithm of the stretch of a side when pictures are zoomed
+STRETCH = 0.15  # largest logarithm of the stretch of a side when images are zoomed
 _FLIPS = {
     "random": "mirrored left to right (half of them)",
     "alternating": "mirrored left to right (each in every second epoch)",
@@ -29,55 +29,55 @@ _MIRRORED_BY_PADDING = (
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """Random numbers for some items of a batch: drawn for all of them, so that each item has its own, whoever computes it.
+class BatchRandom:
+    """Random numbers for some samples of a batch: drawn for all of them, so that each sample has its own, whoever computes it.
 
     Args:
         generator: on the CPU, so that devices agree.
-        num_items: of the whole batch.
-        mine: the places of the items at hand.
+        num_samples: of the whole batch.
+        mine: the places of the samples at hand.
     """
 
     generator: torch.Generator
-    num_items: int
+    num_samples: int
     mine: slice
 
     def uniform(self, *shape: int) -> torch.Tensor:
-        """Between 0 and 1, of this shape for each item."""
-        return torch.rand(self.num_items, *shape, generator=self.generator)[self.mine]
+        """Between 0 and 1, of this shape for each sample."""
+        return torch.rand(self.num_samples, *shape, generator=self.generator)[self.mine]
 
     def whole(self, below: int, *shape: int) -> torch.Tensor:
-        """Whole numbers from 0, of this shape for each item."""
-        return torch.randint(0, below, (self.num_items, *shape), generator=self.generator)[self.mine]
+        """Whole numbers from 0, of this shape for each sample."""
+        return torch.randint(0, below, (self.num_samples, *shape), generator=self.generator)[self.mine]
 
 
-def _numbers(source: torch.Generator | Numbers, batch: torch.Tensor) -> Numbers:
+def _numbers(source: torch.Generator | BatchRandom, batch: torch.Tensor) -> BatchRandom:
     """Those of a whole batch where a plain generator is given."""
-    return source if isinstance(source, Numbers) else Numbers(source, len(batch), slice(None))
+    return source if isinstance(source, BatchRandom) else BatchRandom(source, len(batch), slice(None))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes that keep the label, drawn anew for every item of every batch.
+    """Random changes that keep the label, drawn anew for every sample of every batch.
 
     Args:
-        flip: mirror items along their last axis: ``none``, ``random`` (half of them, drawn each time) or ``alternating`` (each in every
+        flip: mirror samples along their last axis: ``none``, ``random`` (half of them, drawn each time) or ``alternating`` (each in every
             second epoch; Jordan 2024, arXiv:2404.00498, section 3.6).
-        shift: largest shift along each axis, as a fraction of its length; what enters is the reflection of what is there.
-        zoom: items are enlarged by up to ``1 / (1 - zoom)``, each side stretched by up to 16 % more or less; needs two spatial axes or more.
+        translate: largest shift along each axis, as a fraction of its length; what enters is the reflection of what is there.
+        zoom: samples are enlarged by up to ``1 / (1 - zoom)``, each side stretched by up to 16 % more or less; needs two spatial axes or more.
         cutout: a box (interval, square, cube) of this fraction of each axis is set to zero: the training mean, or with min-max
             scaling the lowest value.
     """
 
     flip: str = "none"
-    shift: float = 0.0
+    translate: float = 0.0
     zoom: float = 0.0
     cutout: float = 0.0
 
     def __call__(
         self,
         batch: torch.Tensor,
-        generator: torch.Generator | Numbers,
+        generator: torch.Generator | BatchRandom,
         *,
         scale: Callable[[torch.Tensor], torch.Tensor] | None = None,
         mirrored: torch.Tensor | None = None,
@@ -86,10 +86,10 @@ class Augmentation:
 
         Args:
             batch: stored numbers; scaled ones where ``scale`` is left out.
-            generator: of all random numbers; ``Numbers`` where the items at hand are a slice of the batch.
+            generator: of all random numbers; ``BatchRandom`` where the samples at hand are a slice of the batch.
             scale: from stored numbers to new, scaled ones. It is called once, as late as can be: stored numbers are a quarter of the
                 bytes, and moving them is exact.
-            mirrored: which items are mirrored (N,), on the CPU, where ``flip`` is ``alternating``.
+            mirrored: which samples are mirrored (N,), on the CPU, where ``flip`` is ``alternating``.
         """
         if self.flip == "random":
             mirrored = _numbers(generator, batch).uniform() < 0.5
@@ -97,9 +97,9 @@ class Augmentation:
         if scale is not None and (is_zoomed or batch.dtype not in _MIRRORED_BY_PADDING):
             batch, scale = scale(batch), None
         if is_zoomed:
-            batch = zoom_and_shift(mirror(batch, mirrored), self.zoom, self.shift, generator)
-        elif self.shift:
-            batch = mirror_and_shift(batch, mirrored, self.shift, generator)
+            batch = zoom_and_shift(mirror(batch, mirrored), self.zoom, self.translate, generator)
+        elif self.translate:
+            batch = mirror_and_shift(batch, mirrored, self.translate, generator)
         else:
             batch = mirror(batch, mirrored)
         if scale is not None:
@@ -107,11 +107,11 @@ class Augmentation:
         return cut_out(batch, self.cutout, generator) if self.cutout else batch
 
     def sentences(self, size: Sequence[int]) -> list[str]:
-        """What is done to items of this size, in whole pixels, for a reader; a change that rounds to none is said too.
+        """What is done to samples of this size, in whole pixels, for a reader; a change that rounds to none is said too.
 
-        >>> Augmentation("random", shift=0.05, cutout=0.3).sentences((28, 28))
+        >>> Augmentation("random", translate=0.05, cutout=0.3).sentences((28, 28))
         ['mirrored left to right (half of them)', 'shifted by up to 1 x 1', 'blanked in a box of 8 x 8']
-        >>> Augmentation(shift=0.05, zoom=0.4).sentences((9,))
+        >>> Augmentation(translate=0.05, zoom=0.4).sentences((9,))
         ['not shifted (0.05 of 9 rounds to none)']
         >>> Augmentation(cutout=0.3).sentences((1, 40))
         ['not blanked (0.3 of 1 x 40 rounds to none along one axis of 1)']
@@ -119,11 +119,11 @@ class Augmentation:
         said = [_FLIPS[self.flip]] if self.flip in _FLIPS else []
         if self.zoom and len(size) > 1:
             said.append(f"enlarged by up to 1/{1 - self.zoom:.2g}, each side stretched by up to {math.expm1(STRETCH):.0%}")
-            if self.shift:
-                said.append(f"moved by up to {self.shift:g} of each side")
-        elif self.shift:
-            reach = [min(round(self.shift * length), length - 1) for length in size]
-            said.append(_in_pixels("shifted by up to", self.shift, size, reach))
+            if self.translate:
+                said.append(f"moved by up to {self.translate:g} of each side")
+        elif self.translate:
+            reach = [min(round(self.translate * length), length - 1) for length in size]
+            said.append(_in_pixels("shifted by up to", self.translate, size, reach))
         if self.cutout:
             sides = [round(self.cutout * length) for length in size]
             said.append(_in_pixels("blanked in a box of", self.cutout, size, sides if all(sides) else []))
@@ -139,18 +139,18 @@ def _in_pixels(words: str, share: float, size: Sequence[int], pixels: Sequence[i
 
 
 def mirror(batch: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
-    """The items (N, C, *) of which ``mirrored`` (N,) says so mirrored along the last axis; the batch itself where there is nothing to say."""
+    """The samples (N, C, *) of which ``mirrored`` (N,) says so mirrored along the last axis; the batch itself where there is nothing to say."""
     if mirrored is None:
         return batch
     return torch.where(mirrored.to(batch.device).reshape(-1, *[1] * (batch.ndim - 1)), batch.flip(-1), batch)
 
 
 def mirror_and_shift(
-    batch: torch.Tensor, mirrored: torch.Tensor | None, share: float, generator: torch.Generator | Numbers
+    batch: torch.Tensor, mirrored: torch.Tensor | None, share: float, generator: torch.Generator | BatchRandom
 ) -> torch.Tensor:
-    """Items mirrored, then moved by a whole number of pixels of their own, reflected at the edges.
+    """Samples mirrored, then moved by a whole number of pixels of their own, reflected at the edges.
 
-    An axis of length W moves by at most ``round(share * W)`` and never by W or more. Each item is one window of the batch with a reflected
+    An axis of length W moves by at most ``round(share * W)`` and never by W or more. Each sample is one window of the batch with a reflected
     border, or of that mirrored: one copy does both.
     """
     size, axes = batch.shape[2:], range(2, batch.ndim)
@@ -170,23 +170,23 @@ def mirror_and_shift(
     return windows[tuple(where)]
 
 
-def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: torch.Generator | Numbers) -> torch.Tensor:
-    """Every item enlarged, stretched and moved by amounts of its own, by linear interpolation, reflected at the edges."""
-    num_items, axes = len(batch), batch.ndim - 2
+def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: torch.Generator | BatchRandom) -> torch.Tensor:
+    """Every sample enlarged, stretched and moved by amounts of its own, by linear interpolation, reflected at the edges."""
+    num_samples, axes = len(batch), batch.ndim - 2
     numbers = _numbers(generator, batch)
     window = 1 - zoom * numbers.uniform(1)
     stretch = torch.exp(STRETCH * (2 * numbers.uniform(axes) - 1))
     room = 1 - window + 2 * share
     moves = (2 * numbers.uniform(axes) - 1) * room
-    affine = torch.zeros(num_items, axes, axes + 1)
+    affine = torch.zeros(num_samples, axes, axes + 1)
     affine[:, range(axes), range(axes)] = window * stretch
     affine[:, :, -1] = moves
     grid = F.affine_grid(affine.to(batch.device), list(batch.shape), align_corners=False)
     return F.grid_sample(batch, grid, padding_mode="reflection", align_corners=False)
 
 
-def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator | Numbers) -> torch.Tensor:
-    """In every item one box set to zero, its centre anywhere, its side ``round(share * W)`` on an axis of length W."""
+def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator | BatchRandom) -> torch.Tensor:
+    """In every sample one box set to zero, its center anywhere, its side ``round(share * W)`` on an axis of length W."""
     numbers = _numbers(generator, batch)
     inside = torch.ones(len(batch), *[1] * (batch.ndim - 1), dtype=torch.bool)
     for axis, length in enumerate(batch.shape[2:]):
@@ -199,7 +199,7 @@ def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator | Numb
 
 
 def shrink(batch: torch.Tensor, side: float) -> torch.Tensor:
-    """Items (N, C, *) with each axis at ``side`` times its length, rounded: every new value is the mean over the stretch that it covers.
+    """Samples (N, C, *) with each axis at ``side`` times its length, rounded: every new value is the mean over the stretch that it covers.
 
     >>> shrink(torch.tensor([[[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]]), 2 / 3)
     tensor([[[0.3333, 1.6667, 3.3333, 4.6667]]])

@@ -1,7 +1,7 @@
 """Batches as slices of the decoded array, in a seeded order that can be entered at any place.
 
-This file knows rows, order and batches. It must not know files, networks or losses. Order and augmentation of a step depend on the seed, the
-epoch and the step alone, so a training that was stopped anywhere goes on with the numbers that it would have had.
+This file knows rows, order and batches. Order and augmentation of a step depend on the seed, the epoch and the step alone, so a
+training that was stopped anywhere goes on with the numbers that it would have had.
 """
 
 from __future__ import annotations
@@ -16,57 +16,57 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from visus.data.augment import Augmentation, Numbers, shrink
+from visus.data.augment import Augmentation, BatchRandom, shrink
 from visus.data.preprocessing import Pixels, Preprocessing
 
-FEWEST_IN_ORDER, MOST_VALUES = 16, 2**23  # samples, and input values, of a batch that is only looked at
-RESIDENT_SHARE = 0.25  # of a device's free memory, that the items of a training may take so that no step waits for them
+MIN_IN_ORDER, MAX_VALUES = 16, 2**23  # samples, and input values, of a batch that is only looked at
+RESIDENT_SHARE = 0.25  # of a device's free memory, that the samples of a training may take so that no step waits for them
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The items of one split.
+    """The samples of one split.
 
     Args:
         name: ``train``, ``val`` or ``test``.
         pixels: the whole store, shape (N, C, *).
         indices: rows of the store that belong to this split.
         labels: class index of each of these rows.
-        items: their names.
+        names: of its samples.
     """
 
     name: str
     pixels: Pixels
     indices: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
-    items: tuple[str, ...]
+    names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def slice(self, places: slice) -> Part:
-        """Some of the items that follow each other."""
-        return Part(self.name, self.pixels, self.indices[places], self.labels[places], self.items[places])
+        """Some of the samples that follow each other."""
+        return Part(self.name, self.pixels, self.indices[places], self.labels[places], self.names[places])
 
     def rows(self, places: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Unscaled numbers of the items at ``places`` of this split, copied out of the store."""
+        """Unscaled numbers of the samples at ``places`` of this split, copied out of the store."""
         return torch.from_numpy(np.ascontiguousarray(self.pixels[self.indices[places]]))
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which slice of every batch is this process's, where several train together: number ``index`` of ``count``, equal but for one item.
+class BatchShard:
+    """Which slice of every batch is this process's, where several train together: number ``index`` of ``count``, equal but for one sample.
 
-    >>> [Share(index, 3).of(8) for index in range(3)]
+    >>> [BatchShard(index, 3).of(8) for index in range(3)]
     [slice(0, 2, None), slice(2, 5, None), slice(5, 8, None)]
     """
 
     index: int = 0
     count: int = 1
 
-    def of(self, num_items: int) -> slice:
-        """The places among ``num_items``."""
-        return slice(num_items * self.index // self.count, num_items * (self.index + 1) // self.count)
+    def of(self, num_samples: int) -> slice:
+        """The places among ``num_samples``."""
+        return slice(num_samples * self.index // self.count, num_samples * (self.index + 1) // self.count)
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,18 @@ class Batch:
     all_labels: torch.Tensor | None = None
 
     @property
-    def num_items(self) -> int:
-        """Items of the whole batch."""
+    def num_samples(self) -> int:
+        """Samples of the whole batch."""
         return len(self.labels if self.all_labels is None else self.all_labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """Training batches of one split, each epoch in its own order, each item at most once an epoch.
+    """Training batches of one split, each epoch in its own order, each sample at most once an epoch.
 
-    With a ``share``, each is a slice of the batch that there would be without: the same items in the same places, changed by the same numbers.
+    With a ``share``, each is a slice of the batch that there would be without: the same samples in the same places, changed by the same numbers.
     With ``is_balanced`` each class is drawn equally often instead: the samples of a rare class come several times in an epoch, those of a common one in turn.
-    The last batch is left out where it would be smaller than the others, unless it is the only one; the order changes, so every item has its turn.
+    The last batch is left out where it would be smaller than the others, unless it is the only one; the order changes, so every sample has its turn.
     """
 
     part: Part
@@ -103,7 +103,7 @@ class Batches:
     augmentation: Augmentation
     device: torch.device
     channels_last: bool
-    share: Share = Share()
+    share: BatchShard = BatchShard()
     is_balanced: bool = False
 
     @property
@@ -117,7 +117,7 @@ class Batches:
         Args:
             epoch: which epoch, from 0.
             first_step: where to begin.
-            side: asked before each batch: the part of the whole side at which its items are given.
+            side: asked before each batch: the part of the whole side at which its samples are given.
         """
         order = self._balanced_order(epoch) if self.is_balanced else self._order(epoch)
         for step in range(first_step, self.num_steps):
@@ -150,14 +150,14 @@ class Batches:
         return np.take_along_axis(rows, turned, 1).flatten()[: len(labels)]
 
     def _inputs(self, places: npt.NDArray[np.int64], epoch: int, step: int, side: float) -> torch.Tensor:
-        """This process's items among those of the whole batch, changed, scaled and made smaller."""
+        """This process's samples among those of the whole batch, changed, scaled and made smaller."""
         mine = self.share.of(len(places))
-        stream = Numbers(random_stream(self.seed, "augmentation", epoch, step), len(places), mine)
+        stream = BatchRandom(random_stream(self.seed, "augmentation", epoch, step), len(places), mine)
         places = places[mine]
         mirrored = self._first_mirrored[places] ^ bool(epoch % 2) if self.augmentation.flip == "alternating" else None
         rows = self.part.rows(places).to(self.device) if self._there is None else self._there[torch.from_numpy(places)]
         inputs = self.augmentation(rows, stream, scale=self.preprocessing.scale_values, mirrored=mirrored)
-        inputs = self.preprocessing.shuffled(inputs)  # last, so that the changes are those of the true picture
+        inputs = self.preprocessing.shuffled(inputs)  # last, so that the changes are those of the true image
         return shrink(inputs, side) if side < 1 else inputs
 
     @cached_property
@@ -171,7 +171,7 @@ class Batches:
 
     @cached_property
     def _first_mirrored(self) -> torch.Tensor:
-        """Which items are mirrored in the first epoch, and every second one after it."""
+        """Which samples are mirrored in the first epoch, and every second one after it."""
         return torch.rand(len(self.part), generator=random_stream(self.seed, "mirrored")) < 0.5
 
 
@@ -181,11 +181,11 @@ def free_bytes(device: torch.device) -> int:
 
 
 def batches_in_order(part: Part, preprocessing: Preprocessing, batch_size: int) -> Iterator[torch.Tensor]:
-    """All items of a split once, in their order, scaled and unaugmented; the last batch may be smaller.
+    """All samples of a split once, in their order, scaled and unaugmented; the last batch may be smaller.
 
     Batches of large samples are smaller than ``batch_size``, so that what a network makes of them fits into little memory.
     """
-    batch_size = max(1, min(batch_size, max(FEWEST_IN_ORDER, MOST_VALUES // math.prod(preprocessing.input_shape))))
+    batch_size = max(1, min(batch_size, max(MIN_IN_ORDER, MAX_VALUES // math.prod(preprocessing.input_shape))))
     for start in range(0, len(part), batch_size):
         yield preprocessing.scaled(part.rows(np.arange(start, min(start + batch_size, len(part)))))
 

@@ -1,7 +1,6 @@
-"""How large the objects in pictures are, from the boxes that were drawn around them.
+"""How large the objects in images are, from the boxes that were drawn around them.
 
-This file knows the formats in which boxes are published, and sizes. It must not know pixels, labels to learn from, or networks. Nothing but
-the standard library is loaded.
+This file knows the formats in which boxes are published, and sizes. Nothing but the standard library is loaded.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Box:
     """One box.
 
     Args:
-        height, width: of the box, as shares of its picture's height and width.
+        height, width: of the box, as shares of its image's height and width.
     """
 
     height: float
@@ -43,28 +42,28 @@ class Box:
 
     @property
     def is_possible(self) -> bool:
-        """Whether it has a size, and lies within its picture but for rounding."""
+        """Whether it has a size, and lies within its image but for rounding."""
         return 0 < self.height <= 1.01 and 0 < self.width <= 1.01
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """The boxes of a set of pictures.
+    """The boxes of a set of images.
 
     Args:
         kind: the format: ``Pascal VOC``, ``COCO``, ``YOLO`` or ``table``.
-        num_pictures: pictures that have at least one.
+        num_images: images that have at least one.
         boxes: all of them that have a size.
-        num_left_out: boxes without height or width, or larger than their picture.
+        num_left_out: boxes without height or width, or larger than their image.
     """
 
     kind: str
-    num_pictures: int
+    num_images: int
     boxes: tuple[Box, ...]
     num_left_out: int = 0
 
     def long_sides_px(self, input_size: tuple[int, int]) -> list[float]:
-        """The longer side of every box, ascending, in pixels of pictures that are stretched to ``(height, width)``."""
+        """The longer side of every box, ascending, in pixels of images that are stretched to ``(height, width)``."""
         height, width = input_size
         return sorted(max(box.height * height, box.width * width) for box in self.boxes)
 
@@ -77,11 +76,11 @@ class Boxes:
         """How large the objects are, for people.
 
         >>> Boxes("YOLO", 1, (Box(0.5, 0.25), Box(0.1, 0.1))).sentence((100, 200))
-        'objects: 2 boxes in 1 picture (YOLO); their longer side on 100 x 200: half at most 20 px, 95 % at most 50 px'
+        'objects: 2 boxes in 1 image (YOLO); their longer side on 100 x 200: half at most 20 px, 95 % at most 50 px'
         """
         boxes = write_number_of(len(self.boxes), "box", "boxes")
         return (
-            f"objects: {boxes} in {write_number_of(self.num_pictures, 'picture')} ({self.kind}); their longer side on {write_shape(input_size)}: "
+            f"objects: {boxes} in {write_number_of(self.num_images, 'image')} ({self.kind}); their longer side on {write_shape(input_size)}: "
             f"half at most {self.object_px(input_size, 0.5)} px, 95 % at most {self.object_px(input_size)} px"
             + (
                 f"; {write_number_of(self.num_left_out, 'box', 'boxes')} without a possible size left out"
@@ -105,13 +104,13 @@ def read_boxes(path: str | Path) -> Boxes:
         raise DataError("there is no such file or folder of boxes.", where=str(path))
     kind, reader, files = _format(place)
     boxes: list[Box] = []
-    pictures: set[str] = set()
+    images: set[str] = set()
     num_left_out = 0
     for file in files:
         try:
-            for picture, box in reader(file):
+            for image, box in reader(file):
                 if box.is_possible:
-                    pictures.add(picture)
+                    images.add(image)
                     boxes.append(box)
                 else:
                     num_left_out += 1
@@ -123,7 +122,7 @@ def read_boxes(path: str | Path) -> Boxes:
             ) from error
     if not boxes:
         raise DataError(f"no box was found. {_FORMATS}", where=str(path))
-    return Boxes(kind, len(pictures), tuple(boxes), num_left_out)
+    return Boxes(kind, len(images), tuple(boxes), num_left_out)
 
 
 _Reader = Callable[[Path], Iterator[tuple[str, Box]]]
@@ -272,8 +271,8 @@ def _read_table(file: Path) -> Iterator[tuple[str, Box]]:
             yield row["path"], _box(ymax - ymin, xmax - xmin, height, width)
 
 
-def _box(height: float, width: float, picture_height: float, picture_width: float) -> Box:
-    return Box(height / picture_height, width / picture_width)
+def _box(height: float, width: float, image_height: float, image_width: float) -> Box:
+    return Box(height / image_height, width / image_width)
 
 
 def _said(error: Exception) -> str:

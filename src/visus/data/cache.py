@@ -1,6 +1,6 @@
 """The folder of decoded data: which entries lie there, which are whole, which are in use, and what is removed to stay within the bound.
 
-This file knows the files of an entry and their locks. It must not know how pixels are decoded or what they mean.
+This file knows the files of an entry and their locks.
 
 An entry is a folder ``<key>/`` with ``pixels.npy`` and ``store.json``. It is written beside its place (``<key>.<random>``), flushed to the
 disk and renamed. Whoever reads or writes an entry holds a lock on its ``pixels.npy``, and who wants to remove it must get the lock alone:
@@ -51,7 +51,7 @@ class Entry:
         used: when it was last opened, in seconds since 1970.
         name: what the data is called; empty where the entry does not say.
         source: the folder or file that was decoded; empty where the entry does not say.
-        shape: (items, channels, *spatial); empty where the entry does not say.
+        shape: (samples, channels, *spatial); empty where the entry does not say.
         is_in_use: a running process reads or writes it.
     """
 

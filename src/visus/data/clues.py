@@ -1,6 +1,6 @@
 """What gives a class away without a look at the image: color, shape, size or file format that goes with the label.
 
-This file knows headers and labels. It must not know pixels or networks.
+This file knows headers and labels.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from visus.data.images.decode import ImageHeader
 from visus.data.ledger import listed
-from visus.data.pictures import Probe
 
 CLUE_SHARE = 0.9
 CLUE_FACTOR = 1.5
@@ -21,7 +21,7 @@ MIN_CLUE_IMAGES = 10
 _MAX_CLASSES_TOLD = 4
 
 
-def header_clues(classes: Sequence[str], seen: Sequence[tuple[int, Probe]]) -> list[str]:
+def header_clues(classes: Sequence[str], seen: Sequence[tuple[int, ImageHeader]]) -> list[str]:
     """Warnings where a class can be told by the headers of its files alone: by gray or color, by shape, by size or by format.
 
     A network then learns that instead of what the images show. A property counts where at least 90 % of a class have it and at most

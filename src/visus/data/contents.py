@@ -1,7 +1,7 @@
 """Which samples have the same content: a hash of the decoded numbers of each.
 
-This file knows stored numbers. It must not know files, labels, or what the hashes are compared for. Two samples with the same hash are the same
-to a network, wherever their files are and whatever these are called; a PNG and a lossless copy of it in another format are the same too.
+This file knows stored numbers. Two samples with the same hash are the same to a network, wherever their files are and whatever
+these are called; a PNG and a lossless copy of it in another format are the same too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which character stands between the cells of a table.
 
-This file knows commas, semicolons and tabs. It must not know what a table is about.
+This file knows commas, semicolons and tabs.
 """
 
 from __future__ import annotations

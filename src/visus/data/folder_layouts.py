@@ -1,8 +1,8 @@
 """Which layout the paths of images show: which folders are splits, which are classes, and what must be asked.
 
-This file knows paths below the data alone. It must not know the disk, or pixels. Nothing is guessed in silence: a layout that can
-be read in one way only is read so, one that was inferred from names is a warning, and one that can be read in two ways, of which the
-wrong one would train on the wrong classes, is an error that names what to type.
+This file knows paths below the data alone. Nothing is guessed in silence: a layout that can be read in one way only is read so,
+one that was inferred from names is a warning, and one that can be read in two ways, of which the wrong one would train on the
+wrong classes, is an error that names what to type.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Image:
-    item: str
+    sample: str
     folders: tuple[str, ...]  # below the data, and below its split folder where there is one
     split: str = UNASSIGNED
 
 
 def lay_out(
     root: Path,
-    items: Sequence[str],
+    samples: Sequence[str],
     *,
     class_depth: int | None = None,
     classes: Sequence[str] | None = None,
@@ -72,7 +72,7 @@ def lay_out(
 
     Args:
         root: named in messages.
-        items: paths of images relative to the root, each below one folder at least; masks are not among them.
+        samples: paths of images relative to the root, each below one folder at least; masks are not among them.
         class_depth: the level of folders that names the classes, where a person said so.
         classes: the classes of a trained network, which answer what the folders leave open.
         same: whether two images hold the same bytes.
@@ -81,7 +81,7 @@ def lay_out(
     Raises:
         DataError: the folders can be read in two ways, or cannot be read.
     """
-    images = [_Image(item, tuple(item.split("/")[:-1])) for item in items]
+    images = [_Image(sample, tuple(sample.split("/")[:-1])) for sample in samples]
     layout = Layout("folder")
     images = _without_project(images, layout, is_repository=is_repository)
     if class_depth is None:
@@ -95,11 +95,11 @@ def lay_out(
     for image in images:
         if len(image.folders) < depth:
             raise DataError(
-                f"{image.item!r} lies above the folders of level {depth}, which were to name the classes. Move it into one of them, or "
+                f"{image.sample!r} lies above the folders of level {depth}, which were to name the classes. Move it into one of them, or "
                 "give another --class-depth.",
                 where=str(root),
             )
-        layout.rows.append((image.item, image.folders[depth - 1], image.split))
+        layout.rows.append((image.sample, image.folders[depth - 1], image.split))
     if class_depth is not None and class_depth > 1:
         above = {part for image in images for part in image.folders[: depth - 1]} if layout.kind == "folder" else set()
         if dissolved := sorted(filter(split_meant, above)):
@@ -117,7 +117,9 @@ def _without_project(images: list[_Image], layout: Layout, *, is_repository: boo
     project = {top for top in tops if is_repository and is_project_folder(top)}
     if not project or len(tops - project) < 2:
         return images
-    layout.left_out.update({image.item: "in a folder of the repository" for image in images if image.folders[0] in project})
+    layout.left_out.update(
+        {image.sample: "in a folder of the repository" for image in images if image.folders[0] in project}
+    )
     layout.warnings.append(
         f"{write_number_of(len(layout.left_out), 'image')} in {shown(map(repr, sorted(project)))} left out: a folder of the repository, and no class."
     )
@@ -146,9 +148,9 @@ def _split_by_top(root: Path, images: list[_Image], layout: Layout) -> list[_Ima
         while inner and inner[0] == top:
             inner = inner[1:]
         if top in splits:
-            kept.append(_Image(image.item, tuple(inner), splits[top]))
+            kept.append(_Image(image.sample, tuple(inner), splits[top]))
         else:
-            layout.left_out[image.item] = "beside the split folders, without a class folder"
+            layout.left_out[image.sample] = "beside the split folders, without a class folder"
     left = sorted(set(tops) - splits.keys())
     if left:
         count = sum(image.folders[0] in left for image in images)
@@ -159,11 +161,11 @@ def _split_by_top(root: Path, images: list[_Image], layout: Layout) -> list[_Ima
     has_classes = any(not is_container(folder) for image in kept for folder in image.folders)
     loose = [image for image in kept if not image.folders or (has_classes and _is_in_container(image))]
     if loose:
-        first = loose[0].item
+        first = loose[0].sample
         folder, _, file = first.rpartition("/")
-        count = sum(image.item.startswith(f"{folder}/") for image in loose)
+        count = sum(image.sample.startswith(f"{folder}/") for image in loose)
         raise DataError(
-            f"{write_number_of(count, 'picture')} in {folder!r} without a class folder, the first is {file!r}. "
+            f"{write_number_of(count, 'image')} in {folder!r} without a class folder, the first is {file!r}. "
             f"Put each into a folder named after its class, such as {folder}/cats/{file}, or move them elsewhere.",
             where=str(root),
         )
@@ -212,7 +214,7 @@ def _top_splits(root: Path, tops: list[str], images: list[_Image]) -> dict[str, 
         guess = closest_name(stray[0], SPLITS)
         hint = split_hint(stray[0]) or (f" Did you mean {guess!r}?" if guess else "")
         raise DataError(
-            f"the folder {stray[0]!r} holds pictures and lies beside the split folder {train[0]!r}, so it is neither a "
+            f"the folder {stray[0]!r} holds images and lies beside the split folder {train[0]!r}, so it is neither a "
             f"split nor a class.{hint} Rename it, or move it elsewhere.",
             where=str(root),
         )
@@ -252,7 +254,7 @@ def _split_inside_classes(root: Path, images: list[_Image], layout: Layout) -> l
     layout.kind = "split folders"
     words = sorted({name for names in seconds.values() for name in names})
     layout.notes.append(f"each class folder holds split folders, which are read as such: {shown(words)}.")
-    return [_Image(image.item, image.folders[:1], split_meant(image.folders[1]) or UNASSIGNED) for image in images]
+    return [_Image(image.sample, image.folders[:1], split_meant(image.folders[1]) or UNASSIGNED) for image in images]
 
 
 # ---- wrappers and copies
@@ -271,7 +273,7 @@ def _without_wrappers(images: list[_Image]) -> list[_Image]:
         )
         if not is_wrapped or any(len(image.folders) < 2 for image in images):
             return images
-        images = [_Image(image.item, image.folders[1:], image.split) for image in images]
+        images = [_Image(image.sample, image.folders[1:], image.split) for image in images]
 
 
 def _without_container(images: list[_Image]) -> list[_Image]:
@@ -280,7 +282,7 @@ def _without_container(images: list[_Image]) -> list[_Image]:
     below = {image.folders[1] if len(image.folders) > 1 else "" for image in images}
     if len(tops) > 1 or not is_container(next(iter(tops))) or len(below) < 2 or "" in below:
         return images
-    return [_Image(image.item, image.folders[1:], image.split) for image in images]
+    return [_Image(image.sample, image.folders[1:], image.split) for image in images]
 
 
 def _without_repeated(root: Path, images: list[_Image], layout: Layout, same: Callable[[str, str], bool]) -> list[_Image]:
@@ -295,11 +297,11 @@ def _without_repeated(root: Path, images: list[_Image], layout: Layout, same: Ca
         siblings = inside.keys() - {top}
         if len(inner & siblings) < 2 or any(len(image.folders) < 2 for image in group):
             continue
-        there = {image.item for image in images}
-        copies = [(image.item, image.item.removeprefix(f"{top}/")) for image in group]
-        if all(outer in there and same(item, outer) for item, outer in copies):
+        there = {image.sample for image in images}
+        copies = [(image.sample, image.sample.removeprefix(f"{top}/")) for image in group]
+        if all(outer in there and same(sample, outer) for sample, outer in copies):
             for image in group:
-                layout.left_out[image.item] = "a copy of the dataset within itself"
+                layout.left_out[image.sample] = "a copy of the dataset within itself"
             layout.warnings.append(
                 f"the folder {top!r} is a copy of the folders beside it ({shown(sorted(inner))}), file by file, so it is left out."
             )
@@ -423,7 +425,7 @@ def _warn_of_twins(inside: dict[str, list[_Image]], layout: Layout) -> None:
     tops = list(inside)
     if len(tops) > 20:
         return
-    files = {top: [image.item for image in group] for top, group in inside.items()}
+    files = {top: [image.sample for image in group] for top, group in inside.items()}
     for index, first in enumerate(tops):
         for second in tops[index + 1 :]:
             if shared_stems(files[first], files[second]):

@@ -1,6 +1,6 @@
 """What the name of a folder says: a split, a mere container of images, a date, a part of a set.
 
-This file knows words. It must not know what lies in the folders.
+This file knows words.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What looks wrong about labels: classes named like leftovers, placeholders among the images.
 
-This file knows labels and equal contents. It must not know folders or tables, nor change anything: it only warns.
+This file knows labels and equal contents.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from visus.data.samples import Samples
 from visus.data.source_rules import shown
 from visus.units import write_number_of
 
-_FEWEST_COPIES = 5
-_FEWEST_ACROSS = 3
-_MOST_PLACEHOLDERS = 0.1  # of all samples; where more are named so, it is what they are called
+_MIN_COPIES = 5
+_MIN_ACROSS = 3
+_MAX_PLACEHOLDERS = 0.1  # of all samples; where more are named so, it is what they are called
 
 
 def label_warnings(samples: Samples) -> list[str]:
@@ -62,10 +62,10 @@ def _alike(classes: Sequence[str]) -> list[str]:
 
 def _named_placeholders(samples: Samples) -> list[str]:
     """A warning where files are named as those that stand for an image that is not there, such as ``imageNotFound.gif``."""
-    if samples.reader.kind != "pictures":
+    if samples.reader.kind != "images":
         return []
-    found = [item for item in samples.items if is_placeholder(PurePosixPath(item).stem)]
-    if not found or len(found) > _MOST_PLACEHOLDERS * len(samples.items):
+    found = [sample for sample in samples.names if is_placeholder(PurePosixPath(sample).stem)]
+    if not found or len(found) > _MAX_PLACEHOLDERS * len(samples.names):
         return []
     is_one = len(found) == 1
     return [
@@ -76,17 +76,17 @@ def _named_placeholders(samples: Samples) -> list[str]:
 
 def _placeholders(samples: Samples) -> list[str]:
     """A warning where one and the same image is there many times under different names, as "image not found" is after a download."""
-    if samples.reader.kind != "pictures":
+    if samples.reader.kind != "images":
         return []
     counts = np.bincount(samples.contents)
     usual = float(np.median(counts[counts > 0]))
     told = []
     for content in np.argsort(-counts, kind="stable").tolist():
-        if counts[content] < _FEWEST_ACROSS or counts[content] < _FEWEST_ACROSS * usual:
+        if counts[content] < _MIN_ACROSS or counts[content] < _MIN_ACROSS * usual:
             break
         where = np.flatnonzero(samples.contents == content)
         num_classes = len(set(samples.labels[where].tolist()))
-        if counts[content] >= _FEWEST_COPIES or num_classes >= _FEWEST_ACROSS:
+        if counts[content] >= _MIN_COPIES or num_classes >= _MIN_ACROSS:
             told.append((where, num_classes))
     if not told or (len(told) > 0.05 * len(counts) and all(num_classes == 1 for _, num_classes in told)):
         return []  # whole classes were copied to even out their numbers
@@ -94,6 +94,6 @@ def _placeholders(samples: Samples) -> list[str]:
     more = f"; {write_number_of(len(told) - 1, 'more image')} likewise" if len(told) > 1 else ""
     classes = f", in {num_classes} classes" if num_classes > 1 else ""
     return [
-        f"one image is there {len(where):,} times under different names{classes} ({shown(samples.items[index] for index in where)}){more}. "
+        f"one image is there {len(where):,} times under different names{classes} ({shown(samples.names[index] for index in where)}){more}. "
         "Look at it: where it is a placeholder, such as 'image not found', delete these files."
     ]

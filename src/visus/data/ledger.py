@@ -1,7 +1,6 @@
 """What was done to the data, counted and named.
 
-This file knows the closed list of things that visus may do to an item, and how each is said in plain English. It must
-not know who did it, nor files, arrays or networks.
+This file knows the closed list of things that visus may do to a sample, and how each is said in plain English.
 """
 
 from __future__ import annotations
@@ -18,55 +17,55 @@ MAX_EXAMPLES = 10
 """Names that are kept for each action; the count goes on."""
 
 ACTIONS: dict[str, str] = {
-    "turned upright by its EXIF orientation": "{pictures} {was} turned upright by {its} EXIF orientation",
-    "broken EXIF orientation ignored": "{pictures} with a broken EXIF orientation {was} taken as stored",
-    "16-bit values scaled to 8-bit": "{pictures} {was} scaled from 16-bit to 8-bit values",
-    "1-bit values widened to 8-bit": "{pictures} in black and white {was} widened from 1-bit to 8-bit values",
-    "palette resolved to colour": "{pictures} with a palette {was} resolved to colour",
-    "transparency blended on white": "{pictures} with transparent parts {was} blended on white",
-    "CMYK converted to RGB": "{pictures} {was} converted from CMYK to RGB",
-    "colour space converted to RGB": "{pictures} in another colour space (YCbCr, LAB, HSV) {was} converted to RGB",
-    "first frame of an animation used": "{pictures} with several frames or pages {was} read as {its} first",
-    "decoded at a reduced size": "{pictures}, far larger than needed, {was} decoded at 1/2, 1/4 or 1/8 of the size",
-    "grey made colour": "{pictures} in grey {was} made colour (three equal channels)",
-    "colour made grey": "{pictures} in colour {was} made grey (ITU-R 601 luma)",
-    "cropped": "{pictures} {was} cropped to the middle",
-    "resized": "{items} {was} resized",
-    "padded": "{pictures} {was} padded with {its} own edge pixels",
-    "shuffled": "{items} had {its} positions put into one fixed random order",
-    "learned from": "{items} {has} the same content as one that the network learned from, so {its} answer says little",
+    "turned upright by its EXIF orientation": "{images} {was} turned upright by {its} EXIF orientation",
+    "broken EXIF orientation ignored": "{images} with a broken EXIF orientation {was} taken as stored",
+    "16-bit values scaled to 8-bit": "{images} {was} scaled from 16-bit to 8-bit values",
+    "1-bit values widened to 8-bit": "{images} in black and white {was} widened from 1-bit to 8-bit values",
+    "palette resolved to color": "{images} with a palette {was} resolved to color",
+    "transparency blended on white": "{images} with transparent parts {was} blended on white",
+    "CMYK converted to RGB": "{images} {was} converted from CMYK to RGB",
+    "color space converted to RGB": "{images} in another color space (YCbCr, LAB, HSV) {was} converted to RGB",
+    "first frame of an animation used": "{images} with several frames or pages {was} read as {its} first",
+    "decoded at a reduced size": "{images}, far larger than needed, {was} decoded at 1/2, 1/4 or 1/8 of the size",
+    "gray made color": "{images} in gray {was} made color (three equal channels)",
+    "color made gray": "{images} in color {was} made gray (ITU-R 601 luma)",
+    "cropped": "{images} {was} cropped to the middle",
+    "resized": "{samples} {was} resized",
+    "padded": "{images} {was} padded with {its} own edge pixels",
+    "shuffled": "{samples} had {its} positions put into one fixed random order",
+    "learned from": "{samples} {has} the same content as one that the network learned from, so {its} answer says little",
     "16-bit values in the lowest part of their range": (
-        "{pictures} of 16 bits {has} values of at most 13 bits, so {they} came out dark, with few levels"
+        "{images} of 16 bits {has} values of at most 13 bits, so {they} came out dark, with few levels"
     ),
-    "stray bytes in a JPEG": "{pictures} {was} read with a few bytes left over, which may come from damage: look at {them}",
-    "read by its content": "{files} without a usual ending {was} read, being {a_picture} by content",
+    "stray bytes in a JPEG": "{images} {was} read with a few bytes left over, which may come from damage: look at {them}",
+    "read by its content": "{files} without a usual ending {was} read, being {an_image} by content",
     "looks inverted": (
-        "{pictures} {has} bright where the training images have dark, or the reverse: if black and white have changed places, invert {them} "
+        "{images} {has} bright where the training images have dark, or the reverse: if black and white have changed places, invert {them} "
         "first"
     ),
-    "outsized": "{pictures} {has} more than four times, or less than a quarter of, the usual number of pixels",
+    "outsized": "{images} {has} more than four times, or less than a quarter of, the usual number of pixels",
     "unreadable": "{files} could not be read and {was} left out",
-    "left out: hidden or not a picture": "{files} {was} left out: hidden, of the system, or not {a_picture}",
-    "left out: an image, but no sample": "{pictures} {was} left out",
-    "duplicate": "{items} {was} found to be {exact_copies} of another; a split that visus makes keeps copies on one side",
+    "left out: hidden or not an image": "{files} {was} left out: hidden, of the system, or not {an_image}",
+    "left out: an image, but no sample": "{images} {was} left out",
+    "duplicate": "{samples} {was} found to be {exact_copies} of another; a split that visus makes keeps copies on one side",
     "duplicate row left out": "{rows} {was} left out: said before",
     "row left out: no such file": "{rows} {was} left out, for no such file exists",
-    "conflict": "{items} {has} the same content as another item under another label",
+    "conflict": "{samples} {has} the same content as another sample under another label",
 }
 """Every action by its key, with its sentence; in the order in which a ledger tells them."""
 
 
 class Ledger:
-    """A counter of what was done to which items.
+    """A counter of what was done to which samples.
 
     Threads may note at the same time. The names kept are the first ones noted, so note in a fixed order where the
-    ledger must come out the same twice (one ledger for each item, merged in order).
+    ledger must come out the same twice (one ledger for each sample, merged in order).
 
     >>> ledger = Ledger()
     >>> ledger.note("turned upright by its EXIF orientation", "a.jpg")
     >>> ledger.note("turned upright by its EXIF orientation", "b.jpg")
     >>> ledger.sentences()
-    ['2 pictures were turned upright by their EXIF orientation (a.jpg, b.jpg).']
+    ['2 images were turned upright by their EXIF orientation (a.jpg, b.jpg).']
     """
 
     def __init__(self) -> None:
@@ -83,24 +82,24 @@ class Ledger:
 
     __hash__ = None  # type: ignore[assignment]  # a counter that changes
 
-    def note(self, action: str, item: str, reason: str = "") -> None:
-        """Count ``action`` for ``item``.
+    def note(self, action: str, sample: str, reason: str = "") -> None:
+        """Count ``action`` for ``sample``.
 
         Args:
             action: a key of ``ACTIONS``.
-            item: the item's name; the first ten of an action are kept.
-            reason: why; kept for every item that has one, so that all unreadable files can be listed.
+            sample: the sample's name; the first ten of an action are kept.
+            reason: why; kept for every sample that has one, so that all unreadable files can be listed.
 
         Raises:
             ValueError: there is no such action.
         """
         key = _checked(action)
         with self._lock:
-            self._add(key, 1, [item], {item: reason} if reason else {})
+            self._add(key, 1, [sample], {sample: reason} if reason else {})
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of items for each action that occurred, in the order of ``ACTIONS``."""
+        """Number of samples for each action that occurred, in the order of ``ACTIONS``."""
         with self._lock:
             return {action: self._counts[action] for action in ACTIONS if action in self._counts}
 
@@ -109,7 +108,7 @@ class Ledger:
         return list(self._examples.get(_checked(action), []))
 
     def reasons(self, action: str) -> dict[str, str]:
-        """Item and reason, for every item of ``action`` that was noted with one."""
+        """Sample and reason, for every sample of ``action`` that was noted with one."""
         return dict(self._reasons.get(_checked(action), {}))
 
     def merge(self, other: Ledger) -> None:
@@ -120,10 +119,10 @@ class Ledger:
                 self._add(action, count, other.examples(action), other.reasons(action))
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain data for JSON: ``{action: {"count", "items", "sentence"}}``, with ``"reasons"`` where there are any."""
+        """Plain data for JSON: ``{action: {"count", "samples", "sentence"}}``, with ``"reasons"`` where there are any."""
         facts: dict[str, dict[str, Any]] = {}
         for action, count in self.counts.items():
-            facts[action] = {"count": count, "items": self.examples(action), "sentence": self._sentence(action, count)}
+            facts[action] = {"count": count, "samples": self.examples(action), "sentence": self._sentence(action, count)}
             if reasons := self.reasons(action):
                 facts[action]["reasons"] = reasons
         return facts
@@ -140,10 +139,10 @@ class Ledger:
             if action not in ACTIONS:
                 raise DataError(unknown_name("ledger action", action, ACTIONS))
             try:
-                ledger._add(action, int(entry["count"]), list(entry["items"]), dict(entry.get("reasons", {})))
+                ledger._add(action, int(entry["count"]), list(entry["samples"]), dict(entry.get("reasons", {})))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise DataError(
-                    f"the ledger entry {action!r} needs a count and a list of items, and has {entry!r}."
+                    f"the ledger entry {action!r} needs a count and a list of samples, and has {entry!r}."
                 ) from error
         return ledger
 
@@ -170,38 +169,38 @@ class Ledger:
 
 SHOWN = 3  # names
 _ALL_OR_NONE = frozenset(("learned from",))
-"""Actions whose items are named where all of them are: their answers stand beside the sentence, and some of many would say nothing."""
-_MOST_REASONS = 6
+"""Actions whose samples are named where all of them are: their answers stand beside the sentence, and some of many would say nothing."""
+_MAX_REASONS = 6
 
 
 def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    """Reason and items, the most frequent reason first; reasons that differ in numbers and quoted words alone are one, told as the first.
+    """Reason and samples, the most frequent reason first; reasons that differ in numbers and quoted words alone are one, told as the first.
 
     >>> group_reasons({"a.jpg": "9 bits are too many.", "b.txt": "text", "c.jpg": "7 bits are too many."})
     [('9 bits are too many.', ['a.jpg', 'c.jpg']), ('text', ['b.txt'])]
     """
     groups: dict[str, tuple[str, list[str]]] = {}
-    for item, reason in reasons.items():
+    for sample, reason in reasons.items():
         kind = re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d,. ]*", "#", reason)
-        groups.setdefault(kind, (reason, []))[1].append(item)
+        groups.setdefault(kind, (reason, []))[1].append(sample)
     return sorted(groups.values(), key=lambda group: -len(group[1]))
 
 
-def listed(items: Sequence[str], count: int | None = None, shown: int = SHOWN) -> str:
+def listed(samples: Sequence[str], count: int | None = None, shown: int = SHOWN) -> str:
     """The first names, and whether there are more than these of ``count`` (default: of those given)."""
-    names = [printable(item) for item in items[:shown]]
-    return ", ".join(names) + (", ..." if (len(items) if count is None else count) > len(names) else "")
+    names = [printable(sample) for sample in samples[:shown]]
+    return ", ".join(names) + (", ..." if (len(samples) if count is None else count) > len(names) else "")
 
 
 def _by_reason(action: str, count: int, reasons: Mapping[str, str]) -> str:
-    """How many items, then each reason with its first items; the most frequent reason first."""
+    """How many samples, then each reason with its first samples; the most frequent reason first."""
     head = ACTIONS[action].format(**_words(count)).partition(":")[0]
     groups = group_reasons(reasons)
     if len(groups) == 1:
-        reason, items = groups[0]
-        return f"{head} ({listed(items)}): {reason.rstrip('.')}."
-    told = [f"{len(items):,} ({listed(items)}): {reason.rstrip('.')}" for reason, items in groups[:_MOST_REASONS]]
-    rest = sum(len(items) for _, items in groups[_MOST_REASONS:])
+        reason, samples = groups[0]
+        return f"{head} ({listed(samples)}): {reason.rstrip('.')}."
+    told = [f"{len(samples):,} ({listed(samples)}): {reason.rstrip('.')}" for reason, samples in groups[:_MAX_REASONS]]
+    rest = sum(len(samples) for _, samples in groups[_MAX_REASONS:])
     if rest:
         told.append(f"{rest:,} for other reasons")
     return f"{head}. {'. '.join(told)}."
@@ -218,8 +217,8 @@ def _words(count: int) -> dict[str, str]:
     one = count == 1
     return {
         "count": f"{count:,}",
-        "pictures": write_number_of(count, "picture"),
-        "items": write_number_of(count, "item"),
+        "images": write_number_of(count, "image"),
+        "samples": write_number_of(count, "sample"),
         "files": write_number_of(count, "file"),
         "rows": write_number_of(count, "row"),
         "was": "was" if one else "were",
@@ -228,5 +227,5 @@ def _words(count: int) -> dict[str, str]:
         "they": "it" if one else "they",
         "them": "it" if one else "them",
         "exact_copies": "an exact copy" if one else "exact copies",
-        "a_picture": "a picture" if one else "pictures",
+        "an_image": "an image" if one else "images",
     }

@@ -1,6 +1,6 @@
 """Images that are annotations of other images: masks, label maps, ground truth.
 
-This file knows names of files and folders. It must not know pixels, or where the files lie.
+This file knows names of files and folders.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ _NEGATIONS = frozenset(["no", "non", "not", "without", "un", "with", "incorrect"
 _NEARLY_ALL = 0.8
 
 
-def masks_among(items: Sequence[str]) -> dict[str, str]:
+def masks_among(samples: Sequence[str]) -> dict[str, str]:
     """The images that are masks of others, each with the image that it belongs to.
 
     Two kinds are found: ``1_mask.png`` beside ``1.png``, and a folder such as ``masks`` whose files are named as those of one folder
     of images. Classes of people with and without masks are none of these.
 
     Args:
-        items: paths with ``/``, relative to the data.
+        samples: paths with ``/``, relative to the data.
 
     >>> masks_among(["a/1.png", "a/1_mask.png", "b/2.png"])
     {'a/1_mask.png': 'a/1.png'}
@@ -74,11 +74,11 @@ def masks_among(items: Sequence[str]) -> dict[str, str]:
     {'masks/1.png': 'images/1.png', 'masks/2.png': 'images/2.png'}
     """
     by_folder: dict[str, dict[str, str]] = defaultdict(dict)
-    for item in items:
-        path = PurePosixPath(item)
-        by_folder[path.parent.as_posix()].setdefault(path.stem.casefold(), item)
-    masks = _beside(items, by_folder)
-    rest = [item for item in items if item not in masks]
+    for sample in samples:
+        path = PurePosixPath(sample)
+        by_folder[path.parent.as_posix()].setdefault(path.stem.casefold(), sample)
+    masks = _beside(samples, by_folder)
+    rest = [sample for sample in samples if sample not in masks]
     return masks | _in_folders(rest)
 
 
@@ -107,43 +107,43 @@ def _base(stem: str) -> str:
     return stem.casefold()
 
 
-def _beside(items: Sequence[str], by_folder: dict[str, dict[str, str]]) -> dict[str, str]:
+def _beside(samples: Sequence[str], by_folder: dict[str, dict[str, str]]) -> dict[str, str]:
     """``1_mask.png`` beside ``1.png``."""
     masks = {}
-    for item in items:
-        path = PurePosixPath(item)
+    for sample in samples:
+        path = PurePosixPath(sample)
         base = _base(path.stem)
         image = by_folder[path.parent.as_posix()].get(base)
-        if base != path.stem.casefold() and image is not None and image != item:
-            masks[item] = image
+        if base != path.stem.casefold() and image is not None and image != sample:
+            masks[sample] = image
     return masks
 
 
-def _in_folders(items: Sequence[str]) -> dict[str, str]:
+def _in_folders(samples: Sequence[str]) -> dict[str, str]:
     """The files of folders that are named as masks, whose file names are those of a folder of images."""
     folders: dict[str, list[str]] = defaultdict(list)
-    for item in items:
-        parts = item.split("/")
+    for sample in samples:
+        parts = sample.split("/")
         for depth, part in enumerate(parts[:-1]):
             if mask_folder(part):
-                folders["/".join(parts[: depth + 1])].append(item)
+                folders["/".join(parts[: depth + 1])].append(sample)
                 break
     masks: dict[str, str] = {}
-    within = {item for inside in folders.values() for item in inside}
-    outside = [item for item in items if item not in within]
+    within = {sample for inside in folders.values() for sample in inside}
+    outside = [sample for sample in samples if sample not in within]
     for folder, inside in folders.items():
-        if any(_names_people_with_masks(part) for part in _siblings(folder, items)):
+        if any(_names_people_with_masks(part) for part in _siblings(folder, samples)):
             continue
         found = _matched(folder, inside, outside)
         if len(found) >= max(1, _NEARLY_ALL * len(inside)):
-            masks |= {item: found.get(item, "") for item in inside}
+            masks |= {sample: found.get(sample, "") for sample in inside}
     return masks
 
 
-def _siblings(folder: str, items: Iterable[str]) -> set[str]:
+def _siblings(folder: str, samples: Iterable[str]) -> set[str]:
     parent = folder.rpartition("/")[0]
     start = f"{parent}/" if parent else ""
-    return {item[len(start) :].split("/")[0] for item in items if item.startswith(start)}
+    return {sample[len(start) :].split("/")[0] for sample in samples if sample.startswith(start)}
 
 
 def _names_people_with_masks(name: str) -> bool:
@@ -155,20 +155,20 @@ def _matched(folder: str, inside: Sequence[str], outside: Sequence[str]) -> dict
     """The one image that each file of a mask folder is named after: in a folder of images, or in a folder of the same name."""
     parent, _, name = folder.rpartition("/")
     by_stem: dict[str, list[str]] = defaultdict(list)
-    for item in outside:
-        by_stem[PurePosixPath(item).stem.casefold()].append(item)
+    for sample in outside:
+        by_stem[PurePosixPath(sample).stem.casefold()].append(sample)
     found = {}
-    for item in inside:
-        path = PurePosixPath(item)
+    for sample in inside:
+        path = PurePosixPath(sample)
         named = by_stem.get(_base(path.stem)) or by_stem.get(path.stem.casefold()) or []
-        below = item[len(folder) + 1 :].split("/")[:-1]
+        below = sample[len(folder) + 1 :].split("/")[:-1]
         fits = [
             image for image in named if _is_partner(image, parent, name, below) or _base(path.stem) != path.stem.casefold()
         ]
         if below:
             fits = [image for image in fits if image.split("/")[:-1][-len(below) :] == below] or fits
         if fits:
-            found[item] = fits[0]
+            found[sample] = fits[0]
     return found
 
 

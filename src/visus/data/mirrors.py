@@ -1,6 +1,6 @@
 """Whether samples that are mirrored left to right still belong to their class, as far as the data itself can tell.
 
-This file knows stored samples, their labels and their groups. It must not know networks, or what follows from the answer.
+This file knows stored samples, their labels and their groups.
 
 A mirrored cat is a cat; a mirrored 3 is no digit, and a mirrored b is a d. Neither color nor size tells which is which, but the samples do: the
 nearest neighbor of a sample has its class more often than chance has it. Where the same holds for the mirrored sample, mirroring keeps the class.
@@ -33,7 +33,7 @@ COPY: Final = 0.99
 above it for photos; of 12,000 different clothes 4 % have such a neighbor, of photos and CIFAR-10 none, and no decision changes by leaving them out."""
 CLEARLY: Final = 3.0  # standard errors that the neighbors must know more than chance does
 Z: Final = 1.959964  # of a 95 % interval
-LEAST_KEPT: Final = 0.5
+MIN_KEPT: Final = 0.5
 """Share of what neighbors know above chance that must be left for mirrored samples. Measured: digits of 8 x 8 0.27, digits shown by hands 0.17,
 clothes 0.75, CIFAR-10 0.88."""
 
@@ -43,7 +43,7 @@ class MirrorTest:
     """What the nearest neighbors of some samples say about mirroring.
 
     Args:
-        num_items: samples that were asked.
+        num_samples: samples that were asked.
         plain: share of them whose nearest other sample, by the correlation of their numbers, has their class.
         mirrored: the same for the mirrored samples.
         chance: share that a neighbor drawn at random would have.
@@ -51,7 +51,7 @@ class MirrorTest:
         num_copied: asked samples that have a copy, mirrored or not, or another sample of their group among the others; these are no neighbors.
     """
 
-    num_items: int
+    num_samples: int
     plain: float
     mirrored: float
     chance: float
@@ -62,16 +62,16 @@ class MirrorTest:
     @property
     def kept(self) -> float | None:
         """Share of what neighbors know above chance that is left for mirrored samples; None where they know too little to tell."""
-        error = math.sqrt(self.chance * (1 - self.chance) / max(1, self.num_items))
+        error = math.sqrt(self.chance * (1 - self.chance) / max(1, self.num_samples))
         known = self.plain - self.chance
         return (self.mirrored - self.chance) / known if known > CLEARLY * error and not math.isnan(self.low) else None
 
     @property
     def keeps_class(self) -> bool | None:
         """Whether mirrored samples still belong to their class: the whole interval of ``kept`` lies on one side of a half; else None."""
-        if self.kept is None or self.low < LEAST_KEPT <= self.high:
+        if self.kept is None or self.low < MIN_KEPT <= self.high:
             return None
-        return self.low >= LEAST_KEPT
+        return self.low >= MIN_KEPT
 
     def sentence(self, noun: str) -> str:
         """What was measured and what follows, for a reader; ``noun`` is what a sample is called.
@@ -80,7 +80,7 @@ class MirrorTest:
         'the nearest neighbor of 82 % of 2,000 images has their class, of 57 % once they are mirrored, of 10 % by chance; so 65 % (95 % interval 62 % to 69 %) of what neighbors know is left: mirroring keeps the class'
         """
         measured = (
-            f"the nearest neighbor of {self.plain:.0%} of {self.num_items:,} {noun}s has their class, of {self.mirrored:.0%} once they are mirrored, "
+            f"the nearest neighbor of {self.plain:.0%} of {self.num_samples:,} {noun}s has their class, of {self.mirrored:.0%} once they are mirrored, "
             f"of {self.chance:.0%} by chance"
         )
         if self.num_copied:
@@ -121,11 +121,11 @@ def mirror_test(part: Part, seed: int, groups: Sequence[str] | None = None) -> M
     drawn = torch.randperm(len(part), generator=random_stream(seed, "mirrors"))[:NUM_KNOWN].sort().values.numpy()
     num_rows = max(1, min(CHUNK, CHUNK_VALUES // math.prod(part.pixels.shape[1:])))  # samples may be large
     chunks = range(0, len(drawn), num_rows)
-    items = torch.cat([_shrunk(part.rows(drawn[start : start + num_rows])) for start in chunks])
+    samples = torch.cat([_shrunk(part.rows(drawn[start : start + num_rows])) for start in chunks])
     labels = torch.from_numpy(part.labels[drawn])
     asked = torch.randperm(len(drawn), generator=random_stream(seed, "mirrors asked"))[:NUM_ASKED]
-    known = _directions(items)
-    plain, mirrored = (_directions(turned[asked]) @ known.T for turned in (items, items.flip(-1)))
+    known = _directions(samples)
+    plain, mirrored = (_directions(turned[asked]) @ known.T for turned in (samples, samples.flip(-1)))
     copies = (plain > COPY) | (mirrored > COPY)
     own = torch.zeros_like(copies)
     own[torch.arange(len(asked)), asked] = True
@@ -190,14 +190,14 @@ def _group_numbers(groups: Sequence[str]) -> Tensor:
     return torch.from_numpy(np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int64, len(groups)))
 
 
-def _shrunk(items: Tensor) -> Tensor:
+def _shrunk(samples: Tensor) -> Tensor:
     """Stored samples (N, C, *) as float32, with each longer axis shrunk by area."""
-    size = items.shape[2:]
+    size = samples.shape[2:]
     shrink: Callable[..., Tensor] = F.adaptive_avg_pool2d if len(size) == 2 else F.adaptive_avg_pool3d
-    return shrink(items.float(), [min(length, SIDE[len(size)]) for length in size])
+    return shrink(samples.float(), [min(length, SIDE[len(size)]) for length in size])
 
 
-def _directions(items: Tensor) -> Tensor:
+def _directions(samples: Tensor) -> Tensor:
     """Each sample as a vector without its mean, of length 1: products are correlations."""
-    flat = items.flatten(1)
+    flat = samples.flatten(1)
     return F.normalize(flat - flat.mean(1, keepdim=True))

@@ -41,8 +41,8 @@ class NoSamples:
 
     def note_on(self, ledger: Ledger) -> None:
         """Put what is left out on the ledger."""
-        for item, reason in self.reasons.items():
-            ledger.note(NO_SAMPLE, item, reason)
+        for sample, reason in self.reasons.items():
+            ledger.note(NO_SAMPLE, sample, reason)
 
     def warnings(self) -> list[str]:
         """A sentence for each kind."""
@@ -76,12 +76,12 @@ class NoSamples:
         return told
 
 
-def find_no_samples(root: Path, items: Sequence[str]) -> NoSamples:
+def find_no_samples(root: Path, samples: Sequence[str]) -> NoSamples:
     """The images that are no samples.
 
     Args:
-        root: what the items are relative to.
-        items: paths of images, with ``/``.
+        root: what the samples are relative to.
+        samples: paths of images, with ``/``.
     """
-    by_name = masks_among(items)
-    return NoSamples(by_name, same_names(root, [item for item in items if item not in by_name]))
+    by_name = masks_among(samples)
+    return NoSamples(by_name, same_names(root, [sample for sample in samples if sample not in by_name]))

@@ -1,6 +1,6 @@
 """A data set, opened: split, decoded and scaled, ready to be trained on.
 
-This file knows how the rooms of data are put together, and which size and channels suit a set that says nothing. It must not know networks.
+This file knows how the rooms of data are put together, and which size and channels suit a set that says nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from visus.data.samples import SPLITS, Samples
 from visus.data.sources import read_source
 from visus.data.splits import apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Progress, Store, open_store, refuse_unreadable
-from visus.data.survey import Suit, suitable_size, survey_pictures
+from visus.data.survey import InputChooser, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
 from visus.units import Described, write_shape
 
@@ -40,17 +40,17 @@ class Data(Described):
     """A data set, ready to be trained on.
 
     Args:
-        table: all items that the source names, readable or not.
+        table: all samples that the source names, readable or not.
         samples: the readable ones.
-        preprocessing: what was, and will be, done to every item.
-        store: the decoded items.
-        rows: row of the store for each item of ``samples``.
+        preprocessing: what was, and will be, done to every sample.
+        store: the decoded samples.
+        rows: row of the store for each sample of ``samples``.
         ledger: every change that was made, counted and named.
-        is_varied: picture files of many different sizes.
+        is_varied: image files of many different sizes.
         max_unreadable: the share of unreadable files that was allowed.
-        given: the folder or file that was asked for; None for the pictures that come with visus.
+        given: the folder or file that was asked for; None for the images that come with visus.
         labels: other labels that were asked for: a column of the table or a file; None for the data's own.
-        is_whole: all items are in the test split because they are to be scored together.
+        is_whole: all samples are in the test split because they are to be scored together.
         split_seed: the seed of the split; None where the data or a ``split.csv`` says all of it.
         reading: what was asked for where the source leaves it open: columns of a table, the level of folders, the axes of arrays.
     """
@@ -88,7 +88,7 @@ class Data(Described):
 
     @property
     def noun(self) -> str:
-        """What one item is called: picture, recording or volume."""
+        """What one sample is called: image, signal or volume."""
         return self.preprocessing.noun
 
     @property
@@ -108,17 +108,17 @@ class Data(Described):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(channels, *spatial) of one item."""
+        """(channels, *spatial) of one sample."""
         return self.preprocessing.input_shape
 
     @property
-    def num_items(self) -> int:
-        """Readable items in all splits together."""
-        return len(self.samples.items)
+    def num_samples(self) -> int:
+        """Readable samples in all splits together."""
+        return len(self.samples.names)
 
     @property
     def fingerprint(self) -> str:
-        """Changes when any item, label or class changes."""
+        """Changes when any sample, label or class changes."""
         return self.samples.fingerprint
 
     @property
@@ -131,12 +131,12 @@ class Data(Described):
         parts = {}
         for name in SPLITS:
             chosen = np.flatnonzero(self.samples.splits == name)
-            items = tuple(self.samples.items[index] for index in chosen)
-            parts[name] = Part(name, self.store.pixels, self.rows[chosen], self.samples.labels[chosen], items)
+            names = tuple(self.samples.names[index] for index in chosen)
+            parts[name] = Part(name, self.store.pixels, self.rows[chosen], self.samples.labels[chosen], names)
         return parts
 
     def split(self, name: str) -> Part:
-        """The items of ``train``, ``val`` or ``test``; it may be empty.
+        """The samples of ``train``, ``val`` or ``test``; it may be empty.
 
         Raises:
             UsageError: another name.
@@ -152,7 +152,7 @@ class Data(Described):
         return tuple(self.samples.groups[index] for index in np.flatnonzero(self.samples.splits == split))
 
     def class_counts(self, split: str) -> dict[str, int]:
-        """Number of items of each class in one split."""
+        """Number of samples of each class in one split."""
         counts = np.bincount(self.split(split).labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 
@@ -171,7 +171,7 @@ def open_data(
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
     preprocessing: Preprocessing | None = None,
-    suit: Suit | None = None,
+    suit: InputChooser | None = None,
     on_progress: Progress | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
@@ -182,28 +182,28 @@ def open_data(
     """Open a data set: a folder for each class, split folders, a table, or array files.
 
     Args:
-        path: folder or file; None for the pictures that come with visus.
-        img_size: side in pixels, or one length for each axis; None chooses by the pictures' own sizes.
-        channels: 1 for grey, 3 for colour; None takes colour where any picture has it.
-        rule: how a picture gets its size: ``squash``, ``crop`` (short side, then centre) or ``pad``.
+        path: folder or file; None for the images that come with visus.
+        img_size: side in pixels, or one length for each axis; None chooses by the images' own sizes.
+        channels: 1 for gray, 3 for color; None takes color where any image has it.
+        rule: how an image gets its size: ``squash``, ``crop`` (short side, then center) or ``pad``.
         scale: ``mean-deviation`` or ``min-max``, both as the training split says.
-        labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item, named as in
+        labels: other labels for the samples: a column of the table, or a CSV file with a row ``path,label`` for each sample, named as in
             ``split.csv``; "folders" for the names of folders where a table lies beside them; None for the data's own.
         split: a ``split.csv`` of an earlier run, to split in the same way; with ``labels``, it may have other labels.
-        split_seed: decides which items train, validate and test, where the data does not say; None for 0. The seed of a training changes no split.
+        split_seed: decides which samples train, validate and test, where the data does not say; None for 0. The seed of a training changes no split.
         max_unreadable: share of the files that may be left out because they cannot be read.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
         num_workers: decoding threads; 0 for one for each usable core.
         preprocessing: that of a training to go on with; size, channels, rule and scaling are then its own.
-        suit: asked how picture files are to be read for a network that already knows some; its answer is used instead of ``scale``, of
+        suit: asked how image files are to be read for a network that already knows some; its answer is used instead of ``scale``, of
             ``channels`` and of the size that suits the data.
-        on_progress: called with the number of items decoded and in all.
+        on_progress: called with the number of samples decoded and in all.
         path_column: the column of a table that names the image files; default: ``path``.
         label_column: the column of a table that names the classes; default: ``label``.
         skip_missing: leave out rows of a table whose file does not exist.
         class_depth: which level of folders names the classes, counted from 1 below the data or below its split folders; default: the
             first, unless the folders show that another may be meant.
-        layout: the axes of the arrays in an NPZ or NPY file, in letters such as ``NLC`` (items, length, channels) or ``NHWC``; None follows
+        layout: the axes of the arrays in an NPZ or NPY file, in letters such as ``NLC`` (samples, length, channels) or ``NHWC``; None follows
             their shape where it is clear, and asks where it is not.
 
     Raises:
@@ -218,7 +218,7 @@ def open_data(
     _check_settings(img_size, channels, rule, scale, max_unreadable)
     if split and split_seed is not None:
         raise UsageError(
-            "a split.csv says which items train, validate and test, so a split seed would change nothing. Leave one of them out."
+            "a split.csv says which samples train, validate and test, so a split seed would change nothing. Leave one of them out."
         )
     ledger = Ledger()
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
@@ -251,7 +251,7 @@ def open_data(
     if not len(data.split("val")) and not len(data.split("test")):
         raise DataError(
             "nothing is left to validate or to score on: copies and groups stay on one side of a split, and here each class is one "
-            "group or one copied item. Add items, or name other groups.",
+            "group or one copied sample. Add samples, or name other groups.",
             where=str(data.samples.root),
         )
     if preprocessing is None and plan.scale != "fixed":
@@ -288,7 +288,7 @@ def open_scoring_data(
     samples = read_source(path, ledger, classes=tuple(classes), reading=reading, usual_layout=preprocessing.layout)
     is_whole = "test" not in samples.official
     if is_whole:
-        samples = dataclasses.replace(samples, splits=np.full(len(samples.items), "test", dtype="<U5"))
+        samples = dataclasses.replace(samples, splits=np.full(len(samples.names), "test", dtype="<U5"))
     _check_kind(samples, preprocessing)
     data = _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_progress)
     return dataclasses.replace(
@@ -306,17 +306,17 @@ def _decoded(
     num_workers: int,
     on_progress: Progress | None,
 ) -> Data:
-    """The samples with their decoded items; what cannot be read is left out."""
+    """The samples with their decoded samples; what cannot be read is left out."""
     folder = Path(cache_dir) if cache_dir else None
     store = open_store(samples, plan, cache_dir=folder, num_workers=num_workers, on_progress=on_progress)
     refuse_unreadable(store, samples, max_unreadable)
     samples.reader.release()
     ledger.merge(store.ledger)
     rows = np.flatnonzero(store.readable).astype(np.int64)
-    readable = samples if len(rows) == len(samples.items) else samples.select(rows)
+    readable = samples if len(rows) == len(samples.names) else samples.select(rows)
     if plan.shuffle_seed is not None:
-        for item in readable.items:
-            ledger.note("shuffled", item)
+        for sample in readable.names:
+            ledger.note("shuffled", sample)
     return Data(samples, readable, plan, store, rows, ledger, is_varied, max_unreadable)
 
 
@@ -349,7 +349,7 @@ def _far_from_zero(plan: Preprocessing) -> list[str]:
 
 
 def _imbalance(data: Data) -> list[str]:
-    """A sentence where the largest class has many times the training items of the smallest."""
+    """A sentence where the largest class has many times the training samples of the smallest."""
     counts = data.class_counts("train")
     if not counts or min(counts.values()) == 0:
         return []
@@ -357,7 +357,7 @@ def _imbalance(data: Data) -> list[str]:
     if counts[largest] < IMBALANCE * counts[smallest]:
         return []
     return [
-        f"the classes are uneven: {largest} has {counts[largest]:,} training items and {smallest} has {counts[smallest]:,}. "
+        f"the classes are uneven: {largest} has {counts[largest]:,} training samples and {smallest} has {counts[smallest]:,}. "
         f"Look at the recall of each class; --class-weights balanced gives rare classes more weight."
     ]
 
@@ -385,9 +385,9 @@ def _check_settings(
 ) -> None:
     sizes = [] if img_size is None else [img_size] if isinstance(img_size, int) else list(img_size)
     if any(size < 1 for size in sizes):
-        raise UsageError(f"the picture size must be at least 1 pixel, not {write_shape(sizes)}.")
+        raise UsageError(f"the image size must be at least 1 pixel, not {write_shape(sizes)}.")
     if channels not in (None, 1, 3):
-        raise UsageError(f"channels must be 1 (grey) or 3 (colour), not {channels}.")
+        raise UsageError(f"channels must be 1 (gray) or 3 (color), not {channels}.")
     if rule not in RULES:
         raise UsageError(unknown_name("rule", rule, RULES))
     if scale not in SCALES:
@@ -403,7 +403,7 @@ def _plan(
     channels: int | None,
     rule: Rule,
     scale: Scale,
-    suit: Suit | None,
+    suit: InputChooser | None,
 ) -> tuple[Preprocessing, bool, tuple[str, ...]]:
     """Size, channels and number format for a set that is opened for training, whether its images vary in size, and warnings."""
     if samples.reader.kind == "array":
@@ -411,7 +411,7 @@ def _plan(
         own_channels, *own_size = samples.reader.shape
         if rule != "squash":
             raise UsageError(
-                f"the rule {rule} is for picture files, and these are arrays. Leave it out.", where=str(samples.root)
+                f"the rule {rule} is for image files, and these are arrays. Leave it out.", where=str(samples.root)
             )
         if channels not in (None, own_channels):
             raise UsageError(
@@ -427,14 +427,14 @@ def _plan(
         stored = getattr(samples.reader, "layout", None)
         plan = Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit, layout=stored)
         return plan, False, ()
-    seen = dataclasses.replace(survey_pictures(samples, ledger), wanted_size=_wanted_size(img_size, 2))
+    seen = dataclasses.replace(survey_images(samples, ledger), wanted_size=_wanted_size(img_size, 2))
     if suit and (suited := suit(seen)):
-        plan = Preprocessing("pictures", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
+        plan = Preprocessing("images", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
         return plan, seen.is_varied, seen.warnings
-    num_channels = channels or (3 if seen.has_colour else 1)
+    num_channels = channels or (3 if seen.has_color else 1)
     unit = ((0.0,) * num_channels, (1.0,) * num_channels)
     size = seen.wanted_size or suitable_size(seen.sizes)
-    return Preprocessing("pictures", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied, seen.warnings
+    return Preprocessing("images", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied, seen.warnings
 
 
 def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:
@@ -447,16 +447,11 @@ def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[i
 
 
 def _check_kind(samples: Samples, plan: Preprocessing) -> None:
-    """Refuse arrays for a network of pictures and the reverse."""
-    kinds = {"pictures": "picture files", "array": "arrays"}
-    if samples.reader.kind == "pictures" and plan.is_picture_like:
+    """Refuse arrays for a network of images and the reverse."""
+    kinds = {"images": "image files", "array": "arrays"}
+    if samples.reader.kind == "images" and plan.is_image_like:
         return
-    if (
-        samples.reader.kind == "array"
-        and plan.kind == "pictures"
-        and samples.reader.shape
-        and len(samples.reader.shape) == 3
-    ):
+    if samples.reader.kind == "array" and plan.kind == "images" and samples.reader.shape and len(samples.reader.shape) == 3:
         return
     if samples.reader.kind != plan.kind:
         raise DataError(
@@ -465,11 +460,11 @@ def _check_kind(samples: Samples, plan: Preprocessing) -> None:
 
 
 def _refuse_empty_classes(samples: Samples) -> None:
-    """Refuse a class of which no readable training item is left."""
+    """Refuse a class of which no readable training sample is left."""
     empty = [samples.classes[index] for index in np.flatnonzero(samples.class_counts("train") == 0)]
     if empty:
         raise DataError(
-            f"no readable training item is left of {'class' if len(empty) == 1 else 'the classes'} {', '.join(empty)}. "
-            "Repair the files that were left out, or put items of it into the training split.",
+            f"no readable training sample is left of {'class' if len(empty) == 1 else 'the classes'} {', '.join(empty)}. "
+            "Repair the files that were left out, or put samples of it into the training split.",
             where=str(samples.root),
         )

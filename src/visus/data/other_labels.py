@@ -1,6 +1,6 @@
-"""Other labels for the items of a data set: from another column of its table, or from a file that names every item.
+"""Other labels for the samples of a data set: from another column of its table, or from a file that names every sample.
 
-This file knows item names and labels. It must not know classes, splits or pixels.
+This file knows sample names and labels.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from visus.data.delimiters import find_delimiter
-from visus.data.source_rules import Found, shown
+from visus.data.source_rules import FoundSamples, shown
 from visus.errors import DataError, closest_name, joined
 from visus.units import write_number_of
 
-_ITEM_HEADS = ("path", "item")
+_SAMPLE_HEADS = ("path", "sample")
 
 
-def with_other_labels(found: Found, labels: str | Path) -> Found:
+def with_other_labels(found: FoundSamples, labels: str | Path) -> FoundSamples:
     """What a source found, under other labels.
 
     Args:
         found: the source.
-        labels: the name of a column of the source's table; or a CSV file with the columns ``path`` (or ``item``) and ``label``, a row
-            for each item, named as ``split.csv`` names it.
+        labels: the name of a column of the source's table; or a CSV file with the columns ``path`` (or ``sample``) and ``label``, a row
+            for each sample, named as ``split.csv`` names it.
 
     Raises:
-        DataError: no such column or file, an item without a label, or with two.
+        DataError: no such column or file, a sample without a label, or with two.
     """
     if str(labels) in found.columns:
         chosen = found.columns[str(labels)]
-        without = [item for item, label in zip(found.items, chosen, strict=True) if not label]
+        without = [sample for sample, label in zip(found.names, chosen, strict=True) if not label]
         if without:
             raise DataError(
-                f"the column {str(labels)!r} has no label for {write_number_of(len(without), 'item')}: {shown(without)}.",
+                f"the column {str(labels)!r} has no label for {write_number_of(len(without), 'sample')}: {shown(without)}.",
                 where=str(found.root),
             )
         note = f"labels: those of the column {str(labels)!r}."
@@ -50,44 +50,44 @@ def with_other_labels(found: Found, labels: str | Path) -> Found:
             f"{shown(found.columns) if found.columns else 'none'}.",
             where=str(found.root),
         )
-    by_item = _read_labels(file, set(found.items))
-    absent = [item for item in found.items if item not in by_item]
-    unknown = sorted(by_item.keys() - set(found.items))
+    by_sample = _read_labels(file, set(found.names))
+    absent = [sample for sample in found.names if sample not in by_sample]
+    unknown = sorted(by_sample.keys() - set(found.names))
     mistakes = [
-        f"{write_number_of(len(items), 'item')} {problem}: {shown(items)}."
-        for items, problem in ((absent, "of the data without a label"), (unknown, "that the data does not have"))
-        if items
+        f"{write_number_of(len(samples), 'sample')} {problem}: {shown(samples)}."
+        for samples, problem in ((absent, "of the data without a label"), (unknown, "that the data does not have"))
+        if samples
     ]
     if mistakes:
-        raise DataError(f"{joined(mistakes)} The file names items as split.csv of a run does.", where=str(file))
-    chosen = [by_item[item] for item in found.items]
+        raise DataError(f"{joined(mistakes)} The file names samples as split.csv of a run does.", where=str(file))
+    chosen = [by_sample[sample] for sample in found.names]
     return dataclasses.replace(found, labels=chosen, declared=(), notes=(*found.notes, f"labels: those of {file.name}."))
 
 
 def _read_labels(file: Path, known: AbstractSet[str]) -> Mapping[str, str]:
-    """Item name -> label; spaces around a name are part of it where the data has such an item."""
+    """Sample name -> label; spaces around a name are part of it where the data has such a sample."""
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            delimiter = find_delimiter(stream.readline(), (*_ITEM_HEADS, "label"))
+            delimiter = find_delimiter(stream.readline(), (*_SAMPLE_HEADS, "label"))
             stream.seek(0)
             records = [record for record in csv.reader(stream, delimiter=delimiter) if record]
     except (OSError, csv.Error) as error:
         raise DataError(f"the labels cannot be read ({error}).", where=str(file)) from error
     heads = [head.strip().lower() for head in records[0]] if records else []
-    item_head = next((head for head in _ITEM_HEADS if head in heads), None)
-    if item_head is None or "label" not in heads:
+    sample_head = next((head for head in _SAMPLE_HEADS if head in heads), None)
+    if sample_head is None or "label" not in heads:
         raise DataError(
             f"the header is {','.join(heads) or 'missing'}; the columns path and label are needed.", where=str(file)
         )
-    item_place, label_place = heads.index(item_head), heads.index("label")
-    by_item: dict[str, str] = {}
+    sample_place, label_place = heads.index(sample_head), heads.index("label")
+    by_sample: dict[str, str] = {}
     for number, record in enumerate(records[1:], start=2):
-        if len(record) <= max(item_place, label_place) or not record[label_place].strip():
+        if len(record) <= max(sample_place, label_place) or not record[label_place].strip():
             raise DataError(f"row {number} has no label.", where=str(file))
-        item, label = record[item_place], record[label_place].strip()
-        item = item if item in known else item.strip()
-        if by_item.setdefault(item, label) != label:
+        sample, label = record[sample_place], record[label_place].strip()
+        sample = sample if sample in known else sample.strip()
+        if by_sample.setdefault(sample, label) != label:
             raise DataError(
-                f"row {number}: {item} has two labels, {by_item[item]!r} and {label!r}. Keep one.", where=str(file)
+                f"row {number}: {sample} has two labels, {by_sample[sample]!r} and {label!r}. Keep one.", where=str(file)
             )
-    return by_item
+    return by_sample

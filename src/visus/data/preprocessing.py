@@ -1,9 +1,9 @@
 """From a file, or a stored array, to the numbers that a network reads.
 
-This file knows what was decided once for a data set (channels, size, scaling) and applies it the same way to every item, in training and
-in use; it travels with the weights. It must not know labels, splits or networks.
+This file knows what was decided once for a data set (channels, size, scaling) and applies it the same way to every sample, in
+training and in use; it travels with the weights.
 
-Shape letters: N items, C channels, * the spatial axes (length; height, width; depth, height, width).
+Shape letters: N samples, C channels, * the spatial axes (length; height, width; depth, height, width).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from visus.data import pictures
+from visus.data.images import decode as images
 from visus.data.ledger import Ledger
-from visus.errors import PictureError
+from visus.errors import ImageError
 from visus.units import rank_words, write_shape
 
 Scale = Literal["mean-deviation", "min-max", "fixed"]
@@ -34,24 +34,24 @@ _WIDE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to every item: ``(value - offset) / divisor`` for each channel, after it has the right channels and size.
+    """What is done to every sample: ``(value - offset) / divisor`` for each channel, after it has the right channels and size.
 
     Args:
-        kind: ``pictures`` for files that the decode door opens, ``array`` for rows of an array file.
+        kind: ``images`` for files that the decode door opens, ``array`` for rows of an array file.
         channels: number of channels, C.
         size: lengths of the spatial axes, in pixels or samples.
-        rule: how a picture gets this size: ``squash``, ``crop`` or ``pad``.
+        rule: how an image gets this size: ``squash``, ``crop`` or ``pad``.
         dtype: the stored number format, such as ``uint8``.
         scale: ``mean-deviation`` (offset is the training mean, divisor the deviation), ``min-max`` (to 0-1), or ``fixed`` (the
             numbers that a network was trained with before).
         offset: one number for each channel, in stored units.
         divisor: one number for each channel, in stored units; never zero.
-        shuffle_seed: where it is given, the last thing done to an item is to put its positions into one random order that this seed
-            fixes, the same for all items and channels (``pixel_order``); None, the default, leaves them where they are.
+        shuffle_seed: where it is given, the last thing done to a sample is to put its positions into one random order that this seed
+            fixes, the same for all samples and channels (``pixel_order``); None, the default, leaves them where they are.
         layout: the axes of the arrays that the training data was stored in, in letters such as ``NLC``; None for image files.
     """
 
-    kind: Literal["pictures", "array"]
+    kind: Literal["images", "array"]
     channels: int
     size: tuple[int, ...]
     rule: Literal["squash", "crop", "pad"]
@@ -64,17 +64,17 @@ class Preprocessing:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(channels, *spatial) of one item."""
+        """(channels, *spatial) of one sample."""
         return (self.channels, *self.size)
 
     @property
     def noun(self) -> str:
-        """What one item is called: recording, picture or volume."""
-        return rank_words(len(self.size)).item
+        """What one sample is called: signal, image or volume."""
+        return rank_words(len(self.size)).sample
 
     @property
-    def is_picture_like(self) -> bool:
-        """Whether a picture file can be turned into such an item."""
+    def is_image_like(self) -> bool:
+        """Whether an image file can be turned into such a sample."""
         return len(self.size) == 2 and self.channels in (1, 3) and self.dtype == "uint8"
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Preprocessing:
         return values.sub_(offset).div_(divisor).to(torch.float32)
 
     def stored_values(self, batch: torch.Tensor) -> torch.Tensor:
-        """Scaled numbers, shape (N, C, *), in the units in which items are stored: what ``scale_values`` was given, to rounding."""
+        """Scaled numbers, shape (N, C, *), in the units in which samples are stored: what ``scale_values`` was given, to rounding."""
         offset, divisor = self._scaling(batch.device)
         return batch * divisor + offset
 
@@ -119,14 +119,14 @@ class Preprocessing:
         )
         return offset, divisor
 
-    def read_picture(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:
-        """One picture as stored numbers, shape (C, *); what was done to it goes on the ledger.
+    def read_image(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:
+        """One image as stored numbers, shape (C, *); what was done to it goes on the ledger.
 
         Raises:
-            PictureError: the file cannot be read as a picture.
+            ImageError: the file cannot be read as an image.
         """
-        decoded = pictures.decode(file, name=name, at_least=self._decode_size())
-        pixels, actions = pictures.fit(decoded.pixels, self.channels, self.size, self.rule)
+        decoded = images.decode(file, name=name, at_least=self._decode_size())
+        pixels, actions = images.fit(decoded.pixels, self.channels, self.size, self.rule)
         for action in (*decoded.actions, *actions):
             ledger.note(action, name or str(file))
         return pixels
@@ -150,23 +150,23 @@ class Preprocessing:
         """Rows of an array file, shape (N, C, *), brought to the right size by averaging areas.
 
         Raises:
-            PictureError: the rows have another number of channels or of axes, another number format, are smaller, or are not all finite.
+            ImageError: the rows have another number of channels or of axes, another number format, are smaller, or are not all finite.
         """
         wanted = " x ".join(map(str, self.input_shape))
         if rows.ndim != len(self.size) + 2 or rows.shape[1] != self.channels:
             found = " x ".join(map(str, rows.shape[1:]))
-            raise PictureError(f"an item of {found} does not fit a network for {wanted} (channels first).")
+            raise ImageError(f"a sample of {found} does not fit a network for {wanted} (channels first).")
         if any(wanted > length for wanted, length in zip(self.size, rows.shape[2:], strict=True)):
             found = write_shape(rows.shape[2:])
-            raise PictureError(
-                f"an item of {found} is smaller than the {write_shape(self.size)} of this network; arrays are only made smaller."
+            raise ImageError(
+                f"a sample of {found} is smaller than the {write_shape(self.size)} of this network; arrays are only made smaller."
             )
         if rows.dtype != np.dtype(self.dtype):
-            raise PictureError(
+            raise ImageError(
                 f"these values are {rows.dtype}, and this network was trained on {self.dtype}. Give them in the same format and range."
             )
         if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(rows).all():
-            raise PictureError("a value is not a finite number. Repair the item, or leave it out.")
+            raise ImageError("a value is not a finite number. Repair the sample, or leave it out.")
         return shrink(rows, self.size)
 
     def _decode_size(self) -> tuple[int, int] | None:

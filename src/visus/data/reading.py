@@ -1,6 +1,6 @@
 """What a person says about how a source is read, where the source itself leaves it open.
 
-This file knows the questions and how an answer is typed. It must not know folders or tables.
+This file knows the questions and how an answer is typed.
 """
 
 from __future__ import annotations

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visus.data.images.decode import decode
 from visus.data.masks import is_numbered_through
-from visus.data.pictures import decode
-from visus.errors import PictureError
+from visus.errors import ImageError
 
 FEW_COLORS = 32
 """Label maps have at most about as many; a photo has thousands."""
-MOST_READ = 40
+MAX_READ = 40
 """Pairs of one kind that are read; of more, some are drawn, and what nearly all of them are holds for all."""
 NEARLY_ALL = 0.8
-FEWEST = 3  # pairs of which a rule can be seen
-MOST_NAMESAKES = 40  # images of one name
+MIN_PAIRS = 3  # pairs of which a rule can be seen
+MAX_NAMESAKES = 40  # images of one name
 _NEAR_ENDS = 12  # levels of 255 from black or white
 _AT_ENDS = 0.97
 _GRID = 16
@@ -50,23 +50,23 @@ class SameNames:
     others: tuple[tuple[str, str], ...] = ()
 
 
-def same_names(root: Path, items: Sequence[str]) -> SameNames:
+def same_names(root: Path, samples: Sequence[str]) -> SameNames:
     """What the images are whose names belong together.
 
     Args:
-        root: what the items are relative to.
-        items: paths of images, with ``/``.
+        root: what the samples are relative to.
+        samples: paths of images, with ``/``.
     """
     found = SameNames()
-    for members in _pairs(items):
+    for members in _pairs(samples):
         drawn = _drawn(members)
-        verdicts = {pair: verdict for pair in drawn if (verdict := _verdict(*(_pixels(root, item) for item in pair)))}
+        verdicts = {pair: verdict for pair in drawn if (verdict := _verdict(*(_pixels(root, sample) for sample in pair)))}
         if len(drawn) < len(members):
             common, count = Counter(verdicts.values()).most_common(1)[0] if verdicts else ("", 0)
             verdicts = dict.fromkeys(members, common if count >= NEARLY_ALL * len(verdicts) else "other")
         found = _with(found, verdicts)
     for find in (_with_additions, _in_folders):
-        left = [item for item in items if item not in found.masks and item not in found.copies]
+        left = [sample for sample in samples if sample not in found.masks and sample not in found.copies]
         for members in find(left):
             if _are_masks(root, members):
                 found = _with(found, dict.fromkeys(members, "second is a mask"))
@@ -76,9 +76,9 @@ def same_names(root: Path, items: Sequence[str]) -> SameNames:
 def _are_masks(root: Path, pairs: Sequence[tuple[str, str]]) -> bool:
     """Whether the second images of nearly all pairs are masks of the first; no more are read than it takes to tell."""
     drawn = _drawn(pairs)
-    num_others, most_others = 0, len(drawn) - max(FEWEST, NEARLY_ALL * len(drawn))
-    for image, item in drawn:
-        pixels = _pixels(root, item)
+    num_others, most_others = 0, len(drawn) - max(MIN_PAIRS, NEARLY_ALL * len(drawn))
+    for image, sample in drawn:
+        pixels = _pixels(root, sample)
         is_flat = pixels is not None and any(is_mask(pixels) for is_mask in _FLAT)
         num_others += not is_flat or _verdict(_pixels(root, image), pixels) != "second is a mask"
         if num_others > most_others:
@@ -88,20 +88,20 @@ def _are_masks(root: Path, pairs: Sequence[tuple[str, str]]) -> bool:
 
 def _drawn(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """All pairs, or some of very many, from the first to the last."""
-    step = max(1, len(pairs) / MOST_READ)
-    return [pairs[int(place * step)] for place in range(min(len(pairs), MOST_READ))]
+    step = max(1, len(pairs) / MAX_READ)
+    return [pairs[int(place * step)] for place in range(min(len(pairs), MAX_READ))]
 
 
-def _pairs(items: Sequence[str]) -> list[list[tuple[str, str]]]:
+def _pairs(samples: Sequence[str]) -> list[list[tuple[str, str]]]:
     """The pairs of one name in one folder, the one with the more usual ending first; those with the same endings together."""
-    endings = Counter(PurePosixPath(item).suffix.lower() for item in items)
+    endings = Counter(PurePosixPath(sample).suffix.lower() for sample in samples)
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for item in items:
-        path = PurePosixPath(item)
-        groups[path.parent.as_posix(), path.stem.casefold()].append(item)
+    for sample in samples:
+        path = PurePosixPath(sample)
+        groups[path.parent.as_posix(), path.stem.casefold()].append(sample)
     pairs: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for group in groups.values():
-        first, *others = sorted(group, key=lambda item: (-endings[PurePosixPath(item).suffix.lower()], item))
+        first, *others = sorted(group, key=lambda sample: (-endings[PurePosixPath(sample).suffix.lower()], sample))
         for other in others:
             kind = PurePosixPath(first).suffix.lower(), PurePosixPath(other).suffix.lower()
             if kind[0] != kind[1]:
@@ -109,50 +109,50 @@ def _pairs(items: Sequence[str]) -> list[list[tuple[str, str]]]:
     return list(pairs.values())
 
 
-def _with_additions(items: Sequence[str]) -> list[list[tuple[str, str]]]:
+def _with_additions(samples: Sequence[str]) -> list[list[tuple[str, str]]]:
     """Groups of pairs in one folder of which the second has the first one's name with an addition, such as ``_maske``, ``Mask`` or `` (mask)``."""
     by_folder: dict[str, dict[str, str]] = defaultdict(dict)
-    for item in items:
-        path = PurePosixPath(item)
-        by_folder[path.parent.as_posix()][path.stem] = item
+    for sample in samples:
+        path = PurePosixPath(sample)
+        by_folder[path.parent.as_posix()][path.stem] = sample
     groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for stems in by_folder.values():
-        for stem, item in stems.items():
+        for stem, sample in stems.items():
             for cut in range(len(stem) - 1, 0, -1):
                 added = stem[cut:]
                 if stem[:cut] in stems and not stem[cut].isdigit() and not (stem[cut].islower() and stem[cut - 1].isalpha()):
-                    groups[added].append((stems[stem[:cut]], item))
+                    groups[added].append((stems[stem[:cut]], sample))
                     break
-    return [pairs for pairs in groups.values() if len(pairs) >= FEWEST]
+    return [pairs for pairs in groups.values() if len(pairs) >= MIN_PAIRS]
 
 
-def _in_folders(items: Sequence[str]) -> list[list[tuple[str, str]]]:
+def _in_folders(samples: Sequence[str]) -> list[list[tuple[str, str]]]:
     """Groups of pairs of which the second ones are all images of a folder, each with the name of one image in another place.
 
     Two folders side by side whose files are counted through in the same way, as classes often are, do not belong together for that.
     """
     by_folder: dict[str, list[tuple[str, str]]] = defaultdict(list)
     by_stem: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for item in items:
-        folder, _, name = item.rpartition("/")
+    for sample in samples:
+        folder, _, name = sample.rpartition("/")
         stem = PurePosixPath(name).stem.casefold()
-        by_folder[folder].append((stem, item))
-        by_stem[stem].append((folder, item))
+        by_folder[folder].append((stem, sample))
+        by_stem[stem].append((folder, sample))
     groups = []
     for folder, inside in by_folder.items():
-        found = [(image, item) for stem, item in inside if (image := _namesake(folder, by_stem[stem]))]
+        found = [(image, sample) for stem, sample in inside if (image := _namesake(folder, by_stem[stem]))]
         homes = {home for (home, _), _ in found}
         is_apart = any(_is_below(folder, home) or _is_parallel(folder, home) for home in homes) or len(homes) > 1
-        if len(found) >= max(FEWEST, NEARLY_ALL * len(inside)) and (
+        if len(found) >= max(MIN_PAIRS, NEARLY_ALL * len(inside)) and (
             is_apart or not is_numbered_through({stem for stem, _ in inside})
         ):
-            groups.append([(image, item) for (_, image), item in found])
+            groups.append([(image, sample) for (_, image), sample in found])
     return groups
 
 
 def _namesake(folder: str, same: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
     """The one image of a name in another folder, with its folder: the one in a folder above, else the one in a parallel folder, else the only one."""
-    if len(same) > MOST_NAMESAKES:  # classes whose files are counted through
+    if len(same) > MAX_NAMESAKES:  # classes whose files are counted through
         return None
     others = [pair for pair in same if pair[0] != folder]
     for belongs in (_is_below, _is_parallel):
@@ -188,11 +188,11 @@ def _with(found: SameNames, verdicts: dict[tuple[str, str], str]) -> SameNames:
     return SameNames(masks, copies, tuple(others))
 
 
-def _pixels(root: Path, item: str) -> Pixels | None:
+def _pixels(root: Path, sample: str) -> Pixels | None:
     """The pixels of an image; None where it cannot be read."""
     try:
-        return decode(root / item).pixels
-    except (PictureError, OSError):
+        return decode(root / sample).pixels
+    except (ImageError, OSError):
         return None
 
 

@@ -1,9 +1,8 @@
-"""One frozen table for any data set: item, label, split, group, and how the pixels of an item are reached.
+"""One frozen table for any data set: sample, label, split, group, and how the pixels of a sample are reached.
 
-This file knows the table and the two ways to pixels (picture files, rows of arrays). It must not know where a data set comes
-from, how pictures are decoded, or networks.
+This file knows the table and the two ways to pixels (image files, rows of arrays).
 
-Shape letters: n items, C channels; ``spatial`` is (length,), (height, width) or (depth, height, width).
+Shape letters: n samples, C channels; ``spatial`` is (length,), (height, width) or (depth, height, width).
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ UNASSIGNED = ""
 
 
 class Reader(Protocol):
-    """How the pixels of items are reached; a part of the frozen table.
+    """How the pixels of samples are reached; a part of the frozen table.
 
-    ``kind`` is ``"pictures"`` where items are files to be decoded (use ``path``) and ``"array"`` where items are rows (use
-    ``read``). ``shape`` is (channels, *spatial) of every row, and ``dtype`` its type; both are None for picture files.
+    ``kind`` is ``"images"`` where samples are files to be decoded (use ``path``) and ``"array"`` where samples are rows (use
+    ``read``). ``shape`` is (channels, *spatial) of every row, and ``dtype`` its type; both are None for image files.
     """
 
     @property
-    def kind(self) -> Literal["pictures", "array"]: ...
+    def kind(self) -> Literal["images", "array"]: ...
     @property
     def shape(self) -> tuple[int, ...] | None: ...
     @property
@@ -43,16 +42,16 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """Items that are picture files under ``root``; an item may be an absolute path or lead outside with ``..``."""
+class ImageFiles:
+    """Samples that are image files under ``root``; a sample may be an absolute path or lead outside with ``..``."""
 
     root: Path
-    items: tuple[str, ...]
+    names: tuple[str, ...]
 
     @property
-    def kind(self) -> Literal["pictures", "array"]:
-        """Always ``"pictures"``."""
-        return "pictures"
+    def kind(self) -> Literal["images", "array"]:
+        """Always ``"images"``."""
+        return "images"
 
     @property
     def shape(self) -> None:
@@ -63,26 +62,26 @@ class PictureFiles:
         """Unknown until each file is decoded."""
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.names)
 
     def path(self, index: int) -> Path:
-        """Where the file of item ``index`` is."""
-        return self.root / self.items[index]
+        """Where the file of sample ``index`` is."""
+        return self.root / self.names[index]
 
     def read(self, index: int | slice | NDArray[np.int64]) -> NDArray[Any]:
-        """Never: a picture file is decoded by ``visus.data.pictures``."""
-        raise TypeError("items are picture files: decode the file that path(index) gives")
+        """Never: an image file is decoded by ``visus.data.images.decode``."""
+        raise TypeError("samples are image files: decode the file that path(index) gives")
 
-    def select(self, indices: NDArray[np.int64]) -> PictureFiles:
-        """The files of these items, in this order."""
-        return PictureFiles(self.root, tuple(self.items[index] for index in indices))
+    def select(self, indices: NDArray[np.int64]) -> ImageFiles:
+        """The files of these samples, in this order."""
+        return ImageFiles(self.root, tuple(self.names[index] for index in indices))
 
     def release(self) -> None:
         """Nothing is held."""
 
 
 class ArrayRows:
-    """Items that are rows of one or more arrays, one array for each published part, seen as (n, channels, *spatial).
+    """Samples that are rows of one or more arrays, one array for each published part, seen as (n, channels, *spatial).
 
     An array is loaded when a row of it is first read and held until ``release``; it is loaded again when needed. Values keep
     their type (in the byte order of this machine).
@@ -91,7 +90,7 @@ class ArrayRows:
         parts: for each part the number of its rows and a function that loads it as (n, channels, *spatial).
         shape: (channels, *spatial) of every row.
         dtype: type of the values.
-        order: which row of the parts, counted through, each item is; None for all in order.
+        order: which row of the parts, counted through, each sample is; None for all in order.
         layout: the axes of the arrays as they were stored, in letters such as ``NLC``.
     """
 
@@ -117,13 +116,13 @@ class ArrayRows:
         return self._ends[-1] if self._order is None else len(self._order)
 
     def read(self, index: int | slice | NDArray[np.int64]) -> NDArray[Any]:
-        """The rows of these items as a contiguous array that may not be written to.
+        """The rows of these samples as a contiguous array that may not be written to.
 
         Args:
-            index: one item, a slice of items, or an array of item numbers (any order, repeats allowed).
+            index: one sample, a slice of samples, or an array of sample numbers (any order, repeats allowed).
 
         Returns:
-            (channels, *spatial) for one item, else (n, channels, *spatial).
+            (channels, *spatial) for one sample, else (n, channels, *spatial).
         """
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
@@ -135,10 +134,10 @@ class ArrayRows:
 
     def path(self, index: int) -> Path:
         """Never: a row of an array has no file of its own."""
-        raise TypeError("items are rows of arrays, not files: use read(index)")
+        raise TypeError("samples are rows of arrays, not files: use read(index)")
 
     def select(self, indices: NDArray[np.int64]) -> ArrayRows:
-        """The rows of these items, in this order."""
+        """The rows of these samples, in this order."""
         order = np.asarray(indices, dtype=np.int64)
         chosen = order if self._order is None else self._order[order]
         return ArrayRows(self._parts, self.shape, self.dtype, chosen, self.layout)
@@ -150,11 +149,11 @@ class ArrayRows:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_loaded": {}}
 
-    def _rows(self, items: NDArray[np.int64]) -> NDArray[Any]:
-        if len(items) and (items.min() < -len(self) or items.max() >= len(self)):
-            raise IndexError(f"item {int(items.max())} of {len(self)}")
-        items = np.where(items < 0, items + len(self), items)
-        rows = items if self._order is None else self._order[items]
+    def _rows(self, samples: NDArray[np.int64]) -> NDArray[Any]:
+        if len(samples) and (samples.min() < -len(self) or samples.max() >= len(self)):
+            raise IndexError(f"sample {int(samples.max())} of {len(self)}")
+        samples = np.where(samples < 0, samples + len(self), samples)
+        rows = samples if self._order is None else self._order[samples]
         if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
             part = bisect.bisect_right(self._ends, int(rows[0]))
             if rows[-1] < self._ends[part]:  # a run of rows within one part needs no gathering
@@ -175,32 +174,32 @@ class ArrayRows:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A data set as one table; row ``i`` of every field belongs to item ``i``.
+    """A data set as one table; row ``i`` of every field belongs to sample ``i``.
 
     Attributes:
         root: the folder or file that was given.
         kind: "folder", "split folders", "table", "idx", "cifar", "npz" or "npy".
         name: what people call the data set.
-        items: path relative to ``root`` (or to the table), in the order of their names; or ``train[17]`` for a row of an
+        names: path relative to ``root`` (or to the table), in the order of their names; or ``train[17]`` for a row of an
             array file.
         labels: int64 index into ``classes``.
         classes: class names; they come from the training split alone.
         splits: "train", "val" or "test"; "" where the source says nothing (``visus.data.splits.split_samples`` decides
             then).
         groups: what must stay together, such as a patient or a speaker; None where the source names none.
-        contents: int64; two items have the same number where their bytes are identical.
-        fingerprint: 64 hexadecimal digits that change with any item, content, label, class, group or official split.
+        contents: int64; two samples have the same number where their bytes are identical.
+        fingerprint: 64 hexadecimal digits that change with any sample, content, label, class, group or official split.
         reader: how pixels are reached.
         official: the splits that the source itself named.
         warnings: sentences about what a person should look at.
         notes: sentences about how the source was read.
-        digests: SHA-256 of each item's bytes.
+        digests: SHA-256 of each sample's bytes.
     """
 
     root: Path
     kind: str
     name: str
-    items: tuple[str, ...]
+    names: tuple[str, ...]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     splits: NDArray[np.str_]
@@ -214,27 +213,27 @@ class Samples:
     digests: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.names)
 
     @property
-    def num_items(self) -> int:
-        """Number of items in all splits together."""
-        return len(self.items)
+    def num_samples(self) -> int:
+        """Number of samples in all splits together."""
+        return len(self.names)
 
     def indices(self, split: str) -> NDArray[np.int64]:
-        """The item numbers of a split, ascending; empty where it has none."""
+        """The sample numbers of a split, ascending; empty where it has none."""
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
     def class_counts(self, split: str | None = None) -> NDArray[np.int64]:
-        """Number of items of each class, in one split or in all."""
+        """Number of samples of each class, in one split or in all."""
         labels = self.labels if split is None else self.labels[self.splits == split]
         return np.bincount(labels, minlength=len(self.classes)).astype(np.int64)
 
     def select(self, indices: NDArray[np.int64]) -> Samples:
-        """The table of these items only; classes and fingerprint stay those of the whole."""
+        """The table of these samples only; classes and fingerprint stay those of the whole."""
         return dataclasses.replace(
             self,
-            items=tuple(self.items[index] for index in indices),
+            names=tuple(self.names[index] for index in indices),
             labels=self.labels[indices],
             splits=self.splits[indices],
             groups=None if self.groups is None else tuple(self.groups[index] for index in indices),

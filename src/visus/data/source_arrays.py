@@ -1,12 +1,12 @@
-"""Rows of arrays as items: which axis is what, and what labels may look like.
+"""Rows of arrays as samples: which axis is what, and what labels may look like.
 
-This file knows shapes and label values. It must not know files, or where a split comes from.
+This file knows shapes and label values.
 
-Layout letters: N items, C channels, L length, D depth, H height, W width. Items leave here as (C, *spatial). The rule for an
+Layout letters: N samples, C channels, L length, D depth, H height, W width. Samples leave here as (C, *spatial). The rule for an
 array whose layout is not stated; "few" means 1 to 4:
 
 =====  ===================================  ===================================================================
-axes   arrays of pictures (IDX, MedMNIST)   plain arrays (x, y)
+axes   arrays of images (IDX, MedMNIST)   plain arrays (x, y)
 =====  ===================================  ===================================================================
 2      NL                                   NL
 3      NHW                                  NHW where both axes are equal and at least 5, or both are at least 16
@@ -32,16 +32,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.samples import ArrayRows
-from visus.data.source_rules import Found
+from visus.data.source_rules import FoundSamples
 from visus.errors import DataError, unknown_name
 from visus.units import write_number_of, write_shape
 
-Style = Literal["pictures", "plain"]
+Style = Literal["images", "plain"]
 ARRAY_LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
 _CHANNEL_COUNTS = (1, 3, 4)
 _FEW = (1, 2, 3, 4)
 _LONGER = 8  # times that a length is longer than channels are many, to be told from them
-_WORDS = {"N": "items", "C": "channels", "L": "length", "D": "depth", "H": "height", "W": "width"}
+_WORDS = {"N": "samples", "C": "channels", "L": "length", "D": "depth", "H": "height", "W": "width"}
 
 
 class UsualLayout(str):
@@ -50,7 +50,7 @@ class UsualLayout(str):
 
 @dataclass(frozen=True)
 class ArrayPart:
-    """One array of items: the word before the row number in item names, its split, and how it is loaded."""
+    """One array of samples: the word before the row number in sample names, its split, and how it is loaded."""
 
     word: str
     split: str
@@ -64,10 +64,10 @@ def layout_of(shape: Sequence[int], style: Style) -> str | None:
 
     >>> layout_of((100, 28, 28), "plain"), layout_of((100, 128, 9), "plain"), layout_of((100, 32, 32, 3), "plain")
     ('NHW', 'NLC', 'NHWC')
-    >>> layout_of((100, 64, 64, 64), "pictures"), layout_of((100, 64, 64, 64), "plain")
+    >>> layout_of((100, 64, 64, 64), "images"), layout_of((100, 64, 64, 64), "plain")
     ('NDHW', None)
     """
-    if style == "pictures":
+    if style == "images":
         last_is_channels = shape[-1] in _CHANNEL_COUNTS
         return {
             2: "NL",
@@ -113,14 +113,14 @@ def found_in_arrays(
     parts: Sequence[ArrayPart],
     labels: Sequence[str],
     *,
-    style: Style = "pictures",
+    style: Style = "images",
     layout: str | None = None,
     declared: Sequence[str] = (),
     groups: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     notes: tuple[str, ...] = (),
-) -> Found:
-    """The rows of all parts as items, in the order of the parts; the layout of the first part holds for all.
+) -> FoundSamples:
+    """The rows of all parts as samples, in the order of the parts; the layout of the first part holds for all.
 
     Args:
         labels: class names, row by row through all parts.
@@ -138,11 +138,11 @@ def found_in_arrays(
         others = [other for other in possible_layouts(len(letters)) if other != letters]
         hint = f"; --layout states another ({', '.join(others)})" if others and layout is None else ""
         notes = (f"an array of {write_shape(parts[0].shape)} is read as ({_axes(letters)}){hint}.", *notes)
-    return Found(
+    return FoundSamples(
         root=root,
         kind=kind,
         name=name,
-        items=[f"{part.word}[{row}]" for part in parts for row in range(part.shape[0])],
+        names=[f"{part.word}[{row}]" for part in parts for row in range(part.shape[0])],
         labels=labels,
         splits=splits if splits is not None else [part.split for part in parts for _ in range(part.shape[0])],
         reader=reader,
@@ -156,7 +156,7 @@ def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
     """Class names of the labels in an array: whole numbers or text, of shape (n,) or (n, 1).
 
     Raises:
-        DataError: several labels for an item, numbers that are not whole, or another type.
+        DataError: several labels for a sample, numbers that are not whole, or another type.
     """
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -168,7 +168,7 @@ def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
         )
     if values.ndim != 1:
         raise DataError(
-            f"labels of shape {write_shape(values.shape) or '()'} are not one for each item; needed: (n,) or (n, 1). "
+            f"labels of shape {write_shape(values.shape) or '()'} are not one for each sample; needed: (n,) or (n, 1). "
             "For one column for each class, save labels.argmax(1).",
             where=str(where),
         )
@@ -220,7 +220,7 @@ def named_values(labels: Sequence[str], names: Sequence[str], where: Path | str)
 
 def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout: str | None) -> tuple[str, tuple[int, ...]]:
     first = parts[0]
-    if isinstance(layout, UsualLayout) and (len(layout) != len(first.shape) or style == "pictures"):
+    if isinstance(layout, UsualLayout) and (len(layout) != len(first.shape) or style == "images"):
         layout = None
     if layout is not None and layout not in ARRAY_LAYOUTS:
         raise DataError(unknown_name("layout", layout, ARRAY_LAYOUTS), where=str(root))
@@ -233,7 +233,7 @@ def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout:
             where=str(root),
         )
     if letters is None or len(letters) != len(first.shape):
-        needed = f"the layout {layout} has {len(layout)} axes" if layout else "needed are 2 to 5 axes, items first"
+        needed = f"the layout {layout} has {len(layout)} axes" if layout else "needed are 2 to 5 axes, samples first"
         raise DataError(f"the array {first.word} has the shape {write_shape(first.shape)}; {needed}.", where=str(root))
     shapes = []
     for part in parts:
@@ -248,16 +248,16 @@ def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout:
                 "Save both as one type.",
                 where=str(root),
             )
-        shapes.append(_item_shape(part.shape, letters))
+        shapes.append(_sample_shape(part.shape, letters))
         if shapes[-1] != shapes[0]:
             raise DataError(
-                f"items of {first.word} are {write_shape(first.shape[1:])} but those of {part.word} are "
+                f"samples of {first.word} are {write_shape(first.shape[1:])} but those of {part.word} are "
                 f"{write_shape(part.shape[1:])}. Bring them to one size.",
                 where=str(root),
             )
     if 0 in shapes[0]:
         raise DataError(
-            f"items of {first.word} are {write_shape(first.shape[1:])}: there is nothing in them.", where=str(root)
+            f"samples of {first.word} are {write_shape(first.shape[1:])}: there is nothing in them.", where=str(root)
         )
     return letters, shapes[0]
 
@@ -267,14 +267,14 @@ def _axes(letters: str) -> str:
 
 
 def _sizes(shape: tuple[int, ...], letters: str) -> str:
-    """The axes of an item with their lengths, such as ``128 channels, length 9``."""
+    """The axes of a sample with their lengths, such as ``128 channels, length 9``."""
     pairs = zip(letters[1:], shape[1:], strict=True)
     return ", ".join(
         write_number_of(size, "channel") if letter == "C" else f"{_WORDS[letter]} {size:,}" for letter, size in pairs
     )
 
 
-def _item_shape(shape: tuple[int, ...], letters: str) -> tuple[int, ...]:
+def _sample_shape(shape: tuple[int, ...], letters: str) -> tuple[int, ...]:
     if len(shape) != len(letters):
         return shape
     if "C" not in letters:

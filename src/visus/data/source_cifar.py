@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 as published: binary files and Python batches.
 
-This file knows the published names and records. It must not know other formats. The Python batches are pickles; they are
-read by an unpickler that can build lists, dictionaries, text, numbers and arrays of bytes, and nothing else.
+This file knows the published names and records. The Python batches are pickles; they are read by an unpickler that can build
+lists, dictionaries, text, numbers and arrays of bytes, and nothing else.
 
 A record of CIFAR-10 is 1 label byte and 3,072 pixel bytes (red, green, blue planes of 32 x 32), one of CIFAR-100 a coarse
 and a fine label byte and the same pixels. Source: https://www.cs.toronto.edu/~kriz/cifar.html
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.source_arrays import ArrayPart, found_in_arrays, named_values
-from visus.data.source_rules import Found, natural_key
+from visus.data.source_rules import FoundSamples, natural_key
 from visus.errors import DataError
 
 _PIXEL_BYTES = 3 * 32 * 32
@@ -51,8 +51,8 @@ def is_cifar(names: Sequence[str]) -> bool:
     )
 
 
-def read_cifar(folder: Path, names: Sequence[str]) -> Found:
-    """The items of CIFAR-10 or CIFAR-100 (its 100 fine labels); the published test file is the test split.
+def read_cifar(folder: Path, names: Sequence[str]) -> FoundSamples:
+    """The samples of CIFAR-10 or CIFAR-100 (its 100 fine labels); the published test file is the test split.
 
     Raises:
         DataError: a file that is cut short, damaged, without its class names, or a pickle with more than plain data.

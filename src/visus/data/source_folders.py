@@ -1,7 +1,6 @@
-"""Folders of pictures: a folder for each class, or split folders that hold them.
+"""Folders of images: a folder for each class, or split folders that hold them.
 
-This file knows how folders are walked and what is passed over. It must not know picture formats beyond their suffixes, or
-labels' numbers.
+This file knows how folders are walked and what is passed over.
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from visus.data.file_kinds import is_picture_file, kind_of_file, told_unread_images
+from visus.data.file_kinds import is_image_file, kind_of_file, told_unread_images
 from visus.data.folder_layouts import CLASSIFIES, Layout, lay_out
 from visus.data.folder_names import is_container, is_project_folder, split_meant
+from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
 from visus.data.no_samples import NO_SAMPLE, find_no_samples
-from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.reading import OPEN, Reading
-from visus.data.samples import PictureFiles
-from visus.data.source_rules import Found, natural_key, shown, split_of
+from visus.data.samples import ImageFiles
+from visus.data.source_rules import FoundSamples, natural_key, shown, split_of
 from visus.data.system_files import why_passed_over
 from visus.errors import DataError
 from visus.units import write_number_of
 
-LEFT_OUT = "left out: hidden or not a picture"
+LEFT_OUT = "left out: hidden or not an image"
 _MAX_WRAPPERS = 4
 
 LAYOUTS = (
@@ -41,9 +40,9 @@ def is_passed_over(name: str) -> bool:
     return why_passed_over(name) is not None
 
 
-def is_picture_name(name: str) -> bool:
-    """Whether the suffix is one of a picture, in capitals or not."""
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+def is_image_name(name: str) -> bool:
+    """Whether the suffix is one of an image, in capitals or not."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def entries(folder: Path) -> tuple[list[str], list[str]]:
@@ -96,9 +95,9 @@ def unwrap(folder: Path, ends_at: Callable[[Path], bool]) -> tuple[Path, tuple[s
     warnings: list[str] = []
     for _ in range(_MAX_WRAPPERS):
         folders, files = _visible(inner)
-        if any(is_picture_name(name) for name in files) or not folders or ends_at(inner):
+        if any(is_image_name(name) for name in files) or not folders or ends_at(inner):
             break
-        lone = folders if len(folders) == 1 else [name for name in folders if _holds_picture(inner / name)]
+        lone = folders if len(folders) == 1 else [name for name in folders if _holds_image(inner / name)]
         data = [name for name in lone if not is_project_folder(name)]
         if len(data) != 1 or (len(lone) > 1 and not is_container(data[0])) or split_meant(data[0]) == "train":
             break
@@ -118,11 +117,11 @@ def unwrap(folder: Path, ends_at: Callable[[Path], bool]) -> tuple[Path, tuple[s
 
 def read_folders(
     root: Path, ledger: Ledger, name: str, reading: Reading = OPEN, classes: Sequence[str] | None = None
-) -> Found:
-    """The pictures of a folder for each class, or of split folders that hold them.
+) -> FoundSamples:
+    """The images of a folder for each class, or of split folders that hold them.
 
-    Every picture below a class folder belongs to that class, however deep. Links to folders are followed. Hidden files and
-    those of systems, files that are no images by suffix or content, and masks of other pictures are passed over and noted on the ledger.
+    Every image below a class folder belongs to that class, however deep. Links to folders are followed. Hidden files and
+    those of systems, files that are no images by suffix or content, and masks of other images are passed over and noted on the ledger.
 
     Args:
         root: the folder.
@@ -132,31 +131,31 @@ def read_folders(
         classes: the classes of a trained network, which answer what the folders leave open.
 
     Raises:
-        DataError: no pictures, pictures without a class folder in a split, class and split folders side by side, or folders that can be
+        DataError: no images, images without a class folder in a split, class and split folders side by side, or folders that can be
             read in two ways.
     """
     folders, files = _visible(root, ledger)
     loose = 0
     for file in files:
-        is_picture = is_picture_file(root / file)
-        loose += is_picture
+        is_image = is_image_file(root / file)
+        loose += is_image
         ledger.note(
-            LEFT_OUT, file, "beside the class folders, so without a label" if is_picture else kind_of_file(root / file)
+            LEFT_OUT, file, "beside the class folders, so without a label" if is_image else kind_of_file(root / file)
         )
-    pictures = {folder: _pictures_below(root, folder, ledger) for folder in folders}
-    items = [item for below in pictures.values() for item in below]
-    no_samples = find_no_samples(root, items)
+    images = {folder: _images_below(root, folder, ledger) for folder in folders}
+    samples = [sample for below in images.values() for sample in below]
+    no_samples = find_no_samples(root, samples)
     masks = no_samples.masks
-    items = [item for item in items if item not in no_samples.reasons]
+    samples = [sample for sample in samples if sample not in no_samples.reasons]
     unread = told_unread_images(ledger.reasons(LEFT_OUT))
-    if not items:
-        there = f"{write_number_of(loose, 'picture')} but no class folders" if loose else "no pictures found"
+    if not samples:
+        there = f"{write_number_of(loose, 'image')} but no class folders" if loose else "no images found"
         raise DataError(" ".join([f"{there}.", *unread, LAYOUTS]), where=str(root))
-    _refuse_masks_alone(root, items, masks)
+    _refuse_masks_alone(root, samples, masks)
     try:
         layout = lay_out(
             root,
-            items,
+            samples,
             class_depth=reading.class_depth,
             classes=classes,
             same=partial(_are_same, root),
@@ -168,11 +167,11 @@ def read_folders(
     if classes is None and len(labels) == 1 and is_container(label := labels.pop()):
         raise DataError(f"all images lie in {label!r}, which names no class. {CLASSIFIES}", where=str(root))
     no_samples.note_on(ledger)
-    for item, reason in layout.left_out.items():
-        ledger.note(NO_SAMPLE, item, reason)
-    warnings = no_samples.warnings() + _empty_folders(root, folders, pictures, layout) + layout.warnings + unread
+    for sample, reason in layout.left_out.items():
+        ledger.note(NO_SAMPLE, sample, reason)
+    warnings = no_samples.warnings() + _empty_folders(root, folders, images, layout) + layout.warnings + unread
     if loose:
-        warnings.append(f"{write_number_of(loose, 'picture')} beside the class folders left out, for want of a label.")
+        warnings.append(f"{write_number_of(loose, 'image')} beside the class folders left out, for want of a label.")
     found = _found(root, layout.kind, name, layout.rows, warnings)
     return dataclasses.replace(found, notes=tuple(layout.notes))
 
@@ -185,27 +184,27 @@ def _is_repository(root: Path) -> bool:
     )
 
 
-def _pictures_below(root: Path, folder: str, ledger: Ledger) -> list[str]:
-    """Every picture below a folder, relative to the root; other files go on the ledger."""
-    pictures = []
-    for item in _files_below(root, folder, ledger):
-        if is_picture_file(root / item):
-            pictures.append(item)
-            if not is_picture_name(item):
-                ledger.note("read by its content", item)
+def _images_below(root: Path, folder: str, ledger: Ledger) -> list[str]:
+    """Every image below a folder, relative to the root; other files go on the ledger."""
+    images = []
+    for sample in _files_below(root, folder, ledger):
+        if is_image_file(root / sample):
+            images.append(sample)
+            if not is_image_name(sample):
+                ledger.note("read by its content", sample)
         else:
-            ledger.note(LEFT_OUT, item, kind_of_file(root / item))
-    return pictures
+            ledger.note(LEFT_OUT, sample, kind_of_file(root / sample))
+    return images
 
 
-def _refuse_masks_alone(root: Path, items: list[str], masks: Mapping[str, str]) -> None:
+def _refuse_masks_alone(root: Path, samples: list[str], masks: Mapping[str, str]) -> None:
     """Refuse images and masks without any class.
 
     Raises:
         DataError: without the masks, all that is left is one folder of images.
     """
-    depths = {item.count("/") for item in items}
-    tops = {item.split("/")[0] for item in items}
+    depths = {sample.count("/") for sample in samples}
+    tops = {sample.split("/")[0] for sample in samples}
     if masks and len(tops) == 1 and depths == {1}:
         mask, image = next(iter(masks.items()))
         raise DataError(
@@ -215,28 +214,28 @@ def _refuse_masks_alone(root: Path, items: list[str], masks: Mapping[str, str]) 
         )
 
 
-def _empty_folders(root: Path, folders: list[str], pictures: Mapping[str, list[str]], layout: Layout) -> list[str]:
-    """A warning for each folder in the place of a class that holds no pictures.
+def _empty_folders(root: Path, folders: list[str], images: Mapping[str, list[str]], layout: Layout) -> list[str]:
+    """A warning for each folder in the place of a class that holds no images.
 
     Raises:
         DataError: a split folder holds none at all.
     """
     if layout.kind == "folder":
-        return [_told_empty(folder) for folder in folders if not pictures[folder]]
-    splits = {folder for folder in folders if split_of(folder) and not pictures[folder]}
+        return [_told_empty(folder) for folder in folders if not images[folder]]
+    splits = {folder for folder in folders if split_of(folder) and not images[folder]}
     if splits:
-        raise DataError(f"the split folder {min(splits)!r} holds no pictures. {LAYOUTS}", where=str(root))
-    used = {item.split("/")[0] for item, _, _ in layout.rows}
+        raise DataError(f"the split folder {min(splits)!r} holds no images. {LAYOUTS}", where=str(root))
+    used = {sample.split("/")[0] for sample, _, _ in layout.rows}
     inner = [(folder, name) for folder in folders if folder in used for name in _visible(root / folder)[0]]
     return [
         _told_empty(f"{folder}/{name}")
         for folder, name in inner
-        if not any(item.startswith(f"{folder}/{name}/") for item in pictures[folder])
+        if not any(sample.startswith(f"{folder}/{name}/") for sample in images[folder])
     ]
 
 
 def _told_empty(folder: str) -> str:
-    return f"the folder {folder!r} holds no pictures, so it is not a class."
+    return f"the folder {folder!r} holds no images, so it is not a class."
 
 
 def _are_same(root: Path, first: str, second: str) -> bool:
@@ -247,16 +246,16 @@ def _are_same(root: Path, first: str, second: str) -> bool:
         return False
 
 
-def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], warnings: list[str]) -> Found:
-    items = [item for item, _, _ in rows]
-    return Found(
+def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], warnings: list[str]) -> FoundSamples:
+    samples = [sample for sample, _, _ in rows]
+    return FoundSamples(
         root=root,
         kind=kind,
         name=name,
-        items=items,
+        names=samples,
         labels=[label for _, label, _ in rows],
         splits=[split for _, _, split in rows],
-        reader=PictureFiles(root, tuple(items)),
+        reader=ImageFiles(root, tuple(samples)),
         warnings=tuple(warnings),
     )
 
@@ -322,7 +321,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def class_folders(folder: Path) -> list[str]:
-    """The folders in a folder that holds nothing but folders with pictures of their own; none where it holds anything else."""
+    """The folders in a folder that holds nothing but folders with images of their own; none where it holds anything else."""
     try:
         folders, files = _visible(folder)
         if files or any((folder / name).is_symlink() for name in folders):
@@ -330,24 +329,24 @@ def class_folders(folder: Path) -> list[str]:
         inside = [_visible(folder / name) for name in folders]
     except DataError:
         return []
-    return folders if all(not inner and any(map(is_picture_name, names)) for inner, names in inside) else []
+    return folders if all(not inner and any(map(is_image_name, names)) for inner, names in inside) else []
 
 
-def _holds_picture(folder: Path) -> bool:
-    return any(is_picture_name(item) for item in _files_below(folder.parent, folder.name, None))
+def _holds_image(folder: Path) -> bool:
+    return any(is_image_name(sample) for sample in _files_below(folder.parent, folder.name, None))
 
 
 def _holds_data_below(folder: Path) -> bool:
-    """Whether a lone folder is a wrapper: it holds folders with pictures or data files, and no pictures of its own."""
+    """Whether a lone folder is a wrapper: it holds folders with images or data files, and no images of its own."""
     folders, files = _visible(folder)
-    if any(is_picture_name(name) for name in files):
+    if any(is_image_name(name) for name in files):
         return False
-    return bool(files) or any(_holds_picture(folder / inner) or _visible(folder / inner)[0] for inner in folders)
+    return bool(files) or any(_holds_image(folder / inner) or _visible(folder / inner)[0] for inner in folders)
 
 
 def _holds_class_folders(folder: Path) -> bool:
-    """Whether two folders or more with pictures lie in a folder."""
-    return sum(_holds_picture(folder / inner) for inner in _visible(folder)[0]) > 1
+    """Whether two folders or more with images lie in a folder."""
+    return sum(_holds_image(folder / inner) for inner in _visible(folder)[0]) > 1
 
 
 def walk(folder: Path, ledger: Ledger) -> Iterator[Path | DataError]:

@@ -1,7 +1,7 @@
 """IDX files, the format of MNIST and its kin, gzipped or not.
 
-This file knows the IDX header and the published file names. It must not know pictures beyond rows of numbers.
-Format: http://yann.lecun.com/exdb/mnist (two zero bytes, a type byte, the number of axes, big-endian axis lengths, values).
+This file knows the IDX header and the published file names. Format: http://yann.lecun.com/exdb/mnist (two zero bytes, a type
+byte, the number of axes, big-endian axis lengths, values).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.source_arrays import ArrayPart, class_values, found_in_arrays
-from visus.data.source_rules import Found, shown, split_of
+from visus.data.source_rules import FoundSamples, shown, split_of
 from visus.errors import DataError
 from visus.units import write_shape
 
@@ -45,7 +45,7 @@ class _Header(NamedTuple):
 
 
 def is_idx(name: str) -> bool:
-    """Whether a file name is that of published IDX pictures or labels.
+    """Whether a file name is that of published IDX images or labels.
 
     >>> is_idx("t10k-images-idx3-ubyte.gz"), is_idx("train-labels.idx1-ubyte"), is_idx("cat.jpg")
     (True, True, False)
@@ -53,8 +53,8 @@ def is_idx(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def read_idx(folder: Path, names: Sequence[str], name: str) -> Found:
-    """The items of a folder of IDX files: ``train-images-idx3-ubyte[.gz]`` and so on; ``t10k`` is the test split.
+def read_idx(folder: Path, names: Sequence[str], name: str) -> FoundSamples:
+    """The samples of a folder of IDX files: ``train-images-idx3-ubyte[.gz]`` and so on; ``t10k`` is the test split.
 
     Where a file lies there packed and unpacked, the unpacked one is read. Fashion-MNIST is known by its labels and gets its
     class names; any other set is named by its label values.
@@ -73,7 +73,7 @@ def read_idx(folder: Path, names: Sequence[str], name: str) -> Found:
             raise DataError(f"labels need one axis, not {write_shape(values.shape)}.", where=str(label_file))
         if len(values) != header.shape[0]:
             raise DataError(
-                f"{images.name} has {header.shape[0]:,} items but {label_file.name} has {len(values):,} labels. "
+                f"{images.name} has {header.shape[0]:,} samples but {label_file.name} has {len(values):,} labels. "
                 "The files do not belong together, or one was cut short.",
                 where=str(folder),
             )
@@ -113,7 +113,7 @@ def load_idx(file: Path) -> NDArray[Any]:
 
 
 def _pairs(folder: Path, names: Sequence[str]) -> dict[str, tuple[Path, Path]]:
-    """Pictures and labels of each split, training first."""
+    """Images and labels of each split, training first."""
     files: dict[tuple[str, str], Path] = {}
     prefixes = set()
     for name in sorted(

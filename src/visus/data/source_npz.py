@@ -1,14 +1,13 @@
 """NPZ and NPY files: MedMNIST's names, Keras's names, and plain ``x, y``.
 
-This file knows which names of arrays belong together. It must not know shapes, or what a class list is. Nothing is ever
-unpickled: an array of Python objects is refused.
+This file knows which names of arrays belong together. Nothing is ever unpickled: an array of Python objects is refused.
 
 =======================================  =====================================================================
 names (capitals count as small letters)  meaning
 =======================================  =====================================================================
 train_images, train_labels, val_, test_  MedMNIST: one pair for each split
 x_train, y_train, x_val, x_test, y_test  Keras: one pair for each split
-x, y   or   images, labels               one pair; optional: ``groups`` and ``splits``, one value for each item
+x, y   or   images, labels               one pair; optional: ``groups`` and ``splits``, one value for each sample
 classes   (optional)                     class names in the order of the labels 0, 1, ...
 layout   (optional)                      the axes in letters, such as NHWC, where the rule of shapes is wrong
 =======================================  =====================================================================
@@ -28,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.source_arrays import ArrayPart, UsualLayout, class_values, found_in_arrays, named_values
-from visus.data.source_rules import Found, shown, split_of
+from visus.data.source_rules import FoundSamples, shown, split_of
 from visus.errors import DataError, unknown_name
 from visus.units import write_shape
 
@@ -47,8 +46,8 @@ class _Stored:
     load: Callable[[], NDArray[Any]]
 
 
-def read_npz(file: Path, name: str, layout: str | None = None) -> Found:
-    """The items of an NPZ file, under one of the sets of names at the top of this file.
+def read_npz(file: Path, name: str, layout: str | None = None) -> FoundSamples:
+    """The samples of an NPZ file, under one of the sets of names at the top of this file.
 
     Raises:
         DataError: the file is damaged, holds Python objects, or has no such names.
@@ -65,8 +64,8 @@ def read_npz(file: Path, name: str, layout: str | None = None) -> Found:
     return _found(file, "npz", name, stored, layout)
 
 
-def read_npy(folder: Path, names: list[str], name: str, layout: str | None = None) -> Found:
-    """The items of a folder of NPY files such as ``x.npy`` and ``y.npy``; they are read where they lie, never loaded whole.
+def read_npy(folder: Path, names: list[str], name: str, layout: str | None = None) -> FoundSamples:
+    """The samples of a folder of NPY files such as ``x.npy`` and ``y.npy``; they are read where they lie, never loaded whole.
 
     Raises:
         DataError: a file is damaged, holds Python objects, or the names do not belong together.
@@ -89,13 +88,13 @@ def is_pair(stems: list[str]) -> bool:
 
 
 def _candidates() -> list[tuple[str, str, str, bool]]:
-    """Every known pair: items, labels, split, and whether the items are pictures by convention."""
+    """Every known pair: samples, labels, split, and whether the samples are images by convention."""
     pairs = [(f"{word}_images", f"{word}_labels", split_of(word) or "", True) for word in _SPLIT_WORDS]
     pairs += [(f"x_{word}", f"y_{word}", split_of(word) or "", False) for word in _SPLIT_WORDS]
     return pairs + [(images, labels, "", False) for images, labels in _PLAIN]
 
 
-def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str | None) -> Found:
+def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str | None) -> FoundSamples:
     arrays = {array.name.lower(): array for array in stored}
     if len(arrays) < len(stored):
         raise DataError("two arrays have names that differ in capitals only. Rename one.", where=str(root))
@@ -108,7 +107,7 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
         if not images.shape or images.shape[0] != len(values):
             raise DataError(
                 f"{images.name} has the shape {write_shape(images.shape) or '()'} but {arrays[labels_key].name} has "
-                f"{len(values):,} labels. One label is needed for each item, and items go along the first axis.",
+                f"{len(values):,} labels. One label is needed for each sample, and samples go along the first axis.",
                 where=str(root),
             )
         parts.append(ArrayPart(split or images.name, split, images.shape, images.dtype, images.load))
@@ -124,7 +123,7 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
         layout = own if layout is None or isinstance(layout, UsualLayout) else layout
     groups = splits = None
     if not pairs[0][2]:
-        groups, splits = _per_item(root, arrays, len(labels))
+        groups, splits = _per_sample(root, arrays, len(labels))
         used |= {"groups", "splits"}
     unused = [array.name for key, array in arrays.items() if key not in used]
     return found_in_arrays(
@@ -133,7 +132,7 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
         name,
         parts,
         labels,
-        style="pictures" if pairs[0][3] else "plain",
+        style="images" if pairs[0][3] else "plain",
         layout=layout,
         declared=declared,
         groups=groups,
@@ -161,24 +160,25 @@ def _pairs(root: Path, arrays: dict[str, _Stored]) -> list[tuple[str, str, str, 
             )
     if not complete:
         raise DataError(
-            f"no arrays of items and labels. Found: {shown(sorted(arrays)) or 'nothing'}. Needed: {_KNOWN}.", where=str(root)
+            f"no arrays of samples and labels. Found: {shown(sorted(arrays)) or 'nothing'}. Needed: {_KNOWN}.",
+            where=str(root),
         )
-    sets = {(bool(split), pictures, "" if split else images) for images, _, split, pictures in complete}
+    sets = {(bool(split), by_convention, "" if split else name) for name, _, split, by_convention in complete}
     splits = [split for _, _, split, _ in complete]
     if len(sets) > 1 or len(set(splits)) < len(splits):
         named = shown(images for images, *_ in complete)
-        raise DataError(f"it is not clear which items are meant: {named}. Keep one set of names.", where=str(root))
+        raise DataError(f"it is not clear which samples are meant: {named}. Keep one set of names.", where=str(root))
     return complete
 
 
-def _per_item(root: Path, arrays: dict[str, _Stored], num_items: int) -> tuple[list[str] | None, list[str] | None]:
-    """The optional arrays ``groups`` and ``splits``, one value for each item."""
+def _per_sample(root: Path, arrays: dict[str, _Stored], num_samples: int) -> tuple[list[str] | None, list[str] | None]:
+    """The optional arrays ``groups`` and ``splits``, one value for each sample."""
     values: dict[str, list[str] | None] = {"groups": None, "splits": None}
     for key in values:
         if key in arrays:
             values[key] = class_values(arrays[key].load(), f"{root}: {arrays[key].name}")
-            if len(values[key] or ()) != num_items:
-                raise DataError(f"{key} has {len(values[key] or ()):,} values for {num_items:,} items.", where=str(root))
+            if len(values[key] or ()) != num_samples:
+                raise DataError(f"{key} has {len(values[key] or ()):,} values for {num_samples:,} samples.", where=str(root))
     if values["splits"] is not None:
         for word in dict.fromkeys(values["splits"]):
             if split_of(word) is None:
@@ -237,6 +237,6 @@ def _refuse_objects(dtype: np.dtype[Any], where: str) -> None:
     if dtype.hasobject:
         raise DataError(
             "the array holds Python objects, which are stored as pickle; visus never unpickles data. "
-            "Save it with a plain type, such as np.stack(items) for items of one size.",
+            "Save it with a plain type, such as np.stack(samples) for samples of one size.",
             where=where,
         )

@@ -1,6 +1,6 @@
 """What holds for every source: one class list that comes from training, contents compared byte by byte, one fingerprint.
 
-This file turns what a source found (names only) into the frozen table. It must not know folders, tables or array formats.
+This file turns what a source found (names only) into the frozen table.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a source found, before anything is numbered; the lists run item by item.
+class FoundSamples:
+    """What a source found, before anything is numbered; the lists run sample by sample.
 
     ``columns`` are the other columns of a table, by name. ``declared`` is the class list in the order that the source publishes; without one, class names are sorted as people sort
     them.
@@ -40,7 +40,7 @@ class Found:
     root: Path
     kind: str
     name: str
-    items: Sequence[str]
+    names: Sequence[str]
     labels: Sequence[str]
     splits: Sequence[str]
     reader: Reader
@@ -84,7 +84,7 @@ def shown(names: Iterable[str]) -> str:
     return ", ".join(every[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Samples:
+def assemble(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None) -> Samples:
     """The frozen table: labels numbered by the class list of training, contents compared, fingerprint taken.
 
     Args:
@@ -96,22 +96,22 @@ def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Sam
         DataError: nothing found, one class only, or a class that training does not have.
     """
     place = str(found.root)
-    if not found.items:
-        raise DataError("no items found.", where=place)
+    if not found.names:
+        raise DataError("no samples found.", where=place)
     found = _in_order(found)
     labels = _clean_names(found.labels, place)
     splits, official, notes = _official_splits(found, classes)
     listed, warnings = _class_list(found, labels, splits, official, classes, place)
     number = {name: index for index, name in enumerate(listed)}
     numbers = np.fromiter((number[name] for name in labels), dtype=np.int64, count=len(labels))
-    digests = _digests(found.reader, place, found.items)
+    digests = _digests(found.reader, place, found.names)
     contents = _numbered(digests)
     copies = _note_copies(found, numbers, listed, splits, contents, ledger)
     return Samples(
         root=found.root,
         kind=found.kind,
         name=found.name,
-        items=tuple(found.items),
+        names=tuple(found.names),
         labels=numbers,
         classes=listed,
         splits=np.array(splits, dtype="<U5"),
@@ -126,19 +126,19 @@ def assemble(found: Found, ledger: Ledger, classes: Sequence[str] | None) -> Sam
     )
 
 
-def _unused(found: Found) -> tuple[str, ...]:
+def _unused(found: FoundSamples) -> tuple[str, ...]:
     """A note about columns of a table that play no part."""
     return (f"columns that are not used: {shown(found.columns)}.",) if found.columns else ()
 
 
-def _in_order(found: Found) -> Found:
-    """Picture files in the order of their names: equal fingerprints then mean equal order, however a table lists them."""
-    if found.reader.kind != "pictures":
+def _in_order(found: FoundSamples) -> FoundSamples:
+    """Image files in the order of their names: equal fingerprints then mean equal order, however a table lists them."""
+    if found.reader.kind != "images":
         return found
-    order = np.array(sorted(range(len(found.items)), key=lambda index: natural_key(found.items[index])), dtype=np.int64)
+    order = np.array(sorted(range(len(found.names)), key=lambda index: natural_key(found.names[index])), dtype=np.int64)
     return dataclasses.replace(
         found,
-        items=[found.items[index] for index in order],
+        names=[found.names[index] for index in order],
         labels=[found.labels[index] for index in order],
         splits=[found.splits[index] for index in order],
         groups=None if found.groups is None else [found.groups[index] for index in order],
@@ -159,7 +159,9 @@ def _clean_names(labels: Sequence[str], place: str) -> list[str]:
     return [clean[name] for name in labels]
 
 
-def _official_splits(found: Found, classes: Sequence[str] | None) -> tuple[list[str], frozenset[str], tuple[str, ...]]:
+def _official_splits(
+    found: FoundSamples, classes: Sequence[str] | None
+) -> tuple[list[str], frozenset[str], tuple[str, ...]]:
     """The splits that count as given; one part alone is still to be cut, unless a network is to be scored on it."""
     splits = list(found.splits)
     named = frozenset(splits) - {UNASSIGNED}
@@ -167,14 +169,19 @@ def _official_splits(found: Found, classes: Sequence[str] | None) -> tuple[list[
         return splits, named, ()
     if len(named) > 1:
         raise DataError(
-            "there are val and test items but no train items. Add them, or leave the split out.", where=str(found.root)
+            "there are val and test samples but no train samples. Add them, or leave the split out.", where=str(found.root)
         )
     note = f"only a {min(named)} part is there, so it is cut into train, val and test."
     return [UNASSIGNED] * len(splits), frozenset(), (note,)
 
 
 def _class_list(
-    found: Found, labels: list[str], splits: list[str], official: frozenset[str], classes: Sequence[str] | None, place: str
+    found: FoundSamples,
+    labels: list[str],
+    splits: list[str],
+    official: frozenset[str],
+    classes: Sequence[str] | None,
+    place: str,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The class list, from training alone or as given, and warnings; every other name is an error."""
     by_split: dict[str, Counter[str]] = defaultdict(Counter)
@@ -206,28 +213,28 @@ def _class_list(
     return listed, _absences(found, listed, by_split, official, classes is not None)
 
 
-def one_class_only(name: str, num_items: int, where: str) -> DataError:
-    """The error where all items are of one class."""
+def one_class_only(name: str, num_samples: int, where: str) -> DataError:
+    """The error where all samples are of one class."""
     return DataError(
-        f"one class only, {name!r} with {write_number_of(num_items, 'item')}; telling classes apart needs at least two. "
+        f"one class only, {name!r} with {write_number_of(num_samples, 'sample')}; telling classes apart needs at least two. "
         "Add a folder, or rows, of another class.",
         where=where,
     )
 
 
 def _absences(
-    found: Found, listed: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
+    found: FoundSamples, listed: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
 ) -> tuple[str, ...]:
-    """Warnings about classes that are named but have no item somewhere; their labels never shift."""
+    """Warnings about classes that are named but have no sample somewhere; their labels never shift."""
     warnings = []
     unused = [name for name in found.declared if name not in set(listed)]
     if unused and not given:
-        warnings.append(f"named but without an item, so left out of the class list: {shown(unused)}.")
+        warnings.append(f"named but without a sample, so left out of the class list: {shown(unused)}.")
     for split in sorted(official - {"train"}) or ([UNASSIGNED] if given else []):
         absent = [name for name in listed if not by_split[split][name]]
         if absent:
             subject = f"{split} has" if split else "there is"
-            warnings.append(f"{subject} no item of {write_number_of(len(absent), 'class', 'classes')}: {shown(absent)}.")
+            warnings.append(f"{subject} no sample of {write_number_of(len(absent), 'class', 'classes')}: {shown(absent)}.")
     return tuple(warnings)
 
 
@@ -235,16 +242,16 @@ def _unknown_class(name: str, count: int, split: str, owner: str, listed: Sequen
     guess = closest_name(name, listed)
     hint = f" Did you mean {guess!r}?" if guess else ""
     where = f"{split} has" if split else "there are"
-    found = f"{where} {write_number_of(count, 'item')} of the class {name!r}, which {owner} does not have."
+    found = f"{where} {write_number_of(count, 'sample')} of the class {name!r}, which {owner} does not have."
     return f"{found}{hint} {owner} has: {shown(listed)}."
 
 
-def _digests(reader: Reader, place: str, items: Sequence[str]) -> list[bytes]:
-    """SHA-256 of each item's bytes; a file that cannot be read gets one of its own (the decode door will name it)."""
-    if reader.kind == "pictures":
+def _digests(reader: Reader, place: str, samples: Sequence[str]) -> list[bytes]:
+    """SHA-256 of each sample's bytes; a file that cannot be read gets one of its own (the decode door will name it)."""
+    if reader.kind == "images":
         with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as pool:
             return list(
-                pool.map(lambda index: _file_digest(reader.path(index), items[index]), range(len(items)), chunksize=16)
+                pool.map(lambda index: _file_digest(reader.path(index), samples[index]), range(len(samples)), chunksize=16)
             )
     assert reader.shape is not None
     assert reader.dtype is not None
@@ -252,32 +259,32 @@ def _digests(reader: Reader, place: str, items: Sequence[str]) -> list[bytes]:
     digests: list[bytes] = []
     broken = 0
     first = ""
-    for start in range(0, len(items), max(1, _READ_BYTES // row_bytes)):
+    for start in range(0, len(samples), max(1, _READ_BYTES // row_bytes)):
         rows = reader.read(slice(start, start + max(1, _READ_BYTES // row_bytes)))
         if rows.dtype.kind == "f":
             finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
             if not finite.all():
                 broken += int((~finite).sum())
-                first = first or items[start + int(np.argmin(finite))]
+                first = first or samples[start + int(np.argmin(finite))]
         flat = rows.reshape(len(rows), -1).view(np.uint8)
         digests += [hashlib.sha256(row.data).digest() for row in flat]
     if broken:
         raise DataError(
-            f"{write_number_of(broken, 'item')} of {len(items):,} hold NaN or infinite values, the first is {first}. "
+            f"{write_number_of(broken, 'sample')} of {len(samples):,} hold NaN or infinite values, the first is {first}. "
             "Repair them, or leave them out.",
             where=place,
         )
     return digests
 
 
-def _file_digest(path: Path, item: str) -> bytes:
+def _file_digest(path: Path, sample: str) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError("a pipe, a socket or a device: to open it could wait for ever")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:
-        return hashlib.sha256(b"unreadable\0" + item.encode("utf-8", "surrogateescape")).digest()
+        return hashlib.sha256(b"unreadable\0" + sample.encode("utf-8", "surrogateescape")).digest()
 
 
 def _numbered(digests: Sequence[bytes]) -> NDArray[np.int64]:
@@ -287,7 +294,7 @@ def _numbered(digests: Sequence[bytes]) -> NDArray[np.int64]:
 
 
 def _note_copies(
-    found: Found,
+    found: FoundSamples,
     labels: NDArray[np.int64],
     classes: Sequence[str],
     splits: Sequence[str],
@@ -300,38 +307,38 @@ def _note_copies(
     first_of: dict[int, int] = {}
     sides_of: dict[int, set[str]] = defaultdict(set)
     for index in _repeated(contents):
-        item, sides = found.items[index], sides_of[int(contents[index])]
+        sample, sides = found.names[index], sides_of[int(contents[index])]
         first = first_of.setdefault(int(contents[index]), index)
         crosses = first != index and splits[index] not in sides
         sides.add(splits[index])
         if crosses:
-            crossing.append(item)
+            crossing.append(sample)
         if labels[first] != labels[index]:
             conflicts += 1
-            reason = f"{classes[labels[first]]!r} as {found.items[first]}, {classes[labels[index]]!r} here"
-            ledger.note("conflict", item, reason)
+            reason = f"{classes[labels[first]]!r} as {found.names[first]}, {classes[labels[index]]!r} here"
+            ledger.note("conflict", sample, reason)
         elif first != index and not crosses:
-            ledger.note("duplicate", item, f"same bytes as {found.items[first]}")
+            ledger.note("duplicate", sample, f"same bytes as {found.names[first]}")
     warnings = []
     if conflicts:
         warnings.append(
-            f"{write_number_of(conflicts, 'item')} with bytes of another item but under another class (see the ledger)."
+            f"{write_number_of(conflicts, 'sample')} with bytes of another sample but under another class (see the ledger)."
         )
     if crossing:
         warnings.append(
-            f"{write_number_of(len(crossing), 'item')} with the same bytes as an item of another official split, "
+            f"{write_number_of(len(crossing), 'sample')} with the same bytes as a sample of another official split, "
             f"so figures on that split flatter: {shown(crossing)}."
         )
     return warnings + _crossing_groups(found, splits)
 
 
 def _repeated(contents: NDArray[np.int64]) -> list[int]:
-    """Item numbers whose content occurs more than once, ascending."""
+    """Sample numbers whose content occurs more than once, ascending."""
     counts = np.bincount(contents)
     return [int(index) for index in np.flatnonzero(counts[contents] > 1)]
 
 
-def _crossing_groups(found: Found, splits: Sequence[str]) -> list[str]:
+def _crossing_groups(found: FoundSamples, splits: Sequence[str]) -> list[str]:
     if found.groups is None:
         return []
     sides: dict[str, set[str]] = defaultdict(set)
@@ -342,22 +349,22 @@ def _crossing_groups(found: Found, splits: Sequence[str]) -> list[str]:
     if not crossing:
         return []
     return [
-        f"{write_number_of(len(crossing), 'group')} with items in more than one official split, "
+        f"{write_number_of(len(crossing), 'group')} with samples in more than one official split, "
         f"so figures on these splits flatter: {shown(crossing)}."
     ]
 
 
 def _fingerprint(
-    found: Found, labels: Sequence[str], classes: Sequence[str], splits: Sequence[str], digests: Sequence[bytes]
+    found: FoundSamples, labels: Sequence[str], classes: Sequence[str], splits: Sequence[str], digests: Sequence[bytes]
 ) -> str:
-    """SHA-256 over the class list, the layout of rows, and one line for each item in the order of the table."""
+    """SHA-256 over the class list, the layout of rows, and one line for each sample in the order of the table."""
     total = hashlib.sha256()
     groups = found.groups if found.groups is not None else [""] * len(digests)
     head = (found.reader.kind, str(found.reader.shape), str(found.reader.dtype), *classes)
     total.update("\0".join(head).encode() + b"\n")
     lines = [
-        "\0".join((item, label, split, group)).encode("utf-8", "surrogateescape") + b"\0" + digest
-        for item, label, split, group, digest in zip(found.items, labels, splits, groups, digests, strict=True)
+        "\0".join((sample, label, split, group)).encode("utf-8", "surrogateescape") + b"\0" + digest
+        for sample, label, split, group, digest in zip(found.names, labels, splits, groups, digests, strict=True)
     ]
     for line in lines:
         total.update(len(line).to_bytes(4, "big") + line)

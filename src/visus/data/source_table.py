@@ -1,6 +1,6 @@
-"""A table of pictures: ``path,label[,split][,group]``, one row for each picture.
+"""A table of images: ``path,label[,split][,group]``, one row for each image.
 
-This file knows the table and its mistakes. It must not know what is inside the files that the rows name.
+This file knows the table and its mistakes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
-from visus.data.pictures import PICTURE_SUFFIXES
 from visus.data.reading import OPEN, Reading
-from visus.data.samples import UNASSIGNED, PictureFiles
-from visus.data.source_rules import Found, shown, split_of
+from visus.data.samples import UNASSIGNED, ImageFiles
+from visus.data.source_rules import FoundSamples, shown, split_of
 from visus.data.table_paths import ImageNames, images_below, is_absolute, is_url, resolve, written_differently
 from visus.data.table_text import DELIMITERS, TEXT_SUFFIXES, lenient_text, rows_of, strict_text
 from visus.errors import DataError, closest_name, joined
@@ -51,8 +51,8 @@ def is_table(file: Path) -> bool:
     return False
 
 
-def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = OPEN) -> Found:
-    r"""The pictures that a table names.
+def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = OPEN) -> FoundSamples:
+    r"""The images that a table names.
 
     Paths are relative to the folder of the table; absolute paths, and paths that lead outside with ``..``, are allowed, for
     the table is its owner's own. A path that is no file there is looked for below that folder, in any capitals, with backslashes, or
@@ -92,16 +92,16 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
     if mistakes:
         raise DataError(joined(mistakes), where=str(file))
     if not kept:
-        raise DataError("the table has no rows below its header. Add a row for each picture.", where=str(file))
-    items = [row.path for row in kept]
-    return Found(
+        raise DataError("the table has no rows below its header. Add a row for each image.", where=str(file))
+    samples = [row.path for row in kept]
+    return FoundSamples(
         root=file.parent,
         kind="table",
         name=name,
-        items=items,
+        names=samples,
         labels=[row.label for row in kept],
         splits=[row.split for row in kept],
-        reader=PictureFiles(file.parent, tuple(items)),
+        reader=ImageFiles(file.parent, tuple(samples)),
         groups=[row.group for row in kept] if "group" in heads else None,
         columns={head or "(without a name)": [row.others[head] for row in kept] for head in heads if head not in _COLUMNS},
         notes=notes,
@@ -125,7 +125,7 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
     ]
     rows = rows_of(strict_text(file), file, delimiter, wanted)
     if rows is None:
-        raise DataError("the table is empty. It needs the columns path,label and a row for each picture.", where=str(file))
+        raise DataError("the table is empty. It needs the columns path,label and a row for each image.", where=str(file))
     heads = [head.lower() for head in rows.heads]
     for column, name in zip(_NEEDED, wanted, strict=True):
         if name != column:
@@ -156,7 +156,7 @@ def _check_heads(heads: list[str], file: Path, written: list[str], records: list
     mistakes = []
     others = [head for head in heads if head not in _COLUMNS]
     absent = [column for column in _COLUMNS if column not in heads]
-    if set(_NEEDED) & set(absent) and any(os.path.splitext(head)[1].lower() in PICTURE_SUFFIXES for head in written):
+    if set(_NEEDED) & set(absent) and any(os.path.splitext(head)[1].lower() in IMAGE_SUFFIXES for head in written):
         raise DataError(
             f"the first row, {','.join(written)}, names a file: the table has no header. Write one above it, such as path,label.",
             where=str(file),
@@ -190,14 +190,14 @@ def _likely(column: str, heads: list[str], written: list[str], records: list[tup
             head
             for head, values in cells.items()
             if values
-            and sum(os.path.splitext(value.strip())[1].lower() in PICTURE_SUFFIXES for value in values) > 0.5 * len(values)
+            and sum(os.path.splitext(value.strip())[1].lower() in IMAGE_SUFFIXES for value in values) > 0.5 * len(values)
         ]
     else:
         fitting = label_columns(cells)
     return fitting[0] if len(fitting) == 1 else "NAME"
 
 
-_MOST_NUMBERS = 10
+_MAX_NUMBERS = 10
 _LABEL_WORDS = frozenset(
     [
         "label",
@@ -247,7 +247,7 @@ def label_columns(cells: Mapping[str, Sequence[str]]) -> list[str]:
         filled = [value.strip() for value in values if value.strip()]
         kinds = Counter(filled)
         if len(kinds) >= 2 and len(filled) >= 0.5 * len(values):
-            is_measured = len(kinds) > _MOST_NUMBERS and all(map(_is_number, kinds))
+            is_measured = len(kinds) > _MAX_NUMBERS and all(map(_is_number, kinds))
             able[head] = len(kinds) <= max(2, 0.5 * len(filled)) and not is_measured
     named = [
         head for head in able if head.strip().lower() in _LABEL_WORDS or head.rpartition(".")[2].lower() in _LABEL_WORDS
@@ -309,8 +309,8 @@ def _resolved(rows: list[_Row], file: Path, *, is_foreign: bool) -> tuple[list[_
     """The rows with the paths of their images, notes about paths that were written differently, and what is wrong with the others."""
     found, several = resolve([row.path for row in rows], file, is_foreign=is_foreign)
     kinds: dict[str, list[str]] = {}
-    for cell, item in found.items():
-        kinds.setdefault(written_differently(cell, item), []).append(cell)
+    for cell, sample in found.items():
+        kinds.setdefault(written_differently(cell, sample), []).append(cell)
     notes = tuple(
         f"{write_number_of(len(cells), 'path')} of the table written {kind}: {cells[0]!r} is read as {found[cells[0]]!r}."
         for kind, cells in kinds.items()

@@ -1,6 +1,6 @@
 """One door to every data set: a path becomes one frozen table, whatever lies there.
 
-This file knows which source a path is. It must not know how each is read, how unsplit data is cut, or networks.
+This file knows which source a path is.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from visus.data.source_folders import (
     LEFT_OUT,
     class_folders,
     entries,
+    is_image_name,
     is_passed_over,
-    is_picture_name,
     read_folders,
     unwrap,
 )
 from visus.data.source_idx import is_idx, read_idx
 from visus.data.source_npz import is_pair, read_npy, read_npz
-from visus.data.source_rules import Found, assemble, natural_key, one_class_only, shown
+from visus.data.source_rules import FoundSamples, assemble, natural_key, one_class_only, shown
 from visus.data.source_table import TABLE_SUFFIXES, is_table, read_table
 from visus.data.splits import split_samples
 from visus.data.table_paths import annotations_of, images_below
@@ -40,7 +40,7 @@ from visus.data.table_text import RECORD_SUFFIXES
 from visus.errors import DataError
 from visus.units import write_number_of
 
-SAMPLE_NAME = "Fashion-MNIST, the 10,000 test pictures, cut 8,000 / 2,000"
+SAMPLE_NAME = "Fashion-MNIST, the 10,000 test images, cut 8,000 / 2,000"
 _SAMPLE_FOLDER = Path(__file__).parent / "fashion"
 _SAMPLE_SEED = 0
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
@@ -60,14 +60,14 @@ def read_source(
     """The data set at a path, as one table; ``splits`` says only what the source itself says.
 
     A folder is taken for the first of these that it holds: IDX files, CIFAR's files, a pair of NPY files, a table with the
-    columns path and label, folders of pictures, a single NPZ file. A folder that holds one folder with data and nothing else
+    columns path and label, folders of images, a single NPZ file. A folder that holds one folder with data and nothing else
     is a wrapper.
 
     Args:
-        path: a folder, a table, an NPZ, NPY or IDX file; None for the pictures that come with visus.
+        path: a folder, a table, an NPZ, NPY or IDX file; None for the images that come with visus.
         ledger: what was passed over, repeated or contradictory is noted here.
         classes: the class list of a trained network to hold the data to; None takes the list from the training split.
-        labels: other labels for the items: a column of the table, or a CSV file with a row ``path,label`` for each item; or "folders" for
+        labels: other labels for the samples: a column of the table, or a CSV file with a row ``path,label`` for each sample; or "folders" for
             the names of folders, whatever tables lie beside them.
         delimiter: of a table: "comma", "semicolon" or "tab"; None finds it.
         layout: of plain arrays: the axes in letters, such as ``NHWC``; None follows the rule of
@@ -114,9 +114,9 @@ def _honored(samples: Samples) -> list[str]:
 
 
 def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels: str | Path | None = None) -> Samples:
-    """The pictures that come with visus: Fashion-MNIST's test file, always cut 8,000 / 2,000 in the same way.
+    """The images that come with visus: Fashion-MNIST's test file, always cut 8,000 / 2,000 in the same way.
 
-    The cut counts as official, so no seed moves a picture between training and test.
+    The cut counts as official, so no seed moves an image between training and test.
 
     >>> from visus.data.ledger import Ledger
     >>> samples = sample_data(Ledger())
@@ -124,7 +124,7 @@ def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels:
     (8000, 2000, 'Ankle boot')
     """
     found = read_idx(_SAMPLE_FOLDER, entries(_SAMPLE_FOLDER)[1], SAMPLE_NAME)
-    unsplit = dataclasses.replace(found, name=SAMPLE_NAME, splits=[""] * len(found.items))
+    unsplit = dataclasses.replace(found, name=SAMPLE_NAME, splits=[""] * len(found.names))
     cut = split_samples(assemble(unsplit, ledger, None), seed=_SAMPLE_SEED, val_fraction=0.0, test_fraction=0.2)
     found = dataclasses.replace(unsplit, splits=cut.splits.tolist())
     return assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
@@ -142,7 +142,7 @@ class _Ask:
     classes: Sequence[str] | None
 
 
-def _refuse_unused(found: Found, reading: Reading, path: str | Path) -> None:
+def _refuse_unused(found: FoundSamples, reading: Reading, path: str | Path) -> None:
     """Refuse an answer to a question that this source does not ask."""
     columns = reading.path_column or reading.label_column or reading.skip_missing
     if columns and found.kind != "table":
@@ -154,14 +154,14 @@ def _refuse_unused(found: Found, reading: Reading, path: str | Path) -> None:
         raise DataError(f"--class-depth is for folders, and this was read as {found.kind}. Leave it out.", where=str(path))
 
 
-def _read_folder(given: Path, ask: _Ask) -> Found:
+def _read_folder(given: Path, ask: _Ask) -> FoundSamples:
     goes_by_tables = not ask.by_folders and not ask.reading.class_depth
     folder, notes, warnings = unwrap(given, ends_at=lambda place: goes_by_tables and bool(_tables(place)))
     name = given.resolve().name
     files = [name for name in entries(folder)[1] if not is_passed_over(name)]
     found = _read_data_files(folder, files, ask.ledger, name, ask.layout)
     if found is None:
-        found = _read_pictures(given, folder, files, name, ask)
+        found = _read_images(given, folder, files, name, ask)
         if ask.classes is None:
             warnings = (*warnings, *_siblings_left(given, found))
     return dataclasses.replace(found, notes=(*notes, *found.notes), warnings=(*warnings, *found.warnings))
@@ -176,7 +176,7 @@ def _tables(folder: Path) -> list[str]:
     ]
 
 
-def _siblings_left(given: Path, found: Found) -> list[str]:
+def _siblings_left(given: Path, found: FoundSamples) -> list[str]:
     """A warning where one split folder was given, and its siblings hold the same classes."""
     place = given.resolve()
     if split_meant(place.name) is None or found.kind != "folder":
@@ -200,7 +200,7 @@ def _siblings_left(given: Path, found: Found) -> list[str]:
     ]
 
 
-def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, layout: str | None) -> Found | None:
+def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, layout: str | None) -> FoundSamples | None:
     """The data set in files with published names, or None; every other file there goes on the ledger."""
     arrays = [file for file in files if file.lower().endswith(".npy")]
     if any(is_idx(file) for file in files):
@@ -216,8 +216,8 @@ def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, 
     return found
 
 
-def _read_pictures(given: Path, folder: Path, files: list[str], name: str, ask: _Ask) -> Found:
-    """The data set of a table or of folders of pictures; else of a single NPZ file."""
+def _read_images(given: Path, folder: Path, files: list[str], name: str, ask: _Ask) -> FoundSamples:
+    """The data set of a table or of folders of images; else of a single NPZ file."""
     candidates = [file for file in files if Path(file).suffix.lower() in TABLE_SUFFIXES]
     tables = _tables(folder) if not ask.by_folders else []
     if len(tables) > 1:
@@ -226,10 +226,10 @@ def _read_pictures(given: Path, folder: Path, files: list[str], name: str, ask: 
         )
     if tables:
         found = read_table(folder / tables[0], ask.ledger, name, ask.delimiter, ask.reading)
-        note = f"the table {tables[0]!r} says which pictures there are and what they show; names of folders do not."
+        note = f"the table {tables[0]!r} says which images there are and what they show; names of folders do not."
         return dataclasses.replace(found, notes=(note, *found.notes))
     bundles = [file for file in files if file.lower().endswith(".npz")]
-    if len(bundles) == 1 and not any(is_picture_name(file) for file in files):
+    if len(bundles) == 1 and not any(is_image_name(file) for file in files):
         return read_npz(folder / bundles[0], name, ask.layout)
     try:
         found = read_folders(folder, ask.ledger, name, ask.reading, ask.classes)
@@ -239,7 +239,7 @@ def _read_pictures(given: Path, folder: Path, files: list[str], name: str, ask: 
             return read_table(folder / candidates[0], ask.ledger, name, ask.delimiter, ask.reading)
         raise
     if ask.classes is None and len(set(found.labels)) == 1:  # the folder of all images, not of a class?
-        _ask_for_table(given, folder, ask, one_class_only(found.labels[0], len(found.items), str(folder)))
+        _ask_for_table(given, folder, ask, one_class_only(found.labels[0], len(found.names), str(folder)))
     return _beside_folders(given, folder, found, ask)
 
 
@@ -260,8 +260,8 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
         return
     place = given.resolve()
     above = [] if place == place.parent else [place.parent]
-    items = images_below(folder)
-    for seen in tables_beside([*_places(given, folder), *above], items, {}):
+    samples = images_below(folder)
+    for seen in tables_beside([*_places(given, folder), *above], samples, {}):
         if not seen.is_about_images:
             continue
         if seen.is_records and not seen.labels:
@@ -269,17 +269,17 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
         if seen.file.parent in above:
             raise DataError(f"{error.message} One level up, {question(seen, given, ())}", where=error.where) from error
         raise DataError(question(seen, given, ()), where=str(given)) from error
-    if not items and (absent := absent_images(_places(given, folder))):
+    if not samples and (absent := absent_images(_places(given, folder))):
         raise DataError(f"{error.message.partition('. ')[0]}. {absent}", where=str(given)) from error
-    packed = [name for name in entries(folder)[1] if not items and Path(name).suffix.lower() in _ARCHIVES]
+    packed = [name for name in entries(folder)[1] if not samples and Path(name).suffix.lower() in _ARCHIVES]
     if packed:
         raise DataError(
-            f"no pictures found, but {write_number_of(len(packed), 'archive')} ({shown(packed)}). Unpack {'it' if len(packed) == 1 else 'them'}, and give the folder.",
+            f"no images found, but {write_number_of(len(packed), 'archive')} ({shown(packed)}). Unpack {'it' if len(packed) == 1 else 'them'}, and give the folder.",
             where=str(given),
         ) from error
-    if boxes := annotations_of(given, items):
+    if boxes := annotations_of(given, samples):
         raise _for_detection(error, f"The images have files of their own names beside them, such as {boxes}")
-    siblings = class_folders(place.parent) if items and not any("/" in item for item in items) else []
+    siblings = class_folders(place.parent) if samples and not any("/" in sample for sample in samples) else []
     if place.name in siblings and len(siblings) > 1:
         raise DataError(
             f"{error.message}\n  - if the folders beside it ({shown(siblings)}) are the classes: {command(given.parent if given.name else place.parent)}",
@@ -293,7 +293,7 @@ def _for_detection(error: DataError, found: str) -> DataError:
     return DataError(f"{error.message} {found}: boxes or outlines, as for detection.{more}", where=error.where)
 
 
-def _beside_folders(given: Path, folder: Path, found: Found, ask: _Ask) -> Found:
+def _beside_folders(given: Path, folder: Path, found: FoundSamples, ask: _Ask) -> FoundSamples:
     """What folders say, with what tables beside them say: agreement is a note, a table about other things a warning.
 
     Raises:
@@ -301,9 +301,9 @@ def _beside_folders(given: Path, folder: Path, found: Found, ask: _Ask) -> Found
     """
     if ask.by_folders:
         return found
-    labels = dict(zip(found.items, found.labels, strict=True))
+    labels = dict(zip(found.names, found.labels, strict=True))
     notes, warnings = [], []
-    for seen in tables_beside(_places(given, folder), found.items, labels):
+    for seen in tables_beside(_places(given, folder), found.names, labels):
         if seen.is_about_images and seen.agrees:
             notes.append(f"the table {seen.file.name!r} is not needed: it names the same classes as the folders.")
         elif seen.is_about_images and (seen.labels or seen.one_hot or seen.path_column is None):
@@ -319,7 +319,7 @@ def _beside_folders(given: Path, folder: Path, found: Found, ask: _Ask) -> Found
     return dataclasses.replace(found, notes=(*found.notes, *notes), warnings=(*found.warnings, *warnings))
 
 
-def _read_file(file: Path, ask: _Ask) -> Found:
+def _read_file(file: Path, ask: _Ask) -> FoundSamples:
     suffix, name = file.suffix.lower(), file.stem
     if suffix in TABLE_SUFFIXES or suffix in RECORD_SUFFIXES:
         return read_table(file, ask.ledger, name, ask.delimiter, ask.reading)
@@ -341,8 +341,8 @@ def _read_file(file: Path, ask: _Ask) -> Found:
         return read_npy(file.parent, arrays, file.parent.resolve().name, ask.layout)
     if is_idx(file.name):
         return read_idx(file.parent, siblings, file.parent.resolve().name)
-    if is_picture_name(file.name):
-        raise DataError("this is one picture; training needs the folder that holds all of them.", where=str(file))
+    if is_image_name(file.name):
+        raise DataError("this is one image; training needs the folder that holds all of them.", where=str(file))
     if suffix in _ARCHIVES:
         raise DataError("this is an archive. Unpack it and give the folder.", where=str(file))
     raise DataError(f"this file is not a data set that visus knows. {LAYOUTS}", where=str(file))

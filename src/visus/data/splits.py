@@ -1,10 +1,10 @@
-"""Which item trains, which validates, which tests: seeded, stratified, with groups and copies on one side.
+"""Which sample trains, which validates, which tests: seeded, stratified, with groups and copies on one side.
 
-This file knows the policy and the file ``split.csv``. It must not know where items come from, or pixels.
+This file knows the policy and the file ``split.csv``.
 
 The policy: a split that the source names is never altered. Where there is no test split and no validation split, a fifth of
-each class becomes the test split. Where there is no validation split, it is cut from training: a tenth, at most 2,000 items,
-but at least one of each class that has 3 items. A source with validation but no test has no test.
+each class becomes the test split. Where there is no validation split, it is cut from training: a tenth, at most 2,000 samples,
+but at least one of each class that has 3 samples. A source with validation but no test has no test.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from visus.units import write_number_of
 
 TEST_FRACTION = 0.2
 VAL_FRACTION = 0.1
-MAX_VAL_ITEMS = 2_000
-_HEADER = ["item", "label", "split", "group"]
+MAX_VAL_SAMPLES = 2_000
+_HEADER = ["sample", "label", "split", "group"]
 
 
 class SplitRow(NamedTuple):
-    """One row of ``split.csv``: the item, its class name, its split, and its group ("" for none)."""
+    """One row of ``split.csv``: the sample, its class name, its split, and its group ("" for none)."""
 
-    item: str
+    sample: str
     label: str
     split: str
     group: str
@@ -43,16 +43,16 @@ class SplitRow(NamedTuple):
 def split_samples(
     samples: Samples, seed: int, *, val_fraction: float | None = None, test_fraction: float | None = None
 ) -> Samples:
-    """The same table with every item in a split.
+    """The same table with every sample in a split.
 
     Args:
         samples: as ``read_source`` gives them.
         seed: the same seed gives the same splits.
-        val_fraction: share of the training items that becomes validation; None for the policy, 0 for none.
-        test_fraction: share of all items that becomes the test split; None for the policy, 0 for none.
+        val_fraction: share of the training samples that becomes validation; None for the policy, 0 for none.
+        test_fraction: share of all samples that becomes the test split; None for the policy, 0 for none.
 
     Raises:
-        DataError: a class with one item, or one group only.
+        DataError: a class with one sample, or one group only.
         UsageError: a fraction that is not one, or one for a split that the source itself names.
     """
     for name, fraction in (("val", val_fraction), ("test", test_fraction)):
@@ -85,13 +85,13 @@ def assign(
     groups: Sequence[str] | None = None,
     contents: NDArray[np.int64] | None = None,
 ) -> NDArray[np.str_]:
-    """The split of each item, by the policy at the top of this file.
+    """The split of each sample, by the policy at the top of this file.
 
     Args:
-        labels: class number of each item.
+        labels: class number of each sample.
         official: the split that the source names, "" for none; None where it names no split at all.
-        groups: items with the same word stay on one side; "" is no group.
-        contents: items with the same number stay on one side.
+        groups: samples with the same word stay on one side; "" is no group.
+        contents: samples with the same number stay on one side.
 
     >>> from collections import Counter
     >>> splits = assign(np.repeat([0, 1], 50), seed=0)
@@ -113,7 +113,9 @@ def assign(
         pool = np.flatnonzero(splits == "train")
         at_least = num_of_class >= 3
         target = (
-            min(round(VAL_FRACTION * len(pool)), MAX_VAL_ITEMS) if val_fraction is None else round(val_fraction * len(pool))
+            min(round(VAL_FRACTION * len(pool)), MAX_VAL_SAMPLES)
+            if val_fraction is None
+            else round(val_fraction * len(pool))
         )
         splits[_cut(pool, labels, units, target, at_least, random)] = "val"
     return splits
@@ -125,20 +127,20 @@ def _check_cut(samples: Samples) -> None:
     if single:
         subject = f"the class {single[0]!r} has" if len(single) == 1 else f"{len(single)} classes ({shown(single)}) have"
         raise DataError(
-            f"{subject} 1 item; needed are at least 2, one to train on and one to test on. "
-            "Add items of that class, or take the class out.",
+            f"{subject} 1 sample; needed are at least 2, one to train on and one to test on. "
+            "Add samples of that class, or take the class out.",
             where=str(samples.root),
         )
     if samples.groups is not None and len(set(samples.groups)) == 1 and samples.groups[0]:
         raise DataError(
-            f"all items belong to one group, {samples.groups[0]!r}, which cannot be on two sides. "
+            f"all samples belong to one group, {samples.groups[0]!r}, which cannot be on two sides. "
             "Needed are at least 2 groups.",
             where=str(samples.root),
         )
 
 
 def _lacks(samples: Samples, val_fraction: float | None, test_fraction: float | None) -> list[str]:
-    """Warnings about classes that a cut could not put on a side, because all their items must stay together."""
+    """Warnings about classes that a cut could not put on a side, because all their samples must stay together."""
     warnings = []
     cuts = {"test": (test_fraction, 2), "val": (val_fraction, 3)}
     there = samples.class_counts("train") + samples.class_counts("val") if samples.official else samples.class_counts()
@@ -149,27 +151,27 @@ def _lacks(samples: Samples, val_fraction: float | None, test_fraction: float | 
         absent = [name for index, name in enumerate(samples.classes) if not counts[index] and there[index] >= at_least]
         if absent:
             kinds = write_number_of(len(absent), "class", "classes")
-            warnings.append(f"{split} has no item of {kinds} that are mere copies or in too few groups: {shown(absent)}.")
+            warnings.append(f"{split} has no sample of {kinds} that are mere copies or in too few groups: {shown(absent)}.")
     return warnings
 
 
-def _units(num_items: int, groups: Sequence[str] | None, contents: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The unit that each item belongs to: items joined by a group or by identical content, through any chain."""
-    parent = list(range(num_items))
+def _units(num_samples: int, groups: Sequence[str] | None, contents: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """The unit that each sample belongs to: samples joined by a group or by identical content, through any chain."""
+    parent = list(range(num_samples))
 
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
+    def root(sample: int) -> int:
+        while parent[sample] != sample:
+            parent[sample] = parent[parent[sample]]
+            sample = parent[sample]
+        return sample
 
     for keys in (contents.tolist() if contents is not None else [], [group or None for group in groups or ()]):
         first: dict[object, int] = {}
-        for item, key in enumerate(keys):
-            if key is not None and first.setdefault(key, item) != item:
-                one, other = sorted((root(first[key]), root(item)))
+        for sample, key in enumerate(keys):
+            if key is not None and first.setdefault(key, sample) != sample:
+                one, other = sorted((root(first[key]), root(sample)))
                 parent[other] = one
-    return np.array([root(item) for item in range(num_items)], dtype=np.int64)
+    return np.array([root(sample) for sample in range(num_samples)], dtype=np.int64)
 
 
 def _cut(
@@ -180,21 +182,23 @@ def _cut(
     at_least: NDArray[np.bool_],
     random: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Items of the pool for the new side: near the target number, each class in proportion, whole units, no class emptied.
+    """Samples of the pool for the new side: near the target number, each class in proportion, whole units, no class emptied.
 
     Units are met in random order, three times: those that fit entirely, then those that bring more than they overshoot,
-    then, for a class that must be there and is not yet, the smallest that leaves an item behind.
+    then, for a class that must be there and is not yet, the smallest that leaves a sample behind.
     """
     stock = np.bincount(labels[pool], minlength=len(at_least))
     need = _shares(stock, target, at_least & (stock >= 2)).tolist()
     left = stock.tolist()
     members: dict[int, list[int]] = {}
-    for item in pool.tolist():
-        members.setdefault(int(units[item]), []).append(item)
+    for sample in pool.tolist():
+        members.setdefault(int(units[sample]), []).append(sample)
     in_order = list(members.values())
     order = [in_order[index] for index in random.permutation(len(in_order))]
     label_of = labels.tolist()
-    contains = [Counter([label_of[item] for item in unit]) if len(unit) > 1 else {label_of[unit[0]]: 1} for unit in order]
+    contains = [
+        Counter([label_of[sample] for sample in unit]) if len(unit) > 1 else {label_of[unit[0]]: 1} for unit in order
+    ]
     taken: set[int] = set()
 
     def take(index: int) -> None:
@@ -222,7 +226,7 @@ def _cut(
             ]
             if having:
                 take(min(having, key=lambda index: len(order[index])))
-    return np.array(sorted(item for index in taken for item in order[index]), dtype=np.int64)
+    return np.array(sorted(sample for index in taken for sample in order[index]), dtype=np.int64)
 
 
 def _shares(stock: NDArray[np.int64], target: int, at_least: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -238,14 +242,14 @@ def _shares(stock: NDArray[np.int64], target: int, at_least: NDArray[np.bool_]) 
 
 
 def write_split_csv(samples: Samples, file: Path) -> None:
-    """Write ``item,label,split,group`` for every item, so that the file is there whole or not at all.
+    """Write ``sample,label,split,group`` for every sample, so that the file is there whole or not at all.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
     """
     groups = samples.groups if samples.groups is not None else [""] * len(samples)
-    columns = zip(samples.items, samples.labels.tolist(), samples.splits.tolist(), groups, strict=True)
-    rows = [(item, samples.classes[label], split, group) for item, label, split, group in columns]
+    columns = zip(samples.names, samples.labels.tolist(), samples.splits.tolist(), groups, strict=True)
+    rows = [(sample, samples.classes[label], split, group) for sample, label, split, group in columns]
     write_file(file, csv_text([_HEADER, *rows]))
 
 
@@ -253,7 +257,7 @@ def read_split_csv(file: Path) -> tuple[SplitRow, ...]:
     """The rows of a ``split.csv``.
 
     Raises:
-        DataError: the file cannot be read, its header is another, a split is unknown, or an item is there twice.
+        DataError: the file cannot be read, its header is another, a split is unknown, or a sample is there twice.
     """
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
@@ -271,57 +275,57 @@ def read_split_csv(file: Path) -> tuple[SplitRow, ...]:
         row = SplitRow(*record)
         if row.split not in SPLITS:
             raise DataError(f"row {number}: {unknown_name('split', row.split, SPLITS)}", where=str(file))
-        if row.item in rows:
-            raise DataError(f"row {number}: {row.item} is there twice.", where=str(file))
-        rows[row.item] = row
+        if row.sample in rows:
+            raise DataError(f"row {number}: {row.sample} is there twice.", where=str(file))
+        rows[row.sample] = row
     return tuple(rows.values())
 
 
 def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool = True) -> Samples:
-    """The same table in the splits of a ``split.csv``, which must list the same items.
+    """The same table in the splits of a ``split.csv``, which must list the same samples.
 
     Args:
         samples: the table.
         rows: of the file.
-        same_labels: refuse items that have another label in the file.
+        same_labels: refuse samples that have another label in the file.
 
     Raises:
-        DataError: items that only one of the two has, or labels that differ; all of them counted, the first five named.
+        DataError: samples that only one of the two has, or labels that differ; all of them counted, the first five named.
     """
-    by_item = {row.item: row for row in rows}
-    there = set(samples.items)
-    only_file = [row.item for row in rows if row.item not in there]
-    only_data = [item for item in samples.items if item not in by_item]
+    by_sample = {row.sample: row for row in rows}
+    there = set(samples.names)
+    only_file = [row.sample for row in rows if row.sample not in there]
+    only_data = [sample for sample in samples.names if sample not in by_sample]
     names = [samples.classes[label] for label in samples.labels.tolist()]
     differ = [
-        item
-        for item, name in zip(samples.items, names, strict=True)
-        if same_labels and item in by_item and by_item[item].label != name
+        sample
+        for sample, name in zip(samples.names, names, strict=True)
+        if same_labels and sample in by_sample and by_sample[sample].label != name
     ]
     mistakes = [
-        f"{write_number_of(len(items), 'item')} {problem}: {shown(items)}."
-        for items, problem in (
+        f"{write_number_of(len(names), 'sample')} {problem}: {shown(names)}."
+        for names, problem in (
             (only_file, "in split.csv but not in the data"),
             (only_data, "in the data but not in split.csv"),
             (differ, "with another label in split.csv"),
         )
-        if items
+        if names
     ]
     if mistakes:
         raise DataError(joined(mistakes), where=str(samples.root))
-    splits = np.array([by_item[item].split for item in samples.items], dtype="<U5")
+    splits = np.array([by_sample[sample].split for sample in samples.names], dtype="<U5")
     return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *_parted(samples, splits)))
 
 
 def _parted(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
-    """Warnings about a given split that moves items out of the splits of the source, or parts copies and groups."""
+    """Warnings about a given split that moves samples out of the splits of the source, or parts copies and groups."""
     warnings = []
     # A source that names train and test has its validation split cut from training: that is no move.
     moved = (samples.splits != UNASSIGNED) & (samples.splits != splits) & ~((samples.splits == "train") & (splits == "val"))
     if moved.any():
-        names = [samples.items[index] for index in np.flatnonzero(moved)]
+        names = [samples.names[index] for index in np.flatnonzero(moved)]
         warnings.append(
-            f"{write_number_of(len(names), 'item')} in another split by split.csv than the data itself says: {shown(names)}."
+            f"{write_number_of(len(names), 'sample')} in another split by split.csv than the data itself says: {shown(names)}."
         )
     units = _units(len(samples), samples.groups, samples.contents)
     sides: dict[int, set[str]] = {}
@@ -329,9 +333,9 @@ def _parted(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
         sides.setdefault(unit, set()).add(split)
     parted = [index for index, unit in enumerate(units.tolist()) if len(sides[unit]) > 1]
     if parted and not samples.official:
-        names = [samples.items[index] for index in parted]
+        names = [samples.names[index] for index in parted]
         warnings.append(
-            f"{write_number_of(len(names), 'item')} that are copies or of one group stand on several sides of split.csv, "
+            f"{write_number_of(len(names), 'sample')} that are copies or of one group stand on several sides of split.csv, "
             f"so figures on them flatter: {shown(names)}."
         )
     return warnings

@@ -1,7 +1,7 @@
-"""Every item decoded once into one memory-mapped array in the user's cache folder.
+"""Every sample decoded once into one memory-mapped array in the user's cache folder.
 
-This file knows how pixels get from files into the array. It must not know classes, splits or networks, nor how the cache folder is kept
-(``data.cache``). An entry is a folder ``<key>/`` with ``pixels.npy`` (N, C, *) and ``store.json``.
+This file knows how pixels get from files into the array. An entry is a folder ``<key>/`` with ``pixels.npy`` (N, C, *) and
+``store.json``.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from visus.data.cache import cache_bound, cache_folder, held, lock, make_room, p
 from visus.data.ledger import Ledger, group_reasons, listed
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.samples import Reader, Samples
-from visus.errors import DataError, PictureError, StorageError
+from visus.errors import DataError, ImageError, StorageError
 from visus.limits import usable_cores
 from visus.units import write_bytes, write_share
 
 FORMAT = 3  # of an entry and of what decoding gives: another number where either would differ
 MAX_UNREADABLE = 0.05
-MOST_REASONS_SHOWN = 4
+MAX_REASONS_SHOWN = 4
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Store:
-    """The decoded items of one data set.
+    """The decoded samples of one data set.
 
     Args:
         folder: where the entry lies.
-        pixels: memory-mapped, shape (N, C, *), one row for each item of the samples, in their order.
-        readable: one truth value for each row; rows of unreadable items are zero.
-        ledger: what was done to the items.
+        pixels: memory-mapped, shape (N, C, *), one row for each sample of the samples, in their order.
+        readable: one truth value for each row; rows of unreadable samples are zero.
+        ledger: what was done to the samples.
         was_there: the entry was found in the cache and nothing was decoded.
     """
 
@@ -67,20 +67,20 @@ def open_store(
     num_workers: int = 0,
     on_progress: Progress | None = None,
 ) -> Store:
-    """The decoded items of ``samples``, from the cache or decoded now.
+    """The decoded samples of ``samples``, from the cache or decoded now.
 
     Args:
-        samples: the items, in order.
+        samples: the samples, in order.
         preprocessing: channels, size and rule; its scaling plays no part, since the store keeps unscaled numbers.
         cache_dir: another place for the cache.
         cache_bytes: bound of the cache folder; the entries that were used least recently are removed to stay within it, but none that is in
             use. None for ``VISUS_CACHE_SIZE``, or 20 GiB.
         num_workers: decoding threads; 0 for one for each usable core.
-        on_progress: called with the number of items done and in all.
+        on_progress: called with the number of samples done and in all.
 
     Raises:
         StorageError: the cache folder cannot be written or the disk is full.
-        DataError: an array item does not fit.
+        DataError: an array sample does not fit.
     """
     root = cache_folder(cache_dir)
     key = _key(samples, preprocessing)
@@ -116,18 +116,18 @@ def _why_not_written(root: Path, num_bytes: int, error: OSError) -> str:
 
 
 def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MAX_UNREADABLE) -> None:
-    """Raise where more than a stated share of the items could not be read.
+    """Raise where more than a stated share of the samples could not be read.
 
     Raises:
         DataError: with the count, the bound and the first names.
     """
     missing = np.flatnonzero(~store.readable)
-    if len(missing) > max_unreadable * len(samples.items):
+    if len(missing) > max_unreadable * len(samples.names):
         reasons = store.ledger.reasons("unreadable")
-        groups = group_reasons({samples.items[index]: reasons.get(samples.items[index], "") for index in missing})
-        told = " ".join(f"{len(items):,} ({listed(items)}): {reason}" for reason, items in groups[:MOST_REASONS_SHOWN])
+        groups = group_reasons({samples.names[index]: reasons.get(samples.names[index], "") for index in missing})
+        told = " ".join(f"{len(names):,} ({listed(names)}): {reason}" for reason, names in groups[:MAX_REASONS_SHOWN])
         raise DataError(
-            f"{len(missing)} of {len(samples.items)} files cannot be read ({write_share(len(missing) / len(samples.items))}; "
+            f"{len(missing)} of {len(samples.names)} files cannot be read ({write_share(len(missing) / len(samples.names))}; "
             f"at most {write_share(max_unreadable)} may be left out). {told} "
             f"Repair or remove them, or allow more with --max-unreadable.",
             where=str(samples.root),
@@ -148,7 +148,7 @@ def _key(samples: Samples, preprocessing: Preprocessing) -> str:
 
 
 def _size_bytes(samples: Samples, preprocessing: Preprocessing) -> int:
-    return len(samples.items) * int(np.prod(preprocessing.input_shape)) * np.dtype(preprocessing.dtype).itemsize
+    return len(samples.names) * int(np.prod(preprocessing.input_shape)) * np.dtype(preprocessing.dtype).itemsize
 
 
 def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) -> Store | None:
@@ -162,7 +162,7 @@ def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) ->
         if facts is None:
             raise ValueError("no whole entry")
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-        expected = (len(samples.items), *preprocessing.input_shape), np.dtype(preprocessing.dtype)
+        expected = (len(samples.names), *preprocessing.input_shape), np.dtype(preprocessing.dtype)
         if (pixels.shape, pixels.dtype) != expected:
             raise ValueError("of another shape")
         readable = np.ones(len(pixels), dtype=np.bool_)
@@ -182,8 +182,8 @@ def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) ->
 def _write_entry(
     folder: Path, samples: Samples, preprocessing: Preprocessing, num_workers: int, on_progress: Progress | None
 ) -> None:
-    """Decode all items into ``folder``."""
-    shape = (len(samples.items), *preprocessing.input_shape)
+    """Decode all samples into ``folder``."""
+    shape = (len(samples.names), *preprocessing.input_shape)
     file = folder / "pixels.npy"
     pixels = open_memmap(file, mode="w+", dtype=preprocessing.dtype, shape=shape)
     with held(file):
@@ -197,20 +197,20 @@ def _write_entry(
 def _fill(
     pixels: Pixels, samples: Samples, preprocessing: Preprocessing, num_workers: int, on_progress: Progress | None
 ) -> dict[str, Any]:
-    """Decode all items into ``pixels``; which could not be read, and what was done to the others."""
+    """Decode all samples into ``pixels``; which could not be read, and what was done to the others."""
     ledger, unreadable = Ledger(), []
     if samples.reader.kind == "array":
-        _copy_rows(samples.reader, preprocessing, pixels, samples.items, ledger, on_progress)
+        _copy_rows(samples.reader, preprocessing, pixels, samples.names, ledger, on_progress)
     else:
         for index, outcome, notes in _decode_all(samples, preprocessing, num_workers):
-            if isinstance(outcome, PictureError):
+            if isinstance(outcome, ImageError):
                 unreadable.append(index)
-                ledger.note("unreadable", samples.items[index], outcome.message)
+                ledger.note("unreadable", samples.names[index], outcome.message)
             else:
                 pixels[index] = outcome
             ledger.merge(notes)
             if on_progress:
-                on_progress(index + 1, len(samples.items))
+                on_progress(index + 1, len(samples.names))
     return {"unreadable": unreadable, "ledger": ledger.as_dict(), "created": time.time()}
 
 
@@ -218,7 +218,7 @@ def _copy_rows(
     reader: Reader,
     preprocessing: Preprocessing,
     pixels: Pixels,
-    items: Sequence[str],
+    samples: Sequence[str],
     ledger: Ledger,
     on_progress: Progress | None,
 ) -> None:
@@ -229,8 +229,8 @@ def _copy_rows(
         rows = reader.read(slice(start, start + rows_per_chunk))
         fitted = preprocessing.fit_array(rows)
         if fitted.shape != rows.shape:
-            for item in items[start : start + len(rows)]:
-                ledger.note("resized", item)
+            for sample in samples[start : start + len(rows)]:
+                ledger.note("resized", sample)
         pixels[start : start + len(rows)] = fitted
         if on_progress:
             on_progress(start + len(rows), len(pixels))
@@ -238,17 +238,17 @@ def _copy_rows(
 
 def _decode_all(
     samples: Samples, preprocessing: Preprocessing, num_workers: int
-) -> Iterator[tuple[int, Pixels | PictureError, Ledger]]:
-    """Decode all files with threads (decoders release the interpreter's lock); results in the order of the items."""
+) -> Iterator[tuple[int, Pixels | ImageError, Ledger]]:
+    """Decode all files with threads (decoders release the interpreter's lock); results in the order of the samples."""
 
-    def decode(index: int) -> tuple[int, Pixels | PictureError, Ledger]:
+    def decode(index: int) -> tuple[int, Pixels | ImageError, Ledger]:
         notes = Ledger()
         try:
-            return index, preprocessing.read_picture(samples.reader.path(index), notes, name=samples.items[index]), notes
-        except PictureError as error:
+            return index, preprocessing.read_image(samples.reader.path(index), notes, name=samples.names[index]), notes
+        except ImageError as error:
             return index, error, notes
 
     with ThreadPoolExecutor(num_workers) as pool:
         chunk = 64 * num_workers
-        for start in range(0, len(samples.items), chunk):
-            yield from pool.map(decode, range(start, min(start + chunk, len(samples.items))))
+        for start in range(0, len(samples.names), chunk):
+            yield from pool.map(decode, range(start, min(start + chunk, len(samples.names))))

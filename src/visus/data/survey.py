@@ -1,6 +1,6 @@
-"""What the headers of picture files say before any is decoded, and which size suits pictures that say nothing else.
+"""What the headers of image files say before any is decoded, and which size suits images that say nothing else.
 
-This file knows sizes, color and formats, and whether they go with the classes. It must not know pixels or networks.
+This file knows sizes, color and formats, and whether they go with the classes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from visus.data import pictures
 from visus.data.clues import header_clues
+from visus.data.images import decode as images
 from visus.data.ledger import Ledger
 from visus.data.samples import Samples
-from visus.errors import PictureError
+from visus.errors import ImageError
 
 NATIVE_SHORT_SIDE_PX = 64
 DEFAULT_SHORT_SIDE_PX = 96
@@ -23,19 +23,19 @@ VARIED_SIZES = 8
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of picture files from their headers and their split.
+    """What is known of image files from their headers and their split.
 
     Args:
-        num_training: items of the training split.
+        num_training: samples of the training split.
         sizes: (height, width) of every file with a readable header, in pixels.
-        has_colour: whether any of them is in colour.
+        has_color: whether any of them is in color.
         wanted_size: the size that was asked for; None where it is open.
         warnings: sentences about what the headers alone give away of the classes.
     """
 
     num_training: int
     sizes: tuple[tuple[int, int], ...]
-    has_colour: bool
+    has_color: bool
     wanted_size: tuple[int, ...] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -56,8 +56,8 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Suited:
-    """How pictures are read for a network that already knows some: its size, its channels and its own scaling.
+class InputSpec:
+    """How images are read for a network that already knows some: its size, its channels and its own scaling.
 
     Args:
         channels: 1 or 3.
@@ -71,21 +71,21 @@ class Suited:
     divisor: tuple[float, ...]
 
 
-Suit = Callable[[Survey], Suited | None]
-"""Asked with what the headers say; answers how the pictures are to be read, or None for what suits the data itself."""
+InputChooser = Callable[[Survey], InputSpec | None]
+"""Asked with what the headers say; answers how the images are to be read, or None for what suits the data itself."""
 
 
-def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
-    """Read the headers of all picture files; files of unusual size are noted, those that cannot be read are met again in decoding."""
-    sizes, names, has_colour, seen_by_class = [], [], False, list[tuple[int, pictures.Probe]]()
-    for index, item in enumerate(samples.items):
+def survey_images(samples: Samples, ledger: Ledger) -> Survey:
+    """Read the headers of all image files; files of unusual size are noted, those that cannot be read are met again in decoding."""
+    sizes, names, has_color, seen_by_class = [], [], False, list[tuple[int, images.ImageHeader]]()
+    for index, sample in enumerate(samples.names):
         try:
-            seen = pictures.probe(samples.reader.path(index), name=item)
-        except PictureError:
+            seen = images.probe(samples.reader.path(index), name=sample)
+        except ImageError:
             continue  # decoding meets it again, and names it
         sizes.append(seen.size)
-        names.append(item)
-        has_colour = has_colour or seen.channels == 3
+        names.append(sample)
+        has_color = has_color or seen.channels == 3
         seen_by_class.append((int(samples.labels[index]), seen))
     if sizes:
         areas = [height * width for height, width in sizes]
@@ -94,13 +94,13 @@ def survey_pictures(samples: Samples, ledger: Ledger) -> Survey:
             if area > 4 * median or 4 * area < median:
                 ledger.note("outsized", name)
     told = tuple(header_clues(samples.classes, seen_by_class))
-    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_colour, warnings=told)
+    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_color, warnings=told)
 
 
 def suitable_size(sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """Small pictures keep their size; others get a short side of at most 96 px, rounded to a multiple of 8.
+    """Small images keep their size; others get a short side of at most 96 px, rounded to a multiple of 8.
 
-    Where most pictures have one size, its aspect is kept; a mixed set becomes square.
+    Where most images have one size, its aspect is kept; a mixed set becomes square.
 
     >>> suitable_size(((28, 28),) * 3), suitable_size(((480, 640),) * 3), suitable_size(((480, 640), (300, 200), (90, 70)))
     ((28, 28), (96, 128), (96, 96))

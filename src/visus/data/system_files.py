@@ -1,6 +1,6 @@
 """Files and folders that systems, disk stations and programs leave among images.
 
-This file knows their names. It must not know what a dataset looks like.
+This file knows their names.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which image files the cells of a table mean, where they are not written as paths from the table's folder.
 
-This file knows names of files and how people write them. It must not know what else a table holds.
+This file knows names of files and how people write them.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from visus.data.folder_names import splits_meant
-from visus.data.pictures import PICTURE_SUFFIXES
+from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.system_files import why_passed_over
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio writes such a number before the names of files that were uploaded
-_ENDINGS = tuple(PICTURE_SUFFIXES)
-_MOST_BESIDE = 200_000  # files
+_ENDINGS = tuple(IMAGE_SUFFIXES)
+_MAX_BESIDE = 200_000  # files
 
 
 class ImageNames:
     """Images by their names, so that a cell finds the one that it means: any capitals, slashes or backslashes, with or without its ending.
 
     Args:
-        items: paths with ``/``.
+        samples: paths with ``/``.
 
     >>> names = ImageNames(["cat/1.PNG", "dog/1.png", "dog/2.png"])
     >>> names.meant("dog\\\\2.png"), names.meant("2"), names.meant("1.png"), names.meant("3.png")
     (['dog/2.png'], ['dog/2.png'], ['cat/1.PNG', 'dog/1.png'], [])
     """
 
-    def __init__(self, items: Iterable[str]) -> None:
+    def __init__(self, samples: Iterable[str]) -> None:
         self._by_stem: dict[str, list[str]] = defaultdict(list)
-        self.num_items = 0
-        for item in items:
-            self._by_stem[PurePosixPath(item).stem.casefold()].append(item)
-            self.num_items += 1
+        self.num_samples = 0
+        for sample in samples:
+            self._by_stem[PurePosixPath(sample).stem.casefold()].append(sample)
+            self.num_samples += 1
 
     def meant(self, cell: str) -> list[str]:
         """The images whose path ends as the cell says."""
@@ -46,11 +46,11 @@ class ImageNames:
         stem, ending = os.path.splitext(parts[-1])
         has_ending = ending in _ENDINGS
         found = []
-        for item in self._by_stem.get(stem if has_ending else parts[-1], []):
-            own = item.casefold().split("/")
+        for sample in self._by_stem.get(stem if has_ending else parts[-1], []):
+            own = sample.casefold().split("/")
             last = own[-1] if has_ending else os.path.splitext(own[-1])[0]
             if [*own[:-1], last][-len(parts) :] == parts:
-                found.append(item)
+                found.append(sample)
         return found
 
     def named(self, cell: str) -> list[str]:
@@ -66,7 +66,7 @@ class ImageNames:
 
 def images_below(folder: Path) -> list[str]:
     """Every image below a folder by its ending, relative to it; files of systems are passed over, and links to folders not followed."""
-    return [item for _, items in _walk(folder) for item in items]
+    return [sample for _, samples in _walk(folder) for sample in samples]
 
 
 def _walk(folder: Path) -> Iterator[tuple[int, list[str]]]:
@@ -79,7 +79,7 @@ def _walk(folder: Path) -> Iterator[tuple[int, list[str]]]:
             [
                 name if start == "." else f"{start}/{name}"
                 for name in sorted(files)
-                if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and why_passed_over(name) is None
+                if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and why_passed_over(name) is None
             ],
         )
 
@@ -98,17 +98,17 @@ def _images_beside(folder: Path) -> list[str]:
     found: list[str] = []
     num_files = 0
     for other in others:
-        for count, items in _walk(other):
+        for count, samples in _walk(other):
             num_files += count
-            if num_files >= _MOST_BESIDE:
+            if num_files >= _MAX_BESIDE:
                 return []
-            found += [f"../{other.name}/{item}" for item in items]
+            found += [f"../{other.name}/{sample}" for sample in samples]
     return found
 
 
-def annotations_of(folder: Path, items: Sequence[str]) -> str:
+def annotations_of(folder: Path, samples: Sequence[str]) -> str:
     """A file of the boxes or outlines that nearly every image has under its own name, as YOLO, VOC and LabelMe write; empty where there are none."""
-    stems = {PurePosixPath(item).stem for item in items}
+    stems = {PurePosixPath(sample).stem for sample in samples}
     found: dict[str, str] = {}
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if why_passed_over(name) is None)
@@ -179,16 +179,16 @@ def _meant_by(
     return found, several
 
 
-def _of_split(table: str, items: Sequence[str]) -> list[str]:
+def _of_split(table: str, samples: Sequence[str]) -> list[str]:
     """The images in the folder that means the split that the table's name means; none where that is not one image."""
-    tops = sorted({item.split("/")[0] for item in items if "/" in item})
+    tops = sorted({sample.split("/")[0] for sample in samples if "/" in sample})
     meant: Mapping[str, str] = splits_meant([*tops, table]) if tops else {}
     split = meant.get(table)
-    fitting = [item for item in items if split and meant.get(item.split("/")[0]) == split]
+    fitting = [sample for sample in samples if split and meant.get(sample.split("/")[0]) == split]
     return fitting if len(fitting) == 1 else []
 
 
-def written_differently(cell: str, item: str) -> str:
+def written_differently(cell: str, sample: str) -> str:
     """How a cell differs from the path of its image, in a few words.
 
     >>> written_differently("cat\\\\1.png", "cat/1.png"), written_differently("1", "a/1.png"), written_differently("A.png", "a.PNG")
@@ -200,8 +200,8 @@ def written_differently(cell: str, item: str) -> str:
         return "with backslashes"
     if not cell.lower().endswith(_ENDINGS):
         return "without ending"
-    if item.startswith("../") and not cell.startswith("../"):
+    if sample.startswith("../") and not cell.startswith("../"):
         return "as from the folder above"
-    if cell.count("/") < item.count("/"):
+    if cell.count("/") < sample.count("/"):
         return "without folder"
     return "in other capitals"

@@ -1,6 +1,6 @@
 """Tables that lie beside images and are not used: what they say about the images, and whether the folders agree.
 
-This file knows tables and names of images. It must not know how a table that is used is read, or what a folder layout means.
+This file knows tables and names of images.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from visus.data.pictures import PICTURE_SUFFIXES
+from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.reading import command
 from visus.data.source_rules import natural_key, shown
 from visus.data.source_table import label_columns
@@ -24,9 +24,9 @@ from visus.units import write_number_of
 
 WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 FOLDERS = "folders"
-_MOST_ROWS = 20_000
-_MOST_FILES = 40
-_MOST_BYTES = 1 << 25
+_MAX_ROWS = 20_000
+_MAX_FILES = 40
+_MAX_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,15 @@ class Beside:
         return self.num_named >= max(2, 0.5 * self.num_rows)
 
 
-def tables_beside(places: Sequence[Path], items: Sequence[str], labels: Mapping[str, str]) -> list[Beside]:
+def tables_beside(places: Sequence[Path], samples: Sequence[str], labels: Mapping[str, str]) -> list[Beside]:
     """The tables in some folders, those that name most images first.
 
     Args:
         places: folders to look in.
-        items: all images, with ``/``.
+        samples: all images, with ``/``.
         labels: the class of each image as the folders say it; empty where they say none.
     """
-    names = ImageNames(items)
+    names = ImageNames(samples)
     files = [file for place in dict.fromkeys(places) for file in _candidates(place)]
     found = [seen for file in files if (seen := _look(file, names, labels)) is not None]
     return sorted(found, key=lambda seen: (-seen.num_named, not seen.labels))
@@ -91,7 +91,7 @@ def _candidates(place: Path) -> list[Path]:
     for file in chosen:
         by_kind[file.suffix.lower()].append(file)
     return [
-        file for kind in by_kind.values() if len(kind) <= _MOST_FILES for file in kind
+        file for kind in by_kind.values() if len(kind) <= _MAX_FILES for file in kind
     ]  # one file for each image is no table
 
 
@@ -126,7 +126,7 @@ def _rows(text: str, file: Path) -> Rows | None:
 
 def _columns(rows: Rows) -> tuple[dict[str, list[str]], int]:
     """The cells of each column, by its name or number, and how many rows were looked at."""
-    records = [record for _, record in rows.records[:_MOST_ROWS]]
+    records = [record for _, record in rows.records[:_MAX_ROWS]]
     columns = {
         head or str(place + 1): [record[place].strip() if place < len(record) else "" for record in records]
         for place, head in enumerate(rows.heads)
@@ -145,10 +145,10 @@ def _judged(
     path_column = None
     for head, cells in columns.items():
         named = {row: found for row, cell in enumerate(cells) if cell and (found := names.named(cell))}
-        many = len({item for found in named.values() for item in found})
+        many = len({sample for found in named.values() for sample in found})
         if (
             len(named) > len(best)
-            and many >= min(2, names.num_items)
+            and many >= min(2, names.num_samples)
             and len({cells[row] for row in named}) >= 0.5 * len(named)
         ):
             best, path_column = named, head
@@ -181,7 +181,9 @@ def _one_hot(columns: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 def _agrees(named: Mapping[int, list[str]], columns: Mapping[str, Sequence[str]], labels: Mapping[str, str]) -> bool:
     """Whether a column stands for the folders: each value for one folder, and each folder for one value."""
-    known = {row: found for row, items in named.items() if len(found := {labels.get(item, "") for item in items}) == 1}
+    known = {
+        row: found for row, samples in named.items() if len(found := {labels.get(sample, "") for sample in samples}) == 1
+    }
     if not known:
         return False
     for cells in columns.values():
@@ -198,7 +200,7 @@ def _look_at_workbook(file: Path, names: ImageNames) -> Beside:
     try:
         with zipfile.ZipFile(file) as archive:
             for part in archive.infolist():
-                if part.filename.endswith(("sharedStrings.xml", "content.xml")) and part.file_size <= _MOST_BYTES:
+                if part.filename.endswith(("sharedStrings.xml", "content.xml")) and part.file_size <= _MAX_BYTES:
                     texts += re.findall(r">([^<>]+)</(?:\w+:)?[tp]>", archive.read(part).decode("utf-8", "replace"))
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
         texts = []
@@ -217,7 +219,7 @@ def absent_images(places: Sequence[Path]) -> str:
         rows = _rows(text, file) if text is not None else None
         columns, num_rows = _columns(rows) if rows is not None else ({}, 0)
         for cells in columns.values():
-            named = list(dict.fromkeys(cell for cell in cells if cell.lower().endswith(tuple(PICTURE_SUFFIXES))))
+            named = list(dict.fromkeys(cell for cell in cells if cell.lower().endswith(tuple(IMAGE_SUFFIXES))))
             if len(named) >= max(2, 0.5 * num_rows):
                 return (
                     f"The table {file.name!r} names {write_number_of(len(named), 'image')} that are not here, such as {named[0]}: "

@@ -1,6 +1,6 @@
 """The text of a table, taken apart: CSV, TSV, TXT, JSON, JSON Lines and XML become column names and rows.
 
-This file knows encodings, delimiters and where a header stands. It must not know what the columns mean, nor images.
+This file knows encodings, delimiters and where a header stands.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ DELIMITERS = (",", ";", "\t")
 _SNIFFED = (*DELIMITERS, "|")
 TEXT_SUFFIXES = (".csv", ".tsv")
 RECORD_SUFFIXES = (".json", ".jsonl", ".ndjson", ".xml")
-_MOST_LINES_ABOVE = 10
-_MOST_BYTES = 1 << 23
-_MOST_RECORD_BYTES = 1 << 26
+_MAX_LINES_ABOVE = 10
+_MAX_BYTES = 1 << 23
+_MAX_RECORD_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ def lenient_text(file: Path) -> str | None:
 
     Of a long table it is the first 8 MiB, in whole lines; records longer than 64 MiB are not looked at.
     """
-    most = _MOST_RECORD_BYTES if file.suffix.lower() in RECORD_SUFFIXES else _MOST_BYTES
+    most = _MAX_RECORD_BYTES if file.suffix.lower() in RECORD_SUFFIXES else _MAX_BYTES
     try:
         with file.open("rb") as stream:
             data = stream.read(most + 1)
     except OSError:
         return None
     if len(data) > most:
-        if most == _MOST_RECORD_BYTES:
+        if most == _MAX_RECORD_BYTES:
             return None
         data = data[: data.rfind(b"\n") + 1]
     if _is_utf16(data):
@@ -112,7 +112,7 @@ def rows_of(text: str, file: Path, delimiter: str | None = None, wanted: Sequenc
 def _from_lines(text: str, file: Path, delimiter: str | None, wanted: Sequence[str], *, has_spaces: bool) -> Rows | None:
     lines = text.splitlines(keepends=True)
     start = 0
-    for line in lines[:_MOST_LINES_ABOVE]:
+    for line in lines[:_MAX_LINES_ABOVE]:
         told = re.fullmatch(r"\"?sep=(.)\"?", line.strip(), re.IGNORECASE) if line.strip() != "sep=" else None
         if told or line.strip() == "sep=":
             delimiter = delimiter or (told[1] if told else "\t")
@@ -120,7 +120,7 @@ def _from_lines(text: str, file: Path, delimiter: str | None, wanted: Sequence[s
             break
         start += 1
     first = next((line for line in lines[start:] if line.strip()), "")
-    mark = delimiter or _delimiter(lines[start : start + _MOST_LINES_ABOVE], wanted, has_spaces=has_spaces)
+    mark = delimiter or _delimiter(lines[start : start + _MAX_LINES_ABOVE], wanted, has_spaces=has_spaces)
     if mark == " ":
         records = [line.split() for line in lines[start:]]
     else:
@@ -131,7 +131,7 @@ def _from_lines(text: str, file: Path, delimiter: str | None, wanted: Sequence[s
     numbered = [(number, record) for number, record in enumerate(records, start + 1) if any(cell.strip() for cell in record)]
     if not numbered:
         return None
-    place = _header_place([record for _, record in numbered[:_MOST_LINES_ABOVE]], wanted)
+    place = _header_place([record for _, record in numbered[:_MAX_LINES_ABOVE]], wanted)
     heads = [head.strip() for head in numbered[place][1]]
     below = numbered[place + 1 :]
     while (

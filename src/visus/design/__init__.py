@@ -1,12 +1,13 @@
 """Networks as plain data: layers as values, a text for every design, shapes, costs and receptive fields.
 
-This room knows designs. It must not know modules, tensors or torch.
+This room knows designs.
 """
 
 from visus.design.account import Account, Row
+from visus.design.account_walk import account
 from visus.design.arguments import classes
-from visus.design.compact import compact
-from visus.design.families import (
+from visus.design.families.compact import compact
+from visus.design.families.registry import (
     FAMILIES,
     alexnet,
     convnext,
@@ -21,7 +22,7 @@ from visus.design.families import (
 )
 from visus.design.graph import Node
 from visus.design.items import Concat, Item, Repeat, Residual, Sequence, concat, repeat, residual, sequence
-from visus.design.layers import (
+from visus.design.layers.registry import (
     LAYERS,
     Layer,
     avgpool,
@@ -57,7 +58,6 @@ from visus.design.layers import (
 from visus.design.notation import parse
 from visus.design.plan import Design
 from visus.design.resolve import resolve
-from visus.design.tally import account
 
 __all__ = [
     "FAMILIES",

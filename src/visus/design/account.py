@@ -1,6 +1,6 @@
 """The account of a network: a row for each layer with shape, parameters, multiply-adds and receptive field; the totals.
 
-This file knows rows and how they are added up. It must not know how a row came about, nor how a table is printed.
+This file knows rows and how they are added up.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
 
-from visus.design.advised import Advice
+from visus.design.advice.pieces import Advice
 from visus.design.arguments import Shape
 from visus.design.flow import Flow
 from visus.design.memory import Memory
@@ -46,13 +46,13 @@ class Row:
         layer: the layer as it is written, its bias and number of classes decided; ``sum`` and ``stack`` where paths meet.
         output_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
         num_parameters: number of trained values.
-        macs: multiply-adds for one item; those of convolutions and matrix products, nothing else.
+        macs: multiply-adds for one sample; those of convolutions and matrix products, nothing else.
         fields: the receptive field on each axis of the input.
         aligned: whether all paths that meet here look at the same middle; True for a layer.
         notes: what a reader must know beside the figures, such as ``hull`` or ``batch-coupled``.
         bytes_weights: bytes of all that the layer keeps: trained values, and buffers such as a running mean.
-        bytes_output: bytes of what comes out for one item, as float32.
-        bytes_saved: bytes that PyTorch keeps of the layer for the backward pass, for one item, as float32; a tensor counts for the
+        bytes_output: bytes of what comes out for one sample, as float32.
+        bytes_saved: bytes that PyTorch keeps of the layer for the backward pass, for one sample, as float32; a tensor counts for the
             layer that keeps it first. None for a row of a traced module, whose bytes are known as a whole only.
         unread_px: pixels at the far edge of each axis of what comes in that no window reaches; empty where there is no window.
     """
@@ -139,7 +139,7 @@ class Account(Described):
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of the whole network for one item."""
+        """Multiply-adds of the whole network for one sample."""
         return sum(row.macs for row in self.rows)
 
     @property
@@ -154,7 +154,7 @@ class Account(Described):
         were given back before it (``zero_grad``). The batch counts, its labels do not.
 
         Args:
-            batch_size: items of the batch.
+            batch_size: samples of the batch.
             optimizer: ``"adamw"`` keeps two numbers for each trained one, ``"sgd"`` (with momentum) one, ``"none"`` none.
 
         Raises:

@@ -1,6 +1,6 @@
 """What the arguments of layers may be: whole numbers, one for each axis, flags, and ``classes``.
 
-This file knows one argument at a time. It must not know which layer has it.
+This file knows one argument at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from visus.errors import DesignError
 
-Made = TypeVar("Made")
+BuiltNetwork = TypeVar("BuiltNetwork")
 Shape = tuple[int, ...]
 PerAxis = int | tuple[int, ...]
 
@@ -87,7 +87,7 @@ def plain_whole(value: object) -> object:
         return value
 
 
-def known_choice(family: str, kinds: str, choice: object, known: Mapping[Any, Made]) -> Made:
+def known_choice(family: str, kinds: str, choice: object, known: Mapping[Any, BuiltNetwork]) -> BuiltNetwork:
     """What belongs to the member of a family that was asked for.
 
     Raises:

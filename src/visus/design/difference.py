@@ -1,6 +1,6 @@
 """Two accounts side by side: which rows belong together, and which of their figures differ.
 
-This file knows how rows are matched. It must not know how they are printed.
+This file knows how rows are matched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from visus.design.table import write_fields
 
 
 @dataclass(frozen=True)
-class Pair:
+class RowPair:
     """Two rows that belong together; one of them is None where only the other account has the layer."""
 
     left: Row | None
@@ -48,7 +48,7 @@ def figures(row: Row | None) -> dict[str, Any]:
     }
 
 
-def pairs(left: Account, right: Account) -> tuple[Pair, ...]:
+def pairs(left: Account, right: Account) -> tuple[RowPair, ...]:
     """The rows of two accounts matched by path, in order; what stands between equal paths is paired where as many rows face each other.
 
     >>> from visus.design import account, parse
@@ -57,11 +57,11 @@ def pairs(left: Account, right: Account) -> tuple[Pair, ...]:
     ('conv1', 'conv1', ('layer', 'output_shape', 'num_parameters', 'macs'))
     """
     ours_by_path, others_by_path = ([row.path for row in account.rows] for account in (left, right))
-    found: list[Pair] = []
+    found: list[RowPair] = []
     for tag, begin, end, first, last in SequenceMatcher(None, ours_by_path, others_by_path, autojunk=False).get_opcodes():
         ours, others = left.rows[begin:end], right.rows[first:last]
         if tag == "equal" or (tag == "replace" and len(ours) == len(others)):
-            found += [Pair(*both) for both in zip(ours, others, strict=True)]
+            found += [RowPair(*both) for both in zip(ours, others, strict=True)]
         else:
-            found += [*(Pair(row, None) for row in ours), *(Pair(None, row) for row in others)]
+            found += [*(RowPair(row, None) for row in ours), *(RowPair(None, row) for row in others)]
     return tuple(found)

@@ -1,6 +1,6 @@
 """The facts from which advice is drawn: rows, what feeds them, and the design to try changes on where there is one.
 
-This file knows how facts are looked up and how a changed design is asked again. It must not know what is wasteful.
+This file knows how facts are looked up and how a changed design is asked again.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from visus.design.account import Account, Fields, Row
-from visus.design.advised import Advice, Remedy
+from visus.design.account_walk import account_of_nodes
+from visus.design.advice.pieces import Advice, Remedy
 from visus.design.arguments import Shape
-from visus.design.changes import leaves
+from visus.design.edits import leaves
 from visus.design.flow import INPUT, Flow
 from visus.design.graph import Impossible, Node, propagate
 from visus.design.plan import Design
-from visus.design.tally import account_of_nodes
 from visus.errors import DesignError
 from visus.geometry import Field
 from visus.units import write_count
@@ -30,8 +30,8 @@ class Facts:
     Args:
         account: the rows.
         nodes: those of the design; empty for a module that was traced.
-        object_px: size of the objects in the pictures; None where that is not told.
-        batch_size: items of a batch of the training; None where that is not told.
+        object_px: size of the objects in the images; None where that is not told.
+        batch_size: samples of a batch of the training; None where that is not told.
     """
 
     account: Account
@@ -159,7 +159,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Found:
+class AdviceFound:
     """Advice without its remedies, and what gives them.
 
     Args:
@@ -173,11 +173,11 @@ class Found:
     most: int = 3
 
 
-Finder = Callable[[Facts], Iterable[Found]]
+Finder = Callable[[Facts], Iterable[AdviceFound]]
 """Finds the advice of one kind, or of several that belong together."""
 
 
-def remedied(found: Found, finder: Finder) -> Advice:
+def remedied(found: AdviceFound, finder: Finder) -> Advice:
     """The advice with those of its changes after which the same is not said of the same place any more."""
     kept: list[Remedy] = []
     for each in found.candidates():

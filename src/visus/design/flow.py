@@ -1,6 +1,6 @@
 """What feeds each row of an account, and how the row reads it: the same plain view of a design and of a traced module.
 
-This file knows how the nodes of a design become this view. It must not know fields, figures or advice.
+This file knows how the nodes of a design become this view.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final, Literal
 from visus.design.arguments import Shape
 from visus.design.graph import Node
 from visus.design.items import Concat, Residual
-from visus.design.layers import GlobalPool, GroupNorm, Layer, LayerNorm, Norm, Pool, Softmax
-from visus.geometry import Lens, Window
+from visus.design.layers.registry import GlobalPool, GroupNorm, Layer, LayerNorm, Norm, Pool, Softmax
+from visus.geometry import AxisOp, Window
 
 INPUT: Final = -1
 """The place of the network's input among the sources of a row."""
@@ -34,7 +34,7 @@ class Normed:
         by: ``"batch"``, ``"group"`` or ``"layer"``.
         channels: channels or features that come in.
         num_groups: groups of a group norm, else 1.
-        num_values: so many values of one item share a mean and a deviation; those of the batch's other items come on top.
+        num_values: so many values of one sample share a mean and a deviation; those of the batch's other samples come on top.
     """
 
     by: Literal["batch", "group", "layer"]
@@ -59,7 +59,7 @@ class Flow:
     kind: Kind
     output_shape: Shape
     sources: tuple[int, ...]
-    lenses: tuple[Lens, ...] = ()
+    lenses: tuple[AxisOp, ...] = ()
     sees: Sees = "window"
     normed: Normed | None = None
 

@@ -1,7 +1,6 @@
 """Order, branches and joins: shapes propagated through a design, and a path for every layer.
 
-This file knows how items follow each other, what they are called and where their shapes meet. It must not know remedies,
-cost tables, the notation or torch.
+This file knows how items follow each other, what they are called and where their shapes meet.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from fractions import Fraction
 
 from visus.design.arguments import Shape, classes
 from visus.design.items import Concat, Item, Repeat, Residual, Sequence
-from visus.design.layers import Conv, Depthwise, DoesNotFitError, Layer, Linear, Norm, Transposed
+from visus.design.layers.registry import Conv, Depthwise, DoesNotFitError, Layer, Linear, Norm, Transposed
 from visus.errors import DesignError
 from visus.geometry import Window
 from visus.units import write_shape
@@ -59,7 +58,7 @@ class Node:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds for one item, those of the nodes inside included."""
+        """Multiply-adds for one sample, those of the nodes inside included."""
         if isinstance(self.layer, Layer):
             return self.layer.macs(self.input_shape)
         return sum(node.macs for branch in self.branches for node in branch)
@@ -276,7 +275,7 @@ def projection_window(stride: int) -> Window:
 
 
 def _written_out(items: Many[Item], route: Route) -> list[tuple[Item, str, Route]]:
-    """Items with repeats written out: each with its name among its neighbours and where it stands as written."""
+    """Items with repeats written out: each with its name among its neighbors and where it stands as written."""
     flat: list[tuple[Item, Route, bool]] = []
 
     def add(item: Item, own_route: Route, repeated: bool) -> None:
@@ -293,7 +292,7 @@ def _written_out(items: Many[Item], route: Route) -> list[tuple[Item, str, Route
 
 
 def _names(items: Many[Item], prefix: str = "", repeated: Many[bool] = ()) -> list[str]:
-    """A name for each of the items: its own, or its prefix and a number counted from 1 among its neighbours."""
+    """A name for each of the items: its own, or its prefix and a number counted from 1 among its neighbors."""
     numbered = list(repeated) or [False] * len(items)
     fixed = [item.name for item, number in zip(items, numbered, strict=True) if item.name is not None and not number]
     counts: Counter[str] = Counter()

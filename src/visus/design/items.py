@@ -1,6 +1,6 @@
 """What a design is made of: items, and the groups that hold them (sequence, residual, concat, repeat), as frozen values.
 
-This file knows how items are nested, counted and written. It must not know shapes, sums or what a single layer computes.
+This file knows how items are nested, counted and written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, repr=False)
 class Item(ABC):
-    """Anything that stands in a design: a layer (see ``visus.design.layers``) or a group of items."""
+    """Anything that stands in a design: a layer (see ``visus.design.layers.registry``) or a group of items."""
 
     prefix: ClassVar[str]  # the automatic name is the prefix and a number: conv1
     word: ClassVar[str]  # how it is written in a design
@@ -281,7 +281,7 @@ def check_children(children: tuple[Item, ...], *, may_be_empty: bool = False) ->
         mistakes.append("an empty sequence does nothing here; only a branch of concat may be empty.")
     names = Counter(child.name for child in children if child.name is not None)
     mistakes += [
-        f"{count} neighbours have the name {name!r}. Give each a name of its own."
+        f"{count} neighbors have the name {name!r}. Give each a name of its own."
         for name, count in names.items()
         if count > 1
     ]

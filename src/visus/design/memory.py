@@ -2,9 +2,9 @@
 
 A walk forward notes what each layer allocates, what it keeps for the backward pass, and what the containers hold while their layers run; a
 walk back releases it in reverse order while gradients come and go. Each moment is a number of bytes that is there once and one for each
-item of the batch, so one walk answers every batch size. The figures are those of PyTorch's allocator on the CPU in float32.
+sample of the batch, so one walk answers every batch size. The figures are those of PyTorch's allocator on the CPU in float32.
 
-This file knows tensors by their size and by who holds them. It must not know what a single layer keeps, modules or torch.
+This file knows tensors by their size and by who holds them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 from visus.design.arguments import Shape
 from visus.design.graph import Node
 from visus.design.items import Concat, Residual
-from visus.design.keeping import NOTHING, Bytes, Keeping, keeping, largest_weight, num_bytes
-from visus.design.layer import BYTES_PER_VALUE, Layer
+from visus.design.layers.layer import BYTES_PER_VALUE, Layer
+from visus.design.saved_tensors import EMPTY, Bytes, SavedForBackward, keeping, largest_weight, num_bytes
 from visus.errors import UsageError, unknown_name
 
 
@@ -121,7 +121,7 @@ def checked_batch_size(batch_size: int) -> int:
 
 
 def memory_of_nodes(nodes: Many[Node], input_shape: Shape) -> tuple[Moments, tuple[int, ...]]:
-    """The memory of nodes one after another, and what each row of their account keeps for one item, in the rows' order.
+    """The memory of nodes one after another, and what each row of their account keeps for one sample, in the rows' order.
 
     The loss is a cross-entropy, and keeps as much as goes out. The batch is counted, its labels are not. Gradients are given back before
     the forward pass.
@@ -151,19 +151,19 @@ def memory_of_nodes(nodes: Many[Node], input_shape: Shape) -> tuple[Moments, tup
 def _undominated(moments: Iterable[Bytes]) -> tuple[Bytes, ...]:
     """The moments that can be the largest for some batch size."""
     found: list[Bytes] = []
-    for moment in sorted(set(moments), key=lambda each: (-each.item, -each.fixed)):
+    for moment in sorted(set(moments), key=lambda each: (-each.sample, -each.fixed)):
         if not found or moment.fixed > found[-1].fixed:
             found.append(moment)
     return tuple(found)
 
 
 class _Storage:
-    """Bytes of one item of a tensor and of its views; how many hold them."""
+    """Bytes of one sample of a tensor and of its views; how many hold them."""
 
-    __slots__ = ("holders", "item")
+    __slots__ = ("holders", "sample")
 
-    def __init__(self, item: int) -> None:
-        self.item, self.holders = item, 0
+    def __init__(self, sample: int) -> None:
+        self.sample, self.holders = sample, 0
 
 
 class _Tensor(NamedTuple):
@@ -171,7 +171,7 @@ class _Tensor(NamedTuple):
     storage: _Storage
     number: int  # of the tensor, in the order of computation
     has_gradient: bool
-    is_turned: bool
+    is_channels_last: bool
 
 
 @dataclass
@@ -181,7 +181,7 @@ class _Step:
     inputs: tuple[_Tensor, ...]
     output: _Tensor
     kept: list[_Storage] = field(default_factory=list)
-    keeping: Keeping = field(default_factory=Keeping)
+    keeping: SavedForBackward = field(default_factory=SavedForBackward)
     trained: int = 0
     kind: Literal["layer", "sum", "stack", "loss"] = "layer"
 
@@ -189,7 +189,7 @@ class _Step:
 class _Gradient(NamedTuple):
     storage: _Storage
     is_part: bool = False  # a view of some of the channels of a gradient
-    is_turned: bool = False  # its channels lie side by side in memory
+    is_channels_last: bool = False  # its channels lie side by side in memory
 
 
 class _Walk:
@@ -197,7 +197,7 @@ class _Walk:
 
     def __init__(self, *, keeps: bool) -> None:
         self.keeps = keeps
-        self.fixed = self.item = self.kept_fixed = self.kept_by_loss = 0
+        self.fixed = self.sample = self.kept_fixed = self.kept_by_loss = 0
         self.moments: list[Bytes] = []
         self.rows: list[int] = []
         self.tape: list[_Step] = []
@@ -208,25 +208,25 @@ class _Walk:
 
     def hold(self, storage: _Storage) -> None:
         if storage.holders == 0:
-            self.item += storage.item
+            self.sample += storage.sample
         storage.holders += 1
 
     def drop(self, storage: _Storage) -> None:
         storage.holders -= 1
         if storage.holders == 0:
-            self.item -= storage.item
+            self.sample -= storage.sample
 
     def note(self, *more: Bytes) -> None:
         """A moment: what is alive, and the largest of the buffers beside it."""
-        for buffers in more or (NOTHING,):
-            self.moments.append(Bytes(self.fixed + buffers.fixed, self.item + buffers.item))
+        for buffers in more or (EMPTY,):
+            self.moments.append(Bytes(self.fixed + buffers.fixed, self.sample + buffers.sample))
 
     def tensor(
-        self, shape: Shape, *, has_gradient: bool, is_turned: bool = False, view_of: _Storage | None = None
+        self, shape: Shape, *, has_gradient: bool, is_channels_last: bool = False, view_of: _Storage | None = None
     ) -> _Tensor:
         """A new tensor, held by whoever asked for it."""
         self.num_tensors += 1
-        found = _Tensor(shape, view_of or _Storage(num_bytes(shape)), self.num_tensors, has_gradient, is_turned)
+        found = _Tensor(shape, view_of or _Storage(num_bytes(shape)), self.num_tensors, has_gradient, is_channels_last)
         self.hold(found.storage)
         return found
 
@@ -269,8 +269,8 @@ class _Walk:
     def joined(self, kind: Literal["sum", "stack"], ends: tuple[_Tensor, ...], shape: Shape) -> _Tensor:
         """The sum or the stack of the ends of paths."""
         has_gradient = any(end.has_gradient for end in ends)
-        is_turned = ends[0].is_turned if kind == "sum" else all(end.is_turned for end in ends)
-        y = self.tensor(shape, has_gradient=has_gradient, is_turned=is_turned)
+        is_channels_last = ends[0].is_channels_last if kind == "sum" else all(end.is_channels_last for end in ends)
+        y = self.tensor(shape, has_gradient=has_gradient, is_channels_last=is_channels_last)
         self.note()
         self.rows.append(0)
         if self.keeps and has_gradient:
@@ -280,13 +280,13 @@ class _Walk:
         return y
 
     def layer(self, layer: Layer, x: _Tensor, node: Node) -> _Tensor:
-        kept = keeping(layer, node.input_shape, node.output_shape, is_turned=x.is_turned)
+        kept = keeping(layer, node.input_shape, node.output_shape, is_channels_last=x.is_channels_last)
         is_view = kept.is_view or (not self.keeps and layer.word in ("dropout", "droppath"))
         trained = BYTES_PER_VALUE * node.num_parameters
         y = self.tensor(
             node.output_shape,
             has_gradient=x.has_gradient or trained > 0,
-            is_turned=(x.is_turned or kept.turns) and len(node.output_shape) > 1,
+            is_channels_last=(x.is_channels_last or kept.turns) and len(node.output_shape) > 1,
             view_of=x.storage if is_view else None,
         )
         step = _Step((x,), y, keeping=kept, trained=trained)
@@ -297,24 +297,24 @@ class _Walk:
             return y
         if self.keeps:
             self.rows.append(0)
-        before = self.fixed, self.item  # what is made beside is given back at once
-        self.fixed, self.item = self.fixed + kept.extra.fixed, self.item + (0 if is_view else kept.extra.item)
+        before = self.fixed, self.sample  # what is made beside is given back at once
+        self.fixed, self.sample = self.fixed + kept.extra.fixed, self.sample + (0 if is_view else kept.extra.sample)
         self.note(*kept.forward)
-        self.fixed, self.item = before
+        self.fixed, self.sample = before
         return y
 
     def keep(self, step: _Step) -> None:
         """Keep for the backward pass what the layer needs of its input, its output, and what it made beside."""
         kept, (x,), y = step.keeping, step.inputs, step.output
         step.kept += [x.storage] * kept.input + [y.storage] * kept.output
-        count = kept.extra.item
+        count = kept.extra.sample
         for storage in step.kept:
             self.hold(storage)
             if id(storage) not in self.counted:
                 self.counted.add(id(storage))
-                count += storage.item
+                count += storage.sample
         self.rows.append(count)
-        self.fixed, self.item = self.fixed + kept.extra.fixed, self.item + kept.extra.item
+        self.fixed, self.sample = self.fixed + kept.extra.fixed, self.sample + kept.extra.sample
         self.kept_fixed += kept.extra.fixed
 
     def loss(self, y: _Tensor) -> None:
@@ -322,7 +322,7 @@ class _Walk:
         if not y.has_gradient:
             return
         shares = self.tensor(y.shape, has_gradient=True)
-        self.kept_by_loss = shares.storage.item
+        self.kept_by_loss = shares.storage.sample
         self.tape.append(_Step((y,), shares, [shares.storage], kind="loss"))
         self.note()
 
@@ -334,7 +334,7 @@ class _Walk:
             return
         gradients: dict[int, _Gradient] = {}
         last = self.tape[-1].output
-        first = _Gradient(_Storage(last.storage.item))
+        first = _Gradient(_Storage(last.storage.sample))
         self.hold(first.storage)
         gradients[last.number] = first
         for step in reversed(self.tape):
@@ -348,11 +348,11 @@ class _Walk:
         found = []
         for x in inputs:
             if step.kind in ("sum", "stack"):
-                found.append(_Gradient(given.storage, step.kind == "stack" or given.is_part, given.is_turned))
+                found.append(_Gradient(given.storage, step.kind == "stack" or given.is_part, given.is_channels_last))
             elif step.keeping.is_view:
                 found.append(given)
             else:
-                found.append(_Gradient(_Storage(x.storage.item), False, _turned_after(step, given)))
+                found.append(_Gradient(_Storage(x.storage.sample), False, _turned_after(step, given)))
             self.hold(found[-1].storage)
         if step.kind in ("layer", "loss"):
             self.work(step, given, to_input=bool(inputs))
@@ -363,13 +363,13 @@ class _Walk:
     def work(self, step: _Step, given: _Gradient, *, to_input: bool) -> None:
         """The moments while the gradients of a layer are computed; what it kept is given back after them."""
         self.fixed += step.trained
-        is_in_order = not given.is_part and given.is_turned == step.output.is_turned
-        in_order = step.output.storage.item if step.keeping.copies and not is_in_order else 0
-        buffers = (*step.keeping.backward, *(step.keeping.to_input if to_input else ())) or (NOTHING,)
-        self.note(*(Bytes(each.fixed, each.item + in_order) for each in buffers))
+        is_in_order = not given.is_part and given.is_channels_last == step.output.is_channels_last
+        in_order = step.output.storage.sample if step.keeping.copies and not is_in_order else 0
+        buffers = (*step.keeping.backward, *(step.keeping.to_input if to_input else ())) or (EMPTY,)
+        self.note(*(Bytes(each.fixed, each.sample + in_order) for each in buffers))
         for storage in step.kept:
             self.drop(storage)
-        self.fixed, self.item = self.fixed - step.keeping.extra.fixed, self.item - step.keeping.extra.item
+        self.fixed, self.sample = self.fixed - step.keeping.extra.fixed, self.sample - step.keeping.extra.sample
 
     def arrive(self, x: _Tensor, found: _Gradient, gradients: dict[int, _Gradient]) -> None:
         """A gradient comes to a tensor, and is added to what is there."""
@@ -379,7 +379,7 @@ class _Walk:
             return
         total = there
         if total.is_part or total.storage.holders > 1:  # another looks at it, so that the sum needs a place of its own
-            total = _Gradient(_Storage(x.storage.item), False, there.is_turned)
+            total = _Gradient(_Storage(x.storage.sample), False, there.is_channels_last)
             self.hold(total.storage)
             self.note()
             self.drop(there.storage)
@@ -393,5 +393,5 @@ def _turned_after(step: _Step, given: _Gradient) -> bool:
     if len(step.output.shape) < len(x.shape):
         return False  # the same number for all positions, written in the usual order
     if step.keeping.copies or step.output.shape != x.shape:
-        return x.is_turned or step.keeping.turns
-    return given.is_turned
+        return x.is_channels_last or step.keeping.turns
+    return given.is_channels_last

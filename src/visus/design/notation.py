@@ -1,7 +1,6 @@
 """Text to design: Python's own syntax, parsed with ``ast`` and never evaluated; all mistakes reported together.
 
-The way back, design to text, is ``Design.text``; ``parse(design.text) == design``. This file knows how a design is spelt. It must not
-know shapes, files or the command line.
+The way back, design to text, is ``Design.text``; ``parse(design.text) == design``. This file knows how a design is spelled.
 """
 
 from __future__ import annotations
@@ -16,18 +15,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from visus.design.arguments import classes
-from visus.design.families import FAMILIES
+from visus.design.families.registry import FAMILIES
 from visus.design.items import Item, Repeat, Sequence, concat, residual, sequence
-from visus.design.layers import LAYERS
+from visus.design.layers.registry import LAYERS
 from visus.design.plan import Design
 from visus.errors import DesignError, joined, unknown_name
 
 MAX_CHARACTERS: Final = 100_000
 MAX_DEPTH: Final = 40
 
+_USUAL_NAME: Final = re.compile(r"(\D+)(\d{1,4})")  # of a family with its depth, such as resnet18
 _GROUPS: Final[dict[str, Callable[..., Item]]] = {"sequence": sequence, "residual": residual, "concat": concat}
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
-_FACTS: Final = ("input_shape", "num_classes", "num_items")
+_FACTS: Final = ("input_shape", "num_classes", "num_samples")
 _MISSING: Final = object()  # an argument that could not be read; its mistake is told already
 
 
@@ -43,7 +43,7 @@ class FamilyCall:
         """The family's design.
 
         Args:
-            facts: ``input_shape``, ``num_classes``, ``num_items``; those that the family looks at are handed on.
+            facts: ``input_shape``, ``num_classes``, ``num_samples``; those that the family looks at are handed on.
 
         Raises:
             DesignError: the family does not take these arguments, or looks at facts that are not given.
@@ -73,7 +73,7 @@ def parse(text: str) -> Design:
     """The design that a text spells.
 
     Line breaks and comments are fine. A family that does not look at the data (``vgg(16)``, ``mlp(512)``) may stand alone as the whole
-    text; for the others see ``visus.design.resolve``.
+    text, by its usual name too (``vgg16``); for the others see ``visus.design.resolve``.
 
     Raises:
         DesignError: every mistake in the text, each with its line and column.
@@ -243,7 +243,7 @@ class _Reader:
 
     @staticmethod
     def unknown(word: str) -> str:
-        depth = re.fullmatch(r"(\D+)(\d+)", word)
+        depth = _USUAL_NAME.fullmatch(word)
         if depth and depth[1] in FAMILIES:
             return f"unknown layer {word!r}. Did you mean {depth[1]}({depth[2]})?"
         return unknown_name("layer", word, [*LAYERS, *_GROUPS, *FAMILIES])
@@ -314,10 +314,14 @@ class _Reader:
         return _MISSING
 
     def family(self, node: ast.expr) -> FamilyCall | None:
-        """The family that a text names alone; None where it names none."""
+        """The family that a text names alone, by its call or by its usual name (``resnet18``); None where it names none."""
         func = node.func if isinstance(node, ast.Call) else node
-        if not isinstance(func, ast.Name) or func.id not in FAMILIES:
+        if not isinstance(func, ast.Name):
             return None
+        if func.id not in FAMILIES:
+            usual = _USUAL_NAME.fullmatch(func.id)
+            is_usual = usual is not None and usual[1] in FAMILIES and not isinstance(node, ast.Call)
+            return FamilyCall(usual[1], (int(usual[2]),)) if usual is not None and is_usual else None
         if not isinstance(node, ast.Call):
             return FamilyCall(func.id)
         for keyword in node.keywords:

@@ -1,6 +1,6 @@
 """A whole design as one frozen value: its text, and its nodes in their places.
 
-This file knows a design from outside: text, layers, nodes for an input shape. It must not know how shapes are propagated or text is read.
+This file knows a design from outside: text, layers, nodes for an input shape.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from visus.design.remedies import explain, smallest_shape
 from visus.errors import DesignError, joined
 
 MAX_LAYERS: Final = 10_000
-LONGEST_INPUT: Final = 10_000_000
+MAX_INPUT: Final = 10_000_000
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -109,7 +109,7 @@ def check_input_shape(input_shape: Iterable[int]) -> Shape:
     """The shape as a tuple of plain whole numbers.
 
     Raises:
-        DesignError: it is no shape of one item.
+        DesignError: it is no shape of one sample.
     """
     shape = tuple(input_shape)
     if not 1 <= len(shape) <= 4 or any(not isinstance(length, int) or length < 1 for length in shape):
@@ -125,10 +125,10 @@ def check_lengths(input_shape: Shape) -> None:
     """Refuse axes that are so long that what is read of them cannot be followed in a short time.
 
     Raises:
-        DesignError: an axis is longer than ``LONGEST_INPUT``.
+        DesignError: an axis is longer than ``MAX_INPUT``.
     """
     longest = max((length for length in input_shape[1:] if isinstance(length, int)), default=1)
-    if longest > LONGEST_INPUT:
+    if longest > MAX_INPUT:
         raise DesignError(
-            f"an input with an axis of {longest:,} px is too long: at most {LONGEST_INPUT:,} px are allowed. Give a shorter one."
+            f"an input with an axis of {longest:,} px is too long: at most {MAX_INPUT:,} px are allowed. Give a shorter one."
         )

@@ -1,6 +1,6 @@
 """What to do about an impossible layer: the smallest input that a design accepts, and changes that were tried and work.
 
-This file knows how to vary a design and ask again. It must not know how shapes are propagated, nor how text is parsed.
+This file knows how to vary a design and ask again.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from visus.design.arguments import Shape
 from visus.design.graph import Impossible, Node, Route, projection_window, propagate, stride_product
 from visus.design.items import Concat, Item, Repeat, Residual
-from visus.design.layers import Conv, Depthwise, Flatten, GlobalPool, Layer, Pool, Transposed, Windowed
+from visus.design.layers.registry import Conv, Depthwise, Flatten, GlobalPool, Layer, Pool, Transposed, Windowed
 from visus.errors import DesignError
 from visus.units import write_shape
 
 _BUDGET = 40_000  # layers visited in one search for a size
-_LARGEST_SIZE = 10**6  # a longer axis is no help to anybody
+_MAX_SIZE = 10**6  # a longer axis is no help to anybody
 _TRIES = 16  # changes of one kind that are tried
-_SUBJECTS = {1: "The shortest recording", 2: "The smallest picture", 3: "The smallest volume"}
+_SUBJECTS = {1: "The shortest signal", 2: "The smallest image", 3: "The smallest volume"}
 
 
 class _NoFit(Exception):  # noqa: N818  # never leaves this file
@@ -57,7 +57,7 @@ def fitting_size(items: Many[Item], axis: int, num_axes: int, at_least: int = 1)
     """
     try:
         first = max(at_least, _lower_bound(items, axis, num_axes, 1))
-        if first > _LARGEST_SIZE:
+        if first > _MAX_SIZE:
             return None
         for size in range(first, first + _num_tries(items, axis, num_axes)):
             try:

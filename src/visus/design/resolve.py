@@ -1,6 +1,6 @@
 """From what a person names as a network to a design: a design itself, its text, or a family call.
 
-This file knows the ways to name a network as plain data. It must not know files, modules or torch.
+This file knows the ways to name a network as plain data.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from visus.design.notation import FamilyCall, read
 from visus.design.plan import Design, check_input_shape
 
 
-def resolve(network: str | Design, *, input_shape: Shape, num_classes: int | None, num_items: int | None = None) -> Design:
+def resolve(network: str | Design, *, input_shape: Shape, num_classes: int | None, num_samples: int | None = None) -> Design:
     """The design that is meant.
 
     Args:
         network: a design; its text; or a family with or without arguments, such as ``"resnet(18)"`` or ``"compact"``.
         input_shape: ``(channels, *spatial)``, for families that look at it.
         num_classes: number of classes, for families that look at it.
-        num_items: number of items to train on, for families that look at it; None where that is unknown.
+        num_samples: number of samples to train on, for families that look at it; None where that is unknown.
 
     Raises:
         DesignError: the text cannot be read, or the family does not take these arguments.
@@ -29,5 +29,5 @@ def resolve(network: str | Design, *, input_shape: Shape, num_classes: int | Non
         return network
     found = read(network)
     if isinstance(found, FamilyCall):
-        return found.design(input_shape=check_input_shape(input_shape), num_classes=num_classes, num_items=num_items)
+        return found.design(input_shape=check_input_shape(input_shape), num_classes=num_classes, num_samples=num_samples)
     return found

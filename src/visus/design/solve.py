@@ -1,6 +1,6 @@
 """Ways to a receptive field, each a design with its costs, and why others do not lead there.
 
-This file knows how a design is changed to see more. It must not know what a field is for, nor how an answer is printed.
+This file knows how a design is changed to see more.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from visus.design.account import Account
+from visus.design.account_walk import account, account_of_nodes
 from visus.design.arguments import Shape, classes
-from visus.design.changes import appended, changed, flat, leaves, trunk, with_arguments, with_window
+from visus.design.dependence import has_holes, middle, read_by, shadow
+from visus.design.edits import appended, changed, flat, leaves, trunk, with_arguments, with_window
 from visus.design.facts import Facts
 from visus.design.graph import Node
 from visus.design.items import Item
-from visus.design.layers import Conv, Depthwise, Layer, conv, globalpool, linear, maxpool, norm, relu
+from visus.design.layers.registry import Conv, Depthwise, Layer, conv, globalpool, linear, maxpool, norm, relu
 from visus.design.plan import Design
-from visus.design.reading import has_holes, middle, read_by, shadow
-from visus.design.tally import account, account_of_nodes
 from visus.errors import DesignError
 from visus.units import write_shape
 
-_MOST: Final = {"more layers": 200, "larger kernels": 64, "stride": 12, "pooling": 12, "dilation": 12}
+_MAX: Final = {"more layers": 200, "larger kernels": 64, "stride": 12, "pooling": 12, "dilation": 12}
 _NO_FURTHER: Final = {
-    "stride": "no other convolution that looks at its neighbours has a stride of 1",
+    "stride": "no other convolution that looks at its neighbors has a stride of 1",
     "pooling": "there is no other place for a pool",
 }
 """Why a way ends that cannot be gone on with."""
@@ -63,7 +63,7 @@ class Way:
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of what all layers give for one item, in 4 bytes a number."""
+        """Bytes of what all layers give for one sample, in 4 bytes a number."""
         return activation_bytes(self.account)
 
     def to_json(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Ways:
 
 
 def activation_bytes(costs: Account) -> int:
-    """Bytes of what all layers of a network give for one item, in 4 bytes a number; flatten gives nothing new."""
+    """Bytes of what all layers of a network give for one sample, in 4 bytes a number; flatten gives nothing new."""
     return sum(row.bytes_output for row in costs.rows if row.layer != "flatten")
 
 
@@ -135,14 +135,14 @@ def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, desi
     """Ways from a design to a last map that sees ``field_px`` on every axis; of those that do not lead there, why.
 
     - more layers: 3 x 3 convolutions with norm and relu after the last map, as many as are needed;
-    - larger kernels: every convolution that looks at its neighbours, by the same even number;
+    - larger kernels: every convolution that looks at its neighbors, by the same even number;
     - stride: 2 in the first of these, in as few as are needed;
     - pooling: 2 x 2 before as few of the first of them as are needed;
     - dilation: 2, 4, 8, ... in as few of the last ones as are needed; where that is not enough in all of them, more in the last one,
       as long as its window fits the map that it reads.
 
     Raises:
-        DesignError: the design is impossible, has no convolution that looks at neighbours, or sees so much already.
+        DesignError: the design is impossible, has no convolution that looks at neighbors, or sees so much already.
 
     >>> ways = ways_to_see(30, (3, 64, 64), 10)
     >>> for way in (ways.now, *ways.found):
@@ -160,9 +160,9 @@ def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, desi
     nodes = design.place(input_shape, num_classes)
     facts = Facts(account(design, input_shape, num_classes), nodes)
     now = _way("as it is", "", design, nodes, facts.account)
-    if now is None or not _neighbour_convs(nodes):
+    if now is None or not _neighbor_convs(nodes):
         raise DesignError(
-            "there is no convolution that looks at its neighbours, so nothing can look further. Give a design with one."
+            "there is no convolution that looks at its neighbors, so nothing can look further. Give a design with one."
         )
     if min(now.field_px) >= field_px:
         seen = " x ".join(map(str, now.field_px))
@@ -181,7 +181,7 @@ _Made = tuple[str, Design | None]
 
 def _search(facts: Facts, kind: str, field_px: int) -> Way | NoWay:
     """The least change of a kind that leads to the field, or why none does."""
-    make, most = _MAKERS[kind], _MOST[kind]
+    make, most = _MAKERS[kind], _MAX[kind]
     least = _least_layers(facts, field_px) if kind == "more layers" else 1
     if least > most:
         return NoWay(kind, f"at least {least:,} more convolutions are needed, and {most} are tried at most")
@@ -222,7 +222,7 @@ def _way(kind: str, change: str, design: Design, nodes: Many[Node], costs: Accou
     return Way(kind, change, design, costs, holes)
 
 
-def _neighbour_convs(nodes: Many[Node]) -> list[Node]:
+def _neighbor_convs(nodes: Many[Node]) -> list[Node]:
     """The convolutions before the last map whose windows are larger than 1."""
     found = []
     for node in leaves(trunk(nodes)):
@@ -255,13 +255,13 @@ def _larger_kernels(nodes: Many[Node], count: int) -> _Made:
             else None
         )
 
-    made = {node.path: enlarged(node) for node in _neighbour_convs(nodes)}
+    made = {node.path: enlarged(node) for node in _neighbor_convs(nodes)}
     sizes = sorted({getattr(layer, "kernel_size", 0) for layer in made.values() if layer})
     return f"kernels of {', '.join(map(str, sizes))}", _replaced(nodes, made)
 
 
 def _strides(nodes: Many[Node], count: int) -> _Made | None:
-    still: list[Any] = [node for node in _neighbour_convs(nodes) if getattr(node.layer, "stride", 2) == 1]
+    still: list[Any] = [node for node in _neighbor_convs(nodes) if getattr(node.layer, "stride", 2) == 1]
     if count > len(still):
         return None
     made: dict[str, Layer | None] = {}
@@ -275,7 +275,7 @@ def _strides(nodes: Many[Node], count: int) -> _Made | None:
 
 def _pools(nodes: Many[Node], count: int) -> _Made | None:
     body = flat(trunk(nodes))
-    starts = [node.path for node in body[1:] if not isinstance(node.layer, Layer) or node in _neighbour_convs(nodes)]
+    starts = [node.path for node in body[1:] if not isinstance(node.layer, Layer) or node in _neighbor_convs(nodes)]
     if count > len(starts):
         return None
     chosen = set(starts[:count])
@@ -291,7 +291,7 @@ def _pools(nodes: Many[Node], count: int) -> _Made | None:
 
 def _dilated_further(facts: Facts, count: int, field_px: int, so_far: str) -> Way | NoWay:
     """More dilation in the last of ``count`` convolutions than twice that of the one before: the field grows evenly with it."""
-    node, shape = _neighbour_convs(facts.nodes)[-1], facts.account.input_shape
+    node, shape = _neighbor_convs(facts.nodes)[-1], facts.account.input_shape
     placed = []
     for factor in (2**count, 2**count + 1):
         made = _dilations(facts.nodes, count, factor)
@@ -315,7 +315,7 @@ def _dilated_further(facts: Facts, count: int, field_px: int, so_far: str) -> Wa
 
 
 def _dilations(nodes: Many[Node], count: int, last: int | None = None) -> _Made | None:
-    convs = _neighbour_convs(nodes)
+    convs = _neighbor_convs(nodes)
     if count > len(convs):
         return None
     factors = [2**power for power in range(1, count + 1)]

@@ -1,6 +1,6 @@
 """The account as a plain table: a line for each row, whole numbers that add up to the totals in the last line.
 
-This file knows columns and how a field is written. It must not know how a figure came about, nor colours and screens.
+This file knows columns and how a field is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ITSELF = "(itself)"
 """The path of a module that is one layer."""
 
 
-class Line(Protocol):
+class TableLine(Protocol):
     """What a table needs to know of a row of an account."""
 
     @property
@@ -58,20 +58,20 @@ def write_field(field: Field) -> str:
     return text + ("*" if field.is_whole else "") + ("" if field.is_exact else "~")
 
 
-def write_fields(row: Line) -> str:
+def write_fields(row: TableLine) -> str:
     """The receptive fields of a row: once where all axes have the same, else one for each axis; then the notes of the row."""
     texts = [write_field(field) for field in row.fields]
     fields = (texts[0] if len(set(texts)) == 1 else " x ".join(texts)) + ("" if row.aligned else "!")
     return " ".join([fields, *row.notes]).strip()
 
 
-def marks_in(rows: Iterable[Line]) -> list[str]:
+def marks_in(rows: Iterable[TableLine]) -> list[str]:
     """A sentence for each mark that stands in these rows."""
     written = {mark for row in rows for mark in write_fields(row) if mark in MARKS}
     return [f"{mark} {sentence}" for mark, sentence in MARKS.items() if mark in written]
 
 
-def cells(row: Line) -> tuple[str, ...]:
+def cells(row: TableLine) -> tuple[str, ...]:
     """What stands in the columns of one row; the numbers are exact."""
     return (
         row.path or ITSELF,
@@ -83,7 +83,7 @@ def cells(row: Line) -> tuple[str, ...]:
     )
 
 
-def write_table(rows: Sequence[Line]) -> str:
+def write_table(rows: Sequence[TableLine]) -> str:
     """The whole table, its last line the totals; every column is as wide as its longest cell."""
     parameters, macs = (sum(getattr(row, name) for row in rows) for name in ("num_parameters", "macs"))
     total = (write_number_of(len(rows), "row"), "", "", f"{parameters:,}", f"{macs:,}", "")

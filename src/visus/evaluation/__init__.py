@@ -1,1 +1,1 @@
-"""Running a network over items and scoring what it says. It must not know training, plots or printing."""
+"""Running a network over samples and scoring what it says."""

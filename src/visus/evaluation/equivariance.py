@@ -1,15 +1,15 @@
-"""Which layer breaks it: does the map of a moved picture equal the moved map of the picture?
+"""Which layer breaks it: does the map of a moved image equal the moved map of the image?
 
-This file knows modules, their maps and receptive fields. It must not know data sets, designs or printing.
+This file knows modules, their maps and receptive fields.
 
 For a shift of t pixels on an axis and a layer whose step is s, the map should move by t/s positions.
 
-- Where t/s is whole, position i of the moved picture's map is compared with position i - t/s of the picture's map.
-- Where it is not, the picture's map is read between its positions, by linear interpolation: a layer without aliasing has a map
+- Where t/s is whole, position i of the moved image's map is compared with position i - t/s of the image's map.
+- Where it is not, the image's map is read between its positions, by linear interpolation: a layer without aliasing has a map
   that is smooth enough for this, and one that drops pixels has not. What interpolation itself cannot give counts as error.
-- Positions that only one of the two maps has are left out. Under ``roll``, where map and picture have the same length in pixels, the
+- Positions that only one of the two maps has are left out. Under ``roll``, where map and image have the same length in pixels, the
   map is a ring too and none is left out.
-- *Interior* positions are those whose whole receptive field, in both pictures, lies within the picture and is what was there
+- *Interior* positions are those whose whole receptive field, in both images, lies within the image and is what was there
   before the shift. There a layer with a whole t/s is exactly equivariant, whatever its weights; a test holds the trace to this.
 - What has no axes left (after flatten, global pooling, linear) should not change at all, and is compared number by number.
 """
@@ -40,14 +40,14 @@ BROKEN: Final = 1e-3
 
 @dataclass(frozen=True)
 class LayerShift:
-    """How far one layer is from moving with the picture.
+    """How far one layer is from moving with the image.
 
     Attributes:
         path: the layer's path, as in the account; ``#2`` behind it for its second call.
         layer: the layer as it is written.
         step_px: its step on each axis, as text where it is a fraction; empty for what has no axes left.
         is_whole: whether the step divides the shift on every axis.
-        error: length of the difference of the two maps, by the length of the moved map of the picture; None where no position has
+        error: length of the difference of the two maps, by the length of the moved map of the image; None where no position has
             a counterpart.
         interior_error: the same over interior positions alone; None where there are none.
     """
@@ -66,26 +66,26 @@ class Equivariance:
 
     Attributes:
         shift_px: pixels on each axis.
-        way: how the picture was moved.
-        num_items: items over which the errors are taken together.
+        way: how the image was moved.
+        num_samples: samples over which the errors are taken together.
         layers: one for each layer.
     """
 
     shift_px: Shift
     way: str
-    num_items: int
+    num_samples: int
     layers: tuple[LayerShift, ...]
 
     @property
     def first_broken(self) -> LayerShift | None:
-        """The first layer that breaks it: inside the picture if one does, else at the border; None where none does."""
+        """The first layer that breaks it: inside the image if one does, else at the border; None where none does."""
         inside = (each for each in self.layers if each.step_px and (each.interior_error or 0) > BROKEN)
         anywhere = (each for each in self.layers if (each.error or 0) > BROKEN)
         return next(inside, None) or next(anywhere, None)
 
     def sentence(self) -> str:
         """Which layer breaks it and why, for people."""
-        shift, noun = write_size(self.shift_px), rank_words(len(self.shift_px)).item
+        shift, noun = write_size(self.shift_px), rank_words(len(self.shift_px)).sample
         found = self.first_broken
         if found is None:
             return f"every layer moves with a shift of {shift}."
@@ -112,7 +112,7 @@ class Equivariance:
         return {
             "shift_px": list(self.shift_px),
             "way": self.way,
-            "num_items": self.num_items,
+            "num_samples": self.num_samples,
             "first_broken": first.path if first else None,
             "sentence": self.sentence(),
             "layers": [{**asdict(each), "step_px": list(each.step_px)} for each in self.layers],
@@ -127,21 +127,21 @@ def measure_equivariance(
     *,
     account: Account | None = None,
 ) -> Equivariance:
-    """Every layer's error for one shift of all items.
+    """Every layer's error for one shift of all samples.
 
     Args:
         module: any module that takes the batch; it comes back as it was.
-        batch: scaled items N C *, on the module's device.
+        batch: scaled samples N C *, on the module's device.
         shift_px: pixels on each axis.
-        way: a key of ``shifts.WAYS``; ``crop`` enlarges the pictures and has no unmoved counterpart.
-        account: that of the module for such an item, where it is at hand; else it is traced.
+        way: a key of ``shifts.WAYS``; ``crop`` enlarges the images and has no unmoved counterpart.
+        account: that of the module for such a sample, where it is at hand; else it is traced.
 
     Raises:
         UsageError: the shift cannot be used.
         TraceError: the module cannot be traced on this input.
     """
     if way == "crop":
-        raise UsageError("a cropped item is an enlarged one, so its maps have no unmoved counterpart. Use another way.")
+        raise UsageError("a cropped sample is an enlarged one, so its maps have no unmoved counterpart. Use another way.")
     traced = account or trace(module, tuple(batch.shape[1:]))
     rows = {row.path: row for row in traced.rows}
     shifted = moved(batch, shift_px, way)
@@ -210,13 +210,13 @@ def _compare(row: Row, still: Tensor, other: Tensor, size: Shift, shift: Shift, 
 
 
 def _read_between(values: Tensor, axis: int, low: int, share: float) -> Tensor:
-    """The map moved by ``low + share`` positions round a ring; linear interpolation between neighbours."""
+    """The map moved by ``low + share`` positions round a ring; linear interpolation between neighbors."""
     at = torch.roll(values, low, axis)
     return at if not share else (1 - share) * at + share * torch.roll(values, low + 1, axis)
 
 
 def _has(index: int, low: int, share: float, length: int) -> bool:
-    """Whether both neighbours that position ``index`` is read from exist."""
+    """Whether both neighbors that position ``index`` is read from exist."""
     return index - low - bool(share) >= 0 and index - low < length
 
 
@@ -225,13 +225,13 @@ def _between(length: int, low: int, share: float) -> Tensor:
 
 
 def _is_clear(field: Field, index: int, low: int, share: float, pixels: int, size: int) -> bool:
-    """Whether a position sees, in the moved picture and in the one before, only what is there in both."""
-    spans = [(field.textbook(index), pixels)]
-    spans += [(field.textbook(index - low - more), 0) for more in ((0, 1) if share else (0,))]
+    """Whether a position sees, in the moved image and in the one before, only what is there in both."""
+    spans = [(field.theoretical(index), pixels)]
+    spans += [(field.theoretical(index - low - more), 0) for more in ((0, 1) if share else (0,))]
     for span, offset in spans:
         if span is None:
             return False
-        first, last = span[0] - offset, span[1] - offset  # as pixels of the unmoved picture
+        first, last = span[0] - offset, span[1] - offset  # as pixels of the unmoved image
         if first < max(0, -pixels) or last >= min(size, size - pixels):
             return False
     return True

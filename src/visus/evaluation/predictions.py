@@ -1,9 +1,8 @@
-"""A network's answers for batches of items.
+"""A network's answers for batches of samples.
 
-This file knows how to run any module over batches without disturbing it. It must not know where the batches come from,
-what the right answers are, or training.
+This file knows how to run any module over batches without disturbing it.
 
-The answer for an item does not depend on the other items of its batch: normalisation uses its stored statistics and
+The answer for a sample does not depend on the other samples of its batch: normalization uses its stored statistics and
 dropout is off. What remains is rounding, since PyTorch may order its sums differently for another batch size: about 1e-6 of
 the size of the logits in float32, and about 4e-3 in bfloat16, which keeps 8 bits. In bfloat16 two close logits can round to
 the same value; the class that stands first in the class list is then the answer.
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import DataError, UsageError, VisusError
-from visus.evaluation.views import stages, unsure, views
+from visus.evaluation.test_time_augmentation import stages, unsure, views
 from visus.networks.machine import autocast, memory_format
 from visus.networks.own_code import describe_failure
 from visus.units import write_shape
@@ -34,26 +33,26 @@ def predict_logits(
     channels_last: bool = False,
     tta: str = "none",
 ) -> Tensor:
-    """The module's output for every item of every batch, in order and each item once.
+    """The module's output for every sample of every batch, in order and each sample once.
 
     The module runs in evaluation mode and without gradients. Afterwards, also after an error, each of its submodules is in
     the mode in which it was found.
 
     Args:
-        module: takes (items, channels, *spatial) and gives (items, classes); already on ``device``.
+        module: takes (samples, channels, *spatial) and gives (samples, classes); already on ``device``.
         batches: tensors of scaled values, of any and of different lengths; taken one by one.
         device: where the batches are computed; they may come from elsewhere.
         precision: ``"float32"`` or ``"bfloat16"``.
         channels_last: lay the batches out with channels last. Only speed depends on it.
-        tta: the views of each item whose outputs are averaged (``visus.evaluation.views``). Those that only unsure items get are asked for in
-            batches of such items, so that a picture at the border of being sure may fall on either side of it by rounding.
+        tta: the views of each sample whose outputs are averaged (``visus.evaluation.test_time_augmentation``). Those that only unsure samples get are asked for in
+            batches of such samples, so that an image at the border of being sure may fall on either side of it by rounding.
 
     Returns:
-        float32 logits on the CPU, (items, classes).
+        float32 logits on the CPU, (samples, classes).
 
     Raises:
-        DataError: there was no item.
-        UsageError: the module gave something other than one row for each item, or there are no such views.
+        DataError: there was no sample.
+        UsageError: the module gave something other than one row for each sample, or there are no such views.
     """
     place = torch.device(device)
     first, second = stages(tta)
@@ -81,7 +80,7 @@ def predict_logits(
                 again.take(batch, unsure(found), sum(map(len, parts)))
             parts.append(found)
         if not parts:
-            raise DataError("there is nothing to predict: no items were given.")
+            raise DataError("there is nothing to predict: no samples were given.")
         return again.put_into(torch.cat(parts))
 
 
@@ -103,7 +102,7 @@ def _answer(module: nn.Module, batch: Tensor, device: torch.device, precision: s
 
 
 class _Again:
-    """Items that are looked at once more, in batches of their own.
+    """Samples that are looked at once more, in batches of their own.
 
     Args:
         answers: gives the second answers of a batch.
@@ -116,7 +115,7 @@ class _Again:
         self._found: list[Tensor] = []
 
     def take(self, batch: Tensor, chosen: Tensor, num_before: int) -> None:
-        """Keep the chosen items of a batch, the first of which is number ``num_before``; those of a whole batch are answered at once."""
+        """Keep the chosen samples of a batch, the first of which is number ``num_before``; those of a whole batch are answered at once."""
         self._waiting.append(batch[chosen.to(batch.device)])
         self._places.append(chosen.nonzero().flatten() + num_before)
         if sum(map(len, self._waiting)) >= len(batch):
@@ -149,12 +148,12 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 
 def top_k(probabilities: Tensor, classes: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
-    """The ``k`` most probable classes of each item, the most probable first.
+    """The ``k`` most probable classes of each sample, the most probable first.
 
     Equal probabilities keep the order of ``classes``. Where there are fewer than ``k`` classes, all are given.
 
     Args:
-        probabilities: (items, classes).
+        probabilities: (samples, classes).
         classes: the name of each column.
         k: how many; at least 1.
 
@@ -175,9 +174,11 @@ def top_k(probabilities: Tensor, classes: Sequence[str], k: int = 1) -> list[lis
 
 
 def _check_output(output: object, batch: Tensor, earlier: list[Tensor]) -> None:
-    """Refuse an output that is not one row of logits for each item of the batch."""
+    """Refuse an output that is not one row of logits for each sample of the batch."""
     if not isinstance(output, Tensor):
-        raise UsageError(f"the network gave a {type(output).__name__}, where a tensor of shape (items, classes) is needed.")
+        raise UsageError(
+            f"the network gave a {type(output).__name__}, where a tensor of shape (samples, classes) is needed."
+        )
     num_classes = earlier[0].shape[1] if earlier else None
     wrong = output.dim() != 2 or output.shape[0] != len(batch)
     if wrong or (num_classes is not None and output.shape[1] != num_classes):

@@ -1,9 +1,9 @@
 """How good a network's answers are, with how sure that figure is and what a guess would reach.
 
-This file knows probabilities, labels and class names. It must not know networks, data sets or printing.
+This file knows probabilities, labels and class names.
 
 Counts are exact. What has no value stays without one: the precision of a class that was never predicted and the recall of a
-class without items are None (``null`` in JSON), never 0. F1 is 2 TP / (2 TP + FP + FN), so it is 0 for a class that exists
+class without samples are None (``null`` in JSON), never 0. F1 is 2 TP / (2 TP + FP + FN), so it is 0 for a class that exists
 and was never predicted, and None only for one that neither exists nor was predicted. Macro-F1 is the mean of those that are
 defined.
 """
@@ -35,10 +35,10 @@ _SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: ``num_items`` of it were scored, ``num_predicted`` items were called so; None is an undefined share."""
+    """One class: ``num_samples`` of it were scored, ``num_predicted`` samples were called so; None is an undefined share."""
 
     name: str
-    num_items: int
+    num_samples: int
     num_predicted: int
     precision: float | None
     recall: float | None
@@ -47,15 +47,15 @@ class ClassScore:
 
 @dataclass(frozen=True, repr=False)
 class Scores(Described):
-    """How the answers for one set of items compare with their labels. All shares are from 0 to 1.
+    """How the answers for one set of samples compare with their labels. All shares are from 0 to 1.
 
     Attributes:
         split: which split was scored, such as ``test``; empty where it was not said.
-        num_items: items scored.
-        accuracy: share of items whose most probable class is their label.
-        accuracy_low, accuracy_high: 95 % Wilson interval: how far the accuracy over many items like these may lie from that
-            over these few. It knows nothing of items of another kind.
-        baseline: share that always guessing the most frequent class of these items would get right.
+        num_samples: samples scored.
+        accuracy: share of samples whose most probable class is their label.
+        accuracy_low, accuracy_high: 95 % Wilson interval: how far the accuracy over many samples like these may lie from that
+            over these few. It knows nothing of samples of another kind.
+        baseline: share that always guessing the most frequent class of these samples would get right.
         baseline_class: that class; the first in the class list where several are equally frequent.
         loss: mean cross-entropy in nats; a probability of 0 counts as the smallest float32.
         confidence: mean probability of the predicted class.
@@ -64,13 +64,13 @@ class Scores(Described):
         per_class: one row for each class, in the order of the class list.
         confusion: counts, rows are true classes and columns predicted ones.
         notes: what a reader must know, such as that the scored split also chose the weights.
-        num_learned: items with the content of an item that the network learned from; None where that is not known.
-        num_chose: further items with the content of one that chose the weights (validation); None where that is not known.
-        num_right_new: right answers for the items that are neither; None where that is not known.
+        num_learned: samples with the content of a sample that the network learned from; None where that is not known.
+        num_chose: further samples with the content of one that chose the weights (validation); None where that is not known.
+        num_right_new: right answers for the samples that are neither; None where that is not known.
     """
 
     split: str
-    num_items: int
+    num_samples: int
     accuracy: float
     accuracy_low: float
     accuracy_high: float
@@ -97,7 +97,7 @@ class Scores(Described):
         if known := self.learned_sentence():
             rows.insert(0, ("note", known))
         of = f" of the {self.split} split" if self.split else ""
-        return f"Scores on {write_number_of(self.num_items, 'item')}{of}, {len(self.per_class):,} classes", rows
+        return f"Scores on {write_number_of(self.num_samples, 'sample')}{of}, {len(self.per_class):,} classes", rows
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -106,31 +106,31 @@ class Scores(Described):
 
     @property
     def num_right(self) -> int:
-        """Items whose most probable class is their label."""
+        """Samples whose most probable class is their label."""
         return sum(row[place] for place, row in enumerate(self.confusion))
 
-    def sentence(self, noun: str = "item") -> str:
-        """The result as one sentence for people: accuracy, interval, number of items, baseline."""
+    def sentence(self, noun: str = "sample") -> str:
+        """The result as one sentence for people: accuracy, interval, number of samples, baseline."""
         return (
-            f"{write_share(self.accuracy)} of {write_number_of(self.num_items, noun)} right "
+            f"{write_share(self.accuracy)} of {write_number_of(self.num_samples, noun)} right "
             f"(95 % interval {100 * self.accuracy_low:.1f} to {write_share(self.accuracy_high)}); "
             f"always guessing '{self.baseline_class}' gives {write_share(self.baseline)}"
         )
 
-    def learned_sentence(self, noun: str = "item") -> str:
-        """How many of the items the network knew before, and how it does on the others; empty where it knew none."""
+    def learned_sentence(self, noun: str = "sample") -> str:
+        """How many of the samples the network knew before, and how it does on the others; empty where it knew none."""
         learned, chose = self.num_learned or 0, self.num_chose or 0
         if not learned and (
             not chose or self.split == "val"
         ):  # a validation split that is scored as such has a note of its own
             return ""
-        facts = [f"{learned:,} of {write_number_of(self.num_items, noun)} were learned from"] if learned else []
+        facts = [f"{learned:,} of {write_number_of(self.num_samples, noun)} were learned from"] if learned else []
         facts += (
-            [f"{chose:,} {'more ' if facts else f'of {write_number_of(self.num_items, noun)} '}chose the weights"]
+            [f"{chose:,} {'more ' if facts else f'of {write_number_of(self.num_samples, noun)} '}chose the weights"]
             if chose
             else []
         )
-        num_new = self.num_items - learned - chose
+        num_new = self.num_samples - learned - chose
         if not num_new or self.num_right_new is None:
             return f"{' and '.join(facts)}: the figures say how well the network remembers, not how it does on new {noun}s."
         low, high = wilson_interval(self.num_right_new, num_new)
@@ -140,7 +140,7 @@ class Scores(Described):
         )
 
     def most_confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
-        """The most frequent mistakes as (true class, predicted class, items), the most frequent first."""
+        """The most frequent mistakes as (true class, predicted class, samples), the most frequent first."""
         names = self.classes
         wrong = [
             (names[true], names[predicted], count)
@@ -197,14 +197,14 @@ def score(
     """Compare probabilities with labels.
 
     Args:
-        probabilities: (items, classes), each row summing to 1. The prediction is the largest, the first one of equals.
-        labels: index into ``classes`` for each item; not every class need occur.
+        probabilities: (samples, classes), each row summing to 1. The prediction is the largest, the first one of equals.
+        labels: index into ``classes`` for each sample; not every class need occur.
         classes: at least two names.
         split, notes: kept as they are.
-        known: for each item whether the network learned from it, and whether it chose the weights; None where that is not known.
+        known: for each sample whether the network learned from it, and whether it chose the weights; None where that is not known.
 
     Raises:
-        DataError: there is no item, or a label that is no class.
+        DataError: there is no sample, or a label that is no class.
         TrainingError: a probability is not a number: the network diverged.
         UsageError: the shapes do not belong together, or the rows are not probabilities.
     """
@@ -213,17 +213,17 @@ def score(
     chances = chances.double()
     confidence, predicted = chances.max(dim=1)
     confusion, per_class = _count(predicted, truth, classes)
-    num_items, num_right = len(truth), int(confusion.trace())
-    low, high = wilson_interval(num_right, num_items)
+    num_samples, num_right = len(truth), int(confusion.trace())
+    low, high = wilson_interval(num_right, num_samples)
     supports = confusion.sum(dim=1)
     defined = [row.f1 for row in per_class if row.f1 is not None]
     return Scores(
         split=split,
-        num_items=num_items,
-        accuracy=num_right / num_items,
+        num_samples=num_samples,
+        accuracy=num_right / num_samples,
         accuracy_low=low,
         accuracy_high=high,
-        baseline=int(supports.max()) / num_items,
+        baseline=int(supports.max()) / num_samples,
         baseline_class=classes[int(supports.argmax())],
         loss=float(-chances.gather(1, truth[:, None]).clamp(min=_TINY).log().mean()),
         confidence=float(confidence.mean()),
@@ -246,8 +246,8 @@ def _known_counts(
     return {"num_learned": int(learned.sum()), "num_chose": int(chose.sum()), "num_right_new": right_new}
 
 
-def wilson_interval(num_right: float, num_items: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
-    """The interval that holds the true share with ``confidence``, after ``num_right`` of ``num_items``.
+def wilson_interval(num_right: float, num_samples: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
+    """The interval that holds the true share with ``confidence``, after ``num_right`` of ``num_samples``.
 
     Wilson's score interval (Wilson 1927): it stays inside 0 to 1 and is right for small counts and for shares near 0 and 1,
     where the usual plus-or-minus is not.
@@ -256,9 +256,9 @@ def wilson_interval(num_right: float, num_items: int, confidence: float = _CONFI
     (0.928, 0.9566)
     """
     z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
-    share, shift = num_right / num_items, z * z / num_items
+    share, shift = num_right / num_samples, z * z / num_samples
     middle = (share + shift / 2) / (1 + shift)
-    half = z / (1 + shift) * math.sqrt(share * (1 - share) / num_items + shift / (4 * num_items))
+    half = z / (1 + shift) * math.sqrt(share * (1 - share) / num_samples + shift / (4 * num_samples))
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
@@ -269,20 +269,20 @@ def _count(predicted: Tensor, truth: Tensor, classes: Sequence[str]) -> tuple[Te
     """
     num_classes = len(classes)
     confusion = torch.bincount(truth * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
-    right, true_items, predicted_items = confusion.diag(), confusion.sum(1), confusion.sum(0)
-    precision, recall = right / predicted_items, right / true_items
-    f1 = 2 * right / (true_items + predicted_items)
+    right, true_samples, predicted_samples = confusion.diag(), confusion.sum(1), confusion.sum(0)
+    precision, recall = right / predicted_samples, right / true_samples
+    f1 = 2 * right / (true_samples + predicted_samples)
     rows = []
     for place, name in enumerate(classes):
-        num_items, num_predicted = int(confusion[place].sum()), int(confusion[:, place].sum())
+        num_samples, num_predicted = int(confusion[place].sum()), int(confusion[:, place].sum())
         rows.append(
             ClassScore(
                 name=name,
-                num_items=num_items,
+                num_samples=num_samples,
                 num_predicted=num_predicted,
                 precision=_digits(precision[place]) if num_predicted else None,
-                recall=_digits(recall[place]) if num_items else None,
-                f1=_digits(f1[place]) if num_items or num_predicted else None,
+                recall=_digits(recall[place]) if num_samples else None,
+                f1=_digits(f1[place]) if num_samples or num_predicted else None,
             )
         )
     return confusion, tuple(rows)
@@ -317,14 +317,14 @@ def _check(chances: Tensor, truth: Tensor, classes: Sequence[str]) -> None:
     if chances.dim() != 2 or chances.shape[1] != num_classes or truth.shape != chances.shape[:1]:
         raise UsageError(
             f"probabilities of shape {tuple(chances.shape)} and labels of shape {tuple(truth.shape)} "
-            f"do not fit {num_classes} classes: (items, {num_classes}) and (items,) are needed."
+            f"do not fit {num_classes} classes: (samples, {num_classes}) and (samples,) are needed."
         )
     if not len(truth):
-        raise DataError("there is nothing to score: no items were given.")
+        raise DataError("there is nothing to score: no samples were given.")
     finite = torch.isfinite(chances).all(dim=1)
     if not finite.all():
         raise TrainingError(
-            f"the network's answer is not a number for {int((~finite).sum()):,} of {write_number_of(len(truth), 'item')}: "
+            f"the network's answer is not a number for {int((~finite).sum()):,} of {write_number_of(len(truth), 'sample')}: "
             "its training diverged. Use an earlier checkpoint, or train again with a smaller learning rate."
         )
     if chances.min() < -_SUM_TOLERANCE or (chances.sum(dim=1) - 1).abs().max() > _SUM_TOLERANCE:

@@ -1,11 +1,10 @@
-"""Does a network answer the same when the picture moves? Measured for every way to move it.
+"""Does a network answer the same when the image moves? Measured for every way to move it.
 
-This file knows modules, batches and shifts, for recordings, pictures and volumes alike. It must not know data sets, designs
-or printing.
+This file knows modules, batches and shifts, for signals, images and volumes alike.
 
-A picture that moves by a few pixels needs something where it was. Each *way* fills that differently, so figures of different
-ways cannot be compared: ``WAYS`` names them. In every way the picture is continued beyond its border, and a window of its own
-size is cut out. Shape letters: N items, C channels, * the spatial axes.
+An image that moves by a few pixels needs something where it was. Each *way* fills that differently, so figures of different
+ways cannot be compared: ``WAYS`` names them. In every way the image is continued beyond its border, and a window of its own
+size is cut out. Shape letters: N samples, C channels, * the spatial axes.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ WAYS: Final = {
     "roll": "what leaves at one side enters at the other",
     "zeros": "zeros enter: the training mean, or with min-max scaling the lowest value",
     "edge": "the outermost values are repeated",
-    "reflect": "its mirror image enters",
+    "reflect": "the content is mirrored at its border",
     "crop": "it is enlarged, and windows of its first size are cut out",
 }
-"""Every way to move an item, and what then stands where it was."""
+"""Every way to move a sample, and what then stands where it was."""
 
 MAX_SHIFTS: Final = 64
 BATCH: Final = 256
@@ -47,21 +46,21 @@ Shift = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ShiftFigures:
-    """How much a network's answers change when its pictures move in one way. Shares are from 0 to 1.
+    """How much a network's answers change when its images move in one way. Shares are from 0 to 1.
 
     Attributes:
         way: a key of ``WAYS``.
         reach_px: the largest shift on each axis, to both sides.
-        num_shifts: different shifts that were tried on each item, none at all among them.
+        num_shifts: different shifts that were tried on each sample, none at all among them.
         is_every_shift: whether these are all shifts within reach, and not a random choice of them.
-        num_items: items that were moved.
-        consistency: how often two different shifts of one item, drawn at random, get the same label (Zhang 2019, arXiv:1904.11486,
+        num_samples: samples that were moved.
+        consistency: how often two different shifts of one sample, drawn at random, get the same label (Zhang 2019, arXiv:1904.11486,
             section 4.1); computed for all pairs of the tried shifts, so nothing is left to the draw. 1 where only one was tried.
-        consistency_low, consistency_high: its 95 % interval over items; Wilson's, which is at most too wide here.
-        kept: share of all shifted items that keep the label of the unmoved one.
-        always: share of the items whose label no shift changes.
-        logit_change: how far the logits move, relative to their size: mean over shifts and items of the distance from the
-            unmoved item's logits, by the mean length of those. The mean of an item's logits is taken off first, since it changes no
+        consistency_low, consistency_high: its 95 % interval over samples; Wilson's, which is at most too wide here.
+        kept: share of all shifted samples that keep the label of the unmoved one.
+        always: share of the samples whose label no shift changes.
+        logit_change: how far the logits move, relative to their size: mean over shifts and samples of the distance from the
+            unmoved sample's logits, by the mean length of those. The mean of a sample's logits is taken off first, since it changes no
             probability.
         largest_logit_change: the same for the shift that changes most.
     """
@@ -70,7 +69,7 @@ class ShiftFigures:
     reach_px: Shift
     num_shifts: int
     is_every_shift: bool
-    num_items: int
+    num_samples: int
     consistency: float
     consistency_low: float
     consistency_high: float
@@ -94,14 +93,14 @@ class PhasePattern:
     Attributes:
         way: a key of ``WAYS``.
         step_px: the network's step on each axis; the shape of the two grids.
-        num_items: items that were moved.
+        num_samples: samples that were moved.
         logit_change: relative change of the logits for each shift, the last axis fastest; the first is 0.
-        kept: share of the items that keep the label of the unmoved ones, in the same order.
+        kept: share of the samples that keep the label of the unmoved ones, in the same order.
     """
 
     way: str
     step_px: Shift
-    num_items: int
+    num_samples: int
     logit_change: tuple[float, ...]
     kept: tuple[float, ...]
 
@@ -114,22 +113,22 @@ class PhasePattern:
         """The pattern as plain data, its grids as nested lists."""
         grids = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("logit_change", "kept")}
         nested = {name: grid.reshape(self.step_px).tolist() for name, grid in grids.items()}
-        return {"way": self.way, "step_px": list(self.step_px), "num_items": self.num_items, **nested}
+        return {"way": self.way, "step_px": list(self.step_px), "num_samples": self.num_samples, **nested}
 
 
 def canvas(batch: Tensor, reach_px: Sequence[int], way: str = "roll") -> Tensor:
-    """The items continued by ``reach_px`` pixels on both sides of each axis: N C * -> N C (* + 2 reach).
+    """The samples continued by ``reach_px`` pixels on both sides of each axis: N C * -> N C (* + 2 reach).
 
     Raises:
         UsageError: there is no such way, or the reach does not fit the axes.
     """
     if way not in WAYS:
-        raise UsageError(unknown_name("way to move a picture", way, WAYS))
+        raise UsageError(unknown_name("way to move an image", way, WAYS))
     size = tuple(batch.shape[2:])
     unit = rank_words(len(size)).unit
     if len(reach_px) != len(size) or not all(0 <= reach < length for reach, length in zip(reach_px, size, strict=False)):
         raise UsageError(
-            f"items of {write_shape(size)} {unit} can be moved by less than their length on each axis, and {write_shape(reach_px)} {unit} "
+            f"samples of {write_shape(size)} {unit} can be moved by less than their length on each axis, and {write_shape(reach_px)} {unit} "
             "was asked for."
         )
     if way == "crop":
@@ -142,16 +141,16 @@ def canvas(batch: Tensor, reach_px: Sequence[int], way: str = "roll") -> Tensor:
 
 
 def window(continued: Tensor, reach_px: Sequence[int], shift: Sequence[int]) -> Tensor:
-    """The items of a canvas moved by ``shift``: a view of their first size."""
+    """The samples of a canvas moved by ``shift``: a view of their first size."""
     for axis, (reach, pixels) in enumerate(zip(reach_px, shift, strict=True), start=2):
         continued = continued.narrow(axis, reach - pixels, continued.shape[axis] - 2 * reach)
     return continued
 
 
 def moved(batch: Tensor, shift: Sequence[int], way: str = "roll") -> Tensor:
-    """The items moved by ``shift`` pixels on each axis, N C * -> N C *.
+    """The samples moved by ``shift`` pixels on each axis, N C * -> N C *.
 
-    For ``crop``, the window is cut out of pictures enlarged by twice the shift.
+    For ``crop``, the window is cut out of images enlarged by twice the shift.
 
     Raises:
         UsageError: there is no such way, or a shift is as long as its axis.
@@ -168,7 +167,7 @@ def moved(batch: Tensor, shift: Sequence[int], way: str = "roll") -> Tensor:
 def total_step(account: Account) -> Shift:
     """Pixels on each axis by which a shift moves every map of a network by whole positions: the least common multiple of all steps.
 
-    At most the length of the axis: further shifts of a picture of that size do not exist.
+    At most the length of the axis: further shifts of an image of that size do not exist.
     """
     steps = [1] * (len(account.input_shape) - 1)
     for row in account.rows:
@@ -178,20 +177,20 @@ def total_step(account: Account) -> Shift:
     return tuple(min(step, length) for step, length in zip(steps, account.input_shape[1:], strict=True))
 
 
-def choose_shifts(reach_px: Sequence[int], most: int = MAX_SHIFTS, seed: int = 0) -> tuple[Shift, ...]:
-    """All shifts within reach, or ``most`` of them drawn with a seed; no shift at all stands first.
+def choose_shifts(reach_px: Sequence[int], limit: int = MAX_SHIFTS, seed: int = 0) -> tuple[Shift, ...]:
+    """All shifts within reach, or ``limit`` of them drawn with a seed; no shift at all stands first.
 
     >>> choose_shifts((1,))
     ((0,), (-1,), (1,))
     """
     num_shifts = math.prod(2 * reach + 1 for reach in reach_px)
     none = (0,) * len(reach_px)
-    if num_shifts <= max(1, most):
+    if num_shifts <= max(1, limit):
         every = itertools.product(*(range(-reach, reach + 1) for reach in reach_px))
         return (none, *(shift for shift in every if shift != none))
     generator = torch.Generator().manual_seed(seed)
     chosen = dict.fromkeys([none])
-    while len(chosen) < most:
+    while len(chosen) < limit:
         chosen[tuple(int(torch.randint(-reach, reach + 1, (), generator=generator)) for reach in reach_px)] = None
     return tuple(chosen)
 
@@ -202,31 +201,31 @@ def measure_shifts(
     reach_px: Sequence[int],
     way: str = "roll",
     *,
-    most: int = MAX_SHIFTS,
+    limit: int = MAX_SHIFTS,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> ShiftFigures:
-    """How much the answers change when the items move within reach.
+    """How much the answers change when the samples move within reach.
 
     Args:
-        module: gives (items, classes).
-        batch: scaled items, N C *.
+        module: gives (samples, classes).
+        batch: scaled samples, N C *.
         reach_px: the largest shift on each axis.
         way: a key of ``WAYS``.
-        most: where there are more shifts within reach, so many are drawn.
+        limit: where there are more shifts within reach, so many are drawn.
         seed: of that draw.
         device: where the module is; the arithmetic is float32.
 
     Raises:
-        DataError: there is no item.
+        DataError: there is no sample.
         UsageError: the way or the reach cannot be used.
     """
     if not len(batch):
-        raise DataError("there is nothing to move: no items were given.")
-    shifts = choose_shifts(reach_px, most, seed)
+        raise DataError("there is nothing to move: no samples were given.")
+    shifts = choose_shifts(reach_px, limit, seed)
     logits = torch.stack([_of(module, each, device) for each in _shifted(batch, reach_px, shifts, way)])
-    labels = logits.argmax(dim=-1)  # shifts, items
-    counts = F.one_hot(labels, logits.shape[-1]).sum(dim=0).double()  # items, classes
+    labels = logits.argmax(dim=-1)  # shifts, samples
+    counts = F.one_hot(labels, logits.shape[-1]).sum(dim=0).double()  # samples, classes
     num_pairs = len(shifts) * (len(shifts) - 1)  # of two different shifts
     agreeing = ((counts * (counts - 1)).sum(dim=1) / num_pairs).mean() if num_pairs else torch.ones(())
     low, high = wilson_interval(float(agreeing) * len(batch), len(batch))
@@ -237,7 +236,7 @@ def measure_shifts(
         reach_px=tuple(reach_px),
         num_shifts=len(shifts),
         is_every_shift=len(shifts) == math.prod(2 * reach + 1 for reach in reach_px),
-        num_items=len(batch),
+        num_samples=len(batch),
         consistency=float(agreeing),
         consistency_low=low,
         consistency_high=high,
@@ -254,11 +253,11 @@ def measure_phases(
     """How the answers change for each shift from 0 to the network's step, ``step_px``, on every axis (see ``total_step``).
 
     Raises:
-        DataError: there is no item.
+        DataError: there is no sample.
         UsageError: the way or the step cannot be used.
     """
     if not len(batch):
-        raise DataError("there is nothing to move: no items were given.")
+        raise DataError("there is nothing to move: no samples were given.")
     shifts = tuple(itertools.product(*(range(step) for step in step_px)))
     reach = [step - 1 for step in step_px]
     logits = torch.stack([_of(module, each, device) for each in _shifted(batch, reach, shifts, way)])
@@ -267,10 +266,10 @@ def measure_phases(
 
 
 def logit_changes(logits: Tensor) -> Tensor:
-    """Relative change of the logits for each shift: (shifts, items, classes) -> (shifts,), the first shift being none.
+    """Relative change of the logits for each shift: (shifts, samples, classes) -> (shifts,), the first shift being none.
 
-    The length of the difference to the first shift's logits, by the length of those, both as means over the items; the mean of
-    an item's logits is taken off before, unless there is one class.
+    The length of the difference to the first shift's logits, by the length of those, both as means over the samples; the mean of
+    a sample's logits is taken off before, unless there is one class.
     """
     values = logits.double()
     if values.shape[-1] > 1:

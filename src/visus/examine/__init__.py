@@ -1,4 +1,4 @@
-"""Looking inside a trained network, its pictures and pages. It must not know training, terminals or HTTP.
+"""Looking inside a trained network, its images and pages.
 
 Functions take a module and arrays and give frozen values with arrays; drawing is separate. Each name is loaded when it is first used, so
 ``import visus.examine`` does not load torch.
@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
-    "Unit": "visus.examine.explained",
+    "Unit": "visus.examine.saliency_types",
     "activations": "visus.examine.activation_maps",
     "deletion_and_insertion": "visus.examine.saliency_checks",
     "effective_field": "visus.examine.effective",
@@ -25,9 +25,9 @@ _HOMES = {
     "layer_likeness": "visus.examine.similarity",
     "match_filters": "visus.examine.similarity",
     "measured_rates": "visus.examine.effective",
-    "nearest_items": "visus.examine.mistakes",
+    "nearest_samples": "visus.examine.mistakes",
     "occlusion": "visus.examine.saliency",
-    "outside_share": "visus.examine.explained",
+    "outside_share": "visus.examine.saliency_types",
     "pixel_sum": "visus.examine.pixel_sums",
     "randomised_weights": "visus.examine.saliency_checks",
     "suspicious_labels": "visus.examine.mistakes",
@@ -51,7 +51,7 @@ __all__ = [
     "layer_likeness",
     "match_filters",
     "measured_rates",
-    "nearest_items",
+    "nearest_samples",
     "occlusion",
     "outside_share",
     "pixel_sum",
@@ -64,12 +64,12 @@ __all__ = [
 if TYPE_CHECKING:
     from visus.examine.activation_maps import activations
     from visus.examine.effective import effective_field, effective_field_sampled, measured_rates
-    from visus.examine.explained import Unit, outside_share
     from visus.examine.layer_kernels import filters
-    from visus.examine.mistakes import feature_layer, features, find_mistakes, nearest_items, suspicious_labels
+    from visus.examine.mistakes import feature_layer, features, find_mistakes, nearest_samples, suspicious_labels
     from visus.examine.pixel_sums import pixel_sum
     from visus.examine.saliency import grad_cam, gradient_saliency, integrated_gradients, occlusion
     from visus.examine.saliency_checks import deletion_and_insertion, randomised_weights
+    from visus.examine.saliency_types import Unit, outside_share
     from visus.examine.similarity import layer_likeness, match_filters
     from visus.examine.strongest_patches import templates, unit_values
 

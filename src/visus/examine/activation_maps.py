@@ -1,7 +1,6 @@
-"""What every layer of a module says to given items: its maps, how many of its units are silent, which filters are dead.
+"""What every layer of a module says to given samples: its maps, how many of its units are silent, which filters are dead.
 
-Shape letters: N items, C channels, * the spatial axes of a map. This file knows maps and counts over them. It must not know training,
-pictures of maps or printing.
+Shape letters: N samples, C channels, * the spatial axes of a map. This file knows maps and counts over them.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from visus.design.account import Fields
 from visus.errors import UsageError
 from visus.examine.layer_calls import (
     Array,
-    Call,
     Ended,
     Inputs,
-    Sights,
+    LayerCall,
+    TracedFields,
     as_batches,
     at_rest,
     called_layers,
@@ -36,12 +35,12 @@ from visus.examine.layer_calls import (
 from visus.networks.trace_rows import layer_text
 
 SPARSE = 0.95
-"""A filter whose units are silent in at least this share of places and items is called sparse."""
+"""A filter whose units are silent in at least this share of places and samples is called sparse."""
 
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """What each channel came to, over places and items.
+    """What each channel came to, over places and samples.
 
     Args:
         zero_share: share of units that are exactly 0.
@@ -61,7 +60,7 @@ class Activation:
     Args:
         path: the layer's path; ``#2`` behind it where the layer was called before.
         layer: the layer as it is written, such as ``Conv2d(8, 3, padding=1)``.
-        shape: ``(channels, *spatial)`` of one item.
+        shape: ``(channels, *spatial)`` of one sample.
         values: the maps, (N, C, *); None where only the figures were kept.
         sights: what the layers see; traced when it is first asked for.
         counted: the figures, where they were counted already.
@@ -71,7 +70,7 @@ class Activation:
     layer: str
     shape: tuple[int, ...]
     values: Array | None
-    sights: Sights
+    sights: TracedFields
     counted: Figures | None = None
 
     @property
@@ -91,7 +90,7 @@ class Activation:
 
     @property
     def zero_share(self) -> Array:
-        """For each channel the share of its units, over places and items, that are exactly 0."""
+        """For each channel the share of its units, over places and samples, that are exactly 0."""
         return self.figures.zero_share
 
     @property
@@ -109,7 +108,7 @@ class Activation:
 
     @property
     def never_positive(self) -> tuple[int, ...]:
-        """Channels that were never above 0 over the given items, whatever the layer."""
+        """Channels that were never above 0 over the given samples, whatever the layer."""
         return tuple(int(channel) for channel in np.flatnonzero(self.figures.highest <= 0))
 
     @property
@@ -124,13 +123,13 @@ class Activations:
     """The layers in the order of computation.
 
     Args:
-        input_shape: ``(channels, *spatial)`` of one item.
-        num_items: items that were looked at.
+        input_shape: ``(channels, *spatial)`` of one sample.
+        num_samples: samples that were looked at.
         layers: one for each call of a layer.
     """
 
     input_shape: tuple[int, ...]
-    num_items: int
+    num_samples: int
     layers: tuple[Activation, ...]
 
     @property
@@ -159,11 +158,11 @@ def activations(
 ) -> Activations:
     """The maps of every layer, in the order of computation, with receptive fields, silent units and dead filters.
 
-    The module runs once over each item, in evaluation mode, and comes back as it was.
+    The module runs once over each sample, in evaluation mode, and comes back as it was.
 
     Args:
         module: any module that takes one tensor.
-        inputs: scaled items (N, C, *), or batches of them, such as those of ``visus.data.batches.batches_in_order``.
+        inputs: scaled samples (N, C, *), or batches of them, such as those of ``visus.data.batches.batches_in_order``.
         layers: paths of layers; None for all. Nothing after the last of them is computed.
         summary_only: keep figures alone, so that a whole split can be looked at in the memory of one batch.
 
@@ -171,7 +170,7 @@ def activations(
         The layers; their arrays cannot be written to.
 
     Raises:
-        UsageError: no item was given, or there is no such layer.
+        UsageError: no sample was given, or there is no such layer.
 
     >>> module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU())
     >>> seen = activations(module, torch.zeros(5, 1, 8, 8))
@@ -182,18 +181,18 @@ def activations(
     tallies: dict[str, _Tally] = {}
     wanted: list[str] | None = None
     shape: tuple[int, ...] = ()
-    num_items = 0
+    num_samples = 0
     with at_rest(module), torch.no_grad():
         for batch in as_batches(module, inputs):
             shape = tuple(batch.shape[1:])
             if wanted is None and layers is not None:
                 wanted = chosen_layers(layers, called_layers(module, batch[:1]))
-            num_items += len(batch)
+            num_samples += len(batch)
             _listen_once(module, batch, wanted, tallies, summary_only)
-    if not num_items:
-        raise UsageError("inputs of at least one item are needed, and there is none.")
-    sights = Sights(module, shape)
-    return Activations(shape, num_items, tuple(tally.settled(sights, summary_only) for tally in tallies.values()))
+    if not num_samples:
+        raise UsageError("inputs of at least one sample are needed, and there is none.")
+    sights = TracedFields(module, shape)
+    return Activations(shape, num_samples, tuple(tally.settled(sights, summary_only) for tally in tallies.values()))
 
 
 def _listen_once(
@@ -216,10 +215,10 @@ def _listener(
     kept: dict[str, tuple[Tensor, int]],
     summary_only: bool,
     copies: bool,
-) -> Callable[[Call], None]:
+) -> Callable[[LayerCall], None]:
     last = wanted[-1] if wanted else None
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         if wanted is None or call.path in wanted:
             if call.path not in tallies:
                 tallies[call.path] = _Tally(call.path, layer_text(call.module), tuple(call.output.shape[1:]))
@@ -266,7 +265,7 @@ class _Tally:
             frozen(self.total / self.num_units),
         )
 
-    def settled(self, sights: Sights, summary_only: bool) -> Activation:
+    def settled(self, sights: TracedFields, summary_only: bool) -> Activation:
         """The layer."""
         if summary_only:
             return Activation(self.path, self.layer, self.shape, None, sights, self.figures())

@@ -1,6 +1,6 @@
 """The model card: a README.md in the run's folder that says what the network is, how good it is and what it is not for.
 
-This file knows how facts are told in Markdown. It must not know where runs are kept or how figures are found.
+This file knows how facts are told in Markdown.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from visus.examine.facts import (
+from visus.examine.report_facts import (
     ReportFacts,
     calibration_sentences,
     cost_rows,
@@ -65,7 +65,7 @@ def _classes(facts: ReportFacts) -> str:
         shares = " | ".join(
             "\u2013" if share is None else write_share(share) for share in (row.precision, row.recall, row.f1)
         )
-        lines.append(f"| {_plain(row.name)} | {row.num_items:,} | {shares} |")
+        lines.append(f"| {_plain(row.name)} | {row.num_samples:,} | {shares} |")
     return "\n".join(lines)
 
 
@@ -87,9 +87,9 @@ def _limits(facts: ReportFacts) -> list[str]:
     found = [row for row in scores.per_class if row.recall is not None]
     weakest = min(found, key=lambda row: row.recall or 0.0)
     if weakest.recall is not None and weakest.recall < 1:
-        share, items = write_share(weakest.recall), write_number_of(weakest.num_items, facts.noun)
-        lines.append(f"It finds \u201c{weakest.name}\u201d least often: {share} of {items}.")
-    absent = [row.name for row in scores.per_class if not row.num_items]
+        share, samples = write_share(weakest.recall), write_number_of(weakest.num_samples, facts.noun)
+        lines.append(f"It finds \u201c{weakest.name}\u201d least often: {share} of {samples}.")
+    absent = [row.name for row in scores.per_class if not row.num_samples]
     if absent:
         listed = ", ".join(f"\u201c{name}\u201d" for name in absent[:10]) + (" and others" if len(absent) > 10 else "")
         lines.append(f"Nothing is known of how well it finds {listed}: there was none to score.")

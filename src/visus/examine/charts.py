@@ -1,7 +1,6 @@
 """Charts as SVG text for a page: lines over epochs, curves and bars of values, a heat map of a confusion.
 
-This file knows coordinates and marks; colours come from the page's style sheet by class name. It must not know runs or
-files.
+This file knows coordinates and marks; colors come from the page's style sheet by class name.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ Points = Sequence[tuple[float, float]]
 
 _WIDTH, _HEIGHT = 460, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 40
-_MOST_POINTS = 400
-_MOST_STRETCHES = 120  # of the ground behind a curve
+_MAX_POINTS = 400
+_MAX_STRETCHES = 120  # of the ground behind a curve
 
 
 def line_chart(
@@ -83,13 +82,13 @@ def line_chart(
 def growth_figure(
     what: str, unit: str, sizes: Sequence[int], length: int, told: str, *, object_px: int | None = None, caption: str = ""
 ) -> str:
-    """How far each layer sees, the first at the left, with the length of the item and of its objects, as a ``<figure>``.
+    """How far each layer sees, the first at the left, with the length of the sample and of its objects, as a ``<figure>``.
 
     Args:
-        what: what the item is called, such as ``the picture``; escaped.
+        what: what the sample is called, such as ``the image``; escaped.
         unit: what lengths are counted in.
-        sizes: receptive field of each layer; drawn in full, however far beyond the item.
-        length: of the item's axis.
+        sizes: receptive field of each layer; drawn in full, however far beyond the sample.
+        length: of the sample's axis.
         told: what a person hears who cannot see the chart.
         object_px: length of the objects; None where it is not known.
         caption: before the keys; escaped.
@@ -148,7 +147,7 @@ def curve(
 
     parts = [f'<rect class="frame" x="0" y="0" width="{width}" height="{height}"/>']
     if heat is not None and float(heat.max()) > 0:
-        shares, each = _thin_heat(heat), width / min(len(heat), _MOST_STRETCHES)
+        shares, each = _thin_heat(heat), width / min(len(heat), _MAX_STRETCHES)
         parts += [
             f'<rect class="heat" x="{place * each:.1f}" y="0" width="{each + 0.1:.1f}" height="{height}" fill-opacity="{share:.2f}"/>'
             for place, share in enumerate(shares)
@@ -211,8 +210,8 @@ def _ends_of_stretches(line: Sequence[float] | npt.NDArray[Any], most: int) -> P
 
 
 def _thin_heat(heat: npt.NDArray[Any]) -> list[float]:
-    """Shares of the largest value, at most ``_MOST_STRETCHES`` of them, each the largest of its stretch."""
-    parts = np.array_split(heat, min(len(heat), _MOST_STRETCHES))
+    """Shares of the largest value, at most ``_MAX_STRETCHES`` of them, each the largest of its stretch."""
+    parts = np.array_split(heat, min(len(heat), _MAX_STRETCHES))
     return [float(part.max()) / float(heat.max()) for part in parts]
 
 
@@ -221,20 +220,20 @@ def heat_map(title: str, description: str, scores: Scores) -> str:
     side, cell = len(scores.classes), 10
     parts = [f'<rect class="frame" x="0" y="0" width="{side * cell}" height="{side * cell}"/>']
     for true, row in enumerate(scores.confusion):
-        num_items = sum(row)
+        num_samples = sum(row)
         for predicted, count in enumerate(row):
             if count:
                 kind = "hit" if true == predicted else "miss"
-                told = escape(f"{scores.classes[true]} called {scores.classes[predicted]}: {count:,} of {num_items:,}")
+                told = escape(f"{scores.classes[true]} called {scores.classes[predicted]}: {count:,} of {num_samples:,}")
                 parts.append(
                     f'<rect class="{kind}" x="{predicted * cell}" y="{true * cell}" width="{cell}" height="{cell}" '
-                    f'fill-opacity="{shade(count / num_items):.2f}"><title>{told}</title></rect>'
+                    f'fill-opacity="{shade(count / num_samples):.2f}"><title>{told}</title></rect>'
                 )
     return _svg(title, description, side * cell, side * cell, "".join(parts))
 
 
 def shade(share: float) -> float:
-    """How strongly a share of a row is coloured, 0 to 1: its square root, so that rare mistakes can be seen.
+    """How strongly a share of a row is colored, 0 to 1: its square root, so that rare mistakes can be seen.
 
     >>> shade(0.0), shade(0.01), shade(1.0)
     (0.0, 0.1, 1.0)
@@ -248,11 +247,11 @@ def _svg(title: str, description: str, width: int, height: int, inside: str) -> 
 
 
 def _thin(points: Points) -> Points:
-    """At most ``_MOST_POINTS`` of the points, evenly taken, with the first and the last."""
-    if len(points) <= _MOST_POINTS:
+    """At most ``_MAX_POINTS`` of the points, evenly taken, with the first and the last."""
+    if len(points) <= _MAX_POINTS:
         return points
     last = len(points) - 1
-    return [points[round(index * last / (_MOST_POINTS - 1))] for index in range(_MOST_POINTS)]
+    return [points[round(index * last / (_MAX_POINTS - 1))] for index in range(_MAX_POINTS)]
 
 
 def _labels(ticks: Sequence[float], step: float, write_value: Callable[[float], str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The score while pixels are taken away, for many orders of the pixels at once: what deletion and insertion curves are made of.
 
-Shape letters: N samples, C channels, * spatial axes, K orders, P pixels, S steps. This file knows masks, forwards and areas. It must not know maps or verdicts.
+Shape letters: N samples, C channels, * spatial axes, K orders, P pixels, S steps. This file knows masks, forwards and areas.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator
-from visus.examine.explained import Explained, Unit, class_scores
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.examine.layer_calls import Array, at_rest
+from visus.examine.saliency_types import Explained, Unit, class_scores
 
 AT_ONCE: Final = 64
-_MOST_VALUES: Final = 2**22  # input values of one forward
+_MAX_VALUES: Final = 2**22  # input values of one forward
 
 
 def step_counts(num_pixels: int, steps: int) -> Array:
@@ -85,7 +85,7 @@ def masked_scores(
                         found[place, row, step] = nothing
                     else:
                         wanted += [(row, step, sample) for sample in range(num_samples)]
-            size = max(1, min(AT_ONCE, _MOST_VALUES // batch[0].numel()))
+            size = max(1, min(AT_ONCE, _MAX_VALUES // batch[0].numel()))
             for start in range(0, len(wanted), size):
                 rows, steps, samples = (np.array(each) for each in zip(*wanted[start : start + size], strict=True))
                 limits = torch.from_numpy(counts[steps]).to(batch.device).reshape(-1, *[1] * (batch.dim() - 1))

@@ -1,7 +1,7 @@
-"""Arrays as small pictures: items as they are, maps in shades, maps laid over their item, sheets of many.
+"""Arrays as small images: samples as they are, maps in shades, maps laid over their sample, sheets of many.
 
-This file knows pixels, colour scales and PNG bytes. It must not know modules, runs or pages. A drawn picture is a ``uint8`` array
-(height, width, 3) until ``png`` packs it. One pixel stays one value until ``enlarged`` repeats it, so nothing is smoothed.
+This file knows pixels, color scales and PNG bytes. A drawn image is a ``uint8`` array (height, width, 3) until ``png`` packs
+it. One pixel stays one value until ``enlarged`` repeats it, so nothing is smoothed.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ _PAPER = 255
 
 
 def png(drawn: Drawn) -> bytes:
-    """The picture as the bytes of a PNG file."""
+    """The image as the bytes of a PNG file."""
     content = io.BytesIO()
     _with_palette(drawn).save(content, format="PNG", optimize=True)
     return content.getvalue()
 
 
 def _with_palette(drawn: Drawn) -> Image.Image:
-    """The same pixels, by number where they have at most 256 colours, which takes a third of the bytes."""
+    """The same pixels, by number where they have at most 256 colors, which takes a third of the bytes."""
     codes = drawn.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
-    colours, places = np.unique(codes, return_inverse=True)
-    if len(colours) > _NUM_SHADES:
+    colors, places = np.unique(codes, return_inverse=True)
+    if len(colors) > _NUM_SHADES:
         return Image.fromarray(drawn)
-    picture = Image.fromarray(places.reshape(codes.shape).astype(np.uint8))
-    picture.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8).tobytes())
-    return picture
+    image = Image.fromarray(places.reshape(codes.shape).astype(np.uint8))
+    image.putpalette(np.stack([colors >> 16, colors >> 8 & 255, colors & 255], 1).astype(np.uint8).tobytes())
+    return image
 
 
-def as_picture(values: Values, lowest: float | None = None, highest: float | None = None) -> Drawn:
-    """An item as a picture: three channels are red, green and blue, one is grey, and of any other number the mean is grey.
+def as_image(values: Values, lowest: float | None = None, highest: float | None = None) -> Drawn:
+    """A sample as an image: three channels are red, green and blue, one is gray, and of any other number the mean is gray.
 
     Args:
         values: (channels, height, width), in any unit.
         lowest, highest: drawn black and white; those of the values where they are left out.
 
-    >>> as_picture(np.array([[[0.0, 1.0]]]))[0, :, 0].tolist()
+    >>> as_image(np.array([[[0.0, 1.0]]]))[0, :, 0].tolist()
     [0, 255]
     """
     channels = values if len(values) == 3 else values.mean(axis=0, keepdims=True)
@@ -62,26 +62,26 @@ def in_shades(values: Values, highest: float | None = None, lowest: float = 0.0)
     """A map without a sign, dark at ``lowest``, bright at ``highest`` (its largest value where left out): (height, width)."""
     high = float(values.max()) if highest is None else highest
     levels = np.clip((values - lowest) / (high - lowest or 1.0), 0.0, 1.0)
-    return _coloured(levels, "magma")
+    return _colored(levels, "magma")
 
 
 def in_signed_shades(values: Values, highest: float | None = None) -> Drawn:
     """A map with a sign, (height, width): white is 0, red is above, blue below, both full at ``highest``."""
     high = float(np.abs(values).max()) if highest is None else highest
     levels = np.clip(values / (high or 1.0), -1.0, 1.0) / 2 + 0.5
-    return _coloured(levels, "RdBu_r")
+    return _colored(levels, "RdBu_r")
 
 
-def laid_over(picture: Drawn, values: Values, highest: float | None = None) -> Drawn:
-    """A map over the item that it belongs to, of the same height and width: grey where it is 0, red where it is highest.
+def laid_over(image: Drawn, values: Values, highest: float | None = None) -> Drawn:
+    """A map over the sample that it belongs to, of the same height and width: gray where it is 0, red where it is highest.
 
     Values below 0 are drawn as 0.
     """
     high = float(values.max()) if highest is None else highest
     strength = np.clip(values / (high or 1.0), 0.0, 1.0)[..., None] if high > 0 else np.zeros((*values.shape, 1))
-    grey = picture.mean(axis=2, keepdims=True) * 0.75 + 40
+    gray = image.mean(axis=2, keepdims=True) * 0.75 + 40
     warm = np.array([235.0, 64.0, 20.0])
-    mixed = grey * (1 - 0.75 * strength) + warm * 0.75 * strength
+    mixed = gray * (1 - 0.75 * strength) + warm * 0.75 * strength
     drawn: Drawn = np.rint(mixed).clip(0, 255).astype(np.uint8)
     return drawn
 
@@ -89,7 +89,7 @@ def laid_over(picture: Drawn, values: Values, highest: float | None = None) -> D
 def enlarged(drawn: Drawn, side: int) -> Drawn:
     """Every pixel repeated a whole number of times, so that the longer side comes as near to ``side`` as it can from below.
 
-    A picture that is larger is left as it is.
+    An image that is larger is left as it is.
 
     >>> enlarged(np.zeros((2, 3, 3), np.uint8), 10).shape
     (6, 9, 3)
@@ -120,25 +120,25 @@ def reduced(drawn: npt.NDArray[Any], side: int) -> Any:
     return np.rint(found).astype(drawn.dtype) if np.issubdtype(drawn.dtype, np.integer) else found
 
 
-def sheet(pictures: Sequence[Drawn], columns: int, gap: int = 2) -> Drawn:
-    """Pictures in rows of ``columns``, each in a place of the size of the largest, ``gap`` white pixels between them.
+def sheet(images: Sequence[Drawn], columns: int, gap: int = 2) -> Drawn:
+    """Images in rows of ``columns``, each in a place of the size of the largest, ``gap`` white pixels between them.
 
     >>> sheet([np.zeros((4, 4, 3), np.uint8)] * 5, columns=3, gap=1).shape
     (9, 14, 3)
     """
-    columns = min(columns, len(pictures))
-    height = max(each.shape[0] for each in pictures)
-    width = max(each.shape[1] for each in pictures)
-    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(images))
+    height = max(each.shape[0] for each in images)
+    width = max(each.shape[1] for each in images)
+    rows = -(-len(images) // columns)
     paper = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), _PAPER, dtype=np.uint8)
-    for index, each in enumerate(pictures):
+    for index, each in enumerate(images):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         paper[top : top + each.shape[0], left : left + each.shape[1]] = each
     return paper
 
 
-def framed(drawn: Drawn, box: Sequence[tuple[int, int]], colour: tuple[int, int, int] = (235, 64, 20)) -> Drawn:
-    """The outline of a box, first and last pixel on both axes, drawn on a copy; what lies outside the picture is left out.
+def framed(drawn: Drawn, box: Sequence[tuple[int, int]], color: tuple[int, int, int] = (235, 64, 20)) -> Drawn:
+    """The outline of a box, first and last pixel on both axes, drawn on a copy; what lies outside the image is left out.
 
     >>> framed(np.zeros((4, 4, 3), np.uint8), [(1, 2), (1, 2)])[:, :, 0].any(axis=1).tolist()
     [False, True, True, False]
@@ -149,22 +149,22 @@ def framed(drawn: Drawn, box: Sequence[tuple[int, int]], colour: tuple[int, int,
     rows, columns = slice(max(0, top), min(height, bottom + 1)), slice(max(0, left), min(width, right + 1))
     for place in (top, bottom):
         if 0 <= place < height:
-            marked[place, columns] = colour
+            marked[place, columns] = color
     for place in (left, right):
         if 0 <= place < width:
-            marked[rows, place] = colour
+            marked[rows, place] = color
     return marked
 
 
-def kernel_picture(kernel: Values, highest: float | None = None) -> Drawn:
-    """One filter as a picture: of three channels in two dimensions in colour, grey for 0; else each channel in signed shades, side by side.
+def kernel_image(kernel: Values, highest: float | None = None) -> Drawn:
+    """One filter as an image: of three channels in two dimensions in color, gray for 0; else each channel in signed shades, side by side.
 
     Args:
         kernel: (channels, *spatial): a line of one dimension is one pixel high, of a volume the middle slice is drawn, and a plain
             vector (channels,) is a line.
-        highest: the size of a weight that has full colour; the kernel's largest where it is left out.
+        highest: the size of a weight that has full color; the kernel's largest where it is left out.
 
-    >>> kernel_picture(np.array([[[0.0, 1.0]], [[0.0, 0.0]], [[0.0, -1.0]]])).tolist()
+    >>> kernel_image(np.array([[[0.0, 1.0]], [[0.0, 0.0]], [[0.0, -1.0]]])).tolist()
     [[[128, 128, 128], [255, 128, 0]]]
     """
     high = (float(np.abs(kernel).max()) if highest is None else highest) or 1.0
@@ -176,7 +176,7 @@ def kernel_picture(kernel: Values, highest: float | None = None) -> Drawn:
     if kernel.ndim == 4:
         kernel = kernel[:, kernel.shape[1] // 2]
     if rank == 2 and len(kernel) == 3:
-        return as_picture(kernel, -high, high)
+        return as_image(kernel, -high, high)
     return sheet([in_signed_shades(channel, high) for channel in kernel], columns=len(kernel), gap=1)
 
 
@@ -187,7 +187,7 @@ def slices(volume: Values, count: int) -> list[Values]:
     return [volume[:, place] for place in places]
 
 
-def _coloured(levels: Values, scale: str) -> Drawn:
+def _colored(levels: Values, scale: str) -> Drawn:
     shades = _shades(scale)
     chosen: Drawn = shades[np.rint(np.nan_to_num(levels) * (_NUM_SHADES - 1)).astype(np.intp)]
     return chosen

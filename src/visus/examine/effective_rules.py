@@ -1,10 +1,10 @@
 """A module's gradient as a random quantity: what each function does to its mean and to its mean square.
 
 Every function that a module calls is seen, whether a layer or the module's own code calls it. While a module is measured, the
-derivative of each function that is not linear is noted over the given items. In place of the module then runs a linear one, whose
-backward pass carries the mean of the gradient (weights as they are, gates at their mean), or its mean square (weights and gains
-squared, gates at their mean square, a maximum at the mean of its taps, sums added). This file knows functions of torch and their
-derivatives. It must not know layers, receptive fields or pictures.
+derivative of each function that is not linear is noted over the given samples. In place of the module then runs a linear one,
+whose backward pass carries the mean of the gradient (weights as they are, gates at their mean), or its mean square (weights and
+gains squared, gates at their mean square, a maximum at the mean of its taps, sums added). This file knows functions of torch
+and their derivatives.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DIVIDE: Final = frozenset(("div", "truediv", "itruediv", "divide", "true_divide
 
 
 class Measured:
-    """Derivatives of one call of a function over items: one for each operand that depends on the input.
+    """Derivatives of one call of a function over samples: one for each operand that depends on the input.
 
     Args:
         name: the function's.
@@ -52,18 +52,18 @@ class Measured:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.num_items = 0
+        self.num_samples = 0
         self.sums: list[Tensor] = []
         self.squares: list[Tensor] = []
         self._settled: dict[str, list[Tensor]] = {}
 
     def add(self, derivatives: Sequence[Tensor]) -> None:
-        """Count the derivatives over one batch, (items, ...) each."""
+        """Count the derivatives over one batch, (samples, ...) each."""
         sums = [each.sum(0, keepdim=True) for each in derivatives]
         squares = [each.square().sum(0, keepdim=True) for each in derivatives]
         self.sums = [old + new for old, new in zip(self.sums, sums, strict=True)] if self.sums else sums
         self.squares = [old + new for old, new in zip(self.squares, squares, strict=True)] if self.squares else squares
-        self.num_items += len(derivatives[0])
+        self.num_samples += len(derivatives[0])
         self._settled.clear()
 
     @property
@@ -72,13 +72,13 @@ class Measured:
         return bool(self.sums)
 
     def moment(self, which: Moment) -> list[Tensor]:
-        """Mean or mean square over items."""
+        """Mean or mean square over samples."""
         if which not in self._settled:
-            self._settled[which] = [each / self.num_items for each in (self.sums if which == "mean" else self.squares)]
+            self._settled[which] = [each / self.num_samples for each in (self.sums if which == "mean" else self.squares)]
         return self._settled[which]
 
     def variance(self) -> list[Tensor]:
-        """Mean square less the square of the mean; empty where all items agree."""
+        """Mean square less the square of the mean; empty where all samples agree."""
         if "variance" not in self._settled:
             pairs = zip(self.moment("mean"), self.moment("square"), strict=True)
             spread = [(square - mean.square()).clamp_min(0) for mean, square in pairs]
@@ -90,7 +90,7 @@ class Measured:
 
 
 class Measuring(TorchFunctionMode):
-    """Notes the derivatives of all functions that are not linear, in the order of their calls, while a module runs on items.
+    """Notes the derivatives of all functions that are not linear, in the order of their calls, while a module runs on samples.
 
     Args:
         known: what was measured on earlier batches; it is added to.
@@ -103,7 +103,7 @@ class Measuring(TorchFunctionMode):
         self.generator = torch.Generator().manual_seed(0)
 
     def mark(self, values: Tensor) -> Tensor:
-        """Begin with these items."""
+        """Begin with these samples."""
         setattr(values, _DEPENDS, True)
         self.place = 0
         return values
@@ -136,7 +136,7 @@ class Measuring(TorchFunctionMode):
         return name not in _LINEAR and name not in _RULES and bool(args) and any(args[0] is each for each in operands)
 
     def _derivatives(self, func: Any, name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> list[Tensor]:
-        """The derivatives of a function over items; none where they cannot be told place by place."""
+        """The derivatives of a function over samples; none where they cannot be told place by place."""
         if name in _MULTIPLY | _DIVIDE:
             one, other = args[0], args[1]
             partials = [other, one] if name in _MULTIPLY else [1 / other, -one / other.square()]

@@ -1,8 +1,8 @@
 """Listening to a module's layers while it runs, without leaving a trace on it.
 
-A layer is a module without children, as in ``visus.networks.trace``; each call of a layer has a path, and a layer that is called again has ``#2``
-behind its path. This file knows how a module is run so that it comes back untouched, and how a layer is found by its path. It must not
-know what is measured.
+A layer is a module without children, as in ``visus.networks.trace``; each call of a layer has a path, and a layer that is
+called again has ``#2`` behind its path. This file knows how a module is run so that it comes back untouched, and how a layer is
+found by its path.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _SCRIPTED: Final = "a TorchScript module runs outside of Python, so its layers c
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class LayerCall:
     """One call of a layer.
 
     Args:
         path: the layer's path; with ``#2`` behind it where the layer was called before.
         module: the layer.
         inputs: its arguments.
-        output: the first tensor that it gave, channels moved to dimension 1: (items, channels, *spatial).
+        output: the first tensor that it gave, channels moved to dimension 1: (samples, channels, *spatial).
         is_active: whether the output is behind an activation, with nothing but layers without weights in between.
     """
 
@@ -146,7 +146,7 @@ class Ended(Exception):  # noqa: N818 - not an error: all that was wanted was he
 
 
 @contextmanager
-def heard(module: nn.Module, listen: Callable[[Call], Tensor | None], *, functions: bool = False) -> Iterator[None]:
+def heard(module: nn.Module, listen: Callable[[LayerCall], Tensor | None], *, functions: bool = False) -> Iterator[None]:
     """A context in which ``listen`` is told of each call of a layer, in the order of computation.
 
     What ``listen`` returns takes the place of the layer's output; None leaves it. It may raise ``Ended``.
@@ -184,7 +184,7 @@ def heard(module: nn.Module, listen: Callable[[Call], Tensor | None], *, functio
 class _Ear:
     """The hooks that tell a listener of calls."""
 
-    def __init__(self, listen: Callable[[Call], Tensor | None], follows: bool) -> None:
+    def __init__(self, listen: Callable[[LayerCall], Tensor | None], follows: bool) -> None:
         self.listen, self.follows = listen, follows
         self.counts: dict[str, int] = {}
         self.last: tuple[str, nn.Module, torch.Size, tuple[int, ...] | None] | None = None
@@ -240,7 +240,7 @@ class _Ear:
     ) -> Tensor | None:
         """What takes the place of the first tensor of an output, its dimensions as they were."""
         values = first if layout is None else first.permute(layout)
-        instead = self.listen(Call(path, layer, args, values, is_active))
+        instead = self.listen(LayerCall(path, layer, args, values, is_active))
         if instead is not None and layout is not None:
             instead = instead.permute(tuple(layout.index(axis) for axis in range(len(layout))))
         for told in (first, instead):
@@ -283,7 +283,7 @@ def output_of(module: nn.Module, batch: Tensor, layer: str) -> Tensor:
     """
     found: list[Tensor] = []
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         if call.path == layer:
             found.append(call.output)
             raise Ended
@@ -329,21 +329,21 @@ def chosen_layers(wanted: str | Sequence[str] | None, known: Sequence[str]) -> l
 
 
 def as_batch(module: nn.Module, inputs: Inputs) -> Tensor:
-    """Inputs (items, channels, *spatial) as a tensor where the module is; an array is copied only where it must be.
+    """Inputs (samples, channels, *spatial) as a tensor where the module is; an array is copied only where it must be.
 
     Raises:
-        UsageError: there is no item.
+        UsageError: there is no sample.
     """
     batch = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.ascontiguousarray(inputs))
     if batch.dim() < 2 or not len(batch):
         raise UsageError(
-            f"inputs of shape (items, channels, *spatial) with at least one item are needed, not {tuple(batch.shape)}."
+            f"inputs of shape (samples, channels, *spatial) with at least one sample are needed, not {tuple(batch.shape)}."
         )
     convolutions = [part for part in module.modules() if isinstance(part, nn.modules.conv._ConvNd)]
     ranks = {len(part.kernel_size) for part in convolutions}
     if ranks == {batch.dim() - 1} and convolutions[0].in_channels == batch.shape[0]:
         raise UsageError(
-            f"this is one item of the shape {tuple(batch.shape)}, and items are needed: give it as inputs[None]."
+            f"this is one sample of the shape {tuple(batch.shape)}, and samples are needed: give it as inputs[None]."
         )
     _refuse_lazy(module)
     values = first_weights(module)
@@ -364,16 +364,16 @@ def first_weights(module: nn.Module) -> Tensor | None:
     return first
 
 
-def one_item(module: nn.Module, item: Inputs) -> Tensor:
-    """One item (channels, *spatial), or a batch of one, as a batch of one.
+def one_sample(module: nn.Module, sample: Inputs) -> Tensor:
+    """One sample (channels, *spatial), or a batch of one, as a batch of one.
 
     Raises:
-        UsageError: several items.
+        UsageError: several samples.
     """
-    batch = torch.as_tensor(item)
+    batch = torch.as_tensor(sample)
     batch = as_batch(module, batch)
     if len(batch) != 1:
-        raise UsageError(f"one item is needed, with its items axis, and {len(batch)} were given. Give inputs[:1].")
+        raise UsageError(f"one sample is needed, with its samples axis, and {len(batch)} were given. Give inputs[:1].")
     return batch
 
 
@@ -388,12 +388,12 @@ def as_batches(module: nn.Module, inputs: Inputs | Iterable[Inputs]) -> Iterator
 
 
 @dataclass(frozen=True, eq=False)
-class Sights:
+class TracedFields:
     """What each layer sees of the input. The module is traced when this is first asked for.
 
     Args:
         module: any module.
-        input_shape: ``(channels, *spatial)`` of one item.
+        input_shape: ``(channels, *spatial)`` of one sample.
     """
 
     module: nn.Module
@@ -433,11 +433,11 @@ def _all_of(field: Field) -> tuple[int, int] | None:
     return field.over().box(0)
 
 
-def cut(item: Array, box: Box | None) -> Array:
-    """The pixels of an item (channels, *spatial) inside a box; without any where there is no box."""
+def cut(sample: Array, box: Box | None) -> Array:
+    """The pixels of a sample (channels, *spatial) inside a box; without any where there is no box."""
     if box is None:
-        return item[(slice(None), *(slice(0, 0) for _ in item.shape[1:]))]
-    return item[(slice(None), *(slice(first, last + 1) for first, last in box))]
+        return sample[(slice(None), *(slice(0, 0) for _ in sample.shape[1:]))]
+    return sample[(slice(None), *(slice(first, last + 1) for first, last in box))]
 
 
 def frozen(values: Array) -> Array:

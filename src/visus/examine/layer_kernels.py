@@ -1,6 +1,6 @@
 """The kernels of a layer as arrays, its axes named, and scaled so that they can be drawn.
 
-This file knows weights of layers. It must not know inputs, maps or drawing.
+This file knows weights of layers.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ class Filters:
         """What one of them is called: a filter, or of a linear layer, which is laid over no map, a unit."""
         return "unit" if self.kernels.ndim == 2 else "filter"
 
-    def as_maps(self, item_shape: tuple[int, ...]) -> Array | None:
-        """The kernels (filters, channels, *spatial); those of a linear layer that reads a whole item in the shape of the item.
+    def as_maps(self, sample_shape: tuple[int, ...]) -> Array | None:
+        """The kernels (filters, channels, *spatial); those of a linear layer that reads a whole sample in the shape of the sample.
 
         Args:
-            item_shape: (channels, *spatial) of one item.
+            sample_shape: (channels, *spatial) of one sample.
 
         Returns:
-            None where the numbers that a linear layer reads are no places of the item.
+            None where the numbers that a linear layer reads are no places of the sample.
 
         >>> filters(nn.Sequential(nn.Flatten(), nn.Linear(27, 4)), "1").as_maps((3, 3, 3)).shape
         (4, 3, 3, 3)
         """
         if self.kernels.ndim > 2:
             return self.kernels
-        if self.kernels.shape[1] != math.prod(item_shape):
+        if self.kernels.shape[1] != math.prod(sample_shape):
             return None
-        maps: Array = self.kernels.reshape(len(self.kernels), *item_shape)
+        maps: Array = self.kernels.reshape(len(self.kernels), *sample_shape)
         return maps
 
     def shown(self, *, together: bool = False) -> Array:

@@ -1,6 +1,6 @@
 """What a layer gives: its tensors, where their channels are, and whether they are behind an activation.
 
-This file knows outputs of modules. It must not know how a module is run or what is measured.
+This file knows outputs of modules.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def with_first(output: Any, instead: Tensor) -> Any:
 
 
 def layout_of(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> tuple[int, ...] | None:
-    """Where the dimensions of an output go so that it is (items, channels, *spatial); None where it is already.
+    """Where the dimensions of an output go so that it is (samples, channels, *spatial); None where it is already.
 
     Channels are the last dimension after a linear layer, an embedding, a recurrent layer or a norm over the last dimension, and after what
-    follows element by element; a recurrent layer may have its steps before its items.
+    follows element by element; a recurrent layer may have its steps before its samples.
     """
     if output.dim() < 3:
         return None

@@ -1,6 +1,6 @@
-"""Items, maps and maps over items as page text, whatever their rank: recordings as curves, pictures as pixels, volumes as slices.
+"""Samples, maps and maps over samples as page text, whatever their rank: signals as curves, images as pixels, volumes as slices.
 
-Shape letters: C channels, * the spatial axes. This file knows how an array of a rank is shown on a page. It must not know what it means.
+Shape letters: C channels, * the spatial axes. This file knows how an array of a rank is shown on a page.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from visus.examine.charts import curve
 from visus.examine.drawings import (
     Drawn,
-    as_picture,
+    as_image,
     enlarged,
     framed,
     in_shades,
@@ -22,28 +22,28 @@ from visus.examine.drawings import (
     slices,
 )
 from visus.examine.layer_calls import Array, Box
-from visus.examine.page import image
+from visus.examine.page import image as element
 
 SLICES = 5
 CURVE_PX = (300, 84)
 _GAP_PX = 3
 
 
-def picture(drawn: Drawn, told: str, side: int) -> str:
+def image(drawn: Drawn, told: str, side: int) -> str:
     """Drawn pixels on a page: every one a whole number of times as large, the longer side near ``side``; larger ones are block means."""
     small = reduced(drawn, side)
     times = max(1, round(side / max(small.shape[:2])))
-    return image(png(small), told, width=small.shape[1] * times, height=small.shape[0] * times, style="pixels")
+    return element(png(small), told, width=small.shape[1] * times, height=small.shape[0] * times, style="pixels")
 
 
-def item(values: Array, lowest: float, highest: float, told: str, side: int) -> str:
-    """An item, (C, *)."""
+def sample(values: Array, lowest: float, highest: float, told: str, side: int) -> str:
+    """A sample, (C, *)."""
     rank = values.ndim - 1
     if rank == 1:
         return curve(told, [("val", line) for line in values[:_CURVES]], size=_curve_size(side))
     if rank == 2:
-        return picture(as_picture(values, lowest, highest), told, side)
-    pages = [reduced(as_picture(each, lowest, highest), side // 2) for each in slices(values, SLICES)]
+        return image(as_image(values, lowest, highest), told, side)
+    pages = [reduced(as_image(each, lowest, highest), side // 2) for each in slices(values, SLICES)]
     return _row(pages, told, side // 2)
 
 
@@ -56,25 +56,25 @@ def one_map(values: Array, highest: float, is_signed: bool, told: str, side: int
         return curve(told, [("val", values)], lowest=-highest if is_signed else 0.0, highest=highest, size=_curve_size(side))
     draw = in_signed_shades if is_signed else in_shades
     if values.ndim == 2:
-        return picture(draw(reduced_values(values, side), highest), told, side)
+        return image(draw(reduced_values(values, side), highest), told, side)
     pages = [draw(reduced_values(each[0], side), highest) for each in slices(values[None], SLICES)]
     return _row(pages, told, side)
 
 
 def over(values: Array, lowest: float, highest: float, heat: Array, told: str, side: int, box: Box | None = None) -> str:
-    """A map as large as its item laid over it; its values below 0 count as 0. A box is outlined."""
+    """A map as large as its sample laid over it; its values below 0 count as 0. A box is outlined."""
     if heat.ndim == 1:
         lines = [("val", line) for line in values[:_CURVES]]
         return curve(told, lines, heat=np.clip(heat, 0, None), box=box[0] if box else None, size=_curve_size(side))
     top = float(heat.max())
     if heat.ndim == 2:
-        drawn = reduced(laid_over(as_picture(values, lowest, highest), heat, top), side)
+        drawn = reduced(laid_over(as_image(values, lowest, highest), heat, top), side)
         if box is not None:
             drawn = outlined(drawn, [(0, 0)] * 2, box, heat.shape, side)
-        return picture(drawn, told, max(side, *drawn.shape[:2]))
+        return image(drawn, told, max(side, *drawn.shape[:2]))
     depths = np.unique(np.linspace(0, heat.shape[0] - 1, min(SLICES, heat.shape[0])).round().astype(int))
     pages = [
-        reduced(laid_over(as_picture(values[:, depth], lowest, highest), heat[depth], top), side // 2) for depth in depths
+        reduced(laid_over(as_image(values[:, depth], lowest, highest), heat[depth], top), side // 2) for depth in depths
     ]
     return _row(pages, told, side // 2)
 
@@ -85,17 +85,17 @@ def outlined(
     box: Box,
     spatial: tuple[int, ...],
     side: int,
-    colour: tuple[int, int, int] = (20, 120, 235),
+    color: tuple[int, int, int] = (20, 120, 235),
 ) -> Drawn:
-    """A picture enlarged to about ``side`` with the outline of a box, given in pixels of the item, two drawn pixels wide.
+    """An image enlarged to about ``side`` with the outline of a box, given in pixels of the sample, two drawn pixels wide.
 
     Args:
-        drawn: the item with margins, as it is or reduced.
-        margins: pixels of the item before and after it on each axis.
-        box: first and last pixel of the item on both axes; it may lie in the margins.
-        spatial: lengths of the item's axes, without margins.
+        drawn: the sample with margins, as it is or reduced.
+        margins: pixels of the sample before and after it on each axis.
+        box: first and last pixel of the sample on both axes; it may lie in the margins.
+        spatial: lengths of the sample's axes, without margins.
         side: longer side of what comes back, about.
-        colour: of the outline.
+        color: of the outline.
     """
     large = enlarged(drawn, side)
     ends = []
@@ -105,11 +105,11 @@ def outlined(
         first, last = box[axis]
         ends.append((round((first + before) * per_px), round((last + 1 + before) * per_px) - 1))
     inner = [(first + 1, last - 1) for first, last in ends]
-    return framed(framed(large, ends, colour), inner, colour)
+    return framed(framed(large, ends, color), inner, color)
 
 
-def reduced_item(values: Array, side: int) -> Array:
-    """An item, (C, ..., height, width), its height and width no larger than ``side``: means of blocks where they are larger."""
+def reduced_sample(values: Array, side: int) -> Array:
+    """A sample, (C, ..., height, width), its height and width no larger than ``side``: means of blocks where they are larger."""
     planes = values.reshape(-1, *values.shape[-2:]).transpose(1, 2, 0)
     small: Array = reduced(planes, side).transpose(2, 0, 1)
     return small.reshape(*values.shape[:-2], *small.shape[1:])
@@ -122,10 +122,10 @@ def reduced_values(values: Array, side: int) -> Array:
 
 
 def _row(pages: list[Drawn], told: str, side: int) -> str:
-    """Slices beside each other, as one picture."""
+    """Slices beside each other, as one image."""
     times = max(1, side // max(pages[0].shape[:2]))
     joined = sheet([enlarged(each, side) for each in pages], len(pages), gap=_GAP_PX)
-    return image(
+    return element(
         png(joined),
         told,
         width=joined.shape[1],

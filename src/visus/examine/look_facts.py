@@ -1,7 +1,6 @@
-"""What a look into a network found, as plain facts: the item, the answer, saliency, layers, filters, templates, one sum, one unit's fields.
+"""What a look into a network found, as plain facts: the sample, the answer, saliency, layers, filters, templates, one sum, one unit's fields.
 
-Shape letters: C channels, * the spatial axes of an item or of a map. This file knows values and how they are written as JSON. It must not
-know drawing, pages, runs or files.
+Shape letters: C channels, * the spatial axes of a sample or of a map. This file knows values and how they are written as JSON.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ from visus.design.account import Fields
 from visus.design.table import write_field
 from visus.examine.activation_maps import Activation
 from visus.examine.effective import EffectiveField
-from visus.examine.explained import Saliency, Unit
 from visus.examine.layer_calls import Array, Box
 from visus.examine.layer_kernels import Filters
 from visus.examine.pixel_sums import PixelSum
 from visus.examine.saliency_checks import Curves, RandomWeights
+from visus.examine.saliency_types import Saliency, Unit
 from visus.units import rank_words
 
 
 @dataclass(frozen=True, eq=False)
-class LookedItem:
-    """The item that was looked at.
+class LookedSample:
+    """The sample that was looked at.
 
     Args:
         name: what it is called.
-        noun: picture, recording or volume.
-        values: (C, *) as the network sees it, in the units in which items are stored.
+        noun: image, signal or volume.
+        values: (C, *) as the network sees it, in the units in which samples are stored.
         lowest, highest: of these units, drawn black and white.
-        original: the picture as its file is, (height, width, 3); None where the item is a row of an array.
+        original: the image as its file is, (height, width, 3); None where the sample is a row of an array.
         sentences: what was done between the two.
         truth: its label, where it is known.
     """
@@ -89,7 +88,7 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """One saliency map of the item with its checks.
+    """One saliency map of the sample with its checks.
 
     Args:
         saliency: the map.
@@ -112,8 +111,8 @@ class LayerLook:
     """One layer.
 
     Args:
-        seen: its maps of the item.
-        over: its figures over many items; None where there were none.
+        seen: its maps of the sample.
+        over: its figures over many samples; None where there were none.
         fields: its receptive field on each axis of the input; none where it is not known.
     """
 
@@ -133,39 +132,39 @@ class LayerLook:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(channels, *spatial)`` of one item."""
+        """``(channels, *spatial)`` of one sample."""
         return self.seen.shape
 
     @property
     def noun(self) -> str:
-        """What one of its channels is called: a filter where it makes a map, a unit where it is one number of the whole item."""
+        """What one of its channels is called: a filter where it makes a map, a unit where it is one number of the whole sample."""
         return "filter" if len(self.shape) > 1 else "unit"
 
     @property
     def maps(self) -> Array:
-        """Its maps of the item, (C, *)."""
-        assert self.seen.values is not None, "maps of the item are kept"
+        """Its maps of the sample, (C, *)."""
+        assert self.seen.values is not None, "maps of the sample are kept"
         maps: Array = self.seen.values[0]
         return maps
 
     @property
     def zero_share(self) -> float:
-        """Share of its units that are exactly 0 for the item."""
+        """Share of its units that are exactly 0 for the sample."""
         return float(self.seen.zero_share.mean())
 
     @property
     def dead(self) -> tuple[int, ...]:
-        """Filters or units that were never above 0, over many items where there were such, else for the item alone."""
+        """Filters or units that were never above 0, over many samples where there were such, else for the sample alone."""
         return (self.over or self.seen).dead
 
     @property
     def is_rectified(self) -> bool:
-        """Whether no value is below 0, over the same items: only there a filter that is never above 0 is called dead."""
+        """Whether no value is below 0, over the same samples: only there a filter that is never above 0 is called dead."""
         return (self.over or self.seen).is_rectified
 
     @property
     def never_positive(self) -> tuple[int, ...]:
-        """Filters that were never above 0 over the same items, whatever the layer: dead where an activation cuts off what is below 0."""
+        """Filters that were never above 0 over the same samples, whatever the layer: dead where an activation cuts off what is below 0."""
         return (self.over or self.seen).never_positive
 
     @property
@@ -175,7 +174,7 @@ class LayerLook:
 
     @property
     def sparse(self) -> tuple[int, ...]:
-        """Filters that are 0 in at least 95 % of their units and not dead, over the same items."""
+        """Filters that are 0 in at least 95 % of their units and not dead, over the same samples."""
         return (self.over or self.seen).sparse
 
     @property
@@ -204,17 +203,17 @@ class LayerLook:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A place of an item that excites a filter.
+    """A place of a sample that excites a filter.
 
     Args:
-        item: the item's name.
+        sample: the sample's name.
         position: the unit's place in its map.
         value: what the unit says.
         box: what it really reads; None where it reads padding alone.
-        pixels: (C, *) inside the box, in the units in which items are stored.
+        pixels: (C, *) inside the box, in the units in which samples are stored.
     """
 
-    item: str
+    sample: str
     position: tuple[int, ...]
     value: float
     box: Box | None
@@ -243,7 +242,7 @@ class UnitFields:
     Args:
         unit: the unit, its position settled.
         box: what it really reads; None where it reads padding alone.
-        textbook: first and last pixel on each axis with padding continued, as if the item went on; None where that is not known.
+        theoretical: first and last pixel on each axis with padding continued, as if the sample went on; None where that is not known.
         now: its effective field in this network.
         before: the same before training; None where that is not known.
         how: a sentence on how they were measured.
@@ -251,7 +250,7 @@ class UnitFields:
 
     unit: Unit
     box: Box | None
-    textbook: Box | None
+    theoretical: Box | None
     now: EffectiveField | None
     before: EffectiveField | None = None
     how: str = ""
@@ -265,7 +264,7 @@ class LookFacts:
         name: of the network.
         is_trained: whether its weights were trained.
         made_with: the version of visus.
-        item: what was looked at.
+        sample: what was looked at.
         layers: in the order of computation.
         answer: None where the module gives something else than classes.
         methods: saliency maps that are shown, the default one first.
@@ -273,8 +272,8 @@ class LookFacts:
         reason: why the first is first, or why none is shown.
         kernels: those of the first layer that has some; None where none has.
         patches: templates of layers; none where there is no data.
-        patches_of: the items that they were looked for in, as words.
-        num_over: items that figures of layers are over; 1 for the item alone.
+        patches_of: the samples that they were looked for in, as words.
+        num_over: samples that figures of layers are over; 1 for the sample alone.
         sum: one output as a sum; None where no layer is a convolution or a linear one.
         unit: what one unit reads; None where it is not known.
         object_px: size of the objects, where a person said it.
@@ -284,7 +283,7 @@ class LookFacts:
     name: str
     is_trained: bool
     made_with: str
-    item: LookedItem
+    sample: LookedSample
     layers: tuple[LayerLook, ...]
     answer: Answer | None = None
     methods: tuple[Method, ...] = ()
@@ -320,7 +319,11 @@ class LookFacts:
         return {
             "network": self.name,
             "is_trained": self.is_trained,
-            "item": {"name": self.item.name, "shape": list(self.item.values.shape), "truth": self.item.truth or None},
+            "sample": {
+                "name": self.sample.name,
+                "shape": list(self.sample.values.shape),
+                "truth": self.sample.truth or None,
+            },
             "answer": None
             if answer is None
             else {
@@ -331,7 +334,7 @@ class LookFacts:
             "saliency": [_method_json(each, is_shown=True) for each in self.methods]
             + [_method_json(each, is_shown=False) for each in self.hidden],
             "saliency_reason": self.reason,
-            "num_items_of_figures": self.num_over,
+            "num_samples_of_figures": self.num_over,
             "layers": [each.to_json() for each in self.layers],
             "templates": [_patches_json(each) for each in self.patches],
             "sum": None if self.sum is None else _sum_json(self.sum),
@@ -369,7 +372,7 @@ def _patches_json(layer: LayerPatches) -> dict[str, Any]:
             {
                 "channel": channel,
                 "patches": [
-                    {"item": each.item, "position": list(each.position), "value": each.value, "box": _box_json(each.box)}
+                    {"sample": each.sample, "position": list(each.position), "value": each.value, "box": _box_json(each.box)}
                     for each in patches
                 ],
             }
@@ -397,10 +400,10 @@ def _unit_json(found: UnitFields) -> dict[str, Any]:
         "channel": found.unit.channel,
         "position": list(found.unit.position or ()),
         "box": _box_json(found.box),
-        "textbook": _box_json(found.textbook),
+        "theoretical": _box_json(found.theoretical),
         "effective_deviation_px": None if found.now is None else list(found.now.deviation_px),
         "effective_deviation_before_px": None if found.before is None else list(found.before.deviation_px),
-        "num_items": None if found.now is None else found.now.num_items,
+        "num_samples": None if found.now is None else found.now.num_samples,
     }
 
 

@@ -1,6 +1,6 @@
-"""The part of a look page about what units read: one unit's box, textbook box and effective field, and how fields grow with depth.
+"""The part of a look page about what units read: one unit's exact, theoretical and effective field, and how fields grow with depth.
 
-This file knows boxes, fields and charts of them. It must not know modules or how a field is measured.
+This file knows boxes, fields and charts of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from visus.examine import look_drawn
 from visus.examine.charts import growth_figure
-from visus.examine.drawings import as_picture, png, reduced
+from visus.examine.drawings import as_image, png, reduced
 from visus.examine.effective import EffectiveField
 from visus.examine.layer_calls import Box, cut
 from visus.examine.look_facts import LayerLook, LookFacts
@@ -23,7 +23,7 @@ from visus.units import rank_words, write_share, write_size
 
 FIELD_PX: Final = 224
 CARRIED: Final = 0.9
-_READ, _TEXTBOOK = (20, 120, 235), (150, 150, 150)
+_READ, _THEORETICAL = (20, 120, 235), (150, 150, 150)
 _PAPER: Final = 224
 
 
@@ -41,12 +41,12 @@ def _words(facts: LookFacts) -> str:
     place = f" at {write_place(found.unit.position)}" if found.unit.position else ""
     which = f"Unit {found.unit.channel} of <b>{escape(found.unit.layer or 'the module')}</b>{place}"
     if found.box is None:
-        return f"<p>{which} reads padding alone: no {facts.item.place} can change it.</p>"
+        return f"<p>{which} reads padding alone: no {facts.sample.place} can change it.</p>"
     text = f"<p>{which} really reads {_box_words(found.box)}."
-    if found.textbook is not None and found.textbook != found.box:
-        text += f" The textbook, which lets padding go on for ever, says {_box_words(found.textbook)}."
-    elif found.textbook is not None:
-        text += " The textbook's field is the same: no padding is in it."
+    if found.theoretical is not None and found.theoretical != found.box:
+        text += f" Its theoretical field, with the padding continued, is {_box_words(found.theoretical)}."
+    elif found.theoretical is not None:
+        text += " The theoretical field is the same: no padding is in it."
     if found.now is not None:
         text += f"</p><p>{_effective_words(found.now, found.before, found.box)} {escape(found.how)}"
     return f"{text}</p>"
@@ -102,20 +102,26 @@ def _drawings(facts: LookFacts) -> str:
     assert found is not None, "asked for where there is one"
     if found.box is None:
         return ""
-    item = facts.item
+    sample = facts.sample
     figures = []
-    if len(item.spatial) == 2:
-        figures.append(_boxes(facts, found.box, found.textbook))
+    if len(sample.spatial) == 2:
+        figures.append(_boxes(facts, found.box, found.theoretical))
     for field, name in ((found.now, "now" if facts.is_trained else "of this network"), (found.before, "before training")):
         if field is None:
             continue
         title = f"Effective field {name}"
         drawn = look_drawn.over(
-            item.values, item.lowest, item.highest, field.strength, f"{title} over the {item.noun}", FIELD_PX, found.box
+            sample.values,
+            sample.lowest,
+            sample.highest,
+            field.strength,
+            f"{title} over the {sample.noun}",
+            FIELD_PX,
+            found.box,
         )
         figures.append(f"<figure><figcaption>{title}</figcaption>{drawn}</figure>")
-        if len(item.spatial) == 2 and all(
-            2 * (last - first + 1) < n for (first, last), n in zip(found.box, item.spatial, strict=True)
+        if len(sample.spatial) == 2 and all(
+            2 * (last - first + 1) < n for (first, last), n in zip(found.box, sample.spatial, strict=True)
         ):
             alone = look_drawn.one_map(
                 cut(field.strength[None], found.box)[0],
@@ -128,45 +134,45 @@ def _drawings(facts: LookFacts) -> str:
     return f'<div class="flow">{"".join(figures)}</div>'
 
 
-def _boxes(facts: LookFacts, box: Box, textbook: Box | None) -> str:
-    """The two boxes on the picture, with as much round it as the textbook's box needs, at most the picture's own size."""
-    item = facts.item
+def _boxes(facts: LookFacts, box: Box, theoretical: Box | None) -> str:
+    """The two boxes on the image, with as much round it as the theoretical field needs, at most the image's own size."""
+    sample = facts.sample
     margins = [(0, 0), (0, 0)]
-    if textbook is not None:
+    if theoretical is not None:
         margins = [
             (min(max(0, -first), length), min(max(0, last + 1 - length), length))
-            for (first, last), length in zip(textbook, item.spatial, strict=True)
+            for (first, last), length in zip(theoretical, sample.spatial, strict=True)
         ]
-    drawn = as_picture(item.values, item.lowest, item.highest)
+    drawn = as_image(sample.values, sample.lowest, sample.highest)
     paper = np.pad(drawn, [*margins, (0, 0)], constant_values=_PAPER)
     paper = reduced(paper, FIELD_PX)
     large = paper
-    if textbook is not None:
+    if theoretical is not None:
         shown_box = tuple(
             (max(first, -before), min(last, length - 1 + after))
-            for (first, last), (before, after), length in zip(textbook, margins, item.spatial, strict=True)
+            for (first, last), (before, after), length in zip(theoretical, margins, sample.spatial, strict=True)
         )
-        large = look_drawn.outlined(large, margins, shown_box, item.spatial, FIELD_PX, _TEXTBOOK)
-    large = look_drawn.outlined(large, margins, box, item.spatial, FIELD_PX, _READ)
-    told = f"The {item.noun} with what the unit really reads in blue and the textbook's box in grey"
+        large = look_drawn.outlined(large, margins, shown_box, sample.spatial, FIELD_PX, _THEORETICAL)
+    large = look_drawn.outlined(large, margins, box, sample.spatial, FIELD_PX, _READ)
+    told = f"The {sample.noun} with what the unit really reads in blue and its theoretical field in gray"
     shown = image(png(large), told, width=large.shape[1], height=large.shape[0], style="pixels")
-    is_cut = textbook is not None and any(
-        -first > length or last + 1 > 2 * length for (first, last), length in zip(textbook, item.spatial, strict=True)
+    is_cut = theoretical is not None and any(
+        -first > length or last + 1 > 2 * length for (first, last), length in zip(theoretical, sample.spatial, strict=True)
     )
-    more = "; the textbook's box goes on beyond this drawing" if is_cut else ""
-    return f"<figure><figcaption>Blue: really read. Grey: the textbook's box{more}.</figcaption>{shown}</figure>"
+    more = "; the theoretical field goes on beyond this drawing" if is_cut else ""
+    return f"<figure><figcaption>Blue: the pixels that the unit reads (exact field). Gray: its theoretical field{more}.</figcaption>{shown}</figure>"
 
 
 def _growth(facts: LookFacts) -> str:
-    """The size of the field over the layers in depth order, with the size of the item and of its objects."""
+    """The size of the field over the layers in depth order, with the size of the sample and of its objects."""
     layers = [layer for layer in facts.layers if layer.fields and any(each.step != 0 for each in layer.fields)]
     if len(layers) < 2:
         return ""
     sizes = [_largest(layer) for layer in layers]
-    length = max(facts.item.spatial)
-    unit = facts.item.unit
+    length = max(facts.sample.spatial)
+    unit = facts.sample.unit
     told = f"From {sizes[0]} {unit} in {layers[0].path} to {sizes[-1]} {unit} in {layers[-1].path}."
-    figure = growth_figure(f"the {facts.item.noun}", unit, sizes, length, told, object_px=facts.object_px)
+    figure = growth_figure(f"the {facts.sample.noun}", unit, sizes, length, told, object_px=facts.object_px)
     return f"<h3>Growth over depth</h3><p>{escape(_growth_words(facts, layers, sizes, length))}</p>{figure}"
 
 
@@ -175,10 +181,10 @@ def _largest(layer: LayerLook) -> int:
 
 
 def _growth_words(facts: LookFacts, layers: list[LayerLook], sizes: list[int], length: int) -> str:
-    unit = facts.item.unit
+    unit = facts.sample.unit
     ends = f"{sizes[0]} {unit} in {layers[0].path}, {sizes[-1]} {unit} in {layers[-1].path}"
-    text = f"The deeper a layer, the more of the {facts.item.noun} its values read: {ends}."
-    text += _reached(layers, sizes, length, f"the {facts.item.noun}'s {length} {unit}")
+    text = f"The deeper a layer, the more of the {facts.sample.noun} its values read: {ends}."
+    text += _reached(layers, sizes, length, f"the {facts.sample.noun}'s {length} {unit}")
     if facts.object_px is not None:
         text += _reached(layers, sizes, facts.object_px, f"an object of {facts.object_px} {unit}")
     return text

@@ -1,7 +1,6 @@
 """The part of a look page that shows filters: the first layer's kernels, and for deeper layers the patches that excite each filter most.
 
-Shape letters: F filters, C channels, * spatial axes. This file knows kernels, patches and how many of them a page can bear. It must not know
-modules or data sets.
+Shape letters: F filters, C channels, * spatial axes. This file knows kernels, patches and how many of them a page can bear.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ import numpy as np
 
 from visus.examine import look_drawn
 from visus.examine.charts import curve
-from visus.examine.drawings import Drawn, as_picture, in_signed_shades, sheet
+from visus.examine.drawings import Drawn, as_image, in_signed_shades, sheet
 from visus.examine.layer_calls import Array
 from visus.examine.look_facts import LayerPatches, LookFacts, Patch
 from visus.examine.page import section
 from visus.units import write_number_of, write_shape, write_size
 
-MOST_KERNELS: Final = 64
+MAX_KERNELS: Final = 64
 KERNEL_PX, PATCH_PX = 48, 56
 PATCHES_BYTES: Final = 700_000
 _CURVES: Final = 4
@@ -38,23 +37,23 @@ def _kernels(facts: LookFacts) -> str:
     found = facts.kernels
     if found is None:
         return f"<p>{escape(facts.missing.get('kernels', ''))}</p>"
-    kernels = found.as_maps(facts.item.values.shape)
+    kernels = found.as_maps(facts.sample.values.shape)
     if kernels is None:
         return (
             f"<p>The first layer with weights, <b>{escape(found.path)}</b>, reads {write_number_of(found.kernels.shape[1], 'number')} "
-            "that are no places of the item, so its weights are not drawn.</p>"
+            "that are no places of the sample, so its weights are not drawn.</p>"
         )
     top = float(np.abs(kernels).max())
     drawn = [
         _kernel(kernel, top, f"{found.noun.capitalize()} {index} of {found.path}")
-        for index, kernel in enumerate(kernels[:MOST_KERNELS])
+        for index, kernel in enumerate(kernels[:MAX_KERNELS])
     ]
     left = len(kernels) - len(drawn)
     rest = f" The other {left:,} are not drawn." if left > 0 else ""
-    is_colour = kernels.ndim == 4 and kernels.shape[1] == 3
+    is_color = kernels.ndim == 4 and kernels.shape[1] == 3
     scale = (
-        f"Grey is weight 0; red, green and blue are the weights of the three channels, from {-top:.3g} to {top:.3g}"
-        if is_colour
+        f"Gray is weight 0; red, green and blue are the weights of the three channels, from {-top:.3g} to {top:.3g}"
+        if is_color
         else f"Each goes from {-top:.3g} to {top:.3g}, with the line at 0"
         if kernels.ndim == 3
         else f"White is weight 0, the strongest red {top:.3g}, the strongest blue {-top:.3g}"
@@ -75,12 +74,12 @@ def _kernel(kernel: Array, top: float, told: str) -> str:
         lines = [("val", line) for line in kernel[:_CURVES]]
         return curve(told, lines, lowest=-top, highest=top, size=(120, 60))
     if rank == 2 and len(kernel) == 3:
-        return look_drawn.picture(as_picture(kernel, -top, top), told, KERNEL_PX)
+        return look_drawn.image(as_image(kernel, -top, top), told, KERNEL_PX)
     planes: list[Drawn] = [
         in_signed_shades(plane, top) for plane in (kernel[:_CURVES] if rank == 2 else kernel[0][: look_drawn.SLICES])
     ]
     joined = sheet(planes, len(planes), gap=1) if len(planes) > 1 else planes[0]
-    return look_drawn.picture(joined, told, KERNEL_PX * len(planes))
+    return look_drawn.image(joined, told, KERNEL_PX * len(planes))
 
 
 def _templates(facts: LookFacts) -> str:
@@ -90,9 +89,9 @@ def _templates(facts: LookFacts) -> str:
     if not facts.patches:
         return f"{title}<p>{escape(facts.missing.get('patches', ''))}</p>"
     said = (
-        f"<p>For each filter, the places in {escape(facts.patches_of)} that excite it most, cut to the {facts.item.place}s that the unit really "
+        f"<p>For each filter, the places in {escape(facts.patches_of)} that excite it most, cut to the {facts.sample.place}s that the unit really "
         f"reads: nothing outside of them can change its answer. Of each layer the {write_number_of(len(facts.patches[0].channels), 'filter')} "
-        f"are shown that fired most on this {facts.item.noun}, at most one place of an item.</p>"
+        f"are shown that fired most on this {facts.sample.noun}, at most one place of a sample.</p>"
     )
     side = _side(facts)
     return title + said + "".join(_layer(facts, layer, side) for layer in facts.patches)
@@ -131,7 +130,7 @@ def _patch(facts: LookFacts, path: str, channel: int, patch: Patch, side: int) -
     if patch.box is None or not patch.pixels.size:
         return ""
     size = write_size(patch.pixels.shape[1:])
-    told = f"Filter {channel} of {path} says {patch.value:.3g} to {size} of {patch.item}"
-    pixels = look_drawn.reduced_item(patch.pixels, side) if patch.pixels.ndim > 2 else patch.pixels
-    shown = look_drawn.item(pixels, facts.item.lowest, facts.item.highest, told, max(PATCH_PX, side))
+    told = f"Filter {channel} of {path} says {patch.value:.3g} to {size} of {patch.sample}"
+    pixels = look_drawn.reduced_sample(patch.pixels, side) if patch.pixels.ndim > 2 else patch.pixels
+    shown = look_drawn.sample(pixels, facts.sample.lowest, facts.sample.highest, told, max(PATCH_PX, side))
     return f"<figure>{shown}<figcaption>{patch.value:.3g}</figcaption></figure>"

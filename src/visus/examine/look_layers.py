@@ -1,6 +1,6 @@
-"""The part of a look page that shows every layer: its figures in words, its strongest maps, the strongest of all laid over the item.
+"""The part of a look page that shows every layer: its figures in words, its strongest maps, the strongest of all laid over the sample.
 
-Shape letters: C channels, * spatial axes. This file knows layers and how many of their maps a page can bear. It must not know modules.
+Shape letters: C channels, * spatial axes. This file knows layers and how many of their maps a page can bear.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from visus.design.account import Fields
 from visus.examine import look_drawn
 from visus.examine.charts import bars
 from visus.examine.layer_calls import Array
-from visus.examine.look_facts import LayerLook, LookedItem, LookFacts
+from visus.examine.look_facts import LayerLook, LookedSample, LookFacts
 from visus.examine.page import folded, section, table_head, table_row, wide_table
 from visus.units import write_number_of, write_shape, write_share, write_size
 
@@ -25,14 +25,14 @@ OPEN_MAPS: Final = 7  # the rest is folded
 SHOWN_PX: Final = 84  # the side of a map on the page, about
 OVER_PX: Final = 128
 MAPS_BYTES: Final = 1_000_000
-MOST_BARS: Final = 200
+MAX_BARS: Final = 200
 _NAMED: Final = 24
-# How many maps of a layer are drawn, the longest side they keep, and how many are laid over the item: the first that fits is taken.
+# How many maps of a layer are drawn, the longest side they keep, and how many are laid over the sample: the first that fits is taken.
 _CHOICES: Final = (
     (16, 128, 2), (12, 128, 2), (10, 96, 2), (8, 96, 1), (7, 64, 1), (6, 64, 1), (4, 48, 1), (3, 32, 1), (2, 32, 0), (1, 24, 0),
 )  # fmt: skip
 _TOO_MUCH: Final = 4
-_BYTES_PER_PX, _BYTES_BESIDE, _BYTES_PER_COLOUR_PX = 0.85, 420, 1.9
+_BYTES_PER_PX, _BYTES_BESIDE, _BYTES_PER_COLOR_PX = 0.85, 420, 1.9
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Allowance:
     Args:
         num_maps: of each layer.
         side_px: longest side that a map keeps; larger ones are drawn as means of blocks.
-        num_over: maps laid over the item.
+        num_over: maps laid over the sample.
     """
 
     num_maps: int
@@ -57,7 +57,7 @@ def _most_that_fits(facts: LookFacts) -> tuple[Allowance, list[str]]:
     """
     choices = [Allowance(*each) for each in _CHOICES]
     for chosen in choices[:-1]:
-        estimate = sum(_estimate(layer, facts.item, chosen) for layer in facts.layers) * 4 / 3
+        estimate = sum(_estimate(layer, facts.sample, chosen) for layer in facts.layers) * 4 / 3
         if estimate > _TOO_MUCH * MAPS_BYTES:
             continue
         parts = [_layer(facts, layer, chosen) for layer in facts.layers]
@@ -66,18 +66,18 @@ def _most_that_fits(facts: LookFacts) -> tuple[Allowance, list[str]]:
     return choices[-1], [_layer(facts, layer, choices[-1]) for layer in facts.layers]
 
 
-def _estimate(layer: LayerLook, item: LookedItem, chosen: Allowance) -> float:
+def _estimate(layer: LayerLook, sample: LookedSample, chosen: Allowance) -> float:
     spatial = layer.shape[1:]
     if math.prod(spatial) <= 1:
         return _BYTES_BESIDE
     pixels = _pixels(spatial, chosen.side_px)
     count = min(chosen.num_maps, layer.shape[0])
-    over = min(chosen.num_over, layer.shape[0]) * (_BYTES_PER_COLOUR_PX * _pixels(item.spatial, OVER_PX) + _BYTES_BESIDE)
+    over = min(chosen.num_over, layer.shape[0]) * (_BYTES_PER_COLOR_PX * _pixels(sample.spatial, OVER_PX) + _BYTES_BESIDE)
     return count * (_BYTES_PER_PX * pixels + _BYTES_BESIDE) + over
 
 
 def _pixels(spatial: tuple[int, ...], side: int) -> float:
-    """Values that are drawn of a map or an item of this size."""
+    """Values that are drawn of a map or a sample of this size."""
     if len(spatial) == 1:
         return 8 * min(spatial[0], 400)
     plane = spatial[-2:]
@@ -92,7 +92,7 @@ def layers_section(facts: LookFacts) -> str:
     has_maps = any(math.prod(layer.shape[1:]) > 1 for layer in facts.layers)
     said = (
         f"<p>A map shows where a filter answered. {order} Of each layer at most {write_number_of(chosen.num_maps, 'map')} are drawn, those "
-        f"with the highest value on this {facts.item.noun} first: below each stands its number and that value. All maps of a layer share "
+        f"with the highest value on this {facts.sample.noun} first: below each stands its number and that value. All maps of a layer share "
         "one scale.</p>"
         if has_maps
         else f"<p>{order}</p>"
@@ -109,7 +109,7 @@ def _order_sentence(facts: LookFacts) -> str:
     """How the maps of this network shrink and how what they read grows."""
     maps = [layer for layer in facts.layers if math.prod(layer.shape[1:]) > 1]
     if not maps:
-        return "No layer of this network has maps: each of its numbers reads the whole item at once."
+        return "No layer of this network has maps: each of its numbers reads the whole sample at once."
     first, last = maps[0], maps[-1]
     text = (
         f"Here they go from {write_shape(first.shape[1:])} in {first.path} to {write_shape(last.shape[1:])} in {last.path}"
@@ -122,7 +122,7 @@ def _order_sentence(facts: LookFacts) -> str:
 def field_words(layer: LayerLook) -> str:
     """What one value of a layer reads, in words; empty where it is not known.
 
-    In the textbook's sense: padding is continued, so the size may be larger than the item.
+    In theory: padding is continued, so the size may be larger than the sample.
     """
     if not layer.fields:
         return ""
@@ -143,11 +143,9 @@ def _table(facts: LookFacts) -> str:
             f"{len(layer.sparse):,}",
         ]
         rows.append(table_row(layer.path or "(the module)", cells))
-    head = table_head(["Layer", "Shape", f"Reads, {facts.item.unit} / step", "Zeros", "Dead", "Sparse"])
-    over = f"{facts.num_over:,} items" if facts.num_over > 1 else f"this {facts.item.noun} alone"
-    told = (
-        f"Layers in the order of computation; zeros for this {facts.item.noun}, dead and sparse {facts.channels} over {over}"
-    )
+    head = table_head(["Layer", "Shape", f"Reads, {facts.sample.unit} / step", "Zeros", "Dead", "Sparse"])
+    over = f"{facts.num_over:,} samples" if facts.num_over > 1 else f"this {facts.sample.noun} alone"
+    told = f"Layers in the order of computation; zeros for this {facts.sample.noun}, dead and sparse {facts.channels} over {over}"
     notes = [note for note in (facts.dash, facts.missing.get("layers", "")) if note]
     return wide_table(told, f"{head}<tbody>{''.join(rows)}</tbody>") + "".join(
         f'<p class="under">{escape(note)}</p>' for note in notes
@@ -170,11 +168,11 @@ def _sentences(facts: LookFacts, layer: LayerLook) -> list[str]:
         sentences = [f"{write_number_of(layer.shape[0], 'map')} of {write_shape(spatial)}."]
     if layer.fields:
         steps = sorted({each.step for each in layer.fields})
-        step = f", {write_shape_of_steps(layer.fields)} {facts.item.unit} from one to the next" if steps != [0] else ""
+        step = f", {write_shape_of_steps(layer.fields)} {facts.sample.unit} from one to the next" if steps != [0] else ""
         sentences.append(f"Each value reads {field_words(layer)}{step}.")
     if layer.zero_share > 0:
         sentences.append(f"{write_share(layer.zero_share)} of the values are exactly 0.")
-    over = f"over {facts.num_over:,} items" if facts.num_over > 1 else f"on this {facts.item.noun}"
+    over = f"over {facts.num_over:,} samples" if facts.num_over > 1 else f"on this {facts.sample.noun}"
     if layer.dead:
         sentences.append(f"Never above 0 {over}: {_named(layer.dead, layer.noun)}.")
     elif layer.never_positive and not layer.is_rectified and math.prod(spatial) > 1:
@@ -200,8 +198,8 @@ def _named(channels: tuple[int, ...], noun: str) -> str:
 
 def _vector(layer: LayerLook) -> str:
     values = layer.maps.reshape(-1)
-    shown = values[:MOST_BARS]
-    rest = f" The first {MOST_BARS} are drawn." if len(values) > MOST_BARS else ""
+    shown = values[:MAX_BARS]
+    rest = f" The first {MAX_BARS} are drawn." if len(values) > MAX_BARS else ""
     told = f"{write_number_of(len(values), 'value')} of {layer.path}, from {float(values.min()):.3g} to {float(values.max()):.3g}"
     return (
         f'<figure class="vector"><figcaption>From {float(values.min()):.3g} to {float(values.max()):.3g}; the highest is number '
@@ -239,7 +237,7 @@ def _maps(facts: LookFacts, layer: LayerLook, chosen: Allowance) -> str:
 
 def _bearable(values: Array, side: int) -> Array:
     """A map, (*), its planes no larger than ``side``."""
-    small: Array = look_drawn.reduced_item(values[None], side)[0]
+    small: Array = look_drawn.reduced_sample(values[None], side)[0]
     return small
 
 
@@ -257,25 +255,25 @@ def scale_words(top: float, is_signed: bool, rank: int) -> str:
 
 
 def _laid_over(facts: LookFacts, layer: LayerLook, chosen: Allowance) -> str:
-    """The strongest maps over the item."""
-    item = facts.item
+    """The strongest maps over the sample."""
+    sample = facts.sample
     if not chosen.num_over or len(layer.fields) != len(layer.shape) - 1:
         return ""
     drawn = []
     for channel in layer.strongest(chosen.num_over):
-        heat = placed(layer.maps[channel], layer.fields, item.spatial)
+        heat = placed(layer.maps[channel], layer.fields, sample.spatial)
         if not heat.max() > 0:
             continue
-        told = f"Map {channel} of {layer.path} laid over the {item.noun}: red where it is above 0"
+        told = f"Map {channel} of {layer.path} laid over the {sample.noun}: red where it is above 0"
         shown = look_drawn.over(
-            item.values, item.lowest, item.highest, heat, told, min(max(SHOWN_PX, *item.spatial), OVER_PX)
+            sample.values, sample.lowest, sample.highest, heat, told, min(max(SHOWN_PX, *sample.spatial), OVER_PX)
         )
         drawn.append(f'<figure class="over">{shown}<figcaption>{channel} laid over</figcaption></figure>')
     return "".join(drawn)
 
 
 def placed(values: Array, fields: Fields, spatial: tuple[int, ...]) -> Array:
-    """A map, (*), as large as its item: each value stands on ``step`` pixels about the middle of what it reads, 0 where none does.
+    """A map, (*), as large as its sample: each value stands on ``step`` pixels about the middle of what it reads, 0 where none does.
 
     >>> from visus.geometry import Field
     >>> placed(np.array([5.0, 7.0]), (Field(size=3, step=2, start=0),), (6,)).tolist()
@@ -288,7 +286,7 @@ def placed(values: Array, fields: Fields, spatial: tuple[int, ...]) -> Array:
             places = np.minimum((np.arange(length) * found.shape[axis]) // length, found.shape[axis] - 1)
             known = np.ones(length, dtype=bool)
         else:
-            places = np.floor((np.arange(length) - float(each.centre)) / step + 0.5).astype(int)
+            places = np.floor((np.arange(length) - float(each.center)) / step + 0.5).astype(int)
             known = (places >= 0) & (places < found.shape[axis])
         found = np.take(found, np.clip(places, 0, found.shape[axis] - 1), axis=axis)
         found = found * known.reshape([-1 if index == axis else 1 for index in range(found.ndim)])

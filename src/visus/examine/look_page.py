@@ -1,6 +1,6 @@
 """A look as one HTML page: the parts in the order in which a person asks.
 
-This file knows the order of the parts. It must not know how any of them is drawn, nor modules, runs or files.
+This file knows the order of the parts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from visus.examine.look_facts import LookFacts
 from visus.examine.look_fields import fields_section
 from visus.examine.look_filters import filters_section
 from visus.examine.look_layers import layers_section
-from visus.examine.look_saliency import item_section, saliency_section
+from visus.examine.look_saliency import saliency_section, sample_section
 from visus.examine.look_sums import sum_section
 from visus.examine.page import header, page
 
@@ -22,14 +22,14 @@ def look_page(facts: LookFacts) -> str:
     warning = facts.missing.get("training", "")
     parts = [
         f'<div class="warning" role="note"><p>{escape(warning)}</p></div>' if warning else "",
-        item_section(facts),
+        sample_section(facts),
         saliency_section(facts),
         layers_section(facts),
         filters_section(facts),
         sum_section(facts),
         fields_section(facts),
     ]
-    title = facts.item.name
+    title = facts.sample.name
     return page(
         title,
         header("A look inside", title, under),

@@ -1,6 +1,6 @@
-"""The parts of a look page about the item, the answer and where the network looked, with the checks beside each map.
+"""The parts of a look page about the sample, the answer and where the network looked, with the checks beside each map.
 
-This file knows answers, maps and their checks. It must not know modules or how a map is made.
+This file knows answers, maps and their checks.
 """
 
 from __future__ import annotations
@@ -11,62 +11,64 @@ from typing import Final
 
 from visus.examine import look_drawn
 from visus.examine.charts import line_chart
-from visus.examine.explained import Unit
 from visus.examine.layer_calls import Array
-from visus.examine.look_facts import Answer, LookedItem, LookFacts, Method
+from visus.examine.look_facts import Answer, LookedSample, LookFacts, Method
 from visus.examine.page import folded, percent, section, table_head, table_row, wide_table
 from visus.examine.saliency_checks import Curves
+from visus.examine.saliency_types import Unit
 from visus.units import write_shape, write_share
 
-ITEM_PX, ORIGINAL_PX, MAP_PX = 224, 320, 168
+SAMPLE_PX, ORIGINAL_PX, MAP_PX = 224, 320, 168
 SHOWN_CLASSES: Final = 5
 
 _VERDICTS: Final = {True: ("holds", "Holds"), False: ("fails", "Fails"), None: ("open", "Cannot be judged")}
 _WHY: Final = {
     "gradient": "how much the answer would change with each pixel (Simonyan et al. 2014)",
     "Grad-CAM": "the maps of one layer, each weighted by how much the answer rises with it (Selvaraju et al. 2017)",
-    "integrated gradients": "gradients added up on the way from a plain item to this one (Sundararajan et al. 2017)",
+    "integrated gradients": "gradients added up on the way from a plain sample to this one (Sundararajan et al. 2017)",
     "occlusion": "how much the answer falls when a window is blotted out (Zeiler and Fergus 2014)",
 }
 
 
-def item_section(facts: LookFacts) -> str:
-    """The item as it is, as the network sees it, and what it says."""
-    item = facts.item
-    seen = look_drawn.item(item.values, item.lowest, item.highest, f"The {item.noun} as the network sees it", ITEM_PX)
+def sample_section(facts: LookFacts) -> str:
+    """The sample as it is, as the network sees it, and what it says."""
+    sample = facts.sample
+    seen = look_drawn.sample(
+        sample.values, sample.lowest, sample.highest, f"The {sample.noun} as the network sees it", SAMPLE_PX
+    )
     figures = ""
-    if item.original is not None:
-        drawn = look_drawn.picture(item.original, f"{item.name} as the file is", _original_px(item))
-        size = write_shape(item.original.shape[:2])
-        figures += f"<figure><figcaption>The {item.noun} as its file is: {size} px</figcaption>{drawn}</figure>"
-    told = f"As the network sees it: {write_shape(item.values.shape)} (channels first)"
-    figures += f"<figure><figcaption>{told}{_slices_words(item)}</figcaption>{seen}</figure>"
-    done = "".join(f"<li>{escape(sentence)}</li>" for sentence in item.sentences)
+    if sample.original is not None:
+        drawn = look_drawn.image(sample.original, f"{sample.name} as the file is", _original_px(sample))
+        size = write_shape(sample.original.shape[:2])
+        figures += f"<figure><figcaption>The {sample.noun} as its file is: {size} px</figcaption>{drawn}</figure>"
+    told = f"As the network sees it: {write_shape(sample.values.shape)} (channels first)"
+    figures += f"<figure><figcaption>{told}{_slices_words(sample)}</figcaption>{seen}</figure>"
+    done = "".join(f"<li>{escape(sentence)}</li>" for sentence in sample.sentences)
     changed = f"<ul>{done}</ul>" if done else ""
-    answer = _answer(facts.answer, item) if facts.answer else f"<p>{escape(facts.missing.get('answer', ''))}</p>"
+    answer = _answer(facts.answer, sample) if facts.answer else f"<p>{escape(facts.missing.get('answer', ''))}</p>"
     notes = [facts.missing[part] for part in ("views", "calibration") if part in facts.missing]
     answer += "".join(f'<p class="under">{escape(note)}</p>' for note in notes)
-    return section(f"The {item.noun} and the answer", f'<div class="flow">{figures}<div>{answer}</div></div>{changed}')
+    return section(f"The {sample.noun} and the answer", f'<div class="flow">{figures}<div>{answer}</div></div>{changed}')
 
 
-def _original_px(item: LookedItem) -> int:
-    assert item.original is not None, "asked for where there is one"
-    return min(ORIGINAL_PX, max(ITEM_PX, int(max(item.original.shape[:2]))))
+def _original_px(sample: LookedSample) -> int:
+    assert sample.original is not None, "asked for where there is one"
+    return min(ORIGINAL_PX, max(SAMPLE_PX, int(max(sample.original.shape[:2]))))
 
 
-def _slices_words(item: LookedItem) -> str:
-    if len(item.spatial) != 3:
+def _slices_words(sample: LookedSample) -> str:
+    if len(sample.spatial) != 3:
         return ""
-    return f"; {min(look_drawn.SLICES, item.spatial[0])} slices along the depth, the first on the left"
+    return f"; {min(look_drawn.SLICES, sample.spatial[0])} slices along the depth, the first on the left"
 
 
-def _answer(answer: Answer, item: LookedItem) -> str:
+def _answer(answer: Answer, sample: LookedSample) -> str:
     best = answer.order[0]
     text = f"<p>The network says <b>{escape(answer.classes[best])}</b>, with a probability of {write_share(float(answer.probabilities[best]))}."
     text += f" {escape(answer.note)}" if answer.note else ""
-    if item.truth:
-        is_right = item.truth == answer.classes[best]
-        text += f" Its label is {escape(item.truth)}: the answer is {'right' if is_right else 'wrong'}."
+    if sample.truth:
+        is_right = sample.truth == answer.classes[best]
+        text += f" Its label is {escape(sample.truth)}: the answer is {'right' if is_right else 'wrong'}."
     rows = []
     for place in answer.order[:SHOWN_CLASSES]:
         share = float(answer.probabilities[place])
@@ -138,14 +140,14 @@ def _explained(facts: LookFacts) -> str:
 
 
 def _figure(facts: LookFacts, method: Method) -> str:
-    item, heat = facts.item, method.saliency.map[0]
-    told = f"{method.saliency.method} over the {item.noun}: red where it matters most"
-    drawn = look_drawn.over(item.values, item.lowest, item.highest, heat, told, MAP_PX)
+    sample, heat = facts.sample, method.saliency.map[0]
+    told = f"{method.saliency.method} over the {sample.noun}: red where it matters most"
+    drawn = look_drawn.over(sample.values, sample.lowest, sample.highest, heat, told, MAP_PX)
     blank = "" if float(heat.max()) > 0 else " The map is nowhere above 0."
-    colour = "the darker the ground" if heat.ndim == 1 else "the redder"
+    color = "the darker the ground" if heat.ndim == 1 else "the redder"
     failed = "" if method.is_passed else " <b>This map does not pass deletion and insertion.</b>"
     notes = "".join(f" {escape(note)}" for note in method.saliency.notes)
-    words = f"<b>{escape(method.saliency.method)}</b>{colour}, the more it matters.{failed}{blank}{notes}"
+    words = f"<b>{escape(method.saliency.method)}</b>{color}, the more it matters.{failed}{blank}{notes}"
     return f"<figure><figcaption>{words}</figcaption>{drawn}</figure>"
 
 
@@ -204,7 +206,7 @@ def _curves(method: Method) -> str:
     )
     said = (
         f"<p>If the map is right, the {score} falls early when its strongest {places} are taken away first, and rises early when they "
-        f"come first. A {curves.place} that is taken away becomes 0 in the values that the network reads: the mean of the training items, where they "
+        f"come first. A {curves.place} that is taken away becomes 0 in the values that the network reads: the mean of the training samples, where they "
         "were scaled by it.</p>"
     )
     return f'{said}<div class="pair">{figures}</div>'

@@ -1,6 +1,6 @@
 """The part of a look page that takes one output apart: patch x kernel + bias = value, every term.
 
-Shape letters: C channels in, k taps on an axis. This file knows terms and tables of them. It must not know modules.
+Shape letters: C channels in, k taps on an axis. This file knows terms and tables of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from visus.examine.page import folded, section, table_head, table_row, wide_tabl
 from visus.examine.pixel_sums import PADDING, PixelSum
 from visus.units import write_number_of, write_shape
 
-MOST_TERMS: Final = 1200  # tables of this many terms are written out
+MAX_TERMS: Final = 1200  # tables of this many terms are written out
 OPEN_CHANNELS: Final = 3
 _ROW: Final = 12
 
@@ -81,7 +81,7 @@ def _channels(found: PixelSum) -> str:
     totals = [float(np.nansum(each)) for each in products]
     order = [int(place) for place in np.argsort(-np.abs(totals), kind="stable")]
     per_channel = max(1, products[0].size)
-    num_written = max(OPEN_CHANNELS, MOST_TERMS // per_channel)
+    num_written = max(OPEN_CHANNELS, MAX_TERMS // per_channel)
     written = [
         _one_channel(found.channels_in[place], patch[place], kernel[place], products[place]) for place in order[:num_written]
     ]

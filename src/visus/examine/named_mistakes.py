@@ -1,6 +1,6 @@
-"""Mistakes with the names of their items, as they are told to people and written as JSON.
+"""Mistakes with the names of their samples, as they are told to people and written as JSON.
 
-This file knows names, labels and probabilities. It must not know how any is found, arrays, or drawing.
+This file knows names, labels and probabilities.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from visus.units import Described, write_number_of, write_split
 
 @dataclass(frozen=True)
 class Alike:
-    """A training item that looks alike to the network.
+    """A training sample that looks alike to the network.
 
     Attributes:
-        item: its name.
+        sample: its name.
         place: in the training split, from 0.
         label: its class.
         similarity: cosine of the angle between the features of both, -1 to 1.
     """
 
-    item: str
+    sample: str
     place: int
     label: str
     similarity: float
@@ -31,19 +31,19 @@ class Alike:
 
 @dataclass(frozen=True)
 class Shown:
-    """An item that is worth a look.
+    """A sample that is worth a look.
 
     Attributes:
-        item: its name.
+        sample: its name.
         place: in its split, from 0.
         label: its class.
         answer: what the network says.
         probability: of the answer.
         label_probability: of its class.
-        alike: the training items nearest to it; empty where they were not looked for.
+        alike: the training samples nearest to it; empty where they were not looked for.
     """
 
-    item: str
+    sample: str
     place: int
     label: str
     answer: str
@@ -53,13 +53,13 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One class taken for another: how often, and some such items, the surest answer first."""
+class ConfusedPair:
+    """One class taken for another: how often, and some such samples, the surest answer first."""
 
     label: str
     answer: str
-    num_items: int
-    items: tuple[Shown, ...]
+    num_samples: int
+    samples: tuple[Shown, ...]
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,27 +67,27 @@ class NamedMistakes(Described):
     """The answers of a network that are worth a look.
 
     Attributes:
-        split: what the items are of; ``all`` for other data that was scored whole.
-        noun: what an item is called.
-        num_items: items of the split.
+        split: what the samples are of; ``all`` for other data that was scored whole.
+        noun: what a sample is called.
+        num_samples: samples of the split.
         num_wrong: wrong answers among them.
         confident_wrong: the surest wrong answers, the surest first.
         unsure_right: the least sure right answers, the least sure first.
         confusions: the most frequent pairs.
-        suspicious: items whose label is probably another (``mistakes.suspicious_labels``); here ``answer`` is the class suggested.
-        num_suspicious: such items in all.
+        suspicious: samples whose label is probably another (``mistakes.suspicious_labels``); here ``answer`` is the class suggested.
+        num_suspicious: such samples in all.
         feature_layer: the layer whose inputs were compared for ``alike``; empty where none were.
-        num_compared, num_training: training items that were compared, of so many.
+        num_compared, num_training: training samples that were compared, of so many.
         notes: what a reader must know.
     """
 
     split: str
     noun: str
-    num_items: int
+    num_samples: int
     num_wrong: int
     confident_wrong: tuple[Shown, ...]
     unsure_right: tuple[Shown, ...]
-    confusions: tuple[Pair, ...]
+    confusions: tuple[ConfusedPair, ...]
     suspicious: tuple[Shown, ...]
     num_suspicious: int
     feature_layer: str = ""
@@ -96,17 +96,17 @@ class NamedMistakes(Described):
     notes: tuple[str, ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        title = f"Mistakes on {write_number_of(self.num_items, self.noun)} of {write_split(self.split)}"
+        title = f"Mistakes on {write_number_of(self.num_samples, self.noun)} of {write_split(self.split)}"
         facts = [("wrong", f"{self.num_wrong:,}"), ("labels in doubt", f"{self.num_suspicious:,}")]
         if self.confusions:
             facts.insert(1, ("most often", f"{self.confusions[0].label} taken for {self.confusions[0].answer}"))
         return title, [*facts, ("next", ".confident_wrong, .unsure_right, .confusions, .suspicious")]
 
     def shown(self) -> Iterator[Shown]:
-        """All items that are told, some of them more than once."""
+        """All samples that are told, some of them more than once."""
         yield from self.confident_wrong
         yield from self.unsure_right
-        yield from (each for pair in self.confusions for each in pair.items)
+        yield from (each for pair in self.confusions for each in pair.samples)
         yield from self.suspicious
 
     def to_json(self) -> dict[str, Any]:

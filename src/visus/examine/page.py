@@ -1,7 +1,7 @@
-"""A page as one HTML file that opens anywhere: no script, no font, no picture and no address from outside.
+"""A page as one HTML file that opens anywhere: no script, no font, no image and no address from outside.
 
-This file knows the frame of a page, its style sheet, and the pieces that pages are made of. It must not know what a page is about.
-Texts are escaped by the pieces that say so; all other content is page text already.
+This file knows the frame of a page, its style sheet, and the pieces that pages are made of. Texts are escaped by the pieces
+that say so; all other content is page text already.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def header(eyebrow: str, title: str, under: Iterable[str]) -> str:
 
 
 def image(png: bytes, told: str, *, width: int | None = None, height: int | None = None, style: str = "") -> str:
-    """A picture that the page carries in itself.
+    """An image that the page carries in itself.
 
     Args:
         png: the file's bytes.
         told: what a person hears who cannot see it; escaped. Empty where the words beside it say all.
-        width, height: size on the page, in CSS pixels; the picture's own where they are left out. Enlarged pixels stay squares.
+        width, height: size on the page, in CSS pixels; the image's own where they are left out. Enlarged pixels stay squares.
         style: style class.
     """
     size = "".join(f' {name}="{value}"' for name, value in (("width", width), ("height", height)) if value is not None)

@@ -1,7 +1,6 @@
 """One output of a convolution, taken apart: patch times kernel plus bias, every term.
 
-Shape letters: C channels in of one group, k the taps on each axis. This file knows the arithmetic of a convolution. It must not know
-receptive fields, templates or drawing.
+Shape letters: C channels in of one group, k the taps on each axis. This file knows the arithmetic of a convolution.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from torch.nn import functional as F
 from visus.errors import UsageError
 from visus.examine.layer_calls import (
     Array,
-    Call,
     Ended,
     Inputs,
+    LayerCall,
     at_rest,
     called_layers,
     channel_in,
     frozen,
     heard,
-    one_item,
+    one_sample,
     position_in,
     run,
     to_array,
@@ -78,12 +77,14 @@ class PixelSum:
         return float(self.products.sum() + self.bias)
 
 
-def pixel_sum(module: nn.Module, item: Inputs, layer: str, channel: int, position: Sequence[int] | None = None) -> PixelSum:
+def pixel_sum(
+    module: nn.Module, sample: Inputs, layer: str, channel: int, position: Sequence[int] | None = None
+) -> PixelSum:
     """Patch x kernel + bias = value for one output of a convolution or of a linear layer, from the module itself.
 
     Args:
         module: any module.
-        item: one scaled item, (1, channels, *spatial).
+        sample: one scaled sample, (1, channels, *spatial).
         layer: the layer's path.
         channel: the filter, from 0.
         position: the output's place in its map; None for the middle.
@@ -101,10 +102,10 @@ def pixel_sum(module: nn.Module, item: Inputs, layer: str, channel: int, positio
     ([1.0, 2.0, 3.0, 4.0], 10.0, 10.0)
     """
     module = unwrapped(module)
-    batch = one_item(module, item)
-    found: list[tuple[Call, Tensor]] = []
+    batch = one_sample(module, sample)
+    found: list[tuple[LayerCall, Tensor]] = []
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         if call.path == layer:
             given = first_tensor(call.inputs)
             assert given is not None, "a layer that is called is given a tensor"

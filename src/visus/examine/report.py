@@ -1,7 +1,7 @@
 """The report of a run as one HTML file.
 
-This file knows how the facts of a run are laid out on a page. It must not know where runs are kept or how figures are found.
-Every text that comes from a user is escaped here, at the place where it enters the page.
+This file knows how the facts of a run are laid out on a page. Every text that comes from a user is escaped here, at the place
+where it enters the page.
 """
 
 from __future__ import annotations
@@ -13,14 +13,6 @@ from pathlib import Path
 
 from visus.evaluation.scores import ClassScore
 from visus.examine.charts import heat_map, line_chart, shade
-from visus.examine.facts import (
-    ReportFacts,
-    cost_rows,
-    network_sentence,
-    preprocessing_sentences,
-    result_sentences,
-    version_rows,
-)
 from visus.examine.page import (
     beside,
     facts_table,
@@ -35,8 +27,16 @@ from visus.examine.page import (
     table_row,
     wide_table,
 )
-from visus.examine.report_sight import advice_part, kernels_part, sight_part
-from visus.examine.report_trust import calibration_section, mistakes_section, shift_section
+from visus.examine.report_facts import (
+    ReportFacts,
+    cost_rows,
+    network_sentence,
+    preprocessing_sentences,
+    result_sentences,
+    version_rows,
+)
+from visus.examine.report_network import advice_part, kernels_part, sight_part
+from visus.examine.report_reliability import calibration_section, mistakes_section, shift_section
 from visus.files import write_file
 from visus.units import split_name, write_count, write_duration, write_number_of, write_shape, write_share
 
@@ -44,10 +44,10 @@ _SHADED_CLASSES = 20
 _MAPPED_CLASSES = 150
 _OPEN_CLASSES = 30
 _OPEN_LINES = 16
-_LONGEST_TEXT = 20_000
-_LONGEST_CHART = 800_000
-_MOST_ROWS = 1000
-# Where the figures of a shaded cell change colour: with these, their contrast is at least 4.5 in light and in dark.
+_MAX_TEXT = 20_000
+_MAX_CHART = 800_000
+_MAX_ROWS = 1000
+# Where the figures of a shaded cell change color: with these, their contrast is at least 4.5 in light and in dark.
 _STRONG, _FULL_HIT, _FULL_MISS = 0.58, 0.83, 0.9
 
 
@@ -99,7 +99,7 @@ def _result(facts: ReportFacts) -> str:
     scores = facts.scores
     low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
     split = split_name(scores.split)
-    told = f"accuracy on {write_number_of(scores.num_items, facts.noun)}{f' of the {split} split' if split else ''}"
+    told = f"accuracy on {write_number_of(scores.num_samples, facts.noun)}{f' of the {split} split' if split else ''}"
     guess = f"always \u201c{scores.baseline_class}\u201d: {write_share(scores.baseline)}"
     label = f"On a scale from 0 to 100 %: accuracy {write_share(scores.accuracy)}, interval {low} to {high}; {guess}."
     scale = (
@@ -156,7 +156,7 @@ def _counts(facts: ReportFacts) -> str:
     head = table_head(["Class", *(split_name(split).capitalize() for split in splits)])
     body = "".join(
         table_row(name, (f"{facts.class_counts[split][place]:,}" for split in splits))
-        for place, name in enumerate(facts.classes[:_MOST_ROWS])
+        for place, name in enumerate(facts.classes[:_MAX_ROWS])
     )
     foot = f"<tfoot>{table_row('All', (f'{total:,}' for total in totals))}</tfoot>"
     table = wide_table(f"{facts.nouns.capitalize()} of each class in each split", f"{head}<tbody>{body}</tbody>{foot}")
@@ -171,8 +171,8 @@ def _counts(facts: ReportFacts) -> str:
         lines.append(f"<li>{escape(split_name(split).capitalize())}: {write_number_of(total, facts.noun)}; {spread}</li>")
     told = write_number_of(len(facts.classes), "class", "classes")
     title = f"Every one of the {told}"
-    if len(facts.classes) > _MOST_ROWS:
-        title = f"The first {_MOST_ROWS:,} of the {told}; each item's class stands in split.csv"
+    if len(facts.classes) > _MAX_ROWS:
+        title = f"The first {_MAX_ROWS:,} of the {told}; each sample's class stands in split.csv"
     return f"<p>{told}:</p><ul>{''.join(lines)}</ul>{folded(title, table)}"
 
 
@@ -228,11 +228,11 @@ def _key(style: str, name: str) -> str:
 
 def _per_class(facts: ReportFacts) -> str:
     scores = facts.scores
-    rows = sorted(scores.per_class, key=_by_f1)[:_MOST_ROWS] if len(scores.per_class) > _MOST_ROWS else scores.per_class
+    rows = sorted(scores.per_class, key=_by_f1)[:_MAX_ROWS] if len(scores.per_class) > _MAX_ROWS else scores.per_class
     body = []
     for row in rows:
         bar = f'<span class="bar" aria-hidden="true"><i style="width:{percent(row.f1 or 0)}"></i></span>'
-        cells = [f"{row.num_items:,}", share_cell(row.precision), share_cell(row.recall), share_cell(row.f1), bar]
+        cells = [f"{row.num_samples:,}", share_cell(row.precision), share_cell(row.recall), share_cell(row.f1), bar]
         body.append(table_row(row.name, cells))
     head = table_head(["Class", facts.nouns.capitalize(), "Precision", "Recall", "F1", ""])
     foot = f"<tfoot>{table_row('Mean', ['', '', '', share_cell(scores.macro_f1), ''])}</tfoot>"
@@ -262,7 +262,7 @@ def _confusion(facts: ReportFacts) -> str:
     scores = facts.scores
     worst = scores.most_confused(1)
     first = f"The most frequent mistake is {worst[0][0]} called {worst[0][1]}: {worst[0][2]:,} times. " if worst else ""
-    said = f"<p>{escape(first)}Rows are true classes, columns what the network said; a stronger colour is a larger share of the row.</p>"
+    said = f"<p>{escape(first)}Rows are true classes, columns what the network said; a stronger color is a larger share of the row.</p>"
     mistakes = scores.most_confused(10)
     pairs = "".join(
         f'<tr><th scope="row">{escape(true)}</th><td class="words">{escape(predicted)}</td><td>{count:,}</td></tr>'
@@ -276,11 +276,9 @@ def _confusion(facts: ReportFacts) -> str:
     if len(scores.classes) <= _SHADED_CLASSES:
         return section("What was taken for what", said + beside(_shaded_table(facts), listed, "flow"))
     if len(scores.classes) <= _MAPPED_CLASSES:
-        told = (
-            f"{scores.num_right:,} of {scores.num_items:,} lie on the diagonal. The most frequent mistakes are in the table."
-        )
+        told = f"{scores.num_right:,} of {scores.num_samples:,} lie on the diagonal. The most frequent mistakes are in the table."
         chart = heat_map("What was taken for what", told, scores)
-        if len(chart) > _LONGEST_CHART:
+        if len(chart) > _MAX_CHART:
             return section("What was taken for what", f"{said}<p>All of it stands in confusion.csv.</p>{listed}")
         said = said.replace("</p>", " Point at a square for its names.</p>")
         return section("What was taken for what", said + beside(f'<figure class="heat">{chart}</figure>', listed))
@@ -292,10 +290,10 @@ def _shaded_table(facts: ReportFacts) -> str:
     names = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in scores.classes)
     body = []
     for true, row in enumerate(scores.confusion):
-        num_items = sum(row)
+        num_samples = sum(row)
         cells = []
         for predicted, count in enumerate(row):
-            strength = shade(count / num_items) if count else 0.0
+            strength = shade(count / num_samples) if count else 0.0
             style = _cell_style(strength, true == predicted)
             cells.append(f'<td class="{style}" style="--s:{strength:.2f}">{count:,}</td>' if count else "<td>0</td>")
         body.append(f'<tr><th scope="row">{escape(scores.classes[true])}</th>{"".join(cells)}</tr>')
@@ -333,7 +331,7 @@ def _repeat(facts: ReportFacts) -> str:
 
 def _cut(text: str) -> str:
     """A text no longer than a page can bear; the rest stands in the run's folder."""
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}\n\u2026 (the rest stands in design.txt)"
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}\n\u2026 (the rest stands in design.txt)"
 
 
 def _write_loss(value: float) -> str:

@@ -1,6 +1,6 @@
 """Charts of a report as SVG text: confidence against accuracy.
 
-This file knows coordinates and marks; colours come from the page's style sheet by class name. It must not know runs or files.
+This file knows coordinates and marks; colors come from the page's style sheet by class name.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from visus.evaluation.temperature import Bin, Reliability
+from visus.evaluation.calibration import Bin, Reliability
 from visus.units import write_share
 
 _SIDE, _LEFT, _TOP, _BOTTOM, _RIGHT = 300, 52, 12, 44, 26
 _COUNTS = 46
-_JOINED = 5  # items of a bin from which on a line goes through its dot: of fewer, accuracy is chance
-_LARGEST_DOT, _SMALLEST_DOT = 7.0, 1.8
+_JOINED = 5  # samples of a bin from which on a line goes through its dot: of fewer, accuracy is chance
+_MAX_DOT, _MIN_DOT = 7.0, 1.8
 
 
 def reliability_chart(before: Reliability, after: Reliability | None) -> str:
-    """Confidence from left to right, accuracy upwards: a dot for each bin that has items, larger where it has more; bars of their share below.
+    """Confidence from left to right, accuracy upwards: a dot for each bin that has samples, larger where it has more; bars of their share below.
 
     Dots on the diagonal are what a network says whose confidence can be taken at its word.
     """
@@ -61,26 +61,26 @@ def _diagonal_grid() -> str:
 
 
 def _dots(style: str, bins: Sequence[Bin]) -> str:
-    total = sum(each.num_items for each in bins) or 1
+    total = sum(each.num_samples for each in bins) or 1
     places, parts = [], []
     for each in bins:
         if each.confidence is None or each.accuracy is None:
             continue
         across, up = _x(each.confidence), _y(each.accuracy)
-        if each.num_items >= _JOINED:
+        if each.num_samples >= _JOINED:
             places.append(f"{across:.1f},{up:.1f}")
-        radius = _SMALLEST_DOT + (_LARGEST_DOT - _SMALLEST_DOT) * math.sqrt(each.num_items / total)
+        radius = _MIN_DOT + (_MAX_DOT - _MIN_DOT) * math.sqrt(each.num_samples / total)
         parts.append(f'<circle class="dot {style}" cx="{across:.1f}" cy="{up:.1f}" r="{radius:.1f}"/>')
     return f'<polyline class="line {style}" points="{" ".join(places)}"/>{"".join(parts)}'
 
 
 def _count_bars(bins: Sequence[Bin]) -> str:
-    """The share of the items in each bin, as bars that hang below the plot."""
-    most = max(each.num_items for each in bins) or 1
+    """The share of the samples in each bin, as bars that hang below the plot."""
+    most = max(each.num_samples for each in bins) or 1
     top = _TOP + _SIDE + 6
     parts = []
     for each in bins:
-        height = (_COUNTS - 10) * each.num_items / most
+        height = (_COUNTS - 10) * each.num_samples / most
         if height:
             parts.append(
                 f'<rect class="count" x="{_x(each.low) + 1:.1f}" y="{top}" width="{_SIDE / len(bins) - 2:.1f}" height="{max(0.6, height):.1f}"/>'
@@ -93,4 +93,4 @@ def _foot(along: str, height: float) -> str:
         f'<text x="{_x(tick):.1f}" y="{height - 22}" text-anchor="middle">{100 * tick:.0f} %</text>'
         for tick in (0.0, 0.5, 1.0)
     )
-    return f'{ticks}<text x="{_x(0.5)}" y="{height - 5}" text-anchor="middle">{escape(along)}; below: how many items have it</text>'
+    return f'{ticks}<text x="{_x(0.5)}" y="{height - 5}" text-anchor="middle">{escape(along)}; below: how many samples have it</text>'

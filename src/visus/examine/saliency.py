@@ -1,7 +1,7 @@
 """Saliency: which pixels mattered to a class or to a unit. Plain gradients, Grad-CAM, integrated gradients, occlusion.
 
-A map can look convincing and say nothing: ``visus.examine.saliency_checks`` tells. Shape letters: N items, C channels, * the spatial axes of the
-input. This file knows gradients and captum. It must not know training, checks or drawing.
+A map can look convincing and say nothing: ``visus.examine.saliency_checks`` tells. Shape letters: N samples, C channels, * the
+spatial axes of the input. This file knows gradients and captum.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import MissingExtraError, UsageError
-from visus.examine.explained import Explained, Saliency, Target, Unit, box_of, outside_share
 from visus.examine.layer_calls import (
     FUNCTION,
     Array,
-    Call,
     Ended,
     Inputs,
-    Sights,
+    LayerCall,
+    TracedFields,
     as_batch,
     at_rest,
     called_layers,
@@ -35,6 +34,7 @@ from visus.examine.layer_calls import (
     unwrapped,
 )
 from visus.examine.map_placement import STRETCHED, Places
+from visus.examine.saliency_types import Explained, Saliency, Target, Unit, box_of, outside_share
 from visus.units import write_shape
 
 WINDOWS: Final = 8  # so many windows of occlusion lie side by side on an axis
@@ -46,8 +46,8 @@ def gradient_saliency(module: nn.Module, inputs: Inputs, target: Target = None) 
 
     Args:
         module: any module.
-        inputs: scaled items (N, C, *).
-        target: a class, a class for each item, or a ``Unit``; None for the class that the module gives.
+        inputs: scaled samples (N, C, *).
+        target: a class, a class for each sample, or a ``Unit``; None for the class that the module gives.
 
     Raises:
         UsageError: no such class, layer, channel or position.
@@ -62,7 +62,7 @@ def gradient_saliency(module: nn.Module, inputs: Inputs, target: Target = None) 
         explained = Explained(module, x, target)
         scores = explained.scores(x)
         (gradient,) = torch.autograd.grad(scores.sum(), x, allow_unused=True, materialize_grads=True)
-    sights = Sights(module, tuple(x.shape[1:]))
+    sights = TracedFields(module, tuple(x.shape[1:]))
     return Saliency(
         "gradient",
         explained.settled,
@@ -95,7 +95,7 @@ def grad_cam(module: nn.Module, inputs: Inputs, target: Target = None, *, layer:
     module = unwrapped(module)
     with at_rest(module), gradients():
         batch = as_batch(module, inputs)
-        sights = Sights(module, tuple(batch.shape[1:]))
+        sights = TracedFields(module, tuple(batch.shape[1:]))
         places = Places(sights).follow()
         explained = Explained(module, batch, target)
         found = _run_to_layer(module, batch, explained, layer, places)
@@ -160,7 +160,7 @@ def _run_to_layer(
     target = explained.target
     best = (STRETCHED, False)
 
-    def listen(call: Call) -> Tensor | None:
+    def listen(call: LayerCall) -> Tensor | None:
         nonlocal best
         if isinstance(explained.settled, Unit) and call.path == explained.settled.layer:
             picked.append(explained.picked(call.output))
@@ -194,7 +194,7 @@ def _run_to_layer(
     return _Layer(*kept[-1], scores, best[1], tuple(kept))
 
 
-def _rank(call: Call, places: Places) -> tuple[int, bool] | None:
+def _rank(call: LayerCall, places: Places) -> tuple[int, bool] | None:
     """How well a layer's map can be laid over the input; None where it cannot."""
     try:
         quality = places.of(call.path, tuple(call.output.shape[2:])).quality
@@ -206,13 +206,13 @@ def _rank(call: Call, places: Places) -> tuple[int, bool] | None:
 def integrated_gradients(
     module: nn.Module, inputs: Inputs, target: Target = None, *, baseline: float = 0.0, steps: int = 32
 ) -> Saliency:
-    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) on the way from a plain item to this one, by captum.
+    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) on the way from a plain sample to this one, by captum.
 
     Args:
         module: any module.
-        inputs: scaled items (N, C, *).
-        target: a class, a class for each item, or a ``Unit``; None for the class that the module gives.
-        baseline: every pixel of the plain item; 0 is the mean of the training items where they were scaled by it.
+        inputs: scaled samples (N, C, *).
+        target: a class, a class for each sample, or a ``Unit``; None for the class that the module gives.
+        baseline: every pixel of the plain sample; 0 is the mean of the training samples where they were scaled by it.
         steps: gradients that are taken on the way; ``gap`` tells whether they were enough.
 
     Raises:
@@ -248,17 +248,17 @@ def occlusion(
     stride: int | Sequence[int] | None = None,
     baseline: float = 0.0,
 ) -> Saliency:
-    """How much the score falls when a window of the item is blotted out (Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2), by captum.
+    """How much the score falls when a window of the sample is blotted out (Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2), by captum.
 
     For a unit only what it really reads is blotted out: the rest cannot matter.
 
     Args:
         module: any module.
-        inputs: scaled items (N, C, *).
-        target: a class, a class for each item, or a ``Unit``; None for the class that the module gives.
+        inputs: scaled samples (N, C, *).
+        target: a class, a class for each sample, or a ``Unit``; None for the class that the module gives.
         window: side in pixels, or one for each axis; None for an eighth of each axis.
         stride: from window to window; None for half a window.
-        baseline: the value of blotted pixels; 0 is the mean of the training items where they were scaled by it.
+        baseline: the value of blotted pixels; 0 is the mean of the training samples where they were scaled by it.
 
     Raises:
         MissingExtraError: captum is not installed.
@@ -273,7 +273,7 @@ def occlusion(
         lengths = _window(window, tuple(-(-length // WINDOWS) for length in spatial), spatial, "window")
         steps = _window(stride, tuple(max(1, length // 2) for length in lengths), lengths, "stride")
         values = torch.zeros_like(batch)
-        box = box_of(Sights(module, tuple(batch.shape[1:])), explained.settled) if isinstance(target, Unit) else None
+        box = box_of(TracedFields(module, tuple(batch.shape[1:])), explained.settled) if isinstance(target, Unit) else None
         if box is not None or not isinstance(target, Unit):
             ends = box or tuple((0, length - 1) for length in spatial)
             inside = tuple(slice(first, last + 1) for first, last in ends)
@@ -310,7 +310,7 @@ def _first(module: nn.Module, batch: Tensor, target: Target) -> tuple[Explained,
 
 
 def _alone(explained: Explained, index: int) -> Any:
-    """The score of one item, as a function of any number of versions of it."""
+    """The score of one sample, as a function of any number of versions of it."""
     settled = explained.settled
     asked = settled if isinstance(settled, Unit) else settled[index : index + 1]
     one = Explained(explained.module, explained.batch[index : index + 1], asked)
@@ -319,14 +319,14 @@ def _alone(explained: Explained, index: int) -> Any:
 
 
 def _pasted(explained: Explained, index: int, inside: tuple[slice, ...]) -> Any:
-    """The score of one item as a function of versions of a patch of it."""
+    """The score of one sample as a function of versions of a patch of it."""
     score = _alone(explained, index)
 
     def scores(patches: Tensor) -> Tensor:
-        items = explained.batch[index].expand(len(patches), *explained.batch.shape[1:]).clone()
+        samples = explained.batch[index].expand(len(patches), *explained.batch.shape[1:]).clone()
         place: tuple[Any, ...] = (slice(None), slice(None), *inside)
-        items[place] = patches
-        found: Tensor = score(items)
+        samples[place] = patches
+        found: Tensor = score(samples)
         return found
 
     return scores
@@ -335,7 +335,7 @@ def _pasted(explained: Explained, index: int, inside: tuple[slice, ...]) -> Any:
 def _with_values(
     method: str, explained: Explained, batch: Tensor, scores: Array, values: Tensor, gap: Array | None = None
 ) -> Saliency:
-    sights = Sights(explained.module, tuple(batch.shape[1:]))
+    sights = TracedFields(explained.module, tuple(batch.shape[1:]))
     notes = _notes(explained.note)
     return Saliency(method, explained.settled, scores, _floats(values.sum(1)), _floats(values), sights, gap=gap, notes=notes)
 
@@ -360,7 +360,7 @@ def _notes(*sentences: str) -> tuple[str, ...]:
     return tuple(sentence for sentence in sentences if sentence)
 
 
-def _cut_off(maps: Array, sights: Sights, target: tuple[int, ...] | Unit) -> tuple[Array, float]:
+def _cut_off(maps: Array, sights: TracedFields, target: tuple[int, ...] | Unit) -> tuple[Array, float]:
     """Maps as large as the input, 0 outside of what a unit reads; and the share that was cut off."""
     if not isinstance(target, Unit):
         return frozen(maps), 0.0

@@ -1,6 +1,6 @@
 """When not to believe a saliency map: random weights, deletion and insertion.
 
-This file knows maps, weights and scores. It must not know how a map is made, training or drawing.
+This file knows maps, weights and scores.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from visus.errors import UsageError
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.examine.deletion import masked_scores, orders_of, random_orders, step_counts
-from visus.examine.explained import Saliency, Target
 from visus.examine.layer_calls import Array, Inputs, as_batch, called_layers, frozen, unwrapped
 from visus.examine.saliency import gradient_saliency
+from visus.examine.saliency_types import Saliency, Target
 from visus.networks.own_code import copied
 from visus.units import rank_words
 
@@ -38,7 +38,7 @@ class RandomWeights:
 
     Args:
         layers: paths of the layers in the order in which they became random; each step keeps the earlier ones random.
-        similarity: for each step the rank correlation of the map's sizes with those of the trained network, mean over items; not a number
+        similarity: for each step the rank correlation of the map's sizes with those of the trained network, mean over samples; not a number
             where one of the two maps is the same everywhere, for then it ranks no pixel above another.
         is_map_flat: whether the trained network's own maps are the same everywhere.
     """
@@ -63,14 +63,14 @@ class RandomWeights:
         if self.is_sensitive:
             return f"With all weights random the map is another one (rank correlation {last:.2f}): it tells of what was learned."
         return (
-            f"With all weights random the map stays much the same (rank correlation {last:.2f}): it shows the item's edges or the network's "
+            f"With all weights random the map stays much the same (rank correlation {last:.2f}): it shows the sample's edges or the network's "
             "build, not what was learned. Do not believe it."
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The score while the pixels that matter most are taken away first, or come first; means over items.
+    """The score while the pixels that matter most are taken away first, or come first; means over samples.
 
     Args:
         shares: share of the pixels that was taken away, or that came, at each step; from 0 to 1.
@@ -173,8 +173,8 @@ def randomised_weights(
 
     Args:
         module: any module.
-        inputs: scaled items (N, C, *).
-        target: a class, a class for each item, or a ``Unit``; None for the class that the trained module gives, also later.
+        inputs: scaled samples (N, C, *).
+        target: a class, a class for each sample, or a ``Unit``; None for the class that the trained module gives, also later.
         method: takes module, inputs and target, such as ``gradient_saliency``.
         layers: paths of the layers, in the order in which they become random; None for all that have weights.
         only_last: compare once, when all of them are random, which saves a map for each layer but one.
@@ -225,17 +225,17 @@ def deletion_and_insertion(
 
     Args:
         module: the module that the map is of.
-        inputs: the items that the map is of.
+        inputs: the samples that the map is of.
         saliency: the map.
         steps: from no pixel to all of them.
-        baseline: the value of a pixel that is taken away; 0 is the mean of the training items where they were scaled by it.
+        baseline: the value of a pixel that is taken away; 0 is the mean of the training samples where they were scaled by it.
         seed: of the random orders.
         num_random: random orders of the pixels.
-        beside: curves of another map of the same items, target and steps, whose random orders are taken over, which saves most of the time.
+        beside: curves of another map of the same samples, target and steps, whose random orders are taken over, which saves most of the time.
         calibrator: what makes probabilities of the outputs.
 
     Raises:
-        UsageError: the map is of other items, or there is no step.
+        UsageError: the map is of other samples, or there is no step.
     """
     if steps < 1:
         raise UsageError(f"curves need at least 1 step, not {steps}.")
@@ -243,7 +243,7 @@ def deletion_and_insertion(
     batch = as_batch(module, inputs)
     if saliency.map.shape != (len(batch), *batch.shape[2:]):
         raise UsageError(
-            f"the map has the shape {saliency.map.shape} and the items {tuple(batch.shape)}: give the items that it was made of."
+            f"the map has the shape {saliency.map.shape} and the samples {tuple(batch.shape)}: give the samples that it was made of."
         )
     counts = step_counts(saliency.map[0].size, steps)
     rng = np.random.default_rng(seed)

@@ -1,7 +1,6 @@
 """Which saliency method names pixels that matter: several methods' maps of the same samples against random orders of the pixels.
 
-Shape letters: N samples, * spatial axes. This file knows maps, areas and the rule by which one method is taken. It must not know how a map is
-made, pages or runs.
+Shape letters: N samples, * spatial axes. This file knows maps, areas and the rule by which one method is taken.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from visus.examine.deletion import areas_below, masked_scores, orders_of, random_orders, step_counts
-from visus.examine.explained import Saliency
 from visus.examine.layer_calls import Array, as_batch, unwrapped
 from visus.examine.saliency_checks import BEYOND, ROUNDING, Curves
+from visus.examine.saliency_types import Saliency
 from visus.units import write_share
 
 CENTER: Final = "center prior"

@@ -1,6 +1,6 @@
 """Which layer's map is both late and fine enough to be laid over a sample.
 
-This file knows maps' sizes and placements. It must not know how saliency is computed, training or drawing.
+This file knows maps' sizes and placements.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from visus.errors import UsageError
-from visus.examine.layer_calls import Call, Inputs, Sights, as_batch, at_rest, heard, run, unwrapped
+from visus.examine.layer_calls import Inputs, LayerCall, TracedFields, as_batch, at_rest, heard, run, unwrapped
 from visus.examine.map_placement import Places
 from visus.units import write_shape
 
@@ -38,11 +38,11 @@ def fine_layer(module: nn.Module, inputs: Inputs) -> tuple[str, str] | None:
     """
     module = unwrapped(module)
     batch = as_batch(module, inputs[:1])
-    places = Places(Sights(module, tuple(batch.shape[1:]))).follow()
+    places = Places(TracedFields(module, tuple(batch.shape[1:]))).follow()
     least = FINE.get(batch.dim() - 2, max(FINE.values()))
     found: list[tuple[tuple[int, bool], str, tuple[int, ...]]] = []
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         if call.output.dim() < 3:
             return
         try:

@@ -1,6 +1,6 @@
-"""How alike two networks see: filters matched one to one, and layers compared by what they make of the same items.
+"""How alike two networks see: filters matched one to one, and layers compared by what they make of the same samples.
 
-This file knows kernels, items and layers. It must not know runs, tasks or drawing.
+This file knows kernels, samples and layers.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import MissingExtraError, UsageError
-from visus.examine.layer_calls import Array, Call, Inputs, as_batch, at_rest, frozen, heard, run, unwrapped
+from visus.examine.layer_calls import Array, Inputs, LayerCall, as_batch, at_rest, frozen, heard, run, unwrapped
 
-FEWEST_ITEMS = 4
-_MOST_VALUES = 2**24  # of a layer's maps that are multiplied at once
+MIN_SAMPLES = 4
+_MAX_VALUES = 2**24  # of a layer's maps that are multiplied at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,33 +67,33 @@ class LayerLikeness:
 
     Args:
         path: its path in both.
-        cka: centred kernel alignment of what it makes of the same items: 1 for the same up to turning and scaling, about 0 for
-            unrelated. None where it makes the same of all items.
+        cka: centered kernel alignment of what it makes of the same samples: 1 for the same up to turning and scaling, about 0 for
+            unrelated. None where it makes the same of all samples.
     """
 
     path: str
     cka: float | None
 
 
-def layer_likeness(one: nn.Module, other: nn.Module, items: Inputs) -> tuple[LayerLikeness, ...]:
-    """Centred kernel alignment of every layer that two networks share by path, in the order of computation.
+def layer_likeness(one: nn.Module, other: nn.Module, samples: Inputs) -> tuple[LayerLikeness, ...]:
+    """Centered kernel alignment of every layer that two networks share by path, in the order of computation.
 
     The linear kernel (Kornblith et al. 2019, arXiv:1905.00414), with the estimator of Song et al. 2012 that is not biased by
-    few items, as in Nguyen et al. 2021 (arXiv:2010.15327). Only the products of items with items are kept, so the memory is that of
+    few samples, as in Nguyen et al. 2021 (arXiv:2010.15327). Only the products of samples with samples are kept, so the memory is that of
     one layer's maps.
 
     Args:
         one, other: modules; layers that only one of them has are left out.
-        items: scaled items (N, C, *), the same for both; at least 4.
+        samples: scaled samples (N, C, *), the same for both; at least 4.
 
     Raises:
-        UsageError: too few items.
+        UsageError: too few samples.
     """
-    return kernels_likeness(layer_kernels(one, items), layer_kernels(other, items))
+    return kernels_likeness(layer_kernels(one, samples), layer_kernels(other, samples))
 
 
 def kernels_likeness(one: Mapping[str, Array], other: Mapping[str, Array]) -> tuple[LayerLikeness, ...]:
-    """``layer_likeness`` from what ``layer_kernels`` gave of two networks for the same items, so that each of them is run once.
+    """``layer_likeness`` from what ``layer_kernels`` gave of two networks for the same samples, so that each of them is run once.
 
     Args:
         one, other: (N, N) of every layer, by its path; layers that only one of them has are left out.
@@ -102,7 +102,7 @@ def kernels_likeness(one: Mapping[str, Array], other: Mapping[str, Array]) -> tu
 
 
 def kernel_alignment(one: Array, other: Array) -> float | None:
-    """Centred alignment of two kernels (N, N) of the same items; None where one of them tells no item from another.
+    """Centered alignment of two kernels (N, N) of the same samples; None where one of them tells no sample from another.
 
     >>> kernel = np.outer([0.0, 1.0, 2.0, 3.0, 5.0], [0.0, 1.0, 2.0, 3.0, 5.0])
     >>> round(kernel_alignment(kernel, 7 * kernel), 6)
@@ -120,24 +120,24 @@ def _size(kernel: Array) -> float:
 
 def _dependence(one: Array, other: Array) -> float:
     """The unbiased Hilbert-Schmidt independence criterion of Song et al. 2012, equation 5."""
-    num_items = len(one)
+    num_samples = len(one)
     left, right = one - np.diag(np.diag(one)), other - np.diag(np.diag(other))
     total = float((left * right.T).sum())
-    total += float(left.sum() * right.sum()) / ((num_items - 1) * (num_items - 2))
-    total -= 2 * float(left.sum(0) @ right.sum(1)) / (num_items - 2)
-    return total / (num_items * (num_items - 3))
+    total += float(left.sum() * right.sum()) / ((num_samples - 1) * (num_samples - 2))
+    total -= 2 * float(left.sum(0) @ right.sum(1)) / (num_samples - 2)
+    return total / (num_samples * (num_samples - 3))
 
 
 @torch.no_grad()
-def layer_kernels(module: nn.Module, items: Inputs) -> dict[str, Array]:
-    """For each layer by its path the products (N, N) of what it makes of every item with what it makes of every other, centred.
+def layer_kernels(module: nn.Module, samples: Inputs) -> dict[str, Array]:
+    """For each layer by its path the products (N, N) of what it makes of every sample with what it makes of every other, centered.
 
     Args:
         module: any module.
-        items: scaled items (N, C, *); at least 4.
+        samples: scaled samples (N, C, *); at least 4.
 
     Raises:
-        UsageError: too few items.
+        UsageError: too few samples.
 
     >>> layer_kernels(nn.Sequential(nn.Conv2d(1, 2, 3)), torch.rand(5, 1, 8, 8))["0"].shape
     (5, 5)
@@ -145,37 +145,37 @@ def layer_kernels(module: nn.Module, items: Inputs) -> dict[str, Array]:
     module = unwrapped(module)
     found: dict[str, Array] = {}
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         values = call.output.detach()
-        if len(values) == num_items and values.is_floating_point():
+        if len(values) == num_samples and values.is_floating_point():
             found[call.path] = _gram(values.flatten(1))
 
     with at_rest(module):
-        batch = as_batch(module, items)
-        num_items = len(batch)
-        refuse_too_few(num_items)
+        batch = as_batch(module, samples)
+        num_samples = len(batch)
+        refuse_too_few(num_samples)
         with heard(module, listen):
             run(module, batch)
     return found
 
 
-def refuse_too_few(num_items: int) -> None:
-    """Refuse so few items that nothing could be said.
+def refuse_too_few(num_samples: int) -> None:
+    """Refuse so few samples that nothing could be said.
 
     Raises:
         UsageError: fewer than 4.
     """
-    if num_items < FEWEST_ITEMS:
-        raise UsageError(f"layers are compared on at least {FEWEST_ITEMS} items, and there are {num_items}.")
+    if num_samples < MIN_SAMPLES:
+        raise UsageError(f"layers are compared on at least {MIN_SAMPLES} samples, and there are {num_samples}.")
 
 
 def _gram(values: Tensor) -> Array:
-    """(N, features) to (N, N), the mean item taken off, a part of the features at a time."""
-    width = max(1, _MOST_VALUES // len(values))
+    """(N, features) to (N, N), the mean sample taken off, a part of the features at a time."""
+    width = max(1, _MAX_VALUES // len(values))
     total = torch.zeros(len(values), len(values), dtype=torch.float64)
     for part in torch.split(values, width, dim=1):
-        centred = (part - part.mean(0)).double().cpu()
-        total += centred @ centred.T
+        centered = (part - part.mean(0)).double().cpu()
+        total += centered @ centered.T
     return np.asarray(total.numpy())
 
 

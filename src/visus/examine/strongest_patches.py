@@ -1,8 +1,8 @@
 """Templates: what each filter looks for, shown by the patches of the data that excite it most.
 
-A patch is cut exactly to what the unit that fired really reads: fed alone, whatever the rest of the item is replaced by, it gives the same
-activation to rounding. Shape letters: N items, C channels, * spatial axes. This file knows values, places and patches. It must not know
-training or drawing.
+A patch is cut exactly to what the unit that fired really reads: fed alone, whatever the rest of the sample is replaced by, it
+gives the same activation to rounding. Shape letters: N samples, C channels, * spatial axes. This file knows values, places and
+patches.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from visus.errors import UsageError
 from visus.examine.layer_calls import (
     Array,
     Box,
-    Call,
     Ended,
     Inputs,
-    Sights,
+    LayerCall,
+    TracedFields,
     as_batch,
     as_batches,
     at_rest,
@@ -48,21 +48,21 @@ class Template:
     """One unit that fired strongly.
 
     Args:
-        item: index of the item, in the order in which items were given.
+        sample: index of the sample, in the order in which samples were given.
         position: the unit's place in its layer's map; empty where the layer has no map.
         value: what the unit said.
         box: first and last pixel that it really reads, on each axis; None where it reads padding alone.
         patch: the scaled pixels inside the box, (channels, *).
     """
 
-    item: int
+    sample: int
     position: tuple[int, ...]
     value: float
     box: Box | None
     patch: Array
 
     def alone(self, surroundings: Array) -> Array:
-        """The patch in its place, everything else taken from ``surroundings``, (channels, *) of a whole item."""
+        """The patch in its place, everything else taken from ``surroundings``, (channels, *) of a whole sample."""
         made = np.array(surroundings, dtype=self.patch.dtype)
         if self.box is not None:
             made[(slice(None), *(slice(first, last + 1) for first, last in self.box))] = self.patch
@@ -87,11 +87,11 @@ class Templates:
     """The layers in the order of computation.
 
     Args:
-        num_items: items that were looked at.
+        num_samples: samples that were looked at.
         layers: one for each layer that was asked for.
     """
 
-    num_items: int
+    num_samples: int
     layers: tuple[LayerTemplates, ...]
 
     def __getitem__(self, path: str) -> LayerTemplates:
@@ -112,46 +112,46 @@ def templates(
     layers: str | Sequence[str] | None = None,
     *,
     top: int = 9,
-    per_item: int = 1,
+    per_sample: int = 1,
     preprocessing: Preprocessing | None = None,
 ) -> Templates:
     """For every filter the places in the data that excite it most, found in one pass.
 
-    Of the items only those are kept that are still among the strongest (none of a split, which is read again where needed).
+    Of the samples only those are kept that are still among the strongest (none of a split, which is read again where needed).
     Of equals the one that came first stays. A unit of a layer behind a ReLU that says 0 was not excited by anything.
 
     Args:
         module: any module.
-        inputs: a split with its ``preprocessing``, scaled items (N, C, *), or batches of them.
+        inputs: a split with its ``preprocessing``, scaled samples (N, C, *), or batches of them.
         layers: paths of layers; None for all.
         top: how many for each channel, at most.
-        per_item: how many of them may come from one item, at most.
+        per_sample: how many of them may come from one sample, at most.
         preprocessing: how a split is scaled.
 
     Raises:
-        UsageError: no items, no such layer, or a number below 1.
+        UsageError: no samples, no such layer, or a number below 1.
 
     >>> module = nn.Conv2d(1, 1, 1, bias=False).requires_grad_(False)
     >>> _ = module.weight.fill_(2.0)
-    >>> items = torch.arange(8.0).reshape(2, 1, 2, 2)
-    >>> best = templates(module, items, top=1)[""].channels[0][0]
-    >>> best.item, best.position, best.value, best.box, best.patch.tolist()
+    >>> samples = torch.arange(8.0).reshape(2, 1, 2, 2)
+    >>> best = templates(module, samples, top=1)[""].channels[0][0]
+    >>> best.sample, best.position, best.value, best.box, best.patch.tolist()
     (1, (1, 1), 14.0, ((1, 1), (1, 1)), [[[7.0]]])
     """
-    for name, number in (("top", top), ("per_item", per_item)):
+    for name, number in (("top", top), ("per_sample", per_sample)):
         if number < 1:
             raise UsageError(f"{name} must be at least 1, not {number}.")
     module = unwrapped(module)
-    search = _Search(module, top, per_item, keeps_items=not isinstance(inputs, Part))
+    search = _Search(module, top, per_sample, keeps_samples=not isinstance(inputs, Part))
     with at_rest(module), torch.no_grad():
         for batch in _batches(module, inputs, preprocessing):
             search.look(batch, layers)
-    if not search.num_items:
-        raise UsageError("templates need at least one item, and there is none.")
+    if not search.num_samples:
+        raise UsageError("templates need at least one sample, and there is none.")
     if isinstance(inputs, Part):
         assert preprocessing is not None, "a split without its preprocessing was refused"
-        return search.settled(lambda item: preprocessing.scaled(inputs.rows(np.array([item])))[0].numpy())
-    return search.settled(lambda item: search.items[item])
+        return search.settled(lambda sample: preprocessing.scaled(inputs.rows(np.array([sample])))[0].numpy())
+    return search.settled(lambda sample: search.samples[sample])
 
 
 def _batches(
@@ -161,7 +161,7 @@ def _batches(
         yield from as_batches(module, inputs)
         return
     if preprocessing is None:
-        raise UsageError("the items of a split are not scaled: give its preprocessing too.")
+        raise UsageError("the samples of a split are not scaled: give its preprocessing too.")
     for batch in batches_in_order(inputs, preprocessing, BATCH_SIZE):
         yield as_batch(module, batch)
 
@@ -169,13 +169,13 @@ def _batches(
 class _Search:
     """The strongest units of each channel so far."""
 
-    def __init__(self, module: nn.Module, top: int, per_item: int, keeps_items: bool) -> None:
-        self.module, self.top, self.per_item, self.keeps_items = module, top, per_item, keeps_items
-        self.num_items = 0
+    def __init__(self, module: nn.Module, top: int, per_sample: int, keeps_samples: bool) -> None:
+        self.module, self.top, self.per_sample, self.keeps_samples = module, top, per_sample, keeps_samples
+        self.num_samples = 0
         self.input_shape: tuple[int, ...] = ()
         self.wanted: list[str] | None = None
         self.best: dict[str, _Best] = {}
-        self.items: dict[int, Array] = {}
+        self.samples: dict[int, Array] = {}
 
     def look(self, batch: Tensor, layers: str | Sequence[str] | None) -> None:
         """Run one batch."""
@@ -184,78 +184,78 @@ class _Search:
             self.wanted = chosen_layers(layers, called_layers(self.module, batch[:1]))
         last = self.wanted[-1] if self.wanted else None
 
-        def listen(call: Call) -> None:
+        def listen(call: LayerCall) -> None:
             if self.wanted is None or call.path in self.wanted:
-                best = self.best.setdefault(call.path, _Best(tuple(call.output.shape[2:]), self.top, self.per_item))
-                best.add(call.output, self.num_items)
+                best = self.best.setdefault(call.path, _Best(tuple(call.output.shape[2:]), self.top, self.per_sample))
+                best.add(call.output, self.num_samples)
             if call.path == last:
                 raise Ended
 
         with heard(self.module, listen):
             run(self.module, batch)
-        if self.keeps_items:
+        if self.keeps_samples:
             self._keep(batch)
-        self.num_items += len(batch)
+        self.num_samples += len(batch)
 
     def _keep(self, batch: Tensor) -> None:
-        """Keep the items that are still among the strongest, and no others."""
-        needed = {item for best in self.best.values() for item in best.items.flatten().tolist()}
-        self.items = {item: values for item, values in self.items.items() if item in needed}
+        """Keep the samples that are still among the strongest, and no others."""
+        needed = {sample for best in self.best.values() for sample in best.samples.flatten().tolist()}
+        self.samples = {sample: values for sample, values in self.samples.items() if sample in needed}
         for index in range(len(batch)):
-            if self.num_items + index in needed:
-                self.items[self.num_items + index] = batch[index].cpu().numpy().copy()
+            if self.num_samples + index in needed:
+                self.samples[self.num_samples + index] = batch[index].cpu().numpy().copy()
 
-    def settled(self, item_of: Callable[[int], Array]) -> Templates:
-        """All templates with their boxes and patches; a patch is part of its item's array."""
-        sights = Sights(self.module, self.input_shape)
+    def settled(self, sample_of: Callable[[int], Array]) -> Templates:
+        """All templates with their boxes and patches; a patch is part of its sample's array."""
+        sights = TracedFields(self.module, self.input_shape)
         read: dict[int, Array] = {}
         layers = []
         for path, best in self.best.items():
             channels = []
             for units in best.units():
                 made = []
-                for item, position, value in units:
-                    if item not in read:
-                        read[item] = frozen(item_of(item))
+                for sample, position, value in units:
+                    if sample not in read:
+                        read[sample] = frozen(sample_of(sample))
                     box = sights.box(path, position, best.spatial)
-                    made.append(Template(item, position, value, box, cut(read[item], box)))
+                    made.append(Template(sample, position, value, box, cut(read[sample], box)))
                 channels.append(tuple(made))
             layers.append(LayerTemplates(path, tuple(channels)))
-        return Templates(self.num_items, tuple(layers))
+        return Templates(self.num_samples, tuple(layers))
 
 
 class _Best:
-    """The strongest units of one layer: (rank, channel) arrays of values, items and places."""
+    """The strongest units of one layer: (rank, channel) arrays of values, samples and places."""
 
-    def __init__(self, spatial: tuple[int, ...], top: int, per_item: int) -> None:
-        self.spatial, self.top, self.per_item = spatial, top, per_item
-        self.values = self.items = self.places = torch.empty(0)
+    def __init__(self, spatial: tuple[int, ...], top: int, per_sample: int) -> None:
+        self.spatial, self.top, self.per_sample = spatial, top, per_sample
+        self.values = self.samples = self.places = torch.empty(0)
 
-    def add(self, maps: Tensor, first_item: int) -> None:
+    def add(self, maps: Tensor, first_sample: int) -> None:
         """Compare with the maps of a batch, (N, C, *)."""
         flat = maps.flatten(2) if maps.dim() > 2 else maps.unsqueeze(2)
-        if self.per_item == 1:
+        if self.per_sample == 1:
             values, places = (each.unsqueeze(2) for each in flat.max(2))
         else:
-            values, places = flat.topk(min(self.per_item, flat.shape[2]), 2)
+            values, places = flat.topk(min(self.per_sample, flat.shape[2]), 2)
         values, places = (each.transpose(1, 2).flatten(0, 1).cpu() for each in (values, places))
-        items = torch.arange(first_item, first_item + len(maps)).repeat_interleave(len(values) // len(maps))
-        items = items.unsqueeze(1).expand_as(places)
+        samples = torch.arange(first_sample, first_sample + len(maps)).repeat_interleave(len(values) // len(maps))
+        samples = samples.unsqueeze(1).expand_as(places)
         if self.values.numel():
-            values, places, items = (
-                torch.cat(pair) for pair in ((self.values, values), (self.places, places), (self.items, items))
+            values, places, samples = (
+                torch.cat(pair) for pair in ((self.values, values), (self.places, places), (self.samples, samples))
             )
         order = values.argsort(stable=True, dim=0, descending=True)[: self.top]
-        self.values, self.places, self.items = (each.gather(0, order) for each in (values, places, items))
+        self.values, self.places, self.samples = (each.gather(0, order) for each in (values, places, samples))
 
     def units(self) -> Iterator[list[tuple[int, tuple[int, ...], float]]]:
-        """For each channel (item, position, value) of its strongest units."""
-        values, items, places = to_array(self.values), to_array(self.items), to_array(self.places)
+        """For each channel (sample, position, value) of its strongest units."""
+        values, samples, places = to_array(self.values), to_array(self.samples), to_array(self.places)
         positions = np.stack(np.unravel_index(places, self.spatial or (1,)), -1)
         for channel in range(values.shape[1]):
             yield [
                 (
-                    int(items[rank, channel]),
+                    int(samples[rank, channel]),
                     tuple(int(index) for index in positions[rank, channel]) if self.spatial else (),
                     float(values[rank, channel]),
                 )
@@ -264,7 +264,7 @@ class _Best:
 
 
 def unit_values(module: nn.Module, inputs: Inputs, layer: str, channel: int, position: Sequence[int] = ()) -> Array:
-    """What one unit says to each item, (N,): the check of a template is that its patch alone gives its value.
+    """What one unit says to each sample, (N,): the check of a template is that its patch alone gives its value.
 
     Raises:
         UsageError: there is no such layer.

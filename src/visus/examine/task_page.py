@@ -1,6 +1,6 @@
 """The page on which a person sees that filters follow from the task: matched filters side by side, and how alike the layers are.
 
-This file knows figures and words. It must not know how they were found, or where the page is kept.
+This file knows figures and words.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from visus.examine.drawings import enlarged, kernel_picture, png, sheet
+from visus.examine.drawings import enlarged, kernel_image, png, sheet
 from visus.examine.layer_calls import Array
 from visus.examine.page import header, image, page, section, table_head, table_row, wide_table
 from visus.examine.similarity import LayerLikeness, Matching, mean_likeness
 
-MOST_FILTERS = 64
+MAX_FILTERS = 64
 _SIDE_PX = 48
 
 
@@ -63,7 +63,7 @@ class TaskFacts:
         layer: path of its first layer with filters.
         kernels: its filters (filters, channels, *spatial).
         others: the other task, the same task from another start, and a network that learned nothing.
-        num_items, noun: the held-out items that the layers were compared on.
+        num_samples, noun: the held-out samples that the layers were compared on.
     """
 
     name: str
@@ -72,7 +72,7 @@ class TaskFacts:
     layer: str
     kernels: Array
     others: tuple[Other, ...]
-    num_items: int
+    num_samples: int
     noun: str
 
     @property
@@ -127,7 +127,7 @@ class TaskFacts:
             "task": self.task,
             "result": self.result,
             "layer": self.layer,
-            "num_items": self.num_items,
+            "num_samples": self.num_samples,
             "others": [other.to_json() for other in self.others],
             "sentences": self.sentences(),
         }
@@ -146,7 +146,7 @@ def task_page(facts: TaskFacts, *, made_with: str = "") -> str:
 
 def _filters(facts: TaskFacts) -> str:
     """The run's filters, and those of each other network in the order of their partners."""
-    most, unit = min(len(facts.kernels), MOST_FILTERS), facts.unit
+    most, unit = min(len(facts.kernels), MAX_FILTERS), facts.unit
     order = np.argsort(-np.sqrt(np.square(facts.kernels.reshape(len(facts.kernels), -1)).sum(1)), kind="stable")[:most]
     figures = [_sheet(facts.kernels[order], facts.task, facts.result)]
     for other in facts.others:
@@ -163,7 +163,7 @@ def _filters(facts: TaskFacts) -> str:
 
 
 def _sheet(kernels: Array, name: str, told: str) -> str:
-    drawn = sheet([enlarged(kernel_picture(kernel), _SIDE_PX) for kernel in kernels], columns=8, gap=4)
+    drawn = sheet([enlarged(kernel_image(kernel), _SIDE_PX) for kernel in kernels], columns=8, gap=4)
     about = escape(" ".join(told.split()))
     return (
         f"<figure><figcaption><b>{escape(name)}</b> {about}</figcaption>"
@@ -172,7 +172,7 @@ def _sheet(kernels: Array, name: str, told: str) -> str:
 
 
 def _layers(facts: TaskFacts) -> str:
-    """Every layer's centred kernel alignment with each other network."""
+    """Every layer's centered kernel alignment with each other network."""
     paths = [layer.path for layer in max((other.layers for other in facts.others), key=len)]
     by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
     rows = [table_row(path, (_figure(each.get(path)) for each in by_path)) for path in paths]
@@ -183,11 +183,11 @@ def _layers(facts: TaskFacts) -> str:
     )
     head = table_head(["layer", *(other.name for other in facts.others)])
     said = (
-        f"<p>How alike each layer's answers to {facts.num_items:,} held-out {escape(facts.noun)}s are: 1 where one is the other turned and "
-        "scaled, about 0 where they have nothing in common (centred kernel alignment, Kornblith et al. 2019, without the bias of few "
-        "items). A dash stands for layers that this network did not train.</p>"
+        f"<p>How alike each layer's answers to {facts.num_samples:,} held-out {escape(facts.noun)}s are: 1 where one is the other turned and "
+        "scaled, about 0 where they have nothing in common (centered kernel alignment, Kornblith et al. 2019, without the bias of few "
+        "samples). A dash stands for layers that this network did not train.</p>"
     )
-    table = wide_table("Centred kernel alignment with the run", f"{head}<tbody>{''.join(rows)}{means}</tbody>")
+    table = wide_table("Centered kernel alignment with the run", f"{head}<tbody>{''.join(rows)}{means}</tbody>")
     return section("Every layer", said + table)
 
 

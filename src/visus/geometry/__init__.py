@@ -1,20 +1,20 @@
 """Windows on one axis and the receptive fields that they make.
 
-This room knows whole numbers. It must not know layers, networks or torch.
+This room knows whole numbers.
 """
 
-from visus.geometry.enlarging import Lens, TransposedWindow, Upsampling
+from visus.geometry.bitsets import marks_read
+from visus.geometry.enlarging import AxisOp, TransposedWindow, Upsampling
 from visus.geometry.field import Field, Joined, beside, join
-from visus.geometry.letters import LETTERS, Solution, Solutions, solution_of, solve
-from visus.geometry.marks import marks_read
 from visus.geometry.reads import Reads, chain, unite
+from visus.geometry.size_equation import LETTERS, Solution, Solutions, solution_of, solve
 from visus.geometry.window import Window, same_padding
 
 __all__ = [
     "LETTERS",
+    "AxisOp",
     "Field",
     "Joined",
-    "Lens",
     "Reads",
     "Solution",
     "Solutions",

@@ -1,6 +1,6 @@
 """One axis that grows: transposed windows and upsampling, told from the side of what comes out.
 
-This file knows one axis and whole numbers. It must not know layers, a second axis, channels or torch.
+This file knows one axis and whole numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class TransposedWindow:
         stride: places from what one position writes to what the next one does, at least 1.
         padding: places taken away at both ends of what comes out, at least 0.
         output_padding: places added at the far end, at least 0 and less than the stride or the dilation.
-        dilation: distance between two neighbouring places that a position writes to, at least 1.
+        dilation: distance between two neighboring places that a position writes to, at least 1.
 
     Raises:
         GeometryError: a number is out of its range; all such numbers are named.
@@ -146,7 +146,7 @@ class TransposedWindow:
 class Upsampling:
     """Each position becomes ``scale_factor`` positions, copied (``"nearest"``) or drawn as a straight line (``"linear"``).
 
-    Half-pixel centres, as torch has them with ``align_corners=False``: position q lies at ``(q + 1/2)/scale_factor - 1/2``.
+    Half-pixel centers, as torch has them with ``align_corners=False``: position q lies at ``(q + 1/2)/scale_factor - 1/2``.
 
     Args:
         scale_factor: at least 1.
@@ -210,7 +210,7 @@ class Upsampling:
         return range(first, first + (2 if rest else 1))
 
     def taps_inside(self, position: int, input_size: int) -> range:
-        """What is read on an axis of ``input_size`` positions; two neighbours for ``"linear"``, one of which may have a share of 0.
+        """What is read on an axis of ``input_size`` positions; two neighbors for ``"linear"``, one of which may have a share of 0.
 
         torch holds the place within the axis and multiplies the pixel there and the next one, whatever their shares.
 
@@ -224,5 +224,5 @@ class Upsampling:
         return range(first, min(first + 2, input_size))
 
 
-Lens = Window | TransposedWindow | Upsampling
+AxisOp = Window | TransposedWindow | Upsampling
 """What a map is looked at through on one axis, on the way to the next map."""

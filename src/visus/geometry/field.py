@@ -1,7 +1,6 @@
 """Receptive fields on one axis: which input pixels a position of a map depends on.
 
-This file knows size, step and start of a field, how a window widens it and how several paths join. It must not know layers,
-a second axis, networks or torch.
+This file knows size, step and start of a field, how a window widens it and how several paths join.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from visus.errors import GeometryError
-from visus.geometry.enlarging import Lens
+from visus.geometry.enlarging import AxisOp
 from visus.geometry.phases import Interval, Phases, hull
 from visus.geometry.reads import Reads, chain, unite
 from visus.geometry.window import Window
@@ -20,12 +19,12 @@ from visus.geometry.window import Window
 
 @dataclass(frozen=True)
 class Field:
-    """The field on one axis, twice: as textbooks have it (``size``, ``step``, ``start``), and as what is really read (``box``).
+    """The field on one axis, twice: theoretical (``size``, ``step``, ``start``) and exact (``box``, what is really read).
 
-    In the textbook's sense position ``i`` sees the pixels from ``start + i*step`` on, ``size`` of them; padding is continued as if
-    the picture went on, so ``start`` may be negative and the field longer than the picture. After an upsampling or a transposed
-    convolution with a stride the step is a fraction and neighbours differ: ``size`` is the largest, ``step`` the mean, and
-    ``textbook`` tells of each position.
+    In theory position ``i`` sees the pixels from ``start + i*step`` on, ``size`` of them; padding is continued as if
+    the image went on, so ``start`` may be negative and the field longer than the image. After an upsampling or a transposed
+    convolution with a stride the step is a fraction and neighbors differ: ``size`` is the largest, ``step`` the mean, and
+    ``theoretical`` tells of each position.
 
     Args:
         size: number of pixels from the first to the last, at least 1.
@@ -34,7 +33,7 @@ class Field:
         is_whole: whether every position depends on all positions of some earlier map (global pooling, a gate, attention). Such a
             dependence beside windows, as through a squeeze-and-excite gate, leaves ``size`` and ``step`` those of the windows.
         is_exact: whether the figures are exact; False where an operation without a rule was taken for one that sees everything.
-        reads: what each position really reads; ``box`` tells it. None where only the textbook's field is known.
+        reads: what each position really reads; ``box`` tells it. None where only the theoretical field is known.
         phases: the fields of the positions one by one, where they are not all alike; None where they are.
     """
 
@@ -57,30 +56,30 @@ class Field:
         return cls(size=input_size, step=0, is_whole=True, reads=Reads.identity(input_size).over())
 
     def box(self, index: int = 0) -> tuple[int, int] | None:
-        """First and last pixel that position ``index`` really reads, inside the picture; None where it reads padding alone.
+        """First and last pixel that position ``index`` really reads, inside the image; None where it reads padding alone.
 
         Of a map that was laid out in a row, positions are its values, channel by channel. Where all positions read the same, every
         index is answered with what they read.
 
         Raises:
             IndexError: there is no such position.
-            GeometryError: only the textbook's field is known.
+            GeometryError: only the theoretical field is known.
 
         >>> Field.of_input(8).through(Window(3, padding=(1, 1))).box(0)
         (0, 1)
         """
         if self.reads is None:
-            raise GeometryError("only the textbook's field is known here, and not what is really read.")
+            raise GeometryError("only the theoretical field is known here, and not what is really read.")
         return self.reads.at(0 if len(self.reads) == 1 else index)
 
     def over(self) -> Field:
-        """What all positions of the map see together, inside the picture: the field after a layer that looks at the whole map.
+        """What all positions of the map see together, inside the image: the field after a layer that looks at the whole map.
 
         >>> Field.of_input(10).through(Window(3, stride=2, padding=(1, 1))).over()
         Field(size=10, step=0, start=0, is_whole=True, is_exact=True)
         """
         if self.reads is None:
-            raise GeometryError("only the textbook's field is known here, and not what is really read.")
+            raise GeometryError("only the theoretical field is known here, and not what is really read.")
         reads = self.reads.over()
         first, last = self.reads.hull() or (0, 0)
         return Field(last - first + 1, 0, first, is_whole=True, is_exact=self.is_exact, reads=reads)
@@ -94,7 +93,7 @@ class Field:
         (0, 9)
         """
         if self.reads is None:
-            raise GeometryError("only the textbook's field is known here, and not what is really read.")
+            raise GeometryError("only the theoretical field is known here, and not what is really read.")
         return replace(self, is_whole=True, reads=self.reads.over().repeated(len(self.reads)))
 
     def laid_out(self, each: int, total: int) -> Field:
@@ -112,14 +111,14 @@ class Field:
         """
         return self if self.reads is None else replace(self, reads=self.reads.laid_out(each, total))
 
-    def textbook(self, index: int = 0) -> Interval | None:
-        """First and last pixel of the textbook's field of one position, padding continued; None where it sees nothing.
+    def theoretical(self, index: int = 0) -> Interval | None:
+        """First and last pixel of the theoretical field of one position, padding continued; None where it sees nothing.
 
         Positions are those of the map, after it was laid out in a row too.
 
         A step of a fraction of a pixel, without fields known one by one, is rounded outwards.
 
-        >>> Field.of_input(8).through(Window(3, padding=(1, 1))).textbook(0)
+        >>> Field.of_input(8).through(Window(3, padding=(1, 1))).theoretical(0)
         (-1, 1)
         """
         if self.phases is not None:
@@ -128,16 +127,16 @@ class Field:
         return math.floor(first), math.ceil(first + self.size - 1)
 
     @property
-    def centre(self) -> Fraction:
+    def center(self) -> Fraction:
         """Middle of the field of position 0, in pixels; half-way between two pixels for an even size.
 
-        Where neighbours differ, it is where the middles of all positions lie in the mean.
+        Where neighbors differ, it is where the middles of all positions lie in the mean.
 
-        >>> Field(size=4, start=-1).centre
+        >>> Field(size=4, start=-1).center
         Fraction(1, 2)
         """
         if self.phases is not None:
-            return self.phases.centre
+            return self.phases.center
         return Fraction(self.start) + Fraction(self.size - 1, 2)
 
     @property
@@ -145,7 +144,7 @@ class Field:
         """First pixel after the field of position 0."""
         return self.start + self.size
 
-    def through(self, lens: Lens) -> Field:
+    def through(self, lens: AxisOp) -> Field:
         """The field after one more window: Dumoulin and Visin 2016 (arXiv:1603.07285), relations 5 and 6, composed.
 
         Through a transposed window or an upsampling, and from there on, the field of each position is the union of those that it
@@ -166,8 +165,8 @@ class Field:
                 reads=reads,
             )
         phases = (self.phases or Phases.alike(self.start, self.size, self.step)).through(lens)
-        if phases is None:  # too many unlike neighbours to follow
-            first = self.textbook(lens.taps(0).start) or (math.floor(self.start), 0)
+        if phases is None:  # too many unlike neighbors to follow
+            first = self.theoretical(lens.taps(0).start) or (math.floor(self.start), 0)
             size = math.ceil(self.size + (lens.span - 1) * self.step)
             return replace(self, size=size, step=step, start=first[0], is_exact=False, reads=reads, phases=None)
         return self._with(phases, step, reads)
@@ -184,8 +183,8 @@ class Field:
 class Joined:
     """The field of several paths together, and whether they look at the same place.
 
-    ``aligned`` is True where all steps and all centres are equal: only then does every path see the same middle, at every
-    position (in the mean over neighbours, where one of them was upsampled). A path that sees the same at every position is
+    ``aligned`` is True where all steps and all centers are equal: only then does every path see the same middle, at every
+    position (in the mean over neighbors, where one of them was upsampled). A path that sees the same at every position is
     aligned with all.
     """
 
@@ -226,8 +225,8 @@ def join(fields: Sequence[Field]) -> Joined:
     if len(steps) == 1 and any(each.phases is not None for each in chosen):
         phases = hull([each.phases or Phases.alike(each.start, each.size, each.step) for each in chosen])
         joined = joined._with(phases, joined.step, joined.reads) if phases else replace(joined, is_exact=False)
-    centres = {each.centre for each in chosen}
-    return Joined(field=joined, aligned=len(steps) == 1 and len(centres) == 1)
+    centers = {each.center for each in chosen}
+    return Joined(field=joined, aligned=len(steps) == 1 and len(centers) == 1)
 
 
 def beside(fields: Sequence[Field], lengths: Sequence[int]) -> Joined:

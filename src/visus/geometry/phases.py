@@ -1,6 +1,6 @@
-"""Fields of neighbours that are not alike, as after an upsampling: they repeat themselves after a number of positions.
+"""Fields of neighbors that are not alike, as after an upsampling: they repeat themselves after a number of positions.
 
-This file knows intervals of pixels that recur. It must not know what is really read, layers, networks or torch.
+This file knows intervals of pixels that recur.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from visus.geometry.enlarging import Lens
+from visus.geometry.enlarging import AxisOp
 
 Interval = tuple[int, int]
 """First and last pixel."""
 
-MOST: Final = 4096
-"""So many unlike neighbours are followed one by one; more come from odd chains of enlarging and shrinking alone."""
+MAX_INTERVALS: Final = 4096
+"""So many unlike neighbors are followed one by one; more come from odd chains of enlarging and shrinking alone."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Phases:
         interval = self.intervals[phase]
         return None if interval is None else (interval[0] + times * self.shift, interval[1] + times * self.shift)
 
-    def through(self, lens: Lens) -> Phases | None:
-        """Those after a window, a transposed window or an upsampling; None where too many neighbours are unlike."""
+    def through(self, lens: AxisOp) -> Phases | None:
+        """Those after a window, a transposed window or an upsampling; None where too many neighbors are unlike."""
         period = lens.period(len(self.intervals))
-        if period > MOST:
+        if period > MAX_INTERVALS:
             return None
         shift = self.shift * period * lens.step / len(self.intervals)
         return Phases(tuple(_union([self.at(tap) for tap in lens.taps(index)]) for index in range(period)), int(shift))
@@ -87,7 +87,7 @@ class Phases:
         return max((interval[1] - interval[0] + 1 for interval in seen if interval is not None), default=1)
 
     @property
-    def centre(self) -> Fraction:
+    def center(self) -> Fraction:
         """Where the middles of all positions lie in the mean, each taken back to position 0."""
         step = Fraction(self.shift, len(self.intervals))
         middles = [
@@ -101,10 +101,10 @@ class Phases:
 def hull(paths: Sequence[Phases]) -> Phases | None:
     """The smallest fields that hold those of all paths, position by position; all paths have the same mean step.
 
-    None where too many neighbours are unlike.
+    None where too many neighbors are unlike.
     """
     period = math.lcm(*(len(path.intervals) for path in paths))
-    if period > MOST:
+    if period > MAX_INTERVALS:
         return None
     shift = paths[0].shift * period // len(paths[0].intervals)
     return Phases(tuple(_union([path.at(index) for path in paths]) for index in range(period)), shift)

@@ -1,8 +1,8 @@
 """What is really read on one axis: the first and last input pixel of every position of a map, padding counted as nothing.
 
-A map knows the maps that it was made of. A question about a position is answered by a walk back to the input: at each map on the way
-it holds the set of positions that are needed, so nothing is assumed about how neighbors follow each other. This file knows coordinates
-on one axis. It must not know layers, a second axis, networks or torch.
+A map knows the maps that it was made of. A question about a position is answered by a walk back to the input: at each map on
+the way it holds the set of positions that are needed, so nothing is assumed about how neighbors follow each other. This file
+knows coordinates on one axis.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
-from visus.geometry.enlarging import Lens
-from visus.geometry.marks import Places, any_of, every, merged, mirrored_places, places_read
+from visus.geometry.bitsets import Places, any_of, every, merged, mirrored_places, places_read
+from visus.geometry.enlarging import AxisOp
 
-NOTHING: Final = 2**62
-"""The first pixel of a position that reads no pixel; its last is -NOTHING, so that every union leaves it out."""
+EMPTY: Final = 2**62
+"""The first pixel of a position that reads no pixel; its last is -EMPTY, so that every union leaves it out."""
 
 Interval = tuple[int, int]
 """First and last pixel."""
@@ -55,7 +55,7 @@ class Reads:
 
     @classmethod
     def of(cls, first: Sequence[int], last: Sequence[int]) -> Reads:
-        """Those that are known one by one; ``NOTHING`` and ``-NOTHING`` for a position that reads no pixel.
+        """Those that are known one by one; ``EMPTY`` and ``-EMPTY`` for a position that reads no pixel.
 
         >>> Reads.of([0, 2], [1, 3]).over().at(0)
         (0, 3)
@@ -67,7 +67,7 @@ class Reads:
 
     def __reduce__(self) -> Any:
         """Copies are written out: a chain of maps can be longer than what Python copies."""
-        pairs = [pair or (NOTHING, -NOTHING) for pair in self.pairs()]
+        pairs = [pair or (EMPTY, -EMPTY) for pair in self.pairs()]
         return Reads.of, ([first for first, _ in pairs], [last for _, last in pairs])
 
     def at(self, index: int) -> Interval | None:
@@ -90,7 +90,7 @@ class Reads:
             self._hull = (self._read_by(_all(len(self))),)
         return self._hull[0]
 
-    def through(self, lens: Lens) -> Reads:
+    def through(self, lens: AxisOp) -> Reads:
         """What the positions after a window, a transposed window or an upsampling read."""
         return Reads(lens.output_size(len(self)), [(self, partial(places_read, lens, len(self)))])
 
@@ -120,7 +120,7 @@ class Reads:
 
     def _read_by(self, places: Places) -> Interval | None:
         """First and last pixel that these positions read together: each map on the way is left when all that it feeds has asked."""
-        first, last = NOTHING, -NOTHING
+        first, last = EMPTY, -EMPTY
         asked: dict[int, Places] = {id(self): places}
         waiting: list[tuple[int, int, Reads]] = [(-self._depth, id(self), self)]
         while waiting:

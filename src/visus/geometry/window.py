@@ -1,6 +1,6 @@
 """One axis under a sliding window: sizes, spans and borders.
 
-This file knows one axis and whole numbers. It must not know layers, a second axis, channels or torch.
+This file knows one axis and whole numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Window:
         kernel_size: number of pixels that the window reads at once, at least 1.
         stride: pixels from one place of the window to the next, at least 1.
         padding: pixels added before and after the axis, at least 0.
-        dilation: distance between two neighbouring pixels that are read, at least 1.
+        dilation: distance between two neighboring pixels that are read, at least 1.
         ceil_mode: count a last place that reaches beyond the padded axis too, as the pooling layers of torch can.
         reflect: the pixels of the padding are those of the axis, mirrored at its first and its last pixel, instead of nothing.
 

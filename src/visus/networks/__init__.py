@@ -1,6 +1,6 @@
 """Networks as torch modules: built from a design with the same paths, initial values, weights in and out.
 
-torch begins here. This room knows modules and tensors. It must not know data or training.
+torch begins here. This room knows modules and tensors.
 """
 
 from visus.networks.build import build

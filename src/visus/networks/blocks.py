@@ -1,7 +1,6 @@
 """The layers that torch lacks: sums and stacks of paths, layer norm of a map's channels, pools, uneven padding.
 
-Shape letters: N batch, C channels, * any number of spatial axes. This file knows the tensors of one layer. It must not
-know designs.
+Shape letters: N batch, C channels, * any number of spatial axes. This file knows the tensors of one layer.
 """
 
 from __future__ import annotations
@@ -139,11 +138,11 @@ class _PadFirst(nn.Module):
 
 
 class PaddedConv1d(_PadFirst, nn.Conv1d):
-    """``nn.Conv1d`` of a recording padded by ``pads``."""
+    """``nn.Conv1d`` of a signal padded by ``pads``."""
 
 
 class PaddedConv2d(_PadFirst, nn.Conv2d):
-    """``nn.Conv2d`` of a picture padded by ``pads``."""
+    """``nn.Conv2d`` of an image padded by ``pads``."""
 
 
 class PaddedConv3d(_PadFirst, nn.Conv3d):

@@ -1,6 +1,6 @@
 """Design to ``nn.Module``, with the same paths: ``named_modules()`` of the network are the paths of the design's nodes.
 
-This file knows which torch module computes which layer. It must not know data, training or the text of designs.
+This file knows which torch module computes which layer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from visus.design import Design, Node
 from visus.design.arguments import per_axis
 from visus.design.items import Concat as ConcatItem
 from visus.design.items import Residual as ResidualItem
-from visus.design.layers import (
+from visus.design.layers.registry import (
     AvgPool,
     BlurPool,
     Conv,

@@ -1,6 +1,6 @@
 """Convolutions computed in float32 inside bfloat16, where PyTorch's kernels on processors are slow or wrong at their gradients.
 
-This file knows kinds of layers and where PyTorch's kernels for them fall short. It must not know designs, data or training.
+This file knows kinds of layers and where PyTorch's kernels for them fall short.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Layers that multiply what passes: a gate for each channel, a trained factor for each channel, whole paths left out.
 
-Shape letters: N batch, C channels, * any number of spatial axes. This file knows the tensors of one layer. It must not
-know designs.
+Shape letters: N batch, C channels, * any number of spatial axes. This file knows the tensors of one layer.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class Scale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """In training, items become 0 with probability ``p``, and the others are divided by ``1 - p``: N ... -> N ...
+    """In training, samples become 0 with probability ``p``, and the others are divided by ``1 - p``: N ... -> N ...
 
     Args:
         p: probability, from 0 to below 1.

@@ -1,6 +1,6 @@
 """Initial values of a network, the same for the same seed whatever else drew random numbers.
 
-This file knows how each kind of layer begins. It must not know designs or training.
+This file knows how each kind of layer begins.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from visus.networks.whitening import Whitening
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _PLAIN_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, LayerNorm)
-LARGEST_HEAD_DEVIATION = 0.01
+MAX_HEAD_DEVIATION = 0.01
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def initialize(module: nn.Module, seed: int | torch.Generator = 0) -> nn.Module:
 
     Convolutions and linear layers are Kaiming-normal (He et al. 2015, arXiv:1502.01852, eq. 14 by fan-out for convolutions,
     eq. 10 by fan-in for linear layers), biases 0. A convolution that keeps the size of its map hands it on: its first filters are 1 at the
-    centre of one channel each (Zagoruyko and Komodakis 2017, arXiv:1706.00388), but not inside a residual, whose shortcut does that. The last
+    center of one channel each (Zagoruyko and Komodakis 2017, arXiv:1706.00388), but not inside a residual, whose shortcut does that. The last
     linear layer is normal with a deviation of one over its inputs, at most 0.01, so that a new network gives all classes nearly the
     same probability. Norms begin as the identity, and the last norm of a residual at 0
     (Goyal et al. 2017, arXiv:1706.02677, section 5.1), so that a new residual passes its input on. The gate of a new
@@ -53,7 +53,7 @@ def initialize(module: nn.Module, seed: int | torch.Generator = 0) -> nn.Module:
             if layer not in beside_a_shortcut and _keeps_position(layer):
                 nn.init.dirac_(layer.weight[: layer.in_channels])
         elif isinstance(layer, nn.Linear):
-            head_deviation = min(LARGEST_HEAD_DEVIATION, 1.0 / layer.in_features)
+            head_deviation = min(MAX_HEAD_DEVIATION, 1.0 / layer.in_features)
             deviation = head_deviation if layer is linears[-1] else math.sqrt(2.0 / layer.in_features)
             layer.weight.normal_(0.0, deviation, generator=generator)
         elif isinstance(layer, _NORMS):

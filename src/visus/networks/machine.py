@@ -1,7 +1,6 @@
 """What this machine is and how a network is best computed on it.
 
-This file knows devices, number formats, the features of processors and where their kernels go wrong. It must not know designs, data or
-training.
+This file knows devices, number formats, the features of processors and where their kernels go wrong.
 
 The choice of precision follows from the features of the machine and never from a timing, so that the same machine gives
 the same numbers every time. ``quick_speed`` measures, and is only ever shown.
@@ -96,7 +95,7 @@ class Speed:
 
     precision: str
     channels_last: bool
-    pictures_per_second: float
+    samples_per_second: float
     ratio: float
 
     @property
@@ -286,7 +285,7 @@ class _Trial:
         network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-        self.pictures = torch.randn(_SPEED_BATCH, 3, 32, 32).to(device, memory_format=layout)
+        self.images = torch.randn(_SPEED_BATCH, 3, 32, 32).to(device, memory_format=layout)
         self.labels = torch.arange(_SPEED_BATCH, device=device) % 10
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.01)
         self.device, self.precision = device, precision
@@ -296,7 +295,7 @@ class _Trial:
         start = time.perf_counter()
         self.optimizer.zero_grad()
         with autocast(self.device, self.precision):
-            loss = nn.functional.cross_entropy(self.network(self.pictures), self.labels)
+            loss = nn.functional.cross_entropy(self.network(self.images), self.labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         loss.item()  # waits for the device

@@ -1,6 +1,6 @@
 """What a person's own module does that a network of visus never does: other outputs than one tensor, errors of its own, state that is no tensor.
 
-This file knows any ``nn.Module`` and its outputs, errors and copies. It must not know designs, data or training.
+This file knows any ``nn.Module`` and its outputs, errors and copies.
 
 Shape letters: N samples, C classes.
 """
@@ -28,7 +28,7 @@ _INSTALLED = (*(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "p
 # ---- outputs ----
 
 
-def find_answers(output: object, num_items: int, num_classes: int) -> tuple[Tensor, str] | None:
+def find_answers(output: object, num_samples: int, num_classes: int) -> tuple[Tensor, str] | None:
     """The answers (N, C) in whatever a module returned, and where they are; None where there are none.
 
     They are the output itself, the one called ``logits``, or the first tensor of that shape in a tuple, list, mapping or dataclass.
@@ -37,7 +37,7 @@ def find_answers(output: object, num_items: int, num_classes: int) -> tuple[Tens
     "'answer'"
     """
     for value, place in _inside(output, ""):
-        if value.shape[:2] == (num_items, num_classes) and value.numel() == num_items * num_classes:
+        if value.shape[:2] == (num_samples, num_classes) and value.numel() == num_samples * num_classes:
             return value.flatten(1), place
     return None
 
@@ -80,8 +80,8 @@ class ReadAnswers:
         self.num_classes = num_classes
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: object) -> object:
-        num_items = len(inputs[0]) if inputs else 0
-        found = find_answers(output, num_items, self.num_classes)
+        num_samples = len(inputs[0]) if inputs else 0
+        found = find_answers(output, num_samples, self.num_classes)
         return output if found is None else found[0]
 
 

@@ -1,7 +1,7 @@
 """What ``torch.save`` wrote, read as tensors alone: no code in a file is ever run, and what is no such file is told in one sentence.
 
-This file knows PyTorch's two kinds of file, a zip archive and (before version 1.6, or where asked for) a row of pickles, and what is easily
-taken for one. It must not know what the tensors are for.
+This file knows PyTorch's two kinds of file, a zip archive and (before version 1.6, or where asked for) a row of pickles, and
+what is easily taken for one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PICKLES: Final = 5  # of the old format: magic number, version, machine, conten
 _PROTOCOL: Final = 2  # of pickles that PyTorch reads without running code
 _NAMED: Final = re.compile(r"\bGLOBAL ([\w.]+)")
 _DAMAGED: Final = "this file of torch.save is damaged or cut short. Take another copy of it."
-_MOST_NAMED: Final = 5
+_MAX_NAMED: Final = 5
 
 
 def read(path: Path) -> Any:
@@ -57,7 +57,7 @@ def _other_kind(path: Path) -> str:
     if not names:
         return _DAMAGED
     if all(name.endswith(".npy") for name in names):
-        shown = ", ".join(name.removesuffix(".npy") for name in names[:_MOST_NAMED])
+        shown = ", ".join(name.removesuffix(".npy") for name in names[:_MAX_NAMED])
         return (
             f"this is a NumPy file of arrays ({shown}), and safetensors or a state dict of PyTorch is needed. Write one from it: "
             "torch.save({name: torch.from_numpy(array) for name, array in numpy.load(NPZ).items()}, FILE)."
@@ -69,7 +69,7 @@ def _other_kind(path: Path) -> str:
         )
     if not any(name.endswith("/data.pkl") for name in names):
         return (
-            f"this is a zip archive of other things ({', '.join(names[:_MOST_NAMED])}), and not a file of torch.save. {SAVE}"
+            f"this is a zip archive of other things ({', '.join(names[:_MAX_NAMED])}), and not a file of torch.save. {SAVE}"
         )
     return ""
 

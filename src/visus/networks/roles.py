@@ -1,8 +1,7 @@
 """What each trained tensor of a network is for: filters, the head that makes the answers, gains of norms, and the rest.
 
-Found in the graph that autograd records of one forward pass without data, so it holds for any module: what reads a filter's output is seen,
-also where the code that does it is a person's own. This file knows a module and the graph of its output. It must not know optimizers,
-designs or data.
+Found in the graph that autograd records of one forward pass without data, so it holds for any module: what reads a filter's
+output is seen, also where the code that does it is a person's own. This file knows a module and the graph of its output.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ class Role:
             directly, ``gain`` for what a norm multiplies its channels by, ``matrix`` for other tensors that span two axes or more, such as embeddings, the
             weights of recurrent layers and the joint projections of attention, ``other`` for vectors: biases, a class token.
         num_groups: groups of channels that do not see each other.
-        is_scale_free: a norm follows, so the answers stay the same when the tensor is multiplied by a number above zero.
+        is_scale_invariant: a norm follows, so the answers stay the same when the tensor is multiplied by a number above zero.
     """
 
     kind: Literal["filter", "head", "gain", "matrix", "other"]
     num_groups: int = 1
-    is_scale_free: bool = False
+    is_scale_invariant: bool = False
 
 
 def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) -> dict[str, Role]:
@@ -56,7 +55,7 @@ def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) 
 
     >>> found = weight_roles(nn.Sequential(nn.Conv1d(1, 4, 3), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(24, 2)), (1, 8))
     >>> found["0.weight"], found["3.weight"].kind, found["0.bias"].kind
-    (Role(kind='filter', num_groups=1, is_scale_free=False), 'head', 'other')
+    (Role(kind='filter', num_groups=1, is_scale_invariant=False), 'head', 'other')
     """
     groups = dict(_filters(module))
     heads, free = _read_graph(module, input_shape) if input_shape is not None else (None, set())

@@ -4,7 +4,7 @@ A forward may keep what it computed anywhere: in attributes, lists, caches by si
 class or of its Python module. Left there, a tensor without data breaks the next real forward. So all that can be reached from the module
 is noted before a run and put back after it; tensors that it holds are the same objects, with the same values, as before.
 
-This file knows Python objects and the state of PyTorch. It must not know rows, rules or memory.
+This file knows Python objects and the state of PyTorch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, torch.dtype, torch.device, torch.Size)
 _PLAIN_TYPES = frozenset(_PLAIN)
-_LARGEST_ARRAY = 1 << 26  # bytes of a NumPy array that is copied, so that it can be put back
+_MAX_ARRAY = 1 << 26  # bytes of a NumPy array that is copied, so that it can be put back
 
 
 @contextmanager
@@ -117,7 +117,7 @@ class _State:
                 self.sets.append((thing, set(thing)))
             yield from list(thing)
         elif isinstance(thing, np.ndarray):
-            if thing.nbytes <= _LARGEST_ARRAY and thing.dtype != object:
+            if thing.nbytes <= _MAX_ARRAY and thing.dtype != object:
                 self.arrays.append((thing, thing.copy()))
         elif isinstance(thing, (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)):
             self.generators.append((thing, _generator_state(thing)))

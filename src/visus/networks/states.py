@@ -1,7 +1,7 @@
 """The whole state of a module as tensors by name, also what it returns from ``get_extra_state``; nothing is pickled.
 
-This file knows state dicts. It must not know files, designs or training. A value that is no tensor becomes a text (JSON, as bytes) under its
-name and ``::json``; tensors inside it stand beside it under ``::0``, ``::1`` and so on.
+This file knows state dicts. A value that is no tensor becomes a text (JSON, as bytes) under its name and ``::json``; tensors
+inside it stand beside it under ``::0``, ``::1`` and so on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Any module to its account: one forward on tensors without data, receptive fields followed through every operation.
 
-This file knows how a module is run so that it comes back untouched, and what is said when it cannot run. It must not know
-rules, nor the text of designs.
+This file knows how a module is run so that it comes back untouched, and what is said when it cannot run.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from visus.networks.trace_calls import Axes, RuleError, axes_of, tensors
 from visus.networks.trace_flows import flows_of_rows, give
 from visus.networks.trace_inputs import Inputs, check_num_inputs, possible_inputs, shapes_of
 from visus.networks.trace_memory import ModuleMemory
-from visus.networks.trace_mode import Follower
-from visus.networks.trace_rows import Recorder, layer_text, of_one_item
+from visus.networks.trace_mode import TraceMode
+from visus.networks.trace_rows import Recorder, layer_text, of_one_sample
 from visus.networks.trace_shapes import META
-from visus.networks.trace_sight import Line, Sight, blank
+from visus.networks.trace_sight import Dependence, Line, blank
 
 
 class TraceError(UsageError):
@@ -64,11 +63,11 @@ def trace(
     Returns:
         The account. Multiply-adds are those of convolutions and matrix products, attention included, as
         ``torch.utils.flop_counter`` counts them, and those of an LSTM, which that leaves out; a row noted as "not counted" has an
-        operation that is none of torch's own, as in quantised layers, whose weights and multiply-adds are not known. A row whose operation has no rule is noted as "hull", and the boxes of all
-        fields after it are marked as not exact: they may be larger than what is read. Where the textbook has no field, because
+        operation that is none of torch's own, as in quantized layers, whose weights and multiply-adds are not known. A row whose operation has no rule is noted as "hull", and the boxes of all
+        fields after it are marked as not exact: they may be larger than what is read. Where there is no theoretical field, because
         positions do not follow each other evenly as after a roll of the flattened map, the row is noted as "size approximate":
         the boxes are exact, size is that of the largest. Where an axis has no dimension of its own, as in windows that were
-        merged into the batch, the box is what all positions read together; the shape has the windows of one item in front.
+        merged into the batch, the box is what all positions read together; the shape has the windows of one sample in front.
         Where the last row does not tell of what the module returns, a row ``output`` is added; it is noted as "not traced" where
         no operation of torch leads to it from the input, as after a way through NumPy. Parameters that nothing used
         have a row noted as "not run", without a field.
@@ -99,13 +98,13 @@ def trace(
 
 def _of_inputs(module: nn.Module, inputs: Inputs, detail: str, training: bool) -> Account | _Failure:
     """The account on inputs of these dtypes: without data where that says it all, else with data."""
-    num_items = 2 if training else 1  # a batch norm in training mode refuses a single value
-    outcome, wants_values = _attempt(module, inputs, detail, training, num_items, with_data=False)
+    num_samples = 2 if training else 1  # a batch norm in training mode refuses a single value
+    outcome, needs_data = _attempt(module, inputs, detail, training, num_samples, with_data=False)
     if isinstance(outcome, _Failure) and outcome.is_single_value:  # so does a group norm in any mode
-        num_items = 2
-        outcome, wants_values = _attempt(module, inputs, detail, training, num_items, with_data=False)
-    if wants_values or isinstance(outcome, _Failure):
-        better, _ = _attempt(module, inputs, detail, training, num_items, with_data=True)
+        num_samples = 2
+        outcome, needs_data = _attempt(module, inputs, detail, training, num_samples, with_data=False)
+    if needs_data or isinstance(outcome, _Failure):
+        better, _ = _attempt(module, inputs, detail, training, num_samples, with_data=True)
         outcome = better if isinstance(outcome, _Failure) or not isinstance(better, _Failure) else outcome
     return outcome
 
@@ -125,7 +124,7 @@ def _checked(module: nn.Module, input_shape: Sequence[Any], detail: str) -> tupl
 
 
 class _Failure:
-    """A module that failed: what is said, and whether it needs more items.
+    """A module that failed: what is said, and whether it needs more samples.
 
     What fails on tensors without data is run again with data: it may look at values, or do what only these can. What fails
     there too is what torch says to the user.
@@ -137,21 +136,21 @@ class _Failure:
 
 
 def _attempt(
-    module: nn.Module, inputs: Inputs, detail: str, training: bool, num_items: int, with_data: bool
+    module: nn.Module, inputs: Inputs, detail: str, training: bool, num_samples: int, with_data: bool
 ) -> tuple[Account | _Failure, bool]:
     """One run: the account or the failure, and whether a run with data would know more."""
     with torch.inference_mode(False):  # tensors made in inference mode are handed over in larger parts
-        return _followed(module, inputs, detail, training, num_items, with_data)
+        return _followed(module, inputs, detail, training, num_samples, with_data)
 
 
 def _followed(
-    module: nn.Module, inputs: Inputs, detail: str, training: bool, num_items: int, with_data: bool
+    module: nn.Module, inputs: Inputs, detail: str, training: bool, num_samples: int, with_data: bool
 ) -> tuple[Account | _Failure, bool]:
     """As ``_attempt``, outside of inference mode."""
-    recorder = Recorder(module, detail == "operations", num_items, len(inputs.shapes) > 1)
-    follower = Follower(recorder, with_data)
+    recorder = Recorder(module, detail == "operations", num_samples, len(inputs.shapes) > 1)
+    follower = TraceMode(recorder, with_data)
     follower.own_storages = functools.cache(lambda: _own_storages(module))
-    given = inputs.make(num_items, _device_of(module) if with_data else META)
+    given = inputs.make(num_samples, _device_of(module) if with_data else META)
     shape = inputs.shapes[0]
     for x in given:
         follower.mark(x, _seen_by_input(tuple(x.shape[1:]), shape))
@@ -160,7 +159,7 @@ def _followed(
         with unchanged(module, training=training), attention_in_parts(), torch.no_grad(), _hooked(recorder), follower:
             output = _run(module, given, with_data)
         ends = recorder.returned(output)
-        returned = _shape_of(output, num_items)
+        returned = _shape_of(output, num_samples)
     except RuleError:
         raise
     except Exception as error:
@@ -173,7 +172,7 @@ def _followed(
     if detail == "layers" and all(len(other) == len(shape) and other[1:] == shape[1:] for other in inputs.shapes):
         flows = functools.partial(flows_of_rows, tuple(recorder.noted), shape)
         facts = dataclasses.replace(facts, flows=flows, ends=ends)
-    return facts, follower.wants_values
+    return facts, follower.needs_data
 
 
 def _with_note(rows: Sequence[Row], note: str) -> list[Row]:
@@ -186,7 +185,7 @@ def _with_note(rows: Sequence[Row], note: str) -> list[Row]:
 def _seen_by_input(own: tuple[int, ...], shape: tuple[int, ...]) -> Axes:
     """What an input sees of the axes of the first: its own positions where their sizes are the same, else nothing."""
     if len(own) == len(shape) and own[1:] == shape[1:]:
-        return tuple((Line(Sight.of_input(length), axis + 2, length),) for axis, length in enumerate(shape[1:]))
+        return tuple((Line(Dependence.of_input(length), axis + 2, length),) for axis, length in enumerate(shape[1:]))
     return tuple((blank(),) for _ in shape[1:])
 
 
@@ -201,18 +200,18 @@ def _run(module: nn.Module, given: tuple[Tensor, ...], with_data: bool) -> Any:
     return torch.func.functional_call(module, buffers, given)
 
 
-def _shape_of(output: Any, num_items: int) -> tuple[int, ...]:
+def _shape_of(output: Any, num_samples: int) -> tuple[int, ...]:
     """Shape of the first tensor of an output, without the batch axis."""
     values = list(output.values()) if isinstance(output, dict) else [output]
     found = list(tensors(values))
     seeing = [value for value in found if axes_of(value) is not None]
-    return of_one_item(tuple((seeing or found)[0].shape), num_items) if found else ()
+    return of_one_sample(tuple((seeing or found)[0].shape), num_samples) if found else ()
 
 
 def _told(error: Exception, recorder: Recorder, shape: tuple[int, ...]) -> TraceError:
     """The error with the module that failed and the rows up to it."""
     scope = recorder.stack[-1] if recorder.stack else None
-    reached = of_one_item(scope.input_shape, recorder.num_items) if scope is not None and scope.input_shape else shape
+    reached = of_one_sample(scope.input_shape, recorder.num_samples) if scope is not None and scope.input_shape else shape
     name = layer_text(scope.module) if scope is not None else "the module"
     sentence = str(error).strip().split("\n")[0].rstrip(".") or "no reason is given"
     place = _own_fault(error)

@@ -1,6 +1,6 @@
 """One call of an operation while a module is traced, and the table of rules by the operation's name.
 
-This file knows how rules are found and what they are given. It must not know any rule.
+This file knows how rules are found and what they are given.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from visus.errors import VisusError
-from visus.geometry import Lens
+from visus.geometry import AxisOp
 from visus.networks.trace_sight import Line, Shape, Terms
 
 Axes = tuple[Terms, ...]
@@ -21,7 +21,7 @@ Axes = tuple[Terms, ...]
 MARK: Final = "_visus_mark"  # the attribute under which a tensor carries its mark
 
 
-class Mark:
+class Annotation:
     """What a tensor sees, and where it came from if it is a view: a write into a view reaches its source.
 
     Args:
@@ -40,7 +40,7 @@ class Mark:
         self,
         axes: Axes | None,
         shape: Shape,
-        source: Mark | None = None,
+        source: Annotation | None = None,
         replay: Callable[[Axes], Axes] | None = None,
         part: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
@@ -60,7 +60,7 @@ class Mark:
         return self.axes
 
 
-def mark_of(value: Any) -> Mark | None:
+def mark_of(value: Any) -> Annotation | None:
     """The mark of a tensor, where it has one."""
     return value.__dict__.get(MARK) if isinstance(value, Tensor) else None
 
@@ -92,22 +92,22 @@ class Call:
         "lenses",
         "module",
         "name",
+        "needs_data",
         "notes",
         "out",
         "padded_px",
         "pads",
         "unread_px",
-        "wants_values",
     )
 
     def __init__(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any, module: Any) -> None:
         self.name, self.func, self.args, self.kwargs, self.out, self.module = name, func, args, kwargs, out, module
         self.aligned = True
-        self.is_hull = self.wants_values = False
+        self.is_hull = self.needs_data = False
         self.notes: tuple[str, ...] = ()
         self.unread_px: tuple[int, ...] = ()  # for each axis of the input: positions at the far edge that no window reaches
         self.padded_px: tuple[int, ...] = ()  # and those that were added there
-        self.lenses: tuple[Lens, ...] = ()  # what the last dimensions are looked at through, where there is a word for it
+        self.lenses: tuple[AxisOp, ...] = ()  # what the last dimensions are looked at through, where there is a word for it
         self.pads: tuple[tuple[int, int], ...] = ()  # pixels added before and after the last dimensions
 
     def axes(self, place: int) -> Axes | None:

@@ -1,7 +1,7 @@
 """What feeds each row of a traced module, and what it looks at it through: the view on which advice works, as a design gives it.
 
-This file knows how the operations of one row are told in the words of ``visus.design.flow``; what it has no word for is unknown,
-and advice is silent there. It must not know rules, nor how rows are named.
+This file knows how the operations of one row are told in the words of ``visus.design.flow``; what it has no word for is
+unknown, and advice is silent there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from torch import Tensor
 
 from visus.design.flow import INPUT, Flow, Kind, Normed, Sees
-from visus.geometry import Lens, Window
+from visus.geometry import AxisOp, Window
 from visus.networks.trace_calls import Axes, Call, mark_of, own_dims
 from visus.networks.trace_sight import Line, Shape
 from visus.networks.trace_unions import fields_of
@@ -49,7 +49,7 @@ def sources_of(value: Tensor) -> frozenset[int]:
     return frozenset()
 
 
-def pass_on(call: Call, given: Sequence[Tensor]) -> None:
+def propagate_producers(call: Call, given: Sequence[Tensor]) -> None:
     """What comes out of an operation is made of what its inputs are made of; what is written into a part is in the whole too.
 
     Args:
@@ -88,31 +88,31 @@ Seen = tuple[Axes, Shape]
 """What a tensor sees, and its shape."""
 
 
-class Done(NamedTuple):
+class OperationRecord(NamedTuple):
     """An operation of a row.
 
     Args:
         name: the operation.
         given, out: what its inputs see, and what its first output does.
         lenses, pads: as in ``Call``.
-        over: of a norm, the arguments that say over what it is taken; True for one that is taken over each item alone.
+        over: of a norm, the arguments that say over what it is taken; True for one that is taken over each sample alone.
         is_hull: whether nobody knows what it looks at.
     """
 
     name: str
     given: tuple[Seen, ...]
     out: Seen
-    lenses: tuple[Lens, ...]
+    lenses: tuple[AxisOp, ...]
     pads: tuple[tuple[int, int], ...]
     over: Any
     is_hull: bool
 
 
-def done(call: Call, given: Sequence[Tensor]) -> Done:
+def done(call: Call, given: Sequence[Tensor]) -> OperationRecord:
     """An operation, noted down; what follows from it is worked out when advice is asked for."""
     first = next(iter(outputs(call)), None)
     over = _over(call) if _KINDS.get(call.name) == "norm" else None
-    return Done(call.name, tuple(map(_seen, given)), _seen(first), call.lenses, call.pads, over, call.is_hull)
+    return OperationRecord(call.name, tuple(map(_seen, given)), _seen(first), call.lenses, call.pads, over, call.is_hull)
 
 
 def _seen(value: Any) -> Seen:
@@ -128,7 +128,7 @@ def _over(call: Call) -> Any:
     return call.module is not None and type(call.module).__name__.startswith("InstanceNorm")
 
 
-class Noted(NamedTuple):
+class RowRecord(NamedTuple):
     """A row as it was noted down.
 
     Args:
@@ -137,24 +137,24 @@ class Noted(NamedTuple):
         sources: the places of the rows that feed it.
     """
 
-    operations: tuple[Done, ...]
+    operations: tuple[OperationRecord, ...]
     out: Seen
     sources: tuple[int, ...]
 
 
-def noted(operations: Sequence[Done], out: Tensor | None) -> Noted:
+def noted(operations: Sequence[OperationRecord], out: Tensor | None) -> RowRecord:
     """A row, noted down before its output is said to come from it."""
     sources = () if out is None else tuple(sorted(sources_of(out), reverse=True))
-    return Noted(tuple(operations), _seen(out), sources)
+    return RowRecord(tuple(operations), _seen(out), sources)
 
 
-def flows_of_rows(rows: Sequence[Noted], input_shape: Shape) -> tuple[Flow, ...]:
+def flows_of_rows(rows: Sequence[RowRecord], input_shape: Shape) -> tuple[Flow, ...]:
     """The flows of a traced module's rows."""
     shapes = {place: row.out[1][1:] for place, row in enumerate(rows)} | {INPUT: input_shape}
     return tuple(_flow(row, [shapes[source] for source in row.sources]) for row in rows)
 
 
-def _flow(row: Noted, shapes: Sequence[Shape]) -> Flow:
+def _flow(row: RowRecord, shapes: Sequence[Shape]) -> Flow:
     """A row in the words of advice; ``shapes`` are those of what feeds it, without the batch axis."""
     work = _Work()
     for operation in row.operations:
@@ -188,14 +188,14 @@ class _Work:
 
     def __init__(self) -> None:
         self.kinds: list[Kind] = []
-        self.lenses: tuple[Lens, ...] = ()
+        self.lenses: tuple[AxisOp, ...] = ()
         self.pads: tuple[tuple[int, int, bool], ...] = ()  # before, after, whether mirrored
         self.normed: Normed | None = None
         self.num_joined = 0
         self.mixes = False  # whether something looked at more than its own position
         self.is_lost = False  # whether there is no word for what was looked at
 
-    def add(self, operation: Done) -> None:
+    def add(self, operation: OperationRecord) -> None:
         """One more operation."""
         if operation.name in MOVES:
             return
@@ -216,7 +216,7 @@ class _Work:
             elif not is_calm:
                 self.kinds.append("values")
 
-    def _look(self, operation: Done, kind: Kind) -> None:
+    def _look(self, operation: OperationRecord, kind: Kind) -> None:
         """A window, or padding in front of one."""
         axes, shape = operation.given[0]
         num_axes = len(axes)
@@ -232,13 +232,13 @@ class _Work:
         missing = ((0, 0),) * (num_axes - len(pads))
         self.pads = tuple((*pad, name[0] == "r") for pad in (*missing, *pads))
 
-    def window(self) -> tuple[Lens, ...]:
+    def window(self) -> tuple[AxisOp, ...]:
         """What each axis is looked at through, padding in front of it included."""
         lenses = self.lenses or tuple(Window(1) for _ in self.pads)
         return tuple(map(_padded, lenses, self.pads)) if self.pads else lenses
 
 
-def _padded(lens: Lens, pad: tuple[int, int, bool]) -> Lens:
+def _padded(lens: AxisOp, pad: tuple[int, int, bool]) -> AxisOp:
     before, after, is_mirrored = pad
     if not isinstance(lens, Window):
         return lens
@@ -246,7 +246,7 @@ def _padded(lens: Lens, pad: tuple[int, int, bool]) -> Lens:
     return Window(lens.kernel_size, lens.stride, padding, lens.dilation, lens.ceil_mode, is_mirrored)
 
 
-def _normed(operation: Done) -> Normed | None:
+def _normed(operation: OperationRecord) -> Normed | None:
     shape, over = operation.given[0][1], operation.over
     if "group" in operation.name:
         channels, positions, num_groups = over

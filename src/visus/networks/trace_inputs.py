@@ -1,6 +1,6 @@
 """The inputs that a module is run on for its account: their shapes and dtypes.
 
-This file knows signatures and dtypes. It must not know how a module is run, nor what is followed.
+This file knows signatures and dtypes.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Inputs:
     dtypes: tuple[torch.dtype, ...]
     note: str = ""
 
-    def make(self, num_items: int, device: torch.device) -> tuple[Tensor, ...]:
+    def make(self, num_samples: int, device: torch.device) -> tuple[Tensor, ...]:
         """A batch of random numbers, ones where integers are needed; without data on the device ``meta``."""
         made = []
         generator = torch.Generator().manual_seed(0)
         for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
-            size = (num_items, *shape)
+            size = (num_samples, *shape)
             if device.type == "meta":
                 made.append(torch.empty(size, dtype=dtype, device=device))
             elif dtype == _TOKENS:

@@ -1,6 +1,6 @@
 """How sights follow a tensor whose elements are laid out under another shape, axes of the input merged and split.
 
-This file knows terms and shapes. It must not know operations of torch.
+This file knows terms and shapes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from visus.networks.trace_places import blanked, explicit, found_again, lying, recovered
 from visus.networks.trace_sight import (
-    LARGEST,
+    MAX_NUMBERS,
     Array,
     Grid,
     Line,
@@ -120,9 +120,9 @@ def _relaid(grid: Grid, shape: Shape, after: Shape) -> Grid:
                 outer = long_new[0], grid.step * math.prod(after[dim] for dim in long_new[1:])
             grid = explicit(grid, shape)
     reads, is_hull = _refilled(grid.reads, parts, shape, after)
-    book, is_rough = _refilled(grid.book, parts, shape, after)
+    theoretical, is_rough = _refilled(grid.theoretical, parts, shape, after)
     flags = grid.whole, grid.exact and not is_hull
-    relaid = compressed(Grid(reads, book, own, grid.step, *flags, grid.phases, rough=grid.rough or is_rough))
+    relaid = compressed(Grid(reads, theoretical, own, grid.step, *flags, grid.phases, rough=grid.rough or is_rough))
     lies = frozenset[int]() if own is None else frozenset((own,))
     for old, new in parts:
         if grid.lies.intersection(old):
@@ -136,7 +136,7 @@ def _holding(grid: Grid, dims: Sequence[int]) -> frozenset[int]:
     """Those of the dimensions, into which an axis was cut, along which its numbers differ."""
     if len(dims) == 1:
         return frozenset(dims)
-    return frozenset(dim for dim in dims if max(grid.reads.shape[dim + 1], grid.book.shape[dim + 1]) > 1)
+    return frozenset(dim for dim in dims if max(grid.reads.shape[dim + 1], grid.theoretical.shape[dim + 1]) > 1)
 
 
 def _refilled(array: Array, parts: Sequence[tuple[range, range]], shape: Shape, after: Shape) -> tuple[Array, bool]:
@@ -152,7 +152,7 @@ def _refilled(array: Array, parts: Sequence[tuple[range, range]], shape: Shape, 
         else:
             full += [shape[dim] for dim in old_dims]
             new += [after[dim] for dim in new_dims]
-    if math.prod(full) > 4 * LARGEST:
+    if math.prod(full) > 4 * MAX_NUMBERS:
         return least(array.reshape(2, -1), 1).reshape(2, *[1] * len(after)), True
     return np.broadcast_to(array, full).reshape(new), False
 

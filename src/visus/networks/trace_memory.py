@@ -5,7 +5,7 @@ long as a trace, and most accounts are never asked. It needs no table of what ea
 tensors; only the buffers inside of operations are added, by the same rules as for designs. So it is the second, independent answer to the
 memory of a design. A figure is that of the module as it is when it is first asked for; the module comes back untouched.
 
-This file knows storages, and how a module is run for them. It must not know receptive fields, rows, nor the text of designs.
+This file knows storages, and how a module is run for them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from visus.design.keeping import Bytes, Convolution
 from visus.design.memory import checked_batch_size, optimizer_of
+from visus.design.saved_tensors import Bytes, ConvolutionFacts
 from visus.errors import UsageError
 from visus.networks.running import unchanged
 from visus.networks.trace_inputs import Inputs
@@ -201,8 +201,8 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _convolution_of(
     x: Tensor, weight: Tensor, y_shape: Sequence[int], stride: Sequence[int], is_transposed: bool, groups: int
-) -> Convolution:
-    return Convolution(
+) -> ConvolutionFacts:
+    return ConvolutionFacts(
         tuple(x.shape[1:]),
         tuple(y_shape[1:]),
         weight.nbytes,
@@ -210,7 +210,7 @@ def _convolution_of(
         num_groups=groups,
         is_strided=any(step > 1 for step in stride),
         is_transposed=is_transposed,
-        is_turned=_is_turned(x),
+        is_channels_last=_is_turned(x),
     )
 
 
@@ -219,8 +219,8 @@ def _is_turned(value: Tensor) -> bool:
     return value.dim() == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
 
 
-def _most(moments: Sequence[Bytes], num_items: int) -> int:
-    return max((moment.of(num_items) for moment in moments), default=0)
+def _most(moments: Sequence[Bytes], num_samples: int) -> int:
+    return max((moment.of(num_samples) for moment in moments), default=0)
 
 
 def _forward_convolution(args: Any, out: Any) -> int:
@@ -232,7 +232,7 @@ def _backward_convolution(args: Any, out: Any) -> int:
     given, x, weight, _, stride, _, _, is_transposed, _, groups = args[:10]
     facts = _convolution_of(x, weight, given.shape, stride, is_transposed, groups)
     moments = (*(facts.backward() if out[1] is not None else ()), *(facts.to_input() if out[0] is not None else ()))
-    is_in_order = _is_turned(given) if facts.is_turned else given.is_contiguous()
+    is_in_order = _is_turned(given) if facts.is_channels_last else given.is_contiguous()
     return _most(moments, len(x)) + (0 if is_in_order else given.nbytes)
 
 

@@ -1,7 +1,7 @@
 """Follows every operation of a module while it runs on tensors without data, and notes what each tensor sees of the input.
 
 This file knows how operations are intercepted: which are answered, which write into others, which are views, which have no
-rule. It must not know rules, nor rows and layers.
+rule.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from visus.networks.trace_calls import (
     HULL,
     MARK,
     RULES,
+    Annotation,
     Axes,
     Call,
     Hull,
-    Mark,
     NeedsValuesError,
     Rule,
     RuleError,
@@ -35,7 +35,7 @@ from visus.networks.trace_calls import (
     tensors,
 )
 from visus.networks.trace_moves import hull, inexact
-from visus.networks.trace_shapes import ANSWERS, COSTS, META, UNCOUNTED, Answer
+from visus.networks.trace_shapes import COSTS, META, SHAPE_FUNCTIONS, UNCOUNTED, Answer
 from visus.networks.trace_sight import blank, sees_nothing
 from visus.networks.trace_unions import united
 from visus.networks.trace_writes import written
@@ -100,7 +100,7 @@ def _describe(func: Any) -> Operation:
     is_random = torch.Tag.nondeterministic_seeded in func.tags
     plain = kind in ("plain", "in place") and is_own
     looks = torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
-    answer, cost = ANSWERS.get(name) if plain else None, COSTS.get(name) if is_own else None
+    answer, cost = SHAPE_FUNCTIONS.get(name) if plain else None, COSTS.get(name) if is_own else None
     is_counted = cost is not None or (is_own and name not in UNCOUNTED) or schema.name.startswith("prims::")
     return Operation(name, rule, answer, cost, kind, is_random, looks, is_counted)
 
@@ -115,7 +115,7 @@ class Watcher(Protocol):
         """An operation on tensors that do not depend on the input, and its multiply-adds."""
 
 
-class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows every operation inside ``with``, and tells ``watcher`` of each.
 
     Args:
@@ -127,7 +127,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.watcher = watcher
         self.with_data = with_data
-        self.wants_values = False  # whether a list of places was met whose values are unknown without data
+        self.needs_data = False  # whether a list of places was met whose values are unknown without data
         self.marked: list[Tensor] = []
         self.module: nn.Module | None = None
         self.own_storages: Callable[[], set[int]] = set
@@ -138,7 +138,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def mark(self, value: Tensor, axes: Axes | None) -> None:
         """Note what a new tensor sees."""
-        setattr(value, MARK, Mark(axes, tuple(value.shape)))
+        setattr(value, MARK, Annotation(axes, tuple(value.shape)))
 
     def unmark(self) -> None:
         """Take the marks from tensors that were there before."""
@@ -261,7 +261,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 found = known.rule(call)
             except Exception as error:
                 raise _fault(call, error) from error
-        self.wants_values |= call.wants_values
+        self.needs_data |= call.needs_data
         if isinstance(found, Hull):
             whole = self._hull(call)
             call.is_hull = bool(whole) and not sees_nothing(whole)
@@ -276,19 +276,19 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Mark the outputs with what they see."""
         if isinstance(out, Tensor):
             axes = found[0] if isinstance(found, list) else found
-            setattr(out, MARK, Mark(axes, tuple(out.shape)))
+            setattr(out, MARK, Annotation(axes, tuple(out.shape)))
         elif isinstance(out, (list, tuple)):
             each = found if isinstance(found, list) else [found]
             for index, value in enumerate(out):
                 if isinstance(value, Tensor) and index < len(each) and each[index] is not None:
-                    setattr(value, MARK, Mark(each[index], tuple(value.shape)))
+                    setattr(value, MARK, Annotation(each[index], tuple(value.shape)))
 
     def _follow_view(self, known: Operation, call: Call) -> None:
         """Mark the views with what they see and where they came from."""
         source = call.args[0]
         above = mark_of(source)
         if above is None:
-            above = Mark(None, tuple(source.shape))
+            above = Annotation(None, tuple(source.shape))
             setattr(source, MARK, above)
             self.marked.append(source)
         axes = above.current()
@@ -299,13 +299,13 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 continue
             own = found[index] if isinstance(found, list) else found
             replay, part = _replayed(self, known, call, above, index), _part(call, index)
-            setattr(out, MARK, Mark(own, tuple(out.shape), above, replay, part))
+            setattr(out, MARK, Annotation(own, tuple(out.shape), above, replay, part))
 
-    def _write(self, target: Tensor, axes: Axes | None, origin: Mark | None = None) -> None:
+    def _write(self, target: Tensor, axes: Axes | None, origin: Annotation | None = None) -> None:
         """Values written into a tensor, and into what it is a view of."""
         mark = mark_of(target)
         if mark is None:
-            mark = Mark(None, tuple(target.shape))
+            mark = Annotation(None, tuple(target.shape))
             setattr(target, MARK, mark)
             self.marked.append(target)
         if axes is mark.current():
@@ -337,13 +337,13 @@ def _fault(call: Call, error: Exception) -> RuleError:
     )
 
 
-def _replayed(follower: Follower, known: Operation, call: Call, above: Mark, index: int) -> Callable[[Axes], Axes]:
+def _replayed(follower: TraceMode, known: Operation, call: Call, above: Annotation, index: int) -> Callable[[Axes], Axes]:
     """Gives what a view sees from what its source sees, later."""
     shape, out, args, func, kwargs = above.shape, call.out, call.args, call.func, call.kwargs
 
     def replay(axes: Axes) -> Axes:
         stand_in = torch.empty(shape, device=META)
-        setattr(stand_in, MARK, Mark(axes, shape))
+        setattr(stand_in, MARK, Annotation(axes, shape))
         again = Call(known.name, func, (stand_in, *args[1:]), kwargs, out, None)
         found = follower._ruled(known, again)
         own = found[index] if isinstance(found, list) else found

@@ -1,7 +1,7 @@
 """How sights follow a tensor whose dimensions are gathered, reduced, joined, permuted or laid out anew.
 
 Every function takes the terms of one axis of the input and the shape of the tensor that has them, and gives the terms after.
-This file knows terms and shapes. It must not know operations of torch.
+This file knows terms and shapes.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from fractions import Fraction
 
 import numpy as np
 
-from visus.geometry.reads import NOTHING
+from visus.geometry.reads import EMPTY
 from visus.networks.trace_places import explicit, recovered
 from visus.networks.trace_sight import (
-    LARGEST,
+    MAX_NUMBERS,
     Array,
+    Dependence,
     Grid,
     Line,
     Shape,
-    Sight,
     Term,
     Terms,
     bounded,
@@ -29,7 +29,7 @@ from visus.networks.trace_sight import (
     in_arrays,
     least,
     settled,
-    shifted_book,
+    shifted_theoretical,
     simplest,
     to_grid,
 )
@@ -54,12 +54,12 @@ def along(terms: Terms, shape: Shape, dim: int, taps: Taps, notes_gaps: bool = F
                 return Line(term.sight.through(taps), dim, taps.length)
         grid = to_grid(term, shape)
         if grid.own == dim:
-            book, step, phases = shifted_book(grid, taps)
+            theoretical, step, phases = shifted_theoretical(grid, taps)
         else:
-            book, step, phases = gather_along(grid.book, taps, dim + 1), grid.step, grid.phases
+            theoretical, step, phases = gather_along(grid.theoretical, taps, dim + 1), grid.step, grid.phases
         rough = grid.rough or (grid.phases is not None and phases is None and not isinstance(taps.scale, int))
         reads = gather_along(grid.reads, taps, dim + 1)
-        gathered = grid._replace(reads=reads, book=book, step=step, phases=phases, rough=rough)
+        gathered = grid._replace(reads=reads, theoretical=theoretical, step=step, phases=phases, rough=rough)
         return simplest(bounded(gathered), after, look=True)
 
     return each(terms, rule)
@@ -82,14 +82,14 @@ def reduced(terms: Terms, shape: Shape, dims: Sequence[int], keepdim: bool, keep
             return Line(term.sight, places[term.dim], term.length, term.inner)
         over = term.own in gone or (term.own is None and bool(term.lies) and term.lies <= gone)
         axes = tuple(dim + 1 for dim in sorted(gone))
-        reads, book = (least(array, axes, keepdim) for array in (term.reads, term.book))
+        reads, theoretical = (least(array, axes, keepdim) for array in (term.reads, term.theoretical))
         own = places.get(term.own) if term.own is not None and (not over or (keepdim and keep_own)) else None
         lies = frozenset(places[dim] for dim in term.lies - gone)
         if over:
             lies = lies if own is None else lies | {own}
-            grid = Grid(reads, np.full_like(book, NOTHING), own, 0, True, term.exact, lies=lies)
+            grid = Grid(reads, np.full_like(theoretical, EMPTY), own, 0, True, term.exact, lies=lies)
         else:
-            grid = Grid(reads, book, own, term.step, term.whole, term.exact, term.phases, lies, term.rough)
+            grid = Grid(reads, theoretical, own, term.step, term.whole, term.exact, term.phases, lies, term.rough)
         after = tuple(1 if dim in gone else length for dim, length in enumerate(shape) if keepdim or dim not in gone)
         return simplest(grid, after)
 
@@ -114,9 +114,9 @@ def gated(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
         if over and beside:
             return next(iter(reduced((term,), shape, dims, True, False)))
         reads = least(term.reads, tuple(dim + 1 for dim in sorted(gone)), True)
-        kept = term.lies if over else frozenset()  # a gate leaves the textbook's fields of the windows
-        book = least(term.book, tuple(dim + 1 for dim in sorted(gone - kept)), True)
-        return simplest(term._replace(reads=reads, book=book, whole=term.whole or over), shape)
+        kept = term.lies if over else frozenset()  # a gate leaves the theoretical fields of the windows
+        theoretical = least(term.theoretical, tuple(dim + 1 for dim in sorted(gone - kept)), True)
+        return simplest(term._replace(reads=reads, theoretical=theoretical, whole=term.whole or over), shape)
 
     return each(terms, rule)
 
@@ -143,7 +143,9 @@ def permuted(terms: Terms, order: Sequence[int]) -> Terms:
         axes = (0, *(dim + 1 for dim in order))
         own = None if term.own is None else order.index(term.own)
         lies = frozenset(order.index(dim) for dim in term.lies)
-        return term._replace(reads=term.reads.transpose(axes), book=term.book.transpose(axes), own=own, lies=lies)
+        return term._replace(
+            reads=term.reads.transpose(axes), theoretical=term.theoretical.transpose(axes), own=own, lies=lies
+        )
 
     return each(terms, rule)
 
@@ -155,8 +157,8 @@ def unsqueezed(terms: Terms, dim: int) -> Terms:
         if isinstance(term, Line):
             return term if term.dim is None or term.dim < dim else term._replace(dim=term.dim + 1)
         own = term.own if term.own is None or term.own < dim else term.own + 1
-        reads, book = (np.expand_dims(array, dim + 1) for array in (term.reads, term.book))
-        return term._replace(reads=reads, book=book, own=own, lies=_shifted(term.lies, dim))
+        reads, theoretical = (np.expand_dims(array, dim + 1) for array in (term.reads, term.theoretical))
+        return term._replace(reads=reads, theoretical=theoretical, own=own, lies=_shifted(term.lies, dim))
 
     return each(terms, rule)
 
@@ -175,8 +177,8 @@ def squeezed(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
         axes = tuple(dim + 1 for dim in sorted(gone))
         own = None if term.own is None else places.get(term.own)
         lies = frozenset(places[dim] for dim in term.lies - gone)
-        reads, book = (array.squeeze(axes) for array in (term.reads, term.book))
-        return simplest(term._replace(reads=reads, book=book, own=own, lies=lies), after)
+        reads, theoretical = (array.squeeze(axes) for array in (term.reads, term.theoretical))
+        return simplest(term._replace(reads=reads, theoretical=theoretical, own=own, lies=lies), after)
 
     return each(terms, rule)
 
@@ -195,12 +197,12 @@ def broadcast(terms: Terms, shape: Shape, after: Shape) -> Terms:
                 return Line(term.sight.over(), None, 1)
             return term._replace(dim=term.dim + added)
         ones = (1,) * added
-        reads, book = (array.reshape(2, *ones, *array.shape[1:]) for array in (term.reads, term.book))
+        reads, theoretical = (array.reshape(2, *ones, *array.shape[1:]) for array in (term.reads, term.theoretical))
         own = None if term.own is None else term.own + added
         if own is not None and shape[own - added] == 1 != after[own]:
-            return Grid(reads, np.full_like(book, NOTHING), None, 0, True, term.exact)
+            return Grid(reads, np.full_like(theoretical, EMPTY), None, 0, True, term.exact)
         lies = frozenset(dim + added for dim in term.lies)
-        return term._replace(reads=reads, book=book, own=own, lies=lies)
+        return term._replace(reads=reads, theoretical=theoretical, own=own, lies=lies)
 
     return each(terms, rule)
 
@@ -226,7 +228,9 @@ def stacked(paths: Sequence[tuple[Terms | None, Shape]], dim: int) -> tuple[Term
         return (_end_to_end(paths, dim, total),), True
     after = (*paths[0][1][:dim], total, *paths[0][1][dim + 1 :])
     grids = [as_one(terms, shape) if terms else None for terms, shape in paths]
-    owns = {grid.own for grid in grids if grid is not None and grid.step and (grid.own is not None or grid.book.size > 2)}
+    owns = {
+        grid.own for grid in grids if grid is not None and grid.step and (grid.own is not None or grid.theoretical.size > 2)
+    }
     if len(owns) > 1:
         pairs = zip(grids, paths, strict=True)
         grids = [None if grid is None else explicit(grid, shape) for grid, (_, shape) in pairs]
@@ -241,18 +245,18 @@ def _stacked(grids: Sequence[Grid | None], shapes: Sequence[Shape], dim: int) ->
     present = [grid for grid in grids if grid is not None]
     own = next((grid.own for grid in present if grid.own is not None), None)
     reads, is_hull = _stack([None if grid is None else grid.reads for grid in grids], shapes, dim)
-    book, is_rough = _stack([None if grid is None else grid.book for grid in grids], shapes, dim)
+    theoretical, is_rough = _stack([None if grid is None else grid.theoretical for grid in grids], shapes, dim)
     if own is not None and own == dim:
-        book = least(book, own + 1, True)
-    elif own is not None and book.shape[own + 1] > 1:
-        book = book[(slice(None),) * (own + 1) + (slice(0, 1),)]
+        theoretical = least(theoretical, own + 1, True)
+    elif own is not None and theoretical.shape[own + 1] > 1:
+        theoretical = theoretical[(slice(None),) * (own + 1) + (slice(0, 1),)]
     step: Number = 0
     for grid in present:
         step = grid.step if step == 0 else max(step, grid.step) if grid.step else step
     whole, exact = any(grid.whole for grid in present), all(grid.exact for grid in present) and not is_hull
-    phases = together([(grid.phases, grid.book, grid.step) for grid in present])
+    phases = together([(grid.phases, grid.theoretical, grid.step) for grid in present])
     lies = frozenset[int]().union(*(grid.lies for grid in present))
-    return Grid(reads, book, own, step, whole, exact, phases, lies, is_rough or any(grid.rough for grid in present))
+    return Grid(reads, theoretical, own, step, whole, exact, phases, lies, is_rough or any(grid.rough for grid in present))
 
 
 def _length(paths: Sequence[tuple[Terms | None, Shape]], line: Line, dim: int) -> int:
@@ -260,24 +264,28 @@ def _length(paths: Sequence[tuple[Terms | None, Shape]], line: Line, dim: int) -
 
 
 def _end_to_end(paths: Sequence[tuple[Terms | None, Shape]], dim: int, total: int) -> Line:
-    """Lines along ``dim`` put one behind the other; the textbook of the first goes on."""
-    parts, book = [], None
+    """Lines along ``dim`` put one behind the other; the theoretical field of the first goes on."""
+    parts, theoretical = [], None
     place = 0
     for terms, shape in paths:
         length = shape[dim]
         if not terms:
-            parts.append(np.full((2, length), NOTHING))
+            parts.append(np.full((2, length), EMPTY))
         else:
             sight = terms[0].sight  # type: ignore[union-attr]
             parts.append(sight.reads if sight.reads.shape[1] == length else np.repeat(sight.reads, length, axis=1))
-            if book is None or (book.step == 0 and sight.step):
+            if theoretical is None or (theoretical.step == 0 and sight.step):
                 first = (sight.first - place * sight.step, sight.last - place * sight.step)
-                book = Sight(parts[-1], *(first if sight.step else (sight.first, sight.last)), sight.step, False, True)
+                theoretical = Dependence(
+                    parts[-1], *(first if sight.step else (sight.first, sight.last)), sight.step, False, True
+                )
         place += length
     sights = [terms[0].sight for terms, _ in paths if terms]  # type: ignore[union-attr]
-    assert book is not None
+    assert theoretical is not None
     flags = any(sight.whole for sight in sights), all(sight.exact for sight in sights)
-    return Line(Sight(np.concatenate(parts, axis=1), book.first, book.last, book.step, *flags), dim, total)
+    return Line(
+        Dependence(np.concatenate(parts, axis=1), theoretical.first, theoretical.last, theoretical.step, *flags), dim, total
+    )
 
 
 def _stack(arrays: Sequence[Array | None], shapes: Sequence[Shape], dim: int) -> tuple[Array, bool]:
@@ -286,11 +294,11 @@ def _stack(arrays: Sequence[Array | None], shapes: Sequence[Shape], dim: int) ->
     longest = [max(lengths) for lengths in zip(*(array.shape for array in known), strict=True)]
     total = sum(shape[dim] for shape in shapes)
     longest[dim + 1] = total
-    if math.prod(longest) > LARGEST:
+    if math.prod(longest) > MAX_NUMBERS:
         lowest = np.minimum.reduce([least(array.reshape(2, -1), 1) for array in known])
         return np.asarray(lowest.reshape(2, *[1] * (len(longest) - 1))), True
     kind = np.result_type(*(array.dtype for array in known))
-    whole = np.full(longest, NOTHING, dtype=kind)
+    whole = np.full(longest, EMPTY, dtype=kind)
     place = 0
     for array, shape in zip(arrays, shapes, strict=True):
         if array is not None:
@@ -314,12 +322,12 @@ def grouped(terms: Terms, shape: Shape, dim: int, num_groups: int, out_channels:
         if num_groups == 1 and grid.own is None and grid.lies == {dim}:
             return reduced((grid,), shape, (dim,), True, False)[0]
         own = None if grid.own == dim else grid.own
-        reads, book = (_mixed(array, dim + 1, num_groups, out_channels) for array in (grid.reads, grid.book))
+        reads, theoretical = (_mixed(array, dim + 1, num_groups, out_channels) for array in (grid.reads, grid.theoretical))
         if grid.own == dim:
-            book, step, whole = np.full_like(book, NOTHING), 0, True
-            return simplest(Grid(reads, book, None, step, whole, grid.exact), after)
+            theoretical, step, whole = np.full_like(theoretical, EMPTY), 0, True
+            return simplest(Grid(reads, theoretical, None, step, whole, grid.exact), after)
         lies = grid.lies - {dim} if num_groups == 1 else grid.lies
-        return simplest(grid._replace(reads=reads, book=book, own=own, lies=lies), after, look=num_groups == 1)
+        return simplest(grid._replace(reads=reads, theoretical=theoretical, own=own, lies=lies), after, look=num_groups == 1)
 
     return each(terms, rule)
 
@@ -345,22 +353,22 @@ def spread(terms: Terms, shape: Shape, dim: int, taps: Taps) -> Terms:
         if grid.own == dim and grid.phases is not None:
             grid = explicit(grid, shape)
         arrays = []
-        for array in (grid.reads, grid.book):
+        for array in (grid.reads, grid.theoretical):
             if array.shape[dim + 1] == 1:
                 arrays.append(np.expand_dims(array, dim + 2))
                 continue
-            edge = np.full((*array.shape[: dim + 1], 1, *array.shape[dim + 2 :]), NOTHING, dtype=array.dtype)
+            edge = np.full((*array.shape[: dim + 1], 1, *array.shape[dim + 2 :]), EMPTY, dtype=array.dtype)
             arrays.append(np.concatenate((array, edge), axis=dim + 1).take(taps.table, axis=dim + 1))
-        reads, book = arrays
+        reads, theoretical = arrays
         own = grid.own if grid.own is None or grid.own <= dim else grid.own + 1
         step = grid.step
         if grid.own == dim and step:
             first = np.arange(num_taps) * in_arrays(_apart(taps) * step) + in_arrays(taps.lowest * step)
             line = np.stack([first, -first]).reshape(2, *[1] * dim, 1, num_taps, *[1] * (len(shape) - dim - 1))
-            book, step = settled(book + line), whole_or_fraction(Fraction(step * taps.scale))
+            theoretical, step = settled(theoretical + line), whole_or_fraction(Fraction(step * taps.scale))
         lies = _shifted(grid.lies, dim + 1) | ({dim + 1} if dim in grid.lies else frozenset())
         flags = grid.whole, grid.exact
-        return simplest(bounded(Grid(reads, book, own, step, *flags, grid.phases, lies, grid.rough)), after)
+        return simplest(bounded(Grid(reads, theoretical, own, step, *flags, grid.phases, lies, grid.rough)), after)
 
     return each(terms, rule)
 
@@ -371,7 +379,7 @@ def _shifted(dims: frozenset[int], place: int) -> frozenset[int]:
 
 
 def _apart(taps: Taps) -> Number:
-    """Old positions between neighbouring taps."""
+    """Old positions between neighboring taps."""
     num_taps = taps.table.shape[1]
     return (taps.highest - taps.lowest) // (num_taps - 1) if num_taps > 1 else 0
 
@@ -390,8 +398,8 @@ def accumulated(terms: Terms, shape: Shape, dim: int) -> Terms:
         if isinstance(term, Line) and term.dim != dim:
             return term
         grid = to_grid(term, shape)
-        reads, book = (np.minimum.accumulate(array, dim + 1) for array in (grid.reads, grid.book))
-        return simplest(grid._replace(reads=reads, book=book, whole=grid.whole or grid.own == dim), shape)
+        reads, theoretical = (np.minimum.accumulate(array, dim + 1) for array in (grid.reads, grid.theoretical))
+        return simplest(grid._replace(reads=reads, theoretical=theoretical, whole=grid.whole or grid.own == dim), shape)
 
     return each(terms, rule)
 

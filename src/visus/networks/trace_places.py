@@ -1,8 +1,7 @@
 """In which dimension of a tensor an axis of the input lies: given up where maps are cut and merged, found again by its numbers.
 
 Where no dimension is that of the axis alone, as in windows that were merged into the batch, every element has its own numbers.
-A dimension is that of the axis again where the textbook's fields along it repeat themselves. This file knows terms and numbers.
-It must not know operations of torch.
+A dimension is that of the axis again where the theoretical fields along it repeat themselves. This file knows terms and numbers.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from functools import partial
 
 import numpy as np
 
-from visus.geometry.phases import MOST, Phases
-from visus.geometry.reads import NOTHING
+from visus.geometry.phases import MAX_INTERVALS, Phases
+from visus.geometry.reads import EMPTY
 from visus.networks.trace_sight import (
-    LARGEST,
+    MAX_NUMBERS,
     Array,
     Grid,
     Line,
@@ -41,7 +40,7 @@ def differing(term: Term) -> set[int]:
     """The dimensions along which what is seen differs, by size; a grid is compressed before."""
     if isinstance(term, Line):
         return {term.dim} if term.dim is not None and term.sight.reads.shape[1] > 1 else set()
-    lengths = zip(term.reads.shape[1:], term.book.shape[1:], strict=True)
+    lengths = zip(term.reads.shape[1:], term.theoretical.shape[1:], strict=True)
     found = {dim for dim, pair in enumerate(lengths) if max(pair) > 1}
     return found | ({term.own} if term.own is not None and term.step else set())
 
@@ -58,27 +57,27 @@ def lying(terms: Terms, shape: Shape) -> frozenset[int]:
 
 
 def explicit(grid: Grid, shape: Shape) -> Grid:
-    """The same with the textbook of every element written out, and no dimension for the axis alone."""
+    """The same with the theoretical field of every element written out, and no dimension for the axis alone."""
     own = grid.own
     if own is None or not grid.step:
         return grid._replace(own=None)
     lengths = [1] * len(shape)
     lengths[own] = shape[own]
     if grid.phases is not None:
-        book = intervals_at(grid.phases, np.arange(shape[own])).reshape(2, *lengths)
-        grid = grid._replace(rough=grid.rough or any(grid.book.shape[dim + 1] > 1 for dim in grid.lies))
+        theoretical = intervals_at(grid.phases, np.arange(shape[own])).reshape(2, *lengths)
+        grid = grid._replace(rough=grid.rough or any(grid.theoretical.shape[dim + 1] > 1 for dim in grid.lies))
     else:
         shifts = np.outer([1, -1], np.arange(shape[own])) * in_arrays(grid.step)
-        book = settled(grid.book + shifts.reshape(2, *lengths))
-    return grid._replace(book=book, own=None, phases=None, step=finest(book, grid.lies, grid.step))
+        theoretical = settled(grid.theoretical + shifts.reshape(2, *lengths))
+    return grid._replace(theoretical=theoretical, own=None, phases=None, step=finest(theoretical, grid.lies, grid.step))
 
 
-def finest(book: Array, lies: frozenset[int], step: Number) -> Number:
-    """Pixels between the fields of neighbours, where these differ least."""
+def finest(theoretical: Array, lies: frozenset[int], step: Number) -> Number:
+    """Pixels between the fields of neighbors, where these differ least."""
     found = []
     for dim in lies:
-        apart = np.abs(np.diff(book[0], axis=dim))
-        apart = apart[(apart > 0) & (apart < NOTHING // 2)]
+        apart = np.abs(np.diff(theoretical[0], axis=dim))
+        apart = apart[(apart > 0) & (apart < EMPTY // 2)]
         if apart.size:
             found.append(plain_number(apart.min()))
     return min(found, default=step)
@@ -96,11 +95,11 @@ def blanked(axes: tuple[Terms, ...], shape: Shape) -> tuple[Terms, ...]:
     for terms in axes:
         nothing: Array | None = None
         for term in terms:
-            places = to_grid(term, shape).reads[0] >= NOTHING
+            places = to_grid(term, shape).reads[0] >= EMPTY
             nothing = places if nothing is None else nothing & places
         if nothing is not None and nothing.any():
             blank = nothing if blank is None else blank | nothing
-    if blank is None or 2 * blank.size > LARGEST:
+    if blank is None or 2 * blank.size > MAX_NUMBERS:
         return axes if blank is None else tuple(each(terms, _inexact) for terms in axes)
     return tuple(without(terms, blank, shape) for terms in axes)
 
@@ -108,10 +107,10 @@ def blanked(axes: tuple[Terms, ...], shape: Shape) -> tuple[Terms, ...]:
 def has_blank(term: Term) -> bool:
     """Whether some position reads nothing."""
     if isinstance(term, Grid):
-        return bool(term.reads[0].max(initial=0) >= NOTHING)
+        return bool(term.reads[0].max(initial=0) >= EMPTY)
     found: bool | None = term.sight.memo.get("blank")
     if found is None:
-        found = term.sight.memo["blank"] = bool(term.sight.reads[0].max(initial=0) >= NOTHING)
+        found = term.sight.memo["blank"] = bool(term.sight.reads[0].max(initial=0) >= EMPTY)
     return found
 
 
@@ -123,7 +122,7 @@ def without(terms: Terms, blank: Array, shape: Shape) -> Terms:
 def _without(term: Term, blank: Array, shape: Shape) -> Term:
     """A term with some elements that read nothing."""
     grid = to_grid(term, shape)
-    return simplest(grid._replace(reads=np.where(blank, NOTHING, grid.reads)), shape, look=True)
+    return simplest(grid._replace(reads=np.where(blank, EMPTY, grid.reads)), shape, look=True)
 
 
 def _inexact(term: Term) -> Term:
@@ -170,13 +169,13 @@ def _taken_for_own(grid: Grid, dim: int, shape: Shape) -> Grid:
     """A dimension that is the axis's, though its fields do not follow each other evenly: their size is that of the largest."""
     if not grid.step:
         return grid._replace(own=dim, lies=grid.lies | {dim})
-    sizes = -grid.book[0] - grid.book[1]
-    sizes = sizes[np.abs(sizes) < NOTHING // 2]
-    first = least(grid.book[0].reshape(-1), 0)
+    sizes = -grid.theoretical[0] - grid.theoretical[1]
+    sizes = sizes[np.abs(sizes) < EMPTY // 2]
+    first = least(grid.theoretical[0].reshape(-1), 0)
     if not sizes.size:
         return grid
-    book = np.array([first, -(first + sizes.max())]).reshape(2, *[1] * len(shape))
-    return grid._replace(book=book, own=dim, rough=True, lies=grid.lies | {dim})
+    theoretical = np.array([first, -(first + sizes.max())]).reshape(2, *[1] * len(shape))
+    return grid._replace(theoretical=theoretical, own=dim, rough=True, lies=grid.lies | {dim})
 
 
 def recovered(grid: Grid, dim: int, shape: Shape, step: Number = 0) -> Grid | None:
@@ -186,17 +185,17 @@ def recovered(grid: Grid, dim: int, shape: Shape, step: Number = 0) -> Grid | No
     the mean ``step`` is known, the positions that there are may all be unlike.
     """
     length = shape[dim]
-    book = grid.book
-    if not grid.step or length < 2 or book.shape[dim + 1] != length:
+    theoretical = grid.theoretical
+    if not grid.step or length < 2 or theoretical.shape[dim + 1] != length:
         return None
-    lines = least(book, tuple(each for each in range(1, book.ndim) if each != dim + 1)) * np.array([[1], [-1]])
+    lines = least(theoretical, tuple(each for each in range(1, theoretical.ndim) if each != dim + 1)) * np.array([[1], [-1]])
     for edge in (0, length // 4):
         period = _period(lines[:, edge : length - edge])
         if period is not None:
             again = _repeating(grid, dim, shape, lines, period, edge)
             if again is not None:
                 return again
-    if step and length <= MOST and step * length == int(step * length) and np.abs(lines).max() < NOTHING // 2:
+    if step and length <= MAX_INTERVALS and step * length == int(step * length) and np.abs(lines).max() < EMPTY // 2:
         return _repeating(grid, dim, shape, np.hstack([lines, lines + int(step * length)]), length, 0)
     return None
 
@@ -204,9 +203,9 @@ def recovered(grid: Grid, dim: int, shape: Shape, step: Number = 0) -> Grid | No
 def _period(lines: Array) -> int | None:
     """So many positions later the fields are the same, moved; None where they never are."""
     length = lines.shape[1]
-    if np.abs(lines).max() > NOTHING // 2:
+    if np.abs(lines).max() > EMPTY // 2:
         return None
-    for period in range(1, min(length // 2, MOST) + 1):
+    for period in range(1, min(length // 2, MAX_INTERVALS) + 1):
         apart = lines[:, period:] - lines[:, :-period]
         if apart[0, 0] != 0 and (apart == apart[0, 0]).all():
             return period
@@ -222,13 +221,13 @@ def _repeating(grid: Grid, dim: int, shape: Shape, lines: Array, period: int, ed
     shift = plain_number(lines[0, start + period] - lines[0, start])
     times, phases = np.divmod(np.arange(length), period)
     foretold = lines[:, start + phases] + (times - start // period) * in_arrays(shift)
-    seen = np.abs(lines[0]) < NOTHING // 2
+    seen = np.abs(lines[0]) < EMPTY // 2
     if (foretold[0] > lines[0])[seen].any() or (foretold[1] < lines[1])[seen].any():
         return None
-    place = [slice(None)] * grid.book.ndim
+    place = [slice(None)] * grid.theoretical.ndim
     place[dim + 1] = slice(start, start + 1)
     back = np.array([-1, 1]).reshape(2, *[1] * len(shape)) * (start // period) * in_arrays(shift)
-    book = settled(grid.book[tuple(place)] + back)
+    theoretical = settled(grid.theoretical[tuple(place)] + back)
     step = whole_or_fraction(Fraction(shift) / period)
     unlike = None
     if period > 1:
@@ -239,4 +238,4 @@ def _repeating(grid: Grid, dim: int, shape: Shape, lines: Array, period: int, ed
         if not isinstance(shift, int):
             return None
         unlike = Phases(intervals, shift)
-    return grid._replace(book=book, own=dim, step=step, phases=unlike, lies=grid.lies | {dim})
+    return grid._replace(theoretical=theoretical, own=dim, step=step, phases=unlike, lies=grid.lies | {dim})

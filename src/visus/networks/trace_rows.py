@@ -1,6 +1,6 @@
 """Rows out of what was followed: which layer was at work, its text, what it made, what it cost.
 
-This file knows modules, their paths and rows. It must not know rules, nor how operations are followed.
+This file knows modules, their paths and rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from visus.design.flow import INPUT
 from visus.errors import VisusError
 from visus.geometry import Field
 from visus.networks.trace_calls import Axes, Call, RuleError, axes_of, mark_of, tensors
-from visus.networks.trace_flows import MOVES, Done, Noted, done, give, noted, pass_on, sources_of
+from visus.networks.trace_flows import MOVES, OperationRecord, RowRecord, done, give, noted, propagate_producers, sources_of
 from visus.networks.trace_shapes import bytes_of
 from visus.networks.trace_sight import sees_nothing
 from visus.networks.trace_unions import are_rough, fields_of
@@ -59,7 +59,7 @@ class Scope:
         self.aligned = True
         self.unread_px: tuple[int, ...] = ()
         self.padded_px: tuple[int, ...] = ()
-        self.done: list[Done] = []
+        self.done: list[OperationRecord] = []
 
     @property
     def is_pending(self) -> bool:
@@ -73,14 +73,14 @@ class Recorder:
     Args:
         module: the module.
         by_operation: a row for each operation, not for each layer.
-        num_items: number of items in the batch; multiply-adds are given for one.
+        num_samples: number of samples in the batch; multiply-adds are given for one.
         has_other_inputs: whether there are inputs beside the one whose fields are told; what comes of them alone has none.
     """
 
-    def __init__(self, module: nn.Module, by_operation: bool, num_items: int, has_other_inputs: bool = False) -> None:
+    def __init__(self, module: nn.Module, by_operation: bool, num_samples: int, has_other_inputs: bool = False) -> None:
         self.rows: list[Row] = []
-        self.noted: list[Noted] = []  # what feeds each row, for a row of each layer
-        self.by_operation, self.num_items, self.has_other_inputs = by_operation, num_items, has_other_inputs
+        self.noted: list[RowRecord] = []  # what feeds each row, for a row of each layer
+        self.by_operation, self.num_samples, self.has_other_inputs = by_operation, num_samples, has_other_inputs
         self.modules = {_without_compiled(path): each for path, each in module.named_modules()}
         self.paths = {each: path for path, each in self.modules.items()}
         self.own = {each: (*each._parameters.values(), *each._buffers.values()) for each in self.modules.values()}
@@ -155,7 +155,7 @@ class Recorder:
         fields = () if axes is None else self._fields(axes, shape)
         if axes and self.last_is_rough:
             scope.notes["size approximate"] = None
-        output_shape = of_one_item(shape, self.num_items)
+        output_shape = of_one_sample(shape, self.num_samples)
         row = Row(
             path,
             layer,
@@ -199,12 +199,12 @@ class Recorder:
         if out is None or axes is None:
             made = next(tensors(list(output.values()) if isinstance(output, dict) else [output]), None)
             if made is not None:
-                shape = of_one_item(tuple(made.shape), self.num_items)
+                shape = of_one_sample(tuple(made.shape), self.num_samples)
                 self.rows.append(Row(self._named("output"), "output", shape, 0, 0, (), notes=("not traced",)))
                 self.noted.append(noted((), None))
             return
         shape = tuple(out.shape)
-        what = of_one_item(shape, self.num_items), self._fields(axes, shape)
+        what = of_one_sample(shape, self.num_samples), self._fields(axes, shape)
         places = [place for place in sources_of(out) if place != INPUT]
         told = self.rows[-1:] if self.by_operation else [self.rows[place] for place in places]
         if not any((row.output_shape, row.fields) == what and _same_boxes(row.fields, what[1]) for row in told):
@@ -222,10 +222,10 @@ class Recorder:
     def computed(self, call: Call, macs: int) -> None:
         """An operation whose output depends on the input."""
         scope = self.stack[-1]
-        macs //= self.num_items
+        macs //= self.num_samples
         if not self.by_operation:
             given = list(call.seeing())
-            pass_on(call, given)
+            propagate_producers(call, given)
             if scope.is_leaf:
                 scope.done.append(done(call, given))
         if scope.is_leaf and not self.by_operation:
@@ -295,14 +295,14 @@ def _without_compiled(path: str) -> str:
     return ".".join(part for part in path.split(".") if part != "_orig_mod")
 
 
-def of_one_item(shape: tuple[int, ...], num_items: int) -> tuple[int, ...]:
-    """A tensor's shape without its batch; windows that were merged into the batch stand in front, as many as one item has.
+def of_one_sample(shape: tuple[int, ...], num_samples: int) -> tuple[int, ...]:
+    """A tensor's shape without its batch; windows that were merged into the batch stand in front, as many as one sample has.
 
-    >>> of_one_item((2, 8, 32, 32), 2), of_one_item((128, 49, 96), 2)
+    >>> of_one_sample((2, 8, 32, 32), 2), of_one_sample((128, 49, 96), 2)
     ((8, 32, 32), (64, 49, 96))
     """
-    if shape and shape[0] != num_items and shape[0] % num_items == 0:
-        return (shape[0] // num_items, *shape[1:])
+    if shape and shape[0] != num_samples and shape[0] % num_samples == 0:
+        return (shape[0] // num_samples, *shape[1:])
     return shape[1:]
 
 

@@ -1,7 +1,7 @@
 """Rules for operations that compute: element by element, reductions, norms, softmax, matrix products, attention, Fourier.
 
 A rule takes the operation's call and gives what the output sees. This file knows the arguments of PyTorch's operations that
-compute without a window. It must not know modules, rows or how tensors are followed.
+compute without a window.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, mark_of, register
 from visus.networks.trace_moves import accumulated, along, broadcast, gated, grouped, joined, reduced, unsqueezed
 from visus.networks.trace_places import blanked, without
-from visus.networks.trace_sight import LARGEST, Grid, Line, Shape, Term, Terms, least
+from visus.networks.trace_sight import MAX_NUMBERS, Grid, Line, Shape, Term, Terms, least
 from visus.networks.trace_taps import sliced
 from visus.networks.trace_unions import united
 
@@ -84,7 +84,7 @@ def _chosen(call: Call, mask: Tensor, one: Axes | None, other: Axes | None) -> A
             place = 2 if axes is one else 0
         return None if axes is None else _joined(call, [call.args[place]], call.out_shape)
     after = call.out_shape
-    if mask.is_meta or 2 * math.prod(after) > LARGEST:
+    if mask.is_meta or 2 * math.prod(after) > MAX_NUMBERS:
         call.is_hull |= mask.numel() != 1
         return pointwise(call)
     taken = mask.detach().cpu().numpy().reshape(*[1] * (len(after) - mask.dim()), *mask.shape) != 0
@@ -253,7 +253,7 @@ def ordered(call: Call) -> list[Axes | None] | Axes:
     *("miopen_batch_norm", "_batch_norm_with_update", "_batch_norm_no_update", "_native_batch_norm_legit_functional"),
 )
 def batch_norm(call: Call) -> list[Axes | None] | Axes:
-    """With running values each element sees itself; with those of the batch, all places of all items."""
+    """With running values each element sees itself; with those of the batch, all places of all samples."""
     axes = call.axes(0) or ()
     is_training = call.args[5] if len(call.args) > 5 else True
     if call.name.endswith("_no_training") or call.name.endswith("_no_update"):
@@ -409,7 +409,7 @@ def fourier(call: Call) -> Axes:
         if isinstance(term, Line) and term.dim in dims:
             return term._replace(length=after[term.dim or 0])
         if isinstance(term, Grid):
-            return term._replace(book=least(term.book, tuple(dim + 1 for dim in dims), True))
+            return term._replace(theoretical=least(term.theoretical, tuple(dim + 1 for dim in dims), True))
         return term
 
     return tuple(tuple(rule(term) for term in gated(terms, shape, dims)) for terms in call.axes(0) or ())

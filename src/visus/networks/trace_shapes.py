@@ -1,7 +1,7 @@
 """Shapes of the outputs of the most frequent operations, answered without asking torch, whose own answers take longer.
 
 An answer is None where anything is unusual; torch then answers, and refuses what cannot be computed. This file knows shapes,
-number formats and the order of elements in memory. It must not know what a tensor sees.
+number formats and the order of elements in memory.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor
 Answer = Callable[[Sequence[Any], dict[str, Any]], Any]
 
 META: Final = torch.device("meta")
-ANSWERS: Final[dict[str, Answer]] = {}
+SHAPE_FUNCTIONS: Final[dict[str, Answer]] = {}
 _FLOATS = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
 
 
 def _enter(*names: str) -> Callable[[Answer], Answer]:
     def enter(answer: Answer) -> Answer:
-        ANSWERS.update(dict.fromkeys(names, answer))
+        SHAPE_FUNCTIONS.update(dict.fromkeys(names, answer))
         return answer
 
     return enter
@@ -190,7 +190,7 @@ def _with_indices(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     return None if out is None else (out, torch.empty(out.shape, dtype=torch.int64, device=META))
 
 
-ANSWERS["max_pool2d_with_indices"] = _with_indices
+SHAPE_FUNCTIONS["max_pool2d_with_indices"] = _with_indices
 
 
 @_enter("native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")

@@ -1,9 +1,8 @@
-"""What the positions of one tensor see of one axis of the input: first and last pixel, as textbooks have it and as really read.
+"""What the positions of one tensor see of one axis of the input: first and last pixel, theoretical and exact.
 
-Every operation is a minimum: of first pixels, and of last pixels with their sign turned. ``Sight`` holds the numbers of one
+Every operation is a minimum: of first pixels, and of last pixels with their sign turned. ``Dependence`` holds the numbers of one
 axis, a ``Line`` lays them along one dimension of a tensor, a ``Grid`` holds numbers that differ along several dimensions. A
-tensor has a tuple of such ``Terms``, which together are their union. This file knows numbers and dimensions. It must not
-know operations of torch, layers or modules.
+tensor has a tuple of such ``Terms``, which together are their union. This file knows numbers and dimensions.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from numpy.typing import NDArray
 
 from visus.geometry import Field, Window, join
 from visus.geometry.phases import Phases
-from visus.geometry.reads import NOTHING, Reads
+from visus.geometry.reads import EMPTY, Reads
 from visus.networks.trace_taps import Number, Taps, whole_or_fraction
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-LARGEST: Final = 4_000_000  # numbers in one array; what would need more is taken for its hull over the other dimensions
+MAX_NUMBERS: Final = 4_000_000  # numbers in one array; what would need more is taken for its hull over the other dimensions
 
 
-class Sight:
+class Dependence:
     """What the positions along one dimension see of one axis of the input. Frozen in use; results of rules are kept in ``memo``.
 
     Args:
-        reads: (2, positions): first pixel and minus the last that each really reads, ``NOTHING`` twice where it reads none;
+        reads: (2, positions): first pixel and minus the last that each really reads, ``EMPTY`` twice where it reads none;
             one position stands for all where all read the same.
-        first, last: the textbook's first and last pixel of position 0; ``NOTHING`` and ``-NOTHING`` where ``step`` is 0.
+        first, last: theoretical first and last pixel of position 0; ``EMPTY`` and ``-EMPTY`` where ``step`` is 0.
         step: pixels from position to position; 0 where all positions see the same.
         whole, exact: as ``is_whole`` and ``is_exact`` of ``Field``.
-        phases: the textbook's fields one by one, where neighbours are not alike.
-        rough: whether the textbook has no field here, and ``first``, ``last`` and ``step`` are those of the largest.
+        phases: the theoretical fields one by one, where neighbors are not alike.
+        rough: whether there is no theoretical field here, and ``first``, ``last`` and ``step`` are those of the largest.
     """
 
     __slots__ = ("exact", "first", "last", "memo", "phases", "reads", "rough", "step", "whole")
@@ -58,58 +57,60 @@ class Sight:
         self.memo: dict[Any, Any] = {}
 
     @classmethod
-    def of_input(cls, length: int) -> Sight:
+    def of_input(cls, length: int) -> Dependence:
         places = np.arange(length)
         return cls(np.stack([places, -places]), 0, 0, 1, False, True)
 
-    def through(self, taps: Taps) -> Sight:
+    def through(self, taps: Taps) -> Dependence:
         """What the new positions see that read these by ``taps``."""
-        found: Sight | None = self.memo.get(taps)
+        found: Dependence | None = self.memo.get(taps)
         if found is None:
             reads = _gather(self.reads, taps, 1)
             lens = taps.lens
             if lens is not None and self.step and (self.phases is not None or not isinstance(lens, Window)):
-                book = self.book().through(lens)
-                found = Sight(reads, *_numbers(book), self.whole, book.is_exact, book.phases, self.rough)
+                theoretical = self.theoretical().through(lens)
+                found = Dependence(
+                    reads, *_numbers(theoretical), self.whole, theoretical.is_exact, theoretical.phases, self.rough
+                )
             elif self.phases is not None:
                 phases = moved(self.phases, taps)
                 numbers = _shifted(self, taps) if phases is None else _mean(phases)
-                found = Sight(reads, *numbers, self.whole, self.exact, phases, self.rough or phases is None)
+                found = Dependence(reads, *numbers, self.whole, self.exact, phases, self.rough or phases is None)
             else:
-                found = Sight(reads, *_shifted(self, taps), self.whole, self.exact, None, self.rough)
+                found = Dependence(reads, *_shifted(self, taps), self.whole, self.exact, None, self.rough)
             self.memo[taps] = found
         return found
 
-    def book(self) -> Field:
-        """The textbook's field alone."""
+    def theoretical(self) -> Field:
+        """The theoretical field alone."""
         size = math.ceil(self.last - self.first + 1)
         return Field(size, self.step, self.first, self.whole, self.exact, phases=self.phases)
 
-    def over(self) -> Sight:
+    def over(self) -> Dependence:
         """What one position sees that looks at all of these."""
-        found: Sight | None = self.memo.get("over")
+        found: Dependence | None = self.memo.get("over")
         if found is None:
-            found = self.memo["over"] = Sight(hull_of(self.reads), NOTHING, -NOTHING, 0, True, self.exact)
+            found = self.memo["over"] = Dependence(hull_of(self.reads), EMPTY, -EMPTY, 0, True, self.exact)
         return found
 
-    def gated(self) -> Sight:
+    def gated(self) -> Dependence:
         """What each position sees that looks at its own place and at all of these."""
-        found: Sight | None = self.memo.get("gated")
+        found: Dependence | None = self.memo.get("gated")
         if found is None:
             hull = hull_of(self.reads)
-            book = self.first, self.last, self.step
-            found = self.memo["gated"] = Sight(hull, *book, True, self.exact, self.phases, self.rough)
+            theoretical = self.first, self.last, self.step
+            found = self.memo["gated"] = Dependence(hull, *theoretical, True, self.exact, self.phases, self.rough)
         return found
 
-    def inexact(self) -> Sight:
+    def inexact(self) -> Dependence:
         """The same, taken for a hull."""
-        return Sight(self.reads, self.first, self.last, self.step, self.whole, False, self.phases, self.rough)
+        return Dependence(self.reads, self.first, self.last, self.step, self.whole, False, self.phases, self.rough)
 
-    def join(self, other: Sight) -> Sight:
+    def join(self, other: Dependence) -> Dependence:
         """What the positions of both together see."""
         if other is self:
             return self
-        found: Sight | None = self.memo.get(other)
+        found: Dependence | None = self.memo.get(other)
         if found is None:
             reads = np.minimum(self.reads, other.reads)
             whole = self.whole or other.whole
@@ -117,11 +118,11 @@ class Sight:
                 reads = reads[:, :1]
             exact, rough = self.exact and other.exact, self.rough or other.rough
             if self.phases is None and other.phases is None:
-                book = min(self.first, other.first), max(self.last, other.last), largest_step(self.step, other.step)
-                found = Sight(reads, *book, whole, exact, None, rough)
+                theoretical = min(self.first, other.first), max(self.last, other.last), largest_step(self.step, other.step)
+                found = Dependence(reads, *theoretical, whole, exact, None, rough)
             else:
-                both = join([each.book() for each in (self, other) if each.step]).field
-                found = Sight(reads, *_numbers(both), whole, exact and both.is_exact, both.phases, rough)
+                both = join([each.theoretical() for each in (self, other) if each.step]).field
+                found = Dependence(reads, *_numbers(both), whole, exact and both.is_exact, both.phases, rough)
             self.memo[other] = found
         return found
 
@@ -149,10 +150,10 @@ class Line(NamedTuple):
         sight: what the positions see.
         dim: the dimension; None where the tensor has none for the axis any more, and every element sees the same.
         length: number of positions of the axis.
-        inner: so many neighbouring places of ``dim`` belong to the same position, as where width was merged into height.
+        inner: so many neighboring places of ``dim`` belong to the same position, as where width was merged into height.
     """
 
-    sight: Sight
+    sight: Dependence
     dim: int | None
     length: int
     inner: int = 1
@@ -162,15 +163,15 @@ class Grid(NamedTuple):
     """Numbers that differ along several dimensions, such as those of channels that came in by different paths.
 
     Args:
-        reads: (2, ...) as in ``Sight``; each dimension of the tensor has its own length here, or 1 where all are the same.
-        book: (2, ...) first and minus last of the textbook, of position 0 of ``own``; of every element where there is none.
+        reads: (2, ...) as in ``Dependence``; each dimension of the tensor has its own length here, or 1 where all are the same.
+        theoretical: (2, ...) first and minus last of the theoretical field, of position 0 of ``own``; of every element where there is none.
         own: the dimension of the axis, where there is one.
-        step, whole, exact, phases, rough: as in ``Sight``; the phases are those of all together.
+        step, whole, exact, phases, rough: as in ``Dependence``; the phases are those of all together.
         lies: all dimensions in which the axis lies, ``own`` among them: several where it was cut into windows.
     """
 
     reads: Array
-    book: Array
+    theoretical: Array
     own: int | None
     step: Number
     whole: bool
@@ -186,14 +187,14 @@ Terms = tuple[Term, ...]
 
 def blank() -> Line:
     """What is seen by values that do not depend on the input."""
-    nothing = np.full((2, 1), NOTHING)
-    return Line(Sight(nothing, NOTHING, -NOTHING, 0, False, True), None, 1)
+    nothing = np.full((2, 1), EMPTY)
+    return Line(Dependence(nothing, EMPTY, -EMPTY, 0, False, True), None, 1)
 
 
 def sees_nothing(axes: Sequence[Terms]) -> bool:
     """Whether no element of a tensor reads any pixel, as those that come of another input alone; False without axes."""
     reads = [term.sight.reads if isinstance(term, Line) else term.reads for terms in axes for term in terms]
-    return bool(reads) and all(bool((each == NOTHING).all()) for each in reads)
+    return bool(reads) and all(bool((each == EMPTY).all()) for each in reads)
 
 
 def largest_step(one: Number, other: Number) -> Number:
@@ -214,38 +215,38 @@ def to_grid(term: Term, shape: Shape) -> Grid:
         return term
     sight, dim = term.sight, term.dim
     ones = [1] * len(shape)
-    book = np.array([sight.first, -sight.last], dtype=_kind(sight)).reshape(2, *ones)
+    theoretical = np.array([sight.first, -sight.last], dtype=_kind(sight)).reshape(2, *ones)
     flags = sight.step, sight.whole, sight.exact
     if dim is None:
-        return Grid(sight.reads.reshape(2, *ones), book, None, *flags, rough=sight.rough)
+        return Grid(sight.reads.reshape(2, *ones), theoretical, None, *flags, rough=sight.rough)
     reads, lies = sight.reads, frozenset((dim,))
     if term.inner == 1 and term.length == shape[dim]:
         ones[dim] = reads.shape[1]
-        return Grid(reads.reshape(2, *ones), book, dim, *flags, sight.phases, lies, sight.rough)
+        return Grid(reads.reshape(2, *ones), theoretical, dim, *flags, sight.phases, lies, sight.rough)
     places = (np.arange(shape[dim]) // term.inner) % term.length
     reads = reads if reads.shape[1] == 1 else reads[:, places]
     if sight.step:
         ones[dim] = shape[dim]
         shifts = np.outer([1, -1], places) * in_arrays(sight.step)
-        book = book.reshape(2, 1) + shifts if sight.phases is None else intervals_at(sight.phases, places)
-        book = book.reshape(2, *ones)
+        theoretical = theoretical.reshape(2, 1) + shifts if sight.phases is None else intervals_at(sight.phases, places)
+        theoretical = theoretical.reshape(2, *ones)
     ones[dim] = reads.shape[1]
-    return Grid(reads.reshape(2, *ones), book, None, *flags, lies=lies, rough=sight.rough)
+    return Grid(reads.reshape(2, *ones), theoretical, None, *flags, lies=lies, rough=sight.rough)
 
 
 def simplest(grid: Grid, shape: Shape, look: bool = False) -> Term:
     """A grid as a line where its numbers differ along the axis alone; with ``look``, numbers are compared and not sizes only."""
     if look and grid.reads.size <= 200_000:
         grid = compressed(grid)
-    reads, book, own = grid.reads, grid.book, grid.own
-    if book.size == 2 and reads.size == 2 * (1 if own is None else reads.shape[own + 1]):
-        first, last = book.reshape(2).tolist()
+    reads, theoretical, own = grid.reads, grid.theoretical, grid.own
+    if theoretical.size == 2 and reads.size == 2 * (1 if own is None else reads.shape[own + 1]):
+        first, last = theoretical.reshape(2).tolist()
         flags = grid.whole, grid.exact
-        if grid.step == 0 or first > NOTHING // 2:
-            sight = Sight(reads.reshape(2, -1), NOTHING, -NOTHING, 0, *flags)
+        if grid.step == 0 or first > EMPTY // 2:
+            sight = Dependence(reads.reshape(2, -1), EMPTY, -EMPTY, 0, *flags)
         else:
             numbers = plain_number(first), -plain_number(last), grid.step
-            sight = Sight(reads.reshape(2, -1), *numbers, *flags, grid.phases, grid.rough)
+            sight = Dependence(reads.reshape(2, -1), *numbers, *flags, grid.phases, grid.rough)
         if own is None and len(grid.lies) == 1:
             (dim,) = grid.lies
             return Line(sight, dim, 1, shape[dim])
@@ -255,38 +256,38 @@ def simplest(grid: Grid, shape: Shape, look: bool = False) -> Term:
 
 def compressed(grid: Grid) -> Grid:
     """The grid without the dimensions along which all its numbers are the same."""
-    reads, book = grid.reads, grid.book
+    reads, theoretical = grid.reads, grid.theoretical
     for dim in range(1, reads.ndim):
         if dim - 1 != grid.own:
             first = (slice(None),) * dim + (slice(0, 1),)
             if reads.shape[dim] > 1 and bool((reads == reads[first]).all()):
                 reads = reads[first]
-            if book.shape[dim] > 1 and bool((book == book[first]).all()):
-                book = book[first]
-    return grid._replace(reads=reads, book=book)
+            if theoretical.shape[dim] > 1 and bool((theoretical == theoretical[first]).all()):
+                theoretical = theoretical[first]
+    return grid._replace(reads=reads, theoretical=theoretical)
 
 
 def bounded(grid: Grid) -> Grid:
     """The grid, or its hull over the longest other dimensions where it holds too many numbers."""
-    reads, book, exact = grid.reads, grid.book, grid.exact
-    while reads.size > LARGEST:
+    reads, theoretical, exact = grid.reads, grid.theoretical, grid.exact
+    while reads.size > MAX_NUMBERS:
         lengths = [0 if dim - 1 == grid.own else reads.shape[dim] for dim in range(1, reads.ndim)]
         longest = int(np.argmax(lengths)) + 1
         if reads.shape[longest] == 1:
             break
-        reads, book, exact = reads.min(longest, keepdims=True), book.min(longest, keepdims=True), False
-    return grid._replace(reads=reads, book=book, exact=exact)
+        reads, theoretical, exact = reads.min(longest, keepdims=True), theoretical.min(longest, keepdims=True), False
+    return grid._replace(reads=reads, theoretical=theoretical, exact=exact)
 
 
 def fits(*shapes: Sequence[int]) -> bool:
     """Whether an array over the longest of each dimension stays within bounds."""
     lengths: list[int] = [max(each) for each in zip(*shapes, strict=True)]
-    return bool(2 * math.prod(lengths) <= LARGEST)
+    return bool(2 * math.prod(lengths) <= MAX_NUMBERS)
 
 
 def least(array: Array, axes: int | tuple[int, ...], keepdims: bool = False) -> Array:
-    """The minimum along dimensions; ``NOTHING`` of no numbers at all."""
-    found: Array = array.min(axes, keepdims=keepdims, initial=NOTHING)
+    """The minimum along dimensions; ``EMPTY`` of no numbers at all."""
+    found: Array = array.min(axes, keepdims=keepdims, initial=EMPTY)
     return found
 
 
@@ -309,7 +310,7 @@ def _gather(array: Array, taps: Taps, dim: int) -> Array:
         return array.take(taps.table[:, 0], axis=dim)
     edge = list(array.shape)
     edge[dim] = 1
-    longer = np.concatenate((array, np.full(edge, NOTHING, dtype=array.dtype)), axis=dim)
+    longer = np.concatenate((array, np.full(edge, EMPTY, dtype=array.dtype)), axis=dim)
     table = taps.table
     if array.ndim == 2 and table.size <= 4096:
         return np.minimum.reduce(longer.take(table, axis=1), axis=2)  # type: ignore[no-any-return]
@@ -319,8 +320,8 @@ def _gather(array: Array, taps: Taps, dim: int) -> Array:
     return least
 
 
-def _shifted(sight: Sight, taps: Taps) -> tuple[Number, Number, Number]:
-    """First, last and step of the textbook after taps."""
+def _shifted(sight: Dependence, taps: Taps) -> tuple[Number, Number, Number]:
+    """First, last and step of the theoretical field after taps."""
     step = sight.step
     if step == 0:
         return sight.first, sight.last, 0
@@ -328,14 +329,14 @@ def _shifted(sight: Sight, taps: Taps) -> tuple[Number, Number, Number]:
     return plain_number(sight.first + low), plain_number(sight.last + high), plain_number(step * taps.scale)
 
 
-def shifted_book(grid: Grid, taps: Taps) -> tuple[Array, Number, Phases | None]:
-    """Textbook, step and phases of a grid after taps along its own dimension."""
+def shifted_theoretical(grid: Grid, taps: Taps) -> tuple[Array, Number, Phases | None]:
+    """Theoretical field, step and phases of a grid after taps along its own dimension."""
     if grid.step == 0:
-        return grid.book, grid.step, None
+        return grid.theoretical, grid.step, None
     phases, lens = grid.phases, taps.lens
     if lens is not None and (phases is not None or not isinstance(lens, Window)):
         if phases is None:
-            first, last = (plain_number(least) for least in grid.book.reshape(2, -1).min(1).tolist())
+            first, last = (plain_number(least) for least in grid.theoretical.reshape(2, -1).min(1).tolist())
             phases = Phases.alike(first, math.ceil(-last - first + 1), grid.step)
         phases = phases.through(lens)
         phases = None if phases is None else phases.reduced()
@@ -343,9 +344,9 @@ def shifted_book(grid: Grid, taps: Taps) -> tuple[Array, Number, Phases | None]:
         phases = moved(phases, taps)
     phases = phases if phases is not None and len(phases.intervals) > 1 else None
     low, high = sorted((taps.lowest * grid.step, taps.highest * grid.step))
-    kind = np.float64 if isinstance(low, Fraction) or isinstance(high, Fraction) else grid.book.dtype
-    shift = np.array([low, -high], dtype=kind).reshape(2, *[1] * (grid.book.ndim - 1))
-    return settled(grid.book + shift), plain_number(grid.step * taps.scale), phases
+    kind = np.float64 if isinstance(low, Fraction) or isinstance(high, Fraction) else grid.theoretical.dtype
+    shift = np.array([low, -high], dtype=kind).reshape(2, *[1] * (grid.theoretical.ndim - 1))
+    return settled(grid.theoretical + shift), plain_number(grid.step * taps.scale), phases
 
 
 def moved(phases: Phases, taps: Taps) -> Phases | None:
@@ -362,30 +363,30 @@ def moved(phases: Phases, taps: Taps) -> Phases | None:
 
 
 def _mean(phases: Phases) -> tuple[Number, Number, Number]:
-    """First, last and step of the textbook of phases."""
+    """First, last and step of the theoretical field of phases."""
     start = phases.start
     return start, start + phases.largest() - 1, whole_or_fraction(Fraction(phases.shift, len(phases.intervals)))
 
 
 def intervals_at(phases: Phases, places: Sequence[int] | Array) -> Array:
-    """(2, places): first and minus last of the textbook at positions."""
-    found = [phases.at(int(place)) or (NOTHING, -NOTHING) for place in places]
+    """(2, places): first and minus last of the theoretical field at positions."""
+    found = [phases.at(int(place)) or (EMPTY, -EMPTY) for place in places]
     signed: Array = np.array(found, dtype=np.int64).reshape(-1, 2).T * np.array([[1], [-1]])
     return signed
 
 
-def settled(book: Array) -> Array:
-    """A textbook's numbers after a shift: what was nothing still is."""
-    book[book > NOTHING // 2] = NOTHING
-    return book
+def settled(theoretical: Array) -> Array:
+    """The numbers of a theoretical field after a shift: what was nothing still is."""
+    theoretical[theoretical > EMPTY // 2] = EMPTY
+    return theoretical
 
 
 def hull_of(reads: Array) -> Array:
     return least(reads, 1, True) if reads.shape[1] != 1 else reads
 
 
-def _field(reads: Reads, sight: Sight, num_positions: int) -> Field:
-    if sight.step == 0 or sight.first > NOTHING // 2:
+def _field(reads: Reads, sight: Dependence, num_positions: int) -> Field:
+    if sight.step == 0 or sight.first > EMPTY // 2:
         first, last = reads.hull() or (0, 0)
         return Field(last - first + 1, 0, first, is_whole=True, is_exact=sight.exact, reads=reads)
     if sight.phases is not None:
@@ -395,9 +396,9 @@ def _field(reads: Reads, sight: Sight, num_positions: int) -> Field:
     return Field(size, sight.step, start, sight.whole, sight.exact, reads, sight.phases)
 
 
-def _numbers(book: Field) -> tuple[Number, Number, Number]:
-    """First, last and step of a textbook's field."""
-    return book.start, book.start + book.size - 1, book.step
+def _numbers(theoretical: Field) -> tuple[Number, Number, Number]:
+    """First, last and step of a theoretical field."""
+    return theoretical.start, theoretical.start + theoretical.size - 1, theoretical.step
 
 
 def in_arrays(number: Number) -> int | float:
@@ -405,7 +406,7 @@ def in_arrays(number: Number) -> int | float:
     return float(number) if isinstance(number, Fraction) else number
 
 
-def _kind(sight: Sight) -> Any:
+def _kind(sight: Dependence) -> Any:
     return np.float64 if isinstance(sight.first, Fraction) or isinstance(sight.last, Fraction) else np.int64
 
 

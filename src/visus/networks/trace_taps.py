@@ -1,6 +1,6 @@
 """Which old positions each new position of one axis reads: windows, transposed windows, padding, resizing, slices.
 
-This file knows whole numbers on one axis. It must not know what a position reads of the picture, nor tensors of torch.
+This file knows whole numbers on one axis.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.geometry.enlarging import Lens, TransposedWindow, Upsampling
+from visus.geometry.enlarging import AxisOp, TransposedWindow, Upsampling
 from visus.geometry.window import Window
 
 Indices = NDArray[np.int64]
@@ -27,9 +27,9 @@ class Taps:
     Args:
         table: (new length, most taps) old positions; ``old_length`` stands for none.
         old_length: number of old positions.
-        lowest, highest: old positions between which the taps of new position 0 lie as textbooks have it, padding included.
+        lowest, highest: old positions between which the taps of new position 0 lie in theory, padding included.
         scale: old positions from one new position to the next.
-        lens: the same as the geometry of textbooks has it; None where that has no word for it.
+        lens: the same as an operation of ``geometry``; None where that has none.
 
     ``unread`` is the number of old positions at the far edge that no window reaches.
     """
@@ -37,7 +37,7 @@ class Taps:
     __slots__ = ("all_read", "highest", "is_identity", "length", "lens", "lowest", "old_length", "scale", "table", "unread")
 
     def __init__(
-        self, table: Indices, old_length: int, lowest: Number, highest: Number, scale: Number, lens: Lens | None = None
+        self, table: Indices, old_length: int, lowest: Number, highest: Number, scale: Number, lens: AxisOp | None = None
     ) -> None:
         self.table = table
         self.length = len(table)
@@ -132,9 +132,9 @@ def antialiased(old_length: int, length: int, mode: str, align_corners: bool, sc
     support = Fraction(2 if mode == "cubic" else 1) * max(step, Fraction(1))
     rows = []
     for index in range(length):
-        centre = step * (index + Fraction(1, 2))
-        low = max(int(centre - support + Fraction(1, 2)), 0)
-        high = min(int(centre + support + Fraction(1, 2)), old_length)
+        center = step * (index + Fraction(1, 2))
+        low = max(int(center - support + Fraction(1, 2)), 0)
+        high = min(int(center + support + Fraction(1, 2)), old_length)
         rows.append(range(low, high))
     start = math.floor(step / 2 - support + Fraction(1, 2))
     widest = max(len(row) for row in rows)

@@ -1,6 +1,6 @@
 """Where paths meet: the union of what they see, whether they look at the same middle, the field of the whole.
 
-This file knows terms and shapes. It must not know operations of torch.
+This file knows terms and shapes.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 from visus.geometry import Field
 from visus.geometry.phases import Phases
 from visus.geometry.phases import hull as hull_of_phases
-from visus.geometry.reads import NOTHING
+from visus.geometry.reads import EMPTY
 from visus.networks.trace_places import blanked, differing, explicit, has_blank, lying, recovered
 from visus.networks.trace_sight import (
-    LARGEST,
+    MAX_NUMBERS,
     Array,
+    Dependence,
     Grid,
     Line,
     Shape,
-    Sight,
     Term,
     Terms,
     compressed,
@@ -42,9 +42,11 @@ def as_one(terms: Terms, shape: Shape) -> Grid:
     grids = [to_grid(term, shape) for term in terms]
     one = grids[0]
     for other in grids[1:]:
-        if not (fits(one.reads.shape[1:], other.reads.shape[1:]) and fits(one.book.shape[1:], other.book.shape[1:])):
+        if not (
+            fits(one.reads.shape[1:], other.reads.shape[1:]) and fits(one.theoretical.shape[1:], other.theoretical.shape[1:])
+        ):
             hull = hull_of(other.reads.reshape(2, -1)).reshape(2, *[1] * len(shape))
-            other = Grid(hull, np.full_like(hull, NOTHING), None, 0, True, False)
+            other = Grid(hull, np.full_like(hull, EMPTY), None, 0, True, False)
         one = _smaller(one, other, shape)
     return one
 
@@ -75,16 +77,18 @@ def _met(one: Term, other: Term, shape: Shape) -> Term | None:
         if one.dim != other.dim:
             return None
     grids = to_grid(one, shape), to_grid(other, shape)
-    for arrays in ([grid.reads for grid in grids], [grid.book for grid in grids]):
+    for arrays in ([grid.reads for grid in grids], [grid.theoretical for grid in grids]):
         lengths = [max(pair) for pair in zip(arrays[0].shape, arrays[1].shape, strict=True)]
-        if math.prod(lengths) > max(arrays[0].size, arrays[1].size, LARGEST // 16):
+        if math.prod(lengths) > max(arrays[0].size, arrays[1].size, MAX_NUMBERS // 16):
             return None
     return simplest(_smaller(*grids, shape), shape)
 
 
 def _smaller(one: Grid, other: Grid, shape: Shape) -> Grid:
     """The union of two grids."""
-    if one.own != other.own and all(grid.step and (grid.own is not None or grid.book.size > 2) for grid in (one, other)):
+    if one.own != other.own and all(
+        grid.step and (grid.own is not None or grid.theoretical.size > 2) for grid in (one, other)
+    ):
         both = _smaller(explicit(one, shape), explicit(other, shape), shape)
         for own in (one.own, other.own):
             again = None if own is None else recovered(both, own, shape)
@@ -92,16 +96,16 @@ def _smaller(one: Grid, other: Grid, shape: Shape) -> Grid:
                 return again
         return both
     own = one.own if one.own is not None else other.own
-    book = np.minimum(one.book, other.book)
-    if own is not None and book.shape[own + 1] > 1:
-        book = book[(slice(None),) * (own + 1) + (slice(0, 1),)]
+    theoretical = np.minimum(one.theoretical, other.theoretical)
+    if own is not None and theoretical.shape[own + 1] > 1:
+        theoretical = theoretical[(slice(None),) * (own + 1) + (slice(0, 1),)]
     step = largest_step(one.step, other.step)
     if (one.own is None) != (other.own is None):  # the step of a lost axis says nothing
         step = (one.step or other.step) if other.own is None else (other.step or one.step)
     flags = one.whole or other.whole, one.exact and other.exact
-    phases = together([(each.phases, each.book, each.step) for each in (one, other)])
+    phases = together([(each.phases, each.theoretical, each.step) for each in (one, other)])
     reads = np.minimum(one.reads, other.reads)
-    return Grid(reads, book, own, step, *flags, phases, one.lies | other.lies, one.rough or other.rough)
+    return Grid(reads, theoretical, own, step, *flags, phases, one.lies | other.lies, one.rough or other.rough)
 
 
 def together(paths: Sequence[tuple[Phases | None, Array, Number]]) -> Phases | None:
@@ -112,8 +116,8 @@ def together(paths: Sequence[tuple[Phases | None, Array, Number]]) -> Phases | N
     if len({step for _, _, step in chosen}) > 1:
         return None
     known = []
-    for phases, book, step in chosen:
-        first, last = (plain_number(least) for least in book.reshape(2, -1).min(1).tolist())
+    for phases, theoretical, step in chosen:
+        first, last = (plain_number(least) for least in theoretical.reshape(2, -1).min(1).tolist())
         known.append(phases or Phases.alike(first, math.ceil(-last - first + 1), step))
     return hull_of_phases(known)
 
@@ -124,8 +128,8 @@ def are_aligned(paths: Sequence[Terms]) -> bool:
     elements: Array | None = None
     for terms in paths:
         for term in terms:
-            if isinstance(term, Grid) and term.own is None and term.step and term.book.size > 2:
-                middles = term.book[0] - term.book[1]
+            if isinstance(term, Grid) and term.own is None and term.step and term.theoretical.size > 2:
+                middles = term.theoretical[0] - term.theoretical[1]
                 if elements is not None and not _are_equal(elements, middles):
                     return False
                 elements = middles
@@ -144,21 +148,21 @@ def _are_equal(one: Array, other: Array) -> bool:
     if one.ndim != other.ndim or any(a != b and 1 not in (a, b) for a, b in lengths):
         return False
     apart = np.abs(one - other)
-    return not bool(((apart != 0) & (apart < NOTHING // 2)).any())
+    return not bool(((apart != 0) & (apart < EMPTY // 2)).any())
 
 
 def _middles(term: Term) -> Iterable[tuple[Number, Number]]:
-    """Step and twice the centre of position 0, of each kind of field in a term."""
+    """Step and twice the center of position 0, of each kind of field in a term."""
     if isinstance(term, Line):
         sight = term.sight
-        middle = sight.first + sight.last if sight.phases is None else 2 * sight.phases.centre
+        middle = sight.first + sight.last if sight.phases is None else 2 * sight.phases.center
         return [(sight.step, middle)] if sight.step else []
     if term.step == 0:
         return []
     if term.phases is not None:
-        return [(term.step, 2 * term.phases.centre)]
-    first, last = term.book.reshape(2, -1)
-    middles = (first - last)[first < NOTHING // 2]
+        return [(term.step, 2 * term.phases.center)]
+    first, last = term.theoretical.reshape(2, -1)
+    middles = (first - last)[first < EMPTY // 2]
     return [(term.step, middles.min()), (term.step, middles.max())] if middles.size else []
 
 
@@ -227,21 +231,21 @@ def _spread(terms: Terms, shape: Shape) -> frozenset[int]:
     return frozenset(dim for grid in grids for dim, length in enumerate(grid.reads.shape[1:]) if length > 1)
 
 
-def _in_a_row(line: Line, shape: Shape) -> Sight:
-    """What each place of a dimension sees into which the axis was merged; the textbook is that of the map."""
+def _in_a_row(line: Line, shape: Shape) -> Dependence:
+    """What each place of a dimension sees into which the axis was merged; the theoretical field is that of the map."""
     assert line.dim is not None
     sight, total = line.sight, shape[line.dim]
-    found: Sight | None = sight.memo.get(("row", total, line.inner))
+    found: Dependence | None = sight.memo.get(("row", total, line.inner))
     if found is None:
         reads = sight.reads[:, np.arange(total) // line.inner % line.length]
-        book = sight.first, sight.last, sight.step
-        found = Sight(reads, *book, sight.whole, sight.exact, sight.phases, sight.rough)
+        theoretical = sight.first, sight.last, sight.step
+        found = Dependence(reads, *theoretical, sight.whole, sight.exact, sight.phases, sight.rough)
         sight.memo["row", total, line.inner] = found
     return found
 
 
 def are_rough(axes: Sequence[Terms], shape: Shape) -> bool:
-    """Whether the textbook has no field for what is seen of some axis: its size is then that of the largest, its step a guess."""
+    """Whether there is no theoretical field for what is seen of some axis: its size is then that of the largest, its step a guess."""
     grids = False
     for terms in axes:
         for term in terms:
@@ -269,15 +273,15 @@ def _has_own(term: Term, shape: Shape) -> bool:
     return term.dim is not None and term.inner == 1 and term.length == shape[term.dim]
 
 
-def _onto(grid: Grid, own: int | None) -> Sight:
+def _onto(grid: Grid, own: int | None) -> Dependence:
     """The hull of a grid over all dimensions but one."""
     others = tuple(dim for dim in range(1, grid.reads.ndim) if own is None or dim != own + 1)
     reads = least(grid.reads, others).reshape(2, -1)
-    book = least(grid.book.reshape(2, -1), 1).tolist()
-    first, last = plain_number(book[0]), -plain_number(book[1])
-    if grid.step == 0 or first > NOTHING // 2:
-        return Sight(reads, NOTHING, -NOTHING, 0, grid.whole, grid.exact)
+    theoretical = least(grid.theoretical.reshape(2, -1), 1).tolist()
+    first, last = plain_number(theoretical[0]), -plain_number(theoretical[1])
+    if grid.step == 0 or first > EMPTY // 2:
+        return Dependence(reads, EMPTY, -EMPTY, 0, grid.whole, grid.exact)
     if grid.own is None:
-        sizes = -grid.book[0] - grid.book[1]
-        last = first + plain_number(sizes[np.abs(sizes) < NOTHING // 2].max())
-    return Sight(reads, first, last, grid.step, grid.whole, grid.exact, grid.phases, grid.rough)
+        sizes = -grid.theoretical[0] - grid.theoretical[1]
+        last = first + plain_number(sizes[np.abs(sizes) < EMPTY // 2].max())
+    return Dependence(reads, first, last, grid.step, grid.whole, grid.exact, grid.phases, grid.rough)

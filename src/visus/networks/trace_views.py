@@ -1,7 +1,7 @@
 """Rules for operations that move elements and compute nothing: shapes, orders, slices, copies, concatenation.
 
 A rule takes the operation's call and gives what the output sees. This file knows the arguments of PyTorch's operations that
-move elements. It must not know modules, rows or how tensors are followed.
+move elements.
 """
 
 from __future__ import annotations
@@ -16,17 +16,7 @@ from torch import Tensor
 from visus.networks import trace_taps as taps_of
 from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, register
 from visus.networks.trace_layouts import laid_out, reshaped
-from visus.networks.trace_moves import (
-    along,
-    broadcast,
-    joined,
-    permuted,
-    reduced,
-    spread,
-    squeezed,
-    stacked,
-    unsqueezed,
-)
+from visus.networks.trace_moves import along, broadcast, joined, permuted, reduced, spread, squeezed, stacked, unsqueezed
 from visus.networks.trace_places import blanked, found_again
 from visus.networks.trace_sight import Shape, Terms
 
@@ -237,7 +227,7 @@ def _picked(call: Call, dim: int, index: Tensor) -> Axes:
     shape, after = call.shape(0), call.out_shape
     if not index.is_meta:
         return _along(call, dim, taps_of.picked(shape[dim], index.detach().cpu().reshape(-1).tolist()))
-    call.is_hull = call.wants_values = True
+    call.is_hull = call.needs_data = True
     return _each(
         call,
         lambda terms: broadcast(reduced(terms, shape, (dim,), True, False), (*shape[:dim], 1, *shape[dim + 1 :]), after),
@@ -259,7 +249,7 @@ def index(call: Call) -> Axes | Hull:
     side_by_side = all(dim == places[0][0] + place for place, (dim, _) in enumerate(places))
     if len(places) > 1 and side_by_side and all(not value.is_meta and value.dtype != torch.bool for _, value in places):
         return _each(call, lambda terms: _pointed(terms, shape, places, after))
-    call.wants_values = any(value.is_meta for _, value in places)
+    call.needs_data = any(value.is_meta for _, value in places)
     return HULL
 
 

@@ -1,7 +1,7 @@
 """Rules for layers with windows: convolutions, pooling, padding, resizing, patches cut out and put back, pixel shuffles.
 
-A rule takes the operation's call and the terms of one axis, and gives the terms of the output. This file knows the arguments
-of PyTorch's operations with windows. It must not know modules, rows or how tensors are followed.
+A rule takes the operation's call and the terms of one axis, and gives the terms of the output. This file knows the arguments of
+PyTorch's operations with windows.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a tensor sees after values were written into a part of it, through a view.
 
-This file knows marks and their sources. It must not know operations of torch or modules.
+This file knows marks and their sources.
 """
 
 from __future__ import annotations
@@ -12,34 +12,23 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from visus.geometry.reads import NOTHING
-from visus.networks.trace_calls import Axes, Mark
+from visus.geometry.reads import EMPTY
+from visus.networks.trace_calls import Annotation, Axes
 from visus.networks.trace_moves import hull
 from visus.networks.trace_places import explicit
 from visus.networks.trace_shapes import META
-from visus.networks.trace_sight import (
-    Array,
-    Grid,
-    Line,
-    Shape,
-    Terms,
-    blank,
-    compressed,
-    largest_step,
-    settled,
-    simplest,
-)
+from visus.networks.trace_sight import Array, Grid, Line, Shape, Terms, blank, compressed, largest_step, settled, simplest
 from visus.networks.trace_taps import Number, whole_or_fraction
 from visus.networks.trace_unions import as_one, united
 
-LARGEST_INDEX: Final = 4_000_000  # elements of a tensor whose places are followed one by one
+MAX_INDEX: Final = 4_000_000  # elements of a tensor whose places are followed one by one
 
 
-def written(mark: Mark, axes: Axes | None, origin: Mark | None = None) -> None:
+def written(mark: Annotation, axes: Axes | None, origin: Annotation | None = None) -> None:
     """Note that a tensor now holds values that see ``axes``, and that its source holds them there too.
 
     ``origin`` is the mark of the tensor that the values were copied from. Where it is another part of the same tensor, as in
-    circular padding, the textbook's field goes on as if the map did.
+    circular padding, the theoretical field goes on as if the map did.
     """
     if 0 in mark.shape:
         return  # nothing was written
@@ -56,7 +45,7 @@ def written(mark: Mark, axes: Axes | None, origin: Mark | None = None) -> None:
     root.version += 1
 
 
-def _with_part(root: Mark, views: list[Mark], axes: Axes | None, goes_on: bool) -> Axes | None:
+def _with_part(root: Annotation, views: list[Annotation], axes: Axes | None, goes_on: bool) -> Axes | None:
     """What the root sees with a part of it overwritten; ``views`` lead from the root to that part."""
     before = root.axes
     if axes is None and before is None:
@@ -86,7 +75,7 @@ class _Box(NamedTuple):
     long: list[int]  # those of the root that they lie along
 
 
-def _box(shape: Shape, views: list[Mark]) -> _Box | None:
+def _box(shape: Shape, views: list[Annotation]) -> _Box | None:
     """The part as a box of the root; None where it is none, or its dimensions stand in another order."""
     part = torch.empty(shape, device=META)
     strides = part.stride()
@@ -112,9 +101,9 @@ def _box(shape: Shape, views: list[Mark]) -> _Box | None:
     return _Box(spans, kept, long) if part.numel() else None
 
 
-def _index(shape: Shape, views: list[Mark]) -> Array | None:
+def _index(shape: Shape, views: list[Annotation]) -> Array | None:
     """The places of the root that the part covers, counted through, in the part's shape; None where they are too many."""
-    if math.prod(shape) > LARGEST_INDEX or any(view.part is None for view in views):
+    if math.prod(shape) > MAX_INDEX or any(view.part is None for view in views):
         return None
     index = torch.arange(math.prod(shape)).view(shape)
     for view in views:
@@ -144,14 +133,14 @@ def _laid_into(new: Terms | None, part: Shape, kept: list[int], long: list[int],
     lengths = [1] * len(shape)
     book_lengths = [1] * len(shape)
     for here, there in zip(kept, long, strict=True):
-        lengths[there], book_lengths[there] = grid.reads.shape[here + 1], grid.book.shape[here + 1]
+        lengths[there], book_lengths[there] = grid.reads.shape[here + 1], grid.theoretical.shape[here + 1]
     places = dict(zip(kept, long, strict=True))
     own = None if grid.own is None else places.get(grid.own)
     if own is None and grid.own is not None and len(part) == len(shape) and kept == long:
         own = grid.own
     lies = frozenset(places[dim] for dim in grid.lies if dim in places) | (frozenset() if own is None else {own})
-    reads, book = grid.reads.reshape(2, *lengths), grid.book.reshape(2, *book_lengths)
-    return grid._replace(reads=reads, book=book, own=own, lies=lies)
+    reads, theoretical = grid.reads.reshape(2, *lengths), grid.theoretical.reshape(2, *book_lengths)
+    return grid._replace(reads=reads, theoretical=theoretical, own=own, lies=lies)
 
 
 def _pasted(
@@ -163,10 +152,10 @@ def _pasted(
     own = grid.own if grid is not None and grid.own is not None else before.own if before is not None else None
     step: Number = 0
     ones = (2, *[1] * len(shape))
-    old_reads = before.reads if before is not None else np.full(ones, NOTHING)
-    old_book = before.book if before is not None else np.full(ones, NOTHING)
-    new_reads = grid.reads if grid is not None else np.full(ones, NOTHING)
-    new_book = grid.book if grid is not None else np.full(ones, NOTHING)
+    old_reads = before.reads if before is not None else np.full(ones, EMPTY)
+    old_book = before.theoretical if before is not None else np.full(ones, EMPTY)
+    new_reads = grid.reads if grid is not None else np.full(ones, EMPTY)
+    new_book = grid.theoretical if grid is not None else np.full(ones, EMPTY)
     if grid is not None and not goes_on:
         step = grid.step
         if own is not None and own == grid.own and step:
@@ -189,7 +178,7 @@ def _pasted(
     if own is not None and new_book.shape[own + 1] > 1:
         new_book = new_book.min(own + 1, keepdims=True)
     kind = np.result_type(old_book.dtype, new_book.dtype)
-    book = np.broadcast_to(old_book, lengths).astype(kind).copy()
+    theoretical = np.broadcast_to(old_book, lengths).astype(kind).copy()
     where = np.ix_(
         np.arange(2),
         *(
@@ -199,24 +188,24 @@ def _pasted(
     )
     overlaps = own is not None and own in partial
     if not (overlaps and goes_on):
-        book[where] = np.minimum(book[where], new_book) if overlaps else new_book
+        theoretical[where] = np.minimum(theoretical[where], new_book) if overlaps else new_book
     others = [each for each in (before, grid) if each is not None]
     step = largest_step(before.step, step) if before is not None else step
     flags = any(each.whole for each in others), all(each.exact for each in others)
     lies = frozenset[int]().union(*(each.lies for each in others))
     rough = any(each.rough or each.phases is not None for each in others)
-    pasted = Grid(reads, book, own, step, *flags, lies=lies, rough=rough)
+    pasted = Grid(reads, theoretical, own, step, *flags, lies=lies, rough=rough)
     return simplest(pasted, shape, look=True)
 
 
 def _placed_book(grid: Grid, span: Array) -> tuple[Array, Number]:
-    """The textbook of values that were put at the places ``span`` of their axis, continued to its beginning."""
+    """The theoretical field of values that were put at the places ``span`` of their axis, continued to its beginning."""
     apart = int(span[1] - span[0]) if len(span) > 1 else 1
     step = whole_or_fraction(Fraction(grid.step) / apart)
     shift = step * int(span[0])
-    kind = np.float64 if isinstance(shift, Fraction) else grid.book.dtype
-    turned = np.array([-shift, shift], dtype=kind).reshape(2, *[1] * (grid.book.ndim - 1))
-    return settled(grid.book + turned), step
+    kind = np.float64 if isinstance(shift, Fraction) else grid.theoretical.dtype
+    turned = np.array([-shift, shift], dtype=kind).reshape(2, *[1] * (grid.theoretical.ndim - 1))
+    return settled(grid.theoretical + turned), step
 
 
 def _scattered(old: Terms | None, shape: Shape, new: Terms | None, part: Shape, index: Array) -> Terms:
@@ -224,18 +213,18 @@ def _scattered(old: Terms | None, shape: Shape, new: Terms | None, part: Shape, 
     total = math.prod(shape)
     before, after = (as_one(old, shape) if old else None), (as_one(new, part) if new else None)
     own = before.own if before is not None else None
-    reads = np.full((2, *shape), NOTHING) if before is None else np.broadcast_to(before.reads, (2, *shape)).copy()
+    reads = np.full((2, *shape), EMPTY) if before is None else np.broadcast_to(before.reads, (2, *shape)).copy()
     if after is not None:
         values = np.broadcast_to(after.reads, (2, *part)).reshape(2, -1)
     else:
-        values = np.full((2, index.size), NOTHING)
+        values = np.full((2, index.size), EMPTY)
     reads.reshape(2, total)[:, index.reshape(-1)] = values
     known = [grid for grid in (before, after) if grid is not None]
-    book = np.minimum.reduce([grid.book.reshape(2, -1).min(1) for grid in known]).reshape(2, *[1] * len(shape))
+    theoretical = np.minimum.reduce([grid.theoretical.reshape(2, -1).min(1) for grid in known]).reshape(2, *[1] * len(shape))
     step: Number = 0
     for grid in known:
         step = largest_step(step, grid.step)
     flags = any(grid.whole for grid in known), all(grid.exact for grid in known)
-    pasted = compressed(Grid(reads, book, own, step, *flags, rough=True))
+    pasted = compressed(Grid(reads, theoretical, own, step, *flags, rough=True))
     lies = frozenset(dim for dim in range(len(shape)) if pasted.reads.shape[dim + 1] > 1)
     return (simplest(pasted._replace(lies=lies), shape, look=True),)

@@ -1,6 +1,6 @@
 """Weights in and out as safetensors, in from PyTorch's own files too, and the layers named that do not fit.
 
-This file knows tensors by name and one file at a time. It must not know designs, runs or training.
+This file knows tensors by name and one file at a time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Convolutions whose filters are computed from data and not trained: principal axes of patches, each scaled to deviation 1, and their negatives.
 
-Jordan 2024 (arXiv:2404.00498, section 3.2) after Page 2019 (myrtle.ai, "How to train your ResNet"). Shape letters: N items, C channels, *
-spatial axes. This file knows patches, one layer of such filters and how it is filled. It must not know designs, where the items come
-from, or training.
+Jordan 2024 (arXiv:2404.00498, section 3.2) after Page 2019 (myrtle.ai, "How to train your ResNet"). Shape letters: N samples, C
+channels, * spatial axes. This file knows patches, one layer of such filters and how it is filled.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from torch.nn import functional as F
 from visus.errors import UsageError
 from visus.networks.blocks import pad_order
 
-MOST_ITEMS = 5_000
-MOST_VALUES = 2**26  # of the items that are looked at, in all
-MOST_PATCHES = 2**21
+MAX_SAMPLES = 5_000
+MAX_VALUES = 2**26  # of the samples that are looked at, in all
+MAX_PATCHES = 2**21
 EPS = 5e-4  # added to the variances, as a share of their mean, so that what hardly varies is not blown up
 _CHUNK_VALUES = 2**23
 _LARGE_MEAN = 100.0  # its square beside the variance
@@ -87,8 +86,8 @@ class Whitening(nn.modules.conv._ConvNd):
         """
         self.weight.copy_(torch.cat([axes, -axes]).reshape(self.weight.shape))
         assert self.bias is not None, "whitening always adds a number to each channel"
-        centre = axes.to(mean) @ mean
-        self.bias.copy_(torch.cat([-centre, centre]))
+        center = axes.to(mean) @ mean
+        self.bias.copy_(torch.cat([-center, center]))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pads:
@@ -105,13 +104,13 @@ class Whitening(nn.modules.conv._ConvNd):
 
 
 class Whitening1d(Whitening, nn.Conv1d):
-    """Whitening of recordings."""
+    """Whitening of signals."""
 
     _convolve = staticmethod(F.conv1d)
 
 
 class Whitening2d(Whitening, nn.Conv2d):
-    """Whitening of pictures."""
+    """Whitening of images."""
 
     _convolve = staticmethod(F.conv2d)
 
@@ -132,12 +131,12 @@ class Fitted:
     Args:
         path: of the layer in its network.
         num_filters: filters, negatives included.
-        num_items, num_patches: what was looked at.
+        num_samples, num_patches: what was looked at.
     """
 
     path: str
     num_filters: int
-    num_items: int
+    num_samples: int
     num_patches: int
 
     def to_json(self) -> dict[str, object]:
@@ -149,30 +148,30 @@ class Fitted:
         """For a reader.
 
         >>> Fitted("whiten1", 24, 5000, 1_201_250).sentence
-        'The 24 filters of whiten1 were computed from 1,201,250 patches of 5,000 training items, and not learned.'
+        'The 24 filters of whiten1 were computed from 1,201,250 patches of 5,000 training samples, and not learned.'
         """
         return (
             f"The {self.num_filters:,} filters of {self.path} were computed from {self.num_patches:,} patches of "
-            f"{self.num_items:,} training items, and not learned."
+            f"{self.num_samples:,} training samples, and not learned."
         )
 
 
-def num_needed(num_items: int, input_shape: Sequence[int]) -> int:
-    """How many of the items are enough to look at: 5,000, or fewer where they are large.
+def num_needed(num_samples: int, input_shape: Sequence[int]) -> int:
+    """How many of the samples are enough to look at: 5,000, or fewer where they are large.
 
     >>> num_needed(50_000, (3, 32, 32)), num_needed(50_000, (1, 64, 64, 64)), num_needed(200, (3, 32, 32))
     (5000, 256, 200)
     """
-    return min(num_items, MOST_ITEMS, max(1, MOST_VALUES // math.prod(input_shape)))
+    return min(num_samples, MAX_SAMPLES, max(1, MAX_VALUES // math.prod(input_shape)))
 
 
 @torch.no_grad()
-def fit_whitening(module: nn.Module, items: Tensor) -> tuple[Fitted, ...]:
+def fit_whitening(module: nn.Module, samples: Tensor) -> tuple[Fitted, ...]:
     """Compute the filters of every whitening layer of a network, in the order in which they stand, from what reaches each.
 
     Args:
         module: the network; everything but these layers is left as it is.
-        items: scaled training items (N, C, *), on the network's device.
+        samples: scaled training samples (N, C, *), on the network's device.
 
     Returns:
         One value for each such layer; none where the network has none.
@@ -186,7 +185,7 @@ def fit_whitening(module: nn.Module, items: Tensor) -> tuple[Fitted, ...]:
     was_training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        return tuple(_fit(module, path, layer, items) for path, layer in layers)
+        return tuple(_fit(module, path, layer, samples) for path, layer in layers)
     finally:
         for part, training in was_training:
             part.training = training
@@ -200,7 +199,7 @@ class _ReachedError(Exception):
         self.given = given
 
 
-def _fit(module: nn.Module, path: str, layer: Whitening, items: Tensor) -> Fitted:
+def _fit(module: nn.Module, path: str, layer: Whitening, samples: Tensor) -> Fitted:
     def stop(part: nn.Module, given: tuple[Tensor, ...]) -> None:
         raise _ReachedError(given[0])
 
@@ -209,8 +208,8 @@ def _fit(module: nn.Module, path: str, layer: Whitening, items: Tensor) -> Fitte
     count, near = 0, torch.zeros(num_values)
     total, products = torch.zeros(num_values).double(), torch.zeros(num_values, num_values).double()
     try:
-        for part in torch.split(items, max(1, _CHUNK_VALUES // items[0].numel())):
-            for patches in _patches(_reached(module, part), layer, len(items)):
+        for part in torch.split(samples, max(1, _CHUNK_VALUES // samples[0].numel())):
+            for patches in _patches(_reached(module, part), layer, len(samples)):
                 if not count:
                     near = _large_mean(patches)
                 if near.any():
@@ -225,8 +224,8 @@ def _fit(module: nn.Module, path: str, layer: Whitening, items: Tensor) -> Fitte
     covariance = products / max(1, count) - torch.outer(beside, beside)
     if not covariance.isfinite().all():
         raise UsageError(
-            "filters cannot be computed from numbers that are not finite: the items, or what the layers before make of them, hold NaN or "
-            "infinity. Leave such items out.",
+            "filters cannot be computed from numbers that are not finite: the samples, or what the layers before make of them, hold NaN or "
+            "infinity. Leave such samples out.",
             where=path,
         )
     variances, axes = torch.linalg.eigh(covariance)
@@ -235,16 +234,16 @@ def _fit(module: nn.Module, path: str, layer: Whitening, items: Tensor) -> Fitte
     axes = axes * torch.where(
         largest < 0, -1.0, 1.0
     )  # an axis has two directions: the one whose largest value is above zero
-    room = EPS * float(variances.mean()) or 1.0  # items without any spread: their filters may have any length
+    room = EPS * float(variances.mean()) or 1.0  # samples without any spread: their filters may have any length
     scaled = axes / torch.sqrt(variances + room)[:, None]
     layer.fill(scaled.to(layer.weight), mean.to(layer.weight))
-    return Fitted(path, 2 * num_values, len(items), count)
+    return Fitted(path, 2 * num_values, len(samples), count)
 
 
 def _large_mean(patches: Tensor) -> Tensor:
     """The mean patch where it is large beside the spread, for which products in float32 have then no digits left; else zeros.
 
-    Scaled items are near zero: products are summed of them as they are, since directions of axes hang on the last digits.
+    Scaled samples are near zero: products are summed of them as they are, since directions of axes hang on the last digits.
     """
     mean = patches.mean(0, dtype=torch.float64).float()
     spread = (patches - mean).square().mean(0)
@@ -252,16 +251,16 @@ def _large_mean(patches: Tensor) -> Tensor:
     return mean if is_large else torch.zeros_like(mean)
 
 
-def _reached(module: nn.Module, items: Tensor) -> Tensor:
+def _reached(module: nn.Module, samples: Tensor) -> Tensor:
     """What comes to the layer that stops the forward pass."""
     try:
-        module(items)
+        module(samples)
     except _ReachedError as reached:
         return reached.given
     raise AssertionError("a whitening layer of the network was not run")
 
 
-def _patches(given: Tensor, layer: Whitening, num_items: int) -> Iterator[Tensor]:
+def _patches(given: Tensor, layer: Whitening, num_samples: int) -> Iterator[Tensor]:
     """The patches that a layer's window meets, (patches, values), thinned where there are too many; edges filled with zeros are left out."""
     num_axes = given.dim() - 2
     places = [
@@ -270,7 +269,7 @@ def _patches(given: Tensor, layer: Whitening, num_items: int) -> Iterator[Tensor
     ]
     if min(places) < 1:
         return
-    thinning = max(1, math.ceil((num_items * math.prod(places) / MOST_PATCHES) ** (1 / num_axes)))
+    thinning = max(1, math.ceil((num_samples * math.prod(places) / MAX_PATCHES) ** (1 / num_axes)))
     windows = given.float()
     for axis, (kernel, stride, number) in enumerate(zip(layer.kernel_size, layer.stride, places, strict=True)):
         windows = windows.unfold(axis + 2, kernel, stride * min(thinning, number))

@@ -1,4 +1,4 @@
 """From a network and batches to trained weights: recipe, optimizers, loop, checkpoints, and the run folder.
 
-This room knows how a training is carried out and kept. It must not know plots or printing.
+This room knows how a training is carried out and kept.
 """

@@ -1,6 +1,6 @@
 """Which algorithms compute the convolutions of a training: those that this machine is fastest with, the same in all of its processes.
 
-This file knows processes, plans, and what decides how numbers are rounded. It must not know layers or how a plan is measured.
+This file knows processes, plans, and what decides how numbers are rounded.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from pathlib import Path
 
 import torch
 
-from visus.networks.fast import Choices, Plan
-from visus.networks.fast.choices import Case, suits
+from visus.networks.fast import Autotuner, Plan
+from visus.networks.fast.autotuner import ConvProblem, suits
 from visus.networks.fast.compiler import kernels, source
 from visus.networks.machine import Machine, describe
 from visus.training.distribution import Group
 
 
-def choices_for(group: Group, record: Path, batch_size: int) -> Choices:
+def choices_for(group: Group, record: Path, batch_size: int) -> Autotuner:
     """The choices of one training.
 
     Args:
         group: the processes that train.
         record: the training's own file of what was chosen.
-        batch_size: items of a whole batch.
+        batch_size: samples of a whole batch.
     """
-    return Choices(record=record) if group.is_alone else _AgreedChoices(group, record, -(-batch_size // group.size))
+    return Autotuner(record=record) if group.is_alone else _AgreedChoices(group, record, -(-batch_size // group.size))
 
 
 def rounding(machine: Machine, convolutions: str) -> dict[str, str]:
@@ -64,20 +64,20 @@ def rounding_differs(began: Mapping[str, str], now: Mapping[str, str]) -> str:
     )
 
 
-class _AgreedChoices(Choices):
+class _AgreedChoices(Autotuner):
     """The first process measures and writes while the others wait; all of them ask for the same cases in the same order.
 
-    Slices of a batch differ by an item; a case is that of the largest slice, so that it has one name in all processes.
+    Slices of a batch differ by a sample; a case is that of the largest slice, so that it has one name in all processes.
     """
 
-    def __init__(self, group: Group, record: Path, num_items: int) -> None:
+    def __init__(self, group: Group, record: Path, num_samples: int) -> None:
         super().__init__(record=record if group.is_first else None)
-        self._group, self._num_items = group, num_items
+        self._group, self._num_samples = group, num_samples
         self._agreed: dict[str, Plan] = {}
 
-    def plan(self, case: Case) -> Plan:
+    def plan(self, case: ConvProblem) -> Plan:
         """The first process's plan; PyTorch's own kernels where this machine lacks what it needs."""
-        case = dataclasses.replace(case, maps=(self._num_items, *case.maps[1:]))
+        case = dataclasses.replace(case, maps=(self._num_samples, *case.maps[1:]))
         if not case.is_worth_a_choice:
             return Plan()
         key = str(case)

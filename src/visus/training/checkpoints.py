@@ -1,7 +1,7 @@
 """The whole state of a training in one file, from which it goes on as if it had never stopped.
 
-This file knows tensors, counters and random states. It must not know data or progress bars. A checkpoint is one safetensors file: tensors by
-name (``model.``, ``average.``, ``optimizer.<number>.``, ``random.torch``) and, in its header, everything else as JSON. Nothing is pickled.
+This file knows tensors, counters and random states. A checkpoint is one safetensors file: tensors by name (``model.``,
+``average.``, ``optimizer.<number>.``, ``random.torch``) and, in its header, everything else as JSON. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Position:
         step: the next step within that epoch.
         num_steps: steps done in all.
         elapsed_s: seconds of training so far.
-        loss_sum, num_right, num_seen: sums over this epoch's items so far.
+        loss_sum, num_right, num_seen: sums over this epoch's samples so far.
         epoch_s: seconds in this epoch so far.
         history: finished epochs, one row of ``results.csv`` each.
         selection: which epoch is kept so far, and what the next ones are compared with.

@@ -1,6 +1,6 @@
 """Several processes that train one network, as ``torchrun`` starts them: who this one is, and what they tell each other.
 
-This file knows processes, their first one and their common store. It must not know networks, data, recipes or files.
+This file knows processes, their first one and their common store.
 
 The first process of all decides: its clock, its stop and its scores are everybody's. A store, which outlives the processes as long as ``torchrun``
 lives, remembers the run that they train, so that processes that are started again go on with it; and the first error, so that it is told once.
@@ -99,7 +99,7 @@ class Group:
         if self.is_alone:
             return own
         with reaching_others():
-            return add_up(own.clone())
+            return all_reduce_sum(own.clone())
 
     def joined(self, own: torch.Tensor, place: slice, num_rows: int) -> torch.Tensor:
         """All rows, of which this process has those at ``place``."""
@@ -150,7 +150,7 @@ class Group:
 ALONE = Group()
 
 
-def add_up(values: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:
     """Sum a tensor over all processes, in place, and give it back.
 
     For ``AWAKE_S`` the core is offered to the threads that carry the numbers and not put to sleep: to be woken takes longer than a small sum.
@@ -226,7 +226,7 @@ def _connect(store: Store, rank: int, size: int) -> None:
     backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
     try:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=CONNECTING)
-        add_up(torch.zeros(1))  # on the processor, where NCCL has no say
+        all_reduce_sum(torch.zeros(1))  # on the processor, where NCCL has no say
         together = dist.group.WORLD
         assert together is not None, "it was made above"
         together.set_timeout(PATIENCE)

@@ -1,6 +1,6 @@
 """What a training tells while it runs: plain values, one for each thing that happened.
 
-This file knows facts. It must not know how they are shown.
+This file knows facts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Started:
 
 @dataclass(frozen=True)
 class FeaturesDone:
-    """So many of all items were looked at by the network as it was before the training, for the head to be fitted on."""
+    """So many of all samples were looked at by the network as it was before the training, for the head to be fitted on."""
 
     done: int
     total: int
@@ -75,7 +75,7 @@ class StepDone:
     loss: float
     accuracy: float
     progress: float
-    items_per_second: float
+    samples_per_second: float
     seconds_left: float
 
 

@@ -6,7 +6,7 @@ from visus.training.recipe import Recipe
 from visus.training.resolve import StartFacts
 from visus.units import write_share
 
-FEWEST_WRONG = 10.0
+MIN_WRONG = 10.0
 """Wrong answers on the validation set of which half could be mended beyond chance: five mended and none made has p = 0.03 (McNemar). More than half is
 not to be hoped for: on 3,068 photos of clothes fine-tuning mended 35 and 42 % of what the head had wrong (two runs), and on 245 photos of ants and bees, where the
 head had 8 of 153 wrong, none of 25 epochs mended more than one."""
@@ -28,7 +28,7 @@ def plan(recipe: Recipe, accuracy: float | None, num_samples: int, num_validatio
         return StartFacts(layer_decay=LAYER_DECAY, learning_rate=LEARNING_RATE, reason="usual for fine-tuning")
     num_wrong = (1 - accuracy) * num_validation
     answers = f"the head alone answers {write_share(accuracy)} of {num_samples:,} samples right that it was not fitted on"
-    if num_wrong < FEWEST_WRONG and recipe.epochs is None:
+    if num_wrong < MIN_WRONG and recipe.epochs is None:
         reason = f"{answers}; of {num_validation:,} validation samples it would leave about {num_wrong:.1f} wrong, too few to show that further training helps (--epochs N trains it all the same)"
         return StartFacts(epochs=0, layer_decay=LAYER_DECAY, learning_rate=LEARNING_RATE, reason=reason)
     return StartFacts(layer_decay=LAYER_DECAY, learning_rate=LEARNING_RATE, reason=answers)

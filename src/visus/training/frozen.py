@@ -1,6 +1,6 @@
 """Which weights a training leaves as it finds them.
 
-This file knows paths of parameters and the norms of a network. It must not know recipes, data or why something stays.
+This file knows paths of parameters and the norms of a network.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One network in several processes: gradients averaged, random numbers of each process and step its own.
 
-This file knows PyTorch's ``DistributedDataParallel`` and what it needs. It must not know data, losses or the order of a training.
+This file knows PyTorch's ``DistributedDataParallel`` and what it needs.
 """
 
 from __future__ import annotations

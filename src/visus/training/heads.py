@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 DECAYS = (0.1, 0.03, 0.01, 0.003, 0.001)
 NUM_FOLDS = 5
-MOST_JUDGED = 4_000
+MAX_JUDGED = 4_000
 """Samples that the folds are made of; of more, some are drawn."""
 MAX_ITERATIONS = 100
 TOLERANCE, JUDGED_TOLERANCE = 1e-4, 1e-3
@@ -49,7 +49,7 @@ class CrossValidated:
     Args:
         decay: the strongest whose loss is within one standard error of the lowest (Breiman et al. 1984, section 3.4.3): training goes on best
             from small weights.
-        logits: (N, C) of each sample, by the head of the other folds; of samples beyond ``MOST_JUDGED``, by a head of all folds.
+        logits: (N, C) of each sample, by the head of the other folds; of samples beyond ``MAX_JUDGED``, by a head of all folds.
         is_right: (n,) of the samples that were judged.
     """
 
@@ -88,7 +88,7 @@ def cross_validate(
     True
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randperm(len(labels), generator=generator)[:MOST_JUDGED].sort().values
+    drawn = torch.randperm(len(labels), generator=generator)[:MAX_JUDGED].sort().values
     some, targets = views[:, drawn], labels[drawn]
     chosen_groups = None if groups is None else [groups[place] for place in drawn.tolist()]
     folds = _folds(targets, num_classes, chosen_groups, generator)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from visus.data.augment import shrink
-from visus.data.batches import Batch, Batches, Part, Share, batches_in_order
+from visus.data.batches import Batch, Batches, BatchShard, Part, batches_in_order
 from visus.errors import StorageError, TrainingError, VisusError
 from visus.evaluation.predictions import predict_logits
 from visus.networks.fast import is_sped_up, plain, slow_down, speed_up
@@ -32,7 +32,7 @@ from visus.training.frozen import keep_statistics
 from visus.training.gradients import averaging_gradients, seed_step
 from visus.training.loss import Loss, calibrated_losses
 from visus.training.norms import whole_batch_norms
-from visus.training.optimizers import make_optimizer, quicken_norms, set_rates
+from visus.training.optimizers import make_optimizer, raise_bn_momentum, set_rates
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.training.schedules import rate_factor
@@ -45,11 +45,11 @@ _SMOOTHING = 0.95
 
 
 @dataclass(frozen=True)
-class _Unread:
-    """What a step came to, still on the device: the mean loss and how many items were right, of ``num_items``."""
+class _PendingMetrics:
+    """What a step came to, still on the device: the mean loss and how many samples were right, of ``num_samples``."""
 
     step: int
-    num_items: int
+    num_samples: int
     loss: torch.Tensor
     num_right: torch.Tensor
 
@@ -82,7 +82,7 @@ class Training:
     identity: dict[str, str]
     class_weights: torch.Tensor | None = None
     should_stop: Callable[[], bool] = lambda: False
-    knows_answers: bool = False
+    has_trained_head: bool = False
     group: Group = ALONE
     budget_s: float | None = math.inf
 
@@ -91,15 +91,15 @@ class Training:
         shape = self.batches.preprocessing.input_shape
         self.optimizer = make_optimizer(self.module, self.recipe, input_shape=shape, precision=self.machine.precision)
         if self.recipe.optimizer == "muon":
-            quicken_norms(self.module, self.recipe.batch_size)
-        is_averaged = bool(self.recipe.averaging or self.recipe.tail)
-        self.average = WeightAverage(self.module, self.recipe.averaging, self.recipe.tail) if is_averaged else None
+            raise_bn_momentum(self.module, self.recipe.batch_size)
+        is_averaged = bool(self.recipe.ema_decay or self.recipe.final_ema)
+        self.average = WeightAverage(self.module, self.recipe.ema_decay, self.recipe.final_ema) if is_averaged else None
         self.loss = Loss(self.recipe.label_smoothing, self.class_weights)
         self.position = Position(selection=Selection(self.recipe.patience, len(self.validation)))
         num_steps = self.recipe.epochs * self.batches.num_steps
         self.forecast = Forecast(num_steps, self.recipe.epochs, self.recipe.sides, len(shape) - 1)
         self._since_checkpoint = 0.0
-        self._unread: list[_Unread] = []
+        self._unread: list[_PendingMetrics] = []
         self._num_classes = 2
 
     @property
@@ -126,7 +126,7 @@ class Training:
         """
         with freed_memory_kept(), whole_batch_norms(self.module, is_alone=self.group.is_alone):
             was_fast = is_sped_up(self.module)
-            if self.recipe.convolutions == "auto":
+            if self.recipe.kernels == "auto":
                 record = self.folder.path / "arithmetic.json"
                 speed_up(self.module, choices_for(self.group, record, self.recipe.batch_size))
             try:
@@ -157,7 +157,7 @@ class Training:
         )
         self.forecast.forget()
         if not resume:
-            if self.knows_answers:
+            if self.has_trained_head:
                 yield self._score_start()
             yield self._write_checkpoint()
         while not (reason := self._reason_to_end()):
@@ -266,7 +266,7 @@ class Training:
         loss = self.loss.mean(logits, batch.labels, batch.all_labels)
         num_right = (logits.detach().argmax(1) == batch.labels).sum()
         self._num_classes = logits.shape[1]
-        self._unread.append(_Unread(self.position.step, batch.num_items, loss.detach(), num_right))
+        self._unread.append(_PendingMetrics(self.position.step, batch.num_samples, loss.detach(), num_right))
         if not self.is_far:
             self._read()  # before the weights move
         (loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over the processes
@@ -285,9 +285,9 @@ class Training:
         losses, rights = self.group.summed(own).tolist()
         for each, loss, num_right in zip(unread, losses, rights, strict=True):
             self._refuse_divergence(loss, each.step)
-            at.loss_sum += loss * each.num_items
+            at.loss_sum += loss * each.num_samples
             at.num_right += int(num_right)
-            at.num_seen += each.num_items
+            at.num_seen += each.num_samples
 
     def _average(self) -> None:
         """Take the step that was just made into the average."""
@@ -316,7 +316,7 @@ class Training:
             "val_accuracy": answers.accuracy,
             "learning_rate": self._learning_rate(),
             "seconds": at.elapsed_s,
-            "pictures_per_second": at.num_seen / max(at.epoch_s, 1e-9),
+            "samples_per_second": at.num_seen / max(at.epoch_s, 1e-9),
         }
         is_kept = at.selection.judge(at.epoch, phase, answers.accuracy, answers)
         if is_kept:
@@ -338,7 +338,7 @@ class Training:
             return math.nan, Answers((), ())
         machine = self.machine
         num_samples = len(self.validation)
-        share = self.batches.share if num_samples >= self.group.size else Share()
+        share = self.batches.share if num_samples >= self.group.size else BatchShard()
         inputs = batches_in_order(self.validation.slice(share.of(num_samples)), self.batches.preprocessing, EVALUATION_BATCH)
         with plain(self.scored_module):  # answers are PyTorch's own, here as everywhere
             logits = predict_logits(
@@ -408,7 +408,7 @@ class Training:
         return share if at.until_s is None else max(share, at.elapsed_s / at.until_s)
 
     def _side(self) -> float:
-        """Part of the whole side at which the items of the next step are seen: equal shares of the training for each."""
+        """Part of the whole side at which the samples of the next step are seen: equal shares of the training for each."""
         sides = self.recipe.sides
         return sides[min(int(self._progress() * len(sides)), len(sides) - 1)]
 
@@ -423,7 +423,7 @@ class Training:
             min(1.0, self._progress() + half_step),
             schedule=self.recipe.schedule,
             warmup=self.recipe.warmup,
-            floor=self.recipe.floor,
+            min_lr_ratio=self.recipe.min_lr_ratio,
         )
 
     def _step_done(self, batch: Batch) -> StepDone:
@@ -441,7 +441,7 @@ class Training:
         place = f"in epoch {at.epoch + 1}, step {step + 1}"
         if not math.isfinite(loss) and at.epoch == 0 and step == 0:
             raise TrainingError(
-                f"the loss is {loss} at the first step, before any weights moved: what {type(self.module).__name__} gives for these items is not finite. "
+                f"the loss is {loss} at the first step, before any weights moved: what {type(self.module).__name__} gives for these samples is not finite. "
                 "Look for a division by zero, a root or a logarithm in it, and for weights that are not finite."
             )
         if not math.isfinite(loss):
@@ -466,7 +466,7 @@ class Training:
         """Whose weights are kept, after "the best weights so far"."""
         if self.position.best_epoch >= 0:
             return f"are those of epoch {self.position.best_epoch + 1}"
-        return "are those that it began with" if self.knows_answers else "are none, since no epoch was finished"
+        return "are those that it began with" if self.has_trained_head else "are none, since no epoch was finished"
 
     def _failed(self, error: Exception) -> TrainingError:
         """What PyTorch, or a person's own module, said in the middle of a step, with what to do."""

@@ -13,7 +13,7 @@ class Loss:
     """The smoothed cross-entropy of each sample times the weight of its class, divided by the sum of these weights.
 
     PyTorch's own ``cross_entropy`` weights the smoothing too: each *target* class by its weight. A rare class with a large weight then draws
-    every sample towards itself, and with 99 samples to 1 and a smoothing of 0.1 the smallest loss is to answer the rare class always
+    every sample toward itself, and with 99 samples to 1 and a smoothing of 0.1 the smallest loss is to answer the rare class always
     (pytorch#104776). Here the weight belongs to the sample, so the best answer for a sample is the same with and without weights.
 
     Args:

@@ -1,7 +1,7 @@
-"""Muon: every step of a filter is orthogonalised, so that all directions in which it works move alike; biases and the head go by Adam.
+"""Muon: every step of a filter is orthogonalized, so that all directions in which it works move alike; biases and the head go by Adam.
 
-Jordan et al. 2024 (kellerjordan.github.io/posts/muon). A filter of any rank is read as a matrix with a row for each output channel. Filters of
-equal shape are orthogonalised together. This file knows tensors, gradients and rates. It must not know networks, recipes or schedules.
+Jordan et al. 2024 (kellerjordan.github.io/posts/muon). A filter of any rank is read as a matrix with a row for each output
+channel. Filters of equal shape are orthogonalized together. This file knows tensors, gradients and rates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ADAM_TINY = 1e-10
 class Muon(torch.optim.Optimizer):
     """One optimizer with two rules; the groups say which.
 
-    A group with ``rule="orthogonal"`` is moved by the orthogonalised Nesterov momentum of its gradients; one with ``rule="adam"`` as by
+    A group with ``rule="orthogonal"`` is moved by the orthogonalized Nesterov momentum of its gradients; one with ``rule="adam"`` as by
     ``torch.optim.AdamW``. Further keys of a group, such as what sets its rate, are kept as they are.
 
     Args:
@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):
         unit: whether each filter is brought to the norm ``sqrt(out_channels)`` before a step: for filters before a norm, whose size means
             nothing, so that the rate alone says how far a step turns them. A filter of zeros is left as it is until it has a direction.
         num_splits: groups of channels that do not see each other; each is a matrix of its own.
-        dtype: number format of the orthogonalisation.
+        dtype: number format of the orthogonalization.
     """
 
     def __init__(

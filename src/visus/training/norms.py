@@ -1,12 +1,12 @@
 """Batch norms that go by the statistics of the whole batch, of which several processes have a slice each.
 
-This file knows the arithmetic of batch norms and how processes add up. It must not know networks, optimizers or the loop.
+This file knows the arithmetic of batch norms and how processes add up.
 
 PyTorch has this for graphics processors alone (``nn.SyncBatchNorm``), and it is used there. On a processor the same is done with PyTorch's own
 kernels, or together with the activation behind the norm by those of ``networks.fast``: each process measures its slice, the sums are added up,
 and what each kernel gets are the statistics of the whole batch.
 
-Shape letters: N items, C channels, * any number of spatial axes.
+Shape letters: N samples, C channels, * any number of spatial axes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from visus.networks.fast import SharedNorm, plain
-from visus.training.distribution import add_up
+from visus.training.distribution import all_reduce_sum
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ class _Together:
         mean, variance, num_values = _measured(input.detach())
         if self.track_running_stats:
             self._note(mean, variance, num_values)
-        out: torch.Tensor = _Normalised.apply(input, self.weight, self.bias, mean, variance, self.eps, num_values)  # type: ignore[no-untyped-call]
+        out: torch.Tensor = _Normalized.apply(input, self.weight, self.bias, mean, variance, self.eps, num_values)  # type: ignore[no-untyped-call]
         return out
 
     def _check_non_zero_input_channels(self, input: torch.Tensor) -> None:
@@ -69,7 +69,7 @@ class _Together:
 
     @torch.no_grad()
     def _note(self: Any, mean: torch.Tensor, variance: torch.Tensor, num_values: int) -> None:
-        """Draw the stored statistics towards these, as PyTorch does: without bias, and by the count where there is no momentum."""
+        """Draw the stored statistics toward these, as PyTorch does: without bias, and by the count where there is no momentum."""
         self.num_batches_tracked.add_(1)
         share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
@@ -83,7 +83,7 @@ class _Together1d(_Together, nn.BatchNorm1d):
 class _Together2d(_Together, SharedNorm):
     """Where an activation follows, both can be computed together (``networks.fast``), by sums that are added up here."""
 
-    add_up = staticmethod(add_up)
+    all_reduce_sum = staticmethod(all_reduce_sum)
 
 
 class _Together3d(_Together, nn.BatchNorm3d):
@@ -109,13 +109,13 @@ def _measured(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
     mean, variance = (each.double() for each in torch.batch_norm_update_stats(maps, *unread, 1.0))
     count = maps.numel() // num_channels
     # In the form of `networks.fast`, so that slices of other sizes may be computed in another way.
-    sums = add_up(torch.cat([mean, variance + mean.square(), mean.new_ones(1)]) * count)
+    sums = all_reduce_sum(torch.cat([mean, variance + mean.square(), mean.new_ones(1)]) * count)
     num_values = int(sums[-1])
     mean, squares = (sums[:-1] / num_values).chunk(2)
     return mean.to(kind), (squares - mean.square()).clamp_min(0).to(kind), num_values
 
 
-class _Normalised(torch.autograd.Function):
+class _Normalized(torch.autograd.Function):
     """``F.batch_norm`` by given statistics, with the gradient of statistics that were measured on all slices."""
 
     @staticmethod
@@ -129,7 +129,7 @@ class _Normalised(torch.autograd.Function):
         eps: float,
         num_values: int,
     ) -> torch.Tensor:
-        """Maps (N, C, *), normalised, in their type."""
+        """Maps (N, C, *), normalized, in their type."""
         ctx.save_for_backward(maps, weight, mean, variance)
         ctx.eps, ctx.num_values = eps, num_values
         return F.batch_norm(maps, mean, variance, weight, bias, training=False, eps=eps)
@@ -160,7 +160,7 @@ class _Normalised(torch.autograd.Function):
         )
         of_maps = None
         if ctx.needs_input_grad[0]:
-            sums = add_up(torch.cat([of_bias, of_weight]).double())
+            sums = all_reduce_sum(torch.cat([of_bias, of_weight]).double())
             mean_g, mean_gy = (sums / ctx.num_values).to(mean.dtype).chunk(2)
             factor = torch.rsqrt(variance + ctx.eps) * (ones if weight is None else weight)
             # What is taken away is itself a norm of x: -factor * (mean(g) + y * mean(g * y)).

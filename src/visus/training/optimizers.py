@@ -16,7 +16,7 @@ from visus.training.resolve import ResolvedRecipe
 WHITENING_SHARE = (
     3 / 8
 )  # of the training in which what whitening adds to its channels is trained; then the backward pass ends above it
-LARGEST_FOLLOWING, ITEMS_FOLLOWED = 0.4, 1_250
+MAX_FOLLOWING, SAMPLES_FOLLOWED = 0.4, 1_250
 MATRIX_DECAY = 0.05  # of matrices that muon does not know
 NUM_LEVELS = 17  # of learning rates from the first layer to the last
 WITHOUT_NORM = 0.1  # share of muon's rate for filters whose size means something: no norm follows them
@@ -34,8 +34,8 @@ def make_optimizer(
     Args:
         module: the network, where it is trained.
         recipe: a settled recipe.
-        input_shape: ``(channels, *spatial)`` of one item, for muon to see which filters a norm follows.
-        precision: number format of muon's orthogonalisation, ``float32`` or ``bfloat16``.
+        input_shape: ``(channels, *spatial)`` of one sample, for muon to see which filters a norm follows.
+        precision: number format of muon's orthogonalization, ``float32`` or ``bfloat16``.
     """
     if recipe.optimizer == "muon":
         return _muon(module, recipe, weight_roles(module, input_shape), precision)
@@ -94,21 +94,21 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float, progress: float =
             parameter.requires_grad_(left > 0)
 
 
-def quicken_norms(module: nn.Module, batch_size: int) -> None:
-    """Let the running statistics of batch norms follow within some 1,250 items, for trainings of few and large steps.
+def raise_bn_momentum(module: nn.Module, batch_size: int) -> None:
+    """Let the running statistics of batch norms follow within some 1,250 samples, for trainings of few and large steps.
 
     PyTorch's share of 0.1 in each step lags behind weights that turn by a quarter in one. A norm whose share is not PyTorch's is left alone.
 
     Args:
         module: the network; its norms are changed in place.
-        batch_size: items in one step.
+        batch_size: samples in one step.
 
     >>> norm = nn.BatchNorm1d(4)
-    >>> quicken_norms(norm, 500)
+    >>> raise_bn_momentum(norm, 500)
     >>> norm.momentum
     0.4
     """
-    share = min(LARGEST_FOLLOWING, batch_size / ITEMS_FOLLOWED)
+    share = min(MAX_FOLLOWING, batch_size / SAMPLES_FOLLOWED)
     for part in module.modules():
         if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)) and part.momentum == 0.1:
             part.momentum = max(0.1, share)
@@ -122,7 +122,7 @@ def _trained_at_first(module: nn.Module) -> list[torch.Tensor]:
 def _muon(module: nn.Module, recipe: ResolvedRecipe, roles: dict[str, Role], precision: str) -> Muon:
     """Filters with equal roles in one group each; the head, gains, biases, and what is trained at first in groups of their own, by Adam."""
     rate = recipe.learning_rate
-    rates = {"head": recipe.head_rate, "gain": recipe.gain_rate, "matrix": recipe.matrix_rate, "other": recipe.bias_rate}
+    rates = {"head": recipe.head_lr, "gain": recipe.norm_lr, "matrix": recipe.matrix_lr, "other": recipe.bias_lr}
     early = {id(parameter) for parameter in _trained_at_first(module)}
     alike: dict[tuple[Role, bool, int], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():
@@ -133,7 +133,7 @@ def _muon(module: nn.Module, recipe: ResolvedRecipe, roles: dict[str, Role], pre
     for (role, is_early, num_inputs), parameters in alike.items():
         group: dict[str, Any] = {"params": parameters, "weight_decay": 0.0, "until": WHITENING_SHARE if is_early else 1.0}
         if role.kind == "filter":
-            free = role.is_scale_free
+            free = role.is_scale_invariant
             group |= {
                 "rule": "orthogonal",
                 "num_splits": role.num_groups,

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import yaml
-
 from visus.errors import RecipeError, joined, unknown_name
-from visus.evaluation.views import VIEWS
+from visus.evaluation.test_time_augmentation import VIEWS
 from visus.files import read_text
 
 OPTIMIZERS = ("adamw", "muon", "sgd")
@@ -27,19 +25,49 @@ CONVOLUTIONS = ("auto", "pytorch")
 FLIPS = ("alternating", "none", "random")
 NORM_STATISTICS = ("batch", "stored")
 SAMPLINGS = ("balanced", "shuffled")
-SMALLEST_SIDE = 0.25
+MIN_SIDE = 0.25
 OF_THE_OPTIMIZER = (
-    *("learning_rate", "head_rate", "bias_rate", "gain_rate", "matrix_rate", "layer_decay", "momentum", "weight_decay"),
-    *("warmup", "floor", "label_smoothing", "averaging", "tail", "curriculum", "cutout", "epochs", "batch_size"),
+    *("learning_rate", "head_lr", "bias_lr", "norm_lr", "matrix_lr", "layer_decay", "momentum", "weight_decay"),
+    *(
+        "warmup",
+        "min_lr_ratio",
+        "label_smoothing",
+        "ema_decay",
+        "final_ema",
+        "progressive_resize",
+        "cutout",
+        "epochs",
+        "batch_size",
+    ),
 )
 """Settings whose values suit one optimizer."""
 
 
 def _setting(
-    default: Any, describe: str, *, low: float | None = None, high: float | None = None, known: tuple[str, ...] = ()
+    default: Any,
+    describe: str,
+    *,
+    group: str = "Training",
+    option: str | None = None,
+    short: str | None = None,
+    is_basic: bool = False,
+    low: float | None = None,
+    high: float | None = None,
+    known: tuple[str, ...] = (),
 ) -> Any:
-    """A field with its meaning, its range and its known words."""
-    return field(default=default, metadata={"describe": describe, "low": low, "high": high, "known": known})
+    """A setting: what help, documents and ``recipe.yaml`` say of it, and which values it takes.
+
+    Args:
+        default: None where the data, the network and the start decide.
+        describe: its meaning, and what is taken by default.
+        group: under which head the help lists it: Training, Augmentation or Machine.
+        option, short: of the command line; None for the name with dashes, and for no short one.
+        is_basic: the short help lists it.
+        low, high: smallest and largest value.
+        known: the words that it takes.
+    """
+    facts = {"describe": describe, "group": group, "option": option, "short": short, "is_basic": is_basic}
+    return field(default=default, metadata={**facts, "low": low, "high": high, "known": known})
 
 
 @dataclass(frozen=True)
@@ -60,35 +88,53 @@ class Recipe:
 
     epochs: int | None = _setting(
         None,
-        "times that the training data is gone through; 0 with weights that know something fits their head alone; open: from the number of items, more often for small grey pictures",
+        "times that the training data is gone through; 0 with weights that know something fits their head alone; default: from the number of samples, more often for small gray images",
         low=0,
+        is_basic=True,
     )
-    batch_size: int | None = _setting(None, "items in one step; open: from the number of items", low=1)
+    batch_size: int | None = _setting(
+        None, "samples in one step; default: from the number of samples", low=1, short="-b", is_basic=True
+    )
     optimizer: str | None = _setting(
         None,
-        "muon (orthogonalised steps for filters, Adam for the rest), adamw or sgd (Nesterov momentum); open: muon for a network with convolutions, else adamw",
+        "muon (orthogonalized steps for filters, Adam for the rest), adamw or sgd (Nesterov momentum); default: muon for a network with convolutions, else adamw",
         known=OPTIMIZERS,
     )
     learning_rate: float | None = _setting(
-        None, "highest learning rate, with muon that of filters; open: from optimizer and batch size", low=1e-12, high=100.0
-    )
-    head_rate: float | None = _setting(
         None,
-        "highest rate of the last layer's weights times the number of its inputs, with muon alone; open: from the batch size",
+        "highest learning rate, with muon that of filters; default: from optimizer and batch size",
+        low=1e-12,
+        high=100.0,
+        option="--lr",
+        is_basic=True,
+    )
+    head_lr: float | None = _setting(
+        None,
+        "highest rate of the last layer's weights times the number of its inputs, with muon alone; default: from the batch size",
         low=1e-12,
         high=1000.0,
+        option="--lr-head",
     )
-    bias_rate: float | None = _setting(
-        None, "highest rate of biases, with muon alone; open: from the batch size", low=1e-12, high=100.0
+    bias_lr: float | None = _setting(
+        None,
+        "highest rate of biases, with muon alone; default: from the batch size",
+        low=1e-12,
+        high=100.0,
+        option="--lr-bias",
     )
-    gain_rate: float | None = _setting(
-        None, "highest rate of the gains of norms, with muon alone; open: a tenth of bias_rate", low=1e-12, high=100.0
+    norm_lr: float | None = _setting(
+        None,
+        "highest rate of the gains of norms, with muon alone; default: a tenth of bias_lr",
+        low=1e-12,
+        high=100.0,
+        option="--lr-norm",
     )
-    matrix_rate: float | None = _setting(
+    matrix_lr: float | None = _setting(
         None,
         "highest rate of matrices that muon does not know, such as embeddings and attention projections, which AdamW moves; with muon alone; default: adamw's own rate",
         low=1e-12,
         high=100.0,
+        option="--lr-matrix",
     )
     layer_decay: float | None = _setting(
         None,
@@ -98,41 +144,43 @@ class Recipe:
     )
     momentum: float | None = _setting(
         None,
-        "momentum of muon and sgd, first beta of adamw; open: for muon from the batch size, else 0.9",
+        "momentum of muon and sgd, first beta of adamw; default: for muon from the batch size, else 0.9",
         low=0.0,
         high=0.9999,
     )
     weight_decay: float | None = _setting(
         None,
-        "decay of weights, never of biases, norms, or filters that a norm follows in muon; open: from optimizer and number of items",
+        "decay of weights, never of biases, norms, or filters that a norm follows in muon; default: from optimizer and number of samples",
         low=0.0,
         high=10.0,
     )
     schedule: str = _setting(
-        "linear", "fall of the learning rate after its rise: linear or cosine, to its floor", known=SCHEDULES
+        "linear",
+        "fall of the learning rate after its rise: linear or cosine, to min_lr_ratio of the highest",
+        known=SCHEDULES,
     )
     warmup: float | None = _setting(
-        None, "share of the training in which the learning rate rises; open: 0 for muon, else 0.2", low=0.0, high=0.9
+        None, "share of the training in which the learning rate rises; default: 0 for muon, else 0.2", low=0.0, high=0.9
     )
-    floor: float | None = _setting(
+    min_lr_ratio: float | None = _setting(
         None,
-        "share of the highest learning rate that is left at the end; open: 0.05 where the tail is averaged, else 0",
+        "share of the highest learning rate that is left at the end; default: 0.05 with final_ema, else 0",
         low=0.0,
         high=1.0,
     )
     label_smoothing: float | None = _setting(
-        None, "probability spread over all classes in the target; open: 0.2 for muon, else 0.1", low=0.0, high=0.9
+        None, "probability spread over all classes in the target; default: 0.2 for muon, else 0.1", low=0.0, high=0.9
     )
-    clip_norm: float | None = _setting(None, "largest norm of the whole gradient; open: none", low=1e-6)
-    averaging: float | None = _setting(
+    clip_norm: float | None = _setting(None, "largest norm of the whole gradient; default: none", low=1e-6)
+    ema_decay: float | None = _setting(
         None,
-        "decay of the averaged weights, which are the ones scored and kept; 0 for none; open: none for muon, else 0.998",
+        "decay of the averaged weights, which are the ones scored and kept; 0 for none; default: none for muon, else 0.998",
         low=0.0,
         high=0.99999,
     )
-    tail: float | None = _setting(
+    final_ema: float | None = _setting(
         None,
-        "horizon, as a share of the training, over which the last weights are averaged; 0 for no such average; open: 0.03 for muon without averaging",
+        "horizon, as a share of the training, over which the last weights are averaged; 0 for no such average; default: 0.03 for muon without ema_decay",
         low=0.0,
         high=0.3,
     )
@@ -146,75 +194,95 @@ class Recipe:
     )
     flip: str | None = _setting(
         None,
-        "mirror items left to right: none, random (half of them), or alternating (each in every second epoch); open: alternating where the items show that mirroring keeps their class, and for colour pictures and volumes that cannot tell; else none",
+        "mirror samples left to right: none, random (half of them), or alternating (each in every second epoch); default: alternating where the samples show that mirroring keeps their class, and for color images and volumes that cannot tell; else none",
         known=FLIPS,
+        group="Augmentation",
     )
-    shift: float | None = _setting(
+    translate: float | None = _setting(
         None,
-        "largest shift along each axis, as a fraction of its length; open: 0.1 for photos of many sizes, else 0.05",
+        "largest shift along each axis, as a fraction of its length; default: 0.1 for photos of many sizes, else 0.05",
         low=0.0,
         high=0.5,
+        group="Augmentation",
     )
     zoom: float | None = _setting(
-        None, "largest enlargement, as a fraction cut away; open: for photos of many sizes", low=0.0, high=0.9
+        None,
+        "largest enlargement, as a fraction cut away; default: for photos of many sizes",
+        low=0.0,
+        high=0.9,
+        group="Augmentation",
     )
     cutout: float | None = _setting(
         None,
-        "side of the box that is blanked, as a fraction of each axis; open: 0.4 for fewer than 20,000 items, 0.3 beside a zoom or with muon, else none",
+        "side of the box that is blanked, as a fraction of each axis; default: 0.4 for fewer than 20,000 samples, 0.3 beside a zoom or with muon, else none",
         low=0.0,
         high=0.9,
+        group="Augmentation",
     )
-    curriculum: str | None = _setting(
+    progressive_resize: str | None = _setting(
         None,
-        "sides in equal shares of the training, as parts of the whole side, such as 0.75, 0.875, 1; open: 0.75 and 0.875 for two fifths each, then 1, for networks that take any size, else 1",
+        "sides in equal shares of the training, as parts of the whole side, such as 0.75, 0.875, 1; default: 0.75 and 0.875 for two fifths each, then 1, for networks that take any size, else 1",
+        group="Augmentation",
     )
     tta: str | None = _setting(
         None,
-        "views of an item whose answers are averaged in use: none, flip, shift or flip+shift, or unsure: and one of these, for items that one view leaves unsure; open: unsure: and what training does",
+        "test-time augmentation, averaging the answers to mirrored (flip) or moved (shift) copies of each sample: none, flip, shift, flip+shift, or unsure: before one of these, for samples whose top two probabilities are close; default: unsure: and what training does",
         known=VIEWS,
+        group="Augmentation",
     )
     frozen: str | None = _setting(
         None,
-        "layers whose weights stay as the training finds them, by their paths with * for any letters, such as stage1, stage2.*; open: none, or the first stages of pretrained weights",
+        "layers whose weights stay as the training finds them, by their paths with * for any letters, such as stage1, stage2.*; default: none, or the first stages of pretrained weights",
     )
     norm_statistics: str | None = _setting(
         None,
-        "what batch norms go by in training: those of the batch, or the stored ones, which then stay; open: stored for pretrained weights, else batch",
+        "what batch norms go by in training: those of the batch, or the stored ones, which then stay; default: stored for pretrained weights, else batch",
         known=NORM_STATISTICS,
     )
     patience: int | None = _setting(
-        None, "epochs without a better validation accuracy after which to stop; open: never", low=1
+        None, "epochs without a better validation accuracy after which to stop; default: never", low=1
     )
     time_limit_s: float | None = _setting(
-        None, "seconds of training after which to be done; the schedule ends with them", low=1.0
+        None,
+        "time after which the whole command is done, scoring and report included, in seconds or as 90s, 5m, 1h30m; the schedule ends with it; without --model the network is chosen to fit; with --resume so much more time",
+        low=1.0,
+        option="--time-limit",
+        is_basic=True,
     )
-    checkpoint_every_s: float = _setting(30.0, "seconds between checkpoints inside an epoch", low=0.0)
-    precision: str = _setting("auto", "number format of the arithmetic: auto, bfloat16 or float32", known=PRECISIONS)
-    convolutions: str = _setting(
+    checkpoint_every_s: float = _setting(30.0, "seconds between checkpoints inside an epoch", low=0.0, group="Machine")
+    precision: str = _setting(
+        "auto", "number format of the arithmetic: auto, bfloat16 or float32", known=PRECISIONS, group="Machine"
+    )
+    kernels: str = _setting(
         "auto",
-        "who computes the steps' convolutions: auto, the fastest for each shape on this machine, or pytorch, its own kernels alone",
+        "kernels for the convolutions: auto (the fastest for each shape on this machine) or pytorch (PyTorch's alone)",
         known=CONVOLUTIONS,
+        group="Machine",
     )
-    device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps")
+    device: str = _setting("auto", "where to compute: auto, cpu, cuda, cuda:N or mps", group="Machine", is_basic=True)
     seed: int = _setting(
-        0, "everything random in the training follows from it; the split has a seed of its own", low=0, high=2**31 - 1
+        0,
+        "everything random in the training follows from it; the split has a seed of its own",
+        low=0,
+        high=2**31 - 1,
+        is_basic=True,
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.curriculum, (int, float)) and not isinstance(self.curriculum, bool):
-            object.__setattr__(self, "curriculum", f"{self.curriculum:g}")
+        if isinstance(self.progressive_resize, (int, float)) and not isinstance(self.progressive_resize, bool):
+            object.__setattr__(self, "progressive_resize", f"{self.progressive_resize:g}")
         mistakes = [mistake for name in FIELDS for mistake in _mistakes(self, name)]
         if mistakes:
             raise RecipeError(joined(mistakes))
 
     @property
     def sides(self) -> tuple[float, ...]:
-        """Parts of the whole side at which items are seen, in equal shares of the training; (1.0,) where that is open.
+        """Parts of the whole side at which samples are seen, in equal shares of the training; (1.0,) where that is open.
 
-        >>> Recipe(curriculum="0.75, 1").sides
+        >>> Recipe(progressive_resize="0.75, 1").sides
         (0.75, 1.0)
         """
-        return tuple(float(word) for word in self.curriculum.split(",")) if self.curriculum else (1.0,)
+        return tuple(float(word) for word in self.progressive_resize.split(",")) if self.progressive_resize else (1.0,)
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with other settings.
@@ -236,22 +304,24 @@ class Recipe:
         Raises:
             RecipeError: a name that does not exist, or a value that cannot be used.
 
-        >>> changed, opened = Recipe(optimizer="muon", head_rate=1.0, tail=0.03).overridden(averaging=0.99)
-        >>> changed.tail, opened
-        (None, ('tail',))
+        >>> changed, opened = Recipe(optimizer="muon", head_lr=1.0, final_ema=0.03).overridden(ema_decay=0.99)
+        >>> changed.final_ema, opened
+        (None, ('final_ema',))
         """
         going: set[str] = set()
         if given.get("optimizer", self.optimizer) != self.optimizer and self.optimizer is not None:
             going |= set(OF_THE_OPTIMIZER)
-        if given.get("averaging"):
-            going.add("tail")
-        if given.get("tail"):
-            going.add("averaging")
+        if given.get("ema_decay"):
+            going.add("final_ema")
+        if given.get("final_ema"):
+            going.add("ema_decay")
         opened = tuple(name for name in FIELDS if name in going - set(given) and getattr(self, name) is not None)
         return self.replace(**dict.fromkeys(opened), **given), opened
 
     def to_yaml(self) -> str:
         """Every setting with its meaning beside it; ``from_yaml`` reads it back."""
+        import yaml
+
         lines = []
         for name, rule in FIELDS.items():
             value = yaml.safe_dump(getattr(self, name), default_flow_style=True, width=1000).removesuffix("...\n").strip()
@@ -265,6 +335,8 @@ class Recipe:
         Raises:
             RecipeError: not a table of settings, unknown names, or values that cannot be used.
         """
+        import yaml
+
         try:
             settings = yaml.safe_load(text) or {}
         except yaml.YAMLError as error:
@@ -310,7 +382,7 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
         return [f"{name} must be {words[wanted]}, not {value!r}."]
     if rule["known"] and value not in rule["known"]:
         return [unknown_name(name, str(value), rule["known"])]
-    if name == "curriculum":
+    if name == "progressive_resize":
         return _curriculum_mistakes(str(value))
     low, high = rule["low"], rule["high"]
     if wanted in (int, float) and not (
@@ -323,15 +395,15 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
 
 
 def _curriculum_mistakes(text: str) -> list[str]:
-    """What is wrong with the sides of a curriculum."""
+    """What is wrong with the sides of progressive resizing."""
     try:
         sides = [float(word) for word in text.split(",")]
     except ValueError:
         sides = []
-    if not sides or not all(SMALLEST_SIDE <= side <= 1 for side in sides):
+    if not sides or not all(MIN_SIDE <= side <= 1 for side in sides):
         return [
-            f"curriculum must be parts of the side between {SMALLEST_SIDE:g} and 1, such as 0.75, 0.875, 1, not {text!r}."
+            f"progressive_resize must be parts of the side between {MIN_SIDE:g} and 1, such as 0.75, 0.875, 1, not {text!r}."
         ]
     if sides[-1] != 1:
-        return [f"curriculum must end with 1, since the network is used at the whole size, not with {sides[-1]:g}."]
+        return [f"progressive_resize must end with 1, since the network is used at the whole size, not with {sides[-1]:g}."]
     return []

@@ -1,6 +1,6 @@
 """Training without labels: a network that gives its input back, with the recipe's optimizer, schedule, order and changes.
 
-This file knows one loss, the mean squared error. It must not know checkpoints, run folders or how progress is shown.
+This file knows one loss, the mean squared error.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ReconstructionEpoch:
 
     Args:
         epoch: from 1.
-        loss: mean squared error over the training items, in squared deviations of the scaled values.
-        explained: share of the validation items' variance that the drawn items have, at most 1; None without a validation split.
+        loss: mean squared error over the training samples, in squared deviations of the scaled values.
+        explained: share of the validation samples' variance that the drawn samples have, at most 1; None without a validation split.
     """
 
     epoch: int
@@ -46,7 +46,7 @@ def reconstruct(
     Args:
         module: takes (N, C, *) and gives the same shape; on the machine's device.
         batches: the training split; its labels are not looked at.
-        validation: items to measure on.
+        validation: samples to measure on.
         recipe: epochs, optimizer, learning rate and schedule are used.
         machine: device and precision.
 
@@ -65,7 +65,7 @@ def reconstruct(
                 share = (step + 0.5) / num_steps
                 set_rates(
                     optimizer,
-                    rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup, floor=recipe.floor),
+                    rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup, min_lr_ratio=recipe.min_lr_ratio),
                     share,
                 )
                 optimizer.zero_grad(set_to_none=True)
@@ -75,7 +75,7 @@ def reconstruct(
                 value = float(loss.detach())
                 if value != value or value == float("inf"):
                     raise TrainingError(
-                        f"the loss became {value} in epoch {epoch + 1} of the training that gives the items back. "
+                        f"the loss became {value} in epoch {epoch + 1} of the training that gives the samples back. "
                         "Train the run with a lower rate, and compare again."
                     )
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -89,7 +89,7 @@ def reconstruct(
 
 @torch.inference_mode()
 def explained_share(module: nn.Module, part: Part, batches: Batches, machine: Machine) -> float | None:
-    """1 less the mean squared error over the mean squared distance from the mean item; None where the split is empty or does not vary."""
+    """1 less the mean squared error over the mean squared distance from the mean sample; None where the split is empty or does not vary."""
     if len(part) < 2:
         return None
     mean = sum(batch.double().sum(0) for batch in batches_in_order(part, batches.preprocessing, EVALUATION_BATCH)) / len(

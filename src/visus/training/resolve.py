@@ -13,17 +13,17 @@ from typing import Any, Final
 import yaml
 
 from visus.errors import RecipeError, joined
-from visus.evaluation.views import STEPS_PER_SIDE
+from visus.evaluation.test_time_augmentation import STEPS_PER_SIDE
 from visus.training.recipe import FIELDS, Recipe
 
 NEVER: Final[dict[str, Any]] = {
     "clip_norm": 0.0,
     "patience": 0,
     "time_limit_s": math.inf,
-    "head_rate": 0.0,
-    "bias_rate": 0.0,
-    "gain_rate": 0.0,
-    "matrix_rate": 0.0,
+    "head_lr": 0.0,
+    "bias_lr": 0.0,
+    "norm_lr": 0.0,
+    "matrix_lr": 0.0,
 }
 """Settings that may be out of use, with the value that says so; ``recipe.yaml`` writes null for it."""
 MANY_SAMPLES: Final = 20_000
@@ -34,9 +34,9 @@ FILTER_RATE: Final = (
 HEAD_RATE, BIAS_RATE = 1.1, 0.14  # of the Adam beside it
 ADAMW_RATE: Final = 0.002  # for batches of 64
 PROGRESSIVE_SIZES: Final = "0.75, 0.75, 0.875, 0.875, 1"
-FEWEST_STEPS: Final = 4 * len(PROGRESSIVE_SIZES.split(","))
+MIN_STEPS: Final = 4 * len(PROGRESSIVE_SIZES.split(","))
 """Steps of a training from which samples are seen at several sizes: four for each part."""
-_MUON_RATES: Final = ("head_rate", "bias_rate", "gain_rate", "matrix_rate")
+_MUON_RATES: Final = ("head_lr", "bias_lr", "norm_lr", "matrix_lr")
 
 
 @dataclass(frozen=True)
@@ -137,27 +137,27 @@ class ResolvedRecipe:
     batch_size: int
     optimizer: str
     learning_rate: float
-    head_rate: float
-    bias_rate: float
-    gain_rate: float
-    matrix_rate: float
+    head_lr: float
+    bias_lr: float
+    norm_lr: float
+    matrix_lr: float
     layer_decay: float
     momentum: float
     weight_decay: float
     schedule: str
     warmup: float
-    floor: float
+    min_lr_ratio: float
     label_smoothing: float
     clip_norm: float
-    averaging: float
-    tail: float
+    ema_decay: float
+    final_ema: float
     class_weights: str
     sampling: str
     flip: str
-    shift: float
+    translate: float
     zoom: float
     cutout: float
-    curriculum: str
+    progressive_resize: str
     tta: str
     frozen: str
     norm_statistics: str
@@ -165,7 +165,7 @@ class ResolvedRecipe:
     time_limit_s: float
     checkpoint_every_s: float
     precision: str
-    convolutions: str
+    kernels: str
     device: str
     seed: int
     reasons: dict[str, str] = field(default_factory=dict, compare=False)
@@ -173,7 +173,7 @@ class ResolvedRecipe:
     @property
     def sides(self) -> tuple[float, ...]:
         """Parts of the full input size at which samples are seen, in equal shares of the training."""
-        return tuple(float(word) for word in self.curriculum.split(","))
+        return tuple(float(word) for word in self.progressive_resize.split(","))
 
     @property
     def request(self) -> Recipe:
@@ -264,7 +264,7 @@ def resolve(recipe: Recipe, data: DataFacts, network: NetworkFacts, start: Start
         )
     _decide_rates(decided, data, start)
     is_resized, why = _progressive(decided, data, network, knows=start is not None)
-    decided.choose("curriculum", PROGRESSIVE_SIZES if is_resized else "1", why)
+    decided.choose("progressive_resize", PROGRESSIVE_SIZES if is_resized else "1", why)
     values: dict[str, Any] = {name: NEVER[name] if value is None else value for name, value in decided.values.items()}
     return ResolvedRecipe(**values, reasons=decided.reasons)
 
@@ -301,13 +301,13 @@ def _decide_optimizer(decided: _Decided, data: DataFacts, network: NetworkFacts,
     if decided["batch_size"] > data.num_training:
         decided.values["batch_size"], decided.reasons["batch_size"] = data.num_training, "there are no more training samples"
     decided.choose(
-        "averaging",
-        0.0 if is_muon or decided["tail"] else 0.998,
+        "ema_decay",
+        0.0 if is_muon or decided["final_ema"] else 0.998,
         "muon averages its last steps" if is_muon else "adamw and sgd average all steps",
     )
     decided.choose(
-        "tail",
-        0.03 if is_muon and not decided["averaging"] else 0.0,
+        "final_ema",
+        0.03 if is_muon and not decided["ema_decay"] else 0.0,
         "the average of the last steps, at a low rate" if is_muon else "the average holds all steps",
     )
 
@@ -325,17 +325,17 @@ def _decide_augmentation(decided: _Decided, data: DataFacts, network: NetworkFac
     )
     many_sizes = "images of many sizes" if data.is_varied else "samples of one size"
     if data.num_axes == 0:
-        for name in ("zoom", "shift", "cutout"):
+        for name in ("zoom", "translate", "cutout"):
             decided.choose(name, 0.0, "vectors have no positions")
     decided.choose("zoom", (0.2 if start else 0.4) if data.is_varied and is_image else 0.0, many_sizes)
-    decided.choose("shift", 0.1 if data.is_varied or (start and is_image) else 0.05, many_sizes)
+    decided.choose("translate", 0.1 if data.is_varied or (start and is_image) else 0.05, many_sizes)
     few = f"{'fewer' if data.is_small else 'no fewer'} than {MANY_SAMPLES:,} training samples"
     decided.choose(
         "cutout",
         0.0 if start or not data.is_small else 0.3 if decided["zoom"] or is_muon else 0.4,
         "the start knows its features" if start else few,
     )
-    views = "none" if data.is_shuffled else _default_tta(decided["flip"], decided["shift"], data.input_shape[1:])
+    views = "none" if data.is_shuffled else _default_tta(decided["flip"], decided["translate"], data.input_shape[1:])
     decided.choose("tta", views, "what training does to its samples")
 
 
@@ -351,7 +351,7 @@ def _progressive(decided: _Decided, data: DataFacts, network: NetworkFacts, *, k
         return False, "the start knows its input size"
     if not network.takes_smaller:
         return False, "the network takes no smaller samples"
-    if num_steps < FEWEST_STEPS:
+    if num_steps < MIN_STEPS:
         return False, f"{num_steps} steps are too few for several sizes"
     return (True, "small first is faster, and no less accurate") if is_muon else (False, "measured with muon alone")
 
@@ -391,9 +391,9 @@ def _decide_rates(decided: _Decided, data: DataFacts, start: StartFacts | None) 
     decided.choose("weight_decay", decays[optimizer], f"usual for {optimizer}")
     decided.choose("warmup", 0.0 if is_muon else 0.2, f"usual for {optimizer}")
     decided.choose(
-        "floor",
-        0.05 if decided["tail"] else 0.0,
-        "averaged steps still move" if decided["tail"] else "the last step is small",
+        "min_lr_ratio",
+        0.05 if decided["final_ema"] else 0.0,
+        "averaged steps still move" if decided["final_ema"] else "the last step is small",
     )
     decided.choose("label_smoothing", 0.2 if is_muon else 0.1, f"usual for {optimizer}")
     decided.choose("layer_decay", 1.0, "all layers are new")
@@ -412,13 +412,13 @@ def _default_rates(decided: _Decided, optimizer: str, batch_size: int) -> dict[s
             "momentum": 0.9,
         }
     share = math.sqrt(batch_size / 2000)
-    bias_rate = decided["bias_rate"] or round(BIAS_RATE * min(share, 1.0), 6)
+    bias_lr = decided["bias_lr"] or round(BIAS_RATE * min(share, 1.0), 6)
     return {
         "learning_rate": round(FILTER_RATE * min(share, 1.0), 6),
-        "head_rate": round(HEAD_RATE * min(share, 1.0), 6),
-        "bias_rate": bias_rate,
-        "gain_rate": max(1e-12, float(f"{bias_rate / 10:.6g}")),
-        "matrix_rate": adamw_rate,
+        "head_lr": round(HEAD_RATE * min(share, 1.0), 6),
+        "bias_lr": bias_lr,
+        "norm_lr": max(1e-12, float(f"{bias_lr / 10:.6g}")),
+        "matrix_lr": adamw_rate,
         "momentum": round(max(0.6, 1 - 0.4 * share), 4),
     }
 
@@ -426,9 +426,9 @@ def _default_rates(decided: _Decided, optimizer: str, batch_size: int) -> dict[s
 def _contradictions(recipe: Recipe, data: DataFacts, network: NetworkFacts, start: StartFacts | None) -> list[str]:
     """What cannot be done, or could only be ignored."""
     found = []
-    if recipe.averaging and recipe.tail:
+    if recipe.ema_decay and recipe.final_ema:
         found.append(
-            f"averaging={recipe.averaging:g} averages all steps, and tail={recipe.tail:g} the last ones: a training has one average. Leave one of them out."
+            f"ema_decay={recipe.ema_decay:g} averages all steps, and final_ema={recipe.final_ema:g} the last ones: a training has one average. Leave one of them out."
         )
     if recipe.sampling == "balanced" and recipe.class_weights == "balanced":
         found.append(
@@ -472,13 +472,13 @@ def _contradictions(recipe: Recipe, data: DataFacts, network: NetworkFacts, star
     if data.num_axes == 1 and recipe.zoom:
         found.append("zoom stretches a signal, which changes its pitch. Leave it out.")
     if data.num_axes == 1 and min(recipe.sides) < 1:
-        found.append("curriculum resamples a signal, which changes its pitch. Leave it out.")
+        found.append("progressive_resize resamples a signal, which changes its pitch. Leave it out.")
     elif min(recipe.sides) < 1 and not network.takes_smaller:
         found.append(
-            "curriculum needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out."
+            "progressive_resize needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out."
         )
-    if data.num_axes == 0 and (recipe.zoom or recipe.shift or recipe.cutout):
-        found.append("zoom, shift and cutout need samples with positions, and these are vectors. Leave them out.")
+    if data.num_axes == 0 and (recipe.zoom or recipe.translate or recipe.cutout):
+        found.append("zoom, translate and cutout need samples with positions, and these are vectors. Leave them out.")
     if recipe.patience and not data.num_validation:
         found.append("patience needs a validation set, and this data leaves none. Leave it out.")
     tta = recipe.tta or "none"

@@ -1,6 +1,6 @@
 """A run folder: what a training leaves behind, each file whole or absent.
 
-This file knows the names of the files and what must be in them. It must not know how they are made or shown.
+This file knows the names of the files and what must be in them.
 
 ::
 
@@ -31,7 +31,7 @@ from visus.errors import RunError, StorageError
 from visus.files import csv_text, remove_parts, write_file, write_json
 from visus.networks import weights
 
-_LONGEST_NAME = 200  # bytes; file systems allow 255, and a number may follow
+_MAX_NAME = 200  # bytes; file systems allow 255, and a number may follow
 RESULT_COLUMNS = (
     "epoch",
     "img_size",
@@ -41,7 +41,7 @@ RESULT_COLUMNS = (
     "val_accuracy",
     "learning_rate",
     "seconds",
-    "pictures_per_second",
+    "samples_per_second",
 )
 
 
@@ -69,7 +69,7 @@ class RunFolder:
             StorageError: the folder cannot be made.
         """
         plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
-        plain = plain.encode()[:_LONGEST_NAME].decode(errors="ignore").strip("-.") or "run"
+        plain = plain.encode()[:_MAX_NAME].decode(errors="ignore").strip("-.") or "run"
         path = root / plain
         try:
             root.mkdir(parents=True, exist_ok=True)

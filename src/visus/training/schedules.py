@@ -1,6 +1,6 @@
 """How the learning rate goes with the progress of a training.
 
-This file knows numbers between 0 and 1. It must not know steps, optimizers or clocks.
+This file knows numbers between 0 and 1.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 
-def rate_factor(progress: float, *, schedule: str, warmup: float, floor: float = 0.0) -> float:
-    """The learning rate as a fraction of the highest: a straight rise over ``warmup``, then a fall to ``floor`` at the end.
+def rate_factor(progress: float, *, schedule: str, warmup: float, min_lr_ratio: float = 0.0) -> float:
+    """The learning rate as a fraction of the highest: a straight rise over ``warmup``, then a fall to ``min_lr_ratio`` at the end.
 
     Args:
         progress: share of the training that is done, 0 to 1.
@@ -24,4 +24,4 @@ def rate_factor(progress: float, *, schedule: str, warmup: float, floor: float =
         return progress / warmup
     done = min(1.0, (progress - warmup) / (1 - warmup))
     fallen = 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
-    return floor + (1 - floor) * fallen
+    return min_lr_ratio + (1 - min_lr_ratio) * fallen

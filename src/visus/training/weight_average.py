@@ -15,7 +15,7 @@ TAIL_HORIZONS = 3  # the average of the last steps begins so many times its hori
 class WeightAverage:
     """A running average of a network's weights and statistics, kept as a network of its own.
 
-    Two kinds: with ``decay``, over the whole training (the decay rises from 0.1, so that the average is of use from the first step on); with ``tail``,
+    Two kinds: with ``decay``, over the whole training (the decay rises from 0.1, so that the average is of use from the first step on); with ``final_ema``,
     over the end of the training alone, once the learning rate is low.
 
     Args:
@@ -24,15 +24,15 @@ class WeightAverage:
         tail: horizon of the average at the end, as a share of the training; 0 for none.
         num_steps: steps that are in the average already, of a training that goes on.
 
-    >>> WeightAverage(nn.Linear(1, 1), tail=0.1).is_valid, WeightAverage(nn.Linear(1, 1), decay=0.99).is_valid
+    >>> WeightAverage(nn.Linear(1, 1), final_ema=0.1).is_valid, WeightAverage(nn.Linear(1, 1), decay=0.99).is_valid
     (False, True)
     """
 
-    def __init__(self, module: nn.Module, decay: float = 0.0, tail: float = 0.0, num_steps: int = 0) -> None:
+    def __init__(self, module: nn.Module, decay: float = 0.0, final_ema: float = 0.0, num_steps: int = 0) -> None:
         self.module = copied(module)
         for parameter in self.module.parameters():  # each by itself, since scripted modules have no requires_grad_
             parameter.requires_grad_(False)
-        self.decay, self.tail, self.num_steps = decay, tail, num_steps
+        self.decay, self.final_ema, self.num_steps = decay, final_ema, num_steps
         self._weights: tuple[list[torch.Tensor], list[torch.Tensor]] = (
             list(self.module.parameters()),
             list(module.parameters()),
@@ -56,10 +56,10 @@ class WeightAverage:
         Returns:
             Whether the average changed.
         """
-        if self.tail:
-            if progress < 1 - TAIL_HORIZONS * self.tail:
+        if self.final_ema:
+            if progress < 1 - TAIL_HORIZONS * self.final_ema:
                 return False
-            horizon = max(1.0, self.tail * num_steps / progress)
+            horizon = max(1.0, self.final_ema * num_steps / progress)
             self.update(1 - 1 / horizon if self.num_steps else 0.0)
         else:
             self.update(min(self.decay, num_steps / (num_steps + 9)))
@@ -68,7 +68,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, keep: float) -> None:
-        """Draw the average towards the network as it is now; ``keep`` is the share of the old average that stays."""
+        """Draw the average toward the network as it is now; ``keep`` is the share of the old average that stays."""
         averaged, current = self._weights
         torch._foreach_lerp_(averaged, [each.detach() for each in current], 1 - keep)
         floats: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []

@@ -1,4 +1,4 @@
 """One function for each thing that a person can ask for; results are plain objects, progress comes as events.
 
-This room knows how the rooms below are put together. It must not know command lines, HTTP or HTML.
+This room knows how the rooms below are put together.
 """

@@ -1,7 +1,6 @@
 """The calibration of a run: the temperature that belongs to its weights and to its way of answering, kept in one file of its folder.
 
-This file knows which file holds the temperature and when it no longer fits. It must not know how a temperature is found, or how answers are
-computed.
+This file knows which file holds the temperature and when it no longer fits.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Final
 from torch import Tensor
 
 from visus.errors import RunError
-from visus.evaluation.temperature import TemperatureFit, choose_temperature
+from visus.evaluation.calibration import TemperatureFit, choose_temperature
 from visus.training.runs import RunFolder
 
 FILE: Final = "calibration.json"
@@ -48,7 +47,7 @@ def read_calibration(folder: RunFolder, which: str, tta: str) -> TemperatureFit:
     Raises:
         RunError: the file is damaged.
     """
-    renew = f"visus evaluate {shlex.quote(str(folder.path))} --report"
+    renew = f"visus report {shlex.quote(str(folder.path))}"
     if not (folder.path / FILE).is_file():
         return TemperatureFit(reason=f"this run keeps no temperature ({renew} fits one)")
     facts = folder.read_json(FILE)

@@ -1,6 +1,6 @@
-"""Runs side by side: two of them item by item, a run beside its perceptron twins, and both on shuffled pictures.
+"""Runs side by side: two of them sample by sample, a run beside its perceptron twins, and both on shuffled images.
 
-This file knows which runs are trained for a comparison and what is compared. It must not know how anything is shown.
+This file knows which runs are trained for a comparison and what is compared.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import torch
 from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data
 from visus.design import Design
-from visus.design.twins import KINDS, perceptron_twins
+from visus.design.mlp_equivalents import KINDS, perceptron_twins
 from visus.errors import DataError, UsageError, unknown_name
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.evaluation.paired import Paired, compare_answers
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures, measure_shifts
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator
 from visus.networks.roles import takes
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
@@ -34,14 +34,24 @@ from visus.units import Described, write_count, write_number_of, write_share, wr
 from visus.workbench.modules import count_macs, make_network
 from visus.workbench.own_data import open_own_data
 from visus.workbench.runs import Run
-from visus.workbench.shifts import MOST_ITEMS, NUM_SHIFTS, own_design, reach_of, reading, some_items
+from visus.workbench.shifts import (
+    MAX_SAMPLES,
+    NUM_SHIFTS,
+    ShiftReport,
+    antialiased_design,
+    own_design,
+    reach_of,
+    reading,
+    report_shifts,
+    some_samples,
+)
 from visus.workbench.training import OnEvent, train
 
 TRAINED_KINDS: Final = ("equal parameters", "equal width")
 SHUFFLE_SEED: Final = 0
 SHIFT_WAY: Final = "roll"
 _SHUFFLE_NOTE: Final = (
-    f"shuffled: the positions of all items are in one random order (seed {SHUFFLE_SEED}), after all other changes. A perceptron with its "
+    f"shuffled: the positions of all samples are in one random order (seed {SHUFFLE_SEED}), after all other changes. A perceptron with its "
     "first weights in the same order answers the same, so what it changes by is the chance of its start."
 )
 
@@ -52,14 +62,14 @@ class Contender:
 
     Args:
         name: of its run.
-        kind: ``network``; a key of ``design.twins.KINDS`` for a perceptron; or what was changed in the first design, in words.
+        kind: ``network``; a key of ``design.mlp_equivalents.KINDS`` for a perceptron; or what was changed in the first design, in words.
         is_shuffled: whether it was trained, and is scored, on shuffled positions.
         folder: its run folder.
-        num_parameters, macs: its trained values, and its multiply-adds for one item.
+        num_parameters, macs: its trained values, and its multiply-adds for one sample.
         seconds: what its training took.
-        scores: on the items that all contenders are compared on.
+        scores: on the samples that all contenders are compared on.
         history: a row for each epoch of its ``results.csv``.
-        shifts: how its answers change when the items move round a ring; None where that was not asked for.
+        shifts: how its answers change when the samples move round a ring; None where that was not asked for.
         calibrator: what makes probabilities of its outputs.
     """
 
@@ -90,14 +100,14 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Pair:
+class RunPair:
     """Two of the contenders, by name, and how their answers differ."""
 
     left: str
     right: str
     answers: Paired
 
-    def sentence(self, noun: str = "item") -> str:
+    def sentence(self, noun: str = "sample") -> str:
         """The difference as one sentence for people."""
         return self.answers.sentence(self.left, self.right, noun)
 
@@ -108,11 +118,11 @@ class Pair:
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Described):
-    """Runs on the same items; the first is what the others are compared with.
+    """Runs on the same samples; the first is what the others are compared with.
 
     Args:
-        split: which split the items are of; ``all`` where the data was scored whole.
-        noun: what an item is called.
+        split: which split the samples are of; ``all`` where the data was scored whole.
+        noun: what a sample is called.
         contenders: the runs.
         pairs: the first run with each of the others; and each perceptron with itself on shuffled positions, where there is one.
         notes: what a reader must know.
@@ -121,12 +131,12 @@ class Comparison(Described):
     split: str
     noun: str
     contenders: tuple[Contender, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[RunPair, ...]
     notes: tuple[str, ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         title = (
-            f"Comparison on {write_number_of(self.contenders[0].scores.num_items, self.noun)} of {write_split(self.split)}"
+            f"Comparison on {write_number_of(self.contenders[0].scores.num_samples, self.noun)} of {write_split(self.split)}"
         )
         facts = [
             (each.name, f"{write_share(each.scores.accuracy)}, {write_count(each.num_parameters)} parameters")
@@ -140,7 +150,7 @@ class Comparison(Described):
         """The comparison as plain data."""
         return {
             "split": self.split,
-            "num_items": self.contenders[0].scores.num_items,
+            "num_samples": self.contenders[0].scores.num_samples,
             "runs": [each.to_json() for each in self.contenders],
             "pairs": [pair.to_json() for pair in self.pairs],
             "notes": list(self.notes),
@@ -155,19 +165,19 @@ def compare_runs(
     split: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> Comparison:
-    """Two runs on the same items, item by item.
+    """Two runs on the same samples, sample by sample.
 
-    Without ``data``, the items are those that both runs held out; each run reads them with its own size and scaling.
+    Without ``data``, the samples are those that both runs held out; each run reads them with its own size and scaling.
 
     Args:
-        left, right: the runs; they may differ in network, recipe, seed and size of the items.
+        left, right: the runs; they may differ in network, recipe, seed and size of the samples.
         data: other data; None for the runs' own.
         split: ``train``, ``val`` or ``test``; None for the held-out one.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
 
     Raises:
         UsageError: the runs know different classes.
-        DataError: the runs were trained on different data and none was given, or no item is held out by both.
+        DataError: the runs were trained on different data and none was given, or no sample is held out by both.
     """
     if set(left.classes) != set(right.classes):
         others = sorted(set(left.classes) ^ set(right.classes))
@@ -178,15 +188,15 @@ def compare_runs(
     if data is None and facts[0]["fingerprint"] != facts[1]["fingerprint"]:
         raise DataError(
             f"{left.name} was trained on {facts[0]['name']} and {right.name} on other data ({facts[1]['name']}), so they share no "
-            "held-out items. Give the data to compare them on with --data."
+            "held-out samples. Give the data to compare them on with --data."
         )
     opened = [run.open_data(data, cache_dir=cache_dir) for run in (left, right)]
     chosen = split or opened[0].scored_split
     parts = [each.split(chosen) for each in opened]
-    shared = set(parts[0].items) & set(parts[1].items)
+    shared = set(parts[0].names) & set(parts[1].names)
     if not shared:
         raise DataError(
-            f"no item is in the {chosen} split of both {left.name} and {right.name}. Name another with --split, or give data with --data."
+            f"no sample is in the {chosen} split of both {left.name} and {right.name}. Name another with --split, or give data with --data."
         )
     kept = [_only(part, shared) for part in parts]
     said = [run.notes_on(each, chosen) for run, each in zip((left, right), opened, strict=True)]
@@ -196,7 +206,7 @@ def compare_runs(
     left_out = len(parts[0]) - len(shared)
     if left_out:
         notes.append(
-            f"{left_out:,} of the {len(parts[0]):,} items in the {chosen} split of {left.name} are not in that of {right.name}, and are left out."
+            f"{left_out:,} of the {len(parts[0]):,} samples in the {chosen} split of {left.name} are not in that of {right.name}, and are left out."
         )
     shown = "all" if opened[0].is_whole else chosen
     return _compare(
@@ -218,10 +228,10 @@ def compare_with_twins(
 
     Args:
         run: the run; its network must be a design with a convolution.
-        kinds: which twins, keys of ``design.twins.KINDS``.
-        with_shuffled: train the network and each twin once more on pictures whose positions are in one fixed random order.
+        kinds: which twins, keys of ``design.mlp_equivalents.KINDS``.
+        with_shuffled: train the network and each twin once more on images whose positions are in one fixed random order.
         output: folder of the new runs; None for that of the run.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
         on_event: called with everything that happens in the trainings.
         command: what was typed, for the reports.
 
@@ -262,7 +272,7 @@ def compare_shuffled(
     on_event: OnEvent | None = None,
     command: str = "",
 ) -> Comparison:
-    """Train the network of a run once more on pictures whose positions are in one fixed random order, and compare.
+    """Train the network of a run once more on images whose positions are in one fixed random order, and compare.
 
     Raises:
         UsageError: the network is no design.
@@ -278,9 +288,9 @@ def compare_shuffled(
 def compare_trained(
     runs: Sequence[tuple[Run, str]], *, notes: Sequence[str] = (), cache_dir: str | Path | None = None
 ) -> Comparison:
-    """Runs with one data set and one split, each with its kind, on the held-out items; their answers to shifts too.
+    """Runs with one data set and one split, each with its kind, on the held-out samples; their answers to shifts too.
 
-    Where one of them reads shuffled items, which have no mirrored or moved views, all of them are scored on each item as it is.
+    Where one of them reads shuffled samples, which have no mirrored or moved views, all of them are scored on each sample as it is.
     """
     run = runs[0][0]
     first = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
@@ -315,11 +325,11 @@ def train_again(
 ) -> Run:
     """Another network with the data, split, recipe and seed of a run, in a run folder of its own.
 
-    Two settings of the recipe are left out where they cannot be used: smaller items at first, by a network that takes one size
-    alone, and views that are averaged, of items that are shuffled.
+    Two settings of the recipe are left out where they cannot be used: smaller samples at first, by a network that takes one size
+    alone, and views that are averaged, of samples that are shuffled.
 
     Args:
-        shuffle_seed: where it is given, the positions of all items are in the order that it fixes (``Preprocessing``).
+        shuffle_seed: where it is given, the positions of all samples are in the order that it fixes (``Preprocessing``).
         output: folder of the new run; None for that of the run.
     """
     preprocessing = dataclasses.replace(run.preprocessing, shuffle_seed=shuffle_seed)
@@ -328,8 +338,61 @@ def train_again(
     return train(data, network, recipe, output=output or run.folder.parent, name=name, on_event=on_event, command=command)
 
 
+@dataclass(frozen=True)
+class Antialiased:
+    """A run beside its antialiased design.
+
+    Args:
+        before, after: how the answers of both change when the samples move.
+        comparison: both on the held-out samples.
+    """
+
+    before: ShiftReport
+    after: ShiftReport
+    comparison: Comparison
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "shifts": self.before.to_json(),
+            "shifts_antialiased": self.after.to_json(),
+            "comparison": self.comparison.to_json(),
+        }
+
+
+def compare_antialiased(
+    run: Run,
+    *,
+    output: Path | None = None,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    command: str = "",
+) -> Antialiased:
+    """Train a run's design with global pooling for flatten and blurred pooling for strides, and measure both.
+
+    Args:
+        output: folder of the new run; None for that of the run.
+
+    Raises:
+        UsageError: there is nothing to change.
+    """
+    changed = antialiased_design(run)
+    if changed is None:
+        raise UsageError(
+            "this network has no flatten and no stride that could be changed, or is no design: there is nothing to train.",
+            where=str(run.folder),
+        )
+    design, changes = changed
+    data = run.open_data(cache_dir=cache_dir)
+    before = report_shifts(run, data)
+    given: dict[str, Any] = {"output": output, "cache_dir": cache_dir, "on_event": on_event, "command": command}
+    other = train_again(run, design, f"{run.name}-antialiased", **given)
+    both = compare_trained([(run, "network"), (other, changes)], cache_dir=cache_dir)
+    return Antialiased(before, report_shifts(other, data), both)
+
+
 def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:
-    """A run's recipe for another network: no smaller items where it takes none, no averaged views where positions are shuffled."""
+    """A run's recipe for another network: no smaller samples where it takes none, no averaged views where positions are shuffled."""
     is_shuffled = data.preprocessing.shuffle_seed is not None
     if is_shuffled:
         recipe = recipe.replace(tta="none")
@@ -340,7 +403,7 @@ def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:
     module = make_network(network, data.input_shape, len(data.classes), seed=recipe.seed).module
     shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
     if is_shuffled or not all(takes(module, shape) for shape in shapes):
-        recipe = recipe.replace(curriculum="1")
+        recipe = recipe.replace(progressive_resize="1")
     return recipe
 
 
@@ -365,15 +428,15 @@ def _compare(
     shifts: bool = False,
     plain: bool = False,
 ) -> Comparison:
-    """Each run's answers for its own reading of the same items, in the order of the first run's; with ``plain`` those to one view of each."""
+    """Each run's answers for its own reading of the same samples, in the order of the first run's; with ``plain`` those to one view of each."""
     first_run, _, first_part, _ = entries[0]
-    places = {item: index for index, item in enumerate(first_part.items)}
+    places = {sample: index for index, sample in enumerate(first_part.names)}
     answers: list[list[int]] = []
     contenders = []
     for run, kind, part, data in entries:
         batches = batches_in_order(part, run.preprocessing, EVALUATION_BATCH)
         logits = _plain_logits(run, batches) if plain else run.logits(batches)
-        order = np.argsort([places[item] for item in part.items])
+        order = np.argsort([places[sample] for sample in part.names])
         logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
         calibrator = run.calibrator(raw=plain)  # it belongs to the answers that the run gives
         chances, labels = calibrator(logits), torch.from_numpy(first_part.labels)
@@ -386,10 +449,10 @@ def _compare(
     if len({each.name for each in contenders}) < len(contenders):
         contenders = [dataclasses.replace(each, name=str(each.folder)) for each in contenders]
 
-    def pair(left: int, right: int) -> Pair:
+    def pair(left: int, right: int) -> RunPair:
         labels = first_part.labels.tolist()
-        compared = compare_answers(answers[left], answers[right], labels, first_run.classes, first_part.items)
-        return Pair(contenders[left].name, contenders[right].name, compared)
+        compared = compare_answers(answers[left], answers[right], labels, first_run.classes, first_part.names)
+        return RunPair(contenders[left].name, contenders[right].name, compared)
 
     chosen = [(0, other) for other in range(1, len(contenders))]
     chosen += [
@@ -401,7 +464,7 @@ def _compare(
 
 
 def _plain_logits(run: Run, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-    """The outputs for each item as it is, whatever views the recipe averages."""
+    """The outputs for each sample as it is, whatever views the recipe averages."""
     machine = run.machine
     return predict_logits(
         run.module, batches, device=machine.device, precision=machine.precision, channels_last=machine.channels_last
@@ -426,15 +489,15 @@ def _contender(run: Run, kind: str, scores: Scores, shifts: ShiftFigures | None,
 
 
 def _shifts(run: Run, part: Part) -> ShiftFigures:
-    items, _ = some_items(run, part, MOST_ITEMS)
+    samples, _ = some_samples(run, part, MAX_SAMPLES)
     return measure_shifts(
-        reading(run), items, reach_of(items.shape[2:]), SHIFT_WAY, most=NUM_SHIFTS, device=run.machine.device
+        reading(run), samples, reach_of(samples.shape[2:]), SHIFT_WAY, limit=NUM_SHIFTS, device=run.machine.device
     )
 
 
-def _only(part: Part, items: set[str]) -> Part:
-    """The part's items that are among ``items``."""
-    chosen = np.array([index for index, item in enumerate(part.items) if item in items], dtype=np.int64)
+def _only(part: Part, samples: set[str]) -> Part:
+    """The part's samples that are among ``samples``."""
+    chosen = np.array([index for index, sample in enumerate(part.names) if sample in samples], dtype=np.int64)
     return Part(
-        part.name, part.pixels, part.indices[chosen], part.labels[chosen], tuple(part.items[index] for index in chosen)
+        part.name, part.pixels, part.indices[chosen], part.labels[chosen], tuple(part.names[index] for index in chosen)
     )

@@ -1,6 +1,6 @@
 """What this machine is, what is fast on it, and where decoded data lies.
 
-This file knows which facts belong together. It must not know how they are shown.
+This file knows which facts belong together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def examine_machine() -> dict[str, Any]:
     """Versions and devices, a short measurement of each way of computing, the choice that visus makes, and the cache.
 
     Returns:
-        ``machine`` (see ``networks.machine.describe``), ``speeds`` (name, pictures_per_second, ratio to plain float32), ``choice``
+        ``machine`` (see ``networks.machine.describe``), ``speeds`` (name, samples_per_second, ratio to plain float32), ``choice``
         (one sentence), ``kernels`` (``ready``, or why visus's own are not used) and ``cache`` (folder, bytes).
     """
     cache = cache_folder()

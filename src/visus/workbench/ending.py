@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from visus.data.opened import Data
-from visus.networks.fast import remembered
+from visus.networks.fast import cache
 from visus.units import write_shape
-from visus.workbench.modules import Made, count_macs
+from visus.workbench.modules import BuiltNetwork, count_macs
 
 FIXED_S: Final = 10.0  # of the report's figures and pages
 MACS_PER_S: Final = 3e10
@@ -22,9 +22,9 @@ class Ending:
     seconds: float
 
 
-def ending_s(data: Data, made: Made) -> float:
+def ending_s(data: Data, made: BuiltNetwork) -> float:
     """Seconds that scoring and report are going to take."""
-    known = remembered.read(remembered.place("endings"), _as_ending)
+    known = cache.read(cache.place("endings"), _as_ending)
     if found := known.get(_key(data, made)):
         return found.seconds
     try:
@@ -34,13 +34,13 @@ def ending_s(data: Data, made: Made) -> float:
     return FIXED_S + PASSES * len(data.split(data.scored_split)) * macs / MACS_PER_S
 
 
-def remember_ending(data: Data, made: Made, seconds: float) -> None:
+def remember_ending(data: Data, made: BuiltNetwork, seconds: float) -> None:
     """Keep what it took, for the next training of this network on as many samples."""
-    file = remembered.place("endings")
-    remembered.write(file, remembered.read(file, _as_ending) | {_key(data, made): Ending(seconds)})
+    file = cache.place("endings")
+    cache.write(file, cache.read(file, _as_ending) | {_key(data, made): Ending(seconds)})
 
 
-def _key(data: Data, made: Made) -> str:
+def _key(data: Data, made: BuiltNetwork) -> str:
     num_samples = len(data.split(data.scored_split))
     return f"{write_shape(data.input_shape)}; {num_samples} samples; {' '.join(made.text.split())}"
 

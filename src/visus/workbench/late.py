@@ -1,6 +1,6 @@
 """Modules of this room that are loaded when they are asked for, by modules that they import themselves: a run's methods are made of what knows runs.
 
-This file knows names. It must not know what stands behind them.
+This file knows names.
 """
 
 from __future__ import annotations

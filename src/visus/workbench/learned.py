@@ -1,6 +1,6 @@
 """Which samples a run has learned from, by their content: hashes of its training and validation samples, kept in its folder.
 
-This file knows the file that keeps the hashes. It must not know networks, or what is said of the samples.
+This file knows the file that keeps the hashes.
 """
 
 from __future__ import annotations

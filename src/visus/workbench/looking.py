@@ -1,6 +1,6 @@
-"""``visus look``: whatever a person calls a network, and one of their items -> all that can be seen inside, measured.
+"""``visus look``: whatever a person calls a network, and one of their samples -> all that can be seen inside, measured.
 
-This file knows which parts a look has and what is told where one is missing. It must not know how a part is measured or drawn, nor terminals.
+This file knows which parts a look has and what is told where one is missing.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from torch import Tensor, nn
 from visus import __version__
 from visus.design import Design
 from visus.errors import UsageError, VisusError
-from visus.evaluation.temperature import Calibrator
-from visus.examine.explained import Target
+from visus.evaluation.calibration import Calibrator
 from visus.examine.layer_calls import as_batch, at_rest
 from visus.examine.look_facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.examine.look_page import look_page
+from visus.examine.saliency_types import Target
 from visus.files import write_file
 from visus.networks.own_code import describe_failure
 from visus.units import Described, write_number_of
-from visus.workbench.looked_items import Named
-from visus.workbench.looked_networks import Items, Opened, open_network
-from visus.workbench.looked_parts import (
+from visus.workbench.look_inputs import Named
+from visus.workbench.look_measures import (
     Subjected,
     answer_of,
     fields_of,
@@ -39,10 +38,11 @@ from visus.workbench.looked_parts import (
     sum_of,
     unit_of,
 )
+from visus.workbench.look_networks import OpenedNetwork, Samples, open_network
 from visus.workbench.map_methods import check_method
 from visus.workbench.modules import count_macs
+from visus.workbench.progress_display import working
 from visus.workbench.runs import Run, load
-from visus.workbench.speaking import working
 
 Network = Run | nn.Module | Design | str | Path
 UNTRAINED: Final = (
@@ -53,7 +53,7 @@ UNTRAINED: Final = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Look(Described):
-    """What was found inside a network with one item.
+    """What was found inside a network with one sample.
 
     Args:
         facts: all of it, as plain values.
@@ -62,12 +62,12 @@ class Look(Described):
     facts: LookFacts
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        item = self.facts.item
+        sample = self.facts.sample
         rows = [
             ("layers", f"{len(self.layers):,}"),
             ("next", "look.write(FOLDER) writes the page; .to_json() gives the measures"),
         ]
-        return f"Look at {item.name}", rows
+        return f"Look at {sample.name}", rows
 
     @property
     def layers(self) -> tuple[LayerLook, ...]:
@@ -82,7 +82,7 @@ class Look(Described):
         """Write the page, under a number where the name is taken: nothing is overwritten.
 
         Args:
-            path: a file; or a folder, where the page is named after the item.
+            path: a file; or a folder, where the page is named after the sample.
 
         Returns:
             Where it is.
@@ -91,7 +91,7 @@ class Look(Described):
             StorageError: the file cannot be written.
         """
         wanted = Path(path)
-        wanted = wanted / page_name(self.facts.item.name) if wanted.is_dir() else wanted
+        wanted = wanted / page_name(self.facts.sample.name) if wanted.is_dir() else wanted
         place, number = wanted, 1
         while place.exists():
             number += 1
@@ -115,20 +115,20 @@ def names_run(words: str) -> bool:
 
 
 def page_name(named: object) -> str:
-    """The file name of a page about an item.
+    """The file name of a page about a sample.
 
     >>> page_name("photos/cat one.jpg"), page_name("test:17")
     ('look-cat-one.html', 'look-test-17.html')
     """
-    name = Path(named).name if isinstance(named, (str, Path)) else "item"
+    name = Path(named).name if isinstance(named, (str, Path)) else "sample"
     stem = re.sub(r"\.(?:jpe?g|png|gif|bmp|webp|tiff?|npy|npz)\b", "", name, flags=re.IGNORECASE)
-    plain = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "item"
+    plain = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "sample"
     return f"look-{plain}.html"
 
 
 def look(
     network: Network,
-    item: Named,
+    sample: Named,
     *,
     layer: str | None = None,
     channel: int | None = None,
@@ -137,38 +137,38 @@ def look(
     saliency: str | None = None,
     object_px: int | None = None,
     templates: bool = True,
-    data: Items | None = None,
+    data: Samples | None = None,
     input_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
     classes: Sequence[str] | None = None,
     raw: bool = False,
     cache_dir: str | Path | None = None,
 ) -> Look:
-    """What a network sees in one item: its answer, where it looked and whether that can be believed, the maps of every layer, filters,
+    """What a network sees in one sample: its answer, where it looked and whether that can be believed, the maps of every layer, filters,
     templates, one output as a sum, and what one unit reads.
 
     Args:
         network: a run or its folder; any module; or a design or ``package.module:callable``, which is looked at untrained.
-        item: a file; ``FILE:17`` for a row of an array file; ``test:17`` for an item of the data; or an array: of stored values for a
+        sample: a file; ``FILE:17`` for a row of an array file; ``test:17`` for a sample of the data; or an array: of stored values for a
             run or for data, of scaled values (channels, *spatial) for a module.
         layer: path of the layer whose unit is taken apart; None for one that is chosen.
-        channel: its channel; None for that with the highest value for the item.
+        channel: its channel; None for that with the highest value for the sample.
         at: its position in the map; None for that of the highest value.
         target: class that saliency explains, by name or number; None for the network's answer.
         saliency: show this method's map whether it passes its checks or not: ``grad-cam``, ``gradient``, ``integrated-gradients``, ``occlusion``
             or ``all``; None for the maps that pass deletion and insertion against random order.
-        object_px: size of the objects in the items, in pixels, for the growth of fields.
+        object_px: size of the objects in the samples, in pixels, for the growth of fields.
         templates: whether to look for the patches that excite filters most, which takes a pass over data.
-        data: other data, or scaled items (N, channels, *spatial) for a module; None for a run's own.
-        input_shape: (channels, *spatial) for a network that is no run, where neither item nor data says it.
+        data: other data, or scaled samples (N, channels, *spatial) for a module; None for a run's own.
+        input_shape: (channels, *spatial) for a network that is no run, where neither sample nor data says it.
         num_classes: of a design or a callable, where no data says it; None for 1000. Of a module it must be what it gives.
         classes: names of a module's classes.
         raw: a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
 
     Raises:
-        UsageError: no such layer, channel, position, class or item.
-        PictureError: the item cannot be read.
+        UsageError: no such layer, channel, position, class or sample.
+        ImageError: the sample cannot be read.
         RunError: the run cannot be opened.
 
     >>> from torch import nn
@@ -193,7 +193,7 @@ def look(
     calibrator = network.calibrator(raw=raw) if isinstance(network, Run) else None
     calibration = network.calibration_sentence(raw=raw) if isinstance(network, Run) else ""
     with working("looking"):
-        opened = open_network(network, item, data, input_shape, num_classes, classes, cache_dir)
+        opened = open_network(network, sample, data, input_shape, num_classes, classes, cache_dir)
         try:
             return Look(
                 _facts(
@@ -221,7 +221,7 @@ def look(
 
 
 def _facts(
-    opened: Opened,
+    opened: OpenedNetwork,
     layer: str | None,
     channel: int | None,
     at: Sequence[int] | None,
@@ -278,7 +278,7 @@ def _facts(
         name=opened.name,
         is_trained=is_trained,
         made_with=__version__,
-        item=opened.subject.facts,
+        sample=opened.subject.facts,
         layers=layers,
         answer=answer,
         methods=maps.shown,
@@ -303,15 +303,15 @@ def _refuse_other_number(num_classes: int, answer: Answer | None) -> None:
         )
     if len(answer.classes) != num_classes:
         raise UsageError(
-            f"this module gives {write_number_of(len(answer.classes), 'number')} for an item, and {num_classes} classes are asked for. Name "
+            f"this module gives {write_number_of(len(answer.classes), 'number')} for a sample, and {num_classes} classes are asked for. Name "
             f"{len(answer.classes)}, or leave them out."
         )
 
 
 def _try(module: nn.Module, x: Tensor, name: str) -> None:
-    """Refuse a module that cannot take the item, with its own words."""
+    """Refuse a module that cannot take the sample, with its own words."""
     try:
         with at_rest(module), torch.no_grad():
             module(x)
     except Exception as error:  # whatever a person's own code raises
-        raise UsageError(f"this module cannot take an item of {tuple(x.shape[1:])}: {error}", where=name) from error
+        raise UsageError(f"this module cannot take a sample of {tuple(x.shape[1:])}: {error}", where=name) from error

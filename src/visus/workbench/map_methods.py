@@ -1,6 +1,6 @@
 """The saliency methods that are tried on a network, and the names by which a person asks for one.
 
-This file knows which methods and layers are tried, with what settings. It must not know how a map is made, checked or drawn.
+This file knows which methods and layers are tried, with what settings.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final
 from torch import Tensor, nn
 
 from visus.errors import MissingExtraError, UsageError, unknown_name
-from visus.examine.explained import Saliency, Target, Unit
 from visus.examine.layer_calls import Inputs
 from visus.examine.saliency import WINDOWS, grad_cam, gradient_saliency, integrated_gradients, occlusion
 from visus.examine.saliency_layer import fine_layer
+from visus.examine.saliency_types import Saliency, Target, Unit
 
 MapMethod = Callable[[nn.Module, Inputs, Target], Saliency]
 

@@ -1,6 +1,6 @@
-"""Whether a training mirrors its items: asked of the items themselves, where the recipe leaves it open.
+"""Whether a training mirrors its samples: asked of the samples themselves, where the recipe leaves it open.
 
-This file knows data and recipes. It must not know how the question is answered, or how items are mirrored.
+This file knows data and recipes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def ask_mirroring(recipe: Recipe, data: Data, group: Group) -> MirrorTest | None
     own = mirror_test(data.split("train"), recipe.seed, data.groups_of("train"))
     if own is None:
         return None
-    num_items, plain, mirrored, chance, low, high, num_copied = group.numbers(dataclasses.astuple(own))
-    return MirrorTest(int(num_items), plain, mirrored, chance, low, high, int(num_copied))
+    num_samples, plain, mirrored, chance, low, high, num_copied = group.numbers(dataclasses.astuple(own))
+    return MirrorTest(int(num_samples), plain, mirrored, chance, low, high, int(num_copied))
 
 
 def write_mirroring(folder: RunFolder, found: MirrorTest, noun: str) -> None:

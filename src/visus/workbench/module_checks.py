@@ -1,6 +1,6 @@
 """Whether a person's own module can be trained and used: what it takes and returns, tried before a run is begun.
 
-This file knows one module and a few samples. It must not know designs, run folders or how a training goes.
+This file knows one module and a few samples.
 """
 
 from __future__ import annotations
@@ -14,14 +14,7 @@ from visus.errors import UsageError
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine
-from visus.networks.own_code import (
-    copied,
-    describe_failure,
-    describe_output,
-    find_answers,
-    give_shapes,
-    read_answers,
-)
+from visus.networks.own_code import copied, describe_failure, describe_output, find_answers, give_shapes, read_answers
 from visus.networks.states import state_of
 from visus.units import write_shape
 
@@ -63,7 +56,7 @@ def check_module(
     found = find_answers(output, 2, num_classes)
     if found is None:
         raise UsageError(
-            f"this module gives {_given(output)} for 2 items, and 2 x {num_classes} is needed: "
+            f"this module gives {_given(output)} for 2 samples, and 2 x {num_classes} is needed: "
             f"one number for each of the {num_classes} classes.",
             where=name,
         )
@@ -129,7 +122,7 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
 
 
 def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str) -> tuple[str, ...]:
-    num_items = len(batch.labels)
+    num_samples = len(batch.labels)
     try:
         with machine.autocast():
             output = twin(batch.inputs)
@@ -137,10 +130,10 @@ def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machin
         if _is_about_memory_or_batch(error):
             return ()  # the first step says it, with what to do
         raise UsageError(f"this module fails in training: {describe_failure(error, twin)}.", where=name) from error
-    found = find_answers(output, num_items, num_classes)
+    found = find_answers(output, num_samples, num_classes)
     if found is None:
         raise UsageError(
-            f"in training, this module gives {_given(output)} for {num_items} items, and {num_items} x {num_classes} is needed: "
+            f"in training, this module gives {_given(output)} for {num_samples} samples, and {num_samples} x {num_classes} is needed: "
             f"one number for each of the {num_classes} classes.",
             where=name,
         )
@@ -175,7 +168,7 @@ def _try_answering(twin: nn.Module, batch: Batch, machine: Machine, name: str) -
     except Exception as error:  # whatever a person's own code raises
         hint = " Train it in float32: --precision float32." if "bfloat16" in str(error).lower() else ""
         raise UsageError(
-            f"this module fails on training items: {describe_failure(error, twin)}.{hint}", where=name
+            f"this module fails on training samples: {describe_failure(error, twin)}.{hint}", where=name
         ) from error
 
 

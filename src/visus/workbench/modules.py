@@ -1,6 +1,6 @@
 """Whatever a person calls a network -> an ``nn.Module`` and the text that brings it back.
 
-This file knows designs, design files, names of Python callables and modules. It must not know data sets or training.
+This file knows designs, design files, names of Python callables and modules.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from visus.design import Design, resolve
-from visus.design.layers import Softmax
+from visus.design.layers.registry import Softmax
 from visus.errors import DesignError, UsageError, closest_name
 from visus.evaluation.predictions import evaluation_mode
 from visus.examine.layer_calls import first_weights
@@ -27,8 +27,8 @@ from visus.files import text_or_file
 from visus.networks.build import build
 from visus.networks.own_code import place_in_code
 from visus.units import write_shape
+from visus.workbench.callable_names import is_callable_name, refuse_nearly_callable
 from visus.workbench.module_checks import SOFTMAX, check_module
-from visus.workbench.named import is_callable_name, refuse_nearly_callable
 
 Network = str | Design | nn.Module
 DEFAULT_NETWORK = "compact"
@@ -37,11 +37,11 @@ OBJECT_PREFIX = "# a Python object: "
 
 
 @dataclass(frozen=True)
-class Made:
+class BuiltNetwork:
     """A network that was made.
 
     Args:
-        module: the network; gives (items, classes).
+        module: the network; gives (samples, classes).
         text: what ``design.txt`` holds, from which ``make_network`` makes it again.
         asked: what was asked for, in the person's own words.
         design: the design, or None for a person's own module.
@@ -63,19 +63,19 @@ class Made:
 
 
 def make_network(
-    network: Network | None, input_shape: tuple[int, ...], num_classes: int, *, num_items: int | None = None, seed: int = 0
-) -> Made:
+    network: Network | None, input_shape: tuple[int, ...], num_classes: int, *, num_samples: int | None = None, seed: int = 0
+) -> BuiltNetwork:
     """The module for a design, its text, a design file, a family call, ``package.module:callable`` or a module.
 
     Args:
         network: None for ``compact``.
         input_shape: (channels, *spatial).
         num_classes: width of the last layer.
-        num_items: number of training items, at which some families look.
+        num_samples: number of training samples, at which some families look.
         seed: of the initial weights.
 
     Raises:
-        DesignError: the design is misspelt or does not fit this input.
+        DesignError: the design is misspelled or does not fit this input.
         UsageError: the callable cannot be found or called, or its module does not give one number for each class.
     """
     if network is not None and not isinstance(network, (str, Design, nn.Module)):
@@ -87,13 +87,13 @@ def make_network(
     if isinstance(network, nn.Module):
         name = type(network).__qualname__
         warnings = check_module(network, input_shape, num_classes, name, seed)
-        return Made(network, f"{OBJECT_PREFIX}{type(network).__module__}.{name}\n", name, None, warnings)
+        return BuiltNetwork(network, f"{OBJECT_PREFIX}{type(network).__module__}.{name}\n", name, None, warnings)
     if isinstance(network, str) and is_callable_name(network):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = call_by_name(network.strip(), input_shape, num_classes)
         warnings = check_module(module, input_shape, num_classes, network.strip(), seed)
-        return Made(module, network.strip() + "\n", network.strip(), None, warnings)
+        return BuiltNetwork(module, network.strip() + "\n", network.strip(), None, warnings)
     if isinstance(network, str) and network.startswith(OBJECT_PREFIX):
         raise UsageError(
             f"this network was given as a Python object ({network.removeprefix(OBJECT_PREFIX).strip()}) and cannot be made from its name. "
@@ -105,16 +105,16 @@ def make_network(
         text_or_file(network) if isinstance(network, str) else network or DEFAULT_NETWORK,
         input_shape=input_shape,
         num_classes=num_classes,
-        num_items=num_items,
+        num_samples=num_samples,
     )
     output_shape = design.output_shape(input_shape, num_classes)
     if output_shape != (num_classes,):
         raise DesignError(
-            f"this design gives {write_shape(output_shape)} numbers for an item, and {num_classes} are needed: one for each class. "
+            f"this design gives {write_shape(output_shape)} numbers for a sample, and {num_classes} are needed: one for each class. "
             f"End it with globalpool, linear(classes)."
         )
     module = build(design, input_shape, num_classes, seed=seed)
-    return Made(
+    return BuiltNetwork(
         module,
         design.text + "\n",
         network if isinstance(network, str) else "a design" if network else DEFAULT_NETWORK,
@@ -124,7 +124,7 @@ def make_network(
 
 
 def network(network: Network, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    """A network as an ``nn.Module`` that takes (items, *input_shape) and gives (items, num_classes).
+    """A network as an ``nn.Module`` that takes (samples, *input_shape) and gives (samples, num_classes).
 
     Args:
         network: a design, its text, a family call such as ``"resnet(18)"``, or ``"package.module:callable"``.
@@ -132,7 +132,7 @@ def network(network: Network, input_shape: tuple[int, ...], num_classes: int) ->
         num_classes: width of the last layer.
 
     Raises:
-        DesignError: the design is misspelt or does not fit this input.
+        DesignError: the design is misspelled or does not fit this input.
 
     >>> network("conv(8, 3), relu, globalpool, linear(classes)", (3, 32, 32), 10)(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
@@ -141,7 +141,7 @@ def network(network: Network, input_shape: tuple[int, ...], num_classes: int) ->
 
 
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of one item: half of what PyTorch's own counter of convolutions and matrix products says."""
+    """Multiply-adds of one sample: half of what PyTorch's own counter of convolutions and matrix products says."""
     values = first_weights(module)
     device = torch.device("cpu") if values is None else values.device
     with evaluation_mode(module), torch.no_grad(), FlopCounterMode(display=False) as counter:

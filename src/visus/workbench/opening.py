@@ -1,6 +1,6 @@
 """``visus.open_data``: data opened as ``visus.data.opened`` does it, with the decoding shown.
 
-This file knows that decoding can take long. It must not know sources, images or stores.
+This file knows that decoding can take long.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from visus.data import opened
 from visus.data.opened import Data
 from visus.workbench.progress import Screen
-from visus.workbench.speaking import speaks
+from visus.workbench.progress_display import speaks
 
 
 def open_data(

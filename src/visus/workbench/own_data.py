@@ -1,6 +1,6 @@
 """The data that a run was trained on: found again where it is now, split as it was, or what has become of it in one sentence.
 
-This file knows ``data.json``, ``split.csv`` and ``contents.csv`` of a run. It must not know networks.
+This file knows ``data.json``, ``split.csv`` and ``contents.csv`` of a run.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from visus.training.runs import RunFolder
 from visus.units import write_number_of
 
 FILE: Final = "contents.csv"
-_LEAST_SHARE: Final = (
+_MIN_SHARE: Final = (
     0.5  # of the samples here, and of the run's, that both have, for data that was edited since to count as its own
 )
 
 
 def write_contents(folder: RunFolder, samples: Samples) -> None:
     """Keep what each sample's bytes were: the first 16 digits of their SHA-256."""
-    rows = [(item, digest.hex()[:16]) for item, digest in zip(samples.items, samples.digests, strict=False)]
-    folder.write_text(FILE, csv_text([("item", "sha256"), *rows]))
+    rows = [(sample, digest.hex()[:16]) for sample, digest in zip(samples.names, samples.digests, strict=False)]
+    folder.write_text(FILE, csv_text([("sample", "sha256"), *rows]))
 
 
 def open_own_data(
@@ -55,7 +55,7 @@ def open_own_data(
         folder: of the run.
         preprocessing: of the run.
         place: where the data is now; None for where it was.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
         options: as for ``open_data``.
 
     Raises:
@@ -116,27 +116,29 @@ def as_own(folder: Path, data: Data) -> Data | None:
     bytes, and are at least half of the run's. Samples that were renamed keep their split by their bytes, those that were edited by their name; new ones are left out.
     """
     run = RunFolder.open(folder)
-    rows, contents = {row.item: row for row in read_split_csv(run.path / "split.csv")}, _read_contents(run)
+    rows, contents = {row.sample: row for row in read_split_csv(run.path / "split.csv")}, _read_contents(run)
     table = data.table
     if is_own(run.path, data):
-        splits: list[str | None] = [rows[item].split for item in table.items]
+        splits: list[str | None] = [rows[sample].split for sample in table.names]
         return _in_splits(data, splits, ())
-    by_content = {content: rows[item].split for item, content in contents.items() if item in rows}
+    by_content = {content: rows[sample].split for sample, content in contents.items() if sample in rows}
     own = [digest.hex()[:16] for digest in table.digests]
     known = [content in by_content for content in own]
-    if not own or sum(known) < _LEAST_SHARE * max(len(own), len(rows)):
+    if not own or sum(known) < _MIN_SHARE * max(len(own), len(rows)):
         return None
-    edited = [item in rows and not is_known for item, is_known in zip(table.items, known, strict=True)]
-    splits = [_split_of(item, content, rows, contents, by_content) for item, content in zip(table.items, own, strict=True)]
+    edited = [sample in rows and not is_known for sample, is_known in zip(table.names, known, strict=True)]
+    splits = [
+        _split_of(sample, content, rows, contents, by_content) for sample, content in zip(table.names, own, strict=True)
+    ]
     if not {"val", "test"} & set(splits):
         return None
-    new = [item for item, split in zip(table.items, splits, strict=True) if split is None]
+    new = [sample for sample, split in zip(table.names, splits, strict=True) if split is None]
     contents_here = set(own)
-    there = {*table.items, *(item for item, content in contents.items() if content in contents_here)}
-    missing = [item for item in rows if item not in there]
+    there = {*table.names, *(sample for sample, content in contents.items() if content in contents_here)}
+    missing = [sample for sample in rows if sample not in there]
     told = [f"this is the data of the run {run.path.name}, changed since its training; it is split as it was."]
     if any(edited):
-        names = [item for item, is_edited in zip(table.items, edited, strict=True) if is_edited]
+        names = [sample for sample, is_edited in zip(table.names, edited, strict=True) if is_edited]
         told.append(f"{write_number_of(len(names), 'sample')} with other content than in the training: {shown(names)}.")
     if new:
         told.append(f"{write_number_of(len(new), 'sample')} that the run does not know left out: {shown(new)}.")
@@ -181,14 +183,14 @@ def _in_splits(data: Data, splits: Sequence[str | None], notes: tuple[str, ...])
 
 
 def _split_of(
-    item: str, content: str, rows: dict[str, SplitRow], contents: dict[str, str], by_content: dict[str, str]
+    sample: str, content: str, rows: dict[str, SplitRow], contents: dict[str, str], by_content: dict[str, str]
 ) -> str | None:
     """By name where the bytes are those of the training; else by bytes; else by name."""
-    if item in rows and contents.get(item) == content:
-        return rows[item].split
+    if sample in rows and contents.get(sample) == content:
+        return rows[sample].split
     if content in by_content:
         return by_content[content]
-    return rows[item].split if item in rows else None
+    return rows[sample].split if sample in rows else None
 
 
 def _labels_at(labels: str | None, before: str | None, now: str | Path | None) -> str | None:
@@ -207,7 +209,7 @@ def _labels_at(labels: str | None, before: str | None, now: str | Path | None) -
 
 
 def _read_contents(run: RunFolder) -> dict[str, str]:
-    """Item and digits; nothing for a run from before they were kept."""
+    """Sample and digits; nothing for a run from before they were kept."""
     if not (run.path / FILE).is_file():
         return {}
     rows = csv.reader(io.StringIO(run.read_text(FILE), newline=""))
@@ -224,16 +226,18 @@ def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) ->
         now = read_source(there, Ledger(), labels=labels_there, reading=reading)
     except DataError:
         return []
-    digests = dict(zip(now.items, (digest.hex()[:16] for digest in now.digests), strict=False))
-    rows = {row.item: row for row in read_split_csv(run.path / "split.csv")}
-    labels = {item: now.classes[label] for item, label in zip(now.items, now.labels.tolist(), strict=True)}
+    digests = dict(zip(now.names, (digest.hex()[:16] for digest in now.digests), strict=False))
+    rows = {row.sample: row for row in read_split_csv(run.path / "split.csv")}
+    labels = {sample: now.classes[label] for sample, label in zip(now.names, now.labels.tolist(), strict=True)}
     parts = {
-        "missing": [item for item in rows if item not in digests],
-        "new": [item for item in digests if item not in rows],
-        "of other content": [item for item, was in contents.items() if item in digests and digests[item] != was],
-        "under another label": [item for item, row in rows.items() if item in labels and labels[item] != row.label],
+        "missing": [sample for sample in rows if sample not in digests],
+        "new": [sample for sample in digests if sample not in rows],
+        "of other content": [sample for sample, was in contents.items() if sample in digests and digests[sample] != was],
+        "under another label": [sample for sample, row in rows.items() if sample in labels and labels[sample] != row.label],
     }
-    return [f"{write_number_of(len(items), 'sample')} {kind}: {shown(items)}." for kind, items in parts.items() if items]
+    return [
+        f"{write_number_of(len(samples), 'sample')} {kind}: {shown(samples)}." for kind, samples in parts.items() if samples
+    ]
 
 
 def _changed(run: RunFolder, facts: dict[str, Any], place: str | Path | None, changes: Sequence[str]) -> DataError:

@@ -38,7 +38,7 @@ def data_facts(data: Data, mirrors: MirrorTest | None = None) -> DataFacts:
 def network_facts(module: nn.Module, data: Data, recipe: Recipe) -> NetworkFacts:
     """What a training needs to know of its network, for this data and the sizes that are asked for, or the default ones."""
     roles = weight_roles(module)
-    asked = recipe if recipe.curriculum else Recipe(curriculum=PROGRESSIVE_SIZES)
+    asked = recipe if recipe.progressive_resize else Recipe(progressive_resize=PROGRESSIVE_SIZES)
     return NetworkFacts(
         has_filters=any(role.kind == "filter" for role in roles.values()),
         unknown_matrices=tuple(name for name, role in roles.items() if role.kind == "matrix"),
@@ -59,7 +59,7 @@ def resolved(
 
 
 def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
-    """Whether the network takes items at every side of the recipe's curriculum; items whose positions were shuffled have no smaller form."""
+    """Whether the network takes samples at every side of the recipe's progressive resizing; samples whose positions were shuffled have no smaller form."""
     sides = sorted({side for side in recipe.sides if side < 1})
     channels, *size = data.input_shape
     shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
@@ -91,7 +91,7 @@ def class_weights(data: Data) -> torch.Tensor:
 
 
 def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[Fitted, ...]:
-    """Compute the filters of a network's whitening layers from some of the training items; the network is on its device."""
+    """Compute the filters of a network's whitening layers from some of the training samples; the network is on its device."""
     if not any(isinstance(layer, Whitening) for layer in module.modules()):
         return ()
     part = data.split("train")
@@ -102,4 +102,4 @@ def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[
 
 def augmentation(recipe: ResolvedRecipe) -> Augmentation:
     """The random changes of the training samples."""
-    return Augmentation(recipe.flip, recipe.shift, recipe.zoom, recipe.cutout)
+    return Augmentation(recipe.flip, recipe.translate, recipe.zoom, recipe.cutout)

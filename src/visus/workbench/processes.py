@@ -1,13 +1,13 @@
 """Which run several processes train together, who of them writes it, and what they need.
 
-This file knows run folders, recipes and groups of processes. It must not know how a training is carried out.
+This file knows run folders, recipes and groups of processes.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from visus.data.batches import Share
+from visus.data.batches import BatchShard
 from visus.errors import RecipeError
 from visus.networks.machine import Machine
 from visus.training.distribution import Group, refuse_shared_device
@@ -38,13 +38,13 @@ def new_run(group: Group, root: Path, name: str, metadata: dict[str, str]) -> Ru
     return RunFolder(Path(group.text(str(path))), metadata, is_ours=group.is_first)
 
 
-def share_of(group: Group) -> Share:
+def share_of(group: Group) -> BatchShard:
     """This process's slice of every batch."""
-    return Share(group.rank, group.size)
+    return BatchShard(group.rank, group.size)
 
 
 def refuse_too_many(group: Group, recipe: ResolvedRecipe, machine: Machine) -> None:
-    """Refuse more processes than there are items in a batch, or graphics processors to compute on.
+    """Refuse more processes than there are samples in a batch, or graphics processors to compute on.
 
     Raises:
         RecipeError: the batch is too small.

@@ -1,6 +1,6 @@
 """The events of a training, on stderr.
 
-This file knows events, sentences, terminals and notebooks. It must not know how anything is computed, nor arguments of commands.
+This file knows events, sentences, terminals and notebooks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from visus.data.opened import Data
-from visus.evaluation.temperature import TemperatureFit
+from visus.evaluation.calibration import TemperatureFit
 from visus.networks.fast import why_no_kernels
 from visus.training.events import (
     CheckpointWritten,
@@ -31,10 +31,10 @@ from visus.training.events import (
 )
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
 from visus.workbench.late import late
+from visus.workbench.progress_display import notebook_line, speaks
 from visus.workbench.reuse import reuse_sentence
-from visus.workbench.speaking import notebook_line, speaks
 
-MOST_WORDS = 60  # a longer design is not repeated on the screen
+MAX_WORDS = 60  # a longer design is not repeated on the screen
 _CELL_S = 0.2  # between two changes of a line in a notebook
 
 
@@ -42,7 +42,7 @@ _CELL_S = 0.2  # between two changes of a line in a notebook
 def showing(
     on_event: Callable[[Any], None] | None, progress: bool | None, *, is_first: bool
 ) -> Iterator[tuple[Callable[[Any], None], Callable[[int, int], None]]]:
-    """A block in which a training is shown as it goes; gives what is to be called with its events, and with how many items are decoded.
+    """A block in which a training is shown as it goes; gives what is to be called with its events, and with how many samples are decoded.
 
     Args:
         on_event: called with each event after it was shown.
@@ -104,17 +104,17 @@ class Screen:
         self.console.print(text, style=style or None, markup=False)
 
     def decoding(self, done: int, total: int) -> None:
-        """Items decoded so far; told every few seconds."""
+        """Samples decoded so far; told every few seconds."""
         now = time.monotonic()
         if done < total and now - self._said_at > 3:
             self._said_at = now
             self.say(f"decoding: {done:,} of {total:,}")
 
     def drawn(self, event: Any) -> None:
-        """An epoch of a training that gives the items back."""
+        """An epoch of a training that gives the samples back."""
         done = event.epoch
         explained = (
-            "" if done.explained is None else f", explains {write_share(done.explained)} of the validation items' variance"
+            "" if done.explained is None else f", explains {write_share(done.explained)} of the validation samples' variance"
         )
         self.say(f"epoch {done.epoch}/{event.num_epochs}: squared error {done.loss:.3g}{explained}")
 
@@ -188,11 +188,11 @@ class Screen:
     def _tell_prepared(self, event: Any) -> None:
         data, recipe = event.data, event.recipe
         made = event.network
-        asked = made.asked if len(made.asked) <= MOST_WORDS and "\n" not in made.asked else "a design of its own"
+        asked = made.asked if len(made.asked) <= MAX_WORDS and "\n" not in made.asked else "a design of its own"
         self.say(f"network: {asked}, {write_count(made.num_parameters)} parameters; {event.machine.reason}")
         if made.reason:
             self.say(f"width: {made.reason}")
-        if recipe.convolutions == "auto" and (event.machine.device.type, event.machine.precision) == ("cpu", "bfloat16"):
+        if recipe.kernels == "auto" and (event.machine.device.type, event.machine.precision) == ("cpu", "bfloat16"):
             missing = why_no_kernels()
             self.say(
                 f"kernels: PyTorch's own{f', since {missing}' if missing else ' and those of visus, the faster for each shape'}"
@@ -223,7 +223,7 @@ class Screen:
                 self.say(f"warning: {warning}", "yellow")
 
     def _tell_features(self, event: FeaturesDone) -> None:
-        """Items looked at so far; told every few seconds."""
+        """Samples looked at so far; told every few seconds."""
         now = time.monotonic()
         if event.done < event.total and now - self._said_at > 3:
             self._said_at = now
@@ -260,7 +260,7 @@ class Screen:
 
     def _tell_step(self, event: StepDone) -> None:
         facts = (
-            f"loss {event.loss:.3f}  accuracy {write_share(event.accuracy)}  {event.items_per_second:,.0f}/s  "
+            f"loss {event.loss:.3f}  accuracy {write_share(event.accuracy)}  {event.samples_per_second:,.0f}/s  "
             f"{write_duration(event.seconds_left)} left"
         )
         now = time.monotonic()
@@ -281,7 +281,7 @@ class Screen:
         )
         self.say(
             f"epoch {event.epoch + 1:>3}/{self._num_epochs}  loss {row['train_loss']:.4f}  accuracy {write_share(row['train_accuracy'])}"
-            f"{validated}  {row['img_size']:.0f} px  {row['pictures_per_second']:,.0f}/s  {write_duration(row['seconds'])}"
+            f"{validated}  {row['img_size']:.0f} px  {row['samples_per_second']:,.0f}/s  {write_duration(row['seconds'])}"
             f"{f', {write_duration(event.seconds_left)} left' if event.seconds_left > 0 else ''}{'  kept' if event.is_best else ''}"
         )
 
@@ -298,7 +298,7 @@ class Screen:
         scores = event.scores
         held_out = {"test": "held-out test", "val": "validation (there is no test split, and this one chose the weights)"}
         self.say(
-            f"accuracy on the {scores.num_items:,} {held_out.get(scores.split, scores.split)} items: {write_share(scores.accuracy)} "
+            f"accuracy on the {scores.num_samples:,} {held_out.get(scores.split, scores.split)} samples: {write_share(scores.accuracy)} "
             f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}; "
             f"always guessing {scores.baseline_class}: {write_share(scores.baseline)})",
             "bold",

@@ -1,6 +1,6 @@
 """The saliency maps of a report: which method is shown is decided once for a run on held-out samples, and each map is checked before it is shown.
 
-This file knows how many samples are tested with how many steps, and which maps are drawn. It must not know how a map is made or checked.
+This file knows how many samples are tested with how many steps, and which maps are drawn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from visus.data.batches import Part
 from visus.examine.layer_calls import Array
-from visus.examine.report_inside import Saliencies
+from visus.examine.report_measurements import Saliencies
 from visus.examine.saliency_checks import randomised_weights
 from visus.examine.saliency_choice import best_of, check_methods, choice_sentence
 from visus.workbench.map_methods import TriedMethod, tried_methods
@@ -22,7 +22,7 @@ from visus.workbench.map_methods import TriedMethod, tried_methods
 SHARE: Final = 0.25
 """Of the forward passes that a report may take, the share that goes into the choice of a saliency method."""
 
-FEWEST, MOST = 6, 32
+MIN_SAMPLES, MAX_SAMPLES = 6, 32
 """Samples on which the choice is made."""
 
 _RICH_STEPS, _RICH_RANDOM, _STEPS, _RANDOM = 8, 8, 4, 6
@@ -30,7 +30,7 @@ _PASSES_OF_MAPS: Final = 3 * 32 + 225 + 8
 """What the maps of all methods of one sample take, in forwards: integrated gradients in 32 steps, 225 windows of occlusion, and the cheap ones."""
 _NUM_CHEAP, _NUM_ALL = 3, 5
 _MAPS_AT_ONCE: Final = 8
-_CHECKED_ITEMS: Final = 4
+_CHECKED_SAMPLES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Plan:
 
 
 def _plan(budget: int, num_samples: int) -> _Plan:
-    """What ``budget`` forwards allow; at least ``FEWEST`` samples, by cheap methods, are tested in any case.
+    """What ``budget`` forwards allow; at least ``MIN_SAMPLES`` samples, by cheap methods, are tested in any case.
 
     >>> _plan(100_000, 500)
     _Plan(num_samples=32, steps=8, num_random=8, is_rich=True)
@@ -58,10 +58,10 @@ def _plan(budget: int, num_samples: int) -> _Plan:
     _Plan(num_samples=6, steps=4, num_random=6, is_rich=False)
     """
     rich = _PASSES_OF_MAPS + 2 * _RICH_STEPS * (_NUM_ALL + 1 + _RICH_RANDOM)
-    if budget >= rich * FEWEST:
-        return _Plan(min(MOST, num_samples, budget // rich), _RICH_STEPS, _RICH_RANDOM, is_rich=True)
+    if budget >= rich * MIN_SAMPLES:
+        return _Plan(min(MAX_SAMPLES, num_samples, budget // rich), _RICH_STEPS, _RICH_RANDOM, is_rich=True)
     cheap = 2 * _STEPS * (_NUM_CHEAP + 1 + _RANDOM) + 8
-    return _Plan(min(MOST, num_samples, max(FEWEST, budget // cheap)), _STEPS, _RANDOM, is_rich=False)
+    return _Plan(min(MAX_SAMPLES, num_samples, max(MIN_SAMPLES, budget // cheap)), _STEPS, _RANDOM, is_rich=False)
 
 
 def saliencies_of(
@@ -101,7 +101,7 @@ def saliencies_of(
     maps = _maps_that_pass(module, scaled, places, method, plan)
     check, is_believable = "", None
     if method.is_cheap:
-        again = randomised_weights(module, *scaled(places[:_CHECKED_ITEMS]), method=method.make, only_last=True)
+        again = randomised_weights(module, *scaled(places[:_CHECKED_SAMPLES]), method=method.make, only_last=True)
         check, is_believable = again.sentence, again.is_sensitive
     hidden = frozenset(place for place in places if place not in maps)
     return Saliencies(chosen.method, chosen.layer, reason, maps, check, is_believable, tested=facts, hidden=hidden)

@@ -1,6 +1,6 @@
 """The report of a run: its facts, gathered at the end of a training, or from the folder and the data of a run that was trained long ago.
 
-This file knows which fact stands in which file of a run folder. It must not know how a training goes, nor how a page is laid out.
+This file knows which fact stands in which file of a run folder.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from visus.data.opened import Data
 from visus.data.samples import SPLITS
 from visus.errors import RunError, VisusError
 from visus.evaluation.scores import Scores
-from visus.examine.facts import ReportFacts
 from visus.examine.report import write_report
-from visus.examine.report_inside import Inside
+from visus.examine.report_facts import ReportFacts
+from visus.examine.report_measurements import Inside
 from visus.training.checkpoints import read_position
 from visus.training.recipe import FIELDS
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.calibration import write_calibration
-from visus.workbench.inside import Scoring, measure_inside
 from visus.workbench.mirroring import read_mirroring
-from visus.workbench.modules import Made, count_macs
+from visus.workbench.modules import BuiltNetwork, count_macs
 from visus.workbench.own_data import open_own_data
+from visus.workbench.report_measures import FinishedRun, measure_inside
 from visus.workbench.runs import Run
 from visus.workbench.shifts import own_design
 
@@ -52,7 +52,7 @@ class Course:
 
 
 def report_facts(
-    folder: RunFolder, data: Data, made: Made, recipe: ResolvedRecipe, scores: Scores, course: Course, inside: Inside
+    folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, scores: Scores, course: Course, inside: Inside
 ) -> ReportFacts:
     """Everything that stands in a report, from the run's files and from what was measured.
 
@@ -61,7 +61,7 @@ def report_facts(
         data: its data.
         made: its network.
         recipe: how it was trained.
-        scores: of the held-out items.
+        scores: of the held-out samples.
         course: how the training went.
         inside: what was measured beyond the scores.
 
@@ -100,8 +100,8 @@ def report_facts(
     )
 
 
-def _macs(made: Made, data: Data) -> int | None:
-    """Multiply-adds of one item; None for a person's own module that PyTorch's counter cannot follow."""
+def _macs(made: BuiltNetwork, data: Data) -> int | None:
+    """Multiply-adds of one sample; None for a person's own module that PyTorch's counter cannot follow."""
     try:
         return count_macs(made.module, data.input_shape)
     except Exception:  # whatever a person's own code raises; what it cannot give is told beside the account
@@ -109,7 +109,7 @@ def _macs(made: Made, data: Data) -> int | None:
 
 
 def _computed(folder: RunFolder) -> list[str]:
-    """Sentences on what was computed from the training items before the first step."""
+    """Sentences on what was computed from the training samples before the first step."""
     filters = folder.read_json("whitening.json") if (folder.path / "whitening.json").is_file() else []
     mirroring = read_mirroring(folder)
     return [str(each["sentence"]) for each in filters] + ([f"{mirroring[0].upper()}{mirroring[1:]}."] if mirroring else [])
@@ -137,7 +137,7 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
     Args:
         run: the run.
         data: its own data, where it is open; None to open it.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
 
     Returns:
         Where the report is.
@@ -156,7 +156,7 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
     scores, course = run.scores, _course(folder)
     opened = data or open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
     asked = folder.read_json("data.json")["network"]
-    made = Made(run.module, folder.read_text("design.txt"), asked, own_design(run))
+    made = BuiltNetwork(run.module, folder.read_text("design.txt"), asked, own_design(run))
     began = time.perf_counter()
     answers = run.answers(opened, opened.scored_split)
     scoring_s = time.perf_counter() - began
@@ -164,7 +164,7 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
     scores = _recalibrated(scores, run.score(opened, opened.scored_split, answers))
     folder.write_json("scores.json", scores.to_json())
     num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
-    inside = measure_inside(Scoring(run, opened, made, answers, num_epochs, batch_size, scoring_s))
+    inside = measure_inside(FinishedRun(run, opened, made, answers, num_epochs, batch_size, scoring_s))
     facts = report_facts(folder, opened, made, ResolvedRecipe.of(run.recipe), scores, course, inside)
     folder.write_json("inside.json", inside.to_json())
     write_report(run.folder / "report.html", facts)
@@ -172,7 +172,7 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
 
 
 def _recalibrated(scores: Scores, anew: Scores) -> Scores:
-    """Scores with the figures of calibrated probabilities, and the counts of known items, taken from new ones."""
+    """Scores with the figures of calibrated probabilities, and the counts of known samples, taken from new ones."""
     renewed = ("loss", "confidence", "calibration_error", "num_learned", "num_chose", "num_right_new")
     return dataclasses.replace(scores, **{name: getattr(anew, name) for name in renewed})
 

@@ -1,6 +1,6 @@
 """How many runs with different settings were scored on the same test samples: the best of many by that figure is a lucky one.
 
-This file knows run folders that lie beside each other. It must not know networks, scores or data; it keeps nothing itself.
+This file knows run folders that lie beside each other.
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ from visus.training.recipe import FIELDS, Recipe
 from visus.training.runs import RunFolder
 from visus.units import write_number_of
 
-FEWEST_SETTINGS: Final = 3
-NO_CHOICE: Final = frozenset(("seed", "device", "precision", "convolutions", "checkpoint_every_s"))
+MIN_SETTINGS: Final = 3
+NO_CHOICE: Final = frozenset(("seed", "device", "precision", "kernels", "checkpoint_every_s"))
 """Settings that nobody chooses for the sake of the test figure. Runs that differ in nothing else count once."""
 
-_EXPERIMENTS: Final = (
-    "visus compare ",
-    "visus evaluate ",
-)  # what these commands train answers a question and is no candidate
+_EXPERIMENTS: Final = ("visus experiment ",)  # what it trains answers a question and is no candidate
 
 
 def reuse_sentence(folder: Path, noun: str) -> str:
@@ -49,7 +46,7 @@ def reuse_sentence(folder: Path, noun: str) -> str:
             facts = _facts(other)
             if facts is not None and facts["fingerprint"] == own["fingerprint"] and _test_samples(other) == test:
                 settings.add(_settings(other, facts))
-    if len(settings) < FEWEST_SETTINGS:
+    if len(settings) < MIN_SETTINGS:
         return ""
     return (
         f"{len(settings):,} different settings were scored on these {write_number_of(len(test), f'test {noun}')} so far (runs in {folder.parent}). "
@@ -80,7 +77,7 @@ def _facts(folder: Path) -> dict[str, Any] | None:
 
 def _test_samples(folder: Path) -> frozenset[str]:
     rows = csv.DictReader(io.StringIO(RunFolder.open(folder).read_text("split.csv"), newline=""))
-    return frozenset(row["item"] for row in rows if row["split"] == "test")
+    return frozenset(row["sample"] for row in rows if row["split"] == "test")
 
 
 def _settings(folder: Path, facts: dict[str, Any]) -> str:

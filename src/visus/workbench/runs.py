@@ -1,6 +1,6 @@
 """A finished (or stopped) run: load it, score it, use it.
 
-This file knows run folders and how to get from files to labels. It must not know how a run was trained.
+This file knows run folders and how to get from files to labels.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from visus.data.batches import MOST_VALUES, Part, batches_in_order
+from visus.data.batches import MAX_VALUES, Part, batches_in_order
 from visus.data.contents import hash_rows
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_scoring_data
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.reading import Reading
 from visus.data.store import MAX_UNREADABLE
-from visus.errors import DataError, PictureError, RunError, UsageError
+from visus.errors import DataError, ImageError, RunError, UsageError
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator, TemperatureFit
 from visus.evaluation.predictions import predict_logits, top_k
 from visus.evaluation.scores import Scores, score
-from visus.evaluation.temperature import UNCALIBRATED, Calibrator, TemperatureFit
-from visus.evaluation.views import describe_views
+from visus.evaluation.test_time_augmentation import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, freed_memory_kept, suited
 from visus.training.loop import EVALUATION_BATCH
@@ -41,13 +41,13 @@ from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import Described, write_count, write_number_of, write_shape, write_share
 from visus.workbench.calibration import read_calibration
-from visus.workbench.items import ArrayItem, Item, UnreadItem, array_rows, find_items, numbers_of
 from visus.workbench.late import late
 from visus.workbench.learned import Known, Marks, known_samples, read_known
 from visus.workbench.modules import make_network
 from visus.workbench.own_data import as_own, open_own_data, remember_place
+from visus.workbench.predict_inputs import ArraySample, Sample, UnreadSample, array_rows, find_samples, numbers_of
+from visus.workbench.progress_display import working
 from visus.workbench.reuse import reuse_sentence
-from visus.workbench.speaking import working
 
 if TYPE_CHECKING:
     from visus.examine.named_mistakes import NamedMistakes
@@ -58,10 +58,10 @@ Labeled = tuple[Any, Any]
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one item.
+    """The answer for one sample.
 
     Args:
-        file: the file, with the row in brackets where it holds several items.
+        file: the file, with the row in brackets where it holds several samples.
         labels: class names, the most probable first.
         probabilities: theirs, 0 to 1.
         problem: why there is no answer; empty where there is one.
@@ -91,7 +91,7 @@ class Run(Described):
         folder: the run folder.
         module: the network with its best weights, in evaluation mode.
         classes: class names in the order of the network's outputs.
-        preprocessing: what is done to every item.
+        preprocessing: what is done to every sample.
         machine: where it is computed.
         which: ``best`` or ``last``: the weights that it has.
     """
@@ -121,7 +121,7 @@ class Run(Described):
         try:
             scores = self.scores
             low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
-            rows.append(("accuracy", f"{write_share(scores.accuracy)} ({low} to {high}) on {scores.num_items:,} items"))
+            rows.append(("accuracy", f"{write_share(scores.accuracy)} ({low} to {high}) on {scores.num_samples:,} samples"))
         except RunError:
             rows.append(("accuracy", "not known: the training was not finished"))
         rows.append(("folder", str(self.folder)))
@@ -150,10 +150,10 @@ class Run(Described):
         return UNCALIBRATED if raw else self.calibration.calibrator
 
     def probabilities(self, logits: torch.Tensor, *, raw: bool = False) -> torch.Tensor:
-        """The probabilities (items, classes) that the network gives for outputs of ``logits`` or ``answers``.
+        """The probabilities (samples, classes) that the network gives for outputs of ``logits`` or ``answers``.
 
         Args:
-            logits: (items, classes).
+            logits: (samples, classes).
             raw: the network's own, not calibrated; the most probable class is the same.
         """
         return self.calibrator(raw=raw)(logits)
@@ -168,7 +168,7 @@ class Run(Described):
         return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
 
     def logits(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """The network's outputs (items, classes) for batches of scaled inputs: the mean over the views that the recipe names.
+        """The network's outputs (samples, classes) for batches of scaled inputs: the mean over the views that the recipe names.
 
         They are not calibrated; ``probabilities`` does that.
         """
@@ -184,7 +184,7 @@ class Run(Described):
 
     @property
     def views_sentence(self) -> str:
-        """Over which views of an item an answer is the mean; empty where it is looked at once."""
+        """Over which views of a sample an answer is the mean; empty where it is looked at once."""
         return describe_views(self.recipe.tta or "none", self.preprocessing.noun)
 
     def evaluate(
@@ -202,7 +202,7 @@ class Run(Described):
                 classes or their numbers; None for the run's own, split as it was.
             split: ``train``, ``val`` or ``test``; None for the held-out one.
             raw: score the network's own probabilities, not calibrated.
-            cache_dir: another folder for the decoded items.
+            cache_dir: another folder for the decoded samples.
 
         Raises:
             DataError: the data has a class that the network does not know, or has changed since the training.
@@ -224,7 +224,7 @@ class Run(Described):
 
     def _score_arrays(self, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool) -> Scores:
         """Scores of arrays and their labels."""
-        rows = [self._fitted(item) for item in array_rows(samples, "samples", self.preprocessing)]
+        rows = [self._fitted(sample) for sample in array_rows(samples, "samples", self.preprocessing)]
         truth = numbers_of(labels, self.classes)
         if len(rows) != len(truth):
             raise UsageError(f"there are {len(rows):,} samples and {len(truth):,} labels. Give one label for each sample.")
@@ -291,7 +291,7 @@ class Run(Described):
             return late("comparisons").compare_runs(self, right, data, split=split, cache_dir=cache_dir)
 
     def answers(self, data: Data, split: str) -> torch.Tensor:
-        """The network's outputs (items, classes) for one split of opened data, in the order of its items.
+        """The network's outputs (samples, classes) for one split of opened data, in the order of its samples.
 
         Raises:
             DataError: the split is empty.
@@ -339,24 +339,24 @@ class Run(Described):
         data: str | Path | Data | None = None,
         *,
         split: str | None = None,
-        most: int = 8,
+        limit: int = 8,
         raw: bool = False,
         cache_dir: str | Path | None = None,
     ) -> NamedMistakes:
         """The answers that are worth a look: the surest wrong ones, the least sure right ones, confusions, labels that may be wrong.
 
-        Beside each stand the training items that are most like it to the network; at most 5,000 are compared.
+        Beside each stand the training samples that are most like it to the network; at most 5,000 are compared.
 
         Args:
             data: other data; None for the run's own, split as it was.
             split: ``train``, ``val`` or ``test``; None for the held-out one.
-            most: items of each kind.
+            limit: samples of each kind.
             raw: judge by the network's own probabilities, not calibrated.
-            cache_dir: another folder for the decoded items.
+            cache_dir: another folder for the decoded samples.
 
         Raises:
             DataError: the split is empty, or the data has changed since the training.
-            UsageError: fewer than one item is asked for.
+            UsageError: fewer than one sample is asked for.
         """
         from visus.workbench.mistakes import Answering, named_mistakes  # a prediction does not need it
 
@@ -364,10 +364,10 @@ class Run(Described):
             opened = data if isinstance(data, Data) else self.open_data(data, cache_dir=cache_dir)
             chosen = split or opened.scored_split
             network = Answering(self.module, self.classes, self.preprocessing)
-            training, notes = self._training_items(opened, cache_dir)
+            training, notes = self._training_samples(opened, cache_dir)
             shown = "all" if opened.is_whole else chosen
             chances = self.probabilities(self.answers(opened, chosen), raw=raw)
-            found = named_mistakes(network, opened.split(chosen), chances, training, split=shown, most=most)
+            found = named_mistakes(network, opened.split(chosen), chances, training, split=shown, limit=limit)
             known, unknown = self.known(opened.split(chosen), opened)
         if known is not None and known[0].any() and chosen != "train":
             many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), opened.noun)}"
@@ -375,17 +375,17 @@ class Run(Described):
         notes += unknown
         return dataclasses.replace(found, notes=(*found.notes, *notes))
 
-    def _training_items(self, data: Data, cache_dir: str | Path | None) -> tuple[Part | None, list[str]]:
-        """The items that the network learned from; for other data, why they are not there if they are not."""
+    def _training_samples(self, data: Data, cache_dir: str | Path | None) -> tuple[Part | None, list[str]]:
+        """The samples that the network learned from; for other data, why they are not there if they are not."""
         if not data.is_whole and len(data.split("train")):
             return data.split("train"), []
         try:
             return self.open_data(cache_dir=cache_dir).split("train"), []
         except DataError as error:
-            return None, [f"Similar training items were not looked for: {error.message}"]
+            return None, [f"Similar training samples were not looked for: {error.message}"]
 
     def notes_on(self, data: Data, split: str) -> list[str]:
-        """What a reader of the scores must know about the items and the network."""
+        """What a reader of the scores must know about the samples and the network."""
         notes = [self.views_sentence] if self.views_sentence else []
         facts = RunFolder.open(self.folder).read_json("data.json")
         if split == "val" and not len(data.split("test")):
@@ -457,17 +457,17 @@ class Run(Described):
         ledger: Ledger | None = None,
         raw: bool = False,
     ) -> Iterator[Prediction]:
-        """Labels for files, folders of files, or arrays; one prediction for each item, in order.
+        """Labels for files, folders of files, or arrays; one prediction for each sample, in order.
 
         A file that cannot be read has a prediction with its ``problem``; nothing is silently left out.
 
         Args:
             files: one of these, or several: an image file, a folder (searched with its sub-folders, as for a training), a pattern such as
-                ``new/*.jpg``, a table with a column ``path``, a ``.npy`` or ``.npz`` file, or arrays and tensors: (items, channels, *spatial),
-                one item (channels, *spatial), and images with their channels last, (height, width, 3), where the first axis cannot be the
+                ``new/*.jpg``, a table with a column ``path``, a ``.npy`` or ``.npz`` file, or arrays and tensors: (samples, channels, *spatial),
+                one sample (channels, *spatial), and images with their channels last, (height, width, 3), where the first axis cannot be the
                 channels.
-            top: how many classes to tell for each item.
-            ledger: gets what was done to the items.
+            top: how many classes to tell for each sample.
+            ledger: gets what was done to the samples.
             raw: the network's own probabilities, not calibrated; the labels are the same.
 
         Raises:
@@ -483,61 +483,61 @@ class Run(Described):
             raise UsageError(
                 f"files are paths or arrays, and not a {type(files).__name__}. Give an image of Pillow as an array: numpy.asarray(image)."
             )
-        items = find_items(named, self.preprocessing, notes)
+        samples = find_samples(named, self.preprocessing, notes)
         calibrator = self.calibrator(raw=raw)
         learned = read_known(RunFolder.open(self.folder))
-        size = max(16, min(EVALUATION_BATCH, MOST_VALUES // math.prod(self.preprocessing.input_shape)))
-        while chunk := list(islice(items, size)):
+        size = max(16, min(EVALUATION_BATCH, MAX_VALUES // math.prod(self.preprocessing.input_shape)))
+        while chunk := list(islice(samples, size)):
             yield from self._predict_chunk(chunk, top, notes, calibrator, learned)
 
     def _predict_chunk(
-        self, chunk: Sequence[Item], top: int, ledger: Ledger, calibrator: Calibrator, learned: Known | None
+        self, chunk: Sequence[Sample], top: int, ledger: Ledger, calibrator: Calibrator, learned: Known | None
     ) -> Iterator[Prediction]:
         rows: list[Pixels] = []
         outcomes: list[int | str] = []
-        for item in chunk:
+        for sample in chunk:
             try:
-                rows.append(self._read(item, ledger))
+                rows.append(self._read(sample, ledger))
                 outcomes.append(len(rows) - 1)
                 if self.preprocessing.shuffle_seed is not None:
-                    ledger.note("shuffled", item.name)
-            except PictureError as error:
-                ledger.note("unreadable", item.name, error.message)
+                    ledger.note("shuffled", sample.name)
+            except ImageError as error:
+                ledger.note("unreadable", sample.name, error.message)
                 outcomes.append(error.message)
         answers = []
         if rows and learned is not None:
-            names = [item.name for item, outcome in zip(chunk, outcomes, strict=True) if not isinstance(outcome, str)]
+            names = [sample.name for sample, outcome in zip(chunk, outcomes, strict=True) if not isinstance(outcome, str)]
             for place in np.flatnonzero(learned.marks(hash_rows(rows))[0]):
                 ledger.note("learned from", names[place])
         if rows:
             batch = self.preprocessing.scaled(torch.from_numpy(np.stack(rows)))
             answers = top_k(calibrator(self.logits([batch])), self.classes, top)
-        for item, outcome in zip(chunk, outcomes, strict=True):
+        for sample, outcome in zip(chunk, outcomes, strict=True):
             if isinstance(outcome, str):
-                yield Prediction(item.name, problem=outcome)
+                yield Prediction(sample.name, problem=outcome)
             else:
                 yield Prediction(
-                    item.name, tuple(name for name, _ in answers[outcome]), tuple(share for _, share in answers[outcome])
+                    sample.name, tuple(name for name, _ in answers[outcome]), tuple(share for _, share in answers[outcome])
                 )
 
-    def _fitted(self, item: ArrayItem) -> Pixels:
+    def _fitted(self, sample: ArraySample) -> Pixels:
         """One row of an array at the size of the network."""
-        found: Pixels = self.preprocessing.fit_array(item.row[None])[0]
+        found: Pixels = self.preprocessing.fit_array(sample.row[None])[0]
         return found
 
-    def _read(self, item: Item, ledger: Ledger) -> Pixels:
-        if isinstance(item, UnreadItem):
-            raise PictureError(item.problem, where=item.name)
-        if isinstance(item, ArrayItem):
-            return self._fitted(item)
-        if self.preprocessing.kind == "array" and not self.preprocessing.is_picture_like:
-            raise PictureError(
+    def _read(self, sample: Sample, ledger: Ledger) -> Pixels:
+        if isinstance(sample, UnreadSample):
+            raise ImageError(sample.problem, where=sample.name)
+        if isinstance(sample, ArraySample):
+            return self._fitted(sample)
+        if self.preprocessing.kind == "array" and not self.preprocessing.is_image_like:
+            raise ImageError(
                 f"this network reads {self.preprocessing.noun}s of {write_shape(self.preprocessing.input_shape)} from NPZ or NPY files, "
-                f"and this is a picture."
+                f"and this is an image."
             )
-        pixels = self.preprocessing.read_picture(item.path, ledger, name=item.name)
+        pixels = self.preprocessing.read_image(sample.path, ledger, name=sample.name)
         if self.preprocessing.looks_inverted(pixels):
-            ledger.note("looks inverted", item.name)
+            ledger.note("looks inverted", sample.name)
         return pixels
 
 

@@ -1,7 +1,6 @@
-"""``visus evaluate RUN --shifts``: whether a trained network's answers move with the picture, and what would help at which price.
+"""``visus evaluate RUN --shifts``: whether a trained network's answers move with the image, and what would help at which price.
 
-This file knows which shifts are measured on a run, and which changes of its design there are. It must not know how a figure is
-computed, nor how it is shown.
+This file knows which shifts are measured on a run, and which changes of its design there are.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.data.reading import Reading
 from visus.design import Account, Design, account
-from visus.design.steadier import with_blur_pooling, with_global_pooling
+from visus.design.antialiasing import with_blur_pooling, with_global_pooling
 from visus.errors import DataError, DesignError
 from visus.evaluation.equivariance import Equivariance, measure_equivariance
-from visus.evaluation.placement import Placement, measure_placement
+from visus.evaluation.placement import PlacementFigures, measure_placement
 from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
 from visus.networks.trace import TraceError, trace
 from visus.training.runs import RunFolder
@@ -33,19 +32,19 @@ from visus.workbench.runs import Run
 from visus.workbench.summaries import design_of
 
 NUM_SHIFTS: Final = 49
-MOST_ITEMS, FEWEST_ITEMS = 200, 16
+MAX_SAMPLES, MIN_SAMPLES = 200, 16
 MACS: Final = 10**12  # about a minute on two processor cores
-PHASE_ITEMS, MAP_ITEMS, MOST_PHASES = 16, 4, 1024
+PHASE_SAMPLES, MAP_SAMPLES, MAX_PHASES = 16, 4, 1024
 SHIFT_AUGMENTATION: Final = 0.1
 CHANGES: Final = (
     ("global pooling instead of flatten", with_global_pooling),
     ("blurred pooling instead of strides", with_blur_pooling),
 )
-"""What may make a network steadier, in words, and how a design is changed so; what is changed first stands first."""
+"""What may make the answers move less, in words, and how a design is changed so; what is changed first stands first."""
 
 
 @dataclass(frozen=True)
-class Remedy:
+class ShiftRemedy:
     """A change that should make the answers move less, with its price.
 
     Args:
@@ -53,7 +52,7 @@ class Remedy:
         sentence: what it costs, for people.
         command: what to type to train it beside the run.
         design: the changed design as text; empty where the design stays.
-        num_parameters, macs: of the changed network, for one item; None where it stays.
+        num_parameters, macs: of the changed network, for one sample; None where it stays.
     """
 
     name: str
@@ -73,33 +72,33 @@ class ShiftReport(Described):
     """What was measured of one run's network.
 
     Args:
-        split: the split that the items are of.
-        num_items: items that were moved, of ``num_in_split``.
-        num_in_split: items of the split.
-        noun: what an item is called.
+        split: the split that the samples are of.
+        num_samples: samples that were moved, of ``num_in_split``.
+        num_in_split: samples of the split.
+        noun: what a sample is called.
         step_px: the network's step on each axis; None where it has none that could be found.
-        ways: figures for each way to move an item.
+        ways: figures for each way to move a sample.
         phases: the pattern over the phases of the step, moved round a ring; None where there is one phase, or far too many.
-        layers: every layer's error, for a shift of one pixel and for one by the step; empty where the layers see no picture.
+        layers: every layer's error, for a shift of one pixel and for one by the step; empty where the layers see no image.
         placement: accuracy over place and size of the object.
-        remedies: what to try; how much it helps is measured by ``--fix``.
+        remedies: what to try; how much it helps is measured by ``visus experiment antialias``.
         notes: what a reader must know.
     """
 
     split: str
-    num_items: int
+    num_samples: int
     num_in_split: int
     noun: str
     step_px: tuple[int, ...] | None
     ways: tuple[ShiftFigures, ...]
     phases: PhasePattern | None
     layers: tuple[Equivariance, ...]
-    placement: Placement
-    remedies: tuple[Remedy, ...]
+    placement: PlacementFigures
+    remedies: tuple[ShiftRemedy, ...]
     notes: tuple[str, ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        title = f"Shifts of {write_number_of(self.num_items, self.noun)} of {write_split(self.split)}"
+        title = f"Shifts of {write_number_of(self.num_samples, self.noun)} of {write_split(self.split)}"
         facts = [(each.way, f"{write_share(each.kept)} keep their label") for each in self.ways]
         facts += [("remedies", ", ".join(each.name for each in self.remedies))] if self.remedies else []
         return title, [*facts, ("next", ".ways, .layers, .placement, .remedies; .to_json() gives all measures")]
@@ -108,7 +107,7 @@ class ShiftReport(Described):
         """The report as plain data."""
         return {
             "split": self.split,
-            "num_items": self.num_items,
+            "num_samples": self.num_samples,
             "num_in_split": self.num_in_split,
             "step_px": list(self.step_px) if self.step_px else None,
             "ways": [each.to_json() for each in self.ways],
@@ -120,8 +119,8 @@ class ShiftReport(Described):
         }
 
 
-def report_shifts(run: Run, data: Data, split: str | None = None, *, num_items: int | None = None) -> ShiftReport:
-    """Measure how a run's answers change when its items move.
+def report_shifts(run: Run, data: Data, split: str | None = None, *, num_samples: int | None = None) -> ShiftReport:
+    """Measure how a run's answers change when its samples move.
 
     All figures are computed in float32: what a shorter number format rounds away would count as a change.
 
@@ -129,61 +128,61 @@ def report_shifts(run: Run, data: Data, split: str | None = None, *, num_items: 
         run: the run.
         data: opened data.
         split: which split; None for the one that is scored.
-        num_items: so many items, drawn with a fixed seed; None for up to 200, fewer where the network is costly.
+        num_samples: so many samples, drawn with a fixed seed; None for up to 200, fewer where the network is costly.
 
     Raises:
         DataError: the split is empty.
     """
     part = data.split(split or data.scored_split)
     shape, macs = run.preprocessing.input_shape, count_macs(run.module, run.preprocessing.input_shape)
-    affordable = max(FEWEST_ITEMS, MACS // max(1, macs * NUM_SHIFTS * (len(WAYS) + 1)))
-    items, labels = some_items(run, part, num_items or min(MOST_ITEMS, affordable))
+    affordable = max(MIN_SAMPLES, MACS // max(1, macs * NUM_SHIFTS * (len(WAYS) + 1)))
+    samples, labels = some_samples(run, part, num_samples or min(MAX_SAMPLES, affordable))
     module, device = reading(run), run.machine.device
     reach = reach_of(shape[1:])
-    ways = tuple(measure_shifts(module, items, reach, way, most=NUM_SHIFTS, device=device) for way in WAYS)
+    ways = tuple(measure_shifts(module, samples, reach, way, limit=NUM_SHIFTS, device=device) for way in WAYS)
     step, costs, notes = _step(run)
     if run.views_sentence:
         notes.append(f"All here is about each {data.noun} as it is. visus predict averages: {run.views_sentence}")
     phases = None
-    if step and 1 < math.prod(step) <= MOST_PHASES:
-        phases = measure_phases(module, items[:PHASE_ITEMS], step, device=device)
+    if step and 1 < math.prod(step) <= MAX_PHASES:
+        phases = measure_phases(module, samples[:PHASE_SAMPLES], step, device=device)
     layers: list[Equivariance] = []
     if costs is not None:
-        few = items[:MAP_ITEMS].to(run.machine.device)
+        few = samples[:MAP_SAMPLES].to(run.machine.device)
         shifts = dict.fromkeys([(1,) * len(reach), *([step] if step else [])])
         layers = [measure_equivariance(run.module, few, shift, account=costs) for shift in shifts]
-    background = 0.0 if run.preprocessing.scale == "mean-deviation" else items.mean(dim=(0, *range(2, items.dim())))
+    background = 0.0 if run.preprocessing.scale == "mean-deviation" else samples.mean(dim=(0, *range(2, samples.dim())))
     if run.preprocessing.scale != "mean-deviation":
-        notes.append("Objects were placed on the mean of the items that were moved.")
+        notes.append("Objects were placed on the mean of the samples that were moved.")
     return ShiftReport(
         split="all" if data.is_whole else part.name,
-        num_items=len(items),
+        num_samples=len(samples),
         num_in_split=len(part),
         noun=data.noun,
         step_px=step,
         ways=ways,
         phases=phases,
         layers=tuple(layers),
-        placement=measure_placement(module, items, labels, background=background, device=device),
+        placement=measure_placement(module, samples, labels, background=background, device=device),
         remedies=tuple(remedies(run)),
         notes=tuple(notes),
     )
 
 
-def some_items(run: Run, part: Part, num_items: int) -> tuple[Tensor, Tensor]:
-    """So many items of a split, scaled and never shuffled, and their labels; drawn with a fixed seed, in the order of the split.
+def some_samples(run: Run, part: Part, num_samples: int) -> tuple[Tensor, Tensor]:
+    """So many samples of a split, scaled and never shuffled, and their labels; drawn with a fixed seed, in the order of the split.
 
     Raises:
         DataError: the split is empty.
     """
     if not len(part):
         raise DataError(f"the {part.name} split of this data is empty. Choose another with --split.")
-    drawn = torch.randperm(len(part), generator=random_stream(0, "shifts"))[:num_items].sort().values.numpy()
+    drawn = torch.randperm(len(part), generator=random_stream(0, "shifts"))[:num_samples].sort().values.numpy()
     return run.preprocessing.scale_values(part.rows(drawn)), torch.from_numpy(part.labels[drawn])
 
 
 class _Shuffle(nn.Module):
-    """The fixed order of positions that a run was trained with, so that an item can be moved before it is shuffled."""
+    """The fixed order of positions that a run was trained with, so that a sample can be moved before it is shuffled."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -194,14 +193,14 @@ class _Shuffle(nn.Module):
 
 
 def reading(run: Run) -> nn.Module:
-    """The run's network as one that reads scaled items: where it was trained on shuffled ones, they are shuffled in front of it."""
+    """The run's network as one that reads scaled samples: where it was trained on shuffled ones, they are shuffled in front of it."""
     if run.preprocessing.shuffle_seed is None:
         return run.module
     return nn.Sequential(_Shuffle(run.preprocessing), run.module).eval()
 
 
 def reach_of(lengths: Sequence[int]) -> tuple[int, ...]:
-    """How far items of these lengths are moved on each axis: an eighth, at least 1, less than the axis.
+    """How far samples of these lengths are moved on each axis: an eighth, at least 1, less than the axis.
 
     >>> reach_of((28, 20)), reach_of((8000,)), reach_of((1, 4))
     ((4, 2), (1000,), (0, 1))
@@ -212,8 +211,8 @@ def reach_of(lengths: Sequence[int]) -> tuple[int, ...]:
 def shuffled_words(noun: str) -> str:
     """Why the layers of a network that reads shuffled positions are not looked at.
 
-    >>> shuffled_words("recording")
-    'The network reads shuffled positions, so its layers see no recording that could move.'
+    >>> shuffled_words("signal")
+    'The network reads shuffled positions, so its layers see no signal that could move.'
     """
     return f"The network reads shuffled positions, so its layers see no {noun} that could move."
 
@@ -229,22 +228,22 @@ def _step(run: Run) -> tuple[tuple[int, ...] | None, Account | None, list[str]]:
     return total_step(costs), costs, []
 
 
-def remedies(run: Run) -> list[Remedy]:
+def remedies(run: Run) -> list[ShiftRemedy]:
     """What may make the answers of a run move less, each with its price and the command that trains it beside the run.
 
-    None for a run on shuffled positions, whose pictures no change of the design can put back in order.
+    None for a run on shuffled positions, whose images no change of the design can put back in order.
     """
     if run.preprocessing.shuffle_seed is not None:
         return []
     found = [
-        Remedy(
+        ShiftRemedy(
             "shift augmentation",
             f"it costs nothing in use; the training {run.preprocessing.noun}s are shifted by up to "
             f"{100 * SHIFT_AUGMENTATION:.0f} % of each side",
-            _command(run, "", f"--shift {SHIFT_AUGMENTATION}"),
+            _command(run, "", f"--translate {SHIFT_AUGMENTATION}"),
         )
     ]
-    if (run.recipe.shift or 0.0) >= SHIFT_AUGMENTATION:
+    if (run.recipe.translate or 0.0) >= SHIFT_AUGMENTATION:
         found = []
     shape, num_classes = run.preprocessing.input_shape, len(run.classes)
     design = own_design(run)
@@ -260,7 +259,7 @@ def remedies(run: Run) -> list[Remedy]:
         if changed is not None and after is not None:
             sentence = f"{_price(before.num_parameters, after.num_parameters)} parameters, {_price(before.macs, after.macs)} multiply-adds"
             found.insert(
-                0, Remedy(name, sentence, _command(run, changed.text), changed.text, after.num_parameters, after.macs)
+                0, ShiftRemedy(name, sentence, _command(run, changed.text), changed.text, after.num_parameters, after.macs)
             )
     return found
 
@@ -271,7 +270,7 @@ def own_design(run: Run) -> Design | None:
     return None if text.startswith(OBJECT_PREFIX) else design_of(text, run.preprocessing.input_shape, len(run.classes))
 
 
-def steadier_design(run: Run) -> tuple[Design, str] | None:
+def antialiased_design(run: Run) -> tuple[Design, str] | None:
     """The run's design with all structural remedies at once, and what was changed, in words; None where there is none."""
     design = own_design(run)
     if design is None:
@@ -296,13 +295,17 @@ def _command(run: Run, design: str, more: str = "") -> str:
     facts = folder.read_json("data.json")
     asked = " ".join(design.split()) or " ".join(folder.read_text("design.txt").split())
     words = ["visus", "train", *([facts["path"]] if facts["path"] else []), "-m", asked]
-    words += ["-c", str(run.folder / "recipe.yaml"), "--split", str(run.folder / "split.csv")]
+    words += ["-c", str(run.folder / "recipe.yaml"), "--split-file", str(run.folder / "split.csv")]
     words += ["--img-size", "x".join(str(length) for length in prepared.size)]
-    if prepared.kind == "pictures":
-        words += ["--channels", str(prepared.channels), *(["--rule", prepared.rule] if prepared.rule != "squash" else [])]
+    if prepared.kind == "images":
+        words += [
+            "--channels",
+            str(prepared.channels),
+            *(["--resize-mode", prepared.rule] if prepared.rule != "squash" else []),
+        ]
     words += ["--labels", facts["labels"]] if facts.get("labels") else []
     words += Reading.from_json(facts.get("reading")).options()
-    words += ["--scale", prepared.scale] if prepared.scale == "min-max" else []
+    words += ["--normalize", prepared.scale] if prepared.scale == "min-max" else []
     return f"{shlex.join(words)}{f' {more}' if more else ''}"
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
-from visus.data.survey import Suited, Survey
+from visus.data.survey import InputSpec, Survey
 from visus.errors import UsageError
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks import initial_weights, pretrained, weights
@@ -31,11 +31,11 @@ from visus.training.recipe import Recipe
 from visus.training.resolve import StartFacts
 from visus.training.selection import Answers, is_more_often_right
 from visus.units import write_number_of
+from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import Network, call_by_name
-from visus.workbench.named import is_callable_name
 from visus.workbench.preparing import class_weights
 
-SMALLEST_SIDE_PX = 128
+MIN_SIDE_PX = 128
 FEATURES_BATCH = 32
 SIDES_PX = ((20_000, 1_000), (100_000, 160))
 """Up to so many training images they may have a side of so many pixels; more have 128."""
@@ -61,9 +61,9 @@ class BackboneChoice:
     def __init__(self, wanted: bool | None = None, backbone: Backbone = DEFAULT) -> None:
         self.wanted, self.backbone, self.note = wanted, backbone, ""
 
-    def __call__(self, seen: Survey) -> Suited | None:
+    def __call__(self, seen: Survey) -> InputSpec | None:
         if not self.wanted:
-            if seen.short_side_px < SMALLEST_SIDE_PX:
+            if seen.short_side_px < MIN_SIDE_PX:
                 return None
             if self.backbone.find() is None:
                 self.note = (
@@ -72,14 +72,14 @@ class BackboneChoice:
                 )
                 return None
         normalization = pretrained.NORMALIZATION
-        return Suited(3, self._size(seen), normalization.offset, normalization.divisor)
+        return InputSpec(3, self._size(seen), normalization.offset, normalization.divisor)
 
     def _size(self, seen: Survey) -> tuple[int, int]:
         """Height and width: what was asked for, else a square by the images' own short side, the backbone and their number."""
         if seen.wanted_size is not None:
             return seen.wanted_size[0], seen.wanted_size[1]
-        allowed = next((side for number, side in SIDES_PX if seen.num_training <= number), SMALLEST_SIDE_PX)
-        side = min(self.backbone.size_px, allowed, max(SMALLEST_SIDE_PX, -(-seen.short_side_px // 32) * 32))
+        allowed = next((side for number, side in SIDES_PX if seen.num_training <= number), MIN_SIDE_PX)
+        side = min(self.backbone.size_px, allowed, max(MIN_SIDE_PX, -(-seen.short_side_px // 32) * 32))
         return side, side
 
 
@@ -253,7 +253,7 @@ def suited_data(data: Data, normalization: Normalization = pretrained.NORMALIZAT
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class StartProbe:
     """What a network that knows something makes of the data, before any other layer is trained.
 
     Args:
@@ -276,7 +276,7 @@ def probe(
     tell: Callable[[FeaturesDone | HeadFitted], None],
     *,
     is_mirrored: bool,
-) -> Probe:
+) -> StartProbe:
     """Fit the head on what the other layers make of each sample, in place, and judge it on samples that it was not fitted on.
 
     The head is fitted where it is new, or where a fitted one is better beyond chance; no other layer changes.
@@ -293,7 +293,7 @@ def probe(
     began = time.perf_counter()
     training, validation = data.split("train"), data.split("val")
     views = 2 if is_mirrored else 1
-    is_fast = recipe.convolutions == "auto"
+    is_fast = recipe.kernels == "auto"
     if machine.channels_last and len(data.input_shape) > 2:
         module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
     reader = _Features(module, machine, len(training) * views + len(validation), tell, is_fast=is_fast)
@@ -303,7 +303,7 @@ def probe(
     own = None if start.left_new else _answers([found[0].logits, *([held.logits] if held else [])], labels, validation)
     head = reader.head
     if head is None:  # no linear layer makes the answers
-        return Probe(plan(recipe, None, 0, len(validation)), start, time.perf_counter() - began)
+        return StartProbe(plan(recipe, None, 0, len(validation)), start, time.perf_counter() - began)
     num_classes, features = len(data.classes), torch.stack([each.features for each in found])
     balance = class_weights(data) if recipe.class_weights == "balanced" else None
     judged = cross_validate(features, labels, num_classes, balance, groups=data.groups_of("train"), seed=recipe.seed)
@@ -323,7 +323,7 @@ def probe(
     start = dataclasses.replace(start, has_own_head=keeps_own, accuracy=accuracy, num_samples=num_samples)
     seconds = time.perf_counter() - began
     tell(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own))
-    return Probe(plan(recipe, accuracy, num_samples, len(validation)), start, seconds)
+    return StartProbe(plan(recipe, accuracy, num_samples, len(validation)), start, seconds)
 
 
 def refit(module: nn.Module, start: Start, data: Data, recipe: Recipe, machine: Machine, *, is_mirrored: bool) -> None:

@@ -1,7 +1,6 @@
 """``visus.summary``: whatever a person calls a network -> its account, and the advice that follows from it.
 
-This file knows how a network is told to be a design or a module. It must not know how rows are made, nor how they are printed. Torch
-is loaded for modules alone.
+This file knows how a network is told to be a design or a module. Torch is loaded for modules alone.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from visus.design import Account, Design, account, resolve
 from visus.design.account import check_detail
-from visus.design.advice import Advice, advise
+from visus.design.account_walk import account_so_far
+from visus.design.advice.advise import Advice, advise
 from visus.design.memory import checked_batch_size
 from visus.design.plan import check_lengths
-from visus.design.tally import account_so_far
 from visus.errors import DesignError, UsageError, VisusError
 from visus.files import text_or_file
-from visus.workbench.named import is_callable_name, refuse_folder, refuse_nearly_callable
-from visus.workbench.speaking import working
+from visus.workbench.callable_names import is_callable_name, refuse_folder, refuse_nearly_callable
+from visus.workbench.progress_display import working
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,11 +31,11 @@ InputShape = Sequence[int] | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
-class Training:
+class StepMemory:
     """The memory of a training step, in bytes as ``Account.bytes_training`` gives them, for adamw.
 
     Args:
-        batch_size: items of the batch.
+        batch_size: samples of the batch.
         bytes_training: most bytes at once; None where they are not known.
         bytes_standing: of that, weights and the optimizer's numbers, which are there at every moment.
         bytes_saved: of that, what is kept for the backward pass.
@@ -50,7 +49,7 @@ class Training:
     why: str = ""
 
 
-def training_of(costs: Account, batch_size: int) -> Training:
+def training_of(costs: Account, batch_size: int) -> StepMemory:
     """The memory of a training step; a module that cannot be run without data has none that is known.
 
     Raises:
@@ -59,9 +58,9 @@ def training_of(costs: Account, batch_size: int) -> Training:
     checked_batch_size(batch_size)
     try:
         total = costs.bytes_training(batch_size)
-        return Training(batch_size, total, costs.bytes_standing(), costs.bytes_saved(batch_size))
+        return StepMemory(batch_size, total, costs.bytes_standing(), costs.bytes_saved(batch_size))
     except UsageError as error:
-        return Training(batch_size, why=str(error))
+        return StepMemory(batch_size, why=str(error))
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,11 @@ def summary(
             An embedding or another module that takes integers gets integers, and the first row says so.
         num_classes: what ``classes`` stands for.
         detail: ``"layers"`` for a row for each layer, ``"operations"`` for one for each tensor on the way.
-        object_px: size of the objects in the pictures, in pixels of the input: whether the last map sees one whole is told.
-        batch_size: items of a batch of the training: with 1, batch norms over one position are told of.
+        object_px: size of the objects in the images, in pixels of the input: whether the last map sees one whole is told.
+        batch_size: samples of a batch of the training: with 1, batch norms over one position are told of.
 
     Raises:
-        DesignError: the design is misspelt, or a layer cannot take what reaches it.
+        DesignError: the design is misspelled, or a layer cannot take what reaches it.
         UsageError: the module cannot be found, or cannot take this input.
 
     >>> costs = summary("conv(64, 3, padding=1)", (3, 224, 224))
@@ -139,7 +138,7 @@ def summarize(
     """The account and the advice; a layer that fails ends the rows, and the error comes with them.
 
     Raises:
-        DesignError: the design is misspelt, or the input shape is none.
+        DesignError: the design is misspelled, or the input shape is none.
         UsageError: the module cannot be found, the detail does not exist, or the input shape is none.
     """
     check_detail(detail)

@@ -1,6 +1,6 @@
 """Filters follow from the task: a run's network trained again for something else, and both held side by side.
 
-This file knows which networks are trained for that and what is compared. It must not know how anything is drawn or shown.
+This file knows which networks are trained for that and what is compared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from visus.examine.similarity import kernels_likeness, layer_kernels, match_filt
 from visus.examine.task_page import Other, TaskFacts, task_page
 from visus.files import write_file, write_json
 from visus.networks import weights
-from visus.networks.reconstructing import Reconstructing
+from visus.networks.autoencoder import Reconstructing
 from visus.training.recipe import Recipe
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
 from visus.training.resolve import ResolvedRecipe, for_new_network
@@ -34,12 +34,12 @@ from visus.workbench.modules import OBJECT_PREFIX, Network, make_network
 from visus.workbench.own_data import open_own_data, open_under_labels
 from visus.workbench.preparing import prepare, whiten
 from visus.workbench.runs import Run
-from visus.workbench.shifts import some_items
+from visus.workbench.shifts import some_samples
 from visus.workbench.training import OnEvent, train
 
 RECONSTRUCTION: Final = "reconstruction"
-MOST_ITEMS: Final = 256
-_MOST_VALUES: Final = 2**22  # of all compared items together
+MAX_SAMPLES: Final = 256
+_MAX_VALUES: Final = 2**22  # of all compared samples together
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class TaskComparison:
 
 @dataclass(frozen=True)
 class Drawn:
-    """An epoch of the training that gives the items back was done."""
+    """An epoch of the training that gives the samples back was done."""
 
     epoch: ReconstructionEpoch
     num_epochs: int
@@ -87,13 +87,13 @@ def compare_tasks(
 
     Args:
         run: the run.
-        task: ``reconstruction``, to give the items back; or other labels, as ``open_data`` takes them: a column of the run's table, or a
+        task: ``reconstruction``, to give the samples back; or other labels, as ``open_data`` takes them: a column of the run's table, or a
             CSV file.
         with_control: train the run's own task from the other start too; without it, nothing says how alike two trainings are anyway.
         output: folder of the new runs; None for that of the run.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
         on_event: called with everything that happens in the trainings with labels.
-        on_drawn: called after each epoch of a training that gives the items back.
+        on_drawn: called after each epoch of a training that gives the samples back.
         command: what was typed, for the reports.
 
     Raises:
@@ -114,7 +114,7 @@ def compare_tasks(
         layer=subject.layer,
         kernels=subject.kernels,
         others=tuple(subject.held_against(each) for each in others),
-        num_items=len(subject.items),
+        num_samples=len(subject.samples),
         noun=subject.data.noun,
     )
     folders = tuple(each.folder for each in others if each.folder is not None)
@@ -126,12 +126,12 @@ def compare_tasks(
 
 @dataclass(frozen=True, eq=False)
 class _Subject:
-    """The run that others are held against, run once: its first filters, and what every layer makes of the items.
+    """The run that others are held against, run once: its first filters, and what every layer makes of the samples.
 
     Args:
         text: its design.
         data: its own data.
-        items: held-out ones, as the network reads them.
+        samples: held-out ones, as the network reads them.
         layer, kernels: its first layer with filters.
         result: how well it does, as a sentence.
         layer_kernels: of every layer.
@@ -139,7 +139,7 @@ class _Subject:
 
     text: str
     data: Data
-    items: torch.Tensor
+    samples: torch.Tensor
     layer: str
     kernels: Array
     result: str
@@ -148,7 +148,7 @@ class _Subject:
     def held_against(self, other: _Made) -> Other:
         """Another network held against it; up to its layer ``last``, where what follows was not trained."""
         kernels: Array = filters(other.module, self.layer).kernels
-        layers = kernels_likeness(self.layer_kernels, layer_kernels(other.module, self.items))
+        layers = kernels_likeness(self.layer_kernels, layer_kernels(other.module, self.samples))
         paths = [each.path for each in layers]
         trained = layers[: paths.index(other.last) + 1] if other.last in paths else layers
         return Other(other.name, other.result, kernels, match_filters(self.kernels, kernels), trained)
@@ -163,13 +163,13 @@ def _subject(run: Run, cache_dir: str | Path | None) -> _Subject:
             where=str(run.folder),
         )
     own = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
-    items, _ = some_items(run, own.split(own.scored_split), _num_items(run))
-    items = run.preprocessing.shuffled(items)
-    refuse_too_few(len(items))
-    layer = first_filters(run.module, items[:1])
+    samples, _ = some_samples(run, own.split(own.scored_split), _num_samples(run))
+    samples = run.preprocessing.shuffled(samples)
+    refuse_too_few(len(samples))
+    layer = first_filters(run.module, samples[:1])
     kernels = filters(run.module, layer).kernels
     match_filters(kernels, kernels)  # says before any training what is not installed
-    return _Subject(text, own, items, layer, kernels, _result(run), layer_kernels(run.module, items))
+    return _Subject(text, own, samples, layer, kernels, _result(run), layer_kernels(run.module, samples))
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,17 +216,17 @@ class _Again:
         return self.run.recipe.seed + 1
 
     def reconstructing(self) -> _Made:
-        """Trained to give its items back."""
+        """Trained to give its samples back."""
         drawing, epoch, folder = _draw(self.run, self.subject.data, self.subject.text, self.seed, self.output, self.on_drawn)
         explained = (
             ""
             if epoch.explained is None
-            else f"It explains {write_share(epoch.explained)} of the validation items' variance."
+            else f"It explains {write_share(epoch.explained)} of the validation samples' variance."
         )
-        return _Made("giving the items back", explained, drawing.network, folder, drawing.layer)
+        return _Made("giving the samples back", explained, drawing.network, folder, drawing.layer)
 
     def under_labels(self, labels: str) -> _Made:
-        """Trained for other labels of the same items."""
+        """Trained for other labels of the same samples."""
         data = open_under_labels(self.run.folder, self.run.preprocessing, labels, cache_dir=self.cache_dir)
         recipe = self.run.recipe
         if recipe.flip != "none":  # what mirroring keeps of one class it may change of another
@@ -235,7 +235,7 @@ class _Again:
         differs = (
             ""
             if trained.recipe.flip == self.run.recipe.flip
-            else " Its items were not mirrored, which changes these labels."
+            else " Its samples were not mirrored, which changes these labels."
         )
         return _Made(f"the labels {Path(labels).name}", _result(trained) + differs, trained.module, trained.folder)
 
@@ -246,8 +246,8 @@ class _Again:
 
     def untrained(self) -> _Made:
         """As it begins."""
-        shape, num_items = self.run.preprocessing.input_shape, len(self.subject.data.split("train"))
-        made = make_network(self.subject.text, shape, len(self.run.classes), num_items=num_items, seed=self.seed)
+        shape, num_samples = self.run.preprocessing.input_shape, len(self.subject.data.split("train"))
+        made = make_network(self.subject.text, shape, len(self.run.classes), num_samples=num_samples, seed=self.seed)
         return _Made("no training at all", "", made.module.to(self.run.machine.device))
 
     def _train(self, data: Data, name: str, recipe: Recipe) -> Run:
@@ -257,34 +257,34 @@ class _Again:
         )  # fmt: skip
 
 
-def first_filters(module: nn.Module, items: torch.Tensor) -> str:
+def first_filters(module: nn.Module, samples: torch.Tensor) -> str:
     """Path of the first layer that has filters.
 
     Raises:
         UsageError: none has.
     """
-    for path in called_layers(module, items):
+    for path in called_layers(module, samples):
         weight = getattr(module.get_submodule(path.partition("#")[0]), "weight", None)
         if isinstance(weight, nn.Parameter) and weight.dim() >= 2:
             return path
     raise UsageError("this network has no layer with filters, so there is nothing to compare.")
 
 
-def _num_items(run: Run) -> int:
-    return max(16, min(MOST_ITEMS, _MOST_VALUES // torch.Size(run.preprocessing.input_shape).numel()))
+def _num_samples(run: Run) -> int:
+    return max(16, min(MAX_SAMPLES, _MAX_VALUES // torch.Size(run.preprocessing.input_shape).numel()))
 
 
 def _result(run: Run) -> str:
     scores = run.scores
-    return f"It names {write_share(scores.accuracy)} of {scores.num_items:,} held-out items rightly."
+    return f"It names {write_share(scores.accuracy)} of {scores.num_samples:,} held-out samples rightly."
 
 
 def _draw(
     run: Run, data: Data, text: Network, seed: int, output: Path, on_drawn: Callable[[Drawn], None] | None
 ) -> tuple[Reconstructing, ReconstructionEpoch, Path]:
-    """Train the network to give its items back; what was trained, its last epoch, and the folder with the weights."""
+    """Train the network to give its samples back; what was trained, its last epoch, and the folder with the weights."""
     shape = run.preprocessing.input_shape
-    made = make_network(text, shape, len(run.classes), num_items=len(data.split("train")), seed=seed)
+    made = make_network(text, shape, len(run.classes), num_samples=len(data.split("train")), seed=seed)
     recipe = ResolvedRecipe.of(
         for_new_network(run.recipe).replace(seed=seed, layer_decay=1.0, frozen="", norm_statistics="batch")
     )

@@ -32,29 +32,29 @@ from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe, StartFacts
 from visus.training.runs import RunFolder
 from visus.units import write_duration, write_number_of, write_shape
 from visus.workbench.ending import ending_s, remember_ending
-from visus.workbench.inside import Scoring
 from visus.workbench.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.module_checks import try_training
-from visus.workbench.modules import Made, Network, make_network
+from visus.workbench.modules import BuiltNetwork, Network, make_network
 from visus.workbench.own_data import open_own_data, remember_place
 from visus.workbench.preparing import augmentation, class_weights, prepare, resolved, takes_smaller, whiten
 from visus.workbench.processes import new_run, refuse_too_many, run_to_go_on_with, share_of
 from visus.workbench.progress import showing
+from visus.workbench.report_measures import FinishedRun
 from visus.workbench.reports import fit_calibration
-from visus.workbench.rungs import within_limit
+from visus.workbench.run_files import metadata, renew_environment, write_end, write_start
 from visus.workbench.runs import Run, load
 from visus.workbench.starts import Start, begin, choice_of, known_weights, probe, read_for, refit, suited_data
-from visus.workbench.writing import metadata, renew_environment, write_end, write_start
+from visus.workbench.width_search import within_limit
 
 CHANGEABLE_ON_RESUME = ("device", "time_limit_s", "checkpoint_every_s")
 
 
 @dataclass(frozen=True)
-class Opened:
+class DataOpened:
     """The data is there, and the network; the first event of a training."""
 
     data: Data
-    network: Made
+    network: BuiltNetwork
     warnings: tuple[str, ...]
     start: Start | None = None
 
@@ -64,7 +64,7 @@ class Prepared:
     """Everything is decided, and the run folder exists."""
 
     data: Data
-    network: Made
+    network: BuiltNetwork
     recipe: ResolvedRecipe
     machine: Machine
     folder: Path
@@ -74,7 +74,7 @@ class Prepared:
 
     @property
     def changes(self) -> list[str]:
-        """What is done to the training items, in whole pixels."""
+        """What is done to the training samples, in whole pixels."""
         said = augmentation(self.recipe).sentences(self.data.input_shape[1:])
         sides = self.recipe.sides
         if min(sides) < 1:
@@ -84,17 +84,17 @@ class Prepared:
             told = [f"{first} for {share:.0%} of the training", *(f"{size} for {share:.0%}" for size, share in later)]
             said.append(f"seen at {', then '.join(told)}".replace("%", " %") if later else f"seen at {first} throughout")
         elif self.recipe.optimizer == "muon" and not takes_smaller(
-            self.network.module, self.data, Recipe(curriculum=PROGRESSIVE_SIZES)
+            self.network.module, self.data, Recipe(progressive_resize=PROGRESSIVE_SIZES)
         ):
             said.append("seen at their whole size throughout (the network takes no other)")
         return said
 
     @property
     def num_left_out(self) -> int:
-        """Training items that sit out each epoch, others each time, because they would not fill a batch."""
-        num_items, batch_size = len(self.data.split("train")), self.recipe.batch_size
+        """Training samples that sit out each epoch, others each time, because they would not fill a batch."""
+        num_samples, batch_size = len(self.data.split("train")), self.recipe.batch_size
         is_whole = self.recipe.sampling == "balanced" or not self.recipe.epochs
-        return num_items % batch_size if num_items > batch_size and not is_whole else 0
+        return num_samples % batch_size if num_samples > batch_size and not is_whole else 0
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Scored:
     warnings: tuple[str, ...] = ()
 
 
-OnEvent = Callable[[Event | Opened | Prepared | Scored], None]
+OnEvent = Callable[[Event | DataOpened | Prepared | Scored], None]
 
 
 def train(
@@ -129,7 +129,7 @@ def train(
     Processes that ``torchrun`` started train it together, each calling this with the same arguments; where they were started again, they go on.
 
     Args:
-        data: opened data, or its path; None for the pictures that come with visus.
+        data: opened data, or its path; None for the images that come with visus.
         network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place); None for ``compact``, or for
             ``efficientnet_lite(0)`` where it starts from pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
             A module that was trained already, and a callable whose weights do not depend on the random seed, are fine-tuned.
@@ -196,19 +196,19 @@ def _train(
         opened = suited_data(opened)
     backbone = choice.backbone if choice is not None and read_for(opened) else None
     mirrors = ask_mirroring(given, opened, group)
-    num_items = len(opened.split("train"))
+    num_samples = len(opened.split("train"))
     made = make_network(
         backbone.design if network is None and backbone is not None else network,
         opened.input_shape,
         len(opened.classes),
-        num_items=num_items,
+        num_samples=num_samples,
         seed=given.seed,
     )
     initial = known_weights(network, made.module, opened, weights, backbone)
     start = None if initial is None else begin(made.module, initial, opened.classes)
     if initial is not None and backbone is None:
         opened, made = _scaled_as(initial, opened, made)
-    tell(Opened(opened, made, (*opened.warnings, *made.warnings), start))
+    tell(DataOpened(opened, made, (*opened.warnings, *made.warnings), start))
     machine = suited(choose(given.device, given.precision), made.module)
     first = resolved(given, opened, made.module, mirrors, StartFacts() if start is not None else None)
     made = _tried(made, opened, first, machine)
@@ -232,7 +232,7 @@ def _train(
         return _carry_out(folder, opened, made, chosen, machine, start, False, limit, unbegun.tell, should_stop, group)
 
 
-def _scaled_as(initial: InitialWeights, data: Data, made: Made) -> tuple[Data, Made]:
+def _scaled_as(initial: InitialWeights, data: Data, made: BuiltNetwork) -> tuple[Data, BuiltNetwork]:
     """Data scaled as initial weights need it; where they do not say how, or it cannot be done, a warning."""
     plan = data.preprocessing
     if (
@@ -252,7 +252,15 @@ def _scaled_as(initial: InitialWeights, data: Data, made: Made) -> tuple[Data, M
 
 
 def _probe(
-    start: Start, data: Data, made: Made, given: Recipe, machine: Machine, group: Group, tell: OnEvent, *, is_mirrored: bool
+    start: Start,
+    data: Data,
+    made: BuiltNetwork,
+    given: Recipe,
+    machine: Machine,
+    group: Group,
+    tell: OnEvent,
+    *,
+    is_mirrored: bool,
 ) -> tuple[Start, StartFacts]:
     """Fit the head of a network that knows something, and decide what is trained of the rest; the first process decides for all."""
     module = made.module.to(machine.device)
@@ -313,7 +321,7 @@ def resume(
         data: where its data is now, if it was moved; the run remembers it.
         network: the module itself, for a run that was trained with a module object.
         changes: settings that may differ from the run's recipe: device, checkpoint_every_s, and time_limit_s, which then is the time from now on.
-        cache_dir: another folder for the decoded items.
+        cache_dir: another folder for the decoded samples.
         num_workers: decoding threads; 0 for one for each usable core.
         on_event, should_stop, began_at, progress: as for ``train``.
 
@@ -347,7 +355,7 @@ def resume(
         run.read_text("design.txt").rstrip("\n") if network is None else network,
         opened.input_shape,
         len(opened.classes),
-        num_items=len(opened.split("train")),
+        num_samples=len(opened.split("train")),
         seed=recipe.seed,
     )
     machine = suited(choose(recipe.device, recipe.precision), made.module)
@@ -366,7 +374,7 @@ def resume(
         made = dataclasses.replace(made, warnings=(*made.warnings, told))
     limit = _Limit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
     with showing(on_event, progress, is_first=group.is_first) as (tell, _):
-        tell(Opened(opened, made, (*opened.warnings, *made.warnings), start))
+        tell(DataOpened(opened, made, (*opened.warnings, *made.warnings), start))
         return _carry_out(run, opened, made, recipe, machine, start, has_steps, limit, tell, should_stop, group)
 
 
@@ -377,7 +385,7 @@ class Unbegun:
         self._folder, self._on_event = folder, on_event
         self._has_steps = False
 
-    def tell(self, event: Event | Opened | Prepared | Scored) -> None:
+    def tell(self, event: Event | DataOpened | Prepared | Scored) -> None:
         """Pass an event on."""
         self._has_steps = self._has_steps or isinstance(event, StepDone)
         if self._on_event is not None:
@@ -394,7 +402,7 @@ class Unbegun:
             self._folder.remove()
 
 
-def _tried(made: Made, data: Data, recipe: ResolvedRecipe, machine: Machine) -> Made:
+def _tried(made: BuiltNetwork, data: Data, recipe: ResolvedRecipe, machine: Machine) -> BuiltNetwork:
     """A person's own module after one step was tried on a copy of it, with what is to be told about it; other networks as they are."""
     if made.design is not None:
         return made
@@ -404,7 +412,7 @@ def _tried(made: Made, data: Data, recipe: ResolvedRecipe, machine: Machine) -> 
 
 
 def _start_again(
-    start: Start, data: Data, made: Made, network: nn.Module | None, recipe: ResolvedRecipe, machine: Machine
+    start: Start, data: Data, made: BuiltNetwork, network: nn.Module | None, recipe: ResolvedRecipe, machine: Machine
 ) -> None:
     """Bring a network to where the training was before its first step, in place."""
     text = made.asked if network is None else network
@@ -424,7 +432,7 @@ def _read_start(run: RunFolder) -> Start | None:
 def _carry_out(
     folder: RunFolder,
     data: Data,
-    made: Made,
+    made: BuiltNetwork,
     recipe: ResolvedRecipe,
     machine: Machine,
     start: Start | None,
@@ -458,7 +466,7 @@ def _carry_out(
             should_stop,
             group,
             is_new=not is_resumed and start is None,
-            knows_answers=start is not None,
+            has_trained_head=start is not None,
             budget_s=budget_s,
         )
         for event in training.events(resume=is_resumed):
@@ -481,7 +489,7 @@ def _carry_out(
         scoring_s = time.perf_counter() - started
         fit_calibration(run, data, answers)
         scores = run.score(data, data.scored_split, answers)
-        finished = Scoring(run, data, made, answers, len(training.position.history), recipe.batch_size, scoring_s)
+        finished = FinishedRun(run, data, made, answers, len(training.position.history), recipe.batch_size, scoring_s)
         missing = write_end(folder, data, made, recipe, scores, training, last, finished)
         remember_ending(data, made, time.perf_counter() - started)
     group.wait()
@@ -492,14 +500,14 @@ def _carry_out(
 def _training(
     folder: RunFolder,
     data: Data,
-    made: Made,
+    made: BuiltNetwork,
     recipe: ResolvedRecipe,
     machine: Machine,
     should_stop: Callable[[], bool] | None,
     group: Group,
     *,
     is_new: bool,
-    knows_answers: bool,
+    has_trained_head: bool,
     budget_s: float | None,
 ) -> Training:
     """The training of a resolved recipe."""
@@ -522,7 +530,7 @@ def _training(
         identity,
         weights,
         stop,
-        knows_answers=knows_answers,
+        has_trained_head=has_trained_head,
         group=group,
         budget_s=budget_s,
     )

@@ -1,6 +1,6 @@
 """The C++ kernels, compiled on first use for this processor, kept in the user's cache folder.
 
-This file knows compilers and shared libraries. It must not know layers or when a kernel is the better choice.
+This file knows compilers and shared libraries.
 
 Nothing is compiled at installation, and nothing is needed: where there is no compiler, or the processor lacks the
 instructions, everything is computed by PyTorch's own kernels.
@@ -71,7 +71,7 @@ def kernels() -> ctypes.CDLL | None:
     return None if isinstance(found, str) else found
 
 
-def carried_out(status: int) -> None:
+def check_status(status: int) -> None:
     """Look at what a kernel gave back.
 
     Raises:

@@ -1,8 +1,8 @@
 """Convolutions with gradients, each direction by an algorithm of one's choice.
 
-This file knows the algorithms and their calls. It must not know which one is best for a shape.
+This file knows the algorithms and their calls.
 
-Letters: N items, C channels in, K channels out, H and W the sides of the map in, OH and OW of the map out.
+Letters: N samples, C channels in, K channels out, H and W the sides of the map in, OH and OW of the map out.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from visus.networks.fast.compiler import carried_out, kernels
+from visus.networks.fast.compiler import check_status, kernels
 from visus.networks.fast.depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
-from visus.networks.fast.gradients import gradients_by_pytorch, is_for_good
-from visus.networks.fast.windows import Window
+from visus.networks.fast.gradients import gradients_by_pytorch, is_first_order_eager
+from visus.networks.fast.windows import TapGeometry
 
-ONEDNN, WINOGRAD, TAPS, DEPTHWISE = "onednn", "winograd", "taps", "depthwise"
+ONEDNN, WINOGRAD, PER_TAP_GEMM, DEPTHWISE = "onednn", "winograd", "taps", "depthwise"
 FORWARDS = (ONEDNN, WINOGRAD, DEPTHWISE)
 INPUT_GRADIENTS = (ONEDNN, WINOGRAD, DEPTHWISE)
-WEIGHT_GRADIENTS = (ONEDNN, WINOGRAD, TAPS, DEPTHWISE)
+WEIGHT_GRADIENTS = (ONEDNN, WINOGRAD, PER_TAP_GEMM, DEPTHWISE)
 _LANES = 16
 
 MAX_WINOGRAD_ERROR = 1.25
@@ -57,7 +57,7 @@ class Convolution(torch.autograd.Function):
     """A convolution of bfloat16 maps, channels last, without groups or of single channels, each direction by the algorithm that its plan names."""
 
     @staticmethod
-    def forward(ctx: Any, maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) -> torch.Tensor:
+    def forward(ctx: Any, maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan) -> torch.Tensor:
         """``maps`` (N, C, *) and ``weight`` (K, C, *) of any floating type to (N, K, *), in the type of ``maps``."""
         out, where = computed(maps, weight, window, plan)
         ctx.save_for_backward(maps, weight, *([] if where is None else [where]))
@@ -70,7 +70,7 @@ class Convolution(torch.autograd.Function):
         maps, weight, *rest = ctx.saved_tensors
         window, plan = ctx.window, ctx.plan
         wants_maps, wants_weight = ctx.needs_input_grad[:2]
-        if not is_for_good(gradient):
+        if not is_first_order_eager(gradient):
 
             def again(maps: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
                 out = by_pytorch(maps, weight, window)
@@ -83,7 +83,7 @@ class Convolution(torch.autograd.Function):
 
 
 def computed(
-    maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan
+    maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What ``Convolution`` gives, without a graph; and, where pooled, which of the four of each 2 x 2 it was."""
     if plan.forward == WINOGRAD:
@@ -97,7 +97,7 @@ def gradients(
     gradient: torch.Tensor,
     maps: torch.Tensor,
     weight: torch.Tensor,
-    window: Window,
+    window: TapGeometry,
     plan: Plan,
     wanted: tuple[bool, bool],
     where: torch.Tensor | None = None,
@@ -119,7 +119,7 @@ def gradients(
     )
     if any(by_winograd):
         of_maps, of_weight = winograd_backward(gradient, maps, weight, window.padding[0], *by_winograd, where=where)
-    if wants_weight and plan.weight_gradient == TAPS:
+    if wants_weight and plan.weight_gradient == PER_TAP_GEMM:
         of_weight = taps_weight_gradient(gradient, maps, weight.shape, window)
     if wants_maps and plan.input_gradient == DEPTHWISE:
         of_maps = depthwise_input_gradient(gradient, maps, weight, window)
@@ -133,13 +133,13 @@ def gradients(
     return of_maps, None if of_weight is None else of_weight.to(weight.dtype)
 
 
-def convolve(maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan) -> torch.Tensor:
+def convolve(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan) -> torch.Tensor:
     """``Convolution`` as a function: ``maps`` (N, C, *) and ``weight`` (K, C, *) to (N, K, *), pooled where planned."""
     out: torch.Tensor = Convolution.apply(maps, weight, window, plan)  # type: ignore[no-untyped-call]
     return out
 
 
-def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> torch.Tensor:
+def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry) -> torch.Tensor:
     """PyTorch's own convolution, in the type of the maps."""
     ones, zeros, groups = *_ones_and_zeros(window), _num_groups(maps, weight)
     out: torch.Tensor = torch.ops.aten.convolution(
@@ -149,7 +149,7 @@ def by_pytorch(maps: torch.Tensor, weight: torch.Tensor, window: Window) -> torc
 
 
 def _gradients(
-    gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: Window, wanted: tuple[bool, bool]
+    gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, wanted: tuple[bool, bool]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """PyTorch's own gradients of the maps and of the weight; None for one that is not wanted."""
     ones, zeros, groups = *_ones_and_zeros(window), _num_groups(maps, weight)
@@ -159,7 +159,7 @@ def _gradients(
     return found[0], found[1]
 
 
-def _ones_and_zeros(window: Window) -> tuple[list[int], list[int]]:
+def _ones_and_zeros(window: TapGeometry) -> tuple[list[int], list[int]]:
     return [1] * len(window.stride), [0] * len(window.stride)
 
 
@@ -167,8 +167,10 @@ def _num_groups(maps: torch.Tensor, weight: torch.Tensor) -> int:
     return maps.shape[1] // weight.shape[1]
 
 
-def taps_weight_gradient(gradient: torch.Tensor, maps: torch.Tensor, shape: Sequence[int], window: Window) -> torch.Tensor:
-    """The gradient of the weight, one matrix product for each tap: gradient times what it read, over items and positions.
+def taps_weight_gradient(
+    gradient: torch.Tensor, maps: torch.Tensor, shape: Sequence[int], window: TapGeometry
+) -> torch.Tensor:
+    """The gradient of the weight, one matrix product for each tap: gradient times what it read, over samples and positions.
 
     For any number of axes, any stride and padding; products in the type of ``maps``, which PyTorch sums in float32.
 
@@ -215,15 +217,15 @@ def winograd_forward(
     """
     library = kernels()
     assert library is not None, "planned only where the kernels are"
-    num_items, channels, height, width = maps.shape
+    num_samples, channels, height, width = maps.shape
     filters = weight.shape[0]
     size = (height + 2 * padding - 2, width + 2 * padding - 2)
-    shape = (num_items, filters, *((side // 2 for side in size) if is_pooled else size))
+    shape = (num_samples, filters, *((side // 2 for side in size) if is_pooled else size))
     out = _empty(shape, torch.bfloat16, torch.channels_last)
     where = _empty(shape, torch.uint8, torch.channels_last) if is_pooled else None
     panels = _panels(library, weight.permute(2, 3, 1, 0))
-    sizes = (num_items, height, width, channels, filters, padding, *size, int(is_pooled), torch.get_num_threads())
-    carried_out(library.visus_winograd_forward(*map(_address, (maps, panels, out, where)), *sizes))
+    sizes = (num_samples, height, width, channels, filters, padding, *size, int(is_pooled), torch.get_num_threads())
+    check_status(library.visus_winograd_forward(*map(_address, (maps, panels, out, where)), *sizes))
     return out, where
 
 
@@ -247,15 +249,15 @@ def winograd_backward(
     """
     library = kernels()
     assert library is not None, "planned only where the kernels are"
-    num_items, channels, height, width = maps.shape
+    num_samples, channels, height, width = maps.shape
     filters = weight.shape[0]
     size = (height + 2 * padding - 2, width + 2 * padding - 2)
     panels = _panels(library, weight.permute(2, 3, 0, 1)) if wants_maps else None
     of_maps = torch.empty_like(maps) if wants_maps else None
     of_weight = _empty((3, 3, channels, filters), torch.float32) if wants_weight else None
-    sizes = (num_items, height, width, channels, filters, padding, *size, int(where is not None), torch.get_num_threads())
+    sizes = (num_samples, height, width, channels, filters, padding, *size, int(where is not None), torch.get_num_threads())
     tensors = (gradient, where, maps, panels, of_maps, of_weight)
-    carried_out(library.visus_winograd_backward(*map(_address, tensors), *sizes))
+    check_status(library.visus_winograd_backward(*map(_address, tensors), *sizes))
     return of_maps, None if of_weight is None else of_weight.permute(3, 2, 0, 1)
 
 
@@ -264,7 +266,7 @@ def _panels(library: ctypes.CDLL, weight: torch.Tensor) -> torch.Tensor:
     _, _, num_in, num_out = weight.shape
     ordered = weight.to(torch.float32).contiguous()
     panels = _empty((16 * (-(-num_in // 2)) * (-(-num_out // _LANES) * _LANES) * 2,), torch.bfloat16)
-    carried_out(
+    check_status(
         library.visus_winograd_weights(_address(ordered), num_in, num_out, _address(panels), torch.get_num_threads())
     )
     return panels

@@ -1,6 +1,6 @@
 """Gradients as PyTorch computes them, where those of a kernel will not do: for gradients of gradients, and under transforms.
 
-This file knows autograd. It must not know which function a gradient is of.
+This file knows autograd.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import torch
 
-from visus.networks.fast.conditions import are_plain, is_eager, is_one_of_many
+from visus.networks.fast.eligibility import are_plain, is_eager, is_one_of_many
 
 
-def is_for_good(gradient: torch.Tensor) -> bool:
+def is_first_order_eager(gradient: torch.Tensor) -> bool:
     """Whether a gradient that is computed now is of numbers alone: nobody asks for its gradient, no transform goes over it.
 
     Args:

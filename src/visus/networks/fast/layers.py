@@ -1,7 +1,6 @@
 """Layers of PyTorch's with another way to compute: convolutions by the plan for their shape, activations in one pass.
 
-This file knows modules of one layer: what each may hand to an algorithm, and what it leaves to PyTorch. It must not know how
-an algorithm works, which is fastest, or what stands before and behind a layer.
+This file knows modules of one layer: what each may hand to an algorithm, and what it leaves to PyTorch.
 
 A layer keeps all that it stores; only its class becomes one derived from PyTorch's own, with another ``forward``. Copies are
 of that class too; what is written to a file is PyTorch's own.
@@ -16,12 +15,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from visus.networks.fast.choices import Case, Choices
+from visus.networks.fast.autotuner import Autotuner, ConvProblem
 from visus.networks.fast.compiler import kernels
-from visus.networks.fast.conditions import are_plain, is_convolved_in_bfloat16, is_eager, suits_rows
 from visus.networks.fast.convolutions import Plan, convolve
+from visus.networks.fast.eligibility import are_plain, is_convolved_in_bfloat16, is_eager, suits_rows
 from visus.networks.fast.norms import activation_alone
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 from visus.networks.float32_layers import in_float32, is_slow_in_bfloat16, is_wrong_in_bfloat16, suits_float32
 
 MEMORY = "_visus_choices"  # what a convolution stores beside PyTorch's own
@@ -84,16 +83,16 @@ class FasterConvolution(Faster):
 
     def can_be_planned(self: Any, maps: torch.Tensor) -> bool:
         """Whether another way than PyTorch's own may compute it: plain tensors, in bfloat16, by a window that the algorithms know."""
-        choices: Choices | None = self.__dict__.get(MEMORY)
+        choices: Autotuner | None = self.__dict__.get(MEMORY)
         if choices is None or not are_plain(maps) or not are_plain(self.weight, self.bias) or not self._suits(maps):
             return False
         return is_convolved_in_bfloat16(maps, self.weight, self.bias)
 
-    def case(self: Any, maps: torch.Tensor, is_pooled: bool = False) -> Case:
+    def case(self: Any, maps: torch.Tensor, is_pooled: bool = False) -> ConvProblem:
         """What the memory is asked for."""
         shapes = tuple(maps.shape), tuple(self.weight.shape)
         is_learned = torch.is_grad_enabled() and (maps.requires_grad or self.weight.requires_grad)
-        return Case(*shapes, self.window, is_pooled, torch.get_num_threads(), is_learned)
+        return ConvProblem(*shapes, self.window, is_pooled, torch.get_num_threads(), is_learned)
 
     def by_plan(self: Any, maps: torch.Tensor, plan: Plan) -> torch.Tensor:
         """Maps convolved; pooled where the plan is."""
@@ -123,9 +122,9 @@ class FasterConvolution(Faster):
         )
 
     @property
-    def window(self: Any) -> Window:
+    def window(self: Any) -> TapGeometry:
         """Its stride and padding."""
-        return Window(self.stride, self.padding)
+        return TapGeometry(self.stride, self.padding)
 
 
 class _FasterConv1d(FasterConvolution, nn.Conv1d):

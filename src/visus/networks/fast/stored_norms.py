@@ -1,6 +1,6 @@
 """A norm by stored statistics with the activation behind it, alone or behind a convolution, one pass over the maps each way.
 
-This file knows the calls of the compiled kernels, and PyTorch's own for gradients of gradients. It must not know modules.
+This file knows the calls of the compiled kernels, and PyTorch's own for gradients of gradients.
 
 Behind a convolution its output is overwritten by what the norm and the activation give, so a training step keeps one map
 where PyTorch keeps two or three. The gradient of the gain needs the numbers before the norm. Where the activation is the
@@ -17,14 +17,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from visus.networks.fast.compiler import carried_out, kernels
+from visus.networks.fast.compiler import check_status, kernels
 from visus.networks.fast.convolutions import Plan, by_pytorch, computed, gradients
-from visus.networks.fast.gradients import gradients_by_pytorch, is_for_good
+from visus.networks.fast.gradients import gradients_by_pytorch, is_first_order_eager
 from visus.networks.fast.norms import ACTIVATIONS, BY_PYTORCH
-from visus.networks.fast.windows import Window
+from visus.networks.fast.windows import TapGeometry
 
 _FROM_BEHIND = ("none", "relu", "relu6")  # activations whose gradient follows from what they gave
-_LARGEST_SHIFT = 16.0  # of a channel, in gains: above it the rounding of what is behind the norm hides what was before it
+_MAX_SHIFT = 16.0  # of a channel, in gains: above it the rounding of what is behind the norm hides what was before it
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class _Normed(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         maps, *kept = ctx.saved_tensors
         stored, wanted = Stored(kept[0], kept[1], kept[2], kept[3], ctx.eps), ctx.needs_input_grad[:3]
-        if is_for_good(gradient):
+        if is_first_order_eager(gradient):
             found = _backward(gradient, maps, stored, ctx.activation, False, wanted)
         else:
 
@@ -115,7 +115,7 @@ class _ConvolvedAndNormed(torch.autograd.Function):
         variance: torch.Tensor,
         eps: float,
         activation: str,
-        window: Window,
+        window: TapGeometry,
         plan: Plan,
     ) -> torch.Tensor:
         between, _ = computed(maps, weight, window, plan)
@@ -137,7 +137,7 @@ class _ConvolvedAndNormed(torch.autograd.Function):
             ctx.activation,
         )
         wants_maps, wants_weight, wants_gain, wants_shift = wanted = ctx.needs_input_grad[:4]
-        if not is_for_good(gradient):
+        if not is_first_order_eager(gradient):
 
             def again(maps: torch.Tensor, weight: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
                 between = by_pytorch(maps, weight, window)
@@ -169,7 +169,7 @@ def normed(maps: torch.Tensor, stored: Stored, activation: str) -> torch.Tensor:
 
 
 def convolved_and_normed(
-    maps: torch.Tensor, weight: torch.Tensor, window: Window, plan: Plan, stored: Stored, activation: str
+    maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan, stored: Stored, activation: str
 ) -> torch.Tensor:
     """``normed`` of a convolution of maps (N, C, H, W) bfloat16, channels last, by weights of any floating type."""
     out: torch.Tensor = _ConvolvedAndNormed.apply(  # type: ignore[no-untyped-call]
@@ -186,7 +186,7 @@ def _forward(maps: torch.Tensor, stored: Stored, activation: str, out: torch.Ten
     kind, threads = ACTIVATIONS.index(activation), torch.get_num_threads()
     line = stored.line
     given = (_address(maps), *_rows(maps), *map(_address, line))
-    carried_out(library.visus_stored_norm_forward(*given, kind, _address(out), ctypes.byref(is_finite), threads))
+    check_status(library.visus_stored_norm_forward(*given, kind, _address(out), ctypes.byref(is_finite), threads))
     return bool(is_finite.value)
 
 
@@ -210,7 +210,7 @@ def _backward(
     out = torch.empty_like(kept) if wants_maps else None
     sums = kept.new_empty(2 * kept.shape[1], dtype=torch.float64) if wants_gain or wants_shift else None
     numbers = (*stored.line, *stored.normed(is_behind))
-    carried_out(
+    check_status(
         library.visus_stored_norm_backward(
             *(_address(gradient), _address(kept), int(is_behind), *_rows(kept), *map(_address, numbers)),
             *(ACTIVATIONS.index(activation), _address(out), _address(sums), torch.get_num_threads()),
@@ -222,9 +222,7 @@ def _backward(
 
 def _is_told_from_behind(stored: Stored) -> bool:
     """Whether what was before the norm follows from what is behind it: no channel is a large shift with a small gain."""
-    return bool(
-        (stored.shift.detach().abs() <= _LARGEST_SHIFT * stored.gain.detach().abs()).logical_and(stored.gain != 0).all()
-    )
+    return bool((stored.shift.detach().abs() <= _MAX_SHIFT * stored.gain.detach().abs()).logical_and(stored.gain != 0).all())
 
 
 def _rows(maps: torch.Tensor) -> tuple[ctypes.c_int64, int]:

@@ -1,6 +1,6 @@
 """How the taps of a convolution lie.
 
-This file knows strides and paddings. It must not know tensors.
+This file knows strides and paddings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Window:
+class TapGeometry:
     """How the taps lie on each axis; ``dilation`` is 1."""
 
     stride: tuple[int, ...]

@@ -1,0 +1,187 @@
+"""``visus experiment``: trains the twin of a run that answers a question, and shows both side by side.
+
+Each kind changes one thing: the layers (mlp), the order of the pixels (shuffle), the task (task), or what ties answers to places (antialias).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from visus.cli.streams import print_json
+from visus.cli.words import refuse_beside, shape_of
+
+if TYPE_CHECKING:
+    from visus.workbench.comparisons import Comparison
+    from visus.workbench.progress import Screen
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train the twin of a run that answers a question.")
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder of the runs that are trained; that of the run by default.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; auto by default.")]
+CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of a training but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
+
+
+@app.command()
+def mlp(
+    network: Annotated[
+        str,
+        typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network, as for visus summary: nothing is trained."),
+    ],
+    shuffle_pixels: Annotated[
+        bool, typer.Option("--shuffle-pixels", help="Train all of them once more on images in one random order of pixels.")
+    ] = False,
+    output: Output = None,
+    device: Device = None,
+    cache_dir: CacheDir = None,
+    input_shape: Annotated[
+        str | None, typer.Option("--input", help="With a network: channels and lengths; 3,224,224 by default.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="With a network: number of classes; 1000 by default.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """A network beside multilayer perceptrons of as many parameters, and of as many multiply-adds."""
+    of_training: dict[str, object] = {"--shuffle-pixels": shuffle_pixels, "--output": output, "--quiet": quiet}
+    of_training |= {"--device": device, "--cache-dir": cache_dir}
+    of_design: dict[str, object] = {"--input": input_shape, "--classes": classes}
+    if not Path(network).is_dir():
+        refuse_beside("a network", of_training)
+        _show_design(network, input_shape or "3,224,224", classes or 1000, as_json=as_json)
+        return
+    refuse_beside("a run", of_design)
+    from visus.workbench.comparisons import compare_with_twins
+    from visus.workbench.runs import load
+
+    with _screen(quiet) as screen:
+        run = load(Path(network), device=device or "auto")
+        found = compare_with_twins(run, with_shuffled=shuffle_pixels, **_given(screen, output, cache_dir))
+    _show(found, as_json=as_json)
+
+
+@app.command()
+def shuffle(
+    run: RunFolder,
+    output: Output = None,
+    device: Device = None,
+    cache_dir: CacheDir = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """A run beside the same network trained on images whose pixels are all in one random order."""
+    from visus.workbench.comparisons import compare_shuffled
+    from visus.workbench.runs import load
+
+    with _screen(quiet) as screen:
+        found = compare_shuffled(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
+    _show(found, as_json=as_json)
+
+
+@app.command()
+def task(
+    run: RunFolder,
+    other: Annotated[
+        str,
+        typer.Option(
+            "--task", help="What to learn instead: reconstruction, or other labels (a column of its table, or a CSV file)."
+        ),
+    ] = "reconstruction",
+    control: Annotated[
+        bool, typer.Option("--control/--no-control", help="Train the run's own task from the other start too.")
+    ] = True,
+    output: Output = None,
+    device: Device = None,
+    cache_dir: CacheDir = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """A run beside the same network trained for another task: do its filters follow from the task?"""
+    from visus.cli.show_compare import show_tasks
+    from visus.workbench.runs import load
+    from visus.workbench.tasks import compare_tasks
+
+    with _screen(quiet) as screen:
+        given = _given(screen, output, cache_dir)
+        found = compare_tasks(
+            load(run, device=device or "auto"), other, with_control=control, on_drawn=screen.drawn, **given
+        )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        show_tasks(found)
+
+
+@app.command()
+def antialias(
+    run: RunFolder,
+    output: Output = None,
+    device: Device = None,
+    cache_dir: CacheDir = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """A run beside its design with global pooling for flatten and blurred pooling for strides: do the answers move less with the image?"""
+    from visus.cli.show_compare import show_comparison, show_shifts
+    from visus.workbench.comparisons import compare_antialiased
+    from visus.workbench.runs import load
+
+    with _screen(quiet) as screen:
+        found = compare_antialiased(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
+    if as_json:
+        print_json(found.to_json())
+        return
+    show_shifts(found.before)
+    changed = found.comparison.contenders[1]
+    show_shifts(found.after, title=f"with {changed.kind}, {changed.folder}")
+    show_comparison(found.comparison)
+
+
+@contextlib.contextmanager
+def _screen(quiet: bool) -> Iterator[Screen]:
+    """Where trainings are shown; what a person's own module prints goes to stderr."""
+    from visus.workbench.progress import Screen
+
+    with contextlib.redirect_stdout(sys.stderr), Screen(quiet) as screen:
+        yield screen
+
+
+def _given(screen: Screen, output: Path | None, cache_dir: Path | None) -> dict[str, Any]:
+    command = shlex.join(["visus", *sys.argv[1:]])
+    return {"output": output, "cache_dir": cache_dir, "on_event": screen.tell, "command": command}
+
+
+def _show(found: Comparison, *, as_json: bool) -> None:
+    from visus.cli.show_compare import show_comparison
+
+    if as_json:
+        print_json(found.to_json())
+    else:
+        show_comparison(found)
+
+
+def _show_design(network: str, input_shape: str, classes: int, *, as_json: bool) -> None:
+    from visus.cli.show_design import show_twins
+    from visus.design.mlp_equivalents import perceptron_twins
+    from visus.errors import UsageError
+    from visus.workbench.summaries import design_of
+
+    shape = shape_of(input_shape)
+    design = design_of(network, shape, classes)
+    if design is None:
+        raise UsageError("perceptron twins are made of designs, and this is the name of a Python callable.", where=network)
+    twins = perceptron_twins(design, shape, classes)
+    if as_json:
+        print_json([twin.to_json() for twin in twins])
+    else:
+        show_twins(twins, shape)

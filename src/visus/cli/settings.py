@@ -1,0 +1,154 @@
+"""The settings of a training as options: every field of ``Recipe`` is one, and ``--set NAME=VALUE`` takes them all.
+
+Nothing about a setting is written here: its option, its help and its group are those of ``training.recipe``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, get_args, get_type_hints
+
+import typer
+from typer.core import TyperCommand
+
+from visus.errors import UsageError, unknown_name
+from visus.training.recipe import FIELDS, Recipe
+from visus.units import read_duration
+
+GROUPS: Final = ("Data", "Model", "Training", "Augmentation", "Machine", "Output")
+_DURATION: Final = "time_limit_s"
+
+
+def option_of(setting: str) -> str:
+    """How a setting is written as an option.
+
+    >>> option_of("learning_rate"), option_of("weight_decay")
+    ('--lr', '--weight-decay')
+    """
+    named: str | None = FIELDS[setting].metadata["option"]
+    return named or f"--{setting.replace('_', '-')}"
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with an option for each setting; those that were given reach its argument ``given`` as a table.
+
+    The command has an argument ``assignments`` too, the words of ``--set``.
+
+    Raises:
+        UsageError: a setting is given twice, or a word of ``--set`` cannot be read.
+    """
+
+    @functools.wraps(command)
+    def called(**arguments: Any) -> None:
+        options = {name: arguments.pop(name) for name in FIELDS}
+        given = {name: value for name, value in options.items() if value is not None}
+        if _DURATION in given:
+            given[_DURATION] = read_duration(given[_DURATION])
+        assigned = read_assignments(arguments.pop("assignments") or ())
+        if twice := [option_of(name) for name in FIELDS if name in given and name in assigned]:
+            raise UsageError(f"{', '.join(twice)} is also given by --set. Give it once.")
+        command(**arguments, given=given | assigned)
+
+    own = inspect.signature(command, eval_str=True)
+    parameters = [each for each in own.parameters.values() if each.name != "given"]
+    signature = own.replace(parameters=[*parameters, *(_parameter(name) for name in FIELDS)])
+    called.__signature__ = signature  # type: ignore[attr-defined]  # what typer reads
+    called.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
+    return called
+
+
+def _parameter(setting: str) -> inspect.Parameter:
+    """The option of a setting, as typer takes it."""
+    facts = FIELDS[setting].metadata
+    kind: Any = str if setting == _DURATION else _KINDS[setting]
+    option = typer.Option(
+        option_of(setting),
+        *([facts["short"]] if facts["short"] else []),
+        help=_sentence(facts["describe"]),
+        hidden=not facts["is_basic"],
+        rich_help_panel=facts["group"],
+    )
+    return inspect.Parameter(
+        setting, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _sentence(words: str) -> str:
+    """Words that begin with a small letter, as a sentence."""
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def read_assignments(words: Sequence[str]) -> dict[str, Any]:
+    """Settings from words such as ``weight_decay=0.01``; a name may be that of the option too.
+
+    Raises:
+        UsageError: a word without ``=``, an unknown name, or a name that is there twice.
+
+    >>> read_assignments(["weight_decay=0.01", "lr-head=2", "time-limit=5m", "flip=none"])
+    {'weight_decay': 0.01, 'head_lr': 2, 'time_limit_s': 300.0, 'flip': 'none'}
+    """
+    names = {name: name for name in FIELDS} | {option_of(name).removeprefix("--").replace("-", "_"): name for name in FIELDS}
+    found: dict[str, Any] = {}
+    for word in words:
+        named, equals, text = word.partition("=")
+        key = named.strip().removeprefix("--").replace("-", "_")
+        if not equals or not text.strip():
+            raise UsageError(f"--set takes NAME=VALUE, such as weight_decay=0.01, not {word!r}.")
+        if key not in names:
+            raise UsageError(unknown_name("setting", named.strip(), sorted(FIELDS)))
+        if (name := names[key]) in found:
+            raise UsageError(f"--set gives {name} twice. Give it once.")
+        found[name] = _value(name, text.strip())
+    return found
+
+
+def _value(setting: str, text: str) -> Any:
+    """A value as its setting has it; text where it is none, for the recipe to refuse."""
+    if setting == _DURATION:
+        return read_duration(text)
+    for kind in (int, float):
+        if _KINDS[setting] in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    return text
+
+
+def _kind(annotation: Any) -> Any:
+    return next((each for each in get_args(annotation) if each is not type(None)), annotation)
+
+
+_KINDS: Final = {name: _kind(kind) for name, kind in get_type_hints(Recipe).items()}
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help lists its options in groups; those that only experts turn under ``--help-all`` alone."""
+
+    shows_all = False
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments, and options under the heads of ``GROUPS``."""
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *GROUPS)}
+        for each in self.get_params(ctx):
+            is_hidden, each.hidden = getattr(each, "hidden", False), False  # type: ignore[attr-defined]
+            record = each.get_help_record(ctx)
+            each.hidden = is_hidden  # type: ignore[attr-defined]
+            if record is not None and (self.shows_all or not is_hidden):
+                group = getattr(each, "rich_help_panel", None) or "Output"
+                sections["Arguments" if each.param_type_name == "argument" else group].append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+
+def show_all_help(ctx: typer.Context, value: bool) -> None:
+    """Print the help with every option, and end."""
+    if value:
+        command: Any = ctx.command
+        command.shows_all = True
+        print(command.get_help(ctx))
+        raise typer.Exit

@@ -1,0 +1,1 @@
+"""One door for image files: decoded, checked for damage, turned upright, fitted to a size."""

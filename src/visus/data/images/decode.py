@@ -1,0 +1,389 @@
+"""The one door through which an image file becomes numbers, and the account of what was done to it on the way.
+
+This file knows files, formats, limits and orientation.
+
+Pillow's plugins are called one by one, never through ``Image.open``: only the formats listed here can ever run, the size is
+checked by our own limit before any memory is taken, and no setting of Pillow that belongs to the whole process is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from visus.data.images import damage as image_damage
+from visus.data.images import headers as image_headers
+from visus.data.images import heif as image_heif
+from visus.data.images import jpeg as image_jpeg
+from visus.data.images import modes as image_modes
+from visus.data.images import tiff as image_tiff
+from visus.data.images.fit import RULES, Rule, fit
+from visus.errors import ImageError
+from visus.units import write_bytes, write_shape
+
+__all__ = ["IMAGE_SUFFIXES", "RULES", "Decoded", "ImageHeader", "Limits", "Rule", "decode", "fit", "probe"]
+
+IMAGE_SUFFIXES = image_heif.readable_suffixes() | frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
+)
+"""Endings of image files that can be read here, in lower case; compare with ``path.suffix.lower()``."""
+
+_READERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "PPM": PpmImagePlugin.PpmImageFile,
+}
+_FORMAT_NAMES = "JPEG, PNG, GIF, BMP, TIFF, WebP or PPM"
+_SPOKEN = {"WEBP": "WebP"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one file may take.
+
+    Args:
+        max_bytes: size of the file.
+        max_pixels: height times width, of the whole image as the file states it.
+    """
+
+    max_bytes: int = 256 * 2**20
+    max_pixels: int = 100_000_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A decoded image.
+
+    Args:
+        pixels: uint8, shape (channels, height, width), 1 or 3 channels, upright. A view: memory holds (height, width,
+        channels).
+        actions: keys of the ledger, in the order in which they were done.
+        original_size: (height, width) of the upright image, before any reduced decoding.
+        mode: Pillow's name for how the file holds its values, such as ``RGB`` or ``I;16``.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    actions: tuple[str, ...]
+    original_size: tuple[int, int]
+    mode: str
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header of an image file says.
+
+    Args:
+        size: (height, width) of the upright image.
+        channels: 1 or 3, as ``decode`` would give.
+        mode: Pillow's name for how the file holds its values.
+        format: JPEG, PNG, GIF, BMP, TIFF, WEBP or PPM, by its content and not its name.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    mode: str
+    format: str
+
+
+def decode(
+    file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS, at_least: tuple[int, int] | None = None
+) -> Decoded:
+    """The pixels of an image file, upright, 8-bit, gray or color; with what was done to get there.
+
+    The format is told by the content, never by the name. Limits are checked against the header before a pixel is
+    decoded. Of several frames or pages the first is taken. The rules for values are those of ``image_modes``, the
+    orientation is that of the EXIF record. A file that ends early or is damaged is refused, never filled up.
+
+    Args:
+        file: the file, or its whole content.
+        name: how messages call it; by default the path.
+        limits: how much it may take.
+        at_least: (height, width) that the caller will shrink the upright image to. A JPEG at least four times as large on
+            both sides is then decoded at a half, a quarter or an eighth, which leaves at least twice this size. After the
+            antialiased resize the pixels differ from those of a full decoding by about one level of 255 on average in photos
+            full of detail, and by 0.2 in smooth ones.
+
+    Raises:
+        ImageError: the file cannot be read as an image; the message names it, and says what was found and what to do.
+    """
+    with _named(file, name), _opened(file, limits) as stream:
+        data, done = _sound_bytes(stream.read())
+        image, head_format = _open_header(io.BytesIO(data), limits)
+        stated = image.height, image.width
+        try:
+            decoded = _decode(image, data, head_format, at_least)
+            return dataclasses.replace(decoded, actions=(*done, *decoded.actions)) if done else decoded
+        except (ImageError, MemoryError):
+            raise
+        except Exception as error:  # a decoder that is fed damaged bytes may raise anything
+            raise _damaged(error, head_format, stated) from error
+
+
+def probe(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> ImageHeader:
+    """Size, channels and format of an image from its header alone; a file cut short further on is not noticed.
+
+    Args:
+        file: the file, or its content.
+        name: how messages call it; by default the path.
+        limits: how much it may take.
+
+    Raises:
+        ImageError: the file cannot be read as an image, or is beyond the limits.
+    """
+    with _named(file, name), _opened(file, limits) as stream:
+        is_png = stream.read(8).startswith(b"\x89PNG")
+        stream.seek(0)
+        image, head_format = _open_header(io.BytesIO(image_damage.needed_png_head(stream)) if is_png else stream, limits)
+        orientation, _ = _orientation(image)
+        height, width = image.height, image.width
+        size = (width, height) if orientation > 4 and head_format != "TIFF" else (height, width)
+        return ImageHeader(size, image_modes.num_channels(image.mode), image.mode, head_format)
+
+
+@contextlib.contextmanager
+def _named(file: Path | bytes, name: str) -> Iterator[None]:
+    """Errors from within say which file they are about."""
+    try:
+        yield
+    except ImageError as error:
+        error.within(name or ("an image given as bytes" if isinstance(file, bytes) else str(file)))
+        raise
+
+
+@contextlib.contextmanager
+def _opened(file: Path | bytes, limits: Limits) -> Iterator[BinaryIO]:
+    """The file as a stream, within the limit of bytes."""
+    if isinstance(file, bytes):
+        _check_bytes(len(file), limits)
+        yield io.BytesIO(file)
+        return
+    try:
+        state = Path(file).stat()
+        if stat.S_ISDIR(state.st_mode):
+            raise ImageError("this is a folder, not an image. Name the files in it.")
+        if not stat.S_ISREG(state.st_mode):
+            raise ImageError("this is a device or a pipe, not a file. Save the image as a file first.")
+        _check_bytes(state.st_size, limits)
+        with Path(file).open("rb") as stream:
+            yield stream
+    except FileNotFoundError:
+        raise ImageError("there is no such file. Check its name and folder.") from None
+    except PermissionError:
+        raise ImageError("the file may not be read. Give yourself the right to read it, or leave it out.") from None
+    except OSError as error:
+        raise ImageError(
+            f"the file cannot be read from its disk ({error.strerror or error}). Copy it to another place, or leave it out."
+        ) from error
+
+
+def _check_bytes(num_bytes: int, limits: Limits) -> None:
+    if num_bytes == 0:
+        raise ImageError("the file is empty (0 bytes). Copy it again from where it came, or remove it.")
+    if num_bytes > limits.max_bytes:
+        raise ImageError(
+            f"the file has {write_bytes(num_bytes)} and at most {write_bytes(limits.max_bytes)} are read. "
+            f"Make it smaller, or leave it out."
+        )
+
+
+def _check_size(size: tuple[int, int], limits: Limits) -> None:
+    height, width = size
+    if height < 1 or width < 1:
+        raise ImageError(f"the image has {write_shape(size)} pixels: it is empty. Export it again, or remove it.")
+    if height * width > limits.max_pixels:
+        raise ImageError(
+            f"the image is too large: it states {height:,} x {width:,} = {height * width:,} pixels (height x width), and at most "
+            f"{limits.max_pixels:,} are decoded. Make it smaller, or leave it out."
+        )
+
+
+def _open_header(stream: BinaryIO, limits: Limits) -> tuple[ImageFile.ImageFile, str]:
+    """Pillow's image with its header read and no pixel decoded, and the name of its format; within the limits."""
+    head = stream.read(image_headers.HEAD_BYTES)
+    stream.seek(0)
+    head_format = image_headers.format_of(head)
+    reader = _READERS[head_format] if head_format else None
+    if head_format is None and image_headers.is_heif(head):
+        head_format = "AVIF" if b"avi" in head[8:12] else "HEIC"
+        reader = image_heif.reader(head_format)
+    if head_format is None or reader is None:
+        content = image_headers.describe_content(head)
+        raise ImageError(
+            f"the file holds {content}, and {_FORMAT_NAMES} is needed. {image_headers.remedy(content)}, or remove it."
+        )
+    if head_format == "WEBP" and not WebPImagePlugin.SUPPORTED:
+        raise ImageError(
+            "the file is a WebP, which this Pillow cannot read. Convert it to PNG, or install Pillow's own wheel."
+        )
+    stated = image_headers.stated_size(head_format, head)
+    if stated is not None:
+        _check_size(stated, limits)
+    if head_format == "TIFF":
+        image_tiff.refuse_unread_bands(stream)
+    try:
+        with _pillow_quiet():
+            image = reader(stream, "")
+    except MemoryError:
+        raise
+    except Exception as error:  # a plugin that is fed damaged bytes may raise anything
+        raise _damaged(error, head_format, None) from error
+    _check_size((image.height, image.width), limits)
+    return image, head_format
+
+
+def _sound_bytes(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes to decode: of a PNG those that say something about its pixels; and actions for the ledger."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return image_damage.needed_png(data)
+    return data, ()
+
+
+def _decode(image: ImageFile.ImageFile, data: bytes, head_format: str, at_least: tuple[int, int] | None) -> Decoded:
+    actions: list[str] = []
+    size, mode = (image.height, image.width), image.mode
+    values: npt.NDArray[np.uint8] | None = None
+    if head_format == "JPEG":
+        orientation, _ = _orientation(image)
+        needed = (at_least[1], at_least[0]) if at_least and orientation > 4 else at_least
+        divisor = image_jpeg.reduction(size, needed)
+        actions += ["decoded at a reduced size"] * (divisor > 1)
+        values, mended, done = image_jpeg.decode_checked(data, mode, size, divisor)
+        actions += [*done, *["first frame of an animation used"] * ("mp" in image.info)]
+        if values is None and mended is not data:
+            image = JpegImagePlugin.JpegImageFile(io.BytesIO(mended), "")
+        image_jpeg.reduce(image, divisor)
+    if values is None:
+        deep = image_modes.holds_16_bits(image)
+        check = _strip_check(image, data) if head_format == "TIFF" else contextlib.nullcontext()
+        with _pillow_quiet() if head_format in ("GIF", "TIFF") else contextlib.nullcontext(), check:
+            orientation, broken = _orientation(image)  # of a TIFF: before Pillow turns it while loading
+            actions += ["first frame of an animation used"] * _has_more_frames(image)
+            values, converted = image_modes.to_values(image, deep)
+        actions += converted
+    if head_format == "WEBP":
+        image_damage.refuse_damaged_webp(data, _is_webp_decoded)
+    elif head_format == "GIF":
+        image_damage.refuse_damaged_gif(data)
+    if head_format != "TIFF":
+        orientation, broken = _orientation(image)  # of a PNG: the record may follow the pixels
+        values = _turned(values, orientation)
+        size = size[::-1] if orientation > 4 else size
+    actions += ["turned upright by its EXIF orientation"] * (orientation != 1)
+    actions += ["broken EXIF orientation ignored"] * broken
+    return Decoded(values.transpose(2, 0, 1), tuple(actions), size, mode)
+
+
+def _is_webp_decoded(data: bytes) -> bool:
+    try:
+        WebPImagePlugin.WebPImageFile(io.BytesIO(data), "").load()
+    except Exception:  # a plugin that is fed damaged bytes may raise anything
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _strip_check(image: ImageFile.ImageFile, data: bytes) -> Iterator[None]:
+    """A block that decodes a TIFF whose parts are checked: before it, so that a decoder prints its own words of few that are damaged; after it
+    where the checksums of what was decoded may tell, in a fraction of the time.
+
+    Raises:
+        ImageError: a part is damaged; said instead of what the decoder says.
+    """
+    tags: Any = getattr(image, "tag_v2", {})
+    strict = image_jpeg.strict_decoder()
+    if not image_damage.is_deflate(tags):
+        image_damage.refuse_damaged_strips(data, tags, strict)
+        yield
+        return
+    is_sound = False
+    try:
+        yield
+        is_sound = image_damage.has_checksums(image, data, tags)
+    finally:
+        if not is_sound:
+            image_damage.refuse_damaged_strips(data, tags, strict)
+
+
+def _orientation(image: ImageFile.ImageFile) -> tuple[int, bool]:
+    """The EXIF orientation, 1 to 8, and whether the record is broken (and 1 was taken)."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        found = image_headers.upright_or_known(image.tag_v2.get(image_headers.ORIENTATION_TAG, 1))
+    else:
+        exif = image.info.get("exif")
+        found = image_headers.exif_orientation(exif) if isinstance(exif, bytes) else 1
+    return 1 if found is None else found, found is None
+
+
+def _turned(values: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Pixels, shape (height, width, channels), turned and mirrored so that the row stated as the top is the top."""
+    if orientation == 1:
+        return values
+    if orientation > 4:  # 5 to 8 store columns as rows
+        values = values.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return np.ascontiguousarray(values)
+
+
+def _has_more_frames(image: ImageFile.ImageFile) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # damage after the first frame, which is all that is used
+        return False
+
+
+def _damaged(error: Exception, head_format: str, size: tuple[int, int] | None) -> ImageError:
+    spoken = _SPOKEN.get(head_format, head_format)
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageError("the image is larger than Pillow itself allows (Image.MAX_IMAGE_PIXELS). Make it smaller.")
+    if size is None:
+        return ImageError(f"the {spoken} file is cut short or damaged in its header. Copy or export it again, or remove it.")
+    return ImageError(
+        f"the {spoken} file is cut short or damaged: not all of its {write_shape(size)} pixels can be decoded. "
+        f"Copy or export it again, or remove it."
+    )
+
+
+_filters = threading.Lock()
+
+
+@contextlib.contextmanager
+def _pillow_quiet() -> Iterator[None]:
+    """Pillow's warnings about odd headers are not passed on: what matters of them becomes an error or an action here.
+
+    Filters belong to the whole process, so one thread at a time changes them, and only for warnings that Pillow gives.
+    """
+    with _filters, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield

@@ -1,0 +1,70 @@
+"""Advice that follows from a network's figures: what is wrong or wasteful, each with its sum and with remedies that were tried.
+
+This file knows which kinds of advice there are, and their order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from visus.design.account import Account
+from visus.design.advice.cost import falling_channels, large_linear, lone_values, pooled_points, softmax_last
+from visus.design.advice.pieces import Advice as Advice
+from visus.design.advice.receptive_field import object_size, unproductive
+from visus.design.advice.unread_pixels import gaps, unread
+from visus.design.facts import Facts, Finder, remedied
+from visus.design.plan import Design
+
+KINDS: Final[dict[str, str]] = {
+    "object": "the last map sees less than an object, or the image is smaller than one",
+    "norm": "a norm over one value",
+    "softmax": "a softmax before the cross-entropy",
+    "pool": "a map with one position is pooled",
+    "stride": "a stride larger than its kernel",
+    "gaps": "windows that leave gaps in what is read",
+    "border": "a border that is never read",
+    "channels": "fewer channels on a smaller map",
+    "linear": "the first linear layer holds most parameters",
+    "unproductive": "layers that see no new part of the image",
+}
+"""Every kind of advice and what it is about, the gravest first; the last two are often meant to be so."""
+
+_FINDERS: Final[tuple[Finder, ...]] = (
+    *(object_size, lone_values, softmax_last, pooled_points, unread),
+    *(falling_channels, large_linear, unproductive),
+)
+
+
+def advise(
+    account: Account,
+    design: Design | None = None,
+    num_classes: int | None = None,
+    *,
+    object_px: int | None = None,
+    batch_size: int | None = None,
+) -> tuple[Advice, ...]:
+    """What to say about a network, the gravest first; empty where there is nothing.
+
+    Of a design and of the module that is built from it, the same is said; remedies are tried on a design alone.
+
+    Args:
+        account: its account, with a row for each layer.
+        design: the design that the account is of; without it, no remedy is tried.
+        num_classes: what ``classes`` stands for.
+        object_px: size of the objects in the images, in pixels of the input.
+        batch_size: samples of a batch of the training: with 1, a batch norm over one position has one value.
+
+    Raises:
+        DesignError: the design cannot take the account's input.
+
+    >>> from visus.design import account, parse
+    >>> design = parse("conv(8, 3, padding=1), relu, globalpool, linear(classes), softmax")
+    >>> [advice.kind for advice in advise(account(design, (3, 32, 32), 10), design, 10)]
+    ['softmax']
+    """
+    nodes = design.place(account.input_shape, num_classes) if design is not None else ()
+    facts = Facts(account, nodes, object_px, batch_size)
+    advice = [remedied(found, finder) for finder in _FINDERS for found in finder(facts)]
+    if not any(each.kind in ("stride", "gaps") for each in advice):
+        advice += [remedied(found, gaps) for found in gaps(facts)]
+    return tuple(sorted(advice, key=lambda each: list(KINDS).index(each.kind)))

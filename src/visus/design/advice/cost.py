@@ -1,0 +1,243 @@
+"""Advice on what is spent or lost for nothing: channels, the first linear layer, norms, pools and softmax.
+
+This file knows what follows from shapes, parameters and the kind of a row.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
+from typing import Any
+
+from visus.design.account import Row
+from visus.design.advice.pieces import Advice
+from visus.design.edits import changed, with_layer, without
+from visus.design.facts import AdviceFound, Candidate, Facts, costs
+from visus.design.flow import INPUT
+from visus.design.graph import Node
+from visus.design.items import Item
+from visus.design.layers.registry import Conv, Flatten, GroupNorm, Pool, globalpool
+from visus.design.layers.registry import layernorm as layer_norm
+from visus.units import write_count, write_number_of, write_shape, write_share
+
+_MAX_SHRUNK = 16  # times that a map shrinks between two widths that are told as one step
+
+
+def falling_channels(facts: Facts) -> Iterator[AdviceFound]:
+    """Fewer channels on a smaller map, counted by the widest convolution or stack of branches at each size of map."""
+    levels: list[tuple[tuple[int, ...], int, Row]] = []  # size of map, widest channels, the first row that is so wide
+    for row, flow in zip(facts.rows, facts.flows, strict=True):
+        if not facts.is_map(row.output_shape) or not (row.macs or flow.kind == "stack"):
+            continue
+        here, width = row.output_shape[1:], row.output_shape[0]
+        known = next((index for index, level in enumerate(levels) if level[0] == here), None)
+        if known is None:
+            levels.append((here, width, row))
+        elif width > levels[known][1]:
+            levels[known] = (here, width, row)
+    for (size, channels, _), (smaller, fewer, row) in itertools.pairwise(levels):
+        before, after = channels * math.prod(size), fewer * math.prod(smaller)
+        kept = channels * math.prod(smaller)
+        if math.prod(smaller) < math.prod(size) and fewer < channels:
+            sentence = (
+                f"the channels fall from {channels} to {fewer} while the map shrinks from {write_shape(size)} to {write_shape(smaller)}: "
+                f"{channels} x {math.prod(size):,} = {before:,} numbers for each sample become "
+            )
+            if kept * _MAX_SHRUNK < before:  # most of it is not this layer's doing
+                sentence += (
+                    f"{channels} x {math.prod(smaller):,} = {kept:,} by the smaller map alone, and {fewer} x {math.prod(smaller):,} = "
+                    f"{after:,} by fewer channels, {write_share(after / kept)} of those."
+                )
+            else:
+                sentence += f"{fewer} x {math.prod(smaller):,} = {after:,}, {write_share(after / before)} of them."
+            advice = Advice("channels", row.path, sentence, paths=(row.path,))
+            yield AdviceFound(advice, lambda size=smaller, width=channels: _as_wide(facts, size, width))  # type: ignore[misc]
+            return
+
+
+def large_linear(facts: Facts) -> Iterator[AdviceFound]:
+    """The first linear layer after a map holds more than half of all parameters."""
+    place = next((place for place, row in enumerate(facts.rows) if _is_linear(row)), None)
+    if place is None or 2 * facts.rows[place].num_parameters <= facts.account.num_parameters:
+        return
+    row, source = facts.rows[place], _map_before(facts, place)
+    features = row.macs // row.output_shape[0]
+    convolved = any(each.macs for each in facts.rows[:place] if len(each.output_shape) > 1)
+    channels, *size = facts.shape_at(source)
+    if source == INPUT or not convolved or channels * math.prod(size) != features or channels == features:
+        return
+    bias = row.num_parameters - row.macs
+    less = row.output_shape[0] * channels + bias
+    sentence = (
+        f"this layer holds {write_share(row.num_parameters / facts.account.num_parameters)} of all parameters: "
+        f"{channels} x {write_shape(size)} x {row.output_shape[0]} = {row.macs:,} weights. "
+        f"Global pooling before it: {write_count(row.num_parameters)} to {write_count(less)}."
+    )
+    yield AdviceFound(Advice("linear", row.path, sentence, paths=(row.path,)), lambda: _pooled(facts))
+
+
+def softmax_last(facts: Facts) -> Iterator[AdviceFound]:
+    """The network ends with a softmax, which the loss applies itself."""
+    ends = [end for end in facts.account.ends if end != INPUT and facts.flows[end].kind == "softmax"]
+    if len(facts.account.ends) != 1 or not ends:
+        return
+    row = facts.rows[ends[0]]
+    answers = row.output_shape[0] if row.output_shape else 1
+    sentence = (
+        "the network ends with a softmax, and the cross-entropy applies one itself: a second one squeezes "
+        f"{answers} answers that lie between 0 and 1 to shares of at most "
+        f"e/(e + {answers - 1}) = {write_share(math.e / (math.e + answers - 1))}, "
+        "and the gradient becomes small where an answer is sure."
+    )
+    if answers == 1:
+        sentence = "the network ends with a softmax over 1 answer, which makes it 1 whatever the image."
+    yield AdviceFound(Advice("softmax", row.path, sentence, paths=(row.path,)), lambda: _unshared(facts, row))
+
+
+def pooled_points(facts: Facts) -> Iterator[AdviceFound]:
+    """Poolings of maps with one position: one piece of advice for all of them."""
+    found = []
+    for place, flow in enumerate(facts.flows):
+        shape = facts.shape_at(facts.source(place))
+        if flow.kind in ("pool", "global pool") and len(shape) > 1 and math.prod(shape[1:]) == 1:
+            found.append((facts.rows[place].path, shape[1:]))
+    if found:
+        others = f"; so it is in {write_number_of(len(found) - 1, 'later pool')}" if len(found) > 1 else ""
+        sentence = (
+            f"the map that is pooled here is {write_shape(found[0][1])}: the largest and the mean of 1 number are that "
+            f"number{others}."
+        )
+        paths = tuple(path for path, _ in found)
+        yield AdviceFound(Advice("pool", paths[0], sentence, paths=paths), lambda: _unpooled(facts, paths))
+
+
+def lone_values(facts: Facts) -> Iterator[AdviceFound]:
+    """A norm over a single value, which leaves nothing of it."""
+    for row, flow in zip(facts.rows, facts.flows, strict=True):
+        normed = flow.normed
+        if normed is None or normed.num_values != 1 or normed.by == "batch":
+            continue
+        sentence = (
+            f"{normed.channels} channels / {normed.num_groups} groups x 1 position = 1 value in each group, and a value less "
+            if normed.by == "group"
+            else "each value is normalized alone, and a value less "
+        ) + "its own mean is 0: what comes out is the trained shift, whatever the image."
+        yield AdviceFound(
+            Advice("norm", row.path, sentence, paths=(row.path,)),
+            lambda path=row.path: _wider_norms(facts, path),  # type: ignore[misc]
+            1,
+        )
+    yield from _lone_batches(facts)
+
+
+def _lone_batches(facts: Facts) -> Iterator[AdviceFound]:
+    """Batch norms over one position in batches of one sample: one piece of advice for all of them."""
+    found = [
+        row.path
+        for row, flow in zip(facts.rows, facts.flows, strict=True)
+        if flow.normed is not None and flow.normed.by == "batch" and flow.normed.num_values == 1
+    ]
+    if found and facts.batch_size == 1:
+        others = f", here and in {write_number_of(len(found) - 1, 'later norm')}" if len(found) > 1 else ""
+        sentence = (
+            f"in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value{others}, and a value less its own "
+            "mean is 0 (torch refuses to train so)."
+        )
+        yield AdviceFound(Advice("norm", found[0], sentence, paths=tuple(found)), lambda: _layer_norm(facts, found))
+
+
+# ---- remedies ----
+
+
+def _tried(facts: Facts, text: str, design: Any, *, with_costs: bool = True) -> Iterator[Candidate]:
+    """A change of a design that gives outputs of the same shape, with its costs."""
+    tried = facts.tried(design)
+    if tried is not None and tried.account.output == facts.account.output:
+        yield Candidate(f"{text} ({costs(tried.account)})" if with_costs else text, design, tried)
+
+
+def _as_wide(facts: Facts, size: tuple[int, ...], channels: int) -> Iterator[Candidate]:
+    """The design with at least so many channels from this size of map on."""
+    reached = False
+
+    def widened(node: Node) -> list[Item] | None:
+        nonlocal reached
+        reached = reached or node.output_shape[1:] == size
+        layer: Any = node.layer
+        if not reached or not isinstance(layer, Conv) or layer.groups > 1 or layer.out_channels >= channels:  # type: ignore[operator]
+            return None
+        return [Conv(channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation, bias=layer.bias)]
+
+    yield from _tried(facts, f"{channels} channels from there on", changed(facts.nodes, widened, named=True))
+
+
+def _pooled(facts: Facts) -> Iterator[Candidate]:
+    flatten = next((node for node in facts.leaves if isinstance(node.layer, Flatten)), None)
+    design = with_layer(facts.nodes, flatten.path, globalpool(), named=True) if flatten else None
+    tried = facts.tried(design)
+    if flatten is not None and tried is not None:
+        before = write_count(facts.account.num_parameters)
+        yield Candidate(f"globalpool in the place of {flatten.path} ({before} to {costs(tried.account)})", design, tried)
+
+
+def _unshared(facts: Facts, row: Row) -> Iterator[Candidate]:
+    text = f"leaving out {row.path}: no parameter is lost"
+    if not facts.nodes:
+        yield Candidate(text)
+    else:
+        yield from _tried(facts, text, without(facts.nodes, [row.path], named=True), with_costs=False)
+
+
+def _unpooled(facts: Facts, paths: Many[str]) -> Iterator[Candidate]:
+    """The design without these pools; a global one becomes a flatten."""
+
+    def left_out(node: Node) -> list[Item] | None:
+        if node.path not in paths:
+            return None
+        return [] if isinstance(node.layer, Pool) else [Flatten()]
+
+    pools = [node for node in facts.leaves if node.path in paths]
+    if not pools:
+        return
+    text = "leaving it out" if isinstance(pools[0].layer, Pool) else "flatten in its place"
+    if len(pools) > 1:
+        text = "leaving them out" if isinstance(pools[-1].layer, Pool) else "leaving them out, with flatten for a global one"
+    yield from _tried(facts, text, changed(facts.nodes, left_out, named=True))
+
+
+def _wider_norms(facts: Facts, path: str) -> Iterator[Candidate]:
+    """Fewer groups where there are several channels; else no norm."""
+    node = facts.node(path)
+    if node is None:
+        return
+    channels = node.input_shape[0]
+    groups = max((number for number in range(1, channels) if channels % number == 0), default=0)
+    if groups and isinstance(node.layer, GroupNorm):
+        text = f"groupnorm({groups}), {channels // groups} values in each group"
+        yield from _tried(facts, text, with_layer(facts.nodes, path, GroupNorm(groups), named=True))
+    yield from _tried(facts, "leaving it out", without(facts.nodes, [path], named=True))
+
+
+def _layer_norm(facts: Facts, paths: Many[str]) -> Iterator[Candidate]:
+    yield Candidate("batches of 2 samples or more")
+    nodes = [node for node in facts.leaves if node.path in paths]
+    if not nodes or min(node.input_shape[0] for node in nodes) < 2:
+        return
+    channels = sorted({node.input_shape[0] for node in nodes})
+    many = str(channels[0]) if len(channels) == 1 else f"{channels[0]} to {channels[-1]}"
+    design = changed(facts.nodes, lambda node: [layer_norm()] if node.path in paths else None, named=True)
+    yield from _tried(facts, f"layernorm, over {many} channels of each sample", design)
+
+
+def _map_before(facts: Facts, place: int) -> int:
+    """The place of the map that features were made of: the nearest of what feeds a row, and what feeds that."""
+    while place != INPUT and len(facts.shape_at(place)) < 2:
+        place = next(iter(facts.flows[place].sources), INPUT)
+    return place
+
+
+def _is_linear(row: Row) -> bool:
+    """Whether a row is a layer that gives features and has a weight for each pair of input and output."""
+    return len(row.output_shape) == 1 and row.macs > 0 and row.num_parameters - row.macs in (0, row.output_shape[0])

@@ -1,0 +1,83 @@
+"""What a piece of advice is: a sentence with its sum, and changes that were tried.
+
+This file knows what advice is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from dataclasses import dataclass, field
+from typing import Any
+
+from visus.design.arguments import Shape
+from visus.design.plan import Design
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change that was tried on the design.
+
+    Args:
+        text: the change, with figures of the changed network.
+        design: the changed design; None where a module was advised, which nothing can be tried on.
+        input_shape: shape of the images that the remedy speaks of; None where there is no design.
+        object_px: size of the objects in them.
+        removes: whether the advice is gone after it; where not, the text tells what is left.
+    """
+
+    text: str
+    design: Design | None = field(default=None, repr=False)
+    input_shape: Shape | None = None
+    object_px: int | None = None
+    removes: bool = True
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something in a network that is wasteful or cannot work as meant, with its sum and with changes that were tried.
+
+    Args:
+        kind: one word of ``visus.design.advice.advise.KINDS``.
+        path: path of the layer that it is about, the first where there are several; empty for the network as a whole.
+        sentence: what is so, with the numbers that show it.
+        changes: what to do about it; each figure in it was computed on the changed design.
+        paths: paths of all rows that it is about.
+    """
+
+    kind: str
+    path: str
+    sentence: str
+    changes: tuple[Remedy, ...] = ()
+    paths: tuple[str, ...] = ()
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """The changes as people read them."""
+        return tuple(each.text for each in self.changes)
+
+    @property
+    def text(self) -> str:
+        """Place, sentence and remedies as one line.
+
+        >>> Advice("pool", "pool1", "There is nothing to pool.", (Remedy("leave it out"), Remedy("use a larger map"))).text
+        'pool1: There is nothing to pool. What helps: leave it out; or use a larger map.'
+        """
+        place = f"{self.path}: " if self.path else ""
+        return f"{place}{self.sentence}" + (f" What helps: {'; or '.join(self.remedies)}." if self.changes else "")
+
+    def is_same_as(self, other: Advice) -> bool:
+        """Whether both say the same of the same place, whatever the numbers."""
+        return self.kind == other.kind and (self.path == other.path or not set(self.paths).isdisjoint(other.paths))
+
+    def to_json(self) -> dict[str, Any]:
+        """The advice as plain data."""
+        return {"kind": self.kind, "path": self.path, "sentence": self.sentence, "remedies": list(self.remedies)}
+
+
+def per_axis_text(numbers: Many[int]) -> str:
+    """One number where all axes have the same, else one for each axis.
+
+    >>> per_axis_text((7, 7)), per_axis_text((7, 9))
+    ('7', '7 x 9')
+    """
+    return str(numbers[0]) if len(set(numbers)) == 1 else " x ".join(map(str, numbers))

@@ -1,0 +1,191 @@
+"""Advice on what is seen: receptive fields larger than the image, or smaller than the objects in it.
+
+This file knows what follows from the size of fields.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
+from typing import Any, Final
+
+from visus.design.account import Row
+from visus.design.advice.pieces import Advice, per_axis_text
+from visus.design.advice.unread_pixels import gaps
+from visus.design.edits import appended, trunk, with_layer, with_window, without
+from visus.design.facts import AdviceFound, Candidate, Facts, costs
+from visus.design.graph import Node
+from visus.design.items import Residual
+from visus.design.layers.registry import Depthwise, Layer, conv, norm, relu
+from visus.units import write_count, write_number_of, write_shape, write_share
+
+_MAX_LAYERS: Final = 50  # more layers added are no remedy
+
+
+def unproductive(facts: Facts) -> Iterator[AdviceFound]:
+    """Layers that can add no new part of the image: the field of what enters them is as long as it on every axis.
+
+    The criterion of Richter et al. 2021 (arXiv:2106.12307). Only layers with windows larger than 1 are meant: no other layer adds any.
+    """
+    found = _unproductive(facts)
+    if not found:
+        return
+    rows = [row for row in facts.rows if row.path in found]
+    parameters, macs = sum(row.num_parameters for row in rows), sum(row.macs for row in rows)
+    one = len(rows) == 1
+    sentence = (
+        f"what enters this layer has a receptive field of {per_axis_text(found[rows[0].path])} px, and the image of "
+        f"{write_shape(facts.input_size)} fits into it: "
+        f"this layer{'' if one else f' and {len(rows) - 1} later'} can add no new part of the image (Richter et al. 2021). "
+        f"{'It holds' if one else 'They hold'} {write_count(parameters)} parameters "
+        f"({write_share(parameters / max(1, facts.account.num_parameters))} of all) and {write_count(macs)} macs."
+    )
+    advice = Advice("unproductive", rows[0].path, sentence, paths=tuple(row.path for row in rows))
+    yield AdviceFound(advice, lambda: _more_use(facts, found))
+
+
+def object_size(facts: Facts) -> Iterator[AdviceFound]:
+    """The image is smaller than an object, or the last map sees less: none of its positions can see one whole."""
+    row, wanted = facts.last_map(), facts.object_px
+    if wanted is None or row is None:
+        return
+    if wanted > min(facts.input_size):
+        sentence = (
+            f"an object of {wanted} px does not fit the image of {write_shape(facts.input_size)}: no image shows one whole. "
+            "Give the size that objects have in images of this size, or larger images."
+        )
+        yield AdviceFound(Advice("object", "", sentence))
+        return
+    sizes = [field.size for field in row.fields]
+    if min(sizes) >= wanted:
+        return
+    most = "" if facts.is_exact(facts.places[row.path]) else "at most "
+    sentence = (
+        f"the last map sees {most}{per_axis_text(sizes)} px, {wanted - min(sizes)} less than an object of {wanted} px: "
+        "no position of it can see such an object whole, and a detector cannot find the border of what it does not see."
+    )
+    advice = Advice("object", row.path, sentence, paths=(row.path,))
+    yield AdviceFound(advice, lambda: _wider_sight(facts, row, wanted))
+
+
+# ---- layers that add nothing ----
+
+
+def _unproductive(facts: Facts) -> dict[str, tuple[int, ...]]:
+    """The field of what enters each layer that can add nothing, by path."""
+    found = {}
+    for place, (row, flow) in enumerate(zip(facts.rows, facts.flows, strict=True)):
+        if not row.num_parameters or all(window.span == 1 for window in flow.windows):
+            continue
+        source = facts.source(place)
+        fields = facts.fields_at(source)
+        if not facts.is_map(facts.shape_at(source)) or not facts.is_exact(source):
+            continue
+        if all(field.step != 0 and field.size >= length for field, length in zip(fields, facts.input_size, strict=True)):
+            found[row.path] = tuple(field.size for field in fields)
+    return found
+
+
+def _more_use(facts: Facts, found: dict[str, tuple[int, ...]]) -> Iterator[Candidate]:
+    """A larger image, and the design without the blocks that add nothing."""
+    needed = max(max(sizes) for sizes in found.values()) + 1
+    if not facts.nodes:
+        if needed <= 2 * max(facts.input_size):
+            yield Candidate(f"images of {needed} px or more (this follows from the fields, and was not tried)")
+        return
+    shape = (facts.input_shape[0], *(max(length, needed) for length in facts.input_size))
+    if max(shape[1:]) <= 2 * max(facts.input_size):
+        design = without(facts.nodes, (), named=True)
+        larger = facts.tried(design, shape)
+        if larger is not None and not _unproductive(larger):
+            yield Candidate(f"images of {write_shape(shape[1:])} ({write_count(larger.account.macs)} macs)", design, larger)
+    blocks = list(_droppable(facts.nodes, set(found)))
+    design = without(facts.nodes, blocks, named=True) if blocks else None
+    smaller = facts.tried(design)
+    if smaller is not None and smaller.account.output == facts.account.output:
+        named = blocks[0] if len(blocks) == 1 else f"{blocks[0]} and {len(blocks) - 1} more such"
+        left = len(_unproductive(smaller))
+        rest = (
+            f", after which {left} of these {len(found)} layers still {'adds' if left == 1 else 'add'} none" if left else ""
+        )
+        yield Candidate(f"leaving out {named} ({costs(smaller.account)}){rest}", design, smaller, leaves_some=True)
+
+
+def _droppable(nodes: Many[Node], useless: set[str]) -> Iterator[str]:
+    """The outermost items that keep the shape, are no lone layer's part and whose windows all add nothing."""
+    for node in nodes:
+        spatial = {each.path for each in node.walk() if each.num_parameters and _is_spatial(each)}
+        lone = isinstance(node.layer, Depthwise)  # what mixes its channels would stay
+        if node.input_shape == node.output_shape and spatial and spatial <= useless and not lone:
+            yield node.path
+        else:
+            for branch in node.branches:
+                yield from _droppable(branch if not isinstance(node.layer, Residual) else [], useless)
+
+
+def _is_spatial(node: Node) -> bool:
+    windows = node.layer.windows(len(node.input_shape) - 1) if isinstance(node.layer, Layer) else ()
+    return any(window.span > 1 for window in windows)
+
+
+# ---- objects ----
+
+
+def _wider_sight(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
+    """More dilation, more layers, or smaller images."""
+    if not facts.nodes:
+        return
+    sizes = [field.size for field in row.fields]
+    if trunk(facts.nodes):
+        yield from _dilated(facts, wanted - min(sizes), wanted)
+        yield from _more_layers(facts, row, wanted)
+    reduced = tuple(length * min(sizes) // wanted for length in facts.input_size)
+    if 4 * min(sizes) >= wanted and min(reduced) > 0:
+        sizes_px = [wanted * less / length for less, length in zip(reduced, facts.input_size, strict=True)]
+        design = without(facts.nodes, (), named=True)
+        smaller = facts.tried(design, (facts.input_shape[0], *reduced), object_px=math.ceil(max(sizes_px)))
+        if smaller is not None and _sees(smaller, math.ceil(max(sizes_px))):
+            text = f"images reduced to {write_shape(reduced)}, on which the object has {max(sizes_px):.3g} px"
+            yield Candidate(text, design, smaller)
+
+
+def _more_layers(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
+    step = min(float(field.step) for field in row.fields)
+    count = math.ceil((wanted - min(field.size for field in row.fields)) / (2 * step))
+    if count > _MAX_LAYERS:
+        return
+    layers = [part for _ in range(count) for part in (conv(row.output_shape[0], 3, padding=1), norm(), relu())]
+    design = appended(facts.nodes, layers, named=True)
+    deeper = facts.tried(design)
+    if deeper is not None and _sees(deeper, wanted):
+        text = f"{write_number_of(count, 'more layer')} of conv({row.output_shape[0]}, 3, padding=1), norm, relu ({costs(deeper.account)})"
+        yield Candidate(text, design, deeper)
+
+
+def _dilated(facts: Facts, missing: int, wanted: int) -> Iterator[Candidate]:
+    """The last convolution with the smallest dilation that is wide enough, where it leaves no gaps."""
+    num_axes = len(facts.input_size)
+    convs = [node for outer in trunk(facts.nodes) for node in outer.walk() if node.num_parameters and _is_spatial(node)]
+    if not convs:
+        return
+    node: Any = convs[-1]
+    reach = max(window.kernel_size // 2 for window in node.layer.windows(num_axes))
+    fields = facts.fields_at(facts.source(facts.places[node.path]))
+    step = min((float(field.step) for field in fields if field.step), default=1.0)
+    least = max(window.dilation for window in node.layer.windows(num_axes)) + math.ceil(missing / (2 * reach * step))
+    for dilation in (least, least + 1):
+        if dilation > min(node.output_shape[1:]) // (2 * reach):  # further taps read nothing but padding
+            return
+        layer = with_window(node.layer, num_axes, dilation=dilation)
+        design = with_layer(facts.nodes, node.path, layer, named=True) if layer else None
+        wider = facts.tried(design)
+        if wider is not None and _sees(wider, wanted):
+            if not any(True for _ in gaps(wider)):
+                yield Candidate(f"dilation={dilation} in {node.path} ({costs(wider.account)})", design, wider)
+            return
+
+
+def _sees(facts: Facts, wanted: int) -> bool:
+    row = facts.last_map()
+    return row is not None and min(field.size for field in row.fields) >= wanted

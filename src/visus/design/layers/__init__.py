@@ -1,0 +1,1 @@
+"""Layers as plain values: each knows its shapes, parameters, multiply-adds and windows."""

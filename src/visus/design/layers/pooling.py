@@ -1,0 +1,238 @@
+"""Layers that make maps smaller or larger without weights: pools, blurred pooling, upsampling, global pooling.
+
+This file knows one such layer at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from visus.design.arguments import PerAxis, Shape, check_flag, check_whole, largest, per_axis
+from visus.design.layers.layer import BYTES_PER_VALUE, DoesNotFitError, Layer, Windowed, map_text, spatial_size
+from visus.geometry import AxisOp, Upsampling, Window, same_padding
+from visus.units import write_shape
+
+MAX_SCALE: Final = 32
+BLUR_KERNELS: Final = range(3, 8)
+
+
+@dataclass(frozen=True, repr=False)
+class Pool(Windowed):
+    """What maxpool and avgpool share. Abstract.
+
+    Args:
+        kernel_size: pixels of the window, one number for all axes or one for each.
+        stride: None, the default, means the kernel's size: windows side by side.
+        padding: at most half the kernel, as in torch; the average counts padding as zeros.
+        ceil_mode: keep a last window that reaches beyond the map.
+    """
+
+    prefix = "pool"
+    positional = 1
+
+    kernel_size: PerAxis = 2
+    stride: PerAxis | None = None
+    padding: PerAxis = 0
+    ceil_mode: bool = False
+
+    def _mistakes(self) -> list[str]:
+        mistakes = super()._mistakes()
+        mistakes += check_whole("kernel_size", self.kernel_size, least=1, axes=True)
+        if self.stride is not None:
+            mistakes += check_whole("stride", self.stride, least=1, axes=True)
+        mistakes += check_whole("padding", self.padding, least=0, axes=True)
+        if not mistakes and self._pads_too_much():
+            mistakes.append(
+                f"padding={self.padding} is more than half of kernel_size={self.kernel_size}: a window would see padding "
+                "alone. Use less padding or a larger kernel."
+            )
+        return mistakes + check_flag("ceil_mode", self.ceil_mode)
+
+    def windows(self, num_axes: int) -> tuple[Window, ...]:
+        kernels = per_axis("kernel_size", self.kernel_size, num_axes)
+        strides = kernels if self.stride is None else per_axis("stride", self.stride, num_axes)
+        pads = per_axis("padding", self.padding, num_axes)
+        return tuple(
+            Window(kernel, stride, (pad, pad), ceil_mode=self.ceil_mode)
+            for kernel, stride, pad in zip(kernels, strides, pads, strict=True)
+        )
+
+    def _pads_too_much(self) -> bool:
+        num_axes = max(len(value) if isinstance(value, tuple) else 1 for value in (self.kernel_size, self.padding))
+        kernels = self.kernel_size if isinstance(self.kernel_size, tuple) else (self.kernel_size,) * num_axes
+        pads = self.padding if isinstance(self.padding, tuple) else (self.padding,) * num_axes
+        return any(pad > kernel // 2 for pad, kernel in zip(pads, kernels, strict=False))
+
+    def _out_channels(self, in_channels: int) -> int:
+        return in_channels
+
+
+@dataclass(frozen=True, repr=False)
+class MaxPool(Pool):
+    """The largest value under each window.
+
+    >>> MaxPool(2).output_shape((16, 28, 28))
+    (16, 14, 14)
+    """
+
+    word = "maxpool"
+
+
+@dataclass(frozen=True, repr=False)
+class AvgPool(Pool):
+    """The mean value under each window.
+
+    >>> AvgPool(3, stride=2, padding=1).output_shape((16, 28, 28))
+    (16, 14, 14)
+    """
+
+    word = "avgpool"
+
+    def fits(self, lens: AxisOp, length: int, num_axes: int) -> bool:
+        return lens.fits(length) and (num_axes < 3 or not isinstance(lens, Window) or length >= lens.kernel_size)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        size = input_shape[1:]
+        windows = self.windows(len(size)) if len(size) == 3 else ()
+        for window, length in zip(windows, size, strict=False):
+            if window.fits(length) and not self.fits(window, length, len(size)):
+                raise DoesNotFitError(
+                    f"torch averages volumes only where the map without its padding is as long as the window, "
+                    f"{window.kernel_size}, and it is {write_shape(size)}."
+                )
+        return super().output_shape(input_shape)
+
+
+@dataclass(frozen=True, repr=False)
+class BlurPool(Windowed):
+    """A blur that removes what the stride cannot show, then the stride (Zhang 2019, arXiv:1904.11486).
+
+    Each channel alone, with fixed weights: a row of Pascal's triangle on each axis, divided by its sum. The border is mirrored, so
+    that the map shrinks by the stride, rounded up.
+
+    Args:
+        kernel_size: 3 to 7 pixels, on every axis; 3 is the filter 1, 2, 1.
+        stride: one number for all axes or a tuple with one for each.
+
+    >>> BlurPool(3).output_shape((16, 15, 15))
+    (16, 8, 8)
+    """
+
+    prefix = word = "blurpool"
+    positional = 1
+
+    kernel_size: int = 3
+    stride: PerAxis = 2
+
+    def _mistakes(self) -> list[str]:
+        mistakes = super()._mistakes()
+        if (
+            not isinstance(self.kernel_size, int)
+            or isinstance(self.kernel_size, bool)
+            or self.kernel_size not in BLUR_KERNELS
+        ):
+            mistakes.append(f"kernel_size of a blurpool is a whole number from 3 to 7, not {self.kernel_size!r}.")
+        return mistakes + check_whole("stride", self.stride, least=1, axes=True)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The filter on one axis; its sum is 1.
+
+        >>> BlurPool(3).weights
+        (0.25, 0.5, 0.25)
+        """
+        last = self.kernel_size - 1
+        return tuple(math.comb(last, index) / 2**last for index in range(self.kernel_size))
+
+    def windows(self, num_axes: int) -> tuple[Window, ...]:
+        pads = same_padding(self.kernel_size)
+        return tuple(
+            Window(self.kernel_size, stride, pads, reflect=True) for stride in per_axis("stride", self.stride, num_axes)
+        )
+
+    def bytes_weights(self, input_shape: Shape) -> int:
+        return int(BYTES_PER_VALUE * self.kernel_size ** len(spatial_size(input_shape, self.word)))
+
+    def macs(self, input_shape: Shape) -> int:
+        return int(math.prod(self.output_shape(input_shape)) * self.kernel_size ** (len(input_shape) - 1))
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        size, mirrored = spatial_size(input_shape, self.word), max(same_padding(self.kernel_size))
+        if min(size) <= mirrored:
+            raise DoesNotFitError(
+                f"a blurpool of {self.kernel_size} mirrors {mirrored} px at the border and needs {mirrored + 1} px on every "
+                f"axis, and gets {map_text(size)}."
+            )
+        return super().output_shape(input_shape)
+
+    def _out_channels(self, in_channels: int) -> int:
+        return in_channels
+
+
+@dataclass(frozen=True, repr=False)
+class Upsample(Windowed):
+    """A larger map: each pixel copied (``"nearest"``), or drawn between neighbors (``"linear"``, on two axes bilinear).
+
+    Args:
+        scale_factor: 1 to 32, one number for all axes or a tuple with one for each.
+        mode: ``"nearest"`` or ``"linear"``; the latter with half-pixel centers, as torch has it with ``align_corners=False``.
+
+    >>> Upsample(2).output_shape((16, 7, 7))
+    (16, 14, 14)
+    """
+
+    prefix = word = "upsample"
+    positional = 1
+
+    scale_factor: PerAxis = 2
+    mode: Literal["nearest", "linear"] = "nearest"
+
+    def _mistakes(self) -> list[str]:
+        mistakes = super()._mistakes() + check_whole("scale_factor", self.scale_factor, least=1, axes=True)
+        if not mistakes and largest(self.scale_factor) > MAX_SCALE:
+            mistakes.append(f"scale_factor must be at most {MAX_SCALE}, not {self.scale_factor}.")
+        if self.mode not in ("nearest", "linear"):
+            mistakes.append(
+                f'mode of upsample is "nearest" or "linear" (on two axes bilinear, on three trilinear), not {self.mode!r}.'
+            )
+        return mistakes
+
+    def lenses(self, num_axes: int) -> tuple[AxisOp, ...]:
+        return tuple(Upsampling(scale, self.mode) for scale in per_axis("scale_factor", self.scale_factor, num_axes))
+
+    def _out_channels(self, in_channels: int) -> int:
+        return in_channels
+
+
+@dataclass(frozen=True, repr=False)
+class GlobalPool(Layer):
+    """One feature for each channel: the mean (``"avg"``) or the largest (``"max"``) of all its positions.
+
+    >>> GlobalPool().output_shape((512, 7, 7))
+    (512,)
+    """
+
+    prefix = word = "globalpool"
+
+    kind: Literal["avg", "max"] = "avg"
+
+    @property
+    def text(self) -> str:
+        """``globalpool`` or ``globalpool("max")``."""
+        parts = [] if self.kind == "avg" else [f'"{self.kind}"']
+        parts += [] if self.name is None else [f'name="{self.name}"']
+        return f"{self.word}({', '.join(parts)})" if parts else self.word
+
+    def _mistakes(self) -> list[str]:
+        known = self.kind in ("avg", "max")
+        return super()._mistakes() + ([] if known else [f'a global pool is "avg" or "max", not {self.kind!r}.'])
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        spatial_size(input_shape, self.word)
+        return input_shape[:1]
+
+    @property
+    def sees(self) -> Literal["map"]:
+        return "map"

@@ -1,0 +1,55 @@
+"""How a Python callable is named where a network is expected, ``package.module:callable``, and what is taken for a network by mistake.
+
+This file knows how such a name is spelled.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from visus.errors import UsageError
+
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_MAX_NAME = 255  # of a file, in characters, on most systems
+
+
+def is_callable_name(words: str) -> bool:
+    """Whether the words name a Python callable.
+
+    >>> is_callable_name("my.models:Net"), is_callable_name("resnet(18)")
+    (True, False)
+    """
+    return _CALLABLE.fullmatch(words.strip()) is not None
+
+
+def refuse_nearly_callable(words: str) -> None:
+    """Refuse ``models.Net``, ``models.py:Net`` and ``path/models.py:Net``, telling how they are written.
+
+    Raises:
+        UsageError: the words are such a name, and no file.
+    """
+    by_file = re.fullmatch(r"(?:\./)?((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_]\w*)", words)
+    by_point = re.fullmatch(r"([A-Za-z_][\w.]*)\.([A-Z]\w*)", words)
+    found = by_file or by_point
+    if found and not Path(words).is_file():
+        raise UsageError(
+            f"a class or function of a Python module is written with a colon: {found[1].replace('/', '.')}:{found[2]}.",
+            where=words,
+        )
+
+
+def refuse_folder(words: str) -> None:
+    """Refuse the name of a folder, telling where a run keeps its network.
+
+    Raises:
+        UsageError: the words name a folder.
+    """
+    is_name = words and not any(sign in words for sign in "(,\n[") and len(words) < _MAX_NAME
+    if is_name and Path(words).is_dir():
+        design = Path(words) / "design.txt"
+        remedy = f" The network of this run is in {design}." if design.is_file() else ""
+        raise UsageError(
+            f"this is a folder, and a network is needed: a family, a design or its file, or package.module:callable.{remedy}",
+            where=words,
+        )

@@ -1,0 +1,267 @@
+"""What a person names for a prediction -> samples: image files, those of folders and tables, rows of array files, arrays.
+
+This file knows files and folders.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from visus.data.file_kinds import is_image_file, kind_of_file
+from visus.data.images.decode import IMAGE_SUFFIXES
+from visus.data.ledger import Ledger
+from visus.data.no_samples import find_no_samples
+from visus.data.preprocessing import Pixels, Preprocessing
+from visus.data.source_arrays import channels_first
+from visus.data.source_folders import LEFT_OUT, is_image_name, walk
+from visus.data.source_rules import natural_key
+from visus.data.source_table import TABLE_SUFFIXES
+from visus.errors import DataError, ImageError, UsageError, unknown_name
+from visus.files import expand_home
+from visus.units import write_shape
+
+ARRAY_SUFFIXES = (".npy", ".npz")
+PATH_COLUMNS = ("path", "file", "filename", "image")
+_DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = "this is not a readable NumPy file of plain numbers."
+
+
+@dataclass(frozen=True)
+class ImageSample:
+    """An image file."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySample:
+    """One row of an array, shape (channels, *spatial)."""
+
+    name: str
+    row: Pixels
+
+
+@dataclass(frozen=True)
+class UnreadSample:
+    """Something that was named and cannot be read, with the reason."""
+
+    name: str
+    problem: str
+
+
+Sample = ImageSample | ArraySample | UnreadSample
+
+
+def find_samples(
+    sources: Iterable[str | Path | Pixels | torch.Tensor], preprocessing: Preprocessing, ledger: Ledger
+) -> Iterator[Sample]:
+    """The samples in files, folders, patterns, tables and arrays, in order.
+
+    A folder is searched with its sub-folders as for a training: links are followed, and what belongs to a system is passed over. Files that
+    hold no image, by suffix nor by content, masks of other images and copies in another format go on the ledger. What does not exist or does not fit is a sample that cannot be read, and the
+    others follow.
+
+    Raises:
+        UsageError: an array that does not fit the network.
+    """
+    for number, source in enumerate(sources):
+        if isinstance(source, (np.ndarray, torch.Tensor)):
+            yield from array_rows(source, f"array {number + 1}", preprocessing)
+            continue
+        for path in _meant(Path(source)):
+            try:
+                if path.is_dir():
+                    yield from _in_folder(path, preprocessing, ledger)
+                else:
+                    yield from _in_file(path, preprocessing)
+            except (DataError, UsageError) as error:
+                yield UnreadSample(error.where or str(path), error.message)
+            except OSError as error:
+                yield UnreadSample(
+                    str(path), f"this cannot be read ({error.strerror or error}). Give yourself the right to read it."
+                )
+
+
+def _meant(path: Path) -> list[Path]:
+    """The path itself, or what a pattern matches that no shell has replaced."""
+    if os.path.lexists(path) or not any(sign in str(path) for sign in "*?["):
+        return [path if os.path.lexists(path) else expand_home(path)]
+    return [Path(name) for name in sorted(glob.glob(str(path.expanduser()), recursive=True), key=natural_key)] or [path]
+
+
+def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Sample]:
+    found = list(walk(folder, ledger))
+    names = {file: file.relative_to(folder).as_posix() for file in found if isinstance(file, Path)}
+    arrays = [file for file in names if file.suffix.lower() in ARRAY_SUFFIXES]
+    reads_images = preprocessing.kind == "images" or (preprocessing.is_image_like and not arrays)
+    images = [file for file in names if is_image_file(file)] if reads_images else []
+    no_samples = find_no_samples(folder, [names[file] for file in images])
+    no_samples.note_on(ledger)
+    chosen = set(images or arrays)
+    for entry in found:
+        if isinstance(entry, DataError):
+            yield UnreadSample(entry.where, entry.message)
+        elif entry not in chosen:
+            ledger.note(LEFT_OUT, names[entry], kind_of_file(entry))
+        elif names[entry] not in no_samples.reasons:
+            if images and not is_image_name(entry.name):
+                ledger.note("read by its content", names[entry])
+            yield from _in_file(entry, preprocessing)
+    if not chosen and len(names) == len(found):
+        suffixes = IMAGE_SUFFIXES if preprocessing.kind == "images" else ARRAY_SUFFIXES
+        raise UsageError(
+            f"this folder has no file that this network reads ({', '.join(sorted(suffixes))}).", where=str(folder)
+        )
+
+
+def _in_table(table: Path) -> Iterator[Sample]:
+    """The files that a table names in its column of paths, which are relative to it."""
+    text = table.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    lines = [line for line in text.splitlines(keepends=True) if line.strip()]
+    delimiter = max(",;\t", key=(lines[0] if lines else "").count)
+    rows = list(csv.reader(lines, delimiter=delimiter))
+    heads = [cell.strip().lower() for cell in rows[0]] if rows else []
+    columns = [heads.index(name) for name in PATH_COLUMNS if name in heads]
+    if not columns:
+        raise UsageError(
+            f"this table has no column {' or '.join(PATH_COLUMNS)}; it has {', '.join(heads) or 'no rows'}. "
+            "Name the column of the files path.",
+            where=str(table),
+        )
+    for row in rows[1:]:
+        name = row[columns[0]].strip() if len(row) > columns[0] else ""
+        if name:
+            yield ImageSample(name, table.parent / name)
+
+
+def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Sample]:
+    if not file.exists():
+        raise UsageError(_missing(file), where=str(file))
+    if not file.is_file():
+        raise UsageError("this is a pipe, a socket or a device. Save the data as a file first.", where=str(file))
+    if file.suffix.lower() in TABLE_SUFFIXES:
+        yield from _in_table(file)
+        return
+    if file.suffix.lower() not in ARRAY_SUFFIXES:
+        yield ImageSample(str(file), file)
+        return
+    try:
+        found = np.load(file, allow_pickle=False)
+    except _DAMAGE as error:
+        raise ImageError(_DAMAGED, where=str(file)) from error
+    if isinstance(found, np.ndarray):
+        yield from _rows(found, str(file), preprocessing)
+        return
+    with found:
+        names = [name for name in ("x", "images", "x_test", "test_images") if name in found.files]
+        if not names:
+            raise UsageError(
+                f"this file has no array x, images, x_test or test_images; it has {', '.join(found.files)}.", where=str(file)
+            )
+        try:
+            rows = found[names[0]]
+        except _DAMAGE as error:
+            raise ImageError(_DAMAGED, where=str(file)) from error
+        yield from _rows(rows, f"{file}:{names[0]}", preprocessing)
+
+
+def _missing(file: Path) -> str:
+    if os.path.islink(file):
+        return f"this link leads to {os.readlink(file)}, which does not exist."
+    if any(sign in str(file) for sign in "*?["):
+        return "no file matches this pattern."
+    return "there is no such file or folder."
+
+
+def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preprocessing) -> Iterator[ArraySample]:
+    """The rows of an array or tensor that is at hand, and not in a file.
+
+    Raises:
+        UsageError: it does not fit the network.
+    """
+    values = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+    size, channels = preprocessing.size, preprocessing.channels
+    is_single = values.ndim == len(size) + 1 and values.shape[-1] == channels and values.shape[0] != channels
+    if is_single and channels > 1:
+        values = np.moveaxis(values, -1, 0)
+    if values.ndim == len(size) + 1 and values.shape[0] == channels:
+        yield ArraySample(name, values)
+    elif values.ndim == len(size) and channels == 1:
+        yield ArraySample(name, values[None])
+    else:
+        yield from _rows(values, name, preprocessing)
+
+
+def numbers_of(labels: Any, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The number of each label, which is the name of a class or its number.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    values = np.asarray(labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else labels)
+    if values.ndim != 1:
+        raise UsageError(
+            f"labels of {write_shape(values.shape) or 'one number'} cannot be used: one for each sample is needed."
+        )
+    if values.dtype.kind in "iu":
+        wrong = [int(value) for value in values if not 0 <= value < len(classes)]
+        if wrong:
+            raise UsageError(
+                f"the label {wrong[0]} is no class: with {len(classes)} classes, labels are 0 to {len(classes) - 1}."
+            )
+        return values.astype(np.int64)
+    places = {name: place for place, name in enumerate(classes)}
+    for value in values:
+        if str(value) not in places:
+            raise UsageError(unknown_name("class", str(value), classes))
+    return np.array([places[str(value)] for value in values], dtype=np.int64)
+
+
+def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[ArraySample]:
+    """Rows of (samples, channels, *spatial), of (samples, *spatial) for one channel, or a single sample."""
+    num_axes = len(preprocessing.size)
+    if (stored := _as_stored(array, preprocessing)) is not None:
+        for index, row in enumerate(stored):
+            yield ArraySample(f"{name}[{index}]" if array.ndim == len(preprocessing.layout or "") else name, row)
+        return
+    if array.ndim == num_axes + 1 and array.shape[0] == preprocessing.channels and array.shape[1:] == preprocessing.size:
+        yield ArraySample(name, array)
+        return
+    if array.ndim == num_axes + 1 and preprocessing.channels == 1:
+        array = array[:, None]
+    elif (
+        array.ndim == num_axes + 2 and array.shape[1] != preprocessing.channels and array.shape[-1] == preprocessing.channels
+    ):
+        array = np.moveaxis(array, -1, 1)
+    if array.ndim != num_axes + 2:
+        raise UsageError(
+            f"an array of {write_shape(array.shape)} does not fit a network for {write_shape(preprocessing.input_shape)}.",
+            where=name,
+        )
+    for index, row in enumerate(array):
+        yield ArraySample(f"{name}[{index}]", row)
+
+
+def _as_stored(array: Pixels, preprocessing: Preprocessing) -> Pixels | None:
+    """Rows of (samples, channels, *spatial) of an array, or of a single sample, with the axes of the training data; None where they do not fit."""
+    layout = preprocessing.layout
+    if layout is None or array.ndim not in (len(layout), len(layout) - 1):
+        return None
+    rows = channels_first(array if array.ndim == len(layout) else array[None], layout)
+    fits = rows.shape[1] == preprocessing.channels and all(
+        length >= wanted for length, wanted in zip(rows.shape[2:], preprocessing.size, strict=True)
+    )
+    return rows if fits else None
