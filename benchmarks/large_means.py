@@ -20,13 +20,14 @@ import torch.nn.functional as F
 
 from measuring import command_line, machine_facts, write_result
 from visus.networks.fast import Plan, why_no_kernels
-from visus.networks.fast.convolutions import WINOGRAD, Window, convolve
+from visus.networks.fast.convolutions import WINOGRAD, convolve
 from visus.networks.fast.norms import norm_and_activation
+from visus.networks.fast.windows import TapGeometry
 
 MEANS = ((0.0, 1.0), (1.0, 1.0), (5.0, 1.0), (5.0, 0.1), (50.0, 0.5), (50.0, 0.1))  # mean and deviation of the input
 CHANNELS = (16, 64, 256)
 RATIOS = (1, 10, 100, 300, 1000)
-WINDOW = Window((1, 1), (1, 1))
+WINDOW = TapGeometry((1, 1), (1, 1))
 BY_WINOGRAD = Plan(WINOGRAD, WINOGRAD, WINOGRAD)
 
 

@@ -89,7 +89,7 @@ def examine(name: str, make: Callable[[], nn.Module], shape: tuple[int, ...]) ->
     found["num_rows"] = len(account.rows)
     found["hulls"] = [row.path for row in account.rows if "hull" in row.notes]
     ran = [row for row in account.rows if row.fields]
-    found["field"] = [f"{field.size}/{field.step}" for field in ran[-1].fields] if ran else []
+    found["field"] = [f"{field.size}/{field.stride}" for field in ran[-1].fields] if ran else []
     found["num_parameters_agree"] = account.num_parameters == sum(values.numel() for values in module.parameters())
     found["macs"] = account.macs
     try:

@@ -32,7 +32,7 @@ def test_columns_add_up_to_the_totals_and_to_those_of_the_nodes():
 
 def last_field(design, path):
     (row,) = [row for row in account(design, (3, 224, 224), 1000).rows if row.path == path]
-    return row.fields[0].size, row.fields[0].step
+    return row.fields[0].size, row.fields[0].stride
 
 
 def test_fields_of_alexnet_and_vgg16_are_the_published_ones():  # Araujo et al. 2019, doi:10.23915/distill.00021
@@ -76,7 +76,9 @@ def test_layers_that_look_at_all_positions_see_the_whole_axis():
 def test_a_norm_over_the_map_keeps_the_windows_and_sees_the_whole_axis():
     (first, second) = (fields("conv(8), groupnorm(2), conv(8)", (3, 20))[path][0] for path in ("groupnorm1", "conv2"))
     assert (first, second) == (Field(3, 1, 0, is_whole=True), Field(5, 1, 0, is_whole=True))
-    assert [first.box(index) for index in (0, 17)] == [(0, 19), (0, 19)] == [second.box(index) for index in (0, 15)]
+    assert (
+        [first.interval(index) for index in (0, 17)] == [(0, 19), (0, 19)] == [second.interval(index) for index in (0, 15)]
+    )
 
 
 def test_features_see_their_window_and_linear_sees_all_that_is_read():
@@ -94,7 +96,7 @@ def test_account_as_json_is_plain_data():
         "output_shape": [2, 6],
         "num_parameters": 8,
         "macs": 36,
-        "fields": [{"size": 3, "step": "1", "start": 0, "is_whole": False, "is_exact": True}],
+        "fields": [{"size": 3, "stride": "1", "start": 0, "is_whole": False, "is_exact": True}],
         "aligned": True,
         "notes": [],
         "bytes_weights": 32,
@@ -118,14 +120,14 @@ def test_border_that_no_window_reaches_is_counted_on_each_axis():
 
 def test_a_gate_keeps_the_windows_and_sees_the_whole_axis():
     (gate,) = fields("conv(8), se(2)", (3, 20))["se1"]
-    assert (gate, gate.box(0)) == (Field(3, 1, 0, is_whole=True), (0, 19))
+    assert (gate, gate.interval(0)) == (Field(3, 1, 0, is_whole=True), (0, 19))
 
 
 def test_up_and_down_again_beside_its_input_is_aligned_unless_the_way_up_is_shifted():
     skip = "conv(8, 3, padding=1), concat([], [maxpool(2), conv(8, 3, padding=1), {}])"
     for up in ("upsample(2)", 'upsample(2, mode="linear")', "transposed(8, 4, stride=2, padding=1)"):
         rows = account(parse(skip.format(up)), (3, 32)).rows
-        assert (rows[-1].layer, rows[-1].fields[0].step, rows[-1].aligned) == ("stack", 1, True)
+        assert (rows[-1].layer, rows[-1].fields[0].stride, rows[-1].aligned) == ("stack", 1, True)
     shifted = skip.format("transposed(8, 3, stride=2, padding=1, output_padding=1)")
     assert not account(parse(shifted), (3, 32)).rows[-1].aligned
 
@@ -133,8 +135,8 @@ def test_up_and_down_again_beside_its_input_is_aligned_unless_the_way_up_is_shif
 def test_upsampling_divides_the_step_and_keeps_the_size_of_the_largest_field():
     (near,) = fields("maxpool(4), upsample(2)", (3, 32))["upsample1"]
     (line,) = fields('maxpool(4), upsample(8, mode="linear")', (3, 32))["upsample1"]
-    assert (near.size, near.step, near.start, near.box(1), near.box(2)) == (4, 2, 0, (0, 3), (4, 7))
-    assert (line.size, line.step, line.start, line.box(63)) == (8, Fraction(1, 2), -4, (28, 31))
+    assert (near.size, near.stride, near.start, near.interval(1), near.interval(2)) == (4, 2, 0, (0, 3), (4, 7))
+    assert (line.size, line.stride, line.start, line.interval(63)) == (8, Fraction(1, 2), -4, (28, 31))
 
 
 SLIM_RESNET50 = """
@@ -176,7 +178,7 @@ def test_size_step_and_padding_of_the_last_map_are_the_published_ones(name):
     rows = account(resolve(network, input_shape=(3, 321, 321), num_classes=10), (3, 321, 321), 10).rows
     last = [row for row in rows if len(row.output_shape) == 3][-1]
     for field in last.fields:
-        assert (field.size, field.step, -field.start) == expected
+        assert (field.size, field.stride, -field.start) == expected
     assert all(row.aligned for row in rows)
 
 
@@ -224,7 +226,7 @@ def test_each_feature_of_a_laid_out_map_reads_what_the_oracle_says(channels, siz
         return
     poisoned = features_poisoned(design, (2, *size))
     for axis, field in enumerate(rows[-1].fields):
-        assert [field.box(unit) for unit in range(len(poisoned))] == ends_on(poisoned, axis)
+        assert [field.interval(unit) for unit in range(len(poisoned))] == ends_on(poisoned, axis)
 
 
 def test_features_stacked_side_by_side_read_what_the_oracle_says():
@@ -232,18 +234,18 @@ def test_features_stacked_side_by_side_read_what_the_oracle_says():
     row = account(design, (1, 5, 6), 3).rows[-1]
     poisoned = features_poisoned(design, (1, 5, 6))
     for axis, field in enumerate(row.fields):
-        assert [field.box(unit) for unit in range(len(poisoned))] == ends_on(poisoned, axis)
+        assert [field.interval(unit) for unit in range(len(poisoned))] == ends_on(poisoned, axis)
     (stack,) = [row for row in account(design, (1, 5, 6), 3).rows if row.layer == "stack"]
     assert (stack.output_shape, stack.aligned) == ((40 + 8 + 3,), False)
     with pytest.raises(IndexError):
-        stack.fields[0].box(40 + 8 + 3)
+        stack.fields[0].interval(40 + 8 + 3)
 
 
 def test_a_feature_that_is_not_there_has_no_box():
     row = account(parse("conv(4, 3), flatten"), (1, 9, 8)).rows[1]
-    assert (row.output_shape, row.fields[0].box(167), row.fields[1].box(167)) == ((168,), (6, 8), (5, 7))
+    assert (row.output_shape, row.fields[0].interval(167), row.fields[1].interval(167)) == ((168,), (6, 8), (5, 7))
     with pytest.raises(IndexError) as caught:
-        row.fields[0].box(168)
+        row.fields[0].interval(168)
     assert str(caught.value) == "there are 168 positions, and position 168 was asked for."
 
 
@@ -273,4 +275,4 @@ def test_a_long_recording_costs_no_more_time_than_a_short_one(text, shape):
     start = time.process_time()
     costs = account(design, shape, 5)
     assert time.process_time() - start < 0.3
-    assert costs.rows[-1].fields[0].box(0)
+    assert costs.rows[-1].fields[0].interval(0)

@@ -20,7 +20,7 @@ from visus.design.dependence import (
     positions_read,
     read_by,
     read_through,
-    shadow,
+    projection,
 )
 from visus.design.edits import changed, trunk, with_window
 from visus.design.flow import flows_of
@@ -112,13 +112,13 @@ def test_all_places_together_read_what_each_reads(kernel, stride, padding, dilat
 def test_a_row_without_a_word_for_what_it_reads_is_taken_to_read_all():
     (flow,) = flows_of(parse("conv(2, 1, stride=2)").place((1, 6)))
     assert read_through(flow, (1, 6), everything((3,))) == ((0b010101,),)
-    assert read_through(dataclasses.replace(flow, sees="unknown"), (1, 6), everything((3,))) == everything((6,))
+    assert read_through(dataclasses.replace(flow, context="unknown"), (1, 6), everything((3,))) == everything((6,))
 
 
 def test_shadows_and_holes():
     area = ((0b001, 0b110), (0b100, 0b010))
-    assert [shadow(area, axis) for axis in (0, 1)] == [0b101, 0b110]
-    assert [has_holes(shadow(area, axis)) for axis in (0, 1)] == [True, False]
+    assert [projection(area, axis) for axis in (0, 1)] == [0b101, 0b110]
+    assert [has_holes(projection(area, axis)) for axis in (0, 1)] == [True, False]
     assert not has_holes(0)
 
 

@@ -59,7 +59,7 @@ def test_measures_are_one_json_value(visus_command: Call, run: Path, tmp_path: P
     facts = json.loads(answer.out)
     assert facts["page"] == str(tmp_path / "a.html")
     assert [layer["path"] for layer in facts["layers"]] == LAYERS
-    assert facts["layers"][0]["fields"] == [{"size": 3, "step": "1"}] * 2
+    assert facts["layers"][0]["fields"] == [{"size": 3, "stride": "1"}] * 2
     assert facts["unit"]["position"] == [2, 3]
     assert facts["unit"]["box"] == [[2, 4], [3, 5]]
     assert facts["sum"]["num_terms"] == 27
@@ -449,7 +449,7 @@ def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() 
 def test_a_recording_has_samples_and_a_layer_without_a_bias_has_none() -> None:
     page = visus.look(nn.Sequential(nn.Conv1d(2, 3, 5, bias=False), nn.ReLU(), nn.Conv1d(3, 2, 3)), torch.rand(2, 40)).page()
     assert not re.search(r"\d px", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
-    assert "Reads, points / step" in page
+    assert "Receptive field, points / stride" in page
     assert "10 products, and no bias." in page
     assert "3 products and a bias" not in page
 

@@ -158,7 +158,7 @@ def test_maps_of_all_layers_stay_under_their_share_of_three_megabytes(design: st
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(4, 30), st.integers(1, 5))
 def test_a_placed_value_stands_about_the_middle_of_what_it_reads(step: int, size: int, length: int, count: int) -> None:
-    fields = (Field(size=size, step=step, start=0),)
+    fields = (Field(size=size, stride=step, start=0),)
     values = np.arange(1.0, count + 1)
     found = placed(values, fields, (length,))
     for index in range(count):

@@ -63,10 +63,10 @@ def test_a_transposed_window_reads_where_the_window_would_have_written(kernel_si
 
 
 @given(st.one_of(transposed(), st.builds(Upsampling, st.integers(1, 5))), st.integers(1, 12))
-def test_smallest_input_reaches_the_output_size_and_one_less_does_not(lens, output_size):
-    smallest = lens.smallest_input(output_size)
-    assert lens.output_size(smallest) >= output_size
-    assert smallest == 1 or not lens.fits(smallest - 1) or lens.output_size(smallest - 1) < output_size
+def test_smallest_input_reaches_the_output_size_and_one_less_does_not(axis_op, output_size):
+    smallest = axis_op.smallest_input(output_size)
+    assert axis_op.output_size(smallest) >= output_size
+    assert smallest == 1 or not axis_op.fits(smallest - 1) or axis_op.output_size(smallest - 1) < output_size
 
 
 @given(st.integers(1, 9), st.sampled_from(["nearest", "linear"]), st.integers(1, 9))
@@ -74,10 +74,10 @@ def test_upsampling_reads_what_a_poisoned_pixel_reaches_in_torch(scale, mode, in
     x = torch.zeros(input_size, 1, input_size, dtype=torch.float64)
     x[range(input_size), 0, range(input_size)] = torch.nan
     seen = torch.nn.functional.interpolate(x, scale_factor=float(scale), mode=mode)[:, 0].isnan()
-    lens = Upsampling(scale, mode)
-    assert seen.shape[1] == lens.output_size(input_size)
+    axis_op = Upsampling(scale, mode)
+    assert seen.shape[1] == axis_op.output_size(input_size)
     for position in range(seen.shape[1]):
-        assert seen[:, position].nonzero().flatten().tolist() == list(lens.taps_inside(position, input_size))
+        assert seen[:, position].nonzero().flatten().tolist() == list(axis_op.taps_inside(position, input_size))
 
 
 @given(st.integers(1, 9), st.integers(0, 40))

@@ -51,7 +51,7 @@ def test_solve_finds_exactly_the_numbers_that_satisfy_the_formula(
         expected = [right] if right else []
     else:
         tried = all_tried(numbers, dilation, missing)
-        expected = [value for value, places in tried.items() if places == numbers["output_size"]]
+        expected = [value for value, positions in tried.items() if positions == numbers["output_size"]]
     if found.most is None:
         assert (missing, expected) == ("stride", list(range(found.least, 150)))
         return
@@ -68,7 +68,7 @@ def test_where_there_is_no_solution_the_nearest_outputs_are_told(
     if found or missing == "output_size":
         assert found.nearest == ()
         return
-    outputs = {places for places in all_tried(numbers, dilation, missing).values() if places}
+    outputs = {positions for positions in all_tried(numbers, dilation, missing).values() if positions}
     below = max((each for each in outputs if each < numbers["output_size"]), default=None)
     above = min((each for each in outputs if each > numbers["output_size"]), default=None)
     assert [each.output_size for each in found.nearest] == [each for each in (below, above) if each is not None]

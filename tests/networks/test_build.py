@@ -194,13 +194,15 @@ def test_receptive_fields_are_those_that_poisoned_pixels_show(design):
     with torch.no_grad():
         seen = network(x).isnan().any(dim=1)
     touched = [seen[:, position].nonzero().flatten().tolist() for position in range(seen.shape[1])]
-    assert [field.box(index) for index in range(len(touched))] == [(own[0], own[-1]) if own else None for own in touched]
+    assert [field.interval(index) for index in range(len(touched))] == [
+        (own[0], own[-1]) if own else None for own in touched
+    ]
     if field.is_whole or any(word in design.text for word in ("blurpool", "transposed", "upsample")):
         return  # a mirror or an edge that is held shows other pixels than the theoretical field
     for position, own in enumerate(touched):
         first, last = field.theoretical(position)
         assert all(first <= pixel <= last for pixel in own)
-        if field.step > 0 and first >= 0 and last < shape[1]:
+        if field.stride > 0 and first >= 0 and last < shape[1]:
             assert (own[0], own[-1]) == (first, last)
 
 

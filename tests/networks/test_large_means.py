@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from visus.networks.fast import Plan, why_no_kernels
-from visus.networks.fast.convolutions import MAX_WINOGRAD_ERROR, WINOGRAD, Window, convolve
+from visus.networks.fast.convolutions import MAX_WINOGRAD_ERROR, WINOGRAD, convolve
 from visus.networks.fast.norms import norm_and_activation
+from visus.networks.fast.windows import TapGeometry
 
 with pytest.MonkeyPatch.context() as switch:  # on in this file alone, as in test_fast.py
     switch.delenv("VISUS_KERNELS", raising=False)
@@ -120,7 +121,7 @@ def test_errors_of_winograd_stay_within_their_bound(mean: float, deviation: floa
     if is_balanced:
         weight -= weight.mean((2, 3), keepdim=True)
     gradient = torch.randn(x.shape, generator=generator).to(torch.bfloat16).contiguous(**LAST)  # type: ignore[arg-type]
-    window, plan = Window((1, 1), (1, 1)), Plan(WINOGRAD, WINOGRAD, WINOGRAD)
+    window, plan = TapGeometry((1, 1), (1, 1)), Plan(WINOGRAD, WINOGRAD, WINOGRAD)
 
     def found(convolution: Callable[..., torch.Tensor], kind: torch.dtype | None) -> list[torch.Tensor]:
         tensors = [each.detach().clone() if kind is None else each.detach().to(kind) for each in (x, weight)]

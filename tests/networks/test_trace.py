@@ -21,7 +21,7 @@ NOT_FOLLOWED = {"recurrent"}  # taken for its hull, and said so
 
 def dim_of(row: Row, axis: int) -> int | None:
     """The dimension of a tensor (batch counted) along which its field tells of positions; None where it is one for all."""
-    length = len(row.fields[axis].reads)
+    length = len(row.fields[axis].intervals)
     if length == 1 and (axis + 1 >= len(row.output_shape) or row.output_shape[axis + 1] != 1):
         return None
     if axis + 1 < len(row.output_shape) and row.output_shape[axis + 1] == length:
@@ -40,7 +40,7 @@ def test_what_each_position_reads_is_what_poison_shows(name: str, axis: int) -> 
     assert (last.path, costs.output) == ("1", tuple(touched.shape[1:]))
     field = last.fields[axis]
     shown = boxes(touched, dim_of(last, axis))
-    assert field.reads.pairs() == shown
+    assert field.intervals.pairs() == shown
     assert field.is_exact == (name not in NOT_FOLLOWED)
     assert [row.path for row in costs.rows if "hull" in row.notes] == (["0.lstm"] if name in NOT_FOLLOWED else [])
 
@@ -64,7 +64,7 @@ def test_the_theoretical_field_is_what_poison_shows_away_from_the_border(name: s
     module = make()
     field = trace(module, shape).rows[-1].fields[0]
     for index, box in enumerate(boxes(output_of(module, shape, 0), 2)):
-        first = field.start + index * field.step
+        first = field.start + index * field.stride
         if first >= 0 and first + field.size <= shape[1]:
             assert box == (first, first + field.size - 1)
 
@@ -111,7 +111,7 @@ def test_every_intermediate_map_reads_what_poison_shows(name: str) -> None:
             while shown[place][1].shape[1:] != row.output_shape or named(shown[place][0]) != named(row.layer):
                 place += 1
             if row.fields[axis].is_exact:
-                assert row.fields[axis].reads.pairs() == boxes(shown[place][1], dim_of(row, axis)), row.path
+                assert row.fields[axis].intervals.pairs() == boxes(shown[place][1], dim_of(row, axis)), row.path
                 num_compared += 1
             place += 1
     assert num_compared == 2 * len(rows) > 0
@@ -135,7 +135,7 @@ def test_every_layer_of_inception_reads_what_poison_shows() -> None:
     module = Made(lambda m, x: m.body[:9](x), body=small(inception(), (3, 139, 139)))
     rows = {row.path: row for row in trace(module, shape).rows}
     for path, touched in layers_of(module, shape, 0).items():
-        assert rows[path].fields[0].reads.pairs() == boxes(touched, dim_of(rows[path], 0)), path
+        assert rows[path].fields[0].intervals.pairs() == boxes(touched, dim_of(rows[path], 0)), path
 
 
 def test_layers_that_split_channels_keep_their_own_fields() -> None:
@@ -146,4 +146,4 @@ def test_layers_that_split_channels_keep_their_own_fields() -> None:
         pick=conv(of=2, padding=1),
     )
     field = trace(module, (4, 20, 20)).rows[-1].fields[0]
-    assert (field.size, field.step, field.start) == (3, 1, -1)
+    assert (field.size, field.stride, field.start) == (3, 1, -1)

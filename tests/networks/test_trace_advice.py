@@ -123,8 +123,10 @@ def assert_same_flows(design: Design, shape: tuple[int, ...]) -> None:
     for path, (flow, sources) in mine.items():
         other, others = theirs[path]
         assert (other.kind, other.output_shape, others) == (flow.kind, flow.output_shape, sources), path
-        if Upsampling(1) not in flow.lenses and Upsampling(1, "linear") not in flow.lenses:  # of which torch does nothing
-            assert other.lenses == flow.lenses, path
+        if (
+            Upsampling(1) not in flow.axis_ops and Upsampling(1, "linear") not in flow.axis_ops
+        ):  # of which torch does nothing
+            assert other.axis_ops == flow.axis_ops, path
 
 
 @settings(max_examples=60)
@@ -171,7 +173,7 @@ def test_what_is_written_into_a_part_feeds_what_reads_the_whole() -> None:
     flow, sources = feeding(trace(Halves(), (1, 6, 6)))["last"]
     assert {"one", "two"} <= sources
     assert "" not in sources  # what was there before the writing did not come from the input
-    assert flow.sees == "unknown"  # neither half has the shape of the whole
+    assert flow.context == "unknown"  # neither half has the shape of the whole
 
 
 # ---- remedies ----

@@ -25,10 +25,10 @@ def assert_same(design: Design, shape: tuple[int, ...], num_classes: int = 5) ->
         known.add(path)
         assert figures(rows[path]) == figures(row), path
         for mine, theirs in zip(rows[path].fields, row.fields, strict=True):
-            if len(mine.reads) == len(theirs.reads):
-                assert mine.reads.pairs() == theirs.reads.pairs(), path
+            if len(mine.intervals) == len(theirs.intervals):
+                assert mine.intervals.pairs() == theirs.intervals.pairs(), path
             else:
-                assert mine.reads.pairs() == theirs.reads.over().pairs(), path
+                assert mine.intervals.pairs() == theirs.intervals.collapsed().pairs(), path
     extra = [row for row in found.rows if row.path not in known]
     assert all(row.num_parameters == row.macs == 0 for row in extra)
     assert (found.output, found.num_parameters, found.macs) == (expected.output, expected.num_parameters, expected.macs)
@@ -70,14 +70,14 @@ def test_trace_of_a_family_is_its_account(name: str) -> None:
 def field(costs: Account, path: str) -> tuple[int, Any, Any]:
     """Size, step and start of a row's field on its first axis."""
     (row,) = [row for row in costs.rows if row.path == path]
-    return row.fields[0].size, row.fields[0].step, row.fields[0].start
+    return row.fields[0].size, row.fields[0].stride, row.fields[0].start
 
 
 @pytest.mark.parametrize(("depth", "size"), [(18, 435), (34, 899), (50, 427), (101, 971), (152, 1451)])
 def test_fields_of_resnets_are_the_published_ones(depth: int, size: int) -> None:
     costs = trace(build(resnet(depth), (3, 224, 224), 10), (3, 224, 224))
     last = [row for row in costs.rows if len(row.output_shape) == 3][-1]
-    assert (last.fields[0].size, last.fields[0].step) == (size, 32)
+    assert (last.fields[0].size, last.fields[0].stride) == (size, 32)
 
 
 def test_fields_of_alexnet_and_vgg16_are_the_published_ones() -> None:  # Araujo et al. 2019, doi:10.23915/distill.00021
@@ -92,10 +92,10 @@ def test_field_of_mobilenet_v1_is_the_published_one() -> None:  # the article's 
     text = ", ".join(f"depthwise(3, stride={step}, padding=1), conv({width}, 1)" for width, step in blocks)
     costs = trace(build(parse(f"conv(32, 3, stride=2, padding=1), {text}"), (3, 321, 321)), (3, 321, 321))
     last = costs.rows[-1].fields[0]
-    assert (last.size, last.step, last.start) == (315, 32, -157)
+    assert (last.size, last.stride, last.start) == (315, 32, -157)
 
 
 def test_field_of_inception_v3_is_the_published_one() -> None:
     costs = trace(build(inception(), (3, 299, 299), 10), (3, 299, 299))
     last = [row for row in costs.rows if len(row.output_shape) == 3][-1].fields[0]
-    assert (last.size, last.step, last.start) == (1311, 32, -618)
+    assert (last.size, last.stride, last.start) == (1311, 32, -618)

@@ -72,13 +72,13 @@ def test_nothing_is_written_where_a_slice_is_empty() -> None:
 
     assert trace(Made(lambda m, x: forward(m, _through_pixels(m, x))), (4, 6, 6)).output == (4, 6, 6)
     field = trace(Made(forward), (4, 6, 6)).rows[-1].fields[0]
-    assert (field.reads.pairs(), field.is_exact) == ([(place, place) for place in range(6)], True)
+    assert (field.intervals.pairs(), field.is_exact) == ([(place, place) for place in range(6)], True)
 
 
 def test_a_map_without_rows_reads_nothing() -> None:
     costs = trace(Made(lambda m, x: x[:, :, :0].reshape(len(x), 4, 3, 0)), (4, 6, 6))
     assert costs.output == (4, 3, 0)
-    assert costs.rows[-1].fields[0].box(0) is None
+    assert costs.rows[-1].fields[0].interval(0) is None
 
 
 def decorated(m: Any, x: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def test_an_output_that_no_operation_leads_to_is_said() -> None:
 def told(module: nn.Module, shape: tuple[int, ...]) -> list[tuple[list[tuple[int, int] | None], bool]]:
     """For each axis the boxes of the last row, and whether they are said to be exact."""
     fields = trace(module, shape).rows[-1].fields
-    return [([field.box(index) for index in range(len(field.reads or ()))], field.is_exact) for field in fields]
+    return [([field.interval(index) for index in range(len(field.intervals or ()))], field.is_exact) for field in fields]
 
 
 def test_a_recurrent_layer_behind_a_mean_reads_what_came_before() -> None:

@@ -37,7 +37,7 @@ def assert_law(module: nn.Module, shape: tuple[int, ...]) -> Row:
         touched = output_of(module, shape, axis)
         assert costs.output == row.output_shape == tuple(touched.shape[1:])
         field = row.fields[axis]
-        told = field.reads.pairs()
+        told = field.intervals.pairs()
         usual = axis + 2 if touched.dim() == len(shape) + 1 else None
         if len(told) == 1 and usual is not None:
             told = told * touched.shape[usual]
@@ -73,9 +73,9 @@ def test_the_theoretical_field_inside_the_image_is_what_is_read(name: str) -> No
     row = next(row for row in trace(nn.Sequential(make(), nn.Identity()), shape).rows if row.path == "1")
     assert row.notes == ()
     for field, length in zip(row.fields, shape[1:], strict=True):
-        for index in range(len(field.reads)):
+        for index in range(len(field.intervals)):
             first, last = field.theoretical(index)
-            assert (max(first, 0), min(last, length - 1)) == field.box(index)
+            assert (max(first, 0), min(last, length - 1)) == field.interval(index)
 
 
 def test_where_there_is_no_theoretical_field_the_row_says_so() -> None:
@@ -99,7 +99,11 @@ def test_windows_of_a_smaller_map_keep_the_fields_that_larger_windows_gave() -> 
         return y.view(-1, 7, 2, 7, 2, 4).permute(0, 1, 3, 4, 2, 5).flatten(3)
 
     row = trace(Made(forward), (4, 14, 14)).rows[-1]
-    assert (row.fields[0].size, row.fields[0].step, row.fields[0].reads.pairs()[2:5]) == (14, 2, [(0, 6), (0, 13), (7, 13)])
+    assert (row.fields[0].size, row.fields[0].stride, row.fields[0].intervals.pairs()[2:5]) == (
+        14,
+        2,
+        [(0, 6), (0, 13), (7, 13)],
+    )
     assert row.notes == ()
 
 
@@ -108,7 +112,7 @@ def test_windows_in_the_batch_are_told_by_what_all_read() -> None:
         return m.conv(cut(x.permute(0, 2, 3, 1), 4).transpose(1, 2).reshape(-1, 4, 4, 4))
 
     row = trace(Made(forward, conv=nn.Conv2d(4, 4, 3)), (4, 8, 12)).rows[-1]
-    assert (row.output_shape, [field.reads.pairs() for field in row.fields]) == ((6, 4, 2, 2), [[(0, 7)], [(0, 11)]])
+    assert (row.output_shape, [field.intervals.pairs() for field in row.fields]) == ((6, 4, 2, 2), [[(0, 7)], [(0, 11)]])
 
 
 STEP = st.tuples(st.sampled_from(sorted(STEPS)), *[st.integers(0, 11)] * 3)

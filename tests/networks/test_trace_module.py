@@ -180,7 +180,7 @@ def test_training_couples_the_batch_through_batch_norms() -> None:
     rows = trace(module, (4, 8, 8), training=True).rows
     assert [row.notes for row in rows] == [(), ("batch-coupled",), (), (), (), ()]
     assert [row.fields[0].is_whole for row in rows] == [False, True, True, True, True, True]
-    assert rows[1].fields[0].box(0) == (0, 7)
+    assert rows[1].fields[0].interval(0) == (0, 7)
     assert [row.macs for row in rows] == [row.macs for row in trace(module, (4, 8, 8)).rows]
     assert not trace(module, (4, 8, 8)).rows[1].fields[0].is_whole
 
@@ -197,7 +197,7 @@ def test_an_operation_without_a_rule_is_said_to_be_a_hull() -> None:
     assert hulls
     assert all("linalg" in row.layer for row in hulls)
     assert [row.fields[0].is_exact for row in rows if row.path in ("first", "last")] == [True, False]
-    assert rows[-1].fields[0].box(0) == (0, 7)
+    assert rows[-1].fields[0].interval(0) == (0, 7)
 
 
 def test_paths_with_unequal_middles_are_not_aligned() -> None:
@@ -285,7 +285,7 @@ def test_the_last_row_tells_of_what_the_module_returns() -> None:
     ):
         costs = trace(Made(forward, conv=conv(), mix=nn.Linear(4, 4)), (4, 8, 12))
         row = [row for row in costs.rows if row.notes != ("not run",)][-1]
-        assert (row.path, row.layer, row.output_shape, row.fields[0].box(1)) == ("output", "output", shape, box)
+        assert (row.path, row.layer, row.output_shape, row.fields[0].interval(1)) == ("output", "output", shape, box)
         assert costs.output == shape
     assert trace(nn.Sequential(conv(), nn.ReLU()), (4, 8, 8)).rows[-1].path == "1"
 
@@ -301,7 +301,7 @@ def test_windows_in_the_batch_stand_in_front_of_the_shape(training: bool) -> Non
 def test_a_module_that_picks_by_a_mask_is_run_with_data() -> None:
     module = Made(lambda m, x: m.conv(x) * x[x >= 0].mean(), conv=conv(padding=1))
     field = trace(module, (4, 8, 8)).rows[-1].fields[0]
-    assert (field.box(0), field.is_exact) == ((0, 7), False)
+    assert (field.interval(0), field.is_exact) == ((0, 7), False)
 
 
 def test_arguments_that_cannot_be_used_are_refused() -> None:
@@ -334,7 +334,7 @@ def test_weights_that_are_computed_from_the_input_see_it_whole() -> None:
         return F.conv2d(x, kernel)
 
     field = trace(Made(forward, gate=nn.Linear(4, 16)), (4, 7, 8)).rows[-1].fields[0]
-    assert (field.size, field.step, field.is_whole, field.box(3)) == (1, 1, True, (0, 6))
+    assert (field.size, field.stride, field.is_whole, field.interval(3)) == (1, 1, True, (0, 6))
 
 
 def test_recurrence_written_as_a_loop_reads_what_came_before() -> None:
@@ -346,8 +346,8 @@ def test_recurrence_written_as_a_loop_reads_what_came_before() -> None:
         return m.last(torch.stack(states, 2))
 
     rows = trace(Made(forward, cell=nn.GRUCell(3, 5), last=nn.Identity()), (3, 6)).rows
-    assert rows[-1].fields[0].reads is not None
-    assert rows[-1].fields[0].reads.pairs() == [(0, last) for last in range(6)]
+    assert rows[-1].fields[0].intervals is not None
+    assert rows[-1].fields[0].intervals.pairs() == [(0, last) for last in range(6)]
     assert {row.notes for row in rows if row.notes} == {("size approximate",)}  # the later, the more is seen
 
 

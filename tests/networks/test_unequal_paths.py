@@ -21,7 +21,7 @@ def wrong_boxes(design: Design, shape: tuple[int, int]) -> list[str]:
     found = []
     for name, costs in (("account", account(design, shape, 2)), ("trace", trace(module, shape))):
         field = costs.rows[-1].fields[0]
-        said = [field.box(position) for position in range(len(true))]
+        said = [field.interval(position) for position in range(len(true))]
         if said != true and (field.is_exact or name == "account"):
             bad = [(place, *pair) for place, pair in enumerate(zip(said, true, strict=True)) if pair[0] != pair[1]]
             found.append(f"{name} of {design.text} on {shape}: (position, said, true) {bad[:3]}")

@@ -207,7 +207,7 @@ def _show_layers(console: Console, layers: Sequence[Equivariance]) -> None:
     if not layers:
         return
     headings = [heading for each in layers for heading in (f"by {write_size(each.shift_px)}", "inside")]
-    table = _table("layer", "step", *headings, right=range(2, 2 + len(headings)))
+    table = _table("layer", "stride", *headings, right=range(2, 2 + len(headings)))
     for rows in zip(*(each.layers for each in layers), strict=True):
         errors = [_error(value) for row in rows for value in (row.error, row.interior_error)]
         table.add_row(Text(rows[0].path), " x ".join(map(str, rows[0].step_px)), *errors)

@@ -71,7 +71,7 @@ class Row:
     unread_px: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain data; the step of a field is a fraction as text."""
+        """The row as plain data; the stride of a field is a fraction as text."""
         return {
             "path": self.path,
             "layer": self.layer,
@@ -81,7 +81,7 @@ class Row:
             "fields": [
                 {
                     "size": field.size,
-                    "step": str(Fraction(field.step)),
+                    "stride": str(Fraction(field.stride)),
                     "start": _plain(field.start),
                     "is_whole": field.is_whole,
                     "is_exact": field.is_exact,

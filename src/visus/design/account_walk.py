@@ -21,7 +21,7 @@ from visus.design.layers.registry import Flatten, GroupNorm, Layer, LayerNorm, S
 from visus.design.memory import memory_of_nodes
 from visus.design.plan import Design, check_input_shape
 from visus.design.saved_tensors import num_bytes
-from visus.geometry import Field, Window, beside, join
+from visus.geometry import Field, Window, concat_features, join
 
 
 def account(design: Design, input_shape: Shape, num_classes: int | None = None) -> Account:
@@ -36,7 +36,7 @@ def account(design: Design, input_shape: Shape, num_classes: int | None = None) 
 
     >>> from visus.design import parse
     >>> costs = account(parse("conv(8, 3, padding=1), relu, globalpool, linear(classes)"), (3, 32, 32), 10)
-    >>> costs.num_parameters, costs.macs, costs.rows[0].fields[0].size, costs.rows[0].fields[0].box(0)
+    >>> costs.num_parameters, costs.macs, costs.rows[0].fields[0].size, costs.rows[0].fields[0].interval(0)
     (314, 221264, 3, (0, 1))
     """
     return account_of_nodes(design.place(input_shape, num_classes), input_shape)
@@ -109,7 +109,7 @@ def _met(node: Node, ends: Many[Fields], memo: _Memo) -> tuple[Fields, bool]:
     axes = zip(*ends, strict=True)
     if isinstance(node.layer, Concat) and len(node.output_shape) == 1:
         lengths = [branch[-1].output_shape[0] for branch in node.branches]
-        joined = [beside(axis, lengths) for axis in axes]
+        joined = [concat_features(axis, lengths) for axis in axes]
     else:
         joined = [_once(memo, ("join", *map(id, axis)), axis, join) for axis in axes]
     return tuple(each.field for each in joined), all(each.aligned for each in joined)
@@ -136,21 +136,23 @@ def _row(node: Node, layer: Layer, fields: Fields) -> Row:
 def _after(layer: Layer, shape: Shape, fields: Fields, memo: _Memo) -> Fields:
     """The fields after a layer that is reached by a shape with these fields."""
     size = shape[1:]
-    if layer.sees == "map":
-        return tuple(_once(memo, ("over", id(field)), field, Field.over) for field in fields)
+    if layer.context == "global":
+        return tuple(_once(memo, ("over", id(field)), field, Field.hull) for field in fields)
     if isinstance(layer, Flatten) and size:
-        return tuple(field.laid_out(math.prod(size[axis + 1 :]), math.prod(shape)) for axis, field in enumerate(fields))
+        return tuple(field.flattened(math.prod(size[axis + 1 :]), math.prod(shape)) for axis, field in enumerate(fields))
     if not size and isinstance(layer, (LayerNorm, Softmax, GroupNorm)):  # over all features, or over a group of them
         is_exact = getattr(layer, "num_groups", 1) == 1
-        return tuple(dataclasses.replace(field.gated(), is_exact=field.is_exact and is_exact) for field in fields)
-    if layer.sees == "window and map" and size:
-        return tuple(_once(memo, ("gated", id(field)), field, Field.gated) for field in fields)
-    lenses = layer.lenses(len(size)) if size and fields else ()
-    if not lenses:
+        return tuple(
+            dataclasses.replace(field.with_global_context(), is_exact=field.is_exact and is_exact) for field in fields
+        )
+    if layer.context == "both" and size:
+        return tuple(_once(memo, ("gated", id(field)), field, Field.with_global_context) for field in fields)
+    axis_ops = layer.axis_ops(len(size)) if size and fields else ()
+    if not axis_ops:
         return fields
     return tuple(
-        field if lens == _OWN_PLACE else _once(memo, (lens, id(field)), field, partial(Field.through, lens=lens))
-        for field, lens in zip(fields, lenses, strict=True)
+        field if axis_op == _OWN_PLACE else _once(memo, (axis_op, id(field)), field, partial(Field.through, axis_op=axis_op))
+        for field, axis_op in zip(fields, axis_ops, strict=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""Which positions are really read, one by one: a walk backwards from what is needed, through lenses, branches and joins.
+"""Which positions are really read, one by one: a walk backwards from what is needed, through axis operations, branches and joins.
 
 A set of positions of a map is a union of boxes with holes: for each, one whole number for each axis, whose bit ``i`` stands for
 position ``i``. This file knows which positions feed which.
@@ -13,7 +13,7 @@ from functools import lru_cache
 from visus.design.arguments import Shape
 from visus.design.flow import INPUT, Flow, flows_of
 from visus.design.graph import Node
-from visus.geometry import AxisOp, Window, marks_read
+from visus.geometry import AxisOp, Window, bits_read
 
 Box = tuple[int, ...]
 """Positions of a map: those whose index on every axis is a set bit of that axis's number."""
@@ -37,14 +37,14 @@ def middle(size: Shape) -> Area:
 
 
 @lru_cache(maxsize=4096)
-def positions_read(lens: AxisOp, input_size: int, places: int) -> int:
-    """The positions of an axis that these places of a lens read.
+def positions_read(axis_op: AxisOp, input_size: int, places: int) -> int:
+    """The positions of an axis that these places of an axis operation read.
 
     >>> from visus.geometry import Window
     >>> bin(positions_read(Window(2, dilation=2), 5, 0b001)), bin(positions_read(Window(1, stride=2), 5, 0b111))
     ('0b101', '0b10101')
     """
-    return marks_read(lens, input_size, places)
+    return bits_read(axis_op, input_size, places)
 
 
 def read_by(nodes: Many[Node], needed: Area, *, gates: bool = True) -> Area:
@@ -83,30 +83,37 @@ def read_through(flow: Flow, shape: Shape, needed: Area, *, gates: bool = True) 
     if not needed:
         return ()
     is_map = len(shape) == len(flow.output_shape)
-    if not size or not is_map or flow.sees in ("map", "unknown") or (flow.sees == "window and map" and gates):
+    if not size or not is_map or flow.context in ("global", "unknown") or (flow.context == "both" and gates):
         return everything(size)
-    if flow.lenses and output_size(flow, size) == flow.output_shape[1:]:
+    if flow.axis_ops and output_size(flow, size) == flow.output_shape[1:]:
         if needed == everything(flow.output_shape[1:]):
-            return (tuple(map(all_read, flow.lenses, size, flow.output_shape[1:])),)
-        return smallest(tuple(map(positions_read, flow.lenses, size, box)) for box in needed)
+            return (tuple(map(all_read, flow.axis_ops, size, flow.output_shape[1:])),)
+        return smallest(tuple(map(positions_read, flow.axis_ops, size, box)) for box in needed)
     return needed if flow.output_shape[1:] == size else everything(size)
 
 
 def output_size(flow: Flow, size: Shape) -> Shape:
-    """The size of the map that the lenses of a row make of one of this size; none where they do not fit."""
-    pairs = list(zip(flow.lenses, size, strict=True)) if len(flow.lenses) == len(size) else []
+    """The size of the map that the axis operations of a row make of one of this size; none where they do not fit."""
+    pairs = list(zip(flow.axis_ops, size, strict=True)) if len(flow.axis_ops) == len(size) else []
     return (
-        tuple(lens.output_size(length) for lens, length in pairs) if all(lens.fits(length) for lens, length in pairs) else ()
+        tuple(axis_op.output_size(length) for axis_op, length in pairs)
+        if all(axis_op.fits(length) for axis_op, length in pairs)
+        else ()
     )
 
 
 @lru_cache(maxsize=4096)
-def all_read(lens: AxisOp, input_size: int, num_places: int) -> int:
-    """The positions of an axis that all places of a lens read together."""
-    if isinstance(lens, Window) and not lens.reflect and lens.dilation == 1 and lens.stride <= lens.kernel_size:
-        first, last = -lens.padding[0], (num_places - 1) * lens.stride + lens.kernel_size - lens.padding[0]
+def all_read(axis_op: AxisOp, input_size: int, num_places: int) -> int:
+    """The positions of an axis that all places of an axis operation read together."""
+    if (
+        isinstance(axis_op, Window)
+        and not axis_op.reflect
+        and axis_op.dilation == 1
+        and axis_op.stride <= axis_op.kernel_size
+    ):
+        first, last = -axis_op.padding[0], (num_places - 1) * axis_op.stride + axis_op.kernel_size - axis_op.padding[0]
         return ((1 << max(0, min(last, input_size))) - 1) & ~((1 << max(0, first)) - 1)
-    return positions_read(lens, input_size, (1 << num_places) - 1)
+    return positions_read(axis_op, input_size, (1 << num_places) - 1)
 
 
 def num_positions(area: Area) -> int:
@@ -128,7 +135,7 @@ def num_positions(area: Area) -> int:
     return sum(num_positions(smallest(box[1:] for box in area if box[0] >> index & 1)) for index in range(longest))
 
 
-def shadow(area: Area, axis: int) -> int:
+def projection(area: Area, axis: int) -> int:
     """The positions of one axis on which the area has any position."""
     found = 0
     for box in area:

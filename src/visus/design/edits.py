@@ -92,7 +92,7 @@ def trunk(nodes: Many[Node]) -> list[Node]:
     """The nodes up to the last map: all before the first layer that makes features, or one number of each map."""
     found: list[Node] = []
     for node in flat(nodes):
-        if len(node.output_shape) < 2 or (isinstance(node.layer, Layer) and node.layer.sees == "map"):
+        if len(node.output_shape) < 2 or (isinstance(node.layer, Layer) and node.layer.context == "global"):
             break
         found.append(node)
     return found

@@ -64,7 +64,9 @@ class Facts:
         """What feeds each row; where that is not known, it is the row before it, read in a way that nobody knows."""
         if self.account.flows is not None:
             return self.account.flows()
-        return tuple(Flow("values", row.output_shape, (place - 1,), sees="unknown") for place, row in enumerate(self.rows))
+        return tuple(
+            Flow("values", row.output_shape, (place - 1,), context="unknown") for place, row in enumerate(self.rows)
+        )
 
     @cached_property
     def readers(self) -> dict[int, list[int]]:
@@ -111,7 +113,7 @@ class Facts:
             if (
                 len(row.output_shape) == len(self.input_shape)
                 and row.fields
-                and all(field.step != 0 for field in row.fields)
+                and all(field.stride != 0 for field in row.fields)
             ):
                 return row
         return None

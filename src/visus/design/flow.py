@@ -22,7 +22,7 @@ INPUT: Final = -1
 Kind = Literal["window", "pool", "global pool", "norm", "softmax", "sum", "stack", "values"]
 """What a row does; ``values`` for anything that advice has no word for."""
 
-Sees = Literal["window", "map", "window and map", "unknown"]
+Context = Literal["local", "global", "both", "unknown"]
 """What each number that comes out depends on: its window (or its own position), all positions, both, or nobody knows."""
 
 
@@ -51,23 +51,23 @@ class Flow:
         kind: what the row does.
         output_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
         sources: the places of the rows whose outputs enter; ``INPUT`` for the input of the network.
-        lenses: what each axis is looked at through; empty where each position sees itself alone, or ``sees`` says more.
-        sees: what each number that comes out depends on.
+        axis_ops: what each axis is looked at through; empty where each position sees itself alone, or ``context`` says more.
+        context: what each number that comes out depends on.
         normed: over what a norm is taken.
     """
 
     kind: Kind
     output_shape: Shape
     sources: tuple[int, ...]
-    lenses: tuple[AxisOp, ...] = ()
-    sees: Sees = "window"
+    axis_ops: tuple[AxisOp, ...] = ()
+    context: Context = "local"
     normed: Normed | None = None
 
     @property
     def windows(self) -> tuple[Window, ...]:
         """The window on each axis; empty where the row has none, or one that enlarges."""
-        windows = tuple(lens for lens in self.lenses if isinstance(lens, Window))
-        return windows if len(windows) == len(self.lenses) else ()
+        windows = tuple(axis_op for axis_op in self.axis_ops if isinstance(axis_op, Window))
+        return windows if len(windows) == len(self.axis_ops) else ()
 
 
 def flows_of(nodes: Many[Node]) -> tuple[Flow, ...]:
@@ -115,9 +115,9 @@ _KINDS: Final[dict[type[Layer], Kind]] = {
 
 def _flow(layer: Layer, node: Node, source: int) -> Flow:
     num_axes = len(node.input_shape) - 1
-    lenses = layer.lenses(num_axes) if num_axes else ()
-    kind = _KINDS.get(type(layer)) or ("pool" if isinstance(layer, Pool) else "window" if lenses else "values")
-    return Flow(kind, node.output_shape, (source,), lenses, layer.sees, _normed(layer, node.input_shape))
+    axis_ops = layer.axis_ops(num_axes) if num_axes else ()
+    kind = _KINDS.get(type(layer)) or ("pool" if isinstance(layer, Pool) else "window" if axis_ops else "values")
+    return Flow(kind, node.output_shape, (source,), axis_ops, layer.context, _normed(layer, node.input_shape))
 
 
 def _normed(layer: Layer, shape: Shape) -> Normed | None:

@@ -258,7 +258,7 @@ def stride_product(items: Many[Item], num_axes: int, *, all_paths: bool = False)
     product: tuple[int | Fraction, ...] = (1,) * num_axes
     for item in items:
         if isinstance(item, Layer):
-            steps = (lens.step for lens in item.lenses(num_axes))
+            steps = (axis_op.jump for axis_op in item.axis_ops(num_axes))
             factors = tuple(max(1, step) if all_paths else step for step in steps) or (1,) * num_axes
         else:
             inner = item.children[:1] if isinstance(item, Concat) and not all_paths else item.children

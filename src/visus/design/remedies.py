@@ -104,10 +104,10 @@ def _after_layer(layer: Layer, axis: int, num_axes: int, size: int) -> int | Non
         return None
     if not isinstance(layer, Windowed):
         return size
-    lens = layer.lenses(num_axes)[axis]
-    if not layer.fits(lens, size, num_axes):
+    axis_op = layer.axis_ops(num_axes)[axis]
+    if not layer.fits(axis_op, size, num_axes):
         raise _NoFit
-    return lens.output_size(size)
+    return axis_op.output_size(size)
 
 
 def _after_residual(item: Residual, axis: int, num_axes: int, size: int) -> int | None:
@@ -126,8 +126,8 @@ def _lower_bound(items: Many[Item], axis: int, num_axes: int, needed: int) -> in
         if isinstance(item, (Flatten, GlobalPool)):
             needed = 1
         elif isinstance(item, Layer):
-            lenses = item.lenses(num_axes)
-            needed = lenses[axis].smallest_input(needed) if lenses else needed
+            axis_ops = item.axis_ops(num_axes)
+            needed = axis_ops[axis].smallest_input(needed) if axis_ops else needed
         elif isinstance(item, Repeat):
             for _ in range(item.times):
                 needed = _lower_bound((item.body,), axis, num_axes, needed)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from visus.design.account import Account
 from visus.design.account_walk import account, account_of_nodes
 from visus.design.arguments import Shape, classes
-from visus.design.dependence import has_holes, middle, read_by, shadow
+from visus.design.dependence import has_holes, middle, read_by, projection
 from visus.design.edits import appended, changed, flat, leaves, trunk, with_arguments, with_window
 from visus.design.facts import Facts
 from visus.design.graph import Node
@@ -218,7 +218,7 @@ def _way(kind: str, change: str, design: Design, nodes: Many[Node], costs: Accou
         return None
     body = trunk(nodes)
     area = read_by(body, middle(body[-1].output_shape[1:]), gates=False) if body else ()
-    holes = bool(area) and any(has_holes(shadow(area, axis)) for axis in range(len(costs.input_shape) - 1))
+    holes = bool(area) and any(has_holes(projection(area, axis)) for axis in range(len(costs.input_shape) - 1))
     return Way(kind, change, design, costs, holes)
 
 
@@ -236,7 +236,7 @@ def _least_layers(facts: Facts, field_px: int) -> int:
     """How many 3 x 3 convolutions are needed at the step of the last map at least."""
     row = facts.last_map()
     fields = row.fields if row else ()
-    return max((-(-(field_px - field.size) // (2 * max(1, int(field.step)))) for field in fields), default=1) or 1
+    return max((-(-(field_px - field.size) // (2 * max(1, int(field.stride)))) for field in fields), default=1) or 1
 
 
 def _more_layers(nodes: Many[Node], count: int) -> _Made:

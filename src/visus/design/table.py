@@ -46,15 +46,15 @@ class TableLine(Protocol):
 
 
 def write_field(field: Field) -> str:
-    """Size and step of a field, with its marks; ``all`` where every position sees the same pixels.
+    """Size and stride of a field, with its marks; ``all`` where every position sees the same pixels.
 
     >>> write_field(Field(7, 2, -3)), write_field(Field(5, Fraction(1, 2), 0)), write_field(Field.whole(8))
     ('7/2', '5/(1/2)', 'all')
     """
-    if field.step == 0:
+    if field.stride == 0:
         return "all" if field.is_exact else "all~"
-    step = Fraction(field.step)
-    text = f"{field.size}/{step}" if step.denominator == 1 else f"{field.size}/({step})"
+    stride = Fraction(field.stride)
+    text = f"{field.size}/{stride}" if stride.denominator == 1 else f"{field.size}/({stride})"
     return text + ("*" if field.is_whole else "") + ("" if field.is_exact else "~")
 
 

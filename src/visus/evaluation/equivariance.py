@@ -187,17 +187,17 @@ def _watched(module: nn.Module, rows: dict[str, Row], maps: dict[str, Tensor]) -
 
 
 def _compare(row: Row, still: Tensor, other: Tensor, size: Shift, shift: Shift, way: str) -> LayerShift:
-    is_map = len(row.fields) == len(size) == still.dim() - 2 and all(field.step for field in row.fields)
+    is_map = len(row.fields) == len(size) == still.dim() - 2 and all(field.stride for field in row.fields)
     if not is_map:
         return LayerShift(row.path, row.layer, (), True, _relative(other - still, still), None)
-    steps = [Fraction(field.step) for field in row.fields]
+    steps = [Fraction(field.stride) for field in row.fields]
     is_whole = all((pixels / step).denominator == 1 for pixels, step in zip(shift, steps, strict=True))
     whole, inside = [], []
     for axis, (field, pixels) in enumerate(zip(row.fields, shift, strict=True), start=2):
-        positions = pixels / Fraction(field.step)
+        positions = pixels / Fraction(field.stride)
         low, share = math.floor(positions), float(positions - math.floor(positions))
         length = still.shape[axis]
-        is_ring = way == "roll" and length * field.step == size[axis - 2]
+        is_ring = way == "roll" and length * field.stride == size[axis - 2]
         still = _read_between(still, axis, low, share)
         has = torch.tensor([is_ring or _has(index, low, share, length) for index in range(length)], dtype=torch.bool)
         whole.append(has)

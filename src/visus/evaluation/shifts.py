@@ -172,8 +172,8 @@ def total_step(account: Account) -> Shift:
     steps = [1] * (len(account.input_shape) - 1)
     for row in account.rows:
         for axis, field in enumerate(row.fields[: len(steps)]):
-            if field.step:
-                steps[axis] = math.lcm(steps[axis], Fraction(field.step).numerator)
+            if field.stride:
+                steps[axis] = math.lcm(steps[axis], Fraction(field.stride).numerator)
     return tuple(min(step, length) for step, length in zip(steps, account.input_shape[1:], strict=True))
 
 

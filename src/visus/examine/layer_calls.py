@@ -421,16 +421,16 @@ class TracedFields:
         """
         fields = self.fields(path)
         each_axis = len(fields) == len(spatial) and all(
-            field.reads is not None and len(field.reads) in (1, length)
+            field.intervals is not None and len(field.intervals) in (1, length)
             for field, length in zip(fields, spatial, strict=True)
         )
-        found = [field.box(position[axis]) if each_axis else _all_of(field) for axis, field in enumerate(fields)]
+        found = [field.interval(position[axis]) if each_axis else _all_of(field) for axis, field in enumerate(fields)]
         return None if any(ends is None for ends in found) else tuple(ends for ends in found if ends is not None)
 
 
 def _all_of(field: Field) -> tuple[int, int] | None:
     """What all positions together read."""
-    return field.over().box(0)
+    return field.hull().interval(0)
 
 
 def cut(sample: Array, box: Box | None) -> Array:

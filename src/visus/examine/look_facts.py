@@ -179,7 +179,7 @@ class LayerLook:
 
     @property
     def field(self) -> str:
-        """The receptive field as ``visus summary`` writes it: size/step, or ``all``; empty where it is not known."""
+        """The receptive field as ``visus summary`` writes it: size/stride, or ``all``; empty where it is not known."""
         texts = [write_field(each) for each in self.fields]
         return texts[0] if len(set(texts)) == 1 else " x ".join(texts)
 
@@ -193,7 +193,7 @@ class LayerLook:
             "path": self.path,
             "layer": self.layer,
             "shape": list(self.shape),
-            "fields": [{"size": each.size, "step": str(Fraction(each.step))} for each in self.fields],
+            "fields": [{"size": each.size, "stride": str(Fraction(each.stride))} for each in self.fields],
             "zero_share": self.zero_share,
             "dead": list(self.dead) if self.is_rectified else None,
             "never_positive": list(self.never_positive),

@@ -165,7 +165,7 @@ def _boxes(facts: LookFacts, box: Box, theoretical: Box | None) -> str:
 
 def _growth(facts: LookFacts) -> str:
     """The size of the field over the layers in depth order, with the size of the sample and of its objects."""
-    layers = [layer for layer in facts.layers if layer.fields and any(each.step != 0 for each in layer.fields)]
+    layers = [layer for layer in facts.layers if layer.fields and any(each.stride != 0 for each in layer.fields)]
     if len(layers) < 2:
         return ""
     sizes = [_largest(layer) for layer in layers]

@@ -126,7 +126,7 @@ def field_words(layer: LayerLook) -> str:
     """
     if not layer.fields:
         return ""
-    if all(each.step == 0 for each in layer.fields):
+    if all(each.stride == 0 for each in layer.fields):
         return "everything"
     size = write_size(each.size for each in layer.fields)
     return size + (" and, through a gate or a norm, everything" if any(each.is_whole for each in layer.fields) else "")
@@ -143,7 +143,7 @@ def _table(facts: LookFacts) -> str:
             f"{len(layer.sparse):,}",
         ]
         rows.append(table_row(layer.path or "(the module)", cells))
-    head = table_head(["Layer", "Shape", f"Reads, {facts.sample.unit} / step", "Zeros", "Dead", "Sparse"])
+    head = table_head(["Layer", "Shape", f"Receptive field, {facts.sample.unit} / stride", "Zeros", "Dead", "Sparse"])
     over = f"{facts.num_over:,} samples" if facts.num_over > 1 else f"this {facts.sample.noun} alone"
     told = f"Layers in the order of computation; zeros for this {facts.sample.noun}, dead and sparse {facts.channels} over {over}"
     notes = [note for note in (facts.dash, facts.missing.get("layers", "")) if note]
@@ -167,7 +167,7 @@ def _sentences(facts: LookFacts, layer: LayerLook) -> list[str]:
     else:
         sentences = [f"{write_number_of(layer.shape[0], 'map')} of {write_shape(spatial)}."]
     if layer.fields:
-        steps = sorted({each.step for each in layer.fields})
+        steps = sorted({each.stride for each in layer.fields})
         step = f", {write_shape_of_steps(layer.fields)} {facts.sample.unit} from one to the next" if steps != [0] else ""
         sentences.append(f"Each value reads {field_words(layer)}{step}.")
     if layer.zero_share > 0:
@@ -186,7 +186,7 @@ def _sentences(facts: LookFacts, layer: LayerLook) -> list[str]:
 
 def write_shape_of_steps(fields: Fields) -> str:
     """The steps of fields: one number where all axes have the same."""
-    steps = [str(each.step) for each in fields]
+    steps = [str(each.stride) for each in fields]
     return steps[0] if len(set(steps)) == 1 else " x ".join(steps)
 
 
@@ -281,7 +281,7 @@ def placed(values: Array, fields: Fields, spatial: tuple[int, ...]) -> Array:
     """
     found = np.asarray(values, dtype=np.float64)
     for axis, (each, length) in enumerate(zip(fields, spatial, strict=True)):
-        step = float(each.step)
+        step = float(each.stride)
         if step == 0:
             places = np.minimum((np.arange(length) * found.shape[axis]) // length, found.shape[axis] - 1)
             known = np.ones(length, dtype=bool)

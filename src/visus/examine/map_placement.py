@@ -181,7 +181,7 @@ class Places:
             f"The cells of '{path}' are tokens, laid out as the grid of {write_shape(tuple(map(len, centers)))} patches that "
             f"'{row_path}' reads{extra}."
         )
-        keeps = bool(fields) and all(each.step != 0 for each in fields)
+        keeps = bool(fields) and all(each.stride != 0 for each in fields)
         return MapPlacement(centers, (), EXACT if keeps else IN_ORDER, note, tokens)
 
     def _stretched(self, path: str, spatial: tuple[int, ...], why: str) -> MapPlacement:
@@ -224,9 +224,9 @@ def _own_centers(fields: Fields, lengths: Sequence[int]) -> tuple[Array, ...] | 
 
 
 def _centers(field: Field, length: int) -> Array | None:
-    if field.reads is None or len(field.reads) not in (1, length) or not field.is_exact:
+    if field.intervals is None or len(field.intervals) not in (1, length) or not field.is_exact:
         return None
-    if length > 1 and (field.step == 0 or (len(field.reads) == 1 and not field.is_whole)):
+    if length > 1 and (field.stride == 0 or (len(field.intervals) == 1 and not field.is_whole)):
         return None
     ends = [field.theoretical(index) for index in range(length)]
     known = [each for each in ends if each is not None]
@@ -234,16 +234,16 @@ def _centers(field: Field, length: int) -> Array | None:
         return None
     if field.phases is None:
         first = float(field.start) + (field.size - 1) / 2
-        return first + float(field.step) * np.arange(length)
+        return first + float(field.stride) * np.arange(length)
     return np.array([(first + last) / 2 for first, last in known])
 
 
 def _grid(row: Row, count: int) -> tuple[tuple[Array, ...], Array] | None:
     """The centers of a grid of tokens and the tokens in its order; None where the first axis of a row's output is no row of tokens."""
     fields = row.fields
-    if not fields or any(each.reads is None or len(each.reads) != count or each.step == 0 for each in fields):
+    if not fields or any(each.intervals is None or len(each.intervals) != count or each.stride == 0 for each in fields):
         return None
-    boxes = [[each.reads.at(token) for each in fields] for token in range(count)]  # type: ignore[union-attr]
+    boxes = [[each.intervals.at(token) for each in fields] for token in range(count)]  # type: ignore[union-attr]
     tokens = np.array([token for token, box in enumerate(boxes) if all(ends is not None for ends in box)])
     if (len(fields) == 1 and len(tokens) == count) or not len(tokens):
         return None  # all positions of one axis: a map with an axis of its own

@@ -56,7 +56,7 @@ class TransposedWindow:
             raise GeometryError(joined(mistakes))
 
     @property
-    def step(self) -> Fraction:
+    def jump(self) -> Fraction:
         """Positions of the map that comes in from one position of the map that goes out to the next."""
         return Fraction(1, self.stride)
 
@@ -164,7 +164,7 @@ class Upsampling:
             raise GeometryError(f"scale_factor must be at least 1, not {self.scale_factor}.")
 
     @property
-    def step(self) -> Fraction:
+    def jump(self) -> Fraction:
         """Positions of the map that comes in from one position of the map that goes out to the next."""
         return Fraction(1, self.scale_factor)
 

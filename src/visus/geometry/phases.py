@@ -33,11 +33,11 @@ class Phases:
     shift: int
 
     @classmethod
-    def alike(cls, start: int | Fraction, size: int, step: int | Fraction) -> Phases:
-        """Those of positions ``step`` apart; fractions of pixels are rounded outwards."""
-        period = Fraction(step).denominator
-        firsts = [start + index * step for index in range(period)]
-        return cls(tuple((math.floor(first), math.ceil(first + size - 1)) for first in firsts), int(period * step))
+    def alike(cls, start: int | Fraction, size: int, stride: int | Fraction) -> Phases:
+        """Those of positions ``stride`` apart; fractions of pixels are rounded outwards."""
+        period = Fraction(stride).denominator
+        firsts = [start + index * stride for index in range(period)]
+        return cls(tuple((math.floor(first), math.ceil(first + size - 1)) for first in firsts), int(period * stride))
 
     def at(self, index: int) -> Interval | None:
         """The field of one position, before 0 too.
@@ -49,13 +49,13 @@ class Phases:
         interval = self.intervals[phase]
         return None if interval is None else (interval[0] + times * self.shift, interval[1] + times * self.shift)
 
-    def through(self, lens: AxisOp) -> Phases | None:
+    def through(self, axis_op: AxisOp) -> Phases | None:
         """Those after a window, a transposed window or an upsampling; None where too many neighbors are unlike."""
-        period = lens.period(len(self.intervals))
+        period = axis_op.period(len(self.intervals))
         if period > MAX_INTERVALS:
             return None
-        shift = self.shift * period * lens.step / len(self.intervals)
-        return Phases(tuple(_union([self.at(tap) for tap in lens.taps(index)]) for index in range(period)), int(shift))
+        shift = self.shift * period * axis_op.jump / len(self.intervals)
+        return Phases(tuple(_union([self.at(tap) for tap in axis_op.taps(index)]) for index in range(period)), int(shift))
 
     def reduced(self) -> Phases:
         """The same with the shortest period.
@@ -74,7 +74,7 @@ class Phases:
 
     @property
     def start(self) -> int | Fraction:
-        """First pixel of the field of position 0; where that sees nothing, so many steps before the first that sees something."""
+        """First pixel of the field of position 0; where that sees nothing, so many strides before the first that sees something."""
         for index, interval in enumerate(self.intervals):
             if interval is not None:
                 first = interval[0] - Fraction(index * self.shift, len(self.intervals))
@@ -89,17 +89,17 @@ class Phases:
     @property
     def center(self) -> Fraction:
         """Where the middles of all positions lie in the mean, each taken back to position 0."""
-        step = Fraction(self.shift, len(self.intervals))
+        stride = Fraction(self.shift, len(self.intervals))
         middles = [
-            Fraction(interval[0] + interval[1], 2) - index * step
+            Fraction(interval[0] + interval[1], 2) - index * stride
             for index, interval in enumerate(self.intervals)
             if interval is not None
         ]
         return sum(middles, Fraction(0)) / len(middles) if middles else Fraction(0)
 
 
-def hull(paths: Sequence[Phases]) -> Phases | None:
-    """The smallest fields that hold those of all paths, position by position; all paths have the same mean step.
+def hull_of_phases(paths: Sequence[Phases]) -> Phases | None:
+    """The smallest fields that hold those of all paths, position by position; all paths have the same mean stride.
 
     None where too many neighbors are unlike.
     """

@@ -187,8 +187,8 @@ def _ends(missing: str, known: Solution) -> tuple[int, int | None, tuple[int, ..
         return max(0, needed), (high + span - known.input_size) // 2, _between(needed - 1, 0, max(0, needed))
     steps = known.input_size - span + pads
     if missing == "output_size":
-        places = steps // known.stride + 1
-        return max(1, places), places, ()
+        positions = steps // known.stride + 1
+        return max(1, positions), positions, ()
     if steps < 0:
         return 1, 0, ()
     if known.output_size == 1:

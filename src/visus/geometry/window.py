@@ -55,7 +55,7 @@ class Window:
         return self.dilation * (self.kernel_size - 1) + 1
 
     @property
-    def step(self) -> int:
+    def jump(self) -> int:
         """Positions of the map that comes in from one position of the map that goes out to the next."""
         return self.stride
 
@@ -146,10 +146,10 @@ class Window:
         pads = f"2*{before}" if before == after else f"{before} + {after}"
         steps = input_size - self.span + before + after
         left = f"({input_size} - {self.span} + {pads})/{self.stride} + 1"
-        places = self._places(input_size)
+        positions = self._places(input_size)
         if steps % self.stride == 0:
             return f"{left} = {steps // self.stride + 1}"
-        return f"{left} = {steps / self.stride + 1:.3g}, rounded {'up' if self.ceil_mode else 'down'} to {places}"
+        return f"{left} = {steps / self.stride + 1:.3g}, rounded {'up' if self.ceil_mode else 'down'} to {positions}"
 
     def _places(self, input_size: int) -> int:
         """Number of places by the formula; zero or less where the window does not fit."""
@@ -157,10 +157,10 @@ class Window:
         steps = input_size + before + after - self.span
         if not self.ceil_mode:
             return steps // self.stride + 1
-        places = -(-steps // self.stride) + 1
-        if (places - 1) * self.stride >= input_size + before:
-            places -= 1
-        return places
+        positions = -(-steps // self.stride) + 1
+        if (positions - 1) * self.stride >= input_size + before:
+            positions -= 1
+        return positions
 
 
 def same_padding(kernel_size: int, dilation: int = 1) -> tuple[int, int]:

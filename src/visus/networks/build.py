@@ -157,11 +157,11 @@ def _whitening(layer: Whiten, shape: Shape) -> nn.Module:
 
 def _transposed(layer: Transposed, shape: Shape) -> nn.Module:
     names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
-    lenses = layer.lenses(len(shape) - 1)
+    axis_ops = layer.axis_ops(len(shape) - 1)
     module: nn.Module = _TRANSPOSED[len(shape) - 1](
         shape[0],
         layer.output_shape(shape)[0],
-        **{name: tuple(getattr(lens, name) for lens in lenses) for name in names},
+        **{name: tuple(getattr(axis_op, name) for axis_op in axis_ops) for name in names},
         groups=layer.groups,
         bias=layer.has_bias,
     )

@@ -80,7 +80,7 @@ def trace(
     >>> costs = trace(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)), (3, 32, 32))
     >>> [(row.path, row.layer, row.output_shape) for row in costs.rows[:2]]
     [('0', 'Conv2d(8, 3, padding=1)', (8, 32, 32)), ('1', 'ReLU', (8, 32, 32))]
-    >>> costs.macs, costs.rows[-1].fields[0].size, costs.rows[-1].fields[0].box(0)
+    >>> costs.macs, costs.rows[-1].fields[0].size, costs.rows[-1].fields[0].interval(0)
     (221184, 4, (0, 2))
     """
     shapes = _checked(module, input_shape, detail)

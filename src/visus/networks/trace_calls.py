@@ -86,10 +86,10 @@ class Call:
     __slots__ = (
         "aligned",
         "args",
+        "axis_ops",
         "func",
         "is_hull",
         "kwargs",
-        "lenses",
         "module",
         "name",
         "needs_data",
@@ -107,7 +107,9 @@ class Call:
         self.notes: tuple[str, ...] = ()
         self.unread_px: tuple[int, ...] = ()  # for each axis of the input: positions at the far edge that no window reaches
         self.padded_px: tuple[int, ...] = ()  # and those that were added there
-        self.lenses: tuple[AxisOp, ...] = ()  # what the last dimensions are looked at through, where there is a word for it
+        self.axis_ops: tuple[
+            AxisOp, ...
+        ] = ()  # what the last dimensions are looked at through, where there is a word for it
         self.pads: tuple[tuple[int, int], ...] = ()  # pixels added before and after the last dimensions
 
     def axes(self, place: int) -> Axes | None:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from torch import Tensor
 
-from visus.design.flow import INPUT, Flow, Kind, Normed, Sees
+from visus.design.flow import INPUT, Context, Flow, Kind, Normed
 from visus.geometry import AxisOp, Window
 from visus.networks.trace_calls import Axes, Call, mark_of, own_dims
 from visus.networks.trace_sight import Line, Shape
@@ -94,7 +94,7 @@ class OperationRecord(NamedTuple):
     Args:
         name: the operation.
         given, out: what its inputs see, and what its first output does.
-        lenses, pads: as in ``Call``.
+        axis_ops, pads: as in ``Call``.
         over: of a norm, the arguments that say over what it is taken; True for one that is taken over each sample alone.
         is_hull: whether nobody knows what it looks at.
     """
@@ -102,7 +102,7 @@ class OperationRecord(NamedTuple):
     name: str
     given: tuple[Seen, ...]
     out: Seen
-    lenses: tuple[AxisOp, ...]
+    axis_ops: tuple[AxisOp, ...]
     pads: tuple[tuple[int, int], ...]
     over: Any
     is_hull: bool
@@ -112,7 +112,7 @@ def done(call: Call, given: Sequence[Tensor]) -> OperationRecord:
     """An operation, noted down; what follows from it is worked out when advice is asked for."""
     first = next(iter(outputs(call)), None)
     over = _over(call) if _KINDS.get(call.name) == "norm" else None
-    return OperationRecord(call.name, tuple(map(_seen, given)), _seen(first), call.lenses, call.pads, over, call.is_hull)
+    return OperationRecord(call.name, tuple(map(_seen, given)), _seen(first), call.axis_ops, call.pads, over, call.is_hull)
 
 
 def _seen(value: Any) -> Seen:
@@ -166,21 +166,21 @@ def _flow(row: RowRecord, shapes: Sequence[Shape]) -> Flow:
     is_known = not work.is_lost and bool(axes) and all(_lies_last(*each) for each in ends)
     is_known &= all(len(each[1]) == len(axes) + 2 for each in ends)
     is_known &= all(given in {each[1][1:] for each in entered} for given in shapes)
-    sees = _sees(work, entered, row.out, is_known)
-    return Flow(kind, shape[1:], row.sources, work.window() if is_known and sees == "window" else (), sees, work.normed)
+    context = _context(work, entered, row.out, is_known)
+    return Flow(kind, shape[1:], row.sources, work.window() if is_known and context == "local" else (), context, work.normed)
 
 
-def _sees(work: _Work, entered: Sequence[Seen], out: Seen, is_known: bool) -> Sees:
-    if out[0] and all(field.step == 0 for field in fields_of(*out)):
-        return "map"
-    looks = bool(work.lenses or work.pads)
+def _context(work: _Work, entered: Sequence[Seen], out: Seen, is_known: bool) -> Context:
+    if out[0] and all(field.stride == 0 for field in fields_of(*out)):
+        return "global"
+    looks = bool(work.axis_ops or work.pads)
     if not is_known or (looks and (work.mixes or work.num_joined)):
         return "unknown"
-    if not work.mixes or work.lenses:
-        return "window"
+    if not work.mixes or work.axis_ops:
+        return "local"
     pairs = zip(fields_of(*entered[0]), fields_of(*out), strict=True)
-    same = all((one.size, one.step, one.start) == (two.size, two.step, two.start) for one, two in pairs)
-    return "window and map" if same else "unknown"
+    same = all((one.size, one.stride, one.start) == (two.size, two.stride, two.start) for one, two in pairs)
+    return "both" if same else "unknown"
 
 
 class _Work:
@@ -188,7 +188,7 @@ class _Work:
 
     def __init__(self) -> None:
         self.kinds: list[Kind] = []
-        self.lenses: tuple[AxisOp, ...] = ()
+        self.axis_ops: tuple[AxisOp, ...] = ()
         self.pads: tuple[tuple[int, int, bool], ...] = ()  # before, after, whether mirrored
         self.normed: Normed | None = None
         self.num_joined = 0
@@ -201,7 +201,7 @@ class _Work:
             return
         kind = _KINDS.get(operation.name)
         self.is_lost |= operation.is_hull
-        if operation.lenses or operation.pads:
+        if operation.axis_ops or operation.pads:
             self._look(operation, kind or "window")
         elif len(operation.given) > 1:
             self.num_joined += 1
@@ -220,10 +220,10 @@ class _Work:
         """A window, or padding in front of one."""
         axes, shape = operation.given[0]
         num_axes = len(axes)
-        self.is_lost |= bool(self.lenses) or self.mixes or bool(self.num_joined) or not _lies_last(axes, shape)
-        if operation.lenses:
-            more, self.lenses = operation.lenses[:-num_axes], operation.lenses[-num_axes:]
-            self.is_lost |= len(self.lenses) != num_axes or any(lens.span != 1 or lens.step != 1 for lens in more)
+        self.is_lost |= bool(self.axis_ops) or self.mixes or bool(self.num_joined) or not _lies_last(axes, shape)
+        if operation.axis_ops:
+            more, self.axis_ops = operation.axis_ops[:-num_axes], operation.axis_ops[-num_axes:]
+            self.is_lost |= len(self.axis_ops) != num_axes or any(axis_op.span != 1 or axis_op.jump != 1 for axis_op in more)
             self.kinds.append(kind)
             return
         name, pads = operation.name, operation.pads
@@ -234,16 +234,16 @@ class _Work:
 
     def window(self) -> tuple[AxisOp, ...]:
         """What each axis is looked at through, padding in front of it included."""
-        lenses = self.lenses or tuple(Window(1) for _ in self.pads)
-        return tuple(map(_padded, lenses, self.pads)) if self.pads else lenses
+        axis_ops = self.axis_ops or tuple(Window(1) for _ in self.pads)
+        return tuple(map(_padded, axis_ops, self.pads)) if self.pads else axis_ops
 
 
-def _padded(lens: AxisOp, pad: tuple[int, int, bool]) -> AxisOp:
+def _padded(axis_op: AxisOp, pad: tuple[int, int, bool]) -> AxisOp:
     before, after, is_mirrored = pad
-    if not isinstance(lens, Window):
-        return lens
-    padding = (lens.padding[0] + before, lens.padding[1] + after)
-    return Window(lens.kernel_size, lens.stride, padding, lens.dilation, lens.ceil_mode, is_mirrored)
+    if not isinstance(axis_op, Window):
+        return axis_op
+    padding = (axis_op.padding[0] + before, axis_op.padding[1] + after)
+    return Window(axis_op.kernel_size, axis_op.stride, padding, axis_op.dilation, axis_op.ceil_mode, is_mirrored)
 
 
 def _normed(operation: OperationRecord) -> Normed | None:

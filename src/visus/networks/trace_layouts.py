@@ -29,7 +29,7 @@ from visus.networks.trace_sight import (
 from visus.networks.trace_taps import Number, stretched
 
 
-def laid_out(axes: Sequence[Terms], shape: Shape, after: Shape) -> tuple[Terms, ...]:
+def flattened(axes: Sequence[Terms], shape: Shape, after: Shape) -> tuple[Terms, ...]:
     """All axes under another shape, each with the dimension that is its own, where there is one."""
     if shape == after:
         return tuple(axes)

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from visus.geometry.reads import EMPTY
+from visus.geometry.exact_intervals import EMPTY
 from visus.networks.trace_places import explicit, recovered
 from visus.networks.trace_sight import (
     MAX_NUMBERS,
@@ -96,7 +96,7 @@ def reduced(terms: Terms, shape: Shape, dims: Sequence[int], keepdim: bool, keep
     return each(terms, rule)
 
 
-def gated(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
+def with_global_context(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
     """What is seen where each place depends on itself and on all places along ``dims``, as in a softmax or a norm."""
     gone = set(dims)
     beside = any(_places(term) - gone for term in terms)  # such as the queries beside the keys of an attention
@@ -108,8 +108,8 @@ def gated(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
             if beside:
                 return Line(term.sight.over(), None, 1)
             if term.inner == 1 and term.length == shape[term.dim]:
-                return Line(term.sight.gated(), *term[1:])
-            return Line(term.sight.gated(), None, 1)
+                return Line(term.sight.with_global_context(), *term[1:])
+            return Line(term.sight.with_global_context(), None, 1)
         over = term.own in gone or (term.own is None and bool(term.lies) and term.lies <= gone)
         if over and beside:
             return next(iter(reduced((term,), shape, dims, True, False)))

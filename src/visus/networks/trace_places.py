@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 
+from visus.geometry.exact_intervals import EMPTY
 from visus.geometry.phases import MAX_INTERVALS, Phases
-from visus.geometry.reads import EMPTY
 from visus.networks.trace_sight import (
     MAX_NUMBERS,
     Array,

@@ -308,7 +308,7 @@ def of_one_sample(shape: tuple[int, ...], num_samples: int) -> tuple[int, ...]:
 
 def _same_boxes(one: Iterable[Field], two: Iterable[Field]) -> bool:
     """Whether fields tell the same of each position."""
-    pairs = [(a.reads, b.reads) for a, b in zip(one, two, strict=True)]
+    pairs = [(a.intervals, b.intervals) for a, b in zip(one, two, strict=True)]
     return all(a is b or (a is not None and b is not None and a.pairs() == b.pairs()) for a, b in pairs)
 
 

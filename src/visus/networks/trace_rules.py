@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, mark_of, register
-from visus.networks.trace_moves import accumulated, along, broadcast, gated, grouped, joined, reduced, unsqueezed
+from visus.networks.trace_moves import (
+    accumulated,
+    along,
+    broadcast,
+    grouped,
+    joined,
+    reduced,
+    unsqueezed,
+    with_global_context,
+)
 from visus.networks.trace_places import blanked, without
 from visus.networks.trace_sight import MAX_NUMBERS, Grid, Line, Shape, Term, Terms, least
 from visus.networks.trace_taps import sliced
@@ -237,7 +246,7 @@ def ordered(call: Call) -> list[Axes | None] | Axes:
 
     def rule(terms: Terms) -> Terms:
         if after == shape:
-            return gated(terms, shape, (dim,))
+            return with_global_context(terms, shape, (dim,))
         kept = reduced(terms, shape, (dim,), True, False)
         return broadcast(kept, (*shape[:dim], 1, *shape[dim + 1 :]), after)
 
@@ -264,7 +273,7 @@ def batch_norm(call: Call) -> list[Axes | None] | Axes:
         is_training = True
     if is_training:
         shape = call.shape(0)
-        axes = tuple(gated(terms, shape, (0, *range(2, len(shape)))) for terms in axes)
+        axes = tuple(with_global_context(terms, shape, (0, *range(2, len(shape)))) for terms in axes)
         if not _is_by_instance(call):
             call.notes = ("batch-coupled",)
     return [axes]
@@ -284,7 +293,7 @@ def layer_norm(call: Call) -> list[Axes | None]:
     """``native_layer_norm(x, normalized_shape, ...)``: over the last dimensions."""
     shape = call.shape(0)
     dims = range(len(shape) - len(call.args[1]), len(shape))
-    return [tuple(gated(terms, shape, dims) for terms in call.axes(0) or ())]
+    return [tuple(with_global_context(terms, shape, dims) for terms in call.axes(0) or ())]
 
 
 @register("native_group_norm", "group_norm")
@@ -293,7 +302,7 @@ def group_norm(call: Call) -> list[Axes | None]:
     shape, num_groups = call.shape(0), call.args[6]
 
     def rule(terms: Terms) -> Terms:
-        return grouped(gated(terms, shape, range(2, len(shape))), shape, 1, num_groups, shape[1])
+        return grouped(with_global_context(terms, shape, range(2, len(shape))), shape, 1, num_groups, shape[1])
 
     return [tuple(rule(terms) for terms in call.axes(0) or ())]
 
@@ -303,7 +312,7 @@ def softmax(call: Call) -> Axes:
     """Each place with all along a dimension."""
     shape = call.shape(0)
     dim = call.args[1] % max(len(shape), 1)
-    return tuple(gated(terms, shape, (dim,)) for terms in call.axes(0) or ())
+    return tuple(with_global_context(terms, shape, (dim,)) for terms in call.axes(0) or ())
 
 
 # ---- matrix products ----
@@ -412,7 +421,7 @@ def fourier(call: Call) -> Axes:
             return term._replace(theoretical=least(term.theoretical, tuple(dim + 1 for dim in dims), True))
         return term
 
-    return tuple(tuple(rule(term) for term in gated(terms, shape, dims)) for terms in call.axes(0) or ())
+    return tuple(tuple(rule(term) for term in with_global_context(terms, shape, dims)) for terms in call.axes(0) or ())
 
 
 @register("one_hot")

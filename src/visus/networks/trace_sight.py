@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.geometry import Field, Window, join
+from visus.geometry.exact_intervals import EMPTY, ExactIntervals
 from visus.geometry.phases import Phases
-from visus.geometry.reads import EMPTY, Reads
 from visus.networks.trace_taps import Number, Taps, whole_or_fraction
 
 Array = NDArray[Any]
@@ -66,9 +66,9 @@ class Dependence:
         found: Dependence | None = self.memo.get(taps)
         if found is None:
             reads = _gather(self.reads, taps, 1)
-            lens = taps.lens
-            if lens is not None and self.step and (self.phases is not None or not isinstance(lens, Window)):
-                theoretical = self.theoretical().through(lens)
+            axis_op = taps.axis_op
+            if axis_op is not None and self.step and (self.phases is not None or not isinstance(axis_op, Window)):
+                theoretical = self.theoretical().through(axis_op)
                 found = Dependence(
                     reads, *_numbers(theoretical), self.whole, theoretical.is_exact, theoretical.phases, self.rough
                 )
@@ -93,7 +93,7 @@ class Dependence:
             found = self.memo["over"] = Dependence(hull_of(self.reads), EMPTY, -EMPTY, 0, True, self.exact)
         return found
 
-    def gated(self) -> Dependence:
+    def with_global_context(self) -> Dependence:
         """What each position sees that looks at its own place and at all of these."""
         found: Dependence | None = self.memo.get("gated")
         if found is None:
@@ -138,7 +138,7 @@ class Dependence:
             reads = self.reads if length else hull_of(self.reads)
             if reads.shape[1] == 1 and length > 1:
                 reads = np.repeat(reads, length, axis=1)
-            found = _field(Reads.of(reads[0].tolist(), (-reads[1]).tolist()), self, num_positions)
+            found = _field(ExactIntervals.of(reads[0].tolist(), (-reads[1]).tolist()), self, num_positions)
             self.memo["field", length, num_positions] = found
         return found
 
@@ -333,12 +333,12 @@ def shifted_theoretical(grid: Grid, taps: Taps) -> tuple[Array, Number, Phases |
     """Theoretical field, step and phases of a grid after taps along its own dimension."""
     if grid.step == 0:
         return grid.theoretical, grid.step, None
-    phases, lens = grid.phases, taps.lens
-    if lens is not None and (phases is not None or not isinstance(lens, Window)):
+    phases, axis_op = grid.phases, taps.axis_op
+    if axis_op is not None and (phases is not None or not isinstance(axis_op, Window)):
         if phases is None:
             first, last = (plain_number(least) for least in grid.theoretical.reshape(2, -1).min(1).tolist())
             phases = Phases.alike(first, math.ceil(-last - first + 1), grid.step)
-        phases = phases.through(lens)
+        phases = phases.through(axis_op)
         phases = None if phases is None else phases.reduced()
     elif phases is not None:
         phases = moved(phases, taps)
@@ -385,10 +385,10 @@ def hull_of(reads: Array) -> Array:
     return least(reads, 1, True) if reads.shape[1] != 1 else reads
 
 
-def _field(reads: Reads, sight: Dependence, num_positions: int) -> Field:
+def _field(reads: ExactIntervals, sight: Dependence, num_positions: int) -> Field:
     if sight.step == 0 or sight.first > EMPTY // 2:
         first, last = reads.hull() or (0, 0)
-        return Field(last - first + 1, 0, first, is_whole=True, is_exact=sight.exact, reads=reads)
+        return Field(last - first + 1, 0, first, is_whole=True, is_exact=sight.exact, intervals=reads)
     if sight.phases is not None:
         size, start = sight.phases.largest(num_positions), sight.phases.start
     else:
@@ -398,7 +398,7 @@ def _field(reads: Reads, sight: Dependence, num_positions: int) -> Field:
 
 def _numbers(theoretical: Field) -> tuple[Number, Number, Number]:
     """First, last and step of a theoretical field."""
-    return theoretical.start, theoretical.start + theoretical.size - 1, theoretical.step
+    return theoretical.start, theoretical.start + theoretical.size - 1, theoretical.stride
 
 
 def in_arrays(number: Number) -> int | float:

@@ -29,20 +29,31 @@ class Taps:
         old_length: number of old positions.
         lowest, highest: old positions between which the taps of new position 0 lie in theory, padding included.
         scale: old positions from one new position to the next.
-        lens: the same as an operation of ``geometry``; None where that has none.
+        axis_op: the same as an operation of ``geometry``; None where that has none.
 
     ``unread`` is the number of old positions at the far edge that no window reaches.
     """
 
-    __slots__ = ("all_read", "highest", "is_identity", "length", "lens", "lowest", "old_length", "scale", "table", "unread")
+    __slots__ = (
+        "all_read",
+        "axis_op",
+        "highest",
+        "is_identity",
+        "length",
+        "lowest",
+        "old_length",
+        "scale",
+        "table",
+        "unread",
+    )
 
     def __init__(
-        self, table: Indices, old_length: int, lowest: Number, highest: Number, scale: Number, lens: AxisOp | None = None
+        self, table: Indices, old_length: int, lowest: Number, highest: Number, scale: Number, axis_op: AxisOp | None = None
     ) -> None:
         self.table = table
         self.length = len(table)
         self.old_length = old_length
-        self.lowest, self.highest, self.scale, self.lens = lowest, highest, scale, lens
+        self.lowest, self.highest, self.scale, self.axis_op = lowest, highest, scale, axis_op
         self.is_identity = (
             scale == 1 and table.shape == (old_length, 1) and bool((table[:, 0] == np.arange(old_length)).all())
         )
@@ -54,8 +65,8 @@ class Taps:
 def window(old_length: int, length: int, kernel_size: int, stride: int, before: int, dilation: int) -> Taps:
     """The places of a sliding window; ``before`` pixels of padding stand before the axis, and may be negative."""
     table = np.arange(length)[:, None] * stride - before + np.arange(kernel_size) * dilation
-    lens = Window(kernel_size, stride, (before, 0), dilation) if before >= 0 else None
-    taps = Taps(_inside(table, old_length), old_length, -before, (kernel_size - 1) * dilation - before, stride, lens)
+    axis_op = Window(kernel_size, stride, (before, 0), dilation) if before >= 0 else None
+    taps = Taps(_inside(table, old_length), old_length, -before, (kernel_size - 1) * dilation - before, stride, axis_op)
     taps.unread = max(0, old_length - 1 - int(table.max(initial=-1)))
     return taps
 
@@ -71,9 +82,9 @@ def transposed(old_length: int, length: int, kernel_size: int, stride: int, befo
     ]
     widths = [max(taps) - min(taps) for taps in counts if taps]
     lowest = -(-(before - (kernel_size - 1) * dilation) // stride)
-    lens = TransposedWindow(kernel_size, stride, before, 0, dilation)
+    axis_op = TransposedWindow(kernel_size, stride, before, 0, dilation)
     return Taps(
-        _inside(table, old_length), old_length, lowest, lowest + max(widths), whole_or_fraction(Fraction(1, stride)), lens
+        _inside(table, old_length), old_length, lowest, lowest + max(widths), whole_or_fraction(Fraction(1, stride)), axis_op
     )
 
 
@@ -113,8 +124,8 @@ def resized(old_length: int, length: int, mode: str, align_corners: bool, scale:
     table = np.array(lows)[:, None] + np.arange(reach[0], reach[1] + 1)
     lowest = math.floor(sources[0])
     table = np.clip(table, 0, old_length - 1)
-    lens = _enlarging(step, align_corners, "linear") if mode == "linear" else None
-    return Taps(table, old_length, lowest + reach[0], lowest + reach[1], whole_or_fraction(step), lens)
+    axis_op = _enlarging(step, align_corners, "linear") if mode == "linear" else None
+    return Taps(table, old_length, lowest + reach[0], lowest + reach[1], whole_or_fraction(step), axis_op)
 
 
 def _enlarging(step: Fraction, align_corners: bool, mode: Literal["nearest", "linear"]) -> Upsampling | None:
@@ -152,8 +163,8 @@ def padded(old_length: int, before: int, after: int, mode: str) -> Taps:
         places = np.clip(places, 0, old_length - 1)
     elif mode == "circular":
         places = places % old_length
-    lens = Window(1, 1, (before, 0)) if before >= 0 else None
-    return Taps(_inside(places[:, None], old_length), old_length, -before, -before, 1, lens)
+    axis_op = Window(1, 1, (before, 0)) if before >= 0 else None
+    return Taps(_inside(places[:, None], old_length), old_length, -before, -before, 1, axis_op)
 
 
 @lru_cache(1024)

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from visus.geometry import Field
-from visus.geometry.phases import Phases
-from visus.geometry.phases import hull as hull_of_phases
-from visus.geometry.reads import EMPTY
+from visus.geometry.exact_intervals import EMPTY
+from visus.geometry.phases import Phases, hull_of_phases
 from visus.networks.trace_places import blanked, differing, explicit, has_blank, lying, recovered
 from visus.networks.trace_sight import (
     MAX_NUMBERS,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from visus.networks import trace_taps as taps_of
 from visus.networks.trace_calls import HULL, Axes, Call, Hull, axes_of, register
-from visus.networks.trace_layouts import laid_out, reshaped
+from visus.networks.trace_layouts import flattened, reshaped
 from visus.networks.trace_moves import along, broadcast, joined, permuted, reduced, spread, squeezed, stacked, unsqueezed
 from visus.networks.trace_places import blanked, found_again
 from visus.networks.trace_sight import Shape, Terms
@@ -39,7 +39,7 @@ def view(call: Call) -> Axes:
     axes = call.axes(0) or ()
     if shape == after:
         return axes
-    return laid_out(axes, shape, after)
+    return flattened(axes, shape, after)
 
 
 @register("as_strided", "as_strided_copy", "as_strided_scatter")

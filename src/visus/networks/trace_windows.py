@@ -15,7 +15,7 @@ import numpy as np
 from visus.geometry import TransposedWindow, Window
 from visus.networks import trace_taps as taps_of
 from visus.networks.trace_calls import Axes, Call, own_dims, per_axis, register
-from visus.networks.trace_layouts import laid_out, reshaped
+from visus.networks.trace_layouts import flattened, reshaped
 from visus.networks.trace_moves import along, grouped, permuted, reduced, spread
 from visus.networks.trace_places import found_again
 from visus.networks.trace_sight import Shape, Terms, is_constant
@@ -44,10 +44,10 @@ def convolution(call: Call) -> Axes:
     ]
     if not is_transposed:
         call.unread_px = _unread(call, taps)
-        call.lenses = tuple(map(_window, weight.shape[2:], strides, pads, dilations))
+        call.axis_ops = tuple(map(_window, weight.shape[2:], strides, pads, dilations))
     else:
         extra = per_axis(call.args[7], num_axes)
-        call.lenses = tuple(map(TransposedWindow, weight.shape[2:], strides, pads, extra, dilations))
+        call.axis_ops = tuple(map(TransposedWindow, weight.shape[2:], strides, pads, extra, dilations))
     found = []
     unowned = _unowned(call, taps)
     for axis, terms in enumerate(call.axes(0) or ()):
@@ -129,7 +129,7 @@ def pooling(call: Call) -> Axes:
     ]
     call.unread_px = _unread(call, taps)
     ceil_mode = bool(named.get("ceil_mode", False))
-    call.lenses = tuple(map(_window, kernel, stride, padding, dilation, [ceil_mode] * num_axes))
+    call.axis_ops = tuple(map(_window, kernel, stride, padding, dilation, [ceil_mode] * num_axes))
     return _all_along(call, taps)
 
 
@@ -220,8 +220,8 @@ def resizing(call: Call) -> Axes:
         scales = [named.get(key) for key in keys]
     make = taps_of.antialiased if call.name.endswith("_aa") else taps_of.resized
     taps = [make(shape[2 + axis], after[2 + axis], mode, corners, scales[axis]) for axis in range(num_axes)]
-    lenses = tuple(each.lens for each in taps if each.lens is not None)
-    call.lenses = lenses if len(lenses) == num_axes else ()
+    axis_ops = tuple(each.axis_op for each in taps if each.axis_op is not None)
+    call.axis_ops = axis_ops if len(axis_ops) == num_axes else ()
     return _all_along(call, taps)
 
 
@@ -270,7 +270,7 @@ def patches(call: Call) -> Axes:
     for terms in call.axes(0) or ():
         own = spread(spread(terms, shape, first + 1, columns), (*shape[:-1], places[1], wide), first, rows)
         found.append(permuted(own, order))
-    return laid_out(found, turned, call.out_shape)
+    return flattened(found, turned, call.out_shape)
 
 
 @register("col2im")
@@ -340,5 +340,5 @@ def channel_shuffle(call: Call) -> Axes:
 def _relaid(call: Call, cut: Shape, order: Sequence[int]) -> Axes:
     """Cut into more dimensions, put into a new order, merged into the shape of the output."""
     turned = tuple(cut[dim] for dim in order)
-    parts = laid_out(call.axes(0) or (), call.shape(0), cut)
-    return laid_out([permuted(terms, order) for terms in parts], turned, call.out_shape)
+    parts = flattened(call.axes(0) or (), call.shape(0), cut)
+    return flattened([permuted(terms, order) for terms in parts], turned, call.out_shape)

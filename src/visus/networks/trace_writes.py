@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from visus.geometry.reads import EMPTY
+from visus.geometry.exact_intervals import EMPTY
 from visus.networks.trace_calls import Annotation, Axes
 from visus.networks.trace_moves import hull
 from visus.networks.trace_places import explicit

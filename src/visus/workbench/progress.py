@@ -121,7 +121,7 @@ class Screen:
     def tell(self, event: Any) -> None:
         """One event of the training."""
         training = late("training")
-        if isinstance(event, training.Opened):
+        if isinstance(event, training.DataOpened):
             self._tell_opened(event)
         elif isinstance(event, training.Prepared):
             self._tell_prepared(event)

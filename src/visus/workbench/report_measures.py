@@ -212,7 +212,7 @@ def sight_of(costs: Account) -> FieldGrowth:
     for row in costs.rows:
         if len(row.fields) != len(size):
             continue
-        is_all = all(field.step == 0 for field in row.fields)
+        is_all = all(field.stride == 0 for field in row.fields)
         is_map = len(row.output_shape) == len(costs.input_shape)
         reach = Reach(row.path, row.layer, size if is_all else tuple(field.size for field in row.fields), is_all)
         if not layers or reach.size_px != layers[-1].size_px or reach.is_all != layers[-1].is_all:
@@ -221,7 +221,7 @@ def sight_of(costs: Account) -> FieldGrowth:
             gates = row.path
         if is_map and not is_all and math.prod(row.output_shape[1:]) > 1:
             middle = tuple(length // 2 for length in row.output_shape[1:])
-            ends = [field.box(place) for field, place in zip(row.fields, middle, strict=True)]
+            ends = [field.interval(place) for field, place in zip(row.fields, middle, strict=True)]
             box = tuple(each for each in ends if each is not None)
             last = (row.path, middle, box if len(box) == len(size) else None)
     return FieldGrowth(size, tuple(layers), *last, gates)

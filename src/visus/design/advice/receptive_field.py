@@ -82,7 +82,7 @@ def _unproductive(facts: Facts) -> dict[str, tuple[int, ...]]:
         fields = facts.fields_at(source)
         if not facts.is_map(facts.shape_at(source)) or not facts.is_exact(source):
             continue
-        if all(field.step != 0 and field.size >= length for field, length in zip(fields, facts.input_size, strict=True)):
+        if all(field.stride != 0 and field.size >= length for field, length in zip(fields, facts.input_size, strict=True)):
             found[row.path] = tuple(field.size for field in fields)
     return found
 
@@ -151,8 +151,8 @@ def _wider_sight(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
 
 
 def _more_layers(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
-    step = min(float(field.step) for field in row.fields)
-    count = math.ceil((wanted - min(field.size for field in row.fields)) / (2 * step))
+    stride = min(float(field.stride) for field in row.fields)
+    count = math.ceil((wanted - min(field.size for field in row.fields)) / (2 * stride))
     if count > _MAX_LAYERS:
         return
     layers = [part for _ in range(count) for part in (conv(row.output_shape[0], 3, padding=1), norm(), relu())]
@@ -172,8 +172,8 @@ def _dilated(facts: Facts, missing: int, wanted: int) -> Iterator[Candidate]:
     node: Any = convs[-1]
     reach = max(window.kernel_size // 2 for window in node.layer.windows(num_axes))
     fields = facts.fields_at(facts.source(facts.places[node.path]))
-    step = min((float(field.step) for field in fields if field.step), default=1.0)
-    least = max(window.dilation for window in node.layer.windows(num_axes)) + math.ceil(missing / (2 * reach * step))
+    stride = min((float(field.stride) for field in fields if field.stride), default=1.0)
+    least = max(window.dilation for window in node.layer.windows(num_axes)) + math.ceil(missing / (2 * reach * stride))
     for dilation in (least, least + 1):
         if dilation > min(node.output_shape[1:]) // (2 * reach):  # further taps read nothing but padding
             return

@@ -20,7 +20,7 @@ from visus.design.dependence import (
     middle,
     num_positions,
     read_through,
-    shadow,
+    projection,
     smallest,
 )
 from visus.design.edits import appended, changed, trunk, with_arguments, with_layer, with_window, without
@@ -60,11 +60,11 @@ def gaps(facts: Facts) -> Iterator[AdviceFound]:
         return
     last = facts.places[row.path]
     areas = areas_read(facts.flows[: last + 1], facts.input_shape, {last: middle(row.output_shape[1:])}, gates=False)
-    shadows = [shadow(areas[INPUT], axis) for axis in range(len(facts.input_size))]
-    inside = [facts.rows[place].path for place in sorted(areas) if place != INPUT and facts.flows[place].lenses]
-    if not inside or not any(map(has_holes, shadows)):
+    projections = [projection(areas[INPUT], axis) for axis in range(len(facts.input_size))]
+    inside = [facts.rows[place].path for place in sorted(areas) if place != INPUT and facts.flows[place].axis_ops]
+    if not inside or not any(map(has_holes, projections)):
         return
-    spans = [each.bit_length() - (each & -each).bit_length() + 1 for each in shadows]
+    spans = [each.bit_length() - (each & -each).bit_length() + 1 for each in projections]
     read, box = num_positions(areas[INPUT]), math.prod(spans)
     sentence = (
         f"one position in the middle of the last map sees {write_shape(spans)} px and reads {read:,} of these {box:,}: its windows step "
@@ -90,13 +90,13 @@ def _unread_of(facts: Facts, source: int, sizes: Callable[[], list[Facts]]) -> I
             return
     total, read = math.prod(size), num_positions(area)
     first, windows = facts.rows[readers[0]], facts.flows[readers[0]].windows
-    worst = next((axis for axis in range(len(size)) if shadow(area, axis).bit_count() < size[axis]), None)
+    worst = next((axis for axis in range(len(size)) if projection(area, axis).bit_count() < size[axis]), None)
     if total - read < MIN_SHARE * total or worst is None or not windows:
         return
     share = f"{total - read:,} of its {total:,} positions, {write_share((total - read) / total)}, are never read"
     window = windows[worst]
-    if not has_holes(shadow(area, worst)):
-        missing = size[worst] - shadow(area, worst).bit_length()
+    if not has_holes(projection(area, worst)):
+        missing = size[worst] - projection(area, worst).bit_length()
         sentence = (
             f"{window.sum_text(size[worst])}, and the last {'position' if missing == 1 else f'{missing} positions'} of {size[worst]} on "
             f"{'each' if len(set(size)) == 1 and len(size) > 1 else 'the'} axis {'is' if missing == 1 else 'are'} left over: {share}."
@@ -175,7 +175,7 @@ def _reads_all(facts: Facts, axis: int, length: int, known: dict[tuple[int, int]
     """Whether an axis of this length, and that of every map on the way, is read by something that it feeds, all of it.
 
     Args:
-        known: the length after each lens, by its identity and the length before it, and whether it reads all of that.
+        known: the length after each axis operation, by its identity and the length before it, and whether it reads all of that.
     """
     lengths, unread_yet = (
         {INPUT: length},
@@ -183,17 +183,17 @@ def _reads_all(facts: Facts, axis: int, length: int, known: dict[tuple[int, int]
     )  # readers that may still read all of it
     for place, flow in enumerate(facts.flows):
         lengths[place], unread_yet[place] = lengths[flow.sources[0]], len(facts.readers.get(place, ()))
-        if not flow.lenses or flow.sees != "window" or len(flow.output_shape) != len(facts.input_shape):
+        if not flow.axis_ops or flow.context != "local" or len(flow.output_shape) != len(facts.input_shape):
             unread_yet.update((source, 0) for source in flow.sources)
             continue
-        source, lens = flow.sources[0], flow.lenses[axis]
+        source, axis_op = flow.sources[0], flow.axis_ops[axis]
         before = lengths[source]
-        if (id(lens), before) not in known:
-            if not lens.fits(before):
+        if (id(axis_op), before) not in known:
+            if not axis_op.fits(before):
                 return False
-            after = lens.output_size(before)
-            known[id(lens), before] = after, all_read(lens, before, after) == (1 << before) - 1
-        lengths[place], is_whole = known[id(lens), before]
+            after = axis_op.output_size(before)
+            known[id(axis_op), before] = after, all_read(axis_op, before, after) == (1 << before) - 1
+        lengths[place], is_whole = known[id(axis_op), before]
         if is_whole:
             unread_yet[source] = 0
         elif unread_yet[source]:

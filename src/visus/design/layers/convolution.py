@@ -266,7 +266,7 @@ class Transposed(_Convolution):
     def windows(self, num_axes: int) -> tuple[Window, ...]:
         return ()
 
-    def lenses(self, num_axes: int) -> tuple[AxisOp, ...]:
+    def axis_ops(self, num_axes: int) -> tuple[AxisOp, ...]:
         names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
         return tuple(map(TransposedWindow, *(self._numbers(name, num_axes) for name in names)))
 

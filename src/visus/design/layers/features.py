@@ -61,5 +61,5 @@ class Linear(Layer):
         return need_number("out_features", self.out_features) * input_shape[0]
 
     @property
-    def sees(self) -> Literal["map"]:
-        return "map"
+    def context(self) -> Literal["global"]:
+        return "global"

@@ -76,14 +76,14 @@ class Layer(Item):
         """The window on each spatial axis; empty for a layer that has none."""
         return ()
 
-    def lenses(self, num_axes: int) -> tuple[AxisOp, ...]:
+    def axis_ops(self, num_axes: int) -> tuple[AxisOp, ...]:
         """What each axis is looked at through; empty where each position sees itself alone, or all positions."""
         return self.windows(num_axes)
 
     @property
-    def sees(self) -> Literal["window", "map", "window and map"]:
+    def context(self) -> Literal["local", "global", "both"]:
         """What each number that comes out depends on: its window (or its own position), all positions of the map, or both."""
-        return "window"
+        return "local"
 
 
 class DoesNotFitError(DesignError):
@@ -103,24 +103,26 @@ class Windowed(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         size = spatial_size(input_shape, self.word)
-        lenses = self.lenses(len(size))
-        for lens, length in zip(lenses, size, strict=True):
-            if not self.fits(lens, length, len(size)):
-                raise DoesNotFitError(f"{lens_text(lenses)} does not fit {map_text(size)}: {self._misfit(lens, length)}.")
-        spatial = tuple(lens.output_size(length) for lens, length in zip(lenses, size, strict=True))
+        axis_ops = self.axis_ops(len(size))
+        for axis_op, length in zip(axis_ops, size, strict=True):
+            if not self.fits(axis_op, length, len(size)):
+                raise DoesNotFitError(
+                    f"{lens_text(axis_ops)} does not fit {map_text(size)}: {self._misfit(axis_op, length)}."
+                )
+        spatial = tuple(axis_op.output_size(length) for axis_op, length in zip(axis_ops, size, strict=True))
         if max(spatial) > max(MAX_AXIS, *size):
             raise DesignError(
                 f"{self.word} makes an axis of {max(spatial):,} px; at most {MAX_AXIS:,} are allowed. Enlarge the map less."
             )
         return (self._out_channels(input_shape[0]), *spatial)
 
-    def fits(self, lens: AxisOp, length: int, num_axes: int) -> bool:
-        """Whether an axis of ``length`` positions of a map of ``num_axes`` axes is long enough for the layer's lens on it."""
-        return lens.fits(length)
+    def fits(self, axis_op: AxisOp, length: int, num_axes: int) -> bool:
+        """Whether an axis of ``length`` positions of a map of ``num_axes`` axes is long enough for the layer's axis operation on it."""
+        return axis_op.fits(length)
 
-    def _misfit(self, lens: AxisOp, length: int) -> str:
+    def _misfit(self, axis_op: AxisOp, length: int) -> str:
         """The sum that fails."""
-        return lens.sum_text(length)
+        return axis_op.sum_text(length)
 
     @abstractmethod
     def _out_channels(self, in_channels: int) -> int: ...
@@ -148,13 +150,13 @@ def spatial_size(input_shape: Shape, word: str) -> Shape:
     return input_shape[1:]
 
 
-def lens_text(lenses: Many[AxisOp]) -> str:
+def lens_text(axis_ops: Many[AxisOp]) -> str:
     """``a 5 x 5 window``; with its span where pixels between are left out."""
-    sizes = [lens.scale_factor if isinstance(lens, Upsampling) else lens.kernel_size for lens in lenses]
+    sizes = [axis_op.scale_factor if isinstance(axis_op, Upsampling) else axis_op.kernel_size for axis_op in axis_ops]
     kernel = write_shape(sizes)
-    kind = "transposed window" if isinstance(lenses[0], TransposedWindow) else "window"
-    text = f"{_article(sizes[0])} {kernel} {kind}" if len(lenses) > 1 else f"a {kind} of {kernel}"
-    span = write_shape(lens.span for lens in lenses)
+    kind = "transposed window" if isinstance(axis_ops[0], TransposedWindow) else "window"
+    text = f"{_article(sizes[0])} {kernel} {kind}" if len(axis_ops) > 1 else f"a {kind} of {kernel}"
+    span = write_shape(axis_op.span for axis_op in axis_ops)
     return text if span == kernel or kind != "window" else f"{text} that spans {span}"
 
 

@@ -90,8 +90,8 @@ class AvgPool(Pool):
 
     word = "avgpool"
 
-    def fits(self, lens: AxisOp, length: int, num_axes: int) -> bool:
-        return lens.fits(length) and (num_axes < 3 or not isinstance(lens, Window) or length >= lens.kernel_size)
+    def fits(self, axis_op: AxisOp, length: int, num_axes: int) -> bool:
+        return axis_op.fits(length) and (num_axes < 3 or not isinstance(axis_op, Window) or length >= axis_op.kernel_size)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         size = input_shape[1:]
@@ -199,7 +199,7 @@ class Upsample(Windowed):
             )
         return mistakes
 
-    def lenses(self, num_axes: int) -> tuple[AxisOp, ...]:
+    def axis_ops(self, num_axes: int) -> tuple[AxisOp, ...]:
         return tuple(Upsampling(scale, self.mode) for scale in per_axis("scale_factor", self.scale_factor, num_axes))
 
     def _out_channels(self, in_channels: int) -> int:
@@ -234,5 +234,5 @@ class GlobalPool(Layer):
         return input_shape[:1]
 
     @property
-    def sees(self) -> Literal["map"]:
-        return "map"
+    def context(self) -> Literal["global"]:
+        return "global"

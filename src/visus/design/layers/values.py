@@ -82,8 +82,8 @@ class GroupNorm(SameShape):
         return 2 * input_shape[0]
 
     @property
-    def sees(self) -> Literal["window and map"]:
-        return "window and map"
+    def context(self) -> Literal["both"]:
+        return "both"
 
 
 class Relu(SameShape):
@@ -209,8 +209,8 @@ class SqueezeExcite(SameShape):
         return 2 * self.squeeze_channels * input_shape[0]
 
     @property
-    def sees(self) -> Literal["window and map"]:
-        return "window and map"
+    def context(self) -> Literal["both"]:
+        return "both"
 
 
 @dataclass(frozen=True, repr=False)

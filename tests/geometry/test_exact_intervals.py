@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from visus.geometry import AxisOp, Field, Reads, TransposedWindow, Upsampling, Window, chain, unite
-from visus.geometry.bitsets import apart, every, marks_read
+from visus.geometry import AxisOp, ExactIntervals, Field, TransposedWindow, Upsampling, Window, concatenate, union
+from visus.geometry.bitsets import bits_read, spread_bits, subsample_bits
 
 windows = st.builds(
     Window,
@@ -35,38 +35,38 @@ enlarging = st.one_of(
         )
     ),
 )
-lenses = st.lists(st.one_of(windows, windows, enlarging), max_size=5)
+axis_ops = st.lists(st.one_of(windows, windows, enlarging), max_size=5)
 few = st.lists(st.one_of(windows, windows, enlarging), max_size=2)
 
 
-def taps_of(lens: AxisOp, place: int, size: int) -> set[int]:
-    """The positions inside a map that one position after a lens reads; a mirror shows pixels of the map."""
-    taps = lens.taps(place) if isinstance(lens, Window) else lens.taps_inside(place, size)
-    if isinstance(lens, Window) and lens.reflect:
+def taps_of(axis_op: AxisOp, place: int, size: int) -> set[int]:
+    """The positions inside a map that one position after an axis operation reads; a mirror shows pixels of the map."""
+    taps = axis_op.taps(place) if isinstance(axis_op, Window) else axis_op.taps_inside(place, size)
+    if isinstance(axis_op, Window) and axis_op.reflect:
         return {abs(tap) if tap < size else 2 * (size - 1) - tap for tap in taps}
     return {tap for tap in taps if 0 <= tap < size}
 
 
 def walked_back(stack: list[AxisOp], sizes: list[int], place: int) -> tuple[int, int] | None:
-    """First and last pixel that one position after all lenses reads: back through each of them."""
+    """First and last pixel that one position after all axis operations reads: back through each of them."""
     pixels = {place}
-    for lens, size in zip(reversed(stack), reversed(sizes[:-1]), strict=True):
-        pixels = {tap for each in pixels for tap in taps_of(lens, each, size)}
+    for axis_op, size in zip(reversed(stack), reversed(sizes[:-1]), strict=True):
+        pixels = {tap for each in pixels for tap in taps_of(axis_op, each, size)}
     return (min(pixels), max(pixels)) if pixels else None
 
 
-def through(stack: list[AxisOp], input_size: int) -> tuple[list[int], Reads]:
+def through(stack: list[AxisOp], input_size: int) -> tuple[list[int], ExactIntervals]:
     """The lengths of all maps, and what the positions of the last one read."""
-    sizes, reads = [input_size], Reads.identity(input_size)
-    for lens in stack:
-        assume(lens.fits(sizes[-1]))
-        sizes.append(lens.output_size(sizes[-1]))
-        reads = reads.through(lens)
+    sizes, reads = [input_size], ExactIntervals.identity(input_size)
+    for axis_op in stack:
+        assume(axis_op.fits(sizes[-1]))
+        sizes.append(axis_op.output_size(sizes[-1]))
+        reads = reads.through(axis_op)
     return sizes, reads
 
 
 @settings(max_examples=50)
-@given(lenses, st.integers(1, 160))
+@given(axis_ops, st.integers(1, 160))
 def test_every_position_reads_what_a_walk_back_finds(stack: list[AxisOp], input_size: int) -> None:
     sizes, reads = through(stack, input_size)
     assert reads.pairs() == [walked_back(stack, sizes, place) for place in range(sizes[-1])]
@@ -74,7 +74,7 @@ def test_every_position_reads_what_a_walk_back_finds(stack: list[AxisOp], input_
 
 
 @settings(max_examples=50)
-@given(lenses, st.integers(10**5, 10**7), st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(0, 40))
+@given(axis_ops, st.integers(10**5, 10**7), st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(0, 40))
 def test_a_long_axis_is_read_as_a_walk_back_finds(
     stack: list[AxisOp], input_size: int, shares: list[float], border: int
 ) -> None:
@@ -83,39 +83,39 @@ def test_a_long_axis_is_read_as_a_walk_back_finds(
     for place in [border, last - border, *(int(share * last) for share in shares)]:
         assert reads.at(place) == walked_back(stack, sizes, place)
     ends = [each for each in map(reads.at, [*range(300), *range(last - 300, last + 1)]) if each]
-    assert reads.over().at(0) == (min(each[0] for each in ends), max(each[1] for each in ends))
+    assert reads.collapsed().at(0) == (min(each[0] for each in ends), max(each[1] for each in ends))
 
 
-@given(lenses, lenses, st.integers(1, 160), st.booleans())
+@given(axis_ops, axis_ops, st.integers(1, 160), st.booleans())
 def test_paths_that_meet_read_what_all_of_them_read(
     left: list[AxisOp], right: list[AxisOp], input_size: int, is_gated: bool
 ) -> None:
     paths = [through(stack, input_size)[1] for stack in (left, right)]
     if is_gated:
-        paths[1] = paths[0].over().repeated(len(paths[0]))
+        paths[1] = paths[0].collapsed().repeated(len(paths[0]))
     assume(len(paths[0]) == len(paths[1]))
-    found = unite(paths).pairs()
+    found = union(paths).pairs()
     for both in zip(found, paths[0].pairs(), paths[1].pairs(), strict=True):
         seen = [each for each in both[1:] if each]
         assert both[0] == ((min(each[0] for each in seen), max(each[1] for each in seen)) if seen else None)
 
 
 @settings(max_examples=25)
-@given(lenses, st.integers(1, 40), st.integers(1, 4), st.integers(1, 3))
+@given(axis_ops, st.integers(1, 40), st.integers(1, 4), st.integers(1, 3))
 def test_values_laid_out_read_what_their_positions_do(
     stack: list[AxisOp], input_size: int, each: int, channels: int
 ) -> None:
     sizes, reads = through(stack, input_size)
-    laid = reads.laid_out(each, channels * sizes[-1] * each)
+    laid = reads.flattened(each, channels * sizes[-1] * each)
     assert laid.pairs() == [one for _ in range(channels) for one in reads.pairs() for _ in range(each)]
-    assert laid.over().pairs() == reads.over().pairs()
-    assert unite([laid, reads.over()]).pairs() == reads.over().pairs() * len(laid)
-    assert chain([laid, reads]).pairs() == laid.pairs() + reads.pairs()
-    assert chain([laid, reads]).over().pairs() == reads.over().pairs()
+    assert laid.collapsed().pairs() == reads.collapsed().pairs()
+    assert union([laid, reads.collapsed()]).pairs() == reads.collapsed().pairs() * len(laid)
+    assert concatenate([laid, reads]).pairs() == laid.pairs() + reads.pairs()
+    assert concatenate([laid, reads]).collapsed().pairs() == reads.collapsed().pairs()
 
 
 def test_a_window_as_long_as_the_axis_is_no_slower() -> None:
-    reads, start = Reads.identity(200_000).through(Window(3, padding=(9, 9))), time.process_time()
+    reads, start = ExactIntervals.identity(200_000).through(Window(3, padding=(9, 9))), time.process_time()
     wide = reads.through(Window(100_001, padding=(50_000, 50_000)))
     assert (wide.at(0), wide.at(100_000), wide.at(200_015)) == ((0, 49_993), (49_991, 149_993), (150_006, 199_999))
     assert time.process_time() - start < 5  # by comparing all of them one by one it would be an hour
@@ -126,16 +126,16 @@ def test_a_long_axis_costs_no_more_than_a_short_one() -> None:
     field = Field.of_input(10**12)
     for _ in range(50):
         field = field.through(Window(9, padding=(4, 4))).through(Window(3, stride=2, padding=(1, 1))).through(Upsampling(2))
-    assert field.box(len(field.reads or ()) - 1)
+    assert field.interval(len(field.intervals or ()) - 1)
     assert time.process_time() - start < 1
 
 
 def test_what_is_read_behind_a_window_over_paths_of_unequal_stride() -> None:
     paths = [
-        Reads.identity(24).through(Window(7, stride=2)),
-        Reads.identity(24).through(Window(2, stride=3, padding=(1, 1))),
+        ExactIntervals.identity(24).through(Window(7, stride=2)),
+        ExactIntervals.identity(24).through(Window(2, stride=3, padding=(1, 1))),
     ]
-    found = unite(paths).through(Window(2, padding=(1, 1)))
+    found = union(paths).through(Window(2, padding=(1, 1)))
     by_hand = [(0, 6), (0, 8), (2, 10), (4, 12), (6, 14), (8, 16), (10, 18), (12, 21), (14, 23), (16, 23)]
     assert found.pairs()[1:-1] == by_hand[1:-1]
 
@@ -148,15 +148,15 @@ def test_windows_behind_unequal_paths_read_what_a_walk_back_through_each_finds(
     lengths = [through(stack, input_size)[0][-1] for stack in (left, right)]
     left, right = ([*stack, Window(1 + length - min(lengths))] for stack, length in zip((left, right), lengths, strict=True))
     paths = [through(stack, input_size) for stack in (left, right)]
-    reads, sizes = unite([path[1] for path in paths]), [len(paths[0][1])]
-    for lens in after:
-        assume(lens.fits(sizes[-1]))
-        sizes.append(lens.output_size(sizes[-1]))
-        reads = reads.through(lens)
+    reads, sizes = union([path[1] for path in paths]), [len(paths[0][1])]
+    for axis_op in after:
+        assume(axis_op.fits(sizes[-1]))
+        sizes.append(axis_op.output_size(sizes[-1]))
+        reads = reads.through(axis_op)
     for place, found in enumerate(reads.pairs()):
         pixels = {place}
-        for lens, size in zip(reversed(after), reversed(sizes[:-1]), strict=True):
-            pixels = {tap for each in pixels for tap in taps_of(lens, each, size)}
+        for axis_op, size in zip(reversed(after), reversed(sizes[:-1]), strict=True):
+            pixels = {tap for each in pixels for tap in taps_of(axis_op, each, size)}
         ends = [
             walked_back(stack, path[0], each) for stack, path in zip((left, right), paths, strict=True) for each in pixels
         ]
@@ -164,7 +164,7 @@ def test_windows_behind_unequal_paths_read_what_a_walk_back_through_each_finds(
         assert found == ((min(each[0] for each in seen), max(each[1] for each in seen)) if seen else None)
 
 
-@given(lenses, st.integers(1, 60))
+@given(axis_ops, st.integers(1, 60))
 def test_a_copy_reads_the_same(stack: list[AxisOp], input_size: int) -> None:
     reads = through(stack, input_size)[1]
     for other in (copy.deepcopy(reads), pickle.loads(pickle.dumps(reads))):
@@ -172,9 +172,9 @@ def test_a_copy_reads_the_same(stack: list[AxisOp], input_size: int) -> None:
 
 
 def test_a_chain_of_hundreds_of_maps_is_copied_and_walked() -> None:
-    reads = Reads.identity(50)
+    reads = ExactIntervals.identity(50)
     for _ in range(600):
-        reads = unite([reads, reads.through(Window(3, padding=(1, 1)))])
+        reads = union([reads, reads.through(Window(3, padding=(1, 1)))])
     assert (copy.deepcopy(reads).at(7), reads.at(7)) == ((0, 49), (0, 49))
 
 
@@ -182,36 +182,36 @@ def test_a_chain_of_hundreds_of_maps_is_copied_and_walked() -> None:
 
 
 @given(st.one_of(windows, enlarging), st.integers(1, 40), st.integers(0))
-def test_marks_are_those_of_all_taps(lens: AxisOp, input_size: int, places: int) -> None:
-    assume(lens.fits(input_size))
-    places &= (1 << lens.output_size(input_size)) - 1
-    found = {tap for place in range(places.bit_length()) if places >> place & 1 for tap in lens.taps(place)}
-    assert marks_read(lens, input_size, places) == sum(1 << tap for tap in found if 0 <= tap < input_size)
+def test_marks_are_those_of_all_taps(axis_op: AxisOp, input_size: int, positions: int) -> None:
+    assume(axis_op.fits(input_size))
+    positions &= (1 << axis_op.output_size(input_size)) - 1
+    found = {tap for place in range(positions.bit_length()) if positions >> place & 1 for tap in axis_op.taps(place)}
+    assert bits_read(axis_op, input_size, positions) == sum(1 << tap for tap in found if 0 <= tap < input_size)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 @pytest.mark.parametrize("scale", range(1, 6))
 def test_the_mark_of_every_single_place_of_an_upsampling_is_that_of_its_taps(scale: int, mode: Any) -> None:
-    lens = Upsampling(scale, mode)
+    axis_op = Upsampling(scale, mode)
     for place in range(scale * 7):
-        found = sum(1 << tap for tap in lens.taps(place) if 0 <= tap < 7)
-        assert marks_read(lens, 7, 1 << place) == found
+        found = sum(1 << tap for tap in axis_op.taps(place) if 0 <= tap < 7)
+        assert bits_read(axis_op, 7, 1 << place) == found
 
 
 @given(st.integers(0, 2**70), st.integers(1, 9))
 def test_marks_are_moved_apart_and_together_again(marks: int, stride: int) -> None:
-    moved = apart(marks, stride)
+    moved = spread_bits(marks, stride)
     assert {place for place in range(700) if moved >> place & 1} == {
         place * stride for place in range(80) if marks >> place & 1
     }
-    assert every(moved, stride) == marks
+    assert subsample_bits(moved, stride) == marks
 
 
 def test_a_million_marks_are_read_at_once() -> None:
     start = time.process_time()
     marks = 1 << 500
     for _ in range(10):
-        marks = marks_read(Window(3, stride=4, padding=(1, 1)), 10**6, marks)
-    marks = marks_read(TransposedWindow(3, stride=1), 10**6, (1 << 10**6) - 1)
+        marks = bits_read(Window(3, stride=4, padding=(1, 1)), 10**6, marks)
+    marks = bits_read(TransposedWindow(3, stride=1), 10**6, (1 << 10**6) - 1)
     assert marks.bit_count() == 10**6
     assert time.process_time() - start < 1
