@@ -30,9 +30,9 @@ from visus.examine import activations, templates, unit_values
 from visus.geometry import Window
 from visus.networks.machine import describe
 from visus.units import write_count, write_number_of, write_share
-from visus.workbench.comparisons import compare_with_twins
-from visus.workbench.shifts import some_samples
-from visus.workbench.tasks import compare_tasks
+from visus.workbench.compare.comparisons import compare_with_twins
+from visus.workbench.experiment.tasks import compare_tasks
+from visus.workbench.runs.shifts import some_samples
 
 NETWORK = (
     "conv(32, 3, padding=1), norm, relu, maxpool(2), conv(64, 3, padding=1), norm, relu, maxpool(2), "

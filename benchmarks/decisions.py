@@ -214,7 +214,7 @@ def _shares(module: nn.Module, x: Tensor, held_out: Tensor) -> list[tuple[str, s
     import dataclasses
 
     from visus.examine.saliency_choice import best_of, check_methods
-    from visus.workbench.map_methods import tried_methods
+    from visus.workbench.look.map_methods import tried_methods
 
     with torch.no_grad():
         answers, others = module(x).argmax(1).tolist(), module(held_out).argmax(1).tolist()

@@ -180,8 +180,8 @@ def drive_visus(chosen: argparse.Namespace) -> None:
     from visus.data.opened import open_data
     from visus.training.events import Finished
     from visus.training.recipe import Recipe
-    from visus.workbench.runs import load
-    from visus.workbench.training import train
+    from visus.workbench.runs.run import load
+    from visus.workbench.train.training import train
 
     recipe = (Recipe.read(chosen.config) if chosen.config else Recipe()).replace(device="cuda")
     data = open_data(chosen.data)

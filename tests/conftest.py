@@ -47,7 +47,8 @@ def light_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     For tests of what comes before. What those parts hold is the matter of tests/examine and of ``tests/doors/test_inside.py``.
     """
     from visus.errors import VisusError
-    from visus.workbench import report_measures, run_files
+    from visus.workbench.report import measures as report_measures
+    from visus.workbench.train import run_files
 
     def left_out(*_: Any) -> None:
         raise VisusError("left out in this test.")

@@ -37,7 +37,7 @@ from visus.networks.machine import describe
 from visus.networks.pretrained import DEFAULT
 from visus.training.recipe import Recipe
 from visus.units import write_shape
-from visus.workbench.starts import BackboneChoice, choice_of, read_for
+from visus.workbench.train.starts import BackboneChoice, choice_of, read_for
 
 SAMPLE_TARGET: Final = 0.88
 DEFAULT_TIME_LIMIT_S: Final = 600.0

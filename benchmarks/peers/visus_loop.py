@@ -20,9 +20,9 @@ from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.training.events import EpochDone, Event, Finished, Started
 from visus.training.recipe import Recipe
-from visus.workbench.runs import load
-from visus.workbench.training import DataOpened, Prepared, Scored
-from visus.workbench.training import train as train_visus
+from visus.workbench.runs.run import load
+from visus.workbench.train.training import DataOpened, Prepared, Scored
+from visus.workbench.train.training import train as train_visus
 
 
 def train(task: Task, course: Course) -> None:

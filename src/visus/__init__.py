@@ -21,18 +21,18 @@ _HOMES = {
     "Data": "visus.data.opened",
     "Design": "visus.design",
     "Recipe": "visus.training.recipe",
-    "Run": "visus.workbench.runs",
+    "Run": "visus.workbench.runs.run",
     "VisusError": "visus.errors",
-    "load": "visus.workbench.runs",
-    "look": "visus.workbench.looking",
+    "load": "visus.workbench.runs.run",
+    "look": "visus.workbench.look.looking",
     "network": "visus.workbench.modules",
     "open_data": "visus.workbench.opening",
     "parse": "visus.design",
-    "resume": "visus.workbench.training",
+    "resume": "visus.workbench.train.training",
     "slow_down": "visus.networks.fast",
     "speed_up": "visus.networks.fast",
     "summary": "visus.workbench.summaries",
-    "train": "visus.workbench.training",
+    "train": "visus.workbench.train.training",
 }
 
 __all__ = [
@@ -60,12 +60,12 @@ if TYPE_CHECKING:
     from visus.errors import VisusError
     from visus.networks.fast import slow_down, speed_up
     from visus.training.recipe import Recipe
-    from visus.workbench.looking import look
+    from visus.workbench.look.looking import look
     from visus.workbench.modules import network
     from visus.workbench.opening import open_data
-    from visus.workbench.runs import Run, load
+    from visus.workbench.runs.run import Run, load
     from visus.workbench.summaries import summary
-    from visus.workbench.training import resume, train
+    from visus.workbench.train.training import resume, train
 
 
 def __getattr__(name: str) -> Any:

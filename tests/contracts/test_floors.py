@@ -21,6 +21,7 @@ FLOORS = (
     {"networks", "data"},
     {"evaluation"},
     {"training", "examine"},
+    {"pages"},
     {"workbench"},
     {"cli"},
 )

@@ -15,7 +15,7 @@ from visus.data.images import heif as image_heif
 from visus.data.images.decode import decode
 from visus.data.ledger import Ledger
 from visus.errors import DataError, ImageError
-from visus.workbench.predict_inputs import ImageSample, UnreadSample, find_samples
+from visus.workbench.runs.predict_inputs import ImageSample, UnreadSample, find_samples
 
 from .bad_images import encoded, photo
 

@@ -15,7 +15,7 @@ from visus.data.ledger import Ledger
 from visus.data.preprocessing import Preprocessing, measure_scale
 from visus.data.source_arrays import ARRAY_LAYOUTS, class_values, layout_of, possible_layouts
 from visus.errors import DataError
-from visus.workbench.predict_inputs import ArraySample, find_samples
+from visus.workbench.runs.predict_inputs import ArraySample, find_samples
 
 
 def saved(tmp_path: Path, x: np.ndarray, **others: object) -> Path:

@@ -12,7 +12,7 @@ from visus.data.ledger import Ledger
 from visus.data.no_samples import NO_SAMPLE, find_no_samples
 from visus.data.preprocessing import Preprocessing
 from visus.data.sources import read_source
-from visus.workbench.predict_inputs import find_samples
+from visus.workbench.runs.predict_inputs import find_samples
 
 
 def photo(seed: int, shape: tuple[int, ...] = (48, 64, 3)) -> Image.Image:

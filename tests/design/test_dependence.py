@@ -18,9 +18,9 @@ from visus.design.dependence import (
     middle,
     num_positions,
     positions_read,
+    projection,
     read_by,
     read_through,
-    projection,
 )
 from visus.design.edits import changed, trunk, with_window
 from visus.design.flow import flows_of

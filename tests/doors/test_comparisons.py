@@ -24,8 +24,8 @@ from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.shifts import WAYS, PhasePattern
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.workbench.comparisons import compare_runs, compare_shuffled, compare_with_twins, usable_recipe
-from visus.workbench.shifts import antialiased_design, reading, remedies, report_shifts, some_samples
+from visus.workbench.compare.comparisons import compare_runs, compare_shuffled, compare_with_twins, usable_recipe
+from visus.workbench.runs.shifts import antialiased_design, reading, remedies, report_shifts, some_samples
 
 from .conftest import Call
 

@@ -19,12 +19,13 @@ import visus
 from visus.errors import UsageError
 from visus.evaluation.calibration import UNCALIBRATED, TemperatureFit
 from visus.examine import saliency
-from visus.workbench import report_measures, report_saliency
-from visus.workbench.map_methods import TriedMethod
-from visus.workbench.mistakes import Answering, named_mistakes
+from visus.workbench.look.map_methods import TriedMethod
 from visus.workbench.modules import make_network
-from visus.workbench.report_measures import sight_of
-from visus.workbench.reports import fit_calibration
+from visus.workbench.report import measures as report_measures
+from visus.workbench.report import saliency as report_saliency
+from visus.workbench.report.measures import sight_of
+from visus.workbench.report.reports import fit_calibration
+from visus.workbench.runs.mistakes import Answering, named_mistakes
 
 from .conftest import Call
 
@@ -75,7 +76,7 @@ def test_the_temperature_is_fitted_on_the_validation_split_alone(
     assert loaded.calibration.temperature == 1
     asked: list[tuple[torch.Tensor, torch.Tensor, str, float]] = []
     monkeypatch.setattr(
-        "visus.workbench.calibration.choose_temperature", lambda *given: asked.append(given) or TemperatureFit()
+        "visus.workbench.runs.calibration.choose_temperature", lambda *given: asked.append(given) or TemperatureFit()
     )
     copy = tmp_path / "run"
     shutil.copytree(run, copy)

@@ -15,8 +15,8 @@ from PIL import Image
 import visus
 from visus.errors import RunError, UsageError
 from visus.training.runs import RunFolder
-from visus.workbench.comparisons import compare_runs
-from visus.workbench.reuse import reuse_sentence
+from visus.workbench.compare.comparisons import compare_runs
+from visus.workbench.runs.reuse import reuse_sentence
 
 from .conftest import SMALL, Call
 

@@ -19,8 +19,8 @@ from torch import nn
 
 import visus
 from visus.errors import DesignError, ImageError, RunError, UsageError
-from visus.workbench.looking import Look
-from visus.workbench.map_methods import occlusion_windows
+from visus.workbench.look.looking import Look
+from visus.workbench.look.map_methods import occlusion_windows
 
 from .conftest import Call
 

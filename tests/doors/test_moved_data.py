@@ -11,7 +11,7 @@ from tests.doors.conftest import Call
 
 import visus
 from visus.errors import DataError
-from visus.workbench.own_data import open_own_data
+from visus.workbench.runs.own_data import open_own_data
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

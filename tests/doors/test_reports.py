@@ -12,7 +12,7 @@ import pytest
 import visus
 from visus.errors import RunError
 from visus.files import write_file
-from visus.workbench.reports import rewrite_report
+from visus.workbench.report.reports import rewrite_report
 
 from .conftest import SMALL, Call
 

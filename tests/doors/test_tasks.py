@@ -14,7 +14,7 @@ import visus
 from visus.errors import TrainingError, UsageError
 from visus.networks.autoencoder import Reconstructing
 from visus.training.reconstruction import reconstruct
-from visus.workbench.tasks import compare_tasks, first_filters
+from visus.workbench.experiment.tasks import compare_tasks, first_filters
 
 from .conftest import Call
 
@@ -116,7 +116,7 @@ def test_a_head_draws_samples_of_every_rank_and_begins_with_the_mean(shape: tupl
 
 
 def test_a_loss_that_is_no_number_ends_the_training(learned: Path) -> None:
-    from visus.workbench.preparing import prepare
+    from visus.workbench.train.preparing import prepare
 
     run = visus.load(learned)
     data = run.open_data()

@@ -20,7 +20,7 @@ def test_everything_is_imported_without_the_extras() -> None:
 import sys
 for name in {EXTRAS!r}:
     sys.modules[name] = None
-import visus.workbench.training, visus.workbench.looking, visus.workbench.reports, visus.cli.app
+import visus.workbench.train.training, visus.workbench.look.looking, visus.workbench.report.reports, visus.cli.app
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

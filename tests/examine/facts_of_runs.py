@@ -12,8 +12,8 @@ from visus.evaluation.equivariance import Equivariance, LayerShift
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures
 from visus.examine.named_mistakes import Alike, ConfusedPair, NamedMistakes, Shown
-from visus.examine.report_facts import ReportFacts
-from visus.examine.report_measurements import FieldGrowth, Inside, Kernels, Moves, Reach, Saliencies
+from visus.pages.report.facts import ReportFacts
+from visus.pages.report.measurements import FieldGrowth, Inside, Kernels, Moves, Reach, Saliencies
 
 
 def made_up_scores(num_classes: int = 3, num_samples: int = 60, num_wrong: int = 6, **more: Any) -> Scores:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from facts_of_runs import made_up_facts, made_up_scores
 
-from visus.examine.card import card_text, write_card
+from visus.pages.card import card_text, write_card
 
 
 def test_the_card_is_the_text_below(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from visus.examine.drawings import (
+from visus.pages.parts.images import (
     as_image,
     enlarged,
     framed,

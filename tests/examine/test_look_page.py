@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from visus.examine.charts import bars, curve, line_chart
-from visus.examine.look_drawn import one_map, reduced_sample
-from visus.examine.look_facts import LookFacts
-from visus.examine.look_layers import MAPS_BYTES, field_words, layers_section, placed
-from visus.examine.look_page import look_page
-from visus.examine.look_sums import sum_section
 from visus.geometry import Field
-from visus.workbench.look_inputs import sample_of_tensor
-from visus.workbench.look_measures import Subjected, layers_of
-from visus.workbench.looking import look
+from visus.pages.look.facts import LookFacts
+from visus.pages.look.layers import MAPS_BYTES, field_words, layers_section, placed
+from visus.pages.look.page import look_page
+from visus.pages.look.sums import sum_section
+from visus.pages.parts.charts import bars, curve, line_chart
+from visus.pages.parts.samples import one_map, reduced_sample
+from visus.workbench.look.inputs import sample_of_tensor
+from visus.workbench.look.looking import look
+from visus.workbench.look.measures import Subjected, layers_of
 from visus.workbench.modules import network
 
 SIDE = 24

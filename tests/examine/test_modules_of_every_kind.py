@@ -16,7 +16,7 @@ from visus.errors import UsageError
 from visus.examine import activations, deletion_and_insertion, grad_cam, gradient_saliency, integrated_gradients, occlusion
 from visus.examine.layer_outputs import first_tensor, is_activation, with_first
 from visus.examine.saliency_types import Saliency
-from visus.workbench.looking import look
+from visus.workbench.look.looking import look
 
 METHODS: dict[str, Callable[..., Saliency]] = {
     "grad-cam": grad_cam,

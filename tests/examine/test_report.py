@@ -13,8 +13,8 @@ from facts_of_runs import made_up_facts, made_up_inside, made_up_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visus.examine.charts import heat_map, line_chart, shade
-from visus.examine.report import report_page, write_report
+from visus.pages.parts.charts import heat_map, line_chart, shade
+from visus.pages.report.page import report_page, write_report
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -234,7 +234,7 @@ def test_words_stand_out_from_their_ground(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["light", "dark", "print"])
 def test_figures_in_shaded_cells_can_be_read_at_every_strength(name: str) -> None:
-    from visus.examine.report import _cell_style
+    from visus.pages.report.page import _cell_style
 
     theme = themes()[name]
     for hit, color in ((True, theme["accent"]), (False, theme["warm"])):

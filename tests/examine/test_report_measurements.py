@@ -13,12 +13,12 @@ from facts_of_runs import made_up_facts, made_up_inside, made_up_scores
 from test_report import Page
 
 from visus.evaluation.calibration import reliability
-from visus.examine.card import card_text
-from visus.examine.charts import growth_figure
-from visus.examine.report import report_page
-from visus.examine.report_charts import reliability_chart
-from visus.examine.report_facts import calibration_sentences, shift_sentences, sight_sentences
-from visus.examine.report_measurements import FieldGrowth, Inside, Reach
+from visus.pages.card import card_text
+from visus.pages.parts.calibration_chart import reliability_chart
+from visus.pages.parts.charts import growth_figure
+from visus.pages.report.facts import calibration_sentences, shift_sentences, sight_sentences
+from visus.pages.report.measurements import FieldGrowth, Inside, Reach
+from visus.pages.report.page import report_page
 
 SHAPES = [(3, 24, 20), (1, 300), (2, 40), (1, 12, 16, 16), (5, 9, 9)]
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visus.networks.running import unchanged
 from visus.networks.trace import trace
+from visus.networks.trace.running import unchanged
 from visus.workbench.summaries import summary, training_of
 
 SEEN_BY_ALL: dict[str, Any] = {}

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import visus
-from visus.networks import trace_mode, trace_rows
+from visus.networks.trace import mode as trace_mode
+from visus.networks.trace import rows as trace_rows
 from visus.networks.trace import trace
-from visus.networks.trace_calls import RuleError
+from visus.networks.trace.calls import RuleError
 
 from .hard_modules import Made, conv
 from .nan_oracle import boxes, output_of

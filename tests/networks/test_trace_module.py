@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from visus.design import convnext, densenet, efficientnet_lite, inception, mobilenet, resnet
 from visus.errors import UsageError
-from visus.networks import build, trace_mode
+from visus.networks import build
 from visus.networks.trace import TraceError, trace
-from visus.networks.trace_calls import RuleError
+from visus.networks.trace import mode as trace_mode
+from visus.networks.trace.calls import RuleError
 
 from .hard_modules import HARD, Made, conv
 from .rearranged_modules import cut, put_together

@@ -19,7 +19,7 @@ import torch
 from visus.training.recipe import Recipe
 
 MAX_S = 50  # that processes of a test may take
-PRELOADED = ["pytest", "torch.distributed", "torch._dynamo", "visus.workbench.training"]
+PRELOADED = ["pytest", "torch.distributed", "torch._dynamo", "visus.workbench.train.training"]
 
 
 @pytest.fixture(scope="session")

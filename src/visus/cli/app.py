@@ -235,8 +235,8 @@ def evaluate(
     from visus.cli.show import show_scores, tell_data
     from visus.cli.show_compare import show_shifts
     from visus.cli.show_mistakes import num_shown, show_mistakes
-    from visus.workbench.runs import load
-    from visus.workbench.shifts import report_shifts
+    from visus.workbench.runs.run import load
+    from visus.workbench.runs.shifts import report_shifts
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         shown = num_shown(limit, mistakes=mistakes)
@@ -257,7 +257,7 @@ def evaluate(
     if data is not None:
         tell_data(opened)
     if confusion_png:
-        from visus.examine.plots import draw_confusion
+        from visus.pages.parts.plots import draw_confusion
 
         draw_confusion(scores, confusion_png)
     if as_json:
@@ -282,9 +282,9 @@ def report(
 ) -> None:
     """Write the report of a run anew, from its folder and its data; print where it is."""
     from visus.errors import UsageError
-    from visus.workbench.own_data import is_own
-    from visus.workbench.reports import rewrite_report
-    from visus.workbench.runs import load
+    from visus.workbench.report.reports import rewrite_report
+    from visus.workbench.runs.own_data import is_own
+    from visus.workbench.runs.run import load
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         loaded = load(run, device=device)
@@ -356,7 +356,7 @@ def check(
     """Say what is in a data set, what would be done to it, and what is wrong with it, before any training."""
     from visus.cli.show import data_facts, show_data
     from visus.data.opened import open_data
-    from visus.workbench.starts import choice_of, start_of, suited_data
+    from visus.workbench.train.starts import choice_of, start_of, suited_data
 
     choice = choice_of(pretrained, channels=channels)
     opened = open_data(

@@ -18,7 +18,7 @@ from visus.cli.streams import print_json
 from visus.cli.words import refuse_beside, shape_of
 
 if TYPE_CHECKING:
-    from visus.workbench.comparisons import Comparison
+    from visus.workbench.compare.comparisons import Comparison
     from visus.workbench.progress import Screen
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train the twin of a run that answers a question.")
@@ -61,8 +61,8 @@ def mlp(
         _show_design(network, input_shape or "3,224,224", classes or 1000, as_json=as_json)
         return
     refuse_beside("a run", of_design)
-    from visus.workbench.comparisons import compare_with_twins
-    from visus.workbench.runs import load
+    from visus.workbench.compare.comparisons import compare_with_twins
+    from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         run = load(Path(network), device=device or "auto")
@@ -80,8 +80,8 @@ def shuffle(
     as_json: Json = False,
 ) -> None:
     """A run beside the same network trained on images whose pixels are all in one random order."""
-    from visus.workbench.comparisons import compare_shuffled
-    from visus.workbench.runs import load
+    from visus.workbench.compare.comparisons import compare_shuffled
+    from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         found = compare_shuffled(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
@@ -108,8 +108,8 @@ def task(
 ) -> None:
     """A run beside the same network trained for another task: do its filters follow from the task?"""
     from visus.cli.show_compare import show_tasks
-    from visus.workbench.runs import load
-    from visus.workbench.tasks import compare_tasks
+    from visus.workbench.experiment.tasks import compare_tasks
+    from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         given = _given(screen, output, cache_dir)
@@ -133,8 +133,8 @@ def antialias(
 ) -> None:
     """A run beside its design with global pooling for flatten and blurred pooling for strides: do the answers move less with the image?"""
     from visus.cli.show_compare import show_comparison, show_shifts
-    from visus.workbench.comparisons import compare_antialiased
-    from visus.workbench.runs import load
+    from visus.workbench.compare.comparisons import compare_antialiased
+    from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         found = compare_antialiased(load(run, device=device or "auto"), **_given(screen, output, cache_dir))

@@ -17,7 +17,7 @@ from visus.cli.streams import print_json
 from visus.cli.words import shape_of, whole_numbers
 
 if TYPE_CHECKING:
-    from visus.workbench.looking import Look
+    from visus.workbench.look.looking import Look
 
 
 def look(
@@ -65,8 +65,8 @@ def look(
 ) -> None:
     """What a network sees in one image: a page with maps, filters, templates, saliency and receptive fields; a table of its layers."""
     from visus.errors import UsageError
-    from visus.workbench.looking import look as look_inside
-    from visus.workbench.looking import names_run, page_name
+    from visus.workbench.look.looking import look as look_inside
+    from visus.workbench.look.looking import names_run, page_name
 
     is_run = names_run(network)
     if output is not None and not output.parent.is_dir():  # said before minutes are spent

@@ -15,7 +15,7 @@ from visus.cli.streams import print_json
 from visus.data.ledger import Ledger
 from visus.errors import printable
 from visus.files import csv_text
-from visus.workbench.runs import Prediction, Run, load
+from visus.workbench.runs.run import Prediction, Run, load
 
 
 def predict_and_tell(

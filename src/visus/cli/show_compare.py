@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from visus.evaluation.equivariance import Equivariance
     from visus.evaluation.placement import PlacementFigures
     from visus.evaluation.shifts import PhasePattern
-    from visus.workbench.comparisons import Comparison, Contender
-    from visus.workbench.shifts import ShiftReport
-    from visus.workbench.tasks import TaskComparison
+    from visus.workbench.compare.comparisons import Comparison, Contender
+    from visus.workbench.experiment.tasks import TaskComparison
+    from visus.workbench.runs.shifts import ShiftReport
 
 MAX_DIFFERING = 20
 MAX_COLUMNS = 16  # of figures that fit into a line of a terminal

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from visus.training.events import CheckpointWritten, Event, Finished, Started
-from visus.workbench.training import DataOpened, Prepared, Scored
+from visus.workbench.train.training import DataOpened, Prepared, Scored
 
 
 class StopOnSignal:

@@ -29,8 +29,8 @@ from visus.training.distribution import Group, join, one_voice
 from visus.training.events import Event
 from visus.training.recipe import Recipe
 from visus.workbench.progress import Screen
-from visus.workbench.starts import choice_of
-from visus.workbench.training import DataOpened, Prepared, Scored, resume, train
+from visus.workbench.train.starts import choice_of
+from visus.workbench.train.training import DataOpened, Prepared, Scored, resume, train
 
 
 @dataclass(frozen=True)

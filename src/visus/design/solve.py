@@ -13,7 +13,7 @@ from typing import Any, Final
 from visus.design.account import Account
 from visus.design.account_walk import account, account_of_nodes
 from visus.design.arguments import Shape, classes
-from visus.design.dependence import has_holes, middle, read_by, projection
+from visus.design.dependence import has_holes, middle, projection, read_by
 from visus.design.edits import appended, changed, flat, leaves, trunk, with_arguments, with_window
 from visus.design.facts import Facts
 from visus.design.graph import Node

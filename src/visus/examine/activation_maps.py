@@ -32,7 +32,7 @@ from visus.examine.layer_calls import (
     unknown_layer,
     unwrapped,
 )
-from visus.networks.trace_rows import layer_text
+from visus.networks.trace.rows import layer_text
 
 SPARSE = 0.95
 """A filter whose units are silent in at least this share of places and samples is called sparse."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from visus.errors import UsageError
 from visus.examine.layer_calls import Array, frozen, to_array, unknown_layer, unwrapped
-from visus.networks.trace_rows import layer_text
+from visus.networks.trace.rows import layer_text
 
 AXES: Final = {0: (), 1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 

@@ -33,7 +33,7 @@ from visus.examine.layer_calls import (
     unwrapped,
 )
 from visus.examine.layer_outputs import first_tensor
-from visus.networks.trace_rows import layer_text
+from visus.networks.trace.rows import layer_text
 
 PADDING: Final = -1  # the place of a tap that reads padding of zeros
 

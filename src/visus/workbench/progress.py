@@ -32,7 +32,7 @@ from visus.training.events import (
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
 from visus.workbench.late import late
 from visus.workbench.progress_display import notebook_line, speaks
-from visus.workbench.reuse import reuse_sentence
+from visus.workbench.runs.reuse import reuse_sentence
 
 MAX_WORDS = 60  # a longer design is not repeated on the screen
 _CELL_S = 0.2  # between two changes of a line in a notebook
@@ -120,7 +120,7 @@ class Screen:
 
     def tell(self, event: Any) -> None:
         """One event of the training."""
-        training = late("training")
+        training = late("train.training")
         if isinstance(event, training.DataOpened):
             self._tell_opened(event)
         elif isinstance(event, training.Prepared):

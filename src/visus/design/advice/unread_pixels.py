@@ -19,8 +19,8 @@ from visus.design.dependence import (
     has_holes,
     middle,
     num_positions,
-    read_through,
     projection,
+    read_through,
     smallest,
 )
 from visus.design.edits import appended, changed, trunk, with_arguments, with_layer, with_window, without

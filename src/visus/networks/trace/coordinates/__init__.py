@@ -1,0 +1,1 @@
+"""Which input coordinates a tensor depends on."""

@@ -1,0 +1,131 @@
+"""The model card: a README.md in the run's folder that says what the network is, how good it is and what it is not for.
+
+This file knows how facts are told in Markdown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from visus.files import write_file
+from visus.pages.report.facts import (
+    ReportFacts,
+    calibration_sentences,
+    cost_rows,
+    network_sentence,
+    preprocessing_sentences,
+    result_sentences,
+    version_rows,
+)
+from visus.units import split_name, write_number_of, write_share
+
+_LISTED_CLASSES = 30
+
+
+def write_card(path: Path, facts: ReportFacts) -> None:
+    """Write the model card of a run to ``path``, which is ``README.md`` in the run's folder.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    write_file(path, card_text(facts))
+
+
+def card_text(facts: ReportFacts) -> str:
+    """The model card as Markdown text; the same facts give the same text."""
+    parts = [
+        f"# {_plain(facts.name)}",
+        f"{_plain(network_sentence(facts))} Trained on {_plain(facts.data_name)}, {_plain(facts.created)}.",
+        *_section("Result", [" ".join(_plain(sentence) for sentence in result_sentences(facts))]),
+        *([_bullets(facts.scores.notes)] if facts.scores.notes else []),
+        " ".join(_plain(sentence) for sentence in calibration_sentences(facts)),
+        *_section("Classes", [_classes(facts)]),
+        *_section("Data", [_bullets(_data_lines(facts))]),
+        *_section("Limits", [_bullets(_limits(facts))]),
+    ]
+    prepared = preprocessing_sentences(facts)
+    if prepared:
+        said = "This travels with the weights; `visus predict` does it of itself."
+        parts += _section("What is done before the network sees it", [said, _bullets(prepared)])
+    parts += _section("Use", ["```\nvisus predict RUN FILES\nvisus evaluate RUN\n```", "`RUN` is this folder."])
+    parts += _section("Repeat", _repeat(facts))
+    return "\n\n".join(parts) + "\n"
+
+
+def _classes(facts: ReportFacts) -> str:
+    rows = facts.scores.per_class
+    if len(rows) > _LISTED_CLASSES:
+        return (
+            f"{write_number_of(len(rows), 'class', 'classes')}, listed in `classes.txt`; their figures are in `scores.json`."
+        )
+    lines = [f"| class | {facts.nouns} scored | precision | recall | F1 |", "|---|---:|---:|---:|---:|"]
+    for row in rows:
+        shares = " | ".join(
+            "\u2013" if share is None else write_share(share) for share in (row.precision, row.recall, row.f1)
+        )
+        lines.append(f"| {_plain(row.name)} | {row.num_samples:,} | {shares} |")
+    return "\n".join(lines)
+
+
+def _data_lines(facts: ReportFacts) -> list[str]:
+    lines = [f"{key}: {value}" for key, value in facts.data.items()]
+    for split, counts in facts.class_counts.items():
+        lines.append(f"{split_name(split)}: {write_number_of(sum(counts), facts.noun)}")
+    return [*lines, *(facts.ledger_sentences or ["Nothing in the data was changed."])]
+
+
+def _limits(facts: ReportFacts) -> list[str]:
+    scores = facts.scores
+    known = write_number_of(len(facts.classes), "class", "classes")
+    lines = [
+        f"It knows these {known} and gives one of them to whatever it is shown; it has no answer for anything else.",
+        f"The figures hold for {facts.nouns} like those that it was scored on. "
+        f"{facts.nouns.capitalize()} from another source can differ in ways that no figure here tells.",
+    ]
+    found = [row for row in scores.per_class if row.recall is not None]
+    weakest = min(found, key=lambda row: row.recall or 0.0)
+    if weakest.recall is not None and weakest.recall < 1:
+        share, samples = write_share(weakest.recall), write_number_of(weakest.num_samples, facts.noun)
+        lines.append(f"It finds \u201c{weakest.name}\u201d least often: {share} of {samples}.")
+    absent = [row.name for row in scores.per_class if not row.num_samples]
+    if absent:
+        listed = ", ".join(f"\u201c{name}\u201d" for name in absent[:10]) + (" and others" if len(absent) > 10 else "")
+        lines.append(f"Nothing is known of how well it finds {listed}: there was none to score.")
+    return [*lines, *facts.warnings]
+
+
+def _repeat(facts: ReportFacts) -> list[str]:
+    parts = [_fenced(facts.command)] if facts.command else []
+    lines = [f"{label}: {value}" for label, value in cost_rows(facts)]
+    if facts.recipe.get("seed") is not None:
+        lines.append(f"Seed: {facts.recipe['seed']}")
+    versions = ", ".join(f"{name} {version}" for name, version in version_rows(facts))
+    if versions:
+        lines.append(f"Computed with: {versions}")
+    return [*parts, _bullets(lines), "`report.html` shows all of this and more, `recipe.yaml` holds every setting."]
+
+
+def _section(title: str, paragraphs: Sequence[str]) -> list[str]:
+    return [f"## {title}", *paragraphs]
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {_plain(line)}" for line in lines)
+
+
+def _fenced(text: str) -> str:
+    """Text as a block of code, in a fence longer than any inside it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _plain(text: str) -> str:
+    r"""Text in which nothing is taken for Markdown or HTML, in one line.
+
+    >>> print(_plain("a_b *c* <d>"))
+    a\_b \*c\* \<d\>
+    """
+    return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,1 @@
+"""The page of a look into a network."""

@@ -1,0 +1,1 @@
+"""Twins of a run that answer a question."""

@@ -1,0 +1,1 @@
+"""From a network and a sample to all that can be seen inside."""

@@ -1,0 +1,392 @@
+"""The parts of a look, each measured from a module, one sample and a pool of samples, within a bounded number of multiply-adds.
+
+Shape letters: N samples, C channels, * spatial axes. This file knows which unit, which layers and how many samples are taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from visus.data.batches import Part
+from visus.errors import UsageError, closest_name, unknown_name
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator
+from visus.examine.activation_maps import Activation, activations
+from visus.examine.effective import EffectiveField, effective_field, effective_field_sampled
+from visus.examine.layer_calls import at_rest, channel_in, position_in, unknown_layer
+from visus.examine.layer_kernels import Filters, filters
+from visus.examine.pixel_sums import PixelSum, pixel_sum
+from visus.examine.saliency_checks import NUM_RANDOM, Curves, RandomWeights, deletion_and_insertion, randomised_weights
+from visus.examine.saliency_choice import best_curves
+from visus.examine.saliency_types import Saliency, Target, Unit, class_scores
+from visus.examine.strongest_patches import templates
+from visus.networks.trace import trace
+from visus.pages.look.facts import Answer, LayerLook, LayerPatches, Method, Patch, UnitFields
+from visus.units import rank_words, write_number_of
+from visus.workbench.look.inputs import SamplePool
+from visus.workbench.look.map_methods import ALL, TriedMethod, tried_methods
+
+# Multiply-adds that a part may take, about: 3 x 10^10 in a second of one processor core, fewer for small maps.
+FIGURE_MACS, PATCH_MACS, FIELD_MACS = 10**10, 6 * 10**10, 2 * 10**10
+COSTLY_MACS: Final = 2 * 10**8  # of one sample, from which on saliency and its checks take coarser steps
+MAX_FIGURE_SAMPLES, MAX_PATCH_SAMPLES, MAX_FIELD_SAMPLES = 256, 4000, 200
+MIN_SAMPLES: Final = 16
+PATCH_LAYERS, PATCH_FILTERS, PATCHES = 6, 8, 4
+SURE: Final = 0.98
+_SHOWN_CLASSES: Final = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Subjected:
+    """A module with the sample that is looked at.
+
+    Args:
+        module: the module.
+        x: (1, C, *), scaled.
+        macs: multiply-adds of one sample; at least 1.
+        calibrator: of a run, whose outputs are logits; None for a module, whose outputs may be probabilities already.
+    """
+
+    module: nn.Module
+    x: Tensor
+    macs: int
+    calibrator: Calibrator | None = None
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether hundreds of passes take longer than a person waits."""
+        return self.macs > COSTLY_MACS
+
+    def affordable(self, budget: int, most: int) -> int:
+        """How many samples may be gone through once."""
+        return min(most, max(MIN_SAMPLES, budget // self.macs))
+
+
+def layers_of(subject: Subjected, pool: SamplePool | None) -> tuple[tuple[LayerLook, ...], int, str]:
+    """Every layer, the number of samples that their figures are over, and why their fields are not known, or nothing."""
+    seen = activations(subject.module, subject.x)
+    over: dict[str, Activation] = {}
+    num_samples = 1
+    if pool is not None:
+        some = pool.scaled(subject.affordable(FIGURE_MACS, MAX_FIGURE_SAMPLES))
+        num_samples = len(some)
+        over = {each.path: each for each in activations(subject.module, torch.split(some, 64), summary_only=True).layers}
+    fields, why = {}, ""
+    try:
+        fields = {row.path: row.fields for row in trace(subject.module, tuple(subject.x.shape[1:])).rows}
+    except UsageError as error:
+        why = f"What the layers of this network read could not be followed: {error}"
+    layers = tuple(LayerLook(each, over.get(each.path), fields.get(each.path, ())) for each in seen.layers)
+    return layers, num_samples, why
+
+
+def left_out(module: nn.Module, layers: Sequence[LayerLook]) -> str:
+    """Which parts with weights are not among the layers, and why; empty where none is left out."""
+    seen = {each.path.partition("#")[0] for each in layers}
+    absent = [
+        f"{path or 'the module'} ({type(part).__name__})"
+        for path, part in module.named_modules()
+        if path not in seen and any(values is not None for values in part._parameters.values())
+    ]
+    if not absent:
+        return ""
+    listed = ", ".join(absent[:_SHOWN_CLASSES]) + (
+        f" and {len(absent) - _SHOWN_CLASSES:,} more" if len(absent) > _SHOWN_CLASSES else ""
+    )
+    return f"Left out: {listed}. They have weights and were not called as layers without parts, so nothing was heard of their maps."
+
+
+@torch.no_grad()
+def answer_of(subject: Subjected, classes: Sequence[str], target: str | int | None) -> Answer | None:
+    """The probabilities of the classes, and the class that is explained; None where the module gives something else.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    with at_rest(subject.module):
+        output, note = class_scores(subject.module(subject.x))
+    if output is None:
+        return None
+    logits = output[0].float()
+    is_share = subject.calibrator is None and bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < 1e-4
+    shares = (logits if is_share else (subject.calibrator or UNCALIBRATED)(logits)).numpy()
+    names = tuple(classes) if len(classes) == len(shares) else tuple(str(index) for index in range(len(shares)))
+    return Answer(names, shares, int(shares.argmax()) if target is None else class_index(target, names), note)
+
+
+def class_index(target: str | int, classes: Sequence[str]) -> int:
+    """The place of a class that is given by name or by number.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    if isinstance(target, str) and target in classes:
+        return list(classes).index(target)
+    if isinstance(target, int) or target.isdecimal():
+        if not 0 <= int(target) < len(classes):
+            raise UsageError(f"there are {len(classes)} classes, and class {target} was asked for: they are counted from 0.")
+        return int(target)
+    if len(classes) <= _SHOWN_CLASSES:
+        raise UsageError(unknown_name("class", target, classes))
+    guess = closest_name(target, classes)
+    hint = f" Did you mean {guess!r}?" if guess else ""
+    raise UsageError(f"unknown class {target!r}.{hint} There are {len(classes)}, from {classes[0]} to {classes[-1]}.")
+
+
+# ---- saliency ----
+
+
+@dataclass(frozen=True, eq=False)
+class LookedSaliency:
+    """The saliency maps of a look.
+
+    Args:
+        shown: those that are shown, the default one first.
+        hidden: those that were tried and are not shown.
+        reason: why the first is first, or why none is shown.
+        missing: methods that could not be had.
+    """
+
+    shown: tuple[Method, ...]
+    hidden: tuple[Method, ...]
+    reason: str
+    missing: str
+
+
+def saliency_of(subject: Subjected, target: Target, asked: str | None, *, is_trained: bool) -> LookedSaliency:
+    """Every method's map with its checks. Maps that pass deletion and insertion against random orders are shown; others where they are asked for.
+
+    Weights are made random only where they were trained: else they are random already.
+
+    Args:
+        subject: the module and the sample.
+        target: what is explained.
+        asked: a key of ``METHODS``, or ``all``; None for the maps that pass.
+        is_trained: whether the weights were trained.
+    """
+    tried, missing = tried_methods(subject.module, subject.x, target, is_costly=subject.is_costly)
+    curves: list[Curves] = []
+    for _, saliency in tried:
+        curves.append(_curves(subject, saliency, curves[0] if curves else None))
+    passed = best_curves(curves)
+    order = [*passed, *(place for place in range(len(tried)) if place not in passed)]
+    chosen = [place for place in order if _is_asked(asked, tried[place][0].name, place in passed)]
+    methods = {
+        place: Method(
+            saliency,
+            curves[place],
+            _weights(subject, each, saliency) if is_trained and each.is_cheap and place in chosen else None,
+        )
+        for place, (each, saliency) in enumerate(tried)
+    }
+    first = tried[chosen[0]] if chosen else None
+    reason = _choice_words(subject, len(tried), len(passed), asked, first[0].reason if first else "")
+    return LookedSaliency(
+        tuple(methods[place] for place in chosen),
+        tuple(methods[place] for place in order if place not in chosen),
+        reason,
+        missing,
+    )
+
+
+def _is_asked(asked: str | None, name: str, is_passed: bool) -> bool:
+    return is_passed if asked is None else asked in (ALL, name)
+
+
+def _choice_words(subject: Subjected, num_tried: int, num_passed: int, asked: str | None, layer: str) -> str:
+    noun = rank_words(subject.x.dim() - 2)
+    if not num_passed:
+        none = (
+            f"None of {write_number_of(num_tried, 'map')} passes deletion and insertion on this {noun.sample}: none names {noun.place}s that "
+            f"provably matter more than {noun.place}s in random order."
+        )
+        return (
+            f"{none} They are shown because they were asked for. {layer}".strip() if asked else f"{none} So none is shown."
+        )
+    if asked not in (None, ALL):
+        return f"It is shown because it was asked for. {layer}".strip()
+    return (
+        f"Of {write_number_of(num_tried, 'map')} {num_passed} {'passes' if num_passed == 1 else 'pass'} deletion and insertion on this "
+        f"{noun.sample}; the one that beats random order by most comes first. {layer}"
+    ).strip()
+
+
+def _curves(subject: Subjected, saliency: Saliency, beside: Curves | None) -> Curves:
+    steps, num_random = (8, 8) if subject.is_costly else (16, NUM_RANDOM)
+    return deletion_and_insertion(
+        subject.module,
+        subject.x,
+        saliency,
+        steps=steps,
+        num_random=num_random,
+        beside=beside,
+        calibrator=subject.calibrator or UNCALIBRATED,
+    )
+
+
+def _weights(subject: Subjected, method: TriedMethod, saliency: Saliency) -> RandomWeights | None:
+    """How the map changes with random weights; None for a network without weights."""
+    try:
+        return randomised_weights(subject.module, subject.x, saliency.target, method=method.make, only_last=True)
+    except UsageError:
+        return None
+
+
+# ---- units ----
+
+
+def unit_of(
+    subject: Subjected, layers: Sequence[LayerLook], layer: str | None, channel: int | None, at: Sequence[int] | None
+) -> Unit:
+    """The unit that is meant: of a layer, its strongest channel for the sample, and where that is strongest, where nothing else is said.
+
+    Raises:
+        UsageError: no such layer, channel or position; or a channel or position without a layer.
+    """
+    if layer is None and (channel is not None or at is not None):
+        raise UsageError("a channel and a position are those of a layer. Name it with --layer.")
+    if layer is None:
+        chosen = _deep_layer(subject.module, layers)
+    else:
+        chosen = next((each for each in layers if each.path == layer), layers[0])
+        if chosen.path != layer:
+            raise UsageError(unknown_layer(layer, [each.path for each in layers]))
+    which = chosen.strongest(1)[0] if channel is None else channel_in(chosen.shape[0], channel, chosen.path)
+    if at is not None:
+        return Unit(chosen.path, which, position_in(chosen.shape[1:], at, chosen.path))
+    return Unit(chosen.path, which, strongest_place(chosen, which))
+
+
+def strongest_place(layer: LayerLook, channel: int) -> tuple[int, ...]:
+    """Where a channel is highest for the sample; empty where the layer has no map."""
+    values = layer.maps[channel]
+    return tuple(int(index) for index in np.unravel_index(int(values.argmax()), values.shape)) if values.ndim else ()
+
+
+def _kind(module: nn.Module, layer: LayerLook) -> nn.Module:
+    return module.get_submodule(layer.path.partition("#")[0])
+
+
+def _is_plain_convolution(part: nn.Module) -> bool:
+    return isinstance(part, nn.modules.conv._ConvNd) and not isinstance(part, nn.modules.conv._ConvTransposeNd)
+
+
+def _deep_layer(module: nn.Module, layers: Sequence[LayerLook]) -> LayerLook:
+    """The last convolution whose field is at most three quarters of the sample on every axis; else the first; else the first layer."""
+    spatial = layers[0].seen.sights.input_shape[1:]
+    convolutions = [each for each in layers if _is_plain_convolution(_kind(module, each))]
+    small = [
+        each
+        for each in convolutions
+        if each.fields
+        and all(field.size <= 0.75 * length for field, length in zip(each.fields, spatial, strict=True))
+        and math.prod(each.shape[1:]) > 1
+    ]
+    return small[-1] if small else convolutions[0] if convolutions else layers[0]
+
+
+def sum_of(subject: Subjected, layers: Sequence[LayerLook], unit: Unit | None) -> tuple[PixelSum | None, str]:
+    """One output as a sum: of the unit where its layer is a convolution or a linear one, else of the first that is; and why it is another."""
+    summable = [each for each in layers if _can_be_summed(_kind(subject.module, each))]
+    if not summable:
+        return None, "No layer of this network is a convolution or a linear layer, so there is no such sum."
+    why = ""
+    if unit is not None and unit.layer in [each.path for each in summable]:
+        return pixel_sum(subject.module, subject.x, unit.layer, unit.channel, unit.position), ""
+    first = summable[0]
+    if unit is not None:
+        asked = next(each for each in layers if each.path == unit.layer)
+        why = f"{asked.path} is {asked.layer} and has no kernel; so this is the strongest unit of {first.path}."
+    channel = first.strongest(1)[0]
+    return pixel_sum(subject.module, subject.x, first.path, channel, strongest_place(first, channel)), why
+
+
+def _can_be_summed(part: nn.Module) -> bool:
+    return _is_plain_convolution(part) or isinstance(part, nn.Linear)
+
+
+def kernels_of(module: nn.Module, paths: Sequence[str]) -> Filters | None:
+    """The kernels of the first of these layers that has some; None where none has."""
+    for path in paths:
+        if isinstance(module.get_submodule(path.partition("#")[0]), (nn.modules.conv._ConvNd, nn.Linear)):
+            return filters(module, path)
+    return None
+
+
+# ---- over many samples ----
+
+
+def patches_of(subject: Subjected, layers: Sequence[LayerLook], pool: SamplePool) -> tuple[tuple[LayerPatches, ...], str]:
+    """Templates of at most six convolutions behind the first, and in which samples they were looked for."""
+    convolutions = [each for each in layers if isinstance(_kind(subject.module, each), nn.modules.conv._ConvNd)]
+    deeper = convolutions[1:] or convolutions
+    if not deeper:
+        return (), ""
+    places = np.unique(np.linspace(0, len(deeper) - 1, min(PATCH_LAYERS, len(deeper))).round().astype(int))
+    chosen = [deeper[place] for place in places]
+    some = pool.some(subject.affordable(PATCH_MACS, MAX_PATCH_SAMPLES))
+    found = templates(subject.module, some, [each.path for each in chosen], top=PATCHES, preprocessing=pool.preprocessing)
+    made = []
+    for layer, strongest in zip(found.layers, chosen, strict=True):
+        channels = tuple(
+            (channel, tuple(_patch(each, some, pool) for each in layer.channels[channel]))
+            for channel in strongest.strongest(PATCH_FILTERS)
+        )
+        made.append(LayerPatches(layer.path, channels, len(layer.channels)))
+    of = "all" if len(some) == len(pool) else f"{len(some):,} of"
+    return tuple(made), f"{of} {write_number_of(len(pool), 'sample')} of {pool.name}"
+
+
+def _patch(template: Any, some: Part | Tensor, pool: SamplePool) -> Patch:
+    pixels = template.patch
+    if pool.preprocessing is not None and pixels.size:
+        pixels = pool.preprocessing.stored_values(torch.tensor(pixels)[None])[0].numpy()
+    name = some.names[template.sample] if isinstance(some, Part) else f"sample {template.sample}"
+    return Patch(name, template.position, template.value, template.box, pixels)
+
+
+def fields_of(
+    subject: Subjected, layers: Sequence[LayerLook], unit: Unit, pool: SamplePool | None, before: nn.Module | None
+) -> UnitFields:
+    """What a unit reads, and how strongly, in this network and in the one before training."""
+    layer = next(each for each in layers if each.path == unit.layer)
+    box = layer.seen.sights.box(unit.layer, unit.position or (), layer.shape[1:])
+    theoretical = _theoretical(layer, unit.position or ())
+    now, how = _effective(subject, unit, pool)
+    then = _effective(Subjected(before, subject.x, subject.macs), unit, pool)[0] if before is not None else None
+    return UnitFields(unit, box, theoretical, now, then, how)
+
+
+def _theoretical(layer: LayerLook, position: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
+    if len(position) != len(layer.fields):
+        return None
+    found = [field.theoretical(index) for field, index in zip(layer.fields, position, strict=True)]
+    return None if any(each is None for each in found) else tuple(each for each in found if each is not None)
+
+
+def _effective(subject: Subjected, unit: Unit, pool: SamplePool | None) -> tuple[EffectiveField | None, str]:
+    """The effective field: sampled where there are samples, else by one pass on noise."""
+    module, shape = subject.module, tuple(subject.x.shape[1:])
+    if pool is not None:
+        samples = pool.scaled(subject.affordable(FIELD_MACS, MAX_FIELD_SAMPLES))
+        found = effective_field_sampled(module, samples, unit.layer, unit.position, unit.channel, until=SURE)
+        return found, f"It is the root mean square of the gradient over {found.num_samples:,} samples of {pool.name}."
+    try:
+        found = effective_field(module, shape, unit.layer, unit.position, unit.channel)
+        return (
+            found,
+            "It was found by one backward pass with rates measured on noise, since there is no data: take it for a sketch.",
+        )
+    except UsageError:
+        noise = torch.randn(MIN_SAMPLES, *shape, generator=torch.Generator().manual_seed(0))
+        found = effective_field_sampled(module, noise, unit.layer, unit.position, unit.channel)
+        return (
+            found,
+            f"It is the root mean square of the gradient over {MIN_SAMPLES} samples of noise, since there is no data.",
+        )

@@ -1,0 +1,188 @@
+"""The report of a run: its facts, gathered at the end of a training, or from the folder and the data of a run that was trained long ago.
+
+This file knows which fact stands in which file of a run folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from visus.data.ledger import Ledger
+from visus.data.opened import Data
+from visus.data.samples import SPLITS
+from visus.errors import RunError, VisusError
+from visus.evaluation.scores import Scores
+from visus.pages.report.facts import ReportFacts
+from visus.pages.report.measurements import Inside
+from visus.pages.report.page import write_report
+from visus.training.checkpoints import read_position
+from visus.training.recipe import FIELDS
+from visus.training.resolve import ResolvedRecipe
+from visus.training.runs import RunFolder, training_seconds
+from visus.workbench.modules import BuiltNetwork, count_macs
+from visus.workbench.report.measures import FinishedRun, measure_inside
+from visus.workbench.runs.calibration import write_calibration
+from visus.workbench.runs.own_data import open_own_data
+from visus.workbench.runs.run import Run
+from visus.workbench.runs.shifts import own_design
+from visus.workbench.train.mirroring import read_mirroring
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went.
+
+    Args:
+        history: its epochs, one row of ``results.csv`` each.
+        seconds: what it took.
+        best_epoch: whose weights were kept, from 1; None where that is not known any more.
+    """
+
+    history: Sequence[Mapping[str, float]]
+    seconds: float
+    best_epoch: int | None
+
+
+def report_facts(
+    folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, scores: Scores, course: Course, inside: Inside
+) -> ReportFacts:
+    """Everything that stands in a report, from the run's files and from what was measured.
+
+    Args:
+        folder: the run folder, in which the files of the training's start are.
+        data: its data.
+        made: its network.
+        recipe: how it was trained.
+        scores: of the held-out samples.
+        course: how the training went.
+        inside: what was measured beyond the scores.
+
+    Raises:
+        RunError: a file is missing or damaged.
+    """
+    started, environment = folder.read_json("data.json"), folder.read_json("environment.json")
+    return ReportFacts(
+        name=folder.path.name,
+        created=started["created"].replace("T", " ")[:16],
+        command=started["command"],
+        data_name=data.name,
+        scores=scores,
+        classes=data.classes,
+        class_counts={name: list(data.class_counts(name).values()) for name in SPLITS},
+        input_shape=data.input_shape,
+        num_parameters=made.num_parameters,
+        macs=_macs(made, data),
+        history=course.history,
+        seconds=course.seconds,
+        data={"Kind": data.samples.kind, "Fingerprint": data.fingerprint[:16]},
+        ledger_sentences=Ledger.from_dict(folder.read_json("ledger.json")).sentences(),
+        warnings=started["warnings"],
+        design_text=made.design.text if made.design else "",
+        network=started["network"],
+        network_reason=started.get("network_reason", ""),
+        preprocessing=data.preprocessing.to_dict(),
+        recipe={name: getattr(recipe.request, name) for name in FIELDS},
+        machine=environment["machine"],
+        environment=environment,
+        best_epoch=course.best_epoch,
+        noun=data.noun,
+        inside=inside,
+        start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
+        computed=_computed(folder),
+    )
+
+
+def _macs(made: BuiltNetwork, data: Data) -> int | None:
+    """Multiply-adds of one sample; None for a person's own module that PyTorch's counter cannot follow."""
+    try:
+        return count_macs(made.module, data.input_shape)
+    except Exception:  # whatever a person's own code raises; what it cannot give is told beside the account
+        return None
+
+
+def _computed(folder: RunFolder) -> list[str]:
+    """Sentences on what was computed from the training samples before the first step."""
+    filters = folder.read_json("whitening.json") if (folder.path / "whitening.json").is_file() else []
+    mirroring = read_mirroring(folder)
+    return [str(each["sentence"]) for each in filters] + ([f"{mirroring[0].upper()}{mirroring[1:]}."] if mirroring else [])
+
+
+def fit_calibration(run: Run, data: Data, answers: Tensor) -> None:
+    """Fit the temperature of a run on its validation split, and keep it in its folder.
+
+    Args:
+        run: with its best weights.
+        data: its own data.
+        answers: its outputs for the scored split, (samples, classes).
+    """
+    part = data.split("val")
+    logits = answers if data.scored_split == "val" else run.answers(data, "val") if len(part) else answers[:0]
+    labels, recipe = torch.from_numpy(part.labels), run.recipe
+    write_calibration(RunFolder.open(run.folder), logits, labels, recipe.tta or "none", recipe.label_smoothing or 0.0)
+
+
+def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path | None = None) -> Path:
+    """Write ``report.html`` of a finished run anew, and ``inside.json`` and ``calibration.json`` with it.
+
+    The scores stay those of the training's end, but for the three figures that depend on the calibration: loss, confidence and calibration error.
+
+    Args:
+        run: the run.
+        data: its own data, where it is open; None to open it.
+        cache_dir: another folder for the decoded samples.
+
+    Returns:
+        Where the report is.
+
+    Raises:
+        RunError: the training was not finished, or a file is missing or damaged.
+        DataError: the data has changed since the training.
+    """
+    folder = RunFolder.open(run.folder)
+    if not (run.folder / "scores.json").is_file() and folder.checkpoint.is_file():
+        raise RunError(
+            "this training was stopped before its end, so there is nothing to report yet. Go on with: visus train --resume "
+            f"{shlex.quote(str(run.folder))}",
+            where=str(run.folder),
+        )
+    scores, course = run.scores, _course(folder)
+    opened = data or open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
+    asked = folder.read_json("data.json")["network"]
+    made = BuiltNetwork(run.module, folder.read_text("design.txt"), asked, own_design(run))
+    began = time.perf_counter()
+    answers = run.answers(opened, opened.scored_split)
+    scoring_s = time.perf_counter() - began
+    fit_calibration(run, opened, answers)
+    scores = _recalibrated(scores, run.score(opened, opened.scored_split, answers))
+    folder.write_json("scores.json", scores.to_json())
+    num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
+    inside = measure_inside(FinishedRun(run, opened, made, answers, num_epochs, batch_size, scoring_s))
+    facts = report_facts(folder, opened, made, ResolvedRecipe.of(run.recipe), scores, course, inside)
+    folder.write_json("inside.json", inside.to_json())
+    write_report(run.folder / "report.html", facts)
+    return run.folder / "report.html"
+
+
+def _recalibrated(scores: Scores, anew: Scores) -> Scores:
+    """Scores with the figures of calibrated probabilities, and the counts of known samples, taken from new ones."""
+    renewed = ("loss", "confidence", "calibration_error", "num_learned", "num_chose", "num_right_new")
+    return dataclasses.replace(scores, **{name: getattr(anew, name) for name in renewed})
+
+
+def _course(folder: RunFolder) -> Course:
+    """From ``results.csv``, and what it does not hold from the checkpoint, where there is one that can be read."""
+    history = folder.read_results()
+    try:
+        position = read_position(folder.checkpoint)
+    except VisusError:
+        return Course(history, training_seconds(history), None)
+    best = position.best_epoch + 1
+    return Course(history, position.elapsed_s, best if best > 0 else None)

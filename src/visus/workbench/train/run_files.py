@@ -1,0 +1,134 @@
+"""What a training leaves in its run folder: before the first step, where it goes on, and at the end.
+
+This file knows which files there are and what stands in each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from visus import __version__
+from visus.data.opened import Data
+from visus.data.samples import SPLITS
+from visus.data.splits import write_split_csv
+from visus.errors import StorageError
+from visus.evaluation.scores import Scores
+from visus.networks.machine import Machine, describe
+from visus.pages.card import write_card
+from visus.pages.parts.plots import draw_confusion, draw_curves
+from visus.pages.report.page import write_report
+from visus.training.arithmetic import rounding, rounding_differs
+from visus.training.events import Finished
+from visus.training.loop import Training
+from visus.training.resolve import ResolvedRecipe
+from visus.training.runs import RunFolder
+from visus.workbench.modules import BuiltNetwork
+from visus.workbench.report.measures import FinishedRun, measure_inside
+from visus.workbench.report.reports import Course, report_facts
+from visus.workbench.runs.learned_samples import write_known
+from visus.workbench.runs.own_data import write_contents
+
+
+def metadata(data: Data, made: BuiltNetwork) -> dict[str, str]:
+    """What travels in the header of the weights: all that is needed to use them."""
+    facts = {
+        "version": __version__,
+        "classes": list(data.classes),
+        "design": made.text.strip(),
+        "preprocessing": data.preprocessing.to_dict(),
+    }
+    return {"visus": json.dumps(facts)}
+
+
+def write_start(
+    folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, machine: Machine, command: str
+) -> None:
+    """The files that are known before the first step."""
+    folder.write_text("recipe.yaml", recipe.to_yaml())
+    folder.write_text("design.txt", made.text)
+    folder.write_text("classes.txt", "".join(f"{name}\n" for name in data.classes))
+    if folder.is_ours:
+        write_split_csv(data.table, folder.path / "split.csv")
+    write_known(folder, data)
+    write_contents(folder, data.table)
+    folder.write_json("ledger.json", data.ledger.as_dict())
+    folder.write_json("environment.json", _environment(recipe, machine))
+    facts = {
+        "path": None if data.given is None else str(data.given),
+        "labels": data.labels,
+        "reading": data.reading.to_json(),
+        "name": data.name,
+        "kind": data.samples.kind,
+        "fingerprint": data.fingerprint,
+        "preprocessing": data.preprocessing.to_dict(),
+        "num_samples": {name: len(data.split(name)) for name in SPLITS},
+        "scored_split": data.scored_split,
+        "split_seed": data.split_seed,
+        "max_unreadable": data.max_unreadable,
+        "warnings": [*data.warnings, *made.warnings],
+        "network": made.asked,
+        "network_reason": made.reason,
+        "notes": list(data.samples.notes),
+        "command": command,
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    folder.write_json("data.json", facts)
+
+
+def renew_environment(folder: RunFolder, recipe: ResolvedRecipe, machine: Machine) -> str:
+    """Where a training goes on elsewhere, or with other versions, the file tells both; the warning where its numbers will be rounded otherwise."""
+    before, now = folder.read_json("environment.json"), json.loads(json.dumps(_environment(recipe, machine)))
+    earlier = before.pop("earlier", [])
+    if now != before:
+        folder.write_json("environment.json", now | {"earlier": [*earlier, before]})
+    began = [*earlier, before][0]
+    return rounding_differs(began.get("rounding", {}), now["rounding"])
+
+
+def _environment(recipe: ResolvedRecipe, machine: Machine) -> dict[str, Any]:
+    """Machine, versions and what decides the rounding."""
+    return describe() | {"machine": machine.to_dict(), "rounding": rounding(machine, recipe.kernels)}
+
+
+def write_end(
+    folder: RunFolder,
+    data: Data,
+    made: BuiltNetwork,
+    recipe: ResolvedRecipe,
+    scores: Scores,
+    training: Training,
+    end: Finished,
+    scoring: FinishedRun,
+) -> tuple[str, ...]:
+    """The files that tell the result; a sentence for each that could not be made, as where matplotlib does not load.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    folder.write_json("scores.json", scores.to_json())
+    folder.write_text("confusion.csv", scores.confusion_csv())
+    inside = measure_inside(scoring)
+    folder.write_json("inside.json", inside.to_json())
+    course = Course(training.position.history, end.seconds, end.best_epoch or None)
+    facts = report_facts(folder, data, made, recipe, scores, course, inside)
+    write_report(folder.path / "report.html", facts)
+    write_card(folder.path / "README.md", facts)
+    images = {"confusion.png": lambda path: draw_confusion(scores, path)}
+    if training.position.history:  # else the head alone was fitted
+        images["curves.png"] = lambda path: draw_curves(training.position.history, path)
+    return tuple(told for name, draw in images.items() if (told := _drawn(folder.path / name, draw)))
+
+
+def _drawn(path: Path, draw: Callable[[Path], None]) -> str:
+    """Draw an image; why it is missing, where it could not be drawn."""
+    try:
+        draw(path)
+    except StorageError:
+        raise
+    except Exception as error:  # of matplotlib, or of its import
+        return f"{path.name} is missing from the run: {type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}. All else is there."
+    return ""

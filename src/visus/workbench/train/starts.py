@@ -1,0 +1,400 @@
+"""How a training starts that does not start from random weights: which weights, how samples are read for them, and the head that is fitted first."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from visus.data.batches import Part, batches_in_order
+from visus.data.opened import Data
+from visus.data.preprocessing import Preprocessing
+from visus.data.survey import InputSpec, Survey
+from visus.errors import UsageError
+from visus.evaluation.predictions import evaluation_mode
+from visus.networks import initial_weights, pretrained, weights
+from visus.networks.fast import is_sped_up, slow_down, speed_up
+from visus.networks.initial_weights import InitialWeights, Normalization
+from visus.networks.machine import Machine, freed_memory_kept, memory_format
+from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
+from visus.training.events import FeaturesDone, HeadFitted
+from visus.training.fine_tuning import plan
+from visus.training.heads import cross_validate, fit_head, set_head
+from visus.training.loss import calibrated_losses
+from visus.training.recipe import Recipe
+from visus.training.resolve import StartFacts
+from visus.training.selection import Answers, is_more_often_right
+from visus.units import write_number_of
+from visus.workbench.callable_names import is_callable_name
+from visus.workbench.modules import Network, call_by_name
+from visus.workbench.train.preparing import class_weights
+
+MIN_SIDE_PX = 128
+FEATURES_BATCH = 32
+SIDES_PX = ((20_000, 1_000), (100_000, 160))
+"""Up to so many training images they may have a side of so many pixels; more have 128."""
+
+
+class BackboneChoice:
+    """Whether a training starts from a backbone's weights; asked by ``open_data`` when the headers of the images have been read.
+
+    Left to itself it does for images with a short side of 128 px or more (the median), where the extra is installed. Images are then brought to a
+    square whose side is the short side rounded up to a multiple of 32, at most what the backbone was trained on, and less for very many images.
+    On photos of dogs and cats a head on fixed features had 90.8 % right at 96 px, 96.3 at 128, 97.9 at 160 and 99.1 at 224 (cross-validated),
+    for a price that grows with the square of the side. The bound of 128 px was drawn after one folder of images of 100 px, which had to be
+    enlarged, had been scored both ways (98.5 and 99.8 %), so it is not blind to that folder's test set.
+
+    Args:
+        wanted: True to take them where it is at all possible, None to decide.
+        backbone: whose weights.
+
+    Attributes:
+        note: what a person should know of the choice, when it was made; empty where there is nothing to say.
+    """
+
+    def __init__(self, wanted: bool | None = None, backbone: Backbone = DEFAULT) -> None:
+        self.wanted, self.backbone, self.note = wanted, backbone, ""
+
+    def __call__(self, seen: Survey) -> InputSpec | None:
+        if not self.wanted:
+            if seen.short_side_px < MIN_SIDE_PX:
+                return None
+            if self.backbone.find() is None:
+                self.note = (
+                    f"weights that know photos already would help these {write_number_of(seen.num_training, 'image')}. "
+                    f"For them: {pretrained.INSTALL}"
+                )
+                return None
+        normalization = pretrained.NORMALIZATION
+        return InputSpec(3, self._size(seen), normalization.offset, normalization.divisor)
+
+    def _size(self, seen: Survey) -> tuple[int, int]:
+        """Height and width: what was asked for, else a square by the images' own short side, the backbone and their number."""
+        if seen.wanted_size is not None:
+            return seen.wanted_size[0], seen.wanted_size[1]
+        allowed = next((side for number, side in SIDES_PX if seen.num_training <= number), MIN_SIDE_PX)
+        side = min(self.backbone.size_px, allowed, max(MIN_SIDE_PX, -(-seen.short_side_px // 32) * 32))
+        return side, side
+
+
+def choice_of(
+    wanted: bool | None,
+    *,
+    network: object = None,
+    file: object = None,
+    channels: int | None = None,
+    scale: str | None = None,
+) -> BackboneChoice | None:
+    """The choice that is left where a person has said this much; None where a backbone's weights are out of the question.
+
+    Args:
+        wanted: True for ``--pretrained``, False for ``--no-pretrained``, None where nothing was said.
+        network: the network that was asked for; None for the default.
+        file: other weights that were asked for.
+        channels, scale: as for ``open_data``, None where open.
+
+    Raises:
+        UsageError: a backbone's weights and something that cannot go with them, or the extra is not installed.
+    """
+    backbone = backbone_of(network)
+    against = {
+        f"are those of {' and '.join(pretrained.BACKBONES)}": network is not None and backbone is None,
+        "and other weights exclude each other": file is not None,
+        "need color (channels=3)": channels == 1,
+        f"have a scaling of their own, so scale={scale} cannot be used": scale is not None,
+    }
+    reasons = [reason for reason, holds in against.items() if holds]
+    if wanted is False or (wanted is None and (reasons or network is not None)):
+        return None
+    if reasons:
+        raise UsageError(f"the pretrained weights {' and '.join(reasons)}. Leave one of the two out.")
+    if wanted:
+        (backbone or DEFAULT).read()
+    return BackboneChoice(wanted, backbone or DEFAULT)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from, as the run keeps it.
+
+    Args:
+        source: what the weights are, in the words that follow "starts from".
+        file: the file, where it is one of a person's own.
+        sha256: of the file; empty where there is none.
+        left_new: names of the head's tensors that are new, because the number of classes is another.
+        has_own_head: the network's own head was taken, and not fitted anew.
+        accuracy: of the head on samples that it was not fitted on: out of fold, or the validation set for the network's own; NaN where none was judged.
+        num_samples: that this accuracy is of.
+        head_order: the classes in the order of the outputs, where the last layer comes from a file and other programs may order such
+            names differently; else empty.
+    """
+
+    source: str
+    file: str | None
+    sha256: str
+    left_new: tuple[str, ...] = ()
+    has_own_head: bool = True
+    accuracy: float = float("nan")
+    num_samples: int = 0
+    head_order: tuple[str, ...] = ()
+
+    def sentences(self) -> list[str]:
+        """What is said before the first step."""
+        new = f"; {' and '.join(self.left_new)} are new, for another number of classes" if self.left_new else ""
+        told = [f"starts from {self.source}{new}"]
+        if self.head_order:
+            here, as_text = (", ".join(names[:4]) for names in (self.head_order, sorted(self.head_order)))
+            told.append(
+                f"the last layer is used as it is, in the order of the classes here: {here}, ...; torchvision and others sort names as text "
+                f"({as_text}, ...), and outputs in another order would stand for the wrong classes"
+            )
+        return told
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``start.json``; ``from_json`` reads it back."""
+        facts = dataclasses.asdict(self)
+        return facts | {"accuracy": None if self.accuracy != self.accuracy else self.accuracy}
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Start:
+        """The inverse of ``to_json``."""
+        own = {field.name: facts[field.name] for field in dataclasses.fields(cls) if field.name in facts}
+        accuracy = float("nan") if own["accuracy"] is None else own["accuracy"]
+        names = {name: tuple(own.get(name, ())) for name in ("left_new", "head_order")}
+        return cls(**own | names | {"accuracy": accuracy})
+
+
+def known_weights(
+    network: Network | None, module: nn.Module, data: Data, file: str | Path | None, backbone: Backbone | None
+) -> InitialWeights | None:
+    """The weights that know something, for a network that was made; None where it is new.
+
+    Args:
+        network: what was asked for.
+        module: what was made of it.
+        data: opened data.
+        file: a file of weights that was asked for.
+        backbone: whose weights were chosen.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    if file is not None:
+        return initial_weights.from_file(file)
+    if backbone is not None:
+        return backbone.initial_weights(module)
+    if isinstance(network, nn.Module) and initial_weights.is_trained(module):
+        return initial_weights.from_module(module, f"the weights that {type(module).__name__} brings")
+    if isinstance(network, str) and is_callable_name(network):
+        name = network.strip()
+        if initial_weights.share_the_same_draws(lambda: call_by_name(name, data.input_shape, len(data.classes))):
+            return initial_weights.from_module(module, f"the weights that {name} brings")
+    return None
+
+
+def begin(module: nn.Module, initial: InitialWeights, classes: Sequence[str] = ()) -> Start:
+    """Give a module the weights that its training starts from, in place.
+
+    Args:
+        module: the network.
+        initial: its weights.
+        classes: those of the data, in the order of the network's outputs.
+
+    Raises:
+        WeightsError: layers do not fit; each is named.
+    """
+    left_new = initial.load_into(module)
+    is_order_told = initial.tensors is not None and not left_new and list(classes) != sorted(classes)
+    return Start(initial.source, initial.file, initial.sha256, left_new, head_order=tuple(classes) if is_order_told else ())
+
+
+def read_for(data: Data, normalization: Normalization = pretrained.NORMALIZATION) -> bool:
+    """Whether data was opened with this scaling."""
+    plan = data.preprocessing
+    return plan.scale == "fixed" and (plan.offset, plan.divisor) == (normalization.offset, normalization.divisor)
+
+
+def start_of(data: Data, choice: BackboneChoice | None) -> str:
+    """What a training on opened data would start from where nothing but the data is given, for a reader; with the choice's note.
+
+    Args:
+        data: opened with ``suit=choice``.
+        choice: None where a backbone's weights are out of the question.
+    """
+    if choice is not None and read_for(data):
+        return f"visus train would start from {choice.backbone.source} (--no-pretrained: a new network)."
+    note = f" {choice.note}" if choice is not None and choice.note else ""
+    return f"visus train would start from a new network.{note}"
+
+
+def suited_data(data: Data, normalization: Normalization = pretrained.NORMALIZATION) -> Data:
+    """Opened data, scaled as given weights need it, at the size that it has.
+
+    Raises:
+        UsageError: these are no images of as many channels with values from 0 to 255.
+    """
+    plan, num_channels = data.preprocessing, len(normalization.offset)
+    if read_for(data, normalization):
+        return data
+    if len(plan.size) != 2 or plan.channels != num_channels or plan.dtype != "uint8":
+        kind = "color images" if num_channels == 3 else f"images of {write_number_of(num_channels, 'channel')}"
+        raise UsageError(
+            f"the pretrained weights need {kind} with values from 0 to 255, and these are {plan.noun}s with "
+            f"{write_number_of(plan.channels, 'channel')} of {plan.dtype}. Train a new network: leave out --pretrained, or give --channels {num_channels}."
+        )
+    scaling = {"scale": "fixed", "offset": normalization.offset, "divisor": normalization.divisor}
+    return dataclasses.replace(data, preprocessing=dataclasses.replace(plan, **scaling))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class StartProbe:
+    """What a network that knows something makes of the data, before any other layer is trained.
+
+    Args:
+        facts: what follows for the training.
+        start: the start, with the accuracy of its head.
+        seconds: that it took.
+    """
+
+    facts: StartFacts
+    start: Start
+    seconds: float
+
+
+def probe(
+    module: nn.Module,
+    start: Start,
+    data: Data,
+    recipe: Recipe,
+    machine: Machine,
+    tell: Callable[[FeaturesDone | HeadFitted], None],
+    *,
+    is_mirrored: bool,
+) -> StartProbe:
+    """Fit the head on what the other layers make of each sample, in place, and judge it on samples that it was not fitted on.
+
+    The head is fitted where it is new, or where a fitted one is better beyond chance; no other layer changes.
+
+    Args:
+        module: where it is to be trained, on the machine's device.
+        start: what it starts from.
+        data: opened data.
+        recipe: what was asked for.
+        machine: device and precision.
+        tell: called with how it goes.
+        is_mirrored: every training sample is looked at once more, mirrored.
+    """
+    began = time.perf_counter()
+    training, validation = data.split("train"), data.split("val")
+    views = 2 if is_mirrored else 1
+    is_fast = recipe.kernels == "auto"
+    if machine.channels_last and len(data.input_shape) > 2:
+        module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
+    reader = _Features(module, machine, len(training) * views + len(validation), tell, is_fast=is_fast)
+    found = [reader.of(training, data.preprocessing, is_mirrored=bool(turn)) for turn in range(views)]
+    held = reader.of(validation, data.preprocessing) if len(validation) else None
+    labels = torch.from_numpy(training.labels)
+    own = None if start.left_new else _answers([found[0].logits, *([held.logits] if held else [])], labels, validation)
+    head = reader.head
+    if head is None:  # no linear layer makes the answers
+        return StartProbe(plan(recipe, None, 0, len(validation)), start, time.perf_counter() - began)
+    num_classes, features = len(data.classes), torch.stack([each.features for each in found])
+    balance = class_weights(data) if recipe.class_weights == "balanced" else None
+    judged = cross_validate(features, labels, num_classes, balance, groups=data.groups_of("train"), seed=recipe.seed)
+    fitted = fit_head(features, labels, num_classes, judged.decay, balance)
+    keeps_own = False
+    if own is not None:
+        new = judged.logits if held is None else torch.cat([judged.logits, fitted.logits(held.features)])
+        keeps_own = not is_more_often_right(own, _answers([new], labels, validation))
+    if not keeps_own:
+        set_head(head, fitted)
+    accuracy, num_samples = judged.accuracy, len(judged.is_right)
+    if keeps_own and held is not None:  # it may have been trained on the training samples
+        accuracy, num_samples = (
+            _answers([held.logits], torch.from_numpy(validation.labels), validation).accuracy,
+            len(validation),
+        )
+    start = dataclasses.replace(start, has_own_head=keeps_own, accuracy=accuracy, num_samples=num_samples)
+    seconds = time.perf_counter() - began
+    tell(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own))
+    return StartProbe(plan(recipe, accuracy, num_samples, len(validation)), start, seconds)
+
+
+def refit(module: nn.Module, start: Start, data: Data, recipe: Recipe, machine: Machine, *, is_mirrored: bool) -> None:
+    """Fit the head as ``probe`` did, in place, for a training that was killed before its first checkpoint."""
+    probe(module, start, data, recipe, machine, lambda event: None, is_mirrored=is_mirrored)
+
+
+def _answers(logits: list[Tensor], labels: Tensor, validation: Part) -> Answers:
+    """How training and validation samples are answered, in this order."""
+    rows = torch.cat(logits)
+    whole = torch.cat([labels, torch.from_numpy(validation.labels)])[: len(rows)]
+    losses = calibrated_losses(rows, whole)
+    return Answers(tuple((rows.argmax(1) == whole).tolist()), tuple(losses.tolist()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Features (N, F) and logits (N, C) of the samples of a set; no features where no linear layer makes the answers."""
+
+    features: Tensor
+    logits: Tensor
+
+
+class _Features:
+    """What the head of a network is given, and what the network answers, for every sample of a set, in evaluation mode; told as it goes."""
+
+    def __init__(
+        self, module: nn.Module, machine: Machine, total: int, tell: Callable[[FeaturesDone], None], *, is_fast: bool
+    ) -> None:
+        self.module, self.machine, self.total, self.tell, self.is_fast = module, machine, total, tell, is_fast
+        found = weights.head_of(module)
+        self.head = found[1] if found else None
+        self.done = 0
+
+    def of(self, part: Part, preprocessing: Preprocessing, *, is_mirrored: bool = False) -> _Seen:
+        """In the order of the set."""
+        given: list[Tensor] = []
+        made: list[Tensor] = []
+
+        def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            given.append(inputs[0].detach().float().cpu())
+            made.append(output.detach().float().cpu())
+
+        hook = self.head.register_forward_hook(keep) if self.head is not None else None
+        answers: list[Tensor] = []
+        was_fast = is_sped_up(self.module)
+        if self.is_fast:
+            speed_up(self.module)
+        try:
+            with evaluation_mode(self.module), torch.no_grad(), freed_memory_kept():
+                for batch in batches_in_order(part, preprocessing, FEATURES_BATCH):
+                    answers.append(self._answer(batch.flip(-1) if is_mirrored else batch))
+                    self.done += len(batch)
+                    self.tell(FeaturesDone(self.done, self.total))
+        finally:
+            if hook is not None:
+                hook.remove()
+            if self.is_fast and not was_fast:
+                slow_down(self.module)
+        logits = torch.cat(answers)
+        is_head = len(made) == len(answers) and all(
+            each.ndim == 2 and torch.allclose(each, answer, atol=1e-4) for each, answer in zip(made, answers, strict=True)
+        )
+        if not is_head:
+            self.head = None
+        return _Seen(torch.cat(given) if is_head else logits[:, :0], logits)
+
+    def _answer(self, batch: Tensor) -> Tensor:
+        machine = self.machine
+        layout = memory_format(batch.dim()) if machine.channels_last else torch.preserve_format
+        with machine.autocast():
+            output = self.module(batch.to(device=machine.device, memory_format=layout))
+        answer: Tensor = output.detach().float().cpu()
+        return answer

@@ -1,0 +1,219 @@
+"""The default network for a time limit: the widest ``compact`` whose usual training fits into it on this machine.
+
+This file knows scales, prices and limits.
+
+Without a time limit the default network is the same on every machine. With one, it follows from what this machine can do; the run keeps the
+design that was chosen and the reason, so it goes on with the same network anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import nn
+
+from visus.data.mirrors import MirrorTest
+from visus.data.opened import Data
+from visus.design import account
+from visus.design.families.compact import SCALES
+from visus.limits import memory_bytes
+from visus.networks.machine import Machine
+from visus.networks.step_cost import Prices, Work
+from visus.training.distribution import Group
+from visus.training.events import Pricing
+from visus.training.optimizers import make_optimizer
+from visus.training.recipe import Recipe
+from visus.training.resolve import ResolvedRecipe
+from visus.units import write_duration, write_number_of
+from visus.workbench.modules import DEFAULT_NETWORK, BuiltNetwork, make_network
+from visus.workbench.train.preparing import prepare, resolved, takes_smaller
+
+USUAL: Final = 1.0
+WIDEST: Final = 2.0  # no wider scale is taken, however long the limit is
+ALLOWANCE: Final = 1.25  # a training takes so many times its steps: validation, batches and checkpoints come on top of them
+GAIN: Final = (
+    1.5  # so many times faster, at most, each multiply-add of a wider network is taken to be: else it is not worth measuring
+)
+MEMORY_SHARE: Final = 0.5  # of the memory, that the largest step of a wider network may take
+
+
+@dataclass(frozen=True)
+class Rung:
+    """``compact`` at one scale, for some data.
+
+    Args:
+        scale: of its widths.
+        made: the network, with new weights.
+        recipe: resolved for it.
+        macs: multiply-adds of one whole sample.
+        step_bytes: most memory that a step takes, of the samples that one process has.
+    """
+
+    scale: float
+    made: BuiltNetwork
+    recipe: ResolvedRecipe
+    macs: int
+    step_bytes: int
+
+
+def within_limit(
+    usual: BuiltNetwork,
+    given: Recipe,
+    limit_s: float,
+    data: Data,
+    machine: Machine,
+    group: Group,
+    mirrors: MirrorTest | None,
+    tell: Callable[[Pricing], None],
+) -> tuple[BuiltNetwork, ResolvedRecipe]:
+    """The network and its resolved recipe for a time limit; the first process measures and decides for all.
+
+    Args:
+        usual: ``compact`` at its usual scale.
+        given: the recipe as the person gave it.
+        limit_s: seconds that are left for the training.
+        data: opened data.
+        machine: device, precision and layout.
+        group: the processes that train together.
+        mirrors: what the nearest neighbors say about mirroring.
+        tell: called before something is measured, which takes seconds.
+
+    Returns:
+        The network, with the reason for it, and the recipe resolved for it.
+    """
+    taken, reason = USUAL, ""
+    if group.is_first:
+        rungs = {rung.scale: rung for rung in _usable(given, data, machine, group, mirrors)}
+        prices, known = Prices(), dict[float, float]()
+
+        def seconds_of(scale: float) -> float:
+            if scale not in known:
+                known[scale] = _training_s(rungs[scale], prices, data, machine, group, tell)
+            return known[scale]
+
+        macs = {scale: rung.macs for scale, rung in rungs.items()}
+        taken = widest_within(limit_s, macs, seconds_of)
+        reason = sentence(limit_s, taken, known, macs, rungs[taken].recipe.epochs)
+    (taken,) = group.numbers([taken])
+    rung = _rung(taken, given, data, group, mirrors)  # new: what was measured is used up
+    asked = usual.asked if taken == USUAL else rung.made.asked
+    made = dataclasses.replace(rung.made, asked=asked, warnings=usual.warnings, reason=group.text(reason))
+    return made, rung.recipe
+
+
+def widest_within(limit_s: float, macs: Mapping[float, int], seconds_of: Callable[[float], float]) -> float:
+    """The widest scale whose training fits into a limit; the narrowest where none does. As few as possible are measured.
+
+    A narrower network than the usual one computes no faster for each multiply-add, and a wider one at most ``GAIN`` times as fast; what could
+    not fit even so is left out unmeasured.
+
+    Args:
+        limit_s: seconds that there are.
+        macs: multiply-adds of a sample at each scale, from narrow to wide, the usual one among them.
+        seconds_of: what the training takes at a scale; measured.
+
+    >>> macs = {0.5: 30, 1.0: 100, 1.5: 210, 2.0: 560}
+    >>> [widest_within(limit_s, macs, lambda scale: 8 * scale) for limit_s in (3, 5, 10, 12, 30)]
+    [0.5, 0.5, 1.0, 1.5, 2.0]
+    """
+    scales = list(macs)
+    usual_s = seconds_of(USUAL)
+    for scale in reversed(scales):
+        least_s = usual_s * macs[scale] / macs[USUAL] / (GAIN if scale > USUAL else 1)
+        if least_s <= limit_s and seconds_of(scale) <= limit_s:
+            return scale
+    seconds_of(scales[0])
+    return scales[0]
+
+
+def sentence(limit_s: float, taken: float, known: Mapping[float, float], macs: Mapping[float, int], num_epochs: int) -> str:
+    """Why a scale was taken, with its figures.
+
+    Args:
+        limit_s: seconds that there are.
+        taken: the scale.
+        known: seconds of the training at the scales that were measured.
+        macs: multiply-adds of a sample at each scale, from narrow to wide.
+        num_epochs: epochs of the training.
+
+    >>> sentence(60, 0.5, {1.0: 118, 0.5: 50}, {0.5: 30, 1.0: 100}, 29)
+    'compact(scale=0.5): about 50 s for 29 epochs on this machine, and there are 60 s; compact(scale=1) would take about 1 min 58 s.'
+    """
+    told = (
+        f"{_named(taken)}: about {write_duration(known[taken])} for {write_number_of(num_epochs, 'epoch')} on this machine, "
+        f"and there are {_limit(limit_s)}"
+    )
+    if known[taken] > limit_s:
+        return f"{told}; nothing narrower is left, so the training ends with the time, and its schedule too."
+    wider = next((scale for scale in macs if scale > taken), None)
+    if wider is None:
+        return f"{told}; nothing wider is left."
+    if wider in known:
+        return f"{told}; {_named(wider)} would take about {write_duration(known[wider])}."
+    return f"{told}; {_named(wider)} computes {macs[wider] / macs[taken]:.2g} times as much."
+
+
+def _limit(limit_s: float) -> str:
+    """A limit, in seconds up to two minutes, as it is mostly given."""
+    return f"{round(limit_s, 1):g} s" if limit_s < 120 else write_duration(limit_s)
+
+
+def _named(scale: float) -> str:
+    """The call of the family."""
+    return f"{DEFAULT_NETWORK}(scale={scale:g})"
+
+
+def _rung(scale: float, given: Recipe, data: Data, group: Group, mirrors: MirrorTest | None) -> Rung:
+    """``compact`` at a scale, new, with the recipe resolved for it."""
+    shape, num_classes, num_samples = data.input_shape, len(data.classes), len(data.split("train"))
+    made = make_network(_named(scale), shape, num_classes, num_samples=num_samples, seed=given.seed)
+    assert made.design is not None, "a family gives a design"
+    recipe, cost = resolved(given, data, made.module, mirrors), account(made.design, shape, num_classes)
+    return Rung(scale, made, recipe, cost.macs, cost.bytes_training(_own_samples(recipe, group)))
+
+
+def _own_samples(recipe: ResolvedRecipe, group: Group) -> int:
+    """Samples of one process in one step."""
+    return math.ceil(recipe.batch_size / group.size)
+
+
+def _usable(given: Recipe, data: Data, machine: Machine, group: Group, mirrors: MirrorTest | None) -> list[Rung]:
+    """The usual rung, and those that take the person's own sides of progressive resizing and whose steps, if they are wider, fit into the memory."""
+    memory = _memory_bytes(machine)
+    usable = []
+    for scale in (float(scale) for scale in SCALES if scale <= WIDEST or scale == USUAL):
+        rung = _rung(scale, given, data, group, mirrors)
+        takes_all = given.progressive_resize is None or min(given.sides) == 1 or takes_smaller(rung.made.module, data, given)
+        fits = memory is None or rung.step_bytes * group.local_size <= MEMORY_SHARE * memory
+        if scale == USUAL or (takes_all and (fits or scale < USUAL)):
+            usable.append(rung)
+    return usable
+
+
+def _memory_bytes(machine: Machine) -> int | None:
+    """Memory of the device; None where it cannot be asked."""
+    if machine.device.type == "cuda":
+        return int(torch.cuda.get_device_properties(machine.device).total_memory)
+    return memory_bytes()
+
+
+def _training_s(
+    rung: Rung, prices: Prices, data: Data, machine: Machine, group: Group, tell: Callable[[Pricing], None]
+) -> float:
+    """Seconds of the whole training at a scale, with what comes on top of its steps."""
+    made, recipe = rung.made, rung.recipe
+    batch_size, is_sped_up = _own_samples(recipe, group), recipe.kernels == "auto"
+    work = Work(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
+
+    def make() -> tuple[nn.Module, torch.optim.Optimizer]:
+        tell(Pricing(_named(rung.scale)))
+        module, _ = prepare(made.module, data, recipe, machine)
+        return module, make_optimizer(module, recipe, input_shape=data.input_shape, precision=machine.precision)
+
+    num_steps = recipe.epochs * max(1, len(data.split("train")) // recipe.batch_size)
+    return ALLOWANCE * prices.price(work, make).steps_s(num_steps, batch_size)
