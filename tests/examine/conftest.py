@@ -1,4 +1,4 @@
-"""The made-up facts and networks stand beside these tests."""
+"""The networks to look into stand beside these tests."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from visus.networks.trace import trace
 from visus.units import write_count
 from visus.workbench.summaries import summarize
 
-from .test_build import placed
+from ..test_build import placed
 
 ConvProblem = tuple[Design, tuple[int, ...]]
 

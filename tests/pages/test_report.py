@@ -215,7 +215,7 @@ def contrast(one: list[float], other: list[float]) -> float:
 
 
 def themes() -> dict[str, dict[str, list[float]]]:
-    style = resources.files("visus.examine").joinpath("page.css").read_text(encoding="utf-8")
+    style = resources.files("visus.pages.parts").joinpath("page.css").read_text(encoding="utf-8")
     found = {}
     for name, block in zip(("light", "dark", "print"), re.findall(r":root \{(.*?)\}", style, re.DOTALL), strict=True):
         colors = {key: value * 2 if len(value) == 3 else value for key, value in re.findall(r"--([\w-]+): #(\w+);", block)}

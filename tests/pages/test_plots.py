@@ -64,7 +64,7 @@ def test_drawing_leaves_the_programs_own_plots_alone(tmp_path: Path) -> None:
     draw_confusion(made_up_scores(), tmp_path / "confusion.png")
     assert dict(mpl.rcParams) == settings
     code = (
-        "import sys; from visus.examine import plots, report, card; print('matplotlib' in sys.modules);"
+        "import sys; from visus.pages import card; from visus.pages.parts import plots; from visus.pages.report import page; print('matplotlib' in sys.modules);"
         "print('torchmetrics' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

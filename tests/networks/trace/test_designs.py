@@ -11,7 +11,7 @@ from visus.design import Account, Design, account, alexnet, convnext, densenet, 
 from visus.networks import build
 from visus.networks.trace import trace
 
-from .test_build import placed, stemless
+from ..test_build import placed, stemless
 
 
 def assert_same(design: Design, shape: tuple[int, ...], num_classes: int = 5) -> None:
