@@ -53,7 +53,6 @@ def lying(terms: Terms, shape: Shape) -> frozenset[int]:
 def explicit(dep: Dependence, shape: Shape) -> Dependence:
     """The same with the theoretical field of every element written out, and no dimension for the axis alone."""
     axis_dim, theoretical = dep.axis_dim, dep.theoretical
-    assert theoretical is not None
     if axis_dim is None or not dep.stride:
         return dep.replaced(axis_dim=None)
     positions, is_approximate = np.arange(shape[axis_dim]), dep.is_approximate
@@ -120,7 +119,6 @@ def _taken_for_own(dep: Dependence, dim: int, shape: Shape) -> Dependence:
     """A dimension taken for the axis's, though fields do not follow each other evenly there: their size is that of the largest."""
     if not dep.stride:
         return dep.replaced(axis_dim=dim, axis_dims=dep.axis_dims | {dim})
-    assert dep.theoretical is not None
     sizes = -dep.theoretical[0] - dep.theoretical[1]
     sizes = sizes[np.abs(sizes) < EMPTY // 2]
     first = least(dep.theoretical[0].reshape(-1), 0)
@@ -137,7 +135,6 @@ def recovered(dep: Dependence, dim: int, shape: Shape, stride: Number = 0) -> De
     the mean ``stride`` is known, the positions that there are may all be unlike.
     """
     length, theoretical = shape[dim], dep.theoretical
-    assert theoretical is not None
     if not dep.stride or length < 2 or theoretical.shape[dim + 1] != length:
         return None
     ends = least(theoretical, tuple(axis for axis in range(1, theoretical.ndim) if axis != dim + 1))
@@ -167,7 +164,6 @@ def _period(ends: Array) -> int | None:
 
 def _repeating(dep: Dependence, dim: int, shape: Shape, ends: Array, period: int, edge: int) -> Dependence | None:
     """The same with fields that repeat themselves along a dimension; None where those at the border are larger."""
-    assert dep.theoretical is not None
     length = ends.shape[1]
     start = -(-edge // period) * period  # a position of the first phase
     if start + 2 * period > length:

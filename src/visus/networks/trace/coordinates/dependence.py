@@ -56,22 +56,6 @@ class Dependence:
         merged: how the axis lies in its only dimension, where it shares that with others; compact only.
     """
 
-    __slots__ = (
-        "axis_dim",
-        "axis_dims",
-        "first",
-        "intervals",
-        "is_approximate",
-        "is_exact",
-        "is_whole",
-        "last",
-        "memo",
-        "merged",
-        "phases",
-        "stride",
-        "theoretical",
-    )
-
     def __init__(
         self,
         intervals: Array,
@@ -88,7 +72,8 @@ class Dependence:
         phases: Phases | None = None,
         merged: Merged | None = None,
     ) -> None:
-        self.intervals, self.theoretical, self.stride = intervals, theoretical, stride
+        self.intervals, self.stride = intervals, stride
+        self.theoretical: Any = theoretical  # an array wherever it is read: compact dependences are asked by ``is_compact``
         self.axis_dim, self.axis_dims, self.merged = axis_dim, axis_dims, merged
         self.first, self.last, self.phases = first, last, phases
         self.is_whole, self.is_exact, self.is_approximate = is_whole, is_exact, is_approximate
@@ -108,8 +93,9 @@ class Dependence:
 
     def replaced(self, **changes: Any) -> Dependence:
         """A copy with other attributes."""
-        kept = {name: getattr(self, name) for name in _ATTRIBUTES}
-        return Dependence(**(kept | changes))
+        copied = object.__new__(Dependence)
+        copied.__dict__.update(self.__dict__, memo={}, **changes)
+        return copied
 
     @property
     def is_compact(self) -> bool:
@@ -138,35 +124,40 @@ class Dependence:
         if self.intervals.ndim == 1:
             return self
         places = {old: new for new, old in enumerate(sources) if old is not None}
-        order = (0, *(old + 1 for old in places), *(old + 1 for old in range(self.intervals.ndim - 1) if old not in places))
-        index = (
-            slice(None),
-            *(np.newaxis if old is None else slice(None) for old in sources),
-            *[0] * (len(order) - len(places) - 1),
-        )
         axis_dims = frozenset(places[dim] for dim in self.axis_dims if dim in places)
-        if self.theoretical is None and not axis_dims:
-            return self.as_constant()
+        if self.theoretical is None:
+            return self.laid(next(iter(axis_dims), None), len(sources), self.merged)
+        dropped = [old for old in range(self.intervals.ndim - 1) if old not in places]
+        order = (0, *(old + 1 for old in (*places, *dropped)))
+        index = (slice(None), *(np.newaxis if old is None else slice(None) for old in sources), *[0] * len(dropped))
         return self.replaced(
             intervals=self.intervals.transpose(order)[index],
-            theoretical=None if self.theoretical is None else self.theoretical.transpose(order)[index],
+            theoretical=self.theoretical.transpose(order)[index],
             axis_dim=None if self.axis_dim is None else places.get(self.axis_dim),
             axis_dims=axis_dims,
         )
 
-    def relaid(self, dim: int, after: Shape, length: int, inner: int = 1) -> Dependence:
-        """A compact dependence along a dimension of another shape, with ``length`` positions, each ``inner`` times."""
-        is_own = inner == 1 and length == after[dim]
-        return self.replaced(
-            intervals=along_dim(self.intervals.reshape(2, -1), dim, len(after)),
-            axis_dim=dim if is_own else None,
-            axis_dims=frozenset((dim,)),
-            merged=None if is_own else Merged(length, inner),
-        )
+    def laid(self, dim: int | None, num_dims: int = 0, merged: Merged | None = None) -> Dependence:
+        """A compact dependence along another dimension; along none, all elements of any shape read the same.
 
-    def as_constant(self) -> Dependence:
-        """A compact dependence whose elements all read the same, for every shape."""
-        return self.replaced(intervals=self.intervals.reshape(2), axis_dim=None, axis_dims=frozenset(), merged=None)
+        There is one object for each place, so that what is moved away and back is the same again, and its memo with it.
+        """
+        places: dict[Any, Dependence] | None = self.memo.get("places")
+        if places is None:
+            own = next(iter(self.axis_dims), None)
+            places = self.memo["places"] = {(own, 0 if own is None else self.intervals.ndim - 1, self.merged): self}
+        key = (None, 0, None) if dim is None else (dim, num_dims, merged)
+        found = places.get(key)
+        if found is None:
+            row = self.intervals.reshape(2, -1)
+            found = places[key] = self.replaced(
+                intervals=row.reshape(2) if dim is None else along_dim(row, dim, num_dims),
+                axis_dim=dim if merged is None else None,
+                axis_dims=frozenset() if dim is None else frozenset((dim,)),
+                merged=None if dim is None else merged,
+            )
+            found.memo["places"] = places
+        return found
 
     def position_count(self, shape: Shape) -> int:
         """Number of positions of the axis in a tensor, if compact; 1 where it has no dimension any more."""
@@ -188,22 +179,12 @@ class Dependence:
         if found is None:
             hull = hull_of(self.intervals.reshape(2, -1))
             if self.axis_dim is None:
-                found = self.replaced(intervals=hull, is_whole=True).as_constant()
+                found = self.replaced(intervals=hull, is_whole=True).laid(None)
             else:
                 intervals = hull.reshape(2, *[1] * (self.intervals.ndim - 1))
                 found = self.replaced(intervals=intervals, is_whole=True)
             self.memo["global context"] = found
         return found
-
-    def sees_same_as(self, other: Dependence) -> bool:
-        """Whether two compact dependences lie in the same dimension and say the same."""
-        if self is other:
-            return True
-        if any(
-            getattr(self, name) != getattr(other, name) for name in _ATTRIBUTES if name not in ("intervals", "theoretical")
-        ):
-            return False
-        return self.is_compact and other.is_compact and np.array_equal(self.intervals, other.intervals)
 
     def with_arrays(self, shape: Shape) -> Dependence:
         """The same with arrays for all that a tensor of this shape depends on; a merged dimension is written out."""
@@ -211,7 +192,7 @@ class Dependence:
             return self
         ones = [1] * len(shape)
         kind = np.float64 if isinstance(self.first, Fraction) or isinstance(self.last, Fraction) else np.int64
-        theoretical = np.array([self.first, -self.last], dtype=kind).reshape(2, *ones)
+        theoretical: Array = np.array([self.first, -self.last], dtype=kind).reshape(2, *ones)
         if self.axis_dim is not None:
             return self.replaced(theoretical=theoretical)
         if self.merged is None:
@@ -232,7 +213,6 @@ class Dependence:
             return self
         dep = self.compressed() if look and self.intervals.size <= 200_000 else self
         axis_dim, axis_dims, intervals, theoretical = dep.axis_dim, dep.axis_dims, dep.intervals, dep.theoretical
-        assert theoretical is not None
         num_positions = 1 if axis_dim is None else intervals.shape[axis_dim + 1]
         if theoretical.size != 2 or intervals.size != 2 * num_positions:
             return dep
@@ -253,16 +233,16 @@ class Dependence:
     def compressed(self) -> Dependence:
         """The same without the dimensions along which all numbers are the same; with arrays."""
         intervals, theoretical = self.intervals, self.theoretical
-        assert theoretical is not None
         for dim in range(intervals.ndim - 1):
             if dim != self.axis_dim:
                 intervals, theoretical = _without_repeats(intervals, dim), _without_repeats(theoretical, dim)
+        if intervals is self.intervals and theoretical is self.theoretical:
+            return self
         return self.replaced(intervals=intervals, theoretical=theoretical)
 
     def bounded(self) -> Dependence:
         """The same, or its hull over the longest other dimensions where the arrays are too large; with arrays."""
         intervals, theoretical, is_exact = self.intervals, self.theoretical, self.is_exact
-        assert theoretical is not None
         while intervals.size > MAX_NUMBERS:
             lengths = [0 if dim == self.axis_dim else length for dim, length in enumerate(intervals.shape[1:])]
             longest = int(np.argmax(lengths)) + 1
@@ -273,17 +253,6 @@ class Dependence:
         if intervals is self.intervals:
             return self
         return self.replaced(intervals=intervals, theoretical=theoretical, is_exact=is_exact)
-
-    def with_theoretical(self, field: Field, intervals: Array) -> Dependence:
-        """Another theoretical field, and what is read with it; compact only."""
-        return self.replaced(
-            intervals=intervals,
-            first=field.start,
-            last=field.start + field.size - 1,
-            stride=field.stride,
-            phases=field.phases,
-            is_exact=field.is_exact,
-        )
 
     def theoretical_field(self) -> Field:
         """The theoretical field alone; compact only."""
@@ -320,10 +289,23 @@ class Dependence:
         return Field(size, self.stride, start, self.is_whole, self.is_exact, intervals, self.phases)
 
 
-_ATTRIBUTES: Final = tuple(name for name in Dependence.__slots__ if name != "memo")
-
 Terms = tuple[Dependence, ...]
 """What a tensor depends on along one axis, as a union: dependences along different dimensions stay apart, which keeps arrays small."""
+
+
+def flags_together(parts: Sequence[Dependence]) -> dict[str, bool]:
+    """The flags of what is made of several."""
+    return {
+        "is_whole": any(part.is_whole for part in parts),
+        "is_exact": all(part.is_exact for part in parts),
+        "is_approximate": any(part.is_approximate for part in parts),
+    }
+
+
+def theoretical_numbers(field: Field) -> dict[str, Any]:
+    """The theoretical field as compact dependences have it."""
+    last = field.start + field.size - 1
+    return {"first": field.start, "last": last, "stride": field.stride, "phases": field.phases}
 
 
 def each(terms: Terms, rule: Callable[[Dependence], Dependence]) -> Terms:

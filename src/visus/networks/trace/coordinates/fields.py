@@ -109,7 +109,6 @@ def _is_approximate(terms: Terms, is_map: bool) -> bool:
 
 def _onto(dep: Dependence, dim: int | None) -> Dependence:
     """The hull of a term with arrays over all dimensions but one, as if there were no other; compact."""
-    assert dep.theoretical is not None
     axes = tuple(axis for axis in range(1, dep.intervals.ndim) if dim is None or axis != dim + 1)
     found = Dependence(
         least(dep.intervals, axes).reshape(2, -1),

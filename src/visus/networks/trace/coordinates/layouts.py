@@ -13,6 +13,7 @@ from visus.networks.trace.coordinates.dependence import (
     MAX_NUMBERS,
     Array,
     Dependence,
+    Merged,
     Shape,
     Terms,
     each,
@@ -53,7 +54,6 @@ def broadcast(terms: Terms, shape: Shape, after: Shape) -> Terms:
             return term.rearranged(sources) if added else term
         if term.is_compact:
             return term.hull()
-        assert term.theoretical is not None
         whole = np.full_like(term.theoretical, EMPTY)
         gate = Dependence(term.intervals, whole, 0, is_whole=True, is_exact=term.is_exact)
         return gate.rearranged(sources)
@@ -102,7 +102,7 @@ def _reshaped_compact(term: Dependence, shape: Shape, after: Shape, others: froz
     if length == 1 and old_inner == 1:
         place = _kept_place(old_dim, shape, after)
         if place is not None:
-            return term.relaid(place, after, 1)
+            return term.laid(place, len(after))
     flat = old_inner * math.prod(shape[old_dim + 1 :])  # neighboring elements at one position
     period = flat * length
     below = 1
@@ -114,10 +114,11 @@ def _reshaped_compact(term: Dependence, shape: Shape, after: Shape, others: froz
             inner = flat // below
             is_stretched = inner > old_inner == 1 and length * inner == after[dim]
             if is_stretched and _merges_alone(old_dim, shape, inner, others):
-                return through(term, stretched(length, inner)).relaid(dim, after, after[dim])
-            return term.relaid(dim, after, length, inner)
+                return through(term, stretched(length, inner)).laid(dim, len(after))
+            is_own = inner == 1 and length == after[dim]
+            return term.laid(dim, len(after), None if is_own else Merged(length, inner))
         below = above
-    return term.as_constant() if length == 1 else None
+    return term.laid(None) if length == 1 else None
 
 
 def _merges_alone(dim: int, shape: Shape, inner: int, others: frozenset[int]) -> bool:
@@ -155,7 +156,6 @@ def _relaid(dep: Dependence, shape: Shape, after: Shape) -> Dependence:
             if long_old == [dep.axis_dim]:
                 outer = long_new[0], dep.stride * math.prod(after[dim] for dim in long_new[1:])
             dep = explicit(dep, shape)
-    assert dep.theoretical is not None
     intervals, is_hull = _refilled(dep.intervals, parts, shape, after)
     theoretical, is_rough = _refilled(dep.theoretical, parts, shape, after)
     relaid = dep.replaced(
@@ -179,7 +179,6 @@ def _holding(dep: Dependence, dims: Sequence[int]) -> frozenset[int]:
     """Those of the dimensions, into which an axis was cut, along which its numbers differ."""
     if len(dims) == 1:
         return frozenset(dims)
-    assert dep.theoretical is not None
     lengths = dep.intervals.shape[1:], dep.theoretical.shape[1:]
     return frozenset(dim for dim in dims if max(each[dim] for each in lengths) > 1)
 

@@ -28,8 +28,7 @@ def reduced(terms: Terms, shape: Shape, dims: Sequence[int], keepdim: bool, keep
             if not is_over:
                 return term if keepdim else term.rearranged(kept)
             (dim,) = term.axis_dims
-            return term.hull().relaid(dim, after, 1) if keepdim and keep_own else term.hull()
-        assert term.theoretical is not None
+            return term.hull().laid(dim, len(after)) if keepdim and keep_own else term.hull()
         intervals, theoretical = least(term.intervals, axes, True), least(term.theoretical, axes, True)
         if is_over:
             own = term.axis_dim if keepdim and keep_own else None
@@ -61,7 +60,6 @@ def with_global_context(terms: Terms, shape: Shape, dims: Sequence[int]) -> Term
             return reduced((term,), shape, dims, True, False)[0]
         if term.is_compact:
             return term.with_global_context() if is_over else term
-        assert term.theoretical is not None
         kept = term.axis_dims if is_over else frozenset()  # a gate leaves the theoretical fields of the windows
         return term.replaced(
             intervals=least(term.intervals, tuple(dim + 1 for dim in sorted(gone)), True),
@@ -92,7 +90,6 @@ def grouped(terms: Terms, shape: Shape, dim: int, num_groups: int, out_channels:
         if num_groups == 1 and term.axis_dims == {dim}:
             return reduced((term,), shape, (dim,), True, False)[0]
         dep = term.with_arrays(shape)
-        assert dep.theoretical is not None
         intervals, theoretical = (
             _mixed(array, dim + 1, num_groups, out_channels) for array in (dep.intervals, dep.theoretical)
         )

@@ -92,7 +92,8 @@ def _table(axis_op: Window | TransposedWindow, length: int) -> Indices:
     rows = [axis_op.taps(position) for position in range(period)]
     table = _ragged(rows, -(2**40))
     times, phases = np.divmod(np.arange(length), period)
-    return table[phases] + (times * int(period * axis_op.jump))[:, None]
+    found: Indices = table[phases] + (times * int(period * axis_op.jump))[:, None]
+    return found
 
 
 @lru_cache(1024)

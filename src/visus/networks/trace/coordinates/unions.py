@@ -21,9 +21,11 @@ from visus.networks.trace.coordinates.dependence import (
     along_dim,
     first_along,
     fits,
+    flags_together,
     hull_of,
     largest_stride,
     least,
+    theoretical_numbers,
 )
 from visus.networks.trace.coordinates.layouts import broadcast
 from visus.networks.trace.coordinates.taps import Number
@@ -83,8 +85,6 @@ def _met(one: Dependence, other: Dependence, shape: Shape) -> Dependence | None:
 
 def _arrays(one: Dependence, other: Dependence) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """What is read by both, and the theoretical fields of both."""
-    assert one.theoretical is not None
-    assert other.theoretical is not None
     return (one.intervals, other.intervals), (one.theoretical, other.theoretical)
 
 
@@ -96,28 +96,26 @@ def compact_union(one: Dependence, other: Dependence) -> Dependence:
     if found is not None:
         return found
     intervals = np.minimum(one.intervals.reshape(2, -1), other.intervals.reshape(2, -1))
-    is_whole = one.is_whole or other.is_whole
-    if is_whole and intervals.shape[1] > 1 and bool((intervals == intervals[:, :1]).all()):
+    if (one.is_whole or other.is_whole) and intervals.shape[1] > 1 and bool((intervals == intervals[:, :1]).all()):
         intervals = intervals[:, :1]
     if one.axis_dims:
         (dim,) = one.axis_dims
         intervals = along_dim(intervals, dim, one.intervals.ndim - 1)
     else:
         intervals = intervals.reshape(2)
-    is_exact, is_approximate = one.is_exact and other.is_exact, one.is_approximate or other.is_approximate
+    flags = flags_together((one, other))
     if one.phases is None and other.phases is None:
         found = one.replaced(
             intervals=intervals,
             first=min(one.first, other.first),
             last=max(one.last, other.last),
             stride=largest_stride(one.stride, other.stride),
-            is_exact=is_exact,
+            **flags,
         )
     else:
         field = join([each.theoretical_field() for each in (one, other) if each.stride]).field
-        found = one.with_theoretical(field, intervals)
-        found.is_exact = is_exact and field.is_exact
-    found.is_whole, found.is_approximate = is_whole, is_approximate
+        flags["is_exact"] &= field.is_exact
+        found = one.replaced(intervals=intervals, **theoretical_numbers(field), **flags)
     one.memo[other] = found
     return found
 
@@ -144,16 +142,13 @@ def _union(one: Dependence, other: Dependence, shape: Shape) -> Dependence:
         stride,
         axis_dim,
         one.axis_dims | other.axis_dims,
-        is_whole=one.is_whole or other.is_whole,
-        is_exact=one.is_exact and other.is_exact,
-        is_approximate=one.is_approximate or other.is_approximate,
         phases=_phases_together((one, other)),
+        **flags_together((one, other)),
     )
 
 
 def _has_fields(dep: Dependence) -> bool:
     """Whether the elements of a term with arrays have theoretical fields that differ, by its axis or one by one."""
-    assert dep.theoretical is not None
     return bool(dep.stride) and (dep.axis_dim is not None or dep.theoretical.size > 2)
 
 
@@ -174,7 +169,7 @@ def stacked(paths: Sequence[tuple[Terms | None, Shape]], dim: int) -> tuple[Term
     """Tensors one behind the other along ``dim``, and whether they are aligned; None depends on nothing."""
     known = [terms for terms, _ in paths if terms]
     lines = [terms[0] for terms in known if len(terms) == 1 and terms[0].is_compact]
-    if len(lines) == len(paths) and dim not in lines[0].axis_dims and all(map(lines[0].sees_same_as, lines[1:])):
+    if len(lines) == len(paths) and dim not in lines[0].axis_dims and all(line is lines[0] for line in lines):
         return (lines[0],), True
     after = (*paths[0][1][:dim], sum(shape[dim] for _, shape in paths), *paths[0][1][dim + 1 :])
     if len(lines) == len(known) and lines and all(line.axis_dim == dim for line in lines):
@@ -230,17 +225,11 @@ def _stacked(parts: Sequence[Dependence | None], shapes: Sequence[Shape], dim: i
     stride: Number = 0
     for part in known:
         stride = largest_stride(stride, part.stride)
-    return Dependence(
-        intervals,
-        theoretical,
-        stride,
-        axis_dim,
-        frozenset[int]().union(*(part.axis_dims for part in known)),
-        is_whole=any(part.is_whole for part in known),
-        is_exact=all(part.is_exact for part in known) and not is_hull,
-        is_approximate=is_rough or any(part.is_approximate for part in known),
-        phases=_phases_together(known),
-    )
+    flags = flags_together(known)
+    flags["is_exact"] &= not is_hull
+    flags["is_approximate"] |= is_rough
+    axis_dims = frozenset[int]().union(*(part.axis_dims for part in known))
+    return Dependence(intervals, theoretical, stride, axis_dim, axis_dims, phases=_phases_together(known), **flags)
 
 
 def _stack(arrays: Sequence[Array | None], shapes: Sequence[Shape], dim: int) -> tuple[Array, bool]:

@@ -21,6 +21,7 @@ from visus.networks.trace.coordinates.dependence import (
     in_arrays,
     plain_number,
     settled,
+    theoretical_numbers,
 )
 from visus.networks.trace.coordinates.taps import Number, Taps, whole_or_fraction
 
@@ -40,7 +41,6 @@ def along(terms: Terms, shape: Shape, dim: int, taps: Taps, notes_gaps: bool = F
         if term.is_compact and dim not in term.axis_dims and not everywhere:
             return term
         dep = term.with_arrays(shape)
-        assert dep.theoretical is not None
         intervals, theoretical = _gather(dep.intervals, taps, dim + 1), dep.theoretical
         stride, phases = dep.stride, dep.phases
         if dep.axis_dim == dim:
@@ -68,7 +68,8 @@ def through(dep: Dependence, taps: Taps) -> Dependence:
     (dim,) = dep.axis_dims
     intervals, axis_op = _gather(dep.intervals, taps, dim + 1), taps.axis_op
     if axis_op is not None and dep.stride and (dep.phases is not None or not isinstance(axis_op, Window)):
-        found = dep.with_theoretical(dep.theoretical_field().through(axis_op), intervals)
+        field = dep.theoretical_field().through(axis_op)
+        found = dep.replaced(intervals=intervals, is_exact=field.is_exact, **theoretical_numbers(field))
     else:
         phases = None if dep.phases is None else _moved(dep.phases, taps)
         first, last, stride = _shifted(dep, taps) if phases is None else _mean(phases)
@@ -96,7 +97,6 @@ def spread(terms: Terms, shape: Shape, dim: int, taps: Taps) -> Terms:
         dep = term.with_arrays(shape)
         if dep.axis_dim == dim and dep.phases is not None:
             dep = explicit(dep, shape)
-        assert dep.theoretical is not None
         intervals, theoretical = _tap_by_tap(dep.intervals, taps, dim), _tap_by_tap(dep.theoretical, taps, dim)
         stride = dep.stride
         if dep.axis_dim == dim and stride:

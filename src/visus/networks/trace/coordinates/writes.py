@@ -18,6 +18,7 @@ from visus.networks.trace.coordinates.dependence import (
     Shape,
     Terms,
     first_along,
+    flags_together,
     largest_stride,
     settled,
 )
@@ -135,7 +136,6 @@ def _laid_into(new: Terms | None, part: Shape, kept: list[int], long: list[int],
     if not new:
         return None
     dep = as_one(new, part)
-    assert dep.theoretical is not None
     places = dict(zip(kept, long, strict=True))
     arrays = []
     for array in (dep.intervals, dep.theoretical):
@@ -192,9 +192,7 @@ def _pasted(
         largest_stride(before.stride, stride) if before is not None else stride,
         axis_dim,
         frozenset[int]().union(*(dep.axis_dims for dep in known)),
-        is_whole=any(dep.is_whole for dep in known),
-        is_exact=all(dep.is_exact for dep in known),
-        is_approximate=any(dep.is_approximate or dep.phases is not None for dep in known),
+        **(flags_together(known) | {"is_approximate": any(dep.is_approximate or dep.phases is not None for dep in known)}),
     )
 
 
@@ -203,7 +201,6 @@ def _arrays_of(dep: Dependence | None, shape: Shape) -> tuple[Array, Array]:
     if dep is None:
         nothing = np.full((2, *[1] * len(shape)), EMPTY)
         return nothing, nothing
-    assert dep.theoretical is not None
     return dep.intervals, dep.theoretical
 
 
@@ -218,7 +215,6 @@ def _room_for(old: Array, new: Array, shape: Shape, places: dict[int, Array]) ->
 
 def _placed(dep: Dependence, span: Array) -> tuple[Array, Number]:
     """The theoretical field of values that were put at the places ``span`` of their axis, continued to its beginning."""
-    assert dep.theoretical is not None
     apart = int(span[1] - span[0]) if len(span) > 1 else 1
     stride = whole_or_fraction(Fraction(dep.stride) / apart)
     shift = stride * int(span[0])
@@ -243,9 +239,7 @@ def _scattered(old: Terms | None, shape: Shape, new: Terms | None, part: Shape, 
         lowest.reshape(2, *[1] * len(shape)),
         stride,
         None if before is None else before.axis_dim,
-        is_whole=any(dep.is_whole for dep in known),
-        is_exact=all(dep.is_exact for dep in known),
-        is_approximate=True,
+        **(flags_together(known) | {"is_approximate": True}),
     ).compressed()
     axis_dims = frozenset(dim for dim in range(len(shape)) if pasted.intervals.shape[dim + 1] > 1)
     return (pasted.replaced(axis_dims=axis_dims).simplified(shape, look=True),)
