@@ -1,12 +1,9 @@
-"""One call of an operation while a module is traced, and the table of rules by the operation's name.
-
-This file knows how rules are found and what they are given.
-"""
+"""One call of an operator while a module is traced: its arguments, its output, and what each tensor depends on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -14,6 +11,9 @@ from torch import Tensor
 from visus.errors import VisusError
 from visus.geometry import AxisOp
 from visus.networks.trace.coordinates.dependence import Line, Shape, Terms
+
+if TYPE_CHECKING:
+    from visus.networks.trace.operators.registry import Operator
 
 Axes = tuple[Terms, ...]
 """For each axis of the input what a tensor sees of it."""
@@ -77,8 +77,8 @@ class Call:
     """One call of an operation: its arguments, and the tensor that came out.
 
     Args:
-        name: the operation's name without the underscore of those that work in place.
-        func: the operation.
+        operator: what is known of the operator.
+        func: the operator.
         args, kwargs: its arguments.
         out: what it returned.
     """
@@ -94,14 +94,18 @@ class Call:
         "name",
         "needs_data",
         "notes",
+        "operator",
         "out",
         "padded_px",
         "pads",
         "unread_px",
     )
 
-    def __init__(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any, module: Any) -> None:
-        self.name, self.func, self.args, self.kwargs, self.out, self.module = name, func, args, kwargs, out, module
+    def __init__(
+        self, operator: Operator, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any, module: Any
+    ) -> None:
+        self.operator, self.name, self.func = operator, operator.name, func
+        self.args, self.kwargs, self.out, self.module = args, kwargs, out, module
         self.aligned = True
         self.is_hull = self.needs_data = False
         self.notes: tuple[str, ...] = ()
@@ -137,6 +141,10 @@ class Call:
     def seeing(self) -> Iterator[Tensor]:
         """All tensors among the arguments that depend on the input."""
         return seeing(self.args, self.kwargs)
+
+    def map_axes(self, rule: Callable[[Terms], Terms]) -> Axes:
+        """What the output depends on where each axis of the first argument follows the same rule."""
+        return tuple(rule(terms) for terms in self.axes(0) or ())
 
     def own_dims(self, place: int) -> frozenset[int]:
         """The dimensions of an argument that are those of axes of the input."""
@@ -189,21 +197,6 @@ class Hull:
 
 
 HULL: Final = Hull()
-
-Rule = Callable[[Call], "Axes | list[Axes | None] | Hull | None"]
-"""Gives what the output sees, or a list for each of several outputs; None for one that does not depend on the input."""
-
-RULES: Final[dict[str, Rule]] = {}
-
-
-def register(*names: str) -> Callable[[Rule], Rule]:
-    """Enter a rule for operations by their names."""
-
-    def enter(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, rule))
-        return rule
-
-    return enter
 
 
 def per_axis(value: Any, num_axes: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -17,24 +17,7 @@ from visus.geometry import AxisOp, Window
 from visus.networks.trace.calls import Axes, Call, mark_of, own_dims
 from visus.networks.trace.coordinates.dependence import Line, Shape
 from visus.networks.trace.coordinates.unions import fields_of
-
-_KINDS: Final[dict[str, Kind]] = {
-    **dict.fromkeys((f"{kind}_pool{num}d" for kind in ("max", "avg") for num in (1, 2, 3)), "pool"),
-    **dict.fromkeys(("max_pool2d_with_indices", "max_pool3d_with_indices"), "pool"),
-    **dict.fromkeys((f"adaptive_{kind}_pool{num}d" for kind in ("max", "avg") for num in (1, 2, 3)), "pool"),
-    **dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d"), "pool"),
-    **dict.fromkeys(("mean", "amax"), "global pool"),
-    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"), "norm"),
-    **dict.fromkeys(("native_layer_norm", "layer_norm", "native_group_norm", "group_norm"), "norm"),
-    **dict.fromkeys(("_softmax", "softmax"), "softmax"),
-    "add": "sum",
-    "cat": "stack",
-}
-MOVES: Final = frozenset(
-    ("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "clone", "alias", "detach",
-     "_to_copy", "split", "split_with_sizes", "chunk", "unbind")
-)  # fmt: skip
-"""Operations that compute nothing: they move what is there."""
+from visus.networks.trace.operators.registry import Operator
 
 # ---- where values come from ----
 
@@ -92,40 +75,33 @@ class OperationRecord(NamedTuple):
     """An operation of a row.
 
     Args:
-        name: the operation.
+        operator: what is known of the operator.
         given, out: what its inputs see, and what its first output does.
         axis_ops, pads: as in ``Call``.
-        over: of a norm, the arguments that say over what it is taken; True for one that is taken over each sample alone.
+        normed: of a norm, what it divides by the deviation of.
         is_hull: whether nobody knows what it looks at.
     """
 
-    name: str
+    operator: Operator
     given: tuple[Seen, ...]
     out: Seen
     axis_ops: tuple[AxisOp, ...]
     pads: tuple[tuple[int, int], ...]
-    over: Any
+    normed: Normed | None
     is_hull: bool
 
 
 def done(call: Call, given: Sequence[Tensor]) -> OperationRecord:
     """An operation, noted down; what follows from it is worked out when advice is asked for."""
     first = next(iter(outputs(call)), None)
-    over = _over(call) if _KINDS.get(call.name) == "norm" else None
-    return OperationRecord(call.name, tuple(map(_seen, given)), _seen(first), call.axis_ops, call.pads, over, call.is_hull)
+    known = call.operator
+    normed = None if known.normalizes is None else known.normalizes(call)
+    return OperationRecord(known, tuple(map(_seen, given)), _seen(first), call.axis_ops, call.pads, normed, call.is_hull)
 
 
 def _seen(value: Any) -> Seen:
     mark = mark_of(value)
     return ((), ()) if mark is None else (mark.current() or (), mark.shape)
-
-
-def _over(call: Call) -> Any:
-    if "group" in call.name:
-        return call.args[4:7]
-    if "layer" in call.name:
-        return call.args[1]
-    return call.module is not None and type(call.module).__name__.startswith("InstanceNorm")
 
 
 class RowRecord(NamedTuple):
@@ -197,12 +173,12 @@ class _Work:
 
     def add(self, operation: OperationRecord) -> None:
         """One more operation."""
-        if operation.name in MOVES:
+        kind = operation.operator.kind
+        if kind == "move":
             return
-        kind = _KINDS.get(operation.name)
         self.is_lost |= operation.is_hull
         if operation.axis_ops or operation.pads:
-            self._look(operation, kind or "window")
+            self._look(operation, kind)
         elif len(operation.given) > 1:
             self.num_joined += 1
             self.kinds.append(kind if kind in ("sum", "stack") else "values")
@@ -212,7 +188,7 @@ class _Work:
             if kind in ("norm", "softmax") or (kind in ("pool", "global pool") and not is_calm):
                 one = math.prod(operation.out[1][2:]) == 1
                 self.kinds.append("global pool" if kind == "pool" and one else kind)
-                self.normed = _normed(operation) if kind == "norm" else None
+                self.normed = operation.normed
             elif not is_calm:
                 self.kinds.append("values")
 
@@ -226,11 +202,11 @@ class _Work:
             self.is_lost |= len(self.axis_ops) != num_axes or any(axis_op.span != 1 or axis_op.jump != 1 for axis_op in more)
             self.kinds.append(kind)
             return
-        name, pads = operation.name, operation.pads
-        known = name == "constant_pad_nd" or name.startswith("reflection")
+        pads, mode = operation.pads, operation.operator.pad_mode
+        known = mode in ("constant", "reflect")
         self.is_lost |= bool(self.pads) or not known or len(pads) > num_axes or min(map(min, pads)) < 0
         missing = ((0, 0),) * (num_axes - len(pads))
-        self.pads = tuple((*pad, name[0] == "r") for pad in (*missing, *pads))
+        self.pads = tuple((*pad, mode == "reflect") for pad in (*missing, *pads))
 
     def window(self) -> tuple[AxisOp, ...]:
         """What each axis is looked at through, padding in front of it included."""
@@ -244,16 +220,6 @@ def _padded(axis_op: AxisOp, pad: tuple[int, int, bool]) -> AxisOp:
         return axis_op
     padding = (axis_op.padding[0] + before, axis_op.padding[1] + after)
     return Window(axis_op.kernel_size, axis_op.stride, padding, axis_op.dilation, axis_op.ceil_mode, is_mirrored)
-
-
-def _normed(operation: OperationRecord) -> Normed | None:
-    shape, over = operation.given[0][1], operation.over
-    if "group" in operation.name:
-        channels, positions, num_groups = over
-        return Normed("group", channels, num_groups, channels // num_groups * positions)
-    if "layer" in operation.name:
-        return Normed("layer", shape[1] if len(shape) > 1 else 1, 1, math.prod(over))
-    return Normed("batch", shape[1], 1, math.prod(shape[2:])) if not over and len(shape) > 1 else None
 
 
 def outputs(call: Call) -> Sequence[Any]:

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from visus.design.memory import checked_batch_size, optimizer_of
-from visus.design.saved_tensors import Bytes, ConvolutionFacts
 from visus.errors import UsageError
 from visus.networks.trace.inputs import Inputs
+from visus.networks.trace.operators import operator_of
 from visus.networks.trace.operators.shapes import bytes_of
 from visus.networks.trace.running import unchanged
 
@@ -180,9 +180,9 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for value in out if isinstance(out, (list, tuple)) else (out,):
             if isinstance(value, Tensor):
                 self.enter(value.untyped_storage())
-        work = _BUFFERS.get(func)
-        moments = work(args, out) if work is not None else 0
-        self.highest = max(self.highest, self.total + moments)
+        work = operator_of(func).workspace_bytes
+        workspace = work(args, out) if work is not None else 0
+        self.highest = max(self.highest, self.total + workspace)
         return out
 
     def enter(self, storage: Any) -> None:
@@ -197,75 +197,3 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.total -= num_bytes
 
             self.alive[key] = weakref.ref(storage, left)
-
-
-def _convolution_of(
-    x: Tensor, weight: Tensor, y_shape: Sequence[int], stride: Sequence[int], is_transposed: bool, groups: int
-) -> ConvolutionFacts:
-    return ConvolutionFacts(
-        tuple(x.shape[1:]),
-        tuple(y_shape[1:]),
-        weight.nbytes,
-        num_taps=weight[0, 0].numel(),
-        num_groups=groups,
-        is_strided=any(step > 1 for step in stride),
-        is_transposed=is_transposed,
-        is_channels_last=_is_turned(x),
-    )
-
-
-def _is_turned(value: Tensor) -> bool:
-    """Whether the channels of a map lie side by side in memory."""
-    return value.dim() == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
-
-
-def _most(moments: Sequence[Bytes], num_samples: int) -> int:
-    return max((moment.of(num_samples) for moment in moments), default=0)
-
-
-def _forward_convolution(args: Any, out: Any) -> int:
-    x, weight, _, stride, _, _, is_transposed, _, groups = args
-    return _most(_convolution_of(x, weight, out.shape, stride, is_transposed, groups).forward(), len(x))
-
-
-def _backward_convolution(args: Any, out: Any) -> int:
-    given, x, weight, _, stride, _, _, is_transposed, _, groups = args[:10]
-    facts = _convolution_of(x, weight, given.shape, stride, is_transposed, groups)
-    moments = (*(facts.backward() if out[1] is not None else ()), *(facts.to_input() if out[0] is not None else ()))
-    is_in_order = _is_turned(given) if facts.is_channels_last else given.is_contiguous()
-    return _most(moments, len(x)) + (0 if is_in_order else given.nbytes)
-
-
-def _copies(*places: int) -> Callable[[Any, Any], int]:
-    """Copies of the arguments at these places that do not lie in order."""
-
-    def count(args: Any, out: Any) -> int:
-        return sum(_size(args[place]) for place in places if not args[place].is_contiguous())
-
-    return count
-
-
-def _size(value: Tensor) -> int:
-    return value.numel() * value.element_size()
-
-
-def _backward_batch_norm(args: Any, out: Any) -> int:
-    made = _size(args[1]) if args[9][0] else 0  # where it is not asked for, the gradient of the input is made all the same
-    return made + (0 if args[0].is_contiguous() == args[1].is_contiguous() else _size(args[0]))
-
-
-def _forward_upsample(args: Any, out: Any) -> int:
-    return 0 if _is_turned(args[0]) else _size(args[0]) + _size(out)
-
-
-_aten: Final = torch.ops.aten
-_BUFFERS: Final[dict[Any, Callable[[Any, Any], int]]] = {
-    _aten.convolution.default: _forward_convolution,
-    _aten.convolution_backward.default: _backward_convolution,
-    _aten.native_batch_norm_backward.default: _backward_batch_norm,
-    _aten.native_layer_norm.default: _copies(0),
-    _aten.native_layer_norm_backward.default: _copies(0, 1),
-    _aten.upsample_nearest2d.default: _forward_upsample,
-    _aten.upsample_bilinear2d.default: _forward_upsample,
-}
-"""Bytes of the buffers of an operation while it is computed, beside what comes in and out."""

@@ -19,19 +19,10 @@ from visus.geometry import Field
 from visus.networks.trace.calls import Axes, Call, RuleError, axes_of, mark_of, tensors
 from visus.networks.trace.coordinates.dependence import sees_nothing
 from visus.networks.trace.coordinates.unions import are_rough, fields_of
-from visus.networks.trace.flows import MOVES, OperationRecord, RowRecord, done, give, noted, propagate_producers, sources_of
+from visus.networks.trace.flows import OperationRecord, RowRecord, done, give, noted, propagate_producers, sources_of
 from visus.networks.trace.operators.shapes import bytes_of
 
 _HOOK: Final = "visus.trace"  # the key of the hooks in a module's own tables, for as long as it is traced
-
-_OPERATION_NAMES: Final = {
-    "native_batch_norm": "batch_norm",
-    "native_layer_norm": "layer_norm",
-    "native_group_norm": "group_norm",
-    "constant_pad_nd": "pad",
-    "max_pool2d_with_indices": "max_pool2d",
-    "max_pool3d_with_indices": "max_pool3d",
-}
 
 
 class Scope:
@@ -251,7 +242,7 @@ class Recorder:
             self._claim(scope, (value for value in given if isinstance(value, nn.Parameter)))
 
     def _add_operation(self, scope: Scope, call: Call, macs: int) -> None:
-        name = _OPERATION_NAMES.get(call.name, call.name.strip("_"))
+        name = call.operator.label
         here = Scope(scope.path, scope.module, True, None)
         here.macs, here.num_parameters, here.num_bytes = macs + scope.macs, scope.num_parameters, scope.num_bytes
         here.aligned, here.unread_px, here.notes = call.aligned, call.unread_px, dict.fromkeys(_notes(call))
@@ -320,12 +311,12 @@ def _is_notable(call: Call) -> bool:
     """Whether an operation outside all layers joins paths, changes what is seen, or makes shares of features."""
     if call.is_hull or call.notes:
         return True
-    if call.name in MOVES:
+    if call.operator.kind == "move":
         return False
     out = _first_seeing(call.out)
     if out is None:
         return False
-    if call.name in ("_softmax", "softmax") and out.dim() == 2:
+    if call.operator.kind == "softmax" and out.dim() == 2:
         return True
     seen = list(call.seeing())
     if len(seen) > 1:

@@ -1,0 +1,170 @@
+"""Norms and softmax: each element depends on those that it is normalized with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visus.design.flow import Normed
+from visus.networks.trace.calls import HULL, Axes, Call, Hull, mark_of
+from visus.networks.trace.coordinates.dependence import Terms
+from visus.networks.trace.coordinates.moves import (
+    grouped,
+    with_global_context,
+)
+from visus.networks.trace.operators.elementwise import one_tensor_shape
+from visus.networks.trace.operators.registry import operator, register
+from visus.networks.trace.operators.shapes import (
+    META,
+    copies_of,
+    num_bytes,
+    same,
+)
+
+# ---- batch norm ----
+
+
+def _batch_norm_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    x = args[0]
+    if any(isinstance(value, Tensor) and value.shape[0] != x.shape[1] for value in args[1:5]):
+        return None
+    nothing = torch.empty(0, device=META)
+    return same(x), nothing, nothing.detach()
+
+
+def _batch_normed(call: Call) -> Normed | None:
+    """What a batch norm divides by the deviation of; None for an instance norm, which is one with the batch laid into the channels."""
+    shape = call.shape(0)
+    if len(shape) < 2 or (call.module is not None and type(call.module).__name__.startswith("InstanceNorm")):
+        return None
+    return Normed("batch", shape[1], 1, math.prod(shape[2:]))
+
+
+def _batch_norm_backward_bytes(args: Sequence[Any], out: Any) -> int:
+    made = (
+        num_bytes(args[1]) if args[9][0] else 0
+    )  # where it is not asked for, the gradient of the input is made all the same
+    return made + (0 if args[0].is_contiguous() == args[1].is_contiguous() else num_bytes(args[0]))
+
+
+register("native_batch_norm_backward", kind="norm", workspace_bytes=_batch_norm_backward_bytes)
+
+
+@operator("native_batch_norm", kind="norm", shape=_batch_norm_shape, normalizes=_batch_normed, label="batch_norm")
+@operator(
+    *("_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
+    kind="norm",
+    shape=_batch_norm_shape,
+    normalizes=_batch_normed,
+)
+@operator(
+    *("cudnn_batch_norm", "miopen_batch_norm", "_native_batch_norm_legit_functional"),
+    *("_batch_norm_with_update", "_batch_norm_no_update"),
+    kind="norm",
+    normalizes=_batch_normed,
+)
+def batch_norm(call: Call) -> list[Axes | None] | Axes:
+    """With running values each element sees itself; with those of the batch, all places of all samples."""
+    axes = call.axes(0) or ()
+    is_training = call.args[5] if len(call.args) > 5 else True
+    if call.name.endswith("_no_training") or call.name.endswith("_no_update"):
+        is_training = False
+    elif call.name.startswith("_native_batch_norm_legit"):
+        is_training = call.named().get("training", True)
+    elif call.name == "_batch_norm_with_update":
+        is_training = True
+    if is_training:
+        shape = call.shape(0)
+        axes = tuple(with_global_context(terms, shape, (0, *range(2, len(shape)))) for terms in axes)
+        if not _is_by_instance(call):
+            call.notes = ("batch-coupled",)
+    return [axes]
+
+
+def _is_by_instance(call: Call) -> bool:
+    """Whether the batch was laid into the channels before, as an instance norm does."""
+    if isinstance(call.module, torch.nn.modules.instancenorm._InstanceNorm):
+        return True
+    mark = mark_of(call.args[0])
+    is_view = mark is not None and mark.source is not None
+    return is_view and call.shape(0)[0] == 1 and not isinstance(call.module, torch.nn.modules.batchnorm._BatchNorm)
+
+
+# ---- layer norm, group norm ----
+
+
+def _shape_of_norm(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    x = args[0]
+    if (
+        not isinstance(args[1], Tensor)
+        and args[1] is not None
+        and list(x.shape[len(x.shape) - len(args[1]) :]) != list(args[1])
+    ):
+        return None
+    nothing = torch.empty(0, device=META)
+    return torch.empty(x.shape, dtype=x.dtype, device=META), nothing, nothing.detach()
+
+
+def _layer_normed(call: Call) -> Normed:
+    shape = call.shape(0)
+    return Normed("layer", shape[1] if len(shape) > 1 else 1, 1, math.prod(call.args[1]))
+
+
+def _group_normed(call: Call) -> Normed:
+    channels, positions, num_groups = call.args[4:7]
+    return Normed("group", channels, num_groups, channels // num_groups * positions)
+
+
+register("native_layer_norm_backward", kind="norm", workspace_bytes=copies_of(0, 1))
+
+
+@operator(
+    "native_layer_norm",
+    kind="norm",
+    shape=_shape_of_norm,
+    normalizes=_layer_normed,
+    label="layer_norm",
+    workspace_bytes=copies_of(0),
+)
+@operator("layer_norm", kind="norm", normalizes=_layer_normed)
+@operator("rms_norm", "_fused_rms_norm", kind="values")
+def layer_norm(call: Call) -> list[Axes | None]:
+    """``native_layer_norm(x, normalized_shape, ...)``: over the last dimensions."""
+    shape = call.shape(0)
+    dims = range(len(shape) - len(call.args[1]), len(shape))
+    return [tuple(with_global_context(terms, shape, dims) for terms in call.axes(0) or ())]
+
+
+@operator("native_group_norm", kind="norm", shape=_shape_of_norm, normalizes=_group_normed, label="group_norm")
+def group_norm(call: Call) -> list[Axes | None]:
+    """``native_group_norm(x, weight, bias, N, C, HxW, group, eps)``: over space and the channels of a group."""
+    shape, num_groups = call.shape(0), call.args[6]
+
+    def rule(terms: Terms) -> Terms:
+        return grouped(with_global_context(terms, shape, range(2, len(shape))), shape, 1, num_groups, shape[1])
+
+    return [tuple(rule(terms) for terms in call.axes(0) or ())]
+
+
+# ---- softmax ----
+
+
+@operator("_softmax", kind="softmax", shape=one_tensor_shape)
+@operator("softmax", kind="softmax")
+@operator("_log_softmax", "_safe_softmax", kind="values", shape=one_tensor_shape)
+@operator("log_softmax", kind="values")
+def softmax(call: Call) -> Axes:
+    """Each place with all along a dimension."""
+    shape = call.shape(0)
+    dim = call.args[1] % max(len(shape), 1)
+    return tuple(with_global_context(terms, shape, (dim,)) for terms in call.axes(0) or ())
+
+
+@operator("_weight_norm_interface", "_weight_norm", kind="values")
+def weight_norm(call: Call) -> Axes | Hull:
+    """Weights by their direction and length; they seldom depend on the input."""
+    return HULL
