@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from visus.networks.trace.calls import Axes, Call
-from visus.networks.trace.coordinates.moves import (
-    broadcast,
-)
+from visus.networks.trace.coordinates.moves import broadcast
 from visus.networks.trace.operators.registry import operator
 
 

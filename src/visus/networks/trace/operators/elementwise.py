@@ -11,20 +11,11 @@ from torch import Tensor
 
 from visus.networks.trace.calls import Axes, Call, axes_of
 from visus.networks.trace.coordinates.dependence import MAX_NUMBERS, Shape
-from visus.networks.trace.coordinates.moves import (
-    along,
-    broadcast,
-    joined,
-)
+from visus.networks.trace.coordinates.moves import along, broadcast, joined
 from visus.networks.trace.coordinates.places import blanked, without
 from visus.networks.trace.coordinates.taps import sliced
 from visus.networks.trace.operators.registry import operator
-from visus.networks.trace.operators.shapes import (
-    FLOATS,
-    broadcast_shape,
-    new,
-    same,
-)
+from visus.networks.trace.operators.shapes import FLOATS, broadcast_shape, new, same
 
 _ACTIVATIONS = (
     *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),

@@ -14,13 +14,7 @@ from visus.networks.trace.calls import HULL, Axes, Call, Hull, axes_of, tensors
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.dependence import Shape, Terms
 from visus.networks.trace.coordinates.layouts import reshaped
-from visus.networks.trace.coordinates.moves import (
-    along,
-    broadcast,
-    reduced,
-    squeezed,
-    unsqueezed,
-)
+from visus.networks.trace.coordinates.moves import along, broadcast, reduced, squeezed, unsqueezed
 from visus.networks.trace.operators.registry import operator
 
 
@@ -87,7 +81,7 @@ def _picked(call: Call, dim: int, index: Tensor) -> Axes:
         return _along(call, dim, taps_of.picked(shape[dim], index.detach().cpu().reshape(-1).tolist()))
     call.is_hull = call.needs_data = True
     return call.map_axes(
-        lambda terms: broadcast(reduced(terms, shape, (dim,), True, False), (*shape[:dim], 1, *shape[dim + 1 :]), after),
+        lambda terms: broadcast(reduced(terms, shape, (dim,), True, False), (*shape[:dim], 1, *shape[dim + 1 :]), after)
     )
 
 

@@ -13,21 +13,10 @@ from visus.networks.trace.calls import HULL, Axes, Call, Hull, axes_of
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.dependence import Shape, Terms
 from visus.networks.trace.coordinates.layouts import flattened, reshaped
-from visus.networks.trace.coordinates.moves import (
-    along,
-    broadcast,
-    permuted,
-    reduced,
-    squeezed,
-    stacked,
-    unsqueezed,
-)
+from visus.networks.trace.coordinates.moves import along, broadcast, permuted, reduced, squeezed, stacked, unsqueezed
 from visus.networks.trace.coordinates.places import blanked, found_again
 from visus.networks.trace.operators.registry import operator
-from visus.networks.trace.operators.shapes import (
-    new,
-    same,
-)
+from visus.networks.trace.operators.shapes import new, same
 
 # ---- the same elements ----
 

@@ -12,18 +12,10 @@ from torch import Tensor
 from visus.design.flow import Normed
 from visus.networks.trace.calls import HULL, Axes, Call, Hull, mark_of
 from visus.networks.trace.coordinates.dependence import Terms
-from visus.networks.trace.coordinates.moves import (
-    grouped,
-    with_global_context,
-)
+from visus.networks.trace.coordinates.moves import grouped, with_global_context
 from visus.networks.trace.operators.elementwise import one_tensor_shape
 from visus.networks.trace.operators.registry import operator, register
-from visus.networks.trace.operators.shapes import (
-    META,
-    copies_of,
-    num_bytes,
-    same,
-)
+from visus.networks.trace.operators.shapes import META, copies_of, num_bytes, same
 
 # ---- batch norm ----
 

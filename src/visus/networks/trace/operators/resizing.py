@@ -8,10 +8,7 @@ from typing import Any
 from visus.networks.trace.calls import Axes, Call
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.operators.registry import operator
-from visus.networks.trace.operators.shapes import (
-    is_channels_last,
-    num_bytes,
-)
+from visus.networks.trace.operators.shapes import is_channels_last, num_bytes
 from visus.networks.trace.operators.windows import along_last_dims
 
 

@@ -15,19 +15,11 @@ from visus.geometry import TransposedWindow, Window
 from visus.networks.trace.calls import Axes, Call, own_dims, per_axis
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.dependence import Shape, Terms, is_constant
-from visus.networks.trace.coordinates.moves import (
-    along,
-    grouped,
-    reduced,
-)
+from visus.networks.trace.coordinates.moves import along, grouped, reduced
 from visus.networks.trace.coordinates.taps import Taps
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.operators.registry import operator, register
-from visus.networks.trace.operators.shapes import (
-    META,
-    in_order_of,
-    is_channels_last,
-)
+from visus.networks.trace.operators.shapes import META, in_order_of, is_channels_last
 
 # ---- convolutions ----
 
@@ -97,13 +89,7 @@ def _convolution_backward_bytes(args: Any, out: Any) -> int:
 register("convolution_backward", kind="window", workspace_bytes=_convolution_backward_bytes)
 
 
-@operator(
-    "convolution",
-    kind="window",
-    shape=_convolution_shape,
-    macs=_convolution_macs,
-    workspace_bytes=_convolution_bytes,
-)
+@operator("convolution", kind="window", shape=_convolution_shape, macs=_convolution_macs, workspace_bytes=_convolution_bytes)
 @operator(
     *("_convolution", "cudnn_convolution", "mkldnn_convolution", "_slow_conv2d_forward"),
     kind="window",
