@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.networks.trace import trace
-from visus.networks.trace.running import unchanged
+from visus.networks.trace.running import ModuleState
 from visus.workbench.summaries import summary, training_of
 
 SEEN_BY_ALL: dict[str, Any] = {}
@@ -142,7 +142,7 @@ def test_everything_is_put_back_when_the_module_fails() -> None:
     before = everything(module)
 
     def fail() -> None:
-        with unchanged(module, training=False):
+        with ModuleState(module).unchanged(training=False):
             module(torch.rand(2, 1, 8, 8))
             raise KeyError
 
@@ -156,7 +156,7 @@ def test_tensors_that_share_memory_are_the_same_objects_after_a_run() -> None:
     module.shared = module.again = torch.zeros(2)  # type: ignore[assignment]
     module.view = module.shared[:1]  # type: ignore[assignment, index]
     before = [module.shared, module.again, module.view]
-    with unchanged(module, training=False):
+    with ModuleState(module).unchanged(training=False):
         module.shared += 1  # type: ignore[operator]
     assert all(one is other for one, other in zip([module.shared, module.again, module.view], before, strict=True))
     assert module.view.tolist() == [0]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from visus.design.account import Account, Row, check_detail
@@ -28,7 +28,7 @@ from visus.networks.trace.memory import ModuleMemory
 from visus.networks.trace.mode import TraceMode
 from visus.networks.trace.operators.shapes import META
 from visus.networks.trace.rows import Recorder, layer_text, of_one_sample
-from visus.networks.trace.running import attention_in_parts, unchanged
+from visus.networks.trace.running import ModuleState, attention_in_parts
 
 
 class TraceError(UsageError):
@@ -148,16 +148,16 @@ def _followed(
 ) -> tuple[Account | _Failure, bool]:
     """As ``_attempt``, outside of inference mode."""
     recorder = Recorder(module, detail == "operations", num_samples, len(inputs.shapes) > 1)
-    follower = TraceMode(recorder, with_data)
-    follower.own_storages = functools.cache(lambda: _own_storages(module))
+    state = ModuleState(module)
+    follower = TraceMode(recorder, state, with_data)
     given = inputs.make(num_samples, _device_of(module) if with_data else META)
     shape = inputs.shapes[0]
     for x in given:
         follower.mark(x, _seen_by_input(tuple(x.shape[1:]), shape))
         give(x, INPUT)
     try:
-        with unchanged(module, training=training), attention_in_parts(), torch.no_grad(), _hooked(recorder), follower:
-            output = _run(module, given, with_data)
+        with state.unchanged(training=training), attention_in_parts(), torch.no_grad(), _hooked(recorder), follower:
+            output = module(*given)
         ends = recorder.returned(output)
         returned = _shape_of(output, num_samples)
     except RuleError:
@@ -191,13 +191,6 @@ def _seen_by_input(own: tuple[int, ...], shape: tuple[int, ...]) -> Axes:
 
 def _device_of(module: nn.Module) -> torch.device:
     return next((value.device for value in module.parameters() if value.is_floating_point()), torch.device("cpu"))
-
-
-def _run(module: nn.Module, given: tuple[Tensor, ...], with_data: bool) -> Any:
-    if not with_data or isinstance(module, torch.jit.ScriptModule):
-        return module(*given)
-    buffers = {name: values.clone() for name, values in module.named_buffers()}
-    return torch.func.functional_call(module, buffers, given)
 
 
 def _shape_of(output: Any, num_samples: int) -> tuple[int, ...]:
@@ -235,13 +228,6 @@ def _own_fault(error: Exception) -> str | None:
     if not frames or Path(frames[-1].filename).is_relative_to(Path(torch.__file__).parent):
         return None
     return f"{frames[-1].filename}, line {frames[-1].lineno}"
-
-
-def _own_storages(module: nn.Module) -> set[int]:
-    found = set()
-    for values in (*module.parameters(), *module.buffers()):
-        found.add(int(values.untyped_storage()._cdata))
-    return found
 
 
 @contextmanager

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,7 +25,7 @@ from visus.errors import UsageError
 from visus.networks.trace.inputs import Inputs
 from visus.networks.trace.operators import operator_of
 from visus.networks.trace.operators.shapes import bytes_of
-from visus.networks.trace.running import unchanged
+from visus.networks.trace.running import values_without_data
 
 
 class _Pass(NamedTuple):
@@ -85,7 +83,7 @@ class ModuleMemory:
         return sum(bytes_of(value) for value in values.values())
 
     def _step(self, batch_size: int) -> _Pass:
-        with _without_data(self.module, training=True) as values, _Ledger(values) as ledger:
+        with values_without_data(self.module, training=True) as values, _Ledger(values) as ledger:
             run = self._run(values, batch_size)
             loss = _loss(run[1])
             if loss is not None:
@@ -94,7 +92,7 @@ class ModuleMemory:
             return _Pass(ledger.highest, ledger.total)
 
     def _inference(self, batch_size: int) -> _Pass:
-        with torch.no_grad(), _without_data(self.module, training=False) as values, _Ledger(values) as ledger:
+        with torch.no_grad(), values_without_data(self.module, training=False) as values, _Ledger(values) as ledger:
             self._run(values, batch_size)
             return _Pass(ledger.highest, ledger.total)
 
@@ -105,7 +103,7 @@ class ModuleMemory:
             storage = value.untyped_storage()
             found[storage._cdata] = storage
 
-        with _without_data(self.module, training=True) as values:
+        with values_without_data(self.module, training=True) as values:
             own = {value.untyped_storage()._cdata for value in values.values()}
             with saved_tensors_hooks(pack, lambda nothing: nothing):
                 _loss(self._run(values, batch_size)[1])
@@ -143,23 +141,6 @@ def _loss(outputs: Sequence[Tensor]) -> Tensor | None:
     """The sum of a number for each output that has a gradient; it keeps, and makes on its way back, what a cross-entropy does."""
     losses = [output.log_softmax(min(1, output.dim() - 1)).mean() for output in outputs if output.requires_grad]
     return torch.stack(losses).sum() if len(losses) > 1 else losses[0] if losses else None
-
-
-@contextmanager
-def _without_data(module: nn.Module, *, training: bool) -> Iterator[dict[str, Tensor]]:
-    """Stand-ins without data for parameters and buffers; the module comes back as it was."""
-    with unchanged(module, training=training), FakeTensorMode(allow_non_fake_inputs=True):
-        values: dict[str, Tensor] = {
-            name: nn.Parameter(_stand_in(value), requires_grad=value.requires_grad)
-            for name, value in module.named_parameters()
-        }
-        values.update((name, _stand_in(value)) for name, value in module.named_buffers())
-        yield values
-
-
-def _stand_in(value: Tensor) -> Tensor:
-    """A tensor of the same kind on the CPU, without data."""
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
 
 
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]

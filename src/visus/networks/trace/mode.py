@@ -37,6 +37,7 @@ from visus.networks.trace.coordinates.writes import written
 from visus.networks.trace.operators import Operator, operator_of
 from visus.networks.trace.operators.registry import ShapeFunction
 from visus.networks.trace.operators.shapes import META
+from visus.networks.trace.running import ModuleState
 
 SMALL: Final = 1 << 16  # constants of so many elements are computed, so that lists of places keep their values
 
@@ -56,17 +57,18 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         watcher: is told of each operation.
+        state: what belongs to the module, and must come back as it was.
         with_data: whether tensors have data, so that the module can look at values.
     """
 
-    def __init__(self, watcher: Watcher, with_data: bool = False) -> None:
+    def __init__(self, watcher: Watcher, state: ModuleState, with_data: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.watcher = watcher
+        self.state = state
         self.with_data = with_data
         self.needs_data = False  # whether a list of places was met whose values are unknown without data
         self.marked: list[Tensor] = []
         self.module: nn.Module | None = None
-        self.own_storages: Callable[[], set[int]] = set
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -94,7 +96,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if axes_of(first) is None and next(seeing(args, kwargs), None) is None:
             return self._constant(known, func, args, kwargs)
         if self.with_data:
-            out = func(*args, **kwargs)
+            out = self._computed(known, func, args, kwargs)
         elif known.effect == "view":
             out = func(*(args if first.is_meta else meta_like(args)), **kwargs)
         else:
@@ -160,10 +162,10 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 except Exception as error:
                     raise _fault(call, error) from error
             return out
-        if known.effect in ("in place", "out") and any(_storage(value) in self.own_storages() for value in given[:1]):
-            return args[0]  # what belongs to the module stays as it is
         if self.with_data:
-            return func(*args, **kwargs)
+            return self._computed(known, func, args, kwargs)
+        if known.effect in ("in place", "out") and any(self.state.owns(value) for value in given[:1]):
+            return args[0]  # what belongs to the module stays as it is
         if (
             any(value.is_meta for value in given)
             or sum(value.numel() for value in given) > SMALL
@@ -172,11 +174,18 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             out = _output_by(known.shape, args, kwargs) if known.shape is not None and known.effect == "new" else None
             return self._asked(known, func, args, kwargs) if out is None else out
         if given or known.is_random:
-            return func(*args, **kwargs)
+            return self._computed(known, func, args, kwargs)
         if kwargs.get("device") == META and not known.is_uninitialized:
             shape = args[0] if args and isinstance(args[0], (list, tuple)) else ()
             if all(isinstance(length, int) for length in shape) and math.prod(shape) <= SMALL:
                 return func(*args, **{**kwargs, "device": torch.device("cpu")})
+        return func(*args, **kwargs)
+
+    def _computed(self, known: Operator, func: Any, args: Any, kwargs: Any) -> Any:
+        """The output with its values; those of parameters and buffers that are overwritten are saved."""
+        for value in known.written(args, kwargs):
+            if self.state.owns(value):
+                self.state.save(value)
         return func(*args, **kwargs)
 
     @staticmethod
@@ -296,10 +305,3 @@ def _part(call: Call, index: int) -> Callable[[Tensor], Tensor]:
         return out[index] if several else out  # type: ignore[no-any-return]
 
     return part
-
-
-def _storage(value: Tensor) -> int:
-    try:
-        return int(value.untyped_storage()._cdata)
-    except (RuntimeError, NotImplementedError):
-        return 0

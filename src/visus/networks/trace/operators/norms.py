@@ -19,6 +19,8 @@ from visus.networks.trace.operators.shapes import META, copies_of, num_bytes, sa
 
 # ---- batch norm ----
 
+_RUNNING = (3, 4)  # the places of the running mean and variance
+
 
 def _batch_norm_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     x = args[0]
@@ -46,7 +48,14 @@ def _batch_norm_backward_bytes(args: Sequence[Any], out: Any) -> int:
 register("native_batch_norm_backward", kind="norm", workspace_bytes=_batch_norm_backward_bytes)
 
 
-@operator("native_batch_norm", kind="norm", shape=_batch_norm_shape, normalizes=_batch_normed, label="batch_norm")
+@operator(
+    "native_batch_norm",
+    kind="norm",
+    shape=_batch_norm_shape,
+    normalizes=_batch_normed,
+    label="batch_norm",
+    more_written=_RUNNING,
+)
 @operator(
     *("_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
     kind="norm",
@@ -54,11 +63,11 @@ register("native_batch_norm_backward", kind="norm", workspace_bytes=_batch_norm_
     normalizes=_batch_normed,
 )
 @operator(
-    *("cudnn_batch_norm", "miopen_batch_norm", "_native_batch_norm_legit_functional"),
-    *("_batch_norm_with_update", "_batch_norm_no_update"),
+    *("_batch_norm_with_update", "_batch_norm_no_update", "_native_batch_norm_legit_functional"),
     kind="norm",
     normalizes=_batch_normed,
 )
+@operator("cudnn_batch_norm", "miopen_batch_norm", kind="norm", normalizes=_batch_normed, more_written=_RUNNING)
 def batch_norm(call: Call) -> list[Axes | None] | Axes:
     """With running values each element sees itself; with those of the batch, all places of all samples."""
     axes = call.axes(0) or ()

@@ -121,10 +121,10 @@ def _attention_macs(args: Sequence[Any], out: Any) -> int:
 @operator(
     *("scaled_dot_product_attention", "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_for_cpu"),
     *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"),
+    "_scaled_dot_product_fused_attention_overrideable",
     kind="values",
     macs=_attention_macs,
 )
-@operator("_scaled_dot_product_fused_attention_overrideable", kind="values")
 def attention(call: Call) -> list[Axes | None]:
     """``attention(query, key, value, ...)``, each N heads T D: each place of the query sees all keys and values."""
     out = call.out if isinstance(call.out, Tensor) else call.out[0]

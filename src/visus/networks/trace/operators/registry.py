@@ -12,7 +12,7 @@ To add an operator, such as ``aten::frexp``: in the file of its family, decorate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, TypeVar
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from visus.design.flow import Kind, Normed
-from visus.networks.trace.calls import Axes, Call, Hull
+from visus.networks.trace.calls import Axes, Call, Hull, tensors
 
 Rule = Callable[[Call], "Axes | list[Axes | None] | Hull | None"]
 """Gives what the output depends on, or a list for several outputs; None for an output that does not depend on the input."""
@@ -55,6 +55,7 @@ class Columns:
         read_arguments: of an operator whose output's shape depends on values, those arguments whose values matter; default: all.
         copied_argument: the place of the argument that its output is a copy of, if that is not the first.
         is_uninitialized: whether its output has no values yet.
+        more_written: places of arguments that it overwrites, though torch's schema does not say so.
     """
 
     kind: Kind | Literal["move"]
@@ -69,6 +70,7 @@ class Columns:
     read_arguments: Callable[[Sequence[Any]], Iterable[Tensor]] | None = None
     copied_argument: int | None = None
     is_uninitialized: bool = False
+    more_written: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class Operator(Columns):
         effect: what it returns.
         is_random: whether it draws random numbers.
         is_data_dependent: whether a number that it returns, or the shape of its output, depends on values.
+        written_arguments: places and names of the arguments that it overwrites.
     """
 
     name: str
@@ -87,6 +90,13 @@ class Operator(Columns):
     effect: Effect
     is_random: bool
     is_data_dependent: bool
+    written_arguments: tuple[tuple[int, str], ...]
+
+    def written(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+        """The tensors among the arguments of a call that it overwrites."""
+        for place, name in self.written_arguments:
+            value = args[place] if place < len(args) else kwargs.get(name)
+            yield from tensors((value,))
 
 
 REGISTERED: Final[dict[str | torch.Tag, Columns]] = {}
@@ -141,6 +151,11 @@ def operator_of(func: Any) -> Operator:
         name=name,
         effect=effect,
         is_random=torch.Tag.nondeterministic_seeded in tags,
+        written_arguments=tuple(
+            (place, each.name)
+            for place, each in enumerate(schema.arguments)
+            if _is_written(each) or place in columns.more_written
+        ),
         is_data_dependent=torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags,
     )
 
@@ -152,9 +167,13 @@ def _columns(func: Any, full: str, name: str) -> Columns:
 
 
 def _effect(schema: Any, full: str) -> Effect:
-    written = [each for each in schema.arguments if each.alias_info is not None and each.alias_info.is_write]
+    written = [each for each in schema.arguments if _is_written(each)]
     if written:
         if written[0].name in ("self", "input") and full.endswith("_"):
             return "in place"
         return "out" if any(each.is_out for each in written) else "new"  # running values of a batch norm are no output
     return "view" if any(each.alias_info is not None for each in schema.returns) else "new"
+
+
+def _is_written(argument: Any) -> bool:
+    return argument.alias_info is not None and argument.alias_info.is_write

@@ -91,11 +91,10 @@ register("convolution_backward", kind="window", workspace_bytes=_convolution_bac
 
 @operator("convolution", kind="window", shape=_convolution_shape, macs=_convolution_macs, workspace_bytes=_convolution_bytes)
 @operator(
-    *("_convolution", "cudnn_convolution", "mkldnn_convolution", "_slow_conv2d_forward"),
+    *("_convolution", "convolution_overrideable", "cudnn_convolution", "mkldnn_convolution", "_slow_conv2d_forward"),
     kind="window",
     macs=_convolution_macs,
 )
-@operator("convolution_overrideable", kind="window", macs=_convolution_macs)
 def convolution(call: Call) -> Axes:
     """``convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)``."""
     _, weight, _, stride, padding, dilation, is_transposed, _, groups = _convolution_arguments(call)
@@ -257,8 +256,8 @@ def _pad_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 @operator("replication_pad1d", "replication_pad2d", "replication_pad3d", kind="window", pad_mode="replicate")
 def padding(call: Call) -> Axes:
     """``pad(x, [before, after of the last axis, before, after of the one before it, ...])``."""
-    mode = {"con": "constant", "ref": "reflect", "rep": "replicate"}[call.name[:3]]
-    pads = call.args[1]
+    mode, pads = call.operator.pad_mode, call.args[1]
+    assert mode is not None, "each registration says it"
     call.pads = tuple((pads[index], pads[index + 1]) for index in range(len(pads) - 2, -1, -2))
     owns = call.own_dims(0)
     after = {len(call.shape(0)) - 1 - index: pads[2 * index + 1] for index in range(len(pads) // 2)}
