@@ -13,9 +13,8 @@ from visus.design.flow import Normed
 from visus.networks.trace.calls import HULL, Axes, Call, Hull, mark_of
 from visus.networks.trace.coordinates.dependence import Terms
 from visus.networks.trace.coordinates.moves import grouped, with_global_context
-from visus.networks.trace.operators.elementwise import one_tensor_shape
 from visus.networks.trace.operators.registry import operator, register
-from visus.networks.trace.operators.shapes import META, copies_of, num_bytes, same
+from visus.networks.trace.operators.shapes import FLOATS, META, copies_of, in_order_of, new, num_bytes, same
 
 # ---- batch norm ----
 
@@ -98,16 +97,17 @@ def _is_by_instance(call: Call) -> bool:
 # ---- layer norm, group norm ----
 
 
-def _shape_of_norm(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    x = args[0]
-    if (
-        not isinstance(args[1], Tensor)
-        and args[1] is not None
-        and list(x.shape[len(x.shape) - len(args[1]) :]) != list(args[1])
-    ):
+def _layer_norm_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    x, normalized = args[0], list(args[1])
+    if list(x.shape[len(x.shape) - len(normalized) :]) != normalized:
         return None
     nothing = torch.empty(0, device=META)
-    return torch.empty(x.shape, dtype=x.dtype, device=META), nothing, nothing.detach()
+    return new(x.shape, x), nothing, nothing.detach()
+
+
+def _group_norm_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    nothing = torch.empty(0, device=META)
+    return in_order_of(args[0].shape, args[0]), nothing, nothing.detach()
 
 
 def _layer_normed(call: Call) -> Normed:
@@ -126,7 +126,7 @@ register("native_layer_norm_backward", kind="norm", workspace_bytes=copies_of(0,
 @operator(
     "native_layer_norm",
     kind="norm",
-    shape=_shape_of_norm,
+    shape=_layer_norm_shape,
     normalizes=_layer_normed,
     label="layer_norm",
     workspace_bytes=copies_of(0),
@@ -140,7 +140,7 @@ def layer_norm(call: Call) -> list[Axes | None]:
     return [tuple(with_global_context(terms, shape, dims) for terms in call.axes(0) or ())]
 
 
-@operator("native_group_norm", kind="norm", shape=_shape_of_norm, normalizes=_group_normed, label="group_norm")
+@operator("native_group_norm", kind="norm", shape=_group_norm_shape, normalizes=_group_normed, label="group_norm")
 def group_norm(call: Call) -> list[Axes | None]:
     """``native_group_norm(x, weight, bias, N, C, HxW, group, eps)``: over space and the channels of a group."""
     shape, num_groups = call.shape(0), call.args[6]
@@ -154,9 +154,13 @@ def group_norm(call: Call) -> list[Axes | None]:
 # ---- softmax ----
 
 
-@operator("_softmax", kind="softmax", shape=one_tensor_shape)
+def _softmax_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    return None if kwargs or args[0].dtype not in FLOATS else new(args[0].shape, args[0])  # contiguous, whatever comes in
+
+
+@operator("_softmax", kind="softmax", shape=_softmax_shape)
 @operator("softmax", kind="softmax")
-@operator("_log_softmax", "_safe_softmax", kind="values", shape=one_tensor_shape)
+@operator("_log_softmax", "_safe_softmax", kind="values", shape=_softmax_shape)
 @operator("log_softmax", kind="values")
 def softmax(call: Call) -> Axes:
     """Each place with all along a dimension."""

@@ -19,7 +19,7 @@ from visus.networks.trace.coordinates.moves import along, grouped, reduced
 from visus.networks.trace.coordinates.taps import Taps
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.operators.registry import operator, register
-from visus.networks.trace.operators.shapes import META, in_order_of, is_channels_last
+from visus.networks.trace.operators.shapes import in_order_of, is_channels_last
 
 # ---- convolutions ----
 
@@ -192,7 +192,7 @@ def _pool_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def _pool_with_indices_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     out = _pool_shape(args, kwargs)
-    return None if out is None else (out, torch.empty(out.shape, dtype=torch.int64, device=META))
+    return None if out is None else (out, torch.empty_like(out, dtype=torch.int64))
 
 
 @operator("avg_pool2d", kind="pool", shape=_pool_shape)
