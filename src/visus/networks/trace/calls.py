@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from visus.networks.trace.operators.registry import Operator
 
 Axes = tuple[Terms, ...]
-"""For each axis of the input what a tensor sees of it."""
+"""What a tensor depends on along each axis of the input."""
 
-MARK: Final = "_visus_mark"  # the attribute under which a tensor carries its mark
+ANNOTATION: Final = "_visus_annotation"  # the attribute of a tensor that holds its annotation
 
 
 class Annotation:
-    """What a tensor sees, and where it came from if it is a view: a write into a view reaches its source.
+    """What a tensor depends on, and what it is a view of: a write into a view reaches its source.
 
     Args:
-        axes: what is seen; None where the tensor does not depend on the input.
+        axes: what it depends on; None where it does not depend on the input.
         shape: the tensor's shape.
-        source: the mark of the tensor that this one is a view of.
-        replay: gives the axes of the view from those of the source.
-        part: gives the view of a tensor, as torch does.
+        source: the annotation of the tensor that this one is a view of.
+        replay: returns the axes of the view from those of the source.
+        part: returns the same view of another tensor.
 
-    ``fed`` has the places of the rows that the values come from; None where they are those of the source, or the input's.
+    ``producers`` has the indices of the rows that the values come from; None where they are those of the source, or the input's.
     """
 
-    __slots__ = ("axes", "fed", "part", "replay", "seen", "shape", "source", "version")
+    __slots__ = ("axes", "part", "producers", "replay", "shape", "source", "source_version", "version")
 
     def __init__(
         self,
@@ -45,42 +45,43 @@ class Annotation:
         part: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.axes, self.shape, self.source, self.replay, self.part = axes, shape, source, replay, part
-        self.fed: frozenset[int] | None = None
+        self.producers: frozenset[int] | None = None
         self.version = 0
-        self.seen = 0 if source is None else source.version
+        self.source_version = 0 if source is None else source.version
 
     def current(self) -> Axes | None:
-        """What the tensor sees now, after all that was written into its source."""
+        """What the tensor depends on now, after all that was written into its source."""
         if self.source is not None:
             above = self.source.current()
-            if self.source.version != self.seen:
-                self.seen = self.source.version
+            if self.source.version != self.source_version:
+                self.source_version = self.source.version
                 self.version += 1
                 self.axes = None if above is None or self.replay is None else self.replay(above)
         return self.axes
 
 
-def mark_of(value: Any) -> Annotation | None:
-    """The mark of a tensor, where it has one."""
-    return value.__dict__.get(MARK) if isinstance(value, Tensor) else None
+def annotation_of(value: Any) -> Annotation | None:
+    """The annotation of a tensor, if it has one."""
+    return value.__dict__.get(ANNOTATION) if isinstance(value, Tensor) else None
 
 
 def axes_of(value: Any) -> Axes | None:
-    """What a tensor sees; None for one that does not depend on the input, and for what is no tensor."""
-    mark = mark_of(value)
-    if mark is None:
+    """What a tensor depends on; None for one that does not depend on the input, and for what is no tensor."""
+    annotation = annotation_of(value)
+    if annotation is None:
         return None
-    return mark.axes if mark.source is None else mark.current()
+    return annotation.axes if annotation.source is None else annotation.current()
 
 
 class Call:
-    """One call of an operation: its arguments, and the tensor that came out.
+    """One call of an operator: its arguments and its output. A rule sets what else it finds out.
 
     Args:
         operator: what is known of the operator.
-        func: the operator.
+        func: the operator, as torch dispatches it.
         args, kwargs: its arguments.
         out: what it returned.
+        module: the layer that is running, where one is.
     """
 
     __slots__ = (
@@ -109,38 +110,36 @@ class Call:
         self.aligned = True
         self.is_hull = self.needs_data = False
         self.notes: tuple[str, ...] = ()
-        self.unread_px: tuple[int, ...] = ()  # for each axis of the input: positions at the far edge that no window reaches
+        self.unread_px: tuple[int, ...] = ()  # for each axis of the input: positions at the far edge that no window reads
         self.padded_px: tuple[int, ...] = ()  # and those that were added there
-        self.axis_ops: tuple[
-            AxisOp, ...
-        ] = ()  # what the last dimensions are looked at through, where there is a word for it
+        self.axis_ops: tuple[AxisOp, ...] = ()  # how the last dimensions are read, where geometry has a word for it
         self.pads: tuple[tuple[int, int], ...] = ()  # pixels added before and after the last dimensions
 
     def axes(self, place: int) -> Axes | None:
-        """What the argument at a place sees."""
+        """What an argument depends on."""
         return axes_of(self.args[place])
 
     def shape(self, place: int) -> Shape:
-        """The shape of the argument at a place."""
+        """The shape of an argument."""
         return tuple(self.args[place].shape)
 
     @property
     def out_shape(self) -> Shape:
-        """The shape of the tensor that came out, or of the first one."""
+        """The shape of the output, or of the first of several."""
         out = self.out
         return tuple((out if isinstance(out, Tensor) else out[0]).shape)
 
     def named(self) -> dict[str, Any]:
-        """The arguments by their names in the operation's schema; those not given are absent, or their default."""
+        """The arguments by their names in the operator's schema; those not given are absent, or their default."""
         schema = self.func._schema.arguments
         found = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
         found.update({argument.name: value for argument, value in zip(schema, self.args, strict=False)})
         found.update(self.kwargs)
         return found
 
-    def seeing(self) -> Iterator[Tensor]:
+    def dependent_tensors(self) -> Iterator[Tensor]:
         """All tensors among the arguments that depend on the input."""
-        return seeing(self.args, self.kwargs)
+        return dependent_tensors(self.args, self.kwargs)
 
     def map_axes(self, rule: Callable[[Terms], Terms]) -> Axes:
         """What the output depends on where each axis of the first argument follows the same rule."""
@@ -173,7 +172,7 @@ def tensors(args: Any) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
-def seeing(args: Any, kwargs: dict[str, Any]) -> Iterator[Tensor]:
+def dependent_tensors(args: Any, kwargs: dict[str, Any]) -> Iterator[Tensor]:
     """All tensors among arguments that depend on the input."""
     for value in tensors(args):
         if axes_of(value) is not None:
@@ -185,15 +184,15 @@ def seeing(args: Any, kwargs: dict[str, Any]) -> Iterator[Tensor]:
 
 
 class RuleError(VisusError):
-    """A rule of visus that fails on what it is given: a fault of visus, not of the module."""
+    """A rule of visus failed: a fault of visus, not of the module."""
 
 
 class NeedsValuesError(Exception):
-    """An operation whose outcome depends on values, met on tensors that have none; the module is run again with data."""
+    """The output of an operator depends on values, and its inputs have none; the module is run again with data."""
 
 
 class Hull:
-    """What a rule gives that does not know these arguments: the output is taken to see all that the inputs saw."""
+    """What a rule returns for arguments that it cannot follow: the output may depend on all that the inputs depend on."""
 
 
 HULL: Final = Hull()

@@ -30,7 +30,7 @@ _MAX_ARRAY = 1 << 26  # bytes of a NumPy array that is copied, so that it can be
 
 @contextmanager
 def attention_in_parts() -> Iterator[None]:
-    """No fused attention: whether PyTorch takes it depends on whether tensors have data, and it would hide what is multiplied."""
+    """No fused attention: whether PyTorch takes it depends on whether tensors have data, and it would hide the matrix products."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -126,7 +126,7 @@ class ModuleState:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             for each, _ in self.modes:
                 _set_mode(each, training)
-            self._lend_copies()
+            self._use_copies()
             yield
 
     @cached_property
@@ -144,7 +144,7 @@ class ModuleState:
             self.saved[storage._cdata] = storage, storage.clone()  # type: ignore[no-untyped-call]
 
     def _note(self, thing: Any) -> Iterator[Any]:
-        """Note one object; what it refers to."""
+        """Notes one object; yields what it refers to."""
         if isinstance(thing, _PLAIN) or id(thing) in self.seen:
             return
         self.seen[id(thing)] = thing
@@ -193,7 +193,7 @@ class ModuleState:
             yield from [value for name, value in base.__dict__.items() if not name.startswith("__")]
 
     def _note_function(self, thing: Any) -> Iterator[Any]:
-        """What a function, a method, a partial or a cached function refers to."""
+        """Yields what a function, a method, a partial or a cached function refers to."""
         if hasattr(thing, "cache_info") and hasattr(thing, "cache_clear"):
             with suppress(Exception):
                 self.caches.append((thing, thing.cache_info().misses))
@@ -219,8 +219,8 @@ class ModuleState:
         elif not isinstance(thing, types.BuiltinFunctionType):
             yield from self._note_object(thing)
 
-    def _lend_copies(self) -> None:
-        """For the time of a run, copies stand for the tensors in attributes and lists, so that what is written in place is lost."""
+    def _use_copies(self) -> None:
+        """Replaces the tensors in attributes and lists by copies during a run, so that what is written into them is lost."""
         copies: dict[int, Any] = {}
 
         def copied(value: Any) -> Any:
@@ -235,15 +235,15 @@ class ModuleState:
 
         for table, _ in self.tables:
             for key, value in table.items():
-                if isinstance(value, Tensor) and (lent := copied(value)) is not value:
-                    table[key] = lent
+                if isinstance(value, Tensor) and (copy := copied(value)) is not value:
+                    table[key] = copy
         for row, _ in self.lists:
             for place, value in enumerate(row):
-                if isinstance(value, Tensor) and (lent := copied(value)) is not value:
-                    row[place] = lent
+                if isinstance(value, Tensor) and (copy := copied(value)) is not value:
+                    row[place] = copy
 
     def _restore(self) -> None:
-        """Everything as it was."""
+        """Puts everything back."""
         for storage, saved in self.saved.values():
             storage.copy_(saved)
         for each, mode in self.modes:
@@ -269,7 +269,7 @@ class ModuleState:
             _restore_class(kind, attributes)
         for cache, misses in self.caches:
             if cache.cache_info().misses != misses:
-                cache.cache_clear()  # what was kept in this run cannot be told from what was there
+                cache.cache_clear()  # what this run cached cannot be told from what was there
         for array, numbers in self.arrays:
             if array.flags.writeable and not np.array_equal(array, numbers, equal_nan=array.dtype.kind in "fc"):
                 array[...] = numbers
@@ -330,7 +330,7 @@ _SLOTS: dict[type, tuple[str, ...]] = {}
 
 
 def _slots_of(kind: type) -> tuple[str, ...]:
-    """The slots of a class and of those above it that are neither torch's nor Python's own."""
+    """The slots of a class and of its bases, without those of torch and Python."""
     if kind not in _SLOTS:
         found: list[str] = []
         for base in kind.__mro__:
@@ -342,7 +342,7 @@ def _slots_of(kind: type) -> tuple[str, ...]:
 
 
 def _names_in(code: types.CodeType) -> Iterator[str]:
-    """Names that a function looks up, those of the functions inside it included."""
+    """Global names that a function uses, and those of the functions inside it."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -11,14 +11,14 @@ from visus.networks.trace.operators.registry import operator
 @operator("fill", "zero", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", kind="values")
 @operator("randint_like", "new_zeros", "new_ones", "new_empty", "new_full", "new_empty_strided", kind="values")
 @operator("normal_", "uniform", "random", "exponential", "_assert_async", kind="values")
-def nothing(call: Call) -> None:
-    """New values that do not depend on the input."""
+def new_values(call: Call) -> None:
+    """New values, which do not depend on the input."""
     return
 
 
 @operator("copy", kind="values", copied_argument=1)
 def copy(call: Call) -> Axes | None:
-    """``copy_(x, source)``: what was there before is gone."""
+    """``copy_(x, source)``: depends on the source alone."""
     axes = call.axes(1)
     if axes is None:
         return None

@@ -15,7 +15,7 @@ from visus.networks.trace.coordinates.moves import along, broadcast, joined
 from visus.networks.trace.coordinates.places import blanked, without
 from visus.networks.trace.coordinates.taps import sliced
 from visus.networks.trace.operators.registry import operator
-from visus.networks.trace.operators.shapes import FLOATS, broadcast_shape, new, same
+from visus.networks.trace.operators.shapes import FLOATS, broadcast_shape, new_like, same_layout
 
 _ACTIVATIONS = (
     *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
@@ -32,7 +32,7 @@ def one_tensor_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     x = args[0]
     if kwargs or x.dtype not in FLOATS or any(isinstance(value, Tensor) for value in args[1:]):
         return None
-    return same(x)
+    return same_layout(x)
 
 
 def two_tensors_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -41,17 +41,17 @@ def two_tensors_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if (kwargs and set(kwargs) != {"alpha"}) or not isinstance(one, Tensor) or one.dtype not in FLOATS:
         return None
     if not isinstance(other, Tensor):
-        return None if isinstance(other, complex) else same(one)
+        return None if isinstance(other, complex) else same_layout(one)
     if other.dtype != one.dtype:
         return None
     if one.shape == other.shape:
-        return same(one)
+        return same_layout(one)
     shape = broadcast_shape(one.shape, other.shape)
     if shape is None:
         return None
     if shape == tuple(one.shape):
-        return same(one)
-    return same(other) if shape == tuple(other.shape) else new(shape, one)
+        return same_layout(one)
+    return same_layout(other) if shape == tuple(other.shape) else new_like(shape, one)
 
 
 @operator(torch.Tag.pointwise, kind="values")
@@ -62,35 +62,35 @@ def two_tensors_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 @operator("prelu", "_prelu_kernel", "softshrink", "hardshrink", "log_sigmoid", "log_sigmoid_forward", kind="values")
 @operator("rrelu", "rrelu_with_noise", "rrelu_with_noise_functional", "glu_jvp", "_masked_scale", kind="values")
 def pointwise(call: Call) -> Axes:
-    """Each element sees what the elements see that it is computed from."""
-    return _joined(call, list(call.seeing()), call.out_shape)
+    """Each element depends on what the elements that it is computed from depend on."""
+    return _join(call, list(call.dependent_tensors()), call.out_shape)
 
 
 @operator("where", kind="values")
 def where(call: Call) -> Axes | None:
-    """``where(condition, one, other)``: by a condition that is known, each place sees one of the two."""
+    """``where(condition, one, other)``: where the condition's values are known, each position depends on one of the two."""
     if len(call.args) < 3 or axes_of(call.args[0]) is not None:
         return pointwise(call)
-    return _chosen(call, call.args[0], call.axes(1), call.axes(2))
+    return _choose(call, call.args[0], call.axes(1), call.axes(2))
 
 
 @operator("masked_fill", kind="values")
 def masked_fill(call: Call) -> Axes | None:
-    """``masked_fill(x, mask, value)``: by a mask that is known, what it covers sees the value alone."""
+    """``masked_fill(x, mask, value)``: where the mask's values are known, what it covers depends on the value alone."""
     if axes_of(call.args[1]) is not None:
         return pointwise(call)
-    return _chosen(call, call.args[1], axes_of(call.args[2]), call.axes(0))
+    return _choose(call, call.args[1], axes_of(call.args[2]), call.axes(0))
 
 
-def _chosen(call: Call, mask: Tensor, one: Axes | None, other: Axes | None) -> Axes | None:
-    """One of two, place by place, by a mask that does not depend on the input; of a mask that is not known, the hull of both."""
+def _choose(call: Call, mask: Tensor, one: Axes | None, other: Axes | None) -> Axes | None:
+    """One of two by a mask that does not depend on the input; the hull of both where the mask's values are unknown."""
     if one is not None and one is other:
         return pointwise(call)
     if not mask.is_meta and mask.numel() and bool((mask == mask.reshape(-1)[0]).all()):
         axes, place = (one, 1) if mask.reshape(-1)[0] else (other, 2)
         if call.name == "masked_fill":
             place = 2 if axes is one else 0
-        return None if axes is None else _joined(call, [call.args[place]], call.out_shape)
+        return None if axes is None else _join(call, [call.args[place]], call.out_shape)
     after = call.out_shape
     if mask.is_meta or 2 * math.prod(after) > MAX_NUMBERS:
         call.is_hull |= mask.numel() != 1
@@ -110,7 +110,7 @@ def _chosen(call: Call, mask: Tensor, one: Axes | None, other: Axes | None) -> A
     return tuple(found)
 
 
-def _joined(call: Call, paths: Sequence[Tensor], after: Shape) -> Axes:
+def _join(call: Call, paths: Sequence[Tensor], after: Shape) -> Axes:
     first = axes_of(paths[0])
     assert first is not None
     if len(paths) == 1:
@@ -128,14 +128,14 @@ def _joined(call: Call, paths: Sequence[Tensor], after: Shape) -> Axes:
 
 @operator("tril", "triu", kind="values")
 def triangle(call: Call) -> Axes:
-    """``tril(x, diagonal=0)``: what is not in the triangle is zero; taken for all of it."""
+    """``tril(x, diagonal=0)``: the zeros outside of the triangle are taken to depend on the input too."""
     call.is_hull = True
     return call.axes(0) or ()
 
 
 @operator("glu", kind="values")
 def glu(call: Call) -> Axes:
-    """The first half of a dimension, gated by the second."""
+    """``glu(x, dim=-1)``: the first half of a dimension, gated by the second."""
     shape, after = call.shape(0), call.out_shape
     dim = call.named().get("dim", -1) % len(shape)
     half = after[dim]
@@ -149,8 +149,8 @@ def glu(call: Call) -> Axes:
 
 
 @operator("complex", "polar", kind="values")
-def both(call: Call) -> Axes:
-    """Two tensors, element by element."""
+def complex_number(call: Call) -> Axes:
+    """``complex(real, imaginary)``: each element depends on that of both."""
     paths = [(each, tuple(value.shape)) for value in call.args[:2] if (each := axes_of(value)) is not None]
     return tuple(
         joined([(axes[axis], shape) for axes, shape in paths], call.out_shape)[0] for axis in range(len(paths[0][0]))

@@ -1,4 +1,4 @@
-"""Operators that pick parts of a tensor: slices, splits, lists of places."""
+"""Operators that pick parts of a tensor: slices, splits, lists of indices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def slice_of(call: Call) -> Axes:
 
 @operator("select", "select_copy", kind="values")
 def select(call: Call) -> Axes:
-    """One place of a dimension, which is taken out."""
+    """``select(x, dim, index)``: one index of a dimension, which is removed."""
     shape = call.shape(0)
     dim, place = call.args[1] % len(shape), call.args[2]
     return call.map_axes(lambda terms: _selected(terms, shape, dim, place % shape[dim]))
@@ -48,7 +48,7 @@ def _selected(terms: Terms, shape: Shape, dim: int, place: int) -> Terms:
 @operator("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk", kind="move")
 @operator("tensor_split", "split_copy", "split_with_sizes_copy", kind="move")
 def split(call: Call) -> list[Axes | None]:
-    """Parts one behind the other along a dimension."""
+    """``split(x, sizes, dim=0)``: consecutive parts of a dimension."""
     shape = call.shape(0)
     dim = call.named().get("dim", 0) % len(shape)
     found: list[Axes | None] = []
@@ -62,7 +62,7 @@ def split(call: Call) -> list[Axes | None]:
 
 @operator("unbind", "unbind_copy", kind="move")
 def unbind(call: Call) -> list[Axes | None]:
-    """Each place of a dimension as a tensor."""
+    """``unbind(x, dim=0)``: each index of a dimension as a tensor."""
     shape = call.shape(0)
     dim = call.named().get("dim", 0) % len(shape)
     return [call.map_axes(lambda terms, place=place: _selected(terms, shape, dim, place)) for place in range(shape[dim])]  # type: ignore[misc]
@@ -70,7 +70,7 @@ def unbind(call: Call) -> list[Axes | None]:
 
 @operator("index_select", "index_select_backward", kind="values")
 def index_select(call: Call) -> Axes:
-    """Places of a dimension by a list; a list whose values are unknown may name any of them."""
+    """``index_select(x, dim, index)``: where the values of the index are unknown, the hull of the dimension."""
     dim = call.args[1] % max(len(call.shape(0)), 1)
     return _picked(call, dim, call.args[2])
 
@@ -86,13 +86,13 @@ def _picked(call: Call, dim: int, index: Tensor) -> Axes:
 
 
 def _masks(args: Sequence[Any]) -> Iterator[Tensor]:
-    """The masks among the indices: the output's shape depends on their values, and not on those of lists of places."""
+    """The masks among the indices: the output's shape depends on their values, and not on those of lists of indices."""
     return (value for value in tensors(args[1]) if value.dtype in (torch.bool, torch.uint8))
 
 
 @operator("index", "_unsafe_index", kind="values", read_arguments=_masks)
 def index(call: Call) -> Axes | Hull:
-    """``x[..., index, ...]`` with one list of places, all known; anything else may name any place."""
+    """``x[..., index, ...]`` with known lists of indices for consecutive dimensions; the hull for anything else."""
     shape, after = call.shape(0), call.out_shape
     places = [(dim, each) for dim, each in enumerate(call.args[1]) if each is not None]
     if call.axes(0) is None or any(axes_of(value) is not None for _, value in places):
@@ -102,15 +102,15 @@ def index(call: Call) -> Axes | Hull:
         flat = (*shape[:dim], values.numel(), *shape[dim + 1 :])
         taps = taps_of.picked(shape[dim], values.detach().cpu().reshape(-1).tolist())
         return call.map_axes(lambda terms: reshaped(along(terms, shape, dim, taps), flat, after))
-    side_by_side = all(dim == places[0][0] + place for place, (dim, _) in enumerate(places))
-    if len(places) > 1 and side_by_side and all(not value.is_meta and value.dtype != torch.bool for _, value in places):
-        return call.map_axes(lambda terms: _pointed(terms, shape, places, after))
+    are_consecutive = all(dim == places[0][0] + place for place, (dim, _) in enumerate(places))
+    if len(places) > 1 and are_consecutive and all(not value.is_meta and value.dtype != torch.bool for _, value in places):
+        return call.map_axes(lambda terms: _picked_by_several(terms, shape, places, after))
     call.needs_data = any(value.is_meta for _, value in places)
     return HULL
 
 
-def _pointed(terms: Terms, shape: Shape, places: Sequence[tuple[int, Tensor]], after: Shape) -> Terms:
-    """Several lists of places, one for each of several dimensions that stand side by side."""
+def _picked_by_several(terms: Terms, shape: Shape, places: Sequence[tuple[int, Tensor]], after: Shape) -> Terms:
+    """Several lists of indices, one for each of several consecutive dimensions."""
     first, count = places[0][0], len(places)
     lists = np.broadcast_arrays(*(np.asarray(value.detach().cpu()) for _, value in places))
     lengths = shape[first : first + count]
@@ -124,7 +124,7 @@ def _pointed(terms: Terms, shape: Shape, places: Sequence[tuple[int, Tensor]], a
 
 @operator("diagonal", "diagonal_copy", kind="values")
 def diagonal(call: Call) -> Axes:
-    """Places where two dimensions have the same number; taken for all places of both."""
+    """``diagonal(x, offset=0, dim1=0, dim2=1)``: taken to depend on all positions of both dimensions."""
     named = call.named()
     shape, after = call.shape(0), call.out_shape
     dims = [named.get("dim1", 0) % len(shape), named.get("dim2", 1) % len(shape)]
@@ -134,7 +134,7 @@ def diagonal(call: Call) -> Axes:
 
 @operator("one_hot", kind="values")
 def one_hot(call: Call) -> Axes:
-    """A new last dimension of classes."""
+    """``one_hot(x, num_classes)``: a new last dimension."""
     num_dims = len(call.shape(0))
     return tuple(unsqueezed(terms, num_dims) for terms in call.axes(0) or ())
 

@@ -1,4 +1,4 @@
-"""Operators that put elements elsewhere: shapes, orders of dimensions, repetition, pixel shuffles, concatenation."""
+"""Operators that move elements: reshape, permute, repeat, roll, pixel shuffle, concatenate."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from visus.networks.trace.coordinates.layouts import flattened, reshaped
 from visus.networks.trace.coordinates.moves import along, broadcast, permuted, reduced, squeezed, stacked, unsqueezed
 from visus.networks.trace.coordinates.places import blanked, found_again
 from visus.networks.trace.operators.registry import operator
-from visus.networks.trace.operators.shapes import new, same
+from visus.networks.trace.operators.shapes import new_like, same_layout
 
-# ---- the same elements ----
+# ---- shapes and orders of dimensions ----
 
 
 def _clone_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     x, layout = args[0], kwargs.get("memory_format", torch.preserve_format)
     if layout == torch.contiguous_format:
-        return new(x.shape, x)
+        return new_like(x.shape, x)
     if layout == torch.preserve_format:
-        return same(x)
+        return same_layout(x)
     return None
 
 
@@ -34,14 +34,14 @@ def _clone_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 @operator("alias", "detach", "_to_copy", "to", "contiguous", "lift", "lift_fresh", "_pin_memory", kind="move")
 @operator("alias_copy", "detach_copy", "lift_fresh_copy", kind="move")
 def unchanged(call: Call) -> Axes | None:
-    """Each element sees what it saw."""
+    """The same elements."""
     return call.axes(0)
 
 
 @operator("view", "view_copy", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", kind="move")
 @operator("flatten", "unflatten", kind="move")
 def view(call: Call) -> Axes:
-    """The same elements in order, under the shape of the output."""
+    """``view(x, shape)``: the same elements in the same order."""
     shape, after = call.shape(0), call.out_shape
     axes = call.axes(0) or ()
     if shape == after:
@@ -51,7 +51,7 @@ def view(call: Call) -> Axes:
 
 @operator("as_strided", "as_strided_copy", "as_strided_scatter", kind="values")
 def as_strided(call: Call) -> Axes | Hull:
-    """The same elements in the same order, or any of them."""
+    """``as_strided(x, size, stride)``: followed where nothing moves, else the hull."""
     shape, size, stride = call.shape(0), tuple(call.args[1]), tuple(call.args[2])
     long = [dim for dim, length in enumerate(size) if length > 1]
     if shape == size and (len(long) < 2 or (call.name == "as_strided" and stride == call.args[0].stride())):
@@ -61,7 +61,7 @@ def as_strided(call: Call) -> Axes | Hull:
 
 @operator("permute", "permute_copy", kind="move")
 def permute(call: Call) -> Axes:
-    """The dimensions in the order of the second argument."""
+    """``permute(x, dims)``: the dimensions in another order."""
     num_dims = len(call.shape(0))
     order = [dim % num_dims for dim in call.args[1]]
     return call.map_axes(lambda terms: permuted(terms, order))
@@ -69,7 +69,7 @@ def permute(call: Call) -> Axes:
 
 @operator("transpose", "transpose_copy", "swapaxes", "swapdims", "t", "t_copy", "numpy_T", "mT", "adjoint", kind="move")
 def transpose(call: Call) -> Axes:
-    """Two dimensions exchanged; for ``t`` the only two."""
+    """``transpose(x, dim0, dim1)``, ``t(x)``: two dimensions swapped."""
     num_dims = len(call.shape(0))
     order = list(range(num_dims))
     one, other = (call.args[1] % num_dims, call.args[2] % num_dims) if len(call.args) > 2 else (-1, -2)
@@ -80,14 +80,14 @@ def transpose(call: Call) -> Axes:
 
 @operator("unsqueeze", "unsqueeze_copy", kind="move")
 def unsqueeze(call: Call) -> Axes:
-    """A dimension of length 1 put in."""
+    """``unsqueeze(x, dim)``: a new dimension of length 1."""
     dim = call.args[1] % len(call.out_shape)
     return call.map_axes(lambda terms: unsqueezed(terms, dim))
 
 
 @operator("squeeze", "squeeze_copy", kind="move")
 def squeeze(call: Call) -> Axes:
-    """Dimensions of length 1 taken out: all, or those that are named."""
+    """``squeeze(x, dim)``: dimensions of length 1 removed; all, or those of ``dim``."""
     shape = call.shape(0)
     named = call.args[1] if len(call.args) > 1 else range(len(shape))
     dims = [dim % len(shape) for dim in ([named] if isinstance(named, int) else named)] if shape else []
@@ -97,31 +97,31 @@ def squeeze(call: Call) -> Axes:
 
 @operator("view_as_real", "view_as_real_copy", kind="values")
 def view_as_real(call: Call) -> Axes:
-    """A last dimension of real and imaginary part."""
+    """A new last dimension of real and imaginary part."""
     num_dims = len(call.shape(0))
     return call.map_axes(lambda terms: unsqueezed(terms, num_dims))
 
 
 @operator("view_as_complex", "view_as_complex_copy", kind="values")
 def view_as_complex(call: Call) -> Axes:
-    """The last dimension of real and imaginary part taken out."""
+    """The last dimension of real and imaginary part removed."""
     shape = call.shape(0)
     return call.map_axes(lambda terms: reduced(terms, shape, (len(shape) - 1,), False))
 
 
-# ---- repeated, reversed, moved round ----
+# ---- repeat, flip, roll ----
 
 
 @operator("expand", "expand_copy", "broadcast_to", "expand_as", kind="move")
 def expand(call: Call) -> Axes:
-    """Dimensions of length 1 repeated."""
+    """``expand(x, size)``: dimensions of length 1 repeated."""
     shape, after = call.shape(0), call.out_shape
     return call.map_axes(lambda terms: broadcast(terms, shape, after))
 
 
 @operator("repeat", kind="values")
 def repeat(call: Call) -> Axes:
-    """The tensor end to end, so many times along each dimension."""
+    """``repeat(x, repeats)``: the tensor tiled along each dimension."""
     times = call.args[1]
     shape, found = call.shape(0), []
     padded = (1,) * (len(times) - len(shape)) + shape
@@ -141,7 +141,7 @@ def repeat(call: Call) -> Axes:
 
 @operator("flip", kind="values")
 def flip(call: Call) -> Axes:
-    """Dimensions in reverse."""
+    """``flip(x, dims)``: dimensions reversed."""
     shape = call.shape(0)
 
     def rule(terms: Terms) -> Terms:
@@ -155,7 +155,7 @@ def flip(call: Call) -> Axes:
 
 @operator("roll", kind="values")
 def roll(call: Call) -> Axes:
-    """Dimensions moved round; without dimensions, all elements in order."""
+    """``roll(x, shifts, dims)``: dimensions shifted cyclically; without ``dims``, the flattened tensor."""
     named = call.named()
     shape = call.shape(0)
     shifts, dims = ([value] if isinstance(value, int) else value for value in (named["shifts"], named.get("dims", [])))
@@ -171,39 +171,39 @@ def roll(call: Call) -> Axes:
     return call.map_axes(rule)
 
 
-# ---- shuffles ----
+# ---- pixel shuffle, channel shuffle ----
 
 
 @operator("pixel_shuffle", kind="values")
 def pixel_shuffle(call: Call) -> Axes:
-    """... (C r r) H W -> ... C (H r) (W r)."""
+    """``pixel_shuffle(x, r)``: ... (C r r) H W -> ... C (H r) (W r)."""
     (*lead, channels, height, width), factor = call.shape(0), call.args[1]
     first = len(lead)
     cut = (*lead, channels // factor**2, factor, factor, height, width)
     order = (*range(first + 1), first + 3, first + 1, first + 4, first + 2)
-    return _relaid(call, cut, order)
+    return _rearranged(call, cut, order)
 
 
 @operator("pixel_unshuffle", kind="values")
 def pixel_unshuffle(call: Call) -> Axes:
-    """... C (H r) (W r) -> ... (C r r) H W."""
+    """``pixel_unshuffle(x, r)``: ... C (H r) (W r) -> ... (C r r) H W."""
     (*lead, channels, height, width), factor = call.shape(0), call.args[1]
     first = len(lead)
     cut = (*lead, channels, height // factor, factor, width // factor, factor)
     order = (*range(first + 1), first + 2, first + 4, first + 1, first + 3)
-    return _relaid(call, cut, order)
+    return _rearranged(call, cut, order)
 
 
 @operator("channel_shuffle", "native_channel_shuffle", kind="values")
 def channel_shuffle(call: Call) -> Axes:
-    """N (g C) * -> N (C g) *."""
+    """``channel_shuffle(x, g)``: N (g C) * -> N (C g) *."""
     shape, groups = call.shape(0), call.args[1]
     cut = (shape[0], groups, shape[1] // groups, *shape[2:])
-    return _relaid(call, cut, (0, 2, 1, *range(3, len(cut))))
+    return _rearranged(call, cut, (0, 2, 1, *range(3, len(cut))))
 
 
-def _relaid(call: Call, cut: Shape, order: Sequence[int]) -> Axes:
-    """Cut into more dimensions, put into a new order, merged into the shape of the output."""
+def _rearranged(call: Call, cut: Shape, order: Sequence[int]) -> Axes:
+    """Split into more dimensions, permuted, and merged into the output's shape."""
     turned = tuple(cut[dim] for dim in order)
     parts = flattened(call.axes(0) or (), call.shape(0), cut)
     return flattened([permuted(terms, order) for terms in parts], turned, call.out_shape)
@@ -226,13 +226,13 @@ def _cat_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if [length for place, length in enumerate(shape) if place != dim] != others:
             return None
         total += shape[dim]
-    return new((*first.shape[:dim], total, *first.shape[dim + 1 :]), first)
+    return new_like((*first.shape[:dim], total, *first.shape[dim + 1 :]), first)
 
 
 @operator("cat", kind="stack", shape=_cat_shape)
 @operator("concat", "concatenate", kind="stack")
 def cat(call: Call) -> Axes:
-    """Tensors one behind the other along a dimension; empty ones of one dimension count as none."""
+    """``cat(tensors, dim=0)``: concatenated along a dimension; empty tensors of one dimension are left out, as in torch."""
     parts = [part for part in call.args[0] if part.dim() > 1 or part.numel()] or list(call.args[0])
     dim = call.named().get("dim", 0) % parts[0].dim()
     return _stacked(call, [(part, tuple(part.shape)) for part in parts], dim, lambda terms: terms)
@@ -240,7 +240,7 @@ def cat(call: Call) -> Axes:
 
 @operator("stack", kind="values")
 def stack(call: Call) -> Axes:
-    """Tensors one behind the other along a new dimension."""
+    """``stack(tensors, dim=0)``: concatenated along a new dimension."""
     parts = call.args[0]
     dim = call.named().get("dim", 0) % (parts[0].dim() + 1)
     shapes = [(*part.shape[:dim], 1, *part.shape[dim:]) for part in parts]

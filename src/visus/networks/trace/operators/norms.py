@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from visus.design.flow import Normed
-from visus.networks.trace.calls import HULL, Axes, Call, Hull, mark_of
+from visus.networks.trace.calls import HULL, Axes, Call, Hull, annotation_of
 from visus.networks.trace.coordinates.dependence import Terms
 from visus.networks.trace.coordinates.moves import grouped, with_global_context
 from visus.networks.trace.operators.registry import operator, register
-from visus.networks.trace.operators.shapes import FLOATS, META, copies_of, in_order_of, new, num_bytes, same
+from visus.networks.trace.operators.shapes import FLOATS, META, copies_of, new_like, num_bytes, same_layout, with_layout_of
 
 # ---- batch norm ----
 
@@ -25,12 +25,12 @@ def _batch_norm_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     x = args[0]
     if any(isinstance(value, Tensor) and value.shape[0] != x.shape[1] for value in args[1:5]):
         return None
-    nothing = torch.empty(0, device=META)
-    return same(x), nothing, nothing.detach()
+    unused = torch.empty(0, device=META)
+    return same_layout(x), unused, unused.detach()
 
 
 def _batch_normed(call: Call) -> Normed | None:
-    """What a batch norm divides by the deviation of; None for an instance norm, which is one with the batch laid into the channels."""
+    """What a batch norm normalizes; None for an instance norm, which is a batch norm of a batch merged into the channels."""
     shape = call.shape(0)
     if len(shape) < 2 or (call.module is not None and type(call.module).__name__.startswith("InstanceNorm")):
         return None
@@ -68,7 +68,7 @@ register("native_batch_norm_backward", kind="norm", workspace_bytes=_batch_norm_
 )
 @operator("cudnn_batch_norm", "miopen_batch_norm", kind="norm", normalizes=_batch_normed, more_written=_RUNNING)
 def batch_norm(call: Call) -> list[Axes | None] | Axes:
-    """With running values each element sees itself; with those of the batch, all places of all samples."""
+    """With running statistics each element depends on itself; with those of the batch, on all positions of all samples."""
     axes = call.axes(0) or ()
     is_training = call.args[5] if len(call.args) > 5 else True
     if call.name.endswith("_no_training") or call.name.endswith("_no_update"):
@@ -86,10 +86,10 @@ def batch_norm(call: Call) -> list[Axes | None] | Axes:
 
 
 def _is_by_instance(call: Call) -> bool:
-    """Whether the batch was laid into the channels before, as an instance norm does."""
+    """Whether the batch was merged into the channels before, as an instance norm does."""
     if isinstance(call.module, torch.nn.modules.instancenorm._InstanceNorm):
         return True
-    mark = mark_of(call.args[0])
+    mark = annotation_of(call.args[0])
     is_view = mark is not None and mark.source is not None
     return is_view and call.shape(0)[0] == 1 and not isinstance(call.module, torch.nn.modules.batchnorm._BatchNorm)
 
@@ -101,13 +101,13 @@ def _layer_norm_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     x, normalized = args[0], list(args[1])
     if list(x.shape[len(x.shape) - len(normalized) :]) != normalized:
         return None
-    nothing = torch.empty(0, device=META)
-    return new(x.shape, x), nothing, nothing.detach()
+    unused = torch.empty(0, device=META)
+    return new_like(x.shape, x), unused, unused.detach()
 
 
 def _group_norm_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    nothing = torch.empty(0, device=META)
-    return in_order_of(args[0].shape, args[0]), nothing, nothing.detach()
+    unused = torch.empty(0, device=META)
+    return with_layout_of(args[0].shape, args[0]), unused, unused.detach()
 
 
 def _layer_normed(call: Call) -> Normed:
@@ -134,7 +134,7 @@ register("native_layer_norm_backward", kind="norm", workspace_bytes=copies_of(0,
 @operator("layer_norm", kind="norm", normalizes=_layer_normed)
 @operator("rms_norm", "_fused_rms_norm", kind="values")
 def layer_norm(call: Call) -> list[Axes | None]:
-    """``native_layer_norm(x, normalized_shape, ...)``: over the last dimensions."""
+    """``native_layer_norm(x, normalized_shape, ...)``: normalizes the last dimensions together."""
     shape = call.shape(0)
     dims = range(len(shape) - len(call.args[1]), len(shape))
     return [tuple(with_global_context(terms, shape, dims) for terms in call.axes(0) or ())]
@@ -142,7 +142,7 @@ def layer_norm(call: Call) -> list[Axes | None]:
 
 @operator("native_group_norm", kind="norm", shape=_group_norm_shape, normalizes=_group_normed, label="group_norm")
 def group_norm(call: Call) -> list[Axes | None]:
-    """``native_group_norm(x, weight, bias, N, C, HxW, group, eps)``: over space and the channels of a group."""
+    """``native_group_norm(x, weight, bias, N, C, HxW, group, eps)``: normalizes all positions and a group's channels together."""
     shape, num_groups = call.shape(0), call.args[6]
 
     def rule(terms: Terms) -> Terms:
@@ -155,7 +155,9 @@ def group_norm(call: Call) -> list[Axes | None]:
 
 
 def _softmax_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    return None if kwargs or args[0].dtype not in FLOATS else new(args[0].shape, args[0])  # contiguous, whatever comes in
+    return (
+        None if kwargs or args[0].dtype not in FLOATS else new_like(args[0].shape, args[0])
+    )  # contiguous, whatever comes in
 
 
 @operator("_softmax", kind="softmax", shape=_softmax_shape)
@@ -163,7 +165,7 @@ def _softmax_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 @operator("_log_softmax", "_safe_softmax", kind="values", shape=_softmax_shape)
 @operator("log_softmax", kind="values")
 def softmax(call: Call) -> Axes:
-    """Each place with all along a dimension."""
+    """``softmax(x, dim)``: each position depends on all along a dimension."""
     shape = call.shape(0)
     dim = call.args[1] % max(len(shape), 1)
     return tuple(with_global_context(terms, shape, (dim,)) for terms in call.axes(0) or ())
@@ -171,5 +173,5 @@ def softmax(call: Call) -> Axes:
 
 @operator("_weight_norm_interface", "_weight_norm", kind="values")
 def weight_norm(call: Call) -> Axes | Hull:
-    """Weights by their direction and length; they seldom depend on the input."""
+    """Weights of a given direction and norm, which seldom depend on the input."""
     return HULL

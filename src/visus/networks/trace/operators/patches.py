@@ -1,4 +1,4 @@
-"""Operators that cut out patches, and put them back: ``torch.nn.Unfold``, ``torch.nn.Fold``, ``Tensor.unfold``."""
+"""Operators that extract patches, and add them up again: ``torch.nn.Unfold``, ``torch.nn.Fold``, ``Tensor.unfold``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visus.networks.trace.operators.registry import operator
 
 @operator("im2col", kind="values")
 def patches(call: Call) -> Axes:
-    """``im2col(x, kernel_size, dilation, padding, stride)``: N C H W -> N (C kh kw) (places)."""
+    """``im2col(x, kernel_size, dilation, padding, stride)``: N C H W -> N (C kh kw) positions."""
     shape = call.shape(0)
     (high, wide), (down, across), (above, left), (step_down, step_across) = (per_axis(value, 2) for value in call.args[1:5])
     height, width = shape[-2:]
@@ -36,8 +36,8 @@ def patches(call: Call) -> Axes:
 
 
 @operator("col2im", kind="values")
-def patches_put_back(call: Call) -> Axes:
-    """``col2im(x, output_size, kernel_size, dilation, padding, stride)``: N (C kh kw) (places) -> N C H W."""
+def fold_patches(call: Call) -> Axes:
+    """``col2im(x, output_size, kernel_size, dilation, padding, stride)``: N (C kh kw) positions -> N C H W."""
     sizes, kernels, dilations, pads, strides = (per_axis(value, 2) for value in call.args[1:6])
     shape, lead = call.shape(0), call.shape(0)[:-2]
     counts = [
@@ -62,7 +62,7 @@ def patches_put_back(call: Call) -> Axes:
 
 
 def _folding(num_places: int, length: int, kernel: int, stride: int, before: int, dilation: int) -> Taps:
-    """Which (place, tap) pairs, counted as place*kernel + tap, are added into each new position."""
+    """Which (window, tap) pairs, numbered window * kernel + tap, are added at each position."""
     reached = np.arange(length)[:, None] + before - np.arange(kernel) * dilation
     places = np.where(reached % stride == 0, reached // stride, -1)
     is_inside = (places >= 0) & (places < num_places)
@@ -73,7 +73,7 @@ def _folding(num_places: int, length: int, kernel: int, stride: int, before: int
 
 @operator("unfold", "unfold_copy", kind="values")
 def unfold(call: Call) -> Axes:
-    """``x.unfold(dim, size, step)``: windows along ``dim``, what they hold in a new last dimension."""
+    """``x.unfold(dim, size, step)``: windows along ``dim``, whose elements are a new last dimension."""
     shape = call.shape(0)
     dim, size, step = call.args[1] % len(shape), call.args[2], call.args[3]
     taps = taps_of.window(shape[dim], call.out_shape[dim], size, step, 0, 1)

@@ -14,7 +14,7 @@ from visus.networks.trace.coordinates.dependence import Term
 from visus.networks.trace.coordinates.moves import broadcast, reduced
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.operators.registry import operator, register
-from visus.networks.trace.operators.shapes import broadcast_shape, new
+from visus.networks.trace.operators.shapes import broadcast_shape, new_like
 
 # ---- matrix products ----
 
@@ -30,7 +30,7 @@ def _product_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     shape = (*one.shape[:-1], other.shape[-1])
     if len(args) == 3 and broadcast_shape(args[0].shape, shape) != shape:
         return None
-    return new(shape, one)
+    return new_like(shape, one)
 
 
 def _product_macs(args: Sequence[Any], out: Any) -> int:
@@ -43,7 +43,7 @@ def _linear_macs(args: Sequence[Any], out: Any) -> int:
 
 
 def _sparse_product_macs(args: Sequence[Any], out: Any) -> int:
-    """Of a product with a matrix that keeps only the numbers that are not zero."""
+    """Multiply-adds of a product with a sparse matrix."""
     one, other = [value for value in args if isinstance(value, Tensor)][-2:]
     if one.layout == torch.strided:
         return int(one.shape[0] * other._nnz())
@@ -51,7 +51,7 @@ def _sparse_product_macs(args: Sequence[Any], out: Any) -> int:
 
 
 def _product(call: Call, one: int, other: int, added: int | None = None) -> Axes:
-    """A matrix product of two arguments: the last dimension of one and the last but one of the other are summed over."""
+    """A matrix product of two arguments: it sums over the last dimension of one and the second to last of the other."""
     after = call.out_shape
     found: list[list[Term]] = []
     for place, gone in ((one, -1), (other, -2)):
@@ -73,7 +73,7 @@ def _product(call: Call, one: int, other: int, added: int | None = None) -> Axes
 @operator("_int_mm", kind="values", macs=_product_macs)
 @operator("matmul", kind="values")
 def matrix_product(call: Call) -> Axes:
-    """``mm(a, b)``."""
+    """``mm(a, b)``: each output depends on a row of ``a`` and a column of ``b``."""
     return _product(call, 0, 1)
 
 
@@ -86,7 +86,7 @@ def matrix_product_added(call: Call) -> Axes:
 
 @operator("linear", "mkldnn_linear", kind="values", macs=_linear_macs)
 def linear(call: Call) -> Axes | Hull:
-    """``linear(x, weight, bias)`` where it is one operation."""
+    """``linear(x, weight, bias)`` where it is one operator."""
     if any(axes_of(value) is not None for value in call.args[1:]):
         return HULL
     shape = call.shape(0)
@@ -95,7 +95,7 @@ def linear(call: Call) -> Axes | Hull:
 
 @operator("mv", "dot", "vdot", "addmv", kind="values")
 def vector_product(call: Call) -> Axes:
-    """A matrix with a vector, or two vectors."""
+    """``mv(matrix, vector)``, ``dot(a, b)``."""
     after, found = call.out_shape, []
     values = [value for value in call.args if isinstance(value, Tensor)]
     for value in values[-2:]:
@@ -126,7 +126,7 @@ def _attention_macs(args: Sequence[Any], out: Any) -> int:
     macs=_attention_macs,
 )
 def attention(call: Call) -> list[Axes | None]:
-    """``attention(query, key, value, ...)``, each N heads T D: each place of the query sees all keys and values."""
+    """``attention(query, key, value, ...)``, each N heads T D: each query depends on all keys and values."""
     out = call.out if isinstance(call.out, Tensor) else call.out[0]
     after = tuple(out.shape)
     mask: Any = call.named().get("attn_mask", call.named().get("attn_bias"))

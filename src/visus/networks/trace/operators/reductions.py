@@ -1,4 +1,4 @@
-"""Operators whose output depends on all places along some dimensions: sums, largest values, running sums, sorting, Fourier."""
+"""Operators whose output depends on all positions along some dimensions: sum, max, cumsum, sort, Fourier transform."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from visus.networks.trace.coordinates.dependence import Grid, Line, Term, Terms,
 from visus.networks.trace.coordinates.moves import accumulated, broadcast, reduced, with_global_context
 from visus.networks.trace.operators.elementwise import pointwise
 from visus.networks.trace.operators.registry import operator
-from visus.networks.trace.operators.shapes import FLOATS, new
+from visus.networks.trace.operators.shapes import FLOATS, new_like
 
 
 def reduced_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -22,7 +22,7 @@ def reduced_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return None
     gone = {dim % x.dim() for dim in args[1]}
     keepdim = len(args) > 2 and args[2]
-    return new([1 if dim in gone else length for dim, length in enumerate(x.shape) if keepdim or dim not in gone], x)
+    return new_like([1 if dim in gone else length for dim, length in enumerate(x.shape) if keepdim or dim not in gone], x)
 
 
 @operator("mean", "amax", kind="global pool", shape=reduced_shape)
@@ -32,7 +32,7 @@ def reduced_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 @operator("norm", "linalg_vector_norm", "linalg_matrix_norm", "frobenius_norm", "nuclear_norm", kind="values")
 @operator("count_nonzero", "hash_tensor", kind="values")
 def reduction(call: Call) -> Axes | list[Axes | None]:
-    """A number from all places along some dimensions, or along all; ``max`` of two tensors is element by element."""
+    """``sum(x, dim, keepdim=False)``: over some dimensions, or all; ``max(x, other)`` is element by element."""
     named = call.named()
     if isinstance(named.get("other"), Tensor):
         return pointwise(call)
@@ -47,8 +47,8 @@ def reduction(call: Call) -> Axes | list[Axes | None]:
 
 
 @operator("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "_cummax_helper", "_cummin_helper", kind="values")
-def running(call: Call) -> Axes | list[Axes | None]:
-    """Each place with all before it along a dimension."""
+def cumulative(call: Call) -> Axes | list[Axes | None]:
+    """``cumsum(x, dim)``: each position depends on all before it along a dimension."""
     shape = call.shape(0)
     dim = call.named()["dim"] % max(len(shape), 1)
     found = tuple(accumulated(terms, shape, dim) for terms in call.axes(0) or ())
@@ -56,8 +56,8 @@ def running(call: Call) -> Axes | list[Axes | None]:
 
 
 @operator("sort", "argsort", "topk", "msort", "renorm", kind="values")
-def ordered(call: Call) -> list[Axes | None] | Axes:
-    """The values along a dimension by their size: each place depends on all."""
+def sorting(call: Call) -> list[Axes | None] | Axes:
+    """``sort(x, dim=-1)``: each position depends on all along a dimension."""
     named = call.named()
     shape = call.shape(0)
     dim = named.get("dim", -1) % max(len(shape), 1)
@@ -75,7 +75,7 @@ def ordered(call: Call) -> list[Axes | None] | Axes:
 
 @operator("_fft_r2c", "_fft_c2c", "_fft_c2r", kind="values")
 def fourier(call: Call) -> Axes:
-    """Each frequency depends on all places along the dimensions."""
+    """Each frequency depends on all positions along the dimensions."""
     shape, after = call.shape(0), call.out_shape
     dims = [dim % len(shape) for dim in call.args[1]]
 

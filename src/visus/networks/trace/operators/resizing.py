@@ -1,4 +1,4 @@
-"""Operators that enlarge or shrink maps: nearest, linear, bicubic."""
+"""Operators that resize maps: nearest, linear, bicubic, antialiased; as in ``torch.nn.functional.interpolate``."""
 
 from __future__ import annotations
 

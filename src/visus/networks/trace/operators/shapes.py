@@ -1,4 +1,4 @@
-"""Tensors without data, as the shape functions of operators return them, and the bytes of tensors."""
+"""Tensors without data, for the shape functions of operators, and the bytes of tensors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ META: Final = torch.device("meta")
 FLOATS: Final = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
 
 
-def new(shape: Sequence[int], like: Tensor) -> Tensor:
-    """A tensor without data, in order, with the number format of another."""
+def new_like(shape: Sequence[int], like: Tensor) -> Tensor:
+    """A contiguous tensor without data, with the dtype of another."""
     return torch.empty(shape, dtype=like.dtype, device=META)
 
 
-def same(like: Tensor) -> Tensor:
-    """A tensor without data, with shape, number format and order of another."""
+def same_layout(like: Tensor) -> Tensor:
+    """A tensor without data, with shape, dtype and strides of another; contiguous where that has gaps or overlaps."""
     if like.is_contiguous():
         return torch.empty(like.shape, dtype=like.dtype, device=META)
     strides = like.stride()
@@ -28,7 +28,7 @@ def same(like: Tensor) -> Tensor:
 
 
 def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Whether the elements lie side by side without gaps or overlaps."""
+    """Whether a tensor has neither gaps nor overlaps in memory."""
     expected = 1
     for stride, length in sorted((stride, length) for stride, length in zip(strides, shape, strict=True) if length != 1):
         if stride != expected:
@@ -37,8 +37,8 @@ def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     return True
 
 
-def in_order_of(shape: Sequence[int], like: Tensor) -> Tensor:
-    """A map without data, its channels side by side in memory where those of another are."""
+def with_layout_of(shape: Sequence[int], like: Tensor) -> Tensor:
+    """A tensor without data; channels-last where another tensor is."""
     out = torch.empty(shape, dtype=like.dtype, device=META)
     if len(shape) == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last):
         return out.to(memory_format=torch.channels_last)
@@ -46,7 +46,7 @@ def in_order_of(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def is_channels_last(value: Tensor) -> bool:
-    """Whether the channels of a map lie side by side in memory."""
+    """Whether a map is channels-last in memory."""
     return value.dim() == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -62,7 +62,7 @@ def broadcast_shape(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]
 
 
 def bytes_of(value: Tensor) -> int:
-    """Bytes of a tensor's numbers; of one that keeps only those that are not zero, of these and their places.
+    """Bytes of a tensor; for a sparse one, of its values and indices.
 
     >>> bytes_of(torch.zeros(2, 3)), bytes_of(torch.eye(5).to_sparse())
     (24, 100)
@@ -84,7 +84,7 @@ def num_bytes(value: Tensor) -> int:
 
 
 def copies_of(*places: int) -> Callable[[Sequence[Any], Any], int]:
-    """Counts the bytes of copies of the arguments at these places that are not contiguous."""
+    """A function that counts the bytes of contiguous copies of those of these arguments that are not contiguous."""
 
     def count(args: Sequence[Any], out: Any) -> int:
         return sum(num_bytes(args[place]) for place in places if not args[place].is_contiguous())

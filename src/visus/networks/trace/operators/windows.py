@@ -1,4 +1,4 @@
-"""Operators with windows: convolutions, pooling, and the padding in front of them."""
+"""Operators with windows: convolution, pooling, padding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from visus.networks.trace.coordinates.moves import along, grouped, reduced
 from visus.networks.trace.coordinates.taps import Taps
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.operators.registry import operator, register
-from visus.networks.trace.operators.shapes import in_order_of, is_channels_last
+from visus.networks.trace.operators.shapes import is_channels_last, with_layout_of
 
 # ---- convolutions ----
 
@@ -45,7 +45,7 @@ def _convolution_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if length < 1:
             return None
         lengths.append(length)
-    return in_order_of((shape[0], kernel[1] * groups if is_transposed else kernel[0], *lengths), x)
+    return with_layout_of((shape[0], kernel[1] * groups if is_transposed else kernel[0], *lengths), x)
 
 
 def _convolution_macs(args: Sequence[Any], out: Any) -> int:
@@ -54,7 +54,7 @@ def _convolution_macs(args: Sequence[Any], out: Any) -> int:
     return int(math.prod(places[2:]) * math.prod(weight) * x[0])
 
 
-def _convolution_of(
+def _convolution_facts(
     x: Tensor, weight: Tensor, y_shape: Sequence[int], stride: Sequence[int], is_transposed: bool, groups: int
 ) -> ConvolutionFacts:
     return ConvolutionFacts(
@@ -69,21 +69,21 @@ def _convolution_of(
     )
 
 
-def _most(moments: Sequence[Bytes], num_samples: int) -> int:
+def _max_bytes(moments: Sequence[Bytes], num_samples: int) -> int:
     return max((moment.of(num_samples) for moment in moments), default=0)
 
 
 def _convolution_bytes(args: Any, out: Any) -> int:
     x, weight, _, stride, _, _, is_transposed, _, groups = args
-    return _most(_convolution_of(x, weight, out.shape, stride, is_transposed, groups).forward(), len(x))
+    return _max_bytes(_convolution_facts(x, weight, out.shape, stride, is_transposed, groups).forward(), len(x))
 
 
 def _convolution_backward_bytes(args: Any, out: Any) -> int:
-    given, x, weight, _, stride, _, _, is_transposed, _, groups = args[:10]
-    facts = _convolution_of(x, weight, given.shape, stride, is_transposed, groups)
+    grad_output, x, weight, _, stride, _, _, is_transposed, _, groups = args[:10]
+    facts = _convolution_facts(x, weight, grad_output.shape, stride, is_transposed, groups)
     moments = (*(facts.backward() if out[1] is not None else ()), *(facts.to_input() if out[0] is not None else ()))
-    is_in_order = is_channels_last(given) if facts.is_channels_last else given.is_contiguous()
-    return _most(moments, len(x)) + (0 if is_in_order else given.nbytes)
+    has_same_layout = is_channels_last(grad_output) if facts.is_channels_last else grad_output.is_contiguous()
+    return _max_bytes(moments, len(x)) + (0 if has_same_layout else grad_output.nbytes)
 
 
 register("convolution_backward", kind="window", workspace_bytes=_convolution_backward_bytes)
@@ -143,7 +143,7 @@ def _convolution_arguments(call: Call) -> tuple[Any, ...]:
 
 
 def _with_weights(call: Call, axis: int, terms: Terms, after: Shape) -> Terms:
-    """Weights that were computed from the input are seen as a whole by all positions."""
+    """All positions depend on the whole of weights that were computed from the input."""
     for place in (1, 2):
         axes = call.axes(place) if place < len(call.args) else None
         if axes:
@@ -154,7 +154,7 @@ def _with_weights(call: Call, axis: int, terms: Terms, after: Shape) -> Terms:
 
 
 def _weights_alone(call: Call) -> Axes:
-    """A constant map under weights that were computed from the input."""
+    """A constant map convolved with weights that were computed from the input."""
     axes = call.axes(1) or call.axes(2) or ()
     shape = call.shape(1) if call.axes(1) else call.shape(2)
     call.is_hull = any(not is_constant(term) for terms in axes for term in terms)
@@ -168,9 +168,9 @@ def _pool_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     x, kernel = args[0], args[1]
     stride = args[2] if len(args) > 2 and args[2] else kernel
     padding = args[3] if len(args) > 3 else (0, 0)
-    is_largest = len(args) <= 4 or not isinstance(args[4], bool)
-    dilation = args[4] if len(args) > 4 and is_largest else (1, 1)
-    ceil_mode = args[5] if len(args) > 5 and is_largest else len(args) > 4 and args[4] is True
+    is_max = len(args) <= 4 or not isinstance(args[4], bool)
+    dilation = args[4] if len(args) > 4 and is_max else (1, 1)
+    ceil_mode = args[5] if len(args) > 5 and is_max else len(args) > 4 and args[4] is True
     if (
         kwargs
         or x.dim() != 4
@@ -187,7 +187,7 @@ def _pool_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if ceil_mode and (length - 1) * stride[axis] >= size + padding[axis]:
             length -= 1
         lengths.append(length)
-    return in_order_of((*x.shape[:2], *lengths), x)
+    return with_layout_of((*x.shape[:2], *lengths), x)
 
 
 def _pool_with_indices_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -200,7 +200,7 @@ def _pool_with_indices_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any
 @operator("max_pool3d_with_indices", kind="pool", label="max_pool3d")
 @operator("avg_pool1d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", kind="pool")
 def pooling(call: Call) -> Axes:
-    """``pool(x, kernel_size, stride=kernel_size, padding=0, ...)``, with dilation for the largest."""
+    """``pool(x, kernel_size, stride=kernel_size, padding=0, ...)``, max pooling has a dilation."""
     named = call.named()
     shape, after = call.shape(0), call.out_shape
     num_axes = 3 if "3d" in call.name else 2 if "2d" in call.name else 1
@@ -223,7 +223,7 @@ def pooling(call: Call) -> Axes:
 @operator("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", kind="pool")
 @operator("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", kind="pool")
 def adaptive_pooling(call: Call) -> Axes:
-    """``pool(x, output_size)``; an output of one position looks at the whole axis."""
+    """``pool(x, output_size)``; an output of one position depends on the whole axis."""
     shape, after = call.shape(0), call.out_shape
     num_axes = len(per_axis(call.args[1], 1)) if not isinstance(call.args[1], int) else 1
     num_axes = max(num_axes, int(call.name[-2]))
@@ -248,7 +248,7 @@ def _pad_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     shape = list(x.shape)
     for index in range(len(pads) // 2):
         shape[-1 - index] += pads[2 * index] + pads[2 * index + 1]
-    return in_order_of(shape, x) if min(shape) > 0 else None
+    return with_layout_of(shape, x) if min(shape) > 0 else None
 
 
 @operator("constant_pad_nd", kind="window", pad_mode="constant", shape=_pad_shape, label="pad")
@@ -280,24 +280,24 @@ def padding(call: Call) -> Axes:
 
 @lru_cache(1024)
 def _window(kernel_size: int, stride: int, pad: int, dilation: int, ceil_mode: bool = False) -> Window:
-    """The window of geometry with the same padding on both sides."""
+    """A window with the same padding on both sides."""
     return Window(kernel_size, stride, (pad, pad), dilation, ceil_mode)
 
 
 def _unread(call: Call, taps: Sequence[Taps]) -> tuple[int, ...]:
-    """Positions at the far edge that no window reaches, for each axis of the input."""
+    """Positions at the far edge that no window reads, for each axis of the input."""
     first = len(call.shape(0)) - len(taps)
     return _by_axis(call, {dim: each.unread for dim, each in enumerate(taps, first)})
 
 
 def _by_axis(call: Call, by_dim: Mapping[int, int]) -> tuple[int, ...]:
-    """A number of each dimension as one of each axis of the input; 0 for an axis that has no dimension of its own any more."""
+    """Numbers by dimension as numbers by axis of the input; 0 for an axis that has no dimension of its own."""
     shape = call.shape(0)
     return tuple(by_dim.get(min(own_dims((terms,), shape), default=-1), 0) for terms in call.axes(0) or ())
 
 
 def along_last_dims(call: Call, taps: Sequence[Taps]) -> Axes:
-    """The last dimensions replaced by those of the taps, one for each."""
+    """The last dimensions resampled by taps, one for each."""
     found = []
     first = len(call.shape(0)) - len(taps)
     unowned = _unowned(call, taps)
@@ -312,7 +312,7 @@ def along_last_dims(call: Call, taps: Sequence[Taps]) -> Axes:
 
 
 def _unowned(call: Call, taps: Sequence[Taps]) -> frozenset[int]:
-    """Dimensions with positions that read padding alone, in which no axis of the input lies."""
+    """Dimensions with positions that read padding alone, and that are no axis of the input."""
     if all(each.all_read for each in taps):
         return frozenset()
     first = len(call.shape(0)) - len(taps)
