@@ -19,8 +19,8 @@ from visus.errors import UsageError
 from visus.networks import build
 from visus.networks.trace import TraceError, trace
 from visus.networks.trace import mode as trace_mode
-from visus.networks.trace.calls import RuleError
 from visus.networks.trace.operators import Operator, operator_of
+from visus.networks.trace.operators.registry import RuleError
 
 from .hard_modules import HARD, Made, conv
 from .rearranged_modules import cut, put_together

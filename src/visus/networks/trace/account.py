@@ -17,12 +17,13 @@ from torch.nn.parameter import is_lazy
 from visus.design.account import Account, Row, check_detail
 from visus.design.flow import INPUT
 from visus.errors import UsageError
-from visus.networks.trace.calls import ANNOTATION, Annotation, Axes, RuleError, axes_of, tensors
+from visus.networks.trace.annotation import ANNOTATION, Annotation, Axes, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import Dependence, Line, blank
 from visus.networks.trace.flows import flows_of_rows, set_producer
 from visus.networks.trace.inputs import Inputs, check_num_inputs, possible_inputs, shapes_of
 from visus.networks.trace.memory import ModuleMemory
 from visus.networks.trace.mode import TraceMode
+from visus.networks.trace.operators.registry import RuleError
 from visus.networks.trace.operators.shapes import META
 from visus.networks.trace.rows import Recorder, layer_text, of_one_sample
 from visus.networks.trace.running import ModuleState, attention_in_parts

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from visus.design.flow import INPUT, Context, Flow, Kind, Normed
 from visus.geometry import AxisOp, Window
-from visus.networks.trace.calls import Axes, Call, annotation_of, own_dims
+from visus.networks.trace.annotation import Axes, annotation_of, own_dims
 from visus.networks.trace.coordinates.dependence import Line, Shape
 from visus.networks.trace.coordinates.unions import fields_of
-from visus.networks.trace.operators.registry import Operator
+from visus.networks.trace.operators.registry import Call, Operator
 
 # ---- where values come from ----
 

@@ -11,27 +11,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from visus.errors import VisusError
-from visus.networks.trace.calls import (
-    ANNOTATION,
-    HULL,
-    Annotation,
-    Axes,
-    Call,
-    Hull,
-    NeedsValuesError,
-    RuleError,
-    annotation_of,
-    axes_of,
-    dependent_tensors,
-    meta_like,
-    tensors,
-)
+from visus.networks.trace.annotation import ANNOTATION, Annotation, Axes, annotation_of, axes_of, dependent_tensors, tensors
 from visus.networks.trace.coordinates.dependence import blank, sees_nothing
 from visus.networks.trace.coordinates.moves import hull, inexact
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.coordinates.writes import written
 from visus.networks.trace.operators import Operator, operator_of
-from visus.networks.trace.operators.registry import ShapeFunction
+from visus.networks.trace.operators.registry import HULL, Call, Hull, NeedsValuesError, RuleError, ShapeFunction
 from visus.networks.trace.operators.shapes import META
 from visus.networks.trace.running import ModuleState
 
@@ -90,7 +76,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.with_data:
             out = self._computed(operator, func, args, kwargs)
         elif operator.effect == "view":
-            out = func(*(args if first.is_meta else meta_like(args)), **kwargs)
+            out = func(*(args if first.is_meta else _meta_like(args)), **kwargs)
         else:
             out = None
             if operator.shape is not None:
@@ -129,7 +115,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _output_of_torch(self, operator: Operator, func: Any, args: Any, kwargs: Any) -> Any:
         """The output without data, as torch computes its shape."""
-        out = func(*meta_like(args), **{key: meta_like(value) for key, value in kwargs.items()})
+        out = func(*_meta_like(args), **{key: _meta_like(value) for key, value in kwargs.items()})
         return args[0] if operator.effect == "in place" else out
 
     def _constant(self, operator: Operator, func: Any, args: Any, kwargs: Any) -> Any:
@@ -299,3 +285,14 @@ def _part(call: Call, index: int) -> Callable[[Tensor], Tensor]:
         return out[index] if several else out  # type: ignore[no-any-return]
 
     return part
+
+
+def _meta_like(value: Any) -> Any:
+    """Arguments with every tensor that has data replaced by one that has none."""
+    if isinstance(value, Tensor):
+        if value.is_meta:
+            return value
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+    if isinstance(value, (list, tuple)):
+        return type(value)(_meta_like(each) for each in value)
+    return value

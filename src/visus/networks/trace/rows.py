@@ -13,7 +13,7 @@ from visus.design.account import Row
 from visus.design.flow import INPUT
 from visus.errors import VisusError
 from visus.geometry import Field
-from visus.networks.trace.calls import Axes, Call, RuleError, annotation_of, axes_of, tensors
+from visus.networks.trace.annotation import Axes, annotation_of, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import sees_nothing
 from visus.networks.trace.coordinates.unions import are_rough, fields_of
 from visus.networks.trace.flows import (
@@ -25,6 +25,7 @@ from visus.networks.trace.flows import (
     set_producer,
     sources_of,
 )
+from visus.networks.trace.operators.registry import Call, RuleError
 from visus.networks.trace.operators.shapes import bytes_of
 
 _HOOK: Final = "visus.trace"  # the key of the hooks in a module's own tables, for as long as it is traced

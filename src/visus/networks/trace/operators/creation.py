@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from visus.networks.trace.calls import Axes, Call
+from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates.moves import broadcast
-from visus.networks.trace.operators.registry import operator
+from visus.networks.trace.operators.registry import Call, operator
 
 
 @operator("empty", "empty_strided", kind="values", is_uninitialized=True)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visus.networks.trace.calls import Axes, Call, axes_of
+from visus.networks.trace.annotation import Axes, axes_of
 from visus.networks.trace.coordinates.dependence import MAX_NUMBERS, Shape
 from visus.networks.trace.coordinates.moves import along, broadcast, joined
 from visus.networks.trace.coordinates.places import blanked, without
 from visus.networks.trace.coordinates.taps import sliced
-from visus.networks.trace.operators.registry import operator
+from visus.networks.trace.operators.registry import Call, operator
 from visus.networks.trace.operators.shapes import FLOATS, broadcast_shape, new_like, same_layout
 
 _ACTIVATIONS = (

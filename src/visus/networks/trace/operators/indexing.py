@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visus.networks.trace.calls import HULL, Axes, Call, Hull, axes_of, tensors
+from visus.networks.trace.annotation import Axes, axes_of, tensors
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.dependence import Shape, Terms
 from visus.networks.trace.coordinates.layouts import reshaped
 from visus.networks.trace.coordinates.moves import along, broadcast, reduced, squeezed, unsqueezed
-from visus.networks.trace.operators.registry import operator
+from visus.networks.trace.operators.registry import HULL, Call, Hull, operator
 
 
 @operator("slice", "slice_copy", "narrow", "narrow_copy", kind="values")

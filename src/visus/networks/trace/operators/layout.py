@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visus.networks.trace.calls import HULL, Axes, Call, Hull, axes_of
+from visus.networks.trace.annotation import Axes, axes_of
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.dependence import Shape, Terms
 from visus.networks.trace.coordinates.layouts import flattened, reshaped
 from visus.networks.trace.coordinates.moves import along, broadcast, permuted, reduced, squeezed, stacked, unsqueezed
 from visus.networks.trace.coordinates.places import blanked, found_again
-from visus.networks.trace.operators.registry import operator
+from visus.networks.trace.operators.registry import HULL, Call, Hull, operator
 from visus.networks.trace.operators.shapes import new_like, same_layout
 
 # ---- shapes and orders of dimensions ----

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from visus.networks.trace.calls import Axes, Call, per_axis
+from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.layouts import flattened, reshaped
 from visus.networks.trace.coordinates.moves import along, permuted, spread
 from visus.networks.trace.coordinates.places import found_again
 from visus.networks.trace.coordinates.taps import Taps
-from visus.networks.trace.operators.registry import operator
+from visus.networks.trace.operators.registry import Call, operator, per_axis
 
 
 @operator("im2col", kind="values")

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visus.networks.trace.calls import HULL, Axes, Call, Hull, axes_of
+from visus.networks.trace.annotation import Axes, axes_of
 from visus.networks.trace.coordinates.dependence import Term
 from visus.networks.trace.coordinates.moves import broadcast, reduced
 from visus.networks.trace.coordinates.unions import united
-from visus.networks.trace.operators.registry import operator, register
+from visus.networks.trace.operators.registry import HULL, Call, Hull, operator, register
 from visus.networks.trace.operators.shapes import broadcast_shape, new_like
 
 # ---- matrix products ----

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from visus.networks.trace.calls import Axes, Call
+from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates.dependence import Grid, Line, Term, Terms, least
 from visus.networks.trace.coordinates.moves import accumulated, broadcast, reduced, with_global_context
 from visus.networks.trace.operators.elementwise import pointwise
-from visus.networks.trace.operators.registry import operator
+from visus.networks.trace.operators.registry import Call, operator
 from visus.networks.trace.operators.shapes import FLOATS, new_like
 
 

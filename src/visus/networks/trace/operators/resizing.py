@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from visus.networks.trace.calls import Axes, Call
+from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates import taps as taps_of
-from visus.networks.trace.operators.registry import operator
+from visus.networks.trace.operators.registry import Call, operator
 from visus.networks.trace.operators.shapes import is_channels_last, num_bytes
 from visus.networks.trace.operators.windows import along_last_dims
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from visus.design.saved_tensors import Bytes, ConvolutionFacts
 from visus.geometry import TransposedWindow, Window
-from visus.networks.trace.calls import Axes, Call, own_dims, per_axis
+from visus.networks.trace.annotation import Axes, own_dims
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.dependence import Shape, Terms, is_constant
 from visus.networks.trace.coordinates.moves import along, grouped, reduced
 from visus.networks.trace.coordinates.taps import Taps
 from visus.networks.trace.coordinates.unions import united
-from visus.networks.trace.operators.registry import operator, register
+from visus.networks.trace.operators.registry import Call, operator, per_axis, register
 from visus.networks.trace.operators.shapes import is_channels_last, with_layout_of
 
 # ---- convolutions ----
