@@ -22,18 +22,18 @@ def probes(mode: str = "RGB", size: tuple[int, int] = (32, 32), image_format: st
 @pytest.mark.parametrize(
     ("one", "other", "told"),
     [
-        (probes("L"), probes(), "the color of the files gives the class away: cat (gray), dog (in color)."),
+        (probes("L"), probes(), "the color of the files predicts the class: cat (gray), dog (in color)."),
         (
             probes(size=(32, 64)),
             probes(size=(64, 32)),
-            "the shape of the files gives the class away: cat (wide), dog (tall).",
+            "the shape of the files predicts the class: cat (wide), dog (tall).",
         ),
         (
             probes(image_format="JPEG"),
             probes(),
-            "the file format of the files gives the class away: cat (JPEG), dog (PNG).",
+            "the file format of the files predicts the class: cat (JPEG), dog (PNG).",
         ),
-        (probes(), probes(size=(512, 512)), "the size of the files gives the class away: cat (32 px), dog (512 px)."),
+        (probes(), probes(size=(512, 512)), "the size of the files predicts the class: cat (32 px), dog (512 px)."),
     ],
 )
 def test_a_class_that_headers_give_away_is_warned_of(one: ImageHeader, other: ImageHeader, told: str) -> None:
@@ -62,7 +62,7 @@ def test_what_goes_with_no_class_is_not_told(seed: int) -> None:
 def test_one_class_of_three_is_told_alone() -> None:
     seen = [(label, probes(image_format="JPEG" if label == 1 else "PNG")) for label in (0, 1, 2) for _ in range(20)]
     assert [sentence.split(" A network")[0] for sentence in header_clues(("a", "b", "c"), seen)] == [
-        "the file format of the files gives the class away: b (JPEG)."
+        "the file format of the files predicts the class: b (JPEG)."
     ]
 
 

@@ -56,7 +56,7 @@ def test_signals_turned_round_are_read_as_the_same(channels: int, length: int) -
 def test_an_open_layout_is_one_question_and_any_answer_is_taken(tmp_path: Path, shape: tuple[int, ...]) -> None:
     file = saved(tmp_path, random(*shape))
     told = message(file, tmp_path)
-    assert "does not say which axis is what" in told
+    assert "is ambiguous" in told
     for layout in possible_layouts(len(shape)):
         assert f"{layout} is " in told
         assert opened(file, tmp_path, layout=layout.lower()).preprocessing.layout == layout
@@ -66,7 +66,7 @@ def test_steps_of_sensors_are_read_as_signals_and_the_note_says_how_to_state_ano
     data = opened(saved(tmp_path, random(60, 128, 9)), tmp_path)
     assert data.input_shape == (9, 128)
     assert data.samples.notes == (
-        "an array of 60 x 128 x 9 is read as (samples, length, channels); --layout states another (NCL, NHW).",
+        "an array of 60 x 128 x 9 is read as (samples, length, channels); --layout selects another layout (NCL, NHW).",
     )
     assert opened(tmp_path / "s.npz", tmp_path, layout="NCL").input_shape == (128, 9)
 
@@ -96,8 +96,8 @@ def test_rows_with_several_classes_are_refused_in_their_own_words() -> None:
     with pytest.raises(DataError) as caught:
         class_values(labels, "chest.npz")
     assert str(caught.value) == (
-        "chest.npz: 4 of 9 rows of the labels name no class or several, and visus gives each sample one class. Leave those rows out, or make "
-        "one label column of the question that counts."
+        "chest.npz: 4 of 9 rows of the labels name no class or several classes; visus needs exactly one class per sample. Remove those rows, or "
+        "save a single column of labels."
     )
 
 

@@ -74,7 +74,7 @@ def test_the_whole_interval_must_lie_on_one_side(low: float, high: float, answer
     found = MirrorTest(1000, plain=0.8, mirrored=0.45, chance=0.1, low=low, high=high)
     assert found.keeps_class is answer
     told = found.sentence("image")
-    assert ("does not tell whether" in told) == (answer is None)
+    assert ("is not certain" in told) == (answer is None)
     assert f"(95 % interval {100 * low:.0f} % to {100 * high:.0f} %)" in told
 
 
@@ -134,7 +134,7 @@ def test_copies_change_no_decision(
     assert doubled.plain == pytest.approx(found.plain, abs=0.03)
     assert doubled.mirrored == pytest.approx(found.mirrored, abs=0.03)
     assert doubled.high - doubled.low == pytest.approx(found.high - found.low, rel=0.2, abs=0.06)
-    assert "(copies and images of one group, which 480 of them have, are left out)" in doubled.sentence("image")
+    assert "; copies and images of the same group, which 480 of them have, are excluded)" in doubled.sentence("image")
 
 
 def test_a_mirrored_copy_is_no_neighbor() -> None:

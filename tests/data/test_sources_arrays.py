@@ -270,7 +270,7 @@ def test_cifar_mistakes_are_said(tmp_path: Path) -> None:
     )
     cifar_10(tmp_path)
     (tmp_path / "batches.meta.txt").write_text("plane\n")
-    assert message(tmp_path) == f"{tmp_path}: there is a label 1 but only 1 class names, for the labels 0 to 0."
+    assert message(tmp_path) == f"{tmp_path}: the label 1 has no class name: there are 1 class names, for the labels 0 to 0."
     (tmp_path / "batches.meta.txt").unlink()
     assert (
         message(tmp_path) == f"{tmp_path}: the class names are not there: batches.meta.txt. Put that file beside the others."
@@ -343,7 +343,7 @@ def test_keras_names_give_official_splits(tmp_path: Path) -> None:
     assert samples.official == {"train", "test"}
     np.testing.assert_array_equal(samples.reader.read(5), np.moveaxis(x[5], 2, 0))
     assert samples.notes == (
-        "an array of 4 x 8 x 8 x 3 is read as (samples, height, width, channels); --layout states another (NCHW, NDHW).",
+        "an array of 4 x 8 x 8 x 3 is read as (samples, height, width, channels); --layout selects another layout (NCHW, NDHW).",
     )
 
 
@@ -360,7 +360,7 @@ def test_plain_pairs_with_groups_splits_and_classes(tmp_path: Path, x: str, y: s
     assert samples.reader.shape == (2, 50)
     assert samples.names[3] == f"{x}[3]"
     assert samples.notes == (
-        "an array of 4 x 2 x 50 is read as (samples, channels, length); --layout states another (NLC, NHW).",
+        "an array of 4 x 2 x 50 is read as (samples, channels, length); --layout selects another layout (NLC, NHW).",
         "arrays that are not used: extra.",
     )
     assert samples.warnings[-1] == (
@@ -371,8 +371,8 @@ def test_plain_pairs_with_groups_splits_and_classes(tmp_path: Path, x: str, y: s
 def test_a_stated_layout_overrides_the_rule(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", x=counting(3, 8, 8, 8), y=[0, 1, 1])
     assert message(tmp_path / "v.npz") == (
-        f"{tmp_path / 'v.npz'}: the shape 3 x 8 x 8 x 8 of the array x does not say which axis is what: NCHW is 8 channels, height 8, width 8; "
-        "NHWC is height 8, width 8, 8 channels; NDHW is depth 8, height 8, width 8. Say which with --layout (in Python, layout=), or with an "
+        f"{tmp_path / 'v.npz'}: the layout of the array x, shape 3 x 8 x 8 x 8, is ambiguous: NCHW is 8 channels, height 8, width 8; "
+        "NHWC is height 8, width 8, 8 channels; NDHW is depth 8, height 8, width 8. Choose one with --layout (in Python, layout=), or store an "
         "array named layout in the file."
     )
     assert read(tmp_path / "v.npz", layout="NCHW").reader.shape == (8, 8, 8)
@@ -440,14 +440,14 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
         ),
         (
             {"x": counting(3, 4), "y": np.eye(3)},
-            ": y: labels of shape 3 x 3 are not one for each sample; needed: (n,) or (n, 1). "
-            "For one column for each class, save labels.argmax(1).",
+            ": y: the labels have the shape 3 x 3; needed is one label per sample, (n,) or (n, 1). "
+            "For one-hot labels, save labels.argmax(1).",
         ),
-        ({"x": counting(3, 4), "y": [0, 0.5, 1]}, ": y: the label of row 1 is 0.5, which is not a whole number."),
-        ({"x": counting(3, 4), "y": [0, np.nan, 1]}, ": y: the label of row 1 is nan, which is not a whole number."),
+        ({"x": counting(3, 4), "y": [0, 0.5, 1]}, ": y: the label of row 1 is 0.5, which is not an integer."),
+        ({"x": counting(3, 4), "y": [0, np.nan, 1]}, ": y: the label of row 1 is nan, which is not an integer."),
         (
             {"x": counting(3, 4), "y": np.array([1j, 2, 3])},
-            ": y: labels of the type complex128 cannot be used. Needed: whole numbers or text.",
+            ": y: labels of type complex128 are not supported. Save them as integers or text.",
         ),
         (
             {"x": np.array([[1.0, 2], [np.nan, 0], [np.inf, 1]]), "y": [0, 1, 1]},
@@ -455,18 +455,18 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
         ),
         (
             {"x": np.array([["a"], ["b"]]), "y": [0, 1]},
-            ": the array x has the type <U1; needed are whole or floating-point numbers of at most 64 bits.",
+            ": the array x has the type <U1; integers or floating-point numbers of at most 64 bits are needed.",
         ),
-        ({"x": np.zeros(3), "y": [0, 1, 1]}, ": the array x has the shape 3; needed are 2 to 5 axes, samples first."),
-        ({"x": np.zeros((3, 0)), "y": [0, 1, 1]}, ": samples of x are 0: there is nothing in them."),
+        ({"x": np.zeros(3), "y": [0, 1, 1]}, ": the array x has the shape 3; 2 to 5 axes are needed, samples first."),
+        ({"x": np.zeros((3, 0)), "y": [0, 1, 1]}, ": samples of x are empty: their shape is 0."),
         ({"x": np.zeros((0, 3)), "y": np.zeros(0, int)}, ": no samples found."),
         (
             {"x_train": counting(2, 9), "y_train": [0, 1], "x_test": counting(2, 8), "y_test": [0, 1]},
-            ": samples of train are 9 but those of test are 8. Bring them to one size.",
+            ": samples of train are 9 but those of test are 8. Save them with the same shape.",
         ),
         (
             {"x_train": counting(2, 9), "y_train": [0, 1], "x_test": np.zeros((1, 9)), "y_test": [0]},
-            ": the array train has the type uint8 but test has float64. Save both as one type.",
+            ": the array train has the type uint8 but test has float64. Save both with the same type.",
         ),
         (
             {"x": counting(2, 9), "y": [0, 1], "images": counting(2, 9), "labels": [0, 1]},
@@ -476,7 +476,7 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
             {"x": counting(2, 9), "y": [0, 1], "x_train": counting(2, 9), "y_train": [0, 1]},
             ": it is not clear which samples are meant: x_train, x. Keep one set of names.",
         ),
-        ({"x": counting(2, 9), "y": [0, 2], "classes": ["a", "b"]}, ": there is a label 2 but only 2 class names, for the labels 0 to 1."),
+        ({"x": counting(2, 9), "y": [0, 2], "classes": ["a", "b"]}, ": the label 2 has no class name: there are 2 class names, for the labels 0 to 1."),
         ({"x": counting(2, 9), "y": [0, 1], "groups": [1]}, ": groups has 1 values for 2 samples."),
         (
             {"x": counting(2, 9), "y": [0, 1], "splits": ["train", "tset"]},

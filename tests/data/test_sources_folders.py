@@ -132,7 +132,7 @@ def test_a_missing_path_and_wrong_files_are_named(tmp_path: Path) -> None:
     )
     assert message(tmp_path / "data.zip") == f"{tmp_path / 'data.zip'}: this is an archive. Unpack it and give the folder."
     assert message(tmp_path / "data.xyz") == (
-        f"{tmp_path / 'data.xyz'}: this file is not a data set that visus knows. {LAYOUTS}"
+        f"{tmp_path / 'data.xyz'}: this file is not a dataset that visus knows. {LAYOUTS}"
     )
 
 

@@ -54,7 +54,7 @@ def pixels(num_samples: int, num_values: int = 3072) -> np.ndarray:
 
 def test_labels_of_bytes_that_are_not_utf_8_are_an_error(tmp_path: Path) -> None:
     file = npz(tmp_path, x=np.eye(3), y=np.array([b"caf\xe9", b"tea", b"tea"]))
-    assert message(file) == f"{file}: y: a label is bytes that are not UTF-8. Save the labels as text."
+    assert message(file) == f"{file}: y: a label is not valid UTF-8. Save the labels as text."
 
 
 @pytest.mark.parametrize(("name", "written"), [("", "''"), ("  ", "'  '"), ("a\tb", r"'a\tb'"), ("\x7f", r"'\x7f'")])
@@ -146,7 +146,7 @@ def test_two_idx_data_sets_in_a_folder_are_an_error(tmp_path: Path) -> None:
         idx(tmp_path / f"{prefix}train-images-idx3-ubyte", 2, 5, 5)
         idx(tmp_path / f"{prefix}train-labels-idx1-ubyte", 2)
     assert message(tmp_path) == (
-        f"{tmp_path}: several data sets lie in one folder: digits-, letters-. Move one of them into a folder of its own."
+        f"{tmp_path}: several datasets lie in one folder: digits-, letters-. Move one of them into a folder of its own."
     )
 
 

@@ -228,7 +228,7 @@ def test_numbers_longer_than_64_bits_are_refused(tmp_path: Path) -> None:
         visus.open_data(tmp_path / "long.npz")
     assert str(caught.value) == (
         f"{tmp_path / 'long.npz'}: the array x has the type {np.dtype(np.longdouble)}; "
-        "needed are whole or floating-point numbers of at most 64 bits."
+        "integers or floating-point numbers of at most 64 bits are needed."
     )
 
 

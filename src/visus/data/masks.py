@@ -200,10 +200,10 @@ def shared_stems(first: Iterable[str], second: Iterable[str]) -> bool:
     both = one & other
     if len(both) < 10 or len(both) < 0.9 * max(len(one), len(other)):
         return False
-    return not is_numbered_through(both)
+    return not are_consecutive(both)
 
 
-def is_numbered_through(stems: set[str]) -> bool:
+def are_consecutive(stems: set[str]) -> bool:
     """Whether names are counted 1, 2, 3, ... with hardly a gap, whatever stands around the number."""
     around: Counter[str] = Counter()
     numbers = set()

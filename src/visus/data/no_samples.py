@@ -9,7 +9,7 @@ from pathlib import Path
 
 from visus.data.ledger import Ledger
 from visus.data.masks import masks_among
-from visus.data.same_names import SameNames, same_names
+from visus.data.same_names import SameNames, compare_same_names
 from visus.units import write_number_of
 
 NO_SAMPLE = "left out: an image, but no sample"
@@ -84,4 +84,4 @@ def find_no_samples(root: Path, samples: Sequence[str]) -> NoSamples:
         samples: paths of images, with ``/``.
     """
     by_name = masks_among(samples)
-    return NoSamples(by_name, same_names(root, [sample for sample in samples if sample not in by_name]))
+    return NoSamples(by_name, compare_same_names(root, [sample for sample in samples if sample not in by_name]))

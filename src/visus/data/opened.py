@@ -1,4 +1,4 @@
-"""A data set, opened: split, decoded and scaled, ready to be trained on.
+"""A dataset, opened: split, decoded and scaled, ready to be trained on.
 
 This file knows how the rooms of data are put together, and which size and channels suit a set that says nothing.
 """
@@ -37,7 +37,7 @@ LOW_RANGE = "16-bit values in the lowest part of their range"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Data(Described):
-    """A data set, ready to be trained on.
+    """A dataset, ready to be trained on.
 
     Args:
         table: all samples that the source names, readable or not.
@@ -98,7 +98,7 @@ class Data(Described):
 
     @property
     def name(self) -> str:
-        """What the data set is called."""
+        """What the dataset is called."""
         return self.samples.name
 
     @property
@@ -179,7 +179,7 @@ def open_data(
     class_depth: int | None = None,
     layout: str | None = None,
 ) -> Data:
-    """Open a data set: a folder for each class, split folders, a table, or array files.
+    """Open a dataset: a folder for each class, split folders, a table, or array files.
 
     Args:
         path: folder or file; None for the images that come with visus.
@@ -272,7 +272,7 @@ def open_scoring_data(
     on_progress: Progress | None = None,
     reading: Reading = OPEN,
 ) -> Data:
-    """Open a data set to score a trained network on it.
+    """Open a dataset to score a trained network on it.
 
     A test split that the source names itself is what is scored; a source that names none is scored whole.
 

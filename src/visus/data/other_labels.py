@@ -1,4 +1,4 @@
-"""Other labels for the samples of a data set: from another column of its table, or from a file that names every sample.
+"""Other labels for the samples of a dataset: from another column of its table, or from a file that names every sample.
 
 This file knows sample names and labels.
 """

@@ -1,6 +1,6 @@
 """From a file, or a stored array, to the numbers that a network reads.
 
-This file knows what was decided once for a data set (channels, size, scaling) and applies it the same way to every sample, in
+This file knows what was decided once for a dataset (channels, size, scaling) and applies it the same way to every sample, in
 training and in use; it travels with the weights.
 
 Shape letters: N samples, C channels, * the spatial axes (length; height, width; depth, height, width).

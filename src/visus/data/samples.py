@@ -1,4 +1,4 @@
-"""One frozen table for any data set: sample, label, split, group, and how the pixels of a sample are reached.
+"""One frozen table for any dataset: sample, label, split, group, and how the pixels of a sample are reached.
 
 This file knows the table and the two ways to pixels (image files, rows of arrays).
 
@@ -174,12 +174,12 @@ class ArrayRows:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A data set as one table; row ``i`` of every field belongs to sample ``i``.
+    """A dataset as one table; row ``i`` of every field belongs to sample ``i``.
 
     Attributes:
         root: the folder or file that was given.
         kind: "folder", "split folders", "table", "idx", "cifar", "npz" or "npy".
-        name: what people call the data set.
+        name: what people call the dataset.
         names: path relative to ``root`` (or to the table), in the order of their names; or ``train[17]`` for a row of an
             array file.
         labels: int64 index into ``classes``.

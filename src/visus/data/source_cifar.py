@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.data.source_arrays import ArrayPart, found_in_arrays, named_values
+from visus.data.source_arrays import ArrayPart, labels_to_names, samples_in_arrays
 from visus.data.source_rules import FoundSamples, natural_key
 from visus.errors import DataError
 
@@ -76,8 +76,8 @@ def read_cifar(folder: Path, names: Sequence[str]) -> FoundSamples:
             pixels, numbers = load()
             parts.append(ArrayPart(split, split, pixels.shape, pixels.dtype, partial(_pixels, load)))
             labels += [str(number) for number in numbers.tolist()]
-    labels = named_values(labels, classes, folder)
-    return found_in_arrays(
+    labels = labels_to_names(labels, classes, folder)
+    return samples_in_arrays(
         folder, "cifar", "CIFAR-10" if ten else "CIFAR-100", parts, labels, layout="NCHW", declared=classes
     )
 

@@ -126,7 +126,7 @@ def read_folders(
     Args:
         root: the folder.
         ledger: what was left out is noted here.
-        name: what people call the data set.
+        name: what people call the dataset.
         reading: which level of folders names the classes, where a person said so.
         classes: the classes of a trained network, which answer what the folders leave open.
 

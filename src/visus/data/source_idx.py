@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.data.source_arrays import ArrayPart, class_values, found_in_arrays
+from visus.data.source_arrays import ArrayPart, class_values, samples_in_arrays
 from visus.data.source_rules import FoundSamples, shown, split_of
 from visus.errors import DataError
 from visus.units import write_shape
@@ -84,7 +84,7 @@ def read_idx(folder: Path, names: Sequence[str], name: str) -> FoundSamples:
         labels += class_values(values, label_file)
     if is_fashion:
         labels = [_FASHION_CLASSES[int(value)] for value in labels]
-    return found_in_arrays(
+    return samples_in_arrays(
         folder,
         "idx",
         "Fashion-MNIST" if is_fashion else name,
@@ -127,7 +127,7 @@ def _pairs(folder: Path, names: Sequence[str]) -> dict[str, tuple[Path, Path]]:
     if len(prefixes) > 1:
         found = shown([prefix or "(no prefix)" for prefix in sorted(prefixes)])
         raise DataError(
-            f"several data sets lie in one folder: {found}. Move one of them into a folder of its own.",
+            f"several datasets lie in one folder: {found}. Move one of them into a folder of its own.",
             where=str(folder),
         )
     pairs = {}

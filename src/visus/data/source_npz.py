@@ -26,7 +26,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.data.source_arrays import ArrayPart, UsualLayout, class_values, found_in_arrays, named_values
+from visus.data.source_arrays import ArrayPart, TrainedLayout, class_values, labels_to_names, samples_in_arrays
 from visus.data.source_rules import FoundSamples, shown, split_of
 from visus.errors import DataError, unknown_name
 from visus.units import write_shape
@@ -116,17 +116,17 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
     if "classes" in arrays:
         used.add("classes")
         declared = _texts(arrays["classes"], root)
-        labels = named_values(labels, declared, root)
+        labels = labels_to_names(labels, declared, root)
     if "layout" in arrays:
         used.add("layout")
         own = "".join(_texts(arrays["layout"], root)).upper()
-        layout = own if layout is None or isinstance(layout, UsualLayout) else layout
+        layout = own if layout is None or isinstance(layout, TrainedLayout) else layout
     groups = splits = None
     if not pairs[0][2]:
         groups, splits = _per_sample(root, arrays, len(labels))
         used |= {"groups", "splits"}
     unused = [array.name for key, array in arrays.items() if key not in used]
-    return found_in_arrays(
+    return samples_in_arrays(
         root,
         kind,
         name,

@@ -63,7 +63,7 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
     Args:
         file: the table, UTF-8 with or without a byte order mark: CSV, TSV, or the records of a JSON, JSON Lines or XML file.
         ledger: what was left out is noted here.
-        name: what people call the data set.
+        name: what people call the dataset.
         delimiter: "comma", "semicolon" or "tab", or the character itself; None finds it in the header.
         reading: which columns name the image and the class, and whether rows without a file are left out.
 

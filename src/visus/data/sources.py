@@ -1,4 +1,4 @@
-"""One door to every data set: a path becomes one frozen table, whatever lies there.
+"""One door to every dataset: a path becomes one frozen table, whatever lies there.
 
 This file knows which source a path is.
 """
@@ -17,7 +17,7 @@ from visus.data.ledger import Ledger
 from visus.data.other_labels import with_other_labels
 from visus.data.reading import OPEN, Reading, command
 from visus.data.samples import Samples
-from visus.data.source_arrays import UsualLayout
+from visus.data.source_arrays import TrainedLayout
 from visus.data.source_cifar import is_cifar, read_cifar
 from visus.data.source_folders import (
     LAYOUTS,
@@ -57,7 +57,7 @@ def read_source(
     reading: Reading = OPEN,
     usual_layout: str | None = None,
 ) -> Samples:
-    """The data set at a path, as one table; ``splits`` says only what the source itself says.
+    """The dataset at a path, as one table; ``splits`` says only what the source itself says.
 
     A folder is taken for the first of these that it holds: IDX files, CIFAR's files, a pair of NPY files, a table with the
     columns path and label, folders of images, a single NPZ file. A folder that holds one folder with data and nothing else
@@ -88,7 +88,7 @@ def read_source(
         raise DataError("this is a pipe, a socket or a device. Save the data as a file or a folder first.", where=str(path))
     layout = layout or reading.layout
     by_folders = labels == FOLDERS and place.is_dir() and not Path(FOLDERS).is_file()
-    stated = layout or (UsualLayout(usual_layout) if usual_layout else None)
+    stated = layout or (TrainedLayout(usual_layout) if usual_layout else None)
     ask = _Ask(ledger, delimiter, stated, reading, by_folders, classes)
     found = _read_folder(place, ask) if place.is_dir() else _read_file(place, ask)
     if by_folders and found.kind in ("folder", "split folders"):
@@ -201,7 +201,7 @@ def _siblings_left(given: Path, found: FoundSamples) -> list[str]:
 
 
 def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, layout: str | None) -> FoundSamples | None:
-    """The data set in files with published names, or None; every other file there goes on the ledger."""
+    """The dataset in files with published names, or None; every other file there goes on the ledger."""
     arrays = [file for file in files if file.lower().endswith(".npy")]
     if any(is_idx(file) for file in files):
         used, found = [file for file in files if is_idx(file)], read_idx(folder, files, name)
@@ -217,7 +217,7 @@ def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, 
 
 
 def _read_images(given: Path, folder: Path, files: list[str], name: str, ask: _Ask) -> FoundSamples:
-    """The data set of a table or of folders of images; else of a single NPZ file."""
+    """The dataset of a table or of folders of images; else of a single NPZ file."""
     candidates = [file for file in files if Path(file).suffix.lower() in TABLE_SUFFIXES]
     tables = _tables(folder) if not ask.by_folders else []
     if len(tables) > 1:
@@ -345,4 +345,4 @@ def _read_file(file: Path, ask: _Ask) -> FoundSamples:
         raise DataError("this is one image; training needs the folder that holds all of them.", where=str(file))
     if suffix in _ARCHIVES:
         raise DataError("this is an archive. Unpack it and give the folder.", where=str(file))
-    raise DataError(f"this file is not a data set that visus knows. {LAYOUTS}", where=str(file))
+    raise DataError(f"this file is not a dataset that visus knows. {LAYOUTS}", where=str(file))

@@ -41,7 +41,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Store:
-    """The decoded samples of one data set.
+    """The decoded samples of one dataset.
 
     Args:
         folder: where the entry lies.
