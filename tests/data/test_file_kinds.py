@@ -76,7 +76,7 @@ def test_heic_is_told_by_content_or_name_where_it_cannot_be_read(tmp_path: Path,
 def test_links_that_lead_nowhere_and_pipes_are_told_and_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "lost").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")
-    assert file_kinds.kind_of_file(tmp_path / "lost") == "link that leads nowhere"
+    assert file_kinds.kind_of_file(tmp_path / "lost") == "broken link"
     assert file_kinds.kind_of_file(tmp_path / "pipe") == "not a file that can be read"
 
 

@@ -162,7 +162,7 @@ def test_data_for_finding_anomalies_is_told_from_a_mistake(tmp_path: Path) -> No
     assert message(tmp_path) == (
         f"{tmp_path}: 2 mistakes:\n"
         "  - test has 3 samples of the class 'broken', which train does not have. train has: good.\n"
-        "  - train has one class only, as in datasets for finding anomalies. To train on the classes of test, give its folder alone."
+        "  - train has one class only, as in datasets for anomaly detection. To train on the classes of test, give the path of its folder."
     )
 
 

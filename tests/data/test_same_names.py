@@ -84,8 +84,8 @@ def test_of_one_image_in_two_formats_one_is_left_out(tmp_path: Path) -> None:
     samples = read_source(tmp_path, Ledger())
     assert {Path(sample).suffix for sample in samples.names} == {".jpg"}
     assert samples.warnings == (
-        "6 images are there twice, in two formats under one name, such as crack/Imgs/p0.png beside crack/Imgs/p0.jpg. "
-        "One of each was left out: a copy in another split would be an answer that is known.",
+        "6 images exist in two formats with the same name, such as crack/Imgs/p0.png and crack/Imgs/p0.jpg. "
+        "One of each was left out, since a copy in another split would make the score too high.",
     )
 
 
@@ -94,8 +94,8 @@ def test_two_photos_that_share_a_name_by_chance_are_both_samples_and_told(tmp_pa
     samples = read_source(tmp_path, Ledger())
     assert len(samples.names) == 14
     assert samples.warnings == (
-        "6 images lie beside another of the same name that shows something else, such as crack/Imgs/p0.png beside crack/Imgs/p0.jpg. "
-        "Both are samples; where one of them is an annotation of the other, move it out of the folder.",
+        "6 images have the same name as a different image in the same folder, such as crack/Imgs/p0.png and crack/Imgs/p0.jpg. "
+        "Both are samples. If one of them is an annotation of the other, move it out of the folder.",
     )
 
 

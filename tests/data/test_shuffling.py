@@ -84,7 +84,7 @@ def test_the_ledger_tells_of_every_shuffled_sample(tmp_path) -> None:  # type: i
     mixed = open_data(tmp_path / "rows.npz", preprocessing=dataclasses.replace(plain.preprocessing, shuffle_seed=0))
     assert "shuffled" not in plain.ledger.counts
     assert mixed.ledger.counts["shuffled"] == 40
-    assert mixed.ledger.sentences()[-1].startswith("40 samples had their positions put into one fixed random order (")
+    assert mixed.ledger.sentences()[-1].startswith("40 samples had their positions shuffled into one fixed random order (")
     assert mixed.store.folder == plain.store.folder
     scored = open_scoring_data(tmp_path / "rows.npz", mixed.preprocessing, mixed.classes)
     assert scored.ledger.counts["shuffled"] == 40

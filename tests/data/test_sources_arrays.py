@@ -80,7 +80,7 @@ def test_idx_of_every_type_and_rank_is_read(tmp_path: Path, code: str, shape: tu
 def test_an_idx_test_file_alone_is_still_to_be_cut(tmp_path: Path) -> None:
     samples = read(write_idx(tmp_path, "t10k", counting(2, 5, 5), [0, 1]))
     assert samples.official == frozenset()
-    assert samples.notes == ("only a test part is there, so it is cut into train, val and test.",)
+    assert samples.notes == ("only a test part is there, so visus splits it into train, val and test.",)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_plain_pairs_with_groups_splits_and_classes(tmp_path: Path, x: str, y: s
         "arrays that are not used: extra.",
     )
     assert samples.warnings[-1] == (
-        "1 group with samples in more than one official split, so figures on these splits flatter: s2."
+        "1 group with samples in more than one official split, so the scores on these splits are too high: s2."
     )
 
 
@@ -451,7 +451,7 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
         ),
         (
             {"x": np.array([[1.0, 2], [np.nan, 0], [np.inf, 1]]), "y": [0, 1, 1]},
-            ": 2 samples of 3 hold NaN or infinite values, the first is x[1]. Repair them, or leave them out.",
+            ": 2 samples of 3 hold NaN or infinite values; the first is x[1]. Repair or remove them.",
         ),
         (
             {"x": np.array([["a"], ["b"]]), "y": [0, 1]},
@@ -483,7 +483,7 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
             ": unknown split 'tset'. Did you mean 'test'? Known: test, train, val, valid, validation.",
         ),
         ({"x": counting(2, 9), "y": [5, 5]}, (
-            ": one class only, '5' with 2 samples; telling classes apart needs at least two. Add a folder, or rows, of another class."
+            ": there is one class only, '5' with 2 samples; a classifier needs at least two classes. Add a folder, or rows, of another class."
         )),
     ],
 )  # fmt: skip

@@ -119,7 +119,7 @@ def test_images_without_class_folders_are_told_the_layouts(tmp_path: Path) -> No
 
 def test_one_class_only_is_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "cats/1.jpg", "cats/2.jpg")) == (
-        f"{tmp_path}: one class only, 'cats' with 2 samples; telling classes apart needs at least two. "
+        f"{tmp_path}: there is one class only, 'cats' with 2 samples; a classifier needs at least two classes. "
         "Add a folder, or rows, of another class."
     )
 
@@ -203,7 +203,7 @@ def test_copies_across_official_splits_are_a_warning(tmp_path: Path) -> None:
     lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/b/4.jpg")
     (tmp_path / "test/a/3.jpg").write_text("train/a/1.jpg")
     assert read(tmp_path).warnings == (
-        "1 sample with the same bytes as a sample of another official split, so figures on that split flatter: train/a/1.jpg.",
+        "1 sample with the same bytes as a sample of another official split, so the scores on that split are too high: train/a/1.jpg.",
     )
 
 
@@ -211,12 +211,12 @@ def test_a_train_folder_alone_is_still_to_be_cut(tmp_path: Path) -> None:
     samples = read(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg"))
     assert samples.official == frozenset()
     assert set(samples.splits.tolist()) == {""}
-    assert samples.notes == ("only a train part is there, so it is cut into train, val and test.",)
+    assert samples.notes == ("only a train part is there, so visus splits it into train, val and test.",)
 
 
 def test_validation_and_test_without_training_are_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "val/a/1.jpg", "test/b/2.jpg")) == (
-        f"{tmp_path}: there are val and test samples but no train samples. Add them, or leave the split out."
+        f"{tmp_path}: there are val and test samples but no train samples. Add train samples, or remove the split."
     )
 
 
@@ -259,7 +259,7 @@ def test_copies_go_on_the_ledger_and_contradictions_are_warned_of(tmp_path: Path
     assert ledger.reasons("duplicate") == {"a/2.jpg": "same bytes as a/1.jpg"}
     assert ledger.reasons("conflict") == {"b/3.jpg": "'a' as a/1.jpg, 'b' here"}
     assert samples.contents.tolist() == [0, 0, 0]
-    assert samples.warnings == ("1 sample with bytes of another sample but under another class (see the ledger).",)
+    assert samples.warnings == ("1 sample with the same bytes as another sample but another class (see the ledger).",)
 
 
 def test_the_fingerprint_changes_with_content_label_and_name_and_with_nothing_else(tmp_path: Path) -> None:

@@ -341,7 +341,7 @@ def test_rows_without_a_file_are_skipped_only_when_asked(tmp_path: Path) -> None
     ledger = Ledger()
     samples = read_source(root, ledger, reading=Reading(skip_missing=True))
     assert samples.warnings == ("1 row of 7 left out: their files do not exist.",)
-    assert ledger.sentences() == ["1 row was left out, for no such file exists (2023/9.jpg)."]
+    assert ledger.sentences() == ["1 row was left out: no such file (2023/9.jpg)."]
     (root / "labels.csv").write_text("path,label\nhttps://x.org/1.jpg,a\nhttps://x.org/2.jpg,b\n")
     assert message(root, reading=Reading(skip_missing=True)) == (
         f"{root / 'labels.csv'}: none of the 2 rows names a file that exists. They are URLs: download the files, and write their paths instead."
@@ -395,7 +395,7 @@ def test_one_folder_of_images_with_boxes_is_told_as_a_dataset_for_detection(tmp_
     for number in range(6):
         (tmp_path / "cells" / "Annotations" / f"{number}.xml").write_text("<annotation/>")
     assert message(tmp_path) == (
-        f"{tmp_path}: one class only, 'cells' with 6 samples; telling classes apart needs at least two. Add a folder, or rows, of another class. "
+        f"{tmp_path}: there is one class only, 'cells' with 6 samples; a classifier needs at least two classes. Add a folder, or rows, of another class. "
         f"The images have files of their own names beside them, such as cells/Annotations/0.xml: boxes or outlines, as for detection. {CLASSIFIES}"
     )
 

@@ -214,7 +214,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
     assert loaded.preprocessing.shuffle_seed == 0
     assert loaded.evaluate() == loaded.scores
     told = visus_command("predict", folder, photos / "dark" / "00.png")
-    assert "ledger: 1 sample had its positions put into one fixed random order" in told.err
+    assert "ledger: 1 sample had its positions shuffled into one fixed random order" in told.err
     (by_hand,) = loaded.predict([photos / "dark" / "00.png"])
     pixels = loaded.preprocessing.read_image(photos / "dark" / "00.png", Ledger())
     plain = Preprocessing.from_dict({**loaded.preprocessing.to_dict(), "shuffle_seed": None}).scaled(

@@ -59,7 +59,7 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
     assert wrong.notes[0] == "10 of 20 images were learned from: the network knows many of their labels by heart."
     answer = visus_command("predict", run, moved)
     assert (
-        "ledger: 10 samples have the same content as one that the network learned from, so their answer says little.\n"
+        "ledger: 10 samples have the same content as a sample that the network learned from, so their prediction says little about new data.\n"
         in answer.err
     )
     left, right = (visus.load(run), dataclasses.replace(visus.load(run)))

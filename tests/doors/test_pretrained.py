@@ -370,7 +370,7 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
         "weights: starts from ImageNet weights of EfficientNet-Lite0; linear1.weight and linear1.bias are new" in answer.err
     )
     assert "input: 3 x 64 x 64, scaled as its weights were trained" in answer.err
-    assert "ledger: 20 images in gray were made color (three equal channels)" in answer.err
+    assert "ledger: 20 images were converted from gray to color (three equal channels)" in answer.err
     assert "head: fitted on 2 views of each training sample; alone, it answers " in answer.err
     assert "before the first step: val_loss" in answer.err
     folder = tmp_path / "stripes"

@@ -1,4 +1,4 @@
-"""Which images of a folder are no samples: masks of other images, and second copies of one image."""
+"""Images that are excluded from the samples: masks of other images, and second copies of an image in another format."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ NO_SAMPLE = "left out: an image, but no sample"
 
 @dataclass(frozen=True)
 class NoSamples:
-    """Images that are no samples of their own.
+    """Images that are excluded from the samples.
 
     Args:
-        by_name: masks by their names, each with its image, or with nothing.
-        pairs: what images of one name side by side are.
+        by_name: mask recognized by its name -> its image, or "".
+        pairs: images with matching names, by their content.
     """
 
     by_name: dict[str, str]
@@ -29,59 +29,59 @@ class NoSamples:
 
     @cached_property
     def masks(self) -> dict[str, str]:
-        """All masks, each with its image, or with nothing."""
+        """Mask -> its image, or ""; by name and by content."""
         return self.by_name | self.pairs.masks
 
     @cached_property
     def reasons(self) -> dict[str, str]:
-        """Why each is left out, in a few words."""
+        """Excluded image -> reason."""
         return dict.fromkeys(self.masks, "a mask of another image") | dict.fromkeys(
-            self.pairs.copies, "the same image as one beside it in another format"
+            self.pairs.copies, "a second copy of an image in another format"
         )
 
     def note_on(self, ledger: Ledger) -> None:
-        """Put what is left out on the ledger."""
+        """Note the excluded images on a ledger."""
         for sample, reason in self.reasons.items():
             ledger.note(NO_SAMPLE, sample, reason)
 
     def warnings(self) -> list[str]:
-        """A sentence for each kind."""
-        told = self.told_masks()
+        """Warnings about masks, copies, and different images with the same name."""
+        warnings = self.told_masks()
         if copies := self.pairs.copies:
             copy, image = next(iter(copies.items()))
-            told.append(
-                f"{write_number_of(len(copies), 'image is', 'images are')} there twice, in two formats under one name, such as {copy} beside {image}. "
-                "One of each was left out: a copy in another split would be an answer that is known."
+            warnings.append(
+                f"{write_number_of(len(copies), 'image exists', 'images exist')} in two formats with the same name, such as {copy} and {image}. "
+                "One of each was left out, since a copy in another split would make the score too high."
             )
         if others := self.pairs.others:
             image, other = others[0]
-            told.append(
-                f"{write_number_of(len(others), 'image lies', 'images lie')} beside another of the same name that shows something else, such as {other} beside "
-                f"{image}. Both are samples; where one of them is an annotation of the other, move it out of the folder."
+            warnings.append(
+                f"{write_number_of(len(others), 'image has', 'images have')} the same name as a different image in the same folder, such as {other} and "
+                f"{image}. Both are samples. If one of them is an annotation of the other, move it out of the folder."
             )
-        return told
+        return warnings
 
     def told_masks(self) -> list[str]:
-        """A sentence about masks by their names, and one about masks by their content."""
-        told = []
+        """Warnings about masks recognized by name, and about masks recognized by content."""
+        warnings = []
         for masks, how in ((self.by_name, "by name"), (self.pairs.masks, "by content (a few colors)")):
             if masks:
                 mask, image = next(iter(masks.items()))
                 is_one = len(masks) == 1
-                told.append(
+                warnings.append(
                     f"{write_number_of(len(masks), 'image is a mask', 'images are masks')} of another image {how}, such as {mask} of {image}, and "
                     f"{'was' if is_one else 'were'} left out. Rename {'it' if is_one else 'them'} if {'it is' if is_one else 'they are'} "
                     f"{'a sample' if is_one else 'samples'}."
                 )
-        return told
+        return warnings
 
 
 def find_no_samples(root: Path, samples: Sequence[str]) -> NoSamples:
-    """The images that are no samples.
+    """Find the images that are masks or second copies of other images.
 
     Args:
-        root: what the samples are relative to.
-        samples: paths of images, with ``/``.
+        root: folder of the samples.
+        samples: paths of images relative to ``root``, with ``/``.
     """
     by_name = masks_among(samples)
     return NoSamples(by_name, compare_same_names(root, [sample for sample in samples if sample not in by_name]))
