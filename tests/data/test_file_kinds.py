@@ -191,7 +191,7 @@ def test_predict_follows_links_to_folders_and_passes_no_file_over_in_silence(pho
     assert all(isinstance(sample, ImageSample) for sample in found)
     assert ledger.reasons("left out: hidden or not an image") == {
         "notes.txt": "text",
-        "up": "a link that leads back up, which is not followed",
+        "up": "a link to a parent folder, which is not followed",
     }
 
 

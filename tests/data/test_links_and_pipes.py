@@ -34,7 +34,7 @@ def test_a_link_that_leads_back_up_is_not_followed(photos: Path, target: str) ->
     (photos / "cat" / "all").symlink_to(target)
     ledger = Ledger()
     assert len(read_source(photos, ledger)) == 24
-    assert ledger.reasons(LEFT_OUT) == {"cat/all": "a link that leads back up, which is not followed"}
+    assert ledger.reasons(LEFT_OUT) == {"cat/all": "a link to a parent folder, which is not followed"}
 
 
 def test_a_link_to_another_folder_is_followed(photos: Path, tmp_path: Path) -> None:
@@ -80,5 +80,5 @@ def test_a_folder_that_may_not_be_entered_is_told(photos: Path, monkeypatch: pyt
     with pytest.raises(DataError) as caught:
         read_source(photos, Ledger())
     assert str(caught.value) == (
-        f"{photos / 'cat'}: the folder cannot be entered (Permission denied). Give yourself the right to read it."
+        f"{photos / 'cat'}: the folder cannot be opened (Permission denied). Give yourself the right to read it."
     )

@@ -99,7 +99,7 @@ def test_masks_beside_photos_are_left_out_and_told(tmp_path: Path) -> None:
 
 def test_images_and_masks_alone_are_refused(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "images", "masks")) == (
-        f"{tmp_path}: 3 files are masks of the images beside them (masks/0.jpg of images/0.jpg), and not a class. {CLASSIFIES}"
+        f"{tmp_path}: 3 files are masks of the other images (masks/0.jpg of images/0.jpg), not a class. {CLASSIFIES}"
     )
 
 
@@ -107,8 +107,8 @@ def test_two_classes_of_the_same_odd_file_names_are_warned_of(tmp_path: Path) ->
     odd = [f"scan_{number * number}.jpg" for number in range(12)]
     lay(tmp_path, *[f"{name}/{file}" for name in ("visible", "infrared") for file in odd])
     assert read(tmp_path).warnings == (
-        "the classes 'infrared' and 'visible' hold files of the same names: are these two images of each object, such as a photo and its "
-        "mask? A network would tell the kinds of image apart.",
+        "the classes 'infrared' and 'visible' hold files with the same names. If these are two images of each object, such as a photo and its "
+        "mask, a network would learn the kind of image, not the class.",
     )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from visus.data.excluded_images import EXCLUDED_IMAGE, find_excluded_images
 from visus.data.ledger import Ledger
-from visus.data.no_samples import NO_SAMPLE, find_no_samples
 from visus.data.preprocessing import Preprocessing
 from visus.data.sources import read_source
 from visus.workbench.runs.predict_inputs import find_samples
@@ -60,7 +60,7 @@ LOSSLESS = [
 @pytest.mark.parametrize(("kind", "ending"), [*LOSSLESS, ("black and white", "jpg"), ("empty", "jpg"), ("bits", "jpg")])
 def test_a_mask_that_has_the_name_of_its_image_is_found_by_its_content(tmp_path: Path, kind: str, ending: str) -> None:
     samples = write(tmp_path, "png" if ending == "jpg" else "jpg", ending, kind)
-    found = find_no_samples(tmp_path, samples)
+    found = find_excluded_images(tmp_path, samples)
     assert len(found.pairs.masks) == 6
     assert all(sample.endswith(ending) and not image.endswith(ending) for sample, image in found.pairs.masks.items())
     assert not found.pairs.copies
@@ -76,7 +76,7 @@ def test_a_folder_with_such_masks_is_read_without_them(tmp_path: Path) -> None:
         "6 images are masks of another image by content (a few colors), such as crack/Imgs/p0.png of crack/Imgs/p0.jpg, and were left out. "
         "Rename them if they are samples.",
     )
-    assert len(ledger.reasons(NO_SAMPLE)) == 6
+    assert len(ledger.reasons(EXCLUDED_IMAGE)) == 6
 
 
 def test_of_one_image_in_two_formats_one_is_left_out(tmp_path: Path) -> None:
@@ -101,14 +101,14 @@ def test_two_photos_that_share_a_name_by_chance_are_both_samples_and_told(tmp_pa
 
 def test_of_many_pairs_some_are_read_and_hold_for_all(tmp_path: Path) -> None:
     samples = write(tmp_path, "jpg", "png", "bits", num_images=30)
-    assert len(find_no_samples(tmp_path, samples).pairs.masks) == 58
+    assert len(find_excluded_images(tmp_path, samples).pairs.masks) == 58
 
 
 def test_a_damaged_partner_is_left_to_the_reading(tmp_path: Path) -> None:
     samples = write(tmp_path, "jpg", "png", "bits")
     for file in tmp_path.rglob("*.png"):
         file.write_bytes(b"nothing")
-    assert find_no_samples(tmp_path, samples).reasons == {}
+    assert find_excluded_images(tmp_path, samples).reasons == {}
 
 
 def test_a_prediction_of_a_folder_passes_such_masks_over_too(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_prediction_of_a_folder_passes_such_masks_over_too(tmp_path: Path) -> 
     plan = Preprocessing("images", 3, (48, 64), "squash", "uint8", "fixed", (0.0,) * 3, (255.0,) * 3)
     ledger = Ledger()
     assert len(list(find_samples([tmp_path], plan, ledger))) == 8
-    assert len(ledger.reasons(NO_SAMPLE)) == 6
+    assert len(ledger.reasons(EXCLUDED_IMAGE)) == 6
 
 
 def lay_masks(root: Path, where: str, kind: str = "black and white") -> None:

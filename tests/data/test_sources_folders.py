@@ -74,7 +74,7 @@ def test_hidden_system_and_other_files_are_passed_over_and_counted(tmp_path: Pat
 def test_images_beside_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
     ledger = Ledger()
     samples = read_source(lay(tmp_path, "a/1.jpg", "b/1.jpg", "stray.jpg"), ledger)
-    assert samples.warnings == ("1 image beside the class folders left out, for want of a label.",)
+    assert samples.warnings == ("1 image outside the class folders left out: no label.",)
     assert ledger.examples(LEFT_OUT) == ["stray.jpg"]
 
 
@@ -222,21 +222,21 @@ def test_validation_and_test_without_training_are_an_error(tmp_path: Path) -> No
 
 def test_images_without_a_class_folder_in_a_split_are_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg", "test/4.jpg")) == (
-        f"{tmp_path}: 2 images in 'test' without a class folder, the first is '3.jpg'. "
+        f"{tmp_path}: 2 images in 'test' without a class folder; the first is '3.jpg'. "
         "Put each into a folder named after its class, such as test/cats/3.jpg, or move them elsewhere."
     )
 
 
 def test_a_folder_beside_the_split_folders_is_asked_about(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "tests/a/3.jpg")) == (
-        f"{tmp_path}: the folder 'tests' holds images and lies beside the split folder 'train', so it is neither a split nor a "
+        f"{tmp_path}: the folder 'tests' holds images next to the split folder 'train', but is neither a split nor a "
         "class. Did you mean 'test'? Rename it, or move it elsewhere."
     )
 
 
 def test_two_folders_for_one_split_are_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg", "valid/a/4.jpg")) == (
-        f"{tmp_path}: the folders val, valid mean the same split. Keep one of them."
+        f"{tmp_path}: the folders val, valid name the same split. Keep one of them."
     )
 
 

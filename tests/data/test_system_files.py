@@ -8,7 +8,7 @@ import pytest
 
 from visus.data.ledger import Ledger
 from visus.data.sources import read_source
-from visus.data.system_files import why_passed_over
+from visus.data.system_files import reason_to_ignore
 
 from .test_layouts import lay
 
@@ -32,14 +32,14 @@ FILES = [
 
 @pytest.mark.parametrize("name", [*FOLDERS, *FILES])
 def test_names_of_systems_are_passed_over(name: str) -> None:
-    assert why_passed_over(name) is not None
+    assert reason_to_ignore(name) is not None
 
 
 @pytest.mark.parametrize(
     "name", ["cats", "@home", "thumb", "recycling", "trash", "1.jpg", "part", "new folder", "tmp", "snapshot"]
 )
 def test_names_of_people_are_not(name: str) -> None:
-    assert why_passed_over(name) is None
+    assert reason_to_ignore(name) is None
 
 
 @pytest.mark.parametrize("name", FOLDERS)

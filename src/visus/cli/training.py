@@ -21,7 +21,7 @@ from visus.cli.stopping import CODE, told_when_stopped
 from visus.cli.streams import print_json
 from visus.data.opened import Data, Rule, open_data
 from visus.data.preprocessing import Scale
-from visus.data.reading import OPEN, Reading
+from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
@@ -48,7 +48,7 @@ class DataOptions:
     max_unreadable: float | None
     cache_dir: Path | None
     num_workers: int
-    reading: Reading = OPEN
+    reading: Reading = DEFAULT_READING
 
     def open(self, screen: Screen, suit: InputChooser | None = None) -> Data:
         """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""

@@ -131,7 +131,7 @@ _NO_BOX = Box(0.0, 0.0)
 
 def _format(place: Path) -> tuple[str, _Reader, list[Path]]:
     if place.is_dir():
-        every = [file for file in sorted(place.rglob("*")) if not _is_passed_over(file.relative_to(place))]
+        every = [file for file in sorted(place.rglob("*")) if not _is_ignored(file.relative_to(place))]
         for suffix, kind, reader, is_meant in (
             (".xml", "Pascal VOC", _read_voc, _is_voc),
             (".txt", "YOLO", _read_yolo, _is_yolo),
@@ -150,7 +150,7 @@ def _format(place: Path) -> tuple[str, _Reader, list[Path]]:
     return *known[place.suffix.lower()], [place]
 
 
-def _is_passed_over(file: Path) -> bool:
+def _is_ignored(file: Path) -> bool:
     """Whether a file belongs to a system or a program, or lists images instead of boxes (VOC's ImageSets)."""
     return any(part.startswith((".", "@")) or part in ("__MACOSX", "ImageSets") for part in file.parts)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.data.images.decode import ImageHeader
-from visus.data.ledger import listed
+from visus.data.ledger import write_examples
 
 CLUE_FRACTION = 0.9
 CLUE_FACTOR = 1.5
@@ -79,6 +79,6 @@ def _aspect_word(size: tuple[int, int]) -> str:
 
 def _clue_warning(name: str, classes: list[str]) -> str:
     return (
-        f"the {name} of the files predicts the class: {listed(classes, shown=_MAX_CLASSES_SHOWN)}. A network can learn that instead of the "
+        f"the {name} of the files predicts the class: {write_examples(classes, shown=_MAX_CLASSES_SHOWN)}. A network can learn that instead of the "
         f"content of the images. Convert all classes to the same {name}, or test on images without this difference."
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from visus.data.images import headers as image_headers
 from visus.data.images import heif as image_heif
 from visus.data.images.decode import IMAGE_SUFFIXES
-from visus.data.ledger import group_reasons, listed
+from visus.data.ledger import group_reasons, write_examples
 from visus.units import write_number_of
 
 _CERTAIN = frozenset(("JPEG", "PNG", "GIF", "TIFF", "WEBP"))  # signatures of at least three bytes, which no text begins with
@@ -61,18 +61,18 @@ def kind_of_file(path: Path) -> str:
     return f"copy or part of another file ({kind})" if path.name.lower().endswith(_COPIES) else kind
 
 
-def told_unread_images(reasons: Mapping[str, str]) -> list[str]:
+def unread_format_warnings(reasons: Mapping[str, str]) -> list[str]:
     """A warning for each image format that was left out because visus cannot read it.
 
     Args:
         reasons: file -> kind, as ``kind_of_file`` returns it; other reasons are ignored.
 
-    >>> told_unread_images({"a.PSD": "Photoshop document", "b.txt": "text"})
+    >>> unread_format_warnings({"a.PSD": "Photoshop document", "b.txt": "text"})
     ['1 Photoshop document was left out (a.PSD). Export them as PNG or TIFF.']
     """
     images = {sample: kind for sample, kind in reasons.items() if kind in _UNREAD_IMAGES}
     return [
-        f"{write_number_of(len(samples), kind)} {'was' if len(samples) == 1 else 'were'} left out ({listed(samples)}). {_UNREAD_IMAGES[kind]}"
+        f"{write_number_of(len(samples), kind)} {'was' if len(samples) == 1 else 'were'} left out ({write_examples(samples)}). {_UNREAD_IMAGES[kind]}"
         for kind, samples in group_reasons(images)
     ]
 

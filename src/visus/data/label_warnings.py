@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from visus.data.folder_names import is_empty_word, is_placeholder, is_unsure
+from visus.data.folder_names import is_empty_value, is_leftover_class, is_placeholder
 from visus.data.samples import Samples
-from visus.data.source_rules import shown
+from visus.data.source_rules import write_names
 from visus.units import write_number_of
 
 _MIN_COPIES = 5
@@ -31,13 +31,13 @@ def label_warnings(samples: Samples) -> list[str]:
 def _leftover_classes(samples: Samples) -> list[str]:
     counts = dict(zip(samples.classes, samples.class_counts().tolist(), strict=True))
     warnings = []
-    empty = [name for name in samples.classes if is_empty_word(name)]
+    empty = [name for name in samples.classes if is_empty_value(name)]
     if empty:
         names = ", ".join(f"{name!r} ({write_number_of(counts[name], 'sample')})" for name in empty)
         warnings.append(
             f"class names that may stand for a missing label: {names}. Remove these samples if they have no label."
         )
-    unsure = [name for name in samples.classes if is_unsure(name)]
+    unsure = [name for name in samples.classes if is_leftover_class(name)]
     if unsure:
         names = ", ".join(f"{name!r} ({write_number_of(counts[name], 'sample')})" for name in unsure)
         warnings.append(
@@ -57,7 +57,7 @@ def _similar_names(classes: Sequence[str]) -> list[str]:
         if len(names) > 1 and not all(name[:1] in "+-" or name.isdecimal() for name in names)
     ]
     return [
-        f"the classes {shown(map(repr, names))} differ only in capitals, spaces or punctuation. Give them one name if they are one class."
+        f"the classes {write_names(map(repr, names))} differ only in capitals, spaces or punctuation. Give them one name if they are one class."
         for names in groups
     ]
 
@@ -71,7 +71,7 @@ def _placeholder_names(samples: Samples) -> list[str]:
         return []
     is_one = len(found) == 1
     return [
-        f"{write_number_of(len(found), 'image is', 'images are')} named like a placeholder ({shown(found)}). Look at {'it' if is_one else 'them'}, "
+        f"{write_number_of(len(found), 'image is', 'images are')} named like a placeholder ({write_names(found)}). Look at {'it' if is_one else 'them'}, "
         f"and delete {'it if it shows' if is_one else 'those that show'} none of the classes."
     ]
 
@@ -96,6 +96,6 @@ def _repeated_images(samples: Samples) -> list[str]:
     more = f"; so do {write_number_of(len(repeated) - 1, 'more image')}" if len(repeated) > 1 else ""
     classes = f" in {num_classes} classes" if num_classes > 1 else ""
     return [
-        f"one image occurs {len(copies):,} times under different names{classes} ({shown(samples.names[index] for index in copies)}){more}. "
+        f"one image occurs {len(copies):,} times under different names{classes} ({write_names(samples.names[index] for index in copies)}){more}. "
         "If it is a placeholder, such as 'image not found', delete these files."
     ]

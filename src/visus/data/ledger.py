@@ -161,7 +161,7 @@ class Ledger:
         if len(reasons) == count and (action == "unreadable" or action.startswith("left out")):
             return _by_reason(action, count, reasons)
         has_examples = names and (action not in _ALL_OR_NONE or count <= SHOWN)
-        examples = f" ({listed(names, count)})" if has_examples else ""
+        examples = f" ({write_examples(names, count)})" if has_examples else ""
         return f"{ACTIONS[action].format(**_words(count))}{examples}."
 
 
@@ -184,7 +184,7 @@ def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     return sorted(groups.values(), key=lambda group: -len(group[1]))
 
 
-def listed(samples: Sequence[str], count: int | None = None, shown: int = SHOWN) -> str:
+def write_examples(samples: Sequence[str], count: int | None = None, shown: int = SHOWN) -> str:
     """The first ``shown`` names, then ``...`` if there are more.
 
     Args:
@@ -202,8 +202,10 @@ def _by_reason(action: str, count: int, reasons: Mapping[str, str]) -> str:
     groups = group_reasons(reasons)
     if len(groups) == 1:
         reason, samples = groups[0]
-        return f"{head} ({listed(samples)}): {reason.rstrip('.')}."
-    parts = [f"{len(samples):,} ({listed(samples)}): {reason.rstrip('.')}" for reason, samples in groups[:_MAX_REASONS]]
+        return f"{head} ({write_examples(samples)}): {reason.rstrip('.')}."
+    parts = [
+        f"{len(samples):,} ({write_examples(samples)}): {reason.rstrip('.')}" for reason, samples in groups[:_MAX_REASONS]
+    ]
     num_others = sum(len(samples) for _, samples in groups[_MAX_REASONS:])
     if num_others:
         parts.append(f"{num_others:,} for other reasons")

@@ -79,10 +79,10 @@ def masks_among(samples: Sequence[str]) -> dict[str, str]:
     return masks | _masks_in_folders(remaining)
 
 
-def mask_folder(name: str) -> bool:
+def is_mask_folder(name: str) -> bool:
     """Whether the name of a folder says that it holds masks.
 
-    >>> mask_folder("train_masks"), mask_folder("SegmentationClass"), mask_folder("with_mask"), mask_folder("cats")
+    >>> is_mask_folder("train_masks"), is_mask_folder("SegmentationClass"), is_mask_folder("with_mask"), is_mask_folder("cats")
     (True, True, False, False)
     """
     if re.fullmatch(_WORDS, name, re.IGNORECASE):
@@ -122,7 +122,7 @@ def _masks_in_folders(samples: Sequence[str]) -> dict[str, str]:
     for sample in samples:
         parts = sample.split("/")
         for depth, part in enumerate(parts[:-1]):
-            if mask_folder(part):
+            if is_mask_folder(part):
                 folders["/".join(parts[: depth + 1])].append(sample)
                 break
     masks: dict[str, str] = {}
@@ -189,12 +189,12 @@ def _is_partner(image: str, parent: str, name: str, below: list[str]) -> bool:
     return first.lower() in _IMAGE_WORDS or bool(_words(first) & _IMAGE_WORDS) or (bool(own) and own == _words(first))
 
 
-def shared_stems(first: Iterable[str], second: Iterable[str]) -> bool:
+def have_shared_stems(first: Iterable[str], second: Iterable[str]) -> bool:
     """Whether two folders hold files with the same names, other than consecutive numbers.
 
-    >>> shared_stems([f"scan_{n * n}.png" for n in range(20)], [f"scan_{n * n}.jpg" for n in range(20)])
+    >>> have_shared_stems([f"scan_{n * n}.png" for n in range(20)], [f"scan_{n * n}.jpg" for n in range(20)])
     True
-    >>> shared_stems([f"{n}.png" for n in range(20)], [f"{n}.png" for n in range(20)])
+    >>> have_shared_stems([f"{n}.png" for n in range(20)], [f"{n}.png" for n in range(20)])
     False
     """
     one = {PurePosixPath(name).stem.casefold() for name in first}

@@ -150,8 +150,9 @@ def mirror_test(part: Part, seed: int, groups: Sequence[str] | None = None) -> M
     chance = (same_class.sum(dim=1) / (~is_excluded).sum(dim=1))[has_neighbor].double()
     num_copied = int(((is_excluded & ~itself).any(dim=1) & has_neighbor).sum())
     low, high = _kept_interval(correct[0] - chance, correct[1] - chance, units[has_neighbor])
-    fractions = [float(values.mean()) for values in (*correct, chance)]
-    return MirrorTest(int(has_neighbor.sum()), *fractions, low, high, num_copied)
+    means = (float(values.mean()) for values in (*correct, chance))
+    plain_fraction, mirrored_fraction, chance_fraction = means
+    return MirrorTest(int(has_neighbor.sum()), plain_fraction, mirrored_fraction, chance_fraction, low, high, num_copied)
 
 
 def _kept_interval(plain: Tensor, mirrored: Tensor, units: Tensor) -> tuple[float, float]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from visus.data.batches import Part
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import SCALES, Preprocessing, Scale, measure_scale
-from visus.data.reading import OPEN, Reading
+from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import SPLITS, Samples
 from visus.data.sources import read_source
 from visus.data.splits import apply_split, read_split_csv, split_samples
@@ -67,7 +67,7 @@ class Data(Described):
     labels: str | None = None
     is_whole: bool = False
     split_seed: int | None = None
-    reading: Reading = OPEN
+    reading: Reading = DEFAULT_READING
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         counts = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS if len(self.split(name)))
@@ -270,7 +270,7 @@ def open_scoring_data(
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
     on_progress: Progress | None = None,
-    reading: Reading = OPEN,
+    reading: Reading = DEFAULT_READING,
 ) -> Data:
     """Open a dataset to score a trained network on it.
 

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from visus.data.delimiters import find_delimiter
-from visus.data.source_rules import FoundSamples, shown
+from visus.data.source_rules import FoundSamples, write_names
 from visus.errors import DataError, closest_name, joined
 from visus.units import write_number_of
 
@@ -35,7 +35,7 @@ def with_other_labels(found: FoundSamples, labels: str | Path) -> FoundSamples:
         without = [sample for sample, label in zip(found.names, chosen, strict=True) if not label]
         if without:
             raise DataError(
-                f"the column {str(labels)!r} has no label for {write_number_of(len(without), 'sample')}: {shown(without)}.",
+                f"the column {str(labels)!r} has no label for {write_number_of(len(without), 'sample')}: {write_names(without)}.",
                 where=str(found.root),
             )
         note = f"labels: those of the column {str(labels)!r}."
@@ -47,14 +47,14 @@ def with_other_labels(found: FoundSamples, labels: str | Path) -> FoundSamples:
         hint = f" Did you mean {guess!r}?" if guess else ""
         raise DataError(
             f"{str(labels)!r} is no file, and no column of this data with other labels.{hint} Known columns: "
-            f"{shown(found.columns) if found.columns else 'none'}.",
+            f"{write_names(found.columns) if found.columns else 'none'}.",
             where=str(found.root),
         )
     by_sample = _read_labels(file, set(found.names))
     absent = [sample for sample in found.names if sample not in by_sample]
     unknown = sorted(by_sample.keys() - set(found.names))
     mistakes = [
-        f"{write_number_of(len(samples), 'sample')} {problem}: {shown(samples)}."
+        f"{write_number_of(len(samples), 'sample')} {problem}: {write_names(samples)}."
         for samples, problem in ((absent, "of the data without a label"), (unknown, "that the data does not have"))
         if samples
     ]

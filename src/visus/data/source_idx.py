@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.source_arrays import ArrayPart, class_values, samples_in_arrays
-from visus.data.source_rules import FoundSamples, shown, split_of
+from visus.data.source_rules import FoundSamples, parse_split, write_names
 from visus.errors import DataError
 from visus.units import write_shape
 
@@ -123,9 +123,9 @@ def _pairs(folder: Path, names: Sequence[str]) -> dict[str, tuple[Path, Path]]:
         if match:
             part = match["part"].lower()
             prefixes.add(match["prefix"])
-            files[split_of(part) or "test", match["what"].lower()] = folder / name
+            files[parse_split(part) or "test", match["what"].lower()] = folder / name
     if len(prefixes) > 1:
-        found = shown([prefix or "(no prefix)" for prefix in sorted(prefixes)])
+        found = write_names([prefix or "(no prefix)" for prefix in sorted(prefixes)])
         raise DataError(
             f"several datasets lie in one folder: {found}. Move one of them into a folder of its own.",
             where=str(folder),

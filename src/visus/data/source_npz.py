@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.source_arrays import ArrayPart, TrainedLayout, class_values, labels_to_names, samples_in_arrays
-from visus.data.source_rules import FoundSamples, shown, split_of
+from visus.data.source_rules import FoundSamples, parse_split, write_names
 from visus.errors import DataError, unknown_name
 from visus.units import write_shape
 
@@ -89,8 +89,8 @@ def is_pair(stems: list[str]) -> bool:
 
 def _candidates() -> list[tuple[str, str, str, bool]]:
     """Every known pair: samples, labels, split, and whether the samples are images by convention."""
-    pairs = [(f"{word}_images", f"{word}_labels", split_of(word) or "", True) for word in _SPLIT_WORDS]
-    pairs += [(f"x_{word}", f"y_{word}", split_of(word) or "", False) for word in _SPLIT_WORDS]
+    pairs = [(f"{word}_images", f"{word}_labels", parse_split(word) or "", True) for word in _SPLIT_WORDS]
+    pairs += [(f"x_{word}", f"y_{word}", parse_split(word) or "", False) for word in _SPLIT_WORDS]
     return pairs + [(images, labels, "", False) for images, labels in _PLAIN]
 
 
@@ -137,7 +137,7 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
         declared=declared,
         groups=groups,
         splits=splits,
-        notes=(f"arrays that are not used: {shown(unused)}.",) if unused else (),
+        notes=(f"arrays that are not used: {write_names(unused)}.",) if unused else (),
     )
 
 
@@ -155,18 +155,18 @@ def _pairs(root: Path, arrays: dict[str, _Stored]) -> list[tuple[str, str, str, 
         elif (images in arrays) or (labels in arrays):
             lone, absent = (images, labels) if images in arrays else (labels, images)
             raise DataError(
-                f"the array {arrays[lone].name!r} is there without {absent!r}. Found: {shown(sorted(arrays))}.",
+                f"the array {arrays[lone].name!r} is there without {absent!r}. Found: {write_names(sorted(arrays))}.",
                 where=str(root),
             )
     if not complete:
         raise DataError(
-            f"no arrays of samples and labels. Found: {shown(sorted(arrays)) or 'nothing'}. Needed: {_KNOWN}.",
+            f"no arrays of samples and labels. Found: {write_names(sorted(arrays)) or 'nothing'}. Needed: {_KNOWN}.",
             where=str(root),
         )
     sets = {(bool(split), by_convention, "" if split else name) for name, _, split, by_convention in complete}
     splits = [split for _, _, split, _ in complete]
     if len(sets) > 1 or len(set(splits)) < len(splits):
-        named = shown(images for images, *_ in complete)
+        named = write_names(images for images, *_ in complete)
         raise DataError(f"it is not clear which samples are meant: {named}. Keep one set of names.", where=str(root))
     return complete
 
@@ -181,9 +181,9 @@ def _per_sample(root: Path, arrays: dict[str, _Stored], num_samples: int) -> tup
                 raise DataError(f"{key} has {len(values[key] or ()):,} values for {num_samples:,} samples.", where=str(root))
     if values["splits"] is not None:
         for word in dict.fromkeys(values["splits"]):
-            if split_of(word) is None:
+            if parse_split(word) is None:
                 raise DataError(unknown_name("split", word, _SPLIT_WORDS), where=str(root))
-        values["splits"] = [cast(str, split_of(word)) for word in values["splits"]]
+        values["splits"] = [cast(str, parse_split(word)) for word in values["splits"]]
     return values["groups"], values["splits"]
 
 

@@ -59,10 +59,10 @@ class FoundSamples:
     warnings: tuple[str, ...] = ()
 
 
-def split_of(name: str) -> str | None:
+def parse_split(name: str) -> str | None:
     """The split that a word in a folder name or a table names; None if it names no split.
 
-    >>> split_of("Validation"), split_of("TEST"), split_of("cats")
+    >>> parse_split("Validation"), parse_split("TEST"), parse_split("cats")
     ('val', 'test', None)
     """
     word = name.strip().lower()
@@ -81,10 +81,10 @@ def natural_key(name: str) -> tuple[object, ...]:
     return (1, tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts), name)
 
 
-def shown(names: Iterable[str]) -> str:
+def write_names(names: Iterable[str]) -> str:
     """The first five names, and the number of further names.
 
-    >>> shown(["a", "b"]), shown("abcdefg")
+    >>> write_names(["a", "b"]), write_names("abcdefg")
     ('a, b', 'a, b, c, d, e and 2 more')
     """
     texts = [printable(name) for name in names]
@@ -92,7 +92,7 @@ def shown(names: Iterable[str]) -> str:
     return ", ".join(texts[:_NAMES_SHOWN]) + (f" and {num_more} more" if num_more > 0 else "")
 
 
-def assemble(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None) -> Samples:
+def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None) -> Samples:
     """Build the frozen table: class indices, duplicates, fingerprint.
 
     Args:
@@ -109,23 +109,23 @@ def assemble(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None)
     found = _in_order(found)
     labels = _clean_names(found.labels, place)
     splits, official, notes = _official_splits(found, classes)
-    listed, warnings = _class_list(found, labels, splits, official, classes, place)
-    number = {name: index for index, name in enumerate(listed)}
+    class_names, warnings = _class_list(found, labels, splits, official, classes, place)
+    number = {name: index for index, name in enumerate(class_names)}
     numbers = np.fromiter((number[name] for name in labels), dtype=np.int64, count=len(labels))
     digests = _digests(found.reader, place, found.names)
     contents = _numbered(digests)
-    copies = _note_copies(found, numbers, listed, splits, contents, ledger)
+    copies = _note_copies(found, numbers, class_names, splits, contents, ledger)
     return Samples(
         root=found.root,
         kind=found.kind,
         name=found.name,
         names=tuple(found.names),
         labels=numbers,
-        classes=listed,
+        classes=class_names,
         splits=np.array(splits, dtype="<U5"),
         groups=None if found.groups is None else tuple(found.groups),
         contents=contents,
-        fingerprint=_fingerprint(found, labels, listed, splits, digests),
+        fingerprint=_fingerprint(found, labels, class_names, splits, digests),
         reader=found.reader,
         official=official,
         warnings=(*found.warnings, *warnings, *copies),
@@ -136,7 +136,7 @@ def assemble(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None)
 
 def _unused(found: FoundSamples) -> tuple[str, ...]:
     """A note that lists unused columns of a table."""
-    return (f"columns that are not used: {shown(found.columns)}.",) if found.columns else ()
+    return (f"columns that are not used: {write_names(found.columns)}.",) if found.columns else ()
 
 
 def _in_order(found: FoundSamples) -> FoundSamples:
@@ -208,32 +208,32 @@ def _class_list(
     for name, split in zip(labels, splits, strict=True):
         by_split[split][name] += 1
     if classes is not None:
-        listed, owner = tuple(classes), "the network"
+        class_names, owner = tuple(classes), "the network"
     else:
         train = by_split["train"] if official else by_split[UNASSIGNED]
         rank = {name: index for index, name in enumerate(found.declared)}
-        listed = tuple(sorted(train, key=lambda name: (rank.get(name, len(rank)), natural_key(name))))
+        class_names = tuple(sorted(train, key=lambda name: (rank.get(name, len(rank)), natural_key(name))))
         owner = "train"
-    known = set(listed)
+    known = set(class_names)
     problems = [
-        _unknown_class(name, count, split, owner, listed)
+        _unknown_class(name, count, split, owner, class_names)
         for split in (*SPLITS, UNASSIGNED)
         for name, count in sorted(by_split[split].items(), key=lambda pair: natural_key(pair[0]))
         if name not in known
     ]
-    if problems and len(listed) == 1 and found.kind == "split folders":
+    if problems and len(class_names) == 1 and found.kind == "split folders":
         other = next(split for split in (*SPLITS, UNASSIGNED) if by_split[split].keys() - known)
         problems.append(
             f"train has one class only, as in datasets for anomaly detection. To train on the classes of {other}, give the path of its folder."
         )
     if problems:
         raise DataError(joined(problems), where=place)
-    if classes is None and len(listed) < 2:
-        raise one_class_only(listed[0], len(labels), place)
-    return listed, _absences(found, listed, by_split, official, classes is not None)
+    if classes is None and len(class_names) < 2:
+        raise single_class_error(class_names[0], len(labels), place)
+    return class_names, _absences(found, class_names, by_split, official, classes is not None)
 
 
-def one_class_only(name: str, num_samples: int, where: str) -> DataError:
+def single_class_error(name: str, num_samples: int, where: str) -> DataError:
     """The error for data with a single class."""
     return DataError(
         f"there is one class only, {name!r} with {write_number_of(num_samples, 'sample')}; a classifier needs at least two classes. "
@@ -243,27 +243,29 @@ def one_class_only(name: str, num_samples: int, where: str) -> DataError:
 
 
 def _absences(
-    found: FoundSamples, listed: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
+    found: FoundSamples, class_names: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
 ) -> tuple[str, ...]:
     """Warnings about classes without samples. The indices of the other classes do not change."""
     warnings = []
-    unused = [name for name in found.declared if name not in set(listed)]
+    unused = [name for name in found.declared if name not in set(class_names)]
     if unused and not given:
-        warnings.append(f"classes without a sample, which the class list leaves out: {shown(unused)}.")
+        warnings.append(f"classes without a sample, which the class list leaves out: {write_names(unused)}.")
     for split in sorted(official - {"train"}) or ([UNASSIGNED] if given else []):
-        absent = [name for name in listed if not by_split[split][name]]
+        absent = [name for name in class_names if not by_split[split][name]]
         if absent:
             subject = f"{split} has" if split else "there is"
-            warnings.append(f"{subject} no sample of {write_number_of(len(absent), 'class', 'classes')}: {shown(absent)}.")
+            warnings.append(
+                f"{subject} no sample of {write_number_of(len(absent), 'class', 'classes')}: {write_names(absent)}."
+            )
     return tuple(warnings)
 
 
-def _unknown_class(name: str, count: int, split: str, owner: str, listed: Sequence[str]) -> str:
-    guess = closest_name(name, listed)
+def _unknown_class(name: str, count: int, split: str, owner: str, class_names: Sequence[str]) -> str:
+    guess = closest_name(name, class_names)
     hint = f" Did you mean {guess!r}?" if guess else ""
     where = f"{split} has" if split else "there are"
     found = f"{where} {write_number_of(count, 'sample')} of the class {name!r}, which {owner} does not have."
-    return f"{found}{hint} {owner} has: {shown(listed)}."
+    return f"{found}{hint} {owner} has: {write_names(class_names)}."
 
 
 def _digests(reader: Reader, place: str, samples: Sequence[str]) -> list[bytes]:
@@ -351,7 +353,7 @@ def _note_copies(
     if crossing:
         warnings.append(
             f"{write_number_of(len(crossing), 'sample')} with the same bytes as a sample of another official split, "
-            f"so the scores on that split are too high: {shown(crossing)}."
+            f"so the scores on that split are too high: {write_names(crossing)}."
         )
     return warnings + _crossing_groups(found, splits)
 
@@ -374,7 +376,7 @@ def _crossing_groups(found: FoundSamples, splits: Sequence[str]) -> list[str]:
         return []
     return [
         f"{write_number_of(len(crossing), 'group')} with samples in more than one official split, "
-        f"so the scores on these splits are too high: {shown(crossing)}."
+        f"so the scores on these splits are too high: {write_names(crossing)}."
     ]
 
 

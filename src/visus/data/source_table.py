@@ -13,9 +13,9 @@ from pathlib import Path
 
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
-from visus.data.reading import OPEN, Reading
+from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import UNASSIGNED, ImageFiles
-from visus.data.source_rules import FoundSamples, shown, split_of
+from visus.data.source_rules import FoundSamples, parse_split, write_names
 from visus.data.table_paths import ImageNames, images_below, is_absolute, is_url, resolve, written_differently
 from visus.data.table_text import DELIMITERS, TEXT_SUFFIXES, lenient_text, rows_of, strict_text
 from visus.errors import DataError, closest_name, joined
@@ -51,7 +51,9 @@ def is_table(file: Path) -> bool:
     return False
 
 
-def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = OPEN) -> FoundSamples:
+def read_table(
+    file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = DEFAULT_READING
+) -> FoundSamples:
     r"""The images that a table names.
 
     Paths are relative to the folder of the table; absolute paths, and paths that lead outside with ``..``, are allowed, for
@@ -264,7 +266,7 @@ def _rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple[list[
         if len(record) != len(heads):
             wrong.setdefault(f"{len(record)} cells where the header has {len(heads)}", []).append(number)
             continue
-        split = split_of(cells["split"]) if cells.get("split") else UNASSIGNED
+        split = parse_split(cells["split"]) if cells.get("split") else UNASSIGNED
         empty = [column for column in _NEEDED if not cells[column]]
         for column in empty:
             wrong.setdefault(f"no {column}", []).append(number)
@@ -321,7 +323,7 @@ def _resolved(rows: list[_Row], file: Path, *, is_foreign: bool) -> tuple[list[_
         first = unclear[0]
         mistakes.append(
             f"{write_number_of(len(unclear), 'row names a file', 'rows name files')} of which there are several: {first.path} (row {first.number}) "
-            f"may be {shown(several[first.path])}. Write the path from the folder of the table."
+            f"may be {write_names(several[first.path])}. Write the path from the folder of the table."
         )
     rows = [replace(row, path=found.get(row.path, row.path)) for row in rows if row.path not in several]
     return rows, notes, mistakes
@@ -330,7 +332,7 @@ def _resolved(rows: list[_Row], file: Path, *, is_foreign: bool) -> tuple[list[_
 def _missing(missing: list[_Row], file: Path) -> list[str]:
     if not missing:
         return []
-    named = shown(f"{row.path} (row {row.number})" for row in missing)
+    named = write_names(f"{row.path} (row {row.number})" for row in missing)
     return [
         f"{write_number_of(len(missing), 'row names a file that does', 'rows name files that do')} not exist: {named}. "
         f"Paths are relative to the folder of the table.{_why_missing(missing, file)} --skip-missing leaves such rows out."
@@ -350,9 +352,9 @@ def _why_missing(missing: list[_Row], file: Path) -> str:
                 "--path-column."
             )
         if here:
-            return f" {shown(here)} lies there: write paths from that folder, or have files found by their names with --path-column."
+            return f" {write_names(here)} lies there: write paths from that folder, or have files found by their names with --path-column."
     return ""
 
 
 def _row_numbers(numbers: list[int]) -> str:
-    return f"{'row' if len(numbers) == 1 else 'rows'} {shown(str(number) for number in numbers)}"
+    return f"{'row' if len(numbers) == 1 else 'rows'} {write_names(str(number) for number in numbers)}"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visus.data.folder_layouts import CLASSIFIES
-from visus.data.folder_names import split_meant, splits_meant
+from visus.data.folder_names import guess_split, guess_splits
 from visus.data.label_warnings import label_warnings
 from visus.data.ledger import Ledger
 from visus.data.other_labels import with_other_labels
-from visus.data.reading import OPEN, Reading, command
+from visus.data.reading import DEFAULT_READING, Reading, check_command
 from visus.data.samples import Samples
 from visus.data.source_arrays import TrainedLayout
 from visus.data.source_cifar import is_cifar, read_cifar
@@ -23,15 +23,15 @@ from visus.data.source_folders import (
     LAYOUTS,
     LEFT_OUT,
     class_folders,
-    entries,
+    is_ignored,
     is_image_name,
-    is_passed_over,
+    list_folder,
     read_folders,
     unwrap,
 )
 from visus.data.source_idx import is_idx, read_idx
 from visus.data.source_npz import is_pair, read_npy, read_npz
-from visus.data.source_rules import FoundSamples, assemble, natural_key, one_class_only, shown
+from visus.data.source_rules import FoundSamples, assemble_samples, natural_key, single_class_error, write_names
 from visus.data.source_table import TABLE_SUFFIXES, is_table, read_table
 from visus.data.splits import split_samples
 from visus.data.table_paths import annotations_of, images_below
@@ -54,7 +54,7 @@ def read_source(
     labels: str | Path | None = None,
     delimiter: str | None = None,
     layout: str | None = None,
-    reading: Reading = OPEN,
+    reading: Reading = DEFAULT_READING,
     usual_layout: str | None = None,
 ) -> Samples:
     """The dataset at a path, as one table; ``splits`` says only what the source itself says.
@@ -98,7 +98,7 @@ def read_source(
         raise DataError(f"a delimiter was given, but this is no table: it was read as {found.kind}.", where=str(path))
     if layout and found.kind not in ("npz", "npy"):
         raise DataError(f"a layout was given, but this is no NPZ or NPY file: it was read as {found.kind}.", where=str(path))
-    samples = assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
+    samples = assemble_samples(found if labels is None else with_other_labels(found, labels), ledger, classes)
     warnings = label_warnings(samples) if classes is None else []
     return dataclasses.replace(samples, warnings=(*samples.warnings, *warnings), notes=(*samples.notes, *_honored(samples)))
 
@@ -123,11 +123,11 @@ def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels:
     >>> len(samples.indices("train")), len(samples.indices("test")), samples.classes[9]
     (8000, 2000, 'Ankle boot')
     """
-    found = read_idx(_SAMPLE_FOLDER, entries(_SAMPLE_FOLDER)[1], SAMPLE_NAME)
+    found = read_idx(_SAMPLE_FOLDER, list_folder(_SAMPLE_FOLDER)[1], SAMPLE_NAME)
     unsplit = dataclasses.replace(found, name=SAMPLE_NAME, splits=[""] * len(found.names))
-    cut = split_samples(assemble(unsplit, ledger, None), seed=_SAMPLE_SEED, val_fraction=0.0, test_fraction=0.2)
+    cut = split_samples(assemble_samples(unsplit, ledger, None), seed=_SAMPLE_SEED, val_fraction=0.0, test_fraction=0.2)
     found = dataclasses.replace(unsplit, splits=cut.splits.tolist())
-    return assemble(found if labels is None else with_other_labels(found, labels), ledger, classes)
+    return assemble_samples(found if labels is None else with_other_labels(found, labels), ledger, classes)
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,9 @@ def _refuse_unused(found: FoundSamples, reading: Reading, path: str | Path) -> N
 
 def _read_folder(given: Path, ask: _Ask) -> FoundSamples:
     goes_by_tables = not ask.by_folders and not ask.reading.class_depth
-    folder, notes, warnings = unwrap(given, ends_at=lambda place: goes_by_tables and bool(_tables(place)))
+    folder, notes, warnings = unwrap(given, is_dataset=lambda place: goes_by_tables and bool(_tables(place)))
     name = given.resolve().name
-    files = [name for name in entries(folder)[1] if not is_passed_over(name)]
+    files = [name for name in list_folder(folder)[1] if not is_ignored(name)]
     found = _read_data_files(folder, files, ask.ledger, name, ask.layout)
     if found is None:
         found = _read_images(given, folder, files, name, ask)
@@ -171,32 +171,32 @@ def _tables(folder: Path) -> list[str]:
     """The tables in a folder that have the columns path and label."""
     return [
         file
-        for file in entries(folder)[1]
-        if Path(file).suffix.lower() in TABLE_SUFFIXES and not is_passed_over(file) and is_table(folder / file)
+        for file in list_folder(folder)[1]
+        if Path(file).suffix.lower() in TABLE_SUFFIXES and not is_ignored(file) and is_table(folder / file)
     ]
 
 
 def _siblings_left(given: Path, found: FoundSamples) -> list[str]:
     """A warning where one split folder was given, and its siblings hold the same classes."""
     place = given.resolve()
-    if split_meant(place.name) is None or found.kind != "folder":
+    if guess_split(place.name) is None or found.kind != "folder":
         return []
     try:
-        folders = [name for name in entries(place.parent)[0] if not is_passed_over(name)]
+        folders = [name for name in list_folder(place.parent)[0] if not is_ignored(name)]
     except DataError:
         return []
-    meant = splits_meant(folders)
+    meant = guess_splits(folders)
     labels = set(found.labels)
     beside = [
         name
         for name, split in meant.items()
-        if split != meant.get(place.name) and labels & set(entries(place.parent / name)[0])
+        if split != meant.get(place.name) and labels & set(list_folder(place.parent / name)[0])
     ]
     if not beside:
         return []
     return [
-        f"beside {place.name!r} lie the splits {shown(map(repr, beside))} with the same classes, and they are not used. To use them, type: "
-        f"{command(given.parent if given.name else place.parent)}"
+        f"beside {place.name!r} lie the splits {write_names(map(repr, beside))} with the same classes, and they are not used. To use them, type: "
+        f"{check_command(given.parent if given.name else place.parent)}"
     ]
 
 
@@ -222,7 +222,7 @@ def _read_images(given: Path, folder: Path, files: list[str], name: str, ask: _A
     tables = _tables(folder) if not ask.by_folders else []
     if len(tables) > 1:
         raise DataError(
-            f"several tables lie here: {shown(tables)}. Give the one that is meant as the path.", where=str(folder)
+            f"several tables lie here: {write_names(tables)}. Give the one that is meant as the path.", where=str(folder)
         )
     if tables:
         found = read_table(folder / tables[0], ask.ledger, name, ask.delimiter, ask.reading)
@@ -235,17 +235,17 @@ def _read_images(given: Path, folder: Path, files: list[str], name: str, ask: _A
         found = read_folders(folder, ask.ledger, name, ask.reading, ask.classes)
     except DataError as error:
         _ask_for_table(given, folder, ask, error)
-        if len(candidates) == 1 and not any(entries(folder)[0]):
+        if len(candidates) == 1 and not any(list_folder(folder)[0]):
             return read_table(folder / candidates[0], ask.ledger, name, ask.delimiter, ask.reading)
         raise
     if ask.classes is None and len(set(found.labels)) == 1:  # the folder of all images, not of a class?
-        _ask_for_table(given, folder, ask, one_class_only(found.labels[0], len(found.names), str(folder)))
+        _ask_for_table(given, folder, ask, single_class_error(found.labels[0], len(found.names), str(folder)))
     return _beside_folders(given, folder, found, ask)
 
 
 def _places(given: Path, folder: Path) -> list[Path]:
     """Where tables of the images in a folder may lie: there, in the wrappers around it, and in the folders just below it."""
-    inner = [folder / name for name in entries(folder)[0] if not is_passed_over(name)]
+    inner = [folder / name for name in list_folder(folder)[0] if not is_ignored(name)]
     return [folder, *[each for each in folder.parents if each == given or given in each.parents], *inner[:50]]
 
 
@@ -271,10 +271,10 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
         raise DataError(question(seen, given, ()), where=str(given)) from error
     if not samples and (absent := absent_images(_places(given, folder))):
         raise DataError(f"{error.message.partition('. ')[0]}. {absent}", where=str(given)) from error
-    packed = [name for name in entries(folder)[1] if not samples and Path(name).suffix.lower() in _ARCHIVES]
+    packed = [name for name in list_folder(folder)[1] if not samples and Path(name).suffix.lower() in _ARCHIVES]
     if packed:
         raise DataError(
-            f"no images found, but {write_number_of(len(packed), 'archive')} ({shown(packed)}). Unpack {'it' if len(packed) == 1 else 'them'}, and give the folder.",
+            f"no images found, but {write_number_of(len(packed), 'archive')} ({write_names(packed)}). Unpack {'it' if len(packed) == 1 else 'them'}, and give the folder.",
             where=str(given),
         ) from error
     if boxes := annotations_of(given, samples):
@@ -282,7 +282,7 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
     siblings = class_folders(place.parent) if samples and not any("/" in sample for sample in samples) else []
     if place.name in siblings and len(siblings) > 1:
         raise DataError(
-            f"{error.message}\n  - if the folders beside it ({shown(siblings)}) are the classes: {command(given.parent if given.name else place.parent)}",
+            f"{error.message}\n  - if the folders beside it ({write_names(siblings)}) are the classes: {check_command(given.parent if given.name else place.parent)}",
             where=error.where,
         ) from error
 
@@ -313,7 +313,7 @@ def _beside_folders(given: Path, folder: Path, found: FoundSamples, ask: _Ask) -
                 raise DataError(sentence, where=str(given))
             warnings.append(sentence.partition("\n")[0])
         elif seen.file.suffix.lower() in (*TABLE_SUFFIXES, *WORKBOOKS) and seen.file.parent not in [
-            folder / name for name in entries(folder)[0]
+            folder / name for name in list_folder(folder)[0]
         ]:
             warnings.append(unused(seen))
     return dataclasses.replace(found, notes=(*found.notes, *notes), warnings=(*found.warnings, *warnings))
@@ -330,7 +330,7 @@ def _read_file(file: Path, ask: _Ask) -> FoundSamples:
         )
     if suffix == ".npz":
         return read_npz(file, name, ask.layout)
-    siblings = [name for name in entries(file.parent)[1] if not is_passed_over(name)]
+    siblings = [name for name in list_folder(file.parent)[1] if not is_ignored(name)]
     if suffix == ".npy":
         arrays = [name for name in siblings if name.lower().endswith(".npy")]
         if not is_pair([Path(name).stem for name in arrays]):

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.samples import SPLITS, UNASSIGNED, Samples
-from visus.data.source_rules import shown
+from visus.data.source_rules import write_names
 from visus.errors import DataError, UsageError, joined, unknown_name
 from visus.files import csv_text, write_file
 from visus.units import write_number_of
@@ -125,7 +125,9 @@ def _check_cut(samples: Samples) -> None:
     """Refuse data that cannot stand on two sides."""
     single = [samples.classes[index] for index, count in enumerate(samples.class_counts()) if count == 1]
     if single:
-        subject = f"the class {single[0]!r} has" if len(single) == 1 else f"{len(single)} classes ({shown(single)}) have"
+        subject = (
+            f"the class {single[0]!r} has" if len(single) == 1 else f"{len(single)} classes ({write_names(single)}) have"
+        )
         raise DataError(
             f"{subject} 1 sample; needed are at least 2, one to train on and one to test on. "
             "Add samples of that class, or take the class out.",
@@ -151,7 +153,9 @@ def _lacks(samples: Samples, val_fraction: float | None, test_fraction: float | 
         absent = [name for index, name in enumerate(samples.classes) if not counts[index] and there[index] >= at_least]
         if absent:
             kinds = write_number_of(len(absent), "class", "classes")
-            warnings.append(f"{split} has no sample of {kinds} that are mere copies or in too few groups: {shown(absent)}.")
+            warnings.append(
+                f"{split} has no sample of {kinds} that are mere copies or in too few groups: {write_names(absent)}."
+            )
     return warnings
 
 
@@ -303,7 +307,7 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
         if same_labels and sample in by_sample and by_sample[sample].label != name
     ]
     mistakes = [
-        f"{write_number_of(len(names), 'sample')} {problem}: {shown(names)}."
+        f"{write_number_of(len(names), 'sample')} {problem}: {write_names(names)}."
         for names, problem in (
             (only_file, "in split.csv but not in the data"),
             (only_data, "in the data but not in split.csv"),
@@ -325,7 +329,7 @@ def _parted(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
     if moved.any():
         names = [samples.names[index] for index in np.flatnonzero(moved)]
         warnings.append(
-            f"{write_number_of(len(names), 'sample')} in another split by split.csv than the data itself says: {shown(names)}."
+            f"{write_number_of(len(names), 'sample')} in another split by split.csv than the data itself says: {write_names(names)}."
         )
     units = _units(len(samples), samples.groups, samples.contents)
     sides: dict[int, set[str]] = {}
@@ -336,6 +340,6 @@ def _parted(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
         names = [samples.names[index] for index in parted]
         warnings.append(
             f"{write_number_of(len(names), 'sample')} that are copies or of one group stand on several sides of split.csv, "
-            f"so figures on them flatter: {shown(names)}."
+            f"so figures on them flatter: {write_names(names)}."
         )
     return warnings

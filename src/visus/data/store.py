@@ -26,7 +26,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from visus.data.cache import cache_bound, cache_folder, held, lock, make_room, publish, read_facts, reserve, write_facts
-from visus.data.ledger import Ledger, group_reasons, listed
+from visus.data.ledger import Ledger, group_reasons, write_examples
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.samples import Reader, Samples
 from visus.errors import DataError, ImageError, StorageError
@@ -125,7 +125,9 @@ def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MA
     if len(missing) > max_unreadable * len(samples.names):
         reasons = store.ledger.reasons("unreadable")
         groups = group_reasons({samples.names[index]: reasons.get(samples.names[index], "") for index in missing})
-        told = " ".join(f"{len(names):,} ({listed(names)}): {reason}" for reason, names in groups[:MAX_REASONS_SHOWN])
+        told = " ".join(
+            f"{len(names):,} ({write_examples(names)}): {reason}" for reason, names in groups[:MAX_REASONS_SHOWN]
+        )
         raise DataError(
             f"{len(missing)} of {len(samples.names)} files cannot be read ({write_share(len(missing) / len(samples.names))}; "
             f"at most {write_share(max_unreadable)} may be left out). {told} "

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from visus.data.folder_names import splits_meant
+from visus.data.folder_names import guess_splits
 from visus.data.images.decode import IMAGE_SUFFIXES
-from visus.data.system_files import why_passed_over
+from visus.data.system_files import reason_to_ignore
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio writes such a number before the names of files that were uploaded
 _ENDINGS = tuple(IMAGE_SUFFIXES)
@@ -72,14 +72,14 @@ def images_below(folder: Path) -> list[str]:
 def _walk(folder: Path) -> Iterator[tuple[int, list[str]]]:
     """For a folder and each below it: the number of its files, and its images as ``images_below`` gives them."""
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if why_passed_over(name) is None)
+        folders[:] = sorted(name for name in folders if reason_to_ignore(name) is None)
         start = os.path.relpath(place, folder).replace(os.sep, "/")
         yield (
             len(files),
             [
                 name if start == "." else f"{start}/{name}"
                 for name in sorted(files)
-                if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and why_passed_over(name) is None
+                if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and reason_to_ignore(name) is None
             ],
         )
 
@@ -91,7 +91,7 @@ def _images_beside(folder: Path) -> list[str]:
         others = [
             each
             for each in sorted(place.parent.iterdir())
-            if each.is_dir() and each != place and not why_passed_over(each.name)
+            if each.is_dir() and each != place and not reason_to_ignore(each.name)
         ]
     except OSError:
         return []
@@ -111,7 +111,7 @@ def annotations_of(folder: Path, samples: Sequence[str]) -> str:
     stems = {PurePosixPath(sample).stem for sample in samples}
     found: dict[str, str] = {}
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if why_passed_over(name) is None)
+        folders[:] = sorted(name for name in folders if reason_to_ignore(name) is None)
         for name in sorted(files):
             stem, ending = os.path.splitext(name)
             if ending.lower() in (".txt", ".xml", ".json") and stem in stems:
@@ -182,7 +182,7 @@ def _meant_by(
 def _of_split(table: str, samples: Sequence[str]) -> list[str]:
     """The images in the folder that means the split that the table's name means; none where that is not one image."""
     tops = sorted({sample.split("/")[0] for sample in samples if "/" in sample})
-    meant: Mapping[str, str] = splits_meant([*tops, table]) if tops else {}
+    meant: Mapping[str, str] = guess_splits([*tops, table]) if tops else {}
     split = meant.get(table)
     fitting = [sample for sample in samples if split and meant.get(sample.split("/")[0]) == split]
     return fitting if len(fitting) == 1 else []

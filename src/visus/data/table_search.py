@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from visus.data.images.decode import IMAGE_SUFFIXES
-from visus.data.reading import command
-from visus.data.source_rules import natural_key, shown
+from visus.data.reading import check_command
+from visus.data.source_rules import natural_key, write_names
 from visus.data.source_table import label_columns
-from visus.data.system_files import why_passed_over
+from visus.data.system_files import reason_to_ignore
 from visus.data.table_paths import ImageNames
 from visus.data.table_text import RECORD_SUFFIXES, TEXT_SUFFIXES, Rows, lenient_text, rows_of, strict_text
 from visus.errors import DataError
@@ -82,7 +82,7 @@ def tables_beside(places: Sequence[Path], samples: Sequence[str], labels: Mappin
 
 def _candidates(place: Path) -> list[Path]:
     try:
-        files = [file for file in place.iterdir() if file.is_file() and why_passed_over(file.name) is None]
+        files = [file for file in place.iterdir() if file.is_file() and reason_to_ignore(file.name) is None]
     except OSError:
         return []
     suffixes = (*TEXT_SUFFIXES, *RECORD_SUFFIXES, *WORKBOOKS, ".txt")
@@ -243,7 +243,9 @@ def question(seen: Beside, given: Path, folders: Sequence[str]) -> str:
     problem, way = _what_to_do(seen)
     ways = [f"to train by the table: {way}"] if way else []
     if folders:
-        ways.append(f"to train by the names of the folders ({shown(folders)}): {command(given, '--labels', FOLDERS)}")
+        ways.append(
+            f"to train by the names of the folders ({write_names(folders)}): {check_command(given, '--labels', FOLDERS)}"
+        )
     return told + problem + "".join(f"\n  - {way}" for way in ways)
 
 
@@ -263,7 +265,7 @@ def _what_to_do(seen: Beside) -> tuple[str, str]:
         return error.message, ""
     if seen.one_hot:
         return (
-            f"the columns {shown(seen.one_hot)} hold 0 and 1, one column for each class. Write one column label that names the class, or "
+            f"the columns {write_names(seen.one_hot)} hold 0 and 1, one column for each class. Write one column label that names the class, or "
             "export the dataset as class folders (Roboflow: 'Folder Structure').",
             "",
         )
@@ -273,11 +275,11 @@ def _what_to_do(seen: Beside) -> tuple[str, str]:
             "",
         )
     label = seen.labels[0] if len(seen.labels) == 1 else "NAME"
-    words = command(seen.file, "--path-column", seen.path_column or "NAME", "--label-column", label)
+    words = check_command(seen.file, "--path-column", seen.path_column or "NAME", "--label-column", label)
     choice = (
         ""
         if label != "NAME"
-        else f", where NAME is {f'one of {shown(seen.labels)}' if seen.labels else 'the column of the classes'}"
+        else f", where NAME is {f'one of {write_names(seen.labels)}' if seen.labels else 'the column of the classes'}"
     )
     return f"its columns are {seen.line}.", f"{words}{choice}"
 

@@ -21,7 +21,7 @@ from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.reading import Reading
 from visus.data.samples import Samples
-from visus.data.source_rules import shown
+from visus.data.source_rules import write_names
 from visus.data.sources import read_source
 from visus.data.splits import SplitRow, read_split_csv
 from visus.errors import DataError, StorageError
@@ -139,11 +139,13 @@ def as_own(folder: Path, data: Data) -> Data | None:
     told = [f"this is the data of the run {run.path.name}, changed since its training; it is split as it was."]
     if any(edited):
         names = [sample for sample, is_edited in zip(table.names, edited, strict=True) if is_edited]
-        told.append(f"{write_number_of(len(names), 'sample')} with other content than in the training: {shown(names)}.")
+        told.append(
+            f"{write_number_of(len(names), 'sample')} with other content than in the training: {write_names(names)}."
+        )
     if new:
-        told.append(f"{write_number_of(len(new), 'sample')} that the run does not know left out: {shown(new)}.")
+        told.append(f"{write_number_of(len(new), 'sample')} that the run does not know left out: {write_names(new)}.")
     if missing:
-        told.append(f"{write_number_of(len(missing), 'sample')} of the run not here: {shown(missing)}.")
+        told.append(f"{write_number_of(len(missing), 'sample')} of the run not here: {write_names(missing)}.")
     return _in_splits(data, splits, tuple(told))
 
 
@@ -236,7 +238,9 @@ def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) ->
         "under another label": [sample for sample, row in rows.items() if sample in labels and labels[sample] != row.label],
     }
     return [
-        f"{write_number_of(len(samples), 'sample')} {kind}: {shown(samples)}." for kind, samples in parts.items() if samples
+        f"{write_number_of(len(samples), 'sample')} {kind}: {write_names(samples)}."
+        for kind, samples in parts.items()
+        if samples
     ]
 
 

@@ -12,11 +12,11 @@ from visus.data.masks import masks_among
 from visus.data.same_names import SameNames, compare_same_names
 from visus.units import write_number_of
 
-NO_SAMPLE = "left out: an image, but no sample"
+EXCLUDED_IMAGE = "left out: an image, but no sample"
 
 
 @dataclass(frozen=True)
-class NoSamples:
+class ExcludedImages:
     """Images that are excluded from the samples.
 
     Args:
@@ -42,11 +42,11 @@ class NoSamples:
     def note_on(self, ledger: Ledger) -> None:
         """Note the excluded images on a ledger."""
         for sample, reason in self.reasons.items():
-            ledger.note(NO_SAMPLE, sample, reason)
+            ledger.note(EXCLUDED_IMAGE, sample, reason)
 
     def warnings(self) -> list[str]:
         """Warnings about masks, copies, and different images with the same name."""
-        warnings = self.told_masks()
+        warnings = self.mask_warnings()
         if copies := self.pairs.copies:
             copy, image = next(iter(copies.items()))
             warnings.append(
@@ -61,7 +61,7 @@ class NoSamples:
             )
         return warnings
 
-    def told_masks(self) -> list[str]:
+    def mask_warnings(self) -> list[str]:
         """Warnings about masks recognized by name, and about masks recognized by content."""
         warnings = []
         for masks, how in ((self.by_name, "by name"), (self.pairs.masks, "by content (a few colors)")):
@@ -76,7 +76,7 @@ class NoSamples:
         return warnings
 
 
-def find_no_samples(root: Path, samples: Sequence[str]) -> NoSamples:
+def find_excluded_images(root: Path, samples: Sequence[str]) -> ExcludedImages:
     """Find the images that are masks or second copies of other images.
 
     Args:
@@ -84,4 +84,4 @@ def find_no_samples(root: Path, samples: Sequence[str]) -> NoSamples:
         samples: paths of images relative to ``root``, with ``/``.
     """
     by_name = masks_among(samples)
-    return NoSamples(by_name, compare_same_names(root, [sample for sample in samples if sample not in by_name]))
+    return ExcludedImages(by_name, compare_same_names(root, [sample for sample in samples if sample not in by_name]))
