@@ -167,7 +167,7 @@ def test_data_for_finding_anomalies_is_told_from_a_mistake(tmp_path: Path) -> No
 def test_a_lone_split_with_siblings_is_warned_of(tmp_path: Path) -> None:
     lay(tmp_path, *[f"{split}/{name}" for split in ("train", "validation", "test") for name in ("cat", "dog")])
     assert read(tmp_path / "train").warnings == (
-        "beside 'train' lie the splits 'test', 'validation' with the same classes, and they are not used. "
+        "the splits 'test', 'validation' next to 'train' have the same classes, but are not used. "
         f"To use them, type: visus check {tmp_path}",
     )
     assert read(tmp_path / "test", classes=("cat", "dog")).warnings == ()
@@ -296,7 +296,7 @@ def test_folders_of_a_repository_are_no_classes(tmp_path: Path) -> None:
 def test_one_class_folder_given_is_told_of_the_folder_above(tmp_path: Path) -> None:
     lay(tmp_path, "cat", "dog")
     assert message(tmp_path / "cat").endswith(
-        f"\n  - if the folders beside it (cat, dog) are the classes: visus check {tmp_path}"
+        f"\n  - if this folder and its siblings (cat, dog) are the classes: visus check {tmp_path}"
     )
 
 
@@ -315,7 +315,7 @@ def test_boxes_for_detection_are_told(tmp_path: Path, images: tuple[str, ...], b
         for number in range(3):
             lay(tmp_path, boxes.format(split, number))
     text = message(tmp_path)
-    assert "The images have files of their own names beside them, such as " in text
+    assert "The images have annotation files with their own names, such as " in text
     assert ": boxes or outlines, as for detection." in text
     assert CLASSIFIES in text
 

@@ -64,7 +64,7 @@ def test_a_pipe_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_source(tmp_path / "x.npz", Ledger())
     assert str(caught.value) == (
-        f"{tmp_path / 'x.npz'}: this is a pipe, a socket or a device. Save the data as a file or a folder first."
+        f"{tmp_path / 'x.npz'}: this is a pipe, a socket or a device. Save the data as a file or folder first."
     )
 
 

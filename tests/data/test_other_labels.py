@@ -82,7 +82,7 @@ def test_a_run_on_other_labels_opens_its_data_again(table: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("path,label\n0.png,a\n", "23 samples of the data without a label: 1.png, 2.png, 3.png, 4.png, 5.png and 18 more. The file names samples as split.csv of a run does."),
+        ("path,label\n0.png,a\n", "23 samples of the data without a label: 1.png, 2.png, 3.png, 4.png, 5.png and 18 more. Name the samples as split.csv of a run does."),
         ("file,label\n0.png,a\n", "the header is file,label; the columns path and label are needed."),
         ("path,label\n0.png,\n", "row 2 has no label."),
         ("path,label\n0.png,a\n0.png,b\n", "row 3: 0.png has two labels, 'a' and 'b'. Keep one."),
@@ -103,7 +103,7 @@ def test_samples_that_the_data_does_not_have_are_told(table: Path, tmp_path: Pat
     with pytest.raises(DataError) as caught:
         visus.open_data(table, labels=file)
     assert str(caught.value) == (
-        f"{file}: 1 sample that the data does not have: zebra.png. The file names samples as split.csv of a run does."
+        f"{file}: 1 sample of the file not in the data: zebra.png. Name the samples as split.csv of a run does."
     )
 
 
@@ -111,8 +111,7 @@ def test_a_column_that_is_not_there_is_told(table: Path, tmp_path: Path) -> None
     with pytest.raises(DataError) as caught:
         visus.open_data(table, labels="colr")
     assert str(caught.value) == (
-        f"{table.parent}: 'colr' is no file, and no column of this data with other labels. "
-        "Did you mean 'color'? Known columns: color."
+        f"{table.parent}: 'colr' is neither a file nor a column of this data. Did you mean 'color'? Known columns: color."
     )
     text = table.read_text().replace("0.png,a,red", "0.png,a,")
     table.write_text(text)

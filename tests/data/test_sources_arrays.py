@@ -145,7 +145,7 @@ def test_a_class_in_the_idx_test_file_alone_is_an_error(tmp_path: Path) -> None:
 def test_the_packaged_images_are_cut_8000_to_2000_stratified_and_always_alike() -> None:
     samples = sample_data(Ledger())
     again = read_source(None, Ledger())
-    assert samples.name == SAMPLE_NAME == "Fashion-MNIST, the 10,000 test images, cut 8,000 / 2,000"
+    assert samples.name == SAMPLE_NAME == "Fashion-MNIST, the 10,000 test images, split 8,000 / 2,000"
     assert samples.class_counts("train").tolist() == [800] * 10
     assert samples.class_counts("test").tolist() == [200] * 10
     assert samples.official == {"train", "test"}
@@ -421,7 +421,7 @@ def test_npy_files_are_mapped_and_paired(tmp_path: Path) -> None:
         np.testing.assert_array_equal(samples.reader.read(slice(None))[:, 0], x)
     (tmp_path / "y.npy").unlink()
     assert message(tmp_path / "x.npy") == (
-        f"{tmp_path / 'x.npy'}: an NPY file needs its labels beside it: x.npy with y.npy, or train_images.npy with "
+        f"{tmp_path / 'x.npy'}: an NPY file needs a file of labels in the same folder: x.npy with y.npy, or train_images.npy with "
         "train_labels.npy."
     )
 

@@ -128,11 +128,14 @@ def test_a_missing_path_and_wrong_files_are_named(tmp_path: Path) -> None:
     lay(tmp_path, "cat.jpg", "data.zip", "data.xyz")
     assert message(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: there is no such file or folder."
     assert message(tmp_path / "cat.jpg") == (
-        f"{tmp_path / 'cat.jpg'}: this is one image; training needs the folder that holds all of them."
+        f"{tmp_path / 'cat.jpg'}: this is a single image. Give the path of the folder with all images."
     )
-    assert message(tmp_path / "data.zip") == f"{tmp_path / 'data.zip'}: this is an archive. Unpack it and give the folder."
+    assert (
+        message(tmp_path / "data.zip")
+        == f"{tmp_path / 'data.zip'}: this is an archive. Unpack it, and give the path of the folder."
+    )
     assert message(tmp_path / "data.xyz") == (
-        f"{tmp_path / 'data.xyz'}: this file is not a dataset that visus knows. {LAYOUTS}"
+        f"{tmp_path / 'data.xyz'}: this is not a dataset that visus can read. {LAYOUTS}"
     )
 
 
@@ -150,10 +153,10 @@ def test_an_option_that_does_not_fit_the_source_is_refused(tmp_path: Path) -> No
     lay(tmp_path, "a/1.jpg", "b/1.jpg")
     assert (
         message(tmp_path, delimiter="tab")
-        == f"{tmp_path}: a delimiter was given, but this is no table: it was read as folder."
+        == f"{tmp_path}: a delimiter was given, but this is not a table: it was read as folder."
     )
     assert message(tmp_path, layout="NHWC") == (
-        f"{tmp_path}: a layout was given, but this is no NPZ or NPY file: it was read as folder."
+        f"{tmp_path}: a layout was given, but this is not an NPZ or NPY file: it was read as folder."
     )
 
 
@@ -324,7 +327,7 @@ def test_a_folder_with_one_table_is_read_by_it_and_says_so(tmp_path: Path) -> No
     samples = read(table(tmp_path, "path,label\n1.jpg,a\nin/3.jpg,b\n").parent)
     assert samples.names == ("1.jpg", "in/3.jpg")
     assert samples.notes == (
-        "the table 'labels.csv' says which images there are and what they show; names of folders do not.",
+        "the table 'labels.csv' defines the images and their classes; the names of folders are not used.",
     )
 
 
@@ -364,12 +367,12 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         (
             "path,label\n1.jpg,a\nno1.jpg,b\nno2.jpg,b\nno3.jpg,b\nno4.jpg,b\nno5.jpg,b\nno6.jpg,b\n",
             "6 rows name files that do not exist: no1.jpg (row 3), no2.jpg (row 4), no3.jpg (row 5), no4.jpg (row 6), "
-            "no5.jpg (row 7) and 1 more. Paths are relative to the folder of the table. --skip-missing leaves such rows out.",
+            "no5.jpg (row 7) and 1 more. Paths are relative to the folder of the table. --skip-missing skips such rows.",
         ),
         (
             "path,label\n1.jpg,a\nno.jpg,b\n",
             "1 row names a file that does not exist: no.jpg (row 3). Paths are relative to the folder of the table. "
-            "--skip-missing leaves such rows out.",
+            "--skip-missing skips such rows.",
         ),
         (
             "path,label,split\n1.jpg,,train\n2.jpg,b,training\n,b,test\n",
@@ -380,14 +383,14 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         ("path,label\n1.jpg,a,extra\n2.jpg,b\n", "row 2: 3 cells where the header has 2."),
         (
             "pth,label\n1.jpg,a\n",
-            "no column 'path'. Did you mean 'path' where it says 'pth'? The header is pth,label; it needs "
+            "no column 'path'. Did you mean 'path' instead of 'pth'? The header is pth,label; it needs "
             "path,label[,split][,group].",
         ),
         ("path,label,spilt\n1.jpg,a,train\n", "unknown column 'spilt'. Did you mean 'split'?"),
-        ("path,label,path\n1.jpg,a,2.jpg\n", "the column 'path' is there twice. Keep one."),
+        ("path,label,path\n1.jpg,a,2.jpg\n", "the column 'path' occurs twice. Keep one."),
         ("path,label\n", "the table has no rows below its header. Add a row for each image."),
-        ("", "the table is empty. It needs the columns path,label and a row for each image."),
-        ('path,label\n"1.jpg,a\n', "the table cannot be taken apart: unexpected end of data. Check its quotes."),
+        ("", "the table is empty. It needs the columns path,label and one row per image."),
+        ('path,label\n"1.jpg,a\n', "the table cannot be parsed: unexpected end of data. Check its quotes."),
     ],
 )
 def test_every_mistake_in_a_table_is_said(tmp_path: Path, text: str, expected: str) -> None:
@@ -410,13 +413,13 @@ def test_an_unknown_delimiter_is_an_error(tmp_path: Path) -> None:
 def test_two_tables_in_a_folder_are_asked_about(tmp_path: Path) -> None:
     root = table(tmp_path, "path,label\n1.jpg,a\n").parent
     (root / "more.csv").write_text("path,label\n2.jpg,b\n")
-    assert message(root) == f"{root}: several tables lie here: labels.csv, more.csv. Give the one that is meant as the path."
+    assert message(root) == f"{root}: there are several tables: labels.csv, more.csv. Give the path of one of them."
 
 
 def test_a_lone_table_with_a_wrong_header_is_told_so(tmp_path: Path) -> None:
     lay(tmp_path, "1.jpg")
     (tmp_path / "labels.csv").write_text("path,lable\n1.jpg,a\n")
     assert message(tmp_path) == (
-        f"{tmp_path / 'labels.csv'}: no column 'label'. Did you mean 'label' where it says 'lable'? "
+        f"{tmp_path / 'labels.csv'}: no column 'label'. Did you mean 'label' instead of 'lable'? "
         "The header is path,lable; it needs path,label[,split][,group]."
     )

@@ -100,9 +100,9 @@ def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path)
     assert moved.startswith(
         f"{sum((table.splits != sides) & ~((table.splits == 'train') & (np.array(sides) == 'val')))} samples"
     )
-    assert moved.partition(": ")[0].endswith("in another split by split.csv than the data itself says")
+    assert moved.partition(": ")[0].endswith("in another split in split.csv than in the data itself")
     assert parted == (
-        "2 samples that are copies or of one group stand on several sides of split.csv, so figures on them flatter: x[0], x[1]."
+        "2 samples that are copies or of one group are in different splits of split.csv, so the scores are too high: x[0], x[1]."
     )
 
 

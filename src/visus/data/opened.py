@@ -285,7 +285,7 @@ def open_scoring_data(
         DataError: a class that the network does not know, or data that cannot be used.
     """
     ledger = Ledger()
-    samples = read_source(path, ledger, classes=tuple(classes), reading=reading, usual_layout=preprocessing.layout)
+    samples = read_source(path, ledger, classes=tuple(classes), reading=reading, trained_layout=preprocessing.layout)
     is_whole = "test" not in samples.official
     if is_whole:
         samples = dataclasses.replace(samples, splits=np.full(len(samples.names), "test", dtype="<U5"))

@@ -1,10 +1,8 @@
-"""Which sample trains, which validates, which tests: seeded, stratified, with groups and copies on one side.
+"""Training, validation and test splits: seeded and stratified, with groups and copies kept together; and the file ``split.csv``.
 
-This file knows the policy and the file ``split.csv``.
-
-The policy: a split that the source names is never altered. Where there is no test split and no validation split, a fifth of
-each class becomes the test split. Where there is no validation split, it is cut from training: a tenth, at most 2,000 samples,
-but at least one of each class that has 3 samples. A source with validation but no test has no test.
+The policy: splits that the source defines are never changed. If it defines neither test nor validation, 20 % of each class become the
+test split. If it does not define validation, 10 % of training become it: at most 2,000 samples, and at least one of each class with 3
+samples. A source with validation but no test split gets no test split.
 """
 
 from __future__ import annotations
@@ -43,23 +41,23 @@ class SplitRow(NamedTuple):
 def split_samples(
     samples: Samples, seed: int, *, val_fraction: float | None = None, test_fraction: float | None = None
 ) -> Samples:
-    """The same table with every sample in a split.
+    """Assign every sample to a split.
 
     Args:
-        samples: as ``read_source`` gives them.
-        seed: the same seed gives the same splits.
-        val_fraction: share of the training samples that becomes validation; None for the policy, 0 for none.
-        test_fraction: share of all samples that becomes the test split; None for the policy, 0 for none.
+        samples: the table from ``read_source``.
+        seed: seed of the splits.
+        val_fraction: fraction of the training samples for validation, 0 for none; default: by the policy above.
+        test_fraction: fraction of all samples for the test split, 0 for none; default: by the policy above.
 
     Raises:
-        DataError: a class with one sample, or one group only.
-        UsageError: a fraction that is not one, or one for a split that the source itself names.
+        DataError: a class has only one sample, or all samples are of one group.
+        UsageError: a fraction is not in [0, 1), or is for a split that the source defines.
     """
     for name, fraction in (("val", val_fraction), ("test", test_fraction)):
         if fraction is not None and not 0 <= fraction < 1:
             raise UsageError(f"the {name} fraction is {fraction}; it must be at least 0 and below 1.")
         if fraction is not None and samples.official and (name in samples.official or name == "test"):
-            raise UsageError(f"a {name} fraction was given, but the data names its own splits. Leave the fraction out.")
+            raise UsageError(f"a {name} fraction was given, but the data defines its own splits. Omit the fraction.")
     if not samples.official and test_fraction != 0:
         _check_cut(samples)
     splits = assign(
@@ -88,10 +86,13 @@ def assign(
     """The split of each sample, by the policy at the top of this file.
 
     Args:
-        labels: class number of each sample.
-        official: the split that the source names, "" for none; None where it names no split at all.
-        groups: samples with the same word stay on one side; "" is no group.
-        contents: samples with the same number stay on one side.
+        labels: class index of each sample.
+        seed: seed of the splits.
+        official: split of each sample in the source, "" for none; None if the source defines no splits.
+        val_fraction: fraction of the training samples for validation, 0 for none; default: by the policy.
+        test_fraction: fraction of all samples for the test split, 0 for none; default: by the policy.
+        groups: group of each sample, "" for none; a group stays in one split.
+        contents: samples with equal numbers stay in one split.
 
     >>> from collections import Counter
     >>> splits = assign(np.repeat([0, 1], 50), seed=0)
@@ -122,27 +123,30 @@ def assign(
 
 
 def _check_cut(samples: Samples) -> None:
-    """Refuse data that cannot stand on two sides."""
+    """Check that the data can be split.
+
+    Raises:
+        DataError: a class has only one sample, or all samples are of one group.
+    """
     single = [samples.classes[index] for index, count in enumerate(samples.class_counts()) if count == 1]
     if single:
         subject = (
             f"the class {single[0]!r} has" if len(single) == 1 else f"{len(single)} classes ({write_names(single)}) have"
         )
         raise DataError(
-            f"{subject} 1 sample; needed are at least 2, one to train on and one to test on. "
-            "Add samples of that class, or take the class out.",
+            f"{subject} 1 sample; at least 2 are needed, one for training and one for testing. "
+            "Add samples of that class, or remove the class.",
             where=str(samples.root),
         )
     if samples.groups is not None and len(set(samples.groups)) == 1 and samples.groups[0]:
         raise DataError(
-            f"all samples belong to one group, {samples.groups[0]!r}, which cannot be on two sides. "
-            "Needed are at least 2 groups.",
+            f"all samples belong to one group, {samples.groups[0]!r}, which cannot be split. At least 2 groups are needed.",
             where=str(samples.root),
         )
 
 
 def _lacks(samples: Samples, val_fraction: float | None, test_fraction: float | None) -> list[str]:
-    """Warnings about classes that a cut could not put on a side, because all their samples must stay together."""
+    """Warnings about classes without samples in a split because all their samples must stay together."""
     warnings = []
     cuts = {"test": (test_fraction, 2), "val": (val_fraction, 3)}
     there = samples.class_counts("train") + samples.class_counts("val") if samples.official else samples.class_counts()
@@ -154,13 +158,13 @@ def _lacks(samples: Samples, val_fraction: float | None, test_fraction: float | 
         if absent:
             kinds = write_number_of(len(absent), "class", "classes")
             warnings.append(
-                f"{split} has no sample of {kinds} that are mere copies or in too few groups: {write_names(absent)}."
+                f"{split} has no sample of {kinds} with too few groups or distinct samples: {write_names(absent)}."
             )
     return warnings
 
 
 def _units(num_samples: int, groups: Sequence[str] | None, contents: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The unit that each sample belongs to: samples joined by a group or by identical content, through any chain."""
+    """The unit of each sample: samples connected by groups or identical contents, directly or through others."""
     parent = list(range(num_samples))
 
     def root(sample: int) -> int:
@@ -186,10 +190,10 @@ def _cut(
     at_least: NDArray[np.bool_],
     random: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Samples of the pool for the new side: near the target number, each class in proportion, whole units, no class emptied.
+    """Samples of the pool for a new split: about ``target`` samples, stratified, in whole units, without emptying a class.
 
-    Units are met in random order, three times: those that fit entirely, then those that bring more than they overshoot,
-    then, for a class that must be there and is not yet, the smallest that leaves a sample behind.
+    Three passes over the units in random order take: units that fit entirely; units that add more needed samples than excess ones; and
+    for each required class that is still absent, the smallest unit that leaves a sample of it in the pool.
     """
     stock = np.bincount(labels[pool], minlength=len(at_least))
     need = _shares(stock, target, at_least & (stock >= 2)).tolist()
@@ -234,7 +238,7 @@ def _cut(
 
 
 def _shares(stock: NDArray[np.int64], target: int, at_least: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many of each class: in proportion, by largest remainder; one where ``at_least`` says so; never all."""
+    """Number of samples of each class: proportional by largest remainder, at least one if ``at_least``, never all of a class."""
     exact = stock * (target / max(1, int(stock.sum())))
     shares = np.floor(exact).astype(np.int64)
     remainders = exact - shares
@@ -246,7 +250,7 @@ def _shares(stock: NDArray[np.int64], target: int, at_least: NDArray[np.bool_]) 
 
 
 def write_split_csv(samples: Samples, file: Path) -> None:
-    """Write ``sample,label,split,group`` for every sample, so that the file is there whole or not at all.
+    """Write ``sample,label,split,group`` for every sample, atomically.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
@@ -261,7 +265,7 @@ def read_split_csv(file: Path) -> tuple[SplitRow, ...]:
     """The rows of a ``split.csv``.
 
     Raises:
-        DataError: the file cannot be read, its header is another, a split is unknown, or a sample is there twice.
+        DataError: the file cannot be read, the header is wrong, a split is unknown, or a sample occurs twice.
     """
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
@@ -280,21 +284,21 @@ def read_split_csv(file: Path) -> tuple[SplitRow, ...]:
         if row.split not in SPLITS:
             raise DataError(f"row {number}: {unknown_name('split', row.split, SPLITS)}", where=str(file))
         if row.sample in rows:
-            raise DataError(f"row {number}: {row.sample} is there twice.", where=str(file))
+            raise DataError(f"row {number}: {row.sample} occurs twice.", where=str(file))
         rows[row.sample] = row
     return tuple(rows.values())
 
 
 def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool = True) -> Samples:
-    """The same table in the splits of a ``split.csv``, which must list the same samples.
+    """Assign the splits of a ``split.csv``, which must list the same samples.
 
     Args:
         samples: the table.
-        rows: of the file.
-        same_labels: refuse samples that have another label in the file.
+        rows: rows of the file.
+        same_labels: whether the labels in the file must be equal too.
 
     Raises:
-        DataError: samples that only one of the two has, or labels that differ; all of them counted, the first five named.
+        DataError: samples are missing in the table or in the file, or labels differ. The message counts them and names the first five.
     """
     by_sample = {row.sample: row for row in rows}
     there = set(samples.names)
@@ -318,28 +322,28 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
     if mistakes:
         raise DataError(joined(mistakes), where=str(samples.root))
     splits = np.array([by_sample[sample].split for sample in samples.names], dtype="<U5")
-    return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *_parted(samples, splits)))
+    return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *_split_warnings(samples, splits)))
 
 
-def _parted(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
-    """Warnings about a given split that moves samples out of the splits of the source, or parts copies and groups."""
+def _split_warnings(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
+    """Warnings about a ``split.csv`` that contradicts the splits of the source, or separates copies or groups."""
     warnings = []
-    # A source that names train and test has its validation split cut from training: that is no move.
+    # Validation samples from the official training split are no contradiction.
     moved = (samples.splits != UNASSIGNED) & (samples.splits != splits) & ~((samples.splits == "train") & (splits == "val"))
     if moved.any():
         names = [samples.names[index] for index in np.flatnonzero(moved)]
         warnings.append(
-            f"{write_number_of(len(names), 'sample')} in another split by split.csv than the data itself says: {write_names(names)}."
+            f"{write_number_of(len(names), 'sample')} in another split in split.csv than in the data itself: {write_names(names)}."
         )
     units = _units(len(samples), samples.groups, samples.contents)
     sides: dict[int, set[str]] = {}
     for unit, split in zip(units.tolist(), splits.tolist(), strict=True):
         sides.setdefault(unit, set()).add(split)
-    parted = [index for index, unit in enumerate(units.tolist()) if len(sides[unit]) > 1]
-    if parted and not samples.official:
-        names = [samples.names[index] for index in parted]
+    separated = [index for index, unit in enumerate(units.tolist()) if len(sides[unit]) > 1]
+    if separated and not samples.official:
+        names = [samples.names[index] for index in separated]
         warnings.append(
-            f"{write_number_of(len(names), 'sample')} that are copies or of one group stand on several sides of split.csv, "
-            f"so figures on them flatter: {write_names(names)}."
+            f"{write_number_of(len(names), 'sample')} that are copies or of one group are in different splits of split.csv, "
+            f"so the scores are too high: {write_names(names)}."
         )
     return warnings
