@@ -110,7 +110,7 @@ def test_heic_without_its_package_is_one_sentence_with_the_pip_line(monkeypatch:
     with pytest.raises(ImageError) as caught:
         decode(HEIC, name="IMG_1.jpg")
     assert str(caught.value) == (
-        "IMG_1.jpg: the file holds an HEIC image. HEIC needs the package pillow-heif. Install it with: pip install 'visus[heic]'. "
+        "IMG_1.jpg: the file is an HEIC image. HEIC needs the package pillow-heif. Install it with: pip install 'visus[heic]'. "
         "Or export the photos as JPEG."
     )
 
@@ -134,13 +134,13 @@ def test_avif_is_read_or_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n",
-            f"the file holds a Git LFS pointer, and {NEEDED} Fetch the real file: install git-lfs and run git lfs pull, or remove it.",
+            f"the file holds a Git LFS pointer, but {NEEDED} Fetch the real file: install git-lfs and run git lfs pull, or remove it.",
         ),
         (
             b"<!DOCTYPE html><html></html>",
-            f"the file holds a web page, and {NEEDED} Download the image again, or remove it.",
+            f"the file holds a web page, but {NEEDED} Download the image again, or remove it.",
         ),
-        (bytes(100), f"the file holds only zeros, and {NEEDED} Copy it again from where it came, or remove it."),
+        (bytes(100), f"the file holds only zeros, but {NEEDED} Copy it again from its source, or remove it."),
     ],
 )
 def test_an_unreadable_file_says_what_to_do_about_its_kind(content: bytes, sentence: str) -> None:
@@ -153,7 +153,7 @@ def test_reasons_of_unreadable_files_are_told_in_the_ledger_and_in_the_refusal(p
     (photos / "cat" / "0.png").write_bytes(b"")
     data = opened(photos, tmp_path)
     assert data.ledger.sentences() == [
-        "1 file could not be read and was left out (cat/0.png): the file is empty (0 bytes). Copy it again from where it came, or remove it."
+        "1 file could not be read and was left out (cat/0.png): the file is empty (0 bytes). Copy it again from its source, or remove it."
     ]
     for index in range(1, 4):
         (photos / "cat" / f"{index}.png").write_bytes(b"<html>404</html>")
@@ -161,8 +161,8 @@ def test_reasons_of_unreadable_files_are_told_in_the_ledger_and_in_the_refusal(p
         opened(photos, tmp_path)
     assert str(caught.value) == (
         f"{photos}: 4 of 24 files cannot be read (16.7 %; at most 5.0 % may be left out). 3 (cat/1.png, cat/2.png, cat/3.png): the file holds "
-        f"a web page, and {NEEDED} Download the image again, or remove it. 1 (cat/0.png): the file is empty (0 bytes). Copy it again from "
-        "where it came, or remove it. Repair or remove them, or allow more with --max-unreadable."
+        f"a web page, but {NEEDED} Download the image again, or remove it. 1 (cat/0.png): the file is empty (0 bytes). Copy it again from "
+        "its source, or remove it. Repair or remove them, or allow more with --max-unreadable."
     )
 
 

@@ -131,19 +131,19 @@ def test_reduced_decoding_changes_little() -> None:
             2,
             (8, 8),
             "pad",
-            "an image cannot be fitted to 2 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
+            "an image cannot be converted to 2 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
         ),
         (
             3,
             (8, 0),
             "pad",
-            "an image cannot be fitted to 3 x 8 x 0: 1 or 3 channels, a height and a width of at least 1 are needed.",
+            "an image cannot be converted to 3 x 8 x 0: 1 or 3 channels, a height and a width of at least 1 are needed.",
         ),
         (
             3,
             (8, 8, 8),
             "crop",
-            "an image cannot be fitted to 3 x 8 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
+            "an image cannot be converted to 3 x 8 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
         ),
     ],
 )

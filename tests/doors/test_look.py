@@ -257,7 +257,7 @@ def test_mistakes_in_the_sample_are_told_in_words(run: Path, tmp_path: Path) -> 
     with pytest.raises(ImageError) as broken:
         visus.look(run, image)
     assert str(broken.value) == (
-        "broken.png: the PNG file is cut short or damaged in its header. Copy or export it again, or remove it."
+        "broken.png: the PNG file is truncated or damaged in its header. Copy or export it again, or remove it."
     )
     with pytest.raises(UsageError) as outside:
         visus.look(run, "test:900")
