@@ -441,7 +441,7 @@ def test_an_empty_split_cannot_be_moved(flat: Path, other_photos: Path) -> None:
 
 def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, tmp_path: Path) -> None:
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
-    run = visus.train(visus.open_data(photos, scale="min-max"), FLAT, recipe, output=tmp_path)
+    run = visus.train(visus.open_data(photos, normalize="min-max"), FLAT, recipe, output=tmp_path)
     report = report_shifts(run, run.open_data(), num_samples=4)
     assert report.notes == (
         f"All here is about each image as it is. visus predict averages: {VIEWS}",

@@ -272,4 +272,4 @@ def test_check_takes_the_options_of_the_data(visus_command: Call, photos: Path) 
     assert answer.code == 0
     assert "60 images of 1 x 8 x 8" in answer.out
     wrong = visus_command("check", photos, "--resize-mode", "corp")
-    assert wrong.err == "error: unknown rule 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"
+    assert wrong.err == "error: unknown resize mode 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"

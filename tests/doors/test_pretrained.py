@@ -101,8 +101,8 @@ def test_without_the_extra_one_sentence_tells_how_to_get_it(monkeypatch: pytest.
         ({"network": "compact"}, "are those of efficientnet_lite(0) and efficientnet_lite(1)"),
         ({"file": "mine.pt"}, "and other weights exclude each other"),
         (
-            {"channels": 1, "scale": "min-max"},
-            "need color (channels=3) and have a scaling of their own, so scale=min-max cannot be used",
+            {"channels": 1, "normalize": "min-max"},
+            "need color (channels=3) and have a scaling of their own, so normalize=min-max cannot be used",
         ),
     ],
 )
@@ -167,7 +167,7 @@ def test_check_says_what_train_would_do_with_the_same_options(
         visus.cli.main()
     prepared = caught.value.args[0]
     assert facts["input_shape"] == list(prepared.data.input_shape)
-    assert facts["scale"] == prepared.data.preprocessing.scale
+    assert facts["normalize"] == prepared.data.preprocessing.normalize
     is_new = prepared.start is None
     assert facts["begins"] == (
         "visus train would start from a new network."
@@ -403,7 +403,7 @@ def test_data_opened_by_oneself_is_taken_at_its_size_where_it_is_asked_for(large
         train(data, pretrained=True, output=tmp_path, on_event=look)
     with pytest.raises(EnoughError):
         train(large_photos, pretrained=False, output=tmp_path, on_event=look)
-    asked = [(each.network.asked, each.data.preprocessing.scale, each.data.input_shape) for each in opened]
+    asked = [(each.network.asked, each.data.preprocessing.normalize, each.data.input_shape) for each in opened]
     assert asked == [
         ("compact", "mean-deviation", (3, 32, 32)),
         ("efficientnet_lite(0)", "fixed", (3, 32, 32)),

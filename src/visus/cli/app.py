@@ -98,11 +98,11 @@ def train(
         ),
     ] = None,
     channels: Annotated[int | None, _expert("Data", help="1 for gray, 3 for color.")] = None,
-    rule: Annotated[
-        str | None, _expert("Data", "--resize-mode", help="How an image gets its size: squash (the default), crop or pad.")
+    resize_mode: Annotated[
+        str | None, _expert("Data", help="How an image gets its size: squash (the default), crop or pad.")
     ] = None,
-    scale: Annotated[
-        str | None, _expert("Data", "--normalize", help="How values are scaled: mean-deviation (the default) or min-max.")
+    normalize: Annotated[
+        str | None, _expert("Data", help="How values are scaled: mean-deviation (the default) or min-max.")
     ] = None,
     path_column: Annotated[
         str | None, _expert("Data", help="Column of a table that names the image files; path by default.")
@@ -192,7 +192,7 @@ def train(
 
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
     options = DataOptions(
-        data, _size(img_size), channels, rule, scale, labels, split, split_seed, max_unreadable, cache_dir, workers, reading
+        data, _size(img_size), channels, resize_mode, normalize, labels, split, split_seed, max_unreadable, cache_dir, workers, reading
     )
     begun = Begun(pretrained, weights)
     train_and_tell(options, model, begun, given, recipe, resume, output, name, as_json=as_json, quiet=quiet)
@@ -329,7 +329,7 @@ def check(
     ] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
-    rule: Annotated[str, typer.Option("--resize-mode", help="How an image gets its size: squash, crop or pad.")] = "squash",
+    resize_mode: Annotated[str, typer.Option(help="How an image gets its size: squash, crop or pad.")] = "squash",
     pretrained: Annotated[
         bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; default: as visus train would.")
     ] = None,
@@ -363,7 +363,7 @@ def check(
         data,
         img_size=_size(img_size),
         channels=channels,
-        rule=rule,  # type: ignore[arg-type]  # open_data refuses other words
+        resize_mode=resize_mode,  # type: ignore[arg-type]  # open_data refuses other words
         labels=labels,
         split=split,
         split_seed=split_seed,

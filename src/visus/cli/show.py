@@ -86,7 +86,7 @@ def data_facts(data: Data, begins: str) -> dict[str, Any]:
         "name": data.name,
         "kind": data.samples.kind,
         "input_shape": list(data.input_shape),
-        "scale": data.preprocessing.scale,
+        "normalize": data.preprocessing.normalize,
         "begins": begins,
         "classes": list(data.classes),
         "num_samples": {split: len(data.split(split)) for split in ("train", "val", "test")},

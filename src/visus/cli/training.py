@@ -19,8 +19,9 @@ from visus.cli.settings import option_of
 from visus.cli.stop_on_signal import StopOnSignal
 from visus.cli.stopping import CODE, told_when_stopped
 from visus.cli.streams import print_json
-from visus.data.opened import Data, Rule, open_data
-from visus.data.preprocessing import Scale
+from visus.data.images.fit import ResizeMode
+from visus.data.opened import Data, open_data
+from visus.data.preprocessing import Normalize
 from visus.data.reading import OPEN, Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
@@ -40,8 +41,8 @@ class DataOptions:
     path: Path | None
     img_size: tuple[int, ...] | int | None
     channels: int | None
-    rule: str | None
-    scale: str | None
+    resize_mode: str | None
+    normalize: str | None
     labels: str | None
     split: Path | None
     split_seed: int | None
@@ -52,14 +53,14 @@ class DataOptions:
 
     def open(self, screen: Screen, suit: InputChooser | None = None) -> Data:
         """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""
-        rule: Rule = self.rule or "squash"  # type: ignore[assignment]  # open_data refuses other words
-        scale: Scale = self.scale or "mean-deviation"  # type: ignore[assignment]
+        resize_mode: ResizeMode = self.resize_mode or "squash"  # type: ignore[assignment]  # open_data refuses other words
+        normalize: Normalize = self.normalize or "mean-deviation"  # type: ignore[assignment]
         return open_data(
             self.path,
             img_size=self.img_size,
             channels=self.channels,
-            rule=rule,
-            scale=scale,
+            resize_mode=resize_mode,
+            normalize=normalize,
             labels=self.labels,
             split=self.split,
             split_seed=self.split_seed,
@@ -67,7 +68,7 @@ class DataOptions:
             cache_dir=self.cache_dir,
             num_workers=self.num_workers,
             suit=suit,
-            on_progress=screen.decoding,
+            on_event=screen.show,
             **self.reading.to_json(),
         )
 
@@ -127,7 +128,7 @@ def train_and_tell(
         else:
             recipe = _recipe(config, given, screen)
             choice = choice_of(
-                begun.pretrained, network=model, file=begun.weights, channels=options.channels, scale=options.scale
+                begun.pretrained, network=model, file=begun.weights, channels=options.channels, normalize=options.normalize
             )
             with group.first_here():
                 data = options.open(screen, choice)
@@ -190,8 +191,8 @@ def _refuse_with_resume(
         "--labels": options.labels,
         "--split-file": options.split,
         "--split-seed": options.split_seed,
-        "--resize-mode": options.rule,
-        "--normalize": options.scale,
+        "--resize-mode": options.resize_mode,
+        "--normalize": options.normalize,
         "--max-unreadable": options.max_unreadable,
         "--output": output,
     }

@@ -171,7 +171,7 @@ def _three_channels(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def _resized(size: tuple[int, ...] | None, preprocessing: Preprocessing) -> tuple[str, ...]:
     if size is None or tuple(size) == tuple(preprocessing.size):
         return ()
-    return (f"Brought from {write_shape(size)} to {write_shape(preprocessing.size)} px by the rule {preprocessing.rule}.",)
+    return (f"Brought from {write_shape(size)} to {write_shape(preprocessing.size)} px with the resize mode {preprocessing.resize_mode}.",)
 
 
 def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
@@ -224,7 +224,7 @@ def _subject(name: str, row: Pixels, preprocessing: Preprocessing, *, own_scale:
     if own_scale:
         offset, divisor = measure_scale(row[None], "mean-deviation")
         plan = dataclasses.replace(preprocessing, offset=offset, divisor=divisor)
-    scaled = plan.scaled(torch.from_numpy(np.ascontiguousarray(row))[None])
+    scaled = plan.normalized(torch.from_numpy(np.ascontiguousarray(row))[None])
     stored = plan.stored_values(scaled)[0].numpy()
     lowest, highest = (0.0, 255.0) if plan.dtype == "uint8" else (float(stored.min()), float(stored.max()))
     return Subject(LookedSample(name, plan.noun, stored, lowest, highest, sentences=_scaling(plan, own_scale)), scaled, plan)
@@ -235,9 +235,9 @@ def _scaling(plan: Preprocessing, own_scale: bool) -> tuple[str, ...]:
         return ", ".join(f"{value:.4g}" for value in values)
 
     whose = f"of this {plan.noun} itself" if own_scale else "of the training split"
-    if plan.scale == "min-max":
+    if plan.normalize == "min-max":
         sentence = f"Scaled so that the lowest value {whose} ({listed(plan.offset)}) is 0, and the highest 1."
-    elif plan.scale == "fixed" and not own_scale:
+    elif plan.normalize == "fixed" and not own_scale:
         sentence = f"Scaled as the network's first weights were trained: {listed(plan.offset)} is taken away, the rest divided by {listed(plan.divisor)}."
     else:
         sentence = f"Scaled: the mean {whose} ({listed(plan.offset)}) is taken away, the rest divided by its deviation ({listed(plan.divisor)})."

@@ -151,8 +151,8 @@ def report_shifts(run: Run, data: Data, split: str | None = None, *, num_samples
         few = samples[:MAP_SAMPLES].to(run.machine.device)
         shifts = dict.fromkeys([(1,) * len(reach), *([step] if step else [])])
         layers = [measure_equivariance(run.module, few, shift, account=costs) for shift in shifts]
-    background = 0.0 if run.preprocessing.scale == "mean-deviation" else samples.mean(dim=(0, *range(2, samples.dim())))
-    if run.preprocessing.scale != "mean-deviation":
+    background = 0.0 if run.preprocessing.normalize == "mean-deviation" else samples.mean(dim=(0, *range(2, samples.dim())))
+    if run.preprocessing.normalize != "mean-deviation":
         notes.append("Objects were placed on the mean of the samples that were moved.")
     return ShiftReport(
         split="all" if data.is_whole else part.name,
@@ -178,7 +178,7 @@ def some_samples(run: Run, part: Part, num_samples: int) -> tuple[Tensor, Tensor
     if not len(part):
         raise DataError(f"the {part.name} split of this data is empty. Choose another with --split.")
     drawn = torch.randperm(len(part), generator=random_stream(0, "shifts"))[:num_samples].sort().values.numpy()
-    return run.preprocessing.scale_values(part.rows(drawn)), torch.from_numpy(part.labels[drawn])
+    return run.preprocessing.normalize_values(part.rows(drawn)), torch.from_numpy(part.labels[drawn])
 
 
 class _Shuffle(nn.Module):
@@ -301,11 +301,11 @@ def _command(run: Run, design: str, more: str = "") -> str:
         words += [
             "--channels",
             str(prepared.channels),
-            *(["--resize-mode", prepared.rule] if prepared.rule != "squash" else []),
+            *(["--resize-mode", prepared.resize_mode] if prepared.resize_mode != "squash" else []),
         ]
     words += ["--labels", facts["labels"]] if facts.get("labels") else []
     words += Reading.from_json(facts.get("reading")).options()
-    words += ["--normalize", prepared.scale] if prepared.scale == "min-max" else []
+    words += ["--normalize", prepared.normalize] if prepared.normalize == "min-max" else []
     return f"{shlex.join(words)}{f' {more}' if more else ''}"
 
 

@@ -89,7 +89,7 @@ def choice_of(
     network: object = None,
     file: object = None,
     channels: int | None = None,
-    scale: str | None = None,
+    normalize: str | None = None,
 ) -> BackboneChoice | None:
     """The choice that is left where a person has said this much; None where a backbone's weights are out of the question.
 
@@ -97,7 +97,7 @@ def choice_of(
         wanted: True for ``--pretrained``, False for ``--no-pretrained``, None where nothing was said.
         network: the network that was asked for; None for the default.
         file: other weights that were asked for.
-        channels, scale: as for ``open_data``, None where open.
+        channels, normalize: as for ``open_data``, None where open.
 
     Raises:
         UsageError: a backbone's weights and something that cannot go with them, or the extra is not installed.
@@ -107,7 +107,7 @@ def choice_of(
         f"are those of {' and '.join(pretrained.BACKBONES)}": network is not None and backbone is None,
         "and other weights exclude each other": file is not None,
         "need color (channels=3)": channels == 1,
-        f"have a scaling of their own, so scale={scale} cannot be used": scale is not None,
+        f"have a scaling of their own, so normalize={normalize} cannot be used": normalize is not None,
     }
     reasons = [reason for reason, holds in against.items() if holds]
     if wanted is False or (wanted is None and (reasons or network is not None)):
@@ -217,7 +217,7 @@ def begin(module: nn.Module, initial: InitialWeights, classes: Sequence[str] = (
 def read_for(data: Data, normalization: Normalization = pretrained.NORMALIZATION) -> bool:
     """Whether data was opened with this scaling."""
     plan = data.preprocessing
-    return plan.scale == "fixed" and (plan.offset, plan.divisor) == (normalization.offset, normalization.divisor)
+    return plan.normalize == "fixed" and (plan.offset, plan.divisor) == (normalization.offset, normalization.divisor)
 
 
 def start_of(data: Data, choice: BackboneChoice | None) -> str:
@@ -248,7 +248,7 @@ def suited_data(data: Data, normalization: Normalization = pretrained.NORMALIZAT
             f"the pretrained weights need {kind} with values from 0 to 255, and these are {plan.noun}s with "
             f"{write_number_of(plan.channels, 'channel')} of {plan.dtype}. Train a new network: leave out --pretrained, or give --channels {num_channels}."
         )
-    scaling = {"scale": "fixed", "offset": normalization.offset, "divisor": normalization.divisor}
+    scaling = {"normalize": "fixed", "offset": normalization.offset, "divisor": normalization.divisor}
     return dataclasses.replace(data, preprocessing=dataclasses.replace(plan, **scaling))  # type: ignore[arg-type]
 
 

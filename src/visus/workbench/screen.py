@@ -67,9 +67,9 @@ def showing(
 def scaling(data: Data) -> str:
     """How values are scaled, in a few words."""
     plan = data.preprocessing
-    if plan.scale == "fixed":
+    if plan.normalize == "fixed":
         return "scaled as its weights were trained"
-    return f"scaled by {plan.scale} of the training split"
+    return f"scaled by {plan.normalize} of the training split"
 
 
 def _epochs(event: Finished) -> str:
