@@ -6,7 +6,7 @@ after each of them; when it answers True, a training ends with a checkpoint, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -14,7 +14,8 @@ from visus.errors import CanceledError
 
 OnEvent = Callable[[Any], None]
 ShouldStop = Callable[[], bool]
-Batch = TypeVar("Batch", bound=Sized)
+Counter = Callable[[Any], int]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Monitor:
     on_event: OnEvent | None = None
     should_stop: ShouldStop | None = None
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The two as keyword arguments."""
+        return {"on_event": self.on_event, "should_stop": self.should_stop}
+
     def emit(self, event: object) -> None:
         """Pass an event on."""
         if self.on_event is not None:
@@ -78,20 +84,26 @@ class Monitor:
             far = f", after {done:,}{'' if total is None else f' of {total:,}'}" if done else ""
             raise CanceledError(f"canceled while {stage}{far}.")
 
-    def over(self, batches: Iterable[Batch], stage: str, total: int | None = None) -> Iterator[Batch]:
-        """The batches one by one, with a step before the first one and after each.
+    def over(self, items: Iterable[Item], stage: str, total: int | None = None, count: Counter = len) -> Iterator[Item]:
+        """The items one by one, with a step before the first one and after each.
 
         Args:
-            batches: each counts as many units as it has items.
+            items: batches of samples, or anything else.
             stage: what is done with them, such as ``scoring``.
-            total: units of all batches.
+            total: units of all items together.
+            count: units of one item; default: its length.
         """
         done = 0
         self.step(stage, done, total)
-        for batch in batches:
-            yield batch
-            done += len(batch)
+        for item in items:
+            yield item
+            done += count(item)
             self.step(stage, done, total)
+
+
+def one(item: object) -> int:
+    """Each item is one unit."""
+    return 1
 
 
 SILENT: Final = Monitor()

@@ -192,7 +192,18 @@ def train(
 
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
     options = DataOptions(
-        data, _size(img_size), channels, resize_mode, normalize, labels, split, split_seed, max_unreadable, cache_dir, workers, reading
+        data,
+        _size(img_size),
+        channels,
+        resize_mode,
+        normalize,
+        labels,
+        split,
+        split_seed,
+        max_unreadable,
+        cache_dir,
+        workers,
+        reading,
     )
     begun = Begun(pretrained, weights)
     train_and_tell(options, model, begun, given, recipe, resume, output, name, as_json=as_json, quiet=quiet)

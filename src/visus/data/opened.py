@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -415,7 +414,8 @@ def _plan(
         own_channels, *own_size = samples.reader.shape
         if resize_mode != "squash":
             raise UsageError(
-                f"the resize mode {resize_mode} is for image files, and these are arrays. Leave it out.", where=str(samples.root)
+                f"the resize mode {resize_mode} is for image files, and these are arrays. Leave it out.",
+                where=str(samples.root),
             )
         if channels not in (None, own_channels):
             raise UsageError(
@@ -429,11 +429,15 @@ def _plan(
             )
         unit = ((0.0,) * own_channels, (1.0,) * own_channels)
         stored = getattr(samples.reader, "layout", None)
-        plan = Preprocessing("array", own_channels, size, resize_mode, str(samples.reader.dtype), normalize, *unit, layout=stored)
+        plan = Preprocessing(
+            "array", own_channels, size, resize_mode, str(samples.reader.dtype), normalize, *unit, layout=stored
+        )
         return plan, False, ()
     seen = dataclasses.replace(survey_images(samples, ledger), wanted_size=_wanted_size(img_size, 2))
     if suit and (suited := suit(seen)):
-        plan = Preprocessing("images", suited.channels, suited.size, resize_mode, "uint8", "fixed", suited.offset, suited.divisor)
+        plan = Preprocessing(
+            "images", suited.channels, suited.size, resize_mode, "uint8", "fixed", suited.offset, suited.divisor
+        )
         return plan, seen.is_varied, seen.warnings
     num_channels = channels or (3 if seen.has_color else 1)
     unit = ((0.0,) * num_channels, (1.0,) * num_channels)

@@ -181,9 +181,7 @@ def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) ->
     return Store(folder, pixels, readable, ledger, was_there=True)
 
 
-def _write_entry(
-    folder: Path, samples: Samples, preprocessing: Preprocessing, num_workers: int, monitor: Monitor
-) -> None:
+def _write_entry(folder: Path, samples: Samples, preprocessing: Preprocessing, num_workers: int, monitor: Monitor) -> None:
     """Decode all samples into ``folder``."""
     shape = (len(samples.names), *preprocessing.input_shape)
     file = folder / "pixels.npy"

@@ -149,8 +149,15 @@ class SavedRun(Described):
             return "Probabilities are the network's own (raw), not calibrated."
         return self.calibration.sentence(self.preprocessing.noun)
 
-    def answers(self, data: Data, split: str) -> torch.Tensor:
+    def answers(
+        self, data: Data, split: str, *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None
+    ) -> torch.Tensor:
         """The network's outputs (samples, classes) for one split of opened data, in the order of its samples.
+
+        Args:
+            data: opened data.
+            split: which split of it.
+            on_event, should_stop: as for ``evaluate``.
 
         Raises:
             DataError: the split is empty.
@@ -161,27 +168,38 @@ class SavedRun(Described):
                 f"the {split} split of this data is empty. Choose another with --split.", where=str(data.samples.root)
             )
         with freed_memory_kept():
-            return self.logits(batches_in_order(part, self.preprocessing, EVALUATION_BATCH))
+            batches = batches_in_order(part, self.preprocessing, EVALUATION_BATCH)
+            return self.logits(Monitor(on_event, should_stop).over(batches, "scoring", len(part)))
 
-    def score(self, data: Data, split: str, answers: torch.Tensor | None = None, *, raw: bool = False) -> Scores:
+    def score(
+        self,
+        data: Data,
+        split: str,
+        answers: torch.Tensor | None = None,
+        *,
+        raw: bool = False,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Scores:
         """Score the network on one split of opened data.
 
         Args:
             data: opened data.
             split: which split of it.
-            answers: what ``answers`` gave for it, where that is at hand.
+            answers: the result of ``answers`` for it; None to compute it.
             raw: score the network's own probabilities, not calibrated.
+            on_event, should_stop: as for ``evaluate``.
 
         Raises:
             DataError: the split is empty.
         """
-        logits = self.answers(data, split) if answers is None else answers
+        logits = self.answers(data, split, on_event=on_event, should_stop=should_stop) if answers is None else answers
         shown = "all" if data.is_whole else split
         labels = torch.from_numpy(data.split(split).labels)
-        chances = self.probabilities(logits, raw=raw)
+        probabilities = self.probabilities(logits, raw=raw)
         known, notes = self.known(data.split(split), data)
         notes = [*self.notes_on(data, split), *notes]
-        return score(chances, labels, self.classes, split=shown, notes=notes, known=known)
+        return score(probabilities, labels, self.classes, split=shown, notes=notes, known=known)
 
     def known(self, part: Part, data: Data) -> tuple[Marks | None, list[str]]:
         """Which samples have the content of one that it learned from, and of one that chose its weights; and a note where that is not known.
@@ -207,13 +225,6 @@ class SavedRun(Described):
             notes += [sentence] if (sentence := reuse_sentence(self.folder, data.noun)) else []
         return notes
 
-    def _unfinished_notes(self) -> list[str]:
-        if (self.folder / "scores.json").is_file() or not RunFolder.open(self.folder).checkpoint.is_file():
-            return []
-        return [
-            f"This training was stopped before its end. Go on with: visus train --resume {shlex.quote(str(self.folder))}"
-        ]
-
     def open_data(
         self,
         data: str | Path | None = None,
@@ -225,29 +236,39 @@ class SavedRun(Described):
         skip_missing: bool = False,
         class_depth: int | None = None,
         layout: str | None = None,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
     ) -> Data:
-        """Other data with this network's preprocessing and classes, or the run's own as it was split.
+        """Open other data with this network's preprocessing and classes, or the run's own as it was split.
 
-        Where ``data`` is the run's own at a new place, it is split as it was too, and the run remembers where it is. The last five are as for
-        ``visus.open_data``, and for other data alone.
+        Where ``data`` is the run's own at a new place, it is split as it was too, and the run remembers the place.
+
+        Args:
+            data: a folder or file; None for the run's own data.
+            max_unreadable: the largest share of files that may be unreadable.
+            cache_dir: another folder for the decoded samples.
+            path_column, label_column, skip_missing, class_depth, layout: as for ``visus.open_data``, and for other data only.
+            on_event: receives a ``Progress`` for each decoded sample.
+            should_stop: asked after each decoded sample; True raises ``CanceledError``.
 
         Raises:
-            UsageError: one of the last five without other data.
+            UsageError: ``path_column`` or another option of other data without other data.
             DataError: the data has a class that the network does not know; or it is gone, or has changed.
         """
         reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
+        long: dict[str, Any] = {"cache_dir": cache_dir, "on_event": on_event, "should_stop": should_stop}
         if data is None:
             if reading != Reading():
                 raise UsageError(
                     f"{', '.join(reading.options()[::2])} without other data: the run reads its own as it was trained on. Leave it out."
                 )
-            return open_own_data(self.folder, self.preprocessing, cache_dir=cache_dir)
+            return open_own_data(self.folder, self.preprocessing, **long)
         facts = RunFolder.open(self.folder).read_json("data.json")
         if reading == Reading() and (facts.get("labels") or facts.get("reading")):
             with contextlib.suppress(DataError):  # other data then, or without these labels
-                return self._remembered(open_own_data(self.folder, self.preprocessing, data, cache_dir=cache_dir))
+                return self._remembered(open_own_data(self.folder, self.preprocessing, data, **long))
         opened = open_scoring_data(
-            data, self.preprocessing, self.classes, max_unreadable=max_unreadable, cache_dir=cache_dir, reading=reading
+            data, self.preprocessing, self.classes, max_unreadable=max_unreadable, reading=reading, **long
         )
         own = as_own(self.folder, opened)
         return opened if own is None else self._remembered(own)
@@ -259,7 +280,21 @@ class SavedRun(Described):
         return dataclasses.replace(data, samples=dataclasses.replace(data.samples, notes=(*data.samples.notes, note)))
 
 
+def unfinished_notes(run: SavedRun) -> list[str]:
+    """How to go on with a training that was stopped before its end; none for a finished one."""
+    if (run.folder / "scores.json").is_file() or not RunFolder.open(run.folder).checkpoint.is_file():
+        return []
+    return [f"This training was stopped before its end. Go on with: visus train --resume {shlex.quote(str(run.folder))}"]
+
+
 Kind = TypeVar("Kind", bound=SavedRun)
+
+
+def opened(
+    run: SavedRun, data: str | Path | Data | None, *, cache_dir: str | Path | None = None, monitor: Monitor = SILENT
+) -> Data:
+    """Data as ``Run.open_data`` opens it; data that is open already as it is."""
+    return data if isinstance(data, Data) else run.open_data(data, cache_dir=cache_dir, **monitor.keywords)
 
 
 def read_run(
@@ -271,6 +306,7 @@ def read_run(
         RunError: the folder is not a run, or a file is missing or damaged.
         WeightsError: the weights do not fit the design.
     """
+    run = RunFolder.open(Path(folder))
     tensors, metadata = weights.load(run.weights_file(which))
     if "visus" not in metadata:
         raise RunError("these weights were not written by a training of visus.", where=str(run.weights_file(which)))
