@@ -36,7 +36,12 @@ def test_images_are_read_as_the_network_needs_them_and_gray_ones_are_on_the_ledg
     suited = InputSpec(3, (32, 32), (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
     opened = open_data(photos, suit=lambda seen: suited)
     plan = opened.preprocessing
-    assert (plan.normalize, plan.input_shape, plan.offset, plan.divisor) == ("fixed", (3, 32, 32), (127.0,) * 3, (128.0,) * 3)
+    assert (plan.normalize, plan.input_shape, plan.offset, plan.divisor) == (
+        "fixed",
+        (3, 32, 32),
+        (127.0,) * 3,
+        (128.0,) * 3,
+    )
     assert opened.ledger.counts["gray made color"] == 12
     rows = opened.split("train").rows(np.arange(3))
     assert float((plan.normalized(rows) - (rows.float() - 127) / 128).abs().max()) < 1e-6

@@ -216,7 +216,8 @@ def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None
     with pytest.raises(UsageError) as caught:
         visus.open_data(tmp_path / "r.npz", resize_mode="crop")
     assert (
-        str(caught.value) == f"{tmp_path / 'r.npz'}: the resize mode crop is for image files, and these are arrays. Leave it out."
+        str(caught.value)
+        == f"{tmp_path / 'r.npz'}: the resize mode crop is for image files, and these are arrays. Leave it out."
     )
 
 

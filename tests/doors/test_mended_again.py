@@ -17,7 +17,7 @@ import visus
 from visus.data.splits import SplitRow, apply_split
 from visus.errors import DataError, TrainingError
 from visus.training.events import Event
-from visus.workbench.train.training import Prepared, Scored
+from visus.workbench.train.events import Prepared, Scored
 
 from .conftest import SMALL, Call
 

@@ -17,8 +17,9 @@ from visus.data.survey import Survey
 from visus.errors import RecipeError, RunError, UsageError, WeightsError
 from visus.networks import initial_weights, pretrained, weights
 from visus.training.events import HeadFitted, StartScored, StepDone
+from visus.workbench.train.events import DataOpened, Prepared
 from visus.workbench.train.starts import BackboneChoice, begin, choice_of, suited_data
-from visus.workbench.train.training import DataOpened, Prepared, train
+from visus.workbench.train.training import train
 
 from .conftest import SMALL, Call
 

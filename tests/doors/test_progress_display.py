@@ -109,7 +109,7 @@ def test_a_notebook_has_one_line_that_changes(
     of_display.display = display  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", of_display)
-    monkeypatch.setattr("visus.workbench.progress._CELL_S", 0.0)
+    monkeypatch.setattr("visus.workbench.screen._CELL_S", 0.0)
     visus.train(file, NETWORK, RECIPE, output=tmp_path)
     assert [kind for kind, _ in shown[:2]] == ["display", "update"]
     assert shown[0][1].startswith("epoch 1/2")

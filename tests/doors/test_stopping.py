@@ -36,7 +36,7 @@ def interrupt(*_: Any, **__: Any) -> None:
             "stopped at once; all up to the last checkpoint is safe. next: visus train --resume {run}",
         ),
         (
-            "visus.workbench.train.training.write_end",
+            "visus.workbench.train.job.write_end",
             "stopped while scoring; the training is done and safe. To score it: visus train --resume {run}",
         ),
     ],
@@ -109,7 +109,7 @@ def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
 def test_a_limit_that_leaves_no_time_is_told(
     photos: Path, visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("visus.workbench.train.training.ending_s", lambda data, made: 20.0)
+    monkeypatch.setattr("visus.workbench.train.job.ending_s", lambda data, made: 20.0)
     answer = visus_command("train", photos, *SMALL, "--time-limit", "4s", "-o", tmp_path)
     (told,) = [line for line in answer.err.splitlines() if "leaves no time" in line]
     assert re.fullmatch(

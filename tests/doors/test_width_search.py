@@ -25,7 +25,7 @@ from visus.training.distribution import ALONE
 from visus.training.events import Pricing
 from visus.training.recipe import Recipe
 from visus.workbench.train import width_search
-from visus.workbench.train.training import Prepared
+from visus.workbench.train.events import Prepared
 from visus.workbench.train.width_search import ALLOWANCE, sentence, widest_within
 
 pytestmark = pytest.mark.usefixtures("light_pages")
@@ -97,7 +97,7 @@ def priced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Work]:
 
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(step_cost, "measured", measured)
-    monkeypatch.setattr("visus.workbench.train.training._Limit.left", lambda self, ending_s: self.seconds)
+    monkeypatch.setattr("visus.workbench.train.time_limit.TimeLimit.left", lambda self, ending_s: self.seconds)
     return works
 
 

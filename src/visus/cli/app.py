@@ -263,7 +263,7 @@ def evaluate(
             layout=layout,
         )
         scores = loaded.evaluate(opened, split=split, raw=raw)
-        moved = report_shifts(loaded, opened, split) if shifts else None
+        moved = report_shifts(loaded, opened, split=split) if shifts else None
         wrong = loaded.mistakes(opened, split=split, limit=shown, raw=raw, cache_dir=cache_dir) if mistakes else None
     if data is not None:
         tell_data(opened)

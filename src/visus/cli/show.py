@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from visus.units import write_bytes, write_shape, write_share
-from visus.workbench.progress import scaling
+from visus.workbench.screen import scaling
 
 if TYPE_CHECKING:
     from visus.data.opened import Data

@@ -27,11 +27,10 @@ from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
 from visus.training.distribution import Group, join, one_voice
-from visus.training.events import Event
 from visus.training.recipe import Recipe
-from visus.workbench.progress import Screen
+from visus.workbench.screen import Screen
 from visus.workbench.train.starts import choice_of
-from visus.workbench.train.training import DataOpened, Prepared, Scored, resume, train
+from visus.workbench.train.training import resume, train
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,9 @@ def train_and_tell(
     screen = Screen(quiet or not group.is_first)
     with told, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
-        def tell(event: Event | DataOpened | Prepared | Scored) -> None:
+        def follow(event: object) -> None:
             stop.follow(event)
-            screen.tell(event)
+            screen.show(event)
 
         if resumed is not None:
             _refuse_with_resume(options, model, begun, config, name, output)
@@ -121,7 +120,7 @@ def train_and_tell(
                 changes=given,
                 cache_dir=options.cache_dir,
                 num_workers=options.num_workers,
-                on_event=tell,
+                on_event=follow,
                 should_stop=stop,
                 began_at=CLOCK.began,
             )
@@ -142,7 +141,7 @@ def train_and_tell(
                 weights=begun.weights,
                 output=output or Path("runs"),
                 name=name,
-                on_event=tell,
+                on_event=follow,
                 should_stop=stop,
                 command=shlex.join([*_launched(group), "visus", *sys.argv[1:]]),
                 began_at=CLOCK.began,

@@ -226,7 +226,7 @@ def _item(name: str, row: Pixels, preprocessing: Preprocessing, *, own_scale: bo
     if own_scale:
         offset, divisor = measure_scale(row[None], "mean-deviation")
         plan = dataclasses.replace(preprocessing, offset=offset, divisor=divisor)
-    scaled = plan.normalized(torch.from_numpy(np.ascontiguousarray(row))[None])
+    scaled = plan.scaled(torch.from_numpy(np.ascontiguousarray(row))[None])
     stored = plan.stored_values(scaled)[0].numpy()
     lowest, highest = (0.0, 255.0) if plan.dtype == "uint8" else (float(stored.min()), float(stored.max()))
     return LookItem(

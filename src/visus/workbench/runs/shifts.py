@@ -157,7 +157,7 @@ def some_samples(run: SavedRun, part: Part, num_samples: int) -> tuple[Tensor, T
     if not len(part):
         raise DataError(f"the {part.name} split of this data is empty. Choose another with --split.")
     drawn = torch.randperm(len(part), generator=random_stream(0, "shifts"))[:num_samples].sort().values.numpy()
-    return run.preprocessing.normalize_values(part.rows(drawn)), torch.from_numpy(part.labels[drawn])
+    return run.preprocessing.scale_values(part.rows(drawn)), torch.from_numpy(part.labels[drawn])
 
 
 class _Shuffle(nn.Module):
