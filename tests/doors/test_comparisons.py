@@ -439,7 +439,7 @@ def test_an_empty_split_cannot_be_moved(flat: Path, other_photos: Path) -> None:
     loaded = visus.load(flat)
     whole = loaded.open_data(other_photos)
     with pytest.raises(DataError) as caught:
-        report_shifts(loaded, whole, "val")
+        report_shifts(loaded, whole, split="val")
     assert str(caught.value) == "the val split of this data is empty. Choose another with --split."
 
 

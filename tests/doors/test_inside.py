@@ -19,6 +19,7 @@ import visus
 from visus.errors import UsageError
 from visus.evaluation.calibration import UNCALIBRATED, TemperatureFit
 from visus.examine import saliency
+from visus.progress import SILENT
 from visus.workbench.look.map_methods import TriedMethod
 from visus.workbench.modules import make_network
 from visus.workbench.report import measures as report_measures
@@ -219,7 +220,7 @@ def chosen_by(monkeypatch: pytest.MonkeyPatch, run: Path, make: Any, *, only: bo
     data = opened.open_data()
     answers = opened.answers(data, "test")
     finished = report_measures.FinishedRun(opened, data, make_network("mlp", (3, 16, 16), 2), answers, 1, 8, 1.0)
-    mistakes = report_measures._mistakes(finished, 0)
+    mistakes = report_measures._mistakes(finished, 0, SILENT)
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
     method = TriedMethod("occlusion", make, is_cheap=False)
     monkeypatch.setattr(

@@ -191,7 +191,7 @@ def test_options_are_named_as_they_are_typed(visus_command: Call, gray: Path, wo
 
 def test_more_classes_than_there_are_cannot_be_told(visus_command: Call, run: Path, photos: Path) -> None:
     answer = visus_command("predict", run, photos, "-k", "5")
-    assert (answer.code, answer.err) == (2, "error: 5 classes were asked for, and this network has 2.\n")
+    assert (answer.code, answer.err) == (2, "error: top is 5, and this network has 2 classes.\n")
 
 
 def test_file_names_that_are_not_utf_8_are_trained_on_and_answered(visus_command: Call, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from visus.workbench.train.events import DataOpened, Prepared
 from visus.workbench.train.starts import BackboneChoice, begin, choice_of, suited_data
 from visus.workbench.train.training import train
 
-from .conftest import SMALL, Call
+from .conftest import SMALL, Call, StopAfter
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -162,7 +162,7 @@ def test_check_says_what_train_would_do_with_the_same_options(
 
     facts = json.loads(visus_command("check", large_photos, "--json", *words).out)
     text = visus_command("check", large_photos, *words).out
-    monkeypatch.setattr("visus.cli.training.Screen.tell", stop)
+    monkeypatch.setattr("visus.cli.training.Screen.show", stop)
     monkeypatch.setattr("sys.argv", ["visus", "train", str(large_photos), "-o", str(tmp_path), *words])
     with pytest.raises(_BegunError) as caught:
         visus.cli.main()
@@ -285,17 +285,6 @@ def test_a_resumed_run_cannot_be_given_other_weights(run: Path, file: Path, visu
 # ---- the same weights again ----
 
 
-class StopAfter:
-    """Asks for a stop after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
-
-
 def kept(folder: Path) -> dict[str, torch.Tensor]:
     return {
         f"{which}.{name}": values
@@ -315,7 +304,8 @@ def test_a_stopped_training_that_began_with_weights_ends_the_same(steps: int, ph
     begin: dict[str, Any] = {"weights": tmp_path / "five.safetensors", "output": tmp_path}
     recipe = visus.Recipe(epochs=2, batch_size=8, precision="float32", frozen="conv1", norm_statistics="stored")
     whole = train(photos, DESIGN, recipe, **begin)
-    part = train(photos, DESIGN, recipe, should_stop=StopAfter(steps), **begin)
+    stop = StopAfter(steps)
+    part = train(photos, DESIGN, recipe, on_event=stop.follow, should_stop=stop, **begin)
     visus.resume(part.folder)
     assert_same(whole.folder, part.folder)
 

@@ -192,6 +192,6 @@ def test_labels_that_cannot_be_used_are_refused(run: visus.Run, labels: Any, spl
 def test_a_run_is_asked_all_that_is_there(run: visus.Run) -> None:
     assert run.shifts().num_samples > 0
     assert run.look("test:0").layers
-    assert run.report() == run.folder / "report.html"
+    assert run.report().path == run.folder / "report.html"
     assert len(run.compare(run.folder).contenders) == 2
     assert run.mistakes(limit=1) is not None

@@ -76,7 +76,7 @@ def test_a_fit_of_the_head_can_be_gone_on_with(
     assert visus.resume(tmp_path / "it").evaluate().num_samples == 12
 
 
-@pytest.mark.parametrize("place", ["visus.workbench.runs.load"])
+@pytest.mark.parametrize("place", ["visus.workbench.runs.run.load"])
 def test_other_commands_say_that_they_were_stopped(
     place: str, run: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +89,7 @@ def test_other_commands_say_that_they_were_stopped(
     ("trained", "told"), [(3.0, "3 epochs"), (2.37, "2.4 epochs"), (0.42, "0.4 epochs"), (0.004, "0.004 epochs")]
 )
 def test_an_epoch_that_was_cut_is_told_as_a_part(trained: float, told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Screen(quiet=False).tell(Finished("time limit", 3, 1, 61.0, trained))
+    Screen(quiet=False).show(Finished("time limit", 3, 1, 61.0, trained))
     assert capsys.readouterr().err == f"trained for 1 min 01 s, {told} (time limit); kept: the weights of epoch 1\n"
 
 

@@ -21,6 +21,7 @@ from visus.design import resolve
 from visus.design.families.compact import SCALES
 from visus.networks import step_cost
 from visus.networks.step_cost import Price, Work
+from visus.progress import SILENT
 from visus.training.distribution import ALONE
 from visus.training.events import Pricing
 from visus.training.recipe import Recipe
@@ -121,9 +122,7 @@ def test_the_training_has_the_widest_network_that_fits(squares: Path, priced: li
     data = visus.open_data(squares)
     recipe = quick(time_limit_s=fitting(width, 1))
     usual = width_search.make_network(None, data.input_shape, 2, num_samples=162)
-    made, settled = width_search.within_limit(
-        usual, recipe, fitting(width, 1), data, rungs_machine(), ALONE, None, lambda event: None
-    )
+    made, settled = width_search.within_limit(usual, recipe, fitting(width, 1), data, rungs_machine(), ALONE, None, SILENT)
     assert made.design == resolve(f"compact(scale={scale})", input_shape=data.input_shape, num_classes=2, num_samples=162)
     assert made.asked == ("compact" if scale == 1 else f"compact(scale={scale})")
     assert made.reason.startswith(f"compact(scale={scale}): about ")

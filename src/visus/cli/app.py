@@ -292,24 +292,15 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report of a run anew, from its folder and its data; print where it is."""
-    from visus.errors import UsageError
-    from visus.workbench.report.reports import rewrite_report
-    from visus.workbench.runs.own_data import is_own
     from visus.workbench.runs.run import load
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         loaded = load(run, device=device)
-        opened = loaded.open_data(data, cache_dir=cache_dir)
-        if data is not None and not is_own(loaded.folder, opened):
-            raise UsageError(
-                "a report tells of the run's own held-out samples, and this is other data. To score it: visus evaluate RUN DATA",
-                where=str(data),
-            )
-        written = rewrite_report(loaded, opened)
+        written = loaded.report(data, cache_dir=cache_dir)
     if as_json:
-        print_json({"report": str(written)})
+        print_json(written.to_json())
     else:
-        print(written)
+        print(written.path)
 
 
 @app.command()

@@ -153,7 +153,7 @@ class _Features:
                 for batch in batches_in_order(part, preprocessing, FEATURES_BATCH):
                     answers.append(self._answer(batch.flip(-1) if is_mirrored else batch))
                     self.done += len(batch)
-                    self.monitor.step("features", self.done, self.total)
+                    self.monitor.step("computing features", self.done, self.total)
         finally:
             if hook is not None:
                 hook.remove()
