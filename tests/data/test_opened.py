@@ -67,8 +67,8 @@ def test_outsized_images_are_on_the_ledger(tmp_path: Path) -> None:
     [
         ({"img_size": 0}, "the image size must be at least 1 pixel, not 0."),
         ({"channels": 2}, "channels must be 1 (gray) or 3 (color), not 2."),
-        ({"rule": "stretch"}, "unknown rule 'stretch'. Known: crop, pad, squash."),
-        ({"scale": "minmax"}, "unknown scale 'minmax'. Did you mean 'min-max'? Known: mean-deviation, min-max."),
+        ({"resize_mode": "stretch"}, "unknown resize mode 'stretch'. Known: crop, pad, squash."),
+        ({"normalize": "minmax"}, "unknown normalization 'minmax'. Did you mean 'min-max'? Known: mean-deviation, min-max."),
         ({"max_unreadable": 1.5}, "the share of unreadable files must be at least 0 and below 1, not 1.5."),
         ({"img_size": (8, 8, 8)}, "the size 8 x 8 x 8 has 3 axes, and the data has 2."),
     ],

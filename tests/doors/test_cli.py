@@ -181,7 +181,7 @@ def test_predictions_of_an_sample_do_not_depend_on_its_neighbors(visus_command: 
         (
             ["predict", "{run}", "{photos}", "--top", "0"],
             2,
-            "error: the number of classes to tell must be at least 1, not 0.",
+            "error: top must be at least 1, not 0.",
         ),
         (["summary", "resnet(17)"], 2, "error: "),
         (["summary", "conv(8)", "--input", "3,x"], 2, "error: --input takes whole numbers such as 3,224,224, not '3,x'."),

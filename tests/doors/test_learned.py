@@ -15,7 +15,7 @@ from PIL import Image
 import visus
 from visus.errors import RunError, UsageError
 from visus.training.runs import RunFolder
-from visus.workbench.compare.comparisons import compare_runs
+from visus.workbench.compare.runs import compare_runs
 from visus.workbench.runs.reuse import reuse_sentence
 
 from .conftest import SMALL, Call

@@ -434,8 +434,8 @@ def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() 
     assert "Never above 0 on this image: 1 filter (1); behind a relu they would be dead." in page
     assert found.facts.dash in page
     left = (
-        "Left out: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights and were not "
-        "called as layers without parts, so nothing was heard of their maps."
+        "Not among the layers: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights, and the network "
+        "does not call them as layers without parts, so their maps are not known."
     )
     assert found.facts.missing["layers"] == left
     assert left in page

@@ -214,9 +214,10 @@ def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None
         visus.train(tmp_path / "few.npz", None, RECIPE.replace(patience=3), output=tmp_path)
     assert str(caught.value) == "patience needs a validation set, and this data leaves none. Leave it out."
     with pytest.raises(UsageError) as caught:
-        visus.open_data(tmp_path / "r.npz", rule="crop")
+        visus.open_data(tmp_path / "r.npz", resize_mode="crop")
     assert (
-        str(caught.value) == f"{tmp_path / 'r.npz'}: the rule crop is for image files, and these are arrays. Leave it out."
+        str(caught.value)
+        == f"{tmp_path / 'r.npz'}: the resize mode crop is for image files, and these are arrays. Leave it out."
     )
 
 

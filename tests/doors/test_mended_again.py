@@ -17,7 +17,7 @@ import visus
 from visus.data.splits import SplitRow, apply_split
 from visus.errors import DataError, TrainingError
 from visus.training.events import Event
-from visus.workbench.train.training import Prepared, Scored
+from visus.workbench.train.events import Prepared, Scored
 
 from .conftest import SMALL, Call
 
@@ -191,7 +191,7 @@ def test_options_are_named_as_they_are_typed(visus_command: Call, gray: Path, wo
 
 def test_more_classes_than_there_are_cannot_be_told(visus_command: Call, run: Path, photos: Path) -> None:
     answer = visus_command("predict", run, photos, "-k", "5")
-    assert (answer.code, answer.err) == (2, "error: 5 classes were asked for, and this network has 2.\n")
+    assert (answer.code, answer.err) == (2, "error: top is 5, and this network has 2 classes.\n")
 
 
 def test_file_names_that_are_not_utf_8_are_trained_on_and_answered(visus_command: Call, tmp_path: Path) -> None:
@@ -272,4 +272,4 @@ def test_check_takes_the_options_of_the_data(visus_command: Call, photos: Path) 
     assert answer.code == 0
     assert "60 images of 1 x 8 x 8" in answer.out
     wrong = visus_command("check", photos, "--resize-mode", "corp")
-    assert wrong.err == "error: unknown rule 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"
+    assert wrong.err == "error: unknown resize mode 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"

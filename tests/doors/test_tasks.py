@@ -14,7 +14,7 @@ import visus
 from visus.errors import TrainingError, UsageError
 from visus.networks.autoencoder import Reconstructing
 from visus.training.reconstruction import reconstruct
-from visus.workbench.experiment.tasks import compare_tasks, first_filters
+from visus.workbench.experiment.task import compare_tasks, first_filters
 
 from .conftest import Call
 

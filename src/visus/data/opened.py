@@ -11,25 +11,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from visus.data.batches import Part
+from visus.data.images.fit import RESIZE_MODES, ResizeMode
 from visus.data.ledger import Ledger
-from visus.data.preprocessing import SCALES, Preprocessing, Scale, measure_scale
+from visus.data.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, measure_scale
 from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import SPLITS, Samples
 from visus.data.sources import read_source
 from visus.data.splits import apply_split, read_split_csv, split_samples
-from visus.data.store import MAX_UNREADABLE, Progress, Store, open_store, refuse_unreadable
+from visus.data.store import MAX_UNREADABLE, Store, open_store, refuse_unreadable
 from visus.data.survey import InputChooser, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
+from visus.progress import OnEvent, ShouldStop
 from visus.units import Described, write_shape
 
-Rule = Literal["squash", "crop", "pad"]
-RULES: tuple[Rule, ...] = ("squash", "crop", "pad")
 FAR_FROM_ZERO = 2**20  # deviations: with 24 bits, float32 would leave 16 levels for one
 IMBALANCE = 3.0
 LOW_RANGE = "16-bit values in the lowest part of their range"
@@ -162,8 +161,8 @@ def open_data(
     *,
     img_size: int | Sequence[int] | None = None,
     channels: int | None = None,
-    rule: Rule = "squash",
-    scale: Scale = "mean-deviation",
+    resize_mode: ResizeMode = "squash",
+    normalize: Normalize = "mean-deviation",
     labels: str | Path | None = None,
     split: str | Path | None = None,
     split_seed: int | None = None,
@@ -172,7 +171,8 @@ def open_data(
     num_workers: int = 0,
     preprocessing: Preprocessing | None = None,
     suit: InputChooser | None = None,
-    on_progress: Progress | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
     skip_missing: bool = False,
@@ -185,8 +185,8 @@ def open_data(
         path: folder or file; None for the images that come with visus.
         img_size: side in pixels, or one length for each axis; None chooses by the images' own sizes.
         channels: 1 for gray, 3 for color; None takes color where any image has it.
-        rule: how an image gets its size: ``squash``, ``crop`` (short side, then center) or ``pad``.
-        scale: ``mean-deviation`` or ``min-max``, both as the training split says.
+        resize_mode: how an image gets its size: ``squash``, ``crop`` (short side, then center) or ``pad``.
+        normalize: ``mean-deviation`` or ``min-max``, both as the training split says.
         labels: other labels for the samples: a column of the table, or a CSV file with a row ``path,label`` for each sample, named as in
             ``split.csv``; "folders" for the names of folders where a table lies beside them; None for the data's own.
         split: a ``split.csv`` of an earlier run, to split in the same way; with ``labels``, it may have other labels.
@@ -194,10 +194,11 @@ def open_data(
         max_unreadable: share of the files that may be left out because they cannot be read.
         cache_dir: another folder for the decoded samples.
         num_workers: decoding threads; 0 for one for each usable core.
-        preprocessing: that of a training to go on with; size, channels, rule and scaling are then its own.
-        suit: asked how image files are to be read for a network that already knows some; its answer is used instead of ``scale``, of
+        preprocessing: that of a training to go on with; size, channels, resize mode and scaling are then its own.
+        suit: asked how image files are to be read for a network that already knows some; its answer is used instead of ``normalize``, of
             ``channels`` and of the size that suits the data.
-        on_progress: called with the number of samples decoded and in all.
+        on_event: receives a ``Progress`` for each decoded sample.
+        should_stop: asked after each decoded sample; True raises ``CanceledError``.
         path_column: the column of a table that names the image files; default: ``path``.
         label_column: the column of a table that names the classes; default: ``label``.
         skip_missing: leave out rows of a table whose file does not exist.
@@ -215,7 +216,7 @@ def open_data(
         raise UsageError(
             f"the data is one folder or file, and not a {type(path).__name__}. Save arrays as x.npz with the names x and y (np.savez), and give its path."
         )
-    _check_settings(img_size, channels, rule, scale, max_unreadable)
+    _check_settings(img_size, channels, resize_mode, normalize, max_unreadable)
     if split and split_seed is not None:
         raise UsageError(
             "a split.csv says which samples train, validate and test, so a split seed would change nothing. Leave one of them out."
@@ -234,11 +235,11 @@ def open_data(
     else:
         samples = split_samples(samples, split_seed or 0)
     if preprocessing is None:
-        plan, is_varied, told = _plan(samples, ledger, img_size, channels, rule, scale, suit)
+        plan, is_varied, told = _plan(samples, ledger, img_size, channels, resize_mode, normalize, suit)
         samples = dataclasses.replace(samples, warnings=(*samples.warnings, *told))
     else:
         plan, is_varied = preprocessing, False
-    data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_progress)
+    data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_event, should_stop)
     kept = str(Path(labels).resolve()) if labels is not None and Path(labels).is_file() else labels
     data = dataclasses.replace(
         data,
@@ -254,9 +255,9 @@ def open_data(
             "group or one copied sample. Add samples, or name other groups.",
             where=str(data.samples.root),
         )
-    if preprocessing is None and plan.scale != "fixed":
+    if preprocessing is None and plan.normalize != "fixed":
         training = data.split("train")
-        offset, divisor = measure_scale(_Rows(training.pixels, training.indices), plan.scale)
+        offset, divisor = measure_scale(_Rows(training.pixels, training.indices), plan.normalize)
         data = dataclasses.replace(data, preprocessing=dataclasses.replace(plan, offset=offset, divisor=divisor))
     return data
 
@@ -269,7 +270,8 @@ def open_scoring_data(
     max_unreadable: float = MAX_UNREADABLE,
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
-    on_progress: Progress | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
     reading: Reading = DEFAULT_READING,
 ) -> Data:
     """Open a dataset to score a trained network on it.
@@ -290,7 +292,7 @@ def open_scoring_data(
     if is_whole:
         samples = dataclasses.replace(samples, splits=np.full(len(samples.names), "test", dtype="<U5"))
     _check_kind(samples, preprocessing)
-    data = _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_progress)
+    data = _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_event, should_stop)
     return dataclasses.replace(
         data, given=None if path is None else Path(path).resolve(), is_whole=is_whole, reading=reading
     )
@@ -304,11 +306,12 @@ def _decoded(
     max_unreadable: float,
     cache_dir: str | Path | None,
     num_workers: int,
-    on_progress: Progress | None,
+    on_event: OnEvent | None,
+    should_stop: ShouldStop | None,
 ) -> Data:
     """The samples with their decoded samples; what cannot be read is left out."""
     folder = Path(cache_dir) if cache_dir else None
-    store = open_store(samples, plan, cache_dir=folder, num_workers=num_workers, on_progress=on_progress)
+    store = open_store(samples, plan, cache_dir=folder, num_workers=num_workers, on_event=on_event, should_stop=should_stop)
     refuse_unreadable(store, samples, max_unreadable)
     samples.reader.release()
     ledger.merge(store.ledger)
@@ -335,7 +338,7 @@ def _dark_depth(ledger: Ledger) -> list[str]:
 
 def _far_from_zero(plan: Preprocessing) -> list[str]:
     """A sentence where numbers lie very far from 0 beside what they differ by."""
-    if plan.scale != "mean-deviation":
+    if plan.normalize != "mean-deviation":
         return []
     far = [channel for channel in range(plan.channels) if abs(plan.offset[channel]) > FAR_FROM_ZERO * plan.divisor[channel]]
     if not far:
@@ -381,17 +384,17 @@ class _Rows:
 
 
 def _check_settings(
-    img_size: int | Sequence[int] | None, channels: int | None, rule: str, scale: str, max_unreadable: float
+    img_size: int | Sequence[int] | None, channels: int | None, resize_mode: str, normalize: str, max_unreadable: float
 ) -> None:
     sizes = [] if img_size is None else [img_size] if isinstance(img_size, int) else list(img_size)
     if any(size < 1 for size in sizes):
         raise UsageError(f"the image size must be at least 1 pixel, not {write_shape(sizes)}.")
     if channels not in (None, 1, 3):
         raise UsageError(f"channels must be 1 (gray) or 3 (color), not {channels}.")
-    if rule not in RULES:
-        raise UsageError(unknown_name("rule", rule, RULES))
-    if scale not in SCALES:
-        raise UsageError(unknown_name("scale", scale, SCALES))
+    if resize_mode not in RESIZE_MODES:
+        raise UsageError(unknown_name("resize mode", resize_mode, RESIZE_MODES))
+    if normalize not in NORMALIZATIONS:
+        raise UsageError(unknown_name("normalization", normalize, NORMALIZATIONS))
     if not 0 <= max_unreadable < 1:
         raise UsageError(f"the share of unreadable files must be at least 0 and below 1, not {max_unreadable}.")
 
@@ -401,17 +404,18 @@ def _plan(
     ledger: Ledger,
     img_size: int | Sequence[int] | None,
     channels: int | None,
-    rule: Rule,
-    scale: Scale,
+    resize_mode: ResizeMode,
+    normalize: Normalize,
     suit: InputChooser | None,
 ) -> tuple[Preprocessing, bool, tuple[str, ...]]:
     """Size, channels and number format for a set that is opened for training, whether its images vary in size, and warnings."""
     if samples.reader.kind == "array":
         assert samples.reader.shape is not None, "rows of arrays have a shape"
         own_channels, *own_size = samples.reader.shape
-        if rule != "squash":
+        if resize_mode != "squash":
             raise UsageError(
-                f"the rule {rule} is for image files, and these are arrays. Leave it out.", where=str(samples.root)
+                f"the resize mode {resize_mode} is for image files, and these are arrays. Leave it out.",
+                where=str(samples.root),
             )
         if channels not in (None, own_channels):
             raise UsageError(
@@ -425,16 +429,20 @@ def _plan(
             )
         unit = ((0.0,) * own_channels, (1.0,) * own_channels)
         stored = getattr(samples.reader, "layout", None)
-        plan = Preprocessing("array", own_channels, size, rule, str(samples.reader.dtype), scale, *unit, layout=stored)
+        plan = Preprocessing(
+            "array", own_channels, size, resize_mode, str(samples.reader.dtype), normalize, *unit, layout=stored
+        )
         return plan, False, ()
     seen = dataclasses.replace(survey_images(samples, ledger), wanted_size=_wanted_size(img_size, 2))
     if suit and (suited := suit(seen)):
-        plan = Preprocessing("images", suited.channels, suited.size, rule, "uint8", "fixed", suited.offset, suited.divisor)
+        plan = Preprocessing(
+            "images", suited.channels, suited.size, resize_mode, "uint8", "fixed", suited.offset, suited.divisor
+        )
         return plan, seen.is_varied, seen.warnings
     num_channels = channels or (3 if seen.has_color else 1)
     unit = ((0.0,) * num_channels, (1.0,) * num_channels)
     size = seen.wanted_size or suitable_size(seen.sizes)
-    return Preprocessing("images", num_channels, size, rule, "uint8", scale, *unit), seen.is_varied, seen.warnings
+    return Preprocessing("images", num_channels, size, resize_mode, "uint8", normalize, *unit), seen.is_varied, seen.warnings
 
 
 def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:

@@ -21,12 +21,13 @@ import torch
 import torch.nn.functional as F
 
 from visus.data.images import decode as images
+from visus.data.images.fit import ResizeMode
 from visus.data.ledger import Ledger
 from visus.errors import ImageError
 from visus.units import rank_words, write_shape
 
-Scale = Literal["mean-deviation", "min-max", "fixed"]
-SCALES: tuple[Scale, ...] = ("mean-deviation", "min-max")  # those that are measured on the training split
+Normalize = Literal["mean-deviation", "min-max", "fixed"]
+NORMALIZATIONS: tuple[Normalize, ...] = ("mean-deviation", "min-max")  # those that are measured on the training split
 Pixels = npt.NDArray[Any]
 _WIDE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
 """Number formats of which float32 may not hold every value: the offset is taken off in float64."""
@@ -40,9 +41,9 @@ class Preprocessing:
         kind: ``images`` for files that the decode door opens, ``array`` for rows of an array file.
         channels: number of channels, C.
         size: lengths of the spatial axes, in pixels or samples.
-        rule: how an image gets this size: ``squash``, ``crop`` or ``pad``.
+        resize_mode: how an image gets this size: ``squash``, ``crop`` or ``pad``.
         dtype: the stored number format, such as ``uint8``.
-        scale: ``mean-deviation`` (offset is the training mean, divisor the deviation), ``min-max`` (to 0-1), or ``fixed`` (the
+        normalize: ``mean-deviation`` (offset is the training mean, divisor the deviation), ``min-max`` (to 0-1), or ``fixed`` (the
             numbers that a network was trained with before).
         offset: one number for each channel, in stored units.
         divisor: one number for each channel, in stored units; never zero.
@@ -54,9 +55,9 @@ class Preprocessing:
     kind: Literal["images", "array"]
     channels: int
     size: tuple[int, ...]
-    rule: Literal["squash", "crop", "pad"]
+    resize_mode: ResizeMode
     dtype: str
-    scale: Scale
+    normalize: Normalize
     offset: tuple[float, ...]
     divisor: tuple[float, ...]
     shuffle_seed: int | None = None
@@ -126,7 +127,7 @@ class Preprocessing:
             ImageError: the file cannot be read as an image.
         """
         decoded = images.decode(file, name=name, at_least=self._decode_size())
-        pixels, actions = images.fit(decoded.pixels, self.channels, self.size, self.rule)
+        pixels, actions = images.fit(decoded.pixels, self.channels, self.size, self.resize_mode)
         for action in (*decoded.actions, *actions):
             ledger.note(action, name or str(file))
         return pixels
@@ -137,7 +138,7 @@ class Preprocessing:
         Its mean and the mean of its outermost pixels lie more than one and a half deviations from the training mean, and come close to it
         when black and white change places.
         """
-        if self.scale != "mean-deviation" or self.channels != 1 or self.dtype != "uint8" or len(self.size) != 2:
+        if self.normalize != "mean-deviation" or self.channels != 1 or self.dtype != "uint8" or len(self.size) != 2:
             return False
         mean, deviation = self.offset[0], self.divisor[0]
         plane = pixels[0].astype(np.float64)
@@ -212,7 +213,7 @@ class RowsInChunks(Protocol):
     def __getitem__(self, chosen: slice, /) -> Pixels: ...
 
 
-def measure_scale(rows: RowsInChunks, scale: Scale) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def measure_scale(rows: RowsInChunks, normalize: Normalize) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Offset and divisor for each channel from rows of shape (N, C, *), in chunks so that a memory-mapped array is never copied whole.
 
     Returns:
@@ -224,7 +225,7 @@ def measure_scale(rows: RowsInChunks, scale: Scale) -> tuple[tuple[float, ...], 
         low, high = np.minimum(low, chunk.min(axis=1)), np.maximum(high, chunk.max(axis=1))
     span = high - low
     unit = np.where((span > 0) & np.isfinite(span), span, 1.0)
-    if scale == "min-max":
+    if normalize == "min-max":
         offset, divisor = low, span
     else:  # from the middle of the range, in units of it: no square overflows, vanishes or cancels out
         middle, total, squares = low + span / 2, np.zeros(len(low)), np.zeros(len(low))

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +31,12 @@ from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.samples import Reader, Samples
 from visus.errors import DataError, ImageError, StorageError
 from visus.limits import usable_cores
+from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.units import write_bytes, write_share
 
 FORMAT = 3  # of an entry and of what decoding gives: another number where either would differ
 MAX_UNREADABLE = 0.05
 MAX_REASONS_SHOWN = 4
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,20 @@ def open_store(
     cache_dir: Path | None = None,
     cache_bytes: int | None = None,
     num_workers: int = 0,
-    on_progress: Progress | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Store:
     """The decoded samples of ``samples``, from the cache or decoded now.
 
     Args:
         samples: the samples, in order.
-        preprocessing: channels, size and rule; its scaling plays no part, since the store keeps unscaled numbers.
+        preprocessing: channels, size and resize mode; its scaling plays no part, since the store keeps unscaled numbers.
         cache_dir: another place for the cache.
         cache_bytes: bound of the cache folder; the entries that were used least recently are removed to stay within it, but none that is in
             use. None for ``VISUS_CACHE_SIZE``, or 20 GiB.
         num_workers: decoding threads; 0 for one for each usable core.
-        on_progress: called with the number of samples done and in all.
+        on_event: receives a ``Progress`` for each decoded sample.
+        should_stop: asked after each decoded sample; True raises ``CanceledError``.
 
     Raises:
         StorageError: the cache folder cannot be written or the disk is full.
@@ -87,12 +89,12 @@ def open_store(
     found = _read_entry(root / key, samples, preprocessing)
     if found is not None:
         return found
-    needed = _size_bytes(samples, preprocessing)
+    needed, monitor = _size_bytes(samples, preprocessing), Monitor(on_event, should_stop)
     try:
         root.mkdir(parents=True, exist_ok=True)
         make_room(root, needed, cache_bound() if cache_bytes is None else cache_bytes)
         with tempfile.TemporaryDirectory(prefix=f"{key}.", dir=root, ignore_cleanup_errors=True) as part:
-            _write_entry(Path(part), samples, preprocessing, num_workers or usable_cores(), on_progress)
+            _write_entry(Path(part), samples, preprocessing, num_workers or usable_cores(), monitor)
             publish(Path(part), root / key)
     except OSError as error:
         raise StorageError(_why_not_written(root, needed, error), where=str(root)) from error
@@ -143,7 +145,7 @@ def _key(samples: Samples, preprocessing: Preprocessing) -> str:
         preprocessing.kind,
         preprocessing.channels,
         preprocessing.size,
-        preprocessing.rule,
+        preprocessing.resize_mode,
         preprocessing.dtype,
     )
     return hashlib.sha256(json.dumps([samples.fingerprint, *settings]).encode()).hexdigest()[:24]
@@ -181,28 +183,26 @@ def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) ->
     return Store(folder, pixels, readable, ledger, was_there=True)
 
 
-def _write_entry(
-    folder: Path, samples: Samples, preprocessing: Preprocessing, num_workers: int, on_progress: Progress | None
-) -> None:
+def _write_entry(folder: Path, samples: Samples, preprocessing: Preprocessing, num_workers: int, monitor: Monitor) -> None:
     """Decode all samples into ``folder``."""
     shape = (len(samples.names), *preprocessing.input_shape)
     file = folder / "pixels.npy"
     pixels = open_memmap(file, mode="w+", dtype=preprocessing.dtype, shape=shape)
     with held(file):
         reserve(file, file.stat().st_size)
-        facts = _fill(pixels, samples, preprocessing, num_workers, on_progress)
+        facts = _fill(pixels, samples, preprocessing, num_workers, monitor)
         pixels.flush()
         source = str(samples.root.resolve())
         write_facts(folder, {**facts, "name": samples.name, "source": source, "shape": [int(length) for length in shape]})
 
 
 def _fill(
-    pixels: Pixels, samples: Samples, preprocessing: Preprocessing, num_workers: int, on_progress: Progress | None
+    pixels: Pixels, samples: Samples, preprocessing: Preprocessing, num_workers: int, monitor: Monitor
 ) -> dict[str, Any]:
     """Decode all samples into ``pixels``; which could not be read, and what was done to the others."""
     ledger, unreadable = Ledger(), []
     if samples.reader.kind == "array":
-        _copy_rows(samples.reader, preprocessing, pixels, samples.names, ledger, on_progress)
+        _copy_rows(samples.reader, preprocessing, pixels, samples.names, ledger, monitor)
     else:
         for index, outcome, notes in _decode_all(samples, preprocessing, num_workers):
             if isinstance(outcome, ImageError):
@@ -211,8 +211,7 @@ def _fill(
             else:
                 pixels[index] = outcome
             ledger.merge(notes)
-            if on_progress:
-                on_progress(index + 1, len(samples.names))
+            monitor.step("decoding", index + 1, len(samples.names))
     return {"unreadable": unreadable, "ledger": ledger.as_dict(), "created": time.time()}
 
 
@@ -222,7 +221,7 @@ def _copy_rows(
     pixels: Pixels,
     samples: Sequence[str],
     ledger: Ledger,
-    on_progress: Progress | None,
+    monitor: Monitor,
 ) -> None:
     """Copy an array source row by row, in chunks of at most about 64 MiB."""
     row_bytes = max(1, int(np.prod(reader.shape or (1,))) * np.dtype(reader.dtype).itemsize)
@@ -234,8 +233,7 @@ def _copy_rows(
             for sample in samples[start : start + len(rows)]:
                 ledger.note("resized", sample)
         pixels[start : start + len(rows)] = fitted
-        if on_progress:
-            on_progress(start + len(rows), len(pixels))
+        monitor.step("decoding", start + len(rows), len(pixels))
 
 
 def _decode_all(

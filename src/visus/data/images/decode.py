@@ -37,11 +37,11 @@ from visus.data.images import heif as image_heif
 from visus.data.images import jpeg as image_jpeg
 from visus.data.images import modes as image_modes
 from visus.data.images import tiff as image_tiff
-from visus.data.images.fit import RULES, Rule, fit
+from visus.data.images.fit import RESIZE_MODES, ResizeMode, fit
 from visus.errors import ImageError
 from visus.units import write_bytes, write_shape
 
-__all__ = ["IMAGE_SUFFIXES", "RULES", "Decoded", "ImageHeader", "Limits", "Rule", "decode", "fit", "probe"]
+__all__ = ["IMAGE_SUFFIXES", "RESIZE_MODES", "Decoded", "ImageHeader", "Limits", "ResizeMode", "decode", "fit", "probe"]
 
 IMAGE_SUFFIXES = image_heif.readable_suffixes() | frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")

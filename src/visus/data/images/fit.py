@@ -13,12 +13,12 @@ import torch
 
 from visus.errors import UsageError, unknown_name
 
-Rule = Literal["squash", "crop", "pad"]
-RULES: tuple[Rule, ...] = ("squash", "crop", "pad")
+ResizeMode = Literal["squash", "crop", "pad"]
+RESIZE_MODES: tuple[ResizeMode, ...] = ("squash", "crop", "pad")
 Image = npt.NDArray[np.uint8]
 
 
-def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: str) -> tuple[Image, tuple[str, ...]]:
+def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], resize_mode: str) -> tuple[Image, tuple[str, ...]]:
     """Convert an image to the given channels and size. The result also has the actions for the ledger.
 
     If the aspect ratio differs, ``squash`` resizes each axis separately. ``crop`` keeps the largest centered part with the wanted
@@ -30,20 +30,20 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: st
         pixels: uint8, shape (C, H, W) with C 1 or 3.
         channels: 1 or 3. Color becomes gray by the luma of ITU-R 601; gray becomes color as three equal channels.
         size: wanted (height, width).
-        rule: ``squash``, ``crop`` or ``pad``.
+        resize_mode: ``squash``, ``crop`` or ``pad``.
 
     Returns:
         Contiguous uint8 array of shape (channels, height, width), and the actions.
 
     Raises:
-        UsageError: the rule does not exist, or the channels or the size make no image.
+        UsageError: there is no such resize mode, or the channels or the size make no image.
 
     >>> image, actions = fit(np.zeros((3, 40, 60), np.uint8), 1, (20, 20), "crop")
     >>> image.shape, actions
     ((1, 20, 20), ('cropped', 'resized', 'color made gray'))
     """
-    if rule not in RULES:
-        raise UsageError(unknown_name("resizing rule", rule, RULES))
+    if resize_mode not in RESIZE_MODES:
+        raise UsageError(unknown_name("resize mode", resize_mode, RESIZE_MODES))
     if channels not in (1, 3) or len(size) != 2 or min(size) < 1:
         shape = " x ".join(map(str, (channels, *size)))
         raise UsageError(
@@ -54,9 +54,9 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: st
     height, width = size
     actions: list[str] = []
     inner = (height, width)
-    if rule == "crop":
+    if resize_mode == "crop":
         pixels = _middle(pixels, height, width, actions)
-    elif rule == "pad":
+    elif resize_mode == "pad":
         inner = _inner_size(pixels.shape[1], pixels.shape[2], height, width)
     if pixels.shape[1:] != inner:
         pixels = _resized(pixels, inner)
