@@ -148,12 +148,12 @@ def test_samples_that_lie_on_the_device_give_the_same_batches(monkeypatch: pytes
     there = batches(20, 6)
     assert [torch.equal(one, batch.inputs) for one, batch in zip(from_store, there.epoch(1), strict=True)] == [True] * 3
     assert asked == [torch.device("cpu")]
-    assert there._there is not None
-    assert len(there._there) == 20
+    assert there._resident_samples is not None
+    assert len(there._resident_samples) == 20
 
 
 def test_samples_that_would_fill_the_device_come_one_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches_room, "free_bytes", lambda device: 4 * 20 * 2 * 4 - 1)
-    assert batches(20, 6)._there is None
+    assert batches(20, 6)._resident_samples is None
     monkeypatch.undo()
     assert batches_room.free_bytes(torch.device("cpu")) == 0

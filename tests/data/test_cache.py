@@ -161,7 +161,7 @@ def test_a_limit_of_the_file_size_is_told(arrays: Path, tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert str(caught.value) == (
         f"{tmp_path / 'cache'}: the decoded data (5.62 KiB) cannot be written: File too large. "
-        "Name another folder with --cache-dir or VISUS_CACHE."
+        "Choose another folder with --cache-dir or VISUS_CACHE."
     )
 
 
@@ -170,7 +170,7 @@ def test_an_entry_that_cannot_be_read_back_is_told(arrays: Path, tmp_path: Path,
     with pytest.raises(StorageError) as caught:
         open_in(arrays, tmp_path / "cache")
     assert str(caught.value) == (
-        f"{tmp_path / 'cache'}: the decoded data that was just written there cannot be read back. Look after this disk, or name "
+        f"{tmp_path / 'cache'}: the decoded data that was just written cannot be read back. Check this disk, or choose "
         "another folder with --cache-dir or VISUS_CACHE."
     )
 
@@ -186,8 +186,7 @@ def test_an_entry_that_cannot_be_removed_is_told(arrays: Path, tmp_path: Path, m
     with pytest.raises(StorageError) as caught:
         cache.remove([entry])
     assert str(caught.value) == (
-        f"{entry.folder}: this entry of the cache cannot be removed: Permission denied. "
-        "Remove the folder with the rights of its owner."
+        f"{entry.folder}: this entry of the cache cannot be removed: Permission denied. Remove the folder as its owner."
     )
 
 

@@ -143,12 +143,12 @@ def test_no_sound_jpeg_is_called_damaged(texture: str, height: int, width: int, 
     [
         (
             b"\xff\xc1\x00\x0b\x0c",
-            "a: the JPEG has 12 bits per value, but only JPEGs of 8 bits can be read. The file is not damaged: save it as a 16-bit PNG or TIFF, "
+            "a: the JPEG has 12 bits per value, but only JPEGs of 8 bits can be read. The file is intact: save it as a 16-bit PNG or TIFF, "
             "or provide the numbers as an .npy or .npz array.",
         ),
         (
             b"\xff\xc5\x00\x0b\x08",
-            "a: the JPEG uses the hierarchical coding process, which is not supported. The file is not damaged: save it as a standard JPEG or as PNG.",
+            "a: the JPEG uses the hierarchical coding process, which is not supported. The file is intact: save it as a standard JPEG or as PNG.",
         ),
     ],
 )
@@ -330,7 +330,7 @@ def test_bands_that_make_no_image_are_refused_and_not_called_damaged(
 ) -> None:
     assert refusal(tiff(bands, bits, numbers, photometric)) == (
         f"a: the TIFF has {found}; supported are 1 band (gray) or 3 bands (RGB) of integers of at most 16 bits, with or without "
-        "alpha. The file is not damaged: save the relevant bands as RGB, or provide all bands as an .npy or .npz array."
+        "alpha. The file is intact: save the relevant bands as RGB, or provide all bands as an .npy or .npz array."
     )
 
 

@@ -226,7 +226,7 @@ def test_twelve_bits_in_sixteen_are_warned_of(tmp_path: Path) -> None:
             values = np.random.default_rng([number, index]).integers(0, 4096, (8, 8)).astype(np.uint16)
             Image.fromarray(values).save(tmp_path / "d" / name / f"{index}.png")
     assert opened(tmp_path / "d", tmp_path).warnings == (
-        "12 of 12 16-bit images use at most the lowest eighth of their range (up to 8,191 of 65,535), as cameras of 12 or 13 bits leave it: "
-        "they come out dark, with at most 32 of 256 levels. Multiply the values by the same number in all files so that they fill the range, "
-        "or give them as an .npy or .npz array, which keeps all levels.",
+        "12 of 12 16-bit images use only the lowest eighth of their range (up to 8,191 of 65,535), as images from 12-bit and 13-bit cameras do. "
+        "As 8-bit images they are dark, with at most 32 of 256 levels. Multiply the values by the same factor in all files so that they fill the range, "
+        "or provide them as an .npy or .npz array, which keeps all levels.",
     )

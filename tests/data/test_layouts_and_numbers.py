@@ -153,8 +153,8 @@ def test_numbers_very_far_from_0_are_told(tmp_path: Path, base: float, is_warned
     warnings = visus.open_data(tmp_path / "x.npz").warnings
     assert len(warnings) == is_warned
     if is_warned:
-        assert warnings[0].startswith("the numbers lie around 1e+09 and differ by about 1")
+        assert warnings[0].startswith("the values have a mean of 1e+09 but a standard deviation of only 1")
         assert warnings[0].endswith(
-            "only, as times or indices do. They are scaled in float64, so nothing is lost here; a program that reads them as float32 loses most of "
-            "what they differ by."
+            ", like timestamps or indices. visus normalizes them in float64 without loss, but a program that reads them as float32 loses most of "
+            "their differences."
         )

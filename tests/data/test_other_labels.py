@@ -37,7 +37,7 @@ def test_a_column_of_the_table_gives_its_labels(table: Path) -> None:
     assert labels_of(data) == {f"{number}.png": ["red", "green", "blue"][number % 3] for number in range(24)}
     assert data.labels == "color"
     assert data.samples.notes == ("labels: those of the column 'color'.",)
-    assert visus.open_data(table).samples.notes == ("columns that are not used: color.",)
+    assert visus.open_data(table).samples.notes == ("unused columns: color.",)
     assert data.fingerprint != visus.open_data(table).fingerprint
 
 

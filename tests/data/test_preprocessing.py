@@ -80,7 +80,9 @@ def test_shrinking_averages_areas_and_rounds_whole_numbers() -> None:
 def test_an_sample_of_another_shape_is_refused() -> None:
     with pytest.raises(ImageError) as caught:
         VOLUMES.fit_array(np.zeros((1, 2, 4, 4, 4), dtype=np.uint8))
-    assert str(caught.value) == "a sample of 2 x 4 x 4 x 4 does not fit a network for 1 x 4 x 4 x 4 (channels first)."
+    assert (
+        str(caught.value) == "a sample of 2 x 4 x 4 x 4 does not fit this network's input of 1 x 4 x 4 x 4 (channels first)."
+    )
 
 
 def test_what_was_done_to_a_image_is_noted(tmp_path: Path) -> None:

@@ -88,18 +88,17 @@ def test_an_idx_test_file_alone_is_still_to_be_cut(tmp_path: Path) -> None:
     [
         (
             b"\x89PNG\r\n",
-            "the file does not begin as an IDX file does: its first bytes are 89 50 4e 47. "
+            "this is not an IDX file: its first bytes are 89 50 4e 47. "
             "Needed: 00 00, a type (08 to 0e) and the number of axes.",
         ),
         (
             b"",
-            "the file does not begin as an IDX file does: its first bytes are none. "
-            "Needed: 00 00, a type (08 to 0e) and the number of axes.",
+            "this is not an IDX file: its first bytes are none. Needed: 00 00, a type (08 to 0e) and the number of axes.",
         ),
         (
             idx_bytes(counting(2, 5, 5))[:-1],
             "the header states 2 x 5 x 5 values, 50 bytes, but 49 follow. "
-            "The file was cut short or is damaged: copy or download it again.",
+            "The file is truncated or damaged: copy or download it again.",
         ),
     ],
 )
@@ -114,7 +113,7 @@ def test_a_gzip_file_cut_short_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-9])
     assert message(tmp_path) == (
-        f"{file}: the gzip file is damaged or cut short (Compressed file ended before the end-of-stream marker was reached). "
+        f"{file}: the gzip file is truncated or damaged (Compressed file ended before the end-of-stream marker was reached). "
         "Copy or download it again."
     )
 
@@ -123,11 +122,11 @@ def test_idx_counts_that_differ_and_a_missing_partner_are_errors(tmp_path: Path)
     write_idx(tmp_path, "train", counting(3, 5, 5), [0, 1])
     assert message(tmp_path) == (
         f"{tmp_path}: train-images-idx3-ubyte has 3 samples but train-labels-idx1-ubyte has 2 labels. "
-        "The files do not belong together, or one was cut short."
+        "The files do not belong together, or one is truncated."
     )
     (tmp_path / "train-labels-idx1-ubyte").unlink()
     assert message(tmp_path) == (
-        f"{tmp_path}: train-images-idx3-ubyte lies there without its labels file. Put both into this folder."
+        f"{tmp_path}: train-images-idx3-ubyte is there without its labels file. Put both into this folder."
     )
 
 
@@ -244,7 +243,7 @@ def test_a_pickle_with_a_function_in_it_is_refused_and_never_run(tmp_path: Path)
     file.write_bytes(pickle.dumps({"data": Harm(tmp_path / "harm"), "labels": [0]}))
     (tmp_path / "data/batches.meta").write_bytes(pickle.dumps({"label_names": ["plane", "car"]}))
     assert message(tmp_path / "data") == (
-        f"{file}: the Python batch asks for {os.system.__module__}.system, which plain data does not need, so it is not read. "
+        f"{file}: the Python batch refers to {os.system.__module__}.system, which plain data does not need, so it is not read. "
         "Use the published file, or its binary format."
     )
     assert not (tmp_path / "harm").exists()
@@ -258,7 +257,7 @@ def test_allowed_names_are_harmless_in_the_wrong_place(tmp_path: Path) -> None:
         file.write_bytes(data)
         with pytest.raises(DataError) as caught:
             read_plain_pickle(file)
-        assert str(caught.value).startswith(f"{file}: the Python batch is damaged or cut short (")
+        assert str(caught.value).startswith(f"{file}: the Python batch is truncated or damaged (")
 
 
 def test_cifar_mistakes_are_said(tmp_path: Path) -> None:
@@ -266,14 +265,14 @@ def test_cifar_mistakes_are_said(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1.bin").write_bytes(b"\0" * 3072)
     assert message(tmp_path) == (
         f"{tmp_path / 'data_batch_1.bin'}: 3,072 bytes are not a whole number of records of 3,073 bytes. "
-        "The file was cut short or is damaged: copy or download it again."
+        "The file is truncated or damaged: copy or download it again."
     )
     cifar_10(tmp_path)
     (tmp_path / "batches.meta.txt").write_text("plane\n")
     assert message(tmp_path) == f"{tmp_path}: the label 1 has no class name: there are 1 class names, for the labels 0 to 0."
     (tmp_path / "batches.meta.txt").unlink()
     assert (
-        message(tmp_path) == f"{tmp_path}: the class names are not there: batches.meta.txt. Put that file beside the others."
+        message(tmp_path) == f"{tmp_path}: the file of class names, batches.meta.txt, is missing. Put it into this folder."
     )
     (tmp_path / "batches.meta").write_bytes(b"")
 
@@ -361,7 +360,7 @@ def test_plain_pairs_with_groups_splits_and_classes(tmp_path: Path, x: str, y: s
     assert samples.names[3] == f"{x}[3]"
     assert samples.notes == (
         "an array of 4 x 2 x 50 is read as (samples, channels, length); --layout selects another layout (NLC, NHW).",
-        "arrays that are not used: extra.",
+        "unused arrays: extra.",
     )
     assert samples.warnings[-1] == (
         "1 group with samples in more than one official split, so the scores on these splits are too high: s2."
@@ -432,11 +431,11 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
 @pytest.mark.parametrize(
     ("arrays", "expected"),
     [
-        ({"a": [1], "b": [2]}, f": no arrays of samples and labels. Found: a, b. {NEEDED}"),
+        ({"a": [1], "b": [2]}, f": there are no arrays of samples and labels. Found: a, b. {NEEDED}"),
         ({"x": np.zeros((2, 4))}, ": the array 'x' is there without 'y'. Found: x."),
         (
             {"x": counting(3, 4), "y": [0, 1]},
-            ": x has the shape 3 x 4 but y has 2 labels. One label is needed for each sample, and samples go along the first axis.",
+            ": x has the shape 3 x 4 but y has 2 labels. One label per sample is needed, with samples along the first axis.",
         ),
         (
             {"x": counting(3, 4), "y": np.eye(3)},
@@ -470,11 +469,11 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
         ),
         (
             {"x": counting(2, 9), "y": [0, 1], "images": counting(2, 9), "labels": [0, 1]},
-            ": it is not clear which samples are meant: x, images. Keep one set of names.",
+            ": there is more than one set of samples: x, images. Keep one set of names.",
         ),
         (
             {"x": counting(2, 9), "y": [0, 1], "x_train": counting(2, 9), "y_train": [0, 1]},
-            ": it is not clear which samples are meant: x_train, x. Keep one set of names.",
+            ": there is more than one set of samples: x_train, x. Keep one set of names.",
         ),
         ({"x": counting(2, 9), "y": [0, 2], "classes": ["a", "b"]}, ": the label 2 has no class name: there are 2 class names, for the labels 0 to 1."),
         ({"x": counting(2, 9), "y": [0, 1], "groups": [1]}, ": groups has 1 values for 2 samples."),
@@ -496,8 +495,8 @@ def test_every_mistake_in_an_npz_file_is_said(tmp_path: Path, arrays: dict[str, 
 def test_arrays_of_python_objects_are_refused(tmp_path: Path) -> None:
     ragged = np.array([np.zeros(2), np.zeros(3)], dtype=object)
     advice = (
-        "the array holds Python objects, which are stored as pickle; visus never unpickles data. "
-        "Save it with a plain type, such as np.stack(samples) for samples of one size."
+        "the array holds Python objects, which are stored as a pickle, and visus does not unpickle data. "
+        "Save it with a numeric type, such as np.stack(samples) for samples of one size."
     )
     np.savez(tmp_path / "o.npz", x=ragged, y=[0, 1])
     assert message(tmp_path / "o.npz") == f"{tmp_path / 'o.npz'}: x: {advice}"
@@ -511,16 +510,16 @@ def test_damaged_npz_and_npy_files_are_errors(tmp_path: Path) -> None:
     data = (tmp_path / "d.npz").read_bytes()
     (tmp_path / "d.npz").write_bytes(data[: len(data) // 2])
     assert message(tmp_path / "d.npz") == (
-        f"{tmp_path / 'd.npz'}: the NPZ file is damaged or cut short (File is not a zip file). Copy or save it again."
+        f"{tmp_path / 'd.npz'}: the NPZ file is truncated or damaged (File is not a zip file). Copy or save it again."
     )
     (tmp_path / "d.npz").write_bytes(data.replace(bytes(counting(50, 100)[20]), b"\7" * 100))
     assert message(tmp_path / "d.npz") == (
         f"{tmp_path / 'd.npz'}: the array 'x' cannot be read (Bad CRC-32 for file 'x.npy'). "
-        "The file is damaged or cut short: copy or save it again."
+        "The file is truncated or damaged: copy or save it again."
     )
     np.save(tmp_path / "y.npy", np.arange(50) % 2)
     (tmp_path / "x.npy").write_bytes(b"nothing of the kind")
-    assert message(tmp_path / "y.npy").startswith(f"{tmp_path / 'x.npy'}: the NPY file is damaged or cut short (")
+    assert message(tmp_path / "y.npy").startswith(f"{tmp_path / 'x.npy'}: the NPY file is truncated or damaged (")
 
 
 # ---- real data

@@ -339,7 +339,7 @@ def test_a_table_names_splits_and_groups(tmp_path: Path) -> None:
 
 
 def test_columns_that_are_not_used_are_noted(tmp_path: Path) -> None:
-    assert read(table(tmp_path, "path,width,label\n1.jpg,3,a\n2.jpg,4,b\n")).notes == ("columns that are not used: width.",)
+    assert read(table(tmp_path, "path,width,label\n1.jpg,3,a\n2.jpg,4,b\n")).notes == ("unused columns: width.",)
 
 
 def test_paths_may_be_absolute_or_lead_outside(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from visus.data.source_folders import LAYOUTS
 from visus.data.sources import read_source
 from visus.errors import DataError
 
-NOT_AS_CIFAR = "the Python batch does not hold data and labels as CIFAR's do."
+NOT_AS_CIFAR = "the Python batch does not have the data and labels of a CIFAR batch."
 
 
 def message(path: Path) -> str:
@@ -106,7 +106,7 @@ def test_a_cifar_batch_without_data_or_labels_is_an_error(tmp_path: Path, batch:
 def test_a_cifar_batch_whose_counts_differ_is_an_error(tmp_path: Path, data: np.ndarray, shape: str) -> None:
     file = cifar_batch(tmp_path, {"data": data, "labels": [0, 1]}, {"label_names": ["plane", "car"]})
     assert message(tmp_path) == (
-        f"{file}: the Python batch holds 2 labels and an array of shape {shape}; needed is 3,072 values for each label."
+        f"{file}: the Python batch holds 2 labels and an array of shape {shape}; 3,072 values per label are needed."
     )
 
 
@@ -146,7 +146,7 @@ def test_two_idx_data_sets_in_a_folder_are_an_error(tmp_path: Path) -> None:
         idx(tmp_path / f"{prefix}train-images-idx3-ubyte", 2, 5, 5)
         idx(tmp_path / f"{prefix}train-labels-idx1-ubyte", 2)
     assert message(tmp_path) == (
-        f"{tmp_path}: several datasets lie in one folder: digits-, letters-. Move one of them into a folder of its own."
+        f"{tmp_path}: there are several datasets in one folder: digits-, letters-. Move one of them into its own folder."
     )
 
 
@@ -155,7 +155,7 @@ def test_two_idx_data_sets_in_a_folder_are_an_error(tmp_path: Path) -> None:
 
 def test_arrays_named_alike_but_for_capitals_are_an_error(tmp_path: Path) -> None:
     file = npz(tmp_path, x=np.eye(2), X=np.eye(2), y=[0, 1])
-    assert message(file) == f"{file}: two arrays have names that differ in capitals only. Rename one."
+    assert message(file) == f"{file}: the names of two arrays differ only in case. Rename one."
 
 
 @pytest.mark.parametrize(
@@ -163,4 +163,4 @@ def test_arrays_named_alike_but_for_capitals_are_an_error(tmp_path: Path) -> Non
 )
 def test_class_names_and_a_layout_that_are_not_text_are_errors(tmp_path: Path, name: str, values: object, kind: str) -> None:
     file = npz(tmp_path, x=np.eye(2), y=[0, 1], **{name: values})
-    assert message(file) == f"{file}: the array {name!r} has the type {kind}; text is needed."
+    assert message(file) == f"{file}: the array {name!r} has the type {kind}, but text is needed."

@@ -109,7 +109,7 @@ def test_a_class_without_any_readable_training_sample_is_an_error(photos: Path, 
         visus.open_data(photos, cache_dir=tmp_path / "cache", max_unreadable=0.9)
     assert (
         str(caught.value)
-        == f"{photos}: no readable training sample is left of class cat. Repair the files that were left out, or put samples of it into the training split."
+        == f"{photos}: no readable training samples are left of the class cat. Repair the files that were left out, or add samples to the training split."
     )
 
 
@@ -124,7 +124,7 @@ def test_a_full_disk_says_what_to_do_and_leaves_no_half_entry(
         visus.open_data(photos, cache_dir=tmp_path / "cache")
     assert re.sub(r"\([\d.]+ \w+( free there)?\)", r"(N\1)", str(caught.value)) == (
         f"{tmp_path / 'cache'}: the decoded data (N) cannot be written: No space left on device (N free there). "
-        "Free some space (visus cache tells what is stored), take a smaller --img-size, or name another folder with --cache-dir or VISUS_CACHE."
+        "Free some space (visus cache lists what is stored), use a smaller --img-size, or choose another folder with --cache-dir or VISUS_CACHE."
     )
     assert list((tmp_path / "cache").iterdir()) == []
 

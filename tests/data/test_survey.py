@@ -25,7 +25,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_the_survey_knows_sizes_color_and_the_training_split(photos: Path) -> None:
     asked: list[Survey] = []
-    opened = open_data(photos, img_size=(16, 24), suit=asked.append)
+    opened = open_data(photos, img_size=(16, 24), choose_input=asked.append)
     (seen,) = asked
     assert (seen.sizes, seen.has_color, seen.wanted_size) == (((20, 30),) * 24, True, (16, 24))
     assert (seen.num_training, seen.short_side_px, seen.is_varied) == (len(opened.split("train")), 20, False)
@@ -34,7 +34,7 @@ def test_the_survey_knows_sizes_color_and_the_training_split(photos: Path) -> No
 
 def test_images_are_read_as_the_network_needs_them_and_gray_ones_are_on_the_ledger(photos: Path) -> None:
     suited = InputSpec(3, (32, 32), (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
-    opened = open_data(photos, suit=lambda seen: suited)
+    opened = open_data(photos, choose_input=lambda seen: suited)
     plan = opened.preprocessing
     assert (plan.normalize, plan.input_shape, plan.offset, plan.divisor) == (
         "fixed",
@@ -44,7 +44,7 @@ def test_images_are_read_as_the_network_needs_them_and_gray_ones_are_on_the_ledg
     )
     assert opened.ledger.counts["gray made color"] == 12
     rows = opened.split("train").rows(np.arange(3))
-    assert float((plan.normalized(rows) - (rows.float() - 127) / 128).abs().max()) < 1e-6
+    assert float((plan.scaled(rows) - (rows.float() - 127) / 128).abs().max()) < 1e-6
 
 
 def test_no_header_gives_no_short_side() -> None:

@@ -156,7 +156,7 @@ def test_ids_without_endings_in_several_folders_are_found(tmp_path: Path) -> Non
     samples = read(tmp_path / "metadata.csv", reading=Reading("image_id", "dx"))
     assert samples.notes == (
         "8 paths of the table written without ending: 'ISIC_0000' is read as 'part_0/ISIC_0000.jpg'.",
-        "columns that are not used: age.",
+        "unused columns: age.",
     )
 
 
@@ -320,7 +320,7 @@ def test_a_column_may_stand_for_label_though_one_of_that_name_is_there(tmp_path:
     )
     samples = read(root, reading=Reading(label_column="bird"))
     assert labels(samples) == dict(zip(YEARS, BIRDS, strict=True))
-    assert "columns that are not used: label (as written)." in samples.notes
+    assert "unused columns: label (as written)." in samples.notes
 
 
 def test_a_header_without_the_needed_columns_names_what_to_type(tmp_path: Path) -> None:

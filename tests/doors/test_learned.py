@@ -161,7 +161,7 @@ def test_a_split_seed_that_would_change_nothing_is_refused(run: Path, photos: Pa
     with pytest.raises(UsageError) as caught:
         visus.open_data(photos, split=run / "split.csv", split_seed=1)
     assert str(caught.value) == (
-        "a split.csv says which samples train, validate and test, so a split seed would change nothing. Leave one of them out."
+        "a split.csv defines the whole split, so a split seed would have no effect. Omit one of them."
     )
     values, labels = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
     values[:] = np.arange(20)[:, None, None]
@@ -174,7 +174,7 @@ def test_a_split_seed_that_would_change_nothing_is_refused(run: Path, photos: Pa
     with pytest.raises(UsageError) as caught:
         visus.open_data(tmp_path / "own.npz", split_seed=1)
     assert str(caught.value) == (
-        f"{tmp_path / 'own.npz'}: this data names its own splits, validation included, so a split seed would change nothing. Leave it out."
+        f"{tmp_path / 'own.npz'}: this data defines its own splits, including validation, so a split seed would have no effect. Omit it."
     )
     assert visus.open_data(tmp_path / "own.npz").split_seed is None
     assert visus.open_data(photos, split=run / "split.csv").split_seed is None

@@ -52,7 +52,7 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_samples_are_counte
     lines = answer.err.splitlines()
     (recipe,) = [line for line in lines if line.startswith("recipe: ")]
     assert recipe.endswith(
-        "training images are not shifted (0.05 of 8 x 8 rounds to none), blanked in a box of 2 x 2, "
+        "training images are not shifted (0.05 of 8 x 8 rounds to 0), blanked in a box of 2 x 2, "
         "seen at 6 x 6 for 40 % of the training, then 7 x 7 for 40 %, then 8 x 8 for 20 %"
     )
     num_train = len(visus.open_data(gray).split("train"))
@@ -78,7 +78,7 @@ def test_samples_of_one_position_are_told_as_they_are_seen(visus_command: Call, 
     answer = visus_command(*words, "--progressive-resize", "0.75,1", "--flip", "none", "-o", tmp_path)
     (recipe,) = [line for line in answer.err.splitlines() if line.startswith("recipe: ")]
     assert recipe.endswith(
-        "training images are not shifted (0.05 of 1 x 1 rounds to none), not blanked (0.3 of 1 x 1 rounds to none), seen at 1 x 1 throughout"
+        "training images are not shifted (0.05 of 1 x 1 rounds to 0), not blanked (0.3 of 1 x 1 rounds to 0), seen at 1 x 1 throughout"
     )
     answer = visus_command(*words, "--tta", "shift", "-o", tmp_path)
     assert (answer.code, answer.err.splitlines()[-1]) == (

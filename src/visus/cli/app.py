@@ -373,7 +373,7 @@ def check(
         max_unreadable=max_unreadable,
         cache_dir=cache_dir,
         num_workers=workers,
-        suit=choice,
+        choose_input=choice,
         path_column=path_column,
         label_column=label_column,
         skip_missing=skip_missing,

@@ -50,8 +50,8 @@ class DataOptions:
     num_workers: int
     reading: Reading = DEFAULT_READING
 
-    def open(self, screen: Screen, suit: InputChooser | None = None) -> Data:
-        """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""
+    def open(self, screen: Screen, choose_input: InputChooser | None = None) -> Data:
+        """Open the data, telling how decoding goes; ``choose_input`` as for ``open_data``."""
         resize_mode: ResizeMode = self.resize_mode or "squash"  # type: ignore[assignment]  # open_data refuses other words
         normalize: Normalize = self.normalize or "mean-deviation"  # type: ignore[assignment]
         return open_data(
@@ -66,7 +66,7 @@ class DataOptions:
             max_unreadable=MAX_UNREADABLE if self.max_unreadable is None else self.max_unreadable,
             cache_dir=self.cache_dir,
             num_workers=self.num_workers,
-            suit=suit,
+            choose_input=choose_input,
             on_event=screen.show,
             **self.reading.to_json(),
         )

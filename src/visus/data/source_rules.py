@@ -136,7 +136,7 @@ def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str]
 
 def _unused(found: FoundSamples) -> tuple[str, ...]:
     """A note that lists unused columns of a table."""
-    return (f"columns that are not used: {write_names(found.columns)}.",) if found.columns else ()
+    return (f"unused columns: {write_names(found.columns)}.",) if found.columns else ()
 
 
 def _in_order(found: FoundSamples) -> FoundSamples:

@@ -82,12 +82,12 @@ def refuse_unsupported_jpeg(facts: Jpeg) -> None:
     """
     if facts.precision > 8 and facts.process != 3:
         raise ImageError(
-            f"the JPEG has {facts.precision} bits per value, but only JPEGs of 8 bits can be read. The file is not damaged: save it as a "
+            f"the JPEG has {facts.precision} bits per value, but only JPEGs of 8 bits can be read. The file is intact: save it as a "
             "16-bit PNG or TIFF, or provide the numbers as an .npy or .npz array."
         )
     if facts.process in _PROCESSES:
         raise ImageError(
-            f"the JPEG uses the {_PROCESSES[facts.process]} coding process, which is not supported. The file is not damaged: "
+            f"the JPEG uses the {_PROCESSES[facts.process]} coding process, which is not supported. The file is intact: "
             "save it as a standard JPEG or as PNG."
         )
 

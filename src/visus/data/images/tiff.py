@@ -61,7 +61,7 @@ def refuse_unsupported_bands(stream: BinaryIO) -> None:
     lost = " It does not state that its last band is alpha, so that band would be lost." if is_lost else ""
     raise ImageError(
         f"the TIFF has {bands} of {kind}; supported are 1 band (gray) or 3 bands (RGB) of integers of at most 16 bits, with or without "
-        f"alpha.{lost} The file is not damaged: save the relevant bands as RGB, or provide all bands as an .npy or .npz array."
+        f"alpha.{lost} The file is intact: save the relevant bands as RGB, or provide all bands as an .npy or .npz array."
     )
 
 

@@ -208,7 +208,7 @@ def start_of(data: Data, choice: BackboneChoice | None) -> str:
     """What a training on opened data would start from where nothing but the data is given, for a reader; with the choice's note.
 
     Args:
-        data: opened with ``suit=choice``.
+        data: opened with ``choose_input=choice``.
         choice: None where a backbone's weights are out of the question.
     """
     if choice is not None and read_for(data):

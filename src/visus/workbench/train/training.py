@@ -126,7 +126,7 @@ def _prepare_new(
     given, network = asked.recipe, asked.network
     choice = choice_of(asked.pretrained, network=network, file=asked.weights)
     with group.first_here():
-        data = asked.data if isinstance(asked.data, Data) else open_data(asked.data, suit=choice, **monitor.keywords)
+        data = asked.data if isinstance(asked.data, Data) else open_data(asked.data, choose_input=choice, **monitor.keywords)
     if asked.pretrained:
         data = suited_data(data)
     backbone = choice.backbone if choice is not None and read_for(data) else None
