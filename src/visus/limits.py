@@ -21,11 +21,11 @@ def usable_cores() -> int:
 def memory_bytes() -> int | None:
     """Memory of the machine, limited by the container's limit; None if the system does not report it."""
     try:
-        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
     limit = _quota("memory.max")
-    return min(whole, int(limit)) if limit.isdigit() else whole
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def _quota(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Boxes around objects: the same sizes from every format, and every damaged file named."""
+"""Bounding boxes: the same sizes from every format, and an error for every damaged file."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_format_gives_the_same_boxes(write: type, kind: str, tmp_path: Pat
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=60), st.floats(0.05, 1))
-def test_the_share_that_is_asked_for_fits_and_no_smaller_whole_size_fits_it(sides: list[float], share: float) -> None:
+def test_the_quantile_of_objects_fits_and_no_smaller_whole_size_fits_it(sides: list[float], share: float) -> None:
     boxes = Boxes("YOLO", 1, tuple(Box(side, side / 2) for side in sides))
     size = boxes.object_px((300, 300), share)
     fitting = [sum(300 * side <= most + 1e-6 for side in sides) / len(sides) for most in (size, size - 1)]
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, senten
     assert str(caught.value) == f"{tmp_path / name}: {sentence}"
 
 
-def test_nothing_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_path_is_reported(tmp_path: Path) -> None:
     formats = (
         "Supported are a folder of Pascal VOC files (.xml), a COCO file (.json) or a folder with one, a folder of YOLO files (.txt), and a table (.csv) with the "
         "columns path,xmin,ymin,xmax,ymax,width,height."

@@ -1,4 +1,4 @@
-"""The cache folder: damage is noticed, what is in use stays, the bound holds, disks are asked before they are mapped."""
+"""The cache folder: damage is detected, entries in use are kept, and the size limit holds."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_an_entry_in_use_is_never_removed(arrays: Path, tmp_path: Path) -> None:
     (entry,) = cache.entries(tmp_path / "cache")
     assert entry.is_in_use
     assert cache.remove([entry]) == ([], [entry])
-    cache.make_room(tmp_path / "cache", 10**6, 1)
+    cache.free_space(tmp_path / "cache", 10**6, 1)
     assert entry.folder.is_dir()
     pixels = data.store.pixels
     del data  # the pixels alone hold it too
@@ -120,7 +120,7 @@ def test_a_part_that_a_killed_process_left_goes_after_an_hour(arrays: Path, tmp_
     assert part.is_dir()
     for place in (part / "pixels.npy", part):
         os.utime(place, (time.time() - 4000,) * 2)
-    cache.make_room(tmp_path / "cache", 1, 10**9)
+    cache.free_space(tmp_path / "cache", 1, 10**9)
     assert not part.exists()
 
 
@@ -151,7 +151,7 @@ def test_space_is_reserved_where_the_file_system_has_no_call_for_it(tmp_path: Pa
     assert file.read_bytes()[:5] == b"head\0"
 
 
-def test_a_limit_of_the_file_size_is_told(arrays: Path, tmp_path: Path) -> None:
+def test_a_limit_of_the_file_size_is_reported(arrays: Path, tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
@@ -165,7 +165,7 @@ def test_a_limit_of_the_file_size_is_told(arrays: Path, tmp_path: Path) -> None:
     )
 
 
-def test_an_entry_that_cannot_be_read_back_is_told(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_cannot_be_read_back_is_reported(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visus.data.store.publish", lambda part, place: None)
     with pytest.raises(StorageError) as caught:
         open_in(arrays, tmp_path / "cache")
@@ -175,7 +175,7 @@ def test_an_entry_that_cannot_be_read_back_is_told(arrays: Path, tmp_path: Path,
     )
 
 
-def test_an_entry_that_cannot_be_removed_is_told(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_cannot_be_removed_is_reported(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_in(arrays, tmp_path / "cache")
     (entry,) = cache.entries(tmp_path / "cache")
 

@@ -1,4 +1,4 @@
-"""Damage within image files is found, and no sound file is ever called damaged."""
+"""Damage in image files is detected, and no intact file is reported as damaged."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_oddities_that_change_no_pixel_are_no_damage(options: dict[str, Any]) ->
         assert found.actions == (), what
 
 
-def test_a_few_stray_bytes_are_told() -> None:
+def test_a_few_stray_bytes_are_reported() -> None:
     data = encoded(noisy(), "JPEG")
     found = decode(data[:-2] + b"\x12\x34\x56\x78\x9a\xbc\xde\x11\x22\x33\x44\x55" + EOI)
     assert np.array_equal(found.pixels, decode(data).pixels)
@@ -122,7 +122,7 @@ def test_a_few_stray_bytes_are_told() -> None:
 
 @settings(max_examples=25)
 @given(st.sampled_from(["black", "white", "gradient", "noise", "half"]), st.integers(1, 70), st.integers(1, 70), st.data())
-def test_no_sound_jpeg_is_called_damaged(texture: str, height: int, width: int, draw: st.DataObject) -> None:
+def test_no_intact_jpeg_is_called_damaged(texture: str, height: int, width: int, draw: st.DataObject) -> None:
     noise = np.random.default_rng(height * 100 + width).integers(0, 256, (height, width, 3), np.uint8)
     rows = np.arange(height)[:, None, None] * np.ones((1, width, 3))
     values = {
@@ -152,7 +152,7 @@ def test_no_sound_jpeg_is_called_damaged(texture: str, height: int, width: int, 
         ),
     ],
 )
-def test_a_sound_jpeg_beyond_the_reader_is_not_called_damaged(frame: bytes, expected: str) -> None:
+def test_a_intact_jpeg_beyond_the_reader_is_not_called_damaged(frame: bytes, expected: str) -> None:
     facts = image_damage.read_jpeg(b"\xff\xd8" + frame + b"\x00\x10\x00\x10\x01\x01\x11\x00" + b"\xff\xda\x00\x02")
     with pytest.raises(ImageError) as caught:
         image_damage.refuse_unsupported_jpeg(facts)
@@ -199,7 +199,7 @@ def broken(kind: bytes, content: bytes) -> bytes:
         broken(b"teSt", b"unknown"),
     ],
 )
-def test_what_says_nothing_about_the_pixels_of_a_png_is_left_alone(extra: bytes) -> None:
+def test_chunks_that_do_not_affect_the_pixels_of_a_png_are_ignored(extra: bytes) -> None:
     data = encoded(photo(), "PNG")
     before, after = split_png(data)
     for content in (before + extra + after, data[:-12] + extra + data[-12:]):
@@ -277,7 +277,7 @@ def test_no_decoder_prints_its_own_words_of_damaged_lzw(capfd: pytest.CaptureFix
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "group4"])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_no_sound_tiff_is_refused(compression: str | None, mode: str) -> None:
+def test_no_intact_tiff_is_refused(compression: str | None, mode: str) -> None:
     if compression == "group4" and mode != "1":
         pytest.skip("group 4 is for black and white")
     deep = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (33, 47)).astype(np.uint16))
@@ -344,7 +344,7 @@ def test_a_fourth_band_that_is_alpha_is_blended() -> None:
     assert decode(tiff(3, 8, 1, 2)).pixels.max() == 0
 
 
-def test_an_mpo_tells_that_its_first_image_is_used() -> None:
+def test_the_ledger_notes_that_the_first_image_of_an_mpo_is_used() -> None:
     stream = io.BytesIO()
     photo().save(stream, "MPO", save_all=True, append_images=[photo(seed=1)])
     assert decode(stream.getvalue()).actions == ("first frame of an animation used",)
@@ -526,7 +526,7 @@ def gray_tiff(parts: list[bytes], height: int, width: int, rows_per_strip: int) 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 8), st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_no_sound_gif_is_called_damaged(
+def test_no_intact_gif_is_called_damaged(
     height: int, width: int, bits: int, is_noisy: bool, interlace: bool, moves: bool
 ) -> None:
     values = np.random.default_rng(height * width).integers(0, 1 << bits, (height, width)).astype(np.uint8)
@@ -580,7 +580,7 @@ def test_lossless_webp_whose_data_ends_before_the_file_is_refused() -> None:
     st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_no_sound_webp_is_called_damaged(
+def test_no_intact_webp_is_called_damaged(
     height: int, width: int, quality: int, method: int, has_alpha: bool, lossless: bool
 ) -> None:
     values = np.random.default_rng(height * width).integers(0, 256, (height, width, 4 if has_alpha else 3)).astype(np.uint8)

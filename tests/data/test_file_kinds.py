@@ -1,4 +1,4 @@
-"""What is left out is told by kind and reason, images without a usual ending are read, and links are followed once."""
+"""Files that are left out are reported by kind and reason, and images without a usual extension are read."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def opened(path: Path, tmp_path: Path, **options: object) -> visus.data.opened.D
         ("a.jpg.bak", b"\xff\xd8\xff\xe0", "copy or part of another file (JPEG)"),
     ],
 )
-def test_a_file_is_told_by_its_content(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
+def test_the_kind_of_a_file_follows_from_its_content(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert not file_kinds.is_image_file(tmp_path / name)
     assert file_kinds.kind_of_file(tmp_path / name) == kind
@@ -67,13 +67,13 @@ def no_heic(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_heic")
 @pytest.mark.parametrize("content", [HEIC, b""])
-def test_heic_is_told_by_content_or_name_where_it_cannot_be_read(tmp_path: Path, content: bytes) -> None:
+def test_heic_is_recognized_by_content_or_name_if_it_cannot_be_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.HEIC").write_bytes(content)
     assert not file_kinds.is_image_file(tmp_path / "a.HEIC")
     assert file_kinds.kind_of_file(tmp_path / "a.HEIC") == "HEIC image"
 
 
-def test_links_that_lead_nowhere_and_pipes_are_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_broken_links_and_pipes_are_reported_without_blocking(tmp_path: Path) -> None:
     (tmp_path / "lost").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")
     assert file_kinds.kind_of_file(tmp_path / "lost") == "broken link"
@@ -81,7 +81,7 @@ def test_links_that_lead_nowhere_and_pipes_are_told_and_not_waited_for(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["{}", "{}.jpg?w=640", "{}.jpg_large", "{}.jpeg.1", "{}.PNG.dat"])
-def test_images_without_a_usual_ending_are_read_and_told(photos: Path, tmp_path: Path, name: str) -> None:
+def test_images_without_a_usual_ending_are_read_and_reported(photos: Path, tmp_path: Path, name: str) -> None:
     for file in sorted(photos.rglob("*.png")):
         file.rename(file.with_name(name.format(file.stem)))
     data = opened(photos, tmp_path)
@@ -149,7 +149,7 @@ def test_an_unreadable_file_says_what_to_do_about_its_kind(content: bytes, sente
     assert str(caught.value) == f"a: {sentence}"
 
 
-def test_reasons_of_unreadable_files_are_told_in_the_ledger_and_in_the_refusal(photos: Path, tmp_path: Path) -> None:
+def test_reasons_of_unreadable_files_are_reported_in_the_ledger_and_in_the_refusal(photos: Path, tmp_path: Path) -> None:
     (photos / "cat" / "0.png").write_bytes(b"")
     data = opened(photos, tmp_path)
     assert data.ledger.sentences() == [

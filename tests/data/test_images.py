@@ -1,4 +1,4 @@
-"""The decode door: every way to hold pixels becomes upright 8-bit gray or color, and the ledger's actions say how."""
+"""Decoding: every pixel format becomes upright 8-bit gray or color, with the actions for the ledger."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_jpeg_gives_pillows_values(channels: int, options: dict[str, Any]) -> No
     assert decoded.actions == ()
 
 
-def test_the_format_is_told_by_content_and_the_ending_in_any_case(tmp_path: Path) -> None:
+def test_the_format_follows_from_the_content_and_the_extension_in_any_case(tmp_path: Path) -> None:
     file = tmp_path / "IMG_1.JPG"
     file.write_bytes(encoded(photo(), "PNG"))
     np.testing.assert_array_equal(rows(decode(file)), np.asarray(photo()))

@@ -1,4 +1,4 @@
-"""Files that cannot be read as an image: one sentence each, with the name, what was found and what to do."""
+"""Files that cannot be read as an image: the message has the name, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_the_limit_of_pixels_counts_exactly(image_format: str) -> None:
     )
 
 
-def test_the_bound_of_pillow_itself_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_of_pillow_itself_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     data = encoded(photo(), "TIFF", compression="tiff_lzw")
     assert refusal(data, name="a.tif") == (
@@ -193,7 +193,7 @@ def test_a_image_without_pixels(data: bytes, size: str) -> None:
         ("WEBP", {"lossless": True}),
     ],
 )
-def test_a_file_cut_short_is_refused(image_format: str, options: dict[str, Any], keep: float) -> None:
+def test_a_truncated_file_is_refused(image_format: str, options: dict[str, Any], keep: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
     data = encoded(noise, image_format, **options)
     spoken = "WebP" if image_format == "WEBP" else image_format

@@ -1,4 +1,4 @@
-"""One image to a given number of channels and size: rules, color, and Pillow as the second opinion."""
+"""Conversion of an image to given channels and a given size, compared with Pillow."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_reduced_decoding_changes_little() -> None:
         ),
     ],
 )
-def test_impossible_wishes_are_refused(channels: int, size: tuple[int, ...], rule: str, sentence: str) -> None:
+def test_impossible_arguments_are_refused(channels: int, size: tuple[int, ...], rule: str, sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
         fit(planes(photo()), channels, size, rule)
     assert str(caught.value) == sentence

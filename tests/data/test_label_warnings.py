@@ -1,4 +1,4 @@
-"""Class names and images that look wrong: told with counts; sound data is not warned about."""
+"""Warnings about suspicious class names and placeholder images, and none for sound data."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_classes_that_were_copied_to_even_out_are_no_placeholders(tmp_path: Path
     assert ledger.counts["duplicate"] == 24
 
 
-def test_sound_images_are_warned_of_by_nothing(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_intact_images_are_warned_of_by_nothing(make_folder: MakeFolder, tmp_path: Path) -> None:
     assert visus.open_data(make_folder({"cat": 20, "dog": 20}), cache_dir=tmp_path / "cache").warnings == ()
 
 

@@ -1,4 +1,4 @@
-"""Which folders are classes: every usual layout is read rightly, or asked about with what to type."""
+"""Layouts of folders: every usual layout is read correctly, or is an error with the command to type."""
 
 from __future__ import annotations
 
@@ -88,21 +88,21 @@ def test_exact_split_names_are_read_without_a_warning(tmp_path: Path, container:
 
 
 @pytest.mark.parametrize("name", ["dev", "eval", "holdout"])
-def test_a_split_that_may_be_one_of_two_is_asked_about(tmp_path: Path, name: str) -> None:
+def test_a_split_that_may_be_one_of_two_is_reported(tmp_path: Path, name: str) -> None:
     assert message(lay(tmp_path, "train/cat", "train/dog", f"{name}/cat", f"{name}/dog")) == (
         f"{tmp_path}: the folder {name!r} holds images next to the split folder 'train', but is neither a split nor a class. "
         f"If {name!r} is for validation, rename it to 'val'; if for the final test, to 'test'. Rename it, or move it elsewhere."
     )
 
 
-def test_images_to_predict_beside_splits_are_left_out_and_told(tmp_path: Path) -> None:
+def test_images_to_predict_next_to_splits_are_left_out_and_reported(tmp_path: Path) -> None:
     ledger = Ledger()
     samples = read_source(lay(tmp_path, "train/cat", "train/dog", "test/cat", "test/dog", "unlabeled"), ledger)
     assert samples.warnings == ("3 images in 'unlabeled' left out: the folder is not a split and has no class folders.",)
     assert ledger.counts == {"left out: an image, but no sample": 3}
 
 
-def test_a_class_called_train_beside_vehicles_stays_a_class(tmp_path: Path) -> None:
+def test_a_class_called_train_next_to_vehicles_stays_a_class(tmp_path: Path) -> None:
     assert read(lay(tmp_path / "flat", "train", "plane", "car")).classes == ("car", "plane", "train")
     assert "the folder 'car' holds images" in message(lay(tmp_path / "deep", "train/steam", "train/diesel", "car"))
     assert read(lay(tmp_path / "tubes", "test_tube", "flask")).classes == ("flask", "test_tube")
@@ -115,7 +115,7 @@ def test_split_folders_of_images_alone_are_no_classes(tmp_path: Path) -> None:
     )
 
 
-def test_an_unlabeled_split_is_told_of_wherever_its_images_lie(tmp_path: Path) -> None:
+def test_an_unlabeled_split_is_reported_wherever_its_images_are(tmp_path: Path) -> None:
     lay(tmp_path / "a", "train/cat", "train/dog", "test1")
     lay(tmp_path / "b", "train/cat/images", "train/dog/images", "val/images")
     lay(tmp_path / "c", "train", "test1")
@@ -144,7 +144,7 @@ def test_split_folders_within_each_class_are_read_and_noted(tmp_path: Path) -> N
     assert samples.notes == ("each class folder holds split folders: Training, test, train.",)
 
 
-def test_several_datasets_in_one_folder_are_asked_about(tmp_path: Path) -> None:
+def test_several_datasets_in_one_folder_are_reported(tmp_path: Path) -> None:
     lay(
         tmp_path,
         *[f"{thing}/{part}" for thing in ("bottle", "cable") for part in ("train/good", "test/good", "test/broken")],
@@ -155,7 +155,7 @@ def test_several_datasets_in_one_folder_are_asked_about(tmp_path: Path) -> None:
     )
 
 
-def test_data_for_finding_anomalies_is_told_from_a_mistake(tmp_path: Path) -> None:
+def test_data_for_anomaly_detection_is_distinguished_from_a_mistake(tmp_path: Path) -> None:
     lay(tmp_path, "train/good", "test/good", "test/broken", "ground_truth/broken")
     assert message(tmp_path) == (
         f"{tmp_path}: 2 mistakes:\n"
@@ -177,7 +177,7 @@ def test_a_lone_split_with_siblings_is_warned_of(tmp_path: Path) -> None:
 # ---- which level names the classes
 
 
-def test_folders_of_the_same_names_in_all_classes_are_asked_about(tmp_path: Path) -> None:
+def test_folders_of_the_same_names_in_all_classes_are_reported(tmp_path: Path) -> None:
     lay(tmp_path, "color/apple", "color/corn", "gray/apple", "gray/corn")
     assert message(tmp_path) == (
         f"{tmp_path}: the folders color, gray all hold folders of the same names (apple, corn), so either may be the classes.\n"
@@ -247,7 +247,7 @@ def test_numbered_parts_of_one_set_are_warned_of(tmp_path: Path) -> None:
     )
 
 
-def test_a_container_of_classes_beside_another_folder_is_asked_about(tmp_path: Path) -> None:
+def test_a_container_of_classes_next_to_another_folder_is_reported(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "images/cat", "images/dog", "other")) == (
         f"{tmp_path}: the folder 'images' holds folders of images (cat, dog) and has siblings (other).\n"
         f"  - if the folders in 'images' are the classes: visus check {tmp_path}/images\n"
@@ -293,7 +293,7 @@ def test_folders_of_a_repository_are_no_classes(tmp_path: Path) -> None:
     assert read(lay(tmp_path / "c", "rock", "paper", "scissors")).warnings == ()
 
 
-def test_one_class_folder_given_is_told_of_the_folder_above(tmp_path: Path) -> None:
+def test_a_single_class_folder_is_an_error_that_names_the_folder_above(tmp_path: Path) -> None:
     lay(tmp_path, "cat", "dog")
     assert message(tmp_path / "cat").endswith(
         f"\n  - if this folder and its siblings (cat, dog) are the classes: visus check {tmp_path}"
@@ -308,7 +308,7 @@ def test_one_class_folder_given_is_told_of_the_folder_above(tmp_path: Path) -> N
         (("JPEGImages",), "Annotations/{}{}.xml"),
     ],
 )
-def test_boxes_for_detection_are_told(tmp_path: Path, images: tuple[str, ...], boxes: str) -> None:
+def test_boxes_for_detection_are_reported(tmp_path: Path, images: tuple[str, ...], boxes: str) -> None:
     lay(tmp_path, *images)
     for folder in images:
         split = folder.replace("images", "").strip("/").replace("JPEGImages", "")
@@ -384,7 +384,7 @@ def test_the_order_of_images_does_not_matter(folders: list[list[str]], random: o
 @pytest.mark.parametrize(
     ("train", "test"), [("trian", "test"), ("learning", "Test"), ("données", "validation"), ("set_a", "testing")]
 )
-def test_beside_a_test_set_of_the_same_classes_lies_the_training_set(tmp_path: Path, train: str, test: str) -> None:
+def test_the_folder_next_to_a_test_set_of_the_same_classes_is_the_training_set(tmp_path: Path, train: str, test: str) -> None:
     samples = read(lay(tmp_path, *[f"{top}/{label}" for top in (train, test) for label in ("cat", "dog")]))
     assert samples.classes == ("cat", "dog")
     assert set(samples.splits.tolist()) == {"train", "val" if test == "validation" else "test"}

@@ -1,4 +1,4 @@
-"""Arrays: the order of dimensions is asked where it is open, and numbers keep their information far from zero or close to it."""
+"""Arrays: ambiguous layouts are errors, and values keep their precision far from zero or close to it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_every_layout_is_a_permutation_of_known_letters() -> None:
 # ---- labels ----
 
 
-def test_rows_with_several_classes_are_refused_in_their_own_words() -> None:
+def test_rows_with_several_classes_are_refused_with_their_own_message() -> None:
     labels = np.zeros((9, 4), np.uint8)
     labels[:, 1] = 1
     labels[:3, 2] = 1
@@ -125,7 +125,7 @@ def test_every_number_format_is_opened_and_scaled(tmp_path: Path, dtype: str) ->
     assert 0.7 < float(batch.std()) < 1.3
 
 
-def test_large_whole_numbers_keep_their_differences(tmp_path: Path) -> None:
+def test_large_integers_keep_their_differences(tmp_path: Path) -> None:
     values = 2**40 + np.random.default_rng(0).integers(0, 50, (40, 12))
     data = opened(saved(tmp_path, values), tmp_path)
     assert len(data.preprocessing.scaled(data.split("train").rows(np.arange(20))).unique()) > 40
@@ -137,7 +137,7 @@ def test_a_channel_without_spread_is_divided_by_one(constant: float) -> None:
     assert measure_scale(np.full((5, 1, 4), constant), "min-max") == ((constant,), (1.0,))
 
 
-def test_inverted_images_are_told_and_others_are_not() -> None:
+def test_inverted_images_are_reported_and_others_are_not() -> None:
     plan = Preprocessing("array", 1, (8, 8), "squash", "uint8", "mean-deviation", (40.0,), (60.0,), layout="NHW")
     dark = np.full((1, 8, 8), 5, np.uint8)
     dark[:, 2:6, 2:6] = 180
@@ -147,7 +147,7 @@ def test_inverted_images_are_told_and_others_are_not() -> None:
 
 
 @pytest.mark.parametrize(("base", "is_warned"), [(1e4, False), (1e9, True)])
-def test_numbers_very_far_from_0_are_told(tmp_path: Path, base: float, is_warned: bool) -> None:
+def test_numbers_very_far_from_0_are_reported(tmp_path: Path, base: float, is_warned: bool) -> None:
     values = base + np.random.default_rng(0).normal(size=(40, 1, 16))
     np.savez(tmp_path / "x.npz", x=values, y=np.arange(40) % 2)
     warnings = visus.open_data(tmp_path / "x.npz").warnings

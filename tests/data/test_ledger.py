@@ -1,4 +1,4 @@
-"""The ledger counts, names, and tells it in plain English."""
+"""The ledger counts and lists changes in plain English."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links that lead back, links to themselves, pipes and folders that may not be entered: none hangs, and none is read as data."""
+"""Circular links, pipes and unreadable folders: none blocks, and none is read as data."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_pipe_is_no_data_set(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_that_may_not_be_entered_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_opened_is_reported(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.stat
 
     def refused(place: object, **options: object) -> os.stat_result:

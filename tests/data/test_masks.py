@@ -1,4 +1,4 @@
-"""Masks beside images: found by their names, left out and told; classes of people with masks are none."""
+"""Masks next to images are recognized by name and left out; classes of people with face masks are not masks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def names(*folders: str, ending: str = "png", num_images: int = 6) -> list[str]:
         ("test/bad", "ground_truth/bad"),
     ],
 )
-def test_a_folder_of_masks_is_found_beside_its_images(images: str, masks: str) -> None:
+def test_a_folder_of_masks_is_found_next_to_its_images(images: str, masks: str) -> None:
     found = masks_among([*names(images, ending="jpg"), *names(masks), *names("other/good")])
     assert found == {f"{masks}/{number}.png": f"{images}/{number}.jpg" for number in range(6)}
 
@@ -54,7 +54,7 @@ def test_a_folder_of_masks_is_found_beside_its_images(images: str, masks: str) -
         ("5.jpg", "5.mask.png"),
     ],
 )
-def test_a_mask_is_found_beside_its_image(image: str, mask: str) -> None:
+def test_a_mask_is_found_next_to_its_image(image: str, mask: str) -> None:
     assert masks_among([f"a/{image}", f"a/{mask}", "b/y.png"]) == {f"a/{mask}": f"a/{image}"}
 
 
@@ -83,7 +83,7 @@ def test_a_mask_without_its_image_is_an_image() -> None:
     assert masks_among(["a/1_mask.png", "b/2.png"]) == {}
 
 
-def test_masks_beside_photos_are_left_out_and_told(tmp_path: Path) -> None:
+def test_masks_next_to_photos_are_left_out_and_reported(tmp_path: Path) -> None:
     lay(tmp_path, "crack", "ok", *[f"crack/{number}_mask.png" for number in range(3)])
     ledger = Ledger()
     samples = read_source(tmp_path, ledger)
@@ -112,7 +112,7 @@ def test_two_classes_of_the_same_odd_file_names_are_warned_of(tmp_path: Path) ->
     )
 
 
-def test_a_mistake_in_the_folders_tells_of_masks_too(tmp_path: Path) -> None:
+def test_a_mistake_in_the_folders_reports_masks_too(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read(lay(tmp_path, "train", "trainannot", "val", "valannot"))
     assert str(caught.value).startswith(

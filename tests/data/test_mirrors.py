@@ -1,4 +1,4 @@
-"""Mirroring: the samples themselves say whether it keeps their class."""
+"""The nearest-neighbor test of whether mirroring keeps the class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shapes(seed: int, *, is_channels_last: bool, rank: int = 2) -> Part:
 
 
 @pytest.mark.parametrize("rank", [2, 3])
-def test_left_and_right_are_told_from_top_and_bottom(rank: int) -> None:
+def test_left_and_right_are_distinguished_from_top_and_bottom(rank: int) -> None:
     told = mirror_test(shapes(0, is_channels_last=True, rank=rank), seed=0)
     assert told is not None
     assert (told.plain, told.mirrored, told.keeps_class) == (1.0, 0.0, False)
@@ -51,7 +51,7 @@ def test_samples_that_are_their_own_mirror_image_lose_nothing(seed: int) -> None
     assert found.mirrored == found.plain
 
 
-def test_noise_tells_nothing() -> None:
+def test_noise_has_no_result() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 1, 8, 8)).astype(np.uint8)
     found = mirror_test(part(noise, np.arange(200) % 2), seed=0)
     assert found is not None

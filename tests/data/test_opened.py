@@ -1,4 +1,4 @@
-"""Opening: size and channels that suit a set which says nothing, warnings, and data for scoring counted by the network's classes."""
+"""Opening a dataset: default size and channels, warnings, and data for scoring with the classes of a network."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_gray_images_have_one_channel_and_one_color_image_makes_three(tmp_path: 
     assert data.ledger.counts["gray made color"] == 12
 
 
-def test_asked_size_and_channels_are_used(tmp_path: Path) -> None:
+def test_requested_size_and_channels_are_used(tmp_path: Path) -> None:
     folder = save(tmp_path / "p", [(30, 30)] * 12)
     assert visus.open_data(folder, img_size=(10, 14), channels=1).input_shape == (1, 10, 14)
 

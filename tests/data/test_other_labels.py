@@ -1,4 +1,4 @@
-"""Other labels for the samples of a data set: a column of the table or a file, the same samples, and every mistake in words."""
+"""Other labels for the samples of a dataset, from a column of the table or a file, and every error."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_run_on_other_labels_opens_its_data_again(table: Path, tmp_path: Path)
         ("", "the header is missing; the columns path and label are needed."),
     ],
 )  # fmt: skip
-def test_mistakes_in_a_file_of_labels_are_told(table: Path, tmp_path: Path, text: str, sentence: str) -> None:
+def test_mistakes_in_a_file_of_labels_are_reported(table: Path, tmp_path: Path, text: str, sentence: str) -> None:
     file = tmp_path / "other.csv"
     file.write_text(text)
     with pytest.raises(DataError) as caught:
@@ -97,7 +97,7 @@ def test_mistakes_in_a_file_of_labels_are_told(table: Path, tmp_path: Path, text
     assert str(caught.value) == f"{file}: {sentence}"
 
 
-def test_samples_that_the_data_does_not_have_are_told(table: Path, tmp_path: Path) -> None:
+def test_samples_that_the_data_does_not_have_are_reported(table: Path, tmp_path: Path) -> None:
     file = tmp_path / "other.csv"
     file.write_text("path,label\nzebra.png,b\n" + "".join(f"{number}.png,a\n" for number in range(24)))
     with pytest.raises(DataError) as caught:
@@ -107,7 +107,7 @@ def test_samples_that_the_data_does_not_have_are_told(table: Path, tmp_path: Pat
     )
 
 
-def test_a_column_that_is_not_there_is_told(table: Path, tmp_path: Path) -> None:
+def test_a_column_that_is_not_there_is_reported(table: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         visus.open_data(table, labels="colr")
     assert str(caught.value) == (
@@ -120,7 +120,7 @@ def test_a_column_that_is_not_there_is_told(table: Path, tmp_path: Path) -> None
     assert str(caught.value) == f"{table.parent}: the column 'color' has no label for 1 sample: 0.png."
 
 
-def test_a_file_that_cannot_be_read_is_told(table: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(table: Path, tmp_path: Path) -> None:
     file = tmp_path / "other.csv"
     file.write_bytes(b'path,label\n"0.png,a\n' + b"x" * 200_000)
     with pytest.raises(DataError) as caught:

@@ -1,4 +1,4 @@
-"""Images of one name side by side: masks are found by their content, second copies are left out, other pairs are told."""
+"""Images with matching names: masks are recognized by content, second copies are left out, other pairs are reported."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_of_one_image_in_two_formats_one_is_left_out(tmp_path: Path) -> None:
     )
 
 
-def test_two_photos_that_share_a_name_by_chance_are_both_samples_and_told(tmp_path: Path) -> None:
+def test_two_photos_that_share_a_name_by_chance_are_both_samples_and_reported(tmp_path: Path) -> None:
     write(tmp_path, "jpg", "png", "photo")
     samples = read_source(tmp_path, Ledger())
     assert len(samples.names) == 14

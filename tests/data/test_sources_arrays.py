@@ -1,4 +1,4 @@
-"""IDX, CIFAR, NPZ and NPY files as sources, the packaged images, and every message."""
+"""IDX, CIFAR, NPZ and NPY files as sources, the included images, and every message."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_allowed_names_are_harmless_in_the_wrong_place(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"{file}: the Python batch is truncated or damaged (")
 
 
-def test_cifar_mistakes_are_said(tmp_path: Path) -> None:
+def test_cifar_mistakes_are_reported(tmp_path: Path) -> None:
     cifar_10(tmp_path)
     (tmp_path / "data_batch_1.bin").write_bytes(b"\0" * 3072)
     assert message(tmp_path) == (
@@ -486,7 +486,7 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
         )),
     ],
 )  # fmt: skip
-def test_every_mistake_in_an_npz_file_is_said(tmp_path: Path, arrays: dict[str, object], expected: str) -> None:
+def test_every_mistake_in_an_npz_file_is_reported(tmp_path: Path, arrays: dict[str, object], expected: str) -> None:
     file = tmp_path / "bad.npz"
     np.savez(file, **arrays)  # type: ignore[arg-type]
     assert message(file) == f"{file}{expected}"

@@ -1,4 +1,4 @@
-"""Folders of images and tables as sources: what is read, what is passed over, and every message."""
+"""Folders of images and tables as sources: what is read, what is ignored, and every message."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_hidden_system_and_other_files_are_passed_over_and_counted(tmp_path: Pat
     ]
 
 
-def test_images_beside_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
+def test_images_next_to_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
     ledger = Ledger()
     samples = read_source(lay(tmp_path, "a/1.jpg", "b/1.jpg", "stray.jpg"), ledger)
     assert samples.warnings == ("1 image outside the class folders left out: no label.",)
     assert ledger.examples(LEFT_OUT) == ["stray.jpg"]
 
 
-def test_a_wrapper_folder_is_followed_and_said(tmp_path: Path) -> None:
+def test_a_wrapper_folder_is_followed_and_reported(tmp_path: Path) -> None:
     samples = read(lay(tmp_path, "photos/a/1.jpg", "photos/b/1.jpg", "README.md"))
     assert samples.names == ("a/1.jpg", "b/1.jpg")
     assert samples.notes == ("the data lies in the folder 'photos', which is read.",)
@@ -108,12 +108,12 @@ def test_a_file_that_cannot_be_read_stays_in_the_table_for_the_decode_door_to_na
     assert read(tmp_path).names == ("a/1.jpg", "a/gone.jpg", "b/1.jpg")
 
 
-def test_an_empty_folder_is_told_the_layouts(tmp_path: Path) -> None:
+def test_an_empty_folder_is_an_error_with_the_layouts(tmp_path: Path) -> None:
     assert message(tmp_path) == f"{tmp_path}: no images found. {LAYOUTS}"
     assert "train/cats/1.jpg" in LAYOUTS
 
 
-def test_images_without_class_folders_are_told_the_layouts(tmp_path: Path) -> None:
+def test_images_without_class_folders_are_an_error_with_the_layouts(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "1.jpg", "2.jpg")) == f"{tmp_path}: 2 images but no class folders. {LAYOUTS}"
 
 
@@ -149,7 +149,7 @@ def test_an_unlistable_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     )
 
 
-def test_an_option_that_does_not_fit_the_source_is_refused(tmp_path: Path) -> None:
+def test_an_option_that_does_not_apply_to_the_source_is_refused(tmp_path: Path) -> None:
     lay(tmp_path, "a/1.jpg", "b/1.jpg")
     assert (
         message(tmp_path, delimiter="tab")
@@ -230,7 +230,7 @@ def test_images_without_a_class_folder_in_a_split_are_an_error(tmp_path: Path) -
     )
 
 
-def test_a_folder_beside_the_split_folders_is_asked_about(tmp_path: Path) -> None:
+def test_a_folder_next_to_the_split_folders_is_reported(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "tests/a/3.jpg")) == (
         f"{tmp_path}: the folder 'tests' holds images next to the split folder 'train', but is neither a split nor a "
         "class. Did you mean 'test'? Rename it, or move it elsewhere."
@@ -393,7 +393,7 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         ('path,label\n"1.jpg,a\n', "the table cannot be parsed: unexpected end of data. Check its quotes."),
     ],
 )
-def test_every_mistake_in_a_table_is_said(tmp_path: Path, text: str, expected: str) -> None:
+def test_every_mistake_in_a_table_is_reported(tmp_path: Path, text: str, expected: str) -> None:
     file = table(tmp_path, text)
     assert message(file) == f"{file}: {expected}"
 
@@ -410,13 +410,13 @@ def test_an_unknown_delimiter_is_an_error(tmp_path: Path) -> None:
     assert message(file, delimiter="pipe") == f"{file}: 'pipe' is not a delimiter. Use comma, semicolon or tab."
 
 
-def test_two_tables_in_a_folder_are_asked_about(tmp_path: Path) -> None:
+def test_two_tables_in_a_folder_are_reported(tmp_path: Path) -> None:
     root = table(tmp_path, "path,label\n1.jpg,a\n").parent
     (root / "more.csv").write_text("path,label\n2.jpg,b\n")
     assert message(root) == f"{root}: there are several tables: labels.csv, more.csv. Give the path of one of them."
 
 
-def test_a_lone_table_with_a_wrong_header_is_told_so(tmp_path: Path) -> None:
+def test_a_lone_table_with_a_wrong_header_is_reported(tmp_path: Path) -> None:
     lay(tmp_path, "1.jpg")
     (tmp_path / "labels.csv").write_text("path,lable\n1.jpg,a\n")
     assert message(tmp_path) == (

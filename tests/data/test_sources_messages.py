@@ -1,4 +1,4 @@
-"""Every message that a source says about rarer mistakes, read to the letter."""
+"""Messages of sources about rarer mistakes, compared exactly."""
 
 from __future__ import annotations
 

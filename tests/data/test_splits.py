@@ -1,4 +1,4 @@
-"""The policy of splits as laws, the file split.csv, and every message."""
+"""Properties of the split policy, the file split.csv, and every message."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_a_split_of_other_data_is_an_error_that_names_the_samples(tmp_path: Path
         ("sample,label,split,group\na,b,train,\na,b,val,\n", "row 3: a occurs twice."),
     ],
 )
-def test_every_mistake_in_split_csv_is_said(tmp_path: Path, text: str, expected: str) -> None:
+def test_every_mistake_in_split_csv_is_reported(tmp_path: Path, text: str, expected: str) -> None:
     file = tmp_path / "split.csv"
     file.write_text(text)
     with pytest.raises(DataError) as caught:

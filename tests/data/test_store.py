@@ -1,4 +1,4 @@
-"""The cache: decoded once, bounded, whole or absent; unreadable files are left out, counted, and too many are an error."""
+"""The store: samples are decoded once; unreadable files are left out and counted, and too many are an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What headers say, and data opened for a network that has a size and a scaling of its own."""
+"""Facts from image headers, and data opened for a pretrained network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thumbnails, trash and files of systems: never samples, and told by kind."""
+"""Thumbnails, trash and system files are never samples, and are reported by kind."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_images_in_such_folders_are_no_samples_wherever_they_lie(tmp_path: Path,
     assert (samples.classes, len(samples), samples.warnings) == (("cat", "dog"), 6, ())
 
 
-def test_what_is_left_out_is_told_by_kind(tmp_path: Path) -> None:
+def test_what_is_left_out_is_reported_by_kind(tmp_path: Path) -> None:
     lay(tmp_path, "cat", "dog", "@eaDir/x.jpg", "$RECYCLE.BIN/y.jpg", "cat/notes.txt", "dog/notes.txt", "cat/.DS_Store.txt")
     ledger = Ledger()
     read_source(tmp_path, ledger)

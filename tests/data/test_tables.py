@@ -1,4 +1,4 @@
-"""Tables beside images: used, agreed with, or asked about, in whatever format, encoding and header they come."""
+"""Tables next to images: used, compared with the folders, or reported, in any format, encoding and header."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ BY_FOLDERS = "  - to train by the names of the folders (2023, 2024): visus check
 
 @pytest.mark.parametrize("heads", ["path,labels", "filename,label", "Image Name,dx", "file_name,species", "FilePath,Class"])
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
-def test_a_table_with_other_heads_is_asked_about_and_what_to_type_works(tmp_path: Path, heads: str, mark: str) -> None:
+def test_a_table_with_other_heads_is_reported_and_what_to_type_works(tmp_path: Path, heads: str, mark: str) -> None:
     root = years(tmp_path, table(zip(YEARS, BIRDS, strict=True), heads.replace(",", mark), mark))
     path, label = heads.split(",")
     quoted = f"'{path}'" if " " in path else path
@@ -215,7 +215,7 @@ def label_studio(samples: list[str]) -> str:
         ),
     ],
 )
-def test_records_of_annotation_tools_are_asked_about_and_what_to_type_works(
+def test_records_of_annotation_tools_are_reported_and_what_to_type_works(
     tmp_path: Path, name: str, text: str, path: str, label: str
 ) -> None:
     root = years(tmp_path, text, name)
@@ -225,7 +225,7 @@ def test_records_of_annotation_tools_are_asked_about_and_what_to_type_works(
     assert sorted(labels(read(root / name, reading=Reading(path, label))).values()) == sorted(BIRDS)
 
 
-def test_one_column_for_each_class_is_told(tmp_path: Path) -> None:
+def test_one_column_for_each_class_is_reported(tmp_path: Path) -> None:
     lay(tmp_path, "train", "valid")
     for split in ("train", "valid"):
         (tmp_path / split / "_classes.csv").write_text(
@@ -238,7 +238,7 @@ def test_one_column_for_each_class_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_boxes_in_json_are_told(tmp_path: Path) -> None:
+def test_boxes_in_json_are_reported(tmp_path: Path) -> None:
     lay(tmp_path, "train")
     coco = {
         "images": [{"id": n, "file_name": f"{n}.jpg"} for n in range(3)],
@@ -255,7 +255,7 @@ def workbook(file: Path, *texts: str) -> None:
         archive.writestr("xl/sharedStrings.xml", f"<sst>{''.join(f'<si><t>{text}</t></si>' for text in texts)}</sst>")
 
 
-def test_workbooks_are_told_to_be_saved_as_csv(tmp_path: Path) -> None:
+def test_workbooks_are_an_error_that_asks_for_csv(tmp_path: Path) -> None:
     lay(tmp_path, "2023", "2024")
     workbook(tmp_path / "labels.xlsx", "File", "Bird", *YEARS)
     how = "Save it as 'CSV UTF-8' with the columns path,label, and give that file."
@@ -273,7 +273,7 @@ def test_workbooks_are_told_to_be_saved_as_csv(tmp_path: Path) -> None:
     )
 
 
-def test_a_list_of_files_that_is_no_csv_is_told(tmp_path: Path) -> None:
+def test_a_list_of_files_that_is_no_csv_is_reported(tmp_path: Path) -> None:
     root = years(tmp_path, "".join(f"{sample} {n % 2}\n" for n, sample in enumerate(YEARS)), "train.txt")
     assert message(root).startswith(
         f"{root}: the table 'train.txt' names images that lie here (6 rows), but is not used: it is not a CSV file. Its first line is '2023/0.jpg 0'. "
@@ -281,7 +281,7 @@ def test_a_list_of_files_that_is_no_csv_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_a_table_without_a_header_is_told(tmp_path: Path) -> None:
+def test_a_table_without_a_header_is_reported(tmp_path: Path) -> None:
     root = years(tmp_path, "".join(f"{sample},{bird}\n" for sample, bird in zip(YEARS, BIRDS, strict=True)))
     assert message(root).startswith(
         f"{root}: the table 'labels.csv' names images that lie here (6 rows), but is not used: it has no header: its first line is "
@@ -309,7 +309,7 @@ def test_a_table_without_a_header_is_told(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_column_that_is_not_there_is_told(tmp_path: Path, reading: Reading, told: str) -> None:
+def test_a_column_that_is_not_there_is_reported(tmp_path: Path, reading: Reading, told: str) -> None:
     root = years(tmp_path, table(zip(YEARS, BIRDS, BIRDS, strict=True), "path,label,bird"))
     assert message(root / "labels.csv", reading=reading) == f"{root / 'labels.csv'}: {told}"
 
@@ -335,7 +335,7 @@ def test_a_header_without_the_needed_columns_names_what_to_type(tmp_path: Path) 
     )
 
 
-def test_rows_without_a_file_are_skipped_only_when_asked(tmp_path: Path) -> None:
+def test_rows_without_a_file_are_skipped_only_on_request(tmp_path: Path) -> None:
     root = years(tmp_path, table([*zip(YEARS, BIRDS, strict=True), ("2023/9.jpg", "duck")], "path,label"))
     assert message(root).endswith("--skip-missing skips such rows.")
     ledger = Ledger()
@@ -363,7 +363,7 @@ def test_paths_that_are_written_otherwise_are_read_and_noted(tmp_path: Path, wri
     assert samples.notes == (f"1 path of the table written {kind}: {written!r} is read as '2023/0.jpg'.",)
 
 
-def test_a_table_beside_the_one_folder_of_all_images_is_used(tmp_path: Path) -> None:
+def test_a_table_next_to_the_one_folder_of_all_images_is_used(tmp_path: Path) -> None:
     lay(tmp_path, "img/all", num_images=6)
     (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"img/all/{n}.jpg,{'ab'[n % 2]}\n" for n in range(6)))
     samples = read(tmp_path)
@@ -373,7 +373,7 @@ def test_a_table_beside_the_one_folder_of_all_images_is_used(tmp_path: Path) -> 
     )
 
 
-def test_a_folder_that_holds_an_archive_alone_is_told_with_it(tmp_path: Path) -> None:
+def test_a_folder_that_holds_an_archive_alone_is_reported_with_it(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"PK")
     assert (
         message(tmp_path)
@@ -381,7 +381,7 @@ def test_a_folder_that_holds_an_archive_alone_is_told_with_it(tmp_path: Path) ->
     )
 
 
-def test_a_table_whose_images_are_not_there_is_told(tmp_path: Path) -> None:
+def test_a_table_whose_images_are_not_there_is_reported(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "labels.csv").write_text(
         "Filename,Label\n" + "".join(f"2016-{n}.jpg,{n % 2}\n" for n in range(20))
@@ -392,7 +392,7 @@ def test_a_table_whose_images_are_not_there_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_one_folder_of_images_with_boxes_is_told_as_a_dataset_for_detection(tmp_path: Path) -> None:
+def test_one_folder_of_images_with_boxes_is_reported_as_a_dataset_for_detection(tmp_path: Path) -> None:
     lay(tmp_path, "cells/JPEGImages", "scripts/plot.py", num_images=6)
     (tmp_path / "cells" / "Annotations").mkdir()
     for number in range(6):
@@ -403,7 +403,7 @@ def test_one_folder_of_images_with_boxes_is_told_as_a_dataset_for_detection(tmp_
     )
 
 
-def test_images_in_a_folder_beside_that_of_the_table_are_found(tmp_path: Path) -> None:
+def test_images_in_a_folder_next_to_that_of_the_table_are_found(tmp_path: Path) -> None:
     lay(tmp_path, "images", "scripts/plot.py", num_images=6)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "legend.csv").write_text(
@@ -444,7 +444,7 @@ def test_paths_of_another_machine_are_read_only_when_the_column_is_named(
     assert "written as on another machine" in samples.notes[0]
 
 
-def test_answers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     lay(tmp_path, "cat", "dog")
     assert message(tmp_path, reading=Reading(skip_missing=True)) == (
         f"{tmp_path}: --path-column, --label-column and --skip-missing apply to tables, but this was read as folder. Give the path of the table."
@@ -455,7 +455,7 @@ def test_answers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_groups_that_count_are_told(tmp_path: Path) -> None:
+def test_groups_that_count_are_reported(tmp_path: Path) -> None:
     root = years(
         tmp_path,
         table(

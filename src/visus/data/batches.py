@@ -108,7 +108,7 @@ class Batches:
         augmentation: random changes of the samples.
         device: device of the batches.
         channels_last: whether inputs are channels-last in memory.
-        share: the shard of this process. Its samples and their augmentation are the same as in the whole batch.
+        shard: the shard of this process. Its samples and their augmentation are the same as in the whole batch.
         is_balanced: whether each class is drawn equally often. Samples of a rare class then occur several times per epoch, and those of a
             common class only in some epochs.
     """
@@ -120,7 +120,7 @@ class Batches:
     augmentation: Augmentation
     device: torch.device
     channels_last: bool
-    share: BatchShard = BatchShard()
+    shard: BatchShard = BatchShard()
     is_balanced: bool = False
 
     @property
@@ -141,8 +141,8 @@ class Batches:
             places = order[step * self.batch_size : (step + 1) * self.batch_size]
             inputs = self._inputs(places, epoch, step, side())
             labels = torch.from_numpy(self.part.labels[places]).to(self.device)
-            mine, is_whole = self.share.of(len(places)), self.share.count == 1
-            yield Batch(in_memory_format(inputs, self.channels_last), labels[mine], step, None if is_whole else labels)
+            shard_slice, is_whole = self.shard.of(len(places)), self.shard.count == 1
+            yield Batch(in_memory_format(inputs, self.channels_last), labels[shard_slice], step, None if is_whole else labels)
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         """A random order with every sample once."""
@@ -171,9 +171,9 @@ class Batches:
 
     def _inputs(self, places: npt.NDArray[np.int64], epoch: int, step: int, side: float) -> torch.Tensor:
         """The samples of this process's shard: augmented, normalized and resized."""
-        mine = self.share.of(len(places))
-        stream = BatchRandom(random_stream(self.seed, "augmentation", epoch, step), len(places), mine)
-        places = places[mine]
+        shard_slice = self.shard.of(len(places))
+        stream = BatchRandom(random_stream(self.seed, "augmentation", epoch, step), len(places), shard_slice)
+        places = places[shard_slice]
         mirrored = self._first_mirrored[places] ^ bool(epoch % 2) if self.augmentation.flip == "alternating" else None
         resident = self._resident_samples
         rows = self.part.rows(places).to(self.device) if resident is None else resident[torch.from_numpy(places)]

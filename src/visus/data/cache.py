@@ -85,8 +85,8 @@ def cache_bound() -> int:
     Raises:
         UsageError: the variable is not a size.
     """
-    asked = os.environ.get("VISUS_CACHE_SIZE", "").strip()
-    return read_bytes(asked) if asked else DEFAULT_CACHE_BYTES
+    limit = os.environ.get("VISUS_CACHE_SIZE", "").strip()
+    return read_bytes(limit) if limit else DEFAULT_CACHE_BYTES
 
 
 def entries(root: Path) -> tuple[Entry, ...]:
@@ -121,7 +121,7 @@ def remove(chosen: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
     return removed, kept
 
 
-def make_room(root: Path, needed_bytes: int, bound_bytes: int) -> None:
+def free_space(root: Path, needed_bytes: int, bound_bytes: int) -> None:
     """Free space for ``needed_bytes`` within the limit and on the disk.
 
     It removes the parts that killed processes left, then the least recently used entries.
@@ -136,9 +136,9 @@ def make_room(root: Path, needed_bytes: int, bound_bytes: int) -> None:
         if part.is_part and not part.is_in_use and time.time() - part.used > _STALE_S:
             with contextlib.suppress(OSError):
                 _remove(part.folder)
-    whole = [entry for entry in found if not entry.is_part]
-    total = sum(entry.num_bytes for entry in whole)
-    for entry in reversed(whole):
+    finished = [entry for entry in found if not entry.is_part]
+    total = sum(entry.num_bytes for entry in finished)
+    for entry in reversed(finished):
         if total + needed_bytes <= bound_bytes and needed_bytes <= shutil.disk_usage(root).free:
             break
         with contextlib.suppress(OSError):
@@ -221,13 +221,13 @@ def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     """Finish an entry by writing its facts, with checksums for detecting damage later."""
     pixels = folder / "pixels.npy"
     state = pixels.stat()
-    whole = {
+    record = {
         **facts,
         "bytes": state.st_size,
         "written_ns": state.st_mtime_ns,
         "chunks": [_checksum(pixels, start) for start in range(0, state.st_size, CHUNK_BYTES)],
     }
-    (folder / "store.json").write_text(json.dumps({**whole, "check": _check(whole)}), encoding="utf-8")
+    (folder / "store.json").write_text(json.dumps({**record, "check": _check(record)}), encoding="utf-8")
     for place in (pixels, folder / "store.json", folder):
         flush(place)
 

@@ -240,8 +240,8 @@ def _split_inside_classes(root: Path, images: list[_Image], layout: Layout) -> l
     seconds = {top: {image.folders[1] if len(image.folders) > 1 else "" for image in group} for top, group in inside.items()}
     if any(guess_split(name) is None for names in seconds.values() for name in names):
         return images
-    meant = {guess_split(name) for names in seconds.values() for name in names}
-    if "train" not in meant or len(meant) < 2:
+    splits = {guess_split(name) for names in seconds.values() for name in names}
+    if "train" not in splits or len(splits) < 2:
         return images
     if any(len(image.folders) > 2 for image in images):
         first = min(inside)
@@ -298,9 +298,9 @@ def _without_repeated(
         siblings = inside.keys() - {top}
         if len(inner & siblings) < 2 or any(len(image.folders) < 2 for image in group):
             continue
-        there = {image.sample for image in images}
+        paths = {image.sample for image in images}
         copies = [(image.sample, image.sample.removeprefix(f"{top}/")) for image in group]
-        if all(outer in there and are_same(sample, outer) for sample, outer in copies):
+        if all(outer in paths and are_same(sample, outer) for sample, outer in copies):
             for image in group:
                 layout.left_out[image.sample] = "a copy of the dataset within itself"
             layout.warnings.append(
@@ -345,8 +345,8 @@ def _depth(root: Path, images: list[_Image], layout: Layout) -> int:
     if len(inside) < 2:
         return 1
     subs = {top: {image.folders[1] for image in group if len(image.folders) > 1} for top, group in inside.items()}
-    _ask_about_shared(root, inside, subs, layout)
-    _refuse_containers(root, inside, subs)
+    _check_shared_subfolders(root, inside, subs, layout)
+    _check_containers(root, inside, subs)
     parts = [top for top in inside if is_numbered_part(top)]
     if len(parts) == len(inside) and len({part_words(top) for top in parts}) == 1:
         layout.warnings.append(
@@ -363,7 +363,7 @@ def part_words(name: str) -> tuple[str, ...]:
     return tuple(word.rstrip("0123456789") for word in words_without_split(name) if not word.isdecimal())
 
 
-def _refuse_containers(root: Path, inside: dict[str, list[_Image]], subs: dict[str, set[str]]) -> None:
+def _check_containers(root: Path, inside: dict[str, list[_Image]], subs: dict[str, set[str]]) -> None:
     for top, names in subs.items():
         if is_container(top) and len(names) > 1 and all(len(image.folders) > 1 for image in inside[top]):
             siblings = [other for other in inside if other != top]
@@ -375,7 +375,7 @@ def _refuse_containers(root: Path, inside: dict[str, list[_Image]], subs: dict[s
             )
 
 
-def _ask_about_shared(root: Path, inside: dict[str, list[_Image]], subs: dict[str, set[str]], layout: Layout) -> None:
+def _check_shared_subfolders(root: Path, inside: dict[str, list[_Image]], subs: dict[str, set[str]], layout: Layout) -> None:
     """Check whether all top-level folders have the same subfolders, so that either level may name the classes.
 
     Raises:

@@ -29,10 +29,10 @@ def with_other_labels(found: FoundSamples, labels: str | Path) -> FoundSamples:
     """
     if str(labels) in found.columns:
         chosen = found.columns[str(labels)]
-        without = [sample for sample, label in zip(found.names, chosen, strict=True) if not label]
-        if without:
+        unlabeled = [sample for sample, label in zip(found.names, chosen, strict=True) if not label]
+        if unlabeled:
             raise DataError(
-                f"the column {str(labels)!r} has no label for {write_number_of(len(without), 'sample')}: {write_names(without)}.",
+                f"the column {str(labels)!r} has no label for {write_number_of(len(unlabeled), 'sample')}: {write_names(unlabeled)}.",
                 where=str(found.root),
             )
         note = f"labels: those of the column {str(labels)!r}."

@@ -180,9 +180,9 @@ def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
             where=str(where),
         )
     if values.dtype.kind == "f":
-        whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
-        if not whole.all():
-            first = int(np.argmin(whole))
+        is_integer = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
+        if not is_integer.all():
+            first = int(np.argmin(is_integer))
             raise DataError(f"the label of row {first} is {values[first]}, which is not an integer.", where=str(where))
         values = values.astype(np.int64)
     if values.dtype.kind not in "biuUS":

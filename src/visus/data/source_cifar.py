@@ -41,12 +41,12 @@ def is_cifar(names: Sequence[str]) -> bool:
     >>> is_cifar(["data_batch_1.bin", "test_batch.bin"]), is_cifar(["train", "test", "meta"]), is_cifar(["train.bin"])
     (True, True, False)
     """
-    there = set(names)
+    files = set(names)
     return (
         any(_BATCH.fullmatch(name) for name in names)
-        or there & {"test_batch.bin", "test_batch"} != set()
-        or there >= {"train.bin", "fine_label_names.txt"}
-        or there >= {"train", "test", "meta"}
+        or files & {"test_batch.bin", "test_batch"} != set()
+        or files >= {"train.bin", "fine_label_names.txt"}
+        or files >= {"train", "test", "meta"}
     )
 
 

@@ -119,8 +119,8 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
         labels = labels_to_names(labels, declared, root)
     if "layout" in arrays:
         used.add("layout")
-        own = "".join(_texts(arrays["layout"], root)).upper()
-        layout = own if layout is None or isinstance(layout, TrainedLayout) else layout
+        stored_layout = "".join(_texts(arrays["layout"], root)).upper()
+        layout = stored_layout if layout is None or isinstance(layout, TrainedLayout) else layout
     groups = splits = None
     if not pairs[0][2]:
         groups, splits = _per_sample(root, arrays, len(labels))

@@ -280,9 +280,9 @@ def _parse_rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple
         if not empty and split is not None:
             others = {head: cell for head, cell in cells.items() if head not in _COLUMNS}
             rows.append(_Row(number, cells["path"], cells["label"], split, cells.get("group", ""), others))
-    without = [row.number for row in rows if not row.split]
-    if without and len(without) < len(rows):
-        wrong["no split although other rows have one"] = without
+    unsplit = [row.number for row in rows if not row.split]
+    if unsplit and len(unsplit) < len(rows):
+        wrong["no split although other rows have one"] = unsplit
     return rows, [f"{_row_numbers(numbers)}: {problem}." for problem, numbers in wrong.items()]
 
 

@@ -90,8 +90,8 @@ def read_source(
     layout = layout or reading.layout
     by_folders = labels == FOLDERS and place.is_dir() and not Path(FOLDERS).is_file()
     stated = layout or (TrainedLayout(trained_layout) if trained_layout else None)
-    ask = _Ask(ledger, delimiter, stated, reading, by_folders, classes)
-    found = _read_folder(place, ask) if place.is_dir() else _read_file(place, ask)
+    request = _Request(ledger, delimiter, stated, reading, by_folders, classes)
+    found = _read_folder(place, request) if place.is_dir() else _read_file(place, request)
     if by_folders and found.kind in ("folder", "split folders"):
         labels = None
     _refuse_unused(found, reading, path)
@@ -134,7 +134,7 @@ def sample_data(ledger: Ledger, *, classes: Sequence[str] | None = None, labels:
 
 
 @dataclass(frozen=True)
-class _Ask:
+class _Request:
     """The arguments of ``read_source`` that the readers need."""
 
     ledger: Ledger
@@ -157,15 +157,15 @@ def _refuse_unused(found: FoundSamples, reading: Reading, path: str | Path) -> N
         raise DataError(f"--class-depth applies to folders, but this was read as {found.kind}. Omit it.", where=str(path))
 
 
-def _read_folder(given: Path, ask: _Ask) -> FoundSamples:
-    uses_tables = not ask.by_folders and not ask.reading.class_depth
+def _read_folder(given: Path, request: _Request) -> FoundSamples:
+    uses_tables = not request.by_folders and not request.reading.class_depth
     folder, notes, warnings = unwrap(given, is_dataset=lambda place: uses_tables and bool(_tables(place)))
     name = given.resolve().name
     files = [name for name in list_folder(folder)[1] if not is_ignored(name)]
-    found = _read_data_files(folder, files, ask.ledger, name, ask.layout)
+    found = _read_data_files(folder, files, request.ledger, name, request.layout)
     if found is None:
-        found = _read_images(given, folder, files, name, ask)
-        if ask.classes is None:
+        found = _read_images(given, folder, files, name, request)
+        if request.classes is None:
             warnings = (*warnings, *_sibling_split_warning(given, found))
     return dataclasses.replace(found, notes=(*notes, *found.notes), warnings=(*warnings, *found.warnings))
 
@@ -219,29 +219,29 @@ def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, 
     return found
 
 
-def _read_images(given: Path, folder: Path, files: list[str], name: str, ask: _Ask) -> FoundSamples:
+def _read_images(given: Path, folder: Path, files: list[str], name: str, request: _Request) -> FoundSamples:
     """The dataset of a table, of folders of images, or of a single NPZ file."""
     candidates = [file for file in files if Path(file).suffix.lower() in TABLE_SUFFIXES]
-    tables = _tables(folder) if not ask.by_folders else []
+    tables = _tables(folder) if not request.by_folders else []
     if len(tables) > 1:
         raise DataError(f"there are several tables: {write_names(tables)}. Give the path of one of them.", where=str(folder))
     if tables:
-        found = read_table(folder / tables[0], ask.ledger, name, ask.delimiter, ask.reading)
+        found = read_table(folder / tables[0], request.ledger, name, request.delimiter, request.reading)
         note = f"the table {tables[0]!r} defines the images and their classes; the names of folders are not used."
         return dataclasses.replace(found, notes=(note, *found.notes))
     bundles = [file for file in files if file.lower().endswith(".npz")]
     if len(bundles) == 1 and not any(is_image_name(file) for file in files):
-        return read_npz(folder / bundles[0], name, ask.layout)
+        return read_npz(folder / bundles[0], name, request.layout)
     try:
-        found = read_folders(folder, ask.ledger, name, ask.reading, ask.classes)
+        found = read_folders(folder, request.ledger, name, request.reading, request.classes)
     except DataError as error:
-        _ask_for_table(given, folder, ask, error)
+        _raise_better_error(given, folder, request, error)
         if len(candidates) == 1 and not any(list_folder(folder)[0]):
-            return read_table(folder / candidates[0], ask.ledger, name, ask.delimiter, ask.reading)
+            return read_table(folder / candidates[0], request.ledger, name, request.delimiter, request.reading)
         raise
-    if ask.classes is None and len(set(found.labels)) == 1:  # maybe a folder of all images, not of one class
-        _ask_for_table(given, folder, ask, single_class_error(found.labels[0], len(found.names), str(folder)))
-    return _compare_with_tables(given, folder, found, ask)
+    if request.classes is None and len(set(found.labels)) == 1:  # maybe a folder of all images, not of one class
+        _raise_better_error(given, folder, request, single_class_error(found.labels[0], len(found.names), str(folder)))
+    return _compare_with_tables(given, folder, found, request)
 
 
 def _table_places(given: Path, folder: Path) -> list[Path]:
@@ -250,7 +250,7 @@ def _table_places(given: Path, folder: Path) -> list[Path]:
     return [folder, *[parent for parent in folder.parents if parent == given or given in parent.parents], *inner[:50]]
 
 
-def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> None:
+def _raise_better_error(given: Path, folder: Path, request: _Request, error: DataError) -> None:
     """Look for a better explanation of an error than the folders give, and raise it.
 
     It looks for a table that names the images, boxes for detection, archives, and class folders one level up.
@@ -258,7 +258,7 @@ def _ask_for_table(given: Path, folder: Path, ask: _Ask, error: DataError) -> No
     Raises:
         DataError: one of these was found.
     """
-    if ask.by_folders or ask.reading.class_depth:
+    if request.by_folders or request.reading.class_depth:
         return
     place = given.resolve()
     above = [] if place == place.parent else [place.parent]
@@ -298,13 +298,13 @@ def _detection_error(error: DataError, found: str) -> DataError:
     return DataError(f"{error.message} {found}: boxes or outlines, as for detection.{more}", where=error.where)
 
 
-def _compare_with_tables(given: Path, folder: Path, found: FoundSamples, ask: _Ask) -> FoundSamples:
+def _compare_with_tables(given: Path, folder: Path, found: FoundSamples, request: _Request) -> FoundSamples:
     """Compare folders with tables next to them. A table that agrees adds a note, an unrelated table a warning.
 
     Raises:
         DataError: a table names the images but does not agree with the folders, and the user did not choose the folders.
     """
-    if ask.by_folders:
+    if request.by_folders:
         return found
     labels = dict(zip(found.names, found.labels, strict=True))
     notes, warnings = [], []
@@ -314,7 +314,7 @@ def _compare_with_tables(given: Path, folder: Path, found: FoundSamples, ask: _A
         elif table.is_about_images and (table.labels or table.one_hot or table.path_column is None):
             classes = sorted(set(found.labels), key=natural_key)
             message = unused_table_message(table, given, classes if len(classes) > 1 else ())
-            if ask.classes is None:
+            if request.classes is None:
                 raise DataError(message, where=str(given))
             warnings.append(message.partition("\n")[0])
         elif table.file.suffix.lower() in (*TABLE_SUFFIXES, *WORKBOOKS) and table.file.parent not in [
@@ -324,17 +324,17 @@ def _compare_with_tables(given: Path, folder: Path, found: FoundSamples, ask: _A
     return dataclasses.replace(found, notes=(*found.notes, *notes), warnings=(*found.warnings, *warnings))
 
 
-def _read_file(file: Path, ask: _Ask) -> FoundSamples:
+def _read_file(file: Path, request: _Request) -> FoundSamples:
     suffix, name = file.suffix.lower(), file.stem
     if suffix in TABLE_SUFFIXES or suffix in RECORD_SUFFIXES:
-        return read_table(file, ask.ledger, name, ask.delimiter, ask.reading)
+        return read_table(file, request.ledger, name, request.delimiter, request.reading)
     if suffix in WORKBOOKS:
         raise DataError(
             "visus does not read workbooks. Save the sheet as 'CSV UTF-8' with the columns path,label, and give that file.",
             where=str(file),
         )
     if suffix == ".npz":
-        return read_npz(file, name, ask.layout)
+        return read_npz(file, name, request.layout)
     siblings = [name for name in list_folder(file.parent)[1] if not is_ignored(name)]
     if suffix == ".npy":
         arrays = [name for name in siblings if name.lower().endswith(".npy")]
@@ -343,7 +343,7 @@ def _read_file(file: Path, ask: _Ask) -> FoundSamples:
                 "an NPY file needs a file of labels in the same folder: x.npy with y.npy, or train_images.npy with train_labels.npy.",
                 where=str(file),
             )
-        return read_npy(file.parent, arrays, file.parent.resolve().name, ask.layout)
+        return read_npy(file.parent, arrays, file.parent.resolve().name, request.layout)
     if is_idx(file.name):
         return read_idx(file.parent, siblings, file.parent.resolve().name)
     if is_image_name(file.name):

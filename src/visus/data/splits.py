@@ -59,7 +59,7 @@ def split_samples(
         if fraction is not None and samples.official and (name in samples.official or name == "test"):
             raise UsageError(f"a {name} fraction was given, but the data defines its own splits. Omit the fraction.")
     if not samples.official and test_fraction != 0:
-        _check_cut(samples)
+        _check_splittable(samples)
     splits = assign(
         samples.labels,
         seed=seed,
@@ -69,8 +69,8 @@ def split_samples(
         groups=samples.groups,
         contents=samples.contents,
     )
-    cut = dataclasses.replace(samples, splits=splits)
-    return dataclasses.replace(cut, warnings=(*samples.warnings, *_lacks(cut, val_fraction, test_fraction)))
+    assigned = dataclasses.replace(samples, splits=splits)
+    return dataclasses.replace(assigned, warnings=(*samples.warnings, *_absent_class_warnings(assigned, val_fraction, test_fraction)))
 
 
 def assign(
@@ -100,17 +100,17 @@ def assign(
     [('test', 20), ('train', 72), ('val', 8)]
     """
     splits = np.full(len(labels), UNASSIGNED, dtype="<U5") if official is None else np.array(official, dtype="<U5")
-    named = set(splits.tolist()) - {UNASSIGNED}
+    official_splits = set(splits.tolist()) - {UNASSIGNED}
     random = np.random.Generator(np.random.PCG64(seed))
     units = _units(len(labels), groups, contents)
     free = np.flatnonzero(splits == UNASSIGNED)
     num_of_class = np.bincount(labels[np.flatnonzero((splits == UNASSIGNED) | (splits == "train"))], minlength=1)
-    if not named and test_fraction != 0:
+    if not official_splits and test_fraction != 0:
         at_least = num_of_class >= 2
         target = round((TEST_FRACTION if test_fraction is None else test_fraction) * len(free))
         splits[_cut(free, labels, units, target, at_least, random)] = "test"
     splits[splits == UNASSIGNED] = "train"
-    if "val" not in named and val_fraction != 0:
+    if "val" not in official_splits and val_fraction != 0:
         pool = np.flatnonzero(splits == "train")
         at_least = num_of_class >= 3
         target = (
@@ -122,7 +122,7 @@ def assign(
     return splits
 
 
-def _check_cut(samples: Samples) -> None:
+def _check_splittable(samples: Samples) -> None:
     """Check that the data can be split.
 
     Raises:
@@ -145,16 +145,16 @@ def _check_cut(samples: Samples) -> None:
         )
 
 
-def _lacks(samples: Samples, val_fraction: float | None, test_fraction: float | None) -> list[str]:
+def _absent_class_warnings(samples: Samples, val_fraction: float | None, test_fraction: float | None) -> list[str]:
     """Warnings about classes without samples in a split because all their samples must stay together."""
     warnings = []
     cuts = {"test": (test_fraction, 2), "val": (val_fraction, 3)}
-    there = samples.class_counts("train") + samples.class_counts("val") if samples.official else samples.class_counts()
+    totals = samples.class_counts("train") + samples.class_counts("val") if samples.official else samples.class_counts()
     for split, (fraction, at_least) in cuts.items():
         if split in samples.official or fraction == 0 or (samples.official and split == "test"):
             continue
         counts = samples.class_counts(split)
-        absent = [name for index, name in enumerate(samples.classes) if not counts[index] and there[index] >= at_least]
+        absent = [name for index, name in enumerate(samples.classes) if not counts[index] and totals[index] >= at_least]
         if absent:
             kinds = write_number_of(len(absent), "class", "classes")
             warnings.append(
@@ -195,9 +195,9 @@ def _cut(
     Three passes over the units in random order take: units that fit entirely; units that add more needed samples than excess ones; and
     for each required class that is still absent, the smallest unit that leaves a sample of it in the pool.
     """
-    stock = np.bincount(labels[pool], minlength=len(at_least))
-    need = _shares(stock, target, at_least & (stock >= 2)).tolist()
-    left = stock.tolist()
+    available = np.bincount(labels[pool], minlength=len(at_least))
+    needed = _stratify(available, target, at_least & (available >= 2)).tolist()
+    remaining = available.tolist()
     members: dict[int, list[int]] = {}
     for sample in pool.tolist():
         members.setdefault(int(units[sample]), []).append(sample)
@@ -212,40 +212,40 @@ def _cut(
     def take(index: int) -> None:
         taken.add(index)
         for label, count in contains[index].items():
-            need[label] -= count
-            left[label] -= count
+            needed[label] -= count
+            remaining[label] -= count
 
-    def leaves_some(index: int) -> bool:
-        return all(left[label] > count for label, count in contains[index].items())
+    def leaves_samples(index: int) -> bool:
+        return all(remaining[label] > count for label, count in contains[index].items())
 
     for index, counts in enumerate(contains):
-        if all(need[label] >= count for label, count in counts.items()):
+        if all(needed[label] >= count for label, count in counts.items()):
             take(index)
     for index, counts in enumerate(contains):
-        gain = sum(count - 2 * max(0, count - max(0, need[label])) for label, count in counts.items())
-        if index not in taken and gain > 0 and leaves_some(index):
+        gain = sum(count - 2 * max(0, count - max(0, needed[label])) for label, count in counts.items())
+        if index not in taken and gain > 0 and leaves_samples(index):
             take(index)
-    for label in range(len(need)):
-        if need[label] > 0 and left[label] == stock[label]:
+    for label in range(len(needed)):
+        if needed[label] > 0 and remaining[label] == available[label]:
             having = [
                 index
                 for index in range(len(order))
-                if index not in taken and label in contains[index] and leaves_some(index)
+                if index not in taken and label in contains[index] and leaves_samples(index)
             ]
             if having:
                 take(min(having, key=lambda index: len(order[index])))
     return np.array(sorted(sample for index in taken for sample in order[index]), dtype=np.int64)
 
 
-def _shares(stock: NDArray[np.int64], target: int, at_least: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _stratify(available: NDArray[np.int64], target: int, at_least: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Number of samples of each class: proportional by largest remainder, at least one if ``at_least``, never all of a class."""
-    exact = stock * (target / max(1, int(stock.sum())))
-    shares = np.floor(exact).astype(np.int64)
-    remainders = exact - shares
-    for label in np.argsort(-remainders, kind="stable")[: max(0, target - int(shares.sum()))]:
-        shares[label] += 1
-    shares = np.maximum(shares, at_least.astype(np.int64))
-    capped: NDArray[np.int64] = np.minimum(shares, np.maximum(stock - 1, 0))
+    exact = available * (target / max(1, int(available.sum())))
+    counts = np.floor(exact).astype(np.int64)
+    remainders = exact - counts
+    for label in np.argsort(-remainders, kind="stable")[: max(0, target - int(counts.sum()))]:
+        counts[label] += 1
+    counts = np.maximum(counts, at_least.astype(np.int64))
+    capped: NDArray[np.int64] = np.minimum(counts, np.maximum(available - 1, 0))
     return capped
 
 
@@ -301,8 +301,8 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
         DataError: samples are missing in the table or in the file, or labels differ. The message counts them and names the first five.
     """
     by_sample = {row.sample: row for row in rows}
-    there = set(samples.names)
-    only_file = [row.sample for row in rows if row.sample not in there]
+    known = set(samples.names)
+    only_file = [row.sample for row in rows if row.sample not in known]
     only_data = [sample for sample in samples.names if sample not in by_sample]
     names = [samples.classes[label] for label in samples.labels.tolist()]
     differ = [

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from visus.data.cache import cache_bound, cache_folder, lock, locked, make_room, publish, read_facts, reserve, write_facts
+from visus.data.cache import cache_bound, cache_folder, lock, locked, free_space, publish, read_facts, reserve, write_facts
 from visus.data.ledger import Ledger, group_reasons, write_examples
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.samples import Reader, Samples
@@ -92,7 +92,7 @@ def open_store(
     needed, monitor = _size_bytes(samples, preprocessing), Monitor(on_event, should_stop)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        make_room(root, needed, cache_bound() if cache_bytes is None else cache_bytes)
+        free_space(root, needed, cache_bound() if cache_bytes is None else cache_bytes)
         with tempfile.TemporaryDirectory(prefix=f"{key}.", dir=root, ignore_cleanup_errors=True) as part:
             _write_entry(Path(part), samples, preprocessing, num_workers or usable_cores(), monitor)
             publish(Path(part), root / key)

@@ -44,9 +44,9 @@ class ImageNames:
         has_ending = ending in _ENDINGS
         found = []
         for sample in self._by_stem.get(stem if has_ending else parts[-1], []):
-            own = sample.casefold().split("/")
-            last = own[-1] if has_ending else os.path.splitext(own[-1])[0]
-            if [*own[:-1], last][-len(parts) :] == parts:
+            parts_of_sample = sample.casefold().split("/")
+            last = parts_of_sample[-1] if has_ending else os.path.splitext(parts_of_sample[-1])[0]
+            if [*parts_of_sample[:-1], last][-len(parts) :] == parts:
                 found.append(sample)
         return found
 

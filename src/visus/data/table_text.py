@@ -236,10 +236,10 @@ def _xml_records(text: str) -> list[dict[str, str]]:
         )
     except (ElementTree.ParseError, ValueError):
         return []
-    named = Counter(child.tag for child in root)
-    if not named:
+    tags = Counter(child.tag for child in root)
+    if not tags:
         return []
-    tag, _ = named.most_common(1)[0]
+    tag, _ = tags.most_common(1)[0]
     return [dict(_flat_xml(child)) for child in root if child.tag == tag]
 
 

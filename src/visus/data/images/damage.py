@@ -415,8 +415,8 @@ def refuse_damaged_strips(data: bytes, tags: Any, strict: Strict | None) -> None
                 image_lzw.has_num_values(part, image_lzw.TIFF, length) is not False for length in lengths[number]
             )
         else:
-            whole = tables[:-2] + part[2:] if tables else part
-            sound = strict is None or part[:2] != b"\xff\xd8" or _passes(strict, whole)
+            jpeg = tables[:-2] + part[2:] if tables else part
+            sound = strict is None or part[:2] != b"\xff\xd8" or _passes(strict, jpeg)
         if not sound:
             raise ImageError(
                 f"the TIFF file is truncated or damaged: part {number + 1} of {len(starts)} does not decompress completely. "

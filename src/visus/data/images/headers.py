@@ -175,8 +175,8 @@ def plain_kind(head: bytes) -> str:
 def _as_text(head: bytes) -> str:
     """The bytes as stripped text; "" if they are not text."""
     text = head.decode("utf-8", errors="ignore").strip()
-    whole = len(text.encode()) >= len(head.strip()) - 3
-    return text if whole and all(letter.isprintable() or letter in "\r\n\t" for letter in text) else ""
+    is_text = len(text.encode()) >= len(head.strip()) - 3
+    return text if is_text and all(letter.isprintable() or letter in "\r\n\t" for letter in text) else ""
 
 
 def stated_size(image_format: str, head: bytes) -> tuple[int, int] | None:

@@ -95,7 +95,7 @@ def _template(dialect: Dialect) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.i
     """Width and start of each code in bits, from the clear code up to the code that fills the table."""
     first = (1 << dialect.literal_bits) + 2
     in_table = range(first - 1, 1 << MAX_BITS)
-    bits = [min(max((each + dialect.grows_early).bit_length(), dialect.literal_bits + 1), MAX_BITS) for each in in_table]
+    bits = [min(max((entry + dialect.grows_early).bit_length(), dialect.literal_bits + 1), MAX_BITS) for entry in in_table]
     widths = np.array([dialect.literal_bits + 1, *bits[1:]])
     return widths, np.cumsum(widths) - widths
 

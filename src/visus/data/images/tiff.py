@@ -42,9 +42,9 @@ def refuse_unsupported_bands(stream: BinaryIO) -> None:
     if 256 not in tags or 257 not in tags:
         return
     num_bands = int(tags.get(277, 1))
-    bits, numbers = _of_bands(tags.get(258, (1,))), _of_bands(tags.get(339, (1,)))
+    bits, numbers = _band_values(tags.get(258, (1,))), _band_values(tags.get(339, (1,)))
     photometric = tags.get(262, _BLACK_IS_ZERO)
-    extra = _of_bands(tags.get(338, ()))
+    extra = _band_values(tags.get(338, ()))
     if photometric not in _COLORS:
         return
     num_colors = _COLORS[photometric]
@@ -75,5 +75,5 @@ def _first_directory(stream: BinaryIO) -> Any:
     return directory
 
 
-def _of_bands(value: Any) -> tuple[int, ...]:
-    return tuple(int(each) for each in value) if isinstance(value, tuple) else (int(value),)
+def _band_values(value: Any) -> tuple[int, ...]:
+    return tuple(int(band) for band in value) if isinstance(value, tuple) else (int(value),)

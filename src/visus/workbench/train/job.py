@@ -117,7 +117,7 @@ class TrainingJob:
     def _training(self, budget_s: float | None) -> Training:
         data, recipe, machine = self.data, self.recipe, self.machine
         module, batches = prepare(self.network.module, data, recipe, machine)
-        batches = dataclasses.replace(batches, share=share_of(self.group))
+        batches = dataclasses.replace(batches, shard=share_of(self.group))
         is_new = not self.is_resumed and self.start is None
         computed = whiten(module, data, recipe.seed, machine) if is_new else ()
         if computed:
