@@ -165,7 +165,9 @@ def test_a_limit_of_the_file_size_is_reported(arrays: Path, tmp_path: Path) -> N
     )
 
 
-def test_an_entry_that_cannot_be_read_back_is_reported(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_cannot_be_read_back_is_reported(
+    arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("visus.data.store.publish", lambda part, place: None)
     with pytest.raises(StorageError) as caught:
         open_in(arrays, tmp_path / "cache")

@@ -384,7 +384,9 @@ def test_the_order_of_images_does_not_matter(folders: list[list[str]], random: o
 @pytest.mark.parametrize(
     ("train", "test"), [("trian", "test"), ("learning", "Test"), ("données", "validation"), ("set_a", "testing")]
 )
-def test_the_folder_next_to_a_test_set_of_the_same_classes_is_the_training_set(tmp_path: Path, train: str, test: str) -> None:
+def test_the_folder_next_to_a_test_set_of_the_same_classes_is_the_training_set(
+    tmp_path: Path, train: str, test: str
+) -> None:
     samples = read(lay(tmp_path, *[f"{top}/{label}" for top in (train, test) for label in ("cat", "dog")]))
     assert samples.classes == ("cat", "dog")
     assert set(samples.splits.tolist()) == {"train", "val" if test == "validation" else "test"}

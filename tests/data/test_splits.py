@@ -134,8 +134,8 @@ def test_a_class_that_cannot_be_on_two_sides_is_a_warning(tmp_path: Path) -> Non
     samples = split_samples(plain(tmp_path, [0] * 10 + [1] * 4, groups=[str(n) for n in range(10)] + ["one"] * 4), 0)
     assert samples.class_counts("train").tolist() == [7, 4]
     assert samples.warnings == (
-        "test has no sample of 1 class with too few groups or distinct samples: 1.",
-        "val has no sample of 1 class with too few groups or distinct samples: 1.",
+        "test has no sample of 1 class, for lack of groups or distinct samples: 1.",
+        "val has no sample of 1 class, for lack of groups or distinct samples: 1.",
     )
 
 

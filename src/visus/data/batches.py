@@ -142,7 +142,9 @@ class Batches:
             inputs = self._inputs(places, epoch, step, side())
             labels = torch.from_numpy(self.part.labels[places]).to(self.device)
             shard_slice, is_whole = self.shard.of(len(places)), self.shard.count == 1
-            yield Batch(in_memory_format(inputs, self.channels_last), labels[shard_slice], step, None if is_whole else labels)
+            yield Batch(
+                in_memory_format(inputs, self.channels_last), labels[shard_slice], step, None if is_whole else labels
+            )
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         """A random order with every sample once."""

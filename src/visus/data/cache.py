@@ -282,7 +282,7 @@ def _remove_damaged(place: Path) -> None:
 
 
 def _remove(folder: Path) -> bool:
-    """Remove an entry unless it is locked; whether it was removed."""
+    """Remove an entry unless it is locked. Return whether it was removed."""
     pixels = folder / "pixels.npy"
     descriptor = None
     if pixels.is_file():

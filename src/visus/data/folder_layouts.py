@@ -418,7 +418,7 @@ def _warn_of_merged(root: Path, inside: dict[str, list[_Image]], subs: dict[str,
 
 
 def _are_numbered(names: Sequence[str]) -> bool:
-    """Whether names are one word with different numbers, such as patients, other than ImageNet's synsets."""
+    """Whether names are one word with different numbers, such as ``patient_07``. ImageNet's synsets (``n01440764``) do not count."""
     stems = {name.rstrip("0123456789") for name in names}
     synsets = stems == {"n"} and all(len(name) == 9 for name in names)
     return len(stems) <= 2 and all(name != name.rstrip("0123456789") for name in names) and not synsets

@@ -469,7 +469,7 @@ def _check_kind(samples: Samples, plan: Preprocessing) -> None:
     """Check that the data is of the network's kind: image files or arrays.
 
     Raises:
-        DataError: it is not.
+        DataError: the network reads image files and the data is arrays, or the reverse.
     """
     kinds = {"images": "image files", "array": "arrays"}
     if samples.reader.kind == "images" and plan.is_image_like:
@@ -486,7 +486,7 @@ def _refuse_empty_classes(samples: Samples) -> None:
     """Check that every class has readable training samples.
 
     Raises:
-        DataError: a class has none.
+        DataError: a class has no readable training samples.
     """
     empty = [samples.classes[index] for index in np.flatnonzero(samples.class_counts("train") == 0)]
     if empty:

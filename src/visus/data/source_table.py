@@ -139,7 +139,7 @@ def _check_chosen(name: str, heads: list[str], column: str, written: list[str], 
     """Check that a column chosen by an option exists.
 
     Raises:
-        DataError: it does not exist.
+        DataError: the column does not exist.
     """
     if name not in heads:
         guess = closest_name(name, heads)

@@ -256,7 +256,7 @@ def _raise_better_error(given: Path, folder: Path, request: _Request, error: Dat
     It looks for a table that names the images, boxes for detection, archives, and class folders one level up.
 
     Raises:
-        DataError: one of these was found.
+        DataError: such a table, box file, archive or folder was found.
     """
     if request.by_folders or request.reading.class_depth:
         return

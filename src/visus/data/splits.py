@@ -70,7 +70,9 @@ def split_samples(
         contents=samples.contents,
     )
     assigned = dataclasses.replace(samples, splits=splits)
-    return dataclasses.replace(assigned, warnings=(*samples.warnings, *_absent_class_warnings(assigned, val_fraction, test_fraction)))
+    return dataclasses.replace(
+        assigned, warnings=(*samples.warnings, *_absent_class_warnings(assigned, val_fraction, test_fraction))
+    )
 
 
 def assign(
@@ -158,7 +160,7 @@ def _absent_class_warnings(samples: Samples, val_fraction: float | None, test_fr
         if absent:
             kinds = write_number_of(len(absent), "class", "classes")
             warnings.append(
-                f"{split} has no sample of {kinds} with too few groups or distinct samples: {write_names(absent)}."
+                f"{split} has no sample of {kinds}, for lack of groups or distinct samples: {write_names(absent)}."
             )
     return warnings
 

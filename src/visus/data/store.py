@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from visus.data.cache import cache_bound, cache_folder, lock, locked, free_space, publish, read_facts, reserve, write_facts
+from visus.data.cache import cache_bound, cache_folder, free_space, lock, locked, publish, read_facts, reserve, write_facts
 from visus.data.ledger import Ledger, group_reasons, write_examples
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.samples import Reader, Samples

@@ -60,7 +60,7 @@ def to_values(image: Image.Image, is_16_bit: bool) -> tuple[Values, list[str]]:
         Writable array of shape (height, width, channels), with 1 or 3 channels; and the actions.
 
     Raises:
-        ImageError: the mode has no rule.
+        ImageError: the mode is not supported.
     """
     mode = image.mode
     actions = ["16-bit values scaled to 8-bit"] if is_16_bit or mode.startswith("I;") else []
