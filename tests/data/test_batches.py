@@ -81,7 +81,7 @@ def test_channels_last_changes_the_layout_and_not_the_values() -> None:
 
 
 def test_alternating_flips_show_every_sample_both_ways_in_two_epochs() -> None:
-    """About half are mirrored at first; in the next epoch the others are."""
+    """About half of the samples are mirrored in the first epoch; the others are in the next."""
     pixels = np.arange(60, dtype=np.uint8).reshape(30, 1, 2)
     split = Part("train", pixels, np.arange(30), np.arange(30), tuple(map(str, range(30))))
     plain = Preprocessing("array", 1, (2,), "squash", "uint8", "mean-deviation", (0.0,), (1.0,))

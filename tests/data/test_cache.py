@@ -195,8 +195,8 @@ def test_an_entry_that_cannot_be_removed_is_reported(arrays: Path, tmp_path: Pat
 def test_processes_that_decode_the_same_at_once_all_get_it(arrays: Path, tmp_path: Path) -> None:
     code = f"import visus; print(int(visus.open_data({str(arrays)!r}, cache_dir={str(tmp_path / 'cache')!r}).store.pixels.sum()))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = {process.communicate()[0] for process in running}
-    assert told == {f"{int(np.load(arrays)['x'].sum())}\n"}
+    outputs = {process.communicate()[0] for process in running}
+    assert outputs == {f"{int(np.load(arrays)['x'].sum())}\n"}
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 

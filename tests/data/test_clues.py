@@ -20,7 +20,7 @@ def probes(mode: str = "RGB", size: tuple[int, int] = (32, 32), image_format: st
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "told"),
+    ("one", "other", "expected"),
     [
         (probes("L"), probes(), "the color of the files predicts the class: cat (gray), dog (in color)."),
         (
@@ -36,9 +36,9 @@ def probes(mode: str = "RGB", size: tuple[int, int] = (32, 32), image_format: st
         (probes(), probes(size=(512, 512)), "the size of the files predicts the class: cat (32 px), dog (512 px)."),
     ],
 )
-def test_a_class_that_headers_predict_is_reported(one: ImageHeader, other: ImageHeader, told: str) -> None:
+def test_a_class_that_headers_predict_is_reported(one: ImageHeader, other: ImageHeader, expected: str) -> None:
     found = header_clues(("cat", "dog"), [(0, one)] * 12 + [(1, other)] * 12)
-    assert [sentence.split(" A network")[0] for sentence in found] == [told]
+    assert [sentence.split(" A network")[0] for sentence in found] == [expected]
     assert header_clues(("cat", "dog"), [(0, one)] * 9 + [(1, other)] * 9) == []
     mixed = [(label, header) for label in (0, 1) for header in [one] * 10 + [other] * 10]
     assert header_clues(("cat", "dog"), mixed) == []

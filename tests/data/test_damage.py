@@ -44,7 +44,7 @@ def noisy(height: int = 96, width: int = 128) -> Image.Image:
 
 
 def scan_of(data: bytes) -> int:
-    """Where the compressed data of a JPEG's first scan begins."""
+    """Position of the compressed data of a JPEG's first scan."""
     place = image_damage.read_jpeg(data).scan
     assert place is not None
     return place + 2 + struct.unpack_from(">H", data, place + 2)[0]
@@ -177,7 +177,7 @@ def test_no_real_photo_is_called_damaged(real_data: Any) -> None:
 
 
 def split_png(data: bytes) -> tuple[bytes, bytes]:
-    """What stands before the pixels and from them on."""
+    """The bytes before the pixels, and the bytes from the pixels on."""
     place = data.index(b"IDAT") - 4
     return data[:place], data[place:]
 
@@ -387,7 +387,7 @@ def lzw(
     clear_at: frozenset[int] = frozenset(),
     has_end: bool = True,
 ) -> bytes:
-    """Values packed by a plain encoder that empties its table when it is full, or waits with that, and before the codes of these numbers."""
+    """Values compressed by a simple LZW encoder that clears its full table at once or later, and before the given codes."""
     clear, bits = 1 << literal_bits, list[str]()
     top = 4094 if is_tiff else 4096
 
@@ -457,7 +457,7 @@ def test_codes_add_up_to_what_was_packed_and_to_nothing_else(
 
 
 def test_a_table_that_is_emptied_all_the_time_is_not_looked_into() -> None:
-    """As by writers of "uncompressed" GIFs, and by who wants to keep a reader busy."""
+    """GIF data with many clear codes, as in "uncompressed" GIFs and in files made to slow down a reader."""
     packed = lzw([0, 1] * 5_000, 2, is_tiff=False, clear_at=frozenset(range(2, 20_000, 2)))
     began = time.process_time()
     assert image_lzw.has_num_values(packed, image_lzw.Dialect(2), 10_000) is None

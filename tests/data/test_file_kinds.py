@@ -60,7 +60,7 @@ def test_the_kind_of_a_file_follows_from_its_content(tmp_path: Path, name: str, 
 
 @pytest.fixture
 def no_heic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the package that reads HEIC is not installed."""
+    """Simulate that the package for HEIC is not installed."""
     monkeypatch.setattr(image_heif, "has_heic", lambda: False)
     monkeypatch.setattr(file_kinds, "IMAGE_SUFFIXES", file_kinds.IMAGE_SUFFIXES - image_heif.HEIC_SUFFIXES)
 

@@ -31,12 +31,12 @@ TURNED = "turned upright by its EXIF orientation"
 
 
 def rows(decoded: Decoded) -> np.ndarray[Any, Any]:
-    """Pixels as Pillow has them: (height, width) or (height, width, 3)."""
+    """Pixels as decoded by Pillow: (height, width) or (height, width, 3)."""
     return decoded.pixels[0] if decoded.pixels.shape[0] == 1 else decoded.pixels.transpose(1, 2, 0)
 
 
 def check_agreement(data: bytes, decoded: Decoded) -> None:
-    """What holds for every decoded file: types, the probe, the closed list of actions."""
+    """Properties of every decoded file: types, the probe, the list of actions."""
     assert decoded.pixels.dtype == np.uint8
     assert decoded.pixels.shape[0] in (1, 3)
     assert set(decoded.actions) <= set(ACTIONS)

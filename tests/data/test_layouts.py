@@ -20,7 +20,7 @@ SURE = "Rename them to train, val and test to be sure."
 
 
 def lay(root: Path, *folders: str, num_images: int = 3) -> Path:
-    """Files of these names, and some images in each folder that is named."""
+    """Create these files, and some images in each of these folders."""
     for name in folders:
         is_file = Path(name).suffix != ""
         for file in [name] if is_file else [f"{name}/{number}.jpg" for number in range(num_images)]:
@@ -69,10 +69,10 @@ def test_folders_named_as_splits_are_splits_and_a_warning_says_so(tmp_path: Path
     samples = read(lay(tmp_path, f"{train}/cat", f"{train}/dog", f"{test}/cat", f"{test}/dog"))
     assert counts(samples) == {("cat", "train"): 3, ("dog", "train"): 3, ("cat", "test"): 3, ("dog", "test"): 3}
     one, other = sorted((test.split("/")[0], train.split("/")[0]))
-    told = {test.split("/")[0]: "test", train.split("/")[0]: "train"}
+    meanings = {test.split("/")[0]: "test", train.split("/")[0]: "train"}
     assert samples.warnings == (
         "folders are read as splits because of their names, not as classes: "
-        f"{one!r} is {told[one]}, {other!r} is {told[other]}. {SURE}",
+        f"{one!r} is {meanings[one]}, {other!r} is {meanings[other]}. {SURE}",
     )
 
 
@@ -357,7 +357,7 @@ def test_every_image_is_used_once_or_left_out_or_the_folders_are_refused(folders
     try:
         layout = infer_layout(Path("data"), samples)
     except DataError:
-        return  # asked about: which folders are meant cannot be told from their names
+        return  # ambiguous: the names of the folders do not determine the layout
     assert sorted([sample for sample, _, _ in layout.rows] + list(layout.left_out)) == sorted(samples)
     assert all(label in sample.split("/")[:-1] for sample, label, _ in layout.rows)
     assert all((split != "") == (layout.kind == "split folders") for _, _, split in layout.rows)

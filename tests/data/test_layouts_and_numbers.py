@@ -55,10 +55,10 @@ def test_signals_turned_round_are_read_as_the_same(channels: int, length: int) -
 @pytest.mark.parametrize("shape", [(60, 6, 10), (60, 64, 256), (60, 32, 32, 32), (60, 3, 32, 3), (60, 9, 8, 8, 8)])
 def test_an_open_layout_is_one_question_and_any_answer_is_taken(tmp_path: Path, shape: tuple[int, ...]) -> None:
     file = saved(tmp_path, random(*shape))
-    told = message(file, tmp_path)
-    assert "is ambiguous" in told
+    text = message(file, tmp_path)
+    assert "is ambiguous" in text
     for layout in possible_layouts(len(shape)):
-        assert f"{layout} is " in told
+        assert f"{layout} is " in text
         assert opened(file, tmp_path, layout=layout.lower()).preprocessing.layout == layout
 
 

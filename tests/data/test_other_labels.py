@@ -15,7 +15,7 @@ from visus.errors import DataError
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """24 images in a table with a label and a color; the color has nothing to do with the label."""
+    """24 images in a table with a label and a color; the color is independent of the label."""
     rng = np.random.default_rng(0)
     rows = ["path,label,color"]
     for number in range(24):

@@ -16,7 +16,7 @@ from visus.workbench.runs.predict_inputs import find_samples
 
 
 def photo(seed: int, shape: tuple[int, ...] = (48, 64, 3)) -> Image.Image:
-    """Smooth noise, as a photo has it."""
+    """Smooth noise, as in a photo."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 255, (6, 8, *shape[2:])).astype(np.uint8))
     return coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC)

@@ -226,7 +226,7 @@ def test_a_batch_pickled_by_python_2_is_read(tmp_path: Path) -> None:
 
 
 class Harm:
-    """Writes a file when it is unpickled by an ordinary unpickler."""
+    """An object that writes a file when a standard unpickler loads it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -19,14 +19,14 @@ NOT_AS_CIFAR = "the Python batch does not have the data and labels of a CIFAR ba
 
 
 def message(path: Path) -> str:
-    """The whole text of the error that reading a source ends with."""
+    """The text of the error from reading a source."""
     with pytest.raises(DataError) as caught:
         read_source(path, Ledger())
     return str(caught.value)
 
 
 def idx(file: Path, *shape: int) -> Path:
-    """An IDX file of bytes that count up from 0."""
+    """An IDX file of bytes 0, 1, 2, ..."""
     head = bytes([0, 0, 0x08, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
     file.write_bytes(head + bytes(range(int(np.prod(shape)))))
     return file

@@ -33,7 +33,7 @@ def table(rows: Iterable[Iterable[object]], header: str, mark: str = ",") -> str
 
 
 def years(root: Path, text: str | bytes, name: str = "labels.csv") -> Path:
-    """Photos sorted by year, with a table beside them that says what they show."""
+    """Photos in folders by year, next to a table with their classes."""
     lay(root, "2023", "2024")
     (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return root
@@ -142,9 +142,9 @@ def test_a_table_between_wrappers_and_one_above_are_found(tmp_path: Path) -> Non
     lay(tmp_path, "set/images", num_images=6)
     text = table([(f"{number}.jpg", number % 2) for number in range(6)], "image_id,dx")
     (tmp_path / "labels.csv").write_text(text)
-    told = f"the table 'labels.csv' names images that lie here (6 rows), but is not used: its columns are image_id,dx.\n  - to train by the table: visus check {tmp_path}/labels.csv --path-column image_id --label-column dx"
-    assert message(tmp_path) == f"{tmp_path}: {told}"
-    assert message(tmp_path / "set").endswith(f"One level up, {told}")
+    expected = f"the table 'labels.csv' names images that lie here (6 rows), but is not used: its columns are image_id,dx.\n  - to train by the table: visus check {tmp_path}/labels.csv --path-column image_id --label-column dx"
+    assert message(tmp_path) == f"{tmp_path}: {expected}"
+    assert message(tmp_path / "set").endswith(f"One level up, {expected}")
 
 
 def test_ids_without_endings_in_several_folders_are_found(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_table_without_a_header_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reading", "told"),
+    ("reading", "expected"),
     [
         (
             Reading("pat", None),
@@ -309,9 +309,9 @@ def test_a_table_without_a_header_is_reported(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_column_that_is_not_there_is_reported(tmp_path: Path, reading: Reading, told: str) -> None:
+def test_a_column_that_is_not_there_is_reported(tmp_path: Path, reading: Reading, expected: str) -> None:
     root = years(tmp_path, table(zip(YEARS, BIRDS, BIRDS, strict=True), "path,label,bird"))
-    assert message(root / "labels.csv", reading=reading) == f"{root / 'labels.csv'}: {told}"
+    assert message(root / "labels.csv", reading=reading) == f"{root / 'labels.csv'}: {expected}"
 
 
 def test_a_column_may_stand_for_label_though_one_of_that_name_is_there(tmp_path: Path) -> None:
@@ -409,16 +409,16 @@ def test_images_in_a_folder_next_to_that_of_the_table_are_found(tmp_path: Path) 
     (tmp_path / "data" / "legend.csv").write_text(
         "user,image,emotion\n" + "".join(f"u,{n}.jpg,{'ab'[n % 2]}\n" for n in range(6))
     )
-    told = message(tmp_path)
+    text = message(tmp_path)
     words = f"visus check {tmp_path / 'data' / 'legend.csv'} --path-column image --label-column emotion"
-    assert words in told
+    assert words in text
     samples = read(tmp_path / "data" / "legend.csv", reading=Reading(path_column="image", label_column="emotion"))
     assert samples.names[:2] == ("../images/0.jpg", "../images/1.jpg")
     assert samples.notes[0] == "6 paths of the table written as from the folder above: '0.jpg' is read as '../images/0.jpg'."
 
 
 @pytest.mark.parametrize(
-    ("start", "told"),
+    ("start", "expected"),
     [
         (
             "C:\\Users\\me\\",
@@ -428,17 +428,17 @@ def test_images_in_a_folder_next_to_that_of_the_table_are_found(tmp_path: Path) 
     ],
 )
 def test_paths_of_another_machine_are_read_only_when_the_column_is_named(
-    tmp_path: Path, start: str, told: str | None
+    tmp_path: Path, start: str, expected: str | None
 ) -> None:
-    rows = [(start + sample, bird) for sample, bird in zip(YEARS if told else ["0.jpg", "1.jpg"], BIRDS, strict=False)]
+    rows = [(start + sample, bird) for sample, bird in zip(YEARS if expected else ["0.jpg", "1.jpg"], BIRDS, strict=False)]
     root = years(tmp_path, table(rows, "path,label"))
-    if not told:
+    if not expected:
         lay(root, "a/0.jpg", "a/1.jpg")
         for sample in YEARS:
             (root / sample).unlink()
     text = message(root / "labels.csv")
     assert "rows name files that do not exist" in text
-    assert (told or "--path-column") in text
+    assert (expected or "--path-column") in text
     samples = read(root / "labels.csv", reading=Reading("path"))
     assert len(samples) == len(rows)
     assert "written as on another machine" in samples.notes[0]
