@@ -228,7 +228,9 @@ def test_data_that_was_opened_is_trained_on_as_it_was_opened(
         "timed_run",
         lambda task, *rest: (seen.append(visus_loop.open_as_told(Task(**task))), stand_in(task, *rest))[1],
     )
-    data = dataclasses.replace(visus.open_data(photos, img_size=7, channels=1, rule="pad", split_seed=5), is_varied=True)
+    data = dataclasses.replace(
+        visus.open_data(photos, img_size=7, channels=1, resize_mode="pad", split_seed=5), is_varied=True
+    )
     benchmark(data, Plan(0.9, read_contestants("visus"), seeds=(0,)), output=tmp_path)
     (again,) = seen
     assert again.preprocessing == data.preprocessing

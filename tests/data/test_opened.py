@@ -1,4 +1,4 @@
-"""Opening: size and channels that suit a set which says nothing, warnings, and data for scoring counted by the network's classes."""
+"""Opening a dataset: default size and channels, warnings, and data for scoring with the classes of a network."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_gray_images_have_one_channel_and_one_color_image_makes_three(tmp_path: 
     assert data.ledger.counts["gray made color"] == 12
 
 
-def test_asked_size_and_channels_are_used(tmp_path: Path) -> None:
+def test_requested_size_and_channels_are_used(tmp_path: Path) -> None:
     folder = save(tmp_path / "p", [(30, 30)] * 12)
     assert visus.open_data(folder, img_size=(10, 14), channels=1).input_shape == (1, 10, 14)
 
@@ -67,9 +67,9 @@ def test_outsized_images_are_on_the_ledger(tmp_path: Path) -> None:
     [
         ({"img_size": 0}, "the image size must be at least 1 pixel, not 0."),
         ({"channels": 2}, "channels must be 1 (gray) or 3 (color), not 2."),
-        ({"rule": "stretch"}, "unknown rule 'stretch'. Known: crop, pad, squash."),
-        ({"scale": "minmax"}, "unknown scale 'minmax'. Did you mean 'min-max'? Known: mean-deviation, min-max."),
-        ({"max_unreadable": 1.5}, "the share of unreadable files must be at least 0 and below 1, not 1.5."),
+        ({"resize_mode": "stretch"}, "unknown resize mode 'stretch'. Known: crop, pad, squash."),
+        ({"normalize": "minmax"}, "unknown normalization 'minmax'. Did you mean 'min-max'? Known: mean-deviation, min-max."),
+        ({"max_unreadable": 1.5}, "the fraction of unreadable files must be at least 0 and below 1, not 1.5."),
         ({"img_size": (8, 8, 8)}, "the size 8 x 8 x 8 has 3 axes, and the data has 2."),
     ],
 )
@@ -88,17 +88,17 @@ def test_arrays_are_only_made_smaller(tmp_path: Path) -> None:
     assert visus.open_data(file, img_size=5).input_shape == (1, 5)
     with pytest.raises(UsageError) as caught:
         visus.open_data(file, img_size=20)
-    assert str(caught.value) == f"{file}: arrays are only made smaller: 20 was asked for, and they are 10."
+    assert str(caught.value) == f"{file}: visus does not enlarge arrays: the size 20 was requested, but they are 10."
     with pytest.raises(UsageError) as caught:
         visus.open_data(file, channels=3)
-    assert str(caught.value) == f"{file}: these arrays have 1 channels, and channels=3 was asked for."
+    assert str(caught.value) == f"{file}: these arrays have 1 channels, not channels=3."
 
 
 def test_uneven_classes_are_warned_about(make_folder: MakeFolder) -> None:
     data = visus.open_data(make_folder({"many": 60, "few": 12}))
     assert data.warnings == (
-        "the classes are uneven: many has 43 training samples and few has 9. "
-        "Look at the recall of each class; --class-weights balanced gives rare classes more weight.",
+        "the classes are uneven: many has 43 training samples, and few has 9. "
+        "Check the recall of each class; --class-weights balanced gives rare classes more weight.",
     )
 
 
@@ -121,4 +121,4 @@ def test_data_of_another_kind_is_refused_for_scoring(make_folder: MakeFolder, tm
     np.savez(tmp_path / "x.npz", x=np.zeros((4, 1, 10), dtype=np.float32), y=np.arange(4) % 2, classes=np.array(["a", "b"]))
     with pytest.raises(DataError) as caught:
         open_scoring_data(tmp_path / "x.npz", trained.preprocessing, trained.classes)
-    assert str(caught.value) == f"{tmp_path / 'x.npz'}: this network reads image files, and these are arrays."
+    assert str(caught.value) == f"{tmp_path / 'x.npz'}: this network reads image files, but these are arrays."

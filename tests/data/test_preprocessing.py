@@ -1,4 +1,4 @@
-"""Scaling and size: what the training split says, the same for every sample."""
+"""Normalization and size: statistics of the training split, the same for every sample."""
 
 from __future__ import annotations
 
@@ -70,17 +70,19 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     assert divisor == pytest.approx(rows.std((0, 2, 3)))
 
 
-def test_shrinking_averages_areas_and_rounds_whole_numbers() -> None:
+def test_shrinking_averages_areas_and_rounds_integers() -> None:
     rows = np.array([[[0, 1, 2, 4]]], dtype=np.uint8)
     assert shrink(rows, (2,)).tolist() == [[[0, 3]]]
     assert shrink(rows.astype(np.float32), (2,)).tolist() == [[[0.5, 3.0]]]
     assert shrink(rows, (4,)) is rows
 
 
-def test_an_sample_of_another_shape_is_refused() -> None:
+def test_a_sample_of_another_shape_is_refused() -> None:
     with pytest.raises(ImageError) as caught:
         VOLUMES.fit_array(np.zeros((1, 2, 4, 4, 4), dtype=np.uint8))
-    assert str(caught.value) == "a sample of 2 x 4 x 4 x 4 does not fit a network for 1 x 4 x 4 x 4 (channels first)."
+    assert (
+        str(caught.value) == "a sample of 2 x 4 x 4 x 4 does not fit this network's input of 1 x 4 x 4 x 4 (channels first)."
+    )
 
 
 def test_what_was_done_to_a_image_is_noted(tmp_path: Path) -> None:

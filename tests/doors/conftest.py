@@ -25,6 +25,20 @@ Call = Callable[..., Answer]
 SMALL = ["-m", "conv(4, 3), norm, relu, globalpool, linear(classes)", "--epochs", "4", "-b", "8", "--precision", "float32"]
 
 
+class StopAfter:
+    """Asks a training to stop after so many steps; ``follow`` is its ``on_event``."""
+
+    def __init__(self, steps: int) -> None:
+        self.left, self.is_training = steps, False
+
+    def follow(self, event: object) -> None:
+        self.is_training = self.is_training or type(event).__name__ == "Started"
+
+    def __call__(self) -> bool:
+        self.left -= self.is_training
+        return self.left < 0
+
+
 @pytest.fixture
 def visus_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """``visus_command("train", folder, ...)`` -> exit code, stdout, stderr."""

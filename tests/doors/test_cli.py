@@ -104,7 +104,7 @@ def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_comma
         "error: nowhere.png: there is no such file or folder.\n"
         "note: Probabilities are the network's own, not calibrated: 5 samples of the validation split are too few to fit a temperature on: 50 are needed.\n"
         "note: Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right.\n"
-        "ledger: 1 sample has the same content as one that the network learned from, so its answer says little "
+        "ledger: 1 sample has the same content as a sample that the network learned from, so its prediction says little about new data "
         f"({photos / 'dark' / '00.png'}).\n",
     )
     assert [row["label"] for row in csv.DictReader(io.StringIO(answer.out))] == ["", "dark"]
@@ -181,7 +181,7 @@ def test_predictions_of_an_sample_do_not_depend_on_its_neighbors(visus_command: 
         (
             ["predict", "{run}", "{photos}", "--top", "0"],
             2,
-            "error: the number of classes to tell must be at least 1, not 0.",
+            "error: top must be at least 1, not 0.",
         ),
         (["summary", "resnet(17)"], 2, "error: "),
         (["summary", "conv(8)", "--input", "3,x"], 2, "error: --input takes whole numbers such as 3,224,224, not '3,x'."),

@@ -24,8 +24,12 @@ from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.shifts import WAYS, PhasePattern
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.workbench.compare.comparisons import compare_runs, compare_shuffled, compare_with_twins, usable_recipe
-from visus.workbench.runs.shifts import antialiased_design, reading, remedies, report_shifts, some_samples
+from visus.workbench.compare.runs import compare_runs
+from visus.workbench.experiment.mlp import compare_with_mlps
+from visus.workbench.experiment.retraining import usable_recipe
+from visus.workbench.experiment.shuffle import compare_with_shuffled
+from visus.workbench.runs.shift_remedies import antialiased_design, remedies
+from visus.workbench.runs.shifts import reading, report_shifts, some_samples
 
 from .conftest import Call
 
@@ -171,7 +175,7 @@ def test_the_table_of_two_runs_names_the_samples_on_which_they_differ(run: Path,
 
 
 def test_twins_are_trained_with_the_same_data_split_recipe_and_seed(flat: Path, tmp_path: Path) -> None:
-    found = compare_with_twins(visus.load(flat), with_shuffled=True, output=tmp_path)
+    found = compare_with_mlps(visus.load(flat), with_shuffled=True, output=tmp_path)
     assert [(each.kind, each.is_shuffled) for each in found.contenders] == [
         ("network", False), ("network", True), ("equal parameters", False), ("equal parameters", True),
         ("equal width", False), ("equal width", True),
@@ -214,7 +218,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
     assert loaded.preprocessing.shuffle_seed == 0
     assert loaded.evaluate() == loaded.scores
     told = visus_command("predict", folder, photos / "dark" / "00.png")
-    assert "ledger: 1 sample had its positions put into one fixed random order" in told.err
+    assert "ledger: 1 sample had its positions shuffled into one fixed random order" in told.err
     (by_hand,) = loaded.predict([photos / "dark" / "00.png"])
     pixels = loaded.preprocessing.read_image(photos / "dark" / "00.png", Ledger())
     plain = Preprocessing.from_dict({**loaded.preprocessing.to_dict(), "shuffle_seed": None}).scaled(
@@ -228,7 +232,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
 def test_a_shuffled_run_is_scored_beside_the_first_on_one_view_of_each_sample(flat: Path, tmp_path: Path) -> None:
     first = visus.load(flat)
     assert first.recipe.tta == "unsure:flip"
-    found = compare_shuffled(first, output=tmp_path)
+    found = compare_with_shuffled(first, output=tmp_path)
     test = first.open_data().split("test")
     with torch.no_grad():
         answers = first.module(first.preprocessing.scale_values(test.rows(np.arange(len(test))))).softmax(1)
@@ -251,7 +255,7 @@ def test_views_that_one_run_alone_averages_are_told_with_its_name(run: Path, pho
 def test_twins_of_a_run_that_began_with_smaller_images_see_whole_ones_and_it_is_told(photos: Path, tmp_path: Path) -> None:
     recipe = visus.Recipe(epochs=3, batch_size=8, precision="float32", progressive_resize="0.5,1")
     grown = visus.train(photos, "conv(4, 3), relu, globalpool, linear(classes)", recipe, output=tmp_path, name="grown")
-    found = compare_with_twins(grown, kinds=["equal width"], with_shuffled=True)
+    found = compare_with_mlps(grown, kinds=["equal width"], with_shuffled=True)
     names = [each.name for each in found.contenders[1:]]
     assert [visus.load(each.folder).recipe.progressive_resize for each in found.contenders] == ["0.5,1", "1", "1", "1"]
     told = f"grown began with smaller images; whole ones throughout, since they take no others: {', '.join(names)}."
@@ -265,20 +269,20 @@ def test_another_network_keeps_the_smaller_samples_where_it_takes_them(photos: P
 
 
 def test_a_shuffle_is_repeated_bit_for_bit(flat: Path, tmp_path: Path) -> None:
-    first, second = (compare_shuffled(visus.load(flat), output=tmp_path / name) for name in ("a", "b"))
+    first, second = (compare_with_shuffled(visus.load(flat), output=tmp_path / name) for name in ("a", "b"))
     weights = [visus.load(each.contenders[1].folder).module.state_dict() for each in (first, second)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_what_has_no_twin_is_refused(flat: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        compare_with_twins(visus.load(flat), kinds=["equal depth"])
+        compare_with_mlps(visus.load(flat), kinds=["equal depth"])
     assert str(caught.value) == (
         "unknown kind of twin 'equal depth'. Did you mean 'equal width'? Known: equal output, equal parameters, equal width."
     )
-    shuffled = compare_shuffled(visus.load(flat), output=tmp_path).contenders[1].folder
+    shuffled = compare_with_shuffled(visus.load(flat), output=tmp_path).contenders[1].folder
     with pytest.raises(UsageError) as caught:
-        compare_shuffled(visus.load(shuffled))
+        compare_with_shuffled(visus.load(shuffled))
     assert str(caught.value) == (
         f"{shuffled}: this run was trained on shuffled images itself. Give the run that it was made from."
     )
@@ -286,7 +290,7 @@ def test_what_has_no_twin_is_refused(flat: Path, run: Path, tmp_path: Path) -> N
     shutil.copytree(run, own)
     loaded = visus.load(own)
     (own / "design.txt").write_text("# a Python object: nets.Own\n")
-    for call, purpose in ((compare_with_twins, "perceptron twins are made of designs"), (compare_shuffled, "a network is trained once more from its design")):  # fmt: skip
+    for call, purpose in ((compare_with_mlps, "perceptron twins are made of designs"), (compare_with_shuffled, "a network is trained once more from its design")):  # fmt: skip
         with pytest.raises(UsageError) as caught:
             call(loaded)
         assert str(caught.value) == f"{own}: {purpose}, and this run's network is a Python object or callable."
@@ -416,7 +420,7 @@ def test_antialias_names_what_was_changed(visus_command: Call, flat: Path, tmp_p
 
 
 def test_a_shuffled_run_is_moved_before_it_is_shuffled(flat: Path, tmp_path: Path) -> None:
-    folder = compare_shuffled(visus.load(flat), output=tmp_path).contenders[1].folder
+    folder = compare_with_shuffled(visus.load(flat), output=tmp_path).contenders[1].folder
     loaded = visus.load(folder)
     report = report_shifts(loaded, loaded.open_data(), num_samples=6)
     assert (report.step_px, report.phases, report.layers) == (None, None, ())
@@ -435,13 +439,13 @@ def test_an_empty_split_cannot_be_moved(flat: Path, other_photos: Path) -> None:
     loaded = visus.load(flat)
     whole = loaded.open_data(other_photos)
     with pytest.raises(DataError) as caught:
-        report_shifts(loaded, whole, "val")
+        report_shifts(loaded, whole, split="val")
     assert str(caught.value) == "the val split of this data is empty. Choose another with --split."
 
 
 def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, tmp_path: Path) -> None:
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
-    run = visus.train(visus.open_data(photos, scale="min-max"), FLAT, recipe, output=tmp_path)
+    run = visus.train(visus.open_data(photos, normalize="min-max"), FLAT, recipe, output=tmp_path)
     report = report_shifts(run, run.open_data(), num_samples=4)
     assert report.notes == (
         f"All here is about each image as it is. visus predict averages: {VIEWS}",

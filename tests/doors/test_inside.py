@@ -19,13 +19,14 @@ import visus
 from visus.errors import UsageError
 from visus.evaluation.calibration import UNCALIBRATED, TemperatureFit
 from visus.examine import saliency
+from visus.progress import SILENT
 from visus.workbench.look.map_methods import TriedMethod
 from visus.workbench.modules import make_network
 from visus.workbench.report import measures as report_measures
 from visus.workbench.report import saliency as report_saliency
 from visus.workbench.report.measures import sight_of
 from visus.workbench.report.reports import fit_calibration
-from visus.workbench.runs.mistakes import Answering, named_mistakes
+from visus.workbench.runs.mistakes import AnsweringNetwork, named_mistakes
 
 from .conftest import Call
 
@@ -157,7 +158,7 @@ def test_a_network_that_knows_little_judges_no_labels(share_known: float, senten
     labels = np.arange(150) % 5
     said = np.where(rng.random(150) < share_known, labels, rng.integers(0, 5, 150))
     logits = torch.from_numpy(4.0 * np.eye(5)[said] + rng.random((150, 5)))
-    network: Any = Answering(nn.Identity(), tuple("abcde"), types.SimpleNamespace(noun="image"))  # type: ignore[arg-type]
+    network: Any = AnsweringNetwork(nn.Identity(), tuple("abcde"), types.SimpleNamespace(noun="image"))  # type: ignore[arg-type]
     part: Any = Labeled(labels)
     found = named_mistakes(network, part, UNCALIBRATED(logits))
     assert found.notes == ((sentence,) if sentence else ())
@@ -219,7 +220,7 @@ def chosen_by(monkeypatch: pytest.MonkeyPatch, run: Path, make: Any, *, only: bo
     data = opened.open_data()
     answers = opened.answers(data, "test")
     finished = report_measures.FinishedRun(opened, data, make_network("mlp", (3, 16, 16), 2), answers, 1, 8, 1.0)
-    mistakes = report_measures._mistakes(finished, 0)
+    mistakes = report_measures._mistakes(finished, 0, SILENT)
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
     method = TriedMethod("occlusion", make, is_cheap=False)
     monkeypatch.setattr(

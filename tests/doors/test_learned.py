@@ -15,7 +15,7 @@ from PIL import Image
 import visus
 from visus.errors import RunError, UsageError
 from visus.training.runs import RunFolder
-from visus.workbench.compare.comparisons import compare_runs
+from visus.workbench.compare.runs import compare_runs
 from visus.workbench.runs.reuse import reuse_sentence
 
 from .conftest import SMALL, Call
@@ -59,7 +59,7 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
     assert wrong.notes[0] == "10 of 20 images were learned from: the network knows many of their labels by heart."
     answer = visus_command("predict", run, moved)
     assert (
-        "ledger: 10 samples have the same content as one that the network learned from, so their answer says little.\n"
+        "ledger: 10 samples have the same content as a sample that the network learned from, so their prediction says little about new data.\n"
         in answer.err
     )
     left, right = (visus.load(run), dataclasses.replace(visus.load(run)))
@@ -161,7 +161,7 @@ def test_a_split_seed_that_would_change_nothing_is_refused(run: Path, photos: Pa
     with pytest.raises(UsageError) as caught:
         visus.open_data(photos, split=run / "split.csv", split_seed=1)
     assert str(caught.value) == (
-        "a split.csv says which samples train, validate and test, so a split seed would change nothing. Leave one of them out."
+        "a split.csv defines the whole split, so a split seed would have no effect. Omit one of them."
     )
     values, labels = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
     values[:] = np.arange(20)[:, None, None]
@@ -174,7 +174,7 @@ def test_a_split_seed_that_would_change_nothing_is_refused(run: Path, photos: Pa
     with pytest.raises(UsageError) as caught:
         visus.open_data(tmp_path / "own.npz", split_seed=1)
     assert str(caught.value) == (
-        f"{tmp_path / 'own.npz'}: this data names its own splits, validation included, so a split seed would change nothing. Leave it out."
+        f"{tmp_path / 'own.npz'}: this data defines its own splits, including validation, so a split seed would have no effect. Omit it."
     )
     assert visus.open_data(tmp_path / "own.npz").split_seed is None
     assert visus.open_data(photos, split=run / "split.csv").split_seed is None

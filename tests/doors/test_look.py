@@ -257,7 +257,7 @@ def test_mistakes_in_the_sample_are_told_in_words(run: Path, tmp_path: Path) -> 
     with pytest.raises(ImageError) as broken:
         visus.look(run, image)
     assert str(broken.value) == (
-        "broken.png: the PNG file is cut short or damaged in its header. Copy or export it again, or remove it."
+        "broken.png: the PNG file is truncated or damaged in its header. Copy or export it again, or remove it."
     )
     with pytest.raises(UsageError) as outside:
         visus.look(run, "test:900")
@@ -288,7 +288,7 @@ def test_mistakes_in_the_sample_are_told_in_words(run: Path, tmp_path: Path) -> 
     with pytest.raises(ImageError) as short:
         visus.look(NETWORK, f"{rows}:1", input_shape=(2, 40))
     assert str(short.value) == (
-        f"{rows}[1]: a sample of 30 is smaller than the 40 of this network; arrays are only made smaller."
+        f"{rows}[1]: a sample of 30 is smaller than this network's input of 40; visus does not enlarge arrays."
     )
     with pytest.raises(UsageError) as without:
         visus.look(NETWORK, "test:3", input_shape=(3, 10, 10))
@@ -434,8 +434,8 @@ def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() 
     assert "Never above 0 on this image: 1 filter (1); behind a relu they would be dead." in page
     assert found.facts.dash in page
     left = (
-        "Left out: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights and were not "
-        "called as layers without parts, so nothing was heard of their maps."
+        "Not among the layers: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights, and the network "
+        "does not call them as layers without parts, so their maps are not known."
     )
     assert found.facts.missing["layers"] == left
     assert left in page

@@ -46,8 +46,8 @@ def test_data_of_which_nothing_can_be_held_out_is_refused_before_training(tmp_pa
     with pytest.raises(DataError) as caught:
         visus.open_data(tmp_path / "same.npz")
     assert str(caught.value) == (
-        f"{tmp_path / 'same.npz'}: nothing is left to validate or to score on: copies and groups stay on one side of a split, "
-        "and here each class is one group or one copied sample. Add samples, or name other groups."
+        f"{tmp_path / 'same.npz'}: no samples are left for validation and testing: copies and groups stay in one split, "
+        "and here each class is a single group or copies of one sample. Add samples, or define other groups."
     )
 
 
@@ -99,9 +99,9 @@ def test_values_of_another_format_size_or_that_are_no_numbers_are_refused(tmp_pa
     broken[0, 0, 3] = np.nan
     problems = [next(iter(run.predict([array]))).problem for array in (values.astype(np.float64), values[:, :, :8], broken)]
     assert problems == [
-        "these values are float64, and this network was trained on float32. Give them in the same format and range.",
-        "a sample of 8 is smaller than the 16 of this network; arrays are only made smaller.",
-        "a value is not a finite number. Repair the sample, or leave it out.",
+        "these values are float64, but this network was trained on float32. Use the same type and range.",
+        "a sample of 8 is smaller than this network's input of 16; visus does not enlarge arrays.",
+        "a value is NaN or infinite. Repair the sample, or remove it.",
     ]
     np.savez(tmp_path / "doubles.npz", x=values.astype(np.float64), y=np.arange(20) % 2)
     with pytest.raises(ImageError):
@@ -214,9 +214,10 @@ def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None
         visus.train(tmp_path / "few.npz", None, RECIPE.replace(patience=3), output=tmp_path)
     assert str(caught.value) == "patience needs a validation set, and this data leaves none. Leave it out."
     with pytest.raises(UsageError) as caught:
-        visus.open_data(tmp_path / "r.npz", rule="crop")
+        visus.open_data(tmp_path / "r.npz", resize_mode="crop")
     assert (
-        str(caught.value) == f"{tmp_path / 'r.npz'}: the rule crop is for image files, and these are arrays. Leave it out."
+        str(caught.value)
+        == f"{tmp_path / 'r.npz'}: the resize mode crop applies to image files, but these are arrays. Omit it."
     )
 
 

@@ -17,7 +17,7 @@ import visus
 from visus.data.splits import SplitRow, apply_split
 from visus.errors import DataError, TrainingError
 from visus.training.events import Event
-from visus.workbench.train.training import Prepared, Scored
+from visus.workbench.train.events import Prepared, Scored
 
 from .conftest import SMALL, Call
 
@@ -52,7 +52,7 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_samples_are_counte
     lines = answer.err.splitlines()
     (recipe,) = [line for line in lines if line.startswith("recipe: ")]
     assert recipe.endswith(
-        "training images are not shifted (0.05 of 8 x 8 rounds to none), blanked in a box of 2 x 2, "
+        "training images are not shifted (0.05 of 8 x 8 rounds to 0), blanked in a box of 2 x 2, "
         "seen at 6 x 6 for 40 % of the training, then 7 x 7 for 40 %, then 8 x 8 for 20 %"
     )
     num_train = len(visus.open_data(gray).split("train"))
@@ -78,7 +78,7 @@ def test_samples_of_one_position_are_told_as_they_are_seen(visus_command: Call, 
     answer = visus_command(*words, "--progressive-resize", "0.75,1", "--flip", "none", "-o", tmp_path)
     (recipe,) = [line for line in answer.err.splitlines() if line.startswith("recipe: ")]
     assert recipe.endswith(
-        "training images are not shifted (0.05 of 1 x 1 rounds to none), not blanked (0.3 of 1 x 1 rounds to none), seen at 1 x 1 throughout"
+        "training images are not shifted (0.05 of 1 x 1 rounds to 0), not blanked (0.3 of 1 x 1 rounds to 0), seen at 1 x 1 throughout"
     )
     answer = visus_command(*words, "--tta", "shift", "-o", tmp_path)
     assert (answer.code, answer.err.splitlines()[-1]) == (
@@ -100,9 +100,9 @@ def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path)
     assert moved.startswith(
         f"{sum((table.splits != sides) & ~((table.splits == 'train') & (np.array(sides) == 'val')))} samples"
     )
-    assert moved.partition(": ")[0].endswith("in another split by split.csv than the data itself says")
+    assert moved.partition(": ")[0].endswith("in another split in split.csv than in the data itself")
     assert parted == (
-        "2 samples that are copies or of one group stand on several sides of split.csv, so figures on them flatter: x[0], x[1]."
+        "2 samples that are copies or of one group are in different splits of split.csv, so the scores are too high: x[0], x[1]."
     )
 
 
@@ -191,7 +191,7 @@ def test_options_are_named_as_they_are_typed(visus_command: Call, gray: Path, wo
 
 def test_more_classes_than_there_are_cannot_be_told(visus_command: Call, run: Path, photos: Path) -> None:
     answer = visus_command("predict", run, photos, "-k", "5")
-    assert (answer.code, answer.err) == (2, "error: 5 classes were asked for, and this network has 2.\n")
+    assert (answer.code, answer.err) == (2, "error: top is 5, and this network has 2 classes.\n")
 
 
 def test_file_names_that_are_not_utf_8_are_trained_on_and_answered(visus_command: Call, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_numbers_longer_than_64_bits_are_refused(tmp_path: Path) -> None:
         visus.open_data(tmp_path / "long.npz")
     assert str(caught.value) == (
         f"{tmp_path / 'long.npz'}: the array x has the type {np.dtype(np.longdouble)}; "
-        "needed are whole or floating-point numbers of at most 64 bits."
+        "integers or floating-point numbers of at most 64 bits are needed."
     )
 
 
@@ -272,4 +272,4 @@ def test_check_takes_the_options_of_the_data(visus_command: Call, photos: Path) 
     assert answer.code == 0
     assert "60 images of 1 x 8 x 8" in answer.out
     wrong = visus_command("check", photos, "--resize-mode", "corp")
-    assert wrong.err == "error: unknown rule 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"
+    assert wrong.err == "error: unknown resize mode 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"

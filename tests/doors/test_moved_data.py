@@ -121,7 +121,7 @@ def test_a_report_is_not_written_from_other_data(run: Path, tmp_path: Path, phot
         (tmp_path / "other" / label).mkdir(parents=True)
         shutil.copy(photos / label / "00.png", tmp_path / "other" / label)
     assert visus_command("report", run, tmp_path / "other").err == (
-        f"error: {tmp_path / 'other'}: a report tells of the run's own held-out samples, and this is other data. "
+        f"error: {tmp_path / 'other'}: a report is about the run's own held-out samples, and this is other data. "
         "To score it: visus evaluate RUN DATA\n"
     )
 

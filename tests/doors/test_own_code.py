@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import visus
 from visus.errors import TrainingError, UsageError
 from visus.training.recipe import Recipe
-from visus.workbench.train.training import Prepared, Scored
+from visus.workbench.train.events import Prepared, Scored
 
 RECIPE = Recipe(epochs=1, batch_size=8, learning_rate=0.01, precision="float32", device="cpu")
 Pair = namedtuple("Pair", "answer aux")
@@ -66,7 +66,7 @@ def gray(tmp_path_factory: pytest.TempPathFactory) -> visus.Data:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without what the report measures."""
-    monkeypatch.setattr("visus.workbench.train.training.write_end", lambda *given: ())
+    monkeypatch.setattr("visus.workbench.train.job.write_end", lambda *given: ())
 
 
 def trained(data: visus.Data, module: nn.Module, output: Path, recipe: Recipe = RECIPE) -> tuple[visus.Run, list[str]]:

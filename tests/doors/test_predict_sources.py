@@ -20,8 +20,13 @@ def network(run: Path) -> visus.Run:
     return visus.load(run)
 
 
-def files(network: visus.Run, source: object, ledger: Ledger | None = None) -> list[str]:
-    return [answer.file for answer in network.predict(source, ledger=ledger) if not answer.problem]  # type: ignore[arg-type]
+def files(network: visus.Run, source: object) -> list[str]:
+    return files_and_ledger(network, source)[0]
+
+
+def files_and_ledger(network: visus.Run, source: object) -> tuple[list[str], Ledger]:
+    predictions = network.predict(source)  # type: ignore[arg-type]
+    return [answer.file for answer in predictions if not answer.problem], predictions.ledger
 
 
 def test_one_file_is_one_answer(network: visus.Run, photos: Path) -> None:
@@ -51,8 +56,8 @@ def test_what_belongs_to_a_system_or_is_no_image_is_left_out_and_counted(
     (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / ".DS_Store").write_bytes(b"x")
     os.mkfifo(tmp_path / "pipe.png")
-    ledger = Ledger()
-    assert [Path(file).name for file in files(network, tmp_path, ledger)] == ["a.JPG", "image without suffix"]
+    found, ledger = files_and_ledger(network, tmp_path)
+    assert [Path(file).name for file in found] == ["a.JPG", "image without suffix"]
     assert ledger.counts["left out: hidden or not an image"] == 3
 
 
@@ -119,6 +124,6 @@ def test_a_run_is_known_by_what_lies_in_it(run: Path, within: str) -> None:
 def test_masks_of_other_images_are_left_out_as_for_a_training(network: visus.Run, photos: Path, tmp_path: Path) -> None:
     for name in ("a.png", "a_mask.png", "b.png"):
         shutil.copy(photos / "dark" / "00.png", tmp_path / name)
-    ledger = Ledger()
-    assert [Path(file).name for file in files(network, tmp_path, ledger)] == ["a.png", "b.png"]
+    found, ledger = files_and_ledger(network, tmp_path)
+    assert [Path(file).name for file in found] == ["a.png", "b.png"]
     assert ledger.reasons("left out: an image, but no sample") == {"a_mask.png": "a mask of another image"}

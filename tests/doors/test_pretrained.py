@@ -17,10 +17,11 @@ from visus.data.survey import Survey
 from visus.errors import RecipeError, RunError, UsageError, WeightsError
 from visus.networks import initial_weights, pretrained, weights
 from visus.training.events import HeadFitted, StartScored, StepDone
+from visus.workbench.train.events import DataOpened, Prepared
 from visus.workbench.train.starts import BackboneChoice, begin, choice_of, suited_data
-from visus.workbench.train.training import DataOpened, Prepared, train
+from visus.workbench.train.training import train
 
-from .conftest import SMALL, Call
+from .conftest import SMALL, Call, StopAfter
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -101,8 +102,8 @@ def test_without_the_extra_one_sentence_tells_how_to_get_it(monkeypatch: pytest.
         ({"network": "compact"}, "are those of efficientnet_lite(0) and efficientnet_lite(1)"),
         ({"file": "mine.pt"}, "and other weights exclude each other"),
         (
-            {"channels": 1, "scale": "min-max"},
-            "need color (channels=3) and have a scaling of their own, so scale=min-max cannot be used",
+            {"channels": 1, "normalize": "min-max"},
+            "need color (channels=3) and have a scaling of their own, so normalize=min-max cannot be used",
         ),
     ],
 )
@@ -161,13 +162,13 @@ def test_check_says_what_train_would_do_with_the_same_options(
 
     facts = json.loads(visus_command("check", large_photos, "--json", *words).out)
     text = visus_command("check", large_photos, *words).out
-    monkeypatch.setattr("visus.cli.training.Screen.tell", stop)
+    monkeypatch.setattr("visus.cli.training.Screen.show", stop)
     monkeypatch.setattr("sys.argv", ["visus", "train", str(large_photos), "-o", str(tmp_path), *words])
     with pytest.raises(_BegunError) as caught:
         visus.cli.main()
     prepared = caught.value.args[0]
     assert facts["input_shape"] == list(prepared.data.input_shape)
-    assert facts["scale"] == prepared.data.preprocessing.scale
+    assert facts["normalize"] == prepared.data.preprocessing.normalize
     is_new = prepared.start is None
     assert facts["begins"] == (
         "visus train would start from a new network."
@@ -284,17 +285,6 @@ def test_a_resumed_run_cannot_be_given_other_weights(run: Path, file: Path, visu
 # ---- the same weights again ----
 
 
-class StopAfter:
-    """Asks for a stop after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
-
-
 def kept(folder: Path) -> dict[str, torch.Tensor]:
     return {
         f"{which}.{name}": values
@@ -314,7 +304,8 @@ def test_a_stopped_training_that_began_with_weights_ends_the_same(steps: int, ph
     begin: dict[str, Any] = {"weights": tmp_path / "five.safetensors", "output": tmp_path}
     recipe = visus.Recipe(epochs=2, batch_size=8, precision="float32", frozen="conv1", norm_statistics="stored")
     whole = train(photos, DESIGN, recipe, **begin)
-    part = train(photos, DESIGN, recipe, should_stop=StopAfter(steps), **begin)
+    stop = StopAfter(steps)
+    part = train(photos, DESIGN, recipe, on_event=stop.follow, should_stop=stop, **begin)
     visus.resume(part.folder)
     assert_same(whole.folder, part.folder)
 
@@ -370,7 +361,7 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
         "weights: starts from ImageNet weights of EfficientNet-Lite0; linear1.weight and linear1.bias are new" in answer.err
     )
     assert "input: 3 x 64 x 64, scaled as its weights were trained" in answer.err
-    assert "ledger: 20 images in gray were made color (three equal channels)" in answer.err
+    assert "ledger: 20 images were converted from gray to color (three equal channels)" in answer.err
     assert "head: fitted on 2 views of each training sample; alone, it answers " in answer.err
     assert "before the first step: val_loss" in answer.err
     folder = tmp_path / "stripes"
@@ -403,7 +394,7 @@ def test_data_opened_by_oneself_is_taken_at_its_size_where_it_is_asked_for(large
         train(data, pretrained=True, output=tmp_path, on_event=look)
     with pytest.raises(EnoughError):
         train(large_photos, pretrained=False, output=tmp_path, on_event=look)
-    asked = [(each.network.asked, each.data.preprocessing.scale, each.data.input_shape) for each in opened]
+    asked = [(each.network.asked, each.data.preprocessing.normalize, each.data.input_shape) for each in opened]
     assert asked == [
         ("compact", "mean-deviation", (3, 32, 32)),
         ("efficientnet_lite(0)", "fixed", (3, 32, 32)),

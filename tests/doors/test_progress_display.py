@@ -109,7 +109,7 @@ def test_a_notebook_has_one_line_that_changes(
     of_display.display = display  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", of_display)
-    monkeypatch.setattr("visus.workbench.progress._CELL_S", 0.0)
+    monkeypatch.setattr("visus.workbench.screen._CELL_S", 0.0)
     visus.train(file, NETWORK, RECIPE, output=tmp_path)
     assert [kind for kind, _ in shown[:2]] == ["display", "update"]
     assert shown[0][1].startswith("epoch 1/2")
@@ -192,6 +192,6 @@ def test_labels_that_cannot_be_used_are_refused(run: visus.Run, labels: Any, spl
 def test_a_run_is_asked_all_that_is_there(run: visus.Run) -> None:
     assert run.shifts().num_samples > 0
     assert run.look("test:0").layers
-    assert run.report() == run.folder / "report.html"
+    assert run.report().path == run.folder / "report.html"
     assert len(run.compare(run.folder).contenders) == 2
     assert run.mistakes(limit=1) is not None

@@ -14,7 +14,7 @@ from visus.errors import RunError
 from visus.files import write_file
 from visus.workbench.report.reports import rewrite_report
 
-from .conftest import SMALL, Call
+from .conftest import SMALL, Call, StopAfter
 
 OWN = re.compile(r"<tr><th scope=\"row\">(?:Answers|Training time)</th>.*?</tr>", re.DOTALL)
 
@@ -52,19 +52,14 @@ def test_the_report_is_named_in_json_and_written_from_python(visus_command: Call
     assert json.loads(visus_command("report", old, "--json").out)["report"] == str(old / "report.html")
     (old / "report.html").unlink()
     (old / "checkpoint" / "last.safetensors").unlink()  # what it alone knows is left out
-    assert rewrite_report(visus.load(old)) == old / "report.html"
+    assert rewrite_report(visus.load(old)).path == old / "report.html"
     assert "<h1>" in (old / "report.html").read_text("utf-8")
 
 
 def test_a_training_that_was_stopped_has_no_report(photos: Path, tmp_path: Path) -> None:
-    steps = []
-
-    def stop() -> bool:
-        steps.append(1)
-        return len(steps) > 3
-
+    stop = StopAfter(3)
     recipe = visus.Recipe(epochs=4, batch_size=8, precision="float32")
-    run = visus.train(photos, SMALL[1], recipe, output=tmp_path, should_stop=stop)
+    run = visus.train(photos, SMALL[1], recipe, output=tmp_path, on_event=stop.follow, should_stop=stop)
     with pytest.raises(RunError) as caught:
         rewrite_report(run)
     assert str(caught.value) == (

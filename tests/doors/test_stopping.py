@@ -36,7 +36,7 @@ def interrupt(*_: Any, **__: Any) -> None:
             "stopped at once; all up to the last checkpoint is safe. next: visus train --resume {run}",
         ),
         (
-            "visus.workbench.train.training.write_end",
+            "visus.workbench.train.job.write_end",
             "stopped while scoring; the training is done and safe. To score it: visus train --resume {run}",
         ),
     ],
@@ -76,7 +76,7 @@ def test_a_fit_of_the_head_can_be_gone_on_with(
     assert visus.resume(tmp_path / "it").evaluate().num_samples == 12
 
 
-@pytest.mark.parametrize("place", ["visus.workbench.runs.load"])
+@pytest.mark.parametrize("place", ["visus.workbench.runs.run.load"])
 def test_other_commands_say_that_they_were_stopped(
     place: str, run: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +89,7 @@ def test_other_commands_say_that_they_were_stopped(
     ("trained", "told"), [(3.0, "3 epochs"), (2.37, "2.4 epochs"), (0.42, "0.4 epochs"), (0.004, "0.004 epochs")]
 )
 def test_an_epoch_that_was_cut_is_told_as_a_part(trained: float, told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Screen(quiet=False).tell(Finished("time limit", 3, 1, 61.0, trained))
+    Screen(quiet=False).show(Finished("time limit", 3, 1, 61.0, trained))
     assert capsys.readouterr().err == f"trained for 1 min 01 s, {told} (time limit); kept: the weights of epoch 1\n"
 
 
@@ -109,7 +109,7 @@ def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
 def test_a_limit_that_leaves_no_time_is_told(
     photos: Path, visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("visus.workbench.train.training.ending_s", lambda data, made: 20.0)
+    monkeypatch.setattr("visus.workbench.train.job.ending_s", lambda data, made: 20.0)
     answer = visus_command("train", photos, *SMALL, "--time-limit", "4s", "-o", tmp_path)
     (told,) = [line for line in answer.err.splitlines() if "leaves no time" in line]
     assert re.fullmatch(

@@ -14,7 +14,7 @@ import visus
 from visus.errors import TrainingError, UsageError
 from visus.networks.autoencoder import Reconstructing
 from visus.training.reconstruction import reconstruct
-from visus.workbench.experiment.tasks import compare_tasks, first_filters
+from visus.workbench.experiment.task import compare_tasks, first_filters
 
 from .conftest import Call
 
@@ -83,9 +83,7 @@ def test_another_task_parts_the_last_layers_and_the_same_task_does_not(learned: 
 def test_mistakes_are_told(learned: Path, visus_command: Call, tmp_path: Path) -> None:
     answer = visus_command("experiment", "task", learned, "--task", "reconstuction")
     assert answer.code == 1
-    assert answer.err.strip().endswith(
-        "'reconstuction' is no file, and no column of this data with other labels. Known columns: none."
-    )
+    assert answer.err.strip().endswith("'reconstuction' is neither a file nor a column of this data. Known columns: none.")
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(2))
     module(torch.zeros(1, 1, 8, 8))
     data = learned.parent.parent / "squares.npz"

@@ -21,11 +21,12 @@ from visus.design import resolve
 from visus.design.families.compact import SCALES
 from visus.networks import step_cost
 from visus.networks.step_cost import Price, Work
+from visus.progress import SILENT
 from visus.training.distribution import ALONE
 from visus.training.events import Pricing
 from visus.training.recipe import Recipe
 from visus.workbench.train import width_search
-from visus.workbench.train.training import Prepared
+from visus.workbench.train.events import Prepared
 from visus.workbench.train.width_search import ALLOWANCE, sentence, widest_within
 
 pytestmark = pytest.mark.usefixtures("light_pages")
@@ -97,7 +98,7 @@ def priced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Work]:
 
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(step_cost, "measured", measured)
-    monkeypatch.setattr("visus.workbench.train.training._Limit.left", lambda self, ending_s: self.seconds)
+    monkeypatch.setattr("visus.workbench.train.time_limit.TimeLimit.left", lambda self, ending_s: self.seconds)
     return works
 
 
@@ -121,9 +122,7 @@ def test_the_training_has_the_widest_network_that_fits(squares: Path, priced: li
     data = visus.open_data(squares)
     recipe = quick(time_limit_s=fitting(width, 1))
     usual = width_search.make_network(None, data.input_shape, 2, num_samples=162)
-    made, settled = width_search.within_limit(
-        usual, recipe, fitting(width, 1), data, rungs_machine(), ALONE, None, lambda event: None
-    )
+    made, settled = width_search.within_limit(usual, recipe, fitting(width, 1), data, rungs_machine(), ALONE, None, SILENT)
     assert made.design == resolve(f"compact(scale={scale})", input_shape=data.input_shape, num_classes=2, num_samples=162)
     assert made.asked == ("compact" if scale == 1 else f"compact(scale={scale})")
     assert made.reason.startswith(f"compact(scale={scale}): about ")

@@ -52,7 +52,7 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
         "warnings": ["coat is rare."],
         "design_text": "conv(32, 3), relu, globalpool, linear(classes)",
         "network": "compact",
-        "preprocessing": {"kind": "images", "channels": 1, "size": [28, 28], "rule": "crop", "dtype": "uint8", "scale": "mean-deviation", "offset": [72.94], "divisor": [90.1]},
+        "preprocessing": {"kind": "images", "channels": 1, "size": [28, 28], "resize_mode": "crop", "dtype": "uint8", "normalize": "mean-deviation", "offset": [72.94], "divisor": [90.1]},
         "recipe": {"seed": 7, "epochs": 3},
         "machine": {"device": "cpu", "precision": "bfloat16", "channels_last": True, "reason": "bfloat16: asked for"},
         "environment": {"visus": "0.1.0", "python": "3.13.0", "packages": {"torch": "2.13.0", "simplejpeg": None}, "processor": "Some CPU", "cores": 4, "threads": 2},

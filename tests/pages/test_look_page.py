@@ -22,7 +22,7 @@ from visus.pages.parts.charts import bars, curve, line_chart
 from visus.pages.parts.samples import one_map, reduced_sample
 from visus.workbench.look.inputs import sample_of_tensor
 from visus.workbench.look.looking import look
-from visus.workbench.look.measures import Subjected, layers_of
+from visus.workbench.look.measures import Probe, layers_of
 from visus.workbench.modules import network
 
 SIDE = 24
@@ -149,7 +149,7 @@ def test_dead_filters_are_named() -> None:
 def test_maps_of_all_layers_stay_under_their_share_of_three_megabytes(design: str, shape: tuple[int, ...]) -> None:
     noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     module = network(design, shape, 3).eval()
-    layers, _, why = layers_of(Subjected(module, noise, 1), None)
+    layers, _, why = layers_of(Probe(module, noise, 1), None)
     assert not why
     facts = LookFacts("a network", True, "0", sample_of_tensor(noise[0]).facts, layers)
     assert len(layers_section(facts).encode()) < 1.1 * MAPS_BYTES

@@ -17,7 +17,7 @@ from visus.errors import RecipeError
 from visus.evaluation.calibration import UNCALIBRATED
 from visus.evaluation.predictions import predict_logits
 from visus.training.recipe import Recipe
-from visus.workbench.train.training import Prepared
+from visus.workbench.train.events import Prepared
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

@@ -98,11 +98,11 @@ def train(
         ),
     ] = None,
     channels: Annotated[int | None, _expert("Data", help="1 for gray, 3 for color.")] = None,
-    rule: Annotated[
-        str | None, _expert("Data", "--resize-mode", help="How an image gets its size: squash (the default), crop or pad.")
+    resize_mode: Annotated[
+        str | None, _expert("Data", help="How an image gets its size: squash (the default), crop or pad.")
     ] = None,
-    scale: Annotated[
-        str | None, _expert("Data", "--normalize", help="How values are scaled: mean-deviation (the default) or min-max.")
+    normalize: Annotated[
+        str | None, _expert("Data", help="How values are scaled: mean-deviation (the default) or min-max.")
     ] = None,
     path_column: Annotated[
         str | None, _expert("Data", help="Column of a table that names the image files; path by default.")
@@ -192,7 +192,18 @@ def train(
 
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
     options = DataOptions(
-        data, _size(img_size), channels, rule, scale, labels, split, split_seed, max_unreadable, cache_dir, workers, reading
+        data,
+        _size(img_size),
+        channels,
+        resize_mode,
+        normalize,
+        labels,
+        split,
+        split_seed,
+        max_unreadable,
+        cache_dir,
+        workers,
+        reading,
     )
     begun = Begun(pretrained, weights)
     train_and_tell(options, model, begun, given, recipe, resume, output, name, as_json=as_json, quiet=quiet)
@@ -252,7 +263,7 @@ def evaluate(
             layout=layout,
         )
         scores = loaded.evaluate(opened, split=split, raw=raw)
-        moved = report_shifts(loaded, opened, split) if shifts else None
+        moved = report_shifts(loaded, opened, split=split) if shifts else None
         wrong = loaded.mistakes(opened, split=split, limit=shown, raw=raw, cache_dir=cache_dir) if mistakes else None
     if data is not None:
         tell_data(opened)
@@ -281,24 +292,15 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report of a run anew, from its folder and its data; print where it is."""
-    from visus.errors import UsageError
-    from visus.workbench.report.reports import rewrite_report
-    from visus.workbench.runs.own_data import is_own
     from visus.workbench.runs.run import load
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
         loaded = load(run, device=device)
-        opened = loaded.open_data(data, cache_dir=cache_dir)
-        if data is not None and not is_own(loaded.folder, opened):
-            raise UsageError(
-                "a report tells of the run's own held-out samples, and this is other data. To score it: visus evaluate RUN DATA",
-                where=str(data),
-            )
-        written = rewrite_report(loaded, opened)
+        written = loaded.report(data, cache_dir=cache_dir)
     if as_json:
-        print_json({"report": str(written)})
+        print_json(written.to_json())
     else:
-        print(written)
+        print(written.path)
 
 
 @app.command()
@@ -329,7 +331,7 @@ def check(
     ] = None,
     img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
-    rule: Annotated[str, typer.Option("--resize-mode", help="How an image gets its size: squash, crop or pad.")] = "squash",
+    resize_mode: Annotated[str, typer.Option(help="How an image gets its size: squash, crop or pad.")] = "squash",
     pretrained: Annotated[
         bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; default: as visus train would.")
     ] = None,
@@ -363,7 +365,7 @@ def check(
         data,
         img_size=_size(img_size),
         channels=channels,
-        rule=rule,  # type: ignore[arg-type]  # open_data refuses other words
+        resize_mode=resize_mode,  # type: ignore[arg-type]  # open_data refuses other words
         labels=labels,
         split=split,
         split_seed=split_seed,
@@ -371,7 +373,7 @@ def check(
         max_unreadable=max_unreadable,
         cache_dir=cache_dir,
         num_workers=workers,
-        suit=choice,
+        choose_input=choice,
         path_column=path_column,
         label_column=label_column,
         skip_missing=skip_missing,

@@ -25,7 +25,7 @@ def compare(
 ) -> None:
     """Two runs sample by sample: the paired difference with its interval, McNemar's test, and the samples on which they differ."""
     from visus.cli.show_compare import show_comparison
-    from visus.workbench.compare.comparisons import compare_runs
+    from visus.workbench.compare.runs import compare_runs
     from visus.workbench.runs.run import load
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk

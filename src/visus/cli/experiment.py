@@ -18,8 +18,8 @@ from visus.cli.streams import print_json
 from visus.cli.words import refuse_beside, shape_of
 
 if TYPE_CHECKING:
-    from visus.workbench.compare.comparisons import Comparison
-    from visus.workbench.progress import Screen
+    from visus.workbench.compare.comparison import Comparison
+    from visus.workbench.screen import Screen
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train the twin of a run that answers a question.")
 
@@ -61,12 +61,12 @@ def mlp(
         _show_design(network, input_shape or "3,224,224", classes or 1000, as_json=as_json)
         return
     refuse_beside("a run", of_design)
-    from visus.workbench.compare.comparisons import compare_with_twins
+    from visus.workbench.experiment.mlp import compare_with_mlps
     from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         run = load(Path(network), device=device or "auto")
-        found = compare_with_twins(run, with_shuffled=shuffle_pixels, **_given(screen, output, cache_dir))
+        found = compare_with_mlps(run, with_shuffled=shuffle_pixels, **_given(screen, output, cache_dir))
     _show(found, as_json=as_json)
 
 
@@ -80,11 +80,11 @@ def shuffle(
     as_json: Json = False,
 ) -> None:
     """A run beside the same network trained on images whose pixels are all in one random order."""
-    from visus.workbench.compare.comparisons import compare_shuffled
+    from visus.workbench.experiment.shuffle import compare_with_shuffled
     from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
-        found = compare_shuffled(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
+        found = compare_with_shuffled(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
     _show(found, as_json=as_json)
 
 
@@ -108,14 +108,12 @@ def task(
 ) -> None:
     """A run beside the same network trained for another task: do its filters follow from the task?"""
     from visus.cli.show_compare import show_tasks
-    from visus.workbench.experiment.tasks import compare_tasks
+    from visus.workbench.experiment.task import compare_tasks
     from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         given = _given(screen, output, cache_dir)
-        found = compare_tasks(
-            load(run, device=device or "auto"), other, with_control=control, on_drawn=screen.drawn, **given
-        )
+        found = compare_tasks(load(run, device=device or "auto"), other, with_control=control, **given)
     if as_json:
         print_json(found.to_json())
     else:
@@ -133,11 +131,11 @@ def antialias(
 ) -> None:
     """A run beside its design with global pooling for flatten and blurred pooling for strides: do the answers move less with the image?"""
     from visus.cli.show_compare import show_comparison, show_shifts
-    from visus.workbench.compare.comparisons import compare_antialiased
+    from visus.workbench.experiment.antialias import compare_with_antialiased
     from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
-        found = compare_antialiased(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
+        found = compare_with_antialiased(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
     if as_json:
         print_json(found.to_json())
         return
@@ -150,7 +148,7 @@ def antialias(
 @contextlib.contextmanager
 def _screen(quiet: bool) -> Iterator[Screen]:
     """Where trainings are shown; what a person's own module prints goes to stderr."""
-    from visus.workbench.progress import Screen
+    from visus.workbench.screen import Screen
 
     with contextlib.redirect_stdout(sys.stderr), Screen(quiet) as screen:
         yield screen
@@ -158,7 +156,7 @@ def _screen(quiet: bool) -> Iterator[Screen]:
 
 def _given(screen: Screen, output: Path | None, cache_dir: Path | None) -> dict[str, Any]:
     command = shlex.join(["visus", *sys.argv[1:]])
-    return {"output": output, "cache_dir": cache_dir, "on_event": screen.tell, "command": command}
+    return {"output": output, "cache_dir": cache_dir, "on_event": screen.show, "command": command}
 
 
 def _show(found: Comparison, *, as_json: bool) -> None:

@@ -66,7 +66,8 @@ def look(
     """What a network sees in one image: a page with maps, filters, templates, saliency and receptive fields; a table of its layers."""
     from visus.errors import UsageError
     from visus.workbench.look.looking import look as look_inside
-    from visus.workbench.look.looking import names_run, page_name
+    from visus.workbench.look.looking import page_name
+    from visus.workbench.look.opening import names_run
 
     is_run = names_run(network)
     if output is not None and not output.parent.is_dir():  # said before minutes are spent
@@ -141,19 +142,14 @@ def _show(found: Look, place: Path, named: list[str]) -> None:
     console.print(table)
     over = f"{facts.num_over:,} samples" if facts.num_over > 1 else f"this {facts.sample.noun} alone"
     console.print(f"zeros of this {facts.sample.noun}; dead and sparse {facts.channels} over {over}", markup=False)
-    for note in (
-        facts.missing.get("views", ""),
-        facts.missing.get("calibration", ""),
-        facts.dash,
-        facts.missing.get("layers", ""),
-    ):
+    for note in (*facts.answer_notes, facts.dash, facts.missing.get("layers", "")):
         if note:
             console.print(note, markup=False)
     for layer in facts.layers:
         if layer.never_positive and not layer.is_rectified and len(layer.shape) > 1:
             console.print(f"never above 0 in {layer.path or 'the module'}: {len(layer.never_positive):,}", markup=False)
-    if warning := facts.missing.get("training"):
-        sys.stderr.write(f"warning: {warning}\n")
+    if facts.warning:
+        sys.stderr.write(f"warning: {facts.warning}\n")
     unit = facts.unit.unit if facts.unit is not None else None
     more = (
         f"   next: visus look {shlex.join([*named, '--layer', unit.layer])} --channel {unit.channel}"

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from visus.units import write_bytes, write_shape, write_share
-from visus.workbench.progress import scaling
+from visus.workbench.screen import scaling
 
 if TYPE_CHECKING:
     from visus.data.opened import Data
@@ -86,7 +86,7 @@ def data_facts(data: Data, begins: str) -> dict[str, Any]:
         "name": data.name,
         "kind": data.samples.kind,
         "input_shape": list(data.input_shape),
-        "scale": data.preprocessing.scale,
+        "normalize": data.preprocessing.normalize,
         "begins": begins,
         "classes": list(data.classes),
         "num_samples": {split: len(data.split(split)) for split in ("train", "val", "test")},

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from visus.evaluation.equivariance import Equivariance
     from visus.evaluation.placement import PlacementFigures
     from visus.evaluation.shifts import PhasePattern
-    from visus.workbench.compare.comparisons import Comparison, Contender
-    from visus.workbench.experiment.tasks import TaskComparison
+    from visus.workbench.compare.comparison import Comparison, Contender
+    from visus.workbench.experiment.task import TaskComparison
     from visus.workbench.runs.shifts import ShiftReport
 
 MAX_DIFFERING = 20

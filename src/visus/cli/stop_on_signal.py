@@ -10,8 +10,8 @@ import signal
 from pathlib import Path
 from types import FrameType
 
-from visus.training.events import CheckpointWritten, Event, Finished, Started
-from visus.workbench.train.training import DataOpened, Prepared, Scored
+from visus.training.events import CheckpointWritten, Finished, Started
+from visus.workbench.train.events import Prepared
 
 
 class StopOnSignal:
@@ -34,7 +34,7 @@ class StopOnSignal:
     def __exit__(self, *error: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
-    def follow(self, event: Event | DataOpened | Prepared | Scored) -> None:
+    def follow(self, event: object) -> None:
         """Listen for Ctrl-C from the start of the steps to their end."""
         if isinstance(event, Prepared):
             self._folder, self._is_safe = event.folder, self._is_safe or event.start is not None

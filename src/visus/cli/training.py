@@ -19,18 +19,18 @@ from visus.cli.settings import option_of
 from visus.cli.stop_on_signal import StopOnSignal
 from visus.cli.stopping import CODE, told_when_stopped
 from visus.cli.streams import print_json
-from visus.data.opened import Data, Rule, open_data
-from visus.data.preprocessing import Scale
-from visus.data.reading import OPEN, Reading
+from visus.data.images.fit import ResizeMode
+from visus.data.opened import Data, open_data
+from visus.data.preprocessing import Normalize
+from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
 from visus.training.distribution import Group, join, one_voice
-from visus.training.events import Event
 from visus.training.recipe import Recipe
-from visus.workbench.progress import Screen
+from visus.workbench.screen import Screen
 from visus.workbench.train.starts import choice_of
-from visus.workbench.train.training import DataOpened, Prepared, Scored, resume, train
+from visus.workbench.train.training import resume, train
 
 
 @dataclass(frozen=True)
@@ -40,34 +40,34 @@ class DataOptions:
     path: Path | None
     img_size: tuple[int, ...] | int | None
     channels: int | None
-    rule: str | None
-    scale: str | None
+    resize_mode: str | None
+    normalize: str | None
     labels: str | None
     split: Path | None
     split_seed: int | None
     max_unreadable: float | None
     cache_dir: Path | None
     num_workers: int
-    reading: Reading = OPEN
+    reading: Reading = DEFAULT_READING
 
-    def open(self, screen: Screen, suit: InputChooser | None = None) -> Data:
-        """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""
-        rule: Rule = self.rule or "squash"  # type: ignore[assignment]  # open_data refuses other words
-        scale: Scale = self.scale or "mean-deviation"  # type: ignore[assignment]
+    def open(self, screen: Screen, choose_input: InputChooser | None = None) -> Data:
+        """Open the data, telling how decoding goes; ``choose_input`` as for ``open_data``."""
+        resize_mode: ResizeMode = self.resize_mode or "squash"  # type: ignore[assignment]  # open_data refuses other words
+        normalize: Normalize = self.normalize or "mean-deviation"  # type: ignore[assignment]
         return open_data(
             self.path,
             img_size=self.img_size,
             channels=self.channels,
-            rule=rule,
-            scale=scale,
+            resize_mode=resize_mode,
+            normalize=normalize,
             labels=self.labels,
             split=self.split,
             split_seed=self.split_seed,
             max_unreadable=MAX_UNREADABLE if self.max_unreadable is None else self.max_unreadable,
             cache_dir=self.cache_dir,
             num_workers=self.num_workers,
-            suit=suit,
-            on_progress=screen.decoding,
+            choose_input=choose_input,
+            on_event=screen.show,
             **self.reading.to_json(),
         )
 
@@ -108,9 +108,9 @@ def train_and_tell(
     screen = Screen(quiet or not group.is_first)
     with told, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
-        def tell(event: Event | DataOpened | Prepared | Scored) -> None:
+        def follow(event: object) -> None:
             stop.follow(event)
-            screen.tell(event)
+            screen.show(event)
 
         if resumed is not None:
             _refuse_with_resume(options, model, begun, config, name, output)
@@ -120,14 +120,14 @@ def train_and_tell(
                 changes=given,
                 cache_dir=options.cache_dir,
                 num_workers=options.num_workers,
-                on_event=tell,
+                on_event=follow,
                 should_stop=stop,
                 began_at=CLOCK.began,
             )
         else:
             recipe = _recipe(config, given, screen)
             choice = choice_of(
-                begun.pretrained, network=model, file=begun.weights, channels=options.channels, scale=options.scale
+                begun.pretrained, network=model, file=begun.weights, channels=options.channels, normalize=options.normalize
             )
             with group.first_here():
                 data = options.open(screen, choice)
@@ -141,7 +141,7 @@ def train_and_tell(
                 weights=begun.weights,
                 output=output or Path("runs"),
                 name=name,
-                on_event=tell,
+                on_event=follow,
                 should_stop=stop,
                 command=shlex.join([*_launched(group), "visus", *sys.argv[1:]]),
                 began_at=CLOCK.began,
@@ -190,8 +190,8 @@ def _refuse_with_resume(
         "--labels": options.labels,
         "--split-file": options.split,
         "--split-seed": options.split_seed,
-        "--resize-mode": options.rule,
-        "--normalize": options.scale,
+        "--resize-mode": options.resize_mode,
+        "--normalize": options.normalize,
         "--max-unreadable": options.max_unreadable,
         "--output": output,
     }

@@ -277,6 +277,8 @@ class LookFacts:
         sum: one output as a sum; None where no layer is a convolution or a linear one.
         unit: what one unit reads; None where it is not known.
         object_px: size of the objects, where a person said it.
+        warning: what the reader must know before anything else, such as that the network is not trained; empty where nothing.
+        answer_notes: how the answer came about.
         missing: why a part is not there, by the part's name.
     """
 
@@ -296,6 +298,8 @@ class LookFacts:
     sum: PixelSum | None = None
     unit: UnitFields | None = None
     object_px: int | None = None
+    warning: str = ""
+    answer_notes: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -340,6 +344,8 @@ class LookFacts:
             "sum": None if self.sum is None else _sum_json(self.sum),
             "unit": None if self.unit is None else _unit_json(self.unit),
             "object_px": self.object_px,
+            "warning": self.warning,
+            "answer_notes": list(self.answer_notes),
             "missing": dict(self.missing),
         }
 

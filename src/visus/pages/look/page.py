@@ -19,7 +19,7 @@ from visus.pages.parts.document import header, page
 def look_page(facts: LookFacts) -> str:
     """The page as HTML text, under 3 MB: the same facts give the same text."""
     under = (f"network: {facts.name}", "" if facts.is_trained else "not trained: its weights are random")
-    warning = facts.missing.get("training", "")
+    warning = facts.warning
     parts = [
         f'<div class="warning" role="note"><p>{escape(warning)}</p></div>' if warning else "",
         sample_section(facts),

@@ -46,8 +46,7 @@ def sample_section(facts: LookFacts) -> str:
     done = "".join(f"<li>{escape(sentence)}</li>" for sentence in sample.sentences)
     changed = f"<ul>{done}</ul>" if done else ""
     answer = _answer(facts.answer, sample) if facts.answer else f"<p>{escape(facts.missing.get('answer', ''))}</p>"
-    notes = [facts.missing[part] for part in ("views", "calibration") if part in facts.missing]
-    answer += "".join(f'<p class="under">{escape(note)}</p>' for note in notes)
+    answer += "".join(f'<p class="under">{escape(note)}</p>' for note in facts.answer_notes)
     return section(f"The {sample.noun} and the answer", f'<div class="flow">{figures}<div>{answer}</div></div>{changed}')
 
 

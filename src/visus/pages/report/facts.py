@@ -266,14 +266,14 @@ def preprocessing_sentences(facts: ReportFacts) -> list[str]:
     size, channels = known["size"], known["channels"]
     assert isinstance(size, Sequence), "a size has one length for each axis"
     shape = f"{write_shape(size)} with {write_number_of(int(str(channels)), 'channel')}"
-    how = f", {_RULES[str(known['rule'])]}" if known["kind"] == "images" else ""
+    how = f", {_RULES[str(known['resize_mode'])]}" if known["kind"] == "images" else ""
     sentences = [f"Each {facts.noun} is brought to {shape}{how}."]
     offset, divisor = _values(known, "offset"), _values(known, "divisor")
-    if known["scale"] == "min-max":
+    if known["normalize"] == "min-max":
         sentences.append(
             f"Values are scaled so that the lowest of the training split ({offset}) is 0 and the highest, larger by {divisor}, is 1."
         )
-    elif known["scale"] == "fixed":
+    elif known["normalize"] == "fixed":
         sentences.append(
             f"From the values {offset} is taken and they are divided by {divisor}: so the weights that it starts from were trained."
         )

@@ -1,10 +1,8 @@
-"""``visus look``: whatever a person calls a network, and one of their samples -> all that can be seen inside, measured.
-
-This file knows which parts a look has and what is told where one is missing.
-"""
+"""``visus.look``: all that can be seen inside a network with one sample; opened once, measured as often as is asked."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,36 +13,33 @@ import torch
 from torch import Tensor, nn
 
 from visus import __version__
-from visus.design import Design
 from visus.errors import UsageError, VisusError
-from visus.evaluation.calibration import Calibrator
 from visus.examine.layer_calls import as_batch, at_rest
 from visus.examine.saliency_types import Target
 from visus.files import write_file
 from visus.networks.own_code import describe_failure
 from visus.pages.look.facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.pages.look.page import look_page
+from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.units import Described, write_number_of
-from visus.workbench.look.inputs import Named
+from visus.workbench.look.inputs import NamedSample
 from visus.workbench.look.map_methods import check_method
 from visus.workbench.look.measures import (
-    Subjected,
+    Probe,
     answer_of,
     fields_of,
     kernels_of,
     layers_of,
-    left_out,
     patches_of,
     saliency_of,
     sum_of,
+    uncalled_parts,
     unit_of,
 )
-from visus.workbench.look.networks import OpenedNetwork, Samples, open_network
+from visus.workbench.look.opening import Network, OpenedLook, Samples, open_look
 from visus.workbench.modules import count_macs
 from visus.workbench.progress_display import working
-from visus.workbench.runs.run import Run, load
 
-Network = Run | nn.Module | Design | str | Path
 UNTRAINED: Final = (
     "This network was not trained: its weights are those that it begins with. What is seen here is what random filters do, and no answer means "
     "anything."
@@ -104,16 +99,6 @@ class Look(Described):
         return self.facts.to_json()
 
 
-def names_run(words: str) -> bool:
-    """Whether words name a run folder, there or not, and no design, file or callable.
-
-    >>> names_run("runs/photos"), names_run("resnet(18)"), names_run("my.models:Net")
-    (True, False, False)
-    """
-    is_path = "/" in words and not any(sign in words for sign in "(,:\n[") and not Path(words).suffix
-    return Path(words).is_dir() or (is_path and not Path(words).is_file())
-
-
 def page_name(named: object) -> str:
     """The file name of a page about a sample.
 
@@ -126,9 +111,31 @@ def page_name(named: object) -> str:
     return f"look-{plain}.html"
 
 
+@dataclass(frozen=True)
+class LookRequest:
+    """What is measured in an opened look; the fields are arguments of ``visus.look``.
+
+    Raises:
+        UsageError: no such saliency method, or a size below 1.
+    """
+
+    layer: str | None = None
+    channel: int | None = None
+    at: Sequence[int] | None = None
+    target: str | int | None = None
+    saliency: str | None = None
+    object_px: int | None = None
+    templates: bool = True
+
+    def __post_init__(self) -> None:
+        check_method(self.saliency)
+        if self.object_px is not None and self.object_px < 1:
+            raise UsageError(f"the size of objects must be at least 1, not {self.object_px}.")
+
+
 def look(
     network: Network,
-    sample: Named,
+    sample: NamedSample,
     *,
     layer: str | None = None,
     channel: int | None = None,
@@ -143,15 +150,17 @@ def look(
     classes: Sequence[str] | None = None,
     raw: bool = False,
     cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Look:
-    """What a network sees in one sample: its answer, where it looked and whether that can be believed, the maps of every layer, filters,
-    templates, one output as a sum, and what one unit reads.
+    """Show what a network sees in one sample: its answer, saliency with its checks, the maps of every layer, filters, templates, one output as a
+    sum, and the receptive field of one unit.
 
     Args:
         network: a run or its folder; any module; or a design or ``package.module:callable``, which is looked at untrained.
         sample: a file; ``FILE:17`` for a row of an array file; ``test:17`` for a sample of the data; or an array: of stored values for a
             run or for data, of scaled values (channels, *spatial) for a module.
-        layer: path of the layer whose unit is taken apart; None for one that is chosen.
+        layer: path of the layer whose unit is shown; None for the last convolution that reads part of the sample only.
         channel: its channel; None for that with the highest value for the sample.
         at: its position in the map; None for that of the highest value.
         target: class that saliency explains, by name or number; None for the network's answer.
@@ -165,6 +174,8 @@ def look(
         classes: names of a module's classes.
         raw: a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
+        on_event: receives a ``Progress`` after each part.
+        should_stop: asked after each part; True raises ``CanceledError``.
 
     Raises:
         UsageError: no such layer, channel, position, class or sample.
@@ -176,109 +187,86 @@ def look(
     >>> [(each.path, each.shape, each.field) for each in found.layers[:2]]
     [('0', (4, 6, 6), '3/1'), ('1', (4, 6, 6), '3/1')]
     """
-    check_method(saliency)
-    if object_px is not None and object_px < 1:
-        raise UsageError(f"the size of objects must be at least 1, not {object_px}.")
-    if not isinstance(network, (Run, nn.Module, Design, str, Path)):
-        raise UsageError(
-            f"a network is a run or its folder, a module, a design or the name of a callable, and not {type(network).__name__}."
-        )
-    if isinstance(network, Path) or (isinstance(network, str) and names_run(network)):
-        network = load(network, device="cpu")
-    if raw and not isinstance(network, Run):
-        raise UsageError("raw is for runs: only a run has a temperature to leave out. Leave it out.")
-    if isinstance(network, nn.Module) and any(values.is_meta for values in (*network.parameters(), *network.buffers())):
-        raise UsageError("this module lies on the device meta and has no numbers. Load its weights first.")
-    views = network.views_sentence if isinstance(network, Run) else ""
-    calibrator = network.calibrator(raw=raw) if isinstance(network, Run) else None
-    calibration = network.calibration_sentence(raw=raw) if isinstance(network, Run) else ""
+    request = LookRequest(layer, channel, at, target, saliency, object_px, templates)
     with working("looking"):
-        opened = open_network(network, sample, data, input_shape, num_classes, classes, cache_dir)
-        try:
-            return Look(
-                _facts(
-                    opened,
-                    layer,
-                    channel,
-                    at,
-                    target,
-                    saliency,
-                    object_px,
-                    templates=templates,
-                    views=views,
-                    calibrator=calibrator,
-                    calibration=calibration,
-                )
-            )
-        except (VisusError, MemoryError):
-            raise
-        except Exception as error:  # whatever a person's own code makes of a gradient
-            if not isinstance(network, nn.Module):
-                raise
-            raise UsageError(
-                f"{opened.name} cannot be looked into: {describe_failure(error, opened.module)}. A look needs numbers, and a gradient from the answer to the input."
-            ) from error
+        opened = open_look(
+            network,
+            sample,
+            data=data,
+            input_shape=input_shape,
+            num_classes=num_classes,
+            classes=classes,
+            raw=raw,
+            cache_dir=cache_dir,
+            on_event=on_event,
+            should_stop=should_stop,
+        )
+        return measure_look(opened, request, on_event=on_event, should_stop=should_stop)
 
 
-def _facts(
-    opened: OpenedNetwork,
-    layer: str | None,
-    channel: int | None,
-    at: Sequence[int] | None,
-    target: str | int | None,
-    asked: str | None,
-    object_px: int | None,
+def measure_look(
+    opened: OpenedLook,
+    request: LookRequest | None = None,
     *,
-    templates: bool,
-    views: str,
-    calibrator: Calibrator | None,
-    calibration: str,
-) -> LookFacts:
-    module, is_trained = opened.module, opened.is_trained
-    x = as_batch(module, opened.subject.scaled)
-    missing = {} if is_trained else {"training": UNTRAINED}
-    if views:
-        missing["views"] = f"All here is about the {opened.subject.facts.noun} as it is. visus predict averages: {views}"
-    if calibration:
-        missing["calibration"] = calibration
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Look:
+    """Measure everything that a look shows of an opened network and sample; it can be called again with another request.
+
+    Args:
+        opened: as ``open_look`` returns it.
+        request: what to measure; None for all defaults.
+        on_event, should_stop: as for ``visus.look``.
+
+    Raises:
+        UsageError: no such layer, channel, position or class; or the module cannot be looked into.
+    """
+    try:
+        return Look(_measure(opened, request or LookRequest(), Monitor(on_event, should_stop)))
+    except (VisusError, MemoryError):
+        raise
+    except Exception as error:  # whatever a person's own code makes of a gradient
+        if not isinstance(opened.source.network, nn.Module) or opened.calibrator is not None:
+            raise
+        raise UsageError(
+            f"{opened.name} cannot be looked into: {describe_failure(error, opened.module)}. A look needs numbers, and a gradient from the answer to the input."
+        ) from error
+
+
+def _measure(opened: OpenedLook, request: LookRequest, monitor: Monitor) -> LookFacts:
+    step = functools.partial(monitor.step, "looking", total=6)
+    step(0)
+    module, is_trained, missing = opened.module, opened.is_trained, dict[str, str]()
+    x = as_batch(module, opened.item.scaled)
     _try(module, x, opened.name)
-    subject = Subjected(module, x, max(1, count_macs(module, tuple(x.shape[1:]))), calibrator)
-    layers, num_over, no_fields = layers_of(subject, opened.pool)
-    missing["layers"] = left_out(module, layers)
-    unit = unit_of(subject, layers, layer, channel, at)
-    answer = answer_of(subject, opened.classes, target)
-    if opened.num_classes is not None:
-        _refuse_other_number(opened.num_classes, answer)
+    probe = Probe(module, x, max(1, count_macs(module, tuple(x.shape[1:]))), opened.calibrator)
+    layers, num_over, no_fields = layers_of(probe, opened.pool)
+    missing["layers"] = uncalled_parts(module, layers)
+    unit = unit_of(probe, layers, request.layer, request.channel, request.at)
+    step(1)
+    answer = _answer(probe, opened, request.target)
     if answer is None:
         missing["answer"] = (
             "This network gives something else than one number for each class, so it has no answer of that kind."
         )
-        if target is not None:
-            raise UsageError(
-                "this network gives something else than one number for each class, so no class can be explained."
-            )
     explained: Target = unit if answer is None else [answer.target]
-    maps = saliency_of(subject, explained, asked, is_trained=is_trained)
+    maps = saliency_of(probe, explained, request.saliency, is_trained=is_trained)
     missing["methods"] = maps.missing
-    found, missing["sum"] = sum_of(subject, layers, unit if layer is not None else None)
-    patches: tuple[LayerPatches, ...] = ()
-    patches_in = ""
-    if no_fields:
-        missing["fields"] = missing["patches"] = no_fields
-    elif not templates:
-        missing["patches"] = "Templates were left out, as was asked."
-    elif opened.pool is None:
-        missing["patches"] = opened.no_pool
-    else:
-        patches, patches_in = patches_of(subject, layers, opened.pool)
-        missing["patches"] = "" if patches else "No layer of this network is a convolution."
+    step(2)
+    found, missing["sum"] = sum_of(probe, layers, unit if request.layer is not None else None)
+    step(3)
+    patches, patches_in, missing["patches"] = _patches(probe, opened, layers, no_fields, is_asked=request.templates)
+    step(4)
     kernels = kernels_of(module, [each.path for each in layers])
     missing["kernels"] = "" if kernels else "No layer of this network has kernels."
+    missing["fields"] = no_fields
+    fields = None if no_fields else fields_of(probe, layers, unit, opened.pool, opened.before)
+    step(5)
     return LookFacts(
         name=opened.name,
         is_trained=is_trained,
         made_with=__version__,
-        sample=opened.subject.facts,
+        sample=opened.item.facts,
         layers=layers,
         answer=answer,
         methods=maps.shown,
@@ -289,10 +277,40 @@ def _facts(
         patches_of=patches_in,
         num_over=num_over,
         sum=found,
-        unit=None if no_fields else fields_of(subject, layers, unit, opened.pool, opened.before),
-        object_px=object_px,
+        unit=fields,
+        object_px=request.object_px,
+        warning="" if is_trained else UNTRAINED,
+        answer_notes=opened.answer_notes,
         missing={part: why for part, why in missing.items() if why},
     )
+
+
+def _answer(probe: Probe, opened: OpenedLook, target: str | int | None) -> Answer | None:
+    """The answer of the network; None where it has none.
+
+    Raises:
+        UsageError: a class to explain, or a number of classes, that the network does not have.
+    """
+    answer = answer_of(probe, opened.classes, target)
+    if opened.num_classes is not None:
+        _refuse_other_number(opened.num_classes, answer)
+    if answer is None and target is not None:
+        raise UsageError("this network gives something else than one number for each class, so no class can be explained.")
+    return answer
+
+
+def _patches(
+    probe: Probe, opened: OpenedLook, layers: Sequence[LayerLook], no_fields: str, *, is_asked: bool
+) -> tuple[tuple[LayerPatches, ...], str, str]:
+    """The strongest patches of the pool, the samples that they come from in words, and why there are none."""
+    if no_fields:
+        return (), "", no_fields
+    if not is_asked:
+        return (), "", "Templates were not asked for."
+    if opened.pool is None:
+        return (), "", opened.no_pool
+    patches, where = patches_of(probe, layers, opened.pool)
+    return patches, where, "" if patches else "No layer of this network is a convolution."
 
 
 def _refuse_other_number(num_classes: int, answer: Answer | None) -> None:

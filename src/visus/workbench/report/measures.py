@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from visus.data.batches import Part
 from visus.data.opened import Data
 from visus.design import Account
-from visus.errors import DesignError, UsageError, VisusError
+from visus.errors import CanceledError, DesignError, UsageError, VisusError
 from visus.evaluation.calibration import Calibration, calibrate
 from visus.evaluation.equivariance import measure_equivariance
 from visus.evaluation.shifts import WAYS, measure_shifts
@@ -27,13 +27,15 @@ from visus.examine.layer_calls import Array, called_layers
 from visus.examine.named_mistakes import NamedMistakes
 from visus.networks.own_code import describe_failure
 from visus.pages.report.measurements import FieldGrowth, Inside, Kernels, Moves, Reach, Saliencies
+from visus.progress import SILENT, Monitor
 from visus.units import write_bytes, write_count, write_duration
 from visus.workbench.look.measures import kernels_of
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.saliency import saliencies_of
-from visus.workbench.runs.mistakes import MAX_TRAINING, Answering, named_mistakes
-from visus.workbench.runs.run import Run
-from visus.workbench.runs.shifts import MAP_SAMPLES, reach_of, reading, remedies, shuffled_words, some_samples
+from visus.workbench.runs.mistakes import MAX_TRAINING, AnsweringNetwork, named_mistakes
+from visus.workbench.runs.saved import SavedRun
+from visus.workbench.runs.shift_remedies import remedies
+from visus.workbench.runs.shifts import MAP_SAMPLES, reach_of, reading, shuffled_words, some_samples
 from visus.workbench.summaries import Summary, summarize, training_of
 
 SHARE: Final = 0.06
@@ -67,7 +69,7 @@ class FinishedRun:
         scoring_s: what the answers took, in seconds.
     """
 
-    run: Run
+    run: SavedRun
     data: Data
     made: BuiltNetwork
     answers: Tensor
@@ -86,13 +88,16 @@ class FinishedRun:
         return max(int(SHARE * trained), MIN_MACS // max(1, macs))
 
 
-def measure_inside(finished: FinishedRun) -> Inside:
+def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> Inside:
     """Everything that the report tells beyond the scores. The same run gives the same facts, but for the time that scoring took."""
     missing: dict[str, str] = {}
 
     def part(name: str, make: Callable[[], Found]) -> Found | None:
+        monitor.step(f"measuring {name}", 0, 1)
         try:
             return make()
+        except CanceledError:
+            raise
         except (
             Exception
         ) as error:  # whatever a person's own module raises where it is run in another way than in its training
@@ -108,16 +113,16 @@ def measure_inside(finished: FinishedRun) -> Inside:
         missing["advice"] = missing["sight"]
     costs = summary.account if summary else None
     budget = finished.num_forwards(costs.macs if costs else 10**9)
-    mistakes = part("mistakes", lambda: _mistakes(finished, 0))
+    mistakes = part("mistakes", lambda: _mistakes(finished, 0, monitor))
     if mistakes is not None:
-        mistakes = part("alike", lambda: _mistakes(finished, budget)) or mistakes
+        mistakes = part("alike", lambda: _mistakes(finished, budget, monitor)) or mistakes
     places = _imaged(mistakes) if mistakes else []
     shown = {place: finished.part.rows(np.array([place]))[0].numpy() for place in places}
     near = sorted({each.place for sample in mistakes.shown() for each in sample.alike}) if mistakes else []
     near_samples = {place: finished.data.split("train").rows(np.array([place]))[0].numpy() for place in near}
     return Inside(
         calibration=part("calibration", lambda: _calibration(finished)),
-        moves=part("shifts", lambda: _moves(finished, costs, budget)),
+        moves=part("shifts", lambda: _moves(finished, costs, budget, monitor)),
         mistakes=mistakes,
         saliencies=part("saliency", lambda: _saliencies(finished, mistakes, budget)) if mistakes else None,
         samples=shown,
@@ -143,7 +148,7 @@ def _calibration(finished: FinishedRun) -> Calibration:
     return calibrate(finished.answers, labels, finished.data.scored_split, finished.run.calibration)
 
 
-def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
+def _moves(finished: FinishedRun, costs: Account | None, budget: int, monitor: Monitor) -> Moves:
     run, shape = finished.run, finished.run.preprocessing.input_shape
     allowed = budget // 2
     is_rich = allowed >= _ENOUGH_SAMPLES * len(WAYS) * _MANY_SHIFTS
@@ -152,7 +157,9 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
     samples, _ = some_samples(run, finished.part, num_samples)
     reach = reach_of(shape[1:])
     module, device = reading(run), run.machine.device
-    ways = tuple(measure_shifts(module, samples, reach, way, limit=num_shifts, device=device) for way in names)
+    ways = tuple(
+        measure_shifts(module, samples, reach, way, limit=num_shifts, device=device, monitor=monitor) for way in names
+    )
     layers, notes = None, []
     command = f"visus evaluate {shlex.quote(str(run.folder))} --shifts"
     if run.preprocessing.shuffle_seed is not None:
@@ -169,14 +176,14 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
     return Moves(finished.part.name, len(samples), ways, layers, helps, tuple(notes), command)
 
 
-def _mistakes(finished: FinishedRun, budget: int) -> NamedMistakes:
+def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> NamedMistakes:
     """The answers worth a look; beside each, where there is a budget, the training samples that are most like it."""
     run, data = finished.run, finished.data
     limit = min(MAX_TRAINING, max(_MIN_TRAINING, 2 * budget // 5))
-    network = Answering(run.module, run.classes, run.preprocessing)
+    network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
     training = data.split("train") if budget else None
-    chances = run.probabilities(finished.answers)
-    return named_mistakes(network, finished.part, chances, training, limit=_SHOWN, most_training=limit)
+    probabilities = run.probabilities(finished.answers)
+    return named_mistakes(network, finished.part, probabilities, training, limit=_SHOWN, max_training=limit, monitor=monitor)
 
 
 def _imaged(mistakes: NamedMistakes) -> list[int]:

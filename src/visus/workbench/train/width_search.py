@@ -24,6 +24,7 @@ from visus.design.families.compact import SCALES
 from visus.limits import memory_bytes
 from visus.networks.machine import Machine
 from visus.networks.step_cost import Prices, Work
+from visus.progress import Monitor
 from visus.training.distribution import Group
 from visus.training.events import Pricing
 from visus.training.optimizers import make_optimizer
@@ -69,7 +70,7 @@ def within_limit(
     machine: Machine,
     group: Group,
     mirrors: MirrorTest | None,
-    tell: Callable[[Pricing], None],
+    monitor: Monitor,
 ) -> tuple[BuiltNetwork, ResolvedRecipe]:
     """The network and its resolved recipe for a time limit; the first process measures and decides for all.
 
@@ -81,7 +82,7 @@ def within_limit(
         machine: device, precision and layout.
         group: the processes that train together.
         mirrors: what the nearest neighbors say about mirroring.
-        tell: called before something is measured, which takes seconds.
+        monitor: receives ``Pricing`` before something is measured, which takes seconds.
 
     Returns:
         The network, with the reason for it, and the recipe resolved for it.
@@ -93,7 +94,7 @@ def within_limit(
 
         def seconds_of(scale: float) -> float:
             if scale not in known:
-                known[scale] = _training_s(rungs[scale], prices, data, machine, group, tell)
+                known[scale] = _training_s(rungs[scale], prices, data, machine, group, monitor)
             return known[scale]
 
         macs = {scale: rung.macs for scale, rung in rungs.items()}
@@ -202,16 +203,14 @@ def _memory_bytes(machine: Machine) -> int | None:
     return memory_bytes()
 
 
-def _training_s(
-    rung: Rung, prices: Prices, data: Data, machine: Machine, group: Group, tell: Callable[[Pricing], None]
-) -> float:
+def _training_s(rung: Rung, prices: Prices, data: Data, machine: Machine, group: Group, monitor: Monitor) -> float:
     """Seconds of the whole training at a scale, with what comes on top of its steps."""
     made, recipe = rung.made, rung.recipe
     batch_size, is_sped_up = _own_samples(recipe, group), recipe.kernels == "auto"
     work = Work(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
 
     def make() -> tuple[nn.Module, torch.optim.Optimizer]:
-        tell(Pricing(_named(rung.scale)))
+        monitor.emit(Pricing(_named(rung.scale)))
         module, _ = prepare(made.module, data, recipe, machine)
         return module, make_optimizer(module, recipe, input_shape=data.input_shape, precision=machine.precision)
 

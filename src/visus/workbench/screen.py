@@ -1,65 +1,61 @@
-"""The events of a training, on stderr.
-
-This file knows events, sentences, terminals and notebooks.
-"""
+"""The events of a training, shown on stderr: lines, a live bar in a terminal, one changing line in a notebook."""
 
 from __future__ import annotations
 
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
 
 from visus.data.opened import Data
 from visus.evaluation.calibration import TemperatureFit
 from visus.networks.fast import why_no_kernels
+from visus.progress import Monitor, Progress
 from visus.training.events import (
     CheckpointWritten,
     EpochDone,
-    FeaturesDone,
     Finished,
     HeadFitted,
     Pricing,
+    ReconstructionEpochDone,
     Started,
     StartScored,
     StepDone,
     Stopped,
 )
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share
-from visus.workbench.late import late
 from visus.workbench.progress_display import notebook_line, speaks
 from visus.workbench.runs.reuse import reuse_sentence
+from visus.workbench.train.events import DataOpened, Prepared, Scored
 
 MAX_WORDS = 60  # a longer design is not repeated on the screen
+_STAGE_S = 3.0  # between two lines of a stage such as decoding
 _CELL_S = 0.2  # between two changes of a line in a notebook
 
 
 @contextlib.contextmanager
-def showing(
-    on_event: Callable[[Any], None] | None, progress: bool | None, *, is_first: bool
-) -> Iterator[tuple[Callable[[Any], None], Callable[[int, int], None]]]:
-    """A block in which a training is shown as it goes; gives what is to be called with its events, and with how many samples are decoded.
+def showing(monitor: Monitor, progress: bool | None, *, is_first: bool) -> Iterator[Monitor]:
+    """A block in which a training is shown as it goes; the monitor to use in it shows each event and passes it on.
 
     Args:
-        on_event: called with each event after it was shown.
+        monitor: that of the caller.
         progress: False shows nothing; None shows it unless ``speaks`` says no.
-        is_first: this process tells for all.
+        is_first: this process writes for all.
     """
     is_shown = is_first and (speaks.get() if progress is None else progress)
     token = speaks.set(False)
     try:
         with Screen(not is_shown) as screen:
 
-            def tell(event: Any) -> None:
-                screen.tell(event)
-                if on_event is not None:
-                    on_event(event)
+            def show_and_pass_on(event: object) -> None:
+                screen.show(event)
+                monitor.emit(event)
 
-            yield tell, screen.decoding
+            yield Monitor(show_and_pass_on, monitor.should_stop)
     finally:
         speaks.reset(token)
 
@@ -67,9 +63,9 @@ def showing(
 def scaling(data: Data) -> str:
     """How values are scaled, in a few words."""
     plan = data.preprocessing
-    if plan.scale == "fixed":
+    if plan.normalize == "fixed":
         return "scaled as its weights were trained"
-    return f"scaled by {plan.scale} of the training split"
+    return f"scaled by {plan.normalize} of the training split"
 
 
 def _epochs(event: Finished) -> str:
@@ -86,7 +82,7 @@ class Screen:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, force_jupyter=False)
         self.is_live = self.console.is_terminal and not quiet
         self._cell = None if quiet else notebook_line()
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._task = TaskID(0)
         self._num_epochs = 0
         self._said_at = time.monotonic()
@@ -103,46 +99,32 @@ class Screen:
         """One line of talk."""
         self.console.print(text, style=style or None, markup=False)
 
-    def decoding(self, done: int, total: int) -> None:
-        """Samples decoded so far; told every few seconds."""
-        now = time.monotonic()
-        if done < total and now - self._said_at > 3:
-            self._said_at = now
-            self.say(f"decoding: {done:,} of {total:,}")
-
-    def drawn(self, event: Any) -> None:
-        """An epoch of a training that gives the samples back."""
-        done = event.epoch
-        explained = (
-            "" if done.explained is None else f", explains {write_share(done.explained)} of the validation samples' variance"
-        )
-        self.say(f"epoch {done.epoch}/{event.num_epochs}: squared error {done.loss:.3g}{explained}")
-
-    def tell(self, event: Any) -> None:
-        """One event of the training."""
-        training = late("train.training")
-        if isinstance(event, training.DataOpened):
-            self._tell_opened(event)
-        elif isinstance(event, training.Prepared):
-            self._tell_prepared(event)
-        elif isinstance(event, training.Scored):
-            self._tell_scored(event)
-            self._warn(event.warnings)
+    def show(self, event: object) -> None:
+        """One event of anything that takes long."""
         match event:
             case Pricing():
                 self.say(f"measuring, once: what {event.network} costs on this machine")
-            case FeaturesDone():
-                self._tell_features(event)
+            case Progress():
+                self._show_progress(event)
+            case DataOpened():
+                self._show_opened(event)
+            case Prepared():
+                self._show_prepared(event)
+            case Scored():
+                self._show_scored(event)
+                self._warn(event.warnings)
+            case ReconstructionEpochDone():
+                self._show_reconstruction(event)
             case HeadFitted():
-                self._tell_head(event)
+                self._show_head(event)
             case Started():
-                self._tell_started(event)
+                self._show_started(event)
             case StartScored():
-                self._tell_start_scored(event)
+                self._show_start_scored(event)
             case StepDone():
-                self._tell_step(event)
+                self._show_step(event)
             case EpochDone():
-                self._tell_epoch(event)
+                self._show_epoch(event)
             case CheckpointWritten():
                 pass
             case Stopped():
@@ -150,9 +132,9 @@ class Screen:
                 self.say(f"stopped in epoch {event.epoch + 1} after step {event.step}; everything up to here is safe.")
                 self.say(f"next: visus train --resume {shlex.quote(str(event.path.parent.parent))}")
             case Finished():
-                self._tell_finished(event)
+                self._show_finished(event)
 
-    def _tell_head(self, event: HeadFitted) -> None:
+    def _show_head(self, event: HeadFitted) -> None:
         fitted = (
             "its own stays, which is at least as good as a fitted one"
             if event.keeps_own
@@ -163,7 +145,7 @@ class Screen:
             f"(after {write_duration(event.seconds)})"
         )
 
-    def _tell_opened(self, event: Any) -> None:
+    def _show_opened(self, event: DataOpened) -> None:
         data = event.data
         parts = ", ".join(f"{len(data.split(name)):,} {name}" for name in ("train", "val", "test") if len(data.split(name)))
         self.say(f"data: {data.name}: {write_number_of(len(data.classes), 'class', 'classes')}; {data.noun}s: {parts}")
@@ -185,7 +167,7 @@ class Screen:
         for sentence in event.start.sentences() if event.start else ():
             self.say(f"weights: {sentence}")
 
-    def _tell_prepared(self, event: Any) -> None:
+    def _show_prepared(self, event: Prepared) -> None:
         data, recipe = event.data, event.recipe
         made = event.network
         asked = made.asked if len(made.asked) <= MAX_WORDS and "\n" not in made.asked else "a design of its own"
@@ -222,21 +204,26 @@ class Screen:
                 self._warned.add(warning)
                 self.say(f"warning: {warning}", "yellow")
 
-    def _tell_features(self, event: FeaturesDone) -> None:
-        """Samples looked at so far; told every few seconds."""
+    def _show_progress(self, event: Progress) -> None:
+        """A stage that takes longer than a few seconds, in a line now and then."""
         now = time.monotonic()
-        if event.done < event.total and now - self._said_at > 3:
+        if not event.is_done and event.done and now - self._said_at > _STAGE_S:
             self._said_at = now
-            self.say(f"features: {event.done:,} of {event.total:,}")
+            self.say(f"{event.stage}: {event.done:,}{'' if event.total is None else f' of {event.total:,}'}")
 
-    def _tell_start_scored(self, event: StartScored) -> None:
+    def _show_reconstruction(self, event: ReconstructionEpochDone) -> None:
+        share = "" if event.explained is None else write_share(event.explained)
+        explained = f", explains {share} of the validation samples' variance" if share else ""
+        self.say(f"epoch {event.epoch}/{event.num_epochs}: squared error {event.loss:.3g}{explained}")
+
+    def _show_start_scored(self, event: StartScored) -> None:
         if event.val_loss == event.val_loss:
             self.say(
                 f"before the first step: val_loss {event.val_loss:.4f}  val_accuracy {write_share(event.val_accuracy)}; "
                 f"kept unless an epoch is better beyond chance, and kept by Ctrl-C"
             )
 
-    def _tell_started(self, event: Started) -> None:
+    def _show_started(self, event: Started) -> None:
         self._num_epochs = event.num_epochs
         if event.is_resumed and event.epoch < event.num_epochs:
             self.say(f"going on in epoch {event.epoch + 1} after step {event.step}")
@@ -254,11 +241,11 @@ class Screen:
                 BarColumn(bar_width=24),
                 TextColumn("{task.percentage:>3.0f} %  {task.fields[facts]}"),
             )
-            self._bar = Progress(*columns, console=self.console, transient=True)
+            self._bar = Bar(*columns, console=self.console, transient=True)
             self._task = self._bar.add_task(f"epoch {event.epoch + 1}/{event.num_epochs}", total=1.0, facts="")
             self._bar.start()
 
-    def _tell_step(self, event: StepDone) -> None:
+    def _show_step(self, event: StepDone) -> None:
         facts = (
             f"loss {event.loss:.3f}  accuracy {write_share(event.accuracy)}  {event.samples_per_second:,.0f}/s  "
             f"{write_duration(event.seconds_left)} left"
@@ -272,7 +259,7 @@ class Screen:
                 self._task, completed=event.progress, description=f"epoch {event.epoch + 1}/{self._num_epochs}", facts=facts
             )
 
-    def _tell_epoch(self, event: EpochDone) -> None:
+    def _show_epoch(self, event: EpochDone) -> None:
         row = event.row
         validated = (
             f"  val_loss {row['val_loss']:.4f}  val_accuracy {write_share(row['val_accuracy'])}"
@@ -285,7 +272,7 @@ class Screen:
             f"{f', {write_duration(event.seconds_left)} left' if event.seconds_left > 0 else ''}{'  kept' if event.is_best else ''}"
         )
 
-    def _tell_finished(self, event: Finished) -> None:
+    def _show_finished(self, event: Finished) -> None:
         self._close_bar()
         if not event.num_epochs:
             return
@@ -294,7 +281,7 @@ class Screen:
             f"kept: {f'the weights of epoch {event.best_epoch}' if event.best_epoch else 'the weights that it started from'}"
         )
 
-    def _tell_scored(self, event: Any) -> None:
+    def _show_scored(self, event: Scored) -> None:
         scores = event.scores
         held_out = {"test": "held-out test", "val": "validation (there is no test split, and this one chose the weights)"}
         self.say(

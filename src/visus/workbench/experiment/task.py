@@ -1,13 +1,9 @@
-"""Filters follow from the task: a run's network trained again for something else, and both held side by side.
-
-This file knows which networks are trained for that and what is compared.
-"""
+"""``visus experiment task``: a run's network trained for another task, and the filters and layers of both compared."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,17 +21,20 @@ from visus.files import write_file, write_json
 from visus.networks import weights
 from visus.networks.autoencoder import Reconstructing
 from visus.pages.tasks import Other, TaskFacts, task_page
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.training.events import ReconstructionEpochDone
 from visus.training.recipe import Recipe
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
 from visus.training.resolve import ResolvedRecipe, for_new_network
 from visus.training.runs import RunFolder
 from visus.units import write_share
-from visus.workbench.modules import OBJECT_PREFIX, Network, make_network
+from visus.workbench.experiment.retraining import Retraining
+from visus.workbench.modules import OBJECT_PREFIX, make_network
 from visus.workbench.runs.own_data import open_own_data, open_under_labels
 from visus.workbench.runs.run import Run
+from visus.workbench.runs.saved import SavedRun
 from visus.workbench.runs.shifts import some_samples
 from visus.workbench.train.preparing import prepare, whiten
-from visus.workbench.train.training import OnEvent, train
 
 RECONSTRUCTION: Final = "reconstruction"
 MAX_SAMPLES: Final = 256
@@ -61,24 +60,16 @@ class TaskComparison:
         return {**self.facts.to_json(), "page": str(self.page), "runs": [str(folder) for folder in self.runs]}
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """An epoch of the training that gives the samples back was done."""
-
-    epoch: ReconstructionEpoch
-    num_epochs: int
-
-
 def compare_tasks(
-    run: Run,
+    run: SavedRun,
     task: str,
     *,
     with_control: bool = True,
     output: Path | None = None,
     cache_dir: str | Path | None = None,
-    on_event: OnEvent | None = None,
-    on_drawn: Callable[[Drawn], None] | None = None,
     command: str = "",
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> TaskComparison:
     """Train a run's network for another task, and compare its filters and layers with the run's.
 
@@ -92,17 +83,18 @@ def compare_tasks(
         with_control: train the run's own task from the other start too; without it, nothing says how alike two trainings are anyway.
         output: folder of the new runs; None for that of the run.
         cache_dir: another folder for the decoded samples.
-        on_event: called with everything that happens in the trainings with labels.
-        on_drawn: called after each epoch of a training that gives the samples back.
         command: what was typed, for the reports.
+        on_event: receives the events of the trainings, and a ``Progress`` while anything else is computed.
+        should_stop: asked after each step; True raises ``CanceledError``.
 
     Raises:
         UsageError: the network cannot be made anew, or has no filters.
         DataError: the labels cannot be used.
         MissingExtraError: scipy is not installed.
     """
-    subject = _subject(run, cache_dir)
-    again = _Again(run, subject, output or run.folder.parent, cache_dir, on_event, on_drawn, command)
+    monitor = Monitor(on_event, should_stop)
+    base = _base_run(run, cache_dir, monitor)
+    again = _TaskTraining(base, Retraining(run, output, cache_dir, command, monitor))
     others = [again.reconstructing() if task == RECONSTRUCTION else again.under_labels(task)]
     if with_control:
         others.append(again.control())
@@ -110,12 +102,12 @@ def compare_tasks(
     facts = TaskFacts(
         name=run.name,
         task="the run's own labels",
-        result=subject.result,
-        layer=subject.layer,
-        kernels=subject.kernels,
-        others=tuple(subject.held_against(each) for each in others),
-        num_samples=len(subject.samples),
-        noun=subject.data.noun,
+        result=base.result,
+        layer=base.layer,
+        kernels=base.kernels,
+        others=tuple(base.compare(each) for each in others),
+        num_samples=len(base.samples),
+        noun=base.data.noun,
     )
     folders = tuple(each.folder for each in others if each.folder is not None)
     page = folders[0] / "tasks.html"
@@ -125,8 +117,8 @@ def compare_tasks(
 
 
 @dataclass(frozen=True, eq=False)
-class _Subject:
-    """The run that others are held against, run once: its first filters, and what every layer makes of the samples.
+class _BaseRun:
+    """The run that other networks are compared with: its first filters, and the outputs of every layer for some samples.
 
     Args:
         text: its design.
@@ -145,8 +137,8 @@ class _Subject:
     result: str
     layer_kernels: dict[str, Array]
 
-    def held_against(self, other: _Made) -> Other:
-        """Another network held against it; up to its layer ``last``, where what follows was not trained."""
+    def compare(self, other: _OtherNetwork) -> Other:
+        """Compare another network with the run, layer by layer; only up to ``other.last`` where the layers after it were not trained."""
         kernels: Array = filters(other.module, self.layer).kernels
         layers = kernels_likeness(self.layer_kernels, layer_kernels(other.module, self.samples))
         paths = [each.path for each in layers]
@@ -154,26 +146,26 @@ class _Subject:
         return Other(other.name, other.result, kernels, match_filters(self.kernels, kernels), trained)
 
 
-def _subject(run: Run, cache_dir: str | Path | None) -> _Subject:
-    """Everything of the run that is needed, so that what cannot be compared is refused before any training."""
+def _base_run(run: SavedRun, cache_dir: str | Path | None, monitor: Monitor) -> _BaseRun:
+    """Measure the run first, so that a network that cannot be compared is refused before any training."""
     text = RunFolder.open(run.folder).read_text("design.txt").strip()
     if text.startswith(OBJECT_PREFIX):
         raise UsageError(
             "a network is trained for another task from its design, and this run was trained with a Python object.",
             where=str(run.folder),
         )
-    own = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
+    own = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir, **monitor.keywords)
     samples, _ = some_samples(run, own.split(own.scored_split), _num_samples(run))
     samples = run.preprocessing.shuffled(samples)
     refuse_too_few(len(samples))
     layer = first_filters(run.module, samples[:1])
     kernels = filters(run.module, layer).kernels
     match_filters(kernels, kernels)  # says before any training what is not installed
-    return _Subject(text, own, samples, layer, kernels, _result(run), layer_kernels(run.module, samples))
+    return _BaseRun(text, own, samples, layer, kernels, _result(run), layer_kernels(run.module, samples))
 
 
 @dataclass(frozen=True, eq=False)
-class _Made:
+class _OtherNetwork:
     """A network that was made to be held against the run.
 
     Args:
@@ -192,42 +184,42 @@ class _Made:
 
 
 @dataclass(frozen=True, eq=False)
-class _Again:
+class _TaskTraining:
     """The run's network made again, from the seed after the run's, for one task or another.
 
     Args:
-        run: the run.
-        subject: what is known of it.
-        output: folder of the new runs.
-        cache_dir, on_event, on_drawn, command: as for ``compare_tasks``.
+        base: the run as it is compared.
+        again: trains with the run's data and recipe.
     """
 
-    run: Run
-    subject: _Subject
-    output: Path
-    cache_dir: str | Path | None
-    on_event: OnEvent | None
-    on_drawn: Callable[[Drawn], None] | None
-    command: str
+    base: _BaseRun
+    again: Retraining
+
+    @property
+    def run(self) -> SavedRun:
+        """The run."""
+        return self.again.run
 
     @property
     def seed(self) -> int:
         """Of every new network."""
         return self.run.recipe.seed + 1
 
-    def reconstructing(self) -> _Made:
+    def reconstructing(self) -> _OtherNetwork:
         """Trained to give its samples back."""
-        drawing, epoch, folder = _draw(self.run, self.subject.data, self.subject.text, self.seed, self.output, self.on_drawn)
+        drawing, epoch, folder = _reconstruct(self.again, self.base, self.seed)
         explained = (
             ""
             if epoch.explained is None
             else f"It explains {write_share(epoch.explained)} of the validation samples' variance."
         )
-        return _Made("giving the samples back", explained, drawing.network, folder, drawing.layer)
+        return _OtherNetwork("giving the samples back", explained, drawing.network, folder, drawing.layer)
 
-    def under_labels(self, labels: str) -> _Made:
+    def under_labels(self, labels: str) -> _OtherNetwork:
         """Trained for other labels of the same samples."""
-        data = open_under_labels(self.run.folder, self.run.preprocessing, labels, cache_dir=self.cache_dir)
+        data = open_under_labels(
+            self.run.folder, self.run.preprocessing, labels, cache_dir=self.again.cache_dir, **self.again.monitor.keywords
+        )
         recipe = self.run.recipe
         if recipe.flip != "none":  # what mirroring keeps of one class it may change of another
             recipe = recipe.replace(flip=None, tta=None)
@@ -237,24 +229,21 @@ class _Again:
             if trained.recipe.flip == self.run.recipe.flip
             else " Its samples were not mirrored, which changes these labels."
         )
-        return _Made(f"the labels {Path(labels).name}", _result(trained) + differs, trained.module, trained.folder)
+        return _OtherNetwork(f"the labels {Path(labels).name}", _result(trained) + differs, trained.module, trained.folder)
 
-    def control(self) -> _Made:
+    def control(self) -> _OtherNetwork:
         """Trained for the run's own labels once more."""
-        trained = self._train(self.subject.data, f"{self.run.name}-seed-{self.seed}", self.run.recipe)
-        return _Made("the same labels from another start", _result(trained), trained.module, trained.folder)
+        trained = self._train(self.base.data, f"{self.run.name}-seed-{self.seed}", self.run.recipe)
+        return _OtherNetwork("the same labels from another start", _result(trained), trained.module, trained.folder)
 
-    def untrained(self) -> _Made:
+    def untrained(self) -> _OtherNetwork:
         """As it begins."""
-        shape, num_samples = self.run.preprocessing.input_shape, len(self.subject.data.split("train"))
-        made = make_network(self.subject.text, shape, len(self.run.classes), num_samples=num_samples, seed=self.seed)
-        return _Made("no training at all", "", made.module.to(self.run.machine.device))
+        shape, num_samples = self.run.preprocessing.input_shape, len(self.base.data.split("train"))
+        made = make_network(self.base.text, shape, len(self.run.classes), num_samples=num_samples, seed=self.seed)
+        return _OtherNetwork("no training at all", "", made.module.to(self.run.machine.device))
 
     def _train(self, data: Data, name: str, recipe: Recipe) -> Run:
-        return train(
-            data, self.subject.text, for_new_network(recipe).replace(seed=self.seed),
-            output=self.output, name=name, on_event=self.on_event, command=self.command,
-        )  # fmt: skip
+        return self.again.train(data, self.base.text, for_new_network(recipe).replace(seed=self.seed), name)
 
 
 def first_filters(module: nn.Module, samples: torch.Tensor) -> str:
@@ -270,25 +259,23 @@ def first_filters(module: nn.Module, samples: torch.Tensor) -> str:
     raise UsageError("this network has no layer with filters, so there is nothing to compare.")
 
 
-def _num_samples(run: Run) -> int:
+def _num_samples(run: SavedRun) -> int:
     return max(16, min(MAX_SAMPLES, _MAX_VALUES // torch.Size(run.preprocessing.input_shape).numel()))
 
 
-def _result(run: Run) -> str:
+def _result(run: SavedRun) -> str:
     scores = run.scores
     return f"It names {write_share(scores.accuracy)} of {scores.num_samples:,} held-out samples rightly."
 
 
-def _draw(
-    run: Run, data: Data, text: Network, seed: int, output: Path, on_drawn: Callable[[Drawn], None] | None
-) -> tuple[Reconstructing, ReconstructionEpoch, Path]:
-    """Train the network to give its samples back; what was trained, its last epoch, and the folder with the weights."""
-    shape = run.preprocessing.input_shape
-    made = make_network(text, shape, len(run.classes), num_samples=len(data.split("train")), seed=seed)
+def _reconstruct(again: Retraining, base: _BaseRun, seed: int) -> tuple[Reconstructing, ReconstructionEpoch, Path]:
+    """Train the network to reconstruct its samples; what was trained, its last epoch, and the folder with the weights."""
+    run, data, shape = again.run, base.data, again.run.preprocessing.input_shape
+    made = make_network(base.text, shape, len(run.classes), num_samples=len(data.split("train")), seed=seed)
     recipe = ResolvedRecipe.of(
         for_new_network(run.recipe).replace(seed=seed, layer_decay=1.0, frozen="", norm_statistics="batch")
     )
-    folder = RunFolder.create(output, f"{run.name}-{RECONSTRUCTION}", {})
+    folder = RunFolder.create(again.output or run.folder.parent, f"{run.name}-{RECONSTRUCTION}", {})
     module, batches = prepare(Reconstructing(made.module, None, shape, seed), data, recipe, run.machine)
     whiten(module, data, seed, run.machine)
     assert isinstance(module, Reconstructing), "a module stays what it is"
@@ -296,10 +283,11 @@ def _draw(
     began = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for epoch in reconstruct(module, batches, data.split("val"), recipe, run.machine):
+        for epoch in reconstruct(
+            module, batches, data.split("val"), recipe, run.machine, should_stop=again.monitor.should_stop
+        ):
             history.append(epoch)
-            if on_drawn:
-                on_drawn(Drawn(epoch, recipe.epochs))
+            again.monitor.emit(ReconstructionEpochDone(epoch.epoch, recipe.epochs, epoch.loss, epoch.explained))
     weights.save(module, folder.path / "weights" / "last.safetensors", {"layer": module.layer})
     facts = {"task": RECONSTRUCTION, "layer": module.layer, "seconds": time.perf_counter() - began}
     write_json(folder.path / "reconstruction.json", facts | {"history": [dataclasses.asdict(each) for each in history]})
