@@ -13,7 +13,6 @@ from typing import Any, Final
 from visus.design.advice.pieces import Advice
 from visus.design.dependence import (
     Area,
-    all_read,
     areas_read,
     everything,
     has_holes,
@@ -28,7 +27,7 @@ from visus.design.facts import AdviceFound, Candidate, Facts, costs
 from visus.design.flow import INPUT
 from visus.design.layers.registry import Layer, Pool, Windowed, conv
 from visus.design.plan import Design
-from visus.geometry import Window
+from visus.geometry import Window, bits_read
 from visus.units import write_count, write_number_of, write_shape, write_share
 
 MIN_SHARE: Final = 0.01  # a smaller share of a map that is never read is not worth a word
@@ -192,7 +191,7 @@ def _reads_all(facts: Facts, axis: int, length: int, known: dict[tuple[int, int]
             if not axis_op.fits(before):
                 return False
             after = axis_op.output_size(before)
-            known[id(axis_op), before] = after, all_read(axis_op, before, after) == (1 << before) - 1
+            known[id(axis_op), before] = after, bits_read(axis_op, before, (1 << after) - 1) == (1 << before) - 1
         lengths[place], is_whole = known[id(axis_op), before]
         if is_whole:
             unread_yet[source] = 0
