@@ -19,8 +19,8 @@ from visus.design.dependence import (
     read_through,
 )
 from visus.design.edits import changed, trunk, with_window
-from visus.design.flow import flows_of
 from visus.design.layers.registry import Conv
+from visus.design.walk import flows_of
 from visus.errors import DesignError
 
 from .poison import pixels_that_matter

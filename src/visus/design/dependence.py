@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Many
 
 from visus.design.arguments import Shape
-from visus.design.flow import INPUT, Flow, flows_of
+from visus.design.flow import INPUT, Flow
 from visus.design.graph import Node
+from visus.design.walk import flows_of
 from visus.geometry import bits_read
 
 Box = tuple[int, ...]

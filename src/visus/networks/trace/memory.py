@@ -22,8 +22,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from visus.design.memory import checked_batch_size, optimizer_of
-from visus.design.saved_tensors import Bytes, ConvolutionFacts
+from visus.design.memory.convolution_buffers import ConvolutionBuffers
+from visus.design.memory.moments import checked_batch_size, optimizer_of
+from visus.design.memory.saved import Bytes
 from visus.errors import UsageError
 from visus.networks.trace.inputs import Inputs
 from visus.networks.trace.operators.shapes import bytes_of
@@ -201,8 +202,8 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _convolution_of(
     x: Tensor, weight: Tensor, y_shape: Sequence[int], stride: Sequence[int], is_transposed: bool, groups: int
-) -> ConvolutionFacts:
-    return ConvolutionFacts(
+) -> ConvolutionBuffers:
+    return ConvolutionBuffers(
         tuple(x.shape[1:]),
         tuple(y_shape[1:]),
         weight.nbytes,
