@@ -18,8 +18,9 @@ from visus.design.dependence import (
     read_by,
     read_through,
 )
-from visus.design.edits import changed, trunk, with_window
+from visus.design.edits import changed, trunk
 from visus.design.layers.registry import Conv
+from visus.design.rewrite import with_window
 from visus.design.walk import flows_of
 from visus.errors import DesignError
 

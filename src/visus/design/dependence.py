@@ -12,6 +12,7 @@ from collections.abc import Sequence as Many
 from visus.design.arguments import Shape
 from visus.design.flow import INPUT, Flow
 from visus.design.graph import Node
+from visus.design.sizes import size_after
 from visus.design.walk import flows_of
 from visus.geometry import bits_read
 
@@ -74,19 +75,9 @@ def read_through(flow: Flow, shape: Shape, needed: Area, *, gates: bool = True) 
     is_map = len(shape) == len(flow.output_shape)
     if not size or not is_map or flow.context in ("global", "unknown") or (flow.context == "both" and gates):
         return everything(size)
-    if flow.axis_ops and output_size(flow, size) == flow.output_shape[1:]:
+    if flow.axis_ops and size_after(flow, size) == flow.output_shape[1:]:
         return smallest(tuple(map(bits_read, flow.axis_ops, size, box)) for box in needed)
     return needed if flow.output_shape[1:] == size else everything(size)
-
-
-def output_size(flow: Flow, size: Shape) -> Shape:
-    """The size of the map after the axis operations of a row; empty if they do not fit."""
-    pairs = list(zip(flow.axis_ops, size, strict=True)) if len(flow.axis_ops) == len(size) else []
-    return (
-        tuple(axis_op.output_size(length) for axis_op, length in pairs)
-        if all(axis_op.fits(length) for axis_op, length in pairs)
-        else ()
-    )
 
 
 def num_positions(area: Area) -> int:

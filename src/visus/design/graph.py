@@ -5,18 +5,16 @@ This file knows how items follow each other, what they are called and where thei
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from visus.design.arguments import Shape
 from visus.design.items import Concat, Item, Repeat, Residual, Sequence
 from visus.design.layers.registry import Conv, DoesNotFitError, Layer, Linear, Norm
+from visus.design.sizes import projection_strides
 from visus.errors import DesignError
-from visus.geometry import Window
 from visus.units import write_shape
 
 Route = tuple[int, ...]
@@ -226,41 +224,6 @@ class _Propagation:
 
     def impossible(self, sentence: str, path: str, route: Route | None, item: Item, kind: str) -> Impossible:
         return Impossible(sentence, path=path, route=route, item=item, kind=kind, before=self.placed)
-
-
-def projection_strides(item: Residual, size: Shape, output_size: Shape) -> tuple[int | Fraction, ...]:
-    """Stride of the projection on each axis: that of the body's layers together, and 1 where the size stays the same.
-
-    It is a fraction where the layers together enlarge the map; no projection does that.
-    """
-    strides = stride_product(item.layers, len(size))
-    return tuple(1 if before == after else stride for stride, before, after in zip(strides, size, output_size, strict=True))
-
-
-def stride_product(items: Many[Item], num_axes: int, *, all_paths: bool = False) -> tuple[int | Fraction, ...]:
-    """Pixels of the input from one position of the output to the next, on each axis; a fraction where a map is enlarged.
-
-    Args:
-        all_paths: multiply the strides of all branches of a concat, instead of those of its first branch; what enlarges a map
-            counts as 1. So long is the period in which lengths that go through recur.
-    """
-    product: tuple[int | Fraction, ...] = (1,) * num_axes
-    for item in items:
-        if isinstance(item, Layer):
-            steps = (axis_op.jump for axis_op in item.axis_ops(num_axes))
-            factors = tuple(max(1, step) if all_paths else step for step in steps) or (1,) * num_axes
-        else:
-            inner = item.children[:1] if isinstance(item, Concat) and not all_paths else item.children
-            factors = stride_product(inner, num_axes, all_paths=all_paths)
-        if isinstance(item, Repeat):
-            factors = tuple(stride**item.times for stride in factors)
-        product = tuple(map(operator.mul, product, factors))
-    return product
-
-
-def projection_window(stride: int) -> Window:
-    """The window of a projection on one axis."""
-    return Window(1, stride)
 
 
 def _written_out(items: Many[Item], route: Route) -> list[tuple[Item, str, Route]]:

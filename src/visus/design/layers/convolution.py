@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from visus.design.arguments import (
     PerAxis,
@@ -36,6 +36,19 @@ __all__ = ["Conv", "Convolution", "Depthwise", "Transposed", "Whiten", "conv", "
 class _AnyConvolution(Windowed):
     """What all convolutions share. Abstract."""
 
+    if TYPE_CHECKING:  # fields of the final classes, in their own order there
+
+        @property
+        def kernel_size(self) -> PerAxis: ...
+        @property
+        def stride(self) -> PerAxis: ...
+        @property
+        def padding(self) -> PerAxis | Literal["same"]: ...
+        @property
+        def dilation(self) -> PerAxis: ...
+        @property
+        def bias(self) -> bool | None: ...
+
     def _numbers(self, name: str, num_axes: int) -> tuple[int, ...]:
         """An argument with one number for each axis."""
         return per_axis(name, getattr(self, name), num_axes)
@@ -48,19 +61,18 @@ class _AnyConvolution(Windowed):
         changes: dict[str, Any] = {}
         if getattr(self, "out_channels", None) == classes and num_classes is not None:
             changes["out_channels"] = num_classes
-        if getattr(self, "bias") is None:  # noqa: B009  # a field of the final classes
+        if self.bias is None:
             changes["bias"] = not norm_follows
         return dataclasses.replace(self, **changes) if changes else self
 
     @property
     def has_bias(self) -> bool:
         """Whether a number is added for each output channel; an undecided bias counts as one."""
-        return getattr(self, "bias") is not False  # noqa: B009  # a field of the final classes
+        return self.bias is not False
 
     def windows(self, num_axes: int) -> tuple[Window, ...]:
-        values: Any = self
         kernels, dilations = self._numbers("kernel_size", num_axes), self._numbers("dilation", num_axes)
-        if values.padding == "same":
+        if self.padding == "same":
             pads = tuple(same_padding(kernel, dilation) for kernel, dilation in zip(kernels, dilations, strict=True))
         else:
             pads = tuple((pad, pad) for pad in self._numbers("padding", num_axes))
@@ -106,25 +118,23 @@ class _AnyConvolution(Windowed):
             )
 
     def _mistakes(self) -> list[str]:
-        values: Any = self
         mistakes = super()._mistakes()
-        mistakes += check_whole("kernel_size", values.kernel_size, least=1, axes=True)
-        mistakes += check_whole("stride", values.stride, least=1, axes=True)
+        mistakes += check_whole("kernel_size", self.kernel_size, least=1, axes=True)
+        mistakes += check_whole("stride", self.stride, least=1, axes=True)
         mistakes += self._padding_mistakes()
-        mistakes += check_whole("dilation", values.dilation, least=1, axes=True)
-        return mistakes + check_flag("bias", values.bias, none_allowed=True)
+        mistakes += check_whole("dilation", self.dilation, least=1, axes=True)
+        return mistakes + check_flag("bias", self.bias, none_allowed=True)
 
     def _padding_mistakes(self) -> list[str]:
-        values: Any = self
-        if isinstance(values.padding, str):
-            if values.padding != "same":
-                return [f'padding is a number, a tuple of numbers or "same", not {values.padding!r}.']
-            if largest(values.stride) > 1:
+        if isinstance(self.padding, str):
+            if self.padding != "same":
+                return [f'padding is a number, a tuple of numbers or "same", not {self.padding!r}.']
+            if largest(self.stride) > 1:
                 return [
-                    f'padding="same" needs a stride of 1, and the stride is {values.stride}. Give the padding as a number.'
+                    f'padding="same" needs a stride of 1, and the stride is {self.stride}. Give the padding as a number.'
                 ]
             return []
-        return check_whole("padding", values.padding, least=0, axes=True)
+        return check_whole("padding", self.padding, least=0, axes=True)
 
 
 @dataclass(frozen=True, repr=False)
