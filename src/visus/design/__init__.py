@@ -19,11 +19,13 @@ from visus.design.families.registry import (
 )
 from visus.design.graph import Node
 from visus.design.items import Concat, Item, Repeat, Residual, Sequence, concat, repeat, residual, sequence
-from visus.design.layers.convolution import *  # noqa: F403  # every layer by its word
+from visus.design.layers.activations import *  # noqa: F403  # every layer by its word
+from visus.design.layers.convolution import *  # noqa: F403
 from visus.design.layers.features import *  # noqa: F403
+from visus.design.layers.norms import *  # noqa: F403
 from visus.design.layers.pooling import *  # noqa: F403
 from visus.design.layers.registry import LAYERS, Layer
-from visus.design.layers.values import *  # noqa: F403
+from visus.design.layers.scaling import *  # noqa: F403
 from visus.design.notation import parse
 from visus.design.plan import Design
 from visus.design.resolve import resolve

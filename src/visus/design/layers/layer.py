@@ -7,6 +7,7 @@ any number of axes.
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from collections.abc import Sequence as Many
@@ -238,6 +239,11 @@ def each_once(change: Callable[[Field], Field], fields: tuple[Field, ...]) -> tu
     return tuple(changed[id(field)] for field in fields)
 
 
+def after_all_channels(fields: tuple[Field, ...], input_shape: Shape) -> tuple[Field, ...]:
+    """The fields after a layer that reads all channels of a position: all features, or nothing more of a map."""
+    return each_once(Field.with_global_context, fields) if len(input_shape) == 1 else fields
+
+
 def smaller_kernels(kernel_size: object, *, min_kernel: int) -> Many[object]:
     """Kernels smaller than this one, the largest first.
 
@@ -281,3 +287,12 @@ def map_text(size: Shape) -> str:
 def _article(number: int) -> str:
     """``an`` before 8, 11, 18, 80 and the like."""
     return "an" if str(number).startswith("8") or number in (11, 18) else "a"
+
+
+def check_number(layer: Layer, name: str) -> list[str]:
+    """The mistake of an argument that is no finite number; a whole one becomes a float."""
+    value = getattr(layer, name)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        object.__setattr__(layer, name, float(value))
+        return []
+    return [f"{name} must be a number, not {value!r}."]
