@@ -1,4 +1,10 @@
-"""The buffers of a convolution in float32 on the CPU, as oneDNN allocates them."""
+"""The buffers of a convolution while it is computed: an upper bound of what oneDNN allocates in float32 on x86 processors.
+
+oneDNN copies maps and weights into blocks of 16 channels (8 without AVX-512) and copies the result back, so a map of 4 channels takes
+the memory of 16. What it allocates exactly depends on the processor, the number of threads and its version; the bound does not. It
+was held against the allocator's records with AVX-512 and with AVX2 (``tests/design/test_memory.py``). For the usual networks it is
+within 2 % of the whole step, for networks of fewer than 16 channels it can be twice too much.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +13,14 @@ from typing import Final, NamedTuple
 from visus.design.arguments import Shape
 from visus.design.memory.saved import Bytes, num_bytes
 
-_BLOCK: Final = 16  # channels that oneDNN puts side by side in memory
-_HALF_BLOCK: Final = 8  # of few channels, for the gradients of weights
-_MIN_BLOCKED: Final = 4  # for them, a map of fewer channels is read as it is
-_MAX_SMALL: Final = 16  # positions of the window of a depthwise convolution that is computed like others
-_COPIES: Final = 256  # of the weights of a larger one, so that their gradients are added up in parts
+_BLOCK: Final = 16  # channels of a block
+_MAX_IMAGE_CHANNELS: Final = 3  # a map of so few channels is read without a copy
+_MAX_SMALL_TAPS: Final = 16  # a larger window of a depthwise convolution has gradients for each part of the batch
+_MAX_PARTS: Final = 256  # of them at most
 
 
 class ConvolutionBuffers(NamedTuple):
-    """What the buffers of a convolution follow from.
-
-    oneDNN puts maps and weights into blocks of 16 channels (a map of 4 channels takes the place of 16), and lays what it made in order
-    again; what comes in is read as it is where it has fewer channels than a block and the window has neighbors. All of it is seen in
-    the allocator's records alone, on a processor with AVX-512. Left out: with one thread and fewer than 16 samples, PyTorch computes a
-    window of one position without oneDNN, and needs no buffers. In groups of several channels nothing is filled up to whole blocks.
+    """A convolution, as far as its buffers depend on it.
 
     Args:
         input_shape, output_shape: without the batch axis.
@@ -28,7 +28,7 @@ class ConvolutionBuffers(NamedTuple):
         num_taps: positions of the window.
         num_groups: groups of channels.
         is_strided, is_transposed: what it is.
-        is_turned: whether the channels of what comes in lie side by side in memory; then maps are read as they are.
+        is_channels_last: whether the input is channels-last in memory; then maps are not copied.
     """
 
     input_shape: Shape
@@ -41,81 +41,45 @@ class ConvolutionBuffers(NamedTuple):
     is_channels_last: bool = False
 
     def forward(self) -> tuple[Bytes, ...]:
-        """What comes in and the weights in blocks beside what goes out in blocks; then that beside what goes out in order."""
-        given = num_bytes(self.output_shape)
+        """Input, weights and output in blocks, the output itself not yet there; then the output beside its blocks."""
         if self.is_channels_last:
             return (Bytes(2 * self.weight_bytes, 0),)
-        if self._is_in_groups:
-            return (Bytes(self.weight_bytes, num_bytes(self.input_shape)), Bytes(0, given))
-        if self.is_transposed and self.is_strided and not self.is_depthwise:
-            return (Bytes(0, given if self.output_shape[0] == 1 else 2 * given),)
-        is_copied = self._is_blocked or self.is_transposed or self.input_shape[0] >= _BLOCK
-        read, made = _blocked(self.input_shape) if is_copied else 0, _blocked(self.output_shape)
-        return (Bytes(self.weight_bytes, read + made - given), Bytes(0, made))
+        output = _blocked(self.output_shape)
+        if self.is_transposed and self.is_strided:
+            return (Bytes(0, 2 * output),)
+        copies = self._blocked_input() + output - num_bytes(self.output_shape)
+        return (Bytes(self.weight_bytes, copies), Bytes(0, output))
 
     def backward(self) -> tuple[Bytes, ...]:
-        """The same while the gradients of the weights are computed, after those of what comes in."""
-        is_large = self.is_depthwise and self.num_taps > _MAX_SMALL
+        """Input and gradient of the output in blocks while the gradient of the weights is computed; then that gradient in blocks."""
         if self.is_channels_last:
-            copies = _COPIES if is_large else 2 if self.num_taps == 1 else 3
-            return (Bytes(copies * self.weight_bytes, 0),)
-        if is_large:
-            return (Bytes(self.weight_bytes, 0),)
-        if self._is_in_groups:
-            is_wide = min(self.input_shape[0], self.output_shape[0]) >= _HALF_BLOCK * self.num_groups
-            both = num_bytes(self.input_shape) + num_bytes(self.output_shape) if is_wide else 0
-        elif self._is_blocked:
-            both = _blocked(self.input_shape) + _blocked(self.output_shape)
-        else:  # the window of a transposed one moves over the gradient of what went out
-            shapes = self.input_shape, self.output_shape
-            both = _for_weights(*(reversed(shapes) if self.is_transposed else shapes))
-        return (Bytes(0, both), Bytes(self.weight_bytes, 0))
+            is_in_parts = self.is_depthwise and self.num_taps > _MAX_SMALL_TAPS
+            return (Bytes((_MAX_PARTS if is_in_parts else 3) * self.weight_bytes, 0),)
+        return (Bytes(0, self._blocked_input() + _blocked(self.output_shape)), Bytes(self.weight_bytes, 0))
 
     def to_input(self) -> tuple[Bytes, ...]:
-        """The gradient of what went out and that of what came in, in blocks, the latter then beside itself in order; a strided one
-        copies it twice instead.
+        """Both gradients in blocks while that of the input is computed; then that gradient beside its blocks.
 
-        The gradient of its weights is not there yet.
+        The gradient of the weights is not there yet.
         """
         if self.is_channels_last or self.is_transposed:
             return ()
-        given = num_bytes(self.input_shape)
+        blocked = _blocked(self.input_shape)
         if self.is_strided and not self.is_depthwise:
-            return (Bytes(-self.weight_bytes, 2 * given),)
-        if self._is_in_groups:
-            return (Bytes(-self.weight_bytes, given),)
-        made = _blocked(self.input_shape)
-        return (Bytes(0, _blocked(self.output_shape) + made - given), Bytes(-self.weight_bytes, made))
+            return (Bytes(-self.weight_bytes, 2 * blocked),)
+        both = _blocked(self.output_shape) + blocked - num_bytes(self.input_shape)
+        return (Bytes(0, both), Bytes(-self.weight_bytes, blocked))
 
     @property
     def is_depthwise(self) -> bool:
         """Whether each channel has a window of its own."""
         return self.num_groups == self.input_shape[0] == self.output_shape[0] > 1
 
-    @property
-    def _is_in_groups(self) -> bool:
-        return self.num_groups > 1 and not self.is_depthwise
-
-    @property
-    def _is_blocked(self) -> bool:
-        """Whether all maps are put into blocks, however few channels they have."""
-        return self.num_taps == 1 or self.is_depthwise
+    def _blocked_input(self) -> int:
+        is_image = self.input_shape[0] <= _MAX_IMAGE_CHANNELS and self.num_taps > 1
+        return 0 if is_image and not self.is_transposed and not self.is_depthwise else _blocked(self.input_shape)
 
 
-def _blocked(shape: Shape, block: int = _BLOCK) -> int:
+def _blocked(shape: Shape) -> int:
     """Bytes of a copy of one sample in blocks of channels."""
-    return num_bytes((-(-shape[0] // block) * block, *shape[1:]))
-
-
-def _for_weights(read: Shape, other: Shape) -> int:
-    """Bytes of the copies of one sample while the gradients of weights are computed.
-
-    Args:
-        read: shape of the map over which the window moves.
-        other: shape of the one in which each position has a window.
-    """
-    num_read, num_other = read[0], other[0]
-    is_plain = num_read < _MIN_BLOCKED or (num_read <= _HALF_BLOCK and num_other > _BLOCK)
-    copied = 0 if is_plain else _blocked(read, _HALF_BLOCK if num_read <= _HALF_BLOCK else _BLOCK)
-    is_half = num_other <= _HALF_BLOCK and _MIN_BLOCKED <= num_read < _BLOCK
-    return copied + _blocked(other, _HALF_BLOCK if is_half else _BLOCK)
+    return num_bytes((-(-shape[0] // _BLOCK) * _BLOCK, *shape[1:]))
