@@ -116,11 +116,11 @@ def images_are_tensors(bench: Bench) -> Claim:
     }  # fmt: skip
     said = (
         f"A batch of 64 images of {data.name} is a tensor of {' x '.join(map(str, stored.shape))}, {stored.dtype}, with values from "
-        f"{figures['lowest']} to {figures['highest']}. visus takes the mean of the training split off and divides by its deviation: mean "
+        f"{figures['lowest']} to {figures['highest']}. visus subtracts the mean of the training set and divides by its standard deviation: mean "
         f"{figures['scaled_mean']:.3f}, deviation {figures['scaled_deviation']:.3f}, from {figures['scaled_lowest']:.2f} to "
-        f"{figures['scaled_highest']:.2f}. The two numbers travel with the weights, so `visus predict` scales in the same way."
+        f"{figures['scaled_highest']:.2f}. Both numbers are stored with the weights, so `visus predict` normalizes in the same way."
     )
-    return Claim("An image is a tensor (batch, channels, height, width), scaled from 0-255.", "Holds.", [said], figures)
+    return Claim("An image is a tensor (batch, channels, height, width), scaled from 0-255.", "True.", [said], figures)
 
 
 def dense_layers_take_memory(bench: Bench) -> Claim:
@@ -138,11 +138,11 @@ def dense_layers_take_memory(bench: Bench) -> Claim:
     said = (
         f"On an image of 3 x 224 x 224, a dense layer of 64 units has {dense.num_parameters / own.num_parameters:,.0f} times the weights "
         f"of the convolution, and gives 64 numbers where the convolution gives 64 maps. But the convolution costs "
-        f"{own.macs / dense.macs:.1f} times the multiply-adds: it uses its few weights at each of 50,176 places."
+        f"{own.macs / dense.macs:.1f} times the multiply-adds: it uses its few weights at each of 50,176 positions."
     )
     return Claim(
         "A multilayer perceptron on images takes too much memory; a convolution needs little.",
-        "Holds for weights. For arithmetic it is the other way round.",
+        "True for weights. For arithmetic it is the opposite.",
         [said, table(["layer", "parameters", "multiply-adds", "output"], rows)],
         figures,
     )
@@ -179,18 +179,18 @@ def perceptrons_ignore_space(bench: Bench) -> Claim:
         reach = found["runs"][0]["shifts"]["reach_px"]
         paragraphs.append(
             f"{visus.open_data(data).name}, {write_number_of(found['num_samples'], 'held-out image')}, {write_number_of(bench.epochs, 'epoch')} each; the last "
-            f"column: how often two shifts of an image, by up to {reach[0]} px round a ring, get the same label.\n\n{table(head, rows)}"
+            f"column: how often two circular shifts of an image, by up to {reach[0]} px, get the same label.\n\n{table(head, rows)}"
         )
         paragraphs += [f"> {pair['left']} and {pair['right']}: {_difference(pair)}" for pair in found["pairs"][:1]]
     return Claim(
-        "A perceptron ignores the spatial structure of an image; a convolutional network lives by it.",
+        "A perceptron ignores the spatial structure of an image; a convolutional network depends on it.",
         verdict(
             all(fall < -0.03 for kind, fall in falls if kind == "network")
             and all(abs(fall) < 0.02 for kind, fall in falls if kind != "network"),
-            "Holds: one fixed shuffle of all pixels costs the convolutional network more than 3 points, and no perceptron as much as 2.",
-            "Holds in part: see the changes below.",
+            "True: one fixed permutation of all pixels costs the convolutional network more than 3 points, and a perceptron less than 2.",
+            "Partly true: see the changes below.",
         ),
-        ["The same order of pixels is used for all images, in training and in scoring.", *paragraphs],
+        ["All images have the same permutation of pixels, in training and in evaluation.", *paragraphs],
         figures,
     )
 
@@ -256,9 +256,9 @@ def convolutions_see_translations(bench: Bench) -> Claim:
             < 1e-12
             < 1e-3
             < min(min(each) for each in (figures[names[1]], figures[names[2]])),
-            "Only of shifts by its whole step, on a ring, with global pooling: then but for rounding. Zero padding, a shift between steps, and "
-            "flattening each break it.",
-            "Not as the figures below should show it.",
+            "True up to rounding only for circular shifts by a multiple of its stride, with circular padding and global pooling. Zero padding, "
+            "smaller shifts and flattening each break it.",
+            "The figures below do not confirm it.",
         ),
         [
             "New networks of three convolutions and two poolings (step 4 px) in float64; relative change of the ten outputs when random "
@@ -297,12 +297,12 @@ def filters_are_templates(bench: Bench) -> Claim:
         "The filters are templates, and each gives a map of where its template was found.",
         verdict(
             max(figures.values()) < 1e-4,
-            "Holds, but for rounding: what a unit says depends on the pixels of its receptive field alone.",
+            "True up to rounding: the value of a unit depends only on the pixels of its receptive field.",
             "Does not hold to rounding: see below.",
         ),
         [
-            "For each filter the patch of 1,000 held-out images that excites it most, cut to the pixels that the unit reads, with noise "
-            "everywhere else: the largest relative change of the unit's value.",
+            "For each filter: the patch from 1,000 held-out images that activates it most, cropped to the pixels that the unit reads, with noise "
+            "everywhere else. The last column is the largest relative change of the unit's value.",
             table(["layer", "filters", "patch", "largest change"], rows),
         ],
         figures,
@@ -333,10 +333,10 @@ def the_formula_is_right(bench: Bench) -> Claim:
         "border are then never read."
     )
     return Claim(
-        "The output has (W - K + 2P)/S + 1 places.",
+        "The output has (W - K + 2P)/S + 1 positions.",
         verdict(
             not wrong,
-            "Holds, rounded down, with the kernel's span in place of K.",
+            "True, rounded down, with the span of the dilated kernel for K.",
             "Does not hold: see the sums that differ.",
         ),
         [said],
@@ -361,7 +361,7 @@ def kernels_have_their_size(bench: Bench) -> Claim:
         "A kernel has C_out * C_in * K_w * K_h weights; there are 1-D, 2-D and 3-D convolutions.",
         verdict(
             all(counted == built for counted, built in figures.values()),
-            "Holds; with a bias there are C_out more, and with groups C_in is that of one group.",
+            "True; a bias adds C_out, and with groups C_in is the number of channels of one group.",
             "Does not hold.",
         ),
         [
@@ -384,10 +384,10 @@ def relu_makes_zeros(bench: Bench) -> Claim:
             figures[layer.path] = {"zero_share": zeros, "dead": list(layer.dead), "sparse": list(layer.sparse)}
             rows.append([layer.path, f"{layer.shape[0]}", write_share(zeros), str(len(layer.dead)), str(len(layer.sparse))])
     return Claim(
-        "ReLU passes what is above zero and nothing else.",
-        "Holds; so a good part of every map is silent.",
+        "ReLU passes positive values and sets the rest to zero.",
+        "True; so a large part of every map is zero.",
         [
-            "500 held-out images of Fashion-MNIST; a dead filter was never above 0, a sparse one is silent in 95 % of its places:",
+            "500 held-out images of Fashion-MNIST; a dead filter was never above 0, a sparse one is 0 at 95 % of its positions:",
             table(["layer", "filters", "units at 0", "dead", "sparse"], rows),
         ],
         figures,
@@ -423,12 +423,12 @@ def pooling_makes_maps_small(bench: Bench) -> Claim:
         verdict(
             figures["maximum"]["macs"] < figures["no pooling"]["macs"] / 2
             and figures["maximum"]["bytes_training"] < figures["no pooling"]["bytes_training"] * 0.6,
-            "Holds: it costs no weights, saves most of the arithmetic and about half of the memory, and doubles how fast the receptive field grows.",
-            "Holds in part: see the figures below.",
+            "True: it has no weights, saves most of the arithmetic and about half of the memory, and the receptive field grows twice as fast.",
+            "Partly true: see the figures below.",
         ),
         [
-            f"Two convolutions on the images that come with visus, {write_number_of(bench.epochs, 'epoch')}, one seed (differences below 2 points say nothing); "
-            "two shifts by up to 2 px round a ring:",
+            f"Two convolutions on the images that come with visus, {write_number_of(bench.epochs, 'epoch')}, one seed (differences below 2 points are not significant); "
+            "circular shifts by up to 2 px:",
             table(["pooling", "accuracy", "two shifts agree", "multiply-adds", "a step of 64", "receptive field"], rows),
         ],
         figures,
@@ -442,12 +442,12 @@ def softmax_gives_probabilities(bench: Bench) -> Claim:
     said = (
         f"After {write_number_of(bench.epochs, 'epoch')} the softmax of the network is on average {write_share(scores.confidence)} sure and {write_share(scores.accuracy)} right; "
         f"over images of equal confidence the two differ by {100 * scores.calibration_error:.1f} points (expected calibration error, 15 "
-        "bins). Label smoothing is part of the recipe, which makes it less sure than it could be. So visus takes "
-        "the smoothing back and divides the outputs by a temperature, both where the validation split shows that it helps; the report of a run has both figures."
+        "bins). The recipe uses label smoothing, which makes the network underconfident. So visus inverts "
+        "the smoothing and divides the logits by a temperature, each where the validation set shows that it helps. The report of a run has both figures."
     )
     return Claim(
         "At the end stand flatten, fully connected layers and softmax, which gives probabilities.",
-        "They add up to 1; whether they are probabilities must be measured.",
+        "The outputs add up to 1. Whether they are calibrated probabilities must be measured.",
         [said],
         figures,
     )
@@ -472,9 +472,9 @@ def stacks_narrow_and_deepen(bench: Bench) -> Claim:
         ])  # fmt: skip
     return Claim(
         "In a stack kernels shrink and channels grow.",
-        "Holds of AlexNet; since VGG kernels are small from the start. The maps shrink while the channels grow.",
+        "True for AlexNet; since VGG, kernels are small from the start. The maps shrink while the channels grow.",
         [
-            "On images of 224 x 224 (the last columns: what the first quarter of the convolutions has of all):",
+            "On images of 224 x 224 (the last columns: the fraction that the first quarter of the convolutions has):",
             table(["network", "kernels", "channels", "side of the map", "multiply-adds", "parameters"], rows),
         ],
         figures,
@@ -530,14 +530,14 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
         "The receptive field must be large enough; a detector cannot see an object larger than it.",
         verdict(
             all((each["accuracy"] > 0.8) == (each["field"] >= 15) for each in figures.values()),
-            "Holds: a network whose field is smaller than the object guesses, and one whose field holds it does not.",
-            "Holds in part: see the figures below.",
+            "True: a network whose receptive field is smaller than the object guesses; one whose field contains it does not.",
+            "Partly true: see the figures below.",
         ),
         [
-            "Images of 32 x 32 with two small marks whose outer ends are 15 px apart. The class says whether they point the same way, so "
-            "neither mark tells it alone. Convolutions, global mean, linear; 20 epochs:",
+            "Images of 32 x 32 with two small marks whose outer ends are 15 px apart. The class says whether they point in the same direction, so "
+            "neither mark is enough alone. Convolutions, global mean, linear; 20 epochs:",
             table(["network", "dilation", "receptive field", "parameters", "accuracy (95 % interval)"], rows),
-            "Dilation widens the field for no weight and no multiply-add, as stride does for the maps behind it.",
+            "Dilation widens the receptive field without extra weights or multiply-adds, as stride does for the layers after it.",
         ],
         figures,
     )
@@ -568,7 +568,7 @@ def filters_follow_from_the_task(bench: Bench) -> Claim:
         "Which filters come out follows from the task and the loss.",
         verdict(
             others[0]["layers"]["relu3"] < others[1]["layers"]["relu3"] - 0.1,
-            "Holds, and more so the deeper the layer: a second training for the same task finds nearly the same there, and one for another "
+            "True, and more so in deeper layers: a second training for the same task finds nearly the same representation, and one for another "
             "task does not.",
             "Not seen in the last map.",
         ),
@@ -595,12 +595,12 @@ def channels_must_be_worked_out(bench: Bench) -> Claim:
     figures = {"numbers_in_resnet18": numbers, "torch": torch_says, "visus": visus_says}
     return Claim(
         "In PyTorch, channels in and out must be worked out by oneself.",
-        "Holds; a design of visus names channels out alone.",
+        "True; a visus design names output channels only.",
         [
-            f"ResNet-18 in PyTorch's own layers needs {numbers} numbers of channels or features in; as a design it needs none, for the first "
-            "layer reads them from the data and every other from the layer before it.",
-            f"After a wrong number PyTorch says `{torch_says}`. A design has no such number to get wrong; where a window does not fit, visus "
-            f"says before anything runs: `{visus_says}`",
+            f"ResNet-18 in PyTorch's own layers needs {numbers} numbers of input channels or features. As a design it needs none: the first "
+            "layer reads them from the data, and every other layer from the one before it.",
+            f"After a wrong number PyTorch says `{torch_says}`. A design has no such number to get wrong. Where a window does not fit, visus "
+            f"says so before anything runs: `{visus_says}`",
         ],
         figures,
     )
@@ -628,8 +628,8 @@ def write_page(claims: list[Claim], machine: dict[str, Any], command: str) -> st
     """The page in Markdown."""
     parts = [
         "# The class note, measured",
-        "A class note describes the convolutional network. Here each of its sentences stands beside what visus measures. Everything below "
-        f"is written by `{command}`; the figures are in `benchmarks/results/`.",
+        "A class note describes the convolutional network. This page compares each of its sentences with what visus measures. The script wrote "
+        f"everything below: `{command}`; the figures are in `benchmarks/results/`.",
         f"Machine: {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, torch {machine['packages']['torch']}.",
         table(
             ["", "the note says", "measured"], [[str(n), each.says, each.verdict] for n, each in enumerate(claims, start=1)]

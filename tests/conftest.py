@@ -1,7 +1,4 @@
-"""What every test shares: a cache of its own, one thread, the Hypothesis profile, real data where it is at hand.
-
-This file knows how tests are run.
-"""
+"""What every test shares: a cache of its own, one thread, the Hypothesis profile, real data where it is at hand."""
 
 from __future__ import annotations
 

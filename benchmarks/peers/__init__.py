@@ -1,6 +1,5 @@
 """What a person could take instead of visus, each trained as its own documentation writes it, in a process of its own.
 
-This room knows the training loops of PyTorch, fastai, Keras and torchvision, and how visus itself is run beside them. None of
-the packages is needed by visus; one that is not installed is left out by the caller. ``python benchmarks/peers TASK.json`` trains
-once and writes a line of JSON for each thing that happened.
+None of the packages is needed by visus; one that is not installed is left out by the caller. ``python benchmarks/peers
+TASK.json`` trains once and writes a line of JSON for each thing that happened.
 """

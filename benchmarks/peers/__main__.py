@@ -1,7 +1,4 @@
-"""``python benchmarks/peers TASK.json``: one training of one peer.
-
-This file knows which file holds which peer, and keeps standard output for events.
-"""
+"""``python benchmarks/peers TASK.json``: one training of one peer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Time to accuracy: visus beside what a person could take instead, on the same data and machine, each training in a process of its own.
 
-This file knows the order of the trainings, and what is written about them.
-
 The trainings are interleaved: the first seed of each, then the second seed of each. Two clocks are told for each: one from the moment at which
 the training data is in memory, one from the start of the process, which counts imports and opening the data too. Decoding of
 image files counts for nobody: visus decodes once, before, and gives the others the decoded samples. Evaluating on the held-out samples after each epoch counts for everybody, and is

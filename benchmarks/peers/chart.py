@@ -1,8 +1,4 @@
-"""An image of accuracy over time for several ways to train, as a PNG file.
-
-This file knows curves and matplotlib. matplotlib is loaded on the first drawing, and only its figure objects are used, so
-nothing of the program's own plots or settings changes.
-"""
+"""An image of accuracy over time for several ways to train, as a PNG file."""
 
 from __future__ import annotations
 

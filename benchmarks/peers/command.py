@@ -1,7 +1,4 @@
-"""The command ``peer_benchmark.py``: options, and what was found as a table.
-
-This file knows words, ranges and columns.
-"""
+"""The command ``peer_benchmark.py``: options, and what was found as a table."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """torchvision where its compiled part does not load: beside a PyTorch built for the processor alone, the wheel of the registry is one for CUDA.
 
-This file knows two operators that torchvision describes while it is imported, and cannot find without its compiled part. Models
-and transforms work without those operators; its detection operators do not.
+Models and transforms work without those operators; its detection operators do not.
 """
 
 from __future__ import annotations

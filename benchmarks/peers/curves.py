@@ -1,7 +1,5 @@
 """How long several trainings of one kind take to reach an accuracy: curves of accuracy over time, and the first moment of their mean.
 
-This file knows points in time and shares that are right.
-
 The mean over the seeds is what has to reach the target, not the luckiest seed: at each evaluation the accuracies of all seeds are
 averaged, and the first evaluation whose mean is at least the target counts. A training may end early once three evaluations in a row
 are at or above the target (``SETTLED``); the last evaluation of such a run then stands for its later ones, with its accuracy and its times,

@@ -1,7 +1,5 @@
 """What can be trained beside visus, each by a name: whose loop, which network, for how many epochs.
 
-This file knows names, where each recipe is documented and how its package is installed.
-
 >>> [contestant.title for contestant in read_contestants("pytorch, fastai/small:3")]
 ['visus', 'pytorch', 'fastai/small, 3 epochs']
 """

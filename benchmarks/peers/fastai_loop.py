@@ -1,7 +1,5 @@
 """fastai: ``DataLoaders`` over arrays and ``fit_one_cycle``, as its documentation writes it.
 
-This file knows three recipes of fastai's documentation, all with batches of 64.
-
 - ``resnet18``: ``vision_learner`` without pretrained weights and ``fit_one_cycle(5, 5e-3)``, as in its tutorial on Imagenette, with
   ``aug_transforms()`` where the images are color ones.
 - ``small``: the network of PyTorch's MNIST example in a ``Learner``, as in its guide to coming from PyTorch, ``fit_one_cycle`` with its own rate.

@@ -1,7 +1,6 @@
 """Keras 3: the convolutional network of its first vision example, compiled and fitted as it is written there.
 
-This file knows that example (keras.io/examples/vision/mnist_convnet): two convolutions with pooling, dropout, batches of 128,
-Adam, 15 epochs. The backend is the one that Keras is set to, or what ``KERAS_BACKEND`` names.
+The backend is the one that Keras is set to, or what ``KERAS_BACKEND`` names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One training in a process of its own, timed from outside and followed line by line.
-
-This file knows processes, their environment and the lines that ``peers`` writes.
-"""
+"""One training in a process of its own, timed from outside and followed line by line."""
 
 from __future__ import annotations
 

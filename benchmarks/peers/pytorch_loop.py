@@ -1,7 +1,5 @@
 """Plain PyTorch: the loop that its documentation teaches, over a ``DataLoader``, in float32.
 
-This file knows three recipes of PyTorch's documentation.
-
 - ``small``: the MNIST example (github.com/pytorch/examples, mnist): batches of 64, Adadelta at 1.0, times 0.7 after each epoch, 14 epochs.
 - ``classifier``: the tutorial "Training a classifier": batches of 4, SGD at 0.001 with momentum 0.9, 2 epochs.
 - ``same``: the network that visus trains, with the optimizer that most tutorials take: Adam at 0.001, batches of 64.

@@ -1,7 +1,4 @@
-"""The small convolutional networks that PyTorch's documentation trains, for any size of image and number of classes.
-
-This file knows two lists of layers.
-"""
+"""The small convolutional networks that PyTorch's documentation trains, for any size of image and number of classes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """What one training is to do, and the line of JSON that it writes for each thing that happens.
 
-This file knows tasks, clocks and events.
-
 Three kinds of line are written to standard output: ``ready`` once the training data is in memory (the clock starts there), ``evaluated``
 after each evaluation on the held-out samples, and ``ended``. All that a peer prints of itself goes to standard error.
 """

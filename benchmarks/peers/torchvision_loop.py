@@ -1,8 +1,7 @@
 """torchvision: ResNet-18 by the recipe of its reference script (references/classification), with the stem that small images need.
 
-This file knows that recipe: SGD at 0.1 with momentum 0.9 and weight decay 1e-4, random crops and mirrored images, the rate
-falling by a cosine over the epochs (an option of the script), batches of 128. Where an image is smaller than 64 px the first
-convolution is 3 x 3 with stride 1 and the first pooling is left out, as the ResNet article does for CIFAR-10.
+Where an image is smaller than 64 px the first convolution is 3 x 3 with stride 1 and the first pooling is left out, as the
+ResNet article does for CIFAR-10.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """visus itself, trained by the call that ``visus train --no-pretrained`` makes, with one evaluation more after each epoch.
 
-This file knows what a training of visus tells while it runs.
-
 visus chooses the epoch that it keeps on its own validation split, and scores the held-out samples once, at the end. For the curve over time
 the weights of each epoch are scored on the held-out samples too; that time counts, and is told apart, as for every peer. It begins with new
 weights, as every peer does, on the very samples that they get.

@@ -1,7 +1,4 @@
-"""The tree under test, as the contracts read it.
-
-This file knows where sources, tests and documents lie.
-"""
+"""The tree under test, as the contracts read it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """The error family: its tree is as drawn, and every message that the code can say is read by some test.
 
-This file knows where errors are made and what tests quote.
-
 A message is found where a class of the family is called, as in ``raise DataError(f"...")``. Its text may stand in the call,
 in a variable of the same function, in a list that ``joined`` puts together, or in a function of the module that returns it.
 The longest fixed piece of each text must stand in a string of the tests or in a doctest of the sources.

@@ -1,7 +1,4 @@
-"""The floors: imports go down only, and ARCHITECTURE.md says what the code does.
-
-This file knows modules and their imports.
-"""
+"""The floors: imports go down only, and ARCHITECTURE.md says what the code does."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What is loaded when: the light rooms never load torch or numpy, and help comes at once.
-
-This file knows the cost of imports.
-"""
+"""What is loaded when: the light rooms never load torch or numpy, and help comes at once."""
 
 from __future__ import annotations
 

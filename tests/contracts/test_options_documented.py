@@ -1,7 +1,4 @@
-"""No command, option or setting without words: each is described where a person meets it.
-
-This file knows names and their descriptions.
-"""
+"""No command, option or setting without words: each is described where a person meets it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What is written in the repository holds: links, versions, docstrings, and nothing that belongs elsewhere.
-
-This file knows text.
-"""
+"""What is written in the repository holds: links, versions, docstrings, and nothing that belongs elsewhere."""
 
 from __future__ import annotations
 

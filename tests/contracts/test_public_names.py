@@ -1,7 +1,4 @@
-"""The public names are exactly those listed here: growing the interface is a visible act.
-
-This file knows names.
-"""
+"""The public names are exactly those listed here: growing the interface is a visible act."""
 
 from __future__ import annotations
 

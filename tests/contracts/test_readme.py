@@ -1,7 +1,5 @@
 """README.md does what it says: its commands parse, its names exist, and all of it runs from top to bottom.
 
-This file knows the fences of README.md.
-
 Fences of ``sh`` hold commands; those of ``console`` hold commands after ``$ `` and what they print; those of ``python`` run
 in one process each; ``text`` and ``yaml`` are never run. The folder ``photos`` that README.md speaks of is made here.
 """

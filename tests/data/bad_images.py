@@ -1,7 +1,4 @@
-"""Makers of image files that go wrong in one stated way, or hold their values in an unusual one.
-
-This file knows the byte layouts of image formats.
-"""
+"""Makers of image files that go wrong in one stated way, or hold their values in an unusual one."""
 
 from __future__ import annotations
 

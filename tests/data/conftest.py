@@ -1,7 +1,4 @@
-"""Small folders of images for the tests of this room.
-
-This file knows how to write images into folders.
-"""
+"""Small folders of images for the tests of this room."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""An oracle that knows no rules: poison one pixel after another, and see what comes out.
-
-This file knows how a design is run on poisoned images.
-"""
+"""An oracle that knows no rules: poison one pixel after another, and see what comes out."""
 
 from __future__ import annotations
 

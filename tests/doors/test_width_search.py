@@ -1,6 +1,6 @@
 """With a time limit and no network named, the widest ``compact`` that fits is trained, and the reason is told.
 
-This file knows the choice, and where it is told. Prices are made up: it must not know how fast this machine is.
+Prices are made up: it must not know how fast this machine is.
 """
 
 from __future__ import annotations

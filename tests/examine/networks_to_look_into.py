@@ -1,7 +1,4 @@
-"""Small networks to look into, of every kind that the laws are held against.
-
-This file knows networks.
-"""
+"""Small networks to look into, of every kind that the laws are held against."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a step costs is measured once and remembered, and measuring changes nothing.
 
-This file knows the price list and one small network. It must not assume how fast the machine is.
+It must not assume how fast the machine is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The fastest exact algorithm for a convolution: the sums against float64, the network unchanged, the choice remembered.
-
-This file knows the public names of ``visus.networks.fast`` and the algorithms behind them.
-"""
+"""The fastest exact algorithm for a convolution: the sums against float64, the network unchanged, the choice remembered."""
 
 from __future__ import annotations
 

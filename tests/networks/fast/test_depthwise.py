@@ -1,7 +1,4 @@
-"""Convolutions of single channels and norms by stored statistics: the sums against float64, the bits the same again, PyTorch's wherever somebody looks.
-
-This file knows the algorithms behind ``visus.networks.fast`` and its public names.
-"""
+"""Convolutions of single channels and norms by stored statistics: the sums against float64, the bits the same again, PyTorch's wherever somebody looks."""
 
 from __future__ import annotations
 

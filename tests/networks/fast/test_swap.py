@@ -1,7 +1,4 @@
-"""A network that is sped up is PyTorch's wherever somebody looks: numbers that are none, types, parts, transforms, files.
-
-This file knows the public names of ``visus.networks.fast`` and PyTorch's.
-"""
+"""A network that is sped up is PyTorch's wherever somebody looks: numbers that are none, types, parts, transforms, files."""
 
 from __future__ import annotations
 

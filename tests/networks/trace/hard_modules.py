@@ -1,7 +1,4 @@
-"""Modules that are hard to account for, each small: what tools for receptive fields get wrong.
-
-This file knows modules.
-"""
+"""Modules that are hard to account for, each small: what tools for receptive fields get wrong."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What each position of a tensor really reads, found without any rule: poison one row of the input with NaN, see what turns NaN.
-
-This file knows how to run a module.
-"""
+"""What each position of a tensor really reads, found without any rule: poison one row of the input with NaN, see what turns NaN."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Modules that cut maps, merge their axes and put them together again, each small: windows, grids, patches, shuffles of pixels.
-
-This file knows modules.
-"""
+"""Modules that cut maps, merge their axes and put them together again, each small: windows, grids, patches, shuffles of pixels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Random designs in which paths of unequal stride meet, and windows follow; what they read is left to others.
-
-This file knows texts of designs and lengths.
-"""
+"""Random designs in which paths of unequal stride meet, and windows follow; what they read is left to others."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from visus.errors import VisusError
 from visus.geometry import AxisOp
-from visus.networks.trace.coordinates.dependence import Line, Shape, Terms
+from visus.networks.trace.coordinates.axis_dims import own_dims
+from visus.networks.trace.coordinates.dependence import Shape, Terms
 
 Axes = tuple[Terms, ...]
 """For each axis of the input what a tensor sees of it."""
@@ -140,20 +141,7 @@ class Call:
 
     def own_dims(self, place: int) -> frozenset[int]:
         """The dimensions of an argument that are those of axes of the input."""
-        return own_dims(self.axes(place) or (), self.shape(place))
-
-
-def own_dims(axes: Axes, shape: Shape) -> frozenset[int]:
-    """The dimensions of a tensor that are those of axes of the input."""
-    found = set()
-    for terms in axes:
-        for term in terms:
-            if isinstance(term, Line):
-                if term.dim is not None and term.inner == 1 and term.length == shape[term.dim]:
-                    found.add(term.dim)
-            elif term.own is not None:
-                found.add(term.own)
-    return frozenset(found)
+        return own_dims(self.axes(place) or ())
 
 
 def tensors(args: Any) -> Iterator[Tensor]:

@@ -33,8 +33,9 @@ from visus.networks.trace.calls import (
     seeing,
     tensors,
 )
-from visus.networks.trace.coordinates.dependence import blank, sees_nothing
-from visus.networks.trace.coordinates.moves import hull, inexact
+from visus.networks.trace.coordinates.dependence import Dependence, sees_nothing
+from visus.networks.trace.coordinates.gaps import inexact
+from visus.networks.trace.coordinates.reductions import hull
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.coordinates.writes import written
 from visus.networks.trace.operators import rules as trace_rules
@@ -257,7 +258,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What the output sees; the hull of all that was seen where no rule says."""
         found: Any = HULL
         if isinstance(call.out, Tensor) and 0 in call.out.shape:
-            found = tuple((blank(),) for _ in axes_of(next(call.seeing())) or ())
+            found = tuple((Dependence.on_nothing(),) for _ in axes_of(next(call.seeing())) or ())
         elif known.rule is not None:
             try:
                 found = known.rule(call)

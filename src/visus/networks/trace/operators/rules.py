@@ -14,20 +14,13 @@ import torch
 from torch import Tensor
 
 from visus.networks.trace.calls import HULL, Axes, Call, Hull, axes_of, mark_of, register
-from visus.networks.trace.coordinates.dependence import MAX_NUMBERS, Grid, Line, Shape, Term, Terms, least
-from visus.networks.trace.coordinates.moves import (
-    accumulated,
-    along,
-    broadcast,
-    grouped,
-    joined,
-    reduced,
-    unsqueezed,
-    with_global_context,
-)
-from visus.networks.trace.coordinates.places import blanked, without
+from visus.networks.trace.coordinates.dependence import MAX_NUMBERS, Dependence, Shape, Terms
+from visus.networks.trace.coordinates.gaps import blanked, without
+from visus.networks.trace.coordinates.layouts import broadcast, unsqueezed
+from visus.networks.trace.coordinates.reductions import accumulated, frequencies, grouped, reduced, with_global_context
 from visus.networks.trace.coordinates.taps import sliced
-from visus.networks.trace.coordinates.unions import united
+from visus.networks.trace.coordinates.unions import joined, united
+from visus.networks.trace.coordinates.windows import along
 
 # ---- element by element ----
 
@@ -321,7 +314,7 @@ def softmax(call: Call) -> Axes:
 def _product(call: Call, one: int, other: int, added: int | None = None) -> Axes:
     """A matrix product of two arguments: the last dimension of one and the last but one of the other are summed over."""
     after = call.out_shape
-    found: list[list[Term]] = []
+    found: list[list[Dependence]] = []
     for place, gone in ((one, -1), (other, -2)):
         axes, shape = call.axes(place), call.shape(place)
         for axis, terms in enumerate(axes or ()):
@@ -386,7 +379,7 @@ def attention(call: Call) -> list[Axes | None]:
     out = call.out if isinstance(call.out, Tensor) else call.out[0]
     after = tuple(out.shape)
     mask: Any = call.named().get("attn_mask", call.named().get("attn_bias"))
-    found: list[list[Term]] = []
+    found: list[list[Dependence]] = []
     given: list[tuple[Any, tuple[int, ...]]] = [
         (call.args[0], (-1,)),
         (call.args[1], (-2, -1)),
@@ -411,17 +404,9 @@ def attention(call: Call) -> list[Axes | None]:
 @register("_fft_r2c", "_fft_c2c", "_fft_c2r")
 def fourier(call: Call) -> Axes:
     """Each frequency depends on all places along the dimensions."""
-    shape, after = call.shape(0), call.out_shape
+    shape = call.shape(0)
     dims = [dim % len(shape) for dim in call.args[1]]
-
-    def rule(term: Term) -> Term:
-        if isinstance(term, Line) and term.dim in dims:
-            return term._replace(length=after[term.dim or 0])
-        if isinstance(term, Grid):
-            return term._replace(theoretical=least(term.theoretical, tuple(dim + 1 for dim in dims), True))
-        return term
-
-    return tuple(tuple(rule(term) for term in with_global_context(terms, shape, dims)) for terms in call.axes(0) or ())
+    return tuple(frequencies(terms, shape, dims) for terms in call.axes(0) or ())
 
 
 @register("one_hot")

@@ -15,20 +15,13 @@ from torch import Tensor
 
 from visus.networks.trace.calls import HULL, Axes, Call, Hull, axes_of, register
 from visus.networks.trace.coordinates import taps as taps_of
+from visus.networks.trace.coordinates.axis_dims import found_again
 from visus.networks.trace.coordinates.dependence import Shape, Terms
-from visus.networks.trace.coordinates.layouts import flattened, reshaped
-from visus.networks.trace.coordinates.moves import (
-    along,
-    broadcast,
-    joined,
-    permuted,
-    reduced,
-    spread,
-    squeezed,
-    stacked,
-    unsqueezed,
-)
-from visus.networks.trace.coordinates.places import blanked, found_again
+from visus.networks.trace.coordinates.gaps import blanked
+from visus.networks.trace.coordinates.layouts import broadcast, flattened, permuted, reshaped, squeezed, unsqueezed
+from visus.networks.trace.coordinates.reductions import reduced
+from visus.networks.trace.coordinates.unions import joined, stacked
+from visus.networks.trace.coordinates.windows import along, spread
 
 
 @register(
