@@ -16,8 +16,8 @@ from torch import nn
 from visus.design import FAMILIES, account, parse, resolve
 from visus.design.account import Account
 from visus.design.advice.advise import KINDS, advise
-from visus.design.edits import with_window
 from visus.design.layers.registry import Conv
+from visus.design.rewrite import with_window
 from visus.networks.build import build
 from visus.units import write_count
 from visus.workbench.modules import count_macs

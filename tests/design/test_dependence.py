@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
 
 import torch
 from hypothesis import given
@@ -12,21 +10,19 @@ from hypothesis import strategies as st
 
 from visus.design import Design, concat, conv, globalpool, linear, maxpool, norm, parse, residual, se, transposed, upsample
 from visus.design.dependence import (
-    all_read,
     everything,
     has_holes,
     middle,
     num_positions,
-    positions_read,
     projection,
     read_by,
     read_through,
 )
-from visus.design.edits import changed, trunk, with_window
-from visus.design.flow import flows_of
+from visus.design.edits import changed, trunk
 from visus.design.layers.registry import Conv
+from visus.design.rewrite import with_window
+from visus.design.walk import flows_of
 from visus.errors import DesignError
-from visus.geometry import Window
 
 from .poison import pixels_that_matter
 
@@ -92,21 +88,6 @@ def test_what_feeds_a_sum_is_the_body_and_what_stands_beside_it():
     ]
     projected = flows_of(parse("residual(conv(2, 2, stride=2))").place((1, 4)))
     assert projected[-1].sources == (0, 2)  # the convolution, and the norm behind that of the projection
-
-
-@given(
-    kernel=st.integers(1, 5),
-    stride=st.integers(1, 5),
-    padding=st.integers(0, 6),
-    dilation=st.integers(1, 3),
-    size=st.integers(3, 30),
-)
-def test_all_places_together_read_what_each_reads(kernel, stride, padding, dilation, size):
-    window = Window(kernel, stride, (padding, padding), dilation)
-    if window.fits(size):
-        places = window.output_size(size)
-        each = [positions_read(window, size, 1 << place) for place in range(places)]
-        assert all_read(window, size, places) == functools.reduce(operator.or_, each)
 
 
 def test_a_row_without_a_word_for_what_it_reads_is_taken_to_read_all():

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.design import (
+    FAMILIES,
     LAYERS,
     Design,
     Repeat,
@@ -41,12 +42,7 @@ from visus.design import (
 )
 from visus.errors import DesignError
 
-KNOWN = (
-    "alexnet, avgpool, blurpool, compact, concat, conv, convnext, densenet, depthwise, dropout, droppath, efficientnet_lite, elu, "
-    "flatten, gelu, globalpool, groupnorm, hardsigmoid, hardswish, inception, layernorm, leakyrelu, lenet5, linear, maxpool, mlp, "
-    "mobilenet, norm, relu, relu6, residual, resnet, scale, se, sequence, sigmoid, silu, softmax, tanh, transposed, upsample, vgg, "
-    "whiten."
-)
+KNOWN = ", ".join(sorted([*LAYERS, *FAMILIES, "concat", "residual", "sequence"])) + "."
 names = st.none() | st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
 counts = st.integers(1, 600)
 sizes = st.integers(1, 7) | st.tuples(*3 * [st.integers(1, 7)]) | st.tuples(st.integers(1, 7))

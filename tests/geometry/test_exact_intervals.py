@@ -5,46 +5,16 @@ from __future__ import annotations
 import copy
 import pickle
 import time
-from typing import Any
 
-import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from visus.geometry import AxisOp, ExactIntervals, Field, TransposedWindow, Upsampling, Window, concatenate, union
-from visus.geometry.bitsets import bits_read, spread_bits, subsample_bits
+from visus.geometry import AxisOp, ExactIntervals, Field, Upsampling, Window, concatenate, union
 
-windows = st.builds(
-    Window,
-    st.integers(1, 12),
-    stride=st.integers(1, 4),
-    padding=st.tuples(st.integers(0, 7), st.integers(0, 7)),
-    dilation=st.integers(1, 3),
-    reflect=st.booleans(),
-)
-enlarging = st.one_of(
-    st.builds(Upsampling, st.integers(1, 3), st.sampled_from(["nearest", "linear"])),
-    st.integers(1, 3).flatmap(
-        lambda stride: st.builds(
-            TransposedWindow,
-            st.integers(1, 4),
-            stride=st.just(stride),
-            padding=st.integers(0, 2),
-            output_padding=st.integers(0, stride - 1),
-            dilation=st.integers(1, 3),
-        )
-    ),
-)
+from .axis_operations import enlarging, taps_of, windows
+
 axis_ops = st.lists(st.one_of(windows, windows, enlarging), max_size=5)
 few = st.lists(st.one_of(windows, windows, enlarging), max_size=2)
-
-
-def taps_of(axis_op: AxisOp, place: int, size: int) -> set[int]:
-    """The positions inside a map that one position after an axis operation reads; a mirror shows pixels of the map."""
-    taps = axis_op.taps(place) if isinstance(axis_op, Window) else axis_op.taps_inside(place, size)
-    if isinstance(axis_op, Window) and axis_op.reflect:
-        return {abs(tap) if tap < size else 2 * (size - 1) - tap for tap in taps}
-    return {tap for tap in taps if 0 <= tap < size}
 
 
 def walked_back(stack: list[AxisOp], sizes: list[int], place: int) -> tuple[int, int] | None:
@@ -176,42 +146,3 @@ def test_a_chain_of_hundreds_of_maps_is_copied_and_walked() -> None:
     for _ in range(600):
         reads = union([reads, reads.through(Window(3, padding=(1, 1)))])
     assert (copy.deepcopy(reads).at(7), reads.at(7)) == ((0, 49), (0, 49))
-
-
-# ---- marks ----
-
-
-@given(st.one_of(windows, enlarging), st.integers(1, 40), st.integers(0))
-def test_marks_are_those_of_all_taps(axis_op: AxisOp, input_size: int, positions: int) -> None:
-    assume(axis_op.fits(input_size))
-    positions &= (1 << axis_op.output_size(input_size)) - 1
-    found = {tap for place in range(positions.bit_length()) if positions >> place & 1 for tap in axis_op.taps(place)}
-    assert bits_read(axis_op, input_size, positions) == sum(1 << tap for tap in found if 0 <= tap < input_size)
-
-
-@pytest.mark.parametrize("mode", ["nearest", "linear"])
-@pytest.mark.parametrize("scale", range(1, 6))
-def test_the_mark_of_every_single_place_of_an_upsampling_is_that_of_its_taps(scale: int, mode: Any) -> None:
-    axis_op = Upsampling(scale, mode)
-    for place in range(scale * 7):
-        found = sum(1 << tap for tap in axis_op.taps(place) if 0 <= tap < 7)
-        assert bits_read(axis_op, 7, 1 << place) == found
-
-
-@given(st.integers(0, 2**70), st.integers(1, 9))
-def test_marks_are_moved_apart_and_together_again(marks: int, stride: int) -> None:
-    moved = spread_bits(marks, stride)
-    assert {place for place in range(700) if moved >> place & 1} == {
-        place * stride for place in range(80) if marks >> place & 1
-    }
-    assert subsample_bits(moved, stride) == marks
-
-
-def test_a_million_marks_are_read_at_once() -> None:
-    start = time.process_time()
-    marks = 1 << 500
-    for _ in range(10):
-        marks = bits_read(Window(3, stride=4, padding=(1, 1)), 10**6, marks)
-    marks = bits_read(TransposedWindow(3, stride=1), 10**6, (1 << 10**6) - 1)
-    assert marks.bit_count() == 10**6
-    assert time.process_time() - start < 1

@@ -52,8 +52,8 @@ def test_solve_finds_exactly_the_numbers_that_satisfy_the_formula(
     else:
         tried = all_tried(numbers, dilation, missing)
         expected = [value for value, positions in tried.items() if positions == numbers["output_size"]]
-    if found.most is None:
-        assert (missing, expected) == ("stride", list(range(found.least, 150)))
+    if found.maximum is None:
+        assert (missing, expected) == ("stride", list(range(found.minimum, 150)))
         return
     assert [getattr(each, missing) for each in found] == expected
     assert (len(found), bool(found)) == (len(expected), bool(expected))
@@ -98,13 +98,13 @@ def test_numbers_of_any_size_are_solved_at_once() -> None:
         solve(input_size=big, kernel_size=3, padding=1, stride=2, dilation=7),
     ]
     assert [len(each) for each in found[:4]] == [big, big, big // 2, big // 2]
-    assert [each.least for each in found] == [big * (big - 1) + 1, 1, (big - 1) // 2 + 1, big // 2, big // 2 - 6]
+    assert [each.minimum for each in found] == [big * (big - 1) + 1, 1, (big - 1) // 2 + 1, big // 2, big // 2 - 6]
     assert time.process_time() - start < 0.5
 
 
 def test_strides_without_end_are_not_counted() -> None:
     found = solve(input_size=224, kernel_size=3, padding=1, output_size=1)
-    assert (found.least, found.most, bool(found), next(iter(found)).stride) == (224, None, True, 224)
+    assert (found.minimum, found.maximum, bool(found), next(iter(found)).stride) == (224, None, True, 224)
     with pytest.raises(GeometryError) as caught:
         len(found)
     assert str(caught.value) == "every stride from 224 on is a solution, so they cannot be counted."

@@ -31,9 +31,9 @@ def solutions_json(found: Solutions) -> dict[str, Any]:
     told = [] if not found else _first(found)
     return {
         "missing": found.missing,
-        "least": found.least if found else None,
-        "most": found.most if found else None,
-        "num_solutions": None if found.most is None else len(found),
+        "least": found.minimum if found else None,
+        "most": found.maximum if found else None,
+        "num_solutions": None if found.maximum is None else len(found),
         "solutions": [_facts(each) for each in told],
         "nearest": [_facts(each) for each in found.nearest],
     }
@@ -97,14 +97,14 @@ def _lines(found: Solutions) -> list[str]:
     if not found:
         return [_no_solution(found)]
     letter = _letter(found.missing)
-    if found.most is None:
-        return [f"{letter} = any from {found.least} on: {sum_text(found.at(found.least))}"]
+    if found.maximum is None:
+        return [f"{letter} = any from {found.minimum} on: {sum_text(found.at(found.minimum))}"]
     lines = [f"{letter} = {getattr(each, found.missing)}: {sum_text(each)}" for each in _first(found)]
     if len(found) <= MAX_LINES:
         return lines
-    last = f"{letter} = {found.most}: {sum_text(found.at(found.most))}"
+    last = f"{letter} = {found.maximum}: {sum_text(found.at(found.maximum))}"
     return [
-        f"{letter} = any from {found.least} to {found.most}, {len(found):,} whole numbers; the first and the last:",
+        f"{letter} = any from {found.minimum} to {found.maximum}, {len(found):,} whole numbers; the first and the last:",
         lines[0],
         last,
     ]

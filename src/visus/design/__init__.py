@@ -1,7 +1,4 @@
-"""Networks as plain data: layers as values, a text for every design, shapes, costs and receptive fields.
-
-This room knows designs.
-"""
+"""Networks as plain data: layers as values, a text for every design, shapes, costs and receptive fields."""
 
 from visus.design.account import Account, Row
 from visus.design.account_walk import account
@@ -22,39 +19,13 @@ from visus.design.families.registry import (
 )
 from visus.design.graph import Node
 from visus.design.items import Concat, Item, Repeat, Residual, Sequence, concat, repeat, residual, sequence
-from visus.design.layers.registry import (
-    LAYERS,
-    Layer,
-    avgpool,
-    blurpool,
-    conv,
-    depthwise,
-    dropout,
-    droppath,
-    elu,
-    flatten,
-    gelu,
-    globalpool,
-    groupnorm,
-    hardsigmoid,
-    hardswish,
-    layernorm,
-    leakyrelu,
-    linear,
-    maxpool,
-    norm,
-    relu,
-    relu6,
-    scale,
-    se,
-    sigmoid,
-    silu,
-    softmax,
-    tanh,
-    transposed,
-    upsample,
-    whiten,
-)
+from visus.design.layers.activations import *  # noqa: F403  # every layer by its word
+from visus.design.layers.convolution import *  # noqa: F403
+from visus.design.layers.features import *  # noqa: F403
+from visus.design.layers.norms import *  # noqa: F403
+from visus.design.layers.pooling import *  # noqa: F403
+from visus.design.layers.registry import LAYERS, Layer
+from visus.design.layers.scaling import *  # noqa: F403
 from visus.design.notation import parse
 from visus.design.plan import Design
 from visus.design.resolve import resolve
@@ -74,50 +45,22 @@ __all__ = [
     "Sequence",
     "account",
     "alexnet",
-    "avgpool",
-    "blurpool",
     "classes",
     "compact",
     "concat",
-    "conv",
     "convnext",
     "densenet",
-    "depthwise",
-    "dropout",
-    "droppath",
     "efficientnet_lite",
-    "elu",
-    "flatten",
-    "gelu",
-    "globalpool",
-    "groupnorm",
-    "hardsigmoid",
-    "hardswish",
     "inception",
-    "layernorm",
-    "leakyrelu",
     "lenet5",
-    "linear",
-    "maxpool",
     "mlp",
     "mobilenet",
-    "norm",
     "parse",
-    "relu",
-    "relu6",
     "repeat",
     "residual",
     "resnet",
     "resolve",
-    "scale",
-    "se",
     "sequence",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "tanh",
-    "transposed",
-    "upsample",
     "vgg",
-    "whiten",
+    *LAYERS,
 ]

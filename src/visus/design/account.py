@@ -14,7 +14,7 @@ from typing import Any, Final
 from visus.design.advice.pieces import Advice
 from visus.design.arguments import Shape
 from visus.design.flow import Flow
-from visus.design.memory import Memory
+from visus.design.memory.moments import Memory
 from visus.design.table import write_table
 from visus.errors import UsageError, unknown_name
 from visus.geometry import Field

@@ -1,19 +1,20 @@
-"""Which positions are really read, one by one: a walk backwards from what is needed, through axis operations, branches and joins.
+"""Which positions of each map are read: a walk back from the positions needed, through axis operations, branches and joins.
 
-A set of positions of a map is a union of boxes with holes: for each, one whole number for each axis, whose bit ``i`` stands for
-position ``i``. This file knows which positions feed which.
+A set of positions of a map is a union of boxes with holes. A box has one whole number for each axis, whose bit ``i`` stands for
+position ``i`` (``geometry.bitsets`` says which of them an axis operation reads).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Many
-from functools import lru_cache
 
 from visus.design.arguments import Shape
-from visus.design.flow import INPUT, Flow, flows_of
+from visus.design.flow import INPUT, Flow
 from visus.design.graph import Node
-from visus.geometry import AxisOp, Window, bits_read
+from visus.design.sizes import size_after
+from visus.design.walk import flows_of
+from visus.geometry import bits_read
 
 Box = tuple[int, ...]
 """Positions of a map: those whose index on every axis is a set bit of that axis's number."""
@@ -36,33 +37,22 @@ def middle(size: Shape) -> Area:
     return (tuple(1 << length // 2 for length in size),)
 
 
-@lru_cache(maxsize=4096)
-def positions_read(axis_op: AxisOp, input_size: int, places: int) -> int:
-    """The positions of an axis that these places of an axis operation read.
-
-    >>> from visus.geometry import Window
-    >>> bin(positions_read(Window(2, dilation=2), 5, 0b001)), bin(positions_read(Window(1, stride=2), 5, 0b111))
-    ('0b101', '0b10101')
-    """
-    return bits_read(axis_op, input_size, places)
-
-
 def read_by(nodes: Many[Node], needed: Area, *, gates: bool = True) -> Area:
-    """The positions of the map that enters ``nodes`` which feed the positions ``needed`` of what leaves them.
+    """The input positions of ``nodes`` that the output positions ``needed`` depend on.
 
     Args:
-        gates: whether a layer that looks at the whole map beside its window (a norm over space, a gate) reads all of it.
+        gates: count a layer with global context beside its window (a norm over space, a gate) as reading the whole map.
     """
     flows = flows_of(nodes)
     return areas_read(flows, nodes[0].input_shape, {len(flows) - 1: needed}, gates=gates)[INPUT] if flows else needed
 
 
 def areas_read(flows: Many[Flow], input_shape: Shape, needed: Mapping[int, Area], *, gates: bool = True) -> dict[int, Area]:
-    """For each row, and for the input, the positions of what comes out of it that feed ``needed``, itself included.
+    """The output positions of each row, and the positions of the input, that ``needed`` depends on, ``needed`` included.
 
     Args:
-        flows: the rows, each after those that feed it.
-        needed: positions of what comes out of some rows, by their places.
+        flows: the rows, each after its sources.
+        needed: output positions of some rows, by the rows' places.
         gates: as for ``read_by``.
     """
     found: dict[int, Area] = {INPUT: (), **needed}
@@ -78,46 +68,20 @@ def areas_read(flows: Many[Flow], input_shape: Shape, needed: Mapping[int, Area]
 
 
 def read_through(flow: Flow, shape: Shape, needed: Area, *, gates: bool = True) -> Area:
-    """The positions of a source of this shape that a row reads for the positions ``needed`` of what comes out of it."""
+    """The positions of a source of this shape that a row reads for its output positions ``needed``."""
     size = shape[1:]
     if not needed:
         return ()
     is_map = len(shape) == len(flow.output_shape)
     if not size or not is_map or flow.context in ("global", "unknown") or (flow.context == "both" and gates):
         return everything(size)
-    if flow.axis_ops and output_size(flow, size) == flow.output_shape[1:]:
-        if needed == everything(flow.output_shape[1:]):
-            return (tuple(map(all_read, flow.axis_ops, size, flow.output_shape[1:])),)
-        return smallest(tuple(map(positions_read, flow.axis_ops, size, box)) for box in needed)
+    if flow.axis_ops and size_after(flow, size) == flow.output_shape[1:]:
+        return smallest(tuple(map(bits_read, flow.axis_ops, size, box)) for box in needed)
     return needed if flow.output_shape[1:] == size else everything(size)
 
 
-def output_size(flow: Flow, size: Shape) -> Shape:
-    """The size of the map that the axis operations of a row make of one of this size; none where they do not fit."""
-    pairs = list(zip(flow.axis_ops, size, strict=True)) if len(flow.axis_ops) == len(size) else []
-    return (
-        tuple(axis_op.output_size(length) for axis_op, length in pairs)
-        if all(axis_op.fits(length) for axis_op, length in pairs)
-        else ()
-    )
-
-
-@lru_cache(maxsize=4096)
-def all_read(axis_op: AxisOp, input_size: int, num_places: int) -> int:
-    """The positions of an axis that all places of an axis operation read together."""
-    if (
-        isinstance(axis_op, Window)
-        and not axis_op.reflect
-        and axis_op.dilation == 1
-        and axis_op.stride <= axis_op.kernel_size
-    ):
-        first, last = -axis_op.padding[0], (num_places - 1) * axis_op.stride + axis_op.kernel_size - axis_op.padding[0]
-        return ((1 << max(0, min(last, input_size))) - 1) & ~((1 << max(0, first)) - 1)
-    return positions_read(axis_op, input_size, (1 << num_places) - 1)
-
-
 def num_positions(area: Area) -> int:
-    """How many positions an area has; those in several boxes count once.
+    """Number of positions of an area; a position in several boxes counts once.
 
     >>> num_positions(((0b11, 0b01), (0b01, 0b11)))
     3
@@ -136,7 +100,7 @@ def num_positions(area: Area) -> int:
 
 
 def projection(area: Area, axis: int) -> int:
-    """The positions of one axis on which the area has any position."""
+    """The area projected onto one axis."""
     found = 0
     for box in area:
         found |= box[axis]

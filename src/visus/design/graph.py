@@ -5,19 +5,16 @@ This file knows how items follow each other, what they are called and where thei
 
 from __future__ import annotations
 
-import dataclasses
-import operator
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
-from fractions import Fraction
 
-from visus.design.arguments import Shape, classes
+from visus.design.arguments import Shape
 from visus.design.items import Concat, Item, Repeat, Residual, Sequence
-from visus.design.layers.registry import Conv, Depthwise, DoesNotFitError, Layer, Linear, Norm, Transposed
+from visus.design.layers.registry import Conv, DoesNotFitError, Layer, Linear, Norm
+from visus.design.sizes import projection_strides
 from visus.errors import DesignError
-from visus.geometry import Window
 from visus.units import write_shape
 
 Route = tuple[int, ...]
@@ -111,7 +108,7 @@ class _Propagation:
         entries = _written_out(items, route)
         nodes: list[Node] = []
         for index, (item, name, own_route) in enumerate(entries):
-            follower = _starts_with_norm(entries[index + 1][0]) if index + 1 < len(entries) else norm_follows
+            follower = _cancels_bias(entries[index + 1][0]) if index + 1 < len(entries) else norm_follows
             own_path = f"{path}.{name}" if path else name
             try:
                 nodes.append(self.item(item, shape, path=own_path, route=own_route, norm_follows=follower))
@@ -132,7 +129,7 @@ class _Propagation:
         return Node(path, item, shape, inner[-1].output_shape if inner else shape, (inner,), route)
 
     def leaf(self, layer: Layer, shape: Shape, *, path: str, route: Route | None, norm_follows: bool) -> Node:
-        layer = self.decided(layer, norm_follows)
+        layer = layer.resolved(self.num_classes, norm_follows=norm_follows)
         try:
             output_shape = layer.output_shape(shape)
         except DesignError as error:
@@ -141,16 +138,6 @@ class _Propagation:
         node = Node(path, layer, shape, output_shape, (), route)
         self.placed.append(node)
         return node
-
-    def decided(self, layer: Layer, norm_follows: bool) -> Layer:
-        """The layer with the number of classes and the bias filled in."""
-        changes: dict[str, object] = {}
-        for name in ("out_channels", "out_features"):
-            if getattr(layer, name, None) == classes and self.num_classes is not None:
-                changes[name] = self.num_classes
-        if isinstance(layer, (Conv, Depthwise, Transposed)) and layer.bias is None:
-            changes["bias"] = not norm_follows
-        return dataclasses.replace(layer, **changes) if changes else layer  # type: ignore[arg-type]
 
     def residual(self, item: Residual, shape: Shape, *, path: str, route: Route) -> Node:
         body = self.sequence(item.layers, shape, path=path, route=route, norm_follows=False)
@@ -239,41 +226,6 @@ class _Propagation:
         return Impossible(sentence, path=path, route=route, item=item, kind=kind, before=self.placed)
 
 
-def projection_strides(item: Residual, size: Shape, output_size: Shape) -> tuple[int | Fraction, ...]:
-    """Stride of the projection on each axis: that of the body's layers together, and 1 where the size stays the same.
-
-    It is a fraction where the layers together enlarge the map; no projection does that.
-    """
-    strides = stride_product(item.layers, len(size))
-    return tuple(1 if before == after else stride for stride, before, after in zip(strides, size, output_size, strict=True))
-
-
-def stride_product(items: Many[Item], num_axes: int, *, all_paths: bool = False) -> tuple[int | Fraction, ...]:
-    """Pixels of the input from one position of the output to the next, on each axis; a fraction where a map is enlarged.
-
-    Args:
-        all_paths: multiply the strides of all branches of a concat, instead of those of its first branch; what enlarges a map
-            counts as 1. So long is the period in which lengths that go through recur.
-    """
-    product: tuple[int | Fraction, ...] = (1,) * num_axes
-    for item in items:
-        if isinstance(item, Layer):
-            steps = (axis_op.jump for axis_op in item.axis_ops(num_axes))
-            factors = tuple(max(1, step) if all_paths else step for step in steps) or (1,) * num_axes
-        else:
-            inner = item.children[:1] if isinstance(item, Concat) and not all_paths else item.children
-            factors = stride_product(inner, num_axes, all_paths=all_paths)
-        if isinstance(item, Repeat):
-            factors = tuple(stride**item.times for stride in factors)
-        product = tuple(map(operator.mul, product, factors))
-    return product
-
-
-def projection_window(stride: int) -> Window:
-    """The window of a projection on one axis."""
-    return Window(1, stride)
-
-
 def _written_out(items: Many[Item], route: Route) -> list[tuple[Item, str, Route]]:
     """Items with repeats written out: each with its name among its neighbors and where it stands as written."""
     flat: list[tuple[Item, Route, bool]] = []
@@ -309,11 +261,11 @@ def _names(items: Many[Item], prefix: str = "", repeated: Many[bool] = ()) -> li
     return names
 
 
-def _starts_with_norm(item: Item) -> bool:
-    """Whether the first thing that the item does is a batch norm."""
+def _cancels_bias(item: Item) -> bool:
+    """Whether the first layer of the item is a batch norm, which makes a bias right before it useless."""
     if isinstance(item, (Sequence, Repeat)):
-        return bool(item.children) and _starts_with_norm(item.children[0])
-    return isinstance(item, Norm)
+        return bool(item.children) and _cancels_bias(item.children[0])
+    return isinstance(item, Layer) and item.cancels_bias
 
 
 def _shape_text(shape: Shape) -> str:

@@ -17,7 +17,7 @@ from visus.design.arguments import Shape
 from visus.design.edits import leaves
 from visus.design.graph import Node
 from visus.design.items import Item
-from visus.design.layers.registry import Conv, Depthwise, Linear, flatten, linear, relu
+from visus.design.layers.registry import Convolution, Linear, flatten, linear, relu
 from visus.design.plan import Design
 from visus.design.solve import activation_bytes
 from visus.errors import DesignError
@@ -82,8 +82,8 @@ def perceptron_twins(design: Design, input_shape: Shape, num_classes: int | None
     """
     costs = account(design, input_shape, num_classes)
     layers = [node for node in leaves(design.place(input_shape, num_classes)) if node.route is not None]
-    weighted = [node for node in layers if isinstance(node.layer, (Conv, Depthwise, Linear))]
-    if not any(isinstance(node.layer, (Conv, Depthwise)) for node in weighted):
+    weighted = [node for node in layers if isinstance(node.layer, (Convolution, Linear))]
+    if not any(isinstance(node.layer, Convolution) for node in weighted):
         raise DesignError("this design has no convolution, so it is its own perceptron. Give a design with at least one.")
     twins = [Twin("the design", (), design, costs)]
     for kind, widths in (("equal width", _widths(weighted)), ("equal output", _outputs(weighted))):

@@ -14,12 +14,13 @@ from visus.design.account import Account
 from visus.design.account_walk import account, account_of_nodes
 from visus.design.arguments import Shape, classes
 from visus.design.dependence import has_holes, middle, projection, read_by
-from visus.design.edits import appended, changed, flat, leaves, trunk, with_arguments, with_window
+from visus.design.edits import appended, changed, flat, leaves, trunk, with_layers
 from visus.design.facts import Facts
 from visus.design.graph import Node
 from visus.design.items import Item
-from visus.design.layers.registry import Conv, Depthwise, Layer, conv, globalpool, linear, maxpool, norm, relu
+from visus.design.layers.registry import Convolution, Layer, conv, globalpool, linear, maxpool, norm, relu
 from visus.design.plan import Design
+from visus.design.rewrite import with_arguments, with_window
 from visus.errors import DesignError
 from visus.units import write_shape
 
@@ -226,7 +227,7 @@ def _neighbor_convs(nodes: Many[Node]) -> list[Node]:
     """The convolutions before the last map whose windows are larger than 1."""
     found = []
     for node in leaves(trunk(nodes)):
-        if isinstance(node.layer, (Conv, Depthwise)) and node.route is not None:
+        if isinstance(node.layer, Convolution) and node.route is not None:
             spans = [window.span for window in node.layer.windows(len(node.input_shape) - 1)]
             found += [node] if max(spans) > 1 else []
     return found
@@ -340,11 +341,9 @@ _MAKERS: Final[dict[str, Callable[[Many[Node], int], _Made | None]]] = {
 
 
 def _replaced(nodes: Many[Node], made: dict[str, Layer | None]) -> Design | None:
-    """The design with these layers in their places; None where one of them cannot be made."""
-    if not made or None in made.values():
-        return None
+    """The design with these layers in their places; None if one of them cannot be made."""
     layers = {path: layer for path, layer in made.items() if layer is not None}
-    return changed(nodes, lambda node: [layers[node.path]] if node.path in layers else None)
+    return with_layers(nodes, layers) if layers and len(layers) == len(made) else None
 
 
 def _named(paths: Many[str]) -> str:

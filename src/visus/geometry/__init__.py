@@ -1,7 +1,4 @@
-"""Windows on one axis and the receptive fields that they make.
-
-This room knows whole numbers.
-"""
+"""Windows on one axis and their receptive fields, in whole numbers."""
 
 from visus.geometry.bitsets import bits_read
 from visus.geometry.enlarging import AxisOp, TransposedWindow, Upsampling

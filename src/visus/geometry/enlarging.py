@@ -1,7 +1,4 @@
-"""One axis that grows: transposed windows and upsampling, told from the side of what comes out.
-
-This file knows one axis and whole numbers.
-"""
+"""Axis operations that enlarge: transposed windows and upsampling, described by the input positions that an output position reads."""
 
 from __future__ import annotations
 
@@ -71,7 +68,7 @@ class TransposedWindow:
         return (self.kernel_size - 1) // (self.stride // common) * (self.dilation // common) + 1
 
     def period(self, period: int) -> int:
-        """After so many positions what is read repeats itself, where what comes in does so after ``period``."""
+        """Period of the output if that of the input is ``period``."""
         return period * self.stride
 
     def fits(self, input_size: int) -> bool:
@@ -174,7 +171,7 @@ class Upsampling:
         return 2 if self.mode == "linear" and self.scale_factor > 1 else 1
 
     def period(self, period: int) -> int:
-        """After so many positions what is read repeats itself, where what comes in does so after ``period``."""
+        """Period of the output if that of the input is ``period``."""
         return period * self.scale_factor
 
     def fits(self, input_size: int) -> bool:
@@ -225,4 +222,4 @@ class Upsampling:
 
 
 AxisOp = Window | TransposedWindow | Upsampling
-"""What a map is looked at through on one axis, on the way to the next map."""
+"""What a layer does to one axis of a map: a window slides along it, or it is enlarged."""

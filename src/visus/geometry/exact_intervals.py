@@ -1,8 +1,7 @@
-"""What is really read on one axis: the first and last input pixel of every position of a map, padding counted as nothing.
+"""Exact receptive fields on one axis: the first and last input pixel that each position of a map reads, padding counted as nothing.
 
-A map knows the maps that it was made of. A question about a position is answered by a walk back to the input: at each map on
-the way it holds the set of positions that are needed, so nothing is assumed about how neighbors follow each other. This file
-knows coordinates on one axis.
+A map knows the maps that it was computed from. A question about a position is answered by a walk back to the input. At each map on
+the way the walk holds the set of positions that are read, so nothing is assumed about how neighbors follow each other.
 """
 
 from __future__ import annotations
@@ -12,21 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
-from visus.geometry.bitsets import Positions, any_within, merged, mirrored_positions, positions_of_op, subsample_bits
+from visus.geometry.bitsets import Positions, any_within, clip, merge, positions_read, reflect, subsample_bits
 from visus.geometry.enlarging import AxisOp
 
 EMPTY: Final = 2**62
-"""The first pixel of a position that reads no pixel; its last is -EMPTY, so that every union leaves it out."""
+"""First pixel of a position that reads no pixel; its last pixel is -EMPTY, so that a union ignores it."""
 
 Interval = tuple[int, int]
 """First and last pixel."""
 
-_Back = Callable[[Positions], Positions]
-"""The positions of a source that a set of positions reads."""
+_ReadOfSource = Callable[[Positions], Positions]
+"""From a set of positions to the positions of a source that they read."""
 
 
 class ExactIntervals:
-    """First and last input pixel that each position of a map really reads. Frozen.
+    """First and last input pixel that each position of a map reads. Frozen.
 
     >>> from visus.geometry import Window
     >>> ExactIntervals.identity(8).through(Window(3, stride=2, padding=(1, 1))).pairs()
@@ -40,22 +39,22 @@ class ExactIntervals:
     def __init__(
         self,
         length: int,
-        sources: Sequence[tuple[ExactIntervals, _Back]] = (),
+        sources: Sequence[tuple[ExactIntervals, _ReadOfSource]] = (),
         table: tuple[Sequence[int], Sequence[int]] | None = None,
     ) -> None:
-        """``table`` has first and last pixels where there are no sources; None for the input itself."""
+        """``table`` holds first and last pixels of a map without sources; it is None for the input itself."""
         self._length, self._sources, self._table = length, tuple(sources), table
         self._depth: int = 1 + max((source._depth for source, _ in self._sources), default=-1)
-        self._hull: tuple[Interval | None] | None = None  # of all positions; None while nobody has asked
+        self._hull: tuple[Interval | None] | None = None  # of all positions; None until it is computed
 
     @classmethod
     def identity(cls, input_size: int) -> ExactIntervals:
-        """Those of the input itself: each position reads its own pixel."""
+        """The intervals of the input itself: each position reads its own pixel."""
         return cls(input_size)
 
     @classmethod
     def of(cls, first: Sequence[int], last: Sequence[int]) -> ExactIntervals:
-        """Those that are known one by one; ``EMPTY`` and ``-EMPTY`` for a position that reads no pixel.
+        """Intervals given one by one; ``EMPTY`` and ``-EMPTY`` for a position that reads no pixel.
 
         >>> ExactIntervals.of([0, 2], [1, 3]).collapsed().at(0)
         (0, 3)
@@ -66,19 +65,19 @@ class ExactIntervals:
         return self._length
 
     def __reduce__(self) -> Any:
-        """Copies are written out: a chain of maps can be longer than what Python copies."""
+        """A copy is a table: Python cannot copy a long chain of maps, which is nested too deeply."""
         pairs = [pair or (EMPTY, -EMPTY) for pair in self.pairs()]
         return ExactIntervals.of, ([first for first, _ in pairs], [last for _, last in pairs])
 
     def at(self, index: int) -> Interval | None:
-        """First and last pixel that one position reads; None where it reads padding alone.
+        """First and last pixel that one position reads; None if it reads only padding.
 
         Raises:
             IndexError: there is no such position.
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"there are {len(self)} positions, and position {index} was asked for.")
-        return self._read_by((index % len(self), 1))
+        return self._interval_of((index % len(self), 1))
 
     def pairs(self) -> list[Interval | None]:
         """``at`` of every position."""
@@ -87,15 +86,15 @@ class ExactIntervals:
     def hull(self) -> Interval | None:
         """First and last pixel that all positions read together."""
         if self._hull is None:
-            self._hull = (self._read_by(_all(len(self))),)
+            self._hull = (self._interval_of(_all(len(self))),)
         return self._hull[0]
 
     def through(self, axis_op: AxisOp) -> ExactIntervals:
-        """What the positions after a window, a transposed window or an upsampling read."""
-        return ExactIntervals(axis_op.output_size(len(self)), [(self, partial(positions_of_op, axis_op, len(self)))])
+        """The intervals after a window, a transposed window or an upsampling."""
+        return ExactIntervals(axis_op.output_size(len(self)), [(self, partial(positions_read, axis_op, len(self)))])
 
     def mirrored(self, before: int, after: int) -> ExactIntervals:
-        """What the positions of a map read that is padded with its own pixels, mirrored at its first and its last.
+        """The intervals after padding with mirrored positions, as in ``torch.nn.ReflectionPad1d``.
 
         >>> ExactIntervals.identity(4).mirrored(2, 1).pairs()
         [(2, 2), (1, 1), (0, 0), (1, 1), (2, 2), (3, 3), (2, 2)]
@@ -103,65 +102,69 @@ class ExactIntervals:
         return ExactIntervals(before + len(self) + after, [(self, partial(_mirrored, before, len(self)))])
 
     def collapsed(self) -> ExactIntervals:
-        """What a single position reads that looks at the whole map."""
-        return ExactIntervals(1, [(self, partial(_everything, len(self)))])
+        """The interval of a single position that reads the whole map."""
+        return ExactIntervals(1, [(self, partial(_whole_axis, len(self)))])
 
     def repeated(self, num_positions: int) -> ExactIntervals:
-        """What a single position reads, for so many positions."""
-        return ExactIntervals(num_positions, [(self, partial(_everything, 1))])
+        """``num_positions`` positions that each read what the single position of this map reads."""
+        return ExactIntervals(num_positions, [(self, partial(_whole_axis, 1))])
 
     def flattened(self, each: int, total: int) -> ExactIntervals:
-        """What the values of a map read that lie in a row: ``each`` of them one after another are at one position of this axis.
+        """The intervals of all values of a map in one row, as ``torch.flatten`` gives them.
+
+        Args:
+            each: so many values in a row share a position of this axis: the product of the lengths of the axes after it.
+            total: number of values.
 
         >>> ExactIntervals.identity(2).flattened(each=3, total=12).pairs()[:7]
         [(0, 0), (0, 0), (0, 0), (1, 1), (1, 1), (1, 1), (0, 0)]
         """
-        return ExactIntervals(total, [(self, partial(_laid_out, each, len(self)))])
+        return ExactIntervals(total, [(self, partial(_of_flattened, each, len(self)))])
 
-    def _read_by(self, positions: Positions) -> Interval | None:
-        """First and last pixel that these positions read together: each map on the way is left when all that it feeds has asked."""
+    def _interval_of(self, positions: Positions) -> Interval | None:
+        """First and last pixel that these positions read together. Each map is visited once, after all the maps that read it."""
         first, last = EMPTY, -EMPTY
-        asked: dict[int, Positions] = {id(self): positions}
+        needed: dict[int, Positions] = {id(self): positions}
         waiting: list[tuple[int, int, ExactIntervals]] = [(-self._depth, id(self), self)]
         while waiting:
-            _, key, reads = heapq.heappop(waiting)
-            positions = asked.pop(key)
+            _, key, map_ = heapq.heappop(waiting)
+            positions = needed.pop(key)
             if not positions[1]:
                 continue
-            if not reads._sources:
-                ends = reads._ends(positions)
+            if not map_._sources:
+                ends = map_._ends(positions)
                 first, last = min(first, ends[0]), max(last, ends[1])
-            for source, back in reads._sources:
+            for source, back in map_._sources:
                 read = back(positions)
-                if id(source) in asked:
-                    asked[id(source)] = merged(asked[id(source)], read)
+                if id(source) in needed:
+                    needed[id(source)] = merge(needed[id(source)], read)
                 else:
-                    asked[id(source)] = read
+                    needed[id(source)] = read
                     heapq.heappush(waiting, (-source._depth, id(source), source))
         return (first, last) if first <= last else None
 
     def _ends(self, positions: Positions) -> Interval:
         """First and last pixel of positions of the input, or of a table."""
-        start, marks = positions
+        start, bits = positions
         if self._table is None:
-            return start + (marks & -marks).bit_length() - 1, start + marks.bit_length() - 1
+            return start + (bits & -bits).bit_length() - 1, start + bits.bit_length() - 1
         firsts, lasts = self._table
-        if not marks & (marks - 1):
-            index = start + marks.bit_length() - 1
+        if not bits & (bits - 1):
+            index = start + bits.bit_length() - 1
             return firsts[index], lasts[index]
-        indices = [start + index for index in _set_bits(marks)]
+        indices = [start + index for index in _set_bits(bits)]
         return min(firsts[index] for index in indices), max(lasts[index] for index in indices)
 
 
 def union(paths: Sequence[ExactIntervals]) -> ExactIntervals:
-    """What the positions of several paths read together; a path of one position is read by all."""
+    """The intervals after a sum or a stack of several paths; a path of one position is broadcast."""
     longest = max(len(path) for path in paths)
     paths = [path.repeated(longest) if len(path) == 1 else path for path in paths]
     return ExactIntervals(longest, [(path, _same) for path in paths])
 
 
 def concatenate(paths: Sequence[ExactIntervals]) -> ExactIntervals:
-    """What the positions of several paths read that stand one after another.
+    """The intervals after a concatenation of several paths along this axis.
 
     >>> concatenate([ExactIntervals.identity(2), ExactIntervals.identity(1)]).pairs()
     [(0, 0), (1, 1), (0, 0)]
@@ -181,33 +184,30 @@ def _same(positions: Positions) -> Positions:
     return positions
 
 
-def _everything(length: int, _: Positions) -> Positions:
+def _whole_axis(length: int, _: Positions) -> Positions:
     return _all(length)
 
 
 def _part(start: int, length: int, positions: Positions) -> Positions:
-    first, marks = positions[0] - start, positions[1]
-    if first < 0:
-        first, marks = 0, marks >> -first
-    return first, marks & (1 << max(0, length - first)) - 1
+    return clip(length, (positions[0] - start, positions[1]))
 
 
 def _mirrored(before: int, length: int, positions: Positions) -> Positions:
-    return mirrored_positions(length, (positions[0] - before, positions[1]))
+    return reflect(length, (positions[0] - before, positions[1]))
 
 
-def _laid_out(each: int, length: int, positions: Positions) -> Positions:
+def _of_flattened(each: int, length: int, positions: Positions) -> Positions:
     """Value ``i`` is at position ``i // each % length``."""
-    first, marks = positions
-    if not marks & (marks - 1):
-        return (first + marks.bit_length() - 1) // each % length, 1
+    first, bits = positions
+    if not bits & (bits - 1):
+        return (first + bits.bit_length() - 1) // each % length, 1
     once = (1 << each * length) - 1
-    marks <<= first % (each * length)
+    bits <<= first % (each * length)
     folded = 0
-    while marks and folded != once:
-        folded, marks = folded | marks & once, marks >> each * length
+    while bits and folded != once:
+        folded, bits = folded | bits & once, bits >> each * length
     return 0, subsample_bits(any_within(folded, each), each)
 
 
-def _set_bits(marks: int) -> Iterator[int]:
-    return (index for index, digit in enumerate(reversed(f"{marks:b}")) if digit == "1")
+def _set_bits(bits: int) -> Iterator[int]:
+    return (index for index, digit in enumerate(reversed(f"{bits:b}")) if digit == "1")

@@ -1,7 +1,4 @@
-"""Receptive fields on one axis: which input pixels a position of a map depends on.
-
-This file knows size, stride and start of a field, how a window widens it and how several paths join.
-"""
+"""Receptive fields on one axis: which input pixels a position of a map depends on, how a window widens them and how paths join."""
 
 from __future__ import annotations
 
@@ -19,22 +16,22 @@ from visus.geometry.window import Window
 
 @dataclass(frozen=True)
 class Field:
-    """The field on one axis, twice: theoretical (``size``, ``stride``, ``start``) and exact (``interval``, what is really read).
+    """The receptive field on one axis: theoretical (``size``, ``stride``, ``start``) and exact (``interval``).
 
-    In theory position ``i`` sees the pixels from ``start + i*stride`` on, ``size`` of them; padding is continued as if
-    the image went on, so ``start`` may be negative and the field longer than the image. After an upsampling or a transposed
-    convolution with a stride the stride is a fraction and neighbors differ: ``size`` is the largest, ``stride`` the mean, and
-    ``theoretical`` tells of each position.
+    The theoretical field of position ``i`` is the ``size`` pixels from ``start + i*stride`` on. It treats padding as if the image
+    went on, so ``start`` may be negative and the field longer than the image. After an upsampling or a strided transposed
+    convolution the stride is a fraction and neighbors differ: ``size`` is the largest, ``stride`` the mean, and
+    ``theoretical`` gives the field of each position.
 
     Args:
         size: number of pixels from the first to the last, at least 1.
-        stride: pixels from the field of one position to that of the next; 0 where every position sees the same pixels.
+        stride: pixels from the field of one position to that of the next; 0 if every position depends on the same pixels.
         start: first pixel of the field of position 0.
         is_whole: whether every position depends on all positions of some earlier map (global pooling, a gate, attention). Such a
             dependence beside windows, as through a squeeze-and-excite gate, leaves ``size`` and ``stride`` those of the windows.
-        is_exact: whether the figures are exact; False where an operation without a rule was taken for one that sees everything.
-        intervals: what each position really reads; ``interval`` tells it. None where only the theoretical field is known.
-        phases: the fields of the positions one by one, where they are not all alike; None where they are.
+        is_exact: False if the field is an upper bound, as after an operation without a rule, which counts as reading everything.
+        intervals: the pixels that each position reads, behind ``interval``; None if only the theoretical field is known.
+        phases: the theoretical fields of the positions one by one; None if they are all alike.
     """
 
     size: int = 1
@@ -47,7 +44,7 @@ class Field:
 
     @classmethod
     def of_input(cls, input_size: int) -> Field:
-        """The field of the input's own positions."""
+        """The field of the input itself: each position sees its own pixel."""
         return cls(intervals=ExactIntervals.identity(input_size))
 
     @classmethod
@@ -56,10 +53,10 @@ class Field:
         return cls(size=input_size, stride=0, is_whole=True, intervals=ExactIntervals.identity(input_size).collapsed())
 
     def interval(self, index: int = 0) -> tuple[int, int] | None:
-        """First and last pixel that position ``index`` really reads, inside the image; None where it reads padding alone.
+        """First and last pixel inside the image that position ``index`` reads; None if it reads only padding.
 
-        Of a map that was laid out in a row, positions are its values, channel by channel. Where all positions read the same, every
-        index is answered with what they read.
+        After ``flattened``, positions are the values of the map, channel by channel. If all positions read the same pixels, every
+        index gives them.
 
         Raises:
             IndexError: there is no such position.
@@ -73,21 +70,21 @@ class Field:
         return self.intervals.at(0 if len(self.intervals) == 1 else index)
 
     def hull(self) -> Field:
-        """What all positions of the map see together, inside the image: the field after a layer that looks at the whole map.
+        """The field after a layer that reads the whole map: all positions together, inside the image.
 
         >>> Field.of_input(10).through(Window(3, stride=2, padding=(1, 1))).hull()
         Field(size=10, stride=0, start=0, is_whole=True, is_exact=True)
         """
         if self.intervals is None:
             raise GeometryError("only the theoretical field is known here, and not what is really read.")
-        reads = self.intervals.collapsed()
+        collapsed = self.intervals.collapsed()
         first, last = self.intervals.hull() or (0, 0)
-        return Field(last - first + 1, 0, first, is_whole=True, is_exact=self.is_exact, intervals=reads)
+        return Field(last - first + 1, 0, first, is_whole=True, is_exact=self.is_exact, intervals=collapsed)
 
     def with_global_context(self) -> Field:
         """The field after a layer whose positions depend on their own values and on the whole map, as for a norm over space.
 
-        Size, stride and start stay those of the windows; ``is_whole`` and ``interval`` tell of the map.
+        Size, stride and start stay those of the windows; ``is_whole`` and ``interval`` include the whole map.
 
         >>> Field.of_input(10).through(Window(3, padding=(1, 1))).with_global_context().interval(0)
         (0, 9)
@@ -97,13 +94,13 @@ class Field:
         return replace(self, is_whole=True, intervals=self.intervals.collapsed().repeated(len(self.intervals)))
 
     def flattened(self, each: int, total: int) -> Field:
-        """The field after all values of a map are laid out in a row, the last axis fastest, channel by channel.
+        """The field after flattening: all values of the map in one row, the last axis fastest, channel by channel.
 
-        Size, stride and start stay those of the map; ``interval`` tells of each value.
+        Size, stride and start stay those of the map; ``interval`` gives the pixels of each value.
 
         Args:
-            each: so many values one after another are at one position of this axis: the product of the lengths of the axes after it.
-            total: so many values there are.
+            each: so many values in a row share a position of this axis: the product of the lengths of the axes after it.
+            total: number of values.
 
         >>> rows, columns = Field.of_input(2).flattened(3, 12), Field.of_input(3).flattened(1, 12)
         >>> rows.interval(4), columns.interval(4), rows.interval(11), columns.interval(11)  # value 4 is at (1, 1) of channel 0
@@ -112,11 +109,9 @@ class Field:
         return self if self.intervals is None else replace(self, intervals=self.intervals.flattened(each, total))
 
     def theoretical(self, index: int = 0) -> Interval | None:
-        """First and last pixel of the theoretical field of one position, padding continued; None where it sees nothing.
+        """First and last pixel of the theoretical field of one position, padding included; None if it sees nothing.
 
-        Positions are those of the map, after it was laid out in a row too.
-
-        A stride of a fraction of a pixel, without fields known one by one, is rounded outwards.
+        Positions are those of the map, also after it was flattened. Fractions of a pixel are rounded outwards.
 
         >>> Field.of_input(8).through(Window(3, padding=(1, 1))).theoretical(0)
         (-1, 1)
@@ -130,7 +125,7 @@ class Field:
     def center(self) -> Fraction:
         """Middle of the field of position 0, in pixels; half-way between two pixels for an even size.
 
-        Where neighbors differ, it is where the middles of all positions lie in the mean.
+        If neighbors differ, it is the mean over all positions, each moved back to position 0.
 
         >>> Field(size=4, start=-1).center
         Fraction(1, 2)
@@ -147,14 +142,14 @@ class Field:
     def through(self, axis_op: AxisOp) -> Field:
         """The field after one more window: Dumoulin and Visin 2016 (arXiv:1603.07285), relations 5 and 6, composed.
 
-        Through a transposed window or an upsampling, and from there on, the field of each position is the union of those that it
-        is made of; ``size`` is the largest of them, and ``stride`` is divided by the stride or the scale (Araujo, Norris and Sim
+        From a transposed window or an upsampling on, the field of each position is the union of the fields that it is computed
+        from; ``size`` is the largest of them, and ``stride`` is divided by the stride or the scale (Araujo, Norris and Sim
         2019, doi:10.23915/distill.00021).
 
         >>> Field().through(Window(3, stride=2, padding=(1, 1))).through(Window(3, padding=(1, 1)))
         Field(size=7, stride=2, start=-3, is_whole=False, is_exact=True)
         """
-        reads = self.intervals.through(axis_op) if self.intervals is not None else None
+        intervals = self.intervals.through(axis_op) if self.intervals is not None else None
         stride = self.stride * axis_op.jump
         if isinstance(axis_op, Window) and self.phases is None:
             return replace(
@@ -162,30 +157,30 @@ class Field:
                 size=math.ceil(self.size + (axis_op.span - 1) * self.stride),
                 stride=_plain(stride),
                 start=self.start - axis_op.padding[0] * self.stride,
-                intervals=reads,
+                intervals=intervals,
             )
         phases = (self.phases or Phases.alike(self.start, self.size, self.stride)).through(axis_op)
         if phases is None:  # too many unlike neighbors to follow
             first = self.theoretical(axis_op.taps(0).start) or (math.floor(self.start), 0)
             size = math.ceil(self.size + (axis_op.span - 1) * self.stride)
-            return replace(self, size=size, stride=stride, start=first[0], is_exact=False, intervals=reads, phases=None)
-        return self._with(phases, stride, reads)
+            return replace(self, size=size, stride=stride, start=first[0], is_exact=False, intervals=intervals, phases=None)
+        return self._with(phases, stride, intervals)
 
-    def _with(self, phases: Phases, stride: int | Fraction, reads: ExactIntervals | None) -> Field:
-        """The field with other fields of its positions, one by one or, where they are alike, all at once."""
+    def _with(self, phases: Phases, stride: int | Fraction, intervals: ExactIntervals | None) -> Field:
+        """The field with new theoretical fields of its positions; ``phases`` stays None if they are all alike."""
         phases = phases.reduced()
         known = phases if len(phases.intervals) > 1 else None
-        size = phases.largest(len(reads) if reads is not None else None)
-        return replace(self, size=size, stride=_plain(stride), start=phases.start, intervals=reads, phases=known)
+        size = phases.largest(len(intervals) if intervals is not None else None)
+        return replace(self, size=size, stride=_plain(stride), start=phases.start, intervals=intervals, phases=known)
 
 
 @dataclass(frozen=True)
 class Joined:
-    """The field of several paths together, and whether they look at the same place.
+    """The field of several paths together, and whether they are aligned.
 
-    ``aligned`` is True where all strides and all centers are equal: only then does every path see the same middle, at every
-    position (in the mean over neighbors, where one of them was upsampled). A path that sees the same at every position is
-    aligned with all.
+    ``aligned`` is True if all strides and all centers are equal: only then do all paths have the same center at every
+    position (in the mean over neighbors, if one of them was upsampled). A path whose positions all see the same pixels is
+    aligned with every other.
     """
 
     field: Field
@@ -193,11 +188,11 @@ class Joined:
 
 
 def join(fields: Sequence[Field]) -> Joined:
-    """The smallest field that holds those of all paths that end in one map, as for an addition or a concatenation.
+    """The hull of the fields of all paths that meet in one map, as for an addition or a concatenation along the channels.
 
-    A path that sees the same at every position is a gate: the joined field keeps size and stride of the others, and is whole. Paths
-    of unequal strides drift apart from position to position; their joined field is that of position 0, with the largest stride, and
-    is not aligned.
+    A path whose positions all see the same pixels is a gate: the joined field keeps size and stride of the others and is whole. Paths
+    of unequal strides drift apart from position to position: their joined field is that of position 0 with the largest stride, not
+    aligned.
 
     Raises:
         GeometryError: there is no path.
@@ -213,14 +208,14 @@ def join(fields: Sequence[Field]) -> Joined:
     strides = {each.stride for each in chosen}
     start = min(each.start for each in chosen)
     end = max(each.end for each in chosen)
-    reads = [each.intervals for each in fields if each.intervals is not None]
+    intervals = [each.intervals for each in fields if each.intervals is not None]
     joined = Field(
         size=math.ceil(end - start),
         stride=max(strides),
         start=start,
         is_whole=any(each.is_whole for each in fields),
         is_exact=all(each.is_exact for each in fields),
-        intervals=union(reads) if len(reads) == len(fields) else None,
+        intervals=union(intervals) if len(intervals) == len(fields) else None,
     )
     if len(strides) == 1 and any(each.phases is not None for each in chosen):
         phases = hull_of_phases([each.phases or Phases.alike(each.start, each.size, each.stride) for each in chosen])
@@ -230,22 +225,22 @@ def join(fields: Sequence[Field]) -> Joined:
 
 
 def concat_features(fields: Sequence[Field], lengths: Sequence[int]) -> Joined:
-    """The field of rows of features that stand one after another, as for a concatenation of them.
+    """The field after a concatenation of features.
 
-    Size, stride and start are those of the smallest field that holds all, aligned as for ``join``; ``interval`` tells of each feature.
+    Size, stride and start are those of the hull of all fields, aligned as for ``join``; ``interval`` gives the pixels of each feature.
 
     Args:
-        lengths: number of features of each row.
+        lengths: number of features of each path.
 
     Raises:
-        GeometryError: there is no row.
+        GeometryError: there is no path.
 
     >>> concat_features([Field.of_input(2), Field.whole(2)], [2, 5]).field.interval(3)
     (0, 1)
     """
     aligned = join([replace(each, intervals=None) for each in fields]).aligned
     rows = [each.intervals for each in fields if each.intervals is not None]
-    told = [row.repeated(length) if len(row) == 1 else row for row, length in zip(rows, lengths, strict=False)]
+    broadcast = [row.repeated(length) if len(row) == 1 else row for row, length in zip(rows, lengths, strict=False)]
     start = min(each.start for each in fields)
     field = Field(
         size=math.ceil(max(each.end for each in fields) - start),
@@ -253,11 +248,11 @@ def concat_features(fields: Sequence[Field], lengths: Sequence[int]) -> Joined:
         start=start,
         is_whole=any(each.is_whole for each in fields),
         is_exact=all(each.is_exact for each in fields),
-        intervals=concatenate(told) if len(rows) == len(fields) else None,
+        intervals=concatenate(broadcast) if len(rows) == len(fields) else None,
     )
     return Joined(field, aligned)
 
 
 def _plain(stride: int | Fraction) -> int | Fraction:
-    """A whole number as such."""
+    """An int if the stride is a whole number."""
     return stride.numerator if stride.denominator == 1 else stride

@@ -1,7 +1,4 @@
-"""Fields of neighbors that are not alike, as after an upsampling: they repeat themselves after a number of positions.
-
-This file knows intervals of pixels that recur.
-"""
+"""Theoretical fields of neighbors that are not alike, as after an upsampling: they repeat after a number of positions."""
 
 from __future__ import annotations
 

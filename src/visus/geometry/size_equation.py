@@ -1,7 +1,6 @@
-"""``O = (W - K + 2P)/S + 1`` solved for any letter, in whole numbers: every solution, told by its ends and never counted up.
+"""``O = (W - K + 2P)/S + 1`` solved for any letter, in whole numbers: the range of all solutions, in constant time.
 
-With a dilation the span of the kernel stands for the kernel, ``K_eff = dilation*(K - 1) + 1``. This file knows five whole
-numbers and how they hang together.
+With a dilation the span of the kernel stands for the kernel, ``K_eff = dilation*(K - 1) + 1``.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ class Solution:
 
     @property
     def unread_border(self) -> int:
-        """Pixels of the padded far edge that the last place does not reach; 0 where the division has no remainder."""
+        """Pixels of the padded far edge that the last position does not reach; 0 if the division has no remainder."""
         return self._steps % self.stride
 
     @property
     def gives(self) -> int:
-        """What the four other numbers make of the output size; less than 1 where the kernel does not fit."""
+        """The output size that the four other numbers give; less than 1 if the kernel does not fit."""
         return self._steps // self.stride + 1
 
     @property
@@ -62,40 +61,40 @@ class Solution:
 
 @dataclass(frozen=True)
 class Solutions:
-    """All whole numbers for one letter: those from ``least`` to ``most``.
+    """All whole numbers for one letter: those from ``minimum`` to ``maximum``.
 
     Args:
         missing: the letter's name.
-        least: the first of them; 0 where there is none.
-        most: the last of them; None where they have no end; less than ``least`` where there is none.
-        nearest: where there is none: what comes out of the nearest numbers for the letter, in rising order of what comes out; empty
-            where nothing comes out of any.
-        known: the numbers that were given, and ``missing`` as ``least``.
+        minimum: the smallest solution; 0 if there is none.
+        maximum: the largest solution; None if there is no largest; less than ``minimum`` if there is no solution.
+        nearest: if there is no solution: the nearest numbers for the letter with the output size that they give, in rising order of it;
+            empty if none gives an output.
+        known: the numbers that were given, and ``missing`` as ``minimum``.
     """
 
     missing: str
-    least: int
-    most: int | None
+    minimum: int
+    maximum: int | None
     nearest: tuple[Solution, ...]
     known: Solution
 
     def __len__(self) -> int:
-        """How many there are.
+        """Number of solutions.
 
         Raises:
-            GeometryError: they have no end.
+            GeometryError: there is no largest solution.
         """
-        if self.most is None:
-            raise GeometryError(f"every {self.missing} from {self.least} on is a solution, so they cannot be counted.")
-        return max(0, self.most - self.least + 1)
+        if self.maximum is None:
+            raise GeometryError(f"every {self.missing} from {self.minimum} on is a solution, so they cannot be counted.")
+        return max(0, self.maximum - self.minimum + 1)
 
     def __bool__(self) -> bool:
-        return self.most is None or self.most >= self.least
+        return self.maximum is None or self.maximum >= self.minimum
 
     def __iter__(self) -> Iterator[Solution]:
-        """Each of them in rising order, without end where they have none."""
-        value = self.least
-        while self.most is None or value <= self.most:
+        """All solutions in rising order, without end if there is no largest."""
+        value = self.minimum
+        while self.maximum is None or value <= self.maximum:
             yield self.at(value)
             value += 1
 
@@ -113,7 +112,7 @@ def solve(
     output_size: int | None = None,
     dilation: int = 1,
 ) -> Solutions:
-    """Every whole number for the one letter of ``O = (W - K + 2P)/S + 1`` that is left out, in a time that no size lengthens.
+    """Every whole number for the one letter of ``O = (W - K + 2P)/S + 1`` that is missing, in constant time.
 
     The division is rounded down, as in torch. Kernels are at least 1 and padding is at least 0. Padding that is as wide as the span of
     the kernel is a solution too: torch's convolutions take it, its pools refuse it (``Solution.reads_padding_alone``).
@@ -127,10 +126,10 @@ def solve(
     >>> [found.padding for found in solve(input_size=32, kernel_size=3, stride=1, output_size=32, dilation=4)]
     [4]
     >>> found = solve(kernel_size=3, padding=1, stride=10**9, output_size=16)
-    >>> found.least, found.most
+    >>> found.minimum, found.maximum
     (15000000001, 16000000000)
     >>> found = solve(input_size=224, kernel_size=3, padding=1, output_size=1)
-    >>> found.least, found.most
+    >>> found.minimum, found.maximum
     (224, None)
     """
     given = {
@@ -143,16 +142,16 @@ def solve(
     missing = _check_given(given, dilation)
     numbers = {name: 0 if value is None else value for name, value in given.items()}
     known = Solution(**numbers, dilation=dilation)
-    least, most, tried = _ends(missing, known)
-    if most is None or most >= least:
-        return Solutions(missing, least, most, (), replace(known, **{missing: least}))
+    minimum, maximum, tried = _ends(missing, known)
+    if maximum is None or maximum >= minimum:
+        return Solutions(missing, minimum, maximum, (), replace(known, **{missing: minimum}))
     found = [replace(known, **{missing: value}) for value in sorted(set(tried))]
     nearest = [replace(each, output_size=each.gives) for each in found if each.gives >= 1]
     return Solutions(missing, 0, -1, tuple(sorted(nearest, key=lambda each: each.output_size)), known)
 
 
 def solution_of(*, dilation: int = 1, **letters: int | None) -> Solution | None:
-    """All five numbers as they were given, whether the sum is right or not; None where one is missing.
+    """All five numbers as they were given, whether the equation holds or not; None if one is missing.
 
     Raises:
         GeometryError: all are given, and one is out of its range.
@@ -169,9 +168,9 @@ def solution_of(*, dilation: int = 1, **letters: int | None) -> Solution | None:
 
 
 def _ends(missing: str, known: Solution) -> tuple[int, int | None, tuple[int, ...]]:
-    """First and last number for the missing letter, and those next to a sum without a solution.
+    """Smallest and largest number for the missing letter, and the numbers next to an equation without a solution.
 
-    The sum is right where the steps ``W - K_eff + 2P`` lie between ``(O - 1)*S`` and ``O*S - 1``.
+    The equation holds where the steps ``W - K_eff + 2P`` lie between ``(O - 1)*S`` and ``O*S - 1``.
     """
     low, high = (known.output_size - 1) * known.stride, known.output_size * known.stride - 1
     pads, span = 2 * known.padding, known.span
@@ -198,12 +197,12 @@ def _ends(missing: str, known: Solution) -> tuple[int, int | None, tuple[int, ..
 
 
 def _between(value: int, first: int, last: int) -> tuple[int, ...]:
-    """A number and the next one, moved to the nearest that lie between two others; none where nothing does."""
+    """A number and the next one, clamped to a range; empty if the range is."""
     return tuple(min(max(each, first), last) for each in (value, value + 1)) if first <= last else ()
 
 
 def _check_given(given: dict[str, int | None], dilation: int) -> str:
-    """The one name without a number; raises where there is not exactly one, or a number is out of range."""
+    """The one name without a number; raises if there is not exactly one, or a number is out of range."""
     missing = [name for name, value in given.items() if value is None]
     mistakes = _out_of_range(given, dilation)
     if len(missing) != 1:

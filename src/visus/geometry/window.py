@@ -1,7 +1,4 @@
-"""One axis under a sliding window: sizes, spans and borders.
-
-This file knows one axis and whole numbers.
-"""
+"""One axis under a sliding window: sizes, spans and borders."""
 
 from __future__ import annotations
 
@@ -60,7 +57,7 @@ class Window:
         return self.stride
 
     def period(self, period: int) -> int:
-        """After so many places what is read repeats itself, where what comes in does so after ``period`` positions.
+        """Period of the output if that of the input is ``period``: after so many positions their windows repeat.
 
         >>> Window(3, stride=2).period(6)
         3

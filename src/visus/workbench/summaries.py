@@ -14,7 +14,7 @@ from visus.design import Account, Design, account, resolve
 from visus.design.account import check_detail
 from visus.design.account_walk import account_so_far
 from visus.design.advice.advise import Advice, advise
-from visus.design.memory import checked_batch_size
+from visus.design.memory.moments import checked_batch_size
 from visus.design.plan import check_lengths
 from visus.errors import DesignError, UsageError, VisusError
 from visus.files import text_or_file

@@ -13,11 +13,12 @@ from typing import Any, Final
 from visus.design.account import Row
 from visus.design.advice.pieces import Advice, per_axis_text
 from visus.design.advice.unread_pixels import gaps
-from visus.design.edits import appended, trunk, with_layer, with_window, without
+from visus.design.edits import appended, trunk, with_layer, without
 from visus.design.facts import AdviceFound, Candidate, Facts, costs
 from visus.design.graph import Node
 from visus.design.items import Residual
 from visus.design.layers.registry import Depthwise, Layer, conv, norm, relu
+from visus.design.rewrite import with_window
 from visus.units import write_count, write_number_of, write_shape, write_share
 
 _MAX_LAYERS: Final = 50  # more layers added are no remedy

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from visus.design.advice.pieces import Advice
 from visus.design.dependence import (
     Area,
-    all_read,
     areas_read,
     everything,
     has_holes,
@@ -23,12 +22,14 @@ from visus.design.dependence import (
     read_through,
     smallest,
 )
-from visus.design.edits import appended, changed, trunk, with_arguments, with_layer, with_window, without
+from visus.design.edits import appended, changed, trunk, with_layer, without
 from visus.design.facts import AdviceFound, Candidate, Facts, costs
 from visus.design.flow import INPUT
 from visus.design.layers.registry import Layer, Pool, Windowed, conv
 from visus.design.plan import Design
-from visus.geometry import Window
+from visus.design.rewrite import with_arguments, with_window
+from visus.design.sizes import has_own_windows, row_lengths
+from visus.geometry import AxisOp, Window, bits_read
 from visus.units import write_count, write_number_of, write_shape, write_share
 
 MIN_SHARE: Final = 0.01  # a smaller share of a map that is never read is not worth a word
@@ -159,48 +160,41 @@ def _next_sizes(facts: Facts) -> list[Facts]:
 
 
 def _next_size(facts: Facts, design: Design | None, step: int) -> Facts | None:
-    known: dict[tuple[int, int], tuple[int, bool]] = {}
     for change in range(step, step * (_MAX_PX + 1), step):
         size = tuple(length + change for length in facts.input_size)
         if min(size) < 1:
             return None
-        if all(_reads_all(facts, axis, length, known) for axis, length in enumerate(size)):
+        if all(_reads_all(facts, axis, length) for axis, length in enumerate(size)):
             tried = facts.tried(design, (facts.input_shape[0], *size), with_fields=False)
             if tried is not None and not any(True for _ in unread(tried)):
                 return tried
     return None
 
 
-def _reads_all(facts: Facts, axis: int, length: int, known: dict[tuple[int, int], tuple[int, bool]]) -> bool:
-    """Whether an axis of this length, and that of every map on the way, is read by something that it feeds, all of it.
-
-    Args:
-        known: the length after each axis operation, by its identity and the length before it, and whether it reads all of that.
-    """
-    lengths, unread_yet = (
-        {INPUT: length},
-        {INPUT: len(facts.readers.get(INPUT, ()))},
-    )  # readers that may still read all of it
-    for place, flow in enumerate(facts.flows):
-        lengths[place], unread_yet[place] = lengths[flow.sources[0]], len(facts.readers.get(place, ()))
-        if not flow.axis_ops or flow.context != "local" or len(flow.output_shape) != len(facts.input_shape):
-            unread_yet.update((source, 0) for source in flow.sources)
+def _reads_all(facts: Facts, axis: int, length: int) -> bool:
+    """Whether all of an axis of this length, and of that axis of every map on the way, is read."""
+    num_axes = len(facts.input_size)
+    candidates = {source: len(readers) for source, readers in facts.readers.items()}  # readers that may still read all of it
+    for flow, lengths in zip(facts.flows, row_lengths(facts.flows, axis, length, num_axes), strict=False):
+        if lengths is None:
+            return False
+        before, after = lengths
+        if not has_own_windows(flow, num_axes):
+            candidates.update((source, 0) for source in flow.sources)
             continue
-        source, axis_op = flow.sources[0], flow.axis_ops[axis]
-        before = lengths[source]
-        if (id(axis_op), before) not in known:
-            if not axis_op.fits(before):
-                return False
-            after = axis_op.output_size(before)
-            known[id(axis_op), before] = after, all_read(axis_op, before, after) == (1 << before) - 1
-        lengths[place], is_whole = known[id(axis_op), before]
-        if is_whole:
-            unread_yet[source] = 0
-        elif unread_yet[source]:
-            unread_yet[source] -= 1
-            if not unread_yet[source]:  # the last of its readers, and none read it all
+        source = flow.sources[0]
+        if _is_all_read(flow.axis_ops[axis], before, after):
+            candidates[source] = 0
+        elif candidates[source]:
+            candidates[source] -= 1
+            if not candidates[source]:  # the last of its readers, and none reads it all
                 return False
     return True
+
+
+@lru_cache(maxsize=4096)
+def _is_all_read(axis_op: AxisOp, input_size: int, output_size: int) -> bool:
+    return bits_read(axis_op, input_size, (1 << output_size) - 1) == (1 << input_size) - 1
 
 
 def _closer_windows(facts: Facts, path: str, window: Window) -> Iterator[Candidate]:

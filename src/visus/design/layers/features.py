@@ -1,31 +1,46 @@
-"""Layers of features: a map laid out in a row, and weighted sums.
-
-This file knows one such layer at a time.
-"""
+"""Layers that make or read features: flatten and linear."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
 
-from visus.design.arguments import Shape, check_count, check_flag, need_number
+from visus.design.arguments import Shape, check_count, check_flag, classes, need_number
 from visus.design.layers.layer import Layer
+from visus.design.memory.saved import SavedForBackward
 from visus.errors import DesignError
+from visus.geometry import Field
 from visus.units import write_shape
+
+__all__ = ["Flatten", "Linear", "flatten", "linear"]
 
 
 class Flatten(Layer):
-    """All values of the map as features in one row.
+    """All values of the map as features, channel by channel.
 
     >>> Flatten().output_shape((64, 7, 7))
     (3136,)
     """
 
     prefix = word = "flatten"
+    saved = SavedForBackward(is_view=True)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
+
+    def output_length(self, length: int, axis: int, num_axes: int) -> int | None:
+        return None
+
+    def min_input_length(self, output_length: int, axis: int, num_axes: int) -> int:
+        return 1
+
+    def fields_after(self, fields: tuple[Field, ...], input_shape: Shape) -> tuple[Field, ...]:
+        size, total = input_shape[1:], math.prod(input_shape)
+        if not size:
+            return fields
+        return tuple(field.flattened(math.prod(size[axis + 1 :]), total) for axis, field in enumerate(fields))
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,6 +54,8 @@ class Linear(Layer):
 
     prefix = word = "linear"
     positional = 1
+    context = "global"
+    saved = SavedForBackward(input=True)
 
     out_features: int | Literal["classes"]
     bias: bool = True
@@ -60,6 +77,13 @@ class Linear(Layer):
     def macs(self, input_shape: Shape) -> int:
         return need_number("out_features", self.out_features) * input_shape[0]
 
-    @property
-    def context(self) -> Literal["global"]:
-        return "global"
+    def largest_weight(self, input_shape: Shape) -> int:
+        return self.macs(input_shape)
+
+    def resolved(self, num_classes: int | None, *, norm_follows: bool) -> Layer:
+        if self.out_features == classes and num_classes is not None:
+            return dataclasses.replace(self, out_features=num_classes)
+        return self
+
+
+flatten, linear = Flatten, Linear

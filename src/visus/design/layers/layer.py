@@ -1,33 +1,42 @@
-"""What a layer is: a frozen value that knows its own shapes, parameters, multiply-adds and what it looks through.
+"""What a layer is: a frozen value that knows its shapes, parameters, multiply-adds, receptive field and memory.
 
 Shapes are ``(channels, *spatial)`` for a map and ``(features,)`` after flatten, globalpool or linear. One class serves maps of
-any number of axes. This file knows what all layers share.
+any number of axes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import abstractmethod
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final
 
 from visus.design.arguments import Shape, plain_whole, write_value
+from visus.design.flow import Context, Kind, Normed
 from visus.design.items import Item
+from visus.design.memory.saved import BYTES_PER_VALUE, SavedForBackward
 from visus.errors import DesignError
-from visus.geometry import AxisOp, TransposedWindow, Upsampling, Window
+from visus.geometry import AxisOp, Field, TransposedWindow, Upsampling, Window
 from visus.units import write_shape
 
-BYTES_PER_VALUE: Final = 4  # float32
 MAX_AXIS: Final = 1_000_000
 _PER_AXIS: Final = ("kernel_size", "stride", "padding", "dilation", "output_padding", "scale_factor")
+_OWN_POSITION: Final = Window(1)  # leaves every field as it is
 
 
 @dataclass(frozen=True, repr=False)
 class Layer(Item):
-    """One layer. Abstract; the classes in ``visus.design.layers.registry`` are final."""
+    """One layer. Abstract; the final classes have a ``word`` of their own, by which ``visus.design.layers.registry`` finds them."""
 
     positional: ClassVar[int] = 0  # so many arguments are written without their names
+    row_kind: ClassVar[Kind] = "values"  # what advice calls it
+    context: ClassVar[Context] = "local"  # what each output position depends on
+    is_training_only: ClassVar[bool] = False  # does nothing in inference, as dropout
+    cancels_bias: ClassVar[bool] = False  # subtracts the mean of each channel, so a bias right before it has no effect
+    saved: ClassVar[SavedForBackward]  # unless it follows from shapes and arguments: then ``saved_for_backward`` computes it
 
     @property
     def text(self) -> str:
@@ -52,38 +61,102 @@ class Layer(Item):
     def num_layers(self) -> int:
         return 1
 
+    def resolved(self, num_classes: int | None, *, norm_follows: bool) -> Layer:
+        """The layer with ``classes`` and an undecided bias replaced by their values.
+
+        Args:
+            num_classes: number of classes; None if it is unknown.
+            norm_follows: whether a layer with ``cancels_bias`` comes right after.
+        """
+        return self
+
+    # ---- shapes and costs ----
+
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape of what comes out, without the batch axis.
+        """Shape of the output, without the batch axis.
 
         Raises:
-            DesignError: the layer cannot take this shape; the sentence gives the numbers and does not know the layer's path.
+            DesignError: the layer cannot take this shape; the sentence gives the numbers, without the layer's path.
         """
+
+    def output_length(self, length: int, axis: int, num_axes: int) -> int | None:
+        """Length of one spatial axis after the layer; None if the output is features.
+
+        Raises:
+            DoesNotFitError: the axis is too short for the layer's window.
+        """
+        return length
+
+    def min_input_length(self, output_length: int, axis: int, num_axes: int) -> int:
+        """The shortest axis from which at least ``output_length`` positions come out."""
+        return output_length
 
     def num_parameters(self, input_shape: Shape) -> int:
         """Number of trained values."""
         return 0
 
+    def largest_weight(self, input_shape: Shape) -> int:
+        """Number of values of the largest trained tensor.
+
+        >>> from visus.design import linear
+        >>> linear(10).largest_weight((64,))
+        640
+        """
+        return self.num_parameters(input_shape)
+
     def bytes_weights(self, input_shape: Shape) -> int:
-        """Bytes of all that the layer keeps: trained values as float32, and what it counts or fixes beside them."""
+        """Bytes of all trained values and buffers, as float32."""
         return BYTES_PER_VALUE * self.num_parameters(input_shape)
 
     def macs(self, input_shape: Shape) -> int:
         """Multiply-adds for one sample; the additions of a bias, norms and activations count as none."""
         return 0
 
+    def saved_for_backward(
+        self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
+    ) -> SavedForBackward:
+        """What autograd saves of the layer in training, and the layer's buffers.
+
+        Args:
+            input_shape, output_shape: without the batch axis.
+            is_channels_last: whether the input is channels-last in memory.
+
+        >>> from visus.design import maxpool
+        >>> maxpool(2).saved_for_backward((16, 8, 8), (16, 4, 4)).extra  # an int64 for each value
+        Bytes(fixed=0, sample=2048)
+        """
+        return self.saved
+
+    # ---- what it reads ----
+
     def windows(self, num_axes: int) -> tuple[Window, ...]:
-        """The window on each spatial axis; empty for a layer that has none."""
+        """The window on each spatial axis; empty for a layer without one."""
         return ()
 
     def axis_ops(self, num_axes: int) -> tuple[AxisOp, ...]:
-        """What each axis is looked at through; empty where each position sees itself alone, or all positions."""
+        """The window or the enlargement of each axis; empty if each position reads itself alone, or all positions."""
         return self.windows(num_axes)
 
-    @property
-    def context(self) -> Literal["local", "global", "both"]:
-        """What each number that comes out depends on: its window (or its own position), all positions of the map, or both."""
-        return "local"
+    def normed(self, input_shape: Shape) -> Normed | None:
+        """The values over which a norm takes a mean and a deviation; None for any other layer."""
+        return None
+
+    def fields_after(self, fields: tuple[Field, ...], input_shape: Shape) -> tuple[Field, ...]:
+        """The receptive fields of the output, one for each axis of the network's input, given those of the layer's input."""
+        num_axes = len(input_shape) - 1
+        if self.context == "global":
+            return each_once(Field.hull, fields)
+        if self.context == "both" and num_axes:
+            return each_once(Field.with_global_context, fields)
+        axis_ops = self.axis_ops(num_axes) if num_axes and fields else ()
+        if not axis_ops:
+            return fields
+        found: dict[tuple[AxisOp, int], Field] = {}
+        for field, axis_op in zip(fields, axis_ops, strict=True):
+            if (axis_op, id(field)) not in found:
+                found[axis_op, id(field)] = field if axis_op == _OWN_POSITION else field.through(axis_op)
+        return tuple(found[axis_op, id(field)] for field, axis_op in zip(fields, axis_ops, strict=True))
 
 
 class DoesNotFitError(DesignError):
@@ -92,7 +165,9 @@ class DoesNotFitError(DesignError):
 
 @dataclass(frozen=True, repr=False)
 class Windowed(Layer):
-    """A layer that changes the size of the map as what it looks through does. Abstract."""
+    """A layer that changes the size of the map by a window or an enlargement. Abstract."""
+
+    row_kind: ClassVar[Kind] = "window"
 
     def _mistakes(self) -> list[str]:
         for name in _PER_AXIS:
@@ -107,25 +182,46 @@ class Windowed(Layer):
         for axis_op, length in zip(axis_ops, size, strict=True):
             if not self.fits(axis_op, length, len(size)):
                 raise DoesNotFitError(
-                    f"{lens_text(axis_ops)} does not fit {map_text(size)}: {self._misfit(axis_op, length)}."
+                    f"{axis_ops_text(axis_ops)} does not fit {map_text(size)}: {self._misfit(axis_op, length)}."
                 )
         spatial = tuple(axis_op.output_size(length) for axis_op, length in zip(axis_ops, size, strict=True))
         if max(spatial) > max(MAX_AXIS, *size):
             raise DesignError(
                 f"{self.word} makes an axis of {max(spatial):,} px; at most {MAX_AXIS:,} are allowed. Enlarge the map less."
             )
-        return (self._out_channels(input_shape[0]), *spatial)
+        return (self._out_channels(input_shape), *spatial)
+
+    def output_length(self, length: int, axis: int, num_axes: int) -> int | None:
+        axis_op = self.axis_ops(num_axes)[axis]
+        if not self.fits(axis_op, length, num_axes):
+            raise DoesNotFitError(self._misfit(axis_op, length))
+        return axis_op.output_size(length)
+
+    def min_input_length(self, output_length: int, axis: int, num_axes: int) -> int:
+        return self.axis_ops(num_axes)[axis].smallest_input(output_length)
 
     def fits(self, axis_op: AxisOp, length: int, num_axes: int) -> bool:
         """Whether an axis of ``length`` positions of a map of ``num_axes`` axes is long enough for the layer's axis operation on it."""
         return axis_op.fits(length)
 
+    def paddings_to_try(self) -> Many[int]:
+        """Other paddings with which a window may fit its map, the nearest first."""
+        padding = getattr(self, "padding", None)
+        if not isinstance(padding, int):
+            return ()
+        num_axes = max(len(value) if isinstance(value, tuple) else 1 for value in vars(self).values())
+        return range(padding + 1, max(window.span for window in self.windows(num_axes)))
+
+    def kernels_to_try(self) -> Many[object]:
+        """Smaller kernels with which a window may fit its map, the largest first."""
+        return smaller_kernels(getattr(self, "kernel_size"), min_kernel=1)  # noqa: B009  # a field of the final classes
+
     def _misfit(self, axis_op: AxisOp, length: int) -> str:
         """The sum that fails."""
         return axis_op.sum_text(length)
 
-    @abstractmethod
-    def _out_channels(self, in_channels: int) -> int: ...
+    def _out_channels(self, input_shape: Shape) -> int:
+        return input_shape[0]
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,6 +230,29 @@ class SameShape(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
+
+
+def each_once(change: Callable[[Field], Field], fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """The fields after a change; axes that share a field, as those of a square image do, share the result."""
+    found = {id(field): field for field in fields}
+    changed = {key: change(field) for key, field in found.items()}
+    return tuple(changed[id(field)] for field in fields)
+
+
+def after_all_channels(fields: tuple[Field, ...], input_shape: Shape) -> tuple[Field, ...]:
+    """The fields after a layer that reads all channels of a position: all features, or nothing more of a map."""
+    return each_once(Field.with_global_context, fields) if len(input_shape) == 1 else fields
+
+
+def smaller_kernels(kernel_size: object, *, min_kernel: int) -> Many[object]:
+    """Kernels smaller than this one, the largest first.
+
+    >>> list(smaller_kernels(4, min_kernel=2)), smaller_kernels((3, 2), min_kernel=1)
+    ([3, 2], [(2, 1), (1, 1)])
+    """
+    if isinstance(kernel_size, tuple):
+        return [tuple(max(min_kernel, size - less) for size in kernel_size) for less in range(1, max(kernel_size))]
+    return range(kernel_size - 1, min_kernel - 1, -1) if isinstance(kernel_size, int) else ()
 
 
 def spatial_size(input_shape: Shape, word: str) -> Shape:
@@ -150,8 +269,8 @@ def spatial_size(input_shape: Shape, word: str) -> Shape:
     return input_shape[1:]
 
 
-def lens_text(axis_ops: Many[AxisOp]) -> str:
-    """``a 5 x 5 window``; with its span where pixels between are left out."""
+def axis_ops_text(axis_ops: Many[AxisOp]) -> str:
+    """``a 5 x 5 window``; with its span if it is dilated."""
     sizes = [axis_op.scale_factor if isinstance(axis_op, Upsampling) else axis_op.kernel_size for axis_op in axis_ops]
     kernel = write_shape(sizes)
     kind = "transposed window" if isinstance(axis_ops[0], TransposedWindow) else "window"
@@ -168,3 +287,12 @@ def map_text(size: Shape) -> str:
 def _article(number: int) -> str:
     """``an`` before 8, 11, 18, 80 and the like."""
     return "an" if str(number).startswith("8") or number in (11, 18) else "a"
+
+
+def check_number(layer: Layer, name: str) -> list[str]:
+    """The mistake of an argument that is no finite number; a whole one becomes a float."""
+    value = getattr(layer, name)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        object.__setattr__(layer, name, float(value))
+        return []
+    return [f"{name} must be a number, not {value!r}."]

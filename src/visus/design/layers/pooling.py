@@ -1,20 +1,36 @@
-"""Layers that make maps smaller or larger without weights: pools, blurred pooling, upsampling, global pooling.
-
-This file knows one such layer at a time.
-"""
+"""Layers without weights that make maps smaller or larger: pools, blurred pooling, upsampling, global pooling."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from visus.design.arguments import PerAxis, Shape, check_flag, check_whole, largest, per_axis
-from visus.design.layers.layer import BYTES_PER_VALUE, DoesNotFitError, Layer, Windowed, map_text, spatial_size
+from visus.design.layers.layer import DoesNotFitError, Layer, Windowed, map_text, smaller_kernels, spatial_size
+from visus.design.memory.convolution_buffers import ConvolutionBuffers
+from visus.design.memory.saved import BYTES_PER_VALUE, Bytes, SavedForBackward, num_bytes
 from visus.geometry import AxisOp, Upsampling, Window, same_padding
 from visus.units import write_shape
 
+__all__ = [
+    "BLUR_KERNELS",
+    "AvgPool",
+    "BlurPool",
+    "GlobalPool",
+    "MaxPool",
+    "Pool",
+    "Upsample",
+    "avgpool",
+    "blurpool",
+    "globalpool",
+    "maxpool",
+    "upsample",
+]
+
 MAX_SCALE: Final = 32
+_INDEX_BYTES: Final = 8  # a max pool saves the index of each maximum as int64
 BLUR_KERNELS: Final = range(3, 8)
 
 
@@ -24,13 +40,14 @@ class Pool(Windowed):
 
     Args:
         kernel_size: pixels of the window, one number for all axes or one for each.
-        stride: None, the default, means the kernel's size: windows side by side.
+        stride: default: the kernel's size, so that windows do not overlap.
         padding: at most half the kernel, as in torch; the average counts padding as zeros.
         ceil_mode: keep a last window that reaches beyond the map.
     """
 
     prefix = "pool"
     positional = 1
+    row_kind = "pool"
 
     kernel_size: PerAxis = 2
     stride: PerAxis | None = None
@@ -65,8 +82,8 @@ class Pool(Windowed):
         pads = self.padding if isinstance(self.padding, tuple) else (self.padding,) * num_axes
         return any(pad > kernel // 2 for pad, kernel in zip(pads, kernels, strict=False))
 
-    def _out_channels(self, in_channels: int) -> int:
-        return in_channels
+    def kernels_to_try(self) -> Many[object]:
+        return smaller_kernels(self.kernel_size, min_kernel=2)
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,6 +96,11 @@ class MaxPool(Pool):
 
     word = "maxpool"
 
+    def saved_for_backward(
+        self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
+    ) -> SavedForBackward:
+        return SavedForBackward(input=True, extra=Bytes(0, _INDEX_BYTES * math.prod(output_shape)))
+
 
 @dataclass(frozen=True, repr=False)
 class AvgPool(Pool):
@@ -89,6 +111,7 @@ class AvgPool(Pool):
     """
 
     word = "avgpool"
+    saved = SavedForBackward(input=True)
 
     def fits(self, axis_op: AxisOp, length: int, num_axes: int) -> bool:
         return axis_op.fits(length) and (num_axes < 3 or not isinstance(axis_op, Window) or length >= axis_op.kernel_size)
@@ -107,10 +130,10 @@ class AvgPool(Pool):
 
 @dataclass(frozen=True, repr=False)
 class BlurPool(Windowed):
-    """A blur that removes what the stride cannot show, then the stride (Zhang 2019, arXiv:1904.11486).
+    """A low-pass filter against aliasing, then the stride (Zhang 2019, arXiv:1904.11486).
 
     Each channel alone, with fixed weights: a row of Pascal's triangle on each axis, divided by its sum. The border is mirrored, so
-    that the map shrinks by the stride, rounded up.
+    the size is divided by the stride and rounded up.
 
     Args:
         kernel_size: 3 to 7 pixels, on every axis; 3 is the filter 1, 2, 1.
@@ -158,6 +181,27 @@ class BlurPool(Windowed):
     def macs(self, input_shape: Shape) -> int:
         return int(math.prod(self.output_shape(input_shape)) * self.kernel_size ** (len(input_shape) - 1))
 
+    def saved_for_backward(
+        self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
+    ) -> SavedForBackward:
+        num_axes, channels = len(input_shape) - 1, input_shape[0]
+        padded = (channels, *(length + self.kernel_size - 1 for length in input_shape[1:]))
+        buffers = ConvolutionBuffers(
+            padded,
+            output_shape,
+            BYTES_PER_VALUE * channels * self.kernel_size**num_axes,
+            num_taps=self.kernel_size**num_axes,
+            num_groups=channels,
+            is_strided=largest(self.stride) > 1,
+            is_channels_last=is_channels_last,
+        )
+        gradient = num_bytes(padded)  # of the padded map, from which that of the map itself is made
+        unpadding = gradient - num_bytes(input_shape)
+        to_padded = tuple(Bytes(max(0, each.fixed), each.sample + unpadding) for each in buffers.to_input())
+        return SavedForBackward(
+            True, extra=Bytes(0, gradient), forward=buffers.forward(), backward=(Bytes(0, gradient), *to_padded)
+        )
+
     def output_shape(self, input_shape: Shape) -> Shape:
         size, mirrored = spatial_size(input_shape, self.word), max(same_padding(self.kernel_size))
         if min(size) <= mirrored:
@@ -167,13 +211,10 @@ class BlurPool(Windowed):
             )
         return super().output_shape(input_shape)
 
-    def _out_channels(self, in_channels: int) -> int:
-        return in_channels
-
 
 @dataclass(frozen=True, repr=False)
 class Upsample(Windowed):
-    """A larger map: each pixel copied (``"nearest"``), or drawn between neighbors (``"linear"``, on two axes bilinear).
+    """A larger map: each position copied (``"nearest"``), or interpolated between neighbors (``"linear"``, on two axes bilinear).
 
     Args:
         scale_factor: 1 to 32, one number for all axes or a tuple with one for each.
@@ -202,8 +243,11 @@ class Upsample(Windowed):
     def axis_ops(self, num_axes: int) -> tuple[AxisOp, ...]:
         return tuple(Upsampling(scale, self.mode) for scale in per_axis("scale_factor", self.scale_factor, num_axes))
 
-    def _out_channels(self, in_channels: int) -> int:
-        return in_channels
+    def saved_for_backward(
+        self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
+    ) -> SavedForBackward:
+        copies = len(input_shape) == 3 and not is_channels_last  # torch enlarges images channels-last
+        return SavedForBackward(forward=(Bytes(0, num_bytes(input_shape) + num_bytes(output_shape) if copies else 0),))
 
 
 @dataclass(frozen=True, repr=False)
@@ -215,6 +259,8 @@ class GlobalPool(Layer):
     """
 
     prefix = word = "globalpool"
+    context = "global"
+    row_kind = "global pool"
 
     kind: Literal["avg", "max"] = "avg"
 
@@ -233,6 +279,18 @@ class GlobalPool(Layer):
         spatial_size(input_shape, self.word)
         return input_shape[:1]
 
-    @property
-    def context(self) -> Literal["global"]:
-        return "global"
+    def output_length(self, length: int, axis: int, num_axes: int) -> int | None:
+        return None
+
+    def min_input_length(self, output_length: int, axis: int, num_axes: int) -> int:
+        return 1
+
+    def saved_for_backward(
+        self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
+    ) -> SavedForBackward:
+        if self.kind == "avg":
+            return SavedForBackward()
+        return SavedForBackward(input=True, output=True, backward=(Bytes(0, num_bytes(input_shape)),))
+
+
+maxpool, avgpool, blurpool, globalpool, upsample = MaxPool, AvgPool, BlurPool, GlobalPool, Upsample

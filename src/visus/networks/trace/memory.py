@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from visus.design.memory import checked_batch_size, optimizer_of
+from visus.design.memory.moments import checked_batch_size, optimizer_of
 from visus.errors import UsageError
 from visus.networks.trace.inputs import Inputs
 from visus.networks.trace.operators import operator_of

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visus.design.saved_tensors import Bytes, ConvolutionFacts
+from visus.design.memory.convolution_buffers import ConvolutionBuffers
+from visus.design.memory.saved import Bytes
 from visus.geometry import TransposedWindow, Window
 from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates import taps as taps_of
@@ -58,8 +59,8 @@ def _convolution_macs(args: Sequence[Any], out: Any) -> int:
 
 def _convolution_facts(
     x: Tensor, weight: Tensor, y_shape: Sequence[int], stride: Sequence[int], is_transposed: bool, groups: int
-) -> ConvolutionFacts:
-    return ConvolutionFacts(
+) -> ConvolutionBuffers:
+    return ConvolutionBuffers(
         tuple(x.shape[1:]),
         tuple(y_shape[1:]),
         weight.nbytes,

@@ -1,0 +1,151 @@
+"""Layers that multiply values by factors: gates, trained scales, dropout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from visus.design.arguments import Shape, check_count
+from visus.design.layers.layer import SameShape, check_number, spatial_size
+from visus.design.memory.saved import BYTES_PER_VALUE, Bytes, SavedForBackward, num_bytes
+
+__all__ = [
+    "DropPath",
+    "Dropout",
+    "Scale",
+    "SqueezeExcite",
+    "dropout",
+    "droppath",
+    "scale",
+    "se",
+]
+
+
+@dataclass(frozen=True, repr=False)
+class SqueezeExcite(SameShape):
+    """A gate for each channel from the means of all channels (Hu, Shen and Sun 2018, arXiv:1709.01507).
+
+    The mean of each channel over the map goes through a linear layer to ``squeeze_channels``, an activation, and a linear layer
+    back to a number for each channel, which becomes a factor between 0 and 1. So each output depends on its own position and on
+    the whole map.
+
+    Args:
+        squeeze_channels: width between the two layers, in channels. It is no ratio: EfficientNet writes a quarter of the channels
+            before the block, MobileNetV3 a quarter of those inside.
+        activation: ``"relu"`` or ``"silu"``.
+        scale_activation: what makes the factor, ``"sigmoid"`` or ``"hardsigmoid"``.
+
+    >>> SqueezeExcite(4).num_parameters((16, 8, 8))
+    148
+    """
+
+    prefix = word = "se"
+    positional = 1
+    context = "both"
+
+    squeeze_channels: int
+    activation: Literal["relu", "silu"] = "relu"
+    scale_activation: Literal["sigmoid", "hardsigmoid"] = "sigmoid"
+
+    def _mistakes(self) -> list[str]:
+        mistakes = super()._mistakes() + check_count("squeeze_channels", self.squeeze_channels)
+        if self.activation not in ("relu", "silu"):
+            mistakes.append(f'activation of se is "relu" or "silu", not {self.activation!r}.')
+        if self.scale_activation not in ("sigmoid", "hardsigmoid"):
+            mistakes.append(f'scale_activation of se is "sigmoid" or "hardsigmoid", not {self.scale_activation!r}.')
+        return mistakes
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        spatial_size(input_shape, self.word)
+        return input_shape
+
+    def num_parameters(self, input_shape: Shape) -> int:
+        channels = input_shape[0]
+        return self.squeeze_channels * (channels + 1) + channels * (self.squeeze_channels + 1)
+
+    def macs(self, input_shape: Shape) -> int:
+        return 2 * self.squeeze_channels * input_shape[0]
+
+    def largest_weight(self, input_shape: Shape) -> int:
+        return input_shape[0] * self.squeeze_channels
+
+    def saved_for_backward(
+        self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
+    ) -> SavedForBackward:
+        """Means, values between the two linear layers (twice for silu), and factors (twice for hardsigmoid)."""
+        values = input_shape[0] + self.squeeze_channels * (2 if self.activation == "silu" else 1)
+        values += input_shape[0] * (2 if self.scale_activation == "hardsigmoid" else 1)
+        product = Bytes(0, num_bytes(input_shape))
+        return SavedForBackward(input=True, extra=Bytes(0, BYTES_PER_VALUE * values), backward=(product,))
+
+
+@dataclass(frozen=True, repr=False)
+class Scale(SameShape):
+    """A trained factor for each channel, initially ``init`` (layer scale: Touvron et al. 2021, arXiv:2103.17239).
+
+    At the end of a residual, a small initial factor makes the block start near the identity.
+    """
+
+    prefix = word = "scale"
+    positional = 1
+
+    init: float = 1e-6
+
+    def _mistakes(self) -> list[str]:
+        return super()._mistakes() + check_number(self, "init")
+
+    def num_parameters(self, input_shape: Shape) -> int:
+        return input_shape[0]
+
+    def saved_for_backward(
+        self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
+    ) -> SavedForBackward:
+        return SavedForBackward(input=True, backward=(Bytes(0, num_bytes(input_shape)),))
+
+
+@dataclass(frozen=True, repr=False)
+class _Dropping(SameShape):
+    """What dropout and droppath share. Abstract."""
+
+    positional = 1
+    is_training_only = True
+
+    p: float = 0.5
+
+    def _mistakes(self) -> list[str]:
+        usable = isinstance(self.p, (int, float)) and not isinstance(self.p, bool) and 0 <= self.p < 1
+        if usable:
+            object.__setattr__(self, "p", float(self.p))
+        return super()._mistakes() + ([] if usable else [f"p is a probability from 0 to below 1, not {self.p!r}."])
+
+
+class Dropout(_Dropping):
+    """In training, each value is 0 with probability ``p``, and the others are divided by ``1 - p``."""
+
+    prefix = word = "dropout"
+
+    def saved_for_backward(
+        self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
+    ) -> SavedForBackward:
+        return SavedForBackward(extra=Bytes(0, num_bytes(input_shape))) if self.p else SavedForBackward(is_view=True)
+
+
+@dataclass(frozen=True, repr=False)
+class DropPath(_Dropping):
+    """In training, all values of a sample are 0 with probability ``p``; other samples are divided by ``1 - p``.
+
+    As the last layer of a residual it skips the block for some samples (stochastic depth: Huang et al. 2016,
+    arXiv:1603.09382).
+    """
+
+    prefix = word = "droppath"
+
+    p: float = 0.1
+
+    def saved_for_backward(
+        self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
+    ) -> SavedForBackward:
+        return SavedForBackward(extra=Bytes(0, BYTES_PER_VALUE)) if self.p else SavedForBackward(is_view=True)
+
+
+se, scale, dropout, droppath = SqueezeExcite, Scale, Dropout, DropPath
