@@ -18,7 +18,7 @@ from visus.design.account import Account, Row, check_detail
 from visus.design.flow import INPUT
 from visus.errors import UsageError
 from visus.networks.trace.annotation import ANNOTATION, Annotation, Axes, axes_of, tensors
-from visus.networks.trace.coordinates.dependence import Dependence, Line, blank
+from visus.networks.trace.coordinates.dependence import Dependence
 from visus.networks.trace.flows import flows_of_rows, set_producer
 from visus.networks.trace.inputs import Inputs, check_num_inputs, possible_inputs, shapes_of
 from visus.networks.trace.memory import ModuleMemory
@@ -184,8 +184,8 @@ def _with_note(rows: Sequence[Row], note: str) -> list[Row]:
 def _axes_of_input(own: tuple[int, ...], shape: tuple[int, ...]) -> Axes:
     """What an input depends on along the axes of the first: its own positions where their sizes are the same, else nothing."""
     if len(own) == len(shape) and own[1:] == shape[1:]:
-        return tuple((Line(Dependence.of_input(length), axis + 2, length),) for axis, length in enumerate(shape[1:]))
-    return tuple((blank(),) for _ in shape[1:])
+        return tuple((Dependence.of_input(length, axis + 2, len(shape) + 1),) for axis, length in enumerate(shape[1:]))
+    return tuple((Dependence.on_nothing(),) for _ in shape[1:])
 
 
 def _device_of(module: nn.Module) -> torch.device:

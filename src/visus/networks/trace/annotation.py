@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from visus.networks.trace.coordinates.dependence import Line, Shape, Terms
+from visus.networks.trace.coordinates.dependence import Shape, Terms
 
 Axes = tuple[Terms, ...]
 """What a tensor depends on along each axis of the input."""
@@ -65,19 +65,6 @@ def axes_of(value: Any) -> Axes | None:
     if annotation is None:
         return None
     return annotation.axes if annotation.source is None else annotation.current()
-
-
-def own_dims(axes: Axes, shape: Shape) -> frozenset[int]:
-    """The dimensions of a tensor that are those of axes of the input."""
-    found = set()
-    for terms in axes:
-        for term in terms:
-            if isinstance(term, Line):
-                if term.dim is not None and term.inner == 1 and term.length == shape[term.dim]:
-                    found.add(term.dim)
-            elif term.own is not None:
-                found.add(term.own)
-    return frozenset(found)
 
 
 def tensors(args: Any) -> Iterator[Tensor]:

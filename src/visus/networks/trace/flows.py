@@ -13,9 +13,10 @@ from torch import Tensor
 
 from visus.design.flow import INPUT, Context, Flow, Kind, Normed
 from visus.geometry import AxisOp, Window
-from visus.networks.trace.annotation import Axes, annotation_of, own_dims
-from visus.networks.trace.coordinates.dependence import Line, Shape
-from visus.networks.trace.coordinates.unions import fields_of
+from visus.networks.trace.annotation import Axes, annotation_of
+from visus.networks.trace.coordinates.axis_dims import own_dims
+from visus.networks.trace.coordinates.dependence import Shape
+from visus.networks.trace.coordinates.fields import fields_of
 from visus.networks.trace.operators.registry import Call, Operator
 
 # ---- where values come from ----
@@ -244,10 +245,7 @@ def _is_same(one: Axes, other: Axes) -> bool:
     if len(one) != len(other):
         return False
     return all(
-        len(terms) == len(others)
-        and all(
-            a is b or (isinstance(a, Line) and isinstance(b, Line) and a == b) for a, b in zip(terms, others, strict=True)
-        )
+        len(terms) == len(others) and all(a is b for a, b in zip(terms, others, strict=True))
         for terms, others in zip(one, other, strict=True)
     )
 
@@ -257,4 +255,4 @@ def _are_last_dims(axes: Axes | None, shape: Shape) -> bool:
     if not axes or len(shape) < len(axes):
         return False
     first = len(shape) - len(axes)
-    return all(own_dims((terms,), shape) == {first + axis} for axis, terms in enumerate(axes))
+    return all(own_dims((terms,)) == {first + axis} for axis, terms in enumerate(axes))

@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from visus.errors import VisusError
 from visus.networks.trace.annotation import ANNOTATION, Annotation, Axes, annotation_of, axes_of, dependent_tensors, tensors
-from visus.networks.trace.coordinates.dependence import blank, sees_nothing
-from visus.networks.trace.coordinates.moves import hull, inexact
+from visus.networks.trace.coordinates.dependence import Dependence, sees_nothing
+from visus.networks.trace.coordinates.gaps import inexact
+from visus.networks.trace.coordinates.reductions import hull
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.coordinates.writes import written
 from visus.networks.trace.operators import Operator, operator_of
@@ -180,7 +181,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What the output depends on; where no rule says, the hull of what the inputs depend on."""
         found: Any = HULL
         if isinstance(call.out, Tensor) and 0 in call.out.shape:
-            found = tuple((blank(),) for _ in axes_of(next(call.dependent_tensors())) or ())
+            found = tuple((Dependence.on_nothing(),) for _ in axes_of(next(call.dependent_tensors())) or ())
         elif operator.rule is not None:
             try:
                 found = operator.rule(call)

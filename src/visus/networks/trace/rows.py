@@ -15,7 +15,7 @@ from visus.errors import VisusError
 from visus.geometry import Field
 from visus.networks.trace.annotation import Axes, annotation_of, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import sees_nothing
-from visus.networks.trace.coordinates.unions import are_rough, fields_of
+from visus.networks.trace.coordinates.fields import are_approximate, fields_of
 from visus.networks.trace.flows import (
     OperationRecord,
     RowRecord,
@@ -177,7 +177,7 @@ class Recorder:
         if self.last[0] is not axes or self.last[1] != shape:
             fields = () if self.has_other_inputs and sees_nothing(axes) else fields_of(axes, shape)
             self.last = axes, shape, fields
-            self.last_is_approximate = bool(fields) and are_rough(axes, shape)
+            self.last_is_approximate = bool(fields) and are_approximate(axes, shape)
         return self.last[2]
 
     def finish(self, output: Any) -> tuple[int, ...]:

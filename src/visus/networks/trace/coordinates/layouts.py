@@ -1,7 +1,4 @@
-"""How sights follow a tensor whose elements are laid out under another shape, axes of the input merged and split.
-
-This file knows terms and shapes.
-"""
+"""The same elements under other dimensions: permuted, put in, taken out, repeated, or laid out under another shape."""
 
 from __future__ import annotations
 
@@ -10,23 +7,58 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from visus.geometry.exact_intervals import EMPTY
+from visus.networks.trace.coordinates.axis_dims import explicit, found_again, lying, recovered
 from visus.networks.trace.coordinates.dependence import (
     MAX_NUMBERS,
     Array,
-    Grid,
-    Line,
+    Dependence,
+    Merged,
     Shape,
-    Term,
     Terms,
-    bounded,
-    compressed,
     each,
     least,
-    simplest,
-    to_grid,
 )
-from visus.networks.trace.coordinates.places import blanked, explicit, found_again, lying, recovered
+from visus.networks.trace.coordinates.gaps import blanked
 from visus.networks.trace.coordinates.taps import Number, stretched
+from visus.networks.trace.coordinates.windows import through
+
+
+def permuted(terms: Terms, order: Sequence[int]) -> Terms:
+    """The dimensions in a new order."""
+    return each(terms, lambda term: term.rearranged(order))
+
+
+def unsqueezed(terms: Terms, dim: int) -> Terms:
+    """A dimension of length 1 put in."""
+    return each(terms, lambda term: term.rearranged((*range(dim), None, *range(dim, term.intervals.ndim - 1))))
+
+
+def squeezed(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
+    """Dimensions of length 1 taken out."""
+    kept = [dim for dim in range(len(shape)) if dim not in dims]
+    after = tuple(shape[dim] for dim in kept)
+    return each(terms, lambda term: term.rearranged(kept).simplified(after))
+
+
+def broadcast(terms: Terms, shape: Shape, after: Shape) -> Terms:
+    """Dimensions of length 1 seen by every position of a longer one; where that is the axis, the path is a gate."""
+    if shape == after:
+        return terms
+    added = len(after) - len(shape)
+    sources = (*[None] * added, *range(len(shape)))
+
+    def rule(term: Dependence) -> Dependence:
+        dim = term.axis_dim
+        if dim is None or shape[dim] != 1 or after[dim + added] == 1:
+            return term.rearranged(sources) if added else term
+        if term.is_compact:
+            return term.hull()
+        whole = np.full_like(term.theoretical, EMPTY)
+        gate = Dependence(term.intervals, whole, 0, is_whole=True, is_exact=term.is_exact)
+        return gate.rearranged(sources)
+
+    return each(terms, rule)
 
 
 def flattened(axes: Sequence[Terms], shape: Shape, after: Shape) -> tuple[Terms, ...]:
@@ -53,38 +85,45 @@ def reshaped(terms: Terms, shape: Shape, after: Shape, others: frozenset[int] = 
     return each(terms, lambda term: _reshaped(term, shape, after, others))
 
 
-def _reshaped(term: Term, shape: Shape, after: Shape, others: frozenset[int]) -> Term:
-    if isinstance(term, Line):
-        if term.dim is None:
+def _reshaped(term: Dependence, shape: Shape, after: Shape, others: frozenset[int]) -> Dependence:
+    if term.is_compact:
+        if not term.axis_dims:
             return term
-        if term.length == 1 and (place := _kept_place(term, shape, after)) is not None:
-            return Line(term.sight, place, 1)
-        flat = term.inner * math.prod(shape[term.dim + 1 :])
-        below = 1
-        for dim in range(len(after) - 1, -1, -1):
-            above = below * after[dim]
-            if below <= flat < above:
-                period = flat * term.length
-                if period > above or flat % below or (above % period and math.prod(after[:dim]) > 1):
-                    break
-                inner = flat // below
-                if (
-                    inner > term.inner == 1
-                    and term.length * inner == after[dim]
-                    and _merges_alone(term, shape, inner, others)
-                ):
-                    return Line(term.sight.through(stretched(term.length, inner)), dim, after[dim])
-                return Line(term.sight, dim, term.length, inner)
-            below = above
-        if term.length == 1:
-            return Line(term.sight, None, 1)
-    return simplest(_relaid(to_grid(term, shape), shape, after), after)
+        found = _reshaped_compact(term, shape, after, others)
+        if found is not None:
+            return found
+    return _relaid(term.with_arrays(shape), shape, after).simplified(after)
 
 
-def _merges_alone(line: Line, shape: Shape, inner: int, others: frozenset[int]) -> bool:
-    """Whether the dimensions behind a line that are merged into it are no axis of the input."""
-    assert line.dim is not None
-    dim = line.dim + 1
+def _reshaped_compact(term: Dependence, shape: Shape, after: Shape, others: frozenset[int]) -> Dependence | None:
+    """A compact term under another shape; None where no single dimension holds its axis any more."""
+    (old_dim,) = term.axis_dims
+    length, old_inner = term.merged or (shape[old_dim], 1)
+    if length == 1 and old_inner == 1:
+        place = _kept_place(old_dim, shape, after)
+        if place is not None:
+            return term.laid(place, len(after))
+    flat = old_inner * math.prod(shape[old_dim + 1 :])  # neighboring elements at one position
+    period = flat * length
+    below = 1
+    for dim in range(len(after) - 1, -1, -1):
+        above = below * after[dim]
+        if below <= flat < above:
+            if period > above or flat % below or (above % period and math.prod(after[:dim]) > 1):
+                break
+            inner = flat // below
+            is_stretched = inner > old_inner == 1 and length * inner == after[dim]
+            if is_stretched and _merges_alone(old_dim, shape, inner, others):
+                return through(term, stretched(length, inner)).laid(dim, len(after))
+            is_own = inner == 1 and length == after[dim]
+            return term.laid(dim, len(after), None if is_own else Merged(length, inner))
+        below = above
+    return term.laid(None) if length == 1 else None
+
+
+def _merges_alone(dim: int, shape: Shape, inner: int, others: frozenset[int]) -> bool:
+    """Whether the dimensions behind ``dim`` that are merged into it are no axis of the input."""
+    dim += 1
     while inner > 1 and dim < len(shape):
         if dim in others and shape[dim] > 1:
             return False
@@ -93,50 +132,55 @@ def _merges_alone(line: Line, shape: Shape, inner: int, others: frozenset[int]) 
     return True
 
 
-def _kept_place(line: Line, shape: Shape, after: Shape) -> int | None:
+def _kept_place(dim: int, shape: Shape, after: Shape) -> int | None:
     """Where a dimension of length 1 is found under the new shape: the dimensions behind it stay as they were."""
-    assert line.dim is not None
-    behind = shape[line.dim + 1 :]
+    behind = shape[dim + 1 :]
     place = len(after) - 1 - len(behind)
-    is_kept = line.inner == 1 and place >= 0 and after[place] == 1 and after[place + 1 :] == behind
-    return place if is_kept else None
+    return place if place >= 0 and after[place] == 1 and after[place + 1 :] == behind else None
 
 
-def _relaid(grid: Grid, shape: Shape, after: Shape) -> Grid:
-    """A grid under another shape; its axis keeps a dimension that is neither cut nor merged."""
+def _relaid(dep: Dependence, shape: Shape, after: Shape) -> Dependence:
+    """A term with arrays under another shape; its axis keeps a dimension that is neither cut nor merged."""
     parts = list(_segments(shape, after))
-    own: int | None = None
+    axis_dim: int | None = None
     outer: tuple[int, Number] | None = None  # where the axis is cut: the dimension of its parts, pixels from part to part
-    if grid.own is not None:
-        old, new = next(part for part in parts if grid.own in part[0])
+    if dep.axis_dim is not None:
+        old, new = next(part for part in parts if dep.axis_dim in part[0])
         long_old = [dim for dim in old if shape[dim] > 1]
         long_new = [dim for dim in new if after[dim] > 1]
-        if long_old == [grid.own] and len(long_new) == 1:
-            own = long_new[0]
+        if long_old == [dep.axis_dim] and len(long_new) == 1:
+            axis_dim = long_new[0]
         elif not long_old and len(new) == 1:
-            own = new[0]
-        elif grid.own in long_old:
-            if long_old == [grid.own]:
-                outer = long_new[0], grid.step * math.prod(after[dim] for dim in long_new[1:])
-            grid = explicit(grid, shape)
-    reads, is_hull = _refilled(grid.reads, parts, shape, after)
-    theoretical, is_rough = _refilled(grid.theoretical, parts, shape, after)
-    flags = grid.whole, grid.exact and not is_hull
-    relaid = compressed(Grid(reads, theoretical, own, grid.step, *flags, grid.phases, rough=grid.rough or is_rough))
-    lies = frozenset[int]() if own is None else frozenset((own,))
+            axis_dim = new[0]
+        elif dep.axis_dim in long_old:
+            if long_old == [dep.axis_dim]:
+                outer = long_new[0], dep.stride * math.prod(after[dim] for dim in long_new[1:])
+            dep = explicit(dep, shape)
+    intervals, is_hull = _refilled(dep.intervals, parts, shape, after)
+    theoretical, is_rough = _refilled(dep.theoretical, parts, shape, after)
+    relaid = dep.replaced(
+        intervals=intervals,
+        theoretical=theoretical,
+        axis_dim=axis_dim,
+        axis_dims=frozenset(),
+        is_exact=dep.is_exact and not is_hull,
+        is_approximate=dep.is_approximate or is_rough,
+    ).compressed()
+    axis_dims = frozenset[int]() if axis_dim is None else frozenset((axis_dim,))
     for old, new in parts:
-        if grid.lies.intersection(old):
-            lies |= _holding(relaid, [dim for dim in new if after[dim] > 1])
-    relaid = bounded(relaid._replace(lies=lies))
+        if dep.axis_dims.intersection(old):
+            axis_dims |= _holding(relaid, [dim for dim in new if after[dim] > 1])
+    relaid = relaid.replaced(axis_dims=axis_dims).bounded()
     again = None if outer is None else recovered(relaid, outer[0], after, outer[1])
     return relaid if again is None else again
 
 
-def _holding(grid: Grid, dims: Sequence[int]) -> frozenset[int]:
+def _holding(dep: Dependence, dims: Sequence[int]) -> frozenset[int]:
     """Those of the dimensions, into which an axis was cut, along which its numbers differ."""
     if len(dims) == 1:
         return frozenset(dims)
-    return frozenset(dim for dim in dims if max(grid.reads.shape[dim + 1], grid.theoretical.shape[dim + 1]) > 1)
+    lengths = dep.intervals.shape[1:], dep.theoretical.shape[1:]
+    return frozenset(dim for dim in dims if max(each[dim] for each in lengths) > 1)
 
 
 def _refilled(array: Array, parts: Sequence[tuple[range, range]], shape: Shape, after: Shape) -> tuple[Array, bool]:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +63,16 @@ class Taps:
 @lru_cache(4096)
 def window(old_length: int, length: int, kernel_size: int, stride: int, before: int, dilation: int) -> Taps:
     """The places of a sliding window; ``before`` pixels of padding stand before the axis, and may be negative."""
-    table = np.arange(length)[:, None] * stride - before + np.arange(kernel_size) * dilation
-    axis_op = Window(kernel_size, stride, (before, 0), dilation) if before >= 0 else None
-    taps = Taps(_inside(table, old_length), old_length, -before, (kernel_size - 1) * dilation - before, stride, axis_op)
+    axis_op = Window(kernel_size, stride, (max(before, 0), 0), dilation)
+    table = _table(axis_op, length) - min(before, 0)
+    taps = Taps(
+        _inside(table, old_length),
+        old_length,
+        -before,
+        axis_op.span - 1 - before,
+        stride,
+        axis_op if before >= 0 else None,
+    )
     taps.unread = max(0, old_length - 1 - int(table.max(initial=-1)))
     return taps
 
@@ -74,18 +80,20 @@ def window(old_length: int, length: int, kernel_size: int, stride: int, before: 
 @lru_cache(1024)
 def transposed(old_length: int, length: int, kernel_size: int, stride: int, before: int, dilation: int) -> Taps:
     """The places of a transposed window: old position ``i`` is spread over ``i*stride - before + tap*dilation``."""
-    reached = np.arange(length)[:, None] + before - np.arange(kernel_size) * dilation
-    table = np.where(reached % stride == 0, reached // stride, -1)
-    counts = [
-        [(phase - tap * dilation) // stride for tap in range(kernel_size) if (phase - tap * dilation) % stride == 0]
-        for phase in range(stride)
-    ]
-    widths = [max(taps) - min(taps) for taps in counts if taps]
-    lowest = -(-(before - (kernel_size - 1) * dilation) // stride)
     axis_op = TransposedWindow(kernel_size, stride, before, 0, dilation)
-    return Taps(
-        _inside(table, old_length), old_length, lowest, lowest + max(widths), whole_or_fraction(Fraction(1, stride)), axis_op
-    )
+    table = _inside(_table(axis_op, length), old_length)
+    lowest = -(-(before - (kernel_size - 1) * dilation) // stride)
+    return Taps(table, old_length, lowest, lowest + axis_op.span - 1, whole_or_fraction(axis_op.jump), axis_op)
+
+
+def _table(axis_op: Window | TransposedWindow, length: int) -> Indices:
+    """(length, most taps): the taps that ``geometry`` knows, which repeat themselves; places far outside stand for none."""
+    period = axis_op.period(1)
+    rows = [axis_op.taps(position) for position in range(period)]
+    table = _ragged(rows, -(2**40))
+    times, phases = np.divmod(np.arange(length), period)
+    found: Indices = table[phases] + (times * int(period * axis_op.jump))[:, None]
+    return found
 
 
 @lru_cache(1024)
@@ -107,39 +115,42 @@ def resized(old_length: int, length: int, mode: str, align_corners: bool, scale:
     """
     if old_length == length and not (mode == "cubic" and not align_corners and scale not in (None, 1.0)):
         return window(old_length, length, 1, 1, 0, 1)
-    step = Fraction(old_length, length)
-    if align_corners:
-        step = Fraction(old_length - 1, length - 1) if length > 1 else Fraction(0)
-        sources = [index * step for index in range(length)]
-    else:
-        ratio = step if not scale or scale <= 0 else 1 / Fraction(scale).limit_denominator(1 << 20)
-        shift = Fraction(0) if mode == "nearest" else Fraction(1, 2)
-        sources = [ratio * (index + shift) - (shift if mode in ("linear", "cubic") else 0) for index in range(length)]
-        step = ratio
+    ratio = _ratio(old_length, length, align_corners, scale)
+    axis_op = _enlarging(ratio, align_corners, mode)
+    if axis_op is not None and length == axis_op.output_size(old_length):
+        table = _ragged([axis_op.taps_inside(position, old_length) for position in range(length)], old_length)
+        first = axis_op.taps(0)
+        return Taps(table, old_length, first[0], first[-1], whole_or_fraction(ratio), axis_op)
+    shift = Fraction(0) if mode == "nearest" or align_corners else Fraction(1, 2)
+    sources = [ratio * (index + shift) - (shift if mode in ("linear", "cubic") else 0) for index in range(length)]
     if mode in ("nearest", "nearest-exact"):
         table = np.array([[min(math.floor(source), old_length - 1)] for source in sources])
-        return Taps(table, old_length, 0, 0, whole_or_fraction(step), _enlarging(step, align_corners, "nearest"))
+        return Taps(table, old_length, 0, 0, whole_or_fraction(ratio))
     reach = (-1, 2) if mode == "cubic" else (0, 1)
     lows = [math.floor(max(source, Fraction(0)) if mode == "linear" else source) for source in sources]
-    table = np.array(lows)[:, None] + np.arange(reach[0], reach[1] + 1)
+    table = np.clip(np.array(lows)[:, None] + np.arange(reach[0], reach[1] + 1), 0, old_length - 1)
     lowest = math.floor(sources[0])
-    table = np.clip(table, 0, old_length - 1)
-    axis_op = _enlarging(step, align_corners, "linear") if mode == "linear" else None
-    return Taps(table, old_length, lowest + reach[0], lowest + reach[1], whole_or_fraction(step), axis_op)
+    return Taps(table, old_length, lowest + reach[0], lowest + reach[1], whole_or_fraction(ratio))
 
 
-def _enlarging(step: Fraction, align_corners: bool, mode: Literal["nearest", "linear"]) -> Upsampling | None:
-    return Upsampling(step.denominator, mode) if step.numerator == 1 and not align_corners else None
+def _ratio(old_length: int, length: int, align_corners: bool, scale: float | None) -> Fraction:
+    """Old positions from one new position to the next."""
+    if align_corners:
+        return Fraction(old_length - 1, length - 1) if length > 1 else Fraction(0)
+    return 1 / Fraction(scale).limit_denominator(1 << 20) if scale and scale > 0 else Fraction(old_length, length)
+
+
+def _enlarging(ratio: Fraction, align_corners: bool, mode: str) -> Upsampling | None:
+    """The upsampling of ``geometry``; None where that has none."""
+    if ratio.numerator != 1 or align_corners or mode == "cubic":
+        return None
+    return Upsampling(ratio.denominator, "linear" if mode == "linear" else "nearest")
 
 
 @lru_cache(1024)
 def antialiased(old_length: int, length: int, mode: str, align_corners: bool, scale: float | None) -> Taps:
     """The places of an interpolation whose kernel widens with the step, as for ``antialias=True``."""
-    step = Fraction(old_length, length)
-    if align_corners:
-        step = Fraction(old_length - 1, length - 1) if length > 1 else Fraction(0)
-    elif scale and scale > 0:
-        step = 1 / Fraction(scale).limit_denominator(1 << 20)
+    step = _ratio(old_length, length, align_corners, scale)
     support = Fraction(2 if mode == "cubic" else 1) * max(step, Fraction(1))
     rows = []
     for index in range(length):

@@ -1,7 +1,4 @@
-"""What a tensor sees after values were written into a part of it, through a view.
-
-This file knows marks and their sources.
-"""
+"""What a tensor depends on after values were written into a part of it, through a view."""
 
 from __future__ import annotations
 
@@ -14,20 +11,18 @@ import torch
 
 from visus.geometry.exact_intervals import EMPTY
 from visus.networks.trace.annotation import Annotation, Axes
+from visus.networks.trace.coordinates.axis_dims import explicit
 from visus.networks.trace.coordinates.dependence import (
     Array,
-    Grid,
-    Line,
+    Dependence,
     Shape,
     Terms,
-    blank,
-    compressed,
-    largest_step,
+    first_along,
+    flags_together,
+    largest_stride,
     settled,
-    simplest,
 )
-from visus.networks.trace.coordinates.moves import hull
-from visus.networks.trace.coordinates.places import explicit
+from visus.networks.trace.coordinates.reductions import hull
 from visus.networks.trace.coordinates.taps import Number, whole_or_fraction
 from visus.networks.trace.coordinates.unions import as_one, united
 from visus.networks.trace.operators.shapes import META
@@ -127,115 +122,124 @@ def _index(shape: Shape, views: list[Annotation]) -> Array | None:
 def _overwritten(old: Terms | None, shape: Shape, new: Terms | None, part: Shape, box: _Box, goes_on: bool) -> Terms:
     """One axis of a tensor a box of which holds new values."""
     partial = [dim for dim in range(len(shape)) if len(box.spans[dim]) < shape[dim]]
-    grid = _laid_into(new, part, box.kept, box.long, shape)
+    after = _laid_into(new, part, box.kept, box.long, shape)
     if not partial:
-        return (simplest(grid, shape, look=True),) if grid is not None else (blank(),)
+        return ((after or Dependence.on_nothing()).simplified(shape, look=True),)
     before = as_one(old, shape) if old else None
-    if before is not None and grid is not None and before.own != grid.own and before.step and grid.step:
-        before, grid = explicit(before, shape), explicit(grid, tuple(len(span) for span in box.spans))
-    return (_pasted(before, grid, shape, box.spans, partial, goes_on),)
+    if before is not None and after is not None and before.axis_dim != after.axis_dim and before.stride and after.stride:
+        before, after = explicit(before, shape), explicit(after, tuple(len(span) for span in box.spans))
+    return (_pasted(before, after, shape, box.spans, partial, goes_on).simplified(shape, look=True),)
 
 
-def _laid_into(new: Terms | None, part: Shape, kept: list[int], long: list[int], shape: Shape) -> Grid | None:
-    """The part's grid with one dimension for each of the root."""
+def _laid_into(new: Terms | None, part: Shape, kept: list[int], long: list[int], shape: Shape) -> Dependence | None:
+    """What the part depends on, with one dimension for each of the root; with arrays."""
     if not new:
         return None
-    grid = as_one(new, part)
-    lengths = [1] * len(shape)
-    book_lengths = [1] * len(shape)
-    for here, there in zip(kept, long, strict=True):
-        lengths[there], book_lengths[there] = grid.reads.shape[here + 1], grid.theoretical.shape[here + 1]
+    dep = as_one(new, part)
     places = dict(zip(kept, long, strict=True))
-    own = None if grid.own is None else places.get(grid.own)
-    if own is None and grid.own is not None and len(part) == len(shape) and kept == long:
-        own = grid.own
-    lies = frozenset(places[dim] for dim in grid.lies if dim in places) | (frozenset() if own is None else {own})
-    reads, theoretical = grid.reads.reshape(2, *lengths), grid.theoretical.reshape(2, *book_lengths)
-    return grid._replace(reads=reads, theoretical=theoretical, own=own, lies=lies)
+    arrays = []
+    for array in (dep.intervals, dep.theoretical):
+        lengths = [1] * len(shape)
+        for here, there in places.items():
+            lengths[there] = array.shape[here + 1]
+        arrays.append(array.reshape(2, *lengths))
+    axis_dim = None if dep.axis_dim is None else places.get(dep.axis_dim)
+    if axis_dim is None and len(part) == len(shape) and kept == long:
+        axis_dim = dep.axis_dim
+    axis_dims = frozenset(places[dim] for dim in dep.axis_dims if dim in places)
+    return dep.replaced(
+        intervals=arrays[0],
+        theoretical=arrays[1],
+        axis_dim=axis_dim,
+        axis_dims=axis_dims if axis_dim is None else axis_dims | {axis_dim},
+    )
 
 
 def _pasted(
-    before: Grid | None, grid: Grid | None, shape: Shape, spans: list[Array], partial: list[int], goes_on: bool
-) -> Grid | Line:
-    """New numbers at some places of old ones."""
-    some = grid if grid is not None else before
-    assert some is not None
-    own = grid.own if grid is not None and grid.own is not None else before.own if before is not None else None
-    step: Number = 0
-    ones = (2, *[1] * len(shape))
-    old_reads = before.reads if before is not None else np.full(ones, EMPTY)
-    old_book = before.theoretical if before is not None else np.full(ones, EMPTY)
-    new_reads = grid.reads if grid is not None else np.full(ones, EMPTY)
-    new_book = grid.theoretical if grid is not None else np.full(ones, EMPTY)
-    if grid is not None and not goes_on:
-        step = grid.step
-        if own is not None and own == grid.own and step:
-            new_book, step = _placed_book(grid, spans[own])
-    lengths = [2] + [
-        shape[dim] if dim in partial else max(old_reads.shape[dim + 1], new_reads.shape[dim + 1])
-        for dim in range(len(shape))
-    ]
-    reads = np.broadcast_to(old_reads, lengths).copy()
-    where = np.ix_(
-        np.arange(2), *(spans[dim] if dim in partial else np.arange(lengths[dim + 1]) for dim in range(len(shape)))
+    before: Dependence | None,
+    after: Dependence | None,
+    shape: Shape,
+    spans: list[Array],
+    partial: list[int],
+    goes_on: bool,
+) -> Dependence:
+    """New numbers at some places of old ones; both with arrays."""
+    known = [dep for dep in (before, after) if dep is not None]
+    axis_dim = next((dep.axis_dim for dep in reversed(known) if dep.axis_dim is not None), None)
+    old_intervals, old_theoretical = _arrays_of(before, shape)
+    new_intervals, new_theoretical = _arrays_of(after, shape)
+    stride: Number = 0
+    if after is not None and not goes_on:
+        stride = after.stride
+        if axis_dim is not None and axis_dim == after.axis_dim and stride:
+            new_theoretical, stride = _placed(after, spans[axis_dim])
+    places = {dim: spans[dim] for dim in partial}
+    intervals, where = _room_for(old_intervals, new_intervals, shape, places)
+    intervals[where] = new_intervals
+    is_along_axis = axis_dim is not None and axis_dim in places
+    if axis_dim is not None:
+        places.pop(axis_dim, None)
+        old_theoretical, new_theoretical = (
+            first_along(old_theoretical, axis_dim),
+            new_theoretical.min(axis_dim + 1, keepdims=True),
+        )
+    theoretical, where = _room_for(old_theoretical, new_theoretical, shape, places)
+    if not (is_along_axis and goes_on):
+        theoretical[where] = np.minimum(theoretical[where], new_theoretical) if is_along_axis else new_theoretical
+    return Dependence(
+        intervals,
+        theoretical,
+        largest_stride(before.stride, stride) if before is not None else stride,
+        axis_dim,
+        frozenset[int]().union(*(dep.axis_dims for dep in known)),
+        **(flags_together(known) | {"is_approximate": any(dep.is_approximate or dep.phases is not None for dep in known)}),
     )
-    reads[where] = new_reads
-    lengths = [2] + [
-        1 if dim == own else shape[dim] if dim in partial else max(old_book.shape[dim + 1], new_book.shape[dim + 1])
-        for dim in range(len(shape))
-    ]
-    if own is not None and old_book.shape[own + 1] > 1:
-        old_book = old_book[(slice(None),) * (own + 1) + (slice(0, 1),)]
-    if own is not None and new_book.shape[own + 1] > 1:
-        new_book = new_book.min(own + 1, keepdims=True)
-    kind = np.result_type(old_book.dtype, new_book.dtype)
-    theoretical = np.broadcast_to(old_book, lengths).astype(kind).copy()
-    where = np.ix_(
-        np.arange(2),
-        *(
-            np.arange(1) if dim == own else spans[dim] if dim in partial else np.arange(lengths[dim + 1])
-            for dim in range(len(shape))
-        ),
-    )
-    overlaps = own is not None and own in partial
-    if not (overlaps and goes_on):
-        theoretical[where] = np.minimum(theoretical[where], new_book) if overlaps else new_book
-    others = [each for each in (before, grid) if each is not None]
-    step = largest_step(before.step, step) if before is not None else step
-    flags = any(each.whole for each in others), all(each.exact for each in others)
-    lies = frozenset[int]().union(*(each.lies for each in others))
-    rough = any(each.rough or each.phases is not None for each in others)
-    pasted = Grid(reads, theoretical, own, step, *flags, lies=lies, rough=rough)
-    return simplest(pasted, shape, look=True)
 
 
-def _placed_book(grid: Grid, span: Array) -> tuple[Array, Number]:
+def _arrays_of(dep: Dependence | None, shape: Shape) -> tuple[Array, Array]:
+    """Intervals and theoretical fields; those of nothing for None."""
+    if dep is None:
+        nothing = np.full((2, *[1] * len(shape)), EMPTY)
+        return nothing, nothing
+    return dep.intervals, dep.theoretical
+
+
+def _room_for(old: Array, new: Array, shape: Shape, places: dict[int, Array]) -> tuple[Array, tuple[Array, ...]]:
+    """A copy of old numbers with room for new ones, and where those go: ``places`` of some dimensions, all of the others."""
+    pairs = zip(old.shape[1:], new.shape[1:], strict=True)
+    lengths = [shape[dim] if dim in places else max(pair) for dim, pair in enumerate(pairs)]
+    room = np.array(np.broadcast_to(old, (2, *lengths)), dtype=np.result_type(old.dtype, new.dtype))
+    where = (places[dim] if dim in places else np.arange(length) for dim, length in enumerate(lengths))
+    return room, np.ix_(np.arange(2), *where)
+
+
+def _placed(dep: Dependence, span: Array) -> tuple[Array, Number]:
     """The theoretical field of values that were put at the places ``span`` of their axis, continued to its beginning."""
     apart = int(span[1] - span[0]) if len(span) > 1 else 1
-    step = whole_or_fraction(Fraction(grid.step) / apart)
-    shift = step * int(span[0])
-    kind = np.float64 if isinstance(shift, Fraction) else grid.theoretical.dtype
-    turned = np.array([-shift, shift], dtype=kind).reshape(2, *[1] * (grid.theoretical.ndim - 1))
-    return settled(grid.theoretical + turned), step
+    stride = whole_or_fraction(Fraction(dep.stride) / apart)
+    shift = stride * int(span[0])
+    kind = np.float64 if isinstance(shift, Fraction) else dep.theoretical.dtype
+    turned = np.array([-shift, shift], dtype=kind).reshape(2, *[1] * (dep.theoretical.ndim - 1))
+    return settled(dep.theoretical + turned), stride
 
 
 def _scattered(old: Terms | None, shape: Shape, new: Terms | None, part: Shape, index: Array) -> Terms:
     """New numbers at places that are no box: every element is written out."""
-    total = math.prod(shape)
     before, after = (as_one(old, shape) if old else None), (as_one(new, part) if new else None)
-    own = before.own if before is not None else None
-    reads = np.full((2, *shape), EMPTY) if before is None else np.broadcast_to(before.reads, (2, *shape)).copy()
-    if after is not None:
-        values = np.broadcast_to(after.reads, (2, *part)).reshape(2, -1)
-    else:
-        values = np.full((2, index.size), EMPTY)
-    reads.reshape(2, total)[:, index.reshape(-1)] = values
-    known = [grid for grid in (before, after) if grid is not None]
-    theoretical = np.minimum.reduce([grid.theoretical.reshape(2, -1).min(1) for grid in known]).reshape(2, *[1] * len(shape))
-    step: Number = 0
-    for grid in known:
-        step = largest_step(step, grid.step)
-    flags = any(grid.whole for grid in known), all(grid.exact for grid in known)
-    pasted = compressed(Grid(reads, theoretical, own, step, *flags, rough=True))
-    lies = frozenset(dim for dim in range(len(shape)) if pasted.reads.shape[dim + 1] > 1)
-    return (simplest(pasted._replace(lies=lies), shape, look=True),)
+    intervals = np.broadcast_to(_arrays_of(before, shape)[0], (2, *shape)).copy()
+    values = np.broadcast_to(_arrays_of(after, part)[0], (2, *part))
+    intervals.reshape(2, -1)[:, index.reshape(-1)] = values.reshape(2, -1)
+    known = [dep for dep in (before, after) if dep is not None]
+    lowest = np.minimum.reduce([dep.theoretical.reshape(2, -1).min(1) for dep in known if dep.theoretical is not None])
+    stride: Number = 0
+    for dep in known:
+        stride = largest_stride(stride, dep.stride)
+    pasted = Dependence(
+        intervals,
+        lowest.reshape(2, *[1] * len(shape)),
+        stride,
+        None if before is None else before.axis_dim,
+        **(flags_together(known) | {"is_approximate": True}),
+    ).compressed()
+    axis_dims = frozenset(dim for dim in range(len(shape)) if pasted.intervals.shape[dim + 1] > 1)
+    return (pasted.replaced(axis_dims=axis_dims).simplified(shape, look=True),)

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from visus.networks.trace.annotation import Axes, axes_of
 from visus.networks.trace.coordinates import taps as taps_of
+from visus.networks.trace.coordinates.axis_dims import found_again
 from visus.networks.trace.coordinates.dependence import Shape, Terms
-from visus.networks.trace.coordinates.layouts import flattened, reshaped
-from visus.networks.trace.coordinates.moves import along, broadcast, permuted, reduced, squeezed, stacked, unsqueezed
-from visus.networks.trace.coordinates.places import blanked, found_again
+from visus.networks.trace.coordinates.gaps import blanked
+from visus.networks.trace.coordinates.layouts import broadcast, flattened, permuted, reshaped, squeezed, unsqueezed
+from visus.networks.trace.coordinates.reductions import reduced
+from visus.networks.trace.coordinates.unions import stacked
+from visus.networks.trace.coordinates.windows import along
 from visus.networks.trace.operators.registry import HULL, Call, Hull, operator
 from visus.networks.trace.operators.shapes import new_like, same_layout
 

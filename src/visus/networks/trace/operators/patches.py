@@ -6,10 +6,10 @@ import numpy as np
 
 from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates import taps as taps_of
-from visus.networks.trace.coordinates.layouts import flattened, reshaped
-from visus.networks.trace.coordinates.moves import along, permuted, spread
-from visus.networks.trace.coordinates.places import found_again
+from visus.networks.trace.coordinates.axis_dims import found_again
+from visus.networks.trace.coordinates.layouts import flattened, permuted, reshaped
 from visus.networks.trace.coordinates.taps import Taps
+from visus.networks.trace.coordinates.windows import along, spread
 from visus.networks.trace.operators.registry import Call, operator, per_axis
 
 

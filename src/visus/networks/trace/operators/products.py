@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from visus.networks.trace.annotation import Axes, axes_of
-from visus.networks.trace.coordinates.dependence import Term
-from visus.networks.trace.coordinates.moves import broadcast, reduced
+from visus.networks.trace.coordinates.dependence import Dependence
+from visus.networks.trace.coordinates.layouts import broadcast
+from visus.networks.trace.coordinates.reductions import reduced
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.operators.registry import HULL, Call, Hull, operator, register
 from visus.networks.trace.operators.shapes import broadcast_shape, new_like
@@ -53,7 +54,7 @@ def _sparse_product_macs(args: Sequence[Any], out: Any) -> int:
 def _product(call: Call, one: int, other: int, added: int | None = None) -> Axes:
     """A matrix product of two arguments: it sums over the last dimension of one and the second to last of the other."""
     after = call.out_shape
-    found: list[list[Term]] = []
+    found: list[list[Dependence]] = []
     for place, gone in ((one, -1), (other, -2)):
         axes, shape = call.axes(place), call.shape(place)
         for axis, terms in enumerate(axes or ()):
@@ -130,7 +131,7 @@ def attention(call: Call) -> list[Axes | None]:
     out = call.out if isinstance(call.out, Tensor) else call.out[0]
     after = tuple(out.shape)
     mask: Any = call.named().get("attn_mask", call.named().get("attn_bias"))
-    found: list[list[Term]] = []
+    found: list[list[Dependence]] = []
     given: list[tuple[Any, tuple[int, ...]]] = [
         (call.args[0], (-1,)),
         (call.args[1], (-2, -1)),

@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from visus.networks.trace.annotation import Axes
-from visus.networks.trace.coordinates.dependence import Grid, Line, Term, Terms, least
-from visus.networks.trace.coordinates.moves import accumulated, broadcast, reduced, with_global_context
+from visus.networks.trace.coordinates.dependence import Terms
+from visus.networks.trace.coordinates.layouts import broadcast
+from visus.networks.trace.coordinates.reductions import accumulated, frequencies, reduced, with_global_context
 from visus.networks.trace.operators.elementwise import pointwise
 from visus.networks.trace.operators.registry import Call, operator
 from visus.networks.trace.operators.shapes import FLOATS, new_like
@@ -76,14 +77,6 @@ def sorting(call: Call) -> list[Axes | None] | Axes:
 @operator("_fft_r2c", "_fft_c2c", "_fft_c2r", kind="values")
 def fourier(call: Call) -> Axes:
     """Each frequency depends on all positions along the dimensions."""
-    shape, after = call.shape(0), call.out_shape
+    shape = call.shape(0)
     dims = [dim % len(shape) for dim in call.args[1]]
-
-    def rule(term: Term) -> Term:
-        if isinstance(term, Line) and term.dim in dims:
-            return term._replace(length=after[term.dim or 0])
-        if isinstance(term, Grid):
-            return term._replace(theoretical=least(term.theoretical, tuple(dim + 1 for dim in dims), True))
-        return term
-
-    return tuple(tuple(rule(term) for term in with_global_context(terms, shape, dims)) for terms in call.axes(0) or ())
+    return tuple(frequencies(terms, shape, dims) for terms in call.axes(0) or ())

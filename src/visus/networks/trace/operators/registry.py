@@ -28,7 +28,8 @@ from torch import Tensor
 from visus.design.flow import Kind, Normed
 from visus.errors import VisusError
 from visus.geometry import AxisOp
-from visus.networks.trace.annotation import Axes, axes_of, dependent_tensors, own_dims, tensors
+from visus.networks.trace.annotation import Axes, axes_of, dependent_tensors, tensors
+from visus.networks.trace.coordinates.axis_dims import own_dims
 from visus.networks.trace.coordinates.dependence import Shape, Terms
 
 ShapeFunction = Callable[[Sequence[Any], dict[str, Any]], Any]
@@ -197,7 +198,7 @@ class Call:
 
     def own_dims(self, place: int) -> frozenset[int]:
         """The dimensions of an argument that are those of axes of the input."""
-        return own_dims(self.axes(place) or (), self.shape(place))
+        return own_dims(self.axes(place) or ())
 
 
 def per_axis(value: Any, num_axes: int) -> tuple[int, ...]:

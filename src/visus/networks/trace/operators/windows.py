@@ -12,12 +12,14 @@ from torch import Tensor
 
 from visus.design.saved_tensors import Bytes, ConvolutionFacts
 from visus.geometry import TransposedWindow, Window
-from visus.networks.trace.annotation import Axes, own_dims
+from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates import taps as taps_of
-from visus.networks.trace.coordinates.dependence import Shape, Terms, is_constant
-from visus.networks.trace.coordinates.moves import along, grouped, reduced
+from visus.networks.trace.coordinates.axis_dims import own_dims
+from visus.networks.trace.coordinates.dependence import Shape, Terms
+from visus.networks.trace.coordinates.reductions import grouped, reduced
 from visus.networks.trace.coordinates.taps import Taps
 from visus.networks.trace.coordinates.unions import united
+from visus.networks.trace.coordinates.windows import along
 from visus.networks.trace.operators.registry import Call, operator, per_axis, register
 from visus.networks.trace.operators.shapes import is_channels_last, with_layout_of
 
@@ -148,7 +150,7 @@ def _with_weights(call: Call, axis: int, terms: Terms, after: Shape) -> Terms:
         axes = call.axes(place) if place < len(call.args) else None
         if axes:
             shape = call.shape(place)
-            call.is_hull |= any(not is_constant(term) for term in axes[axis])
+            call.is_hull |= any(not term.is_constant for term in axes[axis])
             terms = united((*terms, *reduced(axes[axis], shape, range(len(shape)), False)), after)
     return terms
 
@@ -157,7 +159,7 @@ def _weights_alone(call: Call) -> Axes:
     """A constant map convolved with weights that were computed from the input."""
     axes = call.axes(1) or call.axes(2) or ()
     shape = call.shape(1) if call.axes(1) else call.shape(2)
-    call.is_hull = any(not is_constant(term) for terms in axes for term in terms)
+    call.is_hull = any(not term.is_constant for terms in axes for term in terms)
     return tuple(reduced(terms, shape, range(len(shape)), False) for terms in axes)
 
 
@@ -292,8 +294,7 @@ def _unread(call: Call, taps: Sequence[Taps]) -> tuple[int, ...]:
 
 def _by_axis(call: Call, by_dim: Mapping[int, int]) -> tuple[int, ...]:
     """Numbers by dimension as numbers by axis of the input; 0 for an axis that has no dimension of its own."""
-    shape = call.shape(0)
-    return tuple(by_dim.get(min(own_dims((terms,), shape), default=-1), 0) for terms in call.axes(0) or ())
+    return tuple(by_dim.get(min(own_dims((terms,)), default=-1), 0) for terms in call.axes(0) or ())
 
 
 def along_last_dims(call: Call, taps: Sequence[Taps]) -> Axes:
