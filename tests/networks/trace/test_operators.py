@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
 from visus.design.flow import Kind
-from visus.networks.trace import operators
+from visus.networks.trace import operators, trace
 from visus.networks.trace.operators import FAMILIES, registry
 from visus.networks.trace.operators.registry import REGISTERED, Columns, Effect, operator, operator_of, register
+
+from .hard_modules import Made
 
 NAMED: Final[dict[str, Columns]] = {name: known for name, known in REGISTERED.items() if isinstance(name, str)}
 KINDS: Final = {*get_args(Kind), "move"}
@@ -91,6 +93,14 @@ def test_the_operator_in_place_may_have_a_registration_of_its_own() -> None:
     assert [operator_of(each).effect for each in (aten.add_.Tensor, aten.add.Tensor, aten.add.out, aten.t.default)] == [
         *("in place", "new", "out", "view")
     ]
+
+
+def test_what_torch_tags_as_pointwise_needs_no_registration_if_it_has_one_output() -> None:
+    assert not {"digamma", "frexp"} & set(NAMED)
+    one = trace(Made(lambda m, x: torch.digamma(x)), (4, 6, 6)).rows[-1]
+    several = trace(Made(lambda m, x: torch.frexp(x)[1]), (4, 6, 6)).rows[-1]
+    assert [(field.size, field.is_exact) for field in one.fields] == [(1, True)] * 2
+    assert (several.notes, several.fields[0].is_exact, several.fields[0].interval(2)) == (("hull",), False, (0, 5))
 
 
 def test_an_operator_says_what_it_overwrites() -> None:

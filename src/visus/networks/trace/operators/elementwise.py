@@ -16,7 +16,7 @@ from visus.networks.trace.coordinates.layouts import broadcast
 from visus.networks.trace.coordinates.taps import sliced
 from visus.networks.trace.coordinates.unions import joined
 from visus.networks.trace.coordinates.windows import along
-from visus.networks.trace.operators.registry import Call, operator
+from visus.networks.trace.operators.registry import HULL, Call, Hull, operator
 from visus.networks.trace.operators.shapes import FLOATS, broadcast_shape, new_like, same_layout
 
 _ACTIVATIONS = (
@@ -56,7 +56,6 @@ def two_tensors_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     return same_layout(other) if shape == tuple(other.shape) else new_like(shape, one)
 
 
-@operator(torch.Tag.pointwise, kind="values")
 @operator(*_ACTIVATIONS, *_FUNCTIONS, kind="values", shape=one_tensor_shape)
 @operator("add", kind="sum", shape=two_tensors_shape)
 @operator("sub", "rsub", "mul", "div", "maximum", "minimum", "pow", kind="values", shape=two_tensors_shape)
@@ -66,6 +65,12 @@ def two_tensors_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 def pointwise(call: Call) -> Axes:
     """Each element depends on what the elements that it is computed from depend on."""
     return _join(call, list(call.dependent_tensors()), call.out_shape)
+
+
+@operator(torch.Tag.pointwise, kind="values")
+def tagged_pointwise(call: Call) -> Axes | Hull:
+    """An operator that has no registration, and that torch tags as pointwise; one with several outputs, as ``frexp``, needs its own."""
+    return pointwise(call) if isinstance(call.out, Tensor) else HULL
 
 
 @operator("where", kind="values")

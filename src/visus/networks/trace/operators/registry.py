@@ -12,7 +12,8 @@ To add an operator, such as ``aten::frexp``:
 3. Add a module with it to ``tests/networks/trace/hard_modules.py``, which compares its rows with an oracle that knows no rules.
 
 Several ``@operator`` above a rule share it, each with its own columns. ``register`` enters an operator without a rule: its output may
-depend on all that its inputs depend on, and its row says "hull". What torch tags as pointwise is followed without a registration.
+depend on all that its inputs depend on, and its row says "hull". What torch tags as pointwise, and
+has one output, is followed without a registration.
 """
 
 from __future__ import annotations
