@@ -167,7 +167,7 @@ def test_a_module_without_classes_or_maps_has_a_page_that_says_so() -> None:
     tried = (*features.facts.methods, *features.facts.hidden)
     assert {each.saliency.method for each in tried} == {"gradient", "integrated gradients", "occlusion"}
     assert features.facts.missing["methods"] == (
-        "There is no Grad-CAM: Grad-CAM needs a layer whose map has more than one place, and there is none here. Use gradient_saliency."
+        "There is no Grad-CAM: Grad-CAM needs a layer whose map has more than one position, and there is none here. Use gradient_saliency."
     )
     maps = visus.look(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.rand(1, 6, 6))
     assert maps.facts.answer is None
@@ -320,16 +320,19 @@ def test_mistakes_in_the_unit_the_class_and_the_network_are_told_in_words(run: P
         ),
         (
             {"layer": "relu1", "channel": 4},
-            "relu1: there are 4 channels, and channel 4 was asked for: they are counted from 0.",
+            "relu1: there are 4 channels, counted from 0; channel 4 does not exist.",
         ),
         (
             {"layer": "relu1", "at": (9, 0)},
-            "relu1: the map has the size (8, 8), and position (9, 0) was asked for.",
+            "relu1: the feature map has the size (8, 8); position (9, 0) does not exist.",
         ),
-        ({"layer": "linear1", "at": (0, 0)}, "linear1: this layer has no map, so its units have no position. Leave it out."),
+        (
+            {"layer": "linear1", "at": (0, 0)},
+            "linear1: this layer has no feature map, so its units have no position. Leave it out.",
+        ),
         ({"channel": 2}, "a channel and a position are those of a layer. Name it with --layer."),
         ({"target": "dork"}, "unknown class 'dork'. Did you mean 'dark'? Known: dark, light."),
-        ({"target": 2}, "there are 2 classes, and class 2 was asked for: they are counted from 0."),
+        ({"target": 2}, "there are 2 classes, counted from 0; class 2 does not exist."),
         ({"object_px": 0}, "the size of objects must be at least 1, not 0."),
         ({"input_shape": (3, 8, 8)}, "a run has an input shape and classes of its own. Leave input_shape and classes out."),
         ({"data": torch.zeros(1, 3, 8, 8)}, "the data of a run is a folder, a file or opened data, and no tensor."),

@@ -20,11 +20,11 @@ from visus.data.opened import Data
 from visus.errors import UsageError
 from visus.examine.layer_calls import Array, called_layers
 from visus.examine.layer_kernels import filters
-from visus.examine.similarity import kernels_likeness, layer_kernels, match_filters, refuse_too_few
+from visus.examine.similarity import gram_matrices, gram_similarity, match_filters, refuse_too_few
 from visus.files import write_file, write_json
 from visus.networks import weights
 from visus.networks.autoencoder import Reconstructing
-from visus.pages.tasks import Other, TaskFacts, task_page
+from visus.pages.tasks import OtherNetwork, TaskFacts, task_page
 from visus.training.recipe import Recipe
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
 from visus.training.resolve import ResolvedRecipe, for_new_network
@@ -134,7 +134,7 @@ class _Subject:
         samples: held-out ones, as the network reads them.
         layer, kernels: its first layer with filters.
         result: how well it does, as a sentence.
-        layer_kernels: of every layer.
+        gram_matrices: of every layer.
     """
 
     text: str
@@ -143,15 +143,15 @@ class _Subject:
     layer: str
     kernels: Array
     result: str
-    layer_kernels: dict[str, Array]
+    gram_matrices: dict[str, Array]
 
-    def held_against(self, other: _Made) -> Other:
+    def held_against(self, other: _Made) -> OtherNetwork:
         """Another network held against it; up to its layer ``last``, where what follows was not trained."""
         kernels: Array = filters(other.module, self.layer).kernels
-        layers = kernels_likeness(self.layer_kernels, layer_kernels(other.module, self.samples))
+        layers = gram_similarity(self.gram_matrices, gram_matrices(other.module, self.samples))
         paths = [each.path for each in layers]
         trained = layers[: paths.index(other.last) + 1] if other.last in paths else layers
-        return Other(other.name, other.result, kernels, match_filters(self.kernels, kernels), trained)
+        return OtherNetwork(other.name, other.result, kernels, match_filters(self.kernels, kernels), trained)
 
 
 def _subject(run: Run, cache_dir: str | Path | None) -> _Subject:
@@ -169,7 +169,7 @@ def _subject(run: Run, cache_dir: str | Path | None) -> _Subject:
     layer = first_filters(run.module, samples[:1])
     kernels = filters(run.module, layer).kernels
     match_filters(kernels, kernels)  # says before any training what is not installed
-    return _Subject(text, own, samples, layer, kernels, _result(run), layer_kernels(run.module, samples))
+    return _Subject(text, own, samples, layer, kernels, _result(run), gram_matrices(run.module, samples))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from visus.data.samples import SPLITS
 from visus.errors import RunError, VisusError
 from visus.evaluation.scores import Scores
 from visus.pages.report.facts import ReportFacts
-from visus.pages.report.measurements import Inside
+from visus.pages.report.measurements import ReportMeasurements
 from visus.pages.report.page import write_report
 from visus.training.checkpoints import read_position
 from visus.training.recipe import FIELDS
@@ -52,7 +52,13 @@ class Course:
 
 
 def report_facts(
-    folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, scores: Scores, course: Course, inside: Inside
+    folder: RunFolder,
+    data: Data,
+    made: BuiltNetwork,
+    recipe: ResolvedRecipe,
+    scores: Scores,
+    course: Course,
+    inside: ReportMeasurements,
 ) -> ReportFacts:
     """Everything that stands in a report, from the run's files and from what was measured.
 
@@ -94,7 +100,7 @@ def report_facts(
         environment=environment,
         best_epoch=course.best_epoch,
         noun=data.noun,
-        inside=inside,
+        measured=inside,
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
         computed=_computed(folder),
     )

@@ -18,6 +18,7 @@ from visus.data.batches import Part, random_stream
 from visus.data.preprocessing import Preprocessing
 from visus.errors import UsageError
 from visus.evaluation.scores import wilson_interval
+from visus.examine.mistake_report import ConfusedPair, MistakeReport, ShownSample, SimilarSample
 from visus.examine.mistakes import (
     MAX_SHOWN,
     Suspect,
@@ -27,7 +28,6 @@ from visus.examine.mistakes import (
     nearest_samples,
     suspicious_labels,
 )
-from visus.examine.named_mistakes import Alike, ConfusedPair, NamedMistakes, Shown
 from visus.units import write_number_of, write_share
 
 MAX_TRAINING: Final = 5000
@@ -65,7 +65,7 @@ def named_mistakes(
     split: str = "",
     limit: int = MAX_SHOWN,
     most_training: int = MAX_TRAINING,
-) -> NamedMistakes:
+) -> MistakeReport:
     """The answers worth a look.
 
     Args:
@@ -84,18 +84,18 @@ def named_mistakes(
     found = find_mistakes(chances, part.labels, limit=limit)
     suspects = suspicious_labels(chances, part.labels)
 
-    def shown(place: int) -> Shown:
+    def shown(place: int) -> ShownSample:
         answer, label = int(chances[place].argmax()), int(part.labels[place])
         names = network.classes
         chosen, own = float(chances[place, answer]), float(chances[place, label])
-        return Shown(part.names[place], place, names[label], names[answer], chosen, own)
+        return ShownSample(part.names[place], place, names[label], names[answer], chosen, own)
 
     poor = "" if part.name == "train" else _too_poor(network, part, found.num_wrong, len(suspects))
     if poor:
         suspects = ()
     notes = [_LEARNED] if part.name == "train" else [_CHOSE] if part.name == "val" else []
     notes += [poor] if poor else []
-    told = NamedMistakes(
+    told = MistakeReport(
         split=split or part.name,
         noun=network.preprocessing.noun,
         num_samples=len(part),
@@ -136,12 +136,12 @@ def _too_poor(network: Answering, part: Part, num_wrong: int, num_suspects: int)
     return f"Labels that may be wrong are not listed, for this network is too poor to judge them: {right}, {why}."
 
 
-def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> Shown:
+def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> ShownSample:
     names = classes[each.label], classes[each.suggested]
-    return Shown(part.names[each.place], each.place, *names, each.suggested_probability, each.label_probability)
+    return ShownSample(part.names[each.place], each.place, *names, each.suggested_probability, each.label_probability)
 
 
-def _with_alike(network: Answering, told: NamedMistakes, part: Part, training: Part, most_training: int) -> NamedMistakes:
+def _with_alike(network: Answering, told: MistakeReport, part: Part, training: Part, most_training: int) -> MistakeReport:
     """The same with the training samples that are most like each; told without them where the network has no features."""
     places = sorted({each.place for each in told.shown()})
     if not places:
@@ -161,12 +161,12 @@ def _with_alike(network: Answering, told: NamedMistakes, part: Part, training: P
     for index, place in enumerate(places):
         pairs = zip(drawn[nearest.places[index]], nearest.similarity[index], strict=True)
         alike[place] = tuple(
-            Alike(training.names[each], int(each), network.classes[int(training.labels[each])], float(similarity))
+            SimilarSample(training.names[each], int(each), network.classes[int(training.labels[each])], float(similarity))
             for each, similarity in pairs
             if np.isfinite(similarity)
         )
 
-    def beside(samples: Sequence[Shown]) -> tuple[Shown, ...]:
+    def beside(samples: Sequence[ShownSample]) -> tuple[ShownSample, ...]:
         return tuple(replace(each, alike=alike[each.place]) for each in samples)
 
     return replace(

@@ -50,7 +50,7 @@ from visus.workbench.runs.predict_inputs import ArraySample, Sample, UnreadSampl
 from visus.workbench.runs.reuse import reuse_sentence
 
 if TYPE_CHECKING:
-    from visus.examine.named_mistakes import NamedMistakes
+    from visus.examine.mistake_report import MistakeReport
 
 Labeled = tuple[Any, Any]
 """Samples and their labels."""
@@ -342,7 +342,7 @@ class Run(Described):
         limit: int = 8,
         raw: bool = False,
         cache_dir: str | Path | None = None,
-    ) -> NamedMistakes:
+    ) -> MistakeReport:
         """The answers that are worth a look: the surest wrong ones, the least sure right ones, confusions, labels that may be wrong.
 
         Beside each stand the training samples that are most like it to the network; at most 5,000 are compared.
