@@ -156,7 +156,7 @@ def test_recordings_images_and_volumes_have_a_page(shape: tuple[int, ...]) -> No
     looked = visus.look(network, noise, data=pool, num_classes=3)
     page = looked.page()
     noun = {1: "signal", 2: "image", 3: "volume"}[len(shape) - 1]
-    assert f"The {noun} and the answer" in page
+    assert f"The {noun} and the prediction" in page
     assert looked.facts.patches[0].path == "conv2"
     assert looked.facts.patches_of == "all 12 samples of the samples given"
     assert ("<svg" in page and "<img" not in page) == (len(shape) == 2)
@@ -204,8 +204,8 @@ def test_an_empty_map_is_shown_on_request_alone_and_says_so() -> None:
     assert empty.curves.is_better_than_random is None
     assert "This map does not pass deletion and insertion." in found.page()
     page = found.page()
-    assert '<li class="open"><b>Cannot be judged.</b> The map is the same everywhere' in page
-    assert "A pixel that is taken away becomes 0 in the values that the network reads" in page
+    assert '<li class="open"><b>Undecided.</b> The map is constant' in page
+    assert "A removed pixel is 0 after normalization" in page
 
 
 def test_the_module_comes_back_as_it_was() -> None:
@@ -434,7 +434,7 @@ def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() 
     assert (conv.num_dead, conv.dead) == ("\u2013", ())
     assert 1 in conv.never_positive
     page = found.page()
-    assert "Never above 0 on this image: 1 filter (1); behind a relu they would be dead." in page
+    assert "Never positive on this image: 1 filter (1); after a ReLU they would be dead." in page
     assert found.facts.dash in page
     left = (
         "Left out: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights and were not "
@@ -453,7 +453,7 @@ def test_a_recording_has_samples_and_a_layer_without_a_bias_has_none() -> None:
     page = visus.look(nn.Sequential(nn.Conv1d(2, 3, 5, bias=False), nn.ReLU(), nn.Conv1d(3, 2, 3)), torch.rand(2, 40)).page()
     assert not re.search(r"\d px", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
     assert "Receptive field, points / stride" in page
-    assert "10 products, and no bias." in page
+    assert "10 products, 2 input channels of 5; there is no bias." in page
     assert "3 products and a bias" not in page
 
 

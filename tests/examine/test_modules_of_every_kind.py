@@ -199,14 +199,14 @@ def test_mode_gradients_hooks_and_inputs_are_as_before() -> None:
     module[0].eval() if isinstance(module, nn.Sequential) else None
     modes = [part.training for part in module.modules()]
     first = next(iter(module.parameters())).requires_grad_(False)
-    hook_layers: list[int] = []
+    hooked: list[int] = []
     handle = next(part for part in module.modules() if isinstance(part, nn.Conv2d)).register_forward_hook(
-        lambda *_: hook_layers.append(1)
+        lambda *_: hooked.append(1)
     )
     for method in (grad_cam, gradient_saliency):
         method(module, samples)
     handle.remove()
-    assert hook_layers
+    assert hooked
     assert [part.training for part in module.modules()] == modes
     assert not first.requires_grad
     assert all(each.requires_grad for each in list(module.parameters())[1:])

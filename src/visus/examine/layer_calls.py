@@ -140,7 +140,7 @@ def enable_gradients() -> Iterator[None]:
         yield
 
 
-class StopForward(Exception):  # noqa: N818 - not an error: all that was wanted was hook_layers
+class StopForward(Exception):  # noqa: N818 - not an error: the rest of the forward pass is not needed
     """Raised by a hook to end the forward pass early."""
 
 

@@ -105,7 +105,7 @@ def left_out(module: nn.Module, layers: Sequence[LayerLook]) -> str:
     listed = ", ".join(absent[:_SHOWN_CLASSES]) + (
         f" and {len(absent) - _SHOWN_CLASSES:,} more" if len(absent) > _SHOWN_CLASSES else ""
     )
-    return f"Left out: {listed}. They have weights and were not called as layers without parts, so nothing was hook_layers of their maps."
+    return f"Left out: {listed}. They have weights and were not called as layers without parts, so nothing was heard of their maps."
 
 
 @torch.no_grad()
@@ -136,7 +136,7 @@ def class_index(target: str | int, classes: Sequence[str]) -> int:
         return list(classes).index(target)
     if isinstance(target, int) or target.isdecimal():
         if not 0 <= int(target) < len(classes):
-            raise UsageError(f"there are {len(classes)} classes, and class {target} was asked for: they are counted from 0.")
+            raise UsageError(f"there are {len(classes)} classes, counted from 0; class {target} does not exist.")
         return int(target)
     if len(classes) <= _SHOWN_CLASSES:
         raise UsageError(unknown_name("class", target, classes))
