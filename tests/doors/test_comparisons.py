@@ -207,7 +207,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
         in answer.err
     )
     assert json.loads((folder / "ledger.json").read_text())["shuffled"]["count"] == 60
-    sentence = "Last of all, the positions of every image are put into one fixed random order (seed 0), the same for all."
+    sentence = "Then the positions of every image are permuted, in the same random order for all (seed 0)."
     assert sentence in (folder / "README.md").read_text()
     assert sentence in (folder / "report.html").read_text()
     loaded = visus.load(folder)

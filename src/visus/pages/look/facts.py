@@ -310,7 +310,7 @@ class LookFacts:
             return ""
         return (
             "\u2013: this layer has negative values, such as before an activation, so nothing in it is called dead. "
-            "Where the activation is a function and not a layer, see the filters that are never positive."
+            f"Where the activation is a function and not a layer, see the {self.channels} that are never positive."
         )
 
     def to_json(self) -> dict[str, Any]:
