@@ -31,7 +31,7 @@ from .conftest import Call
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
-VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right."
+VIEWS = "Where the top two probabilities (before calibration) are within 0.5 of each other, the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation)."
 FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
 
 

@@ -64,7 +64,7 @@ def confused_pairs_table(pairs: Sequence[tuple[str, str, int]], nouns: str) -> s
     """The most frequent confusions: true class, predicted class and count of each."""
     rows = [table_row(true, [text_cell(predicted), f"{count:,}"]) for true, predicted, count in pairs]
     columns = ["True class", "Predicted class", nouns.capitalize()]
-    return table("The most frequent confusions", columns, rows, num_text_columns=2)
+    return table("The most frequent confusions", columns, rows, text_columns=(0, 1))
 
 
 def shade(share: float) -> float:

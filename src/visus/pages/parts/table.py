@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
 from visus.units import write_share
@@ -12,7 +12,13 @@ NO_SAMPLES = '<span class="none" title="no samples">\u2013</span>'
 
 
 def table(
-    caption: str, columns: Sequence[str], rows: Iterable[str], *, foot: str = "", num_text_columns: int = 1, style: str = ""
+    caption: str,
+    columns: Sequence[str],
+    rows: Iterable[str],
+    *,
+    foot: str = "",
+    text_columns: Collection[int] = (0,),
+    style: str = "",
 ) -> str:
     """A table with a head.
 
@@ -21,11 +27,11 @@ def table(
         columns: their names; escaped. An empty name heads a column of drawings.
         rows: each as ``table_row`` gives it.
         foot: a last row, such as a sum; none by default.
-        num_text_columns: the first columns, which hold text; the others hold numbers.
+        text_columns: indices of the columns that hold text; the others hold numbers.
         style: style class.
     """
     last = f"<tfoot>{foot}</tfoot>" if foot else ""
-    return bare_table(caption, f"{_head(columns, num_text_columns)}<tbody>{''.join(rows)}</tbody>{last}", style)
+    return bare_table(caption, f"{_head(columns, text_columns)}<tbody>{''.join(rows)}</tbody>{last}", style)
 
 
 def bare_table(caption: str, content: str, style: str = "") -> str:
@@ -92,9 +98,9 @@ def _cell(content: str) -> str:
     return content if content.startswith("<td") else f"<td>{content}</td>"
 
 
-def _head(columns: Sequence[str], num_text_columns: int) -> str:
+def _head(columns: Sequence[str], text_columns: Collection[int]) -> str:
     cells = []
     for place, name in enumerate(columns):
-        kind = ' class="words"' if place < num_text_columns else ""
+        kind = ' class="words"' if place in text_columns else ""
         cells.append(f'<th scope="col"{kind}>{escape(name)}</th>' if name else "<td></td>")
     return f"<thead><tr>{''.join(cells)}</tr></thead>"

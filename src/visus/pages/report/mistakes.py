@@ -114,7 +114,7 @@ def _label_errors(facts: ReportFacts, found: MistakeReport) -> str:
     above = {each.place for each in found.confident_wrong}
     drawn = "".join(_sample(facts.measured, each, facts.noun) for each in found.suspicious if each.place not in above)
     strip = f'<div class="strip">{drawn}</div>' if drawn else ""
-    listed = table("Possible label errors, the largest gap first", columns, rows)
+    listed = table("Possible label errors, the largest gap first", columns, rows, text_columns=(0, 1, 3))
     return f"<h3>Possible label errors</h3>{paragraphs([words])}{strip}{listed}"
 
 

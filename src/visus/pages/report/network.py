@@ -68,7 +68,7 @@ def _layers_table(growth: FieldGrowth) -> str:
     caption = f"Layers that change the receptive field, in {rank_words(len(growth.size_px)).unit} of the input"
     if len(growth.layers) > _MAX_LAYERS:
         caption += f"; the first {_MAX_LAYERS} of {len(growth.layers)}"
-    return table(caption, ["Layer", "Definition", "Receptive field"], rows)
+    return table(caption, ["Layer", "Definition", "Receptive field"], rows, text_columns=(0, 1))
 
 
 def _exact_field(facts: ReportFacts, growth: FieldGrowth) -> str:

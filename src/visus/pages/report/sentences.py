@@ -193,9 +193,8 @@ def preprocessing_sentences(facts: ReportFacts) -> list[str]:
     size, channels = known["size"], known["channels"]
     assert isinstance(size, Sequence), "a size has one length for each axis"
     shape = f"{write_shape(size)} with {write_number_of(int(str(channels)), 'channel')}"
-    is_image = known["kind"] == "images"
-    how = f", {_RESIZE_MODES[str(known['rule'])]}" if is_image else ""
-    sentences = [f"Each {facts.noun} is converted to {shape}{how}.", _normalization_sentence(known, is_image)]
+    how = f", {_RESIZE_MODES[str(known['rule'])]}" if known["kind"] == "images" else ""
+    sentences = [f"Each {facts.noun} is converted to {shape}{how}.", _normalization_sentence(known, facts.noun)]
     if known.get("shuffle_seed") is not None:
         sentences.append(
             f"Then the positions of every {facts.noun} are permuted, in the same random order for all (seed {known['shuffle_seed']})."
@@ -203,13 +202,13 @@ def preprocessing_sentences(facts: ReportFacts) -> list[str]:
     return [*sentences, f"Values are stored as {known['dtype']} before normalization."]
 
 
-def _normalization_sentence(known: Mapping[str, object], is_image: bool) -> str:
+def _normalization_sentence(known: Mapping[str, object], noun: str) -> str:
     formula = f"(value - {_values(known, 'offset')}) / {_values(known, 'divisor')}"
     origin = {
         "min-max": "with the minimum and the range of the training set",
         "fixed": "as for the training of the initial weights",
     }.get(str(known["scale"]), "with the mean and the standard deviation of the training set")
-    return f"{'Pixels' if is_image else 'Values'} are normalized {origin}: {formula}."
+    return f"{'Pixels' if noun == 'image' else 'Values'} are normalized {origin}: {formula}."
 
 
 def _values(settings: Mapping[str, object], key: str) -> str:
