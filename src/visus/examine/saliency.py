@@ -99,19 +99,9 @@ def grad_cam(module: nn.Module, inputs: Inputs, target: Target = None, *, layer:
         places = MapPlacements(traced).trace_now()
         target_scores = TargetScores(module, batch, target)
         found = _run_to_layer(module, batch, target_scores, layer, places)
-        score = found.scores.sum()
-        (gradient,) = torch.autograd.grad(score, found.values, allow_unused=True, materialize_grads=True)
-        if layer is None and not bool(
-            gradient.any()
-        ):  # as behind the last attention, from which a class token alone goes on
-            found = _run_to_layer(module, batch, target_scores, layer, places, keep_graph=True)
-            every = torch.autograd.grad(
-                found.scores.sum(), [values for _, values in found.earlier], allow_unused=True, materialize_grads=True
-            )
-            reached = [place for place, each in enumerate(every) if bool(each.any())]
-            if reached:
-                found = replace(found, path=found.earlier[reached[-1]][0], values=found.earlier[reached[-1]][1])
-                gradient = every[reached[-1]]
+        (gradient,) = _gradients(found.scores, [found.values])
+        if layer is None and not bool(gradient.any()):
+            found, gradient = _last_with_gradient(module, batch, target_scores, places, found, gradient)
     axes = tuple(range(2, found.values.dim()))
     values, gradient = found.values.detach().float(), gradient.float()
     layer_map = (gradient.mean(axes, keepdim=True) * values).sum(1).relu()
@@ -151,6 +141,23 @@ class _Layer:
     scores: Tensor
     is_active: bool = False
     earlier: tuple[tuple[str, Tensor], ...] = ()
+
+
+def _gradients(scores: Tensor, values: list[Tensor]) -> tuple[Tensor, ...]:
+    """The gradient of the scores for each tensor; zeros where they do not depend on it."""
+    return torch.autograd.grad(scores.sum(), values, allow_unused=True, materialize_grads=True)
+
+
+def _last_with_gradient(
+    module: nn.Module, batch: Tensor, target_scores: TargetScores, places: MapPlacements, found: _Layer, gradient: Tensor
+) -> tuple[_Layer, Tensor]:
+    """The last layer with a gradient that is not 0: after the last attention, only a class token reaches the output."""
+    again = _run_to_layer(module, batch, target_scores, None, places, keep_graph=True)
+    every = _gradients(again.scores, [values for _, values in again.earlier])
+    for (path, values), each in reversed(list(zip(again.earlier, every, strict=True))):
+        if bool(each.any()):
+            return replace(again, path=path, values=values), each
+    return found, gradient
 
 
 def _run_to_layer(
