@@ -35,7 +35,7 @@ from .conftest import Call
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
-VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right."
+VIEWS = "Where the top two probabilities (before calibration) are within 0.5 of each other, the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation)."
 FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
 
 
@@ -211,7 +211,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
         in answer.err
     )
     assert json.loads((folder / "ledger.json").read_text())["shuffled"]["count"] == 60
-    sentence = "Last of all, the positions of every image are put into one fixed random order (seed 0), the same for all."
+    sentence = "Then the positions of every image are permuted, in the same random order for all (seed 0)."
     assert sentence in (folder / "README.md").read_text()
     assert sentence in (folder / "report.html").read_text()
     loaded = visus.load(folder)

@@ -156,7 +156,7 @@ def test_recordings_images_and_volumes_have_a_page(shape: tuple[int, ...]) -> No
     looked = visus.look(network, noise, data=pool, num_classes=3)
     page = looked.page()
     noun = {1: "signal", 2: "image", 3: "volume"}[len(shape) - 1]
-    assert f"The {noun} and the answer" in page
+    assert f"The {noun} and the prediction" in page
     assert looked.facts.patches[0].path == "conv2"
     assert looked.facts.patches_of == "all 12 samples of the samples given"
     assert ("<svg" in page and "<img" not in page) == (len(shape) == 2)
@@ -167,7 +167,7 @@ def test_a_module_without_classes_or_maps_has_a_page_that_says_so() -> None:
     tried = (*features.facts.methods, *features.facts.hidden)
     assert {each.saliency.method for each in tried} == {"gradient", "integrated gradients", "occlusion"}
     assert features.facts.missing["methods"] == (
-        "There is no Grad-CAM: Grad-CAM needs a layer whose map has more than one place, and there is none here. Use gradient_saliency."
+        "There is no Grad-CAM: Grad-CAM needs a layer whose map has more than one position, and there is none here. Use gradient_saliency."
     )
     maps = visus.look(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.rand(1, 6, 6))
     assert maps.facts.answer is None
@@ -204,8 +204,8 @@ def test_an_empty_map_is_shown_on_request_alone_and_says_so() -> None:
     assert empty.curves.is_better_than_random is None
     assert "This map does not pass deletion and insertion." in found.page()
     page = found.page()
-    assert '<li class="open"><b>Cannot be judged.</b> The map is the same everywhere' in page
-    assert "A pixel that is taken away becomes 0 in the values that the network reads" in page
+    assert '<li class="open"><b>Undecided.</b> The map is constant' in page
+    assert "A removed pixel is 0 after normalization" in page
 
 
 def test_the_module_comes_back_as_it_was() -> None:
@@ -320,16 +320,19 @@ def test_mistakes_in_the_unit_the_class_and_the_network_are_told_in_words(run: P
         ),
         (
             {"layer": "relu1", "channel": 4},
-            "relu1: there are 4 channels, and channel 4 was asked for: they are counted from 0.",
+            "relu1: there are 4 channels, counted from 0; channel 4 does not exist.",
         ),
         (
             {"layer": "relu1", "at": (9, 0)},
-            "relu1: the map has the size (8, 8), and position (9, 0) was asked for.",
+            "relu1: the feature map has the size (8, 8); position (9, 0) does not exist.",
         ),
-        ({"layer": "linear1", "at": (0, 0)}, "linear1: this layer has no map, so its units have no position. Leave it out."),
+        (
+            {"layer": "linear1", "at": (0, 0)},
+            "linear1: this layer has no feature map, so its units have no position. Leave it out.",
+        ),
         ({"channel": 2}, "a channel and a position are those of a layer. Name it with --layer."),
         ({"target": "dork"}, "unknown class 'dork'. Did you mean 'dark'? Known: dark, light."),
-        ({"target": 2}, "there are 2 classes, and class 2 was asked for: they are counted from 0."),
+        ({"target": 2}, "there are 2 classes, counted from 0; class 2 does not exist."),
         ({"object_px": 0}, "the size of objects must be at least 1, not 0."),
         ({"input_shape": (3, 8, 8)}, "a run has an input shape and classes of its own. Leave input_shape and classes out."),
         ({"data": torch.zeros(1, 3, 8, 8)}, "the data of a run is a folder, a file or opened data, and no tensor."),
@@ -431,7 +434,7 @@ def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() 
     assert (conv.num_dead, conv.dead) == ("\u2013", ())
     assert 1 in conv.never_positive
     page = found.page()
-    assert "Never above 0 on this image: 1 filter (1); behind a relu they would be dead." in page
+    assert "Never positive on this image: 1 filter (1); after a ReLU they would be dead." in page
     assert found.facts.dash in page
     left = (
         "Not among the layers: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights, and the network "
@@ -450,7 +453,7 @@ def test_a_recording_has_samples_and_a_layer_without_a_bias_has_none() -> None:
     page = visus.look(nn.Sequential(nn.Conv1d(2, 3, 5, bias=False), nn.ReLU(), nn.Conv1d(3, 2, 3)), torch.rand(2, 40)).page()
     assert not re.search(r"\d px", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
     assert "Receptive field, points / stride" in page
-    assert "10 products, and no bias." in page
+    assert "10 products, 2 input channels of 5; there is no bias." in page
     assert "3 products and a bias" not in page
 
 
@@ -540,8 +543,8 @@ def test_a_look_at_a_run_that_averages_views_says_that_it_looks_at_one(
     visus_command: Call, run: Path, tmp_path: Path
 ) -> None:
     told = (
-        "All here is about the image as it is. visus predict averages: Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) "
-        "are the mean over 2 views: the image as it is, and mirrored left to right."
+        "All here is about the image as it is. visus predict averages: Where the top two probabilities (before calibration) are within 0.5 of each other, "
+        "the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation)."
     )
     answer = visus_command("look", run, "test:0", "--no-templates", "-o", tmp_path / "page.html")
     assert told in " ".join(answer.out.split())

@@ -208,7 +208,7 @@ def test_a_file_of_weights_is_what_the_training_begins_with(photos: Path, run: P
     facts = json.loads((again.folder / "start.json").read_text())
     assert (facts["file"], facts["left_new"]) == (str(file), [])
     told = (again.folder / "README.md").read_text()
-    assert "It starts from the weights in mine.pt. On the validation split it had" in told
+    assert "Training started from the weights in mine.pt. Its validation accuracy was" in told
 
 
 def test_the_order_of_the_last_layer_is_told_where_others_sort_names_otherwise(tmp_path: Path) -> None:
@@ -371,8 +371,10 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
     assert prediction.label == "lying"
     for name in ("README.md", "report.html"):
         told = (folder / name).read_text()
-        assert "It starts from ImageNet weights of EfficientNet-Lite0. On the validation split it had 100.0" in told
-    assert "so the weights that it starts from were trained." in (folder / "README.md").read_text()
+        assert "Training started from ImageNet weights of EfficientNet-Lite0. Its validation accuracy was 100.0" in told
+    assert (
+        "Pixels are normalized as for the training of the initial weights: (value - " in (folder / "README.md").read_text()
+    )
 
 
 @needs_extra

@@ -73,7 +73,7 @@ def test_another_task_parts_the_last_layers_and_the_same_task_does_not(learned: 
     assert other["name"] == "the labels sides.csv"
     assert other["layers"]["linear1"] < 0.3 < 0.8 < control["layers"]["linear1"]
     assert fresh["result"] == ""
-    assert found["sentences"][-1].startswith("The tasks part most in ")
+    assert found["sentences"][-1].startswith("The tasks differ most in ")
     told = visus_command("experiment", "task", learned, "--task", "reconstruction", "--no-control", "--quiet")
     assert told.code == 0
     assert "same labels from another start" not in told.out

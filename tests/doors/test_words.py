@@ -72,7 +72,7 @@ def test_numbers_of_a_perceptron_are_units_and_no_filters(tmp_path: Path, visus_
     report, page = (readable((folder / name).read_text("utf-8")) for name in ("report.html", "look-test-0.html"))
     assert told(re.compile("filter", re.IGNORECASE), answer.out + report + page) == []
     assert "dead and sparse units over" in answer.out
-    assert "<h3>Its first units</h3>" in report
+    assert "<h3>First units</h3>" in report
     assert "5 units of 1 x 6 x 6 weights" in page
     tasks = visus_command("experiment", "task", folder, "-q")
     assert tasks.err.endswith(
@@ -87,6 +87,6 @@ def test_a_linear_layer_behind_maps_has_units_and_the_maps_have_filters() -> Non
         module[0].bias[1] = module[3].bias[2] = -100.0  # type: ignore[index, union-attr]
     found = visus.look(module, torch.rand(1, 8, 8))
     page = found.page()
-    assert re.search(r"Never above 0 on this image: \d filters? \((\d, )*1[,)]", page)
-    assert re.search(r"Never above 0 on this image: \d units? \((\d, )*2[,)]", page)
+    assert re.search(r"Dead, never positive on this image: \d filters? \((\d, )*1[,)]", page)
+    assert re.search(r"Dead, never positive on this image: \d units? \((\d, )*2[,)]", page)
     assert "dead and sparse filters and units over this image alone" in page

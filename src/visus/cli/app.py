@@ -268,7 +268,7 @@ def evaluate(
     if data is not None:
         tell_data(opened)
     if confusion_png:
-        from visus.pages.parts.plots import draw_confusion
+        from visus.pages.parts.confusion import draw_confusion
 
         draw_confusion(scores, confusion_png)
     if as_json:

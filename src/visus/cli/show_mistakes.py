@@ -16,7 +16,7 @@ from visus.errors import UsageError
 from visus.units import write_number_of, write_share
 
 if TYPE_CHECKING:
-    from visus.examine.named_mistakes import NamedMistakes, Shown
+    from visus.examine.mistake_report import MistakeReport, ShownSample
 
 DEFAULT_LIMIT: Final = 8
 
@@ -34,7 +34,7 @@ def num_shown(limit: int | None, *, mistakes: bool) -> int:
     return DEFAULT_LIMIT if limit is None else limit
 
 
-def show_mistakes(found: NamedMistakes) -> None:
+def show_mistakes(found: MistakeReport) -> None:
     """The surest wrong answers, the least sure right ones, confusions with samples, and labels that may be wrong."""
     console = Console(highlight=False, markup=False)
     console = console if console.is_terminal else Console(highlight=False, markup=False, width=160)
@@ -55,7 +55,7 @@ def show_mistakes(found: NamedMistakes) -> None:
         console.print(f"note: {note}")
 
 
-def _show_samples(console: Console, title: str, samples: Sequence[Shown]) -> None:
+def _show_samples(console: Console, title: str, samples: Sequence[ShownSample]) -> None:
     if not samples:
         return
     console.print(title)
@@ -69,7 +69,7 @@ def _show_samples(console: Console, title: str, samples: Sequence[Shown]) -> Non
     console.print(table)
 
 
-def _show_suspicious(console: Console, found: NamedMistakes) -> None:
+def _show_suspicious(console: Console, found: MistakeReport) -> None:
     if not found.suspicious:
         return
     console.print(

@@ -28,13 +28,13 @@ from visus.progress import SILENT, Monitor, one
 from visus.units import rank_words, write_shape
 
 WAYS: Final = {
-    "roll": "what leaves at one side enters at the other",
-    "zeros": "zeros enter: the training mean, or with min-max scaling the lowest value",
-    "edge": "the outermost values are repeated",
-    "reflect": "the content is mirrored at its border",
-    "crop": "it is enlarged, and windows of its first size are cut out",
+    "roll": "wraps around",
+    "zeros": "filled with 0 after normalization: the training mean, or with min-max the minimum",
+    "edge": "filled with the values at the border",
+    "reflect": "mirrored at the border",
+    "crop": "a window of the enlarged sample",
 }
-"""Every way to move a sample, and what then stands where it was."""
+"""Every way to shift a sample, and the values that enter."""
 
 MAX_SHIFTS: Final = 64
 BATCH: Final = 256

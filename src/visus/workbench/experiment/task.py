@@ -16,11 +16,11 @@ from visus.data.opened import Data
 from visus.errors import UsageError
 from visus.examine.layer_calls import Array, called_layers
 from visus.examine.layer_kernels import filters
-from visus.examine.similarity import kernels_likeness, layer_kernels, match_filters, refuse_too_few
+from visus.examine.similarity import gram_matrices, gram_similarity, match_filters, refuse_too_few
 from visus.files import write_file, write_json
 from visus.networks import weights
 from visus.networks.autoencoder import Reconstructing
-from visus.pages.tasks import Other, TaskFacts, task_page
+from visus.pages.tasks import OtherNetwork, TaskFacts, task_page
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.training.events import ReconstructionEpochDone
 from visus.training.recipe import Recipe
@@ -126,7 +126,7 @@ class _BaseRun:
         samples: held-out ones, as the network reads them.
         layer, kernels: its first layer with filters.
         result: how well it does, as a sentence.
-        layer_kernels: of every layer.
+        gram_matrices: of every layer.
     """
 
     text: str
@@ -135,15 +135,15 @@ class _BaseRun:
     layer: str
     kernels: Array
     result: str
-    layer_kernels: dict[str, Array]
+    gram_matrices: dict[str, Array]
 
-    def compare(self, other: _OtherNetwork) -> Other:
+    def compare(self, other: _OtherNetwork) -> OtherNetwork:
         """Compare another network with the run, layer by layer; only up to ``other.last`` where the layers after it were not trained."""
         kernels: Array = filters(other.module, self.layer).kernels
-        layers = kernels_likeness(self.layer_kernels, layer_kernels(other.module, self.samples))
+        layers = gram_similarity(self.gram_matrices, gram_matrices(other.module, self.samples))
         paths = [each.path for each in layers]
         trained = layers[: paths.index(other.last) + 1] if other.last in paths else layers
-        return Other(other.name, other.result, kernels, match_filters(self.kernels, kernels), trained)
+        return OtherNetwork(other.name, other.result, kernels, match_filters(self.kernels, kernels), trained)
 
 
 def _base_run(run: SavedRun, cache_dir: str | Path | None, monitor: Monitor) -> _BaseRun:
@@ -161,7 +161,7 @@ def _base_run(run: SavedRun, cache_dir: str | Path | None, monitor: Monitor) -> 
     layer = first_filters(run.module, samples[:1])
     kernels = filters(run.module, layer).kernels
     match_filters(kernels, kernels)  # says before any training what is not installed
-    return _BaseRun(text, own, samples, layer, kernels, _result(run), layer_kernels(run.module, samples))
+    return _BaseRun(text, own, samples, layer, kernels, _result(run), gram_matrices(run.module, samples))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from visus import __version__
 from visus.errors import UsageError, VisusError
-from visus.examine.layer_calls import as_batch, at_rest
+from visus.examine.layer_calls import as_batch, eval_mode
 from visus.examine.saliency_types import Target
 from visus.files import write_file
 from visus.networks.own_code import describe_failure
@@ -329,7 +329,7 @@ def _refuse_other_number(num_classes: int, answer: Answer | None) -> None:
 def _try(module: nn.Module, x: Tensor, name: str) -> None:
     """Refuse a module that cannot take the sample, with its own words."""
     try:
-        with at_rest(module), torch.no_grad():
+        with eval_mode(module), torch.no_grad():
             module(x)
     except Exception as error:  # whatever a person's own code raises
         raise UsageError(f"this module cannot take a sample of {tuple(x.shape[1:])}: {error}", where=name) from error

@@ -18,11 +18,17 @@ from visus.data.batches import Part
 from visus.errors import UsageError, closest_name, unknown_name
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.examine.activation_maps import Activation, activations
-from visus.examine.effective import EffectiveField, effective_field, effective_field_sampled
-from visus.examine.layer_calls import at_rest, channel_in, position_in, unknown_layer
+from visus.examine.dot_products import OutputTerms, output_terms
+from visus.examine.effective_fields import EffectiveField, effective_field, effective_field_sampled
+from visus.examine.layer_calls import check_channel, eval_mode, resolve_position, unknown_layer
 from visus.examine.layer_kernels import Filters, filters
-from visus.examine.pixel_sums import PixelSum, pixel_sum
-from visus.examine.saliency_checks import NUM_RANDOM, Curves, RandomWeights, deletion_and_insertion, randomised_weights
+from visus.examine.saliency_checks import (
+    NUM_RANDOM,
+    Curves,
+    WeightRandomization,
+    deletion_and_insertion,
+    weight_randomization,
+)
 from visus.examine.saliency_choice import best_curves
 from visus.examine.saliency_types import Saliency, Target, Unit, class_scores
 from visus.examine.strongest_patches import templates
@@ -109,7 +115,7 @@ def answer_of(probe: Probe, classes: Sequence[str], target: str | int | None) ->
     Raises:
         UsageError: there is no such class.
     """
-    with at_rest(probe.module):
+    with eval_mode(probe.module):
         output, note = class_scores(probe.module(probe.x))
     if output is None:
         return None
@@ -130,7 +136,7 @@ def class_index(target: str | int, classes: Sequence[str]) -> int:
         return list(classes).index(target)
     if isinstance(target, int) or target.isdecimal():
         if not 0 <= int(target) < len(classes):
-            raise UsageError(f"there are {len(classes)} classes, and class {target} was asked for: they are counted from 0.")
+            raise UsageError(f"there are {len(classes)} classes, counted from 0; class {target} does not exist.")
         return int(target)
     if len(classes) <= _SHOWN_CLASSES:
         raise UsageError(unknown_name("class", target, classes))
@@ -217,7 +223,7 @@ def _choice_words(probe: Probe, num_tried: int, num_passed: int, asked: str | No
     ).strip()
 
 
-def _curves(probe: Probe, saliency: Saliency, beside: Curves | None) -> Curves:
+def _curves(probe: Probe, saliency: Saliency, random_from: Curves | None) -> Curves:
     steps, num_random = (8, 8) if probe.is_costly else (16, NUM_RANDOM)
     return deletion_and_insertion(
         probe.module,
@@ -225,15 +231,15 @@ def _curves(probe: Probe, saliency: Saliency, beside: Curves | None) -> Curves:
         saliency,
         steps=steps,
         num_random=num_random,
-        beside=beside,
+        random_from=random_from,
         calibrator=probe.calibrator or UNCALIBRATED,
     )
 
 
-def _weights(probe: Probe, method: TriedMethod, saliency: Saliency) -> RandomWeights | None:
+def _weights(probe: Probe, method: TriedMethod, saliency: Saliency) -> WeightRandomization | None:
     """How the map changes with random weights; None for a network without weights."""
     try:
-        return randomised_weights(probe.module, probe.x, saliency.target, method=method.make, only_last=True)
+        return weight_randomization(probe.module, probe.x, saliency.target, method=method.make, only_last=True)
     except UsageError:
         return None
 
@@ -257,9 +263,9 @@ def unit_of(
         chosen = next((each for each in layers if each.path == layer), layers[0])
         if chosen.path != layer:
             raise UsageError(unknown_layer(layer, [each.path for each in layers]))
-    which = chosen.strongest(1)[0] if channel is None else channel_in(chosen.shape[0], channel, chosen.path)
+    which = chosen.strongest(1)[0] if channel is None else check_channel(chosen.shape[0], channel, chosen.path)
     if at is not None:
-        return Unit(chosen.path, which, position_in(chosen.shape[1:], at, chosen.path))
+        return Unit(chosen.path, which, resolve_position(chosen.shape[1:], at, chosen.path))
     return Unit(chosen.path, which, strongest_place(chosen, which))
 
 
@@ -279,7 +285,7 @@ def _is_plain_convolution(part: nn.Module) -> bool:
 
 def _deep_layer(module: nn.Module, layers: Sequence[LayerLook]) -> LayerLook:
     """The last convolution whose field is at most three quarters of the sample on every axis; else the first; else the first layer."""
-    spatial = layers[0].seen.sights.input_shape[1:]
+    spatial = layers[0].seen.traced.input_shape[1:]
     convolutions = [each for each in layers if _is_plain_convolution(_kind(module, each))]
     small = [
         each
@@ -291,20 +297,20 @@ def _deep_layer(module: nn.Module, layers: Sequence[LayerLook]) -> LayerLook:
     return small[-1] if small else convolutions[0] if convolutions else layers[0]
 
 
-def sum_of(probe: Probe, layers: Sequence[LayerLook], unit: Unit | None) -> tuple[PixelSum | None, str]:
+def sum_of(probe: Probe, layers: Sequence[LayerLook], unit: Unit | None) -> tuple[OutputTerms | None, str]:
     """One output as a sum: of the unit where its layer is a convolution or a linear one, else of the first that is; and why it is another."""
     summable = [each for each in layers if _can_be_summed(_kind(probe.module, each))]
     if not summable:
         return None, "No layer of this network is a convolution or a linear layer, so there is no such sum."
     why = ""
     if unit is not None and unit.layer in [each.path for each in summable]:
-        return pixel_sum(probe.module, probe.x, unit.layer, unit.channel, unit.position), ""
+        return output_terms(probe.module, probe.x, unit.layer, unit.channel, unit.position), ""
     first = summable[0]
     if unit is not None:
         asked = next(each for each in layers if each.path == unit.layer)
         why = f"{asked.path} is {asked.layer} and has no kernel; so this is the strongest unit of {first.path}."
     channel = first.strongest(1)[0]
-    return pixel_sum(probe.module, probe.x, first.path, channel, strongest_place(first, channel)), why
+    return output_terms(probe.module, probe.x, first.path, channel, strongest_place(first, channel)), why
 
 
 def _can_be_summed(part: nn.Module) -> bool:
@@ -356,7 +362,7 @@ def fields_of(
 ) -> UnitFields:
     """What a unit reads, and how strongly, in this network and in the one before training."""
     layer = next(each for each in layers if each.path == unit.layer)
-    box = layer.seen.sights.box(unit.layer, unit.position or (), layer.shape[1:])
+    box = layer.seen.traced.box(unit.layer, unit.position or (), layer.shape[1:])
     theoretical = _theoretical(layer, unit.position or ())
     now, how = _effective(probe, unit, pool)
     then = _effective(Probe(before, probe.x, probe.macs), unit, pool)[0] if before is not None else None

@@ -18,7 +18,7 @@ from visus.design import Design
 from visus.design.notation import read
 from visus.errors import CanceledError, UsageError, VisusError
 from visus.evaluation.calibration import Calibrator
-from visus.examine.layer_calls import at_rest
+from visus.examine.layer_calls import eval_mode
 from visus.files import text_or_file
 from visus.networks.own_code import copied, shaped
 from visus.progress import OnEvent, ShouldStop
@@ -253,7 +253,7 @@ def _takes(network: nn.Module | Design | str, batch: Any) -> bool:
     if not isinstance(network, nn.Module):
         return False
     try:
-        with at_rest(network), torch.no_grad():
+        with eval_mode(network), torch.no_grad():
             network(torch.as_tensor(batch).float().to(next((each.device for each in network.parameters()), None)))
     except Exception:  # whatever a person's own code raises
         return False

@@ -24,9 +24,16 @@ from visus.evaluation.calibration import Calibration, calibrate
 from visus.evaluation.equivariance import measure_equivariance
 from visus.evaluation.shifts import WAYS, measure_shifts
 from visus.examine.layer_calls import Array, called_layers
-from visus.examine.named_mistakes import NamedMistakes
+from visus.examine.mistake_report import MistakeReport
 from visus.networks.own_code import describe_failure
-from visus.pages.report.measurements import FieldGrowth, Inside, Kernels, Moves, Reach, Saliencies
+from visus.pages.report.measurements import (
+    FieldGrowth,
+    FirstFilters,
+    LayerField,
+    ReportMeasurements,
+    SaliencyMaps,
+    ShiftResults,
+)
 from visus.progress import SILENT, Monitor
 from visus.units import write_bytes, write_count, write_duration
 from visus.workbench.look.measures import kernels_of
@@ -88,7 +95,7 @@ class FinishedRun:
         return max(int(SHARE * trained), MIN_MACS // max(1, macs))
 
 
-def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> Inside:
+def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMeasurements:
     """Everything that the report tells beyond the scores. The same run gives the same facts, but for the time that scoring took."""
     missing: dict[str, str] = {}
 
@@ -120,16 +127,16 @@ def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> Inside:
     shown = {place: finished.part.rows(np.array([place]))[0].numpy() for place in places}
     near = sorted({each.place for sample in mistakes.shown() for each in sample.alike}) if mistakes else []
     near_samples = {place: finished.data.split("train").rows(np.array([place]))[0].numpy() for place in near}
-    return Inside(
+    return ReportMeasurements(
         calibration=part("calibration", lambda: _calibration(finished)),
-        moves=part("shifts", lambda: _moves(finished, costs, budget, monitor)),
+        shifts=part("shifts", lambda: _moves(finished, costs, budget, monitor)),
         mistakes=mistakes,
-        saliencies=part("saliency", lambda: _saliencies(finished, mistakes, budget)) if mistakes else None,
+        saliency=part("saliency", lambda: _saliencies(finished, mistakes, budget)) if mistakes else None,
         samples=shown,
         training_samples=near_samples,
         value_range=_value_range(run.preprocessing.dtype, [*shown.values(), *near_samples.values()]),
-        sight=part("sight", lambda: sight_of(costs)) if costs else None,
-        kernels=part("filters", lambda: _kernels(finished)),
+        field_growth=part("sight", lambda: sight_of(costs)) if costs else None,
+        first_filters=part("filters", lambda: _kernels(finished)),
         costs=_costs(finished, costs),
         advice=tuple(each.text for each in summary.advice) if summary else (),
         missing=missing,
@@ -148,7 +155,7 @@ def _calibration(finished: FinishedRun) -> Calibration:
     return calibrate(finished.answers, labels, finished.data.scored_split, finished.run.calibration)
 
 
-def _moves(finished: FinishedRun, costs: Account | None, budget: int, monitor: Monitor) -> Moves:
+def _moves(finished: FinishedRun, costs: Account | None, budget: int, monitor: Monitor) -> ShiftResults:
     run, shape = finished.run, finished.run.preprocessing.input_shape
     allowed = budget // 2
     is_rich = allowed >= _ENOUGH_SAMPLES * len(WAYS) * _MANY_SHIFTS
@@ -173,10 +180,10 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int, monitor: M
             told = error.message if isinstance(error, VisusError) else f"{describe_failure(error, run.module)}."
             notes.append(f"Which layer breaks it could not be found: {told}")
     helps = tuple((each.name, each.sentence, each.command) for each in remedies(run))
-    return Moves(finished.part.name, len(samples), ways, layers, helps, tuple(notes), command)
+    return ShiftResults(finished.part.name, len(samples), ways, layers, helps, tuple(notes), command)
 
 
-def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> NamedMistakes:
+def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> MistakeReport:
     """The answers worth a look; beside each, where there is a budget, the training samples that are most like it."""
     run, data = finished.run, finished.data
     limit = min(MAX_TRAINING, max(_MIN_TRAINING, 2 * budget // 5))
@@ -186,12 +193,12 @@ def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> NamedMist
     return named_mistakes(network, finished.part, probabilities, training, limit=_SHOWN, max_training=limit, monitor=monitor)
 
 
-def _imaged(mistakes: NamedMistakes) -> list[int]:
+def _imaged(mistakes: MistakeReport) -> list[int]:
     """Places of the samples that the report draws, the surest wrong ones first."""
     return list(dict.fromkeys(each.place for each in mistakes.shown()))
 
 
-def _saliencies(finished: FinishedRun, mistakes: NamedMistakes, budget: int) -> Saliencies:
+def _saliencies(finished: FinishedRun, mistakes: MistakeReport, budget: int) -> SaliencyMaps:
     """Where the network looked for the answers that are shown in full."""
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
     module, noun = reading(finished.run), finished.data.noun
@@ -214,14 +221,14 @@ def sight_of(costs: Account) -> FieldGrowth:
         GeometryError: what is really read is not known.
     """
     size, gates = costs.input_shape[1:], ""
-    layers: list[Reach] = []
+    layers: list[LayerField] = []
     last: tuple[str, tuple[int, ...], tuple[tuple[int, int], ...] | None] = ("", (), None)
     for row in costs.rows:
         if len(row.fields) != len(size):
             continue
         is_all = all(field.stride == 0 for field in row.fields)
         is_map = len(row.output_shape) == len(costs.input_shape)
-        reach = Reach(row.path, row.layer, size if is_all else tuple(field.size for field in row.fields), is_all)
+        reach = LayerField(row.path, row.layer, size if is_all else tuple(field.size for field in row.fields), is_all)
         if not layers or reach.size_px != layers[-1].size_px or reach.is_all != layers[-1].is_all:
             layers.append(reach)
         if is_map and not is_all and not gates and any(field.is_whole for field in row.fields):
@@ -234,7 +241,7 @@ def sight_of(costs: Account) -> FieldGrowth:
     return FieldGrowth(size, tuple(layers), *last, gates)
 
 
-def _kernels(finished: FinishedRun) -> Kernels | None:
+def _kernels(finished: FinishedRun) -> FirstFilters | None:
     """The filters of the first layer that has any; None where they have no form that could be drawn."""
     run = finished.run
     batch, _ = _scaled(finished, [0])
@@ -245,7 +252,7 @@ def _kernels(finished: FinishedRun) -> Kernels | None:
     values = found.as_maps(shape) if found.noun == "filter" or not is_shuffled else None
     if values is None or values.ndim != len(shape) + 1 or math.prod(values.shape[2:]) == 1:
         return None
-    return Kernels(found.path, found.layer, len(values), values[:_MAX_KERNELS], found.noun)
+    return FirstFilters(found.path, found.layer, len(values), values[:_MAX_KERNELS], found.noun)
 
 
 def _costs(finished: FinishedRun, costs: Account | None) -> tuple[tuple[str, str], ...]:

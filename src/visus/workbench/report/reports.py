@@ -22,7 +22,7 @@ from visus.data.samples import SPLITS
 from visus.errors import RunError, UsageError, VisusError
 from visus.evaluation.scores import Scores
 from visus.pages.report.facts import ReportFacts
-from visus.pages.report.measurements import Inside
+from visus.pages.report.measurements import ReportMeasurements
 from visus.pages.report.page import write_report
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.training.checkpoints import read_position
@@ -55,7 +55,13 @@ class Course:
 
 
 def report_facts(
-    folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, scores: Scores, course: Course, inside: Inside
+    folder: RunFolder,
+    data: Data,
+    made: BuiltNetwork,
+    recipe: ResolvedRecipe,
+    scores: Scores,
+    course: Course,
+    inside: ReportMeasurements,
 ) -> ReportFacts:
     """Everything that stands in a report, from the run's files and from what was measured.
 
@@ -97,7 +103,7 @@ def report_facts(
         environment=environment,
         best_epoch=course.best_epoch,
         noun=data.noun,
-        inside=inside,
+        measured=inside,
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
         computed=_computed(folder),
     )

@@ -17,6 +17,7 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.errors import DataError, UsageError
 from visus.evaluation.scores import wilson_interval
+from visus.examine.mistake_report import ConfusedPair, MistakeReport, ShownSample, SimilarSample
 from visus.examine.mistakes import (
     MAX_SHOWN,
     Suspect,
@@ -26,7 +27,6 @@ from visus.examine.mistakes import (
     nearest_samples,
     suspicious_labels,
 )
-from visus.examine.named_mistakes import Alike, ConfusedPair, NamedMistakes, Shown
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.units import write_number_of, write_share
 from visus.workbench.runs.saved import SavedRun, opened
@@ -67,7 +67,7 @@ def named_mistakes(
     limit: int = MAX_SHOWN,
     max_training: int = MAX_TRAINING,
     monitor: Monitor = SILENT,
-) -> NamedMistakes:
+) -> MistakeReport:
     """The answers worth a look.
 
     Args:
@@ -87,18 +87,18 @@ def named_mistakes(
     places = find_mistakes(probabilities, part.labels, limit=limit)
     suspects = suspicious_labels(probabilities, part.labels)
 
-    def shown(place: int) -> Shown:
+    def shown(place: int) -> ShownSample:
         answer, label = int(probabilities[place].argmax()), int(part.labels[place])
         names = network.classes
         chosen, own = float(probabilities[place, answer]), float(probabilities[place, label])
-        return Shown(part.names[place], place, names[label], names[answer], chosen, own)
+        return ShownSample(part.names[place], place, names[label], names[answer], chosen, own)
 
     poor = "" if part.name == "train" else _too_poor(network, part, places.num_wrong, len(suspects))
     if poor:
         suspects = ()
     notes = [_LEARNED] if part.name == "train" else [_CHOSE] if part.name == "val" else []
     notes += [poor] if poor else []
-    found = NamedMistakes(
+    found = MistakeReport(
         split=split or part.name,
         noun=network.preprocessing.noun,
         num_samples=len(part),
@@ -143,14 +143,14 @@ def _too_poor(network: AnsweringNetwork, part: Part, num_wrong: int, num_suspect
     return f"Labels that may be wrong are not listed, for this network is too poor to judge them: {right}, {why}."
 
 
-def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> Shown:
+def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> ShownSample:
     names = classes[each.label], classes[each.suggested]
-    return Shown(part.names[each.place], each.place, *names, each.suggested_probability, each.label_probability)
+    return ShownSample(part.names[each.place], each.place, *names, each.suggested_probability, each.label_probability)
 
 
 def _with_similar(
-    network: AnsweringNetwork, found: NamedMistakes, part: Part, training: Part, max_training: int, monitor: Monitor
-) -> NamedMistakes:
+    network: AnsweringNetwork, found: MistakeReport, part: Part, training: Part, max_training: int, monitor: Monitor
+) -> MistakeReport:
     """The same with the training samples that are most like each; where the network has no features, a note says why there are none."""
     places = sorted({each.place for each in found.shown()})
     if not places:
@@ -170,12 +170,12 @@ def _with_similar(
     for index, place in enumerate(places):
         pairs = zip(drawn[nearest.places[index]], nearest.similarity[index], strict=True)
         alike[place] = tuple(
-            Alike(training.names[each], int(each), network.classes[int(training.labels[each])], float(similarity))
+            SimilarSample(training.names[each], int(each), network.classes[int(training.labels[each])], float(similarity))
             for each, similarity in pairs
             if np.isfinite(similarity)
         )
 
-    def with_similar(samples: Sequence[Shown]) -> tuple[Shown, ...]:
+    def with_similar(samples: Sequence[ShownSample]) -> tuple[ShownSample, ...]:
         return tuple(replace(each, alike=alike[each.place]) for each in samples)
 
     return replace(
@@ -200,7 +200,7 @@ def find_run_mistakes(
     cache_dir: str | Path | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
-) -> NamedMistakes:
+) -> MistakeReport:
     """The answers of a run that are worth a look; the arguments are those of ``Run.mistakes``.
 
     Raises:

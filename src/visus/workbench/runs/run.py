@@ -18,7 +18,7 @@ from visus.workbench.runs.predict import Files, Prediction, Predictions, predict
 from visus.workbench.runs.saved import SavedRun, read_run
 
 if TYPE_CHECKING:
-    from visus.examine.named_mistakes import NamedMistakes
+    from visus.examine.mistake_report import MistakeReport
     from visus.workbench.compare.comparison import Comparison
     from visus.workbench.look.inputs import NamedSample
     from visus.workbench.look.looking import Look
@@ -112,7 +112,7 @@ class Run(SavedRun):
         cache_dir: str | Path | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
-    ) -> NamedMistakes:
+    ) -> MistakeReport:
         """The answers that are worth a look: the most confident wrong ones, the least confident right ones, confusions, labels that may be wrong.
 
         Each is listed with the training samples whose features are most like its own; at most 5,000 are compared.

@@ -19,7 +19,8 @@ from visus.errors import StorageError
 from visus.evaluation.scores import Scores
 from visus.networks.machine import Machine, describe
 from visus.pages.card import write_card
-from visus.pages.parts.plots import draw_confusion, draw_curves
+from visus.pages.parts.confusion import draw_confusion
+from visus.pages.parts.training_curves import draw_curves
 from visus.pages.report.page import write_report
 from visus.training.arithmetic import rounding, rounding_differs
 from visus.training.events import Finished

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import visus
 from visus.design import parse
 from visus.errors import UsageError
-from visus.examine import effective_field, effective_field_sampled, measured_rates
-from visus.examine.effective import EffectiveField
+from visus.examine import effective_field, effective_field_sampled, measure_derivatives
+from visus.examine.effective_fields import EffectiveField
 from visus.networks import build
 
 CHAIN = (
@@ -69,7 +69,7 @@ def test_one_pass_agrees_with_many_samples_in_new_networks(
 ) -> None:
     module = make()
     samples = networks.noise(300, *shape)
-    rates = measured_rates(module, samples)
+    rates = measure_derivatives(module, samples)
     sampled = effective_field_sampled(module, samples.split(100), layer)
     passed = effective_field(module, rates, layer)
     assert sampled.num_samples == 300
@@ -192,7 +192,7 @@ def test_what_is_written_over_counts_as_it_was_written() -> None:
 def test_no_field_leaves_the_box_that_its_unit_reads(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
     module = make()
     samples = networks.noise(2, *shape)
-    rates = measured_rates(module, samples)
+    rates = measure_derivatives(module, samples)
     for layer in [path for path, part in module.named_modules() if isinstance(part, (nn.ReLU, nn.modules.conv._ConvNd))]:
         fields: list[EffectiveField] = [effective_field_sampled(module, samples, layer, channel=0)]
         fields += [effective_field(module, rates, layer), effective_field(module, rates, layer, channel=0)]
@@ -252,21 +252,21 @@ def test_mistakes_are_told() -> None:
         (lambda: effective_field(module, samples, "coarce.1"), "unknown layer 'coarce.1'. Did you mean 'coarse.1'?"),
         (
             lambda: effective_field(module, samples, "up", (8, 0)),
-            "up: the map has the size (8, 8), and position (8, 0) was asked for.",
+            "up: the feature map has the size (8, 8); position (8, 0) does not exist.",
         ),
-        (lambda: effective_field(module, [], "up"), "rates are measured on at least one sample, and there is none."),
+        (lambda: effective_field(module, [], "up"), "measuring derivatives needs at least one sample, and there is none."),
         (
             lambda: effective_field_sampled(module, [], "up"),
-            "an effective field is sampled on at least one sample, and there is none.",
+            "sampling an effective field needs at least one sample, and there is none.",
         ),
         (
             lambda: effective_field_sampled(module, samples, "up", until=1.0),
-            "until is a cosine between 0 and 1, such as 0.99, and not 1.0.",
+            "until must be a cosine between 0 and 1, such as 0.99, not 1.0.",
         ),
         (
             lambda: effective_field(Attention(), samples, "after"),
-            "the module calls scaled_dot_product_attention, and how a squared gradient passes it is not known. "
-            "Use effective_field_sampled, which needs no rule.",
+            "the module calls scaled_dot_product_attention, which has no rule for squared gradients. "
+            "Use effective_field_sampled, which needs no rules.",
         ),
     ):
         with pytest.raises(UsageError) as told:

@@ -1,8 +1,7 @@
-"""The effective receptive field: how much each pixel really moves a unit (Luo et al. 2016, arXiv:1701.04128).
+"""The effective receptive field: how strongly each pixel moves a unit (Luo et al. 2016, arXiv:1701.04128).
 
 Where the receptive field says which pixels a unit can read, the effective one says how strongly: the root of the mean over
-samples of the squared gradient of the unit, summed over the input's channels. This file knows units, gradients and their mean
-squares.
+samples of the squared gradient of the unit, summed over the input's channels.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import UsageError
-from visus.examine.effective_rules import Measured, Measuring, Replaced
+from visus.examine.gradient_moments import CallDerivatives, MeasureMode, MomentMode
 from visus.examine.layer_calls import (
     Array,
     Box,
     Inputs,
     TracedFields,
     as_batches,
-    at_rest,
-    channel_in,
+    check_channel,
+    eval_mode,
     first_weights,
-    frozen,
     output_of,
-    position_in,
+    plain_module,
+    read_only,
+    resolve_position,
     run,
-    unwrapped,
 )
 
 NOISE_SAMPLES = 16
 HALVES_NEED = 8
-_NO_PLACE: tuple[int, ...] = ()
+_NO_POSITION: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +46,12 @@ class EffectiveField:
     Args:
         layer: path of the unit's layer.
         channel: its channel; None for all of them, their mean squares added.
-        position: its place in the map.
+        position: its position in the map.
         strength: (*spatial) of the input, the root of the mean square of the gradient: change of the unit for a change of the pixel by 1.
-        num_samples: samples whose gradients were taken; 0 where none were.
-        agreement: the cosine of the field of every other sample with that of the rest, so that the whole is surer than this; None
-            where fewer than 8 samples were sampled.
-        sights: what the layers see; traced when it is first asked for.
+        num_samples: samples whose gradients were computed; 0 where none were.
+        agreement: the cosine of the field of every second sample with that of the others, a lower bound on the precision of all; None
+            for fewer than 8 samples.
+        traced: receptive fields of the layers; the module is traced at their first use.
         spatial: lengths of the axes of the layer's map.
     """
 
@@ -60,19 +59,19 @@ class EffectiveField:
     channel: int | None
     position: tuple[int, ...]
     strength: Array
-    sights: TracedFields
+    traced: TracedFields
     spatial: tuple[int, ...]
     num_samples: int = 0
     agreement: float | None = None
 
     @cached_property
     def box(self) -> Box | None:
-        """The pixels that the unit really reads, first and last on each axis; None where it reads none."""
-        return self.sights.box(self.layer, self.position, self.spatial)
+        """The exact receptive field of the unit, first and last pixel on each axis; None where it reads no pixel."""
+        return self.traced.box(self.layer, self.position, self.spatial)
 
     @property
     def center_px(self) -> tuple[float, ...]:
-        """Middle of the squared strength on each axis, in pixels."""
+        """Center of mass of the squared strength on each axis, in pixels."""
         return tuple(float(profile @ np.arange(len(profile))) for profile in self._profiles())
 
     @property
@@ -84,7 +83,7 @@ class EffectiveField:
         return tuple(spreads)
 
     def cosine(self, other: EffectiveField) -> float:
-        """How alike two maps are: 1 for equal shapes, whatever their scales."""
+        """Cosine similarity of two maps: 1 for the same shape at any scale."""
         return _cosine(self.strength, other.strength)
 
     def _profiles(self) -> list[Array]:
@@ -95,106 +94,106 @@ class EffectiveField:
 
 
 @dataclass(frozen=True, eq=False)
-class Rates:
-    """How often each gate of a module is open on given samples, and how its other derivatives are spread: measured once, used for every unit.
+class Derivatives:
+    """Mean and mean square of the derivative of each nonlinear function of a module: measured once, used for every unit.
 
     Args:
         input_shape: ``(channels, *spatial)`` of one sample.
-        num_samples: samples that were looked at.
-        measured: for each function that is not linear, in the order of calls.
+        num_samples: samples that were measured.
+        calls: for each call of a nonlinear function, in order.
     """
 
     input_shape: tuple[int, ...]
     num_samples: int
-    measured: tuple[Measured, ...]
+    calls: tuple[CallDerivatives, ...]
 
 
-def measured_rates(module: nn.Module, inputs: Inputs | Iterable[Inputs]) -> Rates:
-    """The rates of a module's gates over given samples, by one forward.
+def measure_derivatives(module: nn.Module, inputs: Inputs | Iterable[Inputs]) -> Derivatives:
+    """The derivatives of the nonlinear functions of a module over given samples, by one forward pass.
 
     Args:
         module: any module.
         inputs: scaled samples (N, C, *), or batches of them.
 
     Raises:
-        UsageError: no samples, or a function whose derivative cannot be told place by place.
+        UsageError: no samples, or a function whose derivative is not elementwise.
     """
-    module = unwrapped(module)
-    known: list[Measured] = []
-    num_samples, shape = 0, _NO_PLACE
-    with at_rest(module), torch.no_grad():
+    module = plain_module(module)
+    known: list[CallDerivatives] = []
+    num_samples, shape = 0, _NO_POSITION
+    with eval_mode(module), torch.no_grad():
         for batch in as_batches(module, inputs):
-            measuring = Measuring(known)
+            measuring = MeasureMode(known)
             given = measuring.mark(batch.clone())
             with measuring:
                 run(module, given)
             num_samples, shape = num_samples + len(batch), tuple(batch.shape[1:])
     if not num_samples:
-        raise UsageError("rates are measured on at least one sample, and there is none.")
-    return Rates(shape, num_samples, tuple(known))
+        raise UsageError("measuring derivatives needs at least one sample, and there is none.")
+    return Derivatives(shape, num_samples, tuple(known))
 
 
 def effective_field(
     module: nn.Module,
-    inputs: Inputs | Iterable[Inputs] | tuple[int, ...] | Rates,
+    inputs: Inputs | Iterable[Inputs] | tuple[int, ...] | Derivatives,
     layer: str,
     position: Sequence[int] | None = None,
     channel: int | None = None,
 ) -> EffectiveField:
-    """The effective field of a unit by one backward pass, without noise, from the rates of the gates.
+    """The effective field of a unit by one backward pass, without sampling noise, from measured derivatives.
 
-    The mean square of the gradient is carried through the network backwards: weights and gains squared, each gate at its measured rate, a
-    maximum as the mean of its taps, sums added. For one channel the mean of the gradient goes along in a second pass, since
-    what all samples agree on adds up with its sign.
+    The mean square of the gradient is propagated backwards: weights are squared, a nonlinear function has its measured mean square, a
+    maximum is the mean of its taps, sums are added. For one channel, a second pass propagates the mean of the gradient, since
+    what all samples have in common adds up with its sign.
 
-    Like the theory of Luo et al. this takes gates for independent of each other. That holds for new networks: the cosine with 200
+    Like the theory of Luo et al., this assumes that activations are independent of each other. That holds for new networks: the cosine with 200
     samples was at least 0.998 for all channels together, and 0.98 to 0.997 for single ones (medians of each network). In a trained
-    network gates open together, and gradients add up that the theory takes for unrelated: the cosine was 0.92 to 0.98, and 0.95
+    network activations are correlated, and gradients add up that the theory takes for independent: the cosine was 0.92 to 0.98, and 0.95
     for single channels (``benchmarks/looking_inside.py``, small networks trained on Fashion-MNIST). No theory of independent
-    gates does much better: with every gate of such networks drawn on its own, and nothing else approximated, it was 0.973 to 0.995.
-    So take the map of a trained network for a sketch, its scale too. Where it must be right, ``effective_field_sampled`` with
+    activations does much better: with every activation of such networks drawn independently, and nothing else approximated, it was 0.973 to
+    0.995. So the map of a trained network is approximate, and so is its scale. Where it must be right, ``effective_field_sampled`` with
     ``until=0.98`` took 48 to 200 samples, and its cosine with 200 others was 0.990 to 0.995.
 
     Args:
         module: any module.
-        inputs: scaled samples (N, C, *) or batches of them on which rates are measured; or ``(channels, *spatial)``, for samples of
-            normal noise; or rates that ``measured_rates`` gave, which saves their time for each further unit.
+        inputs: scaled samples (N, C, *) or batches of them, to measure derivatives; or ``(channels, *spatial)``, for samples of normal
+            noise; or the result of ``measure_derivatives``, which saves that time for each further unit.
         layer: path of the unit's layer.
-        position: its place in the map; None for the middle.
+        position: its position in the map; None for the middle.
         channel: its channel; None for all of them.
 
     Raises:
-        UsageError: no such layer, position or channel; a function on the way whose squared gradient is not known.
+        UsageError: no such layer, position or channel; a function whose squared gradient is not known.
 
     >>> module = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
     >>> field = effective_field(module, (1, 9, 9), "2")
     >>> field.box, field.strength.shape, bool((field.strength[:2] == 0).all())
     (((2, 6), (2, 6)), (9, 9), True)
     """
-    module = unwrapped(module)
-    rates = _rates(module, inputs)
-    known = list(rates.measured)
-    with at_rest(module):
+    module = plain_module(module)
+    derivatives = _derivatives(module, inputs)
+    known = list(derivatives.calls)
+    with eval_mode(module):
         values = first_weights(module)
         values = torch.empty(0) if values is None else values
-        x = torch.zeros(1, *rates.input_shape, dtype=values.dtype, device=values.device)
+        x = torch.zeros(1, *derivatives.input_shape, dtype=values.dtype, device=values.device)
         means, through_gates = torch.zeros_like(x), []
         if channel is not None:
-            with Replaced(known, "mean") as mean:
+            with MomentMode(known, "mean") as mean:
                 unit, place, spatial = _unit(module, x.requires_grad_(True), layer, position, channel)
             means, *through_gates = torch.autograd.grad(
                 unit.sum(), [x, *mean.random], allow_unused=True, materialize_grads=True
             )
         x = x.detach()
-        with Replaced(known, "square") as square:
+        with MomentMode(known, "square") as square:
             unit, place, spatial = _unit(module, x.requires_grad_(True), layer, position, channel)
-        if channel is not None:  # what is random begins at the gates that the unit's gradient passes
+        if channel is not None:  # the variance begins at the functions that the unit's gradient passes
             terms = zip(square.random, through_gates, strict=True)
             unit = sum(((varied * gradient.square()).sum() for varied, gradient in terms), torch.zeros(()))
         squares = _gradient(unit.sum(), x) + means.square()
     strength = squares[0].sum(0).clamp_min(0).sqrt()
-    sights = TracedFields(module, rates.input_shape)
-    return EffectiveField(layer, channel, place, frozen(strength.double().cpu().numpy()), sights, spatial)
+    traced = TracedFields(module, derivatives.input_shape)
+    return EffectiveField(layer, channel, place, read_only(strength.double().cpu().numpy()), traced, spatial)
 
 
 def effective_field_sampled(
@@ -209,29 +208,29 @@ def effective_field_sampled(
 ) -> EffectiveField:
     """The effective field of a unit over given samples, by one backward pass for each.
 
-    All channels together are sampled by a sum of them with random signs, whose squared gradient is in the mean the sum of theirs.
+    All channels together are sampled by their sum with random signs, whose expected squared gradient is the sum of theirs.
 
     Args:
         module: any module.
         inputs: scaled samples (N, C, *), or batches of them.
         layer: path of the unit's layer.
-        position: its place in the map; None for the middle.
+        position: its position in the map; None for the middle.
         channel: its channel; None for all of them.
-        until: stop as soon as ``agreement`` is at least this, looked at after every 8 samples; None to go through all.
+        until: stop as soon as ``agreement`` is at least this, checked after every 8 samples; None for all samples.
         seed: of the signs.
 
     Raises:
         UsageError: no samples; no such layer, position or channel.
     """
-    module = unwrapped(module)
+    module = plain_module(module)
     if until is not None and not 0 < until < 1:
-        raise UsageError(f"until is a cosine between 0 and 1, such as 0.99, and not {until}.")
+        raise UsageError(f"until must be a cosine between 0 and 1, such as 0.99, not {until}.")
     generator = torch.Generator().manual_seed(seed)
     halves: list[Tensor] = []
     num_samples = 0
     agreement: float | None = None
-    place, spatial, shape = _NO_PLACE, _NO_PLACE, _NO_PLACE
-    with at_rest(module):
+    place, spatial, shape = _NO_POSITION, _NO_POSITION, _NO_POSITION
+    with eval_mode(module):
         for batch in _small_batches(as_batches(module, inputs), until is not None):
             shape = tuple(batch.shape[1:])
             x = batch.clone().requires_grad_(True)
@@ -246,37 +245,37 @@ def effective_field_sampled(
             if until is not None and agreement is not None and agreement >= until:
                 break
     if not num_samples:
-        raise UsageError("an effective field is sampled on at least one sample, and there is none.")
+        raise UsageError("sampling an effective field needs at least one sample, and there is none.")
     strength = ((halves[0] + halves[1]) / num_samples).sqrt().cpu().numpy()
     return EffectiveField(
-        layer, channel, place, frozen(strength), TracedFields(module, shape), spatial, num_samples, agreement
+        layer, channel, place, read_only(strength), TracedFields(module, shape), spatial, num_samples, agreement
     )
 
 
-def _rates(module: nn.Module, inputs: Inputs | Iterable[Inputs] | tuple[int, ...] | Rates) -> Rates:
-    if isinstance(inputs, Rates):
+def _derivatives(module: nn.Module, inputs: Inputs | Iterable[Inputs] | tuple[int, ...] | Derivatives) -> Derivatives:
+    if isinstance(inputs, Derivatives):
         return inputs
     if isinstance(inputs, tuple) and all(isinstance(length, int) for length in inputs):
-        return measured_rates(module, torch.randn(NOISE_SAMPLES, *inputs, generator=torch.Generator().manual_seed(0)))
-    return measured_rates(module, inputs)  # type: ignore[arg-type]
+        return measure_derivatives(module, torch.randn(NOISE_SAMPLES, *inputs, generator=torch.Generator().manual_seed(0)))
+    return measure_derivatives(module, inputs)  # type: ignore[arg-type]
 
 
 def _unit(
     module: nn.Module, x: Tensor, layer: str, position: Sequence[int] | None, channel: int | None
 ) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
-    """(samples, channels) of a layer at a place (of one channel, or of all); the place; and the lengths of the layer's map."""
+    """(samples, channels) of a layer at a position, of one channel or all; the position; and the lengths of the map."""
     output = output_of(module, x, layer)
     spatial = tuple(output.shape[2:])
-    place = position_in(spatial, position, layer)
+    place = resolve_position(spatial, position, layer)
     channels = slice(None)
     if channel is not None:
-        channels = slice(channel_in(output.shape[1], channel, layer), channel + 1)
+        channels = slice(check_channel(output.shape[1], channel, layer), channel + 1)
     index: tuple[Any, ...] = (slice(None), channels, *place)
     return output[index], place, spatial
 
 
 def _gradient(value: Tensor, x: Tensor) -> Tensor:
-    """The gradient to the input; zeros where the value does not depend on it."""
+    """The gradient with respect to the input; zeros where the value does not depend on it."""
     if not value.requires_grad:
         return torch.zeros_like(x)
     return torch.autograd.grad(value, x, allow_unused=True, materialize_grads=True)[0]

@@ -1,6 +1,6 @@
-"""One output of a convolution, taken apart: patch times kernel plus bias, every term.
+"""One output of a convolution or a linear layer, term by term: patch times kernel plus bias.
 
-Shape letters: C channels in of one group, k the taps on each axis. This file knows the arithmetic of a convolution.
+Shape letters: C input channels of one group, k the taps on each axis.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ from torch.nn import functional as F
 from visus.errors import UsageError
 from visus.examine.layer_calls import (
     Array,
-    Ended,
     Inputs,
     LayerCall,
-    at_rest,
+    StopForward,
     called_layers,
-    channel_in,
-    frozen,
-    heard,
+    check_channel,
+    eval_mode,
+    hook_layers,
     one_sample,
-    position_in,
+    plain_module,
+    read_only,
+    resolve_position,
     run,
     to_array,
     unknown_layer,
-    unwrapped,
 )
 from visus.examine.layer_outputs import first_tensor
 from visus.networks.trace.rows import layer_text
 
-PADDING: Final = -1  # the place of a tap that reads padding of zeros
+PADDING: Final = -1  # the input position of a tap that reads zero padding
 
 
 @dataclass(frozen=True, eq=False)
-class PixelSum:
+class OutputTerms:
     """One output of a layer as a sum.
 
     Args:
         path: the layer's path.
-        layer: the layer as it is written.
+        layer: the definition of the layer.
         channel: the filter.
-        position: the output's place in its map; empty for a linear layer.
-        patch: what the layer reads for it, padding included, (C, *k).
-        kernel: the filter's weights, (C, *k).
-        bias: the filter's bias; 0 where the layer has none.
-        value: what the network itself made of it.
-        channels_in: the channels of the layer's input that are read, C of them.
-        places: for each axis, where in the layer's input each tap reads; -1 for padding of zeros.
+        position: the position of the output in its map; empty for a linear layer.
+        patch: the inputs of this output, padding included, (C, *k).
+        kernel: the weights of the filter, (C, *k).
+        bias: the bias of the filter; 0 where the layer has none.
+        value: the output that the network computes.
+        channels_in: the input channels that are read, C of them.
+        places: for each axis, the input position of each tap; -1 for zero padding.
     """
 
     path: str
@@ -69,17 +69,17 @@ class PixelSum:
     @property
     def products(self) -> Array:
         """Patch times kernel, (C, *k), in float64."""
-        return frozen(self.patch.astype(np.float64) * self.kernel.astype(np.float64))
+        return read_only(self.patch.astype(np.float64) * self.kernel.astype(np.float64))
 
     @property
     def sum(self) -> float:
-        """All products and the bias added up in float64; ``value`` to rounding."""
+        """The sum of all products and the bias in float64; equal to ``value`` up to rounding."""
         return float(self.products.sum() + self.bias)
 
 
-def pixel_sum(
+def output_terms(
     module: nn.Module, sample: Inputs, layer: str, channel: int, position: Sequence[int] | None = None
-) -> PixelSum:
+) -> OutputTerms:
     """Patch x kernel + bias = value for one output of a convolution or of a linear layer, from the module itself.
 
     Args:
@@ -87,32 +87,32 @@ def pixel_sum(
         sample: one scaled sample, (1, channels, *spatial).
         layer: the layer's path.
         channel: the filter, from 0.
-        position: the output's place in its map; None for the middle.
+        position: the position of the output in its map; None for the middle.
 
     Returns:
-        Every term; ``sum`` and ``value`` are equal to rounding.
+        Every term; ``sum`` and ``value`` are equal up to rounding.
 
     Raises:
         UsageError: no such layer, channel or position; a layer of another kind.
 
     >>> module = nn.Conv2d(1, 1, 2, bias=False).requires_grad_(False)
     >>> _ = module.weight.copy_(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
-    >>> found = pixel_sum(module, torch.ones(1, 1, 2, 2), "", 0, (0, 0))
+    >>> found = output_terms(module, torch.ones(1, 1, 2, 2), "", 0, (0, 0))
     >>> found.products.ravel().tolist(), found.sum, found.value
     ([1.0, 2.0, 3.0, 4.0], 10.0, 10.0)
     """
-    module = unwrapped(module)
+    module = plain_module(module)
     batch = one_sample(module, sample)
     found: list[tuple[LayerCall, Tensor]] = []
 
     def listen(call: LayerCall) -> None:
         if call.path == layer:
             given = first_tensor(call.inputs)
-            assert given is not None, "a layer that is called is given a tensor"
+            assert given is not None, "a layer is called with a tensor"
             found.append((call, given))
-            raise Ended
+            raise StopForward
 
-    with at_rest(module), torch.no_grad(), heard(module, listen):
+    with eval_mode(module), torch.no_grad(), hook_layers(module, listen):
         run(module, batch)
     if not found:
         raise UsageError(unknown_layer(layer, called_layers(module, batch)))
@@ -123,23 +123,23 @@ def pixel_sum(
         not isinstance(part, nn.modules.conv._ConvNd) or isinstance(part, nn.modules.conv._ConvTransposeNd)
     ):
         raise UsageError(
-            f"a sum of products is shown for convolutions and linear layers, and this is {layer_text(part)}.", where=layer
+            f"only convolutions and linear layers are sums of products, and this is {layer_text(part)}.", where=layer
         )
-    channel = channel_in(call.output.shape[1], channel, layer)
-    place = position_in(call.output.shape[2:], position, layer)
+    channel = check_channel(call.output.shape[1], channel, layer)
+    place = resolve_position(call.output.shape[2:], position, layer)
     patch, channels_in, places = _of_linear(given, place) if is_linear else _of_convolution(part, given, channel, place)
     weight: Any = part.weight
     own_bias: Any = part.bias
     bias = 0.0 if own_bias is None else float(own_bias.detach()[channel])
     value = float(call.output[(0, channel, *place)])
     kernel = to_array(weight[channel].detach().clone())
-    return PixelSum(
+    return OutputTerms(
         layer, layer_text(part), channel, place, to_array(patch.clone()), kernel, bias, value, channels_in, places
     )
 
 
 def _of_linear(given: Tensor, place: tuple[int, ...]) -> tuple[Tensor, range, tuple[Array, ...]]:
-    """What one output of a linear layer reads: all features, at one place of a map whose channels are last."""
+    """The inputs of one output of a linear layer: all features, at one position of a map whose channels are last."""
     patch = given[(0, *place)]
     return patch, range(len(patch)), ()
 
@@ -147,7 +147,7 @@ def _of_linear(given: Tensor, place: tuple[int, ...]) -> tuple[Tensor, range, tu
 def _of_convolution(
     part: Any, given: Tensor, channel: int, place: tuple[int, ...]
 ) -> tuple[Tensor, range, tuple[Array, ...]]:
-    """The patch that one output of a convolution reads, the channels it reads, and where each tap lies."""
+    """The patch of one output of a convolution, its input channels, and the input position of each tap."""
     num_axes = len(part.kernel_size)
     size = part.in_channels // part.groups
     first = channel // (part.out_channels // part.groups) * size
@@ -164,7 +164,7 @@ def _of_convolution(
             line = np.pad(inside, (before, after), constant_values=PADDING)
         else:
             line = np.pad(inside, (before, after), mode=_NUMPY_MODES[part.padding_mode])
-        places.append(frozen(line[taps]))
+        places.append(read_only(line[taps]))
     return padded, range(first, first + size), tuple(places)
 
 
@@ -172,8 +172,8 @@ _NUMPY_MODES: Final[dict[str, Any]] = {"reflect": "reflect", "replicate": "edge"
 
 
 def _pads(part: Any) -> tuple[int, ...]:
-    """Padding before and after each axis, last axis first, as ``torch.nn.functional.pad`` takes it."""
-    unlike = getattr(part, "pads", ())
-    if unlike:  # the convolutions of visus.networks.blocks that are padded unevenly
-        return tuple(unlike)
+    """Padding before and after each axis, last axis first, as for ``torch.nn.functional.pad``."""
+    uneven = getattr(part, "pads", ())
+    if uneven:  # the convolutions of visus.networks.blocks that are padded unevenly
+        return tuple(uneven)
     return tuple(part._reversed_padding_repeated_twice)

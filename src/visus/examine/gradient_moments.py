@@ -1,10 +1,8 @@
-"""A module's gradient as a random quantity: what each function does to its mean and to its mean square.
+"""The gradient of a module as a random variable: what each function does to its mean and its mean square.
 
-Every function that a module calls is seen, whether a layer or the module's own code calls it. While a module is measured, the
-derivative of each function that is not linear is noted over the given samples. In place of the module then runs a linear one,
-whose backward pass carries the mean of the gradient (weights as they are, gates at their mean), or its mean square (weights and
-gains squared, gates at their mean square, a maximum at the mean of its taps, sums added). This file knows functions of torch
-and their derivatives.
+``MeasureMode`` records the derivatives of all nonlinear functions that a module calls, over given samples. ``MomentMode`` then replaces each
+function by a linear one, so that the backward pass propagates the mean of the gradient (weights unchanged, derivatives at their mean), or its
+mean square (weights squared, derivatives at their mean square, a maximum as the mean of its taps, sums added).
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from visus.errors import UsageError
 
 Moment = Literal["mean", "square"]
-_DEPENDS: Final = "_visus_depends"  # the attribute of a tensor that depends on the input, while a module is measured
+_DEPENDS: Final = "_visus_depends"  # attribute of a tensor that depends on the input, while derivatives are measured
 
 
 def _words(text: str) -> frozenset[str]:
@@ -43,11 +41,11 @@ _MULTIPLY: Final = frozenset(("mul", "imul", "rmul", "multiply"))
 _DIVIDE: Final = frozenset(("div", "truediv", "itruediv", "divide", "true_divide"))
 
 
-class Measured:
-    """Derivatives of one call of a function over samples: one for each operand that depends on the input.
+class CallDerivatives:
+    """Derivatives of one call of a function over samples: for each operand that depends on the input.
 
     Args:
-        name: the function's.
+        name: of the function.
     """
 
     def __init__(self, name: str) -> None:
@@ -55,55 +53,55 @@ class Measured:
         self.num_samples = 0
         self.sums: list[Tensor] = []
         self.squares: list[Tensor] = []
-        self._settled: dict[str, list[Tensor]] = {}
+        self._moments: dict[str, list[Tensor]] = {}
 
     def add(self, derivatives: Sequence[Tensor]) -> None:
-        """Count the derivatives over one batch, (samples, ...) each."""
+        """Accumulate the derivatives over one batch, (samples, ...) each."""
         sums = [each.sum(0, keepdim=True) for each in derivatives]
         squares = [each.square().sum(0, keepdim=True) for each in derivatives]
         self.sums = [old + new for old, new in zip(self.sums, sums, strict=True)] if self.sums else sums
         self.squares = [old + new for old, new in zip(self.squares, squares, strict=True)] if self.squares else squares
         self.num_samples += len(derivatives[0])
-        self._settled.clear()
+        self._moments.clear()
 
     @property
     def is_known(self) -> bool:
-        """Whether there is anything: nothing was noted of a function whose derivative cannot be told place by place."""
+        """Whether anything was recorded: a function whose derivative is not elementwise has none."""
         return bool(self.sums)
 
     def moment(self, which: Moment) -> list[Tensor]:
         """Mean or mean square over samples."""
-        if which not in self._settled:
-            self._settled[which] = [each / self.num_samples for each in (self.sums if which == "mean" else self.squares)]
-        return self._settled[which]
+        if which not in self._moments:
+            self._moments[which] = [each / self.num_samples for each in (self.sums if which == "mean" else self.squares)]
+        return self._moments[which]
 
     def variance(self) -> list[Tensor]:
-        """Mean square less the square of the mean; empty where all samples agree."""
-        if "variance" not in self._settled:
+        """Mean square minus the square of the mean; empty where all samples agree."""
+        if "variance" not in self._moments:
             pairs = zip(self.moment("mean"), self.moment("square"), strict=True)
             spread = [(square - mean.square()).clamp_min(0) for mean, square in pairs]
             agree = all(
                 bool((var <= 1e-6 * square).all()) for var, square in zip(spread, self.moment("square"), strict=True)
             )
-            self._settled["variance"] = [] if agree else spread
-        return self._settled["variance"]
+            self._moments["variance"] = [] if agree else spread
+        return self._moments["variance"]
 
 
-class Measuring(TorchFunctionMode):
-    """Notes the derivatives of all functions that are not linear, in the order of their calls, while a module runs on samples.
+class MeasureMode(TorchFunctionMode):
+    """Records the derivatives of all nonlinear functions, in the order of their calls, while a module runs on samples.
 
     Args:
-        known: what was measured on earlier batches; it is added to.
+        known: the derivatives of earlier batches; new ones are added.
     """
 
-    def __init__(self, known: list[Measured]) -> None:
+    def __init__(self, known: list[CallDerivatives]) -> None:
         super().__init__()
         self.known = known
         self.place = 0
         self.generator = torch.Generator().manual_seed(0)
 
     def mark(self, values: Tensor) -> Tensor:
-        """Begin with these samples."""
+        """Start a forward pass with these samples."""
         setattr(values, _DEPENDS, True)
         self.place = 0
         return values
@@ -120,7 +118,7 @@ class Measuring(TorchFunctionMode):
         results = list(_tensors(output))
         if measured and results:
             if self.place == len(self.known):
-                self.known.append(Measured(name))
+                self.known.append(CallDerivatives(name))
             if derivatives:
                 self.known[self.place].add(derivatives)
             self.place += 1
@@ -130,13 +128,13 @@ class Measuring(TorchFunctionMode):
 
     @staticmethod
     def _is_measured(name: str, args: Any, operands: list[Tensor]) -> bool:
-        """Whether a function is not linear, and has no rule of its own."""
+        """Whether a function is nonlinear and has no rule of its own."""
         if name in _MULTIPLY | _DIVIDE:
             return len(operands) == 2
         return name not in _LINEAR and name not in _RULES and bool(args) and any(args[0] is each for each in operands)
 
     def _derivatives(self, func: Any, name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> list[Tensor]:
-        """The derivatives of a function over samples; none where they cannot be told place by place."""
+        """The derivatives of a function over samples; none where they are not elementwise."""
         if name in _MULTIPLY | _DIVIDE:
             one, other = args[0], args[1]
             partials = [other, one] if name in _MULTIPLY else [1 / other, -one / other.square()]
@@ -155,7 +153,7 @@ class Measuring(TorchFunctionMode):
 
 
 def _own_derivative(func: Any, args: Any, kwargs: Any, probe: Tensor) -> Tensor | None:
-    """How each value of the output changes with the value of the input at the same place; None where the shapes differ."""
+    """The derivative of each output with respect to the input at the same position; None where the shapes differ."""
     with torch.enable_grad():
         given = args[0].detach().clone().requires_grad_(True)
         options = {key: False if key == "inplace" else value for key, value in kwargs.items()}
@@ -167,19 +165,19 @@ def _own_derivative(func: Any, args: Any, kwargs: Any, probe: Tensor) -> Tensor 
     return derivative
 
 
-class Replaced(TorchFunctionMode):
-    """Runs a linear module in place of the module: its backward pass carries the mean of the gradient, or its mean square.
+class MomentMode(TorchFunctionMode):
+    """Replaces each function by a linear one: the backward pass propagates the mean of the gradient, or its mean square.
 
     Args:
-        known: what was measured.
+        known: the result of ``MeasureMode``.
         which: ``mean`` or ``square``.
 
     Attributes:
-        random: what came out of each function whose derivative is random: in the mean network the output, in the network of
-            squares the input weighted by the variance of the derivatives.
+        random: for each function whose derivative is random: for the mean its output, for the mean square the input weighted by the
+            variance of the derivatives.
     """
 
-    def __init__(self, known: list[Measured], which: Moment) -> None:
+    def __init__(self, known: list[CallDerivatives], which: Moment) -> None:
         super().__init__()
         self.known, self.which = known, which
         self.place = 0
@@ -198,7 +196,7 @@ class Replaced(TorchFunctionMode):
             and isinstance(output, Tensor)
             and output is not args[0]
         ):
-            return args[0].copy_(output)  # what is written over is written over here, too
+            return args[0].copy_(output)  # an in-place function stays one
         return output
 
     def _linear(self, func: Any, name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> Any:
@@ -217,7 +215,7 @@ class Replaced(TorchFunctionMode):
             return func(args[0], args[1] ** 2) if args[0] is operands[0] else func(args[0] ** 2, args[1])
         if name in _RULES:
             return _RULES[name](self, func, args, kwargs, operands)
-        measured = self.known[self.place] if self.place < len(self.known) else Measured("")
+        measured = self.known[self.place] if self.place < len(self.known) else CallDerivatives("")
         if measured.name == name:
             self.place += 1
             if measured.is_known:
@@ -227,15 +225,15 @@ class Replaced(TorchFunctionMode):
             raise _no_rule(name)
         return output
 
-    def _gate(self, measured: Measured, operands: list[Tensor]) -> Tensor:
+    def _gate(self, measured: CallDerivatives, operands: list[Tensor]) -> Tensor:
         """Operands times their measured derivatives."""
         output = _weighted(operands, measured.moment(self.which))
         if variance := measured.variance():
-            self.is_random(output, lambda: _weighted(operands, variance))
+            self.record_random(output, lambda: _weighted(operands, variance))
         return output
 
-    def is_random(self, output: Tensor, varied: Callable[[], Tensor]) -> None:
-        """Note a function whose derivative is random."""
+    def record_random(self, output: Tensor, varied: Callable[[], Tensor]) -> None:
+        """Record a function whose derivative is random."""
         self.random.append(output if self.which == "mean" else varied())
 
 
@@ -248,8 +246,8 @@ def _weighted(operands: Sequence[Tensor], factors: Sequence[Tensor]) -> Tensor:
 # ---- functions with rules of their own ----
 
 
-def _weights(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Any:
-    """A convolution, or a product with constant numbers: without bias, weights squared for the mean square."""
+def _weights(mode: MomentMode, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Any:
+    """A convolution, or a product with constants: without bias, weights squared for the mean square."""
     if len(operands) > 1:
         raise _no_rule(_name(func))
     given = list(args)
@@ -271,27 +269,27 @@ def _weights(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: list[T
     return func(*given, **options)
 
 
-def _mean(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Tensor:
+def _mean(mode: MomentMode, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Tensor:
     """A mean over dimensions: each value has the weight 1/n."""
     output: Tensor = func(*args, **kwargs)
     return output * (output.numel() / operands[0].numel()) if mode.which == "square" else output
 
 
-def _largest(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Any:
-    """A maximum over dimensions: each value is the one that is passed on in 1 of n cases."""
+def _largest(mode: MomentMode, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Any:
+    """A maximum over dimensions: each of n values is the maximum with probability 1/n."""
     dims = args[1] if len(args) > 1 else kwargs.get("dim")
     if isinstance(dims, Tensor):
         raise _no_rule(_name(func))
     keep = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
     values = operands[0]
     output = values.mean() if dims is None else values.mean(dims, keepdim=keep)
-    mode.is_random(output, lambda: output * (1 - output.numel() / values.numel()))
+    mode.record_random(output, lambda: output * (1 - output.numel() / values.numel()))
     pairs = dims is not None and _name(func) in ("max", "min")
     return (output, torch.zeros_like(output, dtype=torch.long)) if pairs else output
 
 
-def _max_pool(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Any:
-    """A maximum over a window: the mean of its taps, padding not among them."""
+def _max_pool(mode: MomentMode, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Any:
+    """A maximum over a window: the mean of its taps, without padding."""
     rank = int(next(letter for letter in _name(func) if letter.isdigit()))
     names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -306,12 +304,12 @@ def _max_pool(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: list[
         convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
         taps = torch.ones(x.shape[1], 1, *size, dtype=x.dtype, device=x.device)
         output = convolve(x, taps / taps[0].numel(), None, stride, padding, dilation, x.shape[1])
-    mode.is_random(output, lambda: output * (1 - 1 / math.prod(size)))
+    mode.record_random(output, lambda: output * (1 - 1 / math.prod(size)))
     has_indices = given.get("return_indices") is True or "indices" in _name(func)
     return (output, torch.zeros_like(output, dtype=torch.long)) if has_indices else output
 
 
-def _avg_pool(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Tensor:
+def _avg_pool(mode: MomentMode, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Tensor:
     """A mean over a window."""
     output: Tensor = func(*args, **kwargs)
     if mode.which == "mean":
@@ -320,8 +318,8 @@ def _avg_pool(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: list[
     return output / math.prod(_per_axis(args[1] if len(args) > 1 else kwargs["kernel_size"], rank))
 
 
-def _adaptive_pool(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Tensor:
-    """A mean over windows that divide the map; a maximum is taken for the mean."""
+def _adaptive_pool(mode: MomentMode, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Tensor:
+    """A mean over windows that divide the map; a maximum is treated as the mean."""
     rank = int(next(letter for letter in _name(func) if letter.isdigit()))
     pool: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[rank - 1]
     x = operands[0]
@@ -334,12 +332,12 @@ def _adaptive_pool(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: 
         shares = shares[..., None] / torch.tensor(lengths, dtype=x.dtype, device=x.device)
     if "avg" in _name(func):
         return output * shares
-    mode.is_random(output, lambda: output * (1 - shares))
+    mode.record_random(output, lambda: output * (1 - shares))
     return output
 
 
-def _interpolate(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Tensor:
-    """A map made larger or smaller: its weights on each axis, squared for the mean square."""
+def _interpolate(mode: MomentMode, func: Any, args: Any, kwargs: Any, operands: list[Tensor]) -> Tensor:
+    """A resized map: its weights on each axis, squared for the mean square."""
     output: Tensor = func(*args, **kwargs)
     how = kwargs.get("mode", args[3] if len(args) > 3 else "nearest")
     if mode.which == "mean" or how.startswith("nearest"):
@@ -356,7 +354,7 @@ def _interpolate(mode: Replaced, func: Any, args: Any, kwargs: Any, operands: li
     return x
 
 
-_Rule = Callable[[Replaced, Any, Any, Any, list[Tensor]], Any]
+_Rule = Callable[[MomentMode, Any, Any, Any, list[Tensor]], Any]
 _RULES: Final[dict[str, _Rule]] = {
     **dict.fromkeys(_WEIGHTED, _weights),
     "mean": _mean,
@@ -374,12 +372,12 @@ def _per_axis(value: Any, rank: int) -> tuple[int, ...]:
 
 
 def _name(func: Any) -> str:
-    """The name of a function without the underscores of methods and of what works in place."""
+    """The name of a function without the underscores of methods and in-place functions."""
     return str(getattr(func, "__name__", func)).strip("_")
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in a value, however deep in lists."""
+    """All tensors in a value, at any depth of nesting."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
@@ -391,5 +389,5 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _no_rule(name: str) -> UsageError:
     return UsageError(
-        f"the module calls {name}, and how a squared gradient passes it is not known. Use effective_field_sampled, which needs no rule."
+        f"the module calls {name}, which has no rule for squared gradients. Use effective_field_sampled, which needs no rules."
     )

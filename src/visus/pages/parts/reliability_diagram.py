@@ -1,7 +1,4 @@
-"""Charts of a report as SVG text: confidence against accuracy.
-
-This file knows coordinates and marks; colors come from the page's style sheet by class name.
-"""
+"""The reliability diagram: confidence against accuracy, as SVG text. Colors come from the page's style sheet by class name."""
 
 from __future__ import annotations
 
@@ -14,33 +11,32 @@ from visus.units import write_share
 
 _SIDE, _LEFT, _TOP, _BOTTOM, _RIGHT = 300, 52, 12, 44, 26
 _COUNTS = 46
-_JOINED = 5  # samples of a bin from which on a line goes through its dot: of fewer, accuracy is chance
+_JOINED = 5  # a line joins the dots of bins with at least so many samples: with fewer, accuracy is chance
 _MAX_DOT, _MIN_DOT = 7.0, 1.8
 
 
-def reliability_chart(before: Reliability, after: Reliability | None) -> str:
-    """Confidence from left to right, accuracy upwards: a dot for each bin that has samples, larger where it has more; bars of their share below.
+def reliability_diagram(before: Reliability, after: Reliability | None) -> str:
+    """A reliability diagram: a dot for each bin that has samples, larger where it has more, and below it a histogram of the confidence.
 
-    Dots on the diagonal are what a network says whose confidence can be taken at its word.
+    On the diagonal, confidence equals accuracy: the network is calibrated.
     """
-    drawn = [("train", before)] + ([("val", after)] if after is not None else [])
-    told = []
-    for name, each in zip(
-        ("Not calibrated" if after else "As it is", "calibrated"),
-        (found for _, found in drawn),
-        strict=False,
-    ):
-        pairs = ", ".join(f"{write_share(bin.accuracy, 0)} at {write_share(bin.confidence, 0)}" for bin in each.bins
-                          if bin.accuracy is not None and bin.confidence is not None)  # fmt: skip
-        told.append(f"{name}, accuracy at confidence: {pairs}")
+    drawn = [("train", "uncalibrated", before)] + ([("val", "calibrated", after)] if after is not None else [])
+    labels = [f"{name}, accuracy at confidence: {_pairs(each.bins)}" for _, name, each in drawn]
     height = _TOP + _SIDE + _COUNTS + _BOTTOM
     width = _LEFT + _SIDE + _RIGHT
     parts = [_diagonal_grid()]
-    for style, each in drawn:
-        parts.append(_dots(style, each.bins))
+    parts += [_dots(style, each.bins) for style, _, each in drawn]
     parts += [_count_bars(before.bins), _foot("confidence", height)]
-    label = escape(f"Confidence and accuracy. {'; '.join(told)}.", quote=True)
+    label = escape(f"Confidence and accuracy. {'; '.join(labels)}.", quote=True)
     return f'<svg class="reliability" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def _pairs(bins: Sequence[Bin]) -> str:
+    return ", ".join(
+        f"{write_share(each.accuracy, 0)} at {write_share(each.confidence, 0)}"
+        for each in bins
+        if each.accuracy is not None and each.confidence is not None
+    )
 
 
 def _x(share: float) -> float:
@@ -93,4 +89,6 @@ def _foot(along: str, height: float) -> str:
         f'<text x="{_x(tick):.1f}" y="{height - 22}" text-anchor="middle">{100 * tick:.0f} %</text>'
         for tick in (0.0, 0.5, 1.0)
     )
-    return f'{ticks}<text x="{_x(0.5)}" y="{height - 5}" text-anchor="middle">{escape(along)}; below: how many samples have it</text>'
+    return (
+        f'{ticks}<text x="{_x(0.5)}" y="{height - 5}" text-anchor="middle">{escape(along)}; below: number of samples</text>'
+    )

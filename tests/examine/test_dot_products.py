@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from visus.errors import UsageError
-from visus.examine import filters, pixel_sum
+from visus.examine import filters, output_terms
 
 CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -44,7 +44,7 @@ def test_the_terms_of_any_convolution_add_up_to_its_output(
         output = module[0](samples)[0]  # type: ignore[index]
     place = tuple(data.draw(st.integers(0, length - 1)) for length in output.shape[1:])
     channel = data.draw(st.integers(0, 5))
-    found = pixel_sum(module, samples, "0", channel, place)
+    found = output_terms(module, samples, "0", channel, place)
     assert found.value == pytest.approx(float(output[(channel, *place)]), rel=1e-5, abs=1e-5)
     assert found.sum == pytest.approx(found.value, rel=1e-5, abs=1e-5)
     np.testing.assert_array_equal(found.kernel, filters(module, "0").kernels[channel])
@@ -58,7 +58,7 @@ def test_the_terms_of_any_convolution_add_up_to_its_output(
 def test_uneven_padding_of_a_design_adds_up_too() -> None:
     module = networks.designed("conv(4, 4, padding='same'), relu", (2, 9, 9))
     for place in [(0, 0), (4, 4), (2, 3)]:
-        found = pixel_sum(module, networks.noise(1, 2, 9, 9), "conv1", 2, place)
+        found = output_terms(module, networks.noise(1, 2, 9, 9), "conv1", 2, place)
         assert found.sum == pytest.approx(found.value, abs=1e-5)
 
 
@@ -66,10 +66,10 @@ def test_a_linear_layer_adds_up_alone_and_over_a_map_and_when_called_again() -> 
     module = networks.twice()
     samples = networks.noise(1, 2, 8, 8)
     for layer, place in (("head", (3, 4)), ("conv#2", (7, 0)), ("conv", None)):
-        found = pixel_sum(module, samples, layer, 1, place)
+        found = output_terms(module, samples, layer, 1, place)
         assert found.sum == pytest.approx(found.value, abs=1e-6)
     plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    found = pixel_sum(plain, networks.noise(1, 3, 4), "1", 2)
+    found = output_terms(plain, networks.noise(1, 3, 4), "1", 2)
     assert (found.position, found.places, found.patch.shape) == ((), (), (12,))
     assert found.sum == pytest.approx(found.value, abs=1e-6)
 
@@ -91,7 +91,7 @@ def test_shown_filters_lie_between_0_and_1_with_weight_0_in_the_middle() -> None
     module.weight.data[2] = 0
     found = filters(module, "")
     shown = found.shown()
-    assert found.axes == ("filter", "channel in", "length")
+    assert found.axes == ("filter", "input channel", "length")
     assert found.bias is not None
     assert (shown[2] == 0.5).all()
     assert np.abs(shown[:2] - 0.5).max(axis=(1, 2)) == pytest.approx([0.5, 0.5])
@@ -104,26 +104,26 @@ def test_mistakes_are_told() -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.ConvTranspose2d(2, 2, 2))
     sample = networks.noise(1, 1, 5, 5)
     for call, sentence in (
-        (lambda: pixel_sum(module, sample, "3", 0), "unknown layer '3'. Known: 0, 1, 2."),
+        (lambda: output_terms(module, sample, "3", 0), "unknown layer '3'. Known: 0, 1, 2."),
         (
-            lambda: pixel_sum(module, sample, "1", 0),
-            "1: a sum of products is shown for convolutions and linear layers, and this is ReLU.",
+            lambda: output_terms(module, sample, "1", 0),
+            "1: only convolutions and linear layers are sums of products, and this is ReLU.",
         ),
         (
-            lambda: pixel_sum(module, sample, "2", 0),
-            "2: a sum of products is shown for convolutions and linear layers, and this is ConvTranspose2d(2, 2).",
+            lambda: output_terms(module, sample, "2", 0),
+            "2: only convolutions and linear layers are sums of products, and this is ConvTranspose2d(2, 2).",
         ),
         (
-            lambda: pixel_sum(module, sample, "0", 2),
-            "0: there are 2 channels, and channel 2 was asked for: they are counted from 0.",
+            lambda: output_terms(module, sample, "0", 2),
+            "0: there are 2 channels, counted from 0; channel 2 does not exist.",
         ),
         (
-            lambda: pixel_sum(module, sample, "0", 0, (3, 0)),
-            "0: the map has the size (3, 3), and position (3, 0) was asked for.",
+            lambda: output_terms(module, sample, "0", 0, (3, 0)),
+            "0: the feature map has the size (3, 3); position (3, 0) does not exist.",
         ),
         (
-            lambda: pixel_sum(module, networks.noise(2, 1, 5, 5), "0", 0),
-            "one sample is needed, with its samples axis, and 2 were given. Give inputs[:1].",
+            lambda: output_terms(module, networks.noise(2, 1, 5, 5), "0", 0),
+            "one sample is needed, with its batch axis, and 2 were given. Give inputs[:1].",
         ),
         (lambda: filters(module, "4"), "unknown layer '4'. Known: 0, 1, 2."),
         (lambda: filters(module, "1"), "1: ReLU has no kernels. Layers that have: 0, 2."),

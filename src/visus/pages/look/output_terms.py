@@ -1,6 +1,6 @@
-"""The part of a look page that takes one output apart: patch x kernel + bias = value, every term.
+"""The part of a look page that writes out one output: patch x kernel + bias = value, every term.
 
-Shape letters: C channels in, k taps on an axis. This file knows terms and tables of them.
+Shape letters: C input channels, k taps on an axis.
 """
 
 from __future__ import annotations
@@ -10,43 +10,46 @@ from typing import Final
 
 import numpy as np
 
+from visus.examine.dot_products import PADDING, OutputTerms
 from visus.examine.layer_calls import Array
-from visus.examine.pixel_sums import PADDING, PixelSum
 from visus.pages.look.facts import LookFacts
-from visus.pages.parts.document import folded, section, table_head, table_row, wide_table
+from visus.pages.parts.document import folded, paragraphs, section
+from visus.pages.parts.table import bare_table, table, table_row
 from visus.units import write_number_of, write_shape
 
-MAX_TERMS: Final = 1200  # tables of this many terms are written out
+MAX_TERMS: Final = 1200  # channels with so many terms together are written out
 OPEN_CHANNELS: Final = 3
 _ROW: Final = 12
 
 
-def sum_section(facts: LookFacts) -> str:
-    """One output as a sum, in full."""
+def output_terms_section(facts: LookFacts) -> str:
+    """One output as a sum, term by term."""
     found = facts.sum
     if found is None:
-        return section("One number, in full", f"<p>{escape(facts.missing.get('sum', ''))}</p>")
-    return section("One number, in full", _words(facts, found) + _equation(found) + _channels(found))
+        return section("One output, term by term", f"<p>{escape(facts.missing.get('sum', ''))}</p>")
+    return section("One output, term by term", _words(facts, found) + _equation(found) + _channels(found))
 
 
-def _words(facts: LookFacts, found: PixelSum) -> str:
+def _words(facts: LookFacts, found: OutputTerms) -> str:
     place = f" at {write_place(found.position)}" if found.position else ""
-    num_terms = found.products.size
-    padding = sum(int((line == PADDING).sum()) > 0 for line in found.places)
-    border = " Some of its taps lie on padding and read 0." if padding else ""
-    reads = (
-        f"{write_number_of(found.patch.shape[0], 'channel')} of {write_shape(found.kernel.shape[1:])}"
-        if found.kernel.ndim > 1
-        else write_number_of(found.kernel.shape[0], "number")
+    is_map = found.kernel.ndim > 1
+    unit = f"{'filter' if is_map else 'unit'} {found.channel} of <b>{escape(found.path or 'the module')}</b>{place}"
+    shape = (
+        f", {write_number_of(found.patch.shape[0], 'input channel')} of {write_shape(found.kernel.shape[1:])}"
+        if is_map
+        else ""
     )
-    everywhere = "in every place of every map" if found.kernel.ndim > 1 else "for every number of every layer"
-    noun = "Filter" if found.kernel.ndim > 1 else "Unit"
+    bias = "there is no bias" if "bias=False" in found.layer else "a bias is added"
+    every = (
+        "Every value of a feature map is computed this way."
+        if is_map
+        else "Every unit of a linear layer is computed this way."
+    )
+    has_padding = any(int((line == PADDING).sum()) for line in found.places)
+    padding = " Some of the inputs are padding, which is 0." if has_padding else ""
     why = facts.missing.get("sum", "")
-    bias = ", and no bias" if "bias=False" in found.layer else " and a bias"
-    return (
-        (f"<p>{escape(why)}</p>" if why else "")
-        + f"<p>{noun} {found.channel} of <b>{escape(found.path or 'the module')}</b>{place} reads {reads} and has as many weights: "
-        f"{write_number_of(num_terms, 'product')}{bias}. What a network does {everywhere} is this.{border}</p>"
+    return paragraphs([why]) + (
+        f"<p>The output of {unit} is the sum of {write_number_of(found.products.size, 'product')}{shape}; {bias}. {every}{padding}</p>"
     )
 
 
@@ -60,23 +63,23 @@ def write_place(position: tuple[int, ...]) -> str:
     return ", ".join(f"{name} {index}" for name, index in zip(names, position, strict=True))
 
 
-def _equation(found: PixelSum) -> str:
+def _equation(found: OutputTerms) -> str:
     products = float(found.products.sum())
     sign = "+" if found.bias >= 0 else "\u2212"
     gap = abs(found.sum - found.value)
     is_rounding = gap <= 1e-3 * max(1.0, abs(found.value))
     verdict = (
-        f"the two differ by {gap:.1g}, which is rounding" if is_rounding else f"they differ by {gap:.3g}, more than rounding"
+        f"the difference of {gap:.1g} is rounding" if is_rounding else f"the difference of {gap:.3g} is more than rounding"
     )
     return (
         f'<p class="sum">{products:.6g} {sign} {abs(found.bias):.6g} = <b>{found.sum:.6g}</b></p>'
-        f"<p>The products add up to {products:.6g}, the bias is {found.bias:.6g}. The network itself says {found.value:.6g}: "
+        f"<p>The products add up to {products:.6g}, the bias is {found.bias:.6g}. The network computes {found.value:.6g}: "
         f"{verdict}.</p>"
     )
 
 
-def _channels(found: PixelSum) -> str:
-    """Each channel's patch, kernel and products; the largest shares open, the rest folded."""
+def _channels(found: OutputTerms) -> str:
+    """Patch, kernel and products of each channel; the largest sums open, the others folded."""
     patch, kernel, products = (_grids(each) for each in (found.patch, found.kernel, found.products))
     totals = [float(np.nansum(each)) for each in products]
     order = [int(place) for place in np.argsort(-np.abs(totals), kind="stable")]
@@ -91,21 +94,18 @@ def _channels(found: PixelSum) -> str:
             f"The terms of {write_number_of(len(written) - OPEN_CHANNELS, 'more channel')}", "".join(written[OPEN_CHANNELS:])
         )
     if len(order) > 1:
-        rows = "".join(table_row(str(found.channels_in[place]), [f"{totals[place]:.6g}"]) for place in order)
-        last = f"<tfoot>{table_row('all', [f'{sum(totals):.6g}'])}</tfoot>"
-        table = wide_table(
-            "What each channel adds, the largest first",
-            f"{table_head(['Channel in', 'Sum of its products'])}<tbody>{rows}</tbody>{last}",
-        )
-        content += folded(f"What each of the {len(order):,} channels adds", table)
+        content += folded(f"The sums of all {len(order):,} channels", _channel_sums(found.channels_in, totals, order))
     return content
 
 
-def _grids(values: Array) -> list[Array]:
-    """A table for each channel: slices of a volume below each other; all features of a linear layer in rows of a dozen.
+def _channel_sums(channels: range, totals: list[float], order: list[int]) -> str:
+    rows = [table_row(str(channels[place]), [f"{totals[place]:.6g}"]) for place in order]
+    caption = "The sum of the products of each input channel, the largest first"
+    return table(caption, ["Input channel", "Sum"], rows, foot=table_row("all", [f"{sum(totals):.6g}"]))
 
-    What is missing in the last row is not a number.
-    """
+
+def _grids(values: Array) -> list[Array]:
+    """A grid for each channel: slices of a volume below each other; all features of a linear layer in rows of 12, the last filled up with NaN."""
     if values.ndim == 1:
         rows = -(-len(values) // _ROW)
         padded = np.full(rows * _ROW, np.nan)
@@ -124,7 +124,7 @@ def _one_channel(channel: int, patch: Array, kernel: Array, products: Array) -> 
     parts = []
     for (name, values), sign in zip(grids, signs, strict=True):
         parts.append(_grid(f"{name}, channel {channel}", values) + (f'<span class="sign">{sign}</span>' if sign else ""))
-    total = f'<p class="under">Channel {channel} adds {float(np.nansum(products)):.6g}.</p>'
+    total = f'<p class="under">The products of channel {channel} sum to {float(np.nansum(products)):.6g}.</p>'
     return f'<div class="terms">{"".join(parts)}</div>{total}'
 
 
@@ -139,7 +139,7 @@ def _grid(caption: str, values: Array) -> str:
             kind = "plus" if value >= 0 else "minus"
             cells.append(f'<td class="{kind}" style="--s:{abs(float(value)) / top:.2f}">{_term(float(value))}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return wide_table(caption, f"<tbody>{''.join(rows)}</tbody>", "terms")
+    return bare_table(caption, f"<tbody>{''.join(rows)}</tbody>", "terms")
 
 
 def _term(value: float) -> str:
