@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 
 import visus
-from visus.cli.show import _console
-from visus.cli.show_compare import _show_phases
+from visus.cli.show import show
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Preprocessing
 from visus.design import parse
@@ -29,7 +28,7 @@ from visus.workbench.experiment.mlp import compare_with_mlps
 from visus.workbench.experiment.retraining import usable_recipe
 from visus.workbench.experiment.shuffle import compare_with_shuffled
 from visus.workbench.runs.shift_remedies import antialiased_design, remedies
-from visus.workbench.runs.shifts import reading, report_shifts, some_samples
+from visus.workbench.runs.shifts import _phase_lines, reading, report_shifts, some_samples
 
 from .conftest import Call
 
@@ -369,7 +368,7 @@ def test_the_antialiased_design_has_all_structural_changes_at_once(flat: Path) -
 @pytest.mark.parametrize(("step", "num_rows"), [((40,), 3), ((4, 4), 4), ((1, 40), 0), ((16,), 1)])
 def test_every_phase_is_printed_or_none(step: tuple[int, ...], num_rows: int, capsys: pytest.CaptureFixture[str]) -> None:
     changes = tuple(0.001 * number for number in range(int(np.prod(step))))
-    _show_phases(_console(), PhasePattern("roll", step, 3, changes, changes))
+    show(tuple(_phase_lines(PhasePattern("roll", step, 3, changes, changes))))
     head, *rows = capsys.readouterr().out.splitlines()
     assert "\u2026" not in head + "".join(rows)
     figures = re.findall(r"[\d.]+ %", " ".join(rows[-num_rows:] if num_rows else []))
