@@ -163,7 +163,7 @@ def test_the_table_of_two_runs_names_the_samples_on_which_they_differ(run: Path,
     answer = visus_command("compare", run, flat)
     found = compare_runs(visus.load(run), visus.load(flat))
     assert answer.code == 0
-    assert "12 images (test); always guessing dark: 50.0 %" in answer.out
+    assert "12 images (test); baseline, always guessing dark: 50.0 %" in answer.out
     flowing = " ".join(answer.out.split())
     assert found.pairs[0].sentence("image") in flowing
     for each in found.pairs[0].answers.differing:
@@ -383,10 +383,10 @@ def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None
     assert {key: value for key, value in facts.items() if key != "shifts"} == plain
     lines = visus_command("evaluate", flat, "--shifts").out.splitlines()
     assert "moved: 12 of 12 images (test), by up to 1 x 1 px, 9 shifts of each" in lines
-    (step,) = [line for line in lines if line.startswith("the network's step is ")]
+    (step,) = [line for line in lines if line.startswith("the network's stride is ")]
     assert re.fullmatch(
-        r"the network's step is 2 x 2 px: inside the image, a shift by it moves every map by whole positions, and yet changes linear1 by "
-        r"[\d.]+ %, since the border, or what stands behind the maps, depends on the place",
+        r"the network's stride is 2 x 2 px: inside the image, a shift by it moves every map by whole positions, but it changes linear1 by "
+        r"[\d.]+ %, since the border, or the layers after the maps, depend on the position",
         step,
     )
     assert any(
