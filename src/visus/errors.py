@@ -14,7 +14,7 @@ Every error that a user can cause is one of these. The columns are the exit code
     |-- TrainingError              1  500   a training that cannot continue
     |   `-- ProcessLostError       1  500   a training process that has ended unexpectedly
     |-- StorageError               1  507   a disk that is full or not writable
-    |-- CanceledError            130  499   work that was asked to stop and did
+    |-- CanceledError            130  499   work that was canceled on request
     `-- MissingExtraError          1  501   an optional package that is not installed
 """
 
@@ -120,7 +120,7 @@ class StorageError(VisusError):
 
 
 class CanceledError(VisusError):
-    """Work that was asked to stop and did."""
+    """Work that was canceled on request."""
 
     exit_code = 130
     http_status = 499

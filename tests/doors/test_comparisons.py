@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 
 import visus
-from visus.cli.show import _console
-from visus.cli.show_compare import _show_phases
+from visus.cli.show import show
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Preprocessing
 from visus.design import parse
@@ -29,7 +28,7 @@ from visus.workbench.experiment.mlp import compare_with_mlps
 from visus.workbench.experiment.retraining import usable_recipe
 from visus.workbench.experiment.shuffle import compare_with_shuffled
 from visus.workbench.runs.shift_remedies import antialiased_design, remedies
-from visus.workbench.runs.shifts import reading, report_shifts, some_samples
+from visus.workbench.runs.shifts import _phase_lines, reading, report_shifts, some_samples
 
 from .conftest import Call
 
@@ -164,7 +163,7 @@ def test_the_table_of_two_runs_names_the_samples_on_which_they_differ(run: Path,
     answer = visus_command("compare", run, flat)
     found = compare_runs(visus.load(run), visus.load(flat))
     assert answer.code == 0
-    assert "12 images (test); always guessing dark: 50.0 %" in answer.out
+    assert "12 images (test); baseline, always guessing dark: 50.0 %" in answer.out
     flowing = " ".join(answer.out.split())
     assert found.pairs[0].sentence("image") in flowing
     for each in found.pairs[0].answers.differing:
@@ -369,7 +368,7 @@ def test_the_antialiased_design_has_all_structural_changes_at_once(flat: Path) -
 @pytest.mark.parametrize(("step", "num_rows"), [((40,), 3), ((4, 4), 4), ((1, 40), 0), ((16,), 1)])
 def test_every_phase_is_printed_or_none(step: tuple[int, ...], num_rows: int, capsys: pytest.CaptureFixture[str]) -> None:
     changes = tuple(0.001 * number for number in range(int(np.prod(step))))
-    _show_phases(_console(), PhasePattern("roll", step, 3, changes, changes))
+    show(tuple(_phase_lines(PhasePattern("roll", step, 3, changes, changes))))
     head, *rows = capsys.readouterr().out.splitlines()
     assert "\u2026" not in head + "".join(rows)
     figures = re.findall(r"[\d.]+ %", " ".join(rows[-num_rows:] if num_rows else []))
@@ -384,10 +383,10 @@ def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None
     assert {key: value for key, value in facts.items() if key != "shifts"} == plain
     lines = visus_command("evaluate", flat, "--shifts").out.splitlines()
     assert "moved: 12 of 12 images (test), by up to 1 x 1 px, 9 shifts of each" in lines
-    (step,) = [line for line in lines if line.startswith("the network's step is ")]
+    (step,) = [line for line in lines if line.startswith("the network's stride is ")]
     assert re.fullmatch(
-        r"the network's step is 2 x 2 px: inside the image, a shift by it moves every map by whole positions, and yet changes linear1 by "
-        r"[\d.]+ %, since the border, or what stands behind the maps, depends on the place",
+        r"the network's stride is 2 x 2 px: inside the image, a shift by it moves every map by whole positions, but it changes linear1 by "
+        r"[\d.]+ %, since the border, or the layers after the maps, depend on the position",
         step,
     )
     assert any(

@@ -19,8 +19,9 @@ from torch import nn
 
 import visus
 from visus.errors import DesignError, ImageError, RunError, UsageError
-from visus.workbench.look.looking import Look
+from visus.workbench.look.looking import Look, LookRequest, measure_look
 from visus.workbench.look.map_methods import occlusion_windows
+from visus.workbench.look.opening import open_look
 
 from .conftest import Call
 
@@ -65,6 +66,18 @@ def test_measures_are_one_json_value(visus_command: Call, run: Path, tmp_path: P
     assert facts["sum"]["num_terms"] == 27
     assert facts["sum"]["sum"] == pytest.approx(facts["sum"]["value"], rel=1e-4, abs=1e-6)
     assert facts["answer"]["label"] in ("dark", "light")
+
+
+def test_what_is_open_is_measured_again_for_another_request_and_another_sample(run: Path) -> None:
+    opened = open_look(run, "test:1")
+    first = measure_look(opened, LookRequest(layer="conv1", at=(2, 3), templates=False))
+    again = measure_look(opened, LookRequest(layer="norm1", templates=False))
+    assert [found.facts.unit.unit.layer for found in (first, again) if found.facts.unit] == ["conv1", "norm1"]
+    other = opened.with_sample("test:2")
+    assert (other.module, other.pool) == (opened.module, opened.pool)
+    assert (opened.item.facts.name[:6], other.item.facts.name[:6]) == ("test:1", "test:2")
+    found = measure_look(other, LookRequest(templates=False))
+    assert found.to_json() == visus.look(run, "test:2", templates=False).to_json()
 
 
 def test_a_look_is_measured_on_the_run_s_own_network(found: Look, run: Path) -> None:

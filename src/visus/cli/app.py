@@ -243,14 +243,12 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration; with --shifts, whether it moves."""
-    from visus.cli.show import show_scores, tell_data
-    from visus.cli.show_compare import show_shifts
-    from visus.cli.show_mistakes import num_shown, show_mistakes
+    from visus.cli.show import show
+    from visus.workbench.data_check import data_notes
     from visus.workbench.runs.run import load
-    from visus.workbench.runs.shifts import report_shifts
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
-        shown = num_shown(limit, mistakes=mistakes)
+        num_shown = _num_shown(limit, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(
             data,
@@ -263,10 +261,11 @@ def evaluate(
             layout=layout,
         )
         scores = loaded.evaluate(opened, split=split, raw=raw)
-        moved = report_shifts(loaded, opened, split=split) if shifts else None
-        wrong = loaded.mistakes(opened, split=split, limit=shown, raw=raw, cache_dir=cache_dir) if mistakes else None
+        moved = loaded.shifts(opened, split=split) if shifts else None
+        wrong = loaded.mistakes(opened, split=split, limit=num_shown, raw=raw, cache_dir=cache_dir) if mistakes else None
     if data is not None:
-        tell_data(opened)
+        for line in (*data_notes(opened), *(f"warning: {warning}" for warning in opened.warnings)):
+            sys.stderr.write(f"{line}\n")
     if confusion_png:
         from visus.pages.parts.confusion import draw_confusion
 
@@ -275,12 +274,21 @@ def evaluate(
         found = ({"shifts": moved.to_json()} if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
         print_json(scores.to_json() | dataclasses.asdict(loaded.calibrator(raw=raw)) | found)
     else:
-        show_scores(scores)
-        print(f"note: {loaded.calibration_sentence(raw=raw)}")
-        if moved:
-            show_shifts(moved)
-        if wrong:
-            show_mistakes(wrong)
+        show((*scores.text(), f"note: {loaded.calibration_sentence(raw=raw)}"))
+        show((*(moved.text() if moved else ()), *(wrong.text() if wrong else ())))
+
+
+def _num_shown(limit: int | None, *, mistakes: bool) -> int:
+    """How many samples of each kind are asked for.
+
+    Raises:
+        UsageError: a number where no mistakes are asked for, or one below 1.
+    """
+    if limit is not None and not mistakes:
+        raise UsageError("--limit needs --mistakes. Add it, or leave --limit out.")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1, not {limit}.")
+    return 8 if limit is None else limit
 
 
 @app.command()
@@ -356,8 +364,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Say what is in a data set, what would be done to it, and what is wrong with it, before any training."""
-    from visus.cli.show import data_facts, show_data
+    from visus.cli.show import show
     from visus.data.opened import open_data
+    from visus.workbench.data_check import DataCheck
     from visus.workbench.train.starts import choice_of, start_of, suited_data
 
     choice = choice_of(pretrained, channels=channels)
@@ -381,11 +390,11 @@ def check(
     )
     if pretrained:
         opened = suited_data(opened)
-    begins = start_of(opened, choice)
+    found = DataCheck(opened, start_of(opened, choice))
     if as_json:
-        print_json(data_facts(opened, begins))
+        print_json(found.to_json())
     else:
-        show_data(opened, begins)
+        show(found.text())
 
 
 for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, cache.cache):
@@ -395,14 +404,14 @@ for command in (design.summary, design.diff, design.solve, comparison.compare, l
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Versions, devices, and what is fast on this machine."""
-    from visus.cli.show import show_doctor
-    from visus.workbench.doctor import examine_machine
+    from visus.cli.show import show
+    from visus.workbench.doctor import examine_machine, machine_text
 
     facts = examine_machine()
     if as_json:
         print_json(facts)
     else:
-        show_doctor(facts)
+        show(machine_text(facts))
 
 
 def _size(text: str | None) -> tuple[int, ...] | int | None:

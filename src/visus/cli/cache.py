@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from visus.cli.streams import print_json
 from visus.data.cache import Entry, cache_bound, cache_folder, entries, remove
 from visus.errors import UsageError, printable
+from visus.tables import Table
 from visus.units import read_duration, write_bytes, write_duration, write_number_of, write_shape
 
 
@@ -59,34 +58,30 @@ def cache(
 
 
 def _show(root: Path, chosen: Sequence[Entry], now: float, *, is_narrowed: bool) -> None:
-    from visus.cli.show import _console
+    from visus.cli.show import show
 
-    console = _console()
-    if chosen:
-        table = Table("data", "decoded", "size", "last used", "state", box=None)
-        table.columns[0].overflow = "fold"
-        table.columns[2].justify = "right"
-        for entry in chosen:
-            table.add_row(
-                Text(printable(entry.source or "not told")),
-                write_shape(entry.shape) if entry.shape else "-",
-                write_bytes(entry.num_bytes),
-                _age(now - entry.used),
-                _state(entry),
-            )
-        console.print(table)
+    rows = (
+        (
+            printable(entry.source or "not known"),
+            write_shape(entry.shape) if entry.shape else "-",
+            write_bytes(entry.num_bytes),
+            _age(now - entry.used),
+            _state(entry),
+        )
+        for entry in chosen
+    )
     kind = "entry of this kind" if is_narrowed else "entry"
     plural = "entries of this kind" if is_narrowed else "entries"
-    console.print(
+    kernels = _kernel_bytes(root)
+    lines = [
         f"{write_number_of(len(chosen), kind, plural)}, {write_bytes(_total(chosen))}; decoding keeps this folder below "
-        f"{write_bytes(cache_bound())} (VISUS_CACHE_SIZE), and removes what was used least recently",
-        soft_wrap=True,
-    )
-    if kernels := _kernel_bytes(root):
-        console.print(f"compiled kernels and measured choices: {write_bytes(kernels)}, which --empty keeps", soft_wrap=True)
-    console.print(f"folder: {printable(str(root))}", soft_wrap=True)
-    if chosen:
-        console.print("to empty it: visus cache --empty, with --older-than 7d or --gone for a part", soft_wrap=True)
+        f"{write_bytes(cache_bound())} (VISUS_CACHE_SIZE), and removes the entries that were used least recently",
+        f"compiled kernels and measured choices: {write_bytes(kernels)}, which --empty keeps" if kernels else "",
+        f"folder: {printable(str(root))}",
+        "to empty it: visus cache --empty, with --older-than 7d or --gone for a part" if chosen else "",
+    ]
+    table = Table(tuple(rows), ("data", "decoded", "size", "last used", "state"), (2,))
+    show((*([table] if chosen else []), *(line for line in lines if line)))
 
 
 def _age(seconds: float) -> str:

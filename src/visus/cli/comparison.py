@@ -24,7 +24,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
     """Two runs sample by sample: the paired difference with its interval, McNemar's test, and the samples on which they differ."""
-    from visus.cli.show_compare import show_comparison
+    from visus.cli.show import show
     from visus.workbench.compare.runs import compare_runs
     from visus.workbench.runs.run import load
 
@@ -34,4 +34,4 @@ def compare(
     if as_json:
         print_json(found.to_json())
     else:
-        show_comparison(found)
+        show(found.text())

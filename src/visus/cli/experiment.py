@@ -19,6 +19,8 @@ from visus.cli.words import refuse_beside, shape_of
 
 if TYPE_CHECKING:
     from visus.workbench.compare.comparison import Comparison
+    from visus.workbench.experiment.antialias import Antialiased
+    from visus.workbench.experiment.task import TaskComparison
     from visus.workbench.screen import Screen
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train the twin of a run that answers a question.")
@@ -107,17 +109,13 @@ def task(
     as_json: Json = False,
 ) -> None:
     """A run beside the same network trained for another task: do its filters follow from the task?"""
-    from visus.cli.show_compare import show_tasks
     from visus.workbench.experiment.task import compare_tasks
     from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         given = _given(screen, output, cache_dir)
         found = compare_tasks(load(run, device=device or "auto"), other, with_control=control, **given)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        show_tasks(found)
+    _show(found, as_json=as_json)
 
 
 @app.command()
@@ -130,19 +128,12 @@ def antialias(
     as_json: Json = False,
 ) -> None:
     """A run beside its design with global pooling for flatten and blurred pooling for strides: do the answers move less with the image?"""
-    from visus.cli.show_compare import show_comparison, show_shifts
     from visus.workbench.experiment.antialias import compare_with_antialiased
     from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         found = compare_with_antialiased(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
-    if as_json:
-        print_json(found.to_json())
-        return
-    show_shifts(found.before)
-    changed = found.comparison.contenders[1]
-    show_shifts(found.after, title=f"with {changed.kind}, {changed.folder}")
-    show_comparison(found.comparison)
+    _show(found, as_json=as_json)
 
 
 @contextlib.contextmanager
@@ -159,13 +150,13 @@ def _given(screen: Screen, output: Path | None, cache_dir: Path | None) -> dict[
     return {"output": output, "cache_dir": cache_dir, "on_event": screen.show, "command": command}
 
 
-def _show(found: Comparison, *, as_json: bool) -> None:
-    from visus.cli.show_compare import show_comparison
+def _show(found: Comparison | Antialiased | TaskComparison, *, as_json: bool) -> None:
+    from visus.cli.show import show
 
     if as_json:
         print_json(found.to_json())
     else:
-        show_comparison(found)
+        show(found.text())
 
 
 def _show_design(network: str, input_shape: str, classes: int, *, as_json: bool) -> None:

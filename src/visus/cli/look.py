@@ -115,45 +115,14 @@ def look(
 
 def _show(found: Look, place: Path, named: list[str]) -> None:
     """The answer, a row for each layer, and where the page is."""
-    from rich.table import Table
-    from rich.text import Text
+    from visus.cli.show import show
 
-    from visus.cli.show import _console
-    from visus.units import write_shape, write_share
-
-    facts, console = found.facts, _console()
-    if facts.answer is not None:
-        best = facts.answer.order[0]
-        truth = f"; its label is {facts.sample.truth}" if facts.sample.truth else ""
-        share = write_share(float(facts.answer.probabilities[best]))
-        console.print(f"{facts.sample.name}: {facts.answer.classes[best]}, {share}{truth}", markup=False)
-    table = Table("layer", "shape", f"reads {facts.sample.unit}/step", "zeros", "dead", "sparse", box=None)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for layer in facts.layers:
-        cells = (
-            write_shape(layer.shape),
-            layer.field,
-            write_share(layer.zero_share),
-            layer.num_dead,
-            f"{len(layer.sparse):,}",
-        )
-        table.add_row(*(Text(cell) for cell in (layer.path or "(the module)", *cells)))
-    console.print(table)
-    over = f"{facts.num_over:,} samples" if facts.num_over > 1 else f"this {facts.sample.noun} alone"
-    console.print(f"zeros of this {facts.sample.noun}; dead and sparse {facts.channels} over {over}", markup=False)
-    for note in (*facts.answer_notes, facts.dash, facts.missing.get("layers", "")):
-        if note:
-            console.print(note, markup=False)
-    for layer in facts.layers:
-        if layer.never_positive and not layer.is_rectified and len(layer.shape) > 1:
-            console.print(f"never above 0 in {layer.path or 'the module'}: {len(layer.never_positive):,}", markup=False)
+    facts = found.facts
+    show(found.text())
     if facts.warning:
         sys.stderr.write(f"warning: {facts.warning}\n")
     unit = facts.unit.unit if facts.unit is not None else None
-    more = (
-        f"   next: visus look {shlex.join([*named, '--layer', unit.layer])} --channel {unit.channel}"
-        if unit is not None
-        else ""
+    command = (
+        f"visus look {shlex.join([*named, '--layer', unit.layer])} --channel {unit.channel}" if unit is not None else ""
     )
-    console.print(f"page: {place}{more}", markup=False, soft_wrap=True)
+    show((f"page: {place}{f'   next: {command}' if command else ''}",))

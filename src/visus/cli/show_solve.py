@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from visus.cli.show_design import console, table_of
+from visus.cli.show import console, table_of
 from visus.units import write_bytes, write_count, write_shape
 
 if TYPE_CHECKING:

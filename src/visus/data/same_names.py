@@ -170,7 +170,7 @@ def _namesake(folder: str, same: Sequence[tuple[str, str]]) -> tuple[str, str] |
 
 
 def _is_below(folder: str, other: str) -> bool:
-    """Whether ``folder`` is a child of ``other``, or its sibling below the top level: ``cat/Masken`` and ``cat/Bilder``."""
+    """Whether ``folder`` lies in ``other``, or both lie in one folder below the top level: ``cat/Masken`` and ``cat/Bilder``."""
     above = folder.rpartition("/")[0]
     return above != "" and above in (other, other.rpartition("/")[0])
 

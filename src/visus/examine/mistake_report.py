@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from visus.units import Described, write_number_of, write_split
+from visus.tables import Table, Text, notes
+from visus.units import Described, write_number_of, write_share, write_split
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,57 @@ class MistakeReport(Described):
         yield from (each for pair in self.confusions for each in pair.samples)
         yield from self.suspicious
 
+    def text(self) -> Text:
+        """The most confident wrong answers, the least confident right ones, confusions with samples, and labels that may be wrong."""
+        split = "all samples" if self.split == "all" else f"the {self.split} split"
+        lines: list[str | Table] = [
+            f"mistakes: {self.num_wrong:,} of {write_number_of(self.num_samples, self.noun)} of {split}"
+        ]
+        lines += _sample_table("most confident wrong answers:", self.confident_wrong)
+        lines += _sample_table("least confident right answers:", self.unsure_right)
+        for pair in self.confusions:
+            names = ", ".join(each.sample for each in pair.samples)
+            lines.append(f"{pair.num_samples:,} x {pair.label} predicted as {pair.answer}: {names}")
+        lines += self._suspicious_table()
+        if self.num_compared:
+            lines.append(
+                f"most similar: by the cosine of the inputs of {self.feature_layer}, among {self.num_compared:,} of "
+                f"{self.num_training:,} training {self.noun}s"
+            )
+        return (*lines, *notes(self.notes))
+
+    def _suspicious_table(self) -> list[str | Table]:
+        if not self.suspicious:
+            return []
+        rows = (
+            (each.sample, each.label, write_share(each.label_probability), each.answer, write_share(each.probability))
+            for each in self.suspicious
+        )
+        return [
+            f"labels that may be wrong: {self.num_suspicious:,} (another class is more probable than the label, and as probable as it is on "
+            "average for samples of that class; Northcutt et al. 2021)",
+            Table(tuple(rows), ("sample", "label", "probability", "suggested", "probability"), (2, 4)),
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """The mistakes as plain data."""
         return asdict(self)
+
+
+def _sample_table(title: str, samples: Sequence[ShownSample]) -> list[str | Table]:
+    """Samples with their answers and the most similar training samples; nothing where there are none."""
+    if not samples:
+        return []
+    rows = (
+        (
+            each.sample,
+            each.label,
+            each.answer,
+            write_share(each.probability),
+            write_share(each.label_probability),
+            ", ".join(f"{near.sample} ({near.label} {near.similarity:.2f})" for near in each.alike),
+        )
+        for each in samples
+    )
+    headings = ("sample", "label", "answer", "confidence", "of its label", "most similar in training")
+    return [title, Table(tuple(rows), headings, (3, 4))]

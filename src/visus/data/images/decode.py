@@ -123,9 +123,9 @@ def decode(
         file: path of the file, or its whole content.
         name: name in messages; default: the path.
         limits: limits of file size and pixels.
-        at_least: (height, width) to which the caller will reduce the upright image. A JPEG that is at least four times as large on both
-            sides is decoded at 1/2, 1/4 or 1/8 of its size, which is at least twice this size. After antialiased resizing, the pixels
-            differ from those of a full decoding by about one level of 255 on average in detailed photos, and by 0.2 in smooth ones.
+        at_least: (height, width) to which the caller will reduce the upright image. A JPEG at least four times as large on both sides is
+            decoded at 1/2, 1/4 or 1/8 of its own size, but at least at twice ``at_least``. After antialiased resizing, the pixels differ
+            from those of a full decoding by about one level of 255 on average in detailed photos, and by 0.2 in smooth ones.
 
     Raises:
         ImageError: the file cannot be read as an image; the message names it, and says what was found and what to do.

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from visus.design.mlp_equivalents import KINDS
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.evaluation.paired import Paired
 from visus.evaluation.scores import Scores
-from visus.evaluation.shifts import ShiftFigures
-from visus.units import Described, write_count, write_number_of, write_share, write_split
+from visus.evaluation.shifts import WAYS, ShiftFigures
+from visus.tables import Table, Text, notes
+from visus.units import Described, write_count, write_duration, write_number_of, write_share, write_size, write_split
+
+MAX_DIFFERING: Final = 20
+CURVE_POINTS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,13 @@ class Contender:
     history: tuple[dict[str, float], ...]
     shifts: ShiftFigures | None = None
     calibrator: Calibrator = UNCALIBRATED
+
+    @property
+    def kind_in_words(self) -> str:
+        """The kind as a column of a table shows it."""
+        named = {"network": "as designed"} | {kind: f"perceptron, {kind}" for kind in KINDS}
+        kind = named.get(self.kind, self.kind)
+        return f"{kind}, shuffled" if self.is_shuffled else kind
 
     def to_json(self) -> dict[str, Any]:
         """The contender as plain data."""
@@ -104,6 +117,61 @@ class Comparison(Described):
         facts += [("more", f"{len(self.pairs) - 2:,} in .pairs")] if len(self.pairs) > 2 else []
         return title, [*facts, ("next", ".contenders, .pairs; .to_json() gives all measures")]
 
+    def text(self) -> Text:
+        """The runs, how each of them differs from the first, and the samples on which two of them differ."""
+        first = self.contenders[0]
+        learned = ((each.name, each.scores.learned_sentence(self.noun)) for each in self.contenders)
+        lines: list[str | Table] = [f"{name}: {sentence}" for name, sentence in learned if sentence]
+        lines.append(self._run_table())
+        baseline = f"baseline, always guessing {first.scores.baseline_class}: {write_share(first.scores.baseline)}"
+        lines.append(f"{write_number_of(first.scores.num_samples, self.noun)} ({self.split}); {baseline}")
+        if first.shifts is not None:
+            reach = write_size(first.shifts.reach_px)
+            lines.append(
+                f"two shifts agree: the same label for two of the shifts by up to {reach}, {WAYS[first.shifts.way]}"
+            )
+        lines += [pair.sentence(self.noun) for pair in self.pairs]
+        lines += _learning_curves(self.contenders)
+        lines += self._differing() if len(self.contenders) == 2 else []
+        return (*lines, *notes(self.notes))
+
+    def _run_table(self) -> Table:
+        has_shifts = any(each.shifts for each in self.contenders)
+        headings = ("run", "network", "accuracy", "95 % interval", "parameters", "MACs", "trained in")
+        rows = []
+        for each in self.contenders:
+            scores = each.scores
+            row = [
+                each.name,
+                each.kind_in_words,
+                write_share(scores.accuracy),
+                f"{write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}",
+                write_count(each.num_parameters),
+                write_count(each.macs),
+                write_duration(each.seconds),
+            ]
+            row += [write_share(each.shifts.consistency) if each.shifts else ""] if has_shifts else []
+            rows.append(tuple(row))
+        return Table(
+            tuple(rows), (*headings, *(["two shifts agree"] if has_shifts else [])), (2, 4, 5, 6, 7)[: 4 + has_shifts]
+        )
+
+    def _differing(self) -> list[str | Table]:
+        """The samples that two runs answer differently."""
+        differing = self.pairs[0].answers.differing
+        if not differing:
+            return []
+        left, right = (each.name for each in self.contenders)
+        names = {"left": left, "right": right, "neither": "neither"}
+        rows = (
+            (each.sample, each.label, each.left, each.right, names[each.right_one]) for each in differing[:MAX_DIFFERING]
+        )
+        lines: list[str | Table] = [f"they answer differently for {write_number_of(len(differing), self.noun)}:"]
+        lines.append(Table(tuple(rows), (self.noun, "label", left, right, "right")))
+        if len(differing) > MAX_DIFFERING:
+            lines.append(f"... and {len(differing) - MAX_DIFFERING:,} more; --json lists all")
+        return lines
+
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain data."""
         return {
@@ -113,3 +181,21 @@ class Comparison(Described):
             "pairs": [pair.to_json() for pair in self.pairs],
             "notes": list(self.notes),
         }
+
+
+def _learning_curves(contenders: Sequence[Contender]) -> list[str | Table]:
+    """The accuracy after a few epochs: of the validation set, or of the training set where nothing was validated."""
+    longest = max(len(each.history) for each in contenders)
+    if longest < 2:
+        return []
+    epochs = sorted({round(1 + index * (longest - 1) / (CURVE_POINTS - 1)) for index in range(CURVE_POINTS)})
+    is_validated = all(row["val_accuracy"] == row["val_accuracy"] for row in contenders[0].history)
+    column = "val_accuracy" if is_validated else "train_accuracy"
+    rows = tuple(
+        (
+            each.name,
+            *(write_share(each.history[epoch - 1][column]) if epoch <= len(each.history) else "" for epoch in epochs),
+        )
+        for each in contenders
+    )
+    return [Table(rows, (f"{column} after epoch", *map(str, epochs)), tuple(range(1, len(epochs) + 1)))]

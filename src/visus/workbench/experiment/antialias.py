@@ -8,6 +8,7 @@ from typing import Any
 
 from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.tables import Text
 from visus.workbench.compare.comparison import Comparison
 from visus.workbench.compare.runs import compare_trained
 from visus.workbench.experiment.retraining import Retraining
@@ -28,6 +29,12 @@ class Antialiased:
     before: ShiftReport
     after: ShiftReport
     comparison: Comparison
+
+    def text(self) -> Text:
+        """Both reports on shifts, then the comparison."""
+        changed = self.comparison.contenders[1]
+        after = self.after.text(title=f"with {changed.kind}, {changed.folder}")
+        return (*self.before.text(), *after, *self.comparison.text())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -22,12 +22,13 @@ from visus.networks import weights
 from visus.networks.autoencoder import Reconstructing
 from visus.pages.tasks import OtherNetwork, TaskFacts, task_page
 from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.tables import Table, Text
 from visus.training.events import ReconstructionEpochDone
 from visus.training.recipe import Recipe
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
 from visus.training.resolve import ResolvedRecipe, for_new_network
 from visus.training.runs import RunFolder
-from visus.units import write_share
+from visus.units import write_number_of, write_share
 from visus.workbench.experiment.retraining import Retraining
 from visus.workbench.modules import OBJECT_PREFIX, make_network
 from visus.workbench.runs.own_data import open_own_data, open_under_labels
@@ -54,6 +55,24 @@ class TaskComparison:
     facts: TaskFacts
     page: Path
     runs: tuple[Path, ...]
+
+    def text(self) -> Text:
+        """How similar the first filters and every layer are to those of the run."""
+        facts = self.facts
+        rows = [(f"{facts.unit}s of {facts.layer}, mean cosine", *(f"{other.matching.mean:.2f}" for other in facts.others))]
+        by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
+        for layer in max((other.layers for other in facts.others), key=len):
+            cells = [each.get(layer.path) for each in by_path]
+            rows.append((f"{layer.path}, alignment", *("" if cell is None else f"{cell:.2f}" for cell in cells)))
+        headings = ("similarity to the run", *(other.name for other in facts.others))
+        return (
+            Table(tuple(rows), headings, tuple(range(1, len(headings)))),
+            f"{facts.name}: {facts.result}",
+            *(f"{other.name}: {other.result}" for other in facts.others if other.result),
+            *facts.sentences(),
+            f"alignment: centered kernel alignment of the layers' outputs for {write_number_of(facts.num_samples, facts.noun)}, 0 to 1",
+            f"page: {self.page}",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain data."""

@@ -21,7 +21,8 @@ from visus.evaluation.placement import PlacementFigures, measure_placement
 from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
 from visus.networks.trace import TraceError, trace
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.units import Described, write_number_of, write_share, write_split
+from visus.tables import Table, Text, grid, notes
+from visus.units import Described, write_number_of, write_share, write_size, write_split
 from visus.workbench.modules import count_macs
 from visus.workbench.runs.saved import SavedRun, opened
 from visus.workbench.runs.shift_remedies import ShiftRemedy, remedies
@@ -30,6 +31,9 @@ NUM_SHIFTS: Final = 49
 MAX_SAMPLES, MIN_SAMPLES = 200, 16
 MACS: Final = 10**12  # about a minute on two processor cores
 PHASE_SAMPLES, MAP_SAMPLES, MAX_PHASES = 16, 4, 1024
+MAX_COLUMNS: Final = 16  # of figures that fit into a line of a terminal
+MAX_PHASES_SHOWN: Final = 64  # of a larger pattern, only the mean and the maximum are printed
+STEADY: Final = 0.01  # a layer that changes by less counts as unchanged
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,6 +72,36 @@ class ShiftReport(Described):
         facts += [("remedies", ", ".join(each.name for each in self.remedies))] if self.remedies else []
         return title, [*facts, ("next", ".ways, .layers, .placement, .remedies; .to_json() gives all measures")]
 
+    def text(self, title: str = "moved") -> Text:
+        """What happens to the answers when the samples move: by the way of moving, by phase, by layer, by place; and what would help."""
+        ways = self.ways
+        lines: list[str | Table] = [
+            f"{title}: {self.num_samples:,} of {write_number_of(self.num_in_split, self.noun)} ({self.split}), by up to "
+            f"{write_size(ways[0].reach_px)}, {write_number_of(ways[0].num_shifts, 'shift')} of each",
+            _way_table(ways),
+        ]
+        if self.step_px is not None:
+            lines.append(f"the network's stride is {write_size(self.step_px)}: {self._beyond_the_stride()}")
+        lines += _phase_lines(self.phases) if self.phases is not None else []
+        lines += _layer_lines(self.layers)
+        lines += _placement_lines(self.placement)
+        for remedy in self.remedies:
+            lines += [f"to try: {remedy.name}: {remedy.sentence}", f"  {remedy.command}"]
+        return (*lines, *notes(self.notes))
+
+    def _beyond_the_stride(self) -> str:
+        """Whether a shift by the stride itself keeps the answers: it moves maps by whole positions, but not what follows a flattened map."""
+        by_step = [each for each in self.layers if each.shift_px == self.step_px]
+        last = by_step[0].layers[-1] if by_step and by_step[0].layers else None
+        if last is None or last.error is None:
+            return f"inside the {self.noun}, a shift by it moves every map by whole positions"
+        if last.error < STEADY:
+            return f"inside the {self.noun}, only smaller shifts change the answers"
+        return (
+            f"inside the {self.noun}, a shift by it moves every map by whole positions, but it changes {last.path} by {write_share(last.error)}, "
+            "since the border, or the layers after the maps, depend on the position"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The report as plain data."""
         return {
@@ -82,6 +116,69 @@ class ShiftReport(Described):
             "remedies": [each.to_json() for each in self.remedies],
             "notes": list(self.notes),
         }
+
+
+def _way_table(ways: Sequence[ShiftFigures]) -> Table:
+    headings = (
+        "way",
+        "two shifts agree",
+        "95 % interval",
+        "label kept",
+        "never changes",
+        "logits change",
+        "max",
+        "what enters",
+    )
+    rows = []
+    for each in ways:
+        interval = f"{write_share(each.consistency_low)} to {write_share(each.consistency_high)}"
+        shares = (each.kept, each.always, each.logit_change, each.largest_logit_change)
+        rows.append((each.way, write_share(each.consistency), interval, *map(write_share, shares), WAYS[each.way]))
+    return Table(tuple(rows), headings, (1, 3, 4, 5, 6))
+
+
+def _phase_lines(phases: PhasePattern) -> list[str | Table]:
+    """How much the logits change over the phases of the stride, with a grid where it is small enough to read."""
+    lines: list[str | Table] = [
+        f"logits change by {write_share(phases.mean_logit_change)} on average over the phases of the stride but the first, which is no shift; "
+        f"{WAYS[phases.way]}, and by {write_share(max(phases.logit_change))} at most"
+    ]
+    num_columns = min(phases.step_px[-1], MAX_COLUMNS)  # a longer row of a signal goes on in the next line
+    is_cut = len(phases.step_px) > 1 and num_columns < phases.step_px[-1]
+    if len(phases.logit_change) <= MAX_PHASES_SHOWN and len(phases.step_px) <= 2 and not is_cut:
+        lines.append(grid([write_share(value) for value in phases.logit_change], num_columns))
+    return lines
+
+
+def _layer_lines(layers: Sequence[Equivariance]) -> list[str | Table]:
+    """The error of every layer for each shift, inside the image and everywhere, and which layer breaks equivariance."""
+    if not layers:
+        return []
+    headings = [heading for each in layers for heading in (f"by {write_size(each.shift_px)}", "inside")]
+    rows = []
+    for same in zip(*(each.layers for each in layers), strict=True):
+        errors = [_error(value) for row in same for value in (row.error, row.interior_error)]
+        rows.append((same[0].path, " x ".join(map(str, same[0].step_px)), *errors))
+    table = Table(tuple(rows), ("layer", "stride", *headings), tuple(range(2, 2 + len(headings))))
+    return [table, *(each.sentence() for each in layers)]
+
+
+def _placement_lines(placement: PlacementFigures) -> list[str | Table]:
+    """The accuracy over places, as a grid for each size of the object."""
+    lines: list[str | Table] = []
+    for each in placement.sizes:
+        size, shares = write_size(each.object_px), [write_share(value) for value in each.accuracy]
+        if len(shares) == 1:
+            lines.append(f"objects of {size} fill the canvas: {shares[0]} right")
+            continue
+        canvas, range_ = write_size(placement.canvas_px), f"{write_share(each.lowest)} to {write_share(each.highest)}"
+        lines.append(f"objects of {size} on an empty canvas of {canvas}: {range_} right by place")
+        lines += [grid(shares, each.shape[-1])] if len(each.shape) <= 2 else []
+    return lines
+
+
+def _error(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if value >= 5e-5 else "0"
 
 
 def report_shifts(
