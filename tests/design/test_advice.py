@@ -379,7 +379,7 @@ def test_borders_that_are_small_on_each_map_are_told_together():
 def test_rows_of_which_it_is_not_known_what_feeds_them_are_not_taken_to_leave_gaps():
     costs = account(parse("conv(4, 4, stride=8), relu, globalpool, linear(classes)"), (1, 31, 31), 10)
     assert [advice.kind for advice in advise(costs)] == ["stride"]
-    assert advise(dataclasses.replace(costs, flows=None)) == ()
+    assert advise(dataclasses.replace(costs, find_flows=None)) == ()
 
 
 # ---- objects and images ----

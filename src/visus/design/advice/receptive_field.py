@@ -110,7 +110,7 @@ def _more_use(facts: Facts, found: dict[str, tuple[int, ...]]) -> Iterator[Candi
         rest = (
             f", after which {left} of these {len(found)} layers still {'adds' if left == 1 else 'add'} none" if left else ""
         )
-        yield Candidate(f"leaving out {named} ({costs(smaller.account)}){rest}", design, smaller, leaves_some=True)
+        yield Candidate(f"leaving out {named} ({costs(smaller.account)}){rest}", design, smaller, is_partial=True)
 
 
 def _droppable(nodes: Many[Node], useless: set[str]) -> Iterator[str]:

@@ -171,7 +171,7 @@ def _followed(
     facts = Account(shape, returned, tuple(rows), ModuleMemory(module, inputs))
     if detail == "layers" and all(len(other) == len(shape) and other[1:] == shape[1:] for other in inputs.shapes):
         flows = functools.partial(flows_of_rows, tuple(recorder.noted), shape)
-        facts = dataclasses.replace(facts, flows=flows, ends=ends)
+        facts = dataclasses.replace(facts, find_flows=flows, ends=ends)
     return facts, follower.needs_data
 
 
