@@ -1,7 +1,4 @@
-"""Advice on what is seen: receptive fields larger than the image, or smaller than the objects in it.
-
-This file knows what follows from the size of fields.
-"""
+"""Advice on what is seen: receptive fields larger than the image, or smaller than the objects in it."""
 
 from __future__ import annotations
 
@@ -165,7 +162,7 @@ def _more_layers(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
 
 
 def _dilated(facts: Facts, missing: int, wanted: int) -> Iterator[Candidate]:
-    """The last convolution with the smallest dilation that is wide enough, where it leaves no gaps."""
+    """The last convolution with the smallest dilation that is wide enough, if it leaves no gaps."""
     num_axes = len(facts.input_size)
     convs = [node for outer in trunk(facts.nodes) for node in outer.walk() if node.num_parameters and _is_spatial(node)]
     if not convs:
