@@ -77,7 +77,7 @@ WASTEFUL = {
         "conv(6, 3), relu, globalpool, groupnorm(6), linear(classes)",
         (1, 12, 12),
         None,
-        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value less its own mean is 0: what comes out is the trained shift, whatever the image. What helps: groupnorm(3), 2 values in each group (142 parameters, 5.46 k macs).",
+        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value less its own mean is 0: the output is the trained shift, whatever the image. What helps: groupnorm(3), 2 values in each group (142 parameters, 5.46 k macs).",
     ),
     "norm over a batch": (
         "conv(6, 3), relu, globalpool, norm, linear(classes)",
@@ -371,7 +371,7 @@ def test_rows_alone_tell_the_same_sentence(name):
 def test_borders_that_are_small_on_each_map_are_told_together():
     design = parse("maxpool(2), maxpool(2), globalpool, linear(classes)")
     assert [advice.text for advice in advise(account(design, (1, 255), 10), design, 10)] == [
-        "of the 255 px of the image, 3 are never read by what comes out: 1.2 %. What helps: images of 256 or 252."
+        "the output never reads 3 of the 255 px of the image: 1.2 %. What helps: images of 256 or 252."
     ]
     assert [never_read("maxpool(2), maxpool(2)", (1, length))[0] for length in (252, 253, 254, 255, 256)] == [0, 1, 2, 3, 0]
 
@@ -379,7 +379,7 @@ def test_borders_that_are_small_on_each_map_are_told_together():
 def test_rows_of_which_it_is_not_known_what_feeds_them_are_not_taken_to_leave_gaps():
     costs = account(parse("conv(4, 4, stride=8), relu, globalpool, linear(classes)"), (1, 31, 31), 10)
     assert [advice.kind for advice in advise(costs)] == ["stride"]
-    assert advise(dataclasses.replace(costs, flows=None)) == ()
+    assert advise(dataclasses.replace(costs, find_flows=None)) == ()
 
 
 # ---- objects and images ----

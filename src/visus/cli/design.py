@@ -181,7 +181,7 @@ def _solve_letters(letters: dict[str, int | None], dilation: int, *, as_json: bo
 def _solve_field(network: str | None, field: int, input_shape: str, classes: int, *, as_json: bool) -> None:
     """Ways to a receptive field; exit code 1 where there is none."""
     from visus.cli.show_solve import show_ways
-    from visus.design.solve import ways_to_see
+    from visus.design.wider_fields import ways_to_see
     from visus.errors import UsageError
     from visus.workbench.summaries import design_of
 

@@ -77,7 +77,7 @@ def show_difference(
 def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
     """A design beside its perceptron twins, and what each of them keeps."""
     from visus.design.mlp_equivalents import KINDS
-    from visus.design.solve import activation_bytes
+    from visus.design.wider_fields import activation_bytes
 
     out = console()
     table = table_of("network", "parameters", "macs", "weights", "activations", "widths", right=(1, 2, 3, 4))

@@ -13,7 +13,7 @@ from visus.cli.show import console, table_of
 from visus.units import write_bytes, write_count, write_shape
 
 if TYPE_CHECKING:
-    from visus.design.solve import Ways
+    from visus.design.wider_fields import Ways
     from visus.geometry import Solution, Solutions
 
 MAX_LINES: Final = 10

@@ -1,7 +1,4 @@
-"""The account of a network: a row for each layer with shape, parameters, multiply-adds and receptive field; the totals.
-
-This file knows rows and how they are added up.
-"""
+"""The account of a network: a row for each layer with shape, parameters, multiply-adds and receptive field; the totals."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Final
 
 from visus.design.advice.pieces import Advice
@@ -28,7 +26,7 @@ DETAILS: Final = ("layers", "operations")
 
 
 def check_detail(detail: str) -> None:
-    """Refuse a detail that does not exist.
+    """Raise if there is no such detail.
 
     Raises:
         UsageError: with the closest name.
@@ -39,22 +37,23 @@ def check_detail(detail: str) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """A layer, or the place where the paths of a residual or a concat meet (which costs no parameters and no multiply-adds).
+    """A layer, or the join of a residual or a concat (which has no parameters and no multiply-adds).
 
     Args:
         path: the layer's path in the network.
-        layer: the layer as it is written, its bias and number of classes decided; ``sum`` and ``stack`` where paths meet.
+        layer: the layer as it is written, with bias and number of classes; ``sum`` and ``stack`` for joins.
         output_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
         num_parameters: number of trained values.
-        macs: multiply-adds for one sample; those of convolutions and matrix products, nothing else.
+        macs: multiply-adds of convolutions and matrix products for one sample.
         fields: the receptive field on each axis of the input.
-        aligned: whether all paths that meet here look at the same middle; True for a layer.
-        notes: what a reader must know beside the figures, such as ``hull`` or ``batch-coupled``.
-        bytes_weights: bytes of all that the layer keeps: trained values, and buffers such as a running mean.
-        bytes_output: bytes of what comes out for one sample, as float32.
-        bytes_saved: bytes that PyTorch keeps of the layer for the backward pass, for one sample, as float32; a tensor counts for the
-            layer that keeps it first. None for a row of a traced module, whose bytes are known as a whole only.
-        unread_px: pixels at the far edge of each axis of what comes in that no window reaches; empty where there is no window.
+        aligned: whether the fields of all paths that meet here have the same center; True for a layer.
+        notes: remarks on the figures, such as ``hull`` or ``batch-coupled``.
+        bytes_weights: bytes of trained values and of buffers such as a running mean.
+        bytes_output: bytes of the output for one sample, as float32.
+        bytes_saved: bytes that autograd saves of the layer for one sample, as float32; a tensor counts for the layer that saves it
+            first. None for a row of a traced module, whose bytes are known as a whole only.
+        unread_px: pixels at the far edge of each axis of the input that no window reaches; empty for a layer without a window.
+        is_approximate: whether positions do not follow each other evenly, so that the size of the fields is approximate.
     """
 
     path: str
@@ -69,6 +68,12 @@ class Row:
     bytes_output: int = 0
     bytes_saved: int | None = None
     unread_px: tuple[int, ...] = ()
+    is_approximate: bool = False
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the fields are neither a hull nor approximate."""
+        return not self.is_approximate and all(field.is_exact for field in self.fields)
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain data; the stride of a field is a fraction as text."""
@@ -101,23 +106,30 @@ class Row:
 class Account(Described):
     """The rows of a network in the order of computation, and their totals.
 
+    Two accounts are equal if their figures are; the two that compute further figures on demand, since they take longer, do not count.
+
     Args:
         input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
-        output: shape of what comes out, without the batch axis.
+        output: shape of the output, without the batch axis.
         rows: one for each layer.
-        memory: what answers for the bytes at work; None where the network failed before its end.
-        flows: gives what feeds each row, for advice; None where there is a row for each operation.
-        ends: the places of the rows that give what comes out; those that feed it where it has no row of its own.
-        advice: what follows from the rows, the gravest first: ``visus.summary`` gives it, an account alone has none.
+        memory: computes the bytes at work; None if the network failed before its end.
+        find_flows: computes ``flows``; None if there is a row for each operation.
+        ends: places of the rows that give the output, or that feed it if it has no row.
+        advice: what follows from the rows, the most serious first: ``visus.summary`` adds it, an account alone has none.
     """
 
     input_shape: Shape
     output: Shape
     rows: tuple[Row, ...]
     memory: Memory | None = field(default=None, repr=False, compare=False)
-    flows: Callable[[], tuple[Flow, ...]] | None = field(default=None, repr=False, compare=False)
-    ends: tuple[int, ...] = field(default=(), repr=False, compare=False)
-    advice: tuple[Advice, ...] = field(default=(), repr=False, compare=False)
+    find_flows: Callable[[], tuple[Flow, ...]] | None = field(default=None, repr=False, compare=False)
+    ends: tuple[int, ...] = ()
+    advice: tuple[Advice, ...] = ()
+
+    @cached_property
+    def flows(self) -> tuple[Flow, ...] | None:
+        """The sources of each row, and how it reads them; None if there is a row for each operation."""
+        return None if self.find_flows is None else self.find_flows()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         shapes = f"{write_shape(self.input_shape)} -> {write_shape(self.output)}"
@@ -144,18 +156,19 @@ class Account(Described):
 
     @property
     def bytes_weights(self) -> int:
-        """Bytes of all that the network keeps: trained values, and buffers such as a running mean."""
+        """Bytes of trained values and of buffers such as a running mean."""
         return sum(row.bytes_weights for row in self.rows)
 
     def bytes_training(self, batch_size: int, optimizer: str = "adamw") -> int:
-        """Most bytes at once that PyTorch allocates in a training step: float32, on the CPU, the interpreter left out.
+        """Maximum of the bytes that PyTorch allocates in a training step in float32 on a CPU, without the interpreter.
 
-        A step is forward, cross-entropy, backward and the update of the optimizer, whose own numbers are there already; gradients
-        were given back before it (``zero_grad``). The batch counts, its labels do not.
+        A step is forward, cross-entropy, backward and the update of the optimizer, whose state exists already; gradients were freed
+        before it (``zero_grad``). The batch counts, its labels do not. The buffers of convolutions are an upper bound for x86
+        processors (``design.memory.convolution_buffers``).
 
         Args:
             batch_size: samples of the batch.
-            optimizer: ``"adamw"`` keeps two numbers for each trained one, ``"sgd"`` (with momentum) one, ``"none"`` none.
+            optimizer: ``"adamw"`` keeps two numbers for each weight, ``"sgd"`` (with momentum) one, ``"none"`` none.
 
         Raises:
             UsageError: an argument cannot be used, or the network failed before its end.
@@ -167,7 +180,7 @@ class Account(Described):
         return self._memory.training(batch_size, optimizer)
 
     def bytes_inference(self, batch_size: int = 1) -> int:
-        """Most bytes at once that PyTorch allocates when it computes the output without gradients, as ``bytes_training``.
+        """Maximum of the bytes that PyTorch allocates when it computes the output without gradients, as ``bytes_training``.
 
         Raises:
             UsageError: the batch size is no whole number from 1 on, or the network failed before its end.
@@ -175,7 +188,7 @@ class Account(Described):
         return self._memory.inference(batch_size)
 
     def bytes_standing(self, optimizer: str = "adamw") -> int:
-        """Bytes that a training needs at every moment: weights, buffers and the optimizer's numbers.
+        """Bytes that a training needs at every moment: weights, buffers and the optimizer's state.
 
         Raises:
             UsageError: the optimizer is unknown, or the network failed before its end.
@@ -183,7 +196,7 @@ class Account(Described):
         return self._memory.standing(optimizer)
 
     def bytes_saved(self, batch_size: int) -> int:
-        """Bytes that PyTorch keeps for the backward pass, loss included.
+        """Bytes that autograd saves for the backward pass, loss included.
 
         Raises:
             UsageError: the batch size is no whole number from 1 on, or the network failed before its end.

@@ -37,7 +37,7 @@ def account(design: Design, input_shape: Shape, num_classes: int | None = None) 
 
 
 def account_so_far(design: Design, input_shape: Shape, num_classes: int | None = None) -> Account:
-    """The account of an impossible design up to the layer that fails; that of the whole where none does.
+    """The account of an impossible design up to the layer that fails; that of the whole design if none does.
 
     Raises:
         DesignError: the input shape is none.

@@ -1,7 +1,4 @@
-"""What the arguments of layers may be: whole numbers, one for each axis, flags, and ``classes``.
-
-This file knows one argument at a time.
-"""
+"""Checks of the arguments of layers: whole numbers, one for each axis, flags, and ``classes``."""
 
 from __future__ import annotations
 
@@ -99,6 +96,6 @@ def known_choice(family: str, kinds: str, choice: object, known: Mapping[Any, Bu
 
 
 def largest(value: object) -> int:
-    """The largest number of one, or of one for each axis; 1 where they are no numbers (that is told elsewhere)."""
+    """The largest number of one, or of one for each axis; 1 if they are no numbers, which another check reports."""
     numbers = value if isinstance(value, tuple) else (value,)
     return max((number for number in numbers if isinstance(number, int)), default=1)

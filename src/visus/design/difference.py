@@ -1,7 +1,4 @@
-"""Two accounts side by side: which rows belong together, and which of their figures differ.
-
-This file knows how rows are matched.
-"""
+"""Two accounts side by side: which rows belong together, and which of their figures differ."""
 
 from __future__ import annotations
 

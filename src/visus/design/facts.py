@@ -1,7 +1,4 @@
-"""The facts from which advice is drawn: rows, what feeds them, and the design to try changes on where there is one.
-
-This file knows how facts are looked up and how a changed design is asked again.
-"""
+"""The facts from which advice follows: rows, their sources, and the design on which changes are tried."""
 
 from __future__ import annotations
 
@@ -25,13 +22,13 @@ from visus.units import write_count
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a network: its account, and the nodes where it is a design.
+    """What is known of a network: its account, and its nodes if it is a design.
 
     Args:
         account: the rows.
-        nodes: those of the design; empty for a module that was traced.
-        object_px: size of the objects in the images; None where that is not told.
-        batch_size: samples of a batch of the training; None where that is not told.
+        nodes: those of the design; empty for a traced module.
+        object_px: size of the objects in the images; None if unknown.
+        batch_size: samples of a training batch; None if unknown.
     """
 
     account: Account
@@ -41,7 +38,7 @@ class Facts:
 
     @property
     def input_shape(self) -> Shape:
-        """Shape of what comes in, without the batch axis."""
+        """Shape of the input, without the batch axis."""
         return self.account.input_shape
 
     @property
@@ -61,16 +58,16 @@ class Facts:
 
     @cached_property
     def flows(self) -> tuple[Flow, ...]:
-        """What feeds each row; where that is not known, it is the row before it, read in a way that nobody knows."""
+        """The sources of each row; if they are unknown, the row before it, read in an unknown way."""
         if self.account.flows is not None:
-            return self.account.flows()
+            return self.account.flows
         return tuple(
             Flow("values", row.output_shape, (place - 1,), context="unknown") for place, row in enumerate(self.rows)
         )
 
     @cached_property
     def readers(self) -> dict[int, list[int]]:
-        """For each row, and for the input, the places of the rows that it feeds, in order."""
+        """For each row, and for the input, the places of the rows that read it, in order."""
         found: dict[int, list[int]] = {}
         for place, flow in enumerate(self.flows):
             for source in flow.sources:
@@ -83,32 +80,31 @@ class Facts:
         return {row.path: place for place, row in enumerate(self.rows)}
 
     def shape_at(self, place: int) -> Shape:
-        """Shape of what comes out of a row, or of the input."""
+        """Output shape of a row, or the shape of the input."""
         return self.input_shape if place == INPUT else self.rows[place].output_shape
 
     def source(self, place: int) -> int:
-        """The place of what enters a row; of several, the first."""
+        """The place of a row's first source."""
         return next(iter(self.flows[place].sources), INPUT)
 
     def fields_at(self, place: int) -> Fields:
-        """The receptive fields of what comes out of a row, or of the input."""
+        """The receptive fields of a row, or of the input."""
         return tuple(map(Field.of_input, self.input_size)) if place == INPUT else self.rows[place].fields
 
     def is_exact(self, place: int) -> bool:
         """Whether the fields of a row are neither a hull nor approximate."""
-        row = self.rows[place] if place != INPUT else None
-        return row is None or ("size approximate" not in row.notes and all(field.is_exact for field in row.fields))
+        return place == INPUT or self.rows[place].is_exact
 
     def is_map(self, shape: Shape) -> bool:
         """Whether a shape is that of a map, with as many axes as the input."""
         return len(shape) == len(self.input_shape) > 1
 
     def node(self, path: str) -> Node | None:
-        """The layer of the design at a path; None for a module."""
+        """The layer of the design at a path; None for a traced module."""
         return next((node for node in self.leaves if node.path == path), None)
 
     def last_map(self) -> Row | None:
-        """The last row that is a map with fields of its own; None where there is none."""
+        """The last row that is a map whose positions have different fields; None if there is none."""
         for row in reversed(self.rows):
             if (
                 len(row.output_shape) == len(self.input_shape)
@@ -127,7 +123,7 @@ class Facts:
         with_memory: bool = False,
         with_fields: bool = True,
     ) -> Facts | None:
-        """The facts of a changed design for the same input, or for another one; None where it is impossible."""
+        """The facts of a changed design for the same input, or for another one; None if the design is impossible."""
         if design is None:
             return None
         shape = input_shape or self.input_shape
@@ -138,11 +134,6 @@ class Facts:
         costs = account_of_nodes(nodes, shape, with_memory=with_memory, with_fields=with_fields)
         return Facts(costs, nodes, object_px or self.object_px, self.batch_size)
 
-    def again(self, design: Design | None) -> Account | None:
-        """The account of a changed design for the same input; None where it is impossible."""
-        found = self.tried(design, with_memory=True)
-        return found.account if found is not None else None
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -150,29 +141,29 @@ class Candidate:
 
     Args:
         text: the change, with figures of the changed network.
-        design, facts: the changed design and its facts; None where there is nothing to try.
-        leaves_some: whether it leaves a part of what is wrong, which ``text`` then tells.
+        design, facts: the changed design and its facts; None if there is nothing to try.
+        is_partial: whether a part of the problem stays, as ``text`` then says.
     """
 
     text: str
     design: Design | None = None
     facts: Facts | None = None
-    leaves_some: bool = False
+    is_partial: bool = False
 
 
 @dataclass(frozen=True)
 class AdviceFound:
-    """Advice without its remedies, and what gives them.
+    """Advice without its remedies, and the changes to try.
 
     Args:
-        advice: what is so.
-        candidates: changes, the best first; asked for only where the advice is given.
-        most: so many of those that help are told.
+        advice: the finding.
+        candidates: yields changes, the best first; called only if the advice is given.
+        max_remedies: so many of the changes that help become remedies.
     """
 
     advice: Advice
     candidates: Callable[[], Iterable[Candidate]] = tuple
-    most: int = 3
+    max_remedies: int = 3
 
 
 Finder = Callable[[Facts], Iterable[AdviceFound]]
@@ -180,16 +171,16 @@ Finder = Callable[[Facts], Iterable[AdviceFound]]
 
 
 def remedied(found: AdviceFound, finder: Finder) -> Advice:
-    """The advice with those of its changes after which the same is not said of the same place any more."""
+    """The advice with the changes after which it no longer applies at the same place."""
     kept: list[Remedy] = []
     for each in found.candidates():
         facts = each.facts
         stays = facts is not None and any(other.advice.is_same_as(found.advice) for other in finder(facts))
-        if stays and not each.leaves_some:
+        if stays and not each.is_partial:
             continue
         shape, object_px = (facts.input_shape, facts.object_px) if facts is not None else (None, None)
         kept.append(Remedy(each.text, each.design, shape, object_px, not stays))
-        if len(kept) == found.most:
+        if len(kept) == found.max_remedies:
             break
     return dataclasses.replace(found.advice, changes=tuple(kept))
 

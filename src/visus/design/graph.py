@@ -1,7 +1,4 @@
-"""Order, branches and joins: shapes propagated through a design, and a path for every layer.
-
-This file knows how items follow each other, what they are called and where their shapes meet.
-"""
+"""Order, branches and joins: shapes propagated through a design, and a path for every layer."""
 
 from __future__ import annotations
 
@@ -91,7 +88,7 @@ def propagate(items: Many[Item], input_shape: Shape, num_classes: int | None) ->
     """The nodes of a design, each with its shapes.
 
     Raises:
-        Impossible: an item cannot take the shape that reaches it; the first such item is told.
+        Impossible: an item cannot take the shape that reaches it; the error is about the first such item.
     """
     return _Propagation(num_classes).sequence(items, input_shape, path="", route=(), norm_follows=False)
 
@@ -104,7 +101,7 @@ class _Propagation:
         self.placed: list[Node] = []
 
     def sequence(self, items: Many[Item], shape: Shape, *, path: str, route: Route, norm_follows: bool) -> tuple[Node, ...]:
-        """Nodes of items one after another; ``norm_follows`` tells whether a batch norm comes right after the last."""
+        """Nodes of items one after another; ``norm_follows``: a batch norm comes right after the last."""
         entries = _written_out(items, route)
         nodes: list[Node] = []
         for index, (item, name, own_route) in enumerate(entries):
@@ -159,7 +156,7 @@ class _Propagation:
         return self.projection(item, shape, body[-1].output_shape, path=path, route=route)
 
     def projection(self, item: Residual, shape: Shape, output_shape: Shape, *, path: str, route: Route) -> Node:
-        """The layers that bring the input of a residual to the shape of what comes out of its body."""
+        """The layers that bring the input of a residual to the shape of its body's output."""
         if len(shape) != len(output_shape):
             sentence = (
                 f"the layers turn {_shape_text(shape)} into {_shape_text(output_shape)}, which cannot be added to the input."

@@ -1,7 +1,4 @@
-"""What a design is made of: items, and the groups that hold them (sequence, residual, concat, repeat), as frozen values.
-
-This file knows how items are nested, counted and written.
-"""
+"""What a design is made of: items, and the groups that hold them (sequence, residual, concat, repeat), as frozen values."""
 
 from __future__ import annotations
 
@@ -62,7 +59,7 @@ class Item(ABC):
         return Repeat(times, self)
 
     def _mistakes(self) -> list[str]:
-        """Everything that is wrong with the arguments; empty where nothing is."""
+        """The mistakes in the arguments."""
         if self.name is None or (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
             return []
         return [f"a name is made of letters, digits and _ and begins with a letter, unlike {self.name!r}."]
@@ -136,7 +133,7 @@ class Sequence(_Group):
 
 @dataclass(frozen=True, repr=False)
 class Residual(_Group):
-    """The items in a row, and their input added to what comes out. No activation follows: write it after.
+    """The items in a row, and their input added to their output. No activation follows: write it after.
 
     Where the shapes differ, the input goes through a projection: a convolution of kernel 1 with the stride of the items
     together (a linear layer for features), without bias, and a batch norm.
@@ -231,7 +228,7 @@ def sequence(*layers: ItemLike, name: str | None = None) -> Sequence:
 
 
 def residual(*layers: ItemLike, name: str | None = None) -> Residual:
-    """The layers in a row, and their input added to what comes out (see ``Residual``)."""
+    """The layers in a row, and their input added to their output (see ``Residual``)."""
     return Residual(tuple(as_item(layer) for layer in layers), name=name)
 
 

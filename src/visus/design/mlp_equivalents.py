@@ -1,7 +1,4 @@
-"""Perceptron twins of a design: what the same network would cost without windows and shared weights.
-
-This file knows how a convolution becomes a dense layer, in three honest ways.
-"""
+"""Perceptron twins of a design: what the same network would cost without windows and shared weights."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from visus.design.graph import Node
 from visus.design.items import Item
 from visus.design.layers.registry import Convolution, Linear, flatten, linear, relu
 from visus.design.plan import Design
-from visus.design.solve import activation_bytes
+from visus.design.wider_fields import activation_bytes
 from visus.errors import DesignError
 
 KINDS: Final = {

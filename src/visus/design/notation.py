@@ -1,6 +1,6 @@
 """Text to design: Python's own syntax, parsed with ``ast`` and never evaluated; all mistakes reported together.
 
-The way back, design to text, is ``Design.text``; ``parse(design.text) == design``. This file knows how a design is spelled.
+The way back, design to text, is ``Design.text``; ``parse(design.text) == design``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _USUAL_NAME: Final = re.compile(r"(\D+)(\d{1,4})")  # of a family with its depth
 _GROUPS: Final[dict[str, Callable[..., Item]]] = {"sequence": sequence, "residual": residual, "concat": concat}
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 _FACTS: Final = ("input_shape", "num_classes", "num_samples")
-_MISSING: Final = object()  # an argument that could not be read; its mistake is told already
+_MISSING: Final = object()  # an argument that could not be read; its mistake is noted already
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class FamilyCall:
         """The family's design.
 
         Args:
-            facts: ``input_shape``, ``num_classes``, ``num_samples``; those that the family looks at are handed on.
+            facts: ``input_shape``, ``num_classes``, ``num_samples``; those that the family depends on are passed on.
 
         Raises:
-            DesignError: the family does not take these arguments, or looks at facts that are not given.
+            DesignError: the family does not take these arguments, or depends on facts that are not given.
         """
         function = FAMILIES[self.family]
         parameters = inspect.signature(function).parameters
@@ -72,7 +72,7 @@ class FamilyCall:
 def parse(text: str) -> Design:
     """The design that a text spells.
 
-    Line breaks and comments are fine. A family that does not look at the data (``vgg(16)``, ``mlp(512)``) may stand alone as the whole
+    Line breaks and comments are fine. A family that does not depend on the data (``vgg(16)``, ``mlp(512)``) may stand alone as the whole
     text, by its usual name too (``vgg16``); for the others see ``visus.design.resolve``.
 
     Raises:
@@ -86,7 +86,7 @@ def parse(text: str) -> Design:
 
 
 def read(text: str) -> Design | FamilyCall:
-    """What a text spells: a design, or a family with its arguments where it is one family alone.
+    """The design that a text spells, or the family call if the text is a family alone.
 
     Raises:
         DesignError: every mistake in the text, each with its line and column.
@@ -189,16 +189,16 @@ class _Reader:
         return None
 
     def built(self, node: ast.expr, build: Callable[[], Item]) -> Item | None:
-        """What ``build`` makes; where it or something inside it is wrong, the mistakes are noted and None comes back."""
-        told = len(self.mistakes)
+        """The result of ``build``; None, with the mistakes noted, if it or something inside it is wrong."""
+        num_before = len(self.mistakes)
         try:
             item = build()
         except DesignError as error:
-            if len(self.mistakes) == told:
+            if len(self.mistakes) == num_before:
                 for sentence in error.message.split("\n  - ")[1:] or [error.message]:
                     self.wrong(node, sentence)
             return None
-        return item if len(self.mistakes) == told else None
+        return item if len(self.mistakes) == num_before else None
 
     def repeat(self, node: ast.BinOp) -> Item | None:
         factors: list[ast.expr] = []
@@ -250,33 +250,33 @@ class _Reader:
 
     def group(self, node: ast.expr, word: str, args: list[ast.expr], keywords: list[ast.keyword]) -> Item | None:
         name = None
-        told = len(self.mistakes)
+        num_before = len(self.mistakes)
         for keyword in keywords:
             if keyword.arg == "name":
                 name = self.value(keyword.value)
             else:
                 self.wrong(keyword, f"{word} takes items and name, not {keyword.arg or '**'}.")
         items = self.items(args)
-        if len(self.mistakes) > told:
+        if len(self.mistakes) > num_before:
             return None
         return self.built(node, lambda: _GROUPS[word](*items, name=name))
 
     def single(self, node: ast.expr, word: str, args: list[ast.expr], keywords: list[ast.keyword]) -> Item | None:
-        """A single layer; names and values of its arguments are checked, and all that is wrong is told."""
-        told = len(self.mistakes)
+        """A single layer; names and values of its arguments are checked, and every mistake is noted."""
+        num_before = len(self.mistakes)
         values = self.arguments(word, args, keywords)
         needed = [field.name for field in dataclasses.fields(LAYERS[word]) if field.default is dataclasses.MISSING]
         if missing := [name for name in needed if name not in values]:
-            if len(self.mistakes) == told:
+            if len(self.mistakes) == num_before:
                 self.wrong(node, f"{word} needs {' and '.join(missing)}, as in {_EXAMPLES[word]}.")
             return None
         if any(value is _MISSING for value in values.values()):
             return None
         item = self.built(node, lambda: LAYERS[word](**values))
-        return item if len(self.mistakes) == told else None
+        return item if len(self.mistakes) == num_before else None
 
     def arguments(self, word: str, args: list[ast.expr], keywords: list[ast.keyword]) -> dict[str, Any]:
-        """The arguments of a layer by name; those of a wrong name are told and left out."""
+        """The arguments of a layer by name; those of a wrong name are noted as mistakes and dropped."""
         fields = {argument.name: argument for argument in dataclasses.fields(LAYERS[word])}
         positions = [name for name, argument in fields.items() if name != "name" and not argument.kw_only]
         values: dict[str, Any] = {}
@@ -314,7 +314,7 @@ class _Reader:
         return _MISSING
 
     def family(self, node: ast.expr) -> FamilyCall | None:
-        """The family that a text names alone, by its call or by its usual name (``resnet18``); None where it names none."""
+        """The family that a text names alone, by its call or by its usual name (``resnet18``); None if it names none."""
         func = node.func if isinstance(node, ast.Call) else node
         if not isinstance(func, ast.Name):
             return None

@@ -1,7 +1,4 @@
-"""A whole design as one frozen value: its text, and its nodes in their places.
-
-This file knows a design from outside: text, layers, nodes for an input shape.
-"""
+"""A whole design as one frozen value: its text, and its nodes in their places."""
 
 from __future__ import annotations
 
@@ -95,7 +92,7 @@ class Design:
         return self.place(input_shape, num_classes)[-1].output_shape
 
     def smallest_input(self, input_shape: Shape, num_classes: int | None = None) -> Shape | None:
-        """The smallest shape with these channels and this number of axes that the design accepts; None where there is none.
+        """The smallest shape with these channels and this number of axes that the design accepts; None if there is none.
 
         >>> from visus.design import parse
         >>> parse("conv(8, 5), maxpool(2), conv(8, 5)").smallest_input((1, 28, 28))

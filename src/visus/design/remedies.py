@@ -42,7 +42,7 @@ def fits(items: Many[Item], input_shape: Shape, num_classes: int | None) -> bool
 
 
 def smallest_shape(items: Many[Item], input_shape: Shape, num_classes: int | None) -> Shape | None:
-    """The smallest input of these channels and this number of axes that the design accepts; None where none is found."""
+    """The smallest input of these channels and this number of axes that the design accepts; None if none is found."""
     num_axes = len(input_shape) - 1
     sizes = [fitting_length(items, axis, num_axes) for axis in range(num_axes)]
     if not sizes or None in sizes:

@@ -1,7 +1,4 @@
-"""From what a person names as a network to a design: a design itself, its text, or a family call.
-
-This file knows the ways to name a network as plain data.
-"""
+"""From the name of a network to a design: a design itself, its text, or a family call."""
 
 from __future__ import annotations
 
@@ -11,13 +8,13 @@ from visus.design.plan import Design, check_input_shape
 
 
 def resolve(network: str | Design, *, input_shape: Shape, num_classes: int | None, num_samples: int | None = None) -> Design:
-    """The design that is meant.
+    """The design of a network.
 
     Args:
         network: a design; its text; or a family with or without arguments, such as ``"resnet(18)"`` or ``"compact"``.
-        input_shape: ``(channels, *spatial)``, for families that look at it.
-        num_classes: number of classes, for families that look at it.
-        num_samples: number of samples to train on, for families that look at it; None where that is unknown.
+        input_shape: ``(channels, *spatial)``, for families that depend on it.
+        num_classes: number of classes, for families that depend on it.
+        num_samples: number of samples to train on, for families that depend on it; None if unknown.
 
     Raises:
         DesignError: the text cannot be read, or the family does not take these arguments.

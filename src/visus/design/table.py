@@ -1,7 +1,4 @@
-"""The account as a plain table: a line for each row, whole numbers that add up to the totals in the last line.
-
-This file knows columns and how a field is written.
-"""
+"""The account as a plain table: a line for each row, whole numbers that add up to the totals in the last line."""
 
 from __future__ import annotations
 

@@ -30,10 +30,6 @@ EXACT: Final = 2
 """Each cell lies at the center of its own receptive field."""
 
 
-UNEVEN: Final = "size approximate"
-"""The note of a row whose positions are not evenly spaced, as after a shuffle: they have no theoretical field."""
-
-
 @dataclass(frozen=True, eq=False)
 class MapPlacement:
     """The centers of the cells of one layer's map.
@@ -155,14 +151,14 @@ class MapPlacements:
         fields = rows[place].fields if place is not None else ()
         if len(spatial) == 1 and spatial[0] in self._tokens:
             return self._of_tokens(fields, spatial[0], path)
-        is_even = place is not None and UNEVEN not in rows[place].notes
+        is_even = place is not None and not rows[place].is_approximate
         for order in _orders(spatial, fields) if is_even else ():
             lengths = tuple(1 if axis is None else spatial[axis] for axis in order)
             if (centers := _own_centers(fields, lengths)) is not None:
                 return MapPlacement(centers, order, EXACT)
         for row in reversed(rows[:place] if place is not None else ()):
             if (
-                UNEVEN not in row.notes
+                not row.is_approximate
                 and row.output_shape[1:] == spatial
                 and (centers := _own_centers(row.fields, spatial)) is not None
             ):

@@ -107,7 +107,7 @@ def test_a_family_and_its_module_are_told_the_same(family: str) -> None:
 def feeding(costs: Account) -> dict[str, tuple[Flow, set[str]]]:
     """For each row its flow and the names of what feeds it; layers that pass their input on are left out, as torch may do."""
 
-    flows = costs.flows()
+    flows = costs.flows
 
     def real(place: int) -> int:
         while place >= 0 and re.match("dropout|droppath|sequential", costs.rows[place].layer, re.IGNORECASE):

@@ -1,7 +1,4 @@
-"""Advice that follows from a network's figures: what is wrong or wasteful, each with its sum and with remedies that were tried.
-
-This file knows which kinds of advice there are, and their order.
-"""
+"""Advice that follows from a network's figures: what is wrong or wasteful, each with its sum and with remedies that were tried."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ KINDS: Final[dict[str, str]] = {
     "linear": "the first linear layer holds most parameters",
     "unproductive": "layers that see no new part of the image",
 }
-"""Every kind of advice and what it is about, the gravest first; the last two are often meant to be so."""
+"""Every kind of advice and its subject, the most serious first; the last two are often intended."""
 
 _FINDERS: Final[tuple[Finder, ...]] = (
     *(object_size, lone_values, softmax_last, pooled_points, unread),
@@ -43,9 +40,9 @@ def advise(
     object_px: int | None = None,
     batch_size: int | None = None,
 ) -> tuple[Advice, ...]:
-    """What to say about a network, the gravest first; empty where there is nothing.
+    """Advice on a network, the most serious first; empty if there is none.
 
-    Of a design and of the module that is built from it, the same is said; remedies are tried on a design alone.
+    A design and the module that is built from it get the same advice; remedies are tried on a design only.
 
     Args:
         account: its account, with a row for each layer.

@@ -1,7 +1,4 @@
-"""Advice on what is spent or lost for nothing: channels, the first linear layer, norms, pools and softmax.
-
-This file knows what follows from shapes, parameters and the kind of a row.
-"""
+"""Advice on what is spent or lost for nothing: channels, the first linear layer, norms, pools and softmax."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from visus.design.layers.registry import Conv, Flatten, GroupNorm, Pool, globalp
 from visus.design.layers.registry import layernorm as layer_norm
 from visus.units import write_count, write_number_of, write_shape, write_share
 
-_MAX_SHRUNK = 16  # times that a map shrinks between two widths that are told as one step
+_MAX_SHRUNK = 16  # a map shrinks at most so many times between two widths that count as one step
 
 
 def falling_channels(facts: Facts) -> Iterator[AdviceFound]:
@@ -123,7 +120,7 @@ def lone_values(facts: Facts) -> Iterator[AdviceFound]:
             f"{normed.channels} channels / {normed.num_groups} groups x 1 position = 1 value in each group, and a value less "
             if normed.by == "group"
             else "each value is normalized alone, and a value less "
-        ) + "its own mean is 0: what comes out is the trained shift, whatever the image."
+        ) + "its own mean is 0: the output is the trained shift, whatever the image."
         yield AdviceFound(
             Advice("norm", row.path, sentence, paths=(row.path,)),
             lambda path=row.path: _wider_norms(facts, path),  # type: ignore[misc]
@@ -208,7 +205,7 @@ def _unpooled(facts: Facts, paths: Many[str]) -> Iterator[Candidate]:
 
 
 def _wider_norms(facts: Facts, path: str) -> Iterator[Candidate]:
-    """Fewer groups where there are several channels; else no norm."""
+    """Fewer groups if there are several channels; else no norm."""
     node = facts.node(path)
     if node is None:
         return

@@ -1,7 +1,4 @@
-"""What a piece of advice is: a sentence with its sum, and changes that were tried.
-
-This file knows what advice is made of.
-"""
+"""What a piece of advice is: a sentence with its sum, and changes that were tried."""
 
 from __future__ import annotations
 
@@ -20,9 +17,9 @@ class Remedy:
     Args:
         text: the change, with figures of the changed network.
         design: the changed design; None where a module was advised, which nothing can be tried on.
-        input_shape: shape of the images that the remedy speaks of; None where there is no design.
+        input_shape: shape of the images that the remedy is about; None if there is no design.
         object_px: size of the objects in them.
-        removes: whether the advice is gone after it; where not, the text tells what is left.
+        removes: whether the advice no longer applies after it; if it still does, the text says what is left.
     """
 
     text: str
@@ -38,7 +35,7 @@ class Advice:
 
     Args:
         kind: one word of ``visus.design.advice.advise.KINDS``.
-        path: path of the layer that it is about, the first where there are several; empty for the network as a whole.
+        path: path of the layer that it is about, the first of several; empty for the network as a whole.
         sentence: what is so, with the numbers that show it.
         changes: what to do about it; each figure in it was computed on the changed design.
         paths: paths of all rows that it is about.

@@ -1,7 +1,4 @@
-"""Advice on what is seen: receptive fields larger than the image, or smaller than the objects in it.
-
-This file knows what follows from the size of fields.
-"""
+"""Advice on what is seen: receptive fields larger than the image, or smaller than the objects in it."""
 
 from __future__ import annotations
 
@@ -110,7 +107,7 @@ def _more_use(facts: Facts, found: dict[str, tuple[int, ...]]) -> Iterator[Candi
         rest = (
             f", after which {left} of these {len(found)} layers still {'adds' if left == 1 else 'add'} none" if left else ""
         )
-        yield Candidate(f"leaving out {named} ({costs(smaller.account)}){rest}", design, smaller, leaves_some=True)
+        yield Candidate(f"leaving out {named} ({costs(smaller.account)}){rest}", design, smaller, is_partial=True)
 
 
 def _droppable(nodes: Many[Node], useless: set[str]) -> Iterator[str]:
@@ -165,7 +162,7 @@ def _more_layers(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
 
 
 def _dilated(facts: Facts, missing: int, wanted: int) -> Iterator[Candidate]:
-    """The last convolution with the smallest dilation that is wide enough, where it leaves no gaps."""
+    """The last convolution with the smallest dilation that is wide enough, if it leaves no gaps."""
     num_axes = len(facts.input_size)
     convs = [node for outer in trunk(facts.nodes) for node in outer.walk() if node.num_parameters and _is_spatial(node)]
     if not convs:

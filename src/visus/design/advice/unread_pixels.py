@@ -1,7 +1,4 @@
-"""Advice on what is read: borders that no window reaches, strides and dilations that leave gaps.
-
-This file knows what follows from the positions that are read.
-"""
+"""Advice on what is read: borders that no window reaches, strides and dilations that leave gaps."""
 
 from __future__ import annotations
 
@@ -48,7 +45,7 @@ def unread(facts: Facts) -> Iterator[AdviceFound]:
         total = math.prod(facts.input_size)
         if total - read >= MIN_SHARE * total:
             sentence = (
-                f"of the {total:,} px of the image, {total - read:,} are never read by what comes out: "
+                f"the output never reads {total - read:,} of the {total:,} px of the image: "
                 f"{write_share((total - read) / total)}."
             )
             yield AdviceFound(Advice("border", "", sentence), lambda: _other_sizes(facts, sizes))
@@ -263,13 +260,13 @@ def _closed_gaps(facts: Facts) -> Iterator[Candidate]:
 
 
 def _redilated(layer: Any, num_axes: int, dilation: int) -> Layer:
-    """The layer with another dilation, and the padding that keeps the size of its map where there is one."""
+    """The layer with another dilation, and the padding that keeps the size of its map if there is one."""
     kept = with_window(layer, num_axes, dilation=dilation) or with_arguments(layer, dilation=dilation)
     return kept if kept is not None else layer
 
 
 def _closed(facts: Facts, design: Design | None) -> Facts | None:
-    """The facts of a changed design without gaps; None where it has some, or is impossible."""
+    """The facts of a changed design without gaps; None if it has some, or is impossible."""
     tried = facts.tried(design)
     if tried is None or tried.account.output != facts.account.output or any(True for _ in gaps(tried)):
         return None

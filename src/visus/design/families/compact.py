@@ -1,7 +1,4 @@
-"""``compact``: the network that visus trains where none is named.
-
-This file knows one rule: from the size of the input, the number of items and a scale to a plain stack of stages.
-"""
+"""``compact``: the network that visus trains where none is named."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Deep families with paths that meet: sums (ResNet), stacks of windows (Inception), stacks of all that came before (DenseNet).
-
-This file knows published architectures from 2015 to 2017.
-"""
+"""Deep families with paths that meet: sums (ResNet), stacks of windows (Inception), stacks of all that came before (DenseNet)."""
 
 from __future__ import annotations
 

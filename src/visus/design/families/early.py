@@ -1,7 +1,4 @@
-"""The first families: layers in a row, and two or three large linear layers at the end; and the plain network of linear layers.
-
-This file knows published architectures from 1998 to 2014.
-"""
+"""The first families: layers in a row, and two or three large linear layers at the end; and the plain network of linear layers."""
 
 from __future__ import annotations
 

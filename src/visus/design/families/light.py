@@ -1,7 +1,4 @@
-"""Families for small machines: each channel filtered alone, then all channels mixed at each position.
-
-This file knows published architectures from 2017 to 2020.
-"""
+"""Families for small machines: each channel filtered alone, then all channels mixed at each position."""
 
 from __future__ import annotations
 

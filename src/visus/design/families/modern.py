@@ -1,7 +1,4 @@
-"""ConvNeXt: a convolutional network with the proportions of a vision transformer.
-
-This file knows published architectures from 2022 on.
-"""
+"""ConvNeXt: a convolutional network with the proportions of a vision transformer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The table of families: each name with the function that returns its design.
-
-This file knows which families there are.
-"""
+"""The table of families: each name with the function that returns its design."""
 
 from __future__ import annotations
 

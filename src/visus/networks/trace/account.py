@@ -170,7 +170,7 @@ def _trace_once(
     facts = Account(shape, returned, tuple(rows), ModuleMemory(module, inputs))
     if detail == "layers" and all(len(other) == len(shape) and other[1:] == shape[1:] for other in inputs.shapes):
         flows = functools.partial(flows_of_rows, tuple(recorder.row_records), shape)
-        facts = dataclasses.replace(facts, flows=flows, ends=ends)
+        facts = dataclasses.replace(facts, find_flows=flows, ends=ends)
     return facts, mode.needs_data
 
 

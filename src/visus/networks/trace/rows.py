@@ -165,6 +165,7 @@ class Recorder:
             bytes_weights=scope.num_bytes,
             bytes_output=0 if out is None else out.element_size() * math.prod(output_shape),
             unread_px=scope.unread_px,
+            is_approximate="size approximate" in scope.notes,
         )
         self.rows.append(row)
         if not self.by_operation:

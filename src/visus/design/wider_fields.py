@@ -1,7 +1,4 @@
-"""Ways to a receptive field, each a design with its costs, and why others do not lead there.
-
-This file knows how a design is changed to see more.
-"""
+"""Ways to a receptive field, each a design with its costs, and why others do not lead there."""
 
 from __future__ import annotations
 
@@ -214,7 +211,7 @@ def _search(facts: Facts, kind: str, field_px: int) -> Way | NoWay:
 
 
 def _way(kind: str, change: str, design: Design, nodes: Many[Node], costs: Account) -> Way | None:
-    """A way with what it costs; None where it has no map with a field of its own."""
+    """A way with its costs; None if no map has fields that differ from position to position."""
     if Facts(costs).last_map() is None:
         return None
     body = trunk(nodes)

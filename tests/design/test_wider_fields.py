@@ -12,7 +12,7 @@ from visus.design import Account, Row, account, lenet5, parse, resnet
 from visus.design.difference import pairs
 from visus.design.edits import changed, trunk
 from visus.design.mlp_equivalents import KINDS, perceptron_twins
-from visus.design.solve import NoWay, activation_bytes, plain_stack, ways_to_see
+from visus.design.wider_fields import NoWay, activation_bytes, plain_stack, ways_to_see
 from visus.geometry import Field
 from visus.networks.build import build
 
