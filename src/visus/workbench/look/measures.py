@@ -44,7 +44,7 @@ _SHOWN_CLASSES: Final = 20
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A module with the sample that is looked at.
+    """A module and the sample of a look.
 
     Args:
         module: the module.
@@ -217,7 +217,7 @@ def _choice_words(probe: Probe, num_tried: int, num_passed: int, asked: str | No
     ).strip()
 
 
-def _curves(probe: Probe, saliency: Saliency, beside: Curves | None) -> Curves:
+def _curves(probe: Probe, saliency: Saliency, reference: Curves | None) -> Curves:
     steps, num_random = (8, 8) if probe.is_costly else (16, NUM_RANDOM)
     return deletion_and_insertion(
         probe.module,
@@ -225,7 +225,7 @@ def _curves(probe: Probe, saliency: Saliency, beside: Curves | None) -> Curves:
         saliency,
         steps=steps,
         num_random=num_random,
-        beside=beside,
+        beside=reference,
         calibrator=probe.calibrator or UNCALIBRATED,
     )
 
@@ -244,7 +244,7 @@ def _weights(probe: Probe, method: TriedMethod, saliency: Saliency) -> RandomWei
 def unit_of(
     probe: Probe, layers: Sequence[LayerLook], layer: str | None, channel: int | None, at: Sequence[int] | None
 ) -> Unit:
-    """The unit that is meant: of a layer, its strongest channel for the sample, and where that is strongest, where nothing else is said.
+    """The unit of a look; default: the strongest channel of a layer for the sample, at its strongest position.
 
     Raises:
         UsageError: no such layer, channel or position; or a channel or position without a layer.
