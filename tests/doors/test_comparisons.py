@@ -89,7 +89,7 @@ def test_only_samples_that_both_held_out_are_compared_and_the_rest_is_told(run: 
     assert 0 < found.contenders[0].scores.num_samples == len(shared) < 12
     assert found.notes == (
         VIEWS,
-        f"{12 - len(shared)} of the 12 samples in the test split of {run.name} are not in that of other, and are left out.",
+        f"{12 - len(shared)} of the 12 samples in the test split of {run.name} are not in that of other, and are dropped.",
     )
 
 
@@ -343,7 +343,7 @@ def test_remedies_are_commands_that_run_and_prices_that_are_right(flat: Path, tm
     assert [each.sentence for each in found] == [
         "122 instead of 314 parameters, 10.8 k instead of 11.0 k multiply-adds",
         "the same 314 parameters, 11.9 k instead of 11.0 k multiply-adds",
-        "it costs nothing in use; the training images are shifted by up to 10 % of each side",
+        "no cost after the training; the training images are shifted by up to 10 % of each side",
     ]
 
 

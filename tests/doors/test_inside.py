@@ -108,12 +108,12 @@ def test_mistakes_are_named_by_their_files(run: Path) -> None:
 def test_of_samples_that_were_learned_it_is_said_so(run: Path) -> None:
     found = visus.load(run).mistakes(split="train", limit=2)
     assert found.notes == (
-        "The network has learned from these very samples: it knows many wrong labels by heart and suspects only a few. "
-        "Held-out samples tell more.",
+        "The network was trained on these samples: it has memorized many wrong labels and suspects only a few. "
+        "Use held-out samples instead.",
     )
     for each in found.shown():
         assert each.sample not in {near.sample for near in each.alike}
-    assert visus.load(run).mistakes(split="val").notes == ("These samples also chose the weights that were kept.",)
+    assert visus.load(run).mistakes(split="val").notes == ("These samples were also used to choose the weights.",)
 
 
 def test_mistakes_on_other_data_are_compared_with_the_samples_of_the_training(run: Path, other_photos: Path) -> None:
@@ -142,13 +142,13 @@ class Labeled:
     [
         (
             0.0,
-            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 30 of 150 images as they are "
-            "labeled, which does not show that it beats always guessing one class (20.0 %).",
+            "Labels that may be wrong are not listed, since this network is too inaccurate to judge them: it predicts the label of 30 of 150 "
+            "images, which does not show that it beats always guessing one class (20.0 %).",
         ),
         (
             0.5,
-            "Labels that may be wrong are not listed, for this network is too poor to judge them: it names 85 of 150 images as they are "
-            "labeled, and would suspect 65 labels, more than a quarter.",
+            "Labels that may be wrong are not listed, since this network is too inaccurate to judge them: it predicts the label of 85 of 150 "
+            "images, and would suspect 65 labels, more than a quarter.",
         ),
         (0.95, ""),
     ],

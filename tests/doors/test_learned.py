@@ -56,7 +56,7 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
     assert scores.learned_sentence("image").startswith("10 of 20 images were learned from and 2 more chose the weights, ")
     assert json.loads(visus_command("evaluate", run, moved, "--json").out)["num_learned"] == 10
     wrong = visus.load(run).mistakes(moved)
-    assert wrong.notes[0] == "10 of 20 images were learned from: the network knows many of their labels by heart."
+    assert wrong.notes[0] == "10 of 20 images were in the training set: the network has memorized many of their labels."
     answer = visus_command("predict", run, moved)
     assert (
         "ledger: 10 samples have the same content as a sample that the network learned from, so their prediction says little about new data.\n"

@@ -58,7 +58,8 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_samples_are_counte
     num_train = len(visus.open_data(gray).split("train"))
     assert num_train % 8 == 5
     assert (
-        "note: 5 images of the training split would not fill a batch: so many sit out each epoch, others each time" in lines
+        "note: 5 images of the training split would not fill a batch: each epoch leaves out so many, others each time"
+        in lines
     )
 
 

@@ -82,7 +82,7 @@ def test_renamed_and_edited_samples_keep_their_split_and_new_ones_are_left_out(m
     assert opened.samples.notes[-4:] == (
         "this is the data of the run run, changed since its training; it is split as it was.",
         f"1 sample with other content than in the training: {second}.",
-        "1 sample that the run does not know left out: dark/added.png.",
+        "1 sample that the run does not know, dropped: dark/added.png.",
         f"1 sample of the run not here: {third}.",
     )
     part = opened.split("test")

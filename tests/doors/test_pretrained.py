@@ -362,7 +362,7 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
     )
     assert "input: 3 x 64 x 64, scaled as its weights were trained" in answer.err
     assert "ledger: 20 images were converted from gray to color (three equal channels)" in answer.err
-    assert "head: fitted on 2 views of each training sample; alone, it answers " in answer.err
+    assert "head: fitted on 2 views of each training sample; its accuracy on " in answer.err
     assert "before the first step: val_loss" in answer.err
     folder = tmp_path / "stripes"
     loaded = visus.load(folder)

@@ -103,7 +103,7 @@ def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
         "warning: this training is finished, with all of its 12 epochs: nothing is trained, and scores and report are written anew. To train its weights "
         f"further, start a new run: visus train --weights {run / 'weights' / 'best.safetensors'} --epochs N"
     ]
-    assert "going on in epoch" not in answer.err
+    assert "resumed in epoch" not in answer.err
 
 
 def test_a_limit_that_leaves_no_time_is_told(

@@ -46,7 +46,7 @@ def test_the_same_network_gives_the_samples_back(learned: Path) -> None:
     found = compare_tasks(visus.load(learned), "reconstruction")
     facts = found.facts
     assert [other.name for other in facts.others] == [
-        "giving the samples back", "the same labels from another start", "no training at all",
+        "reconstruction of the samples", "the same labels from another start", "no training at all",
     ]  # fmt: skip
     assert [folder.name for folder in found.runs] == ["squares-reconstruction", "squares-seed-1"]
     assert facts.layer == "conv1"

@@ -228,7 +228,7 @@ def test_the_command_line_tells_the_reason(squares: Path, priced: list[Work], vi
     words = ("--epochs", 1, "-b", 90, "--precision", "float32", "-o", squares.parent / "runs")
     answer = visus_command("train", squares, "--time-limit", "27s", *words)
     assert answer.code == 0
-    assert "measuring, once: what compact(scale=0.5) costs on this machine\n" in answer.err
+    assert "measuring once how long compact(scale=0.5) takes on this machine\n" in answer.err
     assert (
         "width: compact(scale=0.5): about 27 s for 1 epoch on this machine, and there are 27 s; compact(scale=1) would take about 53 s.\n"
         in answer.err

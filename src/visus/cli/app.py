@@ -1,7 +1,4 @@
-"""The commands and their options.
-
-This file knows words, ranges and which function of the workbench does the work.
-"""
+"""The commands and their options."""
 
 from __future__ import annotations
 
@@ -32,30 +29,32 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-Raw = Annotated[bool, typer.Option("--raw", help="The network's own probabilities, not calibrated.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Use the network's own probabilities, not calibrated.")]
 SplitSeed = Annotated[
     int | None,
-    typer.Option(min=0, help="Which samples train, validate and test, where the data does not say; 0 by default."),
+    typer.Option(
+        min=0, help="Seed of the split into training, validation and test set, where the data has none; default: 0."
+    ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-PathColumn = Annotated[str | None, typer.Option(help="Column of a table that names the image files; path by default.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column of a table that names the classes; label by default.")]
-SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out rows of a table whose file does not exist.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")]
+PathColumn = Annotated[str | None, typer.Option(help="Column of a table with the image files; default: path.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of a table with the classes; default: label.")]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip rows of a table whose file does not exist.")]
 ClassDepth = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Level of folders that names the classes: 1 for the first below DATA, or below its split folders."
+        min=1, help="Level of folders that gives the classes: 1 for the first below DATA, or below its split folders."
     ),
 ]
 ArrayLayout = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NCL, NHWC or NCDHW.",
+        help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NHWC or NCDHW.",
     ),
 ]
-CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
+CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")]
 
 
 def _expert(group: str, *names: str, **facts: Any) -> Any:
@@ -86,98 +85,113 @@ def visus(
 @settings.with_settings
 def train(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder, table or array file; none for the images that come with visus.")
+        Path | None, typer.Argument(help="Folder, table or array file; default: the images that come with visus.")
     ] = None,
     *,
-    img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", rich_help_panel="Data")] = None,
+    img_size: Annotated[
+        str | None, typer.Option(help="Size of the images: side in pixels, or HEIGHTxWIDTH.", rich_help_panel="Data")
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Other labels: a column of the table, or a CSV file with a row path,label for each sample; folders for the names of folders.",
+            help="Other labels: a column of the table, a CSV file with a row path,label for each sample, or folders.",
             rich_help_panel="Data",
         ),
     ] = None,
-    channels: Annotated[int | None, _expert("Data", help="1 for gray, 3 for color.")] = None,
+    channels: Annotated[
+        int | None,
+        _expert("Data", help="Number of channels: 1 for gray, 3 for color; default: color where any image has it."),
+    ] = None,
     resize_mode: Annotated[
-        str | None, _expert("Data", help="How an image gets its size: squash (the default), crop or pad.")
+        str | None, _expert("Data", help="How an image is resized: squash, crop or pad; default: squash.")
     ] = None,
     normalize: Annotated[
-        str | None, _expert("Data", help="How values are scaled: mean-deviation (the default) or min-max.")
+        str | None, _expert("Data", help="How values are normalized: mean-deviation or min-max; default: mean-deviation.")
     ] = None,
     path_column: Annotated[
-        str | None, _expert("Data", help="Column of a table that names the image files; path by default.")
+        str | None, _expert("Data", help="Column of a table with the image files; default: path.")
     ] = None,
-    label_column: Annotated[
-        str | None, _expert("Data", help="Column of a table that names the classes; label by default.")
-    ] = None,
+    label_column: Annotated[str | None, _expert("Data", help="Column of a table with the classes; default: label.")] = None,
     skip_missing: Annotated[
-        bool, _expert("Data", "--skip-missing", help="Leave out rows of a table whose file does not exist.")
+        bool, _expert("Data", "--skip-missing", help="Skip rows of a table whose file does not exist.")
     ] = False,
     class_depth: Annotated[
         int | None,
         _expert(
             "Data",
             min=1,
-            help="Level of folders that names the classes: 1 for the first below DATA, or below its split folders.",
+            help="Level of folders that gives the classes: 1 for the first below DATA, or below its split folders.",
         ),
     ] = None,
     layout: Annotated[
         str | None,
         _expert(
             "Data",
-            help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NCL, NHWC or NCDHW.",
+            help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NHWC or NCDHW.",
         ),
     ] = None,
     split: Annotated[
-        Path | None, _expert("Data", "--split-file", help="A split.csv of an earlier run, to split in the same way.")
+        Path | None, _expert("Data", "--split-file", help="Split as the split.csv of an earlier run does.")
     ] = None,
     split_seed: Annotated[
         int | None,
-        _expert("Data", min=0, help="Which samples train, validate and test, where the data does not say; 0 by default."),
+        _expert(
+            "Data",
+            min=0,
+            help="Seed of the split into training, validation and test set, where the data has none; default: 0.",
+        ),
     ] = None,
     max_unreadable: Annotated[
-        float | None, _expert("Data", help="Share of the files that may be left out as unreadable; 0.05 by default.")
+        float | None, _expert("Data", help="Largest share of files that may be unreadable; default: 0.05.")
     ] = None,
     cache_dir: Annotated[
-        Path | None, _expert("Data", help="Folder for decoded data, instead of the user's cache folder.")
+        Path | None, _expert("Data", help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="A family, a design or its file, or package.module:callable.", rich_help_panel="Model"
+            "--model",
+            "-m",
+            help="Network: a family, a design or its file, or package.module:callable.",
+            rich_help_panel="Model",
         ),
     ] = None,
     pretrained: Annotated[
         bool | None,
         typer.Option(
-            help="Begin with ImageNet weights (of the extra visus[pretrained]), or do not; default: for few photos, where they are here.",
+            help="Start from ImageNet weights (extra visus[pretrained]), or do not; default: for few photos, if the extra is installed.",
             rich_help_panel="Model",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Begin with the weights in this file: safetensors, or a state dict of PyTorch.", rich_help_panel="Model"
+            help="Start from the weights in this file: safetensors, or a PyTorch state dict.", rich_help_panel="Model"
         ),
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option("--recipe", "-c", help="A recipe.yaml; options given here win.", rich_help_panel="Training"),
+        typer.Option(
+            "--recipe", "-c", help="Read the settings from a recipe.yaml; options override it.", rich_help_panel="Training"
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="Any setting of the training; may be repeated.", rich_help_panel="Training"
+            "--set",
+            metavar="NAME=VALUE",
+            help="Set any setting of the training; may be repeated.",
+            rich_help_panel="Training",
         ),
     ] = None,
     workers: Annotated[
-        int, _expert("Machine", "--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")
+        int, _expert("Machine", "--workers", "-j", min=0, help="Number of decoding threads; 0: one for each core.")
     ] = 0,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the training of this run folder; with DATA where its data was moved to.")
+        Path | None, typer.Option(help="Resume the training of this run folder; DATA is the new place of its data.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; runs by default.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; default: runs.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the name of the data.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     help_all: Annotated[
@@ -186,8 +200,8 @@ def train(
     ] = False,
     given: dict[str, Any],
 ) -> None:
-    """Train a network; print the run folder."""
-    from visus.cli.training import Begun, DataOptions, train_and_tell
+    """Train a network and print the run folder."""
+    from visus.cli.training import DataOptions, StartOptions, train_and_print
     from visus.data.reading import Reading
 
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
@@ -205,8 +219,8 @@ def train(
         workers,
         reading,
     )
-    begun = Begun(pretrained, weights)
-    train_and_tell(options, model, begun, given, recipe, resume, output, name, as_json=as_json, quiet=quiet)
+    start = StartOptions(pretrained, weights)
+    train_and_print(options, model, start, given, recipe, resume, output, name, as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -214,40 +228,38 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     data: Annotated[
         Path | None,
-        typer.Argument(
-            help="Other data, or the new place of the run's own, which is split as it was; none for the run's own held-out split."
-        ),
+        typer.Argument(help="Other data, or the new place of the run's own data; default: the run's own held-out split."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
-    confusion_png: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to score: train, val or test; default: the held-out one.")] = None,
+    confusion_png: Annotated[Path | None, typer.Option(help="Write the confusion matrix to this PNG file.")] = None,
     shifts: Annotated[
-        bool, typer.Option("--shifts", help="Measure too how the answers change when the samples move.")
+        bool, typer.Option("--shifts", help="Also measure how the answers change when the samples move.")
     ] = False,
     mistakes: Annotated[
         bool,
         typer.Option(
             "--mistakes",
-            help="List too what it gets wrong, by name: the surest wrong ones, confusions, labels that may be wrong.",
+            help="Also list mistakes: most confident wrong answers, confusions, labels that may be wrong.",
         ),
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="With --mistakes: samples of each kind; 8 by default.")] = None,
+    limit: Annotated[int | None, typer.Option(help="With --mistakes: number of samples of each kind; default: 8.")] = None,
     raw: Raw = False,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
     skip_missing: SkipMissing = False,
     class_depth: ClassDepth = None,
     layout: ArrayLayout = None,
-    max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
+    max_unreadable: Annotated[float, typer.Option(help="Largest share of files that may be unreadable.")] = 0.05,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration; with --shifts, whether it moves."""
+    """Score a run: accuracy with its interval and baseline, every class, confusion matrix, calibration."""
     from visus.cli.show import show
     from visus.workbench.data_check import data_notes
     from visus.workbench.runs.run import load
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
         num_shown = _num_shown(limit, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(
@@ -294,15 +306,15 @@ def _num_shown(limit: int | None, *, mistakes: bool) -> int:
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    data: Annotated[Path | None, typer.Argument(help="The new place of the run's own data, where it was moved.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="New place of the run's own data; default: where it was.")] = None,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Write the report of a run anew, from its folder and its data; print where it is."""
+    """Write the report of a run anew and print its path."""
     from visus.workbench.runs.run import load
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
         loaded = load(run, device=device)
         written = loaded.report(data, cache_dir=cache_dir)
     if as_json:
@@ -314,39 +326,41 @@ def report(
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    files: Annotated[list[str], typer.Argument(help="Files and folders; - for a list on stdin, one a line.")],
-    top: Annotated[int, typer.Option("--top", "-k", help="How many classes to tell for each sample.")] = 1,
+    files: Annotated[list[str], typer.Argument(help="Files and folders; - reads a list from stdin, one a line.")],
+    top: Annotated[int, typer.Option("--top", "-k", help="Number of classes for each sample.")] = 1,
     raw: Raw = False,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Label files; print CSV, or a JSON list."""
-    from visus.cli.prediction import predict_and_tell
+    """Label files and print CSV or a JSON list."""
+    from visus.cli.prediction import predict_and_print
 
     named = [name for word in files for name in (read_names() if word == "-" else [word]) if name.strip()]
     if not named:
         raise UsageError(
             "no file is named: the list on stdin is empty. Give files or folders, or a list with a name on each line."
         )
-    raise typer.Exit(predict_and_tell(run, named, top, device, raw=raw, as_json=as_json, quiet=quiet))
+    raise typer.Exit(predict_and_print(run, named, top, device, raw=raw, as_json=as_json, quiet=quiet))
 
 
 @app.command()
 def check(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder, table or array file; none for the images that come with visus.")
+        Path | None, typer.Argument(help="Folder, table or array file; default: the images that come with visus.")
     ] = None,
-    img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
-    channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
-    resize_mode: Annotated[str, typer.Option(help="How an image gets its size: squash, crop or pad.")] = "squash",
+    img_size: Annotated[str | None, typer.Option(help="Size of the images: side in pixels, or HEIGHTxWIDTH.")] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="Number of channels: 1 for gray, 3 for color; default: color where any image has it.")
+    ] = None,
+    resize_mode: Annotated[str, typer.Option(help="How an image is resized: squash, crop or pad.")] = "squash",
     pretrained: Annotated[
-        bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; default: as visus train would.")
+        bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; default: as visus train does.")
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Other labels: a column of the table, or a CSV file with a row path,label for each sample; folders for the names of folders."
+            help="Other labels: a column of the table, a CSV file with a row path,label for each sample, or folders."
         ),
     ] = None,
     path_column: PathColumn = None,
@@ -355,15 +369,17 @@ def check(
     class_depth: ClassDepth = None,
     layout: ArrayLayout = None,
     split: Annotated[
-        Path | None, typer.Option("--split-file", help="A split.csv of an earlier run, to split in the same way.")
+        Path | None, typer.Option("--split-file", help="Split as the split.csv of an earlier run does.")
     ] = None,
     split_seed: SplitSeed = None,
-    workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
-    max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
+    workers: Annotated[
+        int, typer.Option("--workers", "-j", min=0, help="Number of decoding threads; 0: one for each core.")
+    ] = 0,
+    max_unreadable: Annotated[float, typer.Option(help="Largest share of files that may be unreadable.")] = 0.05,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is in a data set, what would be done to it, and what is wrong with it, before any training."""
+    """Check a dataset before any training: its classes and splits, what is done to it, and what is wrong with it."""
     from visus.cli.show import show
     from visus.data.opened import open_data
     from visus.workbench.data_check import DataCheck
@@ -403,7 +419,7 @@ for command in (design.summary, design.diff, design.solve, comparison.compare, l
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Versions, devices, and what is fast on this machine."""
+    """Show versions, devices, and what is fast on this machine."""
     from visus.cli.show import show
     from visus.workbench.doctor import examine_machine, machine_text
 

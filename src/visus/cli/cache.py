@@ -1,7 +1,4 @@
-"""``visus cache``: what is stored of decoded data, and how it is emptied.
-
-This file knows columns and options.
-"""
+"""``visus cache``: lists the stored decoded data and removes it."""
 
 from __future__ import annotations
 
@@ -20,17 +17,15 @@ from visus.units import read_duration, write_bytes, write_duration, write_number
 
 
 def cache(
-    empty: Annotated[
-        bool, typer.Option("--empty", help="Remove the entries, but none that a running process uses.")
-    ] = False,
-    older_than: Annotated[
-        str | None, typer.Option(help="Only entries that were not used for this time, such as 12h, 7d or 4w.")
+    empty: Annotated[bool, typer.Option("--empty", help="Remove the entries that no running process uses.")] = False,
+    older_than: Annotated[str | None, typer.Option(help="Only entries unused for this time, such as 12h, 7d or 4w.")] = None,
+    gone: Annotated[bool, typer.Option("--gone", help="Only entries whose data no longer exists.")] = False,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
-    gone: Annotated[bool, typer.Option("--gone", help="Only entries whose data no longer exists where it was.")] = False,
-    cache_dir: Annotated[Path | None, typer.Option(help="Another folder for decoded data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """List what is stored of decoded data: which data, its size, when it was last used; or empty it."""
+    """List the decoded data that is stored, or remove it."""
     root = cache_folder(cache_dir)
     if root.exists() and not root.is_dir():
         raise UsageError("this is a file. Name a folder with --cache-dir or VISUS_CACHE.", where=str(root))
@@ -44,7 +39,7 @@ def cache(
         if as_json:
             print_json({"folder": str(root), "removed": _facts(removed), "in_use": _facts(kept)})
         else:
-            _tell_removed(root, removed, kept)
+            _show_removed(root, removed, kept)
     elif as_json:
         facts = {
             "folder": str(root),
@@ -98,7 +93,7 @@ def _state(entry: Entry) -> str:
     return ", ".join(words) or "-"
 
 
-def _tell_removed(root: Path, removed: Sequence[Entry], kept: Sequence[Entry]) -> None:
+def _show_removed(root: Path, removed: Sequence[Entry], kept: Sequence[Entry]) -> None:
     print(
         f"removed: {write_number_of(len(removed), 'entry', 'entries')}, {write_bytes(_total(removed))}, from {printable(str(root))}"
     )

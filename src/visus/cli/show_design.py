@@ -1,7 +1,4 @@
-"""Tables of networks on stdout: accounts with their advice, two of them side by side, and twins.
-
-This file knows columns, colors and words.
-"""
+"""Tables of networks on stdout: accounts with their advice, two of them side by side, and twins."""
 
 from __future__ import annotations
 
@@ -75,7 +72,7 @@ def show_difference(
 
 
 def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
-    """A design beside its perceptron twins, and what each of them keeps."""
+    """A design and its equivalent perceptrons, and what each of them keeps."""
     from visus.design.mlp_equivalents import KINDS
     from visus.design.wider_fields import activation_bytes
 

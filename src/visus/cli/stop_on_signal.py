@@ -1,7 +1,4 @@
-"""Ctrl-C during a training: asked for between two steps, and what is said where the process ends at once.
-
-This file knows signals and the events that change what is safe.
-"""
+"""Ctrl-C during a training: the first one stops after the step, the second one ends the process."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ class StopOnSignal:
     Before the first step and after the last one, Ctrl-C ends the process as anywhere else: there is nothing to lose, and ``sentence`` says so.
 
     Args:
-        resumed: the run that is gone on with; None for a new one.
+        resumed: the run that is resumed; None for a new one.
     """
 
     def __init__(self, resumed: Path | None = None) -> None:

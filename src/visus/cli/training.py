@@ -1,7 +1,4 @@
-"""``visus train``: options -> workbench, events -> a progress bar or plain lines.
-
-This file knows how a training is told on a screen.
-"""
+"""``visus train``: reads the options, trains, shows the events and prints the run folder."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ import typer
 from visus.cli.clock import CLOCK
 from visus.cli.settings import option_of
 from visus.cli.stop_on_signal import StopOnSignal
-from visus.cli.stopping import CODE, told_when_stopped
+from visus.cli.stopping import CODE, print_when_stopped
 from visus.cli.streams import print_json
 from visus.data.images.fit import ResizeMode
 from visus.data.opened import Data, open_data
@@ -35,7 +32,7 @@ from visus.workbench.train.training import resume, train
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What the options say about the data; the arguments of ``open_data``."""
+    """The options of the data; the arguments of ``open_data``."""
 
     path: Path | None
     img_size: tuple[int, ...] | int | None
@@ -51,7 +48,7 @@ class DataOptions:
     reading: Reading = DEFAULT_READING
 
     def open(self, screen: Screen, choose_input: InputChooser | None = None) -> Data:
-        """Open the data, telling how decoding goes; ``choose_input`` as for ``open_data``."""
+        """Open the data and show how decoding goes; ``choose_input`` as for ``open_data``."""
         resize_mode: ResizeMode = self.resize_mode or "squash"  # type: ignore[assignment]  # open_data refuses other words
         normalize: Normalize = self.normalize or "mean-deviation"  # type: ignore[assignment]
         return open_data(
@@ -73,17 +70,17 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """What the options say about the weights that a training begins with; the arguments of ``train``."""
+class StartOptions:
+    """The options of the weights that a training starts from; the arguments of ``train``."""
 
     pretrained: bool | None = None
     weights: Path | None = None
 
 
-def train_and_tell(
+def train_and_print(
     options: DataOptions,
     model: str | None,
-    begun: Begun,
+    start: StartOptions,
     given: dict[str, Any],
     config: Path | None,
     resumed: Path | None,
@@ -93,7 +90,7 @@ def train_and_tell(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train or go on; print the run folder, or with ``as_json`` its scores.
+    """Train or resume; print the run folder, or with ``as_json`` its scores.
 
     Raises:
         UsageError: options that do not go together.
@@ -102,18 +99,18 @@ def train_and_tell(
     if name is not None and not name.strip():
         raise UsageError("--name is empty. Give a word, or leave it out for the name of the data.")
     stop = StopOnSignal(resumed)
-    # What a person's own module prints is talk: stdout is for the run folder alone.
+    # Stdout is for the run folder alone: what a person's own module prints goes to stderr.
     group = join()
-    told = told_when_stopped(stop.sentence if group.is_first else str)
+    on_stop = print_when_stopped(stop.sentence if group.is_first else str)
     screen = Screen(quiet or not group.is_first)
-    with told, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
+    with on_stop, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
         def follow(event: object) -> None:
             stop.follow(event)
             screen.show(event)
 
         if resumed is not None:
-            _refuse_with_resume(options, model, begun, config, name, output)
+            _refuse_with_resume(options, model, start, config, name, output)
             run = resume(
                 resumed,
                 options.path,
@@ -127,7 +124,7 @@ def train_and_tell(
         else:
             recipe = _recipe(config, given, screen)
             choice = choice_of(
-                begun.pretrained, network=model, file=begun.weights, channels=options.channels, normalize=options.normalize
+                start.pretrained, network=model, file=start.weights, channels=options.channels, normalize=options.normalize
             )
             with group.first_here():
                 data = options.open(screen, choice)
@@ -137,8 +134,8 @@ def train_and_tell(
                 data,
                 model,
                 recipe,
-                pretrained=begun.pretrained,
-                weights=begun.weights,
+                pretrained=start.pretrained,
+                weights=start.weights,
                 output=output or Path("runs"),
                 name=name,
                 on_event=follow,
@@ -162,7 +159,7 @@ def _launched(group: Group) -> list[str]:
 
 
 def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recipe:
-    """The recipe of a file and of the options, which win; a mistake in an option is told by the option's name."""
+    """The recipe of a file and of the options, which win; a message about a setting names the option."""
     recipe = Recipe.read(config) if config else Recipe()
     try:
         recipe, opened = recipe.overridden(**given)
@@ -176,13 +173,13 @@ def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recip
 
 
 def _refuse_with_resume(
-    options: DataOptions, model: str | None, begun: Begun, config: Path | None, name: str | None, output: Path | None
+    options: DataOptions, model: str | None, start: StartOptions, config: Path | None, name: str | None, output: Path | None
 ) -> None:
-    """No setting is ever silently ignored: what a run already has cannot be given again."""
+    """Refuse options that would be ignored, since the run has its own."""
     words = {
         "--model": model,
-        "--pretrained": begun.pretrained,
-        "--weights": begun.weights,
+        "--pretrained": start.pretrained,
+        "--weights": start.weights,
         "--recipe": config,
         "--name": name,
         "--img-size": options.img_size,

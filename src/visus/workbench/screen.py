@@ -69,7 +69,7 @@ def scaling(data: Data) -> str:
 
 
 def _epochs(event: Finished) -> str:
-    """How many epochs were trained; one that was cut is told as a part."""
+    """How many epochs were trained; an epoch that was cut counts as a part."""
     if event.epochs_trained == event.num_epochs:
         return write_number_of(event.num_epochs, "epoch")
     return f"{event.epochs_trained:.{1 if event.epochs_trained >= 0.1 else 3}f} epochs"
@@ -96,14 +96,14 @@ class Screen:
         self._close_bar()
 
     def say(self, text: str, style: str = "") -> None:
-        """One line of talk."""
+        """Print one line."""
         self.console.print(text, style=style or None, markup=False)
 
     def show(self, event: object) -> None:
         """One event of anything that takes long."""
         match event:
             case Pricing():
-                self.say(f"measuring, once: what {event.network} costs on this machine")
+                self.say(f"measuring once how long {event.network} takes on this machine")
             case Progress():
                 self._show_progress(event)
             case DataOpened():
@@ -136,12 +136,12 @@ class Screen:
 
     def _show_head(self, event: HeadFitted) -> None:
         fitted = (
-            "its own stays, which is at least as good as a fitted one"
+            "its own is kept, which is at least as good as a fitted one"
             if event.keeps_own
             else (f"fitted on {write_number_of(event.num_views, 'view')} of each training sample")
         )
         self.say(
-            f"head: {fitted}; alone, it answers {write_share(event.accuracy)} of {event.num_samples:,} samples right that it was not fitted on "
+            f"head: {fitted}; its accuracy on {event.num_samples:,} samples that it was not fitted on is {write_share(event.accuracy)} "
             f"(after {write_duration(event.seconds)})"
         )
 
@@ -192,13 +192,13 @@ class Screen:
         if event.num_left_out:
             self.say(
                 f"note: {write_number_of(event.num_left_out, data.noun)} of the training split would not fill a batch: "
-                "so many sit out each epoch, others each time"
+                "each epoch leaves out so many, others each time"
             )
         self._warn(event.warnings)
         self.say(f"run: {event.folder}")
 
     def _warn(self, warnings: Sequence[str]) -> None:
-        """Say each warning once."""
+        """Print each warning once."""
         for warning in warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
@@ -220,13 +220,13 @@ class Screen:
         if event.val_loss == event.val_loss:
             self.say(
                 f"before the first step: val_loss {event.val_loss:.4f}  val_accuracy {write_share(event.val_accuracy)}; "
-                f"kept unless an epoch is better beyond chance, and kept by Ctrl-C"
+                f"kept unless an epoch is significantly better, and on Ctrl-C"
             )
 
     def _show_started(self, event: Started) -> None:
         self._num_epochs = event.num_epochs
         if event.is_resumed and event.epoch < event.num_epochs:
-            self.say(f"going on in epoch {event.epoch + 1} after step {event.step}")
+            self.say(f"resumed in epoch {event.epoch + 1} after step {event.step}")
         if event.num_epochs and event.seconds_left == event.seconds_left:
             fewer = event.epochs_expected < event.num_epochs - 0.05
             fits = (

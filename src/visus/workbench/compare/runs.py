@@ -63,14 +63,14 @@ def compare_runs(
             f"no sample is in the {chosen} split of both {left.name} and {right.name}. Name another with --split, or give data with --data."
         )
     kept = [_only(part, shared) for part in parts]
-    said = [run.notes_on(each, chosen) for run, each in zip((left, right), opened, strict=True)]
-    notes = [note for note in said[0] if note in said[1]]
-    for run, own in zip((left, right), said, strict=True):
+    own_notes = [run.notes_on(each, chosen) for run, each in zip((left, right), opened, strict=True)]
+    notes = [note for note in own_notes[0] if note in own_notes[1]]
+    for run, own in zip((left, right), own_notes, strict=True):
         notes += [f"{run.name}: {note}" for note in own if note not in notes]
     left_out = len(parts[0]) - len(shared)
     if left_out:
         notes.append(
-            f"{left_out:,} of the {len(parts[0]):,} samples in the {chosen} split of {left.name} are not in that of {right.name}, and are left out."
+            f"{left_out:,} of the {len(parts[0]):,} samples in the {chosen} split of {left.name} are not in that of {right.name}, and are dropped."
         )
     shown = "all" if opened[0].is_whole else chosen
     entries: list[Entry] = [(left, "network", kept[0], opened[0]), (right, "network", kept[1], opened[1])]
@@ -93,19 +93,19 @@ def compare_trained(
     part = first.split(first.scored_split)
     entries: list[Entry] = [(each, kind, part, first) for each, kind in runs]
     is_plain = any(each.preprocessing.shuffle_seed is not None for each, _ in runs)
-    said = run.notes_on(first, first.scored_split)
+    own_notes = run.notes_on(first, first.scored_split)
     if is_plain and run.views_sentence:
-        said = [
+        own_notes = [
             f"Each answer is that to the {first.noun} as it is, since shuffled {first.noun}s have no other views: {run.name} may have "
             "another figure in its own report.",
-            *(note for note in said if note != run.views_sentence),
+            *(note for note in own_notes if note != run.views_sentence),
         ]
     whole = [each.name for each, _ in runs[1:] if min(run.recipe.sides) < 1 and min(each.recipe.sides) == 1]
     if whole:
-        said.append(
+        own_notes.append(
             f"{run.name} began with smaller {first.noun}s; whole ones throughout, since they take no others: {', '.join(whole)}."
         )
-    all_notes = [*said, *notes]
+    all_notes = [*own_notes, *notes]
     return compare_entries(
         entries, first.scored_split, first.noun, all_notes, shifts=True, is_plain=is_plain, monitor=monitor
     )

@@ -61,11 +61,11 @@ def compare_entries(
         order = np.argsort([places[sample] for sample in part.names])
         logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
         calibrator = run.calibrator(raw=is_plain)  # it belongs to the answers that the run gives
-        chances, labels = calibrator(logits), torch.from_numpy(first_part.labels)
+        probabilities, labels = calibrator(logits), torch.from_numpy(first_part.labels)
         known, unknown = run.known(part, data)
         in_order = None if known is None else (known[0][order], known[1][order])
         notes = [*notes, *(f"{run.name}: {note}" for note in unknown)]
-        found = score(chances, labels, first_run.classes, split=split, known=in_order)
+        found = score(probabilities, labels, first_run.classes, split=split, known=in_order)
         answers.append(logits.argmax(dim=1).tolist())
         contenders.append(_contender(run, kind, found, _shifts(run, part, monitor) if shifts else None, calibrator))
     if len({each.name for each in contenders}) < len(contenders):

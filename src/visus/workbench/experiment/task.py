@@ -92,14 +92,14 @@ def compare_tasks(
 ) -> TaskComparison:
     """Train a run's network for another task, and compare its filters and layers with the run's.
 
-    All new networks begin with the seed after the run's. So the other task and the control, which learns the run's own task once more, differ
+    All new networks begin with the seed after the run's. So the other task and the control, which learns the run's own task again, differ
     from each other in the task alone, and both differ from the run in their start.
 
     Args:
         run: the run.
-        task: ``reconstruction``, to give the samples back; or other labels, as ``open_data`` takes them: a column of the run's table, or a
+        task: ``reconstruction`` of the samples; or other labels, as ``open_data`` takes them: a column of the run's table, or a
             CSV file.
-        with_control: train the run's own task from the other start too; without it, nothing says how alike two trainings are anyway.
+        with_control: train the run's own task from the other start too; without it, there is no measure of how similar two trainings are anyway.
         output: folder of the new runs; None for that of the run.
         cache_dir: another folder for the decoded samples.
         command: what was typed, for the reports.
@@ -179,7 +179,7 @@ def _base_run(run: SavedRun, cache_dir: str | Path | None, monitor: Monitor) -> 
     refuse_too_few(len(samples))
     layer = first_filters(run.module, samples[:1])
     kernels = filters(run.module, layer).kernels
-    match_filters(kernels, kernels)  # says before any training what is not installed
+    match_filters(kernels, kernels)  # a missing extra is reported before any training
     return _BaseRun(text, own, samples, layer, kernels, _result(run), gram_matrices(run.module, samples))
 
 
@@ -225,14 +225,14 @@ class _TaskTraining:
         return self.run.recipe.seed + 1
 
     def reconstructing(self) -> _OtherNetwork:
-        """Trained to give its samples back."""
+        """Trained to reconstruct its samples."""
         drawing, epoch, folder = _reconstruct(self.again, self.base, self.seed)
         explained = (
             ""
             if epoch.explained is None
             else f"It explains {write_share(epoch.explained)} of the validation samples' variance."
         )
-        return _OtherNetwork("giving the samples back", explained, drawing.network, folder, drawing.layer)
+        return _OtherNetwork("reconstruction of the samples", explained, drawing.network, folder, drawing.layer)
 
     def under_labels(self, labels: str) -> _OtherNetwork:
         """Trained for other labels of the same samples."""
@@ -284,7 +284,7 @@ def _num_samples(run: SavedRun) -> int:
 
 def _result(run: SavedRun) -> str:
     scores = run.scores
-    return f"It names {write_share(scores.accuracy)} of {scores.num_samples:,} held-out samples rightly."
+    return f"Its accuracy is {write_share(scores.accuracy)} on {scores.num_samples:,} held-out samples."
 
 
 def _reconstruct(again: Retraining, base: _BaseRun, seed: int) -> tuple[Reconstructing, ReconstructionEpoch, Path]:

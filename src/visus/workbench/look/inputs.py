@@ -105,7 +105,7 @@ def find_sample(named: NamedSample, preprocessing: Preprocessing, data: Data | N
     """The sample that is meant: a file, one row of an array file (``FILE:17``), one of a split (``test:17``), or an array of stored values.
 
     Args:
-        named: what a person said.
+        named: the sample as a person names it.
         preprocessing: what is done to every sample.
         data: the data whose splits can be named; None where there is none.
         own_scale: scale the sample by its own mean and deviation.

@@ -188,7 +188,7 @@ def look(
     sum, and the receptive field of one unit.
 
     Args:
-        network: a run or its folder; any module; or a design or ``package.module:callable``, which is looked at untrained.
+        network: a run or its folder; any module; or a design or ``package.module:callable``, which is not trained.
         sample: a file; ``FILE:17`` for a row of an array file; ``test:17`` for a sample of the data; or an array: of stored values for a
             run or for data, of scaled values (channels, *spatial) for a module.
         layer: path of the layer whose unit is shown; None for the last convolution that reads part of the sample only.
@@ -201,7 +201,7 @@ def look(
         templates: whether to look for the patches that excite filters most, which takes a pass over data.
         data: other data, or scaled samples (N, channels, *spatial) for a module; None for a run's own.
         input_shape: (channels, *spatial) for a network that is no run, where neither sample nor data says it.
-        num_classes: of a design or a callable, where no data says it; None for 1000. Of a module it must be what it gives.
+        num_classes: of a design or a callable, where no data says it; None for 1000. For a module, the number of its outputs.
         classes: names of a module's classes.
         raw: a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.

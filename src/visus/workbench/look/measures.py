@@ -50,7 +50,7 @@ _SHOWN_CLASSES: Final = 20
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A module with the sample that is looked at.
+    """A module and the sample of a look.
 
     Args:
         module: the module.
@@ -250,7 +250,7 @@ def _weights(probe: Probe, method: TriedMethod, saliency: Saliency) -> WeightRan
 def unit_of(
     probe: Probe, layers: Sequence[LayerLook], layer: str | None, channel: int | None, at: Sequence[int] | None
 ) -> Unit:
-    """The unit that is meant: of a layer, its strongest channel for the sample, and where that is strongest, where nothing else is said.
+    """The unit of a look; default: the strongest channel of a layer for the sample, at its strongest position.
 
     Raises:
         UsageError: no such layer, channel or position; or a channel or position without a layer.

@@ -75,7 +75,7 @@ class OpenedLook:
         pool: samples to measure over; None where there are none.
         no_pool: why there are none.
         before: the network before training.
-        num_classes: how many were asked for; None where the network says it itself.
+        num_classes: how many were asked for; None where the network has its own number.
         calibrator: of a run; None for other networks.
         answer_notes: how a run's answers come about.
     """
@@ -197,7 +197,7 @@ def names_run(words: str) -> bool:
 
 
 def _called(name: str, input_shape: tuple[int, ...]) -> nn.Module:
-    """What a callable gives of itself where nothing says how many classes there are: it may give maps, or have a number of its own."""
+    """The module of a callable where nobody names a number of classes: it may return maps, or have its own number."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return shaped(call_by_name(name.strip(), input_shape, NUM_CLASSES), input_shape).eval()
@@ -231,7 +231,7 @@ def _find_without_run(
         return sample_of_tensor(sample[0] if is_batch else sample)
     if shape is None:
         if isinstance(network, str) and not is_callable_name(network):
-            read(text_or_file(network))  # a misspelled design is the first thing to say
+            read(text_or_file(network))  # a misspelled design is reported first
         if _is_of_split(sample):
             raise UsageError(
                 "a sample of a split is one of data. Give the data with --data, or name a file.", where=str(sample)

@@ -1,7 +1,6 @@
-"""What a report tells beyond the scores, measured on a finished run: calibration, shifts, mistakes, what the network sees, costs, advice.
+"""The measurements of a report beyond the scores: calibration, shifts, mistakes, saliency, receptive fields, costs, advice.
 
-This file knows what is measured on which samples, and how many of them a training's length allows. A part that a person's own
-module cannot give is told as missing, with the reason; a run never fails for its report.
+A part that a person's own module does not allow is reported as missing, with the reason; a run never fails for its report.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ class FinishedRun:
 
 
 def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMeasurements:
-    """Everything that the report tells beyond the scores. The same run gives the same facts, but for the time that scoring took."""
+    """Measure everything of the report but the scores. The same run gives the same facts, except the time that scoring took."""
     missing: dict[str, str] = {}
 
     def part(name: str, make: Callable[[], Found]) -> Found | None:
@@ -108,8 +107,8 @@ def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMe
         except (
             Exception
         ) as error:  # whatever a person's own module raises where it is run in another way than in its training
-            told = error.message if isinstance(error, VisusError) else describe_failure(error, finished.run.module)
-            words = " ".join(told.split())
+            sentence = error.message if isinstance(error, VisusError) else describe_failure(error, finished.run.module)
+            words = " ".join(sentence.split())
             missing[name] = words if len(words) <= _SENTENCE else f"{words[:_SENTENCE]}\u2026"
             return None
 
@@ -177,14 +176,14 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int, monitor: M
                 run.module, samples[:MAP_SAMPLES].to(device), (1,) * len(reach), "roll", account=costs
             )
         except Exception as error:  # also of a person's own module, whose parts may take no hooks
-            told = error.message if isinstance(error, VisusError) else f"{describe_failure(error, run.module)}."
-            notes.append(f"Which layer breaks it could not be found: {told}")
+            sentence = error.message if isinstance(error, VisusError) else f"{describe_failure(error, run.module)}."
+            notes.append(f"Which layer breaks it could not be found: {sentence}")
     helps = tuple((each.name, each.sentence, each.command) for each in remedies(run))
     return ShiftResults(finished.part.name, len(samples), ways, layers, helps, tuple(notes), command)
 
 
 def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> MistakeReport:
-    """The answers worth a look; beside each, where there is a budget, the training samples that are most like it."""
+    """The answers worth a look; with a budget, each has the training samples that are most similar to it."""
     run, data = finished.run, finished.data
     limit = min(MAX_TRAINING, max(_MIN_TRAINING, 2 * budget // 5))
     network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
@@ -209,7 +208,7 @@ def _saliencies(finished: FinishedRun, mistakes: MistakeReport, budget: int) -> 
 
 
 def _scaled(finished: FinishedRun, places: list[int]) -> tuple[Tensor, list[int]]:
-    """Samples as ``reading`` wants them, and the classes that were said."""
+    """Samples as ``reading`` wants them, and the predicted classes."""
     batch = finished.run.preprocessing.scale_values(finished.part.rows(np.array(places)))
     return batch, finished.answers[places].argmax(1).tolist()
 
@@ -256,7 +255,7 @@ def _kernels(finished: FinishedRun) -> FirstFilters | None:
 
 
 def _costs(finished: FinishedRun, costs: Account | None) -> tuple[tuple[str, str], ...]:
-    """What the network costs, beside its training."""
+    """The costs of the network, except its training."""
     noun, count = finished.data.noun, len(finished.part)
     rows = [
         (
@@ -274,8 +273,8 @@ def _costs(finished: FinishedRun, costs: Account | None) -> tuple[tuple[str, str
         )
         step = training_of(costs, finished.batch_size)
         if step.bytes_training is not None:
-            told = f"{write_bytes(step.bytes_training)} (float32 on the CPU with adamw, by the account)"
-            rows.append((f"Memory of a training step of {finished.batch_size}", told))
+            sentence = f"{write_bytes(step.bytes_training)} (float32 on the CPU with adamw, by the account)"
+            rows.append((f"Memory of a training step of {finished.batch_size}", sentence))
     except (UsageError, DesignError):
         return tuple(rows)  # what answers for the bytes ended early; the other figures stand
     return tuple(rows)

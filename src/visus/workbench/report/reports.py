@@ -1,7 +1,4 @@
-"""The report of a run: its facts, gathered at the end of a training, or from the folder and the data of a run that was trained long ago.
-
-This file knows which fact stands in which file of a run folder.
-"""
+"""The report of a run: its facts, gathered at the end of a training, or from the folder and the data of a run that was trained long ago."""
 
 from __future__ import annotations
 
@@ -113,7 +110,7 @@ def _macs(made: BuiltNetwork, data: Data) -> int | None:
     """Multiply-adds of one sample; None for a person's own module that PyTorch's counter cannot follow."""
     try:
         return count_macs(made.module, data.input_shape)
-    except Exception:  # whatever a person's own code raises; what it cannot give is told beside the account
+    except Exception:  # whatever a person's own code raises; the report says what is missing
         return None
 
 
@@ -157,7 +154,7 @@ class Report(Described):
         return f"Report of {self.facts.name}", [("file", str(self.path))]
 
     def to_json(self) -> dict[str, Any]:
-        """Where it is, as plain data; the measures are in ``inside.json`` and ``scores.json`` beside it."""
+        """Where it is, as plain data; the measures are in ``inside.json`` and ``scores.json`` in the same folder."""
         return {"report": str(self.path)}
 
 

@@ -1,7 +1,4 @@
-"""The saliency maps of a report: which method is shown is decided once for a run on held-out samples, and each map is checked before it is shown.
-
-This file knows how many samples are tested with how many steps, and which maps are drawn.
-"""
+"""The saliency maps of a report: which method is shown is decided once for a run on held-out samples, and each map is checked before it is shown."""
 
 from __future__ import annotations
 

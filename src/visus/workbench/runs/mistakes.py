@@ -1,4 +1,4 @@
-"""The answers of a run that are worth a look, by the names of their samples, with the training samples that are most like them."""
+"""The mistakes of a run by the names of their samples, with the training samples whose features are most similar."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _BATCH: Final = 256
 _MAX_VALUES: Final = 2**21  # input values of a batch
 _ALIKE: Final = 3
 _MAX_SUSPECT: Final = 0.25
-_LEARNED = "The network has learned from these very samples: it knows many wrong labels by heart and suspects only a few. Held-out samples tell more."
-_CHOSE = "These samples also chose the weights that were kept."
+_LEARNED = "The network was trained on these samples: it has memorized many wrong labels and suspects only a few. Use held-out samples instead."
+_CHOSE = "These samples were also used to choose the weights."
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class AnsweringNetwork:
     """A network and what it reads.
 
     Args:
-        module: gives (samples, classes).
+        module: returns (samples, classes).
         classes: their names.
         preprocessing: what is done to every sample.
     """
@@ -74,7 +74,7 @@ def named_mistakes(
         network: what answered.
         part: the samples.
         probabilities: its probabilities, (samples, classes).
-        training: the training samples that are looked through for similar ones; None for none.
+        training: the training samples that are searched for similar ones; None for no search.
         split: what the samples are called; default: the name of their split.
         limit: samples of each kind.
         max_training: at most so many training samples are compared.
@@ -123,7 +123,7 @@ def named_mistakes(
 
 
 def _too_poor(network: AnsweringNetwork, part: Part, num_wrong: int, num_suspects: int) -> str:
-    """Why a network's doubt about labels is worth nothing; empty where it is worth something.
+    """Why a network is too inaccurate to judge labels; empty where it is not.
 
     It must beat the guess of the most frequent class, by the lower end of the 95 % interval of its accuracy, and suspect no more than a
     quarter of all labels.
@@ -134,13 +134,13 @@ def _too_poor(network: AnsweringNetwork, part: Part, num_wrong: int, num_suspect
     if not num_suspects or (low > guess and num_suspects <= _MAX_SUSPECT * num_samples):
         return ""
     noun = network.preprocessing.noun
-    right = f"it names {num_samples - num_wrong:,} of {write_number_of(num_samples, noun)} as they are labeled"
+    right = f"it predicts the label of {num_samples - num_wrong:,} of {write_number_of(num_samples, noun)}"
     why = (
         f"and would suspect {num_suspects:,} labels, more than a quarter"
         if low > guess
         else f"which does not show that it beats always guessing one class ({write_share(guess)})"
     )
-    return f"Labels that may be wrong are not listed, for this network is too poor to judge them: {right}, {why}."
+    return f"Labels that may be wrong are not listed, since this network is too inaccurate to judge them: {right}, {why}."
 
 
 def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> ShownSample:
@@ -159,7 +159,7 @@ def _with_similar(
     try:
         layer = feature_layer(network.module, next(_batches(network.preprocessing, part, np.array(places[:1]))))
     except UsageError as error:
-        return replace(found, notes=(*found.notes, f"Similar training samples were not looked for: {error.message}"))
+        return replace(found, notes=(*found.notes, f"No similar training samples: {error.message}"))
     wanted = np.concatenate(list(_features(network, part, np.array(places), layer)))
     own = None
     if part is training or part.name == training.name == "train":
@@ -219,7 +219,7 @@ def find_run_mistakes(
     known, unknown = run.known(part, samples)
     if known is not None and known[0].any() and chosen != "train":
         many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), samples.noun)}"
-        notes = [f"{many} were learned from: the network knows many of their labels by heart.", *notes]
+        notes = [f"{many} were in the training set: the network has memorized many of their labels.", *notes]
     return replace(found, notes=(*found.notes, *notes, *unknown))
 
 
@@ -232,7 +232,7 @@ def _training_samples(
     try:
         return run.open_data(cache_dir=cache_dir, **monitor.keywords).split("train"), []
     except DataError as error:
-        return None, [f"Similar training samples were not looked for: {error.message}"]
+        return None, [f"No similar training samples: {error.message}"]
 
 
 def _drawn(num_samples: int, limit: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -1,7 +1,4 @@
-"""The data that a run was trained on: found again where it is now, split as it was, or what has become of it in one sentence.
-
-This file knows ``data.json``, ``split.csv`` and ``contents.csv`` of a run.
-"""
+"""The data that a run was trained on: found where it is now and split as it was, or one sentence on how it has changed."""
 
 from __future__ import annotations
 
@@ -129,7 +126,7 @@ def as_own(folder: Path, data: Data) -> Data | None:
     """Data that was opened to be scored, in the run's own splits where it is the run's own; None where it is other data.
 
     It is the run's own where its fingerprint is the same, wherever it lies, or where at least half of its samples are the run's by their
-    bytes, and are at least half of the run's. Samples that were renamed keep their split by their bytes, those that were edited by their name; new ones are left out.
+    bytes, and are at least half of the run's. Samples that were renamed keep their split by their bytes, edited ones by their name; new ones are dropped.
     """
     run = RunFolder.open(folder)
     rows, contents = {row.sample: row for row in read_split_csv(run.path / "split.csv")}, _read_contents(run)
@@ -152,17 +149,15 @@ def as_own(folder: Path, data: Data) -> Data | None:
     contents_here = set(own)
     there = {*table.names, *(sample for sample, content in contents.items() if content in contents_here)}
     missing = [sample for sample in rows if sample not in there]
-    told = [f"this is the data of the run {run.path.name}, changed since its training; it is split as it was."]
+    lines = [f"this is the data of the run {run.path.name}, changed since its training; it is split as it was."]
     if any(edited):
         names = [sample for sample, is_edited in zip(table.names, edited, strict=True) if is_edited]
-        told.append(
-            f"{write_number_of(len(names), 'sample')} with other content than in the training: {write_names(names)}."
-        )
+        lines.append(f"{write_number_of(len(names), 'sample')} with other content than in the training: {write_names(names)}.")
     if new:
-        told.append(f"{write_number_of(len(new), 'sample')} that the run does not know left out: {write_names(new)}.")
+        lines.append(f"{write_number_of(len(new), 'sample')} that the run does not know, dropped: {write_names(new)}.")
     if missing:
-        told.append(f"{write_number_of(len(missing), 'sample')} of the run not here: {write_names(missing)}.")
-    return _in_splits(data, splits, tuple(told))
+        lines.append(f"{write_number_of(len(missing), 'sample')} of the run not here: {write_names(missing)}.")
+    return _in_splits(data, splits, tuple(lines))
 
 
 def is_own(folder: Path, data: Data) -> bool:
@@ -235,7 +230,7 @@ def _read_contents(run: RunFolder) -> dict[str, str]:
 
 
 def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) -> list[str]:
-    """What differs between the data as it is and as it was trained on; empty where it cannot be told."""
+    """What differs between the data as it is and as it was trained on; empty where it cannot be lines."""
     there = facts["path"] if place is None else place
     contents = _read_contents(run)
     try:
@@ -261,8 +256,8 @@ def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) ->
 
 
 def _changed(run: RunFolder, facts: dict[str, Any], place: str | Path | None, changes: Sequence[str]) -> DataError:
-    told = f" {' '.join(changes)}" if changes else ""
+    listed = f" {' '.join(changes)}" if changes else ""
     return DataError(
-        f"this data has changed since the run {run.path.name} was trained on it.{told} Put it back as it was, or train anew.",
+        f"this data has changed since the run {run.path.name} was trained on it.{listed} Put it back as it was, or train anew.",
         where=str(facts["path"] if place is None else place),
     )

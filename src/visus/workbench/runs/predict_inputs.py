@@ -1,7 +1,4 @@
-"""What a person names for a prediction -> samples: image files, those of folders and tables, rows of array files, arrays.
-
-This file knows files and folders.
-"""
+"""The samples of a prediction: image files, those of folders and tables, rows of array files, arrays."""
 
 from __future__ import annotations
 
@@ -187,7 +184,7 @@ def _missing(file: Path) -> str:
 
 
 def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preprocessing) -> Iterator[ArraySample]:
-    """The rows of an array or tensor that is at hand, and not in a file.
+    """The rows of an array or tensor in memory.
 
     Raises:
         UsageError: it does not fit the network.

@@ -98,7 +98,7 @@ class SavedRun(Described):
         return read_calibration(RunFolder.open(self.folder), self.which, self.recipe.tta or "none")
 
     def calibrator(self, *, raw: bool = False) -> Calibrator:
-        """What makes probabilities of its outputs.
+        """Turns the network's outputs into probabilities.
 
         Args:
             raw: the network's own softmax.
@@ -140,11 +140,11 @@ class SavedRun(Described):
 
     @property
     def views_sentence(self) -> str:
-        """Over which views of a sample an answer is the mean; empty where it is looked at once."""
+        """The views of each sample that are averaged (test-time augmentation); empty for none."""
         return describe_views(self.recipe.tta or "none", self.preprocessing.noun)
 
     def calibration_sentence(self, *, raw: bool = False) -> str:
-        """How its probabilities came about, for a reader."""
+        """Whether its probabilities are calibrated, as a sentence."""
         if raw and self.calibration.is_used:
             return "Probabilities are the network's own (raw), not calibrated."
         return self.calibration.sentence(self.preprocessing.noun)
@@ -202,7 +202,7 @@ class SavedRun(Described):
         return score(probabilities, labels, self.classes, split=shown, notes=notes, known=known)
 
     def known(self, part: Part, data: Data) -> tuple[Marks | None, list[str]]:
-        """Which samples have the content of one that it learned from, and of one that chose its weights; and a note where that is not known.
+        """Which samples have the content of a training sample, and of a validation sample; and a note where that is not known.
 
         Args:
             part: the samples.
@@ -212,7 +212,7 @@ class SavedRun(Described):
         return known_samples(RunFolder.open(self.folder), part, data, lambda: self.open_data(cache_dir=cache))
 
     def notes_on(self, data: Data, split: str) -> list[str]:
-        """What a reader of the scores must know about the samples and the network."""
+        """Notes on the samples and the network that belong to the scores."""
         notes = [self.views_sentence] if self.views_sentence else []
         facts = RunFolder.open(self.folder).read_json("data.json")
         if split == "val" and not len(data.split("test")):
@@ -300,7 +300,7 @@ def opened(
 def read_run(
     kind: type[Kind], folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best"
 ) -> Kind:
-    """A run from its folder, as ``SavedRun`` or as the class made of it; the arguments are those of ``visus.load``.
+    """A run from its folder, as ``SavedRun`` or a subclass; the arguments are those of ``visus.load``.
 
     Raises:
         RunError: the folder is not a run, or a file is missing or damaged.

@@ -31,7 +31,7 @@ class ShiftRemedy:
     Args:
         name: what is changed.
         sentence: what it costs, for people.
-        command: what to type to train it beside the run.
+        command: command that trains it with the data and recipe of the run.
         design: the changed design as text; empty where the design stays.
         num_parameters, macs: of the changed network, for one sample; None where it stays.
     """
@@ -58,7 +58,7 @@ def remedies(run: SavedRun) -> list[ShiftRemedy]:
     found = [
         ShiftRemedy(
             "shift augmentation",
-            f"it costs nothing in use; the training {run.preprocessing.noun}s are shifted by up to "
+            f"no cost after the training; the training {run.preprocessing.noun}s are shifted by up to "
             f"{100 * SHIFT_AUGMENTATION:.0f} % of each side",
             _command(run, "", f"--translate {SHIFT_AUGMENTATION}"),
         )
@@ -110,7 +110,7 @@ def antialiased_design(run: SavedRun) -> tuple[Design, str] | None:
 
 
 def _command(run: SavedRun, design: str, more: str = "") -> str:
-    """The command that trains a change beside the run: same data, split, size, scaling and recipe."""
+    """The command that trains a changed design with the data, split, size, normalization and recipe of the run."""
     folder, prepared = RunFolder.open(run.folder), run.preprocessing
     facts = folder.read_json("data.json")
     asked = " ".join(design.split()) or " ".join(folder.read_text("design.txt").split())

@@ -285,7 +285,7 @@ def reach_of(lengths: Sequence[int]) -> tuple[int, ...]:
 
 
 def shuffled_words(noun: str) -> str:
-    """Why the layers of a network that reads shuffled positions are not looked at.
+    """Why the layers of a network that reads shuffled positions are not measured.
 
     >>> shuffled_words("signal")
     'The network reads shuffled positions, so its layers see no signal that could move.'

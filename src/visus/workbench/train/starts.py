@@ -75,10 +75,10 @@ def choice_of(
     channels: int | None = None,
     normalize: str | None = None,
 ) -> BackboneChoice | None:
-    """The choice that is left where a person has said this much; None where a backbone's weights are out of the question.
+    """The choice of a backbone that the options leave open; None where a backbone's weights cannot be used.
 
     Args:
-        wanted: True for ``--pretrained``, False for ``--no-pretrained``, None where nothing was said.
+        wanted: True for ``--pretrained``, False for ``--no-pretrained``, None for neither.
         network: the network that was asked for; None for the default.
         file: other weights that were asked for.
         channels, normalize: as for ``open_data``, None where open.
@@ -129,16 +129,16 @@ class Start:
     head_order: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
-        """What is said before the first step."""
+        """What is printed before the first step."""
         new = f"; {' and '.join(self.left_new)} are new, for another number of classes" if self.left_new else ""
-        told = [f"starts from {self.source}{new}"]
+        lines = [f"starts from {self.source}{new}"]
         if self.head_order:
             here, as_text = (", ".join(names[:4]) for names in (self.head_order, sorted(self.head_order)))
-            told.append(
+            lines.append(
                 f"the last layer is used as it is, in the order of the classes here: {here}, ...; torchvision and others sort names as text "
                 f"({as_text}, ...), and outputs in another order would stand for the wrong classes"
             )
-        return told
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``start.json``; ``from_json`` reads it back."""
@@ -157,7 +157,7 @@ class Start:
 def known_weights(
     network: Network | None, module: nn.Module, data: Data, file: str | Path | None, backbone: Backbone | None
 ) -> InitialWeights | None:
-    """The weights that know something, for a network that was made; None where it is new.
+    """The pretrained weights of a network; None for a new one.
 
     Args:
         network: what was asked for.

@@ -194,7 +194,7 @@ def _probe(
     *,
     is_mirrored: bool,
 ) -> tuple[Start, StartFacts]:
-    """Fit the head of a network that knows something, and decide what is trained of the rest; the first process decides for all."""
+    """Fit the head of a pretrained network, and decide which other layers are trained; the first process decides for all."""
     module = made.module.to(machine.device)
     with torch.random.fork_rng(devices=[]), group.whole_machine():
         if group.is_first:
@@ -280,11 +280,11 @@ def resume(
         made = dataclasses.replace(made, warnings=(*made.warnings, warning))
     run = dataclasses.replace(run, metadata=metadata(opened, made))
     if position is not None and position.epoch >= recipe.epochs:
-        told = (
+        warning = (
             f"this training is finished, with all of its {write_number_of(recipe.epochs, 'epoch')}: nothing is trained, and scores and report are written "
             f"anew. To train its weights further, start a new run: visus train --weights {run.weights_file()} --epochs N"
         )
-        made = dataclasses.replace(made, warnings=(*made.warnings, told))
+        made = dataclasses.replace(made, warnings=(*made.warnings, warning))
     limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
     with showing(Monitor(on_event, should_stop), progress, is_first=group.is_first) as monitor:
         monitor.emit(DataOpened(opened, made, (*opened.warnings, *made.warnings), start))

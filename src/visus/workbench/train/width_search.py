@@ -1,9 +1,7 @@
 """The default network for a time limit: the widest ``compact`` whose usual training fits into it on this machine.
 
-This file knows scales, prices and limits.
-
 Without a time limit the default network is the same on every machine. With one, it follows from what this machine can do; the run keeps the
-design that was chosen and the reason, so it goes on with the same network anywhere.
+design that was chosen and the reason, so it is resumed with the same network anywhere.
 """
 
 from __future__ import annotations
@@ -145,18 +143,18 @@ def sentence(limit_s: float, taken: float, known: Mapping[float, float], macs: M
     >>> sentence(60, 0.5, {1.0: 118, 0.5: 50}, {0.5: 30, 1.0: 100}, 29)
     'compact(scale=0.5): about 50 s for 29 epochs on this machine, and there are 60 s; compact(scale=1) would take about 1 min 58 s.'
     """
-    told = (
+    sentence_so_far = (
         f"{_named(taken)}: about {write_duration(known[taken])} for {write_number_of(num_epochs, 'epoch')} on this machine, "
         f"and there are {_limit(limit_s)}"
     )
     if known[taken] > limit_s:
-        return f"{told}; nothing narrower is left, so the training ends with the time, and its schedule too."
+        return f"{sentence_so_far}; nothing narrower is left, so the training ends with the time, and its schedule too."
     wider = next((scale for scale in macs if scale > taken), None)
     if wider is None:
-        return f"{told}; nothing wider is left."
+        return f"{sentence_so_far}; nothing wider is left."
     if wider in known:
-        return f"{told}; {_named(wider)} would take about {write_duration(known[wider])}."
-    return f"{told}; {_named(wider)} computes {macs[wider] / macs[taken]:.2g} times as much."
+        return f"{sentence_so_far}; {_named(wider)} would take about {write_duration(known[wider])}."
+    return f"{sentence_so_far}; {_named(wider)} computes {macs[wider] / macs[taken]:.2g} times as much."
 
 
 def _limit(limit_s: float) -> str:
