@@ -26,6 +26,7 @@ from visus.networks.trace.coordinates.dependence import (
     largest_stride,
     least,
     theoretical_numbers,
+    without_repeats,
 )
 from visus.networks.trace.coordinates.layouts import broadcast
 from visus.networks.trace.coordinates.taps import Number
@@ -95,14 +96,13 @@ def compact_union(one: Dependence, other: Dependence) -> Dependence:
     found: Dependence | None = one.memo.get(other)
     if found is not None:
         return found
-    intervals = np.minimum(one.intervals.reshape(2, -1), other.intervals.reshape(2, -1))
-    if (one.is_whole or other.is_whole) and intervals.shape[1] > 1 and bool((intervals == intervals[:, :1]).all()):
-        intervals = intervals[:, :1]
-    if one.axis_dims:
+    others = other.intervals
+    if others.ndim != one.intervals.ndim:
+        others = others.reshape(2, *[1] * (one.intervals.ndim - 1))
+    intervals = np.minimum(one.intervals, others)
+    if intervals.size > 2 and (one.is_whole or other.is_whole):
         (dim,) = one.axis_dims
-        intervals = along_dim(intervals, dim, one.intervals.ndim - 1)
-    else:
-        intervals = intervals.reshape(2)
+        intervals = without_repeats(intervals, dim)
     flags = flags_together((one, other))
     if one.phases is None and other.phases is None:
         found = one.replaced(
