@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.commands import Call
 
 import visus
 from peers import benchmark as benchmarking
@@ -22,8 +23,6 @@ from peers.entries import PEERS, Contestant, read_contestants
 from peers.task import Task
 from visus.errors import DataError, StorageError, UsageError
 from visus.networks import pretrained
-
-from .conftest import Call
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,3 +123,40 @@ def test_data_of_another_kind_is_refused_for_scoring(make_folder: MakeFolder, tm
     with pytest.raises(DataError) as caught:
         open_scoring_data(tmp_path / "x.npz", trained.preprocessing, trained.classes)
     assert str(caught.value) == f"{tmp_path / 'x.npz'}: this network reads image files, but these are arrays."
+
+
+def test_data_of_which_nothing_can_be_held_out_is_refused_before_training(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "same.npz",
+        x=np.arange(2, dtype=np.uint8).repeat(3)[:, None, None] + np.zeros((6, 1, 9), np.uint8),
+        y=[0, 0, 0, 1, 1, 1],
+    )
+    with pytest.raises(DataError) as caught:
+        visus.open_data(tmp_path / "same.npz")
+    assert str(caught.value) == (
+        f"{tmp_path / 'same.npz'}: no samples are left for validation and testing: copies and groups stay in one split, "
+        "and here each class is a single group or copies of one sample. Add samples, or define other groups."
+    )
+
+
+def test_a_class_name_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
+    for label in (b"a", b"b\xe9"):
+        os.makedirs(os.path.join(os.fsencode(tmp_path), label))
+        with open(os.path.join(os.fsencode(tmp_path), label, b"0.png"), "wb") as file:
+            Image.new("L", (8, 8)).save(file, "png")
+    with pytest.raises(DataError) as caught:
+        visus.open_data(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: the class name 'b\\udce9' is empty, holds a control character or is not UTF-8. Rename that class."
+    )
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize <= 8, reason="long doubles are plain doubles here")
+def test_numbers_longer_than_64_bits_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "long.npz", x=np.zeros((8, 8, 8), np.longdouble), y=np.arange(8) % 2)
+    with pytest.raises(DataError) as caught:
+        visus.open_data(tmp_path / "long.npz")
+    assert str(caught.value) == (
+        f"{tmp_path / 'long.npz'}: the array x has the type {np.dtype(np.longdouble)}; "
+        "integers or floating-point numbers of at most 64 bits are needed."
+    )

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import visus
 from visus.data.ledger import Ledger
 from visus.data.samples import Samples
 from visus.data.sources import read_source
@@ -231,3 +232,22 @@ def test_a_full_disk_leaves_the_old_split_csv_whole(tmp_path: Path, monkeypatch:
     assert caught.value.where == str(tmp_path / "split.csv")
     assert (tmp_path / "split.csv").read_text() == "old"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["data.npz", "split.csv"]
+
+
+def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path) -> None:
+    pixels = np.arange(12, dtype=np.uint8)[:, None, None] + np.zeros((12, 4, 4), np.uint8)
+    pixels[1] = pixels[0]
+    np.savez(tmp_path / "x.npz", x=pixels, y=np.arange(12) % 2 * 0 + np.repeat([0, 1], 6))
+    data = visus.open_data(tmp_path / "x.npz", layout="NHW")
+    names = [data.classes[label] for label in data.samples.labels]
+    sides = ["test", "train", "train", "train", "val", "train"] * 2
+    rows = [SplitRow(sample, name, side, "") for sample, name, side in zip(data.samples.names, names, sides, strict=True)]
+    table = data.samples.select(np.arange(12))
+    (moved, parted) = apply_split(table, rows).warnings[-2:]
+    assert moved.startswith(
+        f"{sum((table.splits != sides) & ~((table.splits == 'train') & (np.array(sides) == 'val')))} samples"
+    )
+    assert moved.partition(": ")[0].endswith("in another split in split.csv than in the data itself")
+    assert parted == (
+        "2 samples that are copies or of one group are in different splits of split.csv, so the scores are too high: x[0], x[1]."
+    )

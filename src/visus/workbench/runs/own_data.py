@@ -152,7 +152,9 @@ def as_own(folder: Path, data: Data) -> Data | None:
     lines = [f"this is the data of the run {run.path.name}, changed since its training; it is split as it was."]
     if any(edited):
         names = [sample for sample, is_edited in zip(table.names, edited, strict=True) if is_edited]
-        lines.append(f"{write_number_of(len(names), 'sample')} with other content than in the training: {write_names(names)}.")
+        lines.append(
+            f"{write_number_of(len(names), 'sample')} with other content than in the training: {write_names(names)}."
+        )
     if new:
         lines.append(f"{write_number_of(len(new), 'sample')} that the run does not know, dropped: {write_names(new)}.")
     if missing:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.commands import Call
 from torch import nn
 
 import visus
@@ -15,8 +16,6 @@ from visus.errors import TrainingError, UsageError
 from visus.networks.autoencoder import Reconstructing
 from visus.training.reconstruction import reconstruct
 from visus.workbench.experiment.task import compare_tasks, first_filters
-
-from .conftest import Call
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import typer
+from tests.commands import Call
 
 from visus.cli import settings
 from visus.cli.app import app
 from visus.errors import UsageError
 from visus.training.recipe import FIELDS, Recipe
-
-from .conftest import Call
 
 VALUES: dict[str, str] = {
     "optimizer": "sgd",

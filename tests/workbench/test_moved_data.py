@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.doors.conftest import Call
+from tests.commands import Call
 
 import visus
 from visus.errors import DataError

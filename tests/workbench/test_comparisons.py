@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.commands import Call
 
 import visus
 from visus.cli.show import show
@@ -29,8 +30,6 @@ from visus.workbench.experiment.retraining import usable_recipe
 from visus.workbench.experiment.shuffle import compare_with_shuffled
 from visus.workbench.runs.shift_remedies import antialiased_design, remedies
 from visus.workbench.runs.shifts import _phase_lines, reading, report_shifts, some_samples
-
-from .conftest import Call
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

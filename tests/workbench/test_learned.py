@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.commands import SMALL, Call
 
 import visus
 from visus.errors import RunError, UsageError
 from visus.training.runs import RunFolder
 from visus.workbench.compare.runs import compare_runs
 from visus.workbench.runs.reuse import reuse_sentence
-
-from .conftest import SMALL, Call
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

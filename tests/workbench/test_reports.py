@@ -8,13 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.commands import SMALL, Call, StopAfter
 
 import visus
 from visus.errors import RunError
 from visus.files import write_file
 from visus.workbench.report.reports import rewrite_report
-
-from .conftest import SMALL, Call, StopAfter
 
 OWN = re.compile(r"<tr><th scope=\"row\">(?:Answers|Training time)</th>.*?</tr>", re.DOTALL)
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.commands import SMALL, Call
 
 import visus
 from visus.cli.training import Screen
 from visus.networks import weights
 from visus.training.events import Finished
-
-from .conftest import SMALL, Call
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

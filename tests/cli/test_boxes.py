@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from .conftest import Call
+from tests.commands import Call
 
 NETWORK = "conv(8, 3), relu, globalpool, linear(classes)"
 

@@ -1,4 +1,4 @@
-"""A person's own modules at the doors that need no data: what they print, how they are called, and what is said where their code fails."""
+"""A person's own modules in the commands that need no data: what they print, how they are called, and what is said where their code fails."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.commands import Call
 from torch import nn
 
 import visus
 from visus.errors import UsageError
-
-from .conftest import Call
 
 SOURCE = """
 import torch

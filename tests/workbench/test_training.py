@@ -1,9 +1,10 @@
-"""More of what once went wrong in a reader's hands: settings that did something else in silence, and names that were hard to find."""
+"""Training: what is refused before the first step, what is reported, and what a resumed run keeps."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,20 +12,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.commands import SMALL, Call
 from torch import nn
 
 import visus
-from visus.data.splits import SplitRow, apply_split
-from visus.errors import DataError, TrainingError
+from visus.errors import TrainingError, UsageError
 from visus.training.events import Event
 from visus.workbench.train.events import Prepared, Scored
 
-from .conftest import SMALL, Call
-
 pytestmark = pytest.mark.usefixtures("light_pages")
 
-NETWORK = SMALL[1]
 RECIPE = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+NETWORK = SMALL[1]
 
 
 @pytest.fixture
@@ -33,6 +32,70 @@ def gray(tmp_path: Path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 1, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "gray.npz", x=pixels, y=np.arange(40) % 2)
     return tmp_path / "gray.npz"
+
+
+def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    answer = visus_command("train", photos, *SMALL, "-o", tmp_path / "runs")
+    assert answer.code == 1
+    assert answer.err.splitlines()[-1] == (
+        f"error: {tmp_path / 'runs' / photos.name}: the run folder cannot be made: File exists. Name another place with --output."
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"time_limit_s": 1.0, "epochs": 100_000}, {"patience": 1, "epochs": 200, "learning_rate": 1e-12}]
+)
+def test_resuming_a_finished_training_changes_nothing(photos: Path, tmp_path: Path, changes: dict[str, float]) -> None:
+    run = visus.train(photos, "flatten, linear(classes)", RECIPE.replace(**changes), output=tmp_path)
+    before = {
+        name: (run.folder / name).read_bytes()
+        for name in ("results.csv", "weights/best.safetensors", "weights/last.safetensors")
+    }
+    again = visus.resume(run.folder)
+    assert {name: (run.folder / name).read_bytes() for name in before} == before
+    assert again.scores == run.scores
+
+
+def test_a_table_beside_another_is_found_again(photos: Path, tmp_path: Path) -> None:
+    rows = [f"{photos / label / f'{number:02}.png'},{label}" for label in ("dark", "light") for number in range(10)]
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("\n".join(["path,label", *rows]) + "\n")
+    run = visus.train(tmp_path / "one.csv", NETWORK, RECIPE, output=tmp_path / "runs")
+    assert run.name == "one"
+    assert visus.load(run.folder).evaluate().num_samples == 4
+
+
+def test_a_batch_is_never_said_to_be_larger_than_the_training_split(photos: Path, tmp_path: Path) -> None:
+    run = visus.train(photos, NETWORK, RECIPE.replace(batch_size=1000), output=tmp_path)
+    assert run.recipe.batch_size == 43
+
+
+def test_runs_within_the_data_are_not_data(photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    run = visus.train(data, NETWORK, RECIPE, output=data / "runs")
+    assert run.evaluate().num_samples == 12
+    again = visus.open_data(data)
+    assert again.classes == ("dark", "light")
+    assert again.ledger.examples("left out: hidden or not an image") == ["runs"]
+
+
+def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "r.npz", x=np.random.default_rng(0).normal(size=(40, 1, 16)).astype(np.float32), y=np.arange(40) % 2)
+    with pytest.raises(UsageError) as caught:
+        visus.train(tmp_path / "r.npz", None, RECIPE.replace(zoom=0.5), output=tmp_path)
+    assert str(caught.value) == "zoom stretches a signal, which changes its pitch. Leave it out."
+    np.savez(tmp_path / "few.npz", x=np.random.default_rng(0).normal(size=(4, 1, 16)).astype(np.float32), y=np.arange(4) % 2)
+    with pytest.raises(UsageError) as caught:
+        visus.train(tmp_path / "few.npz", None, RECIPE.replace(patience=3), output=tmp_path)
+    assert str(caught.value) == "patience needs a validation set, and this data leaves none. Leave it out."
+    with pytest.raises(UsageError) as caught:
+        visus.open_data(tmp_path / "r.npz", resize_mode="crop")
+    assert (
+        str(caught.value)
+        == f"{tmp_path / 'r.npz'}: the resize mode crop applies to image files, but these are arrays. Omit it."
+    )
 
 
 def test_random_changes_are_told_in_whole_pixels_and_left_out_samples_are_counted(
@@ -85,25 +148,6 @@ def test_samples_of_one_position_are_told_as_they_are_seen(visus_command: Call, 
     assert (answer.code, answer.err.splitlines()[-1]) == (
         2,
         "error: tta=shift moves samples, and these have a single position. Leave it out.",
-    )
-
-
-def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path) -> None:
-    pixels = np.arange(12, dtype=np.uint8)[:, None, None] + np.zeros((12, 4, 4), np.uint8)
-    pixels[1] = pixels[0]
-    np.savez(tmp_path / "x.npz", x=pixels, y=np.arange(12) % 2 * 0 + np.repeat([0, 1], 6))
-    data = visus.open_data(tmp_path / "x.npz", layout="NHW")
-    names = [data.classes[label] for label in data.samples.labels]
-    sides = ["test", "train", "train", "train", "val", "train"] * 2
-    rows = [SplitRow(sample, name, side, "") for sample, name, side in zip(data.samples.names, names, sides, strict=True)]
-    table = data.samples.select(np.arange(12))
-    (moved, parted) = apply_split(table, rows).warnings[-2:]
-    assert moved.startswith(
-        f"{sum((table.splits != sides) & ~((table.splits == 'train') & (np.array(sides) == 'val')))} samples"
-    )
-    assert moved.partition(": ")[0].endswith("in another split in split.csv than in the data itself")
-    assert parted == (
-        "2 samples that are copies or of one group are in different splits of split.csv, so the scores are too high: x[0], x[1]."
     )
 
 
@@ -165,6 +209,25 @@ def test_a_network_that_ends_with_a_softmax_is_told(gray: Path, tmp_path: Path, 
     )
 
 
+def test_a_training_that_goes_on_elsewhere_tells_both_machines(photos: Path, tmp_path: Path) -> None:
+    run = visus.train(photos, NETWORK, RECIPE, output=tmp_path)
+    file = run.folder / "environment.json"
+    here = json.loads(file.read_text())
+    visus.resume(run.folder)
+    assert json.loads(file.read_text()) == here
+    file.write_text(json.dumps(here | {"python": "3.0"}))
+    visus.resume(run.folder)
+    assert json.loads(file.read_text()) == here | {"earlier": [here | {"python": "3.0"}]}
+
+
+def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    visus.train(photos, NETWORK, RECIPE, name="mine")
+    with pytest.raises(visus.VisusError) as caught:
+        visus.load("mine")
+    assert str(caught.value) == "mine: there is no such run folder. Newest runs in runs: mine."
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -190,47 +253,18 @@ def test_options_are_named_as_they_are_typed(visus_command: Call, gray: Path, wo
     assert (answer.code, answer.err.splitlines()[-1]) == (2, line)
 
 
-def test_more_classes_than_there_are_cannot_be_told(visus_command: Call, run: Path, photos: Path) -> None:
-    answer = visus_command("predict", run, photos, "-k", "5")
-    assert (answer.code, answer.err) == (2, "error: top is 5, and this network has 2 classes.\n")
-
-
-def test_file_names_that_are_not_utf_8_are_trained_on_and_answered(visus_command: Call, tmp_path: Path) -> None:
-    folder = os.fsencode(tmp_path / "odd")
-    random = np.random.default_rng(0)
-    for label in (b"a", b"b"):
-        os.makedirs(os.path.join(folder, label))
-        for number in range(8):
-            with open(os.path.join(folder, label, b"\xff%d.png" % number), "wb") as file:
-                Image.fromarray(random.integers(0, 255, (8, 8), dtype=np.uint8)).save(file, "png")
-    trained = visus_command("train", tmp_path / "odd", *SMALL, "--output", tmp_path / "runs")
-    assert trained.code == 0, trained.err
-    run = visus.load(tmp_path / "runs" / "odd")
-    assert run.evaluate().num_samples == run.scores.num_samples
-    assert os.fsencode(next(run.predict([tmp_path / "odd"])).file).endswith(b"odd/a/\xff0.png")
-
-
-def test_a_class_name_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
-    for label in (b"a", b"b\xe9"):
-        os.makedirs(os.path.join(os.fsencode(tmp_path), label))
-        with open(os.path.join(os.fsencode(tmp_path), label, b"0.png"), "wb") as file:
-            Image.new("L", (8, 8)).save(file, "png")
-    with pytest.raises(DataError) as caught:
-        visus.open_data(tmp_path)
-    assert str(caught.value) == (
-        f"{tmp_path}: the class name 'b\\udce9' is empty, holds a control character or is not UTF-8. Rename that class."
+def test_what_a_person_s_own_code_prints_stays_off_stdout(
+    visus_command: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "talkative.py").write_text(
+        "from torch import nn\nprint('imported')\n\ndef net(**options):\n    print('called')\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(300, options['num_classes']))\n"
     )
-
-
-@pytest.mark.skipif(np.dtype(np.longdouble).itemsize <= 8, reason="long doubles are plain doubles here")
-def test_numbers_longer_than_64_bits_are_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "long.npz", x=np.zeros((8, 8, 8), np.longdouble), y=np.arange(8) % 2)
-    with pytest.raises(DataError) as caught:
-        visus.open_data(tmp_path / "long.npz")
-    assert str(caught.value) == (
-        f"{tmp_path / 'long.npz'}: the array x has the type {np.dtype(np.longdouble)}; "
-        "integers or floating-point numbers of at most 64 bits are needed."
-    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "talkative", raising=False)
+    answer = visus_command("train", photos, "-m", "talkative:net", "--epochs", "1", "--name", "t")
+    assert (answer.code, answer.out) == (0, "runs/t\n")
 
 
 def test_what_a_module_prints_in_training_and_prediction_stays_off_stdout(
@@ -249,28 +283,16 @@ def test_what_a_module_prints_in_training_and_prediction_stays_off_stdout(
     assert "hello" not in visus_command("evaluate", "runs/gray", "--json").out
 
 
-def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    visus.train(photos, NETWORK, RECIPE, name="mine")
-    with pytest.raises(visus.VisusError) as caught:
-        visus.load("mine")
-    assert str(caught.value) == "mine: there is no such run folder. Newest runs in runs: mine."
-
-
-def test_a_training_that_goes_on_elsewhere_tells_both_machines(photos: Path, tmp_path: Path) -> None:
-    run = visus.train(photos, NETWORK, RECIPE, output=tmp_path)
-    file = run.folder / "environment.json"
-    here = json.loads(file.read_text())
-    visus.resume(run.folder)
-    assert json.loads(file.read_text()) == here
-    file.write_text(json.dumps(here | {"python": "3.0"}))
-    visus.resume(run.folder)
-    assert json.loads(file.read_text()) == here | {"earlier": [here | {"python": "3.0"}]}
-
-
-def test_check_takes_the_options_of_the_data(visus_command: Call, photos: Path) -> None:
-    answer = visus_command("check", photos, "--channels", "1", "--resize-mode", "crop", "--img-size", "8", "-j", "1")
-    assert answer.code == 0
-    assert "60 images of 1 x 8 x 8" in answer.out
-    wrong = visus_command("check", photos, "--resize-mode", "corp")
-    assert wrong.err == "error: unknown resize mode 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"
+def test_file_names_that_are_not_utf_8_are_trained_on_and_answered(visus_command: Call, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path / "odd")
+    random = np.random.default_rng(0)
+    for label in (b"a", b"b"):
+        os.makedirs(os.path.join(folder, label))
+        for number in range(8):
+            with open(os.path.join(folder, label, b"\xff%d.png" % number), "wb") as file:
+                Image.fromarray(random.integers(0, 255, (8, 8), dtype=np.uint8)).save(file, "png")
+    trained = visus_command("train", tmp_path / "odd", *SMALL, "--output", tmp_path / "runs")
+    assert trained.code == 0, trained.err
+    run = visus.load(tmp_path / "runs" / "odd")
+    assert run.evaluate().num_samples == run.scores.num_samples
+    assert os.fsencode(next(run.predict([tmp_path / "odd"])).file).endswith(b"odd/a/\xff0.png")

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.commands import Call
 from torch import nn
 
 import visus
 from visus.design import account, parse
 from visus.errors import DesignError, UsageError
 from visus.workbench.summaries import summarize
-
-from .conftest import Call
 
 IMPOSSIBLE = [
     (
@@ -684,3 +683,8 @@ def test_a_family_is_taken_before_a_folder_of_its_name(tmp_path: Path, monkeypat
     (tmp_path / "lenet5").mkdir()
     monkeypatch.chdir(tmp_path)
     assert visus.summary("lenet5", (1, 32, 32), 10).output == (10,)
+
+
+def test_a_long_design_is_not_taken_for_a_file(visus_command: Call) -> None:
+    design = ", ".join(["conv(8, 3, padding=1), relu"] * 30 + ["globalpool, linear(classes)"])
+    assert visus_command("summary", design, "--input", "3,8,8").code == 0

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from .conftest import SMALL, Call
+from tests.commands import SMALL, Call
 
 
 def test_train_prints_the_run_folder_alone_on_stdout(visus_command: Call, photos: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.doors.conftest import Call
+from tests.commands import Call
 
 import visus
 from visus.data.images.decode import IMAGE_SUFFIXES

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.commands import Call
 from torch import nn
 
 import visus
@@ -27,8 +28,6 @@ from visus.workbench.report import saliency as report_saliency
 from visus.workbench.report.measures import sight_of
 from visus.workbench.report.reports import fit_calibration
 from visus.workbench.runs.mistakes import AnsweringNetwork, named_mistakes
-
-from .conftest import Call
 
 RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.commands import Call
 
 import visus
 from visus.errors import RunError, UsageError
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator, choose_temperature
 from visus.training.runs import RunFolder
-
-from .conftest import Call
 
 SIDE = 6
 

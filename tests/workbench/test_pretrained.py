@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.commands import SMALL, Call, StopAfter
 
 import visus
 import visus.cli
@@ -20,8 +21,6 @@ from visus.training.events import HeadFitted, StartScored, StepDone
 from visus.workbench.train.events import DataOpened, Prepared
 from visus.workbench.train.starts import BackboneChoice, begin, choice_of, suited_data
 from visus.workbench.train.training import train
-
-from .conftest import SMALL, Call, StopAfter
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.commands import SMALL, Call
 
 import visus
 from visus.errors import UsageError
-
-from .conftest import SMALL, Call
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.doors.conftest import Call
+from tests.commands import Call
 
 from visus.cli import streams
 from visus.errors import printable

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.commands import Call
 from torch import nn
 
 import visus
@@ -22,8 +23,6 @@ from visus.errors import DesignError, ImageError, RunError, UsageError
 from visus.workbench.look.looking import Look, LookRequest, measure_look
 from visus.workbench.look.map_methods import occlusion_windows
 from visus.workbench.look.opening import open_look
-
-from .conftest import Call
 
 LAYERS = ["conv1", "norm1", "relu1", "globalpool1", "linear1"]
 

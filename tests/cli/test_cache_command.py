@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.doors.conftest import Call
+from tests.commands import Call
 
 import visus
 

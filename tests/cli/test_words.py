@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.commands import Call
 from torch import nn
 
 import visus
 from visus.units import rank_words, write_size
-
-from .conftest import Call
 
 CONVOLUTIONAL = "conv(4, 3, padding=1), norm, relu, maxpool(2), conv(6, 3, padding=1), relu, flatten, linear(classes)"
 SIZES = {1: (2, 40), 3: (1, 8, 8, 8)}
