@@ -293,7 +293,7 @@ Terms = tuple[Dependence, ...]
 """What a tensor depends on along one axis, as a union: dependences along different dimensions stay apart, which keeps arrays small."""
 
 
-def flags_together(parts: Sequence[Dependence]) -> dict[str, bool]:
+def flags_together(parts: Sequence[Dependence]) -> dict[str, Any]:
     """The flags of what is made of several."""
     return {
         "is_whole": any(part.is_whole for part in parts),

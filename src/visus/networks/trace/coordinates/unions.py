@@ -159,7 +159,7 @@ def _phases_together(deps: Sequence[Dependence]) -> Phases | None:
     chosen = [dep for dep in deps if dep.stride]
     if len({dep.stride for dep in chosen}) > 1:
         return None
-    return hull_of_phases([dep.phases or alike(dep.theoretical, dep.stride) for dep in chosen])  # type: ignore[arg-type]
+    return hull_of_phases([dep.phases or alike(dep.theoretical, dep.stride) for dep in chosen])
 
 
 # ---- end to end ----
@@ -219,7 +219,7 @@ def _stacked(parts: Sequence[Dependence | None], shapes: Sequence[Shape], dim: i
     known = [part for part in parts if part is not None]
     axis_dim = next((part.axis_dim for part in known if part.axis_dim is not None), None)
     intervals, is_hull = _stack([None if part is None else part.intervals for part in parts], shapes, dim)
-    theoretical, is_rough = _stack([None if part is None else part.theoretical for part in parts], shapes, dim)
+    theoretical, is_theoretical_hull = _stack([None if part is None else part.theoretical for part in parts], shapes, dim)
     if axis_dim is not None:
         theoretical = least(theoretical, axis_dim + 1, True) if axis_dim == dim else first_along(theoretical, axis_dim)
     stride: Number = 0
@@ -227,7 +227,7 @@ def _stacked(parts: Sequence[Dependence | None], shapes: Sequence[Shape], dim: i
         stride = largest_stride(stride, part.stride)
     flags = flags_together(known)
     flags["is_exact"] &= not is_hull
-    flags["is_approximate"] |= is_rough
+    flags["is_approximate"] |= is_theoretical_hull
     axis_dims = frozenset[int]().union(*(part.axis_dims for part in known))
     return Dependence(intervals, theoretical, stride, axis_dim, axis_dims, phases=_phases_together(known), **flags)
 
