@@ -44,7 +44,7 @@ def test_images_are_read_as_the_network_needs_them_and_gray_ones_are_on_the_ledg
     )
     assert opened.ledger.counts["gray made color"] == 12
     rows = opened.split("train").rows(np.arange(3))
-    assert float((plan.normalized(rows) - (rows.float() - 127) / 128).abs().max()) < 1e-6
+    assert float((plan.scaled(rows) - (rows.float() - 127) / 128).abs().max()) < 1e-6
 
 
 def test_no_header_gives_no_short_side() -> None:
