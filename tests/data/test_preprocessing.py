@@ -14,7 +14,7 @@ from PIL import Image
 
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Preprocessing, measure_scale, shrink
-from visus.errors import ImageError
+from visus.errors import ImageError, RunError
 
 IMAGES = Preprocessing("images", 3, (8, 8), "squash", "uint8", "mean-deviation", (10.0, 20.0, 30.0), (2.0, 4.0, 8.0))
 VOLUMES = Preprocessing("array", 1, (4, 4, 4), "squash", "uint8", "min-max", (0.0,), (255.0,))
@@ -92,3 +92,12 @@ def test_what_was_done_to_a_image_is_noted(tmp_path: Path) -> None:
     assert pixels.shape == (3, 8, 8)
     assert (pixels == 200).all()
     assert ledger.counts == {"gray made color": 1, "resized": 1}
+
+
+def test_the_facts_of_another_version_are_refused() -> None:
+    facts = {("rule" if name == "resize_mode" else name): value for name, value in IMAGES.to_dict().items()}
+    with pytest.raises(RunError) as caught:
+        Preprocessing.from_dict(facts)
+    assert str(caught.value) == (
+        "the preprocessing was written by another version of visus: it differs in resize_mode, rule. Train the run anew."
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from visus.data.images import decode as images
 from visus.data.images.fit import ResizeMode
 from visus.data.ledger import Ledger
-from visus.errors import ImageError
+from visus.errors import ImageError, RunError
 from visus.units import rank_words, write_shape
 
 Normalize = Literal["mean-deviation", "min-max", "fixed"]
@@ -83,7 +83,18 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Preprocessing:
-        """The inverse of ``to_dict``."""
+        """The inverse of ``to_dict``.
+
+        Raises:
+            RunError: the facts are those of another version of visus.
+        """
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        odd = (facts.keys() - {field.name for field in fields(cls)}) | (needed - facts.keys())
+        if odd:
+            listed = ", ".join(sorted(odd))
+            raise RunError(
+                f"the preprocessing was written by another version of visus: it differs in {listed}. Train the run anew."
+            )
         sequences = {name: tuple(facts[name]) for name in ("size", "offset", "divisor")}
         return cls(**{**facts, **sequences})
 
