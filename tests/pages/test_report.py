@@ -248,3 +248,21 @@ def test_figures_in_shaded_cells_can_be_read_at_every_strength(name: str) -> Non
             ink = theme["cell-full"] if "full" in style else theme["cell-strong"] if "strong" in style else theme["cell"]
             ground = [strength * a + (1 - strength) * b for a, b in zip(color, theme["wash"], strict=True)]
             assert contrast(ink, ground) >= 4.5, (hit, strength)
+
+
+# ------------------------------------------------------------------------------------------------------------ style sheet
+
+KNOWN_PROPERTIES = """
+align-items background border border-bottom border-bottom-color border-collapse border-left border-left-color border-radius border-spacing
+border-top box-sizing break-after break-inside color color-scheme cursor display fill fill-opacity flex flex-direction flex-wrap font
+font-size font-variant-numeric font-weight gap grid-template-columns height image-rendering left letter-spacing line-height list-style margin
+margin-bottom margin-left margin-right margin-top max-height max-width min-width opacity overflow overflow-wrap overflow-x padding
+padding-bottom padding-left padding-right padding-top position print-color-adjust right stroke stroke-dasharray stroke-linejoin stroke-width
+text-align text-overflow top transform vertical-align white-space width writing-mode -webkit-print-color-adjust -webkit-text-size-adjust
+"""
+
+
+def test_the_style_sheet_has_no_property_that_browsers_ignore() -> None:
+    style = resources.files("visus.pages.parts").joinpath("page.css").read_text(encoding="utf-8")
+    named = set(re.findall(r"[{;]\s*([a-z-]+)\s*:", re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)))
+    assert named - set(KNOWN_PROPERTIES.split()) - {name for name in named if name.startswith("--")} == set()
