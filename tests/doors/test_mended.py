@@ -212,7 +212,7 @@ def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None
     np.savez(tmp_path / "few.npz", x=np.random.default_rng(0).normal(size=(4, 1, 16)).astype(np.float32), y=np.arange(4) % 2)
     with pytest.raises(UsageError) as caught:
         visus.train(tmp_path / "few.npz", None, RECIPE.replace(patience=3), output=tmp_path)
-    assert str(caught.value) == "patience needs a validation set, and this data leaves none. Leave it out."
+    assert str(caught.value) == "patience needs a validation set, and this data has none. Leave it out."
     with pytest.raises(UsageError) as caught:
         visus.open_data(tmp_path / "r.npz", rule="crop")
     assert (

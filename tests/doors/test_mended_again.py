@@ -83,7 +83,7 @@ def test_samples_of_one_position_are_told_as_they_are_seen(visus_command: Call, 
     answer = visus_command(*words, "--tta", "shift", "-o", tmp_path)
     assert (answer.code, answer.err.splitlines()[-1]) == (
         2,
-        "error: tta=shift moves samples, and these have a single position. Leave it out.",
+        "error: tta=shift shifts samples, and these have a single position. Leave it out.",
     )
 
 

@@ -270,7 +270,7 @@ def test_layers_stay_that_the_recipe_freezes_and_a_new_network_is_refused(photos
     with pytest.raises(RecipeError) as caught:
         train(photos, DESIGN, recipe, output=tmp_path / "new")
     assert str(caught.value).startswith(
-        "2 mistakes:\n  - frozen='conv1, norm1' keeps layers as they start, and this network "
+        "2 mistakes:\n  - frozen='conv1, norm1' does not train these layers, and this network "
     )
     assert not (tmp_path / "new").exists()
 

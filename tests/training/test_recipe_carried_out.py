@@ -128,7 +128,7 @@ def test_settings_that_this_data_or_network_cannot_have_are_refused_together(
         visus.train(colored, "flatten, linear(classes)", whole.replace(flip="none"), output=tmp_path)
     assert str(caught.value) == (
         "2 mistakes:\n"
-        "  - progressive_resize needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out.\n"
+        "  - progressive_resize needs a network that also accepts smaller samples, for example one with globalpool. This one does not. Leave it out.\n"
         "  - tta=flip+shift mirrors samples, and this training does not (flip=none). Leave it out, or train with flips."
     )
 

@@ -165,7 +165,7 @@ def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recip
     """The recipe of a file and of the options, which win; a mistake in an option is told by the option's name."""
     recipe = Recipe.read(config) if config else Recipe()
     try:
-        recipe, opened = recipe.overridden(**given)
+        recipe, opened = recipe.override(**given)
         if opened:
             screen.say(f"note: decided anew, since the options change what they go with in {config}: {', '.join(opened)}")
         return recipe

@@ -331,7 +331,7 @@ def exchanged(index: int, make: Callable[[], nn.Module]) -> Callable[[Any, torch
     return look
 
 
-def overridden(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
+def override(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
     network[1].forward = lambda maps: F.avg_pool2d(maps, 2)
     return [network(images)]
 
@@ -349,7 +349,7 @@ LOOKS: dict[str, Callable[[Any, torch.Tensor], list[torch.Tensor]]] = {
     "no pooling": exchanged(1, nn.Identity),
     "another convolution": exchanged(0, lambda: nn.Conv2d(5, 16, 5, padding=2)),
     "another activation": exchanged(3, nn.Tanh),
-    "another forward": overridden,
+    "another forward": override,
     "norms of all processes": lambda network, images: [nn.SyncBatchNorm.convert_sync_batchnorm(network).eval()(images)],
     "a copy": lambda network, images: [copy.deepcopy(network)(images), copy.copy(network)(images)],
 }
