@@ -210,10 +210,10 @@ def test_a_mistake_has_one_clear_error_and_the_right_exit_code(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("classes.txt", "{run}: classes.txt is missing from this run folder. Put it back, or train anew with visus train."),
+        ("classes.txt", "{run}: classes.txt is missing from this run folder. Put it back, or train again with visus train."),
         (
             "weights/best.safetensors",
-            "{run}: the weights weights/best.safetensors are missing from this run folder. Go on with the training: visus train --resume {run}",
+            "{run}: the weights weights/best.safetensors are missing from this run folder. Continue the training: visus train --resume {run}",
         ),
     ],
 )

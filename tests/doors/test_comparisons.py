@@ -153,7 +153,7 @@ def test_damaged_results_are_named(run: Path, flat: Path, tmp_path: Path) -> Non
     (broken / "results.csv").write_text("epoch,seconds\n1,soon\n")
     with pytest.raises(RunError) as caught:
         compare_runs(visus.load(run), visus.load(broken))
-    assert str(caught.value) == f"{broken}: results.csv is damaged. Put it back, or train anew with visus train."
+    assert str(caught.value) == f"{broken}: results.csv is damaged. Put it back, or train again with visus train."
 
 
 def test_the_table_of_two_runs_names_the_samples_on_which_they_differ(run: Path, flat: Path, visus_command: Call) -> None:

@@ -127,6 +127,6 @@ def test_a_loss_that_is_no_number_ends_the_training(learned: Path) -> None:
     with pytest.raises(TrainingError) as caught:
         list(reconstruct(module, batches, data.split("val"), run.recipe, run.machine))
     assert str(caught.value) == (
-        "the loss became nan in epoch 1 of the training that gives the samples back. "
-        "Train the run with a lower rate, and compare again."
+        "the loss became nan in epoch 1 of the autoencoder's training. "
+        "Train the run with a lower learning rate, and compare again."
     )

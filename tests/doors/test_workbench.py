@@ -225,8 +225,8 @@ def test_foreign_weights_are_refused(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "scores.json is missing or unreadable. Put it back, or train anew with visus train."),
-        ("{", "scores.json is damaged. Put it back, or train anew with visus train."),
+        (None, "scores.json is missing or unreadable. Put it back, or train again with visus train."),
+        ("{", "scores.json is damaged. Put it back, or train again with visus train."),
     ],
 )
 def test_missing_or_damaged_scores_are_told(run: Path, tmp_path: Path, content: str | None, message: str) -> None:

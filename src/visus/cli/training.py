@@ -25,7 +25,7 @@ from visus.data.reading import OPEN, Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
-from visus.training.distribution import Group, join, one_voice
+from visus.training.distribution import Group, join, report_first_error
 from visus.training.events import Event
 from visus.training.recipe import Recipe
 from visus.workbench.progress import Screen
@@ -106,7 +106,7 @@ def train_and_tell(
     group = join()
     told = told_when_stopped(stop.sentence if group.is_first else str)
     screen = Screen(quiet or not group.is_first)
-    with told, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
+    with told, report_first_error(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
         def tell(event: Event | DataOpened | Prepared | Scored) -> None:
             stop.follow(event)
@@ -129,7 +129,7 @@ def train_and_tell(
             choice = choice_of(
                 begun.pretrained, network=model, file=begun.weights, channels=options.channels, scale=options.scale
             )
-            with group.first_here():
+            with group.local_first():
                 data = options.open(screen, choice)
             if choice is not None and choice.note:
                 screen.say(f"note: {choice.note}")

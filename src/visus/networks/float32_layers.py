@@ -119,7 +119,7 @@ def float32_where_needed(module: nn.Module, precision: str = "bfloat16") -> Iter
     """
     changed = []
     for part in module.modules() if precision == "bfloat16" else ():
-        is_ours = isinstance(part, (*_CONVOLUTIONS, *_TRANSPOSED)) and not hasattr(part, "sees_to_float32")
+        is_ours = isinstance(part, (*_CONVOLUTIONS, *_TRANSPOSED)) and not hasattr(part, "handles_float32")
         if is_ours and "forward" not in part.__dict__:
             part.__dict__["forward"] = _Forward(part)
             changed.append(part)

@@ -97,7 +97,7 @@ class Prices:
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        self.file = file or cache.place("prices")
+        self.file = file or cache.cache_file("prices")
 
     def price(self, work: Work, make: Callable[[], tuple[nn.Module, torch.optim.Optimizer]]) -> Price:
         """What this work costs; measured now if that was never done.

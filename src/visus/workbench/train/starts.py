@@ -29,7 +29,7 @@ from visus.training.heads import cross_validate, fit_head, set_head
 from visus.training.loss import calibrated_losses
 from visus.training.recipe import Recipe
 from visus.training.resolve import StartFacts
-from visus.training.selection import Answers, is_more_often_right
+from visus.training.selection import SampleResults, is_more_often_right
 from visus.units import write_number_of
 from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import Network, call_by_name
@@ -331,12 +331,12 @@ def refit(module: nn.Module, start: Start, data: Data, recipe: Recipe, machine: 
     probe(module, start, data, recipe, machine, lambda event: None, is_mirrored=is_mirrored)
 
 
-def _answers(logits: list[Tensor], labels: Tensor, validation: Part) -> Answers:
+def _answers(logits: list[Tensor], labels: Tensor, validation: Part) -> SampleResults:
     """How training and validation samples are answered, in this order."""
     rows = torch.cat(logits)
     whole = torch.cat([labels, torch.from_numpy(validation.labels)])[: len(rows)]
     losses = calibrated_losses(rows, whole)
-    return Answers(tuple((rows.argmax(1) == whole).tolist()), tuple(losses.tolist()))
+    return SampleResults(tuple((rows.argmax(1) == whole).tolist()), tuple(losses.tolist()))
 
 
 @dataclass(frozen=True, eq=False)

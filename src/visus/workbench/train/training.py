@@ -190,7 +190,7 @@ def _train(
     """``train``, as one of the processes of a group, telling what happens."""
     given = recipe or Recipe()
     choice = choice_of(pretrained, network=network, file=weights)
-    with group.first_here():
+    with group.local_first():
         opened = data if isinstance(data, Data) else open_data(data, suit=choice, on_progress=on_progress)
     if pretrained:
         opened = suited_data(opened)
@@ -264,13 +264,13 @@ def _probe(
 ) -> tuple[Start, StartFacts]:
     """Fit the head of a network that knows something, and decide what is trained of the rest; the first process decides for all."""
     module = made.module.to(machine.device)
-    with torch.random.fork_rng(devices=[]), group.whole_machine():
+    with torch.random.fork_rng(devices=[]), group.all_local_threads():
         if group.is_first:
             found = probe(module, start, data, given, machine, tell, is_mirrored=is_mirrored)
             told = json.dumps([found.start.to_json(), dataclasses.asdict(found.facts)])
         else:
             told = ""
-    stored, facts = json.loads(group.text(told))
+    stored, facts = json.loads(group.broadcast_text(told))
     return Start.from_json(stored), StartFacts(**facts)
 
 
@@ -347,7 +347,7 @@ def resume(
     recipe = ResolvedRecipe.read(run.path / "recipe.yaml").replace(**changes or {})
     facts = run.read_json("data.json")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
-    with group.first_here():
+    with group.local_first():
         opened = open_own_data(run.path, preprocessing, data, cache_dir=cache_dir, num_workers=num_workers)
     if group.is_first:
         remember_place(run.path, opened)
@@ -476,7 +476,7 @@ def _carry_out(
             last = event
     own = made.module if made.design is None else None
     if isinstance(last, Stopped) or not group.is_first:
-        group.wait()  # until the first has written everything
+        group.barrier()  # until the first has written everything
     if isinstance(last, Stopped):
         return load(folder.path, network=own, device=recipe.device, which="last")
     run = load(folder.path, network=own, device=recipe.device)
@@ -484,7 +484,7 @@ def _carry_out(
         return run
     assert isinstance(last, Finished), "a training ends with one of two events"
     started = time.perf_counter()
-    with group.whole_machine():
+    with group.all_local_threads():
         answers = run.answers(data, data.scored_split)
         scoring_s = time.perf_counter() - started
         fit_calibration(run, data, answers)
@@ -492,7 +492,7 @@ def _carry_out(
         finished = FinishedRun(run, data, made, answers, len(training.position.history), recipe.batch_size, scoring_s)
         missing = write_end(folder, data, made, recipe, scores, training, last, finished)
         remember_ending(data, made, time.perf_counter() - started)
-    group.wait()
+    group.barrier()
     tell(Scored(run, scores, missing))
     return run
 

@@ -99,10 +99,10 @@ def within_limit(
         macs = {scale: rung.macs for scale, rung in rungs.items()}
         taken = widest_within(limit_s, macs, seconds_of)
         reason = sentence(limit_s, taken, known, macs, rungs[taken].recipe.epochs)
-    (taken,) = group.numbers([taken])
+    (taken,) = group.broadcast([taken])
     rung = _rung(taken, given, data, group, mirrors)  # new: what was measured is used up
     asked = usual.asked if taken == USUAL else rung.made.asked
-    made = dataclasses.replace(rung.made, asked=asked, warnings=usual.warnings, reason=group.text(reason))
+    made = dataclasses.replace(rung.made, asked=asked, warnings=usual.warnings, reason=group.broadcast_text(reason))
     return made, rung.recipe
 
 
