@@ -102,8 +102,8 @@ def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_comma
     assert (answer.code, answer.err) == (
         1,
         "error: nowhere.png: there is no such file or folder.\n"
-        "note: Probabilities are the network's own, not calibrated: 5 samples of the validation split are too few to fit a temperature on: 50 are needed.\n"
-        "note: Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right.\n"
+        "note: Probabilities are not calibrated: 5 samples of the validation set are too few to fit a temperature on: 50 are needed.\n"
+        "note: When the top two probabilities (before calibration) are within 0.5 of each other, visus averages the predictions for 2 copies: the image itself and its mirror image.\n"
         "ledger: 1 sample has the same content as one that the network learned from, so its answer says little "
         f"({photos / 'dark' / '00.png'}).\n",
     )

@@ -31,7 +31,7 @@ from .conftest import Call
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
-VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right."
+VIEWS = "When the top two probabilities (before calibration) are within 0.5 of each other, visus averages the predictions for 2 copies: the image itself and its mirror image."
 FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
 
 
@@ -387,7 +387,10 @@ def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None
         step,
     )
     assert any(
-        line.startswith("pool1 breaks it first: its step of 2 x 2 px does not divide a shift of 1 x 1 px") for line in lines
+        line.startswith(
+            "pool1 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift of 1 x 1 px"
+        )
+        for line in lines
     )
     assert sum(line.startswith("to try: ") for line in lines) == 3
 

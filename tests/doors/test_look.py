@@ -540,8 +540,8 @@ def test_a_look_at_a_run_that_averages_views_says_that_it_looks_at_one(
     visus_command: Call, run: Path, tmp_path: Path
 ) -> None:
     told = (
-        "All here is about the image as it is. visus predict averages: Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) "
-        "are the mean over 2 views: the image as it is, and mirrored left to right."
+        "All here is about the image as it is. visus predict averages: When the top two probabilities (before calibration) are within 0.5 of each "
+        "other, visus averages the predictions for 2 copies: the image itself and its mirror image."
     )
     answer = visus_command("look", run, "test:0", "--no-templates", "-o", tmp_path / "page.html")
     assert told in " ".join(answer.out.split())

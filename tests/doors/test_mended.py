@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("light_pages")
 NETWORK = SMALL[1]
 RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 
-TWO_VIEWS = "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right."
+TWO_VIEWS = "When the top two probabilities (before calibration) are within 0.5 of each other, visus averages the predictions for 2 copies: the image itself and its mirror image."
 
 
 def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_what_was_done_to_other_data_is_told(
     assert "1 sample was resized" in answer.err
     first, second = answer.out.splitlines()[:2]
     assert re.match(
-        r"\d+ of 91 samples were learned from and \d more chose the weights, which flatters the figures; accuracy on the 6\d new samples: ",
+        r"\d+ of 91 samples were in the training set and \d more were in the validation set, so the metrics are too good; accuracy on the 6\d new samples: ",
         first,
     )
     assert second.startswith("accuracy on 91 samples (all)")
@@ -171,7 +171,7 @@ def test_a_damaged_npz_is_named(visus_command: Call, run: Path, tmp_path: Path) 
     assert (answer.code, answer.err) == (
         1,
         f"error: {tmp_path / 'x.npz'}: this is not a readable NumPy file of plain numbers.\n"
-        "note: Probabilities are the network's own, not calibrated: 5 samples of the validation split are too few to fit a temperature on: 50 are "
+        "note: Probabilities are not calibrated: 5 samples of the validation set are too few to fit a temperature on: 50 are "
         f"needed.\nnote: {TWO_VIEWS}\n",
     )
 

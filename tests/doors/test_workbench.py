@@ -187,7 +187,7 @@ def test_a_validation_score_says_that_it_also_chose_the_weights(photos: Path, tm
     run = visus.train(tmp_path / "data", "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
     assert run.scores.split == "val"
     assert run.scores.notes == (
-        "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 2 views: the image as it is, and mirrored left to right.",
+        "When the top two probabilities (before calibration) are within 0.5 of each other, visus averages the predictions for 2 copies: the image itself and its mirror image.",
         "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere.",
     )
 

@@ -26,9 +26,9 @@ SHAPES = [(3, 24, 20), (1, 300), (2, 40), (1, 12, 16, 16), (5, 9, 9)]
 def test_the_parts_say_what_was_measured() -> None:
     text = Page(report_page(made_up_facts(inside=made_up_inside()))).text
     for expected in (
-        "Two shifts of one image by up to 3 x 3 px get the same answer in 89.0 % of cases (zeros: zeros enter: the training mean, or "
-        "with min-max scaling the lowest value), and 93.0 % (roll: what leaves at one side enters at the other). Measured on 50 images "
-        "of the test split. For a shift of 1 x 1 px, moved by roll: pool1 breaks it first: its step of 2 x 2 px does not divide a shift "
+        "Two shifts of one image by up to 3 x 3 px get the same answer in 89.0 % of cases (zeros: zero padding: the training mean, or "
+        "with min-max scaling the lowest value), and 93.0 % (roll: pixels that leave on one side enter on the other). Measured on 50 images "
+        "of the test split. For a shift of 1 x 1 px, moved by roll: pool1 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift "
         "of 1 x 1 px; its map changes by 15.0 %.",
         "6 of 60 images are named wrongly; the surest wrong answer has a probability of 99.0 %. Beside each stand the training "
         "images that are most like it to the network: by the cosine of what reaches the layer 'linear1', among 200 of the 300 "
@@ -126,7 +126,7 @@ def test_the_facts_are_plain_data() -> None:
 def test_the_temperature_is_told_with_where_it_was_fitted() -> None:
     import torch
 
-    from visus.evaluation.calibration import COOLEST, TemperatureFit, calibrate
+    from visus.evaluation.calibration import MIN_TEMPERATURE, TemperatureFit, calibrate
 
     logits = torch.tensor([[4.0, 0.0, 0.0]] * 60)
     labels = torch.tensor([0, 0, 1] * 20)
@@ -139,7 +139,7 @@ def test_the_temperature_is_told_with_where_it_was_fitted() -> None:
     assert first.startswith("On average the network is 90.0 % sure")
     use = "visus predict applies it, which changes no label; with --raw it does not."
     assert more == [
-        "These probabilities are calibrated: the outputs are divided by a temperature of 2.88, fitted on 80 images of the validation split.",
+        "These probabilities are calibrated: the logits are divided by a temperature of 2.88, fitted on 80 images of the validation split.",
         "Without that, the expected calibration error is 29.8 points instead of 0.0, and the loss 1.369 instead of 0.868.",
         use,
     ]
@@ -149,11 +149,11 @@ def test_the_temperature_is_told_with_where_it_was_fitted() -> None:
     ]
     card = card_text(made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test", fit))))
     assert "divided by a temperature of 2.88" in card
-    none = told("test", TemperatureFit(reason="there is no validation split to fit a temperature on"))
+    none = told("test", TemperatureFit(reason="there is no validation set to fit a temperature on"))
     assert none[1:] == [
-        "These probabilities are the network's own, not calibrated: there is no validation split to fit a temperature on."
+        "These probabilities are the network's own, not calibrated: there is no validation set to fit a temperature on."
     ]
-    endless = told("test", TemperatureFit(COOLEST, "", "val", 80))
+    endless = told("test", TemperatureFit(MIN_TEMPERATURE, "", "val", 80))
     assert "That temperature is the limit of what is tried: no best one was found." in endless
 
 

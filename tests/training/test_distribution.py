@@ -28,7 +28,7 @@ from visus.networks.fast import autotuner, eligibility, fusion, is_sped_up, norm
 from visus.networks.fast.autotuner import ConvProblem, Plan
 from visus.networks.fast.convolutions import PER_TAP_GEMM
 from visus.networks.fast.windows import TapGeometry
-from visus.networks.step_cost import Price, Work
+from visus.networks.step_cost import StepConfig, StepCost
 from visus.training import distribution
 from visus.training.arithmetic import make_autotuner
 from visus.training.distribution import ALONE, Group, join, refuse_shared_device, report_first_error
@@ -292,11 +292,11 @@ def test_all_compute_by_the_first_ones_choices(
 def test_all_train_the_network_that_the_first_one_measured(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) -> Price:
+    def measured(work: StepConfig, module: nn.Module, optimizer: torch.optim.Optimizer) -> StepCost:
         assert join().is_first
         assert work.batch_size == 8, "what one process has of a batch of 16"
         width = max(part.out_channels for part in module.modules() if isinstance(part, nn.Conv2d))
-        return Price((0.0,), width / 32)
+        return StepCost((0.0,), width / 32)
 
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
 

@@ -88,13 +88,13 @@ def test_what_was_done_is_told_in_the_files_of_the_run(colored: Path, whole: Rec
     )
     assert told[0].changes[0] == "mirrored left to right (each in every second epoch)"
     assert told[0].changes[-1] == "seen at 6 x 6 for 33 % of the training, then 9 x 9 for 33 %, then 12 x 12 for 33 %"
-    views = "Each answer is the mean over 6 views: the image as it is (half of the weight), and moved a little both ways along all axes; "
+    views = "Each prediction is the mean over 6 copies: the image itself (with half of the weight), and shifted slightly in both directions along all axes; "
     assert any(note.startswith(views) for note in json.loads((run.folder / "scores.json").read_text())["notes"])
     computed = json.loads((run.folder / "whitening.json").read_text())
     assert [(each["path"], each["num_filters"], each["num_samples"]) for each in computed] == [("whiten1", 24, 108)]
     sentence = computed[0]["sentence"]
     assert sentence.startswith("The 24 filters of whiten1 were computed from ")
-    assert sentence.endswith(" patches of 108 training samples, and not learned.")
+    assert sentence.endswith(" patches of 108 training samples, and are not trained.")
     for name in ("report.html", "README.md"):
         page = (run.folder / name).read_text()
         assert sentence in page

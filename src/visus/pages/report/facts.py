@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from visus.evaluation.calibration import what_is_done
+from visus.evaluation.calibration import describe_calibrator
 from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS
 from visus.pages.report.measurements import Inside
@@ -165,7 +165,7 @@ def calibration_sentences(facts: ReportFacts) -> list[str]:
     if found.temperature is None or found.after is None:
         return [*sentences, f"These probabilities are the network's own, not calibrated: {found.reason}."]
     fitted = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} split"
-    sentences.append(f"These probabilities are calibrated: {what_is_done(found.calibrator)}, fitted on {fitted}.")
+    sentences.append(f"These probabilities are calibrated: {describe_calibrator(found.calibrator)}, fitted on {fitted}.")
     sentences.append(
         f"Without that, the expected calibration error is {100 * found.before.error:.1f} points instead of {100 * found.after.error:.1f}, and the "
         f"loss {found.before.loss:.3f} instead of {found.after.loss:.3f}."

@@ -25,7 +25,7 @@ from visus.evaluation.paired import Paired, compare_answers
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures, measure_shifts
-from visus.networks.roles import takes
+from visus.networks.roles import accepts
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.resolve import for_new_network
@@ -325,7 +325,7 @@ def train_again(
 ) -> Run:
     """Another network with the data, split, recipe and seed of a run, in a run folder of its own.
 
-    Two settings of the recipe are left out where they cannot be used: smaller samples at first, by a network that takes one size
+    Two settings of the recipe are left out where they cannot be used: smaller samples at first, by a network that accepts one size
     alone, and views that are averaged, of samples that are shuffled.
 
     Args:
@@ -392,7 +392,7 @@ def compare_antialiased(
 
 
 def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:
-    """A run's recipe for another network: no smaller samples where it takes none, no averaged views where positions are shuffled."""
+    """A run's recipe for another network: no smaller samples where it accepts none, no averaged views where positions are shuffled."""
     is_shuffled = data.preprocessing.shuffle_seed is not None
     if is_shuffled:
         recipe = recipe.replace(tta="none")
@@ -402,7 +402,7 @@ def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:
     channels, *size = data.input_shape
     module = make_network(network, data.input_shape, len(data.classes), seed=recipe.seed).module
     shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
-    if is_shuffled or not all(takes(module, shape) for shape in shapes):
+    if is_shuffled or not all(accepts(module, shape) for shape in shapes):
         recipe = recipe.replace(progressive_resize="1")
     return recipe
 

@@ -23,7 +23,7 @@ from visus.examine.layer_kernels import filters
 from visus.examine.similarity import kernels_likeness, layer_kernels, match_filters, refuse_too_few
 from visus.files import write_file, write_json
 from visus.networks import weights
-from visus.networks.autoencoder import Reconstructing
+from visus.networks.autoencoder import Autoencoder
 from visus.pages.tasks import Other, TaskFacts, task_page
 from visus.training.recipe import Recipe
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
@@ -281,7 +281,7 @@ def _result(run: Run) -> str:
 
 def _draw(
     run: Run, data: Data, text: Network, seed: int, output: Path, on_drawn: Callable[[Drawn], None] | None
-) -> tuple[Reconstructing, ReconstructionEpoch, Path]:
+) -> tuple[Autoencoder, ReconstructionEpoch, Path]:
     """Train the network to give its samples back; what was trained, its last epoch, and the folder with the weights."""
     shape = run.preprocessing.input_shape
     made = make_network(text, shape, len(run.classes), num_samples=len(data.split("train")), seed=seed)
@@ -289,9 +289,9 @@ def _draw(
         for_new_network(run.recipe).replace(seed=seed, layer_decay=1.0, frozen="", norm_statistics="batch")
     )
     folder = RunFolder.create(output, f"{run.name}-{RECONSTRUCTION}", {})
-    module, batches = prepare(Reconstructing(made.module, None, shape, seed), data, recipe, run.machine)
+    module, batches = prepare(Autoencoder(made.module, None, shape, seed), data, recipe, run.machine)
     whiten(module, data, seed, run.machine)
-    assert isinstance(module, Reconstructing), "a module stays what it is"
+    assert isinstance(module, Autoencoder), "a module stays what it is"
     history: list[ReconstructionEpoch] = []
     began = time.perf_counter()
     with torch.random.fork_rng(devices=[]):

@@ -23,7 +23,7 @@ from visus.design import account
 from visus.design.families.compact import SCALES
 from visus.limits import memory_bytes
 from visus.networks.machine import Machine
-from visus.networks.step_cost import Prices, Work
+from visus.networks.step_cost import StepConfig, StepCosts
 from visus.training.distribution import Group
 from visus.training.events import Pricing
 from visus.training.optimizers import make_optimizer
@@ -89,7 +89,7 @@ def within_limit(
     taken, reason = USUAL, ""
     if group.is_first:
         rungs = {rung.scale: rung for rung in _usable(given, data, machine, group, mirrors)}
-        prices, known = Prices(), dict[float, float]()
+        prices, known = StepCosts(), dict[float, float]()
 
         def seconds_of(scale: float) -> float:
             if scale not in known:
@@ -203,12 +203,12 @@ def _memory_bytes(machine: Machine) -> int | None:
 
 
 def _training_s(
-    rung: Rung, prices: Prices, data: Data, machine: Machine, group: Group, tell: Callable[[Pricing], None]
+    rung: Rung, prices: StepCosts, data: Data, machine: Machine, group: Group, tell: Callable[[Pricing], None]
 ) -> float:
     """Seconds of the whole training at a scale, with what comes on top of its steps."""
     made, recipe = rung.made, rung.recipe
     batch_size, is_sped_up = _own_samples(recipe, group), recipe.kernels == "auto"
-    work = Work(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
+    work = StepConfig(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
 
     def make() -> tuple[nn.Module, torch.optim.Optimizer]:
         tell(Pricing(_named(rung.scale)))
@@ -216,4 +216,4 @@ def _training_s(
         return module, make_optimizer(module, recipe, input_shape=data.input_shape, precision=machine.precision)
 
     num_steps = recipe.epochs * max(1, len(data.split("train")) // recipe.batch_size)
-    return ALLOWANCE * prices.price(work, make).steps_s(num_steps, batch_size)
+    return ALLOWANCE * prices.cost(work, make).steps_s(num_steps, batch_size)
