@@ -33,7 +33,7 @@ def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos
     answer = visus_command("train", photos, *SMALL, "-o", tmp_path / "runs")
     assert answer.code == 1
     assert answer.err.splitlines()[-1] == (
-        f"error: {tmp_path / 'runs' / photos.name}: the run folder cannot be made: File exists. Name another place with --output."
+        f"error: {tmp_path / 'runs' / photos.name}: the run folder cannot be created: File exists. Choose another place with --output."
     )
 
 

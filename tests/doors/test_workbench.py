@@ -246,7 +246,7 @@ def test_a_run_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "runs", "a", {})
     assert (
         str(caught.value)
-        == f"{tmp_path / 'runs' / 'a'}: the run folder cannot be made: File exists. Name another place with --output."
+        == f"{tmp_path / 'runs' / 'a'}: the run folder cannot be created: File exists. Choose another place with --output."
     )
 
 

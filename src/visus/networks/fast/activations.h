@@ -1,6 +1,4 @@
-// The activations and their slopes, 16 numbers at a time, in float32.
-//
-// This file knows formulas. It must not know where the numbers come from. `max` and `min` return the second argument if either is NaN.
+// Activations and their derivatives, for 16 float32 values. `max` and `min` return the second argument if either is NaN.
 
 #pragma once
 
@@ -15,7 +13,7 @@ enum { NONE, RELU, GELU, SILU, RELU6, HARDSWISH };
    : act == HARDSWISH ? f<HARDSWISH> \
                       : f<NONE>)
 
-static inline __m512 exponential(__m512 x) {  // e^x for x <= 0, relative error 2e-7; 0 below -105, where no float32 is left
+static inline __m512 exponential(__m512 x) {  // e^x for x <= 0, relative error 2e-7; 0 below -105, where float32 underflows
   x = _mm512_max_ps(_mm512_set1_ps(-110.f), x);
   __m512 n = _mm512_roundscale_ps(x * _mm512_set1_ps(1.44269504f), 0);
   __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
@@ -25,11 +23,11 @@ static inline __m512 exponential(__m512 x) {  // e^x for x <= 0, relative error 
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
   return _mm512_scalef_ps(p, n);
 }
-static inline __m512 inverse(__m512 x) {  // 1 / x, one step of Newton from 14 bits
+static inline __m512 inverse(__m512 x) {  // 1 / x, by one Newton step from 14 bits
   __m512 r = _mm512_rcp14_ps(x);
   return r * _mm512_fnmadd_ps(x, r, _mm512_set1_ps(2.f));
 }
-// where a gradient passes; the same for a number before the activation and behind it, but for Hardswish
+// mask of nonzero derivatives; equal for the input and the output of the activation, except for Hardswish
 template <int ACT>
 static inline __mmask16 open(__m512 z) {
   if (ACT == RELU) return _mm512_cmp_ps_mask(z, _mm512_setzero_ps(), _CMP_NLE_UQ);
@@ -38,7 +36,7 @@ static inline __mmask16 open(__m512 z) {
   if (ACT == HARDSWISH) return _mm512_cmp_ps_mask(z, _mm512_set1_ps(-3.f), _CMP_NLT_UQ);
   return ALL;
 }
-// the activation and its slope; GELU by the normal distribution's integral, to 1e-7 (Abramowitz and Stegun 1964, 7.1.26)
+// activation and derivative; GELU by the normal distribution's integral, to 1e-7 (Abramowitz and Stegun 1964, 7.1.26)
 template <int ACT>
 static inline void activate(__m512 z, __m512& value, __m512& slope) {
   __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.f);
@@ -55,7 +53,7 @@ static inline void activate(__m512 z, __m512& value, __m512& slope) {
     __m512 a = _mm512_min_ps(_mm512_set1_ps(64.f), _mm512_abs_ps(z)), e = exponential(_mm512_set1_ps(-0.5f) * z * z);
     __m512 t = inverse(_mm512_fmadd_ps(a, _mm512_set1_ps(0.3275911f * 0.70710678f), one)), p = _mm512_set1_ps(1.061405429f);
     for (float c : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(c));
-    __m512 tail = _mm512_set1_ps(0.5f) * p * t * e;  // of the normal distribution, beyond |z|
+    __m512 tail = _mm512_set1_ps(0.5f) * p * t * e;  // tail of the normal distribution beyond |z|
     __m512 share = _mm512_mask_sub_ps(tail, _mm512_cmp_ps_mask(z, zero, _CMP_GE_OQ), one, tail);
     value = z * share;
     slope = _mm512_fmadd_ps(z * _mm512_set1_ps(0.39894228f), e, share);
@@ -80,7 +78,7 @@ static inline void activate(__m512 z, __m512& value, __m512& slope) {
   }
 }
 
-// the gradient before the activation: where it is shut, nothing passes, not even NaN
+// gradient of the input: exactly 0 where the derivative is 0, even for NaN
 template <int ACT>
 static inline __m512 back(__m512 z, __m512 gradient) {
   if (ACT == NONE) return gradient;

@@ -1,15 +1,16 @@
-// Convolutions of single channels (depthwise) in bfloat16 with sums in float32: forward and both gradients, for AVX-512 BF16.
+// Depthwise convolutions in bfloat16 with float32 sums: forward pass and both gradients, for AVX-512 BF16.
 //
-// Layouts: maps (N, H, W, C) bfloat16; weights (KY, KX, C) float32. Letters: k a tap, s a stride, p a padding, T positions computed at once.
+// Layouts: maps (N, H, W, C) bfloat16; weights (KY, KX, C) float32.
+// Letters: k a tap (kernel position), s a stride, p a padding, T the number of positions computed at once.
 //
-// 32 channels are computed at a time. A band of rows of them is copied to memory of its own, with zeros around it, so that no sum asks where the map
-// ends. In a vector of 32 bfloat16 the channels at even places become float32 by a shift, those at odd places by a mask. For T positions side by side,
-// each number that is read is used for all sums that it is in.
+// A block has 32 channels. The kernel copies a band of rows of a block to zero-padded scratch memory, so that the inner loops
+// need no bounds checks. In a vector of 32 bfloat16, a shift converts the even channels to float32, and a mask the odd ones.
+// For T neighboring positions, each loaded value contributes to all sums that contain it.
 //
-// The gradient of the input is a convolution too. With stride s, the positions of the input fall into s classes on each axis; those of one class are
-// reached by every s-th tap alone, so each class is a convolution of stride 1 with a part of the taps in reverse order.
-// The gradient of the weights keeps the sums of a row of taps in registers. It is cut into parts that depend on the shape alone, and the parts are
-// added in order, so that its bits do not depend on the number of threads.
+// The input gradient is a convolution too. With stride s, the input positions form s classes on each axis. Only every s-th tap
+// reaches a class, so each class is a convolution with stride 1 and a subset of the taps in reverse order.
+// The weight gradient keeps the sums of a row of taps in registers. The work is split into parts that depend only on the shape,
+// and the parts are added in order, so the result is bit-identical for any number of threads.
 
 #include "processor.h"
 
@@ -21,7 +22,7 @@ static inline __m512 even(__m512i v) { return _mm512_castsi512_ps(_mm512_slli_ep
 static inline __m512 odd(__m512i v) { return _mm512_castsi512_ps(_mm512_and_si512(v, UPPER)); }
 static inline int ceil_div(int a, int b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
 
-// 32 channels of which there are `left`; whole halves go round the masked moves
+// load 32 channels, of which `left` exist; full halves avoid masked moves
 static inline __m512i read(const bf16* p, int left) {
   if (left >= PAIR) return _mm512_loadu_si512(p);
   if (left == LANES) return _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i*)p));
@@ -37,7 +38,7 @@ struct Map {
   int N, H, W, C;
 };
 
-// rows top.. and columns left.. of 32 channels of one map, zeros where there is none
+// copy rows from `top` and columns from `left` of 32 channels of one map, with zeros outside the map
 static void copy(const bf16* x, const Map& m, int n, int c0, int top, int rows, int left, int cols, bf16* to) {
   int there = m.C - c0, begin = std::min(cols, std::max(0, -left)), end = std::max(begin, std::min(cols, m.W - left));
   for (int y = 0; y < rows; y++, to += (int64_t)cols * PAIR) {
@@ -55,7 +56,7 @@ static void copy(const bf16* x, const Map& m, int n, int c0, int top, int rows, 
   }
 }
 
-// ---- sums over taps: KX taps in a row, stride S between positions (0: any, given as `s`), T positions at once
+// ---- sums over taps: KX taps in a row, stride S between positions (0: any stride `s`), T positions at once
 template <int KX, int S, int T>
 static inline void strip(const bf16* src, int64_t row, int ky, const float* w, int s, __m512* e, __m512* o) {
   for (int t = 0; t < T; t++) e[t] = o[t] = _mm512_setzero_ps();
@@ -95,7 +96,7 @@ static inline void strip(const bf16* src, int64_t row, int ky, const float* w, i
   }
 }
 
-// `count` positions of one row, written `step` apart
+// `count` positions of one row, written at distance `step`
 template <int KX, int S, int T>
 static void line(const bf16* src, int64_t row, int ky, const float* w, int s, int count, bf16* dst, int64_t step,
                  int there) {
@@ -121,7 +122,7 @@ static line_t line_of(int T) {
   (kx == 1 ? f(1) : kx == 2 ? f(2) : kx == 3 ? f(3) : kx == 4 ? f(4) : kx == 5 ? f(5) : kx == 6 ? f(6) : f(7))
 #define BY_ODD_TAPS(kx, f) (kx == 3 ? f(3) : kx == 5 ? f(5) : f(7))
 static bool is_usual(int kx) { return kx == 3 || kx == 5 || kx == 7; }
-static line_t line_of(int kx, int s, int T) {  // code for the usual cases, and some for all others
+static line_t line_of(int kx, int s, int T) {  // specialized code for common cases, general code for others
 #define ONE(KX) line_of<KX, 1>(T)
 #define TWO(KX) line_of<KX, 2>(T)
 #define ANY(KX) line<KX, 0, 5>
@@ -130,22 +131,22 @@ static line_t line_of(int kx, int s, int T) {  // code for the usual cases, and 
 #undef TWO
 #undef ANY
 }
-static int at_once(int count) {  // T with the fewest positions computed in vain
+static int at_once(int count) {  // the T that wastes the fewest positions
   int best = 8;
   for (int T : {7, 5})
     if (ceil_div(count, T) * T < ceil_div(count, best) * best) best = T;
   return best;
 }
 
-// positions of one class on one axis: which, how many, by which taps
+// one class of positions on one axis, and its taps
 struct Axis {
   int at, step, count;  // position at + i step, for i < count
   int first, by, taps;  // taps first + j by, for j < taps
-  int pad;              // position i begins to read at i * stride - pad
+  int pad;              // position i starts to read at i * stride - pad
 };
-// the only class of a forward
+// the only class of a forward pass
 static Axis forward_axis(int length, int taps, int pad) { return {0, 1, length, 0, 1, taps, pad}; }
-// class r of a gradient, for positions r, r + s, ...: read through taps of one remainder, from last to first
+// class r of a gradient: positions r, r + s, ..., with the taps of one remainder from last to first
 static Axis gradient_axis(int length, int taps, int s, int pad, int r) {
   int first = (r + pad) % s, num = first < taps ? (taps - first + s - 1) / s : 0;
   return {r, s, r < length ? (length - r + s - 1) / s : 0, first + (num - 1) * s, -s, num, num - 1 - (r + pad - first) / s};
@@ -170,7 +171,7 @@ static void convolve(const bf16* src, const float* w, bf16* dst, Map from, Map t
   int extra = lo_y + std::max(1, hi_y), fit = (int)(BAND_BYTES / sizeof(bf16) / PAIR / cols);
   int band = std::max(1, std::min(count_y, (std::max(fit, 2 * extra) - extra) / sy + 1));
   int bands = ceil_div(count_y, band), rows = (band - 1) * sy + extra;
-  // the weights of each block and class in the order in which they are read, even channels and odd ones apart
+  // weights of each block and class in reading order, even and odd channels separately
   int taps = 0;
   for (const Axis& y : ys)
     for (const Axis& x : xs) taps += y.taps * x.taps;
@@ -245,7 +246,7 @@ static inline void add(const bf16* x, int64_t row, const bf16* g, int s, __m512 
     }
   }
 }
-// KY rows of taps, from all rows of a band; sums of even channels and of odd ones
+// KY rows of taps over all rows of a band, with sums of even and of odd channels
 template <int KX, int S, int KY>
 static void add_band(const bf16* x, int64_t row, const bf16* g, int rows, int count, int sy, int s, float* sums) {
   __m512 e[KY][KX], o[KY][KX];
@@ -266,7 +267,7 @@ static void add_band(const bf16* x, int64_t row, const bf16* g, int rows, int co
 }
 template <int KX, int S>
 static void add_taps(const bf16* x, int64_t row, const bf16* g, int rows, int count, int ky, int sy, int s, float* sums) {
-  const int KY = KX <= 3 ? 3 : KX <= 5 ? 2 : 1;  // that fit into the registers
+  const int KY = KX <= 3 ? 3 : KX <= 5 ? 2 : 1;  // as many as fit into the registers
   int y = 0;
   for (; y + KY <= ky; y += KY) add_band<KX, S, KY>(x + y * row, row, g, rows, count, sy, s, sums + y * KX * PAIR);
   for (; y < ky; y++) add_band<KX, S, 1>(x + y * row, row, g, rows, count, sy, s, sums + y * KX * PAIR);

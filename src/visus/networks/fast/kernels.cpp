@@ -1,19 +1,19 @@
 // Convolutions of 3 x 3 taps, stride 1, in bfloat16 with sums in float32, by Winograd's F(2 x 2, 3 x 3), for AVX-512 BF16.
 //
-// Winograd 1980; Lavin and Gray 2016 (arXiv:1509.09308, sections 4.1 and 4.3): the map is cut into tiles of 2 x 2 outputs, each read from a
-// patch d of 4 x 4 inputs. With the transforms B, G and A,
+// Winograd 1980; Lavin and Gray 2016 (arXiv:1509.09308, sections 4.1 and 4.3): a tile of 2 x 2 outputs depends on a patch d of
+// 4 x 4 inputs. With the transforms B, G and A,
 //
-//     y = A' [ (G g G') * (B' d B) ] A        for each pair of channels, summed over the channels in,
+//     y = A' [ (G g G') * (B' d B) ] A        for each pair of channels, summed over the input channels,
 //
-// so that each of the 16 places of a patch is a product of matrices, and a tile takes 16 multiplications where the sum over taps takes 36.
+// so each of the 16 positions of a patch is a matrix product, and a tile takes 16 multiplications instead of 36.
 // The gradients are the adjoints of the same four steps: dM = A dy A', dd = B (dM U') B', dg = G' (V' dM) G.
 //
-// Layouts: maps (N, H, W, channels) bfloat16; weights (9, C, K) float32; transformed weights in panels of 64 channels out,
-// [panel][place][pair of channels in][channel out][2], the order in which the dot product of pairs reads them.
-// Where a largest-of-2-x-2 pooling follows, a tile is one pooled number, so the whole map is never written: `argmax` holds its place.
+// Layouts: maps (N, H, W, channels) bfloat16; weights (9, C, K) float32; transformed weights in panels of 64 output channels,
+// [panel][position][pair of input channels][output channel][2], the order in which the dot product of pairs reads them.
+// With 2 x 2 max pooling, a tile is one pooled value, so the full map is never written; `argmax` holds the index of the maximum.
 //
-// What is not a number, or infinite, stays so: it reaches all that the sum over taps would give it to, and at most the rest of the tiles that
-// read it. A function gives 0, or 1 where there was not the memory that it works in.
+// An infinite or NaN input affects every output that it affects in a direct convolution, and at most the rest of the tiles that
+// read it. Each function returns 0, or 1 if it could not allocate its scratch memory.
 
 #include "activations.h"
 #include "processor.h"
@@ -226,7 +226,7 @@ static void input_rows(const bf16* x, const Shape& s, int64_t t0, int tiles, int
   }
 }
 
-// x (N, H, W, C) bf16, u from visus_winograd_weights -> y (N, oh, ow, K) bf16; pooled: the largest of each 2 x 2 and its place
+// x (N, H, W, C) bf16, u from visus_winograd_weights -> y (N, oh, ow, K) bf16; pooled: maximum of each 2 x 2, and its index
 static void winograd_forward(const bf16* x, const bf16* u, bf16* y, uint8_t* argmax, int N, int H, int W, int C, int K,
                              int pad, int oh, int ow, int pooled, int threads) {
   Shape s{N, H, W, C, K, pad, (oh + 1) / 2, (ow + 1) / 2, pooled, oh, ow};
@@ -286,7 +286,7 @@ static void winograd_forward(const bf16* x, const bf16* u, bf16* y, uint8_t* arg
   });
 }
 
-// gradients: of x (may be null) and of the weights (may be null), as (9, C, K) float32
+// gradients of x (dx, may be null) and of the weights (dw, may be null), (9, C, K) float32
 static void winograd_backward(const bf16* dy, const uint8_t* argmax, const bf16* x, const bf16* ut, bf16* dx, float* dw,
                               int N, int H, int W, int C, int K, int pad, int oh, int ow, int pooled, int threads) {
   Shape s{N, H, W, C, K, pad, (oh + 1) / 2, (ow + 1) / 2, pooled, oh, ow};
@@ -315,7 +315,7 @@ static void winograd_backward(const bf16* dy, const uint8_t* argmax, const bf16*
     if (dw && last > first) sums[me] = S;
     for (int64_t b = first; b < last; b++) {
       int n0 = b * group, images = std::min(group, N - n0), tiles = images * per, evened = up(tiles, 2);
-      // gradient of the products, of two tiles at a time
+      // gradient of the products, for two tiles at a time
       for (int t = 0; t < evened; t += 2)
         for (int k = 0; k < Kp; k += LANES) {
           __mmask16 mask = lanes(K - k);
@@ -451,8 +451,8 @@ extern "C" int visus_winograd_backward(const bf16* dy, const uint8_t* argmax, co
                    [&] { winograd_backward(dy, argmax, x, ut, dx, dw, N, H, W, C, K, pad, oh, ow, pooled, threads); });
 }
 
-// ---- a norm over the batch and the activation behind it; rows are positions of all items, columns channels
-// Sums of two numbers for each channel over all rows: of a few rows in float32, of these in double.
+// ---- batch norm with the activation after it; rows are positions of all samples, columns are channels
+// Sums of two values per channel over all rows: in float32 over a few rows, then in double.
 template <class Two>
 static void sum_rows(int64_t rows, int K, double* total, int threads, Two two) {
   std::vector<std::vector<double>> parts(std::max(1, threads));
@@ -465,7 +465,7 @@ static void sum_rows(int64_t rows, int K, double* total, int threads, Two two) {
       for (int k = 0; k < K; k += LANES) {
         __mmask16 mask = lanes(K - k);
         __m512 a = _mm512_setzero_ps(), b = a;
-        auto of_row = two(k, mask);  // what it needs of its channels is loaded here, once
+        auto of_row = two(k, mask);  // loads the coefficients of its channels once
         for (int64_t r = r0, end = std::min(last, r0 + few); r < end; r++) of_row(r, a, b);
         float x[LANES], y[LANES];
         _mm512_storeu_ps(x, a);
@@ -490,13 +490,16 @@ static void each_row(int64_t rows, int K, int threads, Row row) {
   });
 }
 
-// Each way in two halves, sums of each channel and then the maps, so that sums of several processes can be added up between them.
-// Sums of the numbers and of their squares. E[x^2] - E[x]^2 loses all digits where the mean is large beside the deviation, so each channel's
-// numbers are summed as distances from a center (Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115, the shifted algorithm): the
-// mean of some rows. The sums of distances become sums of numbers in double, where a mean of 10,000 deviations still leaves 8 digits of the
-// variance. Where the rows that were asked were no good sample of a channel, its sums are taken again about the mean that they gave.
+// Each direction has two halves, channel sums and then the maps, so that several processes can reduce their sums in between.
+//
+// Sums of the values and of their squares. E[x^2] - E[x]^2 loses all precision if the mean is large relative to the standard
+// deviation. Therefore each channel sums differences from a center (Chan, Golub and LeVeque 1983,
+// doi:10.1080/00031305.1983.10483115, the shifted algorithm): the mean of some rows. These sums are converted in double, where a
+// mean of 10,000 standard deviations still leaves 8 digits of the variance. If the center turns out to be far from a channel's
+// mean, the sums are computed again around that mean.
 static const int SAMPLED_ROWS = 32;
-static const double FAR = 4;  // deviations between a center and the mean; up to there float32 keeps 5 digits of the variance
+static const double FAR =
+    4;  // standard deviations between center and mean; up to this, float32 keeps 5 digits of the variance
 static void centered_sums(const bf16* x, int64_t rows, int K, const float* center, double* total, int threads) {
   sum_rows(rows, K, total, threads, [=](int k, __mmask16 m) {
     __m512 middle = loaded(center, k, m);
@@ -550,14 +553,14 @@ static void norm_forward(const bf16* x, int64_t rows, int K, const float* scale,
     store(out + r * K + k, m, narrow(value));
   });
 }
-// gradient behind the activation, and the number before the norm
+// gradient of the activation's output, and input of the norm
 template <int ACT>
 static inline __m512 through(const bf16* dout, const bf16* x, int64_t at, int k, __mmask16 m, const float* scale,
                              const float* base, __m512& v) {
   v = load(x + at, m);
   return back<ACT>(_mm512_fmadd_ps(v, loaded(scale, k, m), loaded(base, k, m)), load(dout + at, m));
 }
-// of the gradients, and of gradients times normed numbers, which are inv x + off
+// sums of the gradients, and of gradients times normalized values inv x + off
 template <int ACT>
 static void norm_backward_sums(const bf16* dout, const bf16* x, int64_t rows, int K, const float* scale, const float* base,
                                const float* inv, const float* off, double* total, int threads) {
@@ -599,7 +602,7 @@ extern "C" int visus_norm_backward(const bf16* dout, const bf16* x, int64_t rows
   return status_of(threads,
                    [&] { BY_ACTIVATION(act, norm_backward)(dout, x, rows, K, scale, base, slant, level, dx, threads); });
 }
-// the activation alone
+// an activation without a norm
 template <int ACT>
 static void act_only(const bf16* dout, const bf16* x, int64_t n, bf16* out, int threads) {
   each_row((n + LANES - 1) / LANES, LANES, threads, [&](int64_t r, int, __mmask16) {
@@ -611,6 +614,6 @@ static void act_only(const bf16* dout, const bf16* x, int64_t n, bf16* out, int 
   });
 }
 extern "C" int visus_activation(const bf16* dout, const bf16* x, int64_t n, int act, bf16* out,
-                                int threads) {  // dout null: forward
+                                int threads) {  // forward if dout is null
   return status_of(threads, [&] { BY_ACTIVATION(act, act_only)(dout, x, n, out, threads); });
 }

@@ -1,4 +1,4 @@
-// What all kernels share: the threads of the process, memory to work in, and moves between bfloat16 and float32.
+// Shared by all kernels: threads, scratch memory, and conversions between bfloat16 and float32.
 //
 
 #pragma once
@@ -16,7 +16,7 @@
 typedef uint16_t bf16;
 static const int LANES = 16;
 
-// ---- threads: the pool of the process that loads this file, so that two pools do not fight for the cores
+// ---- threads: the OpenMP pool of the host process, so that two pools do not compete for the cores
 typedef void (*fork_t)(void (*)(void*), void*, unsigned, unsigned);
 typedef int (*ask_t)();
 inline fork_t fork_ = nullptr;
@@ -26,8 +26,8 @@ static void enter(void* work) {
   (*(Work*)work)(number_(), count_());
 }
 template <class Work>
-static void parallel(int threads, Work work) {  // work(number of this thread, number of threads that there are)
-  std::atomic<bool> lacks{false};               // an exception must not cross the pool
+static void parallel(int threads, Work work) {  // calls work(thread index, number of threads)
+  std::atomic<bool> lacks{false};               // an exception must not leave a pool thread
   auto safe = [&](int me, int of) {
     try {
       work(me, of);
@@ -42,9 +42,9 @@ static inline void share(int64_t n, int i, int of, int64_t& first, int64_t& last
   last = n * (i + 1) / of;
 }
 
-// ---- memory to work in: each thread keeps its own for the next call, unless it is much
+// ---- scratch memory: each thread keeps its own for the next call, up to a limit
 static const size_t KEPT_BYTES = (size_t)64 << 20;
-inline std::atomic<size_t> held_{0};  // of all threads together
+inline std::atomic<size_t> held_{0};  // total of all threads
 struct Scratch {
   char* p = nullptr;
   size_t n = 0;
@@ -82,7 +82,7 @@ static void drop_much(int threads) {
   });
 }
 template <class Work>
-static int status_of(int threads, Work work) {  // 0, or 1 where memory was lacking
+static int status_of(int threads, Work work) {  // returns 0, or 1 if memory could not be allocated
   int lacks = 0;
   try {
     work();
@@ -91,7 +91,7 @@ static int status_of(int threads, Work work) {  // 0, or 1 where memory was lack
   return lacks;
 }
 
-static const __mmask16 ALL = 0xFFFF;  // whole vectors go round the masked moves, which are slow on some processors
+static const __mmask16 ALL = 0xFFFF;  // full vectors avoid masked moves, which are slow on some processors
 static inline __m512 widen(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16)); }
 static inline __m512 load(const bf16* p, __mmask16 m) {
   return widen(m == ALL ? _mm256_loadu_si256((const __m256i*)p) : _mm256_maskz_loadu_epi16(m, p));

@@ -1,10 +1,11 @@
-// A norm by stored statistics and the activation behind it, act(a x + b) for each channel, in one pass each way; bfloat16 in and out, float32 between.
+// A norm by stored statistics with the activation after it, act(a x + b) for each channel, in one pass per direction; bfloat16 in
+// and out, float32 in between.
 //
-// Maps are rows of channels, read as one long line of numbers, 32 at a time: the coefficients repeat after lcm(channels, 32) numbers. So no number
-// of channels leaves a tail but at the very end of the line.
+// A map is read as one contiguous array of values, 32 at a time; the coefficients repeat after lcm(channels, 32) values. So only
+// the very end of the array needs a tail, for any number of channels.
 //
-// The backward needs the numbers before the norm, x, or for an activation that is the identity where it is open (none, ReLU, ReLU6) those behind it, y.
-// Sums are taken over a fixed number of parts of the line, and these in order, so that their bits do not depend on the number of threads.
+// The backward pass needs the norm's input x or, for the identity, ReLU and ReLU6, the output y. Sums are computed over a fixed
+// number of parts of the array and added in order, so the result is bit-identical for any number of threads.
 
 #include "activations.h"
 
@@ -13,7 +14,7 @@
 static const int PAIR = 32, PARTS = 64;
 static const __m512i UPPER = _mm512_set1_epi32((int)0xFFFF0000);
 
-// 32 numbers as two vectors: those at even places and those at odd ones
+// 32 values as two vectors: even positions and odd positions
 struct Two {
   __m512 even, odd;
 };
@@ -28,7 +29,7 @@ static inline void write(bf16* p, int64_t left, __m512 even, __m512 odd) {
   if (left >= PAIR) _mm512_storeu_si512(p, v);
   else _mm512_mask_storeu_epi16(p, (__mmask32)((1ull << left) - 1), v);
 }
-// the line's coefficients: for each 32 numbers 16 of even places, 16 of odd ones
+// coefficients of the array: for each 32 values, 16 of even positions, then 16 of odd ones
 static int period(int C) { return C / std::gcd(C, PAIR); }
 static float* lined(int slot, const float* of, int C) {
   int blocks = period(C);
@@ -48,7 +49,7 @@ static bool stored_norm_forward(const bf16* x, int64_t rows, int C, const float*
     int64_t first, last;
     share(blocks, me, of, first, last);
     int64_t j = first % round;
-    __m512 zero = _mm512_setzero_ps(), zeros = zero;  // times 0 and added up: NaN as soon as one is not finite
+    __m512 zero = _mm512_setzero_ps(), zeros = zero;  // sum of 0 * x: NaN if any value is not finite
     for (int64_t k = first; k < last; k++) {
       Two v = split(read(x + k * PAIR, n - k * PAIR));
       zeros = _mm512_fmadd_ps(v.even, zero, _mm512_fmadd_ps(v.odd, zero, zeros));
@@ -64,13 +65,13 @@ static bool stored_norm_forward(const bf16* x, int64_t rows, int C, const float*
   return finite;
 }
 
-// gradient before the activation, from x (with z = a x + b) or from y
+// gradient of the activation's input, from x (with z = a x + b) or from y
 template <int ACT, bool BEHIND>
 static inline __m512 before(__m512 v, __m512 g, __m512 a, __m512 b) {
   if (BEHIND) return _mm512_maskz_mov_ps(open<ACT>(v), g);
   return back<ACT>(_mm512_fmadd_ps(v, a, b), g);
 }
-// dx = a g, and where sums are asked for, of g and of g (p v + q), g being the gradient before the activation
+// dx = a g, and optionally sums of g and of g (p v + q), for the gradient g of the activation's input
 template <int ACT, bool BEHIND, bool SUMS>
 static void stored_norm_backward(const bf16* dy, const bf16* v, int64_t rows, int C, const float* a, const float* b,
                                  const float* p, const float* q, bf16* dx, double* total, int threads) {
@@ -97,7 +98,7 @@ static void stored_norm_backward(const bf16* dy, const bf16* v, int64_t rows, in
                go = before<ACT, BEHIND>(u.odd, g.odd, ao, _mm512_load_ps(bs + c + LANES));
         if (dx) write(dx + at, left, ge * ae, go * ao);
         if (SUMS) {
-          if (left < PAIR) {  // past the end there is nothing, not 0 x inf
+          if (left < PAIR) {  // values past the end must not contribute 0 * inf
             ge = _mm512_maskz_mov_ps(lanes((int)(left + 1) / 2), ge);
             go = _mm512_maskz_mov_ps(lanes((int)left / 2), go);
           }
@@ -109,7 +110,7 @@ static void stored_norm_backward(const bf16* dy, const bf16* v, int64_t rows, in
             we = _mm512_maskz_mov_ps(lanes((int)(left + 1) / 2), we);
             wo = _mm512_maskz_mov_ps(lanes((int)left / 2), wo);
           }
-          if (BEHIND) {  // where it is shut, y says nothing of x, and nothing passes
+          if (BEHIND) {  // where the activation is constant, y does not determine x, and g is 0
             we = _mm512_maskz_mov_ps(open<ACT>(u.even), we);
             wo = _mm512_maskz_mov_ps(open<ACT>(u.odd), wo);
           }
@@ -141,12 +142,12 @@ static void stored_norm_backward_by_input(const bf16* dy, const bf16* v, int beh
                                                                                                dx, total, threads);
 }
 
-// y may be x; finite becomes 1 where all of x is, else 0
+// y may be x; sets finite to 1 if all of x is finite, else to 0
 extern "C" int visus_stored_norm_forward(const bf16* x, int64_t rows, int C, const float* a, const float* b, int act,
                                          bf16* y, int* finite, int threads) {
   return status_of(threads, [&] { *finite = BY_ACTIVATION(act, stored_norm_forward)(x, rows, C, a, b, y, threads); });
 }
-// behind: v is y, else x; dx and total may be null; total holds 2 C numbers
+// v is y if behind, else x; dx and total may be null; total has 2 C values
 extern "C" int visus_stored_norm_backward(const bf16* dy, const bf16* v, int behind, int64_t rows, int C, const float* a,
                                           const float* b, const float* p, const float* q, int act, bf16* dx, double* total,
                                           int threads) {
