@@ -76,7 +76,7 @@ def measured(shape: tuple[int, int, int, int, bool], repeats: int) -> list[dict[
         runs = {"whole step, pooled": {"onednn": _step(maps, weight, Plan()), "winograd": _step(maps, weight, fused)}}
     else:
         runs = {direction: _runs(direction, maps, weight) for direction in DIRECTIONS}
-    assert ConvProblem(tuple(maps.shape), tuple(weight.shape), WINDOW, is_pooled, 1).suits_winograd
+    assert ConvProblem(tuple(maps.shape), tuple(weight.shape), WINDOW, is_pooled, 1).supports_winograd
     found = []
     for direction, candidates in runs.items():
         times = {each: [] for each in candidates}

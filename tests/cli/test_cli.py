@@ -101,7 +101,7 @@ def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_comma
     assert (answer.code, answer.err) == (
         1,
         "error: nowhere.png: there is no such file or folder.\n"
-        "note: Probabilities are the network's own, not calibrated: 5 samples of the validation split are too few to fit a temperature on: 50 are needed.\n"
+        "note: Probabilities are not calibrated: 5 samples of the validation set are too few to fit a temperature on: 50 are needed.\n"
         "note: Where the top two probabilities (before calibration) are within 0.5 of each other, the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation).\n"
         "ledger: 1 sample has the same content as a sample that the network learned from, so its prediction says little about new data "
         f"({photos / 'dark' / '00.png'}).\n",
@@ -209,10 +209,10 @@ def test_a_mistake_has_one_clear_error_and_the_right_exit_code(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("classes.txt", "{run}: classes.txt is missing from this run folder. Put it back, or train anew with visus train."),
+        ("classes.txt", "{run}: classes.txt is missing from this run folder. Put it back, or train again with visus train."),
         (
             "weights/best.safetensors",
-            "{run}: the weights weights/best.safetensors are missing from this run folder. Go on with the training: visus train --resume {run}",
+            "{run}: the weights weights/best.safetensors are missing from this run folder. Continue the training: visus train --resume {run}",
         ),
     ],
 )

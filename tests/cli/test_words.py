@@ -75,7 +75,7 @@ def test_numbers_of_a_perceptron_are_units_and_no_filters(tmp_path: Path, visus_
     assert "5 units of 1 x 6 x 6 weights" in page
     tasks = visus_command("experiment", "task", folder, "-q")
     assert tasks.err.endswith(
-        "a sample can only be drawn from a map, and this layer gives none. Name a convolution or a pool.\n"
+        "an autoencoder needs a layer with a map, and this layer has none. Name a convolution or a pool.\n"
     )
 
 

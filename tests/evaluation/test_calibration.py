@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.calibration import (
-    COOLEST,
-    HOTTEST,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     UNCALIBRATED,
     Calibration,
     Calibrator,
@@ -56,10 +56,10 @@ def test_sharper_logits_need_a_temperature_higher_by_the_same_factor() -> None:
 
 def test_a_temperature_that_has_no_end_is_told_as_the_limit() -> None:
     logits = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
-    assert fit_temperature(logits, torch.tensor([0, 1])) == COOLEST
-    assert fit_temperature(logits, torch.tensor([1, 0])) == HOTTEST
+    assert fit_temperature(logits, torch.tensor([0, 1])) == MIN_TEMPERATURE
+    assert fit_temperature(logits, torch.tensor([1, 0])) == MAX_TEMPERATURE
     found = reliability(logits, torch.tensor([0, 1]))
-    assert Calibration("test", 2, found, "val", 50, COOLEST, found).is_at_limit
+    assert Calibration("test", 2, found, "val", 50, MIN_TEMPERATURE, found).is_at_limit
 
 
 @given(seed=st.integers(0, 1000))
@@ -168,7 +168,7 @@ def test_a_temperature_is_used_where_it_lowers_the_loss_beyond_chance() -> None:
     found = choose_temperature(logits, labels, "val")
     assert found.temperature == 1.0
     assert found.reason.startswith("a temperature of 0.98")
-    assert " does not lower the loss of the validation split by more than chance (cross-validated: by " in found.reason
+    assert " does not lower the loss of the validation set significantly (cross-validated: by " in found.reason
     found = choose_temperature(3 * logits, labels, "val")
     assert (found.reason, found.is_used) == ("", True)
     assert found.temperature == pytest.approx(3, rel=0.05)
@@ -181,7 +181,7 @@ def test_a_network_that_is_right_on_all_samples_gets_no_endless_confidence() -> 
     logits, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(100, 1), torch.tensor([0, 1]).repeat(100)
     found = choose_temperature(logits, labels, "val")
     assert found.is_used
-    assert COOLEST < found.temperature < 1
+    assert MIN_TEMPERATURE < found.temperature < 1
     assert float(found.calibrator(logits).max()) == pytest.approx(1 - 1 / 202, abs=1e-6)
 
 
@@ -193,18 +193,18 @@ def test_on_few_samples_no_temperature_is_fitted(num_samples: int, is_fitted: bo
     found = calibrate(*answers(1), "test", fit)
     assert (found.temperature is not None, found.after is not None) == (is_fitted, is_fitted)
     many = f"{num_samples} sample{'' if num_samples == 1 else 's'}"
-    told = f"{many} of the validation split are too few to fit a temperature on: 50 are needed"
+    told = f"{many} of the validation set are too few to fit a temperature on: 50 are needed"
     assert found.reason == ("" if is_fitted else told)
 
 
 def test_without_samples_to_fit_on_the_network_speaks_for_itself() -> None:
     logits, labels = answers(1)
     fit = choose_temperature(logits[:0], labels[:0], "val")
-    assert fit == TemperatureFit(reason="there is no validation split to fit a temperature on")
+    assert fit == TemperatureFit(reason="there is no validation set to fit a temperature on")
     found = calibrate(logits, labels, "test", fit)
     assert (found.temperature, found.after, found.fitted_on) == (None, None, "")
     broken = choose_temperature(torch.full((60, 2), torch.nan), torch.zeros(60, dtype=torch.long), "val")
-    assert (broken.temperature, broken.reason) == (1.0, "the network's answers for the validation split are not all finite")
+    assert (broken.temperature, broken.reason) == (1.0, "the logits for the validation set are not all finite")
 
 
 def test_a_fit_is_read_as_it_was_written() -> None:
@@ -216,7 +216,7 @@ def test_a_fit_is_read_as_it_was_written() -> None:
     ):
         with pytest.raises(RunError) as caught:
             TemperatureFit.from_json(facts)
-        assert str(caught.value).startswith("this is not a calibration that this version of visus wrote (")
+        assert str(caught.value).startswith("this calibration is not of this version of visus (")
         assert why in str(caught.value)
         assert str(caught.value).endswith("Renew it with: visus report RUN")
 
@@ -252,7 +252,7 @@ def test_a_temperature_at_the_limit_is_known_as_such_beside_a_smoothing() -> Non
     torch.manual_seed(0)
     logits, labels = 1000 * torch.randn(200, 5), torch.randint(0, 5, (200,))
     found = fit_calibrator(logits, labels, 0.1)
-    assert found == Calibrator(HOTTEST, 0.1)
+    assert found == Calibrator(MAX_TEMPERATURE, 0.1)
     assert calibrate(logits, labels, "test", TemperatureFit(found.temperature, "", "val", 200, 0.1)).is_at_limit
 
 

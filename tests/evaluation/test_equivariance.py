@@ -41,7 +41,7 @@ def test_every_layer_of_a_ring_moves_with_its_step_border_included() -> None:
     found = measure_equivariance(ring(2), images(2, 2, 16, 16), (4, 4))
     assert max(each.error for each in found.layers) < 1e-6
     assert found.first_broken is None
-    assert found.sentence() == "every layer moves with a shift of 4 x 4 px."
+    assert found.sentence() == "every layer is equivariant to a shift of 4 x 4 px."
 
 
 def test_no_position_of_a_ring_is_left_out() -> None:
@@ -59,7 +59,7 @@ def test_the_strided_layer_is_named_with_its_step() -> None:
     error = f"{100 * found.first_broken.interior_error:.1f} %"
     assert (
         found.sentence()
-        == f"conv2 breaks it first: its step of 2 x 2 px does not divide a shift of 1 x 1 px; its map changes by {error}."
+        == f"conv2 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift of 1 x 1 px; its map changes by {error}."
     )
     assert [each.interior_error < BROKEN for each in found.layers[:2]] == [True, True]
 
@@ -70,7 +70,7 @@ def test_the_border_is_named_where_nothing_else_breaks_it() -> None:
     assert found.first_broken is not None
     assert (found.first_broken.path, found.first_broken.interior_error < BROKEN) == ("conv1", True)
     assert found.sentence().startswith(
-        "conv1 breaks it first, at the border alone: what is put around the image does not move with it; its map changes by "
+        "conv1 is the first layer that is not equivariant, and only at the border: the padding of the image does not move with it; its map changes by "
     )
 
 
@@ -89,7 +89,7 @@ def test_flatten_is_named_where_it_ties_numbers_to_places() -> None:
     found = measure_equivariance(Ring(), images(2, 1, 12), (1,))
     assert [each.path for each in found.layers] == ["body", "flatten", "head"]
     assert found.sentence().startswith(
-        "flatten breaks it: behind it each number belongs to one place of the signal, and a shift of 1 point changes it by "
+        "flatten is the first layer that is not equivariant: each of its outputs belongs to one position of the signal, and a shift of 1 point changes them by "
     )
 
 
@@ -100,7 +100,9 @@ def test_weights_that_differ_from_place_to_place_are_named_too() -> None:
 
     found = measure_equivariance(nn.Sequential(Placed(), nn.AdaptiveAvgPool1d(1), nn.Flatten()), images(2, 1, 12), (1,))
     assert found.first_broken is not None
-    assert found.sentence().startswith("0 breaks it first: its positions are not treated alike; its map changes by ")
+    assert found.sentence().startswith(
+        "0 is the first layer that is not equivariant: it treats positions differently; its map changes by "
+    )
 
 
 def test_a_blurred_map_moves_better_between_its_positions_than_a_strided_one() -> None:
@@ -146,6 +148,4 @@ def test_errors_are_plain_data() -> None:
 def test_a_cropped_image_has_no_counterpart_and_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         measure_equivariance(ring(1), images(1, 2, 16), (1,), "crop")
-    assert (
-        str(caught.value) == "a cropped sample is an enlarged one, so its maps have no unmoved counterpart. Use another way."
-    )
+    assert str(caught.value) == "a cropped sample is enlarged, so its maps have no unshifted counterpart. Use another way."

@@ -89,21 +89,21 @@ def test_sentences_name_the_better_one_and_say_where_nothing_is_shown() -> None:
         return compare_answers(left, right, [0] * len(names), ["yes", "no"], names).sentence("one", "two", "image")
 
     assert said(70, 3, 20, 7) == (
-        "two is right more often than one by 17.0 points on 100 images (95 % interval 7.9 to 26.2; one alone is right "
+        "two is more accurate than one by 17.0 points on 100 images (95 % interval 7.9 to 26.2; exactly one is correct "
         "on 23, McNemar's exact test p = 0.00049)."
     )
-    assert said(70, 4, 3, 23).startswith("one is right more often than two by 1.0 points on 100 images (95 % interval -4")
-    assert said(70, 4, 3, 23).endswith("p = 1); so few do not tell them apart.")
+    assert said(70, 4, 3, 23).startswith("one is more accurate than two by 1.0 points on 100 images (95 % interval -4")
+    assert said(70, 4, 3, 23).endswith("p = 1); the difference is not significant.")
     assert said(70, 4, 4, 22) == (
-        "one and two are right equally often, on 74.0 % of 100 images; one alone on 4 and two alone on 4."
+        "one and two have equal accuracy, 74.0 % of 100 images; only one is correct on 4, and only two on 4."
     )
-    assert said(70, 0, 0, 30) == "one and two are right on the same 100 images."
+    assert said(70, 0, 0, 30) == "one and two are correct on the same samples, of 100 images."
 
 
 def test_what_cannot_be_compared_is_refused_in_words() -> None:
     with pytest.raises(DataError) as caught:
         compare_answers([], [], [], ["a", "b"], [])
-    assert str(caught.value) == "there is nothing to compare: no sample was answered by both."
+    assert str(caught.value) == "there is nothing to compare: no sample has predictions of both networks."
     with pytest.raises(UsageError) as caught:
         compare_answers([0, 1], [0], [0, 1], ["a", "b"], ["x", "y"])
-    assert str(caught.value) == ("two answers, a label and a name are needed for each sample, and there are 2, 1, 2 and 2.")
+    assert str(caught.value) == ("each sample needs two predictions, a label and a name; their numbers are 2, 1, 2 and 2.")

@@ -87,7 +87,7 @@ def test_what_cannot_be_pasted_is_refused_in_words() -> None:
     with pytest.raises(UsageError) as caught:
         measure_placement(Anywhere(), samples, labels, canvas_px=(8, 6))
     assert str(caught.value) == (
-        "an object of 8 x 8 px does not fit onto a canvas of 8 x 6 px. Give a larger canvas or smaller sizes."
+        "an object of 8 x 8 px does not fit on a canvas of 8 x 6 px. Use a larger canvas or smaller sizes."
     )
     with pytest.raises(DataError) as caught_data:
         measure_placement(Anywhere(), samples[:0], labels[:0])

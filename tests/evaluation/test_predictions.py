@@ -108,10 +108,10 @@ def test_what_cannot_be_predicted_is_refused_in_words() -> None:
     batch = torch.zeros(3, 2, 4, 4)
     cases = [
         (nn.Flatten(), [], DataError, "there is nothing to predict: no samples were given."),
-        (Pair(), [batch], UsageError, "the network gave a tuple, where a tensor of shape (samples, classes) is needed."),
-        (nn.ReLU(), [batch], UsageError, "the network gave a tensor of shape (3, 2, 4, 4) for a batch of shape (3, 2, 4, 4), where (3, classes) is needed."),
-        (nn.Flatten(0, 2), [batch], UsageError, "the network gave a tensor of shape (24, 4) for a batch of shape (3, 2, 4, 4), where (3, classes) is needed."),
-        (Changing(), [batch, batch[:2]], UsageError, "the network gave a tensor of shape (2, 2) for a batch of shape (2, 2, 4, 4), where (2, 3) is needed."),
+        (Pair(), [batch], UsageError, "the network returned a tuple, and a tensor of shape (samples, classes) is needed."),
+        (nn.ReLU(), [batch], UsageError, "the network returned a tensor of shape (3, 2, 4, 4) for a batch of shape (3, 2, 4, 4), and (3, classes) is needed."),
+        (nn.Flatten(0, 2), [batch], UsageError, "the network returned a tensor of shape (24, 4) for a batch of shape (3, 2, 4, 4), and (3, classes) is needed."),
+        (Changing(), [batch, batch[:2]], UsageError, "the network returned a tensor of shape (2, 2) for a batch of shape (2, 2, 4, 4), and (2, 3) is needed."),
     ]  # fmt: skip
     for module, batches, kind, text in cases:
         with pytest.raises(kind) as caught:
@@ -125,4 +125,4 @@ def test_wrong_numbers_for_top_k_are_refused_in_words() -> None:
     assert str(caught.value) == "top-k needs k of at least 1, not 0."
     with pytest.raises(UsageError) as caught:
         top_k(torch.ones(1, 2), ["a", "b", "c"], 1)
-    assert str(caught.value) == "probabilities of shape (1, 2) do not fit 3 classes."
+    assert str(caught.value) == "probabilities of shape (1, 2) do not match 3 classes."

@@ -120,14 +120,12 @@ def test_json_has_the_fields_that_scripts_rely_on() -> None:
 def test_json_of_another_kind_is_refused() -> None:
     with pytest.raises(RunError) as caught:
         Scores.from_json({"accuracy": 1.0})
-    assert str(caught.value) == (
-        "these are not scores that this version of visus wrote ('per_class'). Evaluate the run again."
-    )
+    assert str(caught.value) == ("these scores are not of this version of visus ('per_class'). Evaluate the run again.")
 
 
 def test_the_sentence_tells_interval_and_baseline() -> None:
     assert score(torch.tensor(CHANCES), LABELS, CLASSES).sentence("image") == (
-        "80.0 % of 5 images right (95 % interval 37.6 to 96.4 %); always guessing 'bag' gives 60.0 %"
+        "80.0 % of 5 images correct (95 % interval 37.6 to 96.4 %); always guessing 'bag' gives 60.0 %"
     )
 
 
@@ -147,11 +145,11 @@ def test_mistakes_in_what_is_scored_are_named() -> None:
     diverged[1, 2] = math.nan
     cases = [
         (chances[:, :1], LABELS, ["bag"], UsageError, "scores need at least 2 classes, not 1."),
-        (chances, LABELS[:2], CLASSES, UsageError, "probabilities of shape (5, 3) and labels of shape (2,) do not fit 3 classes: (samples, 3) and (samples,) are needed."),
+        (chances, LABELS[:2], CLASSES, UsageError, "probabilities of shape (5, 3) and labels of shape (2,) do not match 3 classes: (samples, 3) and (samples,) are needed."),
         (chances[:0], [], CLASSES, DataError, "there is nothing to score: no samples were given."),
-        (diverged, LABELS, CLASSES, TrainingError, "the network's answer is not a number for 1 of 5 samples: its training diverged. Use an earlier checkpoint, or train again with a smaller learning rate."),
-        (chances.log(), LABELS, CLASSES, UsageError, "these are not probabilities: every row must be 0 or more and sum to 1. Apply softmax to logits first."),
-        (chances, [0, 1, 2, 3, 0], CLASSES, DataError, "the label 3 is no class: with 3 classes, labels are 0 to 2."),
+        (diverged, LABELS, CLASSES, TrainingError, "the network's probabilities are NaN or infinite for 1 of 5 samples: its training diverged. Use an earlier checkpoint, or train again with a smaller learning rate."),
+        (chances.log(), LABELS, CLASSES, UsageError, "these are not probabilities: values must be at least 0, and every row must sum to 1. Apply softmax to logits first."),
+        (chances, [0, 1, 2, 3, 0], CLASSES, DataError, "the label 3 is out of range: with 3 classes, labels are 0 to 2."),
     ]  # fmt: skip
     for values, labels, classes, kind, text in cases:
         with pytest.raises(kind) as caught:

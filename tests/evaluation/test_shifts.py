@@ -177,11 +177,11 @@ def test_all_phases_of_one_image_cost_as_many_forward_passes() -> None:
 def test_what_cannot_be_moved_is_refused_in_words() -> None:
     network, batch = designed("flatten, linear(classes)", 1, 5, 5), torch.zeros(2, 1, 5, 5)
     cases = [
-        (lambda: moved(batch, (1, 1), "rol"), UsageError, "unknown way to move an image 'rol'. Did you mean 'roll'? Known: crop, edge, reflect, roll, zeros."),
-        (lambda: moved(batch, (5, 1)), UsageError, "samples of 5 x 5 px can be moved by less than their length on each axis, and 5 x 1 px was asked for."),
-        (lambda: moved(batch, (1,)), UsageError, "samples of 5 x 5 px can be moved by less than their length on each axis, and 1 px was asked for."),
-        (lambda: measure_shifts(network, batch[:0], (1, 1)), DataError, "there is nothing to move: no samples were given."),
-        (lambda: measure_phases(network, batch[:0], (1, 1)), DataError, "there is nothing to move: no samples were given."),
+        (lambda: moved(batch, (1, 1), "rol"), UsageError, "unknown way to shift an image 'rol'. Did you mean 'roll'? Known: crop, edge, reflect, roll, zeros."),
+        (lambda: moved(batch, (5, 1)), UsageError, "a shift must be shorter than each axis: samples of 5 x 5 px cannot shift by 5 x 1 px."),
+        (lambda: moved(batch, (1,)), UsageError, "a shift must be shorter than each axis: samples of 5 x 5 px cannot shift by 1 px."),
+        (lambda: measure_shifts(network, batch[:0], (1, 1)), DataError, "there is nothing to shift: no samples were given."),
+        (lambda: measure_phases(network, batch[:0], (1, 1)), DataError, "there is nothing to shift: no samples were given."),
     ]  # fmt: skip
     for call, kind, text in cases:
         with pytest.raises(kind) as caught:

@@ -291,7 +291,7 @@ def test_residual_adds_its_input_and_layer_norm_sees_channels_alone():
 def test_a_name_that_torch_keeps_is_refused():
     with pytest.raises(DesignError) as caught:
         build(parse('sequence(relu(name="forward"), name="stem")'), (3, 8, 8))
-    assert str(caught.value) == "stem.forward: the name 'forward' is kept by torch for its own use. Choose another."
+    assert str(caught.value) == "stem.forward: PyTorch reserves the name 'forward'. Choose another."
 
 
 def test_a_design_beyond_memory_is_refused_in_a_sentence():

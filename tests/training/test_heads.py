@@ -99,7 +99,7 @@ def test_labels_that_are_noise_are_not_answered_out_of_fold() -> None:
 
 
 def test_of_many_samples_some_are_judged_and_all_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visus.training.heads.MAX_JUDGED", 50)
+    monkeypatch.setattr("visus.training.heads.MAX_CROSS_VALIDATED", 50)
     features, labels = samples(120)
     judged = cross_validate(features[None], labels, 3)
     assert (judged.logits.shape, len(judged.is_right)) == ((120, 3), 50)
@@ -138,10 +138,10 @@ def test_a_pattern_that_names_nothing_and_one_that_names_all_are_refused() -> No
     module.add_module("head", nn.Linear(2, 2))
     with pytest.raises(RecipeError) as caught:
         freeze(module, "stage2")
-    assert str(caught.value) == "unknown layer to be frozen 'stage2'. Did you mean 'stage1'? Known: head, stage1."
+    assert str(caught.value) == "unknown layer to freeze 'stage2'. Did you mean 'stage1'? Known: head, stage1."
     with pytest.raises(RecipeError) as caught:
         freeze(module, "*")
-    assert str(caught.value) == "frozen='*' leaves no weights to be trained. Name fewer layers."
+    assert str(caught.value) == "frozen='*' leaves no weights to train. Name fewer layers."
 
 
 def test_norms_that_keep_their_statistics_answer_as_in_use() -> None:

@@ -23,7 +23,7 @@ from visus.training.optimizers import make_optimizer
 from visus.training.recipe import Recipe
 from visus.training.resolve import DataFacts, NetworkFacts, resolve
 from visus.training.schedules import rate_factor
-from visus.training.selection import Answers
+from visus.training.selection import SampleResults
 from visus.training.weight_average import WeightAverage
 
 pytestmark = pytest.mark.usefixtures("light_pages")
@@ -51,8 +51,8 @@ def test_a_loss_that_is_not_a_number_stops_with_the_checkpoint_named(squares: Pa
     folder = tmp_path / "squares"
     assert str(caught.value) == (
         f"the loss became nan in epoch 2, step 3 (learning rate 0.00625). The last good checkpoint is kept: "
-        f"{folder / 'checkpoint' / 'last.safetensors'}, and the best weights so far are those of epoch 1. "
-        f"Train anew with a lower rate (--lr 0.0025), with --clip-norm 1, or with --precision float32."
+        f"{folder / 'checkpoint' / 'last.safetensors'}. The best weights so far are those of epoch 1. "
+        f"Train again with a lower learning rate (--lr 0.0025), with --clip-norm 1, or with --precision float32."
     )
     assert (folder / "weights" / "best.safetensors").is_file()
     assert all(torch.isfinite(value).all() for value in visus.load(folder, network=Broken(0)).module.state_dict().values())
@@ -66,8 +66,8 @@ def test_a_loss_that_runs_away_stops_although_it_is_a_number(squares: Path, quic
             quick.replace(epochs=40, optimizer="sgd", learning_rate=100.0, momentum=0.0),
             output=tmp_path,
         )
-    assert "the loss ran away in epoch" in str(caught.value)
-    assert "where guessing gives 1.1" in str(caught.value)
+    assert "the loss diverged in epoch" in str(caught.value)
+    assert "and guessing has 1.1" in str(caught.value)
 
 
 def test_results_hold_one_row_for_each_epoch_with_the_validation_of_the_averaged_weights(
@@ -114,9 +114,9 @@ def test_the_latest_epoch_within_one_standard_error_of_the_best_is_kept(
     assert [event.is_best for event in events if isinstance(event, EpochDone)][kept:] == [False] * (3 - kept)
 
 
-def answered(accuracy: float, loss: float = 1.0) -> Answers:
+def answered(accuracy: float, loss: float = 1.0) -> SampleResults:
     """Ten answers, so many of them right."""
-    return Answers(tuple(place < round(10 * accuracy) for place in range(10)), (loss,) * 10)
+    return SampleResults(tuple(place < round(10 * accuracy) for place in range(10)), (loss,) * 10)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_training_is_validated_at_the_size_of_its_steps_and_compared_at_the_fu
     sizes, events = list[float](), list[object]()
     accuracies = iter([0.9, 0.9, 0.5, 0.4])
 
-    def validate(self: Training, size: float) -> tuple[float, Answers]:
+    def validate(self: Training, size: float) -> tuple[float, SampleResults]:
         sizes.append(size)
         return 0.5, answered(next(accuracies))
 
@@ -278,14 +278,14 @@ def averaged_by_hand(
     """A training, and one of its weights after each step."""
     seen: list[float] = []
     trainings: list[Training] = []
-    average = Training._average
+    average = Training._update_average
 
     def note(self: Training) -> None:
         seen.append(float(self.module.get_parameter("linear1.bias").detach()[0]))
         trainings[:] = [self]
         average(self)
 
-    monkeypatch.setattr(Training, "_average", note)
+    monkeypatch.setattr(Training, "_update_average", note)
     visus.train(squares, NETWORK, recipe, output=folder)
     return trainings[0], seen
 
@@ -315,8 +315,8 @@ def test_before_the_tail_the_network_itself_is_scored(
 
 def on_another_device(monkeypatch: pytest.MonkeyPatch, num_steps: int) -> None:
     """Losses are left unread as on a device that is not to wait."""
-    monkeypatch.setattr(Training, "is_far", True)
-    monkeypatch.setattr("visus.training.loop.UNREAD_STEPS", num_steps)
+    monkeypatch.setattr(Training, "is_async", True)
+    monkeypatch.setattr("visus.training.loop.MAX_PENDING_STEPS", num_steps)
 
 
 def test_losses_read_together_give_the_same_rows_and_the_same_weights(
@@ -364,14 +364,14 @@ def test_what_whitening_adds_is_trained_at_first_and_then_stays(
     squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bool, list[float]]] = []
-    average = Training._average
+    average = Training._update_average
 
     def note(self: Training) -> None:
         bias = self.module.get_parameter("whiten1.bias")
         seen.append((bias.requires_grad, bias.detach().tolist()))
         average(self)
 
-    monkeypatch.setattr(Training, "_average", note)
+    monkeypatch.setattr(Training, "_update_average", note)
     for optimizer in ("muon", "adamw", "sgd"):
         seen.clear()
         text = "whiten(2), gelu, conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"

@@ -63,7 +63,7 @@ def test_a_rare_class_counts_as_much_as_the_common_one() -> None:
     logits, labels = torch.zeros(10, 2), torch.tensor([0] * 9 + [1])
     logits[9, 0] = 5.0
     weights = torch.tensor([10 / 18, 5.0])
-    losses = Loss(0.1, weights).of_each(logits, labels)
+    losses = Loss(0.1, weights).per_sample(logits, labels)
     assert float(Loss(0.1, weights).mean(logits, labels)) == pytest.approx(
         float(losses[:9].mean() + losses[9]) / 2, rel=1e-6
     )

@@ -49,15 +49,15 @@ def test_yaml_tells_the_meaning_of_every_setting() -> None:
         ),
         (
             {"progressive_resize": "0.1, 1"},
-            "progressive_resize must be parts of the side between 0.25 and 1, such as 0.75, 0.875, 1, not '0.1, 1'.",
+            "progressive_resize must be fractions of the side between 0.25 and 1, such as 0.75, 0.875, 1, not '0.1, 1'.",
         ),
         (
             {"progressive_resize": "small"},
-            "progressive_resize must be parts of the side between 0.25 and 1, such as 0.75, 0.875, 1, not 'small'.",
+            "progressive_resize must be fractions of the side between 0.25 and 1, such as 0.75, 0.875, 1, not 'small'.",
         ),
         (
             {"progressive_resize": 0.5},
-            "progressive_resize must end with 1, since the network is used at the whole size, not with 0.5.",
+            "progressive_resize must end with 1, since the network is used at full size, not with 0.5.",
         ),
         ({"learning_rate": "fast"}, "learning_rate must be a number, not 'fast'."),
         ({"learning_rate": float("nan")}, "learning_rate must be between 1e-12 and 100, not nan."),

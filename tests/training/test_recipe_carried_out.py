@@ -94,7 +94,7 @@ def test_what_was_done_is_told_in_the_files_of_the_run(colored: Path, whole: Rec
     assert [(each["path"], each["num_filters"], each["num_samples"]) for each in computed] == [("whiten1", 24, 108)]
     sentence = computed[0]["sentence"]
     assert sentence.startswith("The 24 filters of whiten1 were computed from ")
-    assert sentence.endswith(" patches of 108 training samples, and not learned.")
+    assert sentence.endswith(" patches of 108 training samples, and are not trained.")
     for name in ("report.html", "README.md"):
         page = (run.folder / name).read_text()
         assert sentence in page
@@ -128,7 +128,7 @@ def test_settings_that_this_data_or_network_cannot_have_are_refused_together(
         visus.train(colored, "flatten, linear(classes)", whole.replace(flip="none"), output=tmp_path)
     assert str(caught.value) == (
         "2 mistakes:\n"
-        "  - progressive_resize needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out.\n"
+        "  - progressive_resize needs a network that also accepts smaller samples, for example one with globalpool. This one does not. Leave it out.\n"
         "  - tta=flip+shift mirrors samples, and this training does not (flip=none). Leave it out, or train with flips."
     )
 

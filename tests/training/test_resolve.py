@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from visus.errors import RecipeError
 from visus.training.recipe import FIELDS, Recipe
 from visus.training.resolve import (
-    NEVER,
+    OFF_VALUES,
     DataFacts,
     NetworkFacts,
     ResolvedRecipe,
@@ -53,7 +53,7 @@ STARTS = st.none() | st.builds(StartFacts, frozen=st.sampled_from(["", "conv1"])
 def test_nothing_is_left_open_whatever_the_facts(data: DataFacts, network: NetworkFacts, start: StartFacts | None) -> None:
     decided = resolve(Recipe(), data, network, start)
     assert all(getattr(decided, name) is not None for name in FIELDS)
-    assert {name for name in FIELDS if getattr(Recipe(), name) is None} - set(decided.reasons) <= set(NEVER)
+    assert {name for name in FIELDS if getattr(Recipe(), name) is None} - set(decided.reasons) <= set(OFF_VALUES)
     assert all(decided.reasons.values())
 
 
@@ -74,18 +74,18 @@ def test_the_fields_are_those_of_the_recipe() -> None:
 def test_the_file_gives_the_reason_beside_the_value(tmp_path: Path) -> None:
     text = resolve(Recipe(), IMAGES, NETWORK).to_yaml()
     assert "optimizer: muon  # muon (" in text
-    assert "; here: every matrix is a filter or the head, and norms go by the batch\n" in text
+    assert "; here: every matrix is a filter or the head, and norms use batch statistics\n" in text
     (tmp_path / "recipe.yaml").write_text("epochs: 3\n")
     with pytest.raises(RecipeError) as caught:
         ResolvedRecipe.read(tmp_path / "recipe.yaml")
     assert str(caught.value) == (
-        f"{tmp_path / 'recipe.yaml'}: this recipe leaves {_open_settings()} open. "
-        "Take the recipe.yaml of a run, which holds every setting."
+        f"{tmp_path / 'recipe.yaml'}: this recipe does not set {_open_settings()}. "
+        "Use the recipe.yaml of a run, which holds every setting."
     )
 
 
 def _open_settings() -> str:
-    names = [name for name in FIELDS if getattr(Recipe(epochs=3), name) is None and name not in NEVER]
+    names = [name for name in FIELDS if getattr(Recipe(epochs=3), name) is None and name not in OFF_VALUES]
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -124,7 +124,7 @@ def test_gains_move_at_a_tenth_of_the_rate_of_biases(given_rate: float | None, n
         (NetworkFacts(has_filters=False, takes_smaller=False), "the network has no convolutions"),
         (
             NetworkFacts(unknown_matrices=("position", "blocks.0.in_proj_weight", "token")),
-            "muon does not know position, blocks.0.in_proj_weight and 1 more",
+            "muon has no rule for position, blocks.0.in_proj_weight and 1 more",
         ),
         (NetworkFacts(other_norms=("norm",)), "norm does not normalize over the batch"),
         (NetworkFacts(other_norms=("norm1", "norm2")), "norm1 and norm2 do not normalize over the batch"),
@@ -202,56 +202,56 @@ def test_given_settings_are_never_overruled() -> None:
             Recipe(ema_decay=0.998, final_ema=0.03),
             IMAGES,
             None,
-            "ema_decay=0.998 averages all steps, and final_ema=0.03 the last ones: a training has one average. Leave one of them out.",
+            "ema_decay=0.998 averages all steps, and final_ema=0.03 averages the last ones; only one average is possible. Leave one of them out.",
         ),
         (
             Recipe(optimizer="adamw", head_lr=50, norm_lr=90),
             IMAGES,
             None,
-            "head_lr and norm_lr are rates of muon, and adamw has one rate for all. Leave them out, or give learning_rate.",
+            "head_lr and norm_lr are learning rates of muon. adamw has a single learning rate. Leave them out, or set learning_rate.",
         ),
         (
             Recipe(bias_lr=1),
             IMAGES,
             StartFacts(),
-            "bias_lr is a rate of muon, and adamw has one rate for all, which this training takes (it starts from weights that know something). Leave it out, or give learning_rate.",
+            "bias_lr is a learning rate of muon. adamw, the optimizer of this training (it starts from pretrained weights), has a single learning rate. Leave it out, or set learning_rate.",
         ),
         (
             Recipe(frozen="conv1"),
             IMAGES,
             None,
-            "frozen='conv1' keeps layers as they start, and this network starts from random weights. Leave it out, or start from weights that know something.",
+            "frozen='conv1' does not train these layers, and this network starts from random weights. Leave it out, or start from pretrained weights.",
         ),
         (
             Recipe(norm_statistics="stored"),
             IMAGES,
             None,
-            "norm_statistics=stored goes by statistics that the start brings, and this network is new. Leave it out, or start from weights that know something.",
+            "norm_statistics=stored needs stored statistics, and this network is new. Leave it out, or start from pretrained weights.",
         ),
         (
             Recipe(sampling="balanced", class_weights="balanced"),
             IMAGES,
             None,
-            "sampling=balanced draws every class equally often, and class_weights=balanced would then weigh the rare ones once more: every sample would be "
-            "taken for a rare class. Leave one of them out.",
+            "sampling=balanced already draws every class equally often. class_weights=balanced would weight rare classes a second time, and the network "
+            "would predict them for every sample. Leave one of them out.",
         ),
         (
             Recipe(epochs=0),
             IMAGES,
             None,
-            "epochs=0 trains nothing, and this network starts from random weights. Leave it out, or start from weights that know something.",
+            "epochs=0 trains nothing, and this network starts from random weights. Leave it out, or start from pretrained weights.",
         ),
         (
             Recipe(optimizer="muon"),
             IMAGES,
             StartFacts(),
-            "muon gives every filter a size of its own, which undoes what the start knows. Use adamw or sgd, or leave the optimizer out.",
+            "muon rescales every filter, which destroys pretrained weights. Use adamw or sgd, or leave the optimizer out.",
         ),
         (
             Recipe(layer_decay=0.5),
             IMAGES,
             None,
-            "layer_decay is for adamw and sgd, and muon has rates of its own. Leave it out, or give optimizer.",
+            "layer_decay works with adamw and sgd; muon has its own learning rates. Leave it out, or set optimizer.",
         ),
         (Recipe(zoom=0.3), SIGNALS, None, "zoom stretches a signal, which changes its pitch. Leave it out."),
         (
@@ -270,7 +270,7 @@ def test_given_settings_are_never_overruled() -> None:
             Recipe(patience=3),
             DataFacts(100, (1, 8, 8)),
             None,
-            "patience needs a validation set, and this data leaves none. Leave it out.",
+            "patience needs a validation set, and this data has none. Leave it out.",
         ),
         (
             Recipe(flip="none", tta="flip"),
@@ -282,7 +282,7 @@ def test_given_settings_are_never_overruled() -> None:
             Recipe(tta="shift"),
             DataFacts(9, (3, 1)),
             None,
-            "tta=shift moves samples, and these have a single position. Leave it out.",
+            "tta=shift shifts samples, and these have a single position. Leave it out.",
         ),
         (
             Recipe(tta="shift"),
@@ -306,7 +306,7 @@ def test_a_network_that_takes_one_size_alone_is_not_given_smaller_samples() -> N
     with pytest.raises(RecipeError) as caught:
         resolve(Recipe(progressive_resize="0.5, 1"), IMAGES, fixed)
     assert str(caught.value) == (
-        "progressive_resize needs a network that takes smaller samples too, as with globalpool, and this one does not. Leave it out."
+        "progressive_resize needs a network that also accepts smaller samples, for example one with globalpool. This one does not. Leave it out."
     )
 
 

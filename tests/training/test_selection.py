@@ -11,7 +11,15 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visus.training.selection import Answers, Phase, Selection, is_better, is_more_often_right, paired_z, standard_error
+from visus.training.selection import (
+    Phase,
+    SampleResults,
+    Selection,
+    is_better,
+    is_more_often_right,
+    paired_z,
+    standard_error,
+)
 
 FULL, SMALL, AVERAGED = Phase(), Phase(0.75), Phase(is_averaged=True)
 
@@ -20,8 +28,8 @@ def judged(selection: Selection, phases: list[Phase], accuracies: list[float]) -
     return [selection.judge(epoch, *each) for epoch, each in enumerate(zip(phases, accuracies, strict=True))]
 
 
-def answers(num_right: int, num_wrong: int, loss: float = 1.0) -> Answers:
-    return Answers((True,) * num_right + (False,) * num_wrong, (loss,) * (num_right + num_wrong))
+def answers(num_right: int, num_wrong: int, loss: float = 1.0) -> SampleResults:
+    return SampleResults((True,) * num_right + (False,) * num_wrong, (loss,) * (num_right + num_wrong))
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=20))
@@ -66,19 +74,21 @@ def test_without_validation_samples_every_epoch_is_kept() -> None:
         (answers(90, 10), answers(93, 7), False),  # three mended may be chance: p = 1/8
         (
             answers(90, 10, 1.0),
-            Answers(answers(90, 10).is_right, tuple(np.linspace(0.5, 0.9, 100))),
+            SampleResults(answers(90, 10).is_right, tuple(np.linspace(0.5, 0.9, 100))),
             True,
         ),  # as many right, surer
         (
             answers(90, 10, 1.0),
-            Answers(answers(89, 11).is_right, tuple(np.linspace(0.5, 0.9, 100))),
+            SampleResults(answers(89, 11).is_right, tuple(np.linspace(0.5, 0.9, 100))),
             False,
         ),  # surer, but fewer right
         (answers(90, 10), answers(90, 10), False),
-        (Answers((), ()), Answers((), ()), False),
+        (SampleResults((), ()), SampleResults((), ()), False),
     ],
 )
-def test_the_start_is_kept_unless_an_epoch_is_better_beyond_chance(before: Answers, after: Answers, expected: bool) -> None:
+def test_the_start_is_kept_unless_an_epoch_is_better_beyond_chance(
+    before: SampleResults, after: SampleResults, expected: bool
+) -> None:
     assert is_better(before, after) is expected
     selection = Selection(num_samples=len(before.is_right) or 1, start=before)
     assert selection.judge(0, FULL, after.accuracy if after.is_right else 0.0, after) is expected
@@ -93,7 +103,7 @@ def test_a_smaller_input_size_is_never_compared_with_the_start() -> None:
 
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_more_right_answers_are_beyond_chance_by_the_binomial_test(gained: int, lost: int) -> None:
-    before, after = answers(lost, gained), Answers((False,) * lost + (True,) * gained, (1.0,) * (gained + lost))
+    before, after = answers(lost, gained), SampleResults((False,) * lost + (True,) * gained, (1.0,) * (gained + lost))
     if gained + lost:
         expected = scipy.stats.binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue <= 0.05
         assert is_more_often_right(before, after) == (expected and gained > lost)

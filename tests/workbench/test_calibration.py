@@ -92,8 +92,8 @@ def test_the_commands_say_which_probabilities_they_give(smoothed: Path, visus_co
     )
     temperature = visus.load(smoothed).calibration.temperature
     told = (
-        f"the outputs are divided by a temperature of {temperature:.3g}, and the label smoothing of 0.6 that they were trained with is "
-        "taken back, fitted on 80 images of the validation split."
+        f"the logits are divided by a temperature of {temperature:.3g}, and the label smoothing of 0.6 is "
+        "inverted, fitted on 80 images of the validation set."
     )
     assert f"note: Probabilities are calibrated: {told}\n" in calibrated.err
     assert "note: Probabilities are the network's own (raw), not calibrated.\n" in raw.err
@@ -114,7 +114,7 @@ def test_the_commands_say_which_probabilities_they_give(smoothed: Path, visus_co
     assert "Probabilities are calibrated: " in shown.out
     assert "Probabilities are calibrated: " in (smoothed.parent / "a.html").read_text("utf-8")
     report = (smoothed / "report.html").read_text("utf-8")
-    assert "These probabilities are calibrated: the outputs are divided by a temperature of " in report
+    assert "These probabilities are calibrated: the logits are divided by a temperature of " in report
     assert "These probabilities are calibrated: " in (smoothed / "README.md").read_text("utf-8")
 
 
@@ -143,10 +143,7 @@ def test_a_run_without_a_temperature_of_its_own_speaks_for_itself(smoothed: Path
     assert run.calibration.reason == f"the temperature was fitted for other weights than these ({renew})"
     (copy / "calibration.json").unlink()
     assert run.calibration.reason == f"this run keeps no temperature ({renew})"
-    assert (
-        run.calibration_sentence()
-        == f"Probabilities are the network's own, not calibrated: this run keeps no temperature ({renew})."
-    )
+    assert run.calibration_sentence() == f"Probabilities are not calibrated: this run keeps no temperature ({renew})."
 
 
 def test_a_report_written_anew_fits_the_temperature_anew(smoothed: Path, tmp_path: Path, visus_command: Call) -> None:
@@ -178,9 +175,7 @@ def test_a_damaged_calibration_is_named(smoothed: Path, tmp_path: Path) -> None:
     (copy / "calibration.json").write_text(json.dumps(facts | {"temperature": "hot"}))
     with pytest.raises(RunError) as caught:
         visus.load(copy).evaluate()
-    assert str(caught.value).startswith(
-        f"{copy / 'calibration.json'}: this is not a calibration that this version of visus wrote ("
-    )
+    assert str(caught.value).startswith(f"{copy / 'calibration.json'}: this calibration is not of this version of visus (")
 
 
 def test_raw_is_for_runs() -> None:

@@ -155,7 +155,7 @@ def test_damaged_results_are_named(run: Path, flat: Path, tmp_path: Path) -> Non
     (broken / "results.csv").write_text("epoch,seconds\n1,soon\n")
     with pytest.raises(RunError) as caught:
         compare_runs(visus.load(run), visus.load(broken))
-    assert str(caught.value) == f"{broken}: results.csv is damaged. Put it back, or train anew with visus train."
+    assert str(caught.value) == f"{broken}: results.csv is damaged. Put it back, or train again with visus train."
 
 
 def test_the_table_of_two_runs_names_the_samples_on_which_they_differ(run: Path, flat: Path, visus_command: Call) -> None:
@@ -389,7 +389,10 @@ def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None
         step,
     )
     assert any(
-        line.startswith("pool1 breaks it first: its step of 2 x 2 px does not divide a shift of 1 x 1 px") for line in lines
+        line.startswith(
+            "pool1 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift of 1 x 1 px"
+        )
+        for line in lines
     )
     assert sum(line.startswith("to try: ") for line in lines) == 3
 

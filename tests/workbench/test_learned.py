@@ -48,11 +48,13 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
     assert (scores.num_samples, scores.num_learned, scores.num_chose) == (20, 10, 2)
     assert scores.num_right_new is not None
     told = (
-        f"10 of 20 samples were learned from and 2 more chose the weights, which flatters the figures; accuracy on the 8 new samples: "
+        f"10 of 20 samples were in the training set and 2 more were in the validation set, so the metrics are too good; accuracy on the 8 new samples: "
         f"{100 * scores.num_right_new / 8:.1f} % (95 % interval "
     )
     assert visus_command("evaluate", run, moved).out.startswith(told)
-    assert scores.learned_sentence("image").startswith("10 of 20 images were learned from and 2 more chose the weights, ")
+    assert scores.learned_sentence("image").startswith(
+        "10 of 20 images were in the training set and 2 more were in the validation set, "
+    )
     assert json.loads(visus_command("evaluate", run, moved, "--json").out)["num_learned"] == 10
     wrong = visus.load(run).mistakes(moved)
     assert wrong.notes[0] == "10 of 20 images were in the training set: the network has memorized many of their labels."
@@ -65,13 +67,13 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
     assert [each.scores.num_learned for each in compare_runs(left, right, moved).contenders] == [10, 10]
     answer = visus_command("compare", run, run, "--data", moved)
     assert answer.out.startswith(
-        f"{run}: 10 of 20 images were learned from and 2 more chose the weights, which flatters the figures; "
+        f"{run}: 10 of 20 images were in the training set and 2 more were in the validation set, so the metrics are too good; "
     )
 
 
 def test_all_samples_can_be_known_and_a_held_out_split_is_new(run: Path, visus_command: Call) -> None:
     assert visus_command("evaluate", run, "--split", "train").out.startswith(
-        "43 of 43 samples were learned from: the figures say how well the network remembers, not how it does on new samples.\n"
+        "43 of 43 samples were in the training set: these metrics say nothing about new samples.\n"
     )
     held_out = visus.load(run).evaluate()
     assert (held_out.num_learned, held_out.num_chose, held_out.num_right_new) == (0, 0, held_out.num_right)

@@ -149,8 +149,8 @@ def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is
         ),
         (
             lambda self, x: self.head(self.features(x)) * float("nan"),
-            "the loss is nan at the first step, before any weights moved: what Mine gives for these samples is not finite. "
-            "Look for a division by zero, a root or a logarithm in it, and for weights that are not finite.",
+            "the loss is nan at the first step, before any weight changed: the output of Mine for these samples is not finite. "
+            "Look for a division by zero, a square root or a logarithm in it, and for weights that are not finite.",
         ),
     ],
 )
@@ -223,8 +223,7 @@ def test_an_error_in_a_later_step_names_its_place_and_what_is_kept(gray: visus.D
         visus.train(gray, own(forward), RECIPE, output=tmp_path)
     said = str(caught.value)
     assert said.startswith(
-        "epoch 1, step 3 with a batch of 8 could not be taken: the network stopped with LookupError: late, in Mine, "
-        f"at {__file__} line "
+        f"epoch 1, step 3 with a batch of 8 failed: the network stopped with LookupError: late, in Mine, at {__file__} line "
     )
     assert said.endswith(f"The last checkpoint is kept: {tmp_path / 'gray' / 'checkpoint' / 'last.safetensors'}.")
 

@@ -190,7 +190,7 @@ def test_a_run_in_the_place_of_a_file_of_weights_is_told_with_the_file(run: Path
     answer = visus_command("train", photos, "--weights", run)
     assert (answer.code, answer.err.splitlines()[-1]) == (
         1,
-        f"error: {run}: this is a run, and a file of weights is needed. Give {run / 'weights' / 'best.safetensors'}.",
+        f"error: {run}: this is a run folder, and a weights file is needed. Use {run / 'weights' / 'best.safetensors'}.",
     )
 
 

@@ -248,7 +248,7 @@ def test_weights_that_do_not_fit_are_told_with_their_file(
     design = "conv(6, 3), norm, relu, globalpool, linear(classes)"
     answer = visus_command("train", photos, "-m", design, "--weights", file, "-o", tmp_path / "runs")
     assert answer.code == 1
-    assert f"{file}: the weights do not fit the network. " in answer.err
+    assert f"{file}: the weights do not match the network. " in answer.err
     assert "conv1.weight is 4 x 3 x 3 x 3 in the weights and 6 x 3 x 3 x 3 in the network." in answer.err
     assert not (tmp_path / "runs").exists(), "no run folder is left for a training that could not begin"
 
@@ -270,7 +270,7 @@ def test_layers_stay_that_the_recipe_freezes_and_a_new_network_is_refused(photos
     with pytest.raises(RecipeError) as caught:
         train(photos, DESIGN, recipe, output=tmp_path / "new")
     assert str(caught.value).startswith(
-        "2 mistakes:\n  - frozen='conv1, norm1' keeps layers as they start, and this network "
+        "2 mistakes:\n  - frozen='conv1, norm1' does not train these layers, and this network "
     )
     assert not (tmp_path / "new").exists()
 

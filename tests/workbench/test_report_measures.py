@@ -56,7 +56,7 @@ def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
     assert facts["sight"]["layers"][0]["path"] == "conv1"
     assert len(page.encode()) < 3_000_000
     for words in (
-        "samples of the validation split are too few to fit a temperature on: 50 are needed.",
+        "samples of the validation set are too few to fit a temperature on: 50 are needed.",
         "Consistency under shifts",
         "First filters",
         "Receptive field",

@@ -71,5 +71,5 @@ def test_a_damaged_table_of_epochs_is_named(old: Path) -> None:
     write_file(old / "results.csv", "epoch,train_loss\n1,half\n")
     with pytest.raises(RunError) as caught:
         rewrite_report(visus.load(old))
-    assert str(caught.value) == f"{old}: results.csv is damaged. Put it back, or train anew with visus train."
+    assert str(caught.value) == f"{old}: results.csv is damaged. Put it back, or train again with visus train."
     assert not (old / "report.html").exists()

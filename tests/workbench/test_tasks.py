@@ -13,7 +13,7 @@ from torch import nn
 
 import visus
 from visus.errors import TrainingError, UsageError
-from visus.networks.autoencoder import Reconstructing
+from visus.networks.autoencoder import Autoencoder
 from visus.training.reconstruction import reconstruct
 from visus.workbench.experiment.task import compare_tasks, first_filters
 
@@ -97,16 +97,16 @@ def test_mistakes_are_told(learned: Path, visus_command: Call, tmp_path: Path) -
     assert str(caught.value) == "this network has no layer with filters, so there is nothing to compare."
     for stack in (nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 2, 1))):
         with pytest.raises(UsageError) as caught:
-            Reconstructing(stack, None, (1, 4, 4), 0)
+            Autoencoder(stack, None, (1, 4, 4), 0)
         assert str(caught.value) == (
-            "a sample can only be drawn from a map, and this layer gives none. Name a convolution or a pool."
+            "an autoencoder needs a layer with a map, and this layer has none. Name a convolution or a pool."
         )
 
 
 @pytest.mark.parametrize("shape", [(2, 20), (3, 9, 7), (1, 6, 7, 8)])
 def test_a_head_draws_samples_of_every_rank_and_begins_with_the_mean(shape: tuple[int, ...]) -> None:
     network = visus.network("conv(4, 3), relu, maxpool(2), globalpool, linear(classes)", shape, 3)
-    drawing = Reconstructing(network, None, shape, seed=0)
+    drawing = Autoencoder(network, None, shape, seed=0)
     assert drawing.layer == "pool1"
     assert not drawing(torch.randn(2, *shape)).any()
     assert drawing(torch.randn(2, *shape)).shape == (2, *shape)
@@ -118,12 +118,12 @@ def test_a_loss_that_is_no_number_ends_the_training(learned: Path) -> None:
     run = visus.load(learned)
     data = run.open_data()
     network = visus.network("conv(2, 3), globalpool, linear(classes)", (1, 8, 8), 2)
-    drawing = Reconstructing(network, None, (1, 8, 8), seed=0)
+    drawing = Autoencoder(network, None, (1, 8, 8), seed=0)
     drawing.near_sample.bias.data.fill_(float("nan"))
     module, batches = prepare(drawing, data, run.recipe, run.machine)
     with pytest.raises(TrainingError) as caught:
         list(reconstruct(module, batches, data.split("val"), run.recipe, run.machine))
     assert str(caught.value) == (
-        "the loss became nan in epoch 1 of the training that gives the samples back. "
-        "Train the run with a lower rate, and compare again."
+        "the loss became nan in epoch 1 of the autoencoder's training. "
+        "Train the run with a lower learning rate, and compare again."
     )

@@ -147,7 +147,7 @@ def test_samples_of_one_position_are_told_as_they_are_seen(visus_command: Call, 
     answer = visus_command(*words, "--tta", "shift", "-o", tmp_path)
     assert (answer.code, answer.err.splitlines()[-1]) == (
         2,
-        "error: tta=shift moves samples, and these have a single position. Leave it out.",
+        "error: tta=shift shifts samples, and these have a single position. Leave it out.",
     )
 
 
@@ -155,9 +155,9 @@ def test_a_norm_over_a_batch_of_one_and_a_step_that_does_not_fit_are_explained(g
     with pytest.raises(TrainingError) as caught:
         visus.train(gray, "globalpool, linear(8), norm, linear(classes)", RECIPE.replace(batch_size=1), output=tmp_path)
     assert str(caught.value) == (
-        "epoch 1, step 1 with a batch of 1 could not be taken: a norm over the batch gets one value for each channel, which has no "
-        "deviation. Use a larger --batch-size, or layernorm in place of norm. "
-        "No run was begun."
+        "epoch 1, step 1 with a batch of 1 failed: a batch norm gets a single value per channel, which has no "
+        "variance. Use a larger --batch-size, or layernorm in place of norm. "
+        "No run was created."
     )
 
 
@@ -190,7 +190,7 @@ def test_a_first_step_that_fails_names_its_place_and_leaves_no_run(
 ) -> None:
     with pytest.raises(TrainingError) as caught:
         visus.train(gray, Failing(error), RECIPE, output=tmp_path)
-    assert str(caught.value) == (f"epoch 1, step 1 with a batch of 8 could not be taken: {said} No run was begun.")
+    assert str(caught.value) == (f"epoch 1, step 1 with a batch of 8 failed: {said} No run was created.")
 
 
 @pytest.mark.parametrize("network", ["globalpool, linear(classes), softmax", "a module"])

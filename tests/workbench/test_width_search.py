@@ -1,6 +1,6 @@
 """With a time limit and no network named, the widest ``compact`` that fits is trained, and the reason is told.
 
-Prices are made up: it must not know how fast this machine is.
+Step costs are made up, so that nothing depends on the speed of this machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import visus
 from visus.design import resolve
 from visus.design.families.compact import SCALES
 from visus.networks import step_cost
-from visus.networks.step_cost import Price, Work
+from visus.networks.step_cost import StepConfig, StepCost
 from visus.progress import SILENT
 from visus.training.distribution import ALONE
 from visus.training.events import Pricing
@@ -87,14 +87,14 @@ def squares(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def priced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Work]:
+def priced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[StepConfig]:
     """What was measured; a step costs the third of a second for each channel of the widest convolution, whatever is in it."""
-    works: list[Work] = []
+    works: list[StepConfig] = []
 
-    def measured(work: Work, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Price:
+    def measured(work: StepConfig, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> StepCost:
         works.append(work)
         width = max(part.out_channels for part in module.modules() if isinstance(part, torch.nn.Conv2d))
-        return Price((0.0,), width / 3)
+        return StepCost((0.0,), width / 3)
 
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(step_cost, "measured", measured)
@@ -118,7 +118,9 @@ def fitting(num_channels: int, num_steps: int) -> float:
 
 
 @pytest.mark.parametrize(("width", "scale"), [(32, 0.25), (64, 0.5), (128, 1), (129, 1), (192, 1.5), (600, 2), (999, 2)])
-def test_the_training_has_the_widest_network_that_fits(squares: Path, priced: list[Work], width: int, scale: float) -> None:
+def test_the_training_has_the_widest_network_that_fits(
+    squares: Path, priced: list[StepConfig], width: int, scale: float
+) -> None:
     data = visus.open_data(squares)
     recipe = quick(time_limit_s=fitting(width, 1))
     usual = width_search.make_network(None, data.input_shape, 2, num_samples=162)
@@ -136,7 +138,7 @@ def rungs_machine() -> Any:
     return choose("cpu", "float32")
 
 
-def test_the_run_keeps_the_network_and_the_reason_and_goes_on_with_it(squares: Path, priced: list[Work]) -> None:
+def test_the_run_keeps_the_network_and_the_reason_and_goes_on_with_it(squares: Path, priced: list[StepConfig]) -> None:
     recipe = quick(time_limit_s=fitting(64, 1))
     stopped, told = trained(squares, recipe, should_stop=lambda: True)
     assert [event.network for event in told if isinstance(event, Pricing)] == ["compact(scale=1)", "compact(scale=0.5)"]
@@ -154,7 +156,7 @@ def test_the_run_keeps_the_network_and_the_reason_and_goes_on_with_it(squares: P
     assert told_there in (run.folder / "report.html").read_text()
 
 
-def test_a_second_training_measures_nothing(squares: Path, priced: list[Work]) -> None:
+def test_a_second_training_measures_nothing(squares: Path, priced: list[StepConfig]) -> None:
     recipe = quick(time_limit_s=fitting(64, 1))
     first, _ = trained(squares, recipe, should_stop=lambda: True)
     priced.clear()
@@ -171,7 +173,7 @@ def test_a_second_training_measures_nothing(squares: Path, priced: list[Work]) -
     ids=["named", "named wide", "no limit"],
 )
 def test_a_named_network_and_a_training_without_limit_stay_as_they_are(
-    squares: Path, priced: list[Work], network: str | None, limit_s: float | None
+    squares: Path, priced: list[StepConfig], network: str | None, limit_s: float | None
 ) -> None:
     run, told = trained(squares, quick(time_limit_s=limit_s), network=network, should_stop=lambda: True)
     expected = resolve(network or "compact", input_shape=(1, 12, 12), num_classes=2, num_samples=162)
@@ -181,7 +183,7 @@ def test_a_named_network_and_a_training_without_limit_stay_as_they_are(
     assert not [event for event in told if isinstance(event, Pricing)]
 
 
-def test_the_weights_of_the_usual_scale_are_those_without_a_limit(squares: Path, priced: list[Work]) -> None:
+def test_the_weights_of_the_usual_scale_are_those_without_a_limit(squares: Path, priced: list[StepConfig]) -> None:
     runs = [
         trained(squares, quick(time_limit_s=limit_s), should_stop=lambda: True)[0] for limit_s in (fitting(128, 1), None)
     ]
@@ -190,7 +192,7 @@ def test_the_weights_of_the_usual_scale_are_those_without_a_limit(squares: Path,
 
 
 def test_a_network_whose_step_does_not_fit_into_the_memory_is_no_rung(
-    squares: Path, priced: list[Work], monkeypatch: pytest.MonkeyPatch
+    squares: Path, priced: list[StepConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(width_search, "memory_bytes", lambda: 1_000_000)
     run, _ = trained(squares, quick(time_limit_s=fitting(999, 1)), should_stop=lambda: True)
@@ -201,14 +203,16 @@ def test_a_network_whose_step_does_not_fit_into_the_memory_is_no_rung(
     )
 
 
-def test_no_scale_wider_than_the_cap_is_taken(squares: Path, priced: list[Work], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_scale_wider_than_the_cap_is_taken(
+    squares: Path, priced: list[StepConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(width_search, "WIDEST", 1.5)
     run, _ = trained(squares, quick(time_limit_s=fitting(999, 1)), should_stop=lambda: True)
     assert json.loads((run.folder / "data.json").read_text())["network"] == "compact(scale=1.5)"
 
 
 def test_a_scale_that_does_not_take_the_persons_curriculum_is_no_rung(
-    squares: Path, priced: list[Work], monkeypatch: pytest.MonkeyPatch
+    squares: Path, priced: list[StepConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = visus.open_data(squares)
     fewest = min(rung.made.num_parameters for rung in width_search._usable(Recipe(), data, rungs_machine(), ALONE, None))
@@ -224,7 +228,9 @@ def test_a_scale_that_does_not_take_the_persons_curriculum_is_no_rung(
         assert [rung.scale for rung in found] == expected
 
 
-def test_the_command_line_tells_the_reason(squares: Path, priced: list[Work], visus_command: Callable[..., Any]) -> None:
+def test_the_command_line_tells_the_reason(
+    squares: Path, priced: list[StepConfig], visus_command: Callable[..., Any]
+) -> None:
     words = ("--epochs", 1, "-b", 90, "--precision", "float32", "-o", squares.parent / "runs")
     answer = visus_command("train", squares, "--time-limit", "27s", *words)
     assert answer.code == 0

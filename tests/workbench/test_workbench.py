@@ -225,8 +225,8 @@ def test_foreign_weights_are_refused(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "scores.json is missing or unreadable. Put it back, or train anew with visus train."),
-        ("{", "scores.json is damaged. Put it back, or train anew with visus train."),
+        (None, "scores.json is missing or unreadable. Put it back, or train again with visus train."),
+        ("{", "scores.json is damaged. Put it back, or train again with visus train."),
     ],
 )
 def test_missing_or_damaged_scores_are_told(run: Path, tmp_path: Path, content: str | None, message: str) -> None:
@@ -246,7 +246,7 @@ def test_a_run_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "runs", "a", {})
     assert (
         str(caught.value)
-        == f"{tmp_path / 'runs' / 'a'}: the run folder cannot be made: File exists. Name another place with --output."
+        == f"{tmp_path / 'runs' / 'a'}: the run folder cannot be created: File exists. Choose another place with --output."
     )
 
 

@@ -23,7 +23,7 @@ from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
-from visus.training.distribution import Group, join, one_voice
+from visus.training.distribution import Group, join, report_first_error
 from visus.training.recipe import Recipe
 from visus.workbench.screen import Screen
 from visus.workbench.train.starts import choice_of
@@ -103,7 +103,7 @@ def train_and_print(
     group = join()
     on_stop = print_when_stopped(stop.sentence if group.is_first else str)
     screen = Screen(quiet or not group.is_first)
-    with on_stop, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
+    with on_stop, report_first_error(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
         def follow(event: object) -> None:
             stop.follow(event)
@@ -126,7 +126,7 @@ def train_and_print(
             choice = choice_of(
                 start.pretrained, network=model, file=start.weights, channels=options.channels, normalize=options.normalize
             )
-            with group.first_here():
+            with group.local_first():
                 data = options.open(screen, choice)
             if choice is not None and choice.note:
                 screen.say(f"note: {choice.note}")
@@ -162,7 +162,7 @@ def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recip
     """The recipe of a file and of the options, which win; a message about a setting names the option."""
     recipe = Recipe.read(config) if config else Recipe()
     try:
-        recipe, opened = recipe.overridden(**given)
+        recipe, opened = recipe.override(**given)
         if opened:
             screen.say(f"note: decided anew, since the options change what they go with in {config}: {', '.join(opened)}")
         return recipe

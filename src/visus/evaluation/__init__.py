@@ -1,1 +1,1 @@
-"""Running a network over samples and scoring what it says."""
+"""Evaluation: predictions, metrics with confidence intervals, calibration, shift consistency, paired comparison."""

@@ -1,14 +1,11 @@
-"""Calibration: whether a network's probabilities can be trusted, and temperature scaling, which corrects them.
+"""Calibration: expected calibration error, temperature scaling, and the inversion of label smoothing.
 
-This file knows logits and labels.
+A temperature T divides all logits before the softmax (Guo et al. 2017, arXiv:1706.04599, section 4.2). Above 1 it lowers the confidence, below 1 it raises
+it; the predicted class never changes. It is fitted on the validation set, never on the test set.
 
-A temperature T divides all logits before the softmax (Guo et al. 2017, arXiv:1706.04599, section 4.2): above 1 it makes a network less
-confident, below 1 more confident, and it never changes which class is the most probable. It is fitted on the validation split, never on a
-test split.
-
-A network that was trained with label smoothing e learns the probabilities of smoothed labels (Szegedy et al. 2016, arXiv:1512.00567, section
-7): ``(1 - e) p + e / K`` where a class has the probability p, for K classes. No temperature turns these into p, since they never come near 1
-where the network is sure. So the smoothing is taken back where that lowers the cross-validated loss.
+A network that was trained with label smoothing e learns ``(1 - e) p + e / K`` for a class of probability p, with K classes (Szegedy et al. 2016,
+arXiv:1512.00567, section 7). No temperature turns these values into p, since they never approach 1. Therefore the smoothing is inverted if that lowers
+the cross-validated loss.
 """
 
 from __future__ import annotations
@@ -25,39 +22,39 @@ from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.scores import CALIBRATION_BINS, calibration_bins
 from visus.units import split_name, write_number_of
 
-COOLEST, HOTTEST = 0.05, 20.0
-"""The temperatures that are tried; where all samples are right with any margin, none is the best and the coolest is given."""
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+"""Range of the temperature; if all predictions are correct, the optimum is at 0 and the fit returns the lower limit."""
 
 MIN_SAMPLES: Final = 50
-"""On fewer samples no temperature is fitted: chance would choose it."""
+"""Minimum number of samples for a fit; with fewer, chance would decide the temperature."""
 
 NUM_FOLDS: Final = 5
 STANDARD_ERRORS: Final = 1.0
-"""A temperature is used where the cross-validated loss falls by more than this many standard errors of the paired differences."""
+"""A temperature is used if the cross-validated loss falls by more than this many standard errors of the paired differences."""
 
 _ROUNDING: Final = 0.1
-"""Width of the smooth corner above 0 where a smoothing is taken back, as a share of the least probability that it leaves."""
+"""Width of the smooth transition to 0 in the inversion of label smoothing, relative to the smallest smoothed probability."""
 _MAX_VALUES: Final = 1_000_000
-"""A smoothing is taken back by a temperature that is fitted on at most so many logits."""
+"""Maximum number of logits for the fit of a temperature with inverted label smoothing."""
 _TINY: Final = torch.finfo(torch.float32).tiny
 _GOLDEN: Final = (3 - 5**0.5) / 2
-_NARROW: Final = 2e-3  # of the logarithm of a temperature: how exactly it is searched where a smoothing is taken back
-_ROUNDS: Final = 60
+_LOG_TOLERANCE: Final = 2e-3  # of the logarithm of a temperature, in the search with inverted label smoothing
+_MAX_ITERATIONS: Final = 60
 _TOLERANCE: Final = 1e-12
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """How outputs become probabilities.
+    """Converts logits to calibrated probabilities.
 
     Args:
-        temperature: divides the logits before the softmax.
-        smoothing: label smoothing of the training, which is taken back after it; 0 for none.
+        temperature: divisor of the logits before the softmax, above 0.
+        smoothing: label smoothing to invert after the softmax, 0 to 1; 0 for none.
 
     >>> Calibrator()(torch.tensor([[0.0, 0.0]])).tolist()
     [[0.5, 0.5]]
-    >>> sure = torch.tensor([[9.0, 1.0]]).log()  # 0.9 is as sure as labels smoothed by 0.2 let a network of two classes be
-    >>> [round(each, 2) for each in Calibrator(smoothing=0.2)(sure)[0].tolist()]
+    >>> confident = torch.tensor([[9.0, 1.0]]).log()  # 0.9 is the highest probability of two classes with a label smoothing of 0.2
+    >>> [round(each, 2) for each in Calibrator(smoothing=0.2)(confident)[0].tolist()]
     [0.99, 0.01]
     """
 
@@ -65,18 +62,18 @@ class Calibrator:
     smoothing: float = 0.0
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Probabilities float32 (samples, classes) of logits, computed in float64; the most probable class stays the most probable."""
+        """Probabilities (samples, classes) in float32, computed in float64; the predicted class does not change."""
         return self.exact(logits).float()
 
     def exact(self, logits: Tensor) -> Tensor:
-        """The same in float64."""
+        """Probabilities (samples, classes) in float64."""
         probabilities = torch.softmax(logits.double() / self.temperature, dim=-1)
         if not self.smoothing:
             return probabilities
-        least = self.smoothing / probabilities.shape[-1]
-        above = probabilities - least
-        # Smoothly above 0: so the order of the classes stays, but for the rounding of classes far below the least probability.
-        positive = (above + (above.square() + (_ROUNDING * least) ** 2).sqrt()) / 2
+        smallest = self.smoothing / probabilities.shape[-1]
+        difference = probabilities - smallest
+        # A smooth version of max(difference, 0) keeps the order of the classes, except for rounding far below the smallest probability.
+        positive = (difference + (difference.square() + (_ROUNDING * smallest) ** 2).sqrt()) / 2
         return positive / positive.sum(dim=-1, keepdim=True)
 
 
@@ -85,13 +82,13 @@ UNCALIBRATED: Final = Calibrator()
 
 @dataclass(frozen=True)
 class Bin:
-    """The samples whose confidence lies in one interval.
+    """The samples with a confidence in one interval.
 
     Attributes:
-        low, high: the interval; the low end belongs to it, and of the last one the high end too.
-        num_samples: samples in it.
-        confidence: their mean confidence; None where there are none.
-        accuracy: share of them that is right; None where there are none.
+        low, high: the interval, with ``low`` and without ``high``; the last one includes ``high``.
+        num_samples: number of samples.
+        confidence: mean confidence; None without samples.
+        accuracy: accuracy; None without samples.
     """
 
     low: float
@@ -103,14 +100,14 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How confidence and accuracy go together.
+    """Confidence compared with accuracy.
 
     Attributes:
-        error: expected calibration error (Guo et al. 2017, eq. 3): mean over the samples of the distance between confidence and accuracy of
-            their bin; 0 to 1.
+        error: expected calibration error (Guo et al. 2017, eq. 3), 0 to 1: mean over the samples of the distance between confidence and
+            accuracy of their bin.
         loss: mean cross-entropy in nats.
         confidence: mean probability of the predicted class.
-        bins: 15 of equal width, from 0 to 1.
+        bins: 15 bins of equal width, from 0 to 1.
     """
 
     error: float
@@ -121,19 +118,19 @@ class Reliability:
 
 @dataclass(frozen=True)
 class TemperatureFit:
-    """The temperature that calibrates a network's answers, or why none is used.
+    """The fitted temperature of a network, or the reason why none is used.
 
-    The figures "before" and "after" are those of the samples that it was fitted on. "After" is cross-validated: each fifth of them is measured
-    with the temperature of the other four fifths.
+    Losses and errors are those of the samples of the fit. Those "after" are cross-validated: each fifth of the samples is evaluated with the temperature
+    of the other four fifths.
 
     Attributes:
-        temperature: divides the logits; 1 where none is used.
-        smoothing: label smoothing that is taken back after it; 0 for none.
-        reason: why none is used; empty where one is.
-        fitted_on: the split; empty where there was none.
-        num_samples: samples of that split.
-        loss_before, loss_after: mean cross-entropy in nats.
-        error_before, error_after: expected calibration error, 0 to 1.
+        temperature: divisor of the logits; 1 if none is used.
+        smoothing: label smoothing to invert; 0 for none.
+        reason: why no temperature is used; empty if one is.
+        fitted_on: split of the fit; empty if there is none.
+        num_samples: number of samples of that split.
+        loss_before, loss_after: mean cross-entropy in nats; None without a fit.
+        error_before, error_after: expected calibration error, 0 to 1; None without a fit.
     """
 
     temperature: float = 1.0
@@ -153,35 +150,35 @@ class TemperatureFit:
 
     @property
     def calibrator(self) -> Calibrator:
-        """What gives the probabilities."""
+        """The calibrator with these values."""
         return Calibrator(self.temperature, self.smoothing)
 
     def sentence(self, noun: str = "sample") -> str:
-        """One sentence for a reader of probabilities.
+        """One sentence on how the probabilities are calibrated.
 
         >>> TemperatureFit(0.625, "", "val", 800).sentence("image")
-        'Probabilities are calibrated: the outputs are divided by a temperature of 0.625, fitted on 800 images of the validation split.'
-        >>> TemperatureFit(reason="there is no validation split to fit a temperature on").sentence()
-        "Probabilities are the network's own, not calibrated: there is no validation split to fit a temperature on."
+        'Probabilities are calibrated: the logits are divided by a temperature of 0.625, fitted on 800 images of the validation set.'
+        >>> TemperatureFit(reason="there is no validation set to fit a temperature on").sentence()
+        "Probabilities are not calibrated: there is no validation set to fit a temperature on."
         """
         if not self.is_used:
-            return f"Probabilities are the network's own, not calibrated: {self.reason}."
+            return f"Probabilities are not calibrated: {self.reason}."
         split = split_name(self.fitted_on)
         return (
-            f"Probabilities are calibrated: {what_is_done(self.calibrator)}, fitted on "
-            f"{write_number_of(self.num_samples, noun)} of the {split} split."
+            f"Probabilities are calibrated: {describe_calibrator(self.calibrator)}, fitted on "
+            f"{write_number_of(self.num_samples, noun)} of the {split} set."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data that ``from_json`` reads back to an equal value."""
+        """JSON data that ``from_json`` reads back to an equal value."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> TemperatureFit:
-        """The fit that ``to_json`` wrote.
+        """The fit from the data of ``to_json``.
 
         Raises:
-            RunError: a field is missing or unknown, or the temperature is not a number above 0.
+            RunError: a field is missing or unknown, or the temperature is not a positive number.
         """
         try:
             found = cls(**facts)
@@ -191,35 +188,37 @@ class TemperatureFit:
                 raise ValueError(f"the smoothing is {found.smoothing}")
         except (TypeError, ValueError) as error:
             raise RunError(
-                f"this is not a calibration that this version of visus wrote ({error}). Renew it with: visus report RUN"
+                f"this calibration is not of this version of visus ({error}). Renew it with: visus report RUN"
             ) from error
         return found
 
 
-def what_is_done(calibrator: Calibrator) -> str:
-    """A half sentence on how outputs become probabilities.
+def describe_calibrator(calibrator: Calibrator) -> str:
+    """A clause on how logits become probabilities.
 
-    >>> what_is_done(Calibrator(0.96, 0.2))
-    'the outputs are divided by a temperature of 0.96, and the label smoothing of 0.2 that they were trained with is taken back'
+    >>> describe_calibrator(Calibrator(0.96, 0.2))
+    'the logits are divided by a temperature of 0.96, and the label smoothing of 0.2 is inverted'
     """
-    back = f", and the label smoothing of {calibrator.smoothing:g} that they were trained with is taken back"
-    return f"the outputs are divided by a temperature of {calibrator.temperature:.3g}{back if calibrator.smoothing else ''}"
+    inversion = f", and the label smoothing of {calibrator.smoothing:g} is inverted"
+    return (
+        f"the logits are divided by a temperature of {calibrator.temperature:.3g}{inversion if calibrator.smoothing else ''}"
+    )
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Reliability of a network's own probabilities, and of the calibrated ones.
+    """Reliability before and after calibration.
 
     Attributes:
-        measured_on: the split that both are measured on.
-        num_samples: samples of it.
-        before: of the network's own probabilities.
-        fitted_on: the split that the temperature was fitted on; empty where there is none.
-        num_fitted: samples of it.
-        temperature: divides the logits; None where none is used.
-        smoothing: label smoothing that is taken back after it; 0 for none.
-        after: of the calibrated probabilities, which are those that the network gives in use; None where none is used.
-        reason: why no temperature is used; empty where one is.
+        measured_on: split of the measurement.
+        num_samples: number of its samples.
+        before: reliability of the network's own probabilities.
+        fitted_on: split of the temperature fit; empty if there is none.
+        num_fitted: number of its samples.
+        temperature: divisor of the logits; None if none is used.
+        smoothing: label smoothing to invert; 0 for none.
+        after: reliability of the calibrated probabilities, which predictions use; None if no temperature is used.
+        reason: why no temperature is used; empty if one is.
     """
 
     measured_on: str
@@ -234,35 +233,35 @@ class Calibration:
 
     @property
     def calibrator(self) -> Calibrator:
-        """What gives the probabilities in use."""
+        """The calibrator that predictions use."""
         return Calibrator(self.temperature or 1.0, self.smoothing)
 
     @property
     def is_own(self) -> bool:
-        """Whether the temperature was fitted on the samples that it is measured on, which makes the figures after it too good."""
+        """Whether the temperature was fitted on the samples of the measurement, which makes the values after calibration too good."""
         return self.fitted_on == self.measured_on
 
     @property
     def is_at_limit(self) -> bool:
-        """Whether the best temperature lies outside of what is tried."""
-        return self.temperature is not None and self.temperature in (COOLEST, HOTTEST)
+        """Whether the temperature is at a limit of its range."""
+        return self.temperature is not None and self.temperature in (MIN_TEMPERATURE, MAX_TEMPERATURE)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
+        """The values as JSON data."""
         return asdict(self)
 
 
 def reliability(logits: Tensor, labels: Tensor, calibrator: Calibrator = UNCALIBRATED) -> Reliability:
-    """How confidence and accuracy go together.
+    """Measure confidence and accuracy, with their expected calibration error.
 
     Args:
         logits: (samples, classes).
         labels: (samples,) class indices.
-        calibrator: what gives the probabilities.
+        calibrator: converts the logits to probabilities.
 
     Raises:
         DataError: there is no sample.
-        UsageError: the temperature is not above 0.
+        UsageError: the temperature is not positive.
 
     >>> found = reliability(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
     >>> round(found.confidence, 3), round(found.error, 3)
@@ -272,36 +271,36 @@ def reliability(logits: Tensor, labels: Tensor, calibrator: Calibrator = UNCALIB
         raise DataError("there is nothing to calibrate: no samples were given.")
     if not calibrator.temperature > 0:
         raise UsageError(f"a temperature must be above 0, not {calibrator.temperature}.")
-    # Rounded to float32 as everywhere, so that a sample lies in the same bin here as in the scores.
-    chances = calibrator(logits).double()
-    return _reliability(chances, labels)
+    # Rounded to float32, so that each sample is in the same bin here as in the scores.
+    probabilities = calibrator(logits).double()
+    return _reliability(probabilities, labels)
 
 
-def _reliability(chances: Tensor, labels: Tensor) -> Reliability:
-    """Of probabilities (samples, classes)."""
-    confidence, predicted = chances.max(dim=1)
+def _reliability(probabilities: Tensor, labels: Tensor) -> Reliability:
+    """Reliability of probabilities (samples, classes)."""
+    confidence, predicted = probabilities.max(dim=1)
     is_right = (predicted == labels).double()
     places = calibration_bins(confidence)
     bins, error = [], 0.0
     for place in range(CALIBRATION_BINS):
         inside = places == place
         count = int(inside.sum())
-        sure, right = (float(each[inside].mean()) if count else None for each in (confidence, is_right))
-        bins.append(Bin(place / CALIBRATION_BINS, (place + 1) / CALIBRATION_BINS, count, sure, right))
-        error += count / len(chances) * abs(sure - right) if sure is not None and right is not None else 0.0
-    loss = _losses(chances, labels).mean()
+        mean, accuracy = (float(each[inside].mean()) if count else None for each in (confidence, is_right))
+        bins.append(Bin(place / CALIBRATION_BINS, (place + 1) / CALIBRATION_BINS, count, mean, accuracy))
+        error += count / len(probabilities) * abs(mean - accuracy) if mean is not None and accuracy is not None else 0.0
+    loss = _losses(probabilities, labels).mean()
     return Reliability(error, float(loss), float(confidence.mean()), tuple(bins))
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, target_smoothing: float = 0.0) -> float:
     """The temperature with the smallest cross-entropy on these samples (Guo et al. 2017, section 4.2).
 
-    The cross-entropy is convex in 1/T, so its slope there is followed to 0, by Newton's method between bounds that close in.
+    The cross-entropy is convex in 1/T. Newton's method, with bisection as a fallback, finds the zero of its derivative.
 
     Args:
-        logits: (samples, classes), of samples that the network is not scored on.
+        logits: (samples, classes), of the validation set.
         labels: (samples,) class indices.
-        target_smoothing: probability that the targets give to the other classes together.
+        target_smoothing: total probability of the other classes in the targets.
 
     Returns:
         The temperature, between 0.05 and 20.
@@ -320,26 +319,26 @@ def fit_temperature(logits: Tensor, labels: Tensor, target_smoothing: float = 0.
     right = ((1 - target_smoothing) * own + target_smoothing * others).mean()
 
     def slopes(inverse: float) -> tuple[float, float]:
-        """First and second derivative of the cross-entropy by 1/T."""
-        chances = torch.softmax(values * inverse, dim=1)
-        mean = (chances * values).sum(dim=1, keepdim=True)
-        spread = (chances * (values - mean).square()).sum(dim=1).mean()
-        return float(mean.mean() - right), float(spread)
+        """First and second derivative of the cross-entropy with respect to 1/T."""
+        probabilities = torch.softmax(values * inverse, dim=1)
+        mean = (probabilities * values).sum(dim=1, keepdim=True)
+        variance = (probabilities * (values - mean).square()).sum(dim=1).mean()
+        return float(mean.mean() - right), float(variance)
 
-    low, high = 1 / HOTTEST, 1 / COOLEST
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     if slopes(low)[0] >= 0:
-        return HOTTEST
+        return MAX_TEMPERATURE
     if slopes(high)[0] <= 0:
-        return COOLEST
+        return MIN_TEMPERATURE
     inverse = 1.0
-    for _ in range(_ROUNDS):
-        slope, curve = slopes(inverse)
+    for _ in range(_MAX_ITERATIONS):
+        slope, curvature = slopes(inverse)
         low, high = (low, inverse) if slope > 0 else (inverse, high)
-        step = inverse - slope / curve if curve > 0 else low
-        better = step if low < step < high else (low * high) ** 0.5
-        if abs(better - inverse) <= _TOLERANCE * inverse:
+        newton = inverse - slope / curvature if curvature > 0 else low
+        updated = newton if low < newton < high else (low * high) ** 0.5
+        if abs(updated - inverse) <= _TOLERANCE * inverse:
             break
-        inverse = better
+        inverse = updated
     return 1 / inverse
 
 
@@ -347,35 +346,38 @@ def fit_calibrator(logits: Tensor, labels: Tensor, smoothing: float = 0.0, targe
     """The calibrator with the smallest cross-entropy on these samples.
 
     Args:
-        logits, labels: as for ``fit_temperature``.
-        smoothing: label smoothing of the training that it takes back.
-        target_smoothing: probability that the targets give to the other classes together.
+        logits: (samples, classes), of the validation set.
+        labels: (samples,) class indices.
+        smoothing: label smoothing to invert; 0 for none.
+        target_smoothing: total probability of the other classes in the targets.
 
     Raises:
         DataError: there is no sample.
     """
     start = fit_temperature(logits, labels, target_smoothing)
-    return _from_start(logits, labels, smoothing, target_smoothing, start)
+    return _fit_with_smoothing(logits, labels, smoothing, target_smoothing, start)
 
 
-def _from_start(logits: Tensor, labels: Tensor, smoothing: float, target_smoothing: float, start: float) -> Calibrator:
-    """The best calibrator, where ``start`` is the best temperature without a smoothing.
+def _fit_with_smoothing(
+    logits: Tensor, labels: Tensor, smoothing: float, target_smoothing: float, start: float
+) -> Calibrator:
+    """The best calibrator with inverted label smoothing; ``start`` is the best temperature without it.
 
-    Taking a smoothing back makes surer, so its temperature lies above ``start``: golden-section search over the logarithm.
+    Inversion raises the confidence, so its temperature is above ``start``. A golden-section search over the logarithm finds it.
     """
     if not smoothing:
         return Calibrator(start)
     step = -(-logits.numel() // _MAX_VALUES)
     values, labels = logits[::step].double(), labels[::step]
 
-    def loss(place: float) -> float:
-        chances = Calibrator(math.exp(place), smoothing).exact(values)
-        return float(_losses(chances, labels, target_smoothing).mean())
+    def loss(log_temperature: float) -> float:
+        probabilities = Calibrator(math.exp(log_temperature), smoothing).exact(values)
+        return float(_losses(probabilities, labels, target_smoothing).mean())
 
-    lowest, highest = low, high = math.log(start), math.log(HOTTEST)
+    lowest, highest = low, high = math.log(start), math.log(MAX_TEMPERATURE)
     left, right = low + (high - low) * _GOLDEN, high - (high - low) * _GOLDEN
     at_left, at_right = loss(left), loss(right)
-    while high - low > _NARROW:
+    while high - low > _LOG_TOLERANCE:
         if at_left <= at_right:
             high, right, at_right = right, left, at_left
             left = low + (high - low) * _GOLDEN
@@ -386,85 +388,86 @@ def _from_start(logits: Tensor, labels: Tensor, smoothing: float, target_smoothi
             at_right = loss(right)
     if low == lowest:
         return Calibrator(start, smoothing)
-    return Calibrator(HOTTEST if high == highest else math.exp((low + high) / 2), smoothing)
+    return Calibrator(MAX_TEMPERATURE if high == highest else math.exp((low + high) / 2), smoothing)
 
 
-def _losses(chances: Tensor, labels: Tensor, target_smoothing: float = 0.0) -> Tensor:
+def _losses(probabilities: Tensor, labels: Tensor, target_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy (samples,) of probabilities (samples, classes) in float64."""
-    own = chances.gather(1, labels[:, None])[:, 0].clamp(min=_TINY).log()
+    own = probabilities.gather(1, labels[:, None])[:, 0].clamp(min=_TINY).log()
     if not target_smoothing:
         return -own
-    others = (chances.clamp(min=_TINY).log().sum(1) - own) / max(1, chances.shape[1] - 1)
+    others = (probabilities.clamp(min=_TINY).log().sum(1) - own) / max(1, probabilities.shape[1] - 1)
     return -((1 - target_smoothing) * own + target_smoothing * others)
 
 
 def choose_temperature(logits: Tensor, labels: Tensor, split: str, smoothing: float = 0.0) -> TemperatureFit:
-    """What calibrates a network's answers, fitted on held-out samples; a temperature of 1 where these do not show that another is better.
+    """Fit a temperature on held-out samples; it stays 1 unless another value is significantly better.
 
-    Of n samples, the targets give ``1 / (n + 2)`` to the other classes (Platt 1999, "Probabilistic outputs for support vector machines",
-    section 2.2). So a network that is right on all of them gets no endless confidence. A temperature is used where the cross-validated loss
-    falls by more than one standard error of the paired differences; the label smoothing is taken back where that loss is smaller then.
+    With n samples, the targets give ``1 / (n + 2)`` to the other classes (Platt 1999, "Probabilistic outputs for support vector machines",
+    section 2.2), which bounds the confidence of a network without errors. A temperature is used if the cross-validated loss falls by more than one
+    standard error of the paired differences. The label smoothing is inverted if that lowers this loss further.
 
     Args:
-        logits: (samples, classes): the answers as they are given in use, test-time augmentation included.
+        logits: (samples, classes), with test-time augmentation as in predictions.
         labels: (samples,) class indices.
-        split: what the samples are of.
-        smoothing: label smoothing of the training.
+        split: split of the samples.
+        smoothing: label smoothing of the training; 0 for none.
     """
     num_samples = len(logits)
     name = split_name(split)
     if not num_samples:
-        return TemperatureFit(reason=f"there is no {name} split to fit a temperature on")
+        return TemperatureFit(reason=f"there is no {name} set to fit a temperature on")
     if num_samples < MIN_SAMPLES:
         few = write_number_of(num_samples, "sample")
         return TemperatureFit(
             1.0,
-            f"{few} of the {name} split are too few to fit a temperature on: {MIN_SAMPLES} are needed",
+            f"{few} of the {name} set are too few to fit a temperature on: {MIN_SAMPLES} are needed",
             split,
             num_samples,
         )
     if not torch.isfinite(logits).all():
-        return TemperatureFit(1.0, f"the network's answers for the {name} split are not all finite", split, num_samples)
+        return TemperatureFit(1.0, f"the logits for the {name} set are not all finite", split, num_samples)
     values = logits.double()
     own = UNCALIBRATED(values).double()
-    tried = _held_out(values, labels, tuple(dict.fromkeys((0.0, smoothing))))
-    taken_back, held_out = min(tried.items(), key=lambda each: float(_losses(each[1], labels).mean()))
-    found = fit_calibrator(values, labels, taken_back, 1 / (num_samples + 2))
+    candidates = _cross_validated(values, labels, tuple(dict.fromkeys((0.0, smoothing))))
+    inverted, held_out = min(candidates.items(), key=lambda each: float(_losses(each[1], labels).mean()))
+    found = fit_calibrator(values, labels, inverted, 1 / (num_samples + 2))
     gains = _losses(own, labels) - _losses(held_out, labels)
     gain, error = float(gains.mean()), float(gains.std()) / math.sqrt(num_samples)
     before, after = _reliability(own, labels), _reliability(held_out, labels)
     figures = (before.loss, after.loss, before.error, after.error)
     if gain > STANDARD_ERRORS * error:
-        return TemperatureFit(found.temperature, "", split, num_samples, taken_back, *figures)
+        return TemperatureFit(found.temperature, "", split, num_samples, inverted, *figures)
     reason = (
-        f"a temperature of {found.temperature:.3g}{' with the label smoothing taken back' if taken_back else ''} does not lower the loss of the {name} split by more than chance "
+        f"a temperature of {found.temperature:.3g}{' with the label smoothing inverted' if inverted else ''} does not lower the loss of the {name} set significantly "
         f"(cross-validated: by {gain:.2g} with a standard error of {error:.2g})"
     )
     return TemperatureFit(1.0, reason, split, num_samples, 0.0, *figures)
 
 
-def _held_out(values: Tensor, labels: Tensor, smoothings: Sequence[float]) -> dict[float, Tensor]:
-    """Probabilities float64 of each fifth of the samples by what was fitted on the other four, for each smoothing that may be taken back."""
+def _cross_validated(values: Tensor, labels: Tensor, smoothings: Sequence[float]) -> dict[float, Tensor]:
+    """Cross-validated probabilities (float64) of all samples, for each label smoothing to invert."""
     num_samples = len(values)
     places = torch.arange(num_samples) % NUM_FOLDS
-    chances = {smoothing: torch.empty_like(values) for smoothing in smoothings}
+    probabilities = {smoothing: torch.empty_like(values) for smoothing in smoothings}
     for fold in range(NUM_FOLDS):
-        others = places != fold
-        known = values[others], labels[others]
-        start = fit_temperature(*known, 1 / (num_samples + 2))
-        for smoothing, found in chances.items():
-            fitted = _from_start(*known, smoothing, 1 / (num_samples + 2), start)
-            found[~others] = fitted(values[~others]).double()
-    return chances
+        is_fitted = places != fold
+        fit_samples = values[is_fitted], labels[is_fitted]
+        start = fit_temperature(*fit_samples, 1 / (num_samples + 2))
+        for smoothing, held_out in probabilities.items():
+            fitted = _fit_with_smoothing(*fit_samples, smoothing, 1 / (num_samples + 2), start)
+            held_out[~is_fitted] = fitted(values[~is_fitted]).double()
+    return probabilities
 
 
 def calibrate(logits: Tensor, labels: Tensor, split: str, fit: TemperatureFit) -> Calibration:
-    """Reliability of the network's own probabilities and, where a temperature is used, of the calibrated ones.
+    """Measure the reliability of the network's own probabilities and, if a temperature is used, of the calibrated ones.
 
     Args:
-        logits, labels: of the scored samples: (samples, classes) and (samples,).
-        split: what they are of.
-        fit: the temperature of the run.
+        logits: (samples, classes).
+        labels: (samples,) class indices.
+        split: split of the samples.
+        fit: fitted temperature of the run.
 
     Raises:
         DataError: there is no sample.

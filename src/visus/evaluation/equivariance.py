@@ -1,17 +1,15 @@
-"""Which layer breaks it: does the map of a moved image equal the moved map of the image?
+"""Shift equivariance of every layer: whether the map of a shifted image equals the shifted map of the image.
 
-This file knows modules, their maps and receptive fields.
+For a shift of t pixels on an axis and a layer with stride s, the map should move by t/s positions.
 
-For a shift of t pixels on an axis and a layer whose step is s, the map should move by t/s positions.
-
-- Where t/s is whole, position i of the moved image's map is compared with position i - t/s of the image's map.
-- Where it is not, the image's map is read between its positions, by linear interpolation: a layer without aliasing has a map
-  that is smooth enough for this, and one that drops pixels has not. What interpolation itself cannot give counts as error.
-- Positions that only one of the two maps has are left out. Under ``roll``, where map and image have the same length in pixels, the
-  map is a ring too and none is left out.
-- *Interior* positions are those whose whole receptive field, in both images, lies within the image and is what was there
-  before the shift. There a layer with a whole t/s is exactly equivariant, whatever its weights; a test holds the trace to this.
-- What has no axes left (after flatten, global pooling, linear) should not change at all, and is compared number by number.
+- If t/s is a whole number, position i of the shifted image's map is compared with position i - t/s of the image's map.
+- If it is not, the image's map is interpolated linearly. The map of a layer without aliasing is smooth enough for this; that of a layer that drops
+  pixels is not. Interpolation errors count as errors.
+- Positions that exist in only one of the two maps are excluded. Under ``roll``, a map with the same length in pixels as the image is circular too, and
+  no position is excluded.
+- A position is *interior* if its whole receptive field, in both images, lies within the image and within the pixels from before the shift. There a
+  layer with a whole t/s is exactly equivariant for any weights; a test checks the trace by this.
+- Outputs without spatial axes (after flatten, global pooling, linear) should not change at all, and are compared value by value.
 """
 
 from __future__ import annotations
@@ -35,21 +33,20 @@ from visus.networks.trace import trace
 from visus.units import rank_words, write_size
 
 BROKEN: Final = 1e-3
-"""A relative error beyond this is no rounding any more."""
+"""Relative error above which a layer counts as not equivariant; rounding errors are smaller."""
 
 
 @dataclass(frozen=True)
 class LayerShift:
-    """How far one layer is from moving with the image.
+    """Equivariance error of one layer.
 
     Attributes:
-        path: the layer's path, as in the account; ``#2`` behind it for its second call.
-        layer: the layer as it is written.
-        step_px: its step on each axis, as text where it is a fraction; empty for what has no axes left.
-        is_whole: whether the step divides the shift on every axis.
-        error: length of the difference of the two maps, by the length of the moved map of the image; None where no position has
-            a counterpart.
-        interior_error: the same over interior positions alone; None where there are none.
+        path: path of the layer, as in the account; its second call ends with ``#2``.
+        layer: the layer as text.
+        step_px: stride of the receptive field on each axis, as text if it is a fraction; empty without spatial axes.
+        is_whole: whether the stride divides the shift on every axis.
+        error: norm of the difference of the two maps, divided by the norm of the image's shifted map; None if no position has a counterpart.
+        interior_error: the same over interior positions only; None if there are none.
     """
 
     path: str
@@ -62,13 +59,13 @@ class LayerShift:
 
 @dataclass(frozen=True)
 class Equivariance:
-    """Every layer's error for one shift, in the order of computation.
+    """Equivariance errors of all layers for one shift, in the order of execution.
 
     Attributes:
-        shift_px: pixels on each axis.
-        way: how the image was moved.
-        num_samples: samples over which the errors are taken together.
-        layers: one for each layer.
+        shift_px: shift on each axis, in pixels.
+        way: how the image was shifted, a key of ``shifts.WAYS``.
+        num_samples: number of samples in each error.
+        layers: error of each layer.
     """
 
     shift_px: Shift
@@ -78,36 +75,39 @@ class Equivariance:
 
     @property
     def first_broken(self) -> LayerShift | None:
-        """The first layer that breaks it: inside the image if one does, else at the border; None where none does."""
+        """The first layer that is not equivariant: one with an interior error if there is any, else one with an error at the border."""
         inside = (each for each in self.layers if each.step_px and (each.interior_error or 0) > BROKEN)
         anywhere = (each for each in self.layers if (each.error or 0) > BROKEN)
         return next(inside, None) or next(anywhere, None)
 
     def sentence(self) -> str:
-        """Which layer breaks it and why, for people."""
+        """A sentence that names the first layer that is not equivariant, and the cause."""
         shift, noun = write_size(self.shift_px), rank_words(len(self.shift_px)).sample
         found = self.first_broken
         if found is None:
-            return f"every layer moves with a shift of {shift}."
+            return f"every layer is equivariant to a shift of {shift}."
         if not found.step_px:
             return (
-                f"{found.path or 'the module'} breaks it: behind it each number belongs to one place of the {noun}, and a shift of {shift} "
-                f"changes it by {_percent(found.error)}."
+                f"{found.path or 'the module'} is the first layer that is not equivariant: each of its outputs belongs to one position of the {noun}, "
+                f"and a shift of {shift} changes them by {_percent(found.error)}."
             )
         if found.interior_error is not None and found.interior_error > BROKEN:
             reason = (
-                f"its step of {write_size(found.step_px)} does not divide a shift of {shift}"
+                f"its stride of {write_size(found.step_px)} does not divide a shift of {shift}"
                 if not found.is_whole
-                else "its positions are not treated alike"
+                else "it treats positions differently"
             )
-            return f"{found.path or 'the module'} breaks it first: {reason}; its map changes by {_percent(found.interior_error)}."
+            return (
+                f"{found.path or 'the module'} is the first layer that is not equivariant: {reason}; "
+                f"its map changes by {_percent(found.interior_error)}."
+            )
         return (
-            f"{found.path or 'the module'} breaks it first, at the border alone: what is put around the {noun} does not move with it; "
-            f"its map changes by {_percent(found.error)}."
+            f"{found.path or 'the module'} is the first layer that is not equivariant, and only at the border: the padding of the {noun} does not move "
+            f"with it; its map changes by {_percent(found.error)}."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The errors as plain data."""
+        """The errors as JSON data."""
         first = self.first_broken
         return {
             "shift_px": list(self.shift_px),
@@ -127,41 +127,43 @@ def measure_equivariance(
     *,
     account: Account | None = None,
 ) -> Equivariance:
-    """Every layer's error for one shift of all samples.
+    """Measure the equivariance error of every layer for one shift of all samples.
 
     Args:
-        module: any module that takes the batch; it comes back as it was.
-        batch: scaled samples N C *, on the module's device.
-        shift_px: pixels on each axis.
-        way: a key of ``shifts.WAYS``; ``crop`` enlarges the images and has no unmoved counterpart.
-        account: that of the module for such a sample, where it is at hand; else it is traced.
+        module: any module that accepts the batch; it does not change.
+        batch: preprocessed samples (N, C, *), on the module's device.
+        shift_px: shift on each axis, in pixels.
+        way: a key of ``shifts.WAYS``, except ``crop``, which enlarges the image.
+        account: the module's account for this input shape; default: traced here.
 
     Raises:
-        UsageError: the shift cannot be used.
+        UsageError: the shift is invalid.
         TraceError: the module cannot be traced on this input.
     """
     if way == "crop":
-        raise UsageError("a cropped sample is an enlarged one, so its maps have no unmoved counterpart. Use another way.")
+        raise UsageError("a cropped sample is enlarged, so its maps have no unshifted counterpart. Use another way.")
     traced = account or trace(module, tuple(batch.shape[1:]))
     rows = {row.path: row for row in traced.rows}
     shifted = moved(batch, shift_px, way)
     with evaluation_mode(module), torch.no_grad():
         maps: dict[str, Tensor] = {}
-        with _watched(module, rows, maps):
+        with _captured_outputs(module, rows, maps):
             module(batch)
-        others: dict[str, Tensor] = {}
-        with _watched(module, rows, others):
+        shifted_maps: dict[str, Tensor] = {}
+        with _captured_outputs(module, rows, shifted_maps):
             module(shifted)
     size, shift = tuple(batch.shape[2:]), tuple(shift_px)
     layers = [
-        _compare(rows[path], maps[path], others[path], size, shift, way) for path in rows if path in maps and path in others
+        _compare(rows[path], maps[path], shifted_maps[path], size, shift, way)
+        for path in rows
+        if path in maps and path in shifted_maps
     ]
     return Equivariance(shift, way, len(batch), tuple(layers))
 
 
 @contextmanager
-def _watched(module: nn.Module, rows: dict[str, Row], maps: dict[str, Tensor]) -> Iterator[None]:
-    """Keep what comes out of every layer that has a row, and of every module that ends with the meeting of its paths."""
+def _captured_outputs(module: nn.Module, rows: dict[str, Row], maps: dict[str, Tensor]) -> Iterator[None]:
+    """A block that stores the output of every layer with a row, and of every module that ends by joining its branches."""
     last = {path.rpartition(".")[0]: path for path in rows}  # the last row of each module
     calls: dict[str, int] = {}
     handles = []
@@ -169,11 +171,11 @@ def _watched(module: nn.Module, rows: dict[str, Row], maps: dict[str, Tensor]) -
     def keep(path: str, is_leaf: bool) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             calls[path] = calls.get(path, 0) + 1
-            named = path if calls[path] == 1 else f"{path}#{calls[path]}"
-            target = named if is_leaf else last.get(path, "")
-            fits = isinstance(output, Tensor) and target in rows and tuple(output.shape[1:]) == rows[target].output_shape
-            if fits and target not in maps:
-                maps[target] = output.clone()  # a layer that follows may work in place
+            call_path = path if calls[path] == 1 else f"{path}#{calls[path]}"
+            target = call_path if is_leaf else last.get(path, "")
+            is_match = isinstance(output, Tensor) and target in rows and tuple(output.shape[1:]) == rows[target].output_shape
+            if is_match and target not in maps:
+                maps[target] = output.clone()  # the next layer may work in place
 
         return hook
 
@@ -186,69 +188,67 @@ def _watched(module: nn.Module, rows: dict[str, Row], maps: dict[str, Tensor]) -
             handle.remove()
 
 
-def _compare(row: Row, still: Tensor, other: Tensor, size: Shift, shift: Shift, way: str) -> LayerShift:
-    is_map = len(row.fields) == len(size) == still.dim() - 2 and all(field.stride for field in row.fields)
+def _compare(row: Row, expected: Tensor, actual: Tensor, size: Shift, shift: Shift, way: str) -> LayerShift:
+    """Compare the map of the shifted samples (``actual``) with that of the unshifted ones (``expected``, shifted here)."""
+    is_map = len(row.fields) == len(size) == expected.dim() - 2 and all(field.stride for field in row.fields)
     if not is_map:
-        return LayerShift(row.path, row.layer, (), True, _relative(other - still, still), None)
-    steps = [Fraction(field.stride) for field in row.fields]
-    is_whole = all((pixels / step).denominator == 1 for pixels, step in zip(shift, steps, strict=True))
-    whole, inside = [], []
+        return LayerShift(row.path, row.layer, (), True, _relative(actual - expected, expected), None)
+    strides = [Fraction(field.stride) for field in row.fields]
+    is_whole = all((pixels / stride).denominator == 1 for pixels, stride in zip(shift, strides, strict=True))
+    valid, interior = [], []
     for axis, (field, pixels) in enumerate(zip(row.fields, shift, strict=True), start=2):
         positions = pixels / Fraction(field.stride)
-        low, share = math.floor(positions), float(positions - math.floor(positions))
-        length = still.shape[axis]
-        is_ring = way == "roll" and length * field.stride == size[axis - 2]
-        still = _read_between(still, axis, low, share)
-        has = torch.tensor([is_ring or _has(index, low, share, length) for index in range(length)], dtype=torch.bool)
-        whole.append(has)
-        clear = [_is_clear(field, index, low, share, pixels, size[axis - 2]) for index in range(length)]
-        inside.append(torch.tensor(clear, dtype=torch.bool) & _between(length, low, share))
-    error = _over(other, still, whole)
-    interior = None if any(field.is_whole for field in row.fields) else _over(other, still, inside)
-    shown = tuple(int(step) if step.denominator == 1 else str(step) for step in steps)
-    return LayerShift(row.path, row.layer, shown, is_whole, error, interior)
+        low, fraction = math.floor(positions), float(positions - math.floor(positions))
+        length = expected.shape[axis]
+        is_circular = way == "roll" and length * field.stride == size[axis - 2]
+        expected = _shift_map(expected, axis, low, fraction)
+        exists = torch.tensor([_has_counterpart(index, low, fraction, length) for index in range(length)], dtype=torch.bool)
+        valid.append(torch.ones_like(exists) if is_circular else exists)
+        is_inside = [_is_interior(field, index, low, fraction, pixels, size[axis - 2]) for index in range(length)]
+        interior.append(torch.tensor(is_inside, dtype=torch.bool) & exists)
+    error = _masked_error(actual, expected, valid)
+    has_whole_field = any(field.is_whole for field in row.fields)
+    interior_error = None if has_whole_field else _masked_error(actual, expected, interior)
+    step_px = tuple(int(stride) if stride.denominator == 1 else str(stride) for stride in strides)
+    return LayerShift(row.path, row.layer, step_px, is_whole, error, interior_error)
 
 
-def _read_between(values: Tensor, axis: int, low: int, share: float) -> Tensor:
-    """The map moved by ``low + share`` positions round a ring; linear interpolation between neighbors."""
-    at = torch.roll(values, low, axis)
-    return at if not share else (1 - share) * at + share * torch.roll(values, low + 1, axis)
+def _shift_map(values: Tensor, axis: int, low: int, fraction: float) -> Tensor:
+    """Shift a map circularly by ``low + fraction`` positions, with linear interpolation."""
+    shifted = torch.roll(values, low, axis)
+    return shifted if not fraction else (1 - fraction) * shifted + fraction * torch.roll(values, low + 1, axis)
 
 
-def _has(index: int, low: int, share: float, length: int) -> bool:
-    """Whether both neighbors that position ``index`` is read from exist."""
-    return index - low - bool(share) >= 0 and index - low < length
+def _has_counterpart(index: int, low: int, fraction: float, length: int) -> bool:
+    """Whether both neighbors that interpolate position ``index`` exist."""
+    return index - low - bool(fraction) >= 0 and index - low < length
 
 
-def _between(length: int, low: int, share: float) -> Tensor:
-    return torch.tensor([_has(index, low, share, length) for index in range(length)], dtype=torch.bool)
-
-
-def _is_clear(field: Field, index: int, low: int, share: float, pixels: int, size: int) -> bool:
-    """Whether a position sees, in the moved image and in the one before, only what is there in both."""
+def _is_interior(field: Field, index: int, low: int, fraction: float, pixels: int, size: int) -> bool:
+    """Whether the receptive field of a position, in both images, contains only pixels that both images have."""
     spans = [(field.theoretical(index), pixels)]
-    spans += [(field.theoretical(index - low - more), 0) for more in ((0, 1) if share else (0,))]
+    spans += [(field.theoretical(index - low - more), 0) for more in ((0, 1) if fraction else (0,))]
     for span, offset in spans:
         if span is None:
             return False
-        first, last = span[0] - offset, span[1] - offset  # as pixels of the unmoved image
+        first, last = span[0] - offset, span[1] - offset  # in pixels of the unshifted image
         if first < max(0, -pixels) or last >= min(size, size - pixels):
             return False
     return True
 
 
-def _over(other: Tensor, still: Tensor, chosen: Sequence[Tensor]) -> float | None:
-    """The relative difference over the chosen positions of each axis; None where there are none."""
-    for axis, mask in enumerate(chosen, start=2):
-        places = mask.nonzero()[:, 0].to(other.device)
+def _masked_error(actual: Tensor, expected: Tensor, masks: Sequence[Tensor]) -> float | None:
+    """The relative error over the positions in the mask of each axis; None if there are none."""
+    for axis, mask in enumerate(masks, start=2):
+        places = mask.nonzero()[:, 0].to(actual.device)
         if not len(places):
             return None
-        other, still = other.index_select(axis, places), still.index_select(axis, places)
-    return _relative(other - still, still)
+        actual, expected = actual.index_select(axis, places), expected.index_select(axis, places)
+    return _relative(actual - expected, expected)
 
 
 def _relative(difference: Tensor, reference: Tensor) -> float:
-    """Length of the difference by that of the reference; 0 where both are nothing."""
+    """Norm of the difference divided by that of the reference; 0 if both are 0."""
     length = float(difference.double().norm())
     return length / max(float(reference.double().norm()), torch.finfo(torch.float64).tiny) if length else 0.0
 

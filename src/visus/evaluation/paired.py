@@ -1,9 +1,7 @@
-"""Two networks' answers for the same samples: the difference of their accuracies, how sure it is, and where they differ.
+"""Paired comparison of two networks on the same samples: difference of accuracies, confidence interval, p-value, differing predictions.
 
-This file knows answers, labels and names of samples.
-
-Both answered the same samples, so their accuracies are not independent, and each one's own interval says little about the
-difference. Only the samples that one of them got right and the other wrong tell which is better.
+The accuracies of two networks on the same samples are not independent, so their separate intervals say little about the difference. Only the samples that
+exactly one network predicts correctly show which is better.
 """
 
 from __future__ import annotations
@@ -18,12 +16,12 @@ from visus.evaluation.scores import wilson_interval
 from visus.units import write_number_of, write_share
 
 _CONFIDENCE = 0.95
-_SURE = 0.05
+_SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Differing:
-    """A sample that two networks answer differently: its name, its label, and both answers, as class names."""
+    """A sample with different predictions: its name, its label and both predictions, as class names."""
 
     sample: str
     label: str
@@ -32,21 +30,24 @@ class Differing:
 
     @property
     def right_one(self) -> str:
-        """Which of the two is right: ``left``, ``right``, or ``neither``."""
+        """Which prediction is correct: ``left``, ``right`` or ``neither``."""
         return "left" if self.left == self.label else "right" if self.right == self.label else "neither"
 
 
 @dataclass(frozen=True)
 class Paired:
-    """How two networks, left and right, do on the same samples. Shares are from 0 to 1, their differences from -1 to 1.
+    """Comparison of two networks, left and right, on the same samples. Accuracies are from 0 to 1, differences from -1 to 1.
 
     Attributes:
-        num_samples: samples that both answered.
-        both_right, only_left, only_right, both_wrong: samples by who got them right; they add up to ``num_samples``.
-        difference: accuracy of the right one less that of the left one.
-        difference_low, difference_high: its 95 % interval, by Newcombe's method 10 for paired shares.
-        p_value: McNemar's exact test: how often networks that are equally good would differ at least so unevenly by chance.
-        differing: the samples with different answers, in the order of the samples.
+        num_samples: number of samples.
+        both_right: number of samples that both networks predict correctly.
+        only_left: number that only the left network predicts correctly.
+        only_right: number that only the right network predicts correctly.
+        both_wrong: number that neither predicts correctly.
+        difference: accuracy of the right network minus that of the left one.
+        difference_low, difference_high: its 95 % confidence interval, by Newcombe's method 10 for paired proportions.
+        p_value: two-sided p-value of McNemar's exact test.
+        differing: samples with different predictions, in order.
     """
 
     num_samples: int
@@ -62,38 +63,38 @@ class Paired:
 
     @property
     def accuracy_left(self) -> float:
-        """Share that the left one got right."""
+        """Accuracy of the left network."""
         return (self.both_right + self.only_left) / self.num_samples
 
     @property
     def accuracy_right(self) -> float:
-        """Share that the right one got right."""
+        """Accuracy of the right network."""
         return (self.both_right + self.only_right) / self.num_samples
 
     @property
     def is_sure(self) -> bool:
-        """Whether McNemar's test tells the two apart at 5 %."""
-        return self.p_value < _SURE
+        """Whether the difference is significant at 5 % in McNemar's test."""
+        return self.p_value < _SIGNIFICANCE
 
     def sentence(self, left: str = "left", right: str = "right", noun: str = "sample") -> str:
-        """The comparison as one sentence for people."""
+        """The comparison as one sentence."""
         if not self.only_left and not self.only_right:
-            return f"{left} and {right} are right on the same {write_number_of(self.num_samples, noun)}."
+            return f"{left} and {right} are correct on the same samples, of {write_number_of(self.num_samples, noun)}."
         better, worse, points = (right, left, self.difference) if self.difference > 0 else (left, right, -self.difference)
         bounds = (self.difference_low, self.difference_high)
         low, high = bounds if self.difference > 0 else (-bounds[1], -bounds[0])
-        verdict = "" if self.is_sure else "; so few do not tell them apart"
+        verdict = "" if self.is_sure else "; the difference is not significant"
         return (
-            f"{better} is right more often than {worse} by {100 * points:.1f} points on {write_number_of(self.num_samples, noun)} "
-            f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; one alone is right on {self.only_left + self.only_right:,}, "
+            f"{better} is more accurate than {worse} by {100 * points:.1f} points on {write_number_of(self.num_samples, noun)} "
+            f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; exactly one is correct on {self.only_left + self.only_right:,}, "
             f"McNemar's exact test p = {self.p_value:.2g}){verdict}."
             if points
-            else f"{left} and {right} are right equally often, on {write_share(self.accuracy_left)} of "
-            f"{write_number_of(self.num_samples, noun)}; {left} alone on {self.only_left:,} and {right} alone on {self.only_right:,}."
+            else f"{left} and {right} have equal accuracy, {write_share(self.accuracy_left)} of "
+            f"{write_number_of(self.num_samples, noun)}; only {left} is correct on {self.only_left:,}, and only {right} on {self.only_right:,}."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain data."""
+        """The comparison as JSON data."""
         return {
             **asdict(self),
             "accuracy_left": self.accuracy_left,
@@ -105,13 +106,13 @@ class Paired:
 def compare_answers(
     left: Sequence[int], right: Sequence[int], labels: Sequence[int], classes: Sequence[str], samples: Sequence[str]
 ) -> Paired:
-    """The comparison of two networks' answers, sample by sample.
+    """Compare the predictions of two networks, sample by sample.
 
     Args:
-        left, right: index into ``classes`` for each sample, as each network answered.
-        labels: what is right.
+        left, right: predicted index into ``classes`` for each sample, by each network.
+        labels: label of each sample, as an index into ``classes``.
         classes: class names.
-        samples: names of the samples.
+        samples: name of each sample.
 
     Raises:
         DataError: there is no sample.
@@ -124,11 +125,11 @@ def compare_answers(
     lengths = [len(each) for each in (left, right, labels, samples)]
     if len(set(lengths)) > 1:
         raise UsageError(
-            f"two answers, a label and a name are needed for each sample, and there are {lengths[0]:,}, {lengths[1]:,}, "
+            f"each sample needs two predictions, a label and a name; their numbers are {lengths[0]:,}, {lengths[1]:,}, "
             f"{lengths[2]:,} and {lengths[3]:,}."
         )
     if not lengths[0]:
-        raise DataError("there is nothing to compare: no sample was answered by both.")
+        raise DataError("there is nothing to compare: no sample has predictions of both networks.")
     pairs = [(one == label, other == label) for one, other, label in zip(left, right, labels, strict=True)]
     table = (
         pairs.count((True, True)),
@@ -147,10 +148,10 @@ def compare_answers(
 
 
 def mcnemar(only_left: int, only_right: int) -> float:
-    """McNemar's exact test, two-sided: the probability of so uneven a split, or a more uneven one, by tossing a fair coin.
+    """Two-sided p-value of McNemar's exact test (McNemar 1947, doi:10.1007/BF02295996).
 
-    It looks only at the samples that one alone got right (McNemar 1947, doi:10.1007/BF02295996; the exact form doubles the
-    smaller tail of the binomial distribution and is 1 where that is more). Exact in whole numbers until the last division.
+    It is twice the smaller tail of the binomial distribution, at most 1, over the samples that exactly one network predicts correctly. All arithmetic
+    before the last division is in exact integers.
 
     >>> round(mcnemar(1, 7), 4), mcnemar(0, 0)
     (0.0703, 1.0)
@@ -159,7 +160,7 @@ def mcnemar(only_left: int, only_right: int) -> float:
 
 
 def at_most(heads: int, num_tosses: int) -> float:
-    """The probability of at most so many heads in tosses of a fair coin; exact in whole numbers until the division.
+    """Probability of at most ``heads`` heads in ``num_tosses`` of a fair coin; exact in integers before the division.
 
     >>> at_most(0, 5), at_most(1, 2)
     (0.03125, 0.75)
@@ -172,17 +173,17 @@ def at_most(heads: int, num_tosses: int) -> float:
 
 
 def difference_interval(both_right: int, only_left: int, only_right: int, both_wrong: int) -> tuple[float, float]:
-    """The interval that holds the true difference of the accuracies, right less left, with 95 % confidence.
+    """95 % confidence interval of the difference of the accuracies, right minus left.
 
-    Method 10 of Newcombe 1998 (Statistics in Medicine 17, 2635-2650): Wilson's intervals of both accuracies, squared and
-    added, with the correlation of the two sets of answers taken off, itself corrected for continuity.
+    Method 10 of Newcombe 1998 (Statistics in Medicine 17, 2635-2650) combines the Wilson intervals of both accuracies, with a continuity-corrected
+    correlation of the two sets of predictions.
 
     >>> tuple(round(bound, 3) for bound in difference_interval(14, 0, 5, 22))
     (0.011, 0.226)
     """
     num_samples = both_right + only_left + only_right + both_wrong
     left, right = both_right + only_left, both_right + only_right
-    share_left, share_right = left / num_samples, right / num_samples
+    accuracy_left, accuracy_right = left / num_samples, right / num_samples
     left_low, left_high = wilson_interval(left, num_samples, _CONFIDENCE)
     right_low, right_high = wilson_interval(right, num_samples, _CONFIDENCE)
     margins = left * (num_samples - left) * right * (num_samples - right)
@@ -190,10 +191,10 @@ def difference_interval(both_right: int, only_left: int, only_right: int, both_w
     corrected = max(excess - num_samples / 2, 0.0) if excess > 0 else float(excess)
     correlation = corrected / math.sqrt(margins) if margins else 0.0
 
-    def reach(one: float, other: float) -> float:
+    def half_width(one: float, other: float) -> float:
         return math.sqrt(max(0.0, one**2 - 2 * correlation * one * other + other**2))
 
-    difference = share_right - share_left
-    low = difference - reach(share_right - right_low, left_high - share_left)
-    high = difference + reach(right_high - share_right, share_left - left_low)
+    difference = accuracy_right - accuracy_left
+    low = difference - half_width(accuracy_right - right_low, left_high - accuracy_left)
+    high = difference + half_width(right_high - accuracy_right, accuracy_left - left_low)
     return max(-1.0, low), min(1.0, high)

@@ -1,11 +1,8 @@
-"""A network's answers for batches of samples.
+"""Predictions of a network for batches of samples.
 
-This file knows how to run any module over batches without disturbing it.
-
-The answer for a sample does not depend on the other samples of its batch: normalization uses its stored statistics and
-dropout is off. What remains is rounding, since PyTorch may order its sums differently for another batch size: about 1e-6 of
-the size of the logits in float32, and about 4e-3 in bfloat16, which keeps 8 bits. In bfloat16 two close logits can round to
-the same value; the class that stands first in the class list is then the answer.
+The prediction for a sample does not depend on its batch: batch norms use stored statistics, and dropout is off. Only rounding differs, since PyTorch may
+add in another order for another batch size: about 1e-6 of the logits' size in float32, and 4e-3 in bfloat16, which has 8 bits. If two logits round to the
+same value, the first class in the class list is predicted.
 """
 
 from __future__ import annotations
@@ -33,111 +30,113 @@ def predict_logits(
     channels_last: bool = False,
     tta: str = "none",
 ) -> Tensor:
-    """The module's output for every sample of every batch, in order and each sample once.
+    """The logits of every sample, in order.
 
-    The module runs in evaluation mode and without gradients. Afterwards, also after an error, each of its submodules is in
-    the mode in which it was found.
+    The module runs in evaluation mode and without gradients. Afterwards, even after an error, each submodule returns to its mode.
 
     Args:
-        module: takes (samples, channels, *spatial) and gives (samples, classes); already on ``device``.
-        batches: tensors of scaled values, of any and of different lengths; taken one by one.
-        device: where the batches are computed; they may come from elsewhere.
+        module: maps (samples, channels, *spatial) to (samples, classes); already on ``device``.
+        batches: preprocessed samples; batches may have different lengths.
+        device: device of the module; the batches may be on another one.
         precision: ``"float32"`` or ``"bfloat16"``.
-        channels_last: lay the batches out with channels last. Only speed depends on it.
-        tta: the views of each sample whose outputs are averaged (``visus.evaluation.test_time_augmentation``). Those that only unsure samples get are asked for in
-            batches of such samples, so that an image at the border of being sure may fall on either side of it by rounding.
+        channels_last: whether to convert the batches to channels-last, for speed.
+        tta: test-time augmentation (``visus.evaluation.test_time_augmentation``). With ``unsure:``, unsure samples form batches of their own, so
+            rounding may decide about a sample at the threshold.
 
     Returns:
-        float32 logits on the CPU, (samples, classes).
+        Logits (samples, classes), float32, on the CPU.
 
     Raises:
-        DataError: there was no sample.
-        UsageError: the module gave something other than one row for each sample, or there are no such views.
+        DataError: there is no sample.
+        UsageError: the module does not return one row per sample, or ``tta`` is unknown.
     """
-    place = torch.device(device)
+    target = torch.device(device)
     first, second = stages(tta)
 
-    def answers(batch: Tensor, kind: str) -> Tensor:
+    def averaged_logits(batch: Tensor, kind: str) -> Tensor:
         layout = memory_format(batch.dim()) if channels_last else torch.preserve_format
         total: Tensor | None = None
         for view, weight in views(batch, kind):
-            output = _answer(module, view.to(memory_format=layout), place, precision)
+            output = _run(module, view.to(memory_format=layout), target, precision)
             _check_output(output, batch, parts)
             part = output.float() if weight == 1 else output.float() * weight
             total = part if total is None else total + part
-        assert total is not None, "there is always one view"
+        assert total is not None, "there is at least one view"
         return total.cpu()
 
     parts: list[Tensor] = []
     with evaluation_mode(module):
-        again = _Again(lambda batch: answers(batch, str(second)))
+        second_pass = _SecondPass(lambda batch: averaged_logits(batch, str(second)))
         for batch in batches:
             if not len(batch):
                 continue
-            batch = batch.to(device=place)
-            found = answers(batch, first)
+            batch = batch.to(device=target)
+            logits = averaged_logits(batch, first)
             if second is not None:
-                again.take(batch, unsure(found), sum(map(len, parts)))
-            parts.append(found)
+                second_pass.add(batch, unsure(logits), sum(map(len, parts)))
+            parts.append(logits)
         if not parts:
             raise DataError("there is nothing to predict: no samples were given.")
-        return again.put_into(torch.cat(parts))
+        return second_pass.replace_in(torch.cat(parts))
 
 
-def _answer(module: nn.Module, batch: Tensor, device: torch.device, precision: str) -> Any:
-    """What a module gives for a batch.
+def _run(module: nn.Module, batch: Tensor, device: torch.device, precision: str) -> Any:
+    """Output of a module for a batch.
 
     Raises:
-        UsageError: what a person's own module raised, and where in it.
+        UsageError: the module raised an exception; the message says where.
     """
     try:
-        with torch.no_grad(), autocast(device, precision):  # not inference mode: a module may keep a tensor for its training
+        with (
+            torch.no_grad(),
+            autocast(device, precision),
+        ):  # not inference mode: a module may store a tensor for its training
             return module(batch)
     except VisusError:
         raise
-    except Exception as error:  # whatever a person's own code raises
+    except Exception as error:  # a person's own code may raise anything
         raise UsageError(
             f"the network stopped on a batch of {write_shape(batch.shape)}: {describe_failure(error, module)}."
         ) from error
 
 
-class _Again:
-    """Samples that are looked at once more, in batches of their own.
+class _SecondPass:
+    """Collects samples for a second prediction, in batches of their own.
 
     Args:
-        answers: gives the second answers of a batch.
+        predict: computes the second logits of a batch.
     """
 
-    def __init__(self, answers: Callable[[Tensor], Tensor]) -> None:
-        self._answers = answers
+    def __init__(self, predict: Callable[[Tensor], Tensor]) -> None:
+        self._predict = predict
         self._waiting: list[Tensor] = []
         self._places: list[Tensor] = []
-        self._found: list[Tensor] = []
+        self._logits: list[Tensor] = []
 
-    def take(self, batch: Tensor, chosen: Tensor, num_before: int) -> None:
-        """Keep the chosen samples of a batch, the first of which is number ``num_before``; those of a whole batch are answered at once."""
-        self._waiting.append(batch[chosen.to(batch.device)])
-        self._places.append(chosen.nonzero().flatten() + num_before)
+    def add(self, batch: Tensor, mask: Tensor, first_index: int) -> None:
+        """Collect the samples of a batch that ``mask`` (N,) selects; predict when there are enough for a batch."""
+        self._waiting.append(batch[mask.to(batch.device)])
+        self._places.append(mask.nonzero().flatten() + first_index)
         if sum(map(len, self._waiting)) >= len(batch):
-            self._answer(len(batch))
+            self._predict_waiting(len(batch))
 
-    def put_into(self, logits: Tensor) -> Tensor:
-        """The logits with the second answers in their places."""
-        self._answer(sum(map(len, self._waiting)))
-        if self._found:
-            logits[torch.cat(self._places)] = torch.cat(self._found)
+    def replace_in(self, logits: Tensor) -> Tensor:
+        """Put the second logits in their places."""
+        self._predict_waiting(sum(map(len, self._waiting)))
+        if self._logits:
+            logits[torch.cat(self._places)] = torch.cat(self._logits)
         return logits
 
-    def _answer(self, num_together: int) -> None:
+    def _predict_waiting(self, batch_size: int) -> None:
         waiting, self._waiting = self._waiting, []
         if sum(map(len, waiting)):
-            together = torch.cat(waiting)
-            self._found.extend(self._answers(some) for some in torch.split(together, num_together))
+            samples = torch.cat(waiting)
+            self._logits.extend(self._predict(part) for part in torch.split(samples, batch_size))
 
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """A context in which ``module`` is in evaluation mode; every submodule then returns to the mode in which it was."""
+    """A block in which ``module`` is in evaluation mode; afterwards every submodule returns to its mode."""
     was_training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -148,17 +147,17 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 
 def top_k(probabilities: Tensor, classes: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
-    """The ``k`` most probable classes of each sample, the most probable first.
+    """The ``k`` most probable classes of each sample, the most probable first; all classes if there are fewer.
 
-    Equal probabilities keep the order of ``classes``. Where there are fewer than ``k`` classes, all are given.
+    Equal probabilities keep the order of ``classes``.
 
     Args:
         probabilities: (samples, classes).
-        classes: the name of each column.
-        k: how many; at least 1.
+        classes: name of each column.
+        k: number of classes per sample, at least 1.
 
     Raises:
-        UsageError: ``k`` is less than 1, or the columns are not the classes.
+        UsageError: ``k`` is less than 1, or the number of columns is not that of the classes.
 
     >>> top_k(torch.tensor([[0.1, 0.7, 0.2]]), ["bag", "boot", "coat"], k=2)
     [[('boot', 0.7), ('coat', 0.2)]]
@@ -166,24 +165,24 @@ def top_k(probabilities: Tensor, classes: Sequence[str], k: int = 1) -> list[lis
     if k < 1:
         raise UsageError(f"top-k needs k of at least 1, not {k}.")
     if probabilities.dim() != 2 or probabilities.shape[1] != len(classes):
-        raise UsageError(f"probabilities of shape {tuple(probabilities.shape)} do not fit {len(classes)} classes.")
+        raise UsageError(f"probabilities of shape {tuple(probabilities.shape)} do not match {len(classes)} classes.")
     values, places = torch.sort(probabilities, dim=1, descending=True, stable=True)
     rows = zip(places[:, :k].tolist(), values[:, :k].tolist(), strict=True)
-    # Seven digits are what float32 holds: 0.7 is then written 0.7.
+    # float32 holds seven digits: 0.7 prints as 0.7.
     return [[(classes[place], round(value, 7)) for place, value in zip(*row, strict=True)] for row in rows]
 
 
 def _check_output(output: object, batch: Tensor, earlier: list[Tensor]) -> None:
-    """Refuse an output that is not one row of logits for each sample of the batch."""
+    """Raise unless the output has one row of logits per sample."""
     if not isinstance(output, Tensor):
         raise UsageError(
-            f"the network gave a {type(output).__name__}, where a tensor of shape (samples, classes) is needed."
+            f"the network returned a {type(output).__name__}, and a tensor of shape (samples, classes) is needed."
         )
     num_classes = earlier[0].shape[1] if earlier else None
     wrong = output.dim() != 2 or output.shape[0] != len(batch)
     if wrong or (num_classes is not None and output.shape[1] != num_classes):
         needed = f"({len(batch)}, {num_classes if num_classes is not None else 'classes'})"
         raise UsageError(
-            f"the network gave a tensor of shape {tuple(output.shape)} for a batch of shape {tuple(batch.shape)}, "
-            f"where {needed} is needed."
+            f"the network returned a tensor of shape {tuple(output.shape)} for a batch of shape {tuple(batch.shape)}, "
+            f"and {needed} is needed."
         )

@@ -1,11 +1,8 @@
-"""How good a network's answers are, with how sure that figure is and what a guess would reach.
+"""Metrics of a classifier: accuracy with a confidence interval and a baseline, per-class metrics, confusion matrix.
 
-This file knows probabilities, labels and class names.
-
-Counts are exact. What has no value stays without one: the precision of a class that was never predicted and the recall of a
-class without samples are None (``null`` in JSON), never 0. F1 is 2 TP / (2 TP + FP + FN), so it is 0 for a class that exists
-and was never predicted, and None only for one that neither exists nor was predicted. Macro-F1 is the mean of those that are
-defined.
+Undefined metrics are None (``null`` in JSON), never 0: the precision of a class that is never predicted, and the recall of a class without samples. F1 is
+2 TP / (2 TP + FP + FN), so it is 0 for a class with samples that is never predicted, and None only for a class with neither samples nor predictions.
+Macro-F1 is the mean of the defined values.
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ _SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: ``num_samples`` of it were scored, ``num_predicted`` samples were called so; None is an undefined share."""
+    """Metrics of one class with ``num_samples`` samples, predicted for ``num_predicted`` samples; None is undefined."""
 
     name: str
     num_samples: int
@@ -49,26 +46,25 @@ class ClassScore:
 
 @dataclass(frozen=True, repr=False)
 class Scores(Described):
-    """How the answers for one set of samples compare with their labels. All shares are from 0 to 1.
+    """Metrics of the predictions for a set of samples. All fractions are from 0 to 1.
 
     Attributes:
-        split: which split was scored, such as ``test``; empty where it was not said.
-        num_samples: samples scored.
-        accuracy: share of samples whose most probable class is their label.
-        accuracy_low, accuracy_high: 95 % Wilson interval: how far the accuracy over many samples like these may lie from that
-            over these few. It knows nothing of samples of another kind.
-        baseline: share that always guessing the most frequent class of these samples would get right.
-        baseline_class: that class; the first in the class list where several are equally frequent.
+        split: name of the split, such as ``test``; may be empty.
+        num_samples: number of samples.
+        accuracy: fraction of the samples whose most probable class is their label.
+        accuracy_low, accuracy_high: 95 % Wilson confidence interval of the accuracy on samples of the same kind.
+        baseline: accuracy of always predicting the most frequent class of these samples.
+        baseline_class: that class; of several, the first in the class list.
         loss: mean cross-entropy in nats; a probability of 0 counts as the smallest float32.
         confidence: mean probability of the predicted class.
-        calibration_error: expected calibration error, the mean distance between confidence and accuracy over 15 equal bins.
-        macro_f1: mean F1 over the classes that exist or were predicted.
-        per_class: one row for each class, in the order of the class list.
-        confusion: counts, rows are true classes and columns predicted ones.
-        notes: what a reader must know, such as that the scored split also chose the weights.
-        num_learned: samples with the content of a sample that the network learned from; None where that is not known.
-        num_chose: further samples with the content of one that chose the weights (validation); None where that is not known.
-        num_right_new: right answers for the samples that are neither; None where that is not known.
+        calibration_error: expected calibration error over 15 equal bins.
+        macro_f1: mean F1 over the classes with samples or predictions.
+        per_class: metrics of each class, in the order of the class list.
+        confusion: confusion matrix of counts; rows are true classes, columns predicted ones.
+        notes: remarks for the reader, for example that the split also selected the weights.
+        num_learned: number of samples that equal a training sample; None if unknown.
+        num_chose: number of further samples that equal a validation sample; None if unknown.
+        num_right_new: number of correct predictions for all other samples; None if unknown.
     """
 
     split: str
@@ -90,59 +86,57 @@ class Scores(Described):
     num_right_new: int | None = None
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        share = f"{write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)})"
+        accuracy = f"{write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)})"
         rows = [
-            ("accuracy", share),
+            ("accuracy", accuracy),
             ("baseline", f"{write_share(self.baseline)}, always {self.baseline_class!r}"),
             ("loss", f"{self.loss:.4g}; expected calibration error {write_share(self.calibration_error)}"),
         ]
         if known := self.learned_sentence():
             rows.insert(0, ("note", known))
-        of = f" of the {self.split} split" if self.split else ""
+        of = f" of the {self.split} set" if self.split else ""
         return f"Scores on {write_number_of(self.num_samples, 'sample')}{of}, {len(self.per_class):,} classes", rows
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the confusion's rows and columns."""
+        """Class names, in the order of the confusion matrix."""
         return tuple(row.name for row in self.per_class)
 
     @property
     def num_right(self) -> int:
-        """Samples whose most probable class is their label."""
+        """Number of samples whose most probable class is their label."""
         return sum(row[place] for place, row in enumerate(self.confusion))
 
     def sentence(self, noun: str = "sample") -> str:
-        """The result as one sentence for people: accuracy, interval, number of samples, baseline."""
+        """Accuracy, interval, number of samples and baseline in one sentence."""
         return (
-            f"{write_share(self.accuracy)} of {write_number_of(self.num_samples, noun)} right "
+            f"{write_share(self.accuracy)} of {write_number_of(self.num_samples, noun)} correct "
             f"(95 % interval {100 * self.accuracy_low:.1f} to {write_share(self.accuracy_high)}); "
             f"always guessing '{self.baseline_class}' gives {write_share(self.baseline)}"
         )
 
     def learned_sentence(self, noun: str = "sample") -> str:
-        """How many of the samples the network knew before, and how it does on the others; empty where it knew none."""
+        """Number of samples from the training, and the accuracy on the others; empty if none is from the training."""
         learned, chose = self.num_learned or 0, self.num_chose or 0
-        if not learned and (
-            not chose or self.split == "val"
-        ):  # a validation split that is scored as such has a note of its own
+        if not learned and (not chose or self.split == "val"):  # scores of the validation set have their own note
             return ""
-        facts = [f"{learned:,} of {write_number_of(self.num_samples, noun)} were learned from"] if learned else []
+        facts = [f"{learned:,} of {write_number_of(self.num_samples, noun)} were in the training set"] if learned else []
         facts += (
-            [f"{chose:,} {'more ' if facts else f'of {write_number_of(self.num_samples, noun)} '}chose the weights"]
+            [f"{chose:,} {'more ' if facts else f'of {write_number_of(self.num_samples, noun)} '}were in the validation set"]
             if chose
             else []
         )
         num_new = self.num_samples - learned - chose
         if not num_new or self.num_right_new is None:
-            return f"{' and '.join(facts)}: the figures say how well the network remembers, not how it does on new {noun}s."
+            return f"{' and '.join(facts)}: these metrics say nothing about new {noun}s."
         low, high = wilson_interval(self.num_right_new, num_new)
         return (
-            f"{' and '.join(facts)}, which flatters the figures; accuracy on the {write_number_of(num_new, f'new {noun}')}: "
+            f"{' and '.join(facts)}, so the metrics are too good; accuracy on the {write_number_of(num_new, f'new {noun}')}: "
             f"{write_share(self.num_right_new / num_new)} (95 % interval {write_share(low)} to {write_share(high)})."
         )
 
     def most_confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
-        """The most frequent mistakes as (true class, predicted class, samples), the most frequent first."""
+        """The most frequent errors as (true class, predicted class, number of samples), the most frequent first."""
         names = self.classes
         wrong = [
             (names[true], names[predicted], count)
@@ -175,7 +169,7 @@ class Scores(Described):
         return head, Table(rows, numbers=tuple(range(1, len(rows) + 1)))
 
     def confusion_csv(self) -> str:
-        """The confusion as CSV text: a header of predicted classes, then one line for each true class."""
+        """The confusion matrix as CSV: a header of predicted classes, then one line per true class."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["true \\ predicted", *self.classes])
@@ -183,7 +177,7 @@ class Scores(Described):
         return text.getvalue()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data that ``from_json`` reads back to an equal value."""
+        """JSON data that ``from_json`` reads back to an equal value."""
         facts = asdict(self)
         facts["per_class"] = [asdict(row) for row in self.per_class]
         facts["confusion"] = [list(row) for row in self.confusion]
@@ -192,7 +186,7 @@ class Scores(Described):
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Scores:
-        """The scores that ``to_json`` wrote.
+        """The scores from the data of ``to_json``.
 
         Raises:
             RunError: a field is missing or unknown.
@@ -204,9 +198,7 @@ class Scores(Described):
             parts["notes"] = tuple(parts.get("notes", ()))
             return cls(**parts)
         except (KeyError, TypeError) as error:
-            raise RunError(
-                f"these are not scores that this version of visus wrote ({error}). Evaluate the run again."
-            ) from error
+            raise RunError(f"these scores are not of this version of visus ({error}). Evaluate the run again.") from error
 
 
 def _class_table(per_class: Sequence[ClassScore]) -> Table:
@@ -226,24 +218,25 @@ def score(
     notes: Sequence[str] = (),
     known: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None,
 ) -> Scores:
-    """Compare probabilities with labels.
+    """Compute all metrics from probabilities and labels.
 
     Args:
-        probabilities: (samples, classes), each row summing to 1. The prediction is the largest, the first one of equals.
-        labels: index into ``classes`` for each sample; not every class need occur.
-        classes: at least two names.
-        split, notes: kept as they are.
-        known: for each sample whether the network learned from it, and whether it chose the weights; None where that is not known.
+        probabilities: (samples, classes), with rows that sum to 1. The prediction is the first of the largest.
+        labels: index into ``classes`` for each sample; a class may have no samples.
+        classes: class names, at least two.
+        split: name of the split, stored in the result.
+        notes: remarks for the reader, stored in the result.
+        known: two boolean arrays (samples,): whether each sample is in the training set, and whether it is in the validation set; None if unknown.
 
     Raises:
-        DataError: there is no sample, or a label that is no class.
-        TrainingError: a probability is not a number: the network diverged.
-        UsageError: the shapes do not belong together, or the rows are not probabilities.
+        DataError: there is no sample, or a label is outside the classes.
+        TrainingError: a probability is NaN or infinite, since the network diverged.
+        UsageError: the shapes do not match, or the rows are not probabilities.
     """
-    chances, truth = torch.as_tensor(probabilities).detach().cpu(), torch.as_tensor(labels).detach().cpu().long()
-    _check(chances, truth, classes)
-    chances = chances.double()
-    confidence, predicted = chances.max(dim=1)
+    rows, truth = torch.as_tensor(probabilities).detach().cpu(), torch.as_tensor(labels).detach().cpu().long()
+    _check(rows, truth, classes)
+    rows = rows.double()
+    confidence, predicted = rows.max(dim=1)
     confusion, per_class = _count(predicted, truth, classes)
     num_samples, num_right = len(truth), int(confusion.trace())
     low, high = wilson_interval(num_right, num_samples)
@@ -257,7 +250,7 @@ def score(
         accuracy_high=high,
         baseline=int(supports.max()) / num_samples,
         baseline_class=classes[int(supports.argmax())],
-        loss=float(-chances.gather(1, truth[:, None]).clamp(min=_TINY).log().mean()),
+        loss=float(-rows.gather(1, truth[:, None]).clamp(min=_TINY).log().mean()),
         confidence=float(confidence.mean()),
         calibration_error=_calibration_error(confidence, predicted == truth),
         macro_f1=statistics.fmean(defined),
@@ -279,25 +272,25 @@ def _known_counts(
 
 
 def wilson_interval(num_right: float, num_samples: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
-    """The interval that holds the true share with ``confidence``, after ``num_right`` of ``num_samples``.
+    """Confidence interval of a proportion, from ``num_right`` of ``num_samples``.
 
-    Wilson's score interval (Wilson 1927): it stays inside 0 to 1 and is right for small counts and for shares near 0 and 1,
-    where the usual plus-or-minus is not.
+    Wilson's score interval (Wilson 1927) stays within 0 and 1, and is accurate for small counts and for proportions near 0 and 1, unlike the normal
+    approximation.
 
     >>> tuple(round(bound, 4) for bound in wilson_interval(944, 1000))
     (0.928, 0.9566)
     """
     z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
-    share, shift = num_right / num_samples, z * z / num_samples
-    middle = (share + shift / 2) / (1 + shift)
-    half = z / (1 + shift) * math.sqrt(share * (1 - share) / num_samples + shift / (4 * num_samples))
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+    proportion, shift = num_right / num_samples, z * z / num_samples
+    middle = (proportion + shift / 2) / (1 + shift)
+    half = z / (1 + shift) * math.sqrt(proportion * (1 - proportion) / num_samples + shift / (4 * num_samples))
+    return max(0.0, min(proportion, middle - half)), min(1.0, max(proportion, middle + half))
 
 
 def _count(predicted: Tensor, truth: Tensor, classes: Sequence[str]) -> tuple[Tensor, tuple[ClassScore, ...]]:
-    """The confusion (true, predicted) and the figures of each class, which torchmetrics computes the same from a longer way round.
+    """The confusion matrix (true, predicted) and the metrics of each class, equal to those of torchmetrics.
 
-    torchmetrics itself imports torchvision, transformers and scipy where they are installed, and fails where one of them is damaged.
+    torchmetrics is not used: it imports torchvision, transformers and scipy if they are installed, and fails if one of them is broken.
     """
     num_classes = len(classes)
     confusion = torch.bincount(truth * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -321,7 +314,7 @@ def _count(predicted: Tensor, truth: Tensor, classes: Sequence[str]) -> tuple[Te
 
 
 def calibration_bins(confidence: Tensor) -> Tensor:
-    """For each confidence the bin that it lies in, of 15 equal ones from 0 to 1; the low end belongs to a bin, and 1 to the last.
+    """Bin of each confidence, of 15 equal bins from 0 to 1; a bin includes its lower end, and the last one also 1.
 
     >>> calibration_bins(torch.tensor([0.0, 0.5, 1.0])).tolist()
     [0, 7, 14]
@@ -330,40 +323,40 @@ def calibration_bins(confidence: Tensor) -> Tensor:
 
 
 def _calibration_error(confidence: Tensor, is_right: Tensor) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): over the bins, how far confidence and accuracy lie apart."""
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): mean distance between confidence and accuracy of the bins."""
     gaps = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
     gaps.index_add_(0, calibration_bins(confidence), confidence.double() - is_right.double())
     return _digits(gaps.abs().sum() / len(confidence))
 
 
 def _digits(value: Tensor) -> float:
-    """A float32 figure with the seven digits that it holds: 0.9, not 0.8999999761581421."""
+    """A float32 value rounded to its seven significant digits: 0.9, not 0.8999999761581421."""
     return round(float(value), 7)
 
 
-def _check(chances: Tensor, truth: Tensor, classes: Sequence[str]) -> None:
-    """Refuse what cannot be scored."""
+def _check(probabilities: Tensor, truth: Tensor, classes: Sequence[str]) -> None:
+    """Raise for invalid probabilities or labels."""
     num_classes = len(classes)
     if num_classes < 2:
         raise UsageError(f"scores need at least 2 classes, not {num_classes}.")
-    if chances.dim() != 2 or chances.shape[1] != num_classes or truth.shape != chances.shape[:1]:
+    if probabilities.dim() != 2 or probabilities.shape[1] != num_classes or truth.shape != probabilities.shape[:1]:
         raise UsageError(
-            f"probabilities of shape {tuple(chances.shape)} and labels of shape {tuple(truth.shape)} "
-            f"do not fit {num_classes} classes: (samples, {num_classes}) and (samples,) are needed."
+            f"probabilities of shape {tuple(probabilities.shape)} and labels of shape {tuple(truth.shape)} "
+            f"do not match {num_classes} classes: (samples, {num_classes}) and (samples,) are needed."
         )
     if not len(truth):
         raise DataError("there is nothing to score: no samples were given.")
-    finite = torch.isfinite(chances).all(dim=1)
+    finite = torch.isfinite(probabilities).all(dim=1)
     if not finite.all():
         raise TrainingError(
-            f"the network's answer is not a number for {int((~finite).sum()):,} of {write_number_of(len(truth), 'sample')}: "
+            f"the network's probabilities are NaN or infinite for {int((~finite).sum()):,} of {write_number_of(len(truth), 'sample')}: "
             "its training diverged. Use an earlier checkpoint, or train again with a smaller learning rate."
         )
-    if chances.min() < -_SUM_TOLERANCE or (chances.sum(dim=1) - 1).abs().max() > _SUM_TOLERANCE:
+    if probabilities.min() < -_SUM_TOLERANCE or (probabilities.sum(dim=1) - 1).abs().max() > _SUM_TOLERANCE:
         raise UsageError(
-            "these are not probabilities: every row must be 0 or more and sum to 1. Apply softmax to logits first."
+            "these are not probabilities: values must be at least 0, and every row must sum to 1. Apply softmax to logits first."
         )
     outside = (truth < 0) | (truth >= num_classes)
     if outside.any():
         wrong = int(truth[outside][0])
-        raise DataError(f"the label {wrong} is no class: with {num_classes} classes, labels are 0 to {num_classes - 1}.")
+        raise DataError(f"the label {wrong} is out of range: with {num_classes} classes, labels are 0 to {num_classes - 1}.")

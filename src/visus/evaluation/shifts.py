@@ -1,10 +1,7 @@
-"""Does a network answer the same when the image moves? Measured for every way to move it.
+"""Shift consistency: how predictions change when signals, images or volumes shift, for several kinds of padding.
 
-This file knows modules, batches and shifts, for signals, images and volumes alike.
-
-An image that moves by a few pixels needs something where it was. Each *way* fills that differently, so figures of different
-ways cannot be compared: ``WAYS`` names them. In every way the image is continued beyond its border, and a window of its own
-size is cut out. Shape letters: N samples, C channels, * the spatial axes.
+A shifted image needs values for the pixels that enter. Each *way* (``WAYS``) pads the image differently and crops a window of its size, so results of
+different ways are not comparable. Shape letters: N samples, C channels, * the spatial axes.
 """
 
 from __future__ import annotations
@@ -42,28 +39,27 @@ _PADDING: Final = {"roll": "circular", "zeros": "constant", "edge": "replicate",
 _INTERPOLATION: Final = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 Shift = tuple[int, ...]
-"""Pixels on each axis; what is at 0 goes to the shift, as in ``torch.roll``."""
+"""Shift on each axis in pixels, with the sign of ``torch.roll``."""
 
 
 @dataclass(frozen=True)
 class ShiftFigures:
-    """How much a network's answers change when its images move in one way. Shares are from 0 to 1.
+    """Changes of a network's predictions under shifts of one way. Fractions are from 0 to 1.
 
     Attributes:
         way: a key of ``WAYS``.
-        reach_px: the largest shift on each axis, to both sides.
-        num_shifts: different shifts that were tried on each sample, none at all among them.
-        is_every_shift: whether these are all shifts within reach, and not a random choice of them.
-        num_samples: samples that were moved.
-        consistency: how often two different shifts of one sample, drawn at random, get the same label (Zhang 2019, arXiv:1904.11486,
-            section 4.1); computed for all pairs of the tried shifts, so nothing is left to the draw. 1 where only one was tried.
-        consistency_low, consistency_high: its 95 % interval over samples; Wilson's, which is at most too wide here.
-        kept: share of all shifted samples that keep the label of the unmoved one.
-        always: share of the samples whose label no shift changes.
-        logit_change: how far the logits move, relative to their size: mean over shifts and samples of the distance from the
-            unmoved sample's logits, by the mean length of those. The mean of a sample's logits is taken off first, since it changes no
-            probability.
-        largest_logit_change: the same for the shift that changes most.
+        reach_px: largest shift on each axis, in both directions.
+        num_shifts: number of different shifts of each sample, with the zero shift.
+        is_every_shift: whether these are all shifts within ``reach_px``, not a random subset.
+        num_samples: number of samples.
+        consistency: probability that two different shifts of a sample get the same predicted class (Zhang 2019, arXiv:1904.11486, section 4.1),
+            computed over all pairs; 1 for a single shift.
+        consistency_low, consistency_high: its 95 % Wilson interval over samples, which is conservative here.
+        kept: fraction of the shifted samples with the predicted class of the unshifted sample.
+        always: fraction of the samples whose predicted class never changes.
+        logit_change: mean distance from the unshifted sample's logits over shifts and samples, relative to their mean norm. Each sample's mean logit
+            is subtracted first, since it does not affect probabilities.
+        largest_logit_change: the same for the shift with the largest change.
     """
 
     way: str
@@ -80,23 +76,22 @@ class ShiftFigures:
     largest_logit_change: float
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
+        """The values as JSON data."""
         return {**asdict(self), "reach_px": list(self.reach_px)}
 
 
 @dataclass(frozen=True)
 class PhasePattern:
-    """How the answers change with the shift modulo the network's step: one figure for each of S x S shifts.
+    """Changes of the predictions for each shift modulo the network's total stride S: one value for each of S x S shifts.
 
-    In the interior of every map a shift by the step S moves the map by whole positions and changes nothing else, so further
-    shifts would only repeat the pattern there.
+    In the interior of every map, a shift by S moves the map by whole positions and changes nothing else, so larger shifts repeat the pattern.
 
     Attributes:
         way: a key of ``WAYS``.
-        step_px: the network's step on each axis; the shape of the two grids.
-        num_samples: samples that were moved.
-        logit_change: relative change of the logits for each shift, the last axis fastest; the first is 0.
-        kept: share of the samples that keep the label of the unmoved ones, in the same order.
+        step_px: total stride of the network on each axis, in pixels; the shape of both grids.
+        num_samples: number of samples.
+        logit_change: relative change of the logits for each shift, in row-major order; the first is 0.
+        kept: fraction of the samples that keep their predicted class for each shift, in the same order.
     """
 
     way: str
@@ -107,54 +102,53 @@ class PhasePattern:
 
     @property
     def mean_logit_change(self) -> float:
-        """Mean over all phases but the first, which is no shift; 0 where there is no other."""
+        """Mean over all shifts except the zero shift; 0 if there is no other."""
         return math.fsum(self.logit_change[1:]) / max(1, len(self.logit_change) - 1)
 
     def to_json(self) -> dict[str, Any]:
-        """The pattern as plain data, its grids as nested lists."""
+        """The pattern as JSON data, its grids as nested lists."""
         grids = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("logit_change", "kept")}
         nested = {name: grid.reshape(self.step_px).tolist() for name, grid in grids.items()}
         return {"way": self.way, "step_px": list(self.step_px), "num_samples": self.num_samples, **nested}
 
 
 def canvas(batch: Tensor, reach_px: Sequence[int], way: str = "roll") -> Tensor:
-    """The samples continued by ``reach_px`` pixels on both sides of each axis: N C * -> N C (* + 2 reach).
+    """Pad the samples by ``reach_px`` pixels on both sides of each axis: (N, C, *) to (N, C, * + 2 reach).
 
     Raises:
-        UsageError: there is no such way, or the reach does not fit the axes.
+        UsageError: the way is unknown, or the reach is not shorter than the axes.
     """
     if way not in WAYS:
-        raise UsageError(unknown_name("way to move an image", way, WAYS))
+        raise UsageError(unknown_name("way to shift an image", way, WAYS))
     size = tuple(batch.shape[2:])
     unit = rank_words(len(size)).unit
     if len(reach_px) != len(size) or not all(0 <= reach < length for reach, length in zip(reach_px, size, strict=False)):
         raise UsageError(
-            f"samples of {write_shape(size)} {unit} can be moved by less than their length on each axis, and {write_shape(reach_px)} {unit} "
-            "was asked for."
+            f"a shift must be shorter than each axis: samples of {write_shape(size)} {unit} cannot shift by {write_shape(reach_px)} {unit}."
         )
     if way == "crop":
         larger = [length + 2 * reach for length, reach in zip(size, reach_px, strict=True)]
         enlarged: Tensor = F.interpolate(batch, size=larger, mode=_INTERPOLATION[len(size)], align_corners=False)
         return enlarged
     pads = [pad for reach in reversed(reach_px) for pad in (reach, reach)]
-    continued: Tensor = F.pad(batch, pads, mode=_PADDING[way])
-    return continued
+    padded: Tensor = F.pad(batch, pads, mode=_PADDING[way])
+    return padded
 
 
-def window(continued: Tensor, reach_px: Sequence[int], shift: Sequence[int]) -> Tensor:
-    """The samples of a canvas moved by ``shift``: a view of their first size."""
+def window(padded: Tensor, reach_px: Sequence[int], shift: Sequence[int]) -> Tensor:
+    """Crop the shifted samples, in their original size, from the padded ones of ``canvas``; a view."""
     for axis, (reach, pixels) in enumerate(zip(reach_px, shift, strict=True), start=2):
-        continued = continued.narrow(axis, reach - pixels, continued.shape[axis] - 2 * reach)
-    return continued
+        padded = padded.narrow(axis, reach - pixels, padded.shape[axis] - 2 * reach)
+    return padded
 
 
 def moved(batch: Tensor, shift: Sequence[int], way: str = "roll") -> Tensor:
-    """The samples moved by ``shift`` pixels on each axis, N C * -> N C *.
+    """Shift samples (N, C, *) by ``shift`` pixels on each axis.
 
-    For ``crop``, the window is cut out of images enlarged by twice the shift.
+    With ``crop``, the images are first enlarged by twice the shift.
 
     Raises:
-        UsageError: there is no such way, or a shift is as long as its axis.
+        UsageError: the way is unknown, or a shift is not shorter than its axis.
 
     >>> moved(torch.arange(4.0).reshape(1, 1, 4), (1,), "roll").tolist()
     [[[3.0, 0.0, 1.0, 2.0]]]
@@ -166,20 +160,20 @@ def moved(batch: Tensor, shift: Sequence[int], way: str = "roll") -> Tensor:
 
 
 def total_step(account: Account) -> Shift:
-    """Pixels on each axis by which a shift moves every map of a network by whole positions: the least common multiple of all steps.
+    """Total stride of a network on each axis: the least common multiple of all strides, at most the length of the axis.
 
-    At most the length of the axis: further shifts of an image of that size do not exist.
+    A shift by it moves every map by whole positions.
     """
-    steps = [1] * (len(account.input_shape) - 1)
+    strides = [1] * (len(account.input_shape) - 1)
     for row in account.rows:
-        for axis, field in enumerate(row.fields[: len(steps)]):
+        for axis, field in enumerate(row.fields[: len(strides)]):
             if field.stride:
-                steps[axis] = math.lcm(steps[axis], Fraction(field.stride).numerator)
-    return tuple(min(step, length) for step, length in zip(steps, account.input_shape[1:], strict=True))
+                strides[axis] = math.lcm(strides[axis], Fraction(field.stride).numerator)
+    return tuple(min(stride, length) for stride, length in zip(strides, account.input_shape[1:], strict=True))
 
 
 def choose_shifts(reach_px: Sequence[int], limit: int = MAX_SHIFTS, seed: int = 0) -> tuple[Shift, ...]:
-    """All shifts within reach, or ``limit`` of them drawn with a seed; no shift at all stands first.
+    """All shifts within ``reach_px``, or a seeded random subset of ``limit``; the zero shift is first.
 
     >>> choose_shifts((1,))
     ((0,), (-1,), (1,))
@@ -207,36 +201,36 @@ def measure_shifts(
     device: torch.device | str = "cpu",
     monitor: Monitor = SILENT,
 ) -> ShiftFigures:
-    """How much the answers change when the samples move within reach.
+    """Measure how predictions change under shifts.
 
     Args:
-        module: gives (samples, classes).
-        batch: scaled samples, N C *.
-        reach_px: the largest shift on each axis.
+        module: returns logits (samples, classes).
+        batch: preprocessed samples (N, C, *).
+        reach_px: largest shift on each axis, in pixels.
         way: a key of ``WAYS``.
-        limit: where there are more shifts within reach, so many are drawn.
-        seed: of that draw.
-        device: where the module is; the arithmetic is float32.
+        limit: maximum number of shifts; of more, a random subset.
+        seed: seed of the subset.
+        device: device of the module; the arithmetic is float32.
         monitor: follows the shifts, and may cancel.
 
     Raises:
         DataError: there is no sample.
-        UsageError: the way or the reach cannot be used.
+        UsageError: the way or the reach is invalid.
     """
     if not len(batch):
-        raise DataError("there is nothing to move: no samples were given.")
+        raise DataError("there is nothing to shift: no samples were given.")
     shifts = choose_shifts(reach_px, limit, seed)
     logits = torch.stack(
         [
-            _of(module, each, device)
-            for each in monitor.over(_shifted(batch, reach_px, shifts, way), "moving samples", len(shifts), one)
+            _predict(module, each, device)
+            for each in monitor.over(_shifted(batch, reach_px, shifts, way), "shifting samples", len(shifts), one)
         ]
     )
     labels = logits.argmax(dim=-1)  # shifts, samples
     counts = F.one_hot(labels, logits.shape[-1]).sum(dim=0).double()  # samples, classes
-    num_pairs = len(shifts) * (len(shifts) - 1)  # of two different shifts
-    agreeing = ((counts * (counts - 1)).sum(dim=1) / num_pairs).mean() if num_pairs else torch.ones(())
-    low, high = wilson_interval(float(agreeing) * len(batch), len(batch))
+    num_pairs = len(shifts) * (len(shifts) - 1)  # ordered pairs of two different shifts
+    consistency = ((counts * (counts - 1)).sum(dim=1) / num_pairs).mean() if num_pairs else torch.ones(())
+    low, high = wilson_interval(float(consistency) * len(batch), len(batch))
     kept = (labels == labels[0]).double()
     changes = logit_changes(logits)
     return ShiftFigures(
@@ -245,7 +239,7 @@ def measure_shifts(
         num_shifts=len(shifts),
         is_every_shift=len(shifts) == math.prod(2 * reach + 1 for reach in reach_px),
         num_samples=len(batch),
-        consistency=float(agreeing),
+        consistency=float(consistency),
         consistency_low=low,
         consistency_high=high,
         kept=float(kept[1:].mean()) if len(shifts) > 1 else 1.0,
@@ -264,20 +258,20 @@ def measure_phases(
     device: torch.device | str = "cpu",
     monitor: Monitor = SILENT,
 ) -> PhasePattern:
-    """How the answers change for each shift from 0 to the network's step, ``step_px``, on every axis (see ``total_step``).
+    """Measure how predictions change for each shift from 0 to below ``step_px``, the network's ``total_step``, on every axis.
 
     Raises:
         DataError: there is no sample.
-        UsageError: the way or the step cannot be used.
+        UsageError: the way or the step is invalid.
     """
     if not len(batch):
-        raise DataError("there is nothing to move: no samples were given.")
+        raise DataError("there is nothing to shift: no samples were given.")
     shifts = tuple(itertools.product(*(range(step) for step in step_px)))
     reach = [step - 1 for step in step_px]
     logits = torch.stack(
         [
-            _of(module, each, device)
-            for each in monitor.over(_shifted(batch, reach, shifts, way), "moving samples", len(shifts), one)
+            _predict(module, each, device)
+            for each in monitor.over(_shifted(batch, reach, shifts, way), "shifting samples", len(shifts), one)
         ]
     )
     kept = (logits.argmax(dim=-1) == logits[0].argmax(dim=-1)).double().mean(dim=1)
@@ -285,25 +279,25 @@ def measure_phases(
 
 
 def logit_changes(logits: Tensor) -> Tensor:
-    """Relative change of the logits for each shift: (shifts, samples, classes) -> (shifts,), the first shift being none.
+    """Relative change of the logits for each shift: (shifts, samples, classes) to (shifts,). The first shift is the zero shift.
 
-    The length of the difference to the first shift's logits, by the length of those, both as means over the samples; the mean of
-    a sample's logits is taken off before, unless there is one class.
+    It is the mean distance to the first shift's logits, divided by the mean norm of those. Each sample's mean logit is subtracted before, unless there is
+    only one class.
     """
     values = logits.double()
     if values.shape[-1] > 1:
         values = values - values.mean(dim=-1, keepdim=True)
-    sizes = values[0].norm(dim=-1).mean()
+    norm = values[0].norm(dim=-1).mean()
     distances: Tensor = (values - values[0]).norm(dim=-1).mean(dim=1)
-    relative: Tensor = distances / sizes.clamp(min=torch.finfo(torch.float64).tiny)
+    relative: Tensor = distances / norm.clamp(min=torch.finfo(torch.float64).tiny)
     return relative
 
 
 def _shifted(batch: Tensor, reach_px: Sequence[int], shifts: Sequence[Shift], way: str) -> Iterator[Tensor]:
-    continued = canvas(batch, reach_px, way)
+    padded = canvas(batch, reach_px, way)
     for shift in shifts:
-        yield window(continued, reach_px, shift)
+        yield window(padded, reach_px, shift)
 
 
-def _of(module: nn.Module, batch: Tensor, device: torch.device | str) -> Tensor:
+def _predict(module: nn.Module, batch: Tensor, device: torch.device | str) -> Tensor:
     return predict_logits(module, (part.contiguous() for part in torch.split(batch, BATCH)), device=device)

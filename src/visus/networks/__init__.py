@@ -1,7 +1,4 @@
-"""Networks as torch modules: built from a design with the same paths, initial values, weights in and out.
-
-torch begins here. This room knows modules and tensors.
-"""
+"""Networks as PyTorch modules: building from a design, initialization, weights files, tracing, fast kernels."""
 
 from visus.networks.build import build
 from visus.networks.initialize import initialize

@@ -1,7 +1,4 @@
-"""A network that gives its input back: the layers of another up to one of its maps, and a small head that draws from that map.
-
-This file knows modules.
-"""
+"""Autoencoder: the layers of a network up to one of its maps, and a small head that reconstructs the input from this map."""
 
 from __future__ import annotations
 
@@ -19,26 +16,26 @@ _CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _LINEAR_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-class Reconstructing(nn.Module):
-    """A network's own layers, and a head of two convolutions that draws the input from one of its maps.
+class Autoencoder(nn.Module):
+    """A network and a head of two convolutions that reconstructs the input from one of its maps.
 
-    The head enlarges the map in between, so what it draws can only be as fine as what the map still holds.
+    The head upsamples the map between its convolutions, so the reconstruction has no more detail than the map.
 
     Args:
-        network: a network of maps; trained in place, its paths stay as they are below ``network``.
-        layer: path of the layer whose map the head reads; None for the last map of more than one place.
+        network: a convolutional network; trained in place, with its paths below ``network``.
+        layer: path of the layer whose map the head reads; default: the last map with more than one position.
         input_shape: (channels, *spatial) of one sample.
-        seed: of the head's initial values.
+        seed: seed of the head's initial weights.
 
     Attributes:
-        layer: the layer that the head reads.
+        layer: path of the layer whose map the head reads.
 
     Raises:
-        UsageError: no layer gives a map.
+        UsageError: the layer, or every layer, has no map.
 
     >>> stack = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 9, 2))
-    >>> drawing = Reconstructing(stack, None, (3, 8, 8), seed=0)
-    >>> drawing.layer, drawing(torch.zeros(5, 3, 8, 8)).shape
+    >>> autoencoder = Autoencoder(stack, None, (3, 8, 8), seed=0)
+    >>> autoencoder.layer, autoencoder(torch.zeros(5, 3, 8, 8)).shape
     ('2', torch.Size([5, 3, 8, 8]))
     """
 
@@ -49,33 +46,33 @@ class Reconstructing(nn.Module):
         channels = self._channels_of_maps(input_shape)
         if not channels or (layer is not None and layer not in channels):
             raise UsageError(
-                "a sample can only be drawn from a map, and this layer gives none. Name a convolution or a pool."
+                "an autoencoder needs a layer with a map, and this layer has none. Name a convolution or a pool."
             )
         self.layer = layer if layer is not None else list(channels)[-1]
         convolution = _CONVS[rank]
         self.near_map = convolution(channels[self.layer], HEAD_CHANNELS, 3, padding=1)
         self.near_sample = convolution(HEAD_CHANNELS, input_shape[0], 3, padding=1)
         initialize(nn.ModuleList([self.near_map, self.near_sample]), seed)
-        nn.init.zeros_(self.near_sample.weight)  # the first drawing is the mean sample, wherever the map comes from
+        nn.init.zeros_(self.near_sample.weight)  # so that the first reconstruction is the mean sample for any map
         self._map: Tensor | None = None
         network.get_submodule(self.layer).register_forward_hook(self._keep)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, *) to what is drawn of it, of the same shape."""
+        """Reconstruct (N, C, *), in the same shape."""
         self.network(x)
         kept, self._map = self._map, None
         assert kept is not None, "the layer was called"
-        drawn = F.interpolate(
+        upsampled = F.interpolate(
             F.relu(self.near_map(kept)), size=x.shape[2:], mode=_LINEAR_MODES[x.dim() - 2], align_corners=False
         )
-        given: Tensor = self.near_sample(drawn)
-        return given
+        output: Tensor = self.near_sample(upsampled)
+        return output
 
     def _keep(self, layer: nn.Module, args: Any, output: Tensor) -> None:
         self._map = output
 
     def _channels_of_maps(self, input_shape: tuple[int, ...]) -> dict[str, int]:
-        """Path and channels of each layer that gives a map of more than one place, in the order of computation."""
+        """Path and number of channels of each layer with a map of more than one position, in the order of execution."""
         channels: dict[str, int] = {}
         handles = []
         for path, part in self.network.named_modules():

@@ -1,6 +1,6 @@
-"""The layers that torch lacks: sums and stacks of paths, layer norm of a map's channels, pools, uneven padding.
+"""Layers that PyTorch lacks: residuals, concatenation, channel-wise layer norm, global and blur pooling, uneven padding.
 
-Shape letters: N batch, C channels, * any number of spatial axes. This file knows the tensors of one layer.
+Shape letters: N batch, C channels, * any number of spatial axes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 
 class Residual(nn.Module):
-    """The layers in a row, and their input (through ``projection``, where there is one) added: N C * -> N C' *.
+    """Layers in sequence, plus their input (through ``projection`` if there is one): (N, C, *) to (N, C', *).
 
     Args:
-        layers: the layers by name, in order.
-        projection: what brings the input to the shape of the layers' output; None where the shapes agree.
+        layers: layers by name, in order.
+        projection: maps the input to the shape of the layers' output; None if the shapes agree.
     """
 
     def __init__(self, layers: dict[str, nn.Module], projection: nn.Module | None = None) -> None:
@@ -32,7 +32,7 @@ class Residual(nn.Module):
 
     @property
     def body(self) -> tuple[nn.Module, ...]:
-        """The layers in order; the input is added to what comes out of the last."""
+        """The layers in order, without the shortcut."""
         return tuple(self.get_submodule(name) for name in self.names)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class Residual(nn.Module):
 
 
 class Concat(nn.Module):
-    """All branches read the same input; their outputs stacked along the channels: N C * -> N (C1 + C2 + ...) *."""
+    """Branches with the same input, and their outputs concatenated along the channels: (N, C, *) to (N, C1 + C2 + ..., *)."""
 
     def __init__(self, branches: dict[str, nn.Module]) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Concat(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Layer norm over the channels at each position alone: N C * -> N C *."""
+    """Layer norm over the channels at each position: (N, C, *) to (N, C, *)."""
 
     def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class LayerNorm(nn.Module):
 
 
 class GlobalPool(nn.Module):
-    """The mean or the largest of all positions of each channel: N C * -> N C."""
+    """Mean or maximum over all positions of each channel: (N, C, *) to (N, C)."""
 
     def __init__(self, kind: Literal["avg", "max"] = "avg") -> None:
         super().__init__()
@@ -88,13 +88,13 @@ class GlobalPool(nn.Module):
 
 
 class BlurPool(nn.Module):
-    """Each channel blurred by fixed weights, its border mirrored, then every ``stride``-th value: N C * -> N C *.
+    """Fixed blur of each channel with reflection padding, then subsampling: (N, C, *) to (N, C, *).
 
-    Zhang 2019 (arXiv:1904.11486). The filter is a buffer that is not saved: it follows from the design.
+    Zhang 2019 (arXiv:1904.11486). The filter is a non-persistent buffer, since it follows from the design.
 
     Args:
-        weights: the filter on one axis; on several it is their product.
-        stride: one for each axis.
+        weights: filter on one axis; the whole filter is the outer product over all axes.
+        stride: stride on each axis.
     """
 
     filter: Tensor
@@ -107,7 +107,7 @@ class BlurPool(nn.Module):
         self.reset_filter()
 
     def reset_filter(self) -> None:
-        """Give the filter its values, as after a move from the meta device."""
+        """Compute the filter's values; needed after a move from the meta device."""
         values = torch.tensor(self.weights, dtype=self.filter.dtype, device=self.filter.device)
         product = torch.ones((), dtype=self.filter.dtype, device=self.filter.device)
         for _ in self.stride:
@@ -125,9 +125,9 @@ class BlurPool(nn.Module):
 
 
 class _PadFirst(nn.Module):
-    """Zeros around the map before a convolution, unlike numbers of them on both sides. Abstract."""
+    """Zero padding before a convolution, with different sizes on both sides. Abstract."""
 
-    pads: tuple[int, ...] = ()  # as torch.nn.functional.pad takes them: last axis first
+    pads: tuple[int, ...] = ()  # in the order of torch.nn.functional.pad: last axis first
 
     def forward(self, x: Tensor) -> Tensor:
         padded: Tensor = super().forward(F.pad(x, self.pads))

@@ -1,7 +1,4 @@
-"""Design to ``nn.Module``, with the same paths: ``named_modules()`` of the network are the paths of the design's nodes.
-
-This file knows which torch module computes which layer.
-"""
+"""``build``: a design to an ``nn.Module`` whose module paths are those of the design's nodes."""
 
 from __future__ import annotations
 
@@ -65,19 +62,19 @@ _NORMS: dict[int, Any] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2
 def build(
     design: Design, input_shape: Shape, num_classes: int | None = None, *, seed: int | torch.Generator = 0
 ) -> nn.Sequential:
-    """The network of a design, with initial values, on the CPU, in training mode.
+    """Build the network of a design, with initial weights, on the CPU and in training mode.
 
     Args:
-        design: the network as plain data.
-        input_shape: ``(channels, *spatial)`` or ``(features,)`` of one item; the network takes ``(n, *input_shape)``.
-        num_classes: what ``classes`` stands for in the design.
-        seed: decides the initial values alone; the global random state is neither read nor changed.
+        design: the network as data.
+        input_shape: ``(channels, *spatial)`` or ``(features,)`` of one sample; the network accepts ``(n, *input_shape)``.
+        num_classes: value of ``classes`` in the design.
+        seed: seed of the initial weights, or a generator; the global random state does not change.
 
     Returns:
         A module whose submodules have the paths of the design's nodes.
 
     Raises:
-        DesignError: the design is impossible for this input, has a name that torch keeps, or does not fit into memory.
+        DesignError: the design is impossible for this input, uses a name that PyTorch reserves, or does not fit into memory.
 
     >>> from visus.design import parse
     >>> network = build(parse("conv(8, 3, padding=1), norm, relu, globalpool, linear(classes)"), (3, 32, 32), 10)
@@ -106,13 +103,13 @@ def _named(nodes: Iterable[Node]) -> dict[str, nn.Module]:
     modules = {}
     for node in nodes:
         if hasattr(nn.Sequential, node.name) or node.name in _INSTANCE_NAMES:
-            raise DesignError(f"the name {node.name!r} is kept by torch for its own use. Choose another.", where=node.path)
+            raise DesignError(f"PyTorch reserves the name {node.name!r}. Choose another.", where=node.path)
         modules[node.name] = _module(node)
     return modules
 
 
 def _module(node: Node) -> nn.Module:
-    """The module of one node, its weights without values."""
+    """The module of one node, with uninitialized weights."""
     item = node.layer
     if isinstance(item, Layer):
         return _BUILDERS[type(item)](item, node.input_shape)

@@ -1,7 +1,4 @@
-"""Convolutions computed in float32 inside bfloat16, where PyTorch's kernels on processors are slow or wrong at their gradients.
-
-This file knows kinds of layers and where PyTorch's kernels for them fall short.
-"""
+"""Convolutions in float32 within a bfloat16 network, where PyTorch's bfloat16 gradients on a CPU are wrong or slow."""
 
 from __future__ import annotations
 
@@ -14,21 +11,21 @@ import torch
 from torch import Tensor, nn
 
 VOLUME_SIDE: Final = 2.0
-"""Sides of a volume's map, in extents of the kernel, from which bfloat16 was right in all that was tried."""
+"""Side of a volume's map, relative to the kernel's extent, from which bfloat16 was correct in all experiments."""
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED: Final = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def is_wrong_in_bfloat16(layer: Any, x: Tensor) -> bool:
-    """Whether PyTorch's gradients of a convolution's weights may be wrong in bfloat16 for these maps on a processor.
+    """Whether PyTorch's weight gradients of a convolution may be wrong in bfloat16 on a CPU, for this input.
 
-    With torch 2.13 on a processor with AVX-512 BF16, they were left unwritten in part, so that they held whatever the memory held (NaN among
-    it), where a side of the map is smaller than the stride; with three axes also for kernels of 3 on maps of side 2, and for kernels of 5 on maps
-    of sides 1, 3 and 4; kernels of 7 wrote beyond their memory. Of a transposed convolution the output takes the part of the map.
+    With torch 2.13 on a CPU with AVX-512 BF16, parts of them stayed uninitialized memory (with NaN) if a side of the map was smaller than the stride.
+    With three axes this also happened for kernels of 3 on maps of side 2, and for kernels of 5 on maps of sides 1, 3 and 4; kernels of 7 wrote out of
+    bounds. For a transposed convolution, the output counts as the map.
 
     Args:
         layer: a convolution, transposed or not.
-        x: (N, C, *), its input.
+        x: (N, C, *) input.
     """
     kernel: tuple[int, ...] = layer.kernel_size
     stride: tuple[int, ...] = layer.stride
@@ -48,20 +45,19 @@ def is_wrong_in_bfloat16(layer: Any, x: Tensor) -> bool:
 
 
 def is_slow_in_bfloat16(layer: Any, x: Tensor) -> bool:
-    """Whether PyTorch's gradients of a convolution are slower in bfloat16 than in float32 on a processor: single channels with a stride, or wider
-    than 3.
+    """Whether PyTorch's gradients are slower in bfloat16 than in float32 on a CPU: depthwise convolutions with a stride or a kernel above 3.
 
-    On a processor with AVX-512 BF16 (torch 2.13, one core, 32 maps, channels last) they took 70 ms instead of 22 (96 channels, 3 x 3, stride 2,
-    64 px), 80 instead of 2 (144, 5 x 5, stride 2, 32 px) and 28 instead of 8 (1152, 5 x 5, 4 px); the forward passes take as long in both.
+    On a CPU with AVX-512 BF16 (torch 2.13, one core, 32 maps, channels-last) they took 70 ms instead of 22 (96 channels, 3 x 3, stride 2, 64 px),
+    80 instead of 2 (144, 5 x 5, stride 2, 32 px) and 28 instead of 8 (1152, 5 x 5, 4 px). The forward passes take equally long.
     """
     is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
     return x.device.type == "cpu" and is_depthwise and (max(layer.kernel_size) > 3 or max(layer.stride) > 1)
 
 
 def in_float32(forward: Callable[..., Any], x: Tensor, *given: Any, **options: Any) -> Any:
-    """What ``forward`` gives with autocast off: numbers go in and out in autocast's format, and are float32 in between.
+    """Call ``forward`` with float32 inputs and without autocast, and convert its output to autocast's dtype.
 
-    Where it gives something other than one tensor, that is handed on as it is.
+    An output that is not a tensor is returned unchanged.
     """
     kind = x.device.type
     with torch.autocast(kind, enabled=False):
@@ -74,7 +70,7 @@ def _float32(value: Any) -> Any:
 
 
 def suits_float32(layer: Any, x: Any) -> bool:
-    """Whether a convolution inside autocast can be computed in float32 instead: its weights are float32, and nothing is being traced."""
+    """Whether a convolution under autocast can run in float32: its weights are float32, and PyTorch is not tracing."""
     return (
         isinstance(x, Tensor)
         and x.is_floating_point()
@@ -85,7 +81,7 @@ def suits_float32(layer: Any, x: Any) -> bool:
 
 
 class _Forward:
-    """The ``forward`` of a convolution for a while: in float32 where bfloat16 is wrong or slow. Copies of the layer have one of their own."""
+    """A temporary ``forward`` of a convolution: in float32 if bfloat16 is wrong or slow. Copies of the layer get their own."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
@@ -119,7 +115,7 @@ def float32_where_needed(module: nn.Module, precision: str = "bfloat16") -> Iter
     """
     changed = []
     for part in module.modules() if precision == "bfloat16" else ():
-        is_ours = isinstance(part, (*_CONVOLUTIONS, *_TRANSPOSED)) and not hasattr(part, "sees_to_float32")
+        is_ours = isinstance(part, (*_CONVOLUTIONS, *_TRANSPOSED)) and not hasattr(part, "handles_float32")
         if is_ours and "forward" not in part.__dict__:
             part.__dict__["forward"] = _Forward(part)
             changed.append(part)

@@ -1,6 +1,6 @@
-"""Layers that multiply what passes: a gate for each channel, a trained factor for each channel, whole paths left out.
+"""Multiplicative layers: squeeze-and-excitation, channel scale, drop path.
 
-Shape letters: N batch, C channels, * any number of spatial axes. This file knows the tensors of one layer.
+Shape letters: N batch, C channels, * any number of spatial axes.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _FUNCTIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel times a factor made of the means of all channels: N C * -> N C *.
+    """Squeeze-and-excitation: each channel times a factor computed from all channel means, (N, C, *) to (N, C, *).
 
     Hu, Shen and Sun 2018 (arXiv:1709.01507).
 
     Args:
         num_channels: C.
         squeeze_channels: width between the two linear layers.
-        activation: ``"relu"`` or ``"silu"``, between the two.
-        scale_activation: ``"sigmoid"`` or ``"hardsigmoid"``, after the second.
+        activation: activation between the two: ``"relu"`` or ``"silu"``.
+        scale_activation: activation after the second: ``"sigmoid"`` or ``"hardsigmoid"``.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class SqueezeExcite(nn.Module):
 
 
 class Scale(nn.Module):
-    """Each channel times a trained factor: N C * -> N C *.
+    """Each channel times a trained factor: (N, C, *) to (N, C, *).
 
     Args:
         num_channels: C.
-        init: the factor of a new layer.
+        init: initial factor.
     """
 
     def __init__(self, num_channels: int, init: float = 1e-6) -> None:
@@ -77,10 +77,10 @@ class Scale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """In training, samples become 0 with probability ``p``, and the others are divided by ``1 - p``: N ... -> N ...
+    """Stochastic depth: in training, sets samples to 0 with probability ``p`` and divides the others by ``1 - p``.
 
     Args:
-        p: probability, from 0 to below 1.
+        p: probability, 0 to below 1.
     """
 
     def __init__(self, p: float) -> None:

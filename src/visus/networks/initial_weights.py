@@ -1,4 +1,4 @@
-"""The weights that a training starts from, where these know something already: from a file, from a backbone, or inside a module that was given."""
+"""Pretrained starting weights: from a file, from a backbone, or within a module."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from visus.errors import WeightsError
 from visus.networks import weights
 
 _CONFIGS = ("pretrained_cfg", "default_cfg", "config", "normalization")
-"""Attributes of a module in which its input normalization may stand: timm's, older timm's, that of transformers, and one to set by hand."""
+"""Attributes of a module that may hold its input normalization: of timm, older timm and transformers, and one to set by hand."""
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """How samples are scaled before the network: a value v of 0 to 255 becomes ``(v - offset) / divisor``.
+    """Input normalization: a value v from 0 to 255 becomes ``(v - offset) / divisor``.
 
     Args:
-        offset, divisor: one number for each channel.
+        offset: one value per channel.
+        divisor: one value per channel.
     """
 
     offset: tuple[float, ...]
@@ -33,7 +34,7 @@ class Normalization:
 
     @classmethod
     def of_shares(cls, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
-        """From mean and standard deviation of values from 0 to 1, as timm and torchvision give them.
+        """From mean and standard deviation of values from 0 to 1, as in timm and torchvision.
 
         >>> Normalization.of_shares((0.5, 0.5), (0.25, 0.5)).divisor
         (63.75, 127.5)
@@ -43,14 +44,14 @@ class Normalization:
 
 @dataclass(frozen=True, eq=False)
 class InitialWeights:
-    """Weights that know something, with all that is needed to start from them.
+    """Pretrained weights with their origin and input normalization.
 
     Args:
-        source: what they are, in the words that follow "starts from".
-        tensors: by name; None where the module brings them itself.
-        normalization: how their inputs were scaled; None where that is not known.
-        file: the file that they were read from; None for an installed backbone, or a module.
-        sha256: of the file; empty where there is none.
+        source: description of the weights, to follow "starts from".
+        tensors: tensors by name; None if the module already holds them.
+        normalization: input normalization of their training; None if unknown.
+        file: file of the weights; None for an installed backbone or a module.
+        sha256: SHA-256 of the file; empty if there is none.
     """
 
     source: str
@@ -60,24 +61,24 @@ class InitialWeights:
     sha256: str = ""
 
     def load_into(self, module: nn.Module) -> tuple[str, ...]:
-        """Give a module these weights, in place; a head for another number of classes stays new.
+        """Load the weights into a module; a head for another number of classes keeps its new weights.
 
         Returns:
-            Names of the tensors that stayed new.
+            Names of the tensors that were not loaded.
 
         Raises:
-            WeightsError: tensors do not fit; each is named, with the file.
+            WeightsError: tensors do not match the module; the message names each of them, and the file.
         """
         if self.tensors is None:
             return ()
         try:
-            return weights.begin_with(module, self.tensors)
+            return weights.load_initial_weights(module, self.tensors)
         except WeightsError as error:
             raise error.within(self.file) if self.file and not error.where else error from None
 
 
 def from_file(file: str | Path) -> InitialWeights:
-    """Weights in a file: safetensors, or a state dict of PyTorch. Files of visus say how their inputs were scaled.
+    """Weights from a safetensors file or a state dict of PyTorch. Files of visus also hold the input normalization.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -92,15 +93,15 @@ def from_file(file: str | Path) -> InitialWeights:
 
 
 def from_module(module: nn.Module, source: str) -> InitialWeights:
-    """The weights that a module brings itself, with the normalization that its configuration names."""
+    """The weights that a module already holds, with the normalization of its configuration."""
     return InitialWeights(source, None, normalization_of(module))
 
 
 def normalization_of(module: nn.Module) -> Normalization | None:
-    """The input normalization that a module's configuration names; None where it names none.
+    """The input normalization of a module's configuration; None if it has none.
 
-    Read are ``mean`` and ``std`` (or ``image_mean`` and ``image_std``) in its attribute ``pretrained_cfg``, ``default_cfg``, ``config`` or
-    ``normalization``, a mapping or an object, for values from 0 to 1; ``normalization`` may be a pair ``(mean, std)`` too.
+    The function reads ``mean`` and ``std`` (or ``image_mean`` and ``image_std``), for values from 0 to 1, from the attribute ``pretrained_cfg``,
+    ``default_cfg``, ``config`` or ``normalization``: a mapping or an object. ``normalization`` may also be a pair ``(mean, std)``.
 
     >>> network = nn.Conv2d(3, 1, 1)
     >>> network.normalization = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -119,9 +120,9 @@ def normalization_of(module: nn.Module) -> Normalization | None:
 
 
 def is_trained(module: nn.Module) -> bool:
-    """Whether a module's weights tell that it was trained: a norm whose gains, shifts or statistics are not those of a new one.
+    """Whether a module was trained: a norm's weight, bias or statistics differ from the initial ones.
 
-    A module without norms cannot tell.
+    The answer is False for a module without norms.
 
     >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     >>> before = is_trained(network)
@@ -143,13 +144,13 @@ def is_trained(module: nn.Module) -> bool:
     return False
 
 
-def share_the_same_draws(make: Callable[[], nn.Module]) -> bool:
-    """Whether most of what a callable makes does not depend on the random seed, so that it was loaded and not drawn.
+def is_seed_independent(make: Callable[[], nn.Module]) -> bool:
+    """Whether most weights of a new module do not depend on the random seed, so that they are loaded rather than random.
 
     Args:
-        make: gives a module; it is called twice, with two seeds.
+        make: makes a module; called twice, with different seeds.
 
-    >>> share_the_same_draws(lambda: nn.Linear(3, 3))
+    >>> is_seed_independent(lambda: nn.Linear(3, 3))
     False
     """
     made = []
@@ -169,7 +170,7 @@ def _entry(found: Any, name: str) -> Any:
 
 
 def _stored_normalization(path: Path) -> Normalization | None:
-    """What the header of a file that visus wrote says of the scaling; None for any other file, and where each sample has its own."""
+    """The input normalization in the header of a file of visus; None for other files, and if each sample has its own normalization."""
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             plan = json.loads((file.metadata() or {})["visus"])["preprocessing"]

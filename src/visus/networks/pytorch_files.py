@@ -1,7 +1,6 @@
-"""What ``torch.save`` wrote, read as tensors alone: no code in a file is ever run, and what is no such file is told in one sentence.
+"""Reads files of ``torch.save`` as tensors, without running code in them; other files raise an error with a remedy.
 
-This file knows PyTorch's two kinds of file, a zip archive and (before version 1.6, or where asked for) a row of pickles, and
-what is easily taken for one.
+PyTorch has two formats: a zip archive and, before version 1.6 or on request, a sequence of pickles.
 """
 
 from __future__ import annotations
@@ -18,36 +17,36 @@ import torch
 
 from visus.errors import WeightsError
 
-STARTS: Final = (b"PK", b"\x80")  # of a zip archive, and of a pickle
+STARTS: Final = (b"PK", b"\x80")  # first bytes of a zip archive and of a pickle
 SAVE: Final = "Save the state dict alone: torch.save(network.state_dict(), FILE)."
 _MAGIC: Final = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number in the first pickle of a file in the old format
-_PICKLES: Final = 5  # of the old format: magic number, version, machine, content, names of the storages
-_PROTOCOL: Final = 2  # of pickles that PyTorch reads without running code
+_PICKLES: Final = 5  # number of pickles in the old format: magic number, version, machine, content, storage names
+_PROTOCOL: Final = 2  # pickle protocol that PyTorch reads without running code
 _NAMED: Final = re.compile(r"\bGLOBAL ([\w.]+)")
-_DAMAGED: Final = "this file of torch.save is damaged or cut short. Take another copy of it."
+_DAMAGED: Final = "this file of torch.save is damaged or truncated. Use another copy of it."
 _MAX_NAMED: Final = 5
 
 
 def read(path: Path) -> Any:
-    """The content of a file that begins with one of ``STARTS``: tensors, numbers and texts in tables and lists.
+    """The content of a file that begins with one of ``STARTS``: tensors, numbers and strings in dicts and lists.
 
     Raises:
-        WeightsError: it is damaged, of another kind, or cannot be read without running code that is in it.
-        OSError: it cannot be opened.
+        WeightsError: the file is damaged, of another kind, or unreadable without running code in it.
+        OSError: the file cannot be opened.
     """
-    if told := _other_kind(path):
-        raise WeightsError(told, where=str(path))
+    if message := _other_kind(path):
+        raise WeightsError(message, where=str(path))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what PyTorch has to say of files that it cannot read well is told below
+        warnings.simplefilter("ignore")  # the error below replaces PyTorch's warnings
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # damaged bytes end in errors of any kind
-            told = _told(path, error)
-    raise WeightsError(told, where=str(path))
+        except Exception as error:  # damaged bytes raise errors of any kind
+            message = _explain(path, error)
+    raise WeightsError(message, where=str(path))
 
 
 def _other_kind(path: Path) -> str:
-    """What is said of a file that is easily taken for one of ``torch.save``; empty where it may be one."""
+    """Error message for a file that resembles one of ``torch.save``; empty if it may be one."""
     with path.open("rb") as file:
         start = file.read(64)
     if not start.startswith(b"PK"):
@@ -68,30 +67,28 @@ def _other_kind(path: Path) -> str:
             "torch.save(torch.jit.load(ARCHIVE).state_dict(), FILE)."
         )
     if not any(name.endswith("/data.pkl") for name in names):
-        return (
-            f"this is a zip archive of other things ({', '.join(names[:_MAX_NAMED])}), and not a file of torch.save. {SAVE}"
-        )
+        return f"this is a zip archive of other files ({', '.join(names[:_MAX_NAMED])}), not a file of torch.save. {SAVE}"
     return ""
 
 
-def _told(path: Path, error: Exception) -> str:
-    """Why a file could not be read, in one sentence; PyTorch's own speaks of switches that would run the code."""
+def _explain(path: Path, error: Exception) -> str:
+    """Error message for an unreadable file; PyTorch's own message recommends options that would run the code."""
     pickles = _pickles(path)
     if not pickles:
         return _DAMAGED
     protocol = pickles[0][1]
     if protocol != _PROTOCOL:
         return (
-            f"this file was written with pickle protocol {protocol}, and without running code that may be in it PyTorch reads protocol "
-            f"{_PROTOCOL} alone. Write it anew, without pickle_protocol. {SAVE}"
+            f"this file has pickle protocol {protocol}, and without running code in it PyTorch reads only protocol "
+            f"{_PROTOCOL}. Save it again without pickle_protocol. {SAVE}"
         )
     if named := _NAMED.search(str(error)):
-        return f"this file cannot be read without running code that is in it (it names {named[1]}). {SAVE}"
+        return f"this file cannot be read without running code in it ({named[1]}). {SAVE}"
     return _DAMAGED
 
 
 def _names(path: Path) -> list[str]:
-    """Names in a zip archive; none where it is no whole one."""
+    """File names in a zip archive; none if it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -100,20 +97,20 @@ def _names(path: Path) -> list[str]:
 
 
 def _pickles(path: Path) -> list[bytes]:
-    """The pickles of a file, not run; none where they cannot be found."""
+    """The pickles of a file as bytes, not run; none if they are damaged."""
     content = path.read_bytes()
     if not content.startswith(b"PK"):
-        return _cut_apart(content, _PICKLES)
+        return _split_pickles(content, _PICKLES)
     name = next(name for name in _names(path) if name.endswith("/data.pkl"))
     try:
         with zipfile.ZipFile(path) as archive:
-            return _cut_apart(archive.read(name), 1)
+            return _split_pickles(archive.read(name), 1)
     except Exception:  # damaged bytes
         return []
 
 
-def _cut_apart(content: bytes, number: int) -> list[bytes]:
-    """So many pickles at the beginning of a file; none where one of them has no beginning or no end."""
+def _split_pickles(content: bytes, number: int) -> list[bytes]:
+    """The first ``number`` pickles of a file; none if one of them is damaged."""
     found, stream = [], io.BytesIO(content)
     for _ in range(number):
         began = stream.tell()

@@ -1,7 +1,6 @@
-"""What each trained tensor of a network is for: filters, the head that makes the answers, gains of norms, and the rest.
+"""Roles of a network's parameters: filters, heads, weights of norms, and others.
 
-Found in the graph that autograd records of one forward pass without data, so it holds for any module: what reads a filter's
-output is seen, also where the code that does it is a person's own. This file knows a module and the graph of its output.
+The roles come from the autograd graph of one forward pass on the meta device, so they hold for any module, including a person's own.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from visus.networks.own_code import copied
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, LayerNorm)
-# Nodes of autograd's graph that give k times as much for k times the input, k > 0, or only lay it out otherwise.
-_EVEN = (
+# Autograd nodes of positively homogeneous operations: f(k x) = k f(x) for k > 0.
+_HOMOGENEOUS = (
     *("MaxPool", "AvgPool", "AdaptiveMax", "AdaptiveAvg", "Relu", "LeakyRelu", "Dropout", "View", "Reshape", "Permute"),
     *("Transpose", "Squeeze", "Unsqueeze", "Clone", "Contiguous", "ConstantPad", "ReflectionPad", "ToCopy", "Mean", "Amax"),
 )
-_NEVER_EVEN = ("Relu6", "Hardtanh", "PRelu", "Celu", "Selu", "Gelu")
+_NOT_HOMOGENEOUS = ("Relu6", "Hardtanh", "PRelu", "Celu", "Selu", "Gelu")
 
 
 @dataclass(frozen=True)
 class Role:
-    """What one trained tensor is for.
+    """The role of one parameter.
 
     Args:
-        kind: ``filter`` for the weights of convolutions and hidden linear layers, ``head`` for weights from which the answers are made
-            directly, ``gain`` for what a norm multiplies its channels by, ``matrix`` for other tensors that span two axes or more, such as embeddings, the
-            weights of recurrent layers and the joint projections of attention, ``other`` for vectors: biases, a class token.
-        num_groups: groups of channels that do not see each other.
-        is_scale_invariant: a norm follows, so the answers stay the same when the tensor is multiplied by a number above zero.
+        kind: ``filter`` for weights of convolutions and hidden linear layers, ``head`` for weights of the last layer before the output, ``gain`` for
+            weights of norms, ``matrix`` for other tensors with two or more axes, such as embeddings, recurrent weights and attention projections,
+            ``other`` for vectors, such as biases and class tokens.
+        num_groups: number of groups of a grouped convolution.
+        is_scale_invariant: whether a norm follows, so that scaling the tensor by a positive factor does not change the output.
     """
 
     kind: Literal["filter", "head", "gain", "matrix", "other"]
@@ -46,19 +45,19 @@ class Role:
 
 
 def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) -> dict[str, Role]:
-    """The role of every trained tensor, by its name in ``named_parameters``.
+    """The role of every trainable parameter, by its name in ``named_parameters``.
 
     Args:
-        module: the network; it is left as it is.
-        input_shape: ``(channels, *spatial)`` of one item. Without it, and for a module that cannot run without data, the last linear
-            layer or convolution is the head, and no tensor is known to be free of scale.
+        module: the network; it does not change.
+        input_shape: ``(channels, *spatial)`` of one sample. Without it, and for a module that cannot run on the meta device, the last linear
+            layer or convolution is the head, and no tensor is scale-invariant.
 
     >>> found = weight_roles(nn.Sequential(nn.Conv1d(1, 4, 3), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(24, 2)), (1, 8))
     >>> found["0.weight"], found["3.weight"].kind, found["0.bias"].kind
     (Role(kind='filter', num_groups=1, is_scale_invariant=False), 'head', 'other')
     """
     groups = dict(_filters(module))
-    heads, free = _read_graph(module, input_shape) if input_shape is not None else (None, set())
+    heads, scale_invariant = _read_graph(module, input_shape) if input_shape is not None else (None, set())
     if heads is None:
         heads = set(list(groups)[-1:])
     gains = {id(part.weight) for part in module.modules() if isinstance(part, _NORMS)}
@@ -69,7 +68,7 @@ def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) 
         if name in heads:
             roles[name] = Role("head", groups.get(name, 1))
         elif name in groups:
-            roles[name] = Role("filter", groups[name], name in free)
+            roles[name] = Role("filter", groups[name], name in scale_invariant)
         elif id(parameter) in gains:
             roles[name] = Role("gain")
         else:
@@ -78,7 +77,7 @@ def weight_roles(module: nn.Module, input_shape: tuple[int, ...] | None = None) 
 
 
 def other_norms(module: nn.Module) -> tuple[str, ...]:
-    """Paths of the norms that do not go by the statistics of the batch: layer, group, instance and root-mean-square norms.
+    """Paths of the norms without batch statistics: layer, group, instance and root-mean-square norms.
 
     >>> other_norms(nn.Sequential(nn.BatchNorm1d(4), nn.LayerNorm(4)))
     ('1',)
@@ -87,25 +86,25 @@ def other_norms(module: nn.Module) -> tuple[str, ...]:
     return tuple(path for path, part in module.named_modules() if isinstance(part, kinds))
 
 
-def takes(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
-    """Whether a network gives an answer for items of this shape; it is run on a copy without data, or on zeros where it needs values.
+def accepts(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Whether a network accepts samples of this shape. A copy runs on the meta device, or on zeros if it needs values.
 
     >>> pooled = nn.Sequential(nn.Conv1d(1, 2, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, 3))
-    >>> takes(pooled, (1, 5)), takes(pooled, (1, 2))
+    >>> accepts(pooled, (1, 5)), accepts(pooled, (1, 2))
     (True, False)
     """
     for device in ("meta", "cpu"):
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 copied(module).to(device).train()(torch.zeros(2, *input_shape, device=device))
-        except Exception:  # whatever a person's own code raises
+        except Exception:  # a person's own code may raise anything
             continue
         return True
     return False
 
 
 def _filters(module: nn.Module) -> Iterator[tuple[str, int]]:
-    """Names of the weights of convolutions and linear layers, each with its number of groups, in the modules' order."""
+    """Yield the names of the weights of convolutions and linear layers with their number of groups, in the modules' order."""
     for path, part in module.named_modules():
         prefix = f"{path}." if path else ""
         if isinstance(part, (*_CONVS, nn.Linear)):
@@ -115,26 +114,28 @@ def _filters(module: nn.Module) -> Iterator[tuple[str, int]]:
 
 
 def _read_graph(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[set[str] | None, set[str]]:
-    """Names of the heads, and of the tensors that a norm makes free of scale; (None, nothing) where the module cannot run without data."""
+    """Names of the heads and of the scale-invariant tensors; (None, empty) if the module cannot run on the meta device."""
     try:
         ghost = copied(module).to("meta").train()
         names = {id(value): name for name, value in ghost.named_parameters()}
-        numbers = next((value.dtype for value in ghost.parameters() if value.is_floating_point()), None)
+        dtype = next((value.dtype for value in ghost.parameters() if value.is_floating_point()), None)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            output = ghost(torch.empty(2, *input_shape, device="meta", dtype=numbers))
+            output = ghost(torch.empty(2, *input_shape, device="meta", dtype=dtype))
         graph = _Graph(output.grad_fn, names)
-    except Exception:  # whatever a person's own code raises: it may need values, or numbers of another kind
+    except Exception:  # a person's own code may raise anything, for example because it needs values or another dtype
         return None, set()
     return graph.heads(), {name for name, node in graph.reader.items() if graph.is_normed(node)}
 
 
 class _Graph:
-    """Autograd's graph from an output back to the trained tensors."""
+    """Autograd's graph from an output back to the parameters."""
 
     def __init__(self, root: Any, names: dict[int, str]) -> None:
         self.root = root
-        self.readers: dict[Any, list[tuple[Any, int]]] = defaultdict(list)  # node -> who reads what it makes, at which place
-        self.tensors: dict[Any, str] = {}  # the node at which a trained tensor enters -> its name
+        self.readers: dict[Any, list[tuple[Any, int]]] = defaultdict(
+            list
+        )  # node -> nodes that read its output, with the argument's position
+        self.tensors: dict[Any, str] = {}  # node of a parameter -> its name
         seen, waiting = {root}, [root]
         while waiting:
             node = waiting.pop()
@@ -151,7 +152,7 @@ class _Graph:
         self.reader = dict(self._only_readers())
 
     def _only_readers(self) -> Iterator[tuple[str, Any]]:
-        """(name, node) of each tensor that one convolution or product alone reads, which adds no bias."""
+        """Yield (name, node) for each parameter that exactly one convolution or product without bias reads."""
         for entry, name in self.tensors.items():
             nodes = self.readers[entry]
             while len(nodes) == 1 and _is_layout(nodes[0][0]):
@@ -160,19 +161,19 @@ class _Graph:
                 yield name, nodes[0][0]
 
     def _has_bias(self, node: Any, weight: Any) -> bool:
-        """Whether another trained tensor enters beside the weight."""
+        """Whether the node reads another parameter in addition to the weight."""
         return any(below in self.tensors and below is not weight for below, _ in node.next_functions)
 
     def is_normed(self, node: Any) -> bool:
-        """Whether everything that reads the node is a norm, or comes to one through steps that keep ratios."""
+        """Whether every path from the node leads to a norm, through homogeneous operations only."""
         readers = self.readers[node]
         return bool(readers) and all(
-            ("Norm" in above.name() and place == 0) or (_is_even(above) and self.is_normed(above))
+            ("Norm" in above.name() and place == 0) or (_is_homogeneous(above) and self.is_normed(above))
             for above, place in readers
         )
 
     def heads(self) -> set[str]:
-        """Names of the weights that are met first on the way back from the output: nothing with weights lies between."""
+        """Names of the weights that the graph meets first on the way back from the output."""
         found: set[str] = set()
         seen, waiting = {self.root}, [self.root]
         while waiting:
@@ -188,7 +189,7 @@ class _Graph:
         return found
 
     def _weights_of(self, node: Any) -> set[str]:
-        """Names of the trained tensors of two axes or more that enter a convolution or product."""
+        """Names of the parameters with two or more axes that a convolution or product reads."""
         names = set()
         for below, _ in node.next_functions if _is_product(node) else ():
             while below is not None and below not in self.tensors and _is_layout(below):
@@ -206,6 +207,6 @@ def _is_layout(node: Any) -> bool:
     return any(node.name().startswith(word) for word in ("TBackward", "Transpose", "View", "ToCopy", "Permute", "Clone"))
 
 
-def _is_even(node: Any) -> bool:
+def _is_homogeneous(node: Any) -> bool:
     name = node.name()
-    return name.startswith(_EVEN) and not name.startswith(_NEVER_EVEN)
+    return name.startswith(_HOMOGENEOUS) and not name.startswith(_NOT_HOMOGENEOUS)

@@ -1,7 +1,7 @@
-"""The whole state of a module as tensors by name, also what it returns from ``get_extra_state``; nothing is pickled.
+"""The whole state of a module as tensors by name, including ``get_extra_state``, without pickle.
 
-This file knows state dicts. A value that is no tensor becomes a text (JSON, as bytes) under its name and ``::json``; tensors
-inside it stand beside it under ``::0``, ``::1`` and so on.
+A value that is not a tensor becomes JSON text (as a tensor of bytes) with the suffix ``::json``; tensors within it have the suffixes ``::0``, ``::1`` and so
+on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TEXT, _MARK = "::json", "::"
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """``state_dict`` with every value as a tensor.
+    """The ``state_dict`` of a module, with every value as a tensor.
 
     Raises:
         UsageError: a value cannot be written without pickle.
@@ -36,31 +36,31 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def put_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load what ``state_of`` gave, all of it."""
+    """Load the whole result of ``state_of``."""
     module.load_state_dict({**plain_state(tensors), **other_state(tensors)})
 
 
 def put_other_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load the values that are no tensors, and leave the tensors of the module as they are."""
+    """Load only the values that are not tensors."""
     if other := other_state(tensors):
         module.load_state_dict(other, strict=False)
 
 
 def plain_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that stand for themselves."""
+    """The entries that are tensors in the ``state_dict`` too."""
     return {name: value for name, value in tensors.items() if _MARK not in name}
 
 
 def other_state(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The values that were no tensors, by name."""
+    """The decoded values that are not tensors, by name."""
     names = [name.removesuffix(_TEXT) for name in tensors if name.endswith(_TEXT)]
     return {name: _decoded(json.loads(bytes(tensors[name + _TEXT].tolist())), name, tensors) for name in names}
 
 
 def _encoded(name: str, value: object) -> dict[str, Tensor]:
-    beside: list[Tensor] = []
+    nested: list[Tensor] = []
     try:
-        text = json.dumps(_plain(value, beside)).encode()
+        text = json.dumps(_plain(value, nested)).encode()
     except TypeError as error:
         raise UsageError(
             f"its state holds {error}, which cannot be written without pickle. "
@@ -68,27 +68,27 @@ def _encoded(name: str, value: object) -> dict[str, Tensor]:
             where=name.removesuffix("_extra_state").removesuffix("."),
         ) from None
     found = {name + _TEXT: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
-    return found | {f"{name}{_MARK}{number}": tensor for number, tensor in enumerate(beside)}
+    return found | {f"{name}{_MARK}{number}": tensor for number, tensor in enumerate(nested)}
 
 
-def _plain(value: Any, beside: list[Tensor]) -> Any:
-    """A value in JSON; what JSON lacks is a table with one name that begins with a dollar."""
+def _plain(value: Any, nested: list[Tensor]) -> Any:
+    """Encode a value for JSON; types that JSON lacks become an object with one key that starts with ``$``."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, (Tensor, np.ndarray, np.generic)):
         kind = "tensor" if isinstance(value, Tensor) else "array" if isinstance(value, np.ndarray) else "scalar"
         if not isinstance(value, Tensor) and value.dtype.kind not in "biufc":
             raise TypeError(f"an array of {value.dtype}")
-        beside.append(value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value)))
-        return {f"${kind}": len(beside) - 1}
+        nested.append(value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value)))
+        return {f"${kind}": len(nested) - 1}
     if isinstance(value, (bytes, bytearray)):
         return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, list):
-        return [_plain(each, beside) for each in value]
+        return [_plain(each, nested) for each in value]
     if isinstance(value, tuple):
-        return {"$tuple": [_plain(each, beside) for each in value]}
+        return {"$tuple": [_plain(each, nested) for each in value]}
     if isinstance(value, Mapping):
-        return {"$dict": [[_plain(key, beside), _plain(each, beside)] for key, each in value.items()]}
+        return {"$dict": [[_plain(key, nested), _plain(each, nested)] for key, each in value.items()]}
     raise TypeError(f"a value of the type {type(value).__name__}")
 
 

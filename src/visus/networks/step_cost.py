@@ -1,9 +1,7 @@
-"""What a training step of a network costs on this machine: measured once, remembered on the disk.
+"""The time of a training step on this machine, measured once and stored on the disk.
 
-This file knows seconds.
-
-A price holds for one processor, version of PyTorch and set of kernels, as the choices of ``networks.fast`` do, and lies beside them; it is measured
-with the algorithms that the training will use. It is a figure of a quiet moment: what is done around the steps is not in it.
+A measurement holds for one processor, PyTorch version and set of kernels, like the plans of ``networks.fast``, and uses the algorithms of the training. It
+excludes all work between steps.
 """
 
 from __future__ import annotations
@@ -25,23 +23,23 @@ from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, memory_format
 
-MAX_SAMPLES = 128  # in a measured step: what a larger batch would save for each sample is left out
+MAX_SAMPLES = 128  # per measured step; the saving per sample of larger batches is ignored
 _REPEATS = 9
-_MAX_S = 0.6  # of the repeats of one measurement; one is always made
+_MAX_S = 0.6  # for all repeats of one measurement, after the first
 
 
 @dataclass(frozen=True)
-class Work:
-    """The steps of a training, as one process takes them.
+class StepConfig:
+    """The configuration of a training's steps in one process, as the key of a measurement.
 
     Attributes:
-        network: a text that says all of the network, such as that of its design.
-        input_shape: (channels, *spatial) of a whole sample.
-        batch_size: samples of this process in one step.
-        sides: parts of the whole side at which samples are seen, in equal shares of the training.
-        machine: device, precision and layout.
-        optimizer: its name.
-        is_sped_up: whether convolutions are computed by the fastest algorithm for each shape (``networks.fast``).
+        network: text that describes the whole network, such as its design.
+        input_shape: (channels, *spatial) of a sample at full size.
+        batch_size: number of samples per step in this process.
+        sides: input sizes of equally long phases, as fractions of the full side.
+        machine: device, precision and memory format.
+        optimizer: name of the optimizer.
+        is_sped_up: whether convolutions use the fastest algorithm for each shape (``networks.fast``).
     """
 
     network: str
@@ -69,57 +67,57 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Price:
-    """What a step costs.
+class StepCost:
+    """The time of a training step.
 
     Attributes:
-        sample_s: seconds of the forward and backward pass for one sample, for each side of progressive resizing.
-        update_s: seconds in which the optimizer moves the weights once.
+        sample_s: seconds of forward and backward pass for one sample, at each size of progressive resizing.
+        update_s: seconds of one optimizer step.
     """
 
     sample_s: tuple[float, ...]
     update_s: float
 
     def steps_s(self, num_steps: int, batch_size: int) -> float:
-        """Seconds of so many steps, an equal share of them at each side.
+        """Seconds of ``num_steps`` steps, divided equally between the sizes.
 
-        >>> Price((0.01, 0.03), 0.5).steps_s(10, 100)
+        >>> StepCost((0.01, 0.03), 0.5).steps_s(10, 100)
         25.0
         """
         return num_steps * (batch_size * sum(self.sample_s) / len(self.sample_s) + self.update_s)
 
 
-class Prices:
-    """The price list of this machine, on the disk.
+class StepCosts:
+    """Measured step times of this machine, on the disk.
 
     Args:
-        file: where it is kept; None for the user's cache folder.
+        file: file of the measurements; default: in the user's cache folder.
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        self.file = file or cache.place("prices")
+        self.file = file or cache.cache_file("prices")
 
-    def price(self, work: Work, make: Callable[[], tuple[nn.Module, torch.optim.Optimizer]]) -> Price:
-        """What this work costs; measured now if that was never done.
+    def cost(self, work: StepConfig, make: Callable[[], tuple[nn.Module, torch.optim.Optimizer]]) -> StepCost:
+        """The time of these steps; measured now unless it is stored.
 
         Args:
-            work: the steps.
-            make: gives the network where it is to be trained, and its optimizer; both are used up. Called only where something is measured.
+            work: configuration of the steps.
+            make: makes the network on its device, and its optimizer; the measurement changes both. Called only to measure.
         """
-        known = cache.read(self.file, _as_price)
+        known = cache.read(self.file, _as_cost)
         if (key := str(work)) not in known:
             devices = [work.machine.device] if work.machine.device.type == "cuda" else []
             with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
                 found = measured(work, *make())
-            known = cache.read(self.file, _as_price) | {key: found}  # with what other processes found meanwhile
+            known = cache.read(self.file, _as_cost) | {key: found}  # other processes may have added measurements
             cache.write(self.file, known)
         return known[key]
 
 
-def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) -> Price:
-    """The price of some steps, by the shortest of a few repeats of each part; the first, which warms up, does not count."""
+def measured(work: StepConfig, module: nn.Module, optimizer: torch.optim.Optimizer) -> StepCost:
+    """Measure the time of a step: the shortest of several repeats of each part, after a warm-up."""
     if work.is_sped_up:
-        speed_up(module, _ChoicesOfWholeBatches(work.batch_size))
+        speed_up(module, _WholeBatchAutotuner(work.batch_size))
     module.train()
     num_samples = min(work.batch_size, MAX_SAMPLES)
     with float32_where_needed(module, work.machine.precision):
@@ -128,23 +126,23 @@ def measured(work: Work, module: nn.Module, optimizer: torch.optim.Optimizer) ->
             for side in set(work.sides)
         }
     sample_s = tuple(at[side] for side in work.sides)
-    return Price(sample_s, _shortest_s(optimizer.step, work.machine))
+    return StepCost(sample_s, _shortest_s(optimizer.step, work.machine))
 
 
-class _ChoicesOfWholeBatches(Autotuner):
-    """Measured steps hold fewer samples than those of the training, and are computed by the algorithms that it will use."""
+class _WholeBatchAutotuner(Autotuner):
+    """An autotuner for measured steps with fewer samples, which chooses the algorithms for the training's batch size."""
 
     def __init__(self, batch_size: int) -> None:
         super().__init__()
         self._batch_size = batch_size
 
-    def plan(self, case: ConvProblem) -> Plan:
+    def plan(self, problem: ConvProblem) -> Plan:
         """The plan for the same convolution of a whole batch."""
-        return super().plan(dataclasses.replace(case, maps=(self._batch_size, *case.maps[1:])))
+        return super().plan(dataclasses.replace(problem, maps=(self._batch_size, *problem.maps[1:])))
 
 
-def _passes(work: Work, module: nn.Module, num_samples: int, side: float) -> Callable[[], object]:
-    """Forward and backward pass for some samples at one side."""
+def _passes(work: StepConfig, module: nn.Module, num_samples: int, side: float) -> Callable[[], object]:
+    """A function that runs forward and backward pass for ``num_samples`` samples at one size."""
     channels, *size = work.input_shape
     shape = (num_samples, channels, *(max(1, round(side * length)) for length in size))
     inputs = torch.randn(shape).to(work.machine.device)
@@ -162,7 +160,7 @@ def _passes(work: Work, module: nn.Module, num_samples: int, side: float) -> Cal
 
 
 def _shortest_s(run: Callable[[], object], machine: Machine) -> float:
-    """Seconds of the shortest of a few runs."""
+    """Seconds of the shortest of several runs."""
     finish = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(machine.device.type, lambda: None)
     shortest, spent = math.inf, 0.0
     for repeat in range(1 + _REPEATS):
@@ -178,13 +176,13 @@ def _shortest_s(run: Callable[[], object], machine: Machine) -> float:
     return shortest
 
 
-def _as_price(value: dict[str, Any]) -> Price:
-    """A price from its stored fields.
+def _as_cost(value: dict[str, Any]) -> StepCost:
+    """A step cost from its stored fields.
 
     Raises:
-        ValueError: one that cannot have been measured.
+        ValueError: a time is negative or not finite.
     """
-    price = Price(tuple(float(each) for each in value["sample_s"]), float(value["update_s"]))
-    if not price.sample_s or not all(math.isfinite(each) and each >= 0 for each in (*price.sample_s, price.update_s)):
-        raise ValueError(price)
-    return price
+    cost = StepCost(tuple(float(each) for each in value["sample_s"]), float(value["update_s"]))
+    if not cost.sample_s or not all(math.isfinite(each) and each >= 0 for each in (*cost.sample_s, cost.update_s)):
+        raise ValueError(cost)
+    return cost

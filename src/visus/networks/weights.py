@@ -1,7 +1,4 @@
-"""Weights in and out as safetensors, in from PyTorch's own files too, and the layers named that do not fit.
-
-This file knows tensors by name and one file at a time.
-"""
+"""Weights files: saves safetensors, loads safetensors and PyTorch state dicts, and names the layers that do not match."""
 
 from __future__ import annotations
 
@@ -18,21 +15,20 @@ from visus.networks import pytorch_files
 from visus.networks.states import plain_state, put_state, state_of
 from visus.units import write_number_of, write_shape
 
-MAX_NAMED = 10  # so many layers that do not fit are named, the others counted
+MAX_NAMED = 10  # maximum number of mismatched layers in an error message
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
 _COUNTER = "num_batches_tracked"
 
 
 def save(tensors: Mapping[str, Tensor] | nn.Module, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors to a safetensors file, whole or not at all.
+    """Write tensors to a safetensors file, atomically.
 
-    The bytes go to a new file in the same folder, are flushed to the disk, and take the name ``path`` in one step: a process
-    killed at any moment leaves the old file or the new one.
+    It writes and flushes a temporary file in the same folder, and then renames it. A process that is killed leaves either the old file or the new one.
 
     Args:
-        tensors: tensors by name, or a module for its state.
+        tensors: tensors by name, or a module, of which the state is saved.
         path: the file; its folder must exist.
-        metadata: texts by name, stored beside the tensors.
+        metadata: texts by name, stored in the header.
 
     Raises:
         StorageError: the disk is full, or the folder cannot be written.
@@ -53,29 +49,29 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
             return tensors, dict(file.metadata() or {})
     except FileNotFoundError:
-        raise WeightsError("there is no such file of weights.", where=str(path)) from None
+        raise WeightsError("there is no such weights file.", where=str(path)) from None
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
-            f"this is no whole safetensors file ({error}). Take another copy of it.", where=str(path)
+            f"this is not a complete safetensors file ({error}). Use another copy of it.", where=str(path)
         ) from None
 
 
 def read(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a state dict that ``torch.save`` wrote; no code in the file is ever run.
+    """The tensors of a safetensors file or of a state dict of ``torch.save``; no code in the file runs.
 
-    A state dict may lie under ``state_dict``, ``model_state_dict``, ``model`` or ``weights`` in the file, and all its names may begin with
-    ``module.``, as data-parallel training leaves them.
+    A state dict may be nested under ``state_dict``, ``model_state_dict``, ``model`` or ``weights``, and its names may all have the prefix ``module.`` of
+    data-parallel training.
 
     Raises:
         WeightsError: the file is missing or damaged, or holds something other than tensors by name.
     """
     if (inner := Path(path) / "weights" / "best.safetensors").is_file():
-        raise WeightsError(f"this is a run, and a file of weights is needed. Give {inner}.", where=str(path))
+        raise WeightsError(f"this is a run folder, and a weights file is needed. Use {inner}.", where=str(path))
     try:
         with Path(path).open("rb") as file:
             start = file.read(2)
     except OSError as error:
-        raise WeightsError(f"this file of weights cannot be read: {error.strerror}.", where=str(path)) from None
+        raise WeightsError(f"this weights file cannot be read: {error.strerror}.", where=str(path)) from None
     if not start.startswith(pytorch_files.STARTS):
         return load(path)[0]
     found = pytorch_files.read(Path(path))
@@ -84,7 +80,7 @@ def read(path: Path | str) -> dict[str, Tensor]:
             found = found[word]
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise WeightsError(
-            f"tensors by name are needed, and this file holds {_content(found)}. {pytorch_files.SAVE}",
+            f"a dict of tensors is needed, and this file holds {_content(found)}. {pytorch_files.SAVE}",
             where=str(path),
         )
     tensors = {str(name): value for name, value in found.items()}
@@ -93,55 +89,55 @@ def read(path: Path | str) -> dict[str, Tensor]:
 
 
 def _content(found: object) -> str:
-    """What a file holds that is no state dict, in a few words."""
+    """A short description of a file's content that is not a state dict."""
     if isinstance(found, Mapping):
-        return f"a table of {', '.join(str(name) for name in list(found)[:5])}" if found else "an empty table"
+        return f"a dict of {', '.join(str(name) for name in list(found)[:5])}" if found else "an empty dict"
     return f"a {type(found).__name__}"
 
 
 def head_of(module: nn.Module) -> tuple[str, nn.Linear] | None:
-    """Path and module of the last linear layer, which makes the answers; None where there is none."""
+    """Path and module of the head, the last linear layer; None if there is none."""
     linears = [(path, part) for path, part in module.named_modules() if isinstance(part, nn.Linear)]
     return linears[-1] if linears else None
 
 
-def begin_with(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Load tensors into a module that is to be trained on; a head for another number of classes is left as it is.
+def load_initial_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Load tensors into a module for fine-tuning; a head for another number of classes keeps its new weights.
 
-    Counters of batches, which old files lack, are left as they are too. All else must fit.
+    ``num_batches_tracked``, which old files lack, may be missing. All other tensors must match.
 
     Returns:
-        Names of the head's tensors that were left new; none where everything was loaded.
+        Names of the head's tensors that were not loaded.
 
     Raises:
-        WeightsError: tensors are missing, left over, of another shape or kind, or hold NaN or infinity; each is named with its layer, and
-            nothing was loaded.
+        WeightsError: tensors are missing, superfluous, of another shape or dtype, or hold NaN or infinity. The message names each of them, and nothing
+            is loaded.
     """
     state = state_of(module)
     head = head_of(module)
     own_head = [f"{head[0]}.{name}".removeprefix(".") for name in ("weight", "bias")] if head else []
-    left_new = [
+    not_loaded = [
         name
         for name in own_head
         if name in state and name in tensors and tensors[name].shape[1:] == state[name].shape[1:]
         if tensors[name].dim() == state[name].dim() and len(tensors[name]) != len(state[name])
     ]
-    kept = {name: value for name, value in state.items() if name in left_new or name.endswith(_COUNTER)}
-    loaded = {name: value for name, value in tensors.items() if name not in left_new}
-    fit(module, kept | loaded, [message for name, value in loaded.items() if (message := _unfinite(name, value))])
-    return tuple(left_new)
+    kept = {name: value for name, value in state.items() if name in not_loaded or name.endswith(_COUNTER)}
+    loaded = {name: value for name, value in tensors.items() if name not in not_loaded}
+    fit(module, kept | loaded, [message for name, value in loaded.items() if (message := _not_finite(name, value))])
+    return tuple(not_loaded)
 
 
 def fit(module: nn.Module, tensors: Mapping[str, Tensor], found: Sequence[str] = ()) -> None:
-    """Load tensors into a module, all of them or none.
+    """Load tensors into a module, either all of them or none.
 
     Args:
         module: the network.
-        tensors: by name.
-        found: mistakes that were seen in them before.
+        tensors: tensors by name.
+        found: earlier error messages about the tensors.
 
     Raises:
-        WeightsError: tensors are missing, superfluous or of another shape or kind; each is named with its layer.
+        WeightsError: tensors are missing, superfluous, or of another shape or dtype; the message names each of them.
     """
     state = plain_state(state_of(module))
     tensors, given = plain_state(tensors), tensors
@@ -149,16 +145,16 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor], found: Sequence[str] =
     messages += [_superfluous(name, state, tensors) for name in tensors if name not in state]
     mistakes = [*(message for message in messages if message), *found]
     if mistakes:
-        told = joined(mistakes)
+        details = joined(mistakes)
         if len(mistakes) > MAX_NAMED:
             lines = "\n".join(f"  - {mistake}" for mistake in mistakes[:MAX_NAMED])
-            told = f"{len(mistakes)} mistakes; the first {MAX_NAMED}:\n{lines}"
-        raise WeightsError(f"the weights do not fit the network. {told}")
+            details = f"{len(mistakes)} mistakes; the first {MAX_NAMED}:\n{lines}"
+        raise WeightsError(f"the weights do not match the network. {details}")
     put_state(module, given)
 
 
 def _misfit(name: str, own: Tensor, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """The sentence on a tensor that the network needs and does not get; empty where it fits."""
+    """Error message for a tensor of the network that is missing or does not match; empty if it matches."""
     if name not in tensors:
         return f"{name} ({_size(own)}) is missing from the weights."
     given = tensors[name]
@@ -169,10 +165,10 @@ def _misfit(name: str, own: Tensor, tensors: Mapping[str, Tensor], state: Mappin
     return ""
 
 
-def _unfinite(name: str, tensor: Tensor) -> str:
-    """The sentence on a tensor with which no training can begin; empty where it is finite."""
+def _not_finite(name: str, tensor: Tensor) -> str:
+    """Error message for a tensor with NaN or infinity; empty if it is finite."""
     num_bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
-    return f"{name} holds NaN or infinity in {num_bad:,} of {write_number_of(tensor.numel(), 'place')}." if num_bad else ""
+    return f"{name} holds NaN or infinity in {num_bad:,} of {write_number_of(tensor.numel(), 'value')}." if num_bad else ""
 
 
 def _superfluous(name: str, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:

@@ -1,7 +1,7 @@
-"""Convolutions whose filters are computed from data and not trained: principal axes of patches, each scaled to deviation 1, and their negatives.
+"""Whitening convolutions: fixed filters computed from data, the principal axes of patches scaled to unit variance, and their negatives.
 
-Jordan 2024 (arXiv:2404.00498, section 3.2) after Page 2019 (myrtle.ai, "How to train your ResNet"). Shape letters: N samples, C
-channels, * spatial axes. This file knows patches, one layer of such filters and how it is filled.
+Jordan 2024 (arXiv:2404.00498, section 3.2), after Page 2019 (myrtle.ai, "How to train your ResNet"). Shape letters: N samples, C channels, * spatial
+axes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from visus.errors import UsageError
 from visus.networks.blocks import pad_order
 
 MAX_SAMPLES = 5_000
-MAX_VALUES = 2**26  # of the samples that are looked at, in all
+MAX_VALUES = 2**26  # total number of values of these samples
 MAX_PATCHES = 2**21
-EPS = 5e-4  # added to the variances, as a share of their mean, so that what hardly varies is not blown up
+EPS = 5e-4  # added to the variances, relative to their mean, so that directions of small variance are not amplified
 _CHUNK_VALUES = 2**23
-_LARGE_MEAN = 100.0  # its square beside the variance
+_LARGE_MEAN = 100.0  # squared mean relative to the variance
 
 
 class _AddedBias(torch.autograd.Function):
-    """A convolution of which the bias alone is trained: its gradient is a sum, and nothing is kept."""
+    """The gradient of a convolution with only a trained bias: a sum, for which no tensor is saved."""
 
     @staticmethod
     def forward(context: Any, made: Tensor, bias: Tensor) -> Tensor:
@@ -42,15 +42,15 @@ class _AddedBias(torch.autograd.Function):
 
 
 class Whitening(nn.modules.conv._ConvNd):
-    """What the whitening convolutions of one, two and three axes share. Abstract. N C * -> N 2*C*k *, where k is the patch's number of places.
+    """Common part of whitening convolutions for 1, 2 and 3 axes: (N, C, *) to (N, 2*C*k, *), for patches of k positions. Abstract.
 
-    The filters are a buffer: they are saved with the weights, and no optimizer moves them. Before ``fit_whitening`` they are the single
-    values of the patch and their negatives.
+    The filters are a buffer, saved with the weights and not trained. Before ``fit_whitening`` they are the identity and its negative.
 
     Args:
         in_channels: C.
-        kernel_size, stride: one number for each axis.
-        pads: zeros before and after each axis.
+        kernel_size: kernel size on each axis.
+        stride: stride on each axis.
+        pads: zero padding before and after each axis.
     """
 
     _convolve: Any
@@ -71,21 +71,21 @@ class Whitening(nn.modules.conv._ConvNd):
 
     @torch.no_grad()
     def reset_filters(self) -> None:
-        """The filters of a layer that has seen no data, as after a move from the meta device."""
+        """Set the filters of a layer without data; needed after a move from the meta device."""
         num_values = self.weight[0].numel()
         eye = torch.eye(num_values, dtype=self.weight.dtype, device=self.weight.device)
         self.fill(eye, torch.zeros(num_values))
 
     @torch.no_grad()
     def fill(self, axes: Tensor, mean: Tensor) -> None:
-        """Take the rows of ``axes`` and their negatives for filters, and let an average patch give zeros.
+        """Set the filters to the rows of ``axes`` and their negatives, with a bias that maps the mean patch to zero.
 
         Args:
-            axes: (values of a patch, values of a patch), channel by channel.
-            mean: the average patch, (values of a patch,).
+            axes: (values, values), for the values of a patch, channel by channel.
+            mean: (values,) mean patch.
         """
         self.weight.copy_(torch.cat([axes, -axes]).reshape(self.weight.shape))
-        assert self.bias is not None, "whitening always adds a number to each channel"
+        assert self.bias is not None, "whitening layers always have a bias"
         center = axes.to(mean) @ mean
         self.bias.copy_(torch.cat([-center, center]))
 
@@ -93,7 +93,7 @@ class Whitening(nn.modules.conv._ConvNd):
         if self.pads:
             x = F.pad(x, self.pads)
         bias, convolve = self.bias, type(self)._convolve
-        assert bias is not None, "whitening always adds a number to each channel"
+        assert bias is not None, "whitening layers always have a bias"
         if x.requires_grad or not (bias.requires_grad and torch.is_grad_enabled()):
             made: Tensor = convolve(x, self.weight, bias, self.stride, self.padding)
             return made
@@ -126,12 +126,13 @@ WHITENINGS: dict[int, type[Whitening]] = {1: Whitening1d, 2: Whitening2d, 3: Whi
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the filters of one layer were computed from.
+    """The data of a layer's computed filters.
 
     Args:
-        path: of the layer in its network.
-        num_filters: filters, negatives included.
-        num_samples, num_patches: what was looked at.
+        path: path of the layer.
+        num_filters: number of filters, with negatives.
+        num_samples: number of samples.
+        num_patches: number of patches of these samples.
     """
 
     path: str
@@ -140,24 +141,24 @@ class Fitted:
     num_patches: int
 
     def to_json(self) -> dict[str, object]:
-        """Plain data for a run's files, the sentence among them."""
+        """The facts and the sentence as JSON data."""
         return dataclasses.asdict(self) | {"sentence": self.sentence}
 
     @property
     def sentence(self) -> str:
-        """For a reader.
+        """The facts in one sentence.
 
         >>> Fitted("whiten1", 24, 5000, 1_201_250).sentence
-        'The 24 filters of whiten1 were computed from 1,201,250 patches of 5,000 training samples, and not learned.'
+        'The 24 filters of whiten1 were computed from 1,201,250 patches of 5,000 training samples, and are not trained.'
         """
         return (
             f"The {self.num_filters:,} filters of {self.path} were computed from {self.num_patches:,} patches of "
-            f"{self.num_samples:,} training samples, and not learned."
+            f"{self.num_samples:,} training samples, and are not trained."
         )
 
 
 def num_needed(num_samples: int, input_shape: Sequence[int]) -> int:
-    """How many of the samples are enough to look at: 5,000, or fewer where they are large.
+    """Number of samples for ``fit_whitening``: 5,000, or fewer if they are large.
 
     >>> num_needed(50_000, (3, 32, 32)), num_needed(50_000, (1, 64, 64, 64)), num_needed(200, (3, 32, 32))
     (5000, 256, 200)
@@ -167,17 +168,17 @@ def num_needed(num_samples: int, input_shape: Sequence[int]) -> int:
 
 @torch.no_grad()
 def fit_whitening(module: nn.Module, samples: Tensor) -> tuple[Fitted, ...]:
-    """Compute the filters of every whitening layer of a network, in the order in which they stand, from what reaches each.
+    """Compute the filters of every whitening layer of a network, in order, from the layer's inputs.
 
     Args:
-        module: the network; everything but these layers is left as it is.
-        samples: scaled training samples (N, C, *), on the network's device.
+        module: the network; all other layers do not change.
+        samples: preprocessed training samples (N, C, *), on the network's device.
 
     Returns:
-        One value for each such layer; none where the network has none.
+        One value per whitening layer.
 
     Raises:
-        UsageError: NaN or infinity comes to such a layer.
+        UsageError: the input of a whitening layer has NaN or infinity.
     """
     layers = [(path, part) for path, part in module.named_modules() if isinstance(part, Whitening)]
     if not layers:
@@ -192,7 +193,7 @@ def fit_whitening(module: nn.Module, samples: Tensor) -> tuple[Fitted, ...]:
 
 
 class _ReachedError(Exception):
-    """Carries what reaches a layer out of the network's forward pass."""
+    """Aborts a forward pass and carries a layer's input out of it."""
 
     def __init__(self, given: Tensor) -> None:
         super().__init__()
@@ -224,26 +225,24 @@ def _fit(module: nn.Module, path: str, layer: Whitening, samples: Tensor) -> Fit
     covariance = products / max(1, count) - torch.outer(beside, beside)
     if not covariance.isfinite().all():
         raise UsageError(
-            "filters cannot be computed from numbers that are not finite: the samples, or what the layers before make of them, hold NaN or "
-            "infinity. Leave such samples out.",
+            "whitening filters need finite inputs: the samples, or the outputs of the layers before, hold NaN or "
+            "infinity. Remove such samples.",
             where=path,
         )
     variances, axes = torch.linalg.eigh(covariance)
-    variances, axes = variances.flip(0).clamp(min=0), axes.flip(1).mT  # the widest axis first, one a row
+    variances, axes = variances.flip(0).clamp(min=0), axes.flip(1).mT  # one axis per row, the largest variance first
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-    axes = axes * torch.where(
-        largest < 0, -1.0, 1.0
-    )  # an axis has two directions: the one whose largest value is above zero
-    room = EPS * float(variances.mean()) or 1.0  # samples without any spread: their filters may have any length
-    scaled = axes / torch.sqrt(variances + room)[:, None]
+    axes = axes * torch.where(largest < 0, -1.0, 1.0)  # the sign of an axis is arbitrary: its largest value becomes positive
+    epsilon = EPS * float(variances.mean()) or 1.0  # without any variance, the filters may have any scale
+    scaled = axes / torch.sqrt(variances + epsilon)[:, None]
     layer.fill(scaled.to(layer.weight), mean.to(layer.weight))
     return Fitted(path, 2 * num_values, len(samples), count)
 
 
 def _large_mean(patches: Tensor) -> Tensor:
-    """The mean patch where it is large beside the spread, for which products in float32 have then no digits left; else zeros.
+    """The mean patch if it is large relative to the standard deviation, where float32 products lose all precision; else zeros.
 
-    Scaled samples are near zero: products are summed of them as they are, since directions of axes hang on the last digits.
+    Standardized samples have a small mean and are not shifted, since the directions of the axes depend on the last digits.
     """
     mean = patches.mean(0, dtype=torch.float64).float()
     spread = (patches - mean).square().mean(0)
@@ -252,7 +251,7 @@ def _large_mean(patches: Tensor) -> Tensor:
 
 
 def _reached(module: nn.Module, samples: Tensor) -> Tensor:
-    """What comes to the layer that stops the forward pass."""
+    """The input of the layer that aborts the forward pass."""
     try:
         module(samples)
     except _ReachedError as reached:
@@ -261,7 +260,7 @@ def _reached(module: nn.Module, samples: Tensor) -> Tensor:
 
 
 def _patches(given: Tensor, layer: Whitening, num_samples: int) -> Iterator[Tensor]:
-    """The patches that a layer's window meets, (patches, values), thinned where there are too many; edges filled with zeros are left out."""
+    """Yield the patches (patches, values) of a layer's input, subsampled if there are too many, without those in the padding."""
     num_axes = given.dim() - 2
     places = [
         (length - kernel) // stride + 1

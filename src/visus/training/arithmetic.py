@@ -1,7 +1,4 @@
-"""Which algorithms compute the convolutions of a training: those that this machine is fastest with, the same in all of its processes.
-
-This file knows processes, plans, and what decides how numbers are rounded.
-"""
+"""The autotuner of a training, with one choice for all processes, and the facts that decide how its numbers are rounded."""
 
 from __future__ import annotations
 
@@ -14,31 +11,31 @@ from pathlib import Path
 import torch
 
 from visus.networks.fast import Autotuner, Plan
-from visus.networks.fast.autotuner import ConvProblem, suits
+from visus.networks.fast.autotuner import ConvProblem, is_supported
 from visus.networks.fast.compiler import kernels, source
 from visus.networks.machine import Machine, describe
 from visus.training.distribution import Group
 
 
-def choices_for(group: Group, record: Path, batch_size: int) -> Autotuner:
-    """The choices of one training.
+def make_autotuner(group: Group, record: Path, batch_size: int) -> Autotuner:
+    """The autotuner of one training.
 
     Args:
-        group: the processes that train.
-        record: the training's own file of what was chosen.
-        batch_size: samples of a whole batch.
+        group: the processes of the training.
+        record: the run's file of chosen algorithms.
+        batch_size: number of samples of a whole batch.
     """
-    return Autotuner(record=record) if group.is_alone else _AgreedChoices(group, record, -(-batch_size // group.size))
+    return Autotuner(record=record) if group.is_alone else _SharedAutotuner(group, record, -(-batch_size // group.size))
 
 
-def rounding(machine: Machine, convolutions: str) -> dict[str, str]:
-    """What decides how the numbers of a training are rounded, by name, for ``environment.json``.
+def rounding_facts(machine: Machine, kernels_setting: str) -> dict[str, str]:
+    """The facts that decide how the numbers of a training are rounded, by name, for ``environment.json``.
 
     Args:
-        machine: what it is trained on.
-        convolutions: the recipe's setting.
+        machine: device and precision of the training.
+        kernels_setting: the recipe's ``kernels``.
     """
-    is_fast = (machine.device.type, machine.precision, convolutions) == ("cpu", "bfloat16", "auto")
+    is_fast = (machine.device.type, machine.precision, kernels_setting) == ("cpu", "bfloat16", "auto")
     own = hashlib.blake2b(source(), digest_size=4).hexdigest() if is_fast and kernels() is not None else ""
     return {
         "device": machine.device.type,
@@ -49,40 +46,41 @@ def rounding(machine: Machine, convolutions: str) -> dict[str, str]:
     }
 
 
-def rounding_differs(began: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """The warning for a training that goes on with other rounding than it began with; empty where it is the same.
+def rounding_warning(began: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The warning for a resumed training that rounds differently from its start; empty if it rounds equally.
 
-    >>> rounding_differs({"kernels": "those of visus (1f)"}, {"kernels": "those of visus (1f)", "device": "cpu"})
+    >>> rounding_warning({"kernels": "those of visus (1f)"}, {"kernels": "those of visus (1f)", "device": "cpu"})
     ''
     """
     changes = [f"{name}: {before}, now {now[name]}" for name, before in began.items() if name in now and before != now[name]]
     if not changes:
         return ""
     return (
-        f"this run began with other arithmetic ({'; '.join(changes)}), so its result will differ in rounding from that of a training "
-        "without interruption. Go on where it began for the same numbers."
+        f"this run started with different arithmetic ({'; '.join(changes)}), so rounding will make its result differ from that of an "
+        "uninterrupted training. Resume it where it started to get the same numbers."
     )
 
 
-class _AgreedChoices(Autotuner):
-    """The first process measures and writes while the others wait; all of them ask for the same cases in the same order.
+class _SharedAutotuner(Autotuner):
+    """An autotuner for several processes: the first one measures and writes, and the others wait for its choice.
 
-    Slices of a batch differ by a sample; a case is that of the largest slice, so that it has one name in all processes.
+    All processes must ask for the same problems in the same order. Slices of a batch may differ by one sample; each problem gets the size of the
+    largest slice, so that it has the same key in all processes.
     """
 
     def __init__(self, group: Group, record: Path, num_samples: int) -> None:
         super().__init__(record=record if group.is_first else None)
         self._group, self._num_samples = group, num_samples
-        self._agreed: dict[str, Plan] = {}
+        self._shared: dict[str, Plan] = {}
 
-    def plan(self, case: ConvProblem) -> Plan:
-        """The first process's plan; PyTorch's own kernels where this machine lacks what it needs."""
-        case = dataclasses.replace(case, maps=(self._num_samples, *case.maps[1:]))
-        if not case.is_worth_a_choice:
+    def plan(self, problem: ConvProblem) -> Plan:
+        """The first process's plan; PyTorch's own kernels if this machine does not support it."""
+        problem = dataclasses.replace(problem, maps=(self._num_samples, *problem.maps[1:]))
+        if not problem.is_worth_a_choice:
             return Plan()
-        key = str(case)
-        if key not in self._agreed:
-            own = super().plan(case) if self._group.is_first else Plan()
-            self._agreed[key] = Plan(**json.loads(self._group.text(json.dumps(dataclasses.asdict(own)))))
-        agreed = self._agreed[key]
-        return agreed if suits(agreed, case) else Plan()
+        key = str(problem)
+        if key not in self._shared:
+            own = super().plan(problem) if self._group.is_first else Plan()
+            self._shared[key] = Plan(**json.loads(self._group.broadcast_text(json.dumps(dataclasses.asdict(own)))))
+        shared = self._shared[key]
+        return shared if is_supported(shared, problem) else Plan()

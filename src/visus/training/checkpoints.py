@@ -1,7 +1,7 @@
-"""The whole state of a training in one file, from which it goes on as if it had never stopped.
+"""Checkpoints: the whole state of a training in one file, for an exact resume.
 
-This file knows tensors, counters and random states. A checkpoint is one safetensors file: tensors by name (``model.``,
-``average.``, ``optimizer.<number>.``, ``random.torch``) and, in its header, everything else as JSON. Nothing is pickled.
+A checkpoint is one safetensors file: tensors by name (``model.``, ``average.``, ``optimizer.<number>.``, ``random.torch``) and, in its header,
+everything else as JSON. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ FORMAT = "visus checkpoint 2"
 
 @dataclass
 class Position:
-    """Where a training is.
+    """The progress of a training: the part of its state that is not a tensor.
 
     Args:
-        epoch: the epoch of the next step, from 0.
-        step: the next step within that epoch.
-        num_steps: steps done in all.
-        elapsed_s: seconds of training so far.
-        loss_sum, num_right, num_seen: sums over this epoch's samples so far.
-        epoch_s: seconds in this epoch so far.
+        epoch: epoch of the next step, from 0.
+        step: next step within that epoch, from 0.
+        num_steps: total number of finished steps.
+        elapsed_s: training time so far, in seconds.
+        loss_sum: sum of the losses of this epoch's samples so far.
+        num_right: number of this epoch's samples that were predicted correctly.
+        num_seen: number of this epoch's samples so far.
+        epoch_s: training time in this epoch, in seconds.
         history: finished epochs, one row of ``results.csv`` each.
-        selection: which epoch is kept so far, and what the next ones are compared with.
-        smooth_loss: running mean of the loss, by which divergence is seen.
-        num_averaged: steps whose weights are in the average so far.
-        size: part of the full input size at which the last step saw its samples.
-        until_s: seconds of training after which to be done; None for no such limit.
+        selection: the epoch that is kept so far, and the criteria for the next ones.
+        smooth_loss: running mean of the loss, to detect divergence; None before the first step.
+        num_averaged: number of steps in the weight average.
+        size: input size of the last step, as a fraction of the full size.
+        until_s: training time at which to end, in seconds; None for no limit.
     """
 
     epoch: int = 0
@@ -63,7 +65,7 @@ class Position:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch that is kept so far, from 0; -1 for none, or for the weights that the training started from."""
+        """Epoch whose weights are kept, from 0; -1 for none, or for the starting weights."""
         return self.selection.best_epoch
 
     @classmethod
@@ -84,11 +86,16 @@ def write_checkpoint(
     """Write the whole state to ``path``, atomically.
 
     Args:
-        identity: what must be the same when the training goes on (design, data, recipe), by name.
-        num_processes: that train together.
+        path: file to write.
+        position: progress of the training.
+        module: the trained network.
+        average: the weight average; None if there is none.
+        optimizer: the optimizer of ``module``.
+        identity: facts that must be equal when the training resumes (design, data, recipe), by name.
+        num_processes: number of processes of the training.
 
     Raises:
-        StorageError: the file cannot be written; the one before it is untouched.
+        StorageError: the file cannot be written; the previous one is intact.
     """
     tensors = {f"model.{name}": value for name, value in state_of(module).items()}
     if average is not None:
@@ -127,30 +134,30 @@ def read_checkpoint(
     identity: dict[str, str],
     num_processes: int = 1,
 ) -> Position:
-    """Put the state in ``path`` into module, average, optimizer and the random generators.
+    """Load the state in ``path`` into module, average, optimizer and the random generators.
 
-    The number of threads becomes that of the training too, where as many processes share the cores as did then.
+    The number of threads is restored too if the number of processes is the same.
 
     Returns:
-        Where the training is.
+        The progress of the training.
 
     Raises:
         RunError: there is no checkpoint.
-        WeightsError: the file is damaged, or belongs to another design, data set or recipe.
+        WeightsError: the file is damaged, or belongs to another design, dataset or recipe.
     """
     tensors, header = _read(path)
     for name, value in identity.items():
         was = header["identity"].get(name, "")
         if was != value:
             raise WeightsError(
-                f"this checkpoint belongs to another {name}: {_short(was)}, not {_short(value)}. "
-                f"Go on with the same {name}, or start a new run without --resume.",
+                f"this checkpoint belongs to another {name}: {_shorten(was)}, not {_shorten(value)}. "
+                f"Continue with the same {name}, or start a new run without --resume.",
                 where=str(path),
             )
-    _fill(module, tensors, "model.", path)
+    _load_module(module, tensors, "model.", path)
     if average is not None:
-        _fill(average, tensors, "average.", path)
-    _fill_optimizer(optimizer, tensors, header["optimizer"])
+        _load_module(average, tensors, "average.", path)
+    _load_optimizer(optimizer, tensors, header["optimizer"])
     torch.set_rng_state(tensors["random.torch"])
     version, keys, gauss = header["random"]["python"]
     random.setstate((version, tuple(keys), gauss))
@@ -162,7 +169,7 @@ def read_checkpoint(
 
 
 def read_position(path: Path) -> Position:
-    """Where the training of a checkpoint is, from its header alone.
+    """The progress of a training, from the header of its checkpoint.
 
     Raises:
         RunError: there is no checkpoint.
@@ -174,7 +181,7 @@ def read_position(path: Path) -> Position:
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if not path.is_file():
         raise RunError(
-            "there is no checkpoint here, so this training cannot go on. Start it anew, without --resume.", where=str(path)
+            "there is no checkpoint here, so this training cannot resume. Start it again without --resume.", where=str(path)
         )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -184,14 +191,14 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             raise KeyError(header["format"])
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
         raise WeightsError(
-            "this is not a whole checkpoint of visus. Start the training anew, without --resume.", where=str(path)
+            "this is not a complete checkpoint of visus. Start the training again without --resume.", where=str(path)
         ) from error
     return tensors, header
 
 
 @torch.no_grad()
-def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, path: Path) -> None:
-    """Copy tensors into the module's own, so that their memory format stays."""
+def _load_module(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, path: Path) -> None:
+    """Copy tensors into those of the module, which keep their memory format."""
     own = plain_state(state_of(module))
     found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     stored = plain_state(found)
@@ -203,7 +210,7 @@ def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, path
     if wrong:
         raise WeightsError(
             f"this checkpoint belongs to another network: {', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''} "
-            f"{'does' if len(wrong) == 1 else 'do'} not fit. Go on with the same network, or start a new run without --resume.",
+            f"{'does' if len(wrong) == 1 else 'do'} not match. Continue with the same network, or start a new run without --resume.",
             where=str(path),
         )
     for name, value in own.items():
@@ -211,7 +218,7 @@ def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, path
     put_other_state(module, found)
 
 
-def _fill_optimizer(
+def _load_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], scalars: dict[str, dict[str, Any]]
 ) -> None:
     state: dict[int, dict[str, Any]] = {int(number): dict(values) for number, values in scalars.items()}
@@ -222,5 +229,5 @@ def _fill_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return repr(text) if len(text) <= 60 else repr(text[:57] + "...")

@@ -1,4 +1,4 @@
-"""The events of a training: frozen values, one for each thing that happened."""
+"""Events of a training: one frozen value for everything that happens."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from visus.progress import Progress
 
 @dataclass(frozen=True)
 class Pricing:
-    """What a step of ``network`` costs on this machine is measured, once; it takes seconds."""
+    """visus measures the time and memory of a step of ``network`` on this machine, which takes seconds."""
 
     network: str
 
 
 @dataclass(frozen=True)
 class Started:
-    """The training begins, or goes on at ``epoch`` (counted from 0) and ``step`` where it was resumed.
+    """The training starts, or resumes at ``epoch`` (from 0) and ``step``.
 
-    ``seconds_left`` is a forecast from two timed steps, NaN where they could not be taken; ``epochs_expected`` is less than ``num_epochs`` where a
-    time limit will end the training before.
+    ``seconds_left`` is a forecast from two timed steps; NaN if they failed. ``epochs_expected`` is less than ``num_epochs`` if the time limit will
+    come first.
     """
 
     num_epochs: int
@@ -35,10 +35,10 @@ class Started:
 
 @dataclass(frozen=True)
 class HeadFitted:
-    """The head was fitted on features that stay as they are.
+    """The head was fitted on fixed features.
 
-    ``accuracy`` is its share of right answers on ``num_samples`` that it was not fitted on (cross-validated, with the decay that this chose);
-    ``keeps_own``: the network's own head was at least as good, and stays.
+    ``accuracy`` is its cross-validated accuracy on ``num_samples``, with ``decay`` chosen by the cross-validation. ``keeps_own``: the network's own
+    head was at least as good, and stays.
     """
 
     num_views: int
@@ -51,7 +51,7 @@ class HeadFitted:
 
 @dataclass(frozen=True)
 class StartScored:
-    """The network was validated before its first step: it begins with weights that can already answer."""
+    """A pretrained network was validated before its first step."""
 
     val_loss: float
     val_accuracy: float
@@ -59,7 +59,7 @@ class StartScored:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step is done. ``progress`` is the share of the whole training, 0 to 1; ``loss`` and ``accuracy`` are running means."""
+    """One step is done. ``progress`` is the fraction of the whole training, 0 to 1; ``loss`` and ``accuracy`` are running means."""
 
     epoch: int
     step: int
@@ -72,9 +72,9 @@ class StepDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch is done. ``row`` has the columns of ``results.csv``; ``is_best`` where its weights are the ones to keep so far.
+    """One epoch is done. ``row`` has the columns of ``results.csv``; ``is_best`` says whether its weights are now kept.
 
-    ``seconds_left`` is the forecast for the epochs that are left; 0 where this was the last one.
+    ``seconds_left`` is a forecast for the remaining epochs; 0 after the last one.
     """
 
     epoch: int
@@ -85,7 +85,7 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class CheckpointWritten:
-    """Everything up to here is safe on disk."""
+    """A checkpoint at ``path`` holds the training up to here; ``epoch`` and ``step`` are the next ones."""
 
     path: Path
     epoch: int
@@ -96,7 +96,7 @@ class CheckpointWritten:
 class Finished:
     """The training is over: ``reason`` is ``all epochs``, ``time limit`` or ``no better validation accuracy``.
 
-    ``num_epochs`` were begun and validated; ``epochs_trained`` counts steps, so it has a part where the last epoch was cut by the time limit.
+    ``num_epochs`` is the number of validated epochs. ``epochs_trained`` counts steps, so it has a fraction if the time limit ended the last epoch.
     """
 
     reason: str
@@ -108,7 +108,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The training was asked to stop and did, after a checkpoint at ``path``; ``epoch`` and ``step`` are the next ones."""
+    """The training stopped on request, after it wrote a checkpoint to ``path``; ``epoch`` and ``step`` are the next ones."""
 
     path: Path
     epoch: int

@@ -1,4 +1,4 @@
-"""What is trained of a network that already knows something, and how: decided by how well its head answers samples that it was not fitted on."""
+"""The defaults of fine-tuning, decided by the cross-validated accuracy of a head on pretrained features."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from visus.training.resolve import StartFacts
 from visus.units import write_share
 
 MIN_WRONG = 10.0
-"""Wrong answers on the validation set of which half could be mended beyond chance: five mended and none made has p = 0.03 (McNemar). More than half is
-not to be hoped for: on 3,068 photos of clothes fine-tuning mended 35 and 42 % of what the head had wrong (two runs), and on 245 photos of ants and bees, where the
-head had 8 of 153 wrong, none of 25 epochs mended more than one."""
+"""Minimum number of wrong predictions on the validation set for which fine-tuning can show an improvement.
+
+If fine-tuning corrects half of 10 and makes no new error, McNemar's p is 0.03. It rarely corrects more than half: on 3,068 photos of clothes it corrected
+35 and 42 % of the head's errors (two runs). On 245 photos of ants and bees, of which the head had 8 of 153 wrong, none of 25 epochs corrected more than one."""
 LEARNING_RATE, LAYER_DECAY = 0.001, 0.1
 
 
 def plan(recipe: Recipe, accuracy: float | None, num_samples: int, num_validation: int) -> StartFacts:
-    """What follows for the training.
+    """Facts for ``resolve`` about a pretrained start.
 
-    Where the head alone leaves so few validation samples wrong that no training could be told from chance, it is not trained any further.
+    If the head alone leaves too few validation errors to show any improvement, the number of epochs is 0.
 
     Args:
-        recipe: what was asked for; epochs that were asked for are trained.
-        accuracy: of the head on samples that it was not fitted on; None where it could not be judged.
-        num_samples: that this accuracy is of.
-        num_validation: samples by which the training is going to be judged.
+        recipe: requested settings; a requested number of epochs wins.
+        accuracy: cross-validated accuracy of the head, 0 to 1; None if it is unknown.
+        num_samples: number of samples behind ``accuracy``.
+        num_validation: number of validation samples.
     """
     if accuracy is None:
         return StartFacts(layer_decay=LAYER_DECAY, learning_rate=LEARNING_RATE, reason="usual for fine-tuning")
     num_wrong = (1 - accuracy) * num_validation
-    answers = f"the head alone answers {write_share(accuracy)} of {num_samples:,} samples right that it was not fitted on"
+    evidence = f"the head alone has a cross-validated accuracy of {write_share(accuracy)} on {num_samples:,} samples"
     if num_wrong < MIN_WRONG and recipe.epochs is None:
-        reason = f"{answers}; of {num_validation:,} validation samples it would leave about {num_wrong:.1f} wrong, too few to show that further training helps (--epochs N trains it all the same)"
+        reason = f"{evidence}; it would leave about {num_wrong:.1f} of {num_validation:,} validation samples wrong, too few to show that further training helps (--epochs N trains anyway)"
         return StartFacts(epochs=0, layer_decay=LAYER_DECAY, learning_rate=LEARNING_RATE, reason=reason)
-    return StartFacts(layer_decay=LAYER_DECAY, learning_rate=LEARNING_RATE, reason=answers)
+    return StartFacts(layer_decay=LAYER_DECAY, learning_rate=LEARNING_RATE, reason=evidence)

@@ -1,7 +1,4 @@
-"""Which weights a training leaves as it finds them.
-
-This file knows paths of parameters and the norms of a network.
-"""
+"""Freezing of parameters by path patterns, and of batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def freeze(module: nn.Module, patterns: str) -> None:
-    """Let the parameters that patterns name stay as they are, in place; all others are left as they were.
+    """Set ``requires_grad`` to False for all parameters that match a pattern, in place.
 
     Args:
         module: the network.
-        patterns: paths of parameters or of layers, separated by commas, with ``*`` for any letters; empty for none.
+        patterns: paths of parameters or layers, separated by commas; ``*`` stands for any letters. Empty for none.
 
     Raises:
-        RecipeError: a pattern names nothing, or nothing is left to be trained.
+        RecipeError: a pattern matches nothing, or no parameter remains trainable.
 
     >>> network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     >>> freeze(network, "0")
@@ -35,17 +32,17 @@ def freeze(module: nn.Module, patterns: str) -> None:
     for pattern in (word.strip() for word in patterns.split(",") if word.strip()):
         found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
         if not found:
-            mistakes.append(unknown_name("layer to be frozen", pattern, layers))
+            mistakes.append(unknown_name("layer to freeze", pattern, layers))
         for name in found:
             module.get_parameter(name).requires_grad_(False)
     if mistakes:
         raise RecipeError(joined(mistakes))
     if patterns and not any(values.requires_grad for values in module.parameters()):
-        raise RecipeError(f"frozen={patterns!r} leaves no weights to be trained. Name fewer layers.")
+        raise RecipeError(f"frozen={patterns!r} leaves no weights to train. Name fewer layers.")
 
 
 def keep_statistics(module: nn.Module) -> None:
-    """Let batch norms of a network in training mode go by their stored means and deviations, which then stay."""
+    """Switch the batch norms of a network to evaluation mode, so that they use their stored statistics and never update them."""
     for part in module.modules():
         if isinstance(part, _NORMS):
             part.eval()

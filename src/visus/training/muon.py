@@ -1,7 +1,7 @@
-"""Muon: every step of a filter is orthogonalized, so that all directions in which it works move alike; biases and the head go by Adam.
+"""The Muon optimizer: orthogonalized momentum for filters, and Adam for biases and the head.
 
-Jordan et al. 2024 (kellerjordan.github.io/posts/muon). A filter of any rank is read as a matrix with a row for each output
-channel. Filters of equal shape are orthogonalized together. This file knows tensors, gradients and rates.
+Jordan et al. 2024 (kellerjordan.github.io/posts/muon). A filter of any rank counts as a matrix with one row per output channel. Filters of equal
+shape are orthogonalized in one batch.
 """
 
 from __future__ import annotations
@@ -14,28 +14,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steep at 0, so that few steps lift small singular values
+NEWTON_SCHULZ = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # Jordan et al. 2024: a steep slope at 0, so that few steps raise small singular values
 NUM_STEPS = 3
 _TINY = 1e-7
 _ADAM_TINY = 1e-10
 
 
 class Muon(torch.optim.Optimizer):
-    """One optimizer with two rules; the groups say which.
+    """An optimizer with two update rules, chosen by each parameter group.
 
-    A group with ``rule="orthogonal"`` is moved by the orthogonalized Nesterov momentum of its gradients; one with ``rule="adam"`` as by
-    ``torch.optim.AdamW``. Further keys of a group, such as what sets its rate, are kept as they are.
+    A group with ``rule="orthogonal"`` is updated with the orthogonalized Nesterov momentum of its gradients; a group with ``rule="adam"`` as in
+    ``torch.optim.AdamW``. Other keys of a group are kept.
+
+    A group may also set:
+        unit: whether to rescale each filter to the norm ``sqrt(out_channels)`` before a step. It suits filters before a norm, whose scale has no
+            effect: the learning rate then sets the angle of a step. A filter of zeros stays until it has a direction.
+        num_splits: number of channel groups of a grouped convolution; each is a matrix of its own.
 
     Args:
-        groups: tables with ``params`` and ``rule``; beside them any of the defaults below by name.
-        lr: learning rate; of an orthogonal group the largest singular value of a step.
-        momentum: of orthogonal groups (Nesterov).
-        betas: of adam groups.
-        weight_decay: share of a weight that a step takes away, times ``lr``.
-        unit: whether each filter is brought to the norm ``sqrt(out_channels)`` before a step: for filters before a norm, whose size means
-            nothing, so that the rate alone says how far a step turns them. A filter of zeros is left as it is until it has a direction.
-        num_splits: groups of channels that do not see each other; each is a matrix of its own.
-        dtype: number format of the orthogonalization.
+        groups: parameter groups with ``params`` and ``rule``, and optionally any of the options here.
+        lr: learning rate; in an orthogonal group, the largest singular value of a step.
+        momentum: Nesterov momentum of orthogonal groups.
+        betas: coefficients of adam groups.
+        weight_decay: decoupled weight decay; a step subtracts ``lr * weight_decay`` times the weight.
+        dtype: dtype of the orthogonalization.
     """
 
     def __init__(
@@ -62,22 +68,22 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step; a tensor without a gradient stays as it is."""
+        """Run one step; parameters without a gradient do not change."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            moved = [each for each in group["params"] if each.grad is not None]
-            if not moved:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
                 continue
             if group["rule"] == "adam":
-                self._adam(moved, group)
+                self._adam_step(parameters, group)
             else:
-                self._orthogonal(moved, group)
+                self._orthogonal_step(parameters, group)
         return loss
 
-    def _orthogonal(self, filters: list[Tensor], group: dict[str, Any]) -> None:
+    def _orthogonal_step(self, filters: list[Tensor], group: dict[str, Any]) -> None:
         momentum = group["momentum"]
         gradients = [each.grad for each in filters if each.grad is not None]
         buffers = [self._state(each, "momentum_buffer") for each in filters]
@@ -86,16 +92,16 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_add(gradients, buffers, alpha=momentum)
         if group["unit"]:
             norms = torch._foreach_norm(filters)
-            lengthened = [math.sqrt(len(each)) / norm for each, norm in zip(filters, norms, strict=True)]
-            # a filter of zeros has no direction yet: its first step gives it one
-            torch._foreach_mul_(filters, [torch.where(factor.isfinite(), factor, 1.0) for factor in lengthened])
+            factors = [math.sqrt(len(each)) / norm for each, norm in zip(filters, norms, strict=True)]
+            # a filter of zeros has no direction before its first step, so it is not rescaled
+            torch._foreach_mul_(filters, [torch.where(factor.isfinite(), factor, 1.0) for factor in factors])
         elif group["weight_decay"]:
             torch._foreach_mul_(filters, 1 - group["lr"] * group["weight_decay"])
         steps = orthogonalize_all(list(ahead), num_splits=group["num_splits"], dtype=self.dtype)
         torch._foreach_add_(filters, steps, alpha=-group["lr"])
 
-    def _adam(self, values: list[Tensor], group: dict[str, Any]) -> None:
-        """As Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2."""
+    def _adam_step(self, values: list[Tensor], group: dict[str, Any]) -> None:
+        """Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2."""
         first, second = group["betas"]
         gradients = [each.grad for each in values if each.grad is not None]
         means = [self._state(each, "exp_avg") for each in values]
@@ -114,7 +120,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_addcdiv_(values, means, roots, [-group["lr"] / (1 - first**count) for count in counts])
 
     def _state(self, value: Tensor, name: str) -> Tensor:
-        """A tensor that goes with ``value`` from step to step; zeros before the first."""
+        """The optimizer state ``name`` of a parameter; zeros before the first step."""
         state = self.state[value]
         if name not in state:
             state[name] = torch.zeros_like(value)
@@ -123,32 +129,31 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize_all(filters: list[Tensor], *, num_splits: int = 1, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Each filter's nearest orthogonal matrix, roughly, in the filter's own shape; those of equal matrices are computed together.
+    """An approximation of each filter's nearest orthogonal matrix, in the filter's shape. Matrices of equal shape are one batch.
 
     Args:
-        filters: tensors (out_channels, ...) of two axes or more.
-        num_splits: groups of output channels that are matrices of their own.
-        dtype: number format of the products.
+        filters: tensors (out_channels, ...) with two or more axes.
+        num_splits: number of groups of output channels; each is a matrix of its own.
+        dtype: dtype of the products.
     """
-    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+    batches: dict[tuple[int, int], list[int]] = defaultdict(list)
     for place, each in enumerate(filters):
         rows = len(each) // num_splits
-        alike[rows, each.numel() // len(each)].append(place)
+        batches[rows, each.numel() // len(each)].append(place)
     steps = list(filters)
-    for (rows, columns), places in alike.items():
+    for (rows, columns), places in batches.items():
         matrices = torch.stack([filters[place].reshape(num_splits, rows, columns).to(dtype) for place in places])
-        done = orthogonalize(matrices).to(filters[places[0]].dtype)
-        for place, step in zip(places, done, strict=True):
+        orthogonal = orthogonalize(matrices).to(filters[places[0]].dtype)
+        for place, step in zip(places, orthogonal, strict=True):
             steps[place] = step.reshape(filters[place].shape)
     return steps
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Matrices with the same singular vectors and singular values near 1, by three Newton-Schulz steps, in the format that they come in.
+    """Matrices with the same singular vectors and singular values near 1, by three Newton-Schulz steps, in the same dtype.
 
     Args:
-        matrices: (..., rows, columns). A matrix of zeros stays one. Singular values below a hundredth of the matrix's norm are lifted
-            in part only.
+        matrices: (..., rows, columns). A matrix of zeros stays zero. Singular values below 1 % of the matrix norm stay below 1.
 
     >>> values = torch.linalg.svdvals(orthogonalize(torch.diag(torch.tensor([3.0, 2.0, 1.0]))))
     >>> bool(((values > 0.6) & (values < 1.3)).all())

@@ -1,4 +1,4 @@
-"""Which parameters of a network are moved, by what rule and how fast."""
+"""Optimizers: parameter groups with their update rules, learning rates and weight decay."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from visus.networks.whitening import Whitening
 from visus.training.muon import Muon
 from visus.training.resolve import ResolvedRecipe
 
-WHITENING_SHARE = (
-    3 / 8
-)  # of the training in which what whitening adds to its channels is trained; then the backward pass ends above it
-MAX_FOLLOWING, SAMPLES_FOLLOWED = 0.4, 1_250
-MATRIX_DECAY = 0.05  # of matrices that muon does not know
-NUM_LEVELS = 17  # of learning rates from the first layer to the last
-WITHOUT_NORM = 0.1  # share of muon's rate for filters whose size means something: no norm follows them
+WHITENING_FRACTION = 3 / 8
+"""Fraction of the training after which the biases of whitening layers are frozen, so that the backward pass ends before these layers."""
+MAX_BN_MOMENTUM, BN_MOMENTUM_SAMPLES = 0.4, 1_250
+MATRIX_DECAY = 0.05  # weight decay of matrices without a rule in muon
+NUM_LEVELS = 17  # number of learning rates from the first layer to the last
+UNNORMED_LR_RATIO = 0.1  # learning rate of filters without a norm after them, as a fraction of muon's; their scale matters
 
 
 def make_optimizer(
@@ -27,29 +26,29 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer over all trainable parameters of ``module``.
 
-    Weight decay acts on weights of two axes or more; biases and the gains of norms are left alone. With muon, filters that a norm follows
-    have a norm of ``sqrt(out_channels)`` instead. Each group has its highest rate in ``peak``, and the share of the training after which it
-    stays as it is in ``until``; ``set_rates`` goes by them.
+    Weight decay acts on parameters with two or more axes, not on biases and the weights of norms. With muon, filters before a norm keep the norm
+    ``sqrt(out_channels)`` instead. Each group holds its highest learning rate as ``peak``, and the fraction of the training after which it is frozen
+    as ``until``; ``set_rates`` uses both.
 
     Args:
-        module: the network, where it is trained.
-        recipe: a settled recipe.
-        input_shape: ``(channels, *spatial)`` of one sample, for muon to see which filters a norm follows.
-        precision: number format of muon's orthogonalization, ``float32`` or ``bfloat16``.
+        module: the network, on its device.
+        recipe: every setting.
+        input_shape: ``(channels, *spatial)`` of one sample, from which muon finds the filters before a norm.
+        precision: dtype of muon's orthogonalization, ``float32`` or ``bfloat16``.
     """
     if recipe.optimizer == "muon":
         return _muon(module, recipe, weight_roles(module, input_shape), precision)
-    early = {id(parameter) for parameter in _trained_at_first(module)}
+    early = {id(parameter) for parameter in _whitening_biases(module)}
     factors = layer_factors(module, recipe.layer_decay)
-    alike: dict[tuple[float, float, float], list[nn.Parameter]] = defaultdict(list)
+    by_setting: dict[tuple[float, float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             is_early = id(parameter) in early
             decay = recipe.weight_decay if parameter.ndim > 1 and not is_early else 0.0
-            alike[WHITENING_SHARE if is_early else 1.0, factors[name], decay].append(parameter)
+            by_setting[WHITENING_FRACTION if is_early else 1.0, factors[name], decay].append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": parameters, "peak": recipe.learning_rate * factor, "until": until, "weight_decay": decay}
-        for (until, factor, decay), parameters in sorted(alike.items(), key=lambda entry: entry[0], reverse=True)
+        for (until, factor, decay), parameters in sorted(by_setting.items(), key=lambda entry: entry[0], reverse=True)
     ]
     rate, momentum = recipe.learning_rate, recipe.momentum
     if recipe.optimizer == "sgd":
@@ -58,9 +57,9 @@ def make_optimizer(
 
 
 def layer_factors(module: nn.Module, layer_decay: float) -> dict[str, float]:
-    """What the learning rate of each parameter is multiplied by: 1 in the last layer, ``layer_decay`` in the first, a geometric row between.
+    """Learning-rate factor of each parameter: ``layer_decay`` in the first layer, 1 in the last, a geometric progression between.
 
-    Layers count in the order in which the module lists them; they share ``NUM_LEVELS`` rates.
+    Layers count in the order of ``named_parameters``, with at most ``NUM_LEVELS`` different factors.
 
     >>> network = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1), nn.Linear(1, 1))
     >>> [round(factor, 3) for factor in layer_factors(network, 0.01).values()]
@@ -78,11 +77,12 @@ def layer_factors(module: nn.Module, layer_decay: float) -> dict[str, float]:
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float, progress: float = 0.0) -> None:
-    """Every group at ``factor`` times its highest rate; one that is trained at first falls to zero by then, and has no gradient after it.
+    """Set the learning rate of every group to ``factor`` times its highest. A group with ``until`` < 1 decays linearly to 0 there and is then frozen.
 
     Args:
-        factor: share of the highest rate.
-        progress: share of the training that is done, 0 to 1.
+        optimizer: an optimizer of ``make_optimizer``.
+        factor: fraction of the highest learning rate, 0 to 1.
+        progress: fraction of the training that is done, 0 to 1.
     """
     for group in optimizer.param_groups:
         if group["until"] == 1:
@@ -95,51 +95,51 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float, progress: float =
 
 
 def raise_bn_momentum(module: nn.Module, batch_size: int) -> None:
-    """Let the running statistics of batch norms follow within some 1,250 samples, for trainings of few and large steps.
+    """Set the momentum of batch norms so that their running statistics cover about 1,250 samples, from 0.1 to 0.4.
 
-    PyTorch's share of 0.1 in each step lags behind weights that turn by a quarter in one. A norm whose share is not PyTorch's is left alone.
+    Muon takes few, large steps, and PyTorch's momentum of 0.1 would lag behind the weights. Norms with a momentum other than 0.1 do not change.
 
     Args:
-        module: the network; its norms are changed in place.
-        batch_size: samples in one step.
+        module: the network; its norms change in place.
+        batch_size: number of samples per step.
 
     >>> norm = nn.BatchNorm1d(4)
     >>> raise_bn_momentum(norm, 500)
     >>> norm.momentum
     0.4
     """
-    share = min(MAX_FOLLOWING, batch_size / SAMPLES_FOLLOWED)
+    momentum = min(MAX_BN_MOMENTUM, batch_size / BN_MOMENTUM_SAMPLES)
     for part in module.modules():
         if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)) and part.momentum == 0.1:
-            part.momentum = max(0.1, share)
+            part.momentum = max(0.1, momentum)
 
 
-def _trained_at_first(module: nn.Module) -> list[torch.Tensor]:
-    """What whitening layers add to their channels."""
+def _whitening_biases(module: nn.Module) -> list[torch.Tensor]:
+    """The biases of whitening layers."""
     return [part.bias for part in module.modules() if isinstance(part, Whitening) and part.bias is not None]
 
 
 def _muon(module: nn.Module, recipe: ResolvedRecipe, roles: dict[str, Role], precision: str) -> Muon:
-    """Filters with equal roles in one group each; the head, gains, biases, and what is trained at first in groups of their own, by Adam."""
+    """Muon with one orthogonal group per role of filters, and Adam groups for head, norm weights, biases and other matrices."""
     rate = recipe.learning_rate
     rates = {"head": recipe.head_lr, "gain": recipe.norm_lr, "matrix": recipe.matrix_lr, "other": recipe.bias_lr}
-    early = {id(parameter) for parameter in _trained_at_first(module)}
-    alike: dict[tuple[Role, bool, int], list[nn.Parameter]] = defaultdict(list)
+    early = {id(parameter) for parameter in _whitening_biases(module)}
+    by_setting: dict[tuple[Role, bool, int], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():
         if name in roles:
             num_inputs = parameter[0].numel() if roles[name].kind == "head" else 1
-            alike[roles[name], id(parameter) in early, num_inputs].append(parameter)
+            by_setting[roles[name], id(parameter) in early, num_inputs].append(parameter)
     groups: list[dict[str, Any]] = []
-    for (role, is_early, num_inputs), parameters in alike.items():
-        group: dict[str, Any] = {"params": parameters, "weight_decay": 0.0, "until": WHITENING_SHARE if is_early else 1.0}
+    for (role, is_early, num_inputs), parameters in by_setting.items():
+        group: dict[str, Any] = {"params": parameters, "weight_decay": 0.0, "until": WHITENING_FRACTION if is_early else 1.0}
         if role.kind == "filter":
-            free = role.is_scale_invariant
+            is_scale_invariant = role.is_scale_invariant
             group |= {
                 "rule": "orthogonal",
                 "num_splits": role.num_groups,
-                "unit": free,
-                "weight_decay": 0.0 if free else recipe.weight_decay,
-                "peak": rate if free else rate * WITHOUT_NORM,
+                "unit": is_scale_invariant,
+                "weight_decay": 0.0 if is_scale_invariant else recipe.weight_decay,
+                "peak": rate if is_scale_invariant else rate * UNNORMED_LR_RATIO,
             }
         else:
             group |= {"rule": "adam", "peak": rates[role.kind] / num_inputs}

@@ -1,7 +1,7 @@
-"""What a person asks of a training: every setting, what it means, and which values it takes.
+"""``Recipe``: every setting of a training, with its meaning and its range.
 
-A setting of ``None`` is decided by ``training.resolve``. Each field explains itself: ``describe`` is shown by ``--help`` and written beside the
-value in ``recipe.yaml``.
+``training.resolve`` decides each setting that is ``None``. ``--help`` prints the ``describe`` text of each field, and ``recipe.yaml`` holds it as a
+comment next to the value.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FLIPS = ("alternating", "none", "random")
 NORM_STATISTICS = ("batch", "stored")
 SAMPLINGS = ("balanced", "shuffled")
 MIN_SIDE = 0.25
-OF_THE_OPTIMIZER = (
+OPTIMIZER_SETTINGS = (
     *("learning_rate", "head_lr", "bias_lr", "norm_lr", "matrix_lr", "layer_decay", "momentum", "weight_decay"),
     *(
         "warmup",
@@ -40,7 +40,7 @@ OF_THE_OPTIMIZER = (
         "batch_size",
     ),
 )
-"""Settings whose values suit one optimizer."""
+"""Settings whose good values depend on the optimizer."""
 
 
 def _setting(
@@ -55,16 +55,17 @@ def _setting(
     high: float | None = None,
     known: tuple[str, ...] = (),
 ) -> Any:
-    """A setting: what help, documents and ``recipe.yaml`` say of it, and which values it takes.
+    """A field of ``Recipe`` with the metadata from which help, documents and ``recipe.yaml`` are generated.
 
     Args:
-        default: None where the data, the network and the start decide.
-        describe: its meaning, and what is taken by default.
-        group: under which head the help lists it: Training, Augmentation or Machine.
-        option, short: of the command line; None for the name with dashes, and for no short one.
-        is_basic: the short help lists it.
-        low, high: smallest and largest value.
-        known: the words that it takes.
+        default: None if the data, the network and the starting weights decide.
+        describe: meaning and default, for people.
+        group: heading in the help: Training, Augmentation or Machine.
+        option: long command-line option; default: the field's name with dashes.
+        short: short command-line option; default: none.
+        is_basic: whether the short help lists it.
+        low, high: smallest and largest allowed value.
+        known: allowed words.
     """
     facts = {"describe": describe, "group": group, "option": option, "short": short, "is_basic": is_basic}
     return field(default=default, metadata={**facts, "low": low, "high": high, "known": known})
@@ -72,10 +73,10 @@ def _setting(
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. A setting of None is settled from the data when the training starts, and written down.
+    """The settings that a person asks for. ``resolve`` decides those that are None when the training starts.
 
     Raises:
-        RecipeError: at construction; all settings that cannot be used, together.
+        RecipeError: at construction; one error lists all invalid settings.
 
     >>> Recipe(epochs=3).epochs
     3
@@ -88,12 +89,12 @@ class Recipe:
 
     epochs: int | None = _setting(
         None,
-        "number of passes over the training data; 0 fits only the head of pretrained weights; default: from the number of samples, more for small gray images",
+        "passes over the training data; with pretrained weights, 0 fits the head alone; default: from the number of samples, more for small gray images",
         low=0,
         is_basic=True,
     )
     batch_size: int | None = _setting(
-        None, "samples in one step; default: from the number of samples", low=1, short="-b", is_basic=True
+        None, "samples per step; default: from the number of samples", low=1, short="-b", is_basic=True
     )
     optimizer: str | None = _setting(
         None,
@@ -102,7 +103,7 @@ class Recipe:
     )
     learning_rate: float | None = _setting(
         None,
-        "highest learning rate, with muon that of filters; default: from optimizer and batch size",
+        "highest learning rate (with muon: of the filters); default: from optimizer and batch size",
         low=1e-12,
         high=100.0,
         option="--lr",
@@ -110,35 +111,35 @@ class Recipe:
     )
     head_lr: float | None = _setting(
         None,
-        "highest rate of the last layer's weights times the number of its inputs, with muon alone; default: from the batch size",
+        "highest learning rate of the last layer's weights, times the number of its inputs; muon only; default: from the batch size",
         low=1e-12,
         high=1000.0,
         option="--lr-head",
     )
     bias_lr: float | None = _setting(
         None,
-        "highest rate of biases, with muon alone; default: from the batch size",
+        "highest learning rate of biases; muon only; default: from the batch size",
         low=1e-12,
         high=100.0,
         option="--lr-bias",
     )
     norm_lr: float | None = _setting(
         None,
-        "highest rate of the gains of norms, with muon alone; default: a tenth of bias_lr",
+        "highest learning rate of the weights of norms; muon only; default: a tenth of bias_lr",
         low=1e-12,
         high=100.0,
         option="--lr-norm",
     )
     matrix_lr: float | None = _setting(
         None,
-        "highest rate of matrices that muon does not know, such as embeddings and attention projections, which AdamW moves; with muon alone; default: adamw's own rate",
+        "highest learning rate of the matrices that AdamW updates, such as embeddings and attention projections; muon only; default: that of adamw",
         low=1e-12,
         high=100.0,
         option="--lr-matrix",
     )
     layer_decay: float | None = _setting(
         None,
-        "learning rate of the first layer as a share of that of the last; layers between them have rates between; default: 1, or less for fine-tuning",
+        "learning rate of the first layer as a fraction of that of the last, with a geometric progression between; default: 1, or less for fine-tuning",
         low=1e-6,
         high=1.0,
     )
@@ -150,119 +151,124 @@ class Recipe:
     )
     weight_decay: float | None = _setting(
         None,
-        "decay of weights, never of biases, norms, or filters that a norm follows in muon; default: from optimizer and number of samples",
+        "weight decay, never of biases, norms or, with muon, filters before a norm; default: from optimizer and number of samples",
         low=0.0,
         high=10.0,
     )
     schedule: str = _setting(
         "linear",
-        "decay of the learning rate after its warm-up: linear or cosine, to min_lr_ratio of the highest",
+        "learning-rate decay after warm-up, down to min_lr_ratio: linear or cosine",
         known=SCHEDULES,
     )
     warmup: float | None = _setting(
-        None, "share of the training in which the learning rate rises; default: 0 for muon, else 0.2", low=0.0, high=0.9
+        None, "warm-up, as a fraction of the training; default: 0 for muon, else 0.2", low=0.0, high=0.9
     )
     min_lr_ratio: float | None = _setting(
         None,
-        "learning rate at the end, as a share of the highest; default: 0.05 with final_ema, else 0",
+        "final learning rate as a fraction of the highest; default: 0.05 with final_ema, else 0",
         low=0.0,
         high=1.0,
     )
     label_smoothing: float | None = _setting(
-        None, "probability spread over all classes in the target; default: 0.2 for muon, else 0.1", low=0.0, high=0.9
+        None,
+        "label smoothing: probability spread over all classes in the target; default: 0.2 for muon, else 0.1",
+        low=0.0,
+        high=0.9,
     )
-    clip_norm: float | None = _setting(None, "largest norm of the whole gradient; default: none", low=1e-6)
+    clip_norm: float | None = _setting(
+        None, "gradient clipping: largest norm of the whole gradient; default: none", low=1e-6
+    )
     ema_decay: float | None = _setting(
         None,
-        "decay of the moving average of the weights, which is scored and kept; 0 for none; default: none for muon, else 0.998",
+        "decay of the weights' exponential moving average (EMA), which is evaluated and kept; 0: no average; default: 0 for muon, else 0.998",
         low=0.0,
         high=0.99999,
     )
     final_ema: float | None = _setting(
         None,
-        "share of the training over which the last weights are averaged; 0 for none; default: 0.03 for muon without ema_decay",
+        "horizon of a weight average at the end of the training, as a fraction of the training; 0: no average; default: 0.03 for muon without ema_decay, else 0",
         low=0.0,
         high=0.3,
     )
     class_weights: str = _setting(
-        "none", "weights of the classes in the loss: none, or balanced by the number of their samples", known=CLASS_WEIGHTS
+        "none", "class weights in the loss: none, or balanced (inverse to the class frequencies)", known=CLASS_WEIGHTS
     )
     sampling: str = _setting(
         "shuffled",
-        "order of the training samples: shuffled (each once in an epoch), or balanced (each class equally often)",
+        "sampling of training data: shuffled (each sample once per epoch), or balanced (each class equally often)",
         known=SAMPLINGS,
     )
     flip: str | None = _setting(
         None,
-        "mirror samples left to right: none, random (half of them), or alternating (each in every second epoch); default: alternating where the samples show that mirroring keeps their class, and for color images and volumes that do not show it; else none",
+        "horizontal flip: none, random (half of the samples), or alternating (every second epoch); default: alternating if the training samples show that mirroring keeps the class, or if they leave it open for color images and volumes; else none",
         known=FLIPS,
         group="Augmentation",
     )
     translate: float | None = _setting(
         None,
-        "largest shift along each axis, as a fraction of its length; default: 0.1 for photos of many sizes, else 0.05",
+        "largest translation along each axis, as a fraction of its length; default: 0.1 for photos of many sizes, else 0.05",
         low=0.0,
         high=0.5,
         group="Augmentation",
     )
     zoom: float | None = _setting(
         None,
-        "largest enlargement, as a fraction cut away; default: for photos of many sizes",
+        "largest zoom, as the fraction that is cropped away; default: 0.4 for photos of many sizes (0.2 in fine-tuning), else 0",
         low=0.0,
         high=0.9,
         group="Augmentation",
     )
     cutout: float | None = _setting(
         None,
-        "side of the blanked box, as a fraction of each axis; default: 0.4 for fewer than 20,000 samples, 0.3 with a zoom or with muon, else none",
+        "side of the box that cutout blanks, as a fraction of each axis; default for fewer than 20,000 samples: 0.4, or 0.3 with zoom or muon; else 0",
         low=0.0,
         high=0.9,
         group="Augmentation",
     )
     progressive_resize: str | None = _setting(
         None,
-        "sizes of the samples in equal shares of the training, as parts of the full size, such as 0.75, 0.875, 1; default: 0.75 and 0.875 for two fifths each, then 1, for networks that take any size, else 1",
+        "input sizes over the course of the training, as fractions of the full side, for equally long phases, such as 0.75, 0.875, 1; default: 0.75, 0.75, 0.875, 0.875, 1 with muon if the network accepts any size; else 1",
         group="Augmentation",
     )
     tta: str | None = _setting(
         None,
-        "test-time augmentation, averages the outputs for mirrored (flip) or moved (shift) copies of each sample: none, flip, shift, flip+shift, or unsure: before one of these, for samples whose top two probabilities are close; default: unsure: and what training does",
+        "test-time augmentation (TTA), which averages the predictions for mirrored (flip) or shifted (shift) copies of a sample: none, flip, shift, flip+shift, or one of these after unsure: for samples whose top two probabilities are close; default: unsure: with the augmentations of the training",
         known=VIEWS,
         group="Augmentation",
     )
     frozen: str | None = _setting(
         None,
-        "layers that are not trained, by their paths with * for any letters, such as stage1, stage2.*; default: none, or the first stages of pretrained weights",
+        "layers that are not trained, as paths in which * stands for any letters, such as stage1, stage2.*; default: none, or the first stages of pretrained weights",
     )
     norm_statistics: str | None = _setting(
         None,
-        "statistics that batch norms use in training: those of the batch, or the stored ones, which then stay; default: stored for pretrained weights, else batch",
+        "statistics that batch norms use in training: batch, or stored (which then never change); default: stored for pretrained weights, else batch",
         known=NORM_STATISTICS,
     )
     patience: int | None = _setting(
-        None, "epochs without a better validation accuracy after which to stop; default: never", low=1
+        None, "early stopping: epochs without a better validation accuracy; default: never", low=1
     )
     time_limit_s: float | None = _setting(
         None,
-        "time limit of the whole command with scoring and report, in seconds or as 90s, 5m, 1h30m; without --model, visus chooses a network that fits; with --resume, so much more time",
+        "time limit of the whole command, with evaluation and report, in seconds or as 90s, 5m, 1h30m; the learning-rate schedule ends with it; without --model it also bounds the network's width; with --resume it counts from now",
         low=1.0,
         option="--time-limit",
         is_basic=True,
     )
-    checkpoint_every_s: float = _setting(30.0, "seconds between checkpoints inside an epoch", low=0.0, group="Machine")
+    checkpoint_every_s: float = _setting(30.0, "seconds between checkpoints within an epoch", low=0.0, group="Machine")
     precision: str = _setting(
-        "auto", "number format of the arithmetic: auto, bfloat16 or float32", known=PRECISIONS, group="Machine"
+        "auto", "dtype of the arithmetic: auto, bfloat16 or float32", known=PRECISIONS, group="Machine"
     )
     kernels: str = _setting(
         "auto",
-        "kernels for the convolutions: auto (the fastest for each shape on this machine) or pytorch (PyTorch's alone)",
+        "convolution kernels: auto (the fastest for each shape on this machine) or pytorch (PyTorch's only)",
         known=CONVOLUTIONS,
         group="Machine",
     )
-    device: str = _setting("auto", "where to compute: auto, cpu, cuda, cuda:N or mps", group="Machine", is_basic=True)
+    device: str = _setting("auto", "device: auto, cpu, cuda, cuda:N or mps", group="Machine", is_basic=True)
     seed: int = _setting(
         0,
-        "seed of everything random in the training; the split has a seed of its own",
+        "seed of everything random in the training; the split has its own seed",
         low=0,
         high=2**31 - 1,
         is_basic=True,
@@ -277,7 +283,7 @@ class Recipe:
 
     @property
     def sides(self) -> tuple[float, ...]:
-        """Parts of the whole side at which samples are seen, in equal shares of the training; (1.0,) where that is open.
+        """Input sizes of the equally long phases of the training, as fractions of the full side; (1.0,) if undecided.
 
         >>> Recipe(progressive_resize="0.75, 1").sides
         (0.75, 1.0)
@@ -288,38 +294,38 @@ class Recipe:
         """A copy with other settings.
 
         Raises:
-            RecipeError: a name that does not exist, or a value that cannot be used.
+            RecipeError: unknown name, or invalid value.
         """
         unknown = [name for name in changes if name not in FIELDS]
         if unknown:
             raise RecipeError(joined([unknown_name("setting", name, FIELDS) for name in unknown]))
         return dataclasses.replace(self, **changes)
 
-    def overridden(self, **given: Any) -> tuple[Recipe, tuple[str, ...]]:
-        """A copy in which ``given`` settings win, and those that only go with what they replace are open again.
+    def override(self, **settings: Any) -> tuple[Recipe, tuple[str, ...]]:
+        """A copy with ``settings``. Other settings whose values depend on a replaced one become None again.
 
         Returns:
-            The copy, and the names of the settings that were opened.
+            The copy, and the names of the settings that became None.
 
         Raises:
-            RecipeError: a name that does not exist, or a value that cannot be used.
+            RecipeError: unknown name, or invalid value.
 
-        >>> changed, opened = Recipe(optimizer="muon", head_lr=1.0, final_ema=0.03).overridden(ema_decay=0.99)
-        >>> changed.final_ema, opened
+        >>> changed, reset = Recipe(optimizer="muon", head_lr=1.0, final_ema=0.03).override(ema_decay=0.99)
+        >>> changed.final_ema, reset
         (None, ('final_ema',))
         """
-        going: set[str] = set()
-        if given.get("optimizer", self.optimizer) != self.optimizer and self.optimizer is not None:
-            going |= set(OF_THE_OPTIMIZER)
-        if given.get("ema_decay"):
-            going.add("final_ema")
-        if given.get("final_ema"):
-            going.add("ema_decay")
-        opened = tuple(name for name in FIELDS if name in going - set(given) and getattr(self, name) is not None)
-        return self.replace(**dict.fromkeys(opened), **given), opened
+        dependent: set[str] = set()
+        if settings.get("optimizer", self.optimizer) != self.optimizer and self.optimizer is not None:
+            dependent |= set(OPTIMIZER_SETTINGS)
+        if settings.get("ema_decay"):
+            dependent.add("final_ema")
+        if settings.get("final_ema"):
+            dependent.add("ema_decay")
+        reset = tuple(name for name in FIELDS if name in dependent - set(settings) and getattr(self, name) is not None)
+        return self.replace(**dict.fromkeys(reset), **settings), reset
 
     def to_yaml(self) -> str:
-        """Every setting with its meaning beside it; ``from_yaml`` reads it back."""
+        """YAML with one line per setting and its meaning as a comment; ``from_yaml`` reads it back."""
         import yaml
 
         lines = []
@@ -330,10 +336,10 @@ class Recipe:
 
     @classmethod
     def from_yaml(cls, text: str, *, where: str = "recipe") -> Recipe:
-        """A recipe from text; settings that it leaves out have their defaults.
+        """A recipe from YAML text; missing settings have their defaults.
 
         Raises:
-            RecipeError: not a table of settings, unknown names, or values that cannot be used.
+            RecipeError: not a table of settings, unknown names, or invalid values.
         """
         import yaml
 
@@ -356,13 +362,13 @@ class Recipe:
 
         Raises:
             UsageError: the file cannot be read.
-            RecipeError: its content cannot be used.
+            RecipeError: the content is invalid.
         """
         return cls.from_yaml(read_text(file), where=str(file))
 
 
 def _as_number(value: Any) -> Any:
-    """A number that YAML takes for text, such as 1e-3; anything else as it is."""
+    """Parse a number that YAML reads as text, such as 1e-3; return any other value unchanged."""
     return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
 
 
@@ -371,7 +377,7 @@ _TYPES = get_type_hints(Recipe)
 
 
 def _mistakes(recipe: Recipe, name: str) -> list[str]:
-    """What is wrong with one setting; nothing where it can be used."""
+    """Error messages for one setting; empty if it is valid."""
     value, rule, kind = getattr(recipe, name), FIELDS[name].metadata, _TYPES[name]
     kinds = get_args(kind) or (kind,)
     if value is None and type(None) in kinds:
@@ -383,7 +389,7 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
     if rule["known"] and value not in rule["known"]:
         return [unknown_name(name, str(value), rule["known"])]
     if name == "progressive_resize":
-        return _curriculum_mistakes(str(value))
+        return _progressive_resize_mistakes(str(value))
     low, high = rule["low"], rule["high"]
     if wanted in (int, float) and not (
         (low is None or value >= low) and (high is None or value <= high) and math.isfinite(value)
@@ -394,16 +400,16 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
     return []
 
 
-def _curriculum_mistakes(text: str) -> list[str]:
-    """What is wrong with the sides of progressive resizing."""
+def _progressive_resize_mistakes(text: str) -> list[str]:
+    """Error messages for the sizes of progressive resizing."""
     try:
         sides = [float(word) for word in text.split(",")]
     except ValueError:
         sides = []
     if not sides or not all(MIN_SIDE <= side <= 1 for side in sides):
         return [
-            f"progressive_resize must be parts of the side between {MIN_SIDE:g} and 1, such as 0.75, 0.875, 1, not {text!r}."
+            f"progressive_resize must be fractions of the side between {MIN_SIDE:g} and 1, such as 0.75, 0.875, 1, not {text!r}."
         ]
     if sides[-1] != 1:
-        return [f"progressive_resize must end with 1, since the network is used at the whole size, not with {sides[-1]:g}."]
+        return [f"progressive_resize must end with 1, since the network is used at full size, not with {sides[-1]:g}."]
     return []

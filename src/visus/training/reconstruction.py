@@ -1,7 +1,4 @@
-"""Training without labels: a network that gives its input back, with the recipe's optimizer, schedule, order and changes.
-
-This file knows one loss, the mean squared error.
-"""
+"""Training of an autoencoder: mean squared error between output and input, with the recipe's optimizer, schedule and augmentation."""
 
 from __future__ import annotations
 
@@ -26,12 +23,12 @@ from visus.training.schedules import rate_factor
 
 @dataclass(frozen=True)
 class ReconstructionEpoch:
-    """One epoch.
+    """Results of one epoch.
 
     Args:
-        epoch: from 1.
-        loss: mean squared error over the training samples, in squared deviations of the scaled values.
-        explained: share of the validation samples' variance that the drawn samples have, at most 1; None without a validation split.
+        epoch: number of the epoch, from 1.
+        loss: mean squared error over the training samples, of normalized values.
+        explained: explained variance on the validation set, at most 1; None without a validation set.
     """
 
     epoch: int
@@ -48,18 +45,18 @@ def reconstruct(
     *,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[ReconstructionEpoch]:
-    """Train ``module`` in place to give its input back.
+    """Train ``module`` in place to reproduce its input.
 
     Args:
-        module: takes (N, C, *) and gives the same shape; on the machine's device.
-        batches: the training split; its labels are not looked at.
-        validation: samples to measure on.
-        recipe: epochs, optimizer, learning rate and schedule are used.
+        module: maps (N, C, *) to the same shape; on the machine's device.
+        batches: training set; its labels are ignored.
+        validation: validation set, for the explained variance.
+        recipe: only epochs, optimizer settings, learning rates and schedule are used.
         machine: device and precision.
         should_stop: asked after each step; True raises ``CanceledError``.
 
     Raises:
-        TrainingError: the loss became infinite or not a number.
+        TrainingError: the loss became infinite or NaN.
     """
     shape = batches.preprocessing.input_shape
     optimizer = make_optimizer(module, recipe, input_shape=shape, precision=machine.precision)
@@ -68,47 +65,47 @@ def reconstruct(
     with float32_where_needed(module, machine.precision):
         for epoch in range(recipe.epochs):
             module.train()
-            losses, seen = 0.0, 0
+            loss_sum, num_seen = 0.0, 0
             for batch in batches.epoch(epoch):
-                share = (step + 0.5) / num_steps
+                progress = (step + 0.5) / num_steps
                 set_rates(
                     optimizer,
-                    rate_factor(share, schedule=recipe.schedule, warmup=recipe.warmup, min_lr_ratio=recipe.min_lr_ratio),
-                    share,
+                    rate_factor(progress, schedule=recipe.schedule, warmup=recipe.warmup, min_lr_ratio=recipe.min_lr_ratio),
+                    progress,
                 )
                 optimizer.zero_grad(set_to_none=True)
                 with machine.autocast():
-                    drawn = module(batch.inputs).float()
-                loss = F.mse_loss(drawn, batch.inputs.float())
+                    output = module(batch.inputs).float()
+                loss = F.mse_loss(output, batch.inputs.float())
                 value = float(loss.detach())
                 if value != value or value == float("inf"):
                     raise TrainingError(
-                        f"the loss became {value} in epoch {epoch + 1} of the training that gives the samples back. "
-                        "Train the run with a lower rate, and compare again."
+                        f"the loss became {value} in epoch {epoch + 1} of the autoencoder's training. "
+                        "Train the run with a lower learning rate, and compare again."
                     )
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 step += 1
                 monitor.check("training", step, num_steps)
-                losses, seen = losses + value * len(batch.labels), seen + len(batch.labels)
+                loss_sum, num_seen = loss_sum + value * len(batch.labels), num_seen + len(batch.labels)
             yield ReconstructionEpoch(
-                epoch + 1, losses / max(1, seen), explained_share(module, validation, batches, machine)
+                epoch + 1, loss_sum / max(1, num_seen), explained_variance(module, validation, batches, machine)
             )
 
 
 @torch.inference_mode()
-def explained_share(module: nn.Module, part: Part, batches: Batches, machine: Machine) -> float | None:
-    """1 less the mean squared error over the mean squared distance from the mean sample; None where the split is empty or does not vary."""
+def explained_variance(module: nn.Module, part: Part, batches: Batches, machine: Machine) -> float | None:
+    """1 - mean squared error / mean squared distance from the mean sample; None for fewer than two samples or zero variance."""
     if len(part) < 2:
         return None
     mean = sum(batch.double().sum(0) for batch in batches_in_order(part, batches.preprocessing, EVALUATION_BATCH)) / len(
         part
     )
-    missed, varied = 0.0, 0.0
+    error_sum, variance_sum = 0.0, 0.0
     with evaluation_mode(module):
         for batch in batches_in_order(part, batches.preprocessing, EVALUATION_BATCH):
             with machine.autocast():
-                drawn = module(batch.to(machine.device)).float().cpu()
-            missed += float((drawn - batch).double().square().sum())
-            varied += float((batch.double() - mean).square().sum())
-    return 1 - missed / varied if varied else None
+                output = module(batch.to(machine.device)).float().cpu()
+            error_sum += float((output - batch).double().square().sum())
+            variance_sum += float((batch.double() - mean).square().sum())
+    return 1 - error_sum / variance_sum if variance_sum else None

@@ -1,12 +1,10 @@
-"""A run folder: what a training leaves behind, each file whole or absent.
-
-This file knows the names of the files and what must be in them.
+"""The run folder: the files that a training writes, each one atomically.
 
 ::
 
     recipe.yaml  design.txt  classes.txt  split.csv  ledger.json  environment.json  data.json  contents.npz
     results.csv  weights/{best,last}.safetensors  checkpoint/last.safetensors
-    start.json (of a training that began with weights)
+    start.json (only with pretrained weights)
     calibration.json  scores.json  inside.json  confusion.csv  confusion.png  curves.png  report.html  README.md
 """
 
@@ -31,7 +29,7 @@ from visus.errors import RunError, StorageError
 from visus.files import csv_text, remove_parts, write_file, write_json
 from visus.networks import weights
 
-_MAX_NAME = 200  # bytes; file systems allow 255, and a number may follow
+_MAX_NAME_BYTES = 200  # file systems allow 255, and a number may follow
 RESULT_COLUMNS = (
     "epoch",
     "img_size",
@@ -50,9 +48,9 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        path: where it is.
-        metadata: what travels with the weights in their header: classes, design, input shape and preprocessing, as text.
-        is_ours: this process writes here; where another one does, nothing is written.
+        path: path of the folder.
+        metadata: texts in the header of the weights files: classes, design, input shape and preprocessing.
+        is_ours: whether this process writes here; if another one does, all writes do nothing.
     """
 
     path: Path
@@ -61,66 +59,66 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path, name: str, metadata: dict[str, str]) -> RunFolder:
-        """A new folder ``root/name``, or ``name-2``, ``name-3`` ... where that is taken; nothing is ever overwritten.
+        """Create the folder ``root/name``, or ``name-2``, ``name-3`` ... if it exists; no folder is ever overwritten.
 
-        Any number of processes may ask for the same name at once: each gets a folder of its own.
+        Several processes may create folders of the same name at once; each gets its own.
 
         Raises:
-            StorageError: the folder cannot be made.
+            StorageError: the folder cannot be created.
         """
         plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
-        plain = plain.encode()[:_MAX_NAME].decode(errors="ignore").strip("-.") or "run"
+        plain = plain.encode()[:_MAX_NAME_BYTES].decode(errors="ignore").strip("-.") or "run"
         path = root / plain
         try:
             root.mkdir(parents=True, exist_ok=True)
-            path = _first_free(path)
+            path = _create_free_folder(path)
             (path / "weights").mkdir()
             (path / "checkpoint").mkdir()
         except OSError as error:
             raise StorageError(
-                f"the run folder cannot be made: {error.strerror}. Name another place with --output.", where=str(path)
+                f"the run folder cannot be created: {error.strerror}. Choose another place with --output.", where=str(path)
             ) from error
         return cls(path, metadata)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """An existing run folder.
+        """Open an existing run folder; ``path`` may also be a file or folder in it.
 
         Raises:
             RunError: there is no such folder, it is not a run, or a file is missing.
         """
-        path = _run_around(path)
+        path = _enclosing_run(path)
         if not path.is_dir():
-            raise RunError(f"there is no such run folder.{_others(path)}", where=str(path))
+            raise RunError(f"there is no such run folder.{_newest_runs(path)}", where=str(path))
         needed = ("recipe.yaml", "design.txt", "classes.txt", "split.csv", "data.json")
         missing = [name for name in needed if not (path / name).is_file()]
         if len(missing) == len(needed):
-            raise RunError(f"this is not a run folder of visus: it has no {needed[0]}.{_others(path)}", where=str(path))
+            raise RunError(f"this is not a run folder of visus: it has no {needed[0]}.{_newest_runs(path)}", where=str(path))
         if missing:
             raise RunError(
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing from this run folder. "
-                f"Put {'it' if len(missing) == 1 else 'them'} back, or train anew with visus train.",
+                f"Put {'it' if len(missing) == 1 else 'them'} back, or train again with visus train.",
                 where=str(path),
             )
         return cls(path, {})
 
     @property
     def checkpoint(self) -> Path:
-        """The file from which the training goes on."""
+        """Path of the checkpoint."""
         return self.path / "checkpoint" / "last.safetensors"
 
     def weights_file(self, name: str = "best") -> Path:
-        """The weights called ``best`` or ``last``.
+        """Path of the weights ``best`` or ``last``.
 
         Raises:
-            RunError: they are missing.
+            RunError: the file is missing.
         """
         file = self.path / "weights" / f"{name}.safetensors"
         if not file.is_file():
             hint = (
-                f"Go on with the training: visus train --resume {self.path}"
+                f"Continue the training: visus train --resume {self.path}"
                 if self.checkpoint.is_file()
-                else "Train anew with visus train."
+                else "Train again with visus train."
             )
             raise RunError(
                 f"the weights weights/{name}.safetensors are missing from this run folder. {hint}", where=str(self.path)
@@ -128,19 +126,19 @@ class RunFolder:
         return file
 
     def write_weights(self, name: str, module: nn.Module) -> None:
-        """Keep a network's weights, with the metadata that makes them usable, as ``weights/<name>.safetensors``."""
+        """Write a network's weights and the metadata to ``weights/<name>.safetensors``."""
         if not self.is_ours:
             return
         weights.save(module, self.path / "weights" / f"{name}.safetensors", self.metadata)
 
     def write_results(self, history: Sequence[dict[str, float]]) -> None:
-        """All finished epochs as ``results.csv``."""
+        """Write all finished epochs to ``results.csv``."""
         self.write_table(
             "results.csv", RESULT_COLUMNS, [[f"{row[column]:.6g}" for column in RESULT_COLUMNS] for row in history]
         )
 
     def read_results(self) -> tuple[dict[str, float], ...]:
-        """All finished epochs of ``results.csv``, with six significant digits.
+        """Read all finished epochs from ``results.csv``, with six significant digits.
 
         Raises:
             RunError: the file is missing or damaged.
@@ -150,67 +148,67 @@ class RunFolder:
             return tuple({name: float(value) for name, value in row.items()} for row in rows)
         except (TypeError, ValueError) as error:
             raise RunError(
-                "results.csv is damaged. Put it back, or train anew with visus train.", where=str(self.path)
+                "results.csv is damaged. Put it back, or train again with visus train.", where=str(self.path)
             ) from error
 
     def write_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A CSV file in the folder."""
+        """Write a CSV file to the folder."""
         self.write_text(name, csv_text([columns, *rows]))
 
     def write_text(self, name: str, text: str) -> None:
-        """A text file in the folder."""
+        """Write a text file to the folder."""
         if self.is_ours:
             write_file(self.path / name, text)
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """A binary file in the folder."""
+        """Write a binary file to the folder."""
         if self.is_ours:
             write_file(self.path / name, content)
 
     def write_json(self, name: str, value: Any) -> None:
-        """A JSON file in the folder."""
+        """Write a JSON file to the folder."""
         if self.is_ours:
             write_json(self.path / name, value)
 
     def read_text(self, name: str) -> str:
-        """A text file of the folder.
+        """Read a text file of the folder.
 
         Raises:
-            RunError: it is missing or cannot be read.
+            RunError: the file is missing or cannot be read.
         """
         try:
             return (self.path / name).read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise RunError(
-                f"{name} is missing or unreadable. Put it back, or train anew with visus train.", where=str(self.path)
+                f"{name} is missing or unreadable. Put it back, or train again with visus train.", where=str(self.path)
             ) from error
 
     def read_json(self, name: str) -> Any:
-        """A JSON file of the folder.
+        """Read a JSON file of the folder.
 
         Raises:
-            RunError: it is missing or damaged.
+            RunError: the file is missing or damaged.
         """
         try:
             return json.loads(self.read_text(name))
         except ValueError as error:
             raise RunError(
-                f"{name} is damaged. Put it back, or train anew with visus train.", where=str(self.path)
+                f"{name} is damaged. Put it back, or train again with visus train.", where=str(self.path)
             ) from error
 
     def remove(self) -> None:
-        """Remove the whole folder, of a training that did not begin."""
+        """Remove the whole folder, if the training failed before its first step."""
         if self.is_ours:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def remove_parts(self) -> None:
-        """Remove what a killed process left behind while writing."""
+        """Remove the temporary files of a process that was killed while it wrote."""
         for folder in (self.path, self.path / "weights", self.path / "checkpoint") if self.is_ours else ():
             remove_parts(folder)
 
 
 def training_seconds(history: Sequence[Mapping[str, float]]) -> float:
-    """What a training took, in seconds: its last row, since the column ``seconds`` counts from the start of the training.
+    """Duration of a training in seconds: the last value of the column ``seconds``, which counts from the start.
 
     >>> training_seconds([{"epoch": 1, "seconds": 20.0}, {"epoch": 2, "seconds": 41.0}])
     41.0
@@ -218,31 +216,31 @@ def training_seconds(history: Sequence[Mapping[str, float]]) -> float:
     return history[-1].get("seconds", 0.0) if history else 0.0
 
 
-def _first_free(path: Path) -> Path:
-    """Make the folder, or the first of ``-2``, ``-3`` ... that does not exist; to make it is the only test that cannot be overtaken."""
+def _create_free_folder(path: Path) -> Path:
+    """Create the folder, or the first of ``-2``, ``-3`` ... that does not exist. ``mkdir`` itself is the test, so no other process can interfere."""
     for number in itertools.count(1):
-        place = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
         try:
-            place.mkdir()
-            return place
+            folder.mkdir()
+            return folder
         except FileExistsError:
             if not path.parent.is_dir():
                 raise
-    raise AssertionError("numbers do not end")
+    raise AssertionError("unreachable")
 
 
-def _run_around(path: Path) -> Path:
-    """The run folder that is meant where one of its files, or a folder within it, is named."""
+def _enclosing_run(path: Path) -> Path:
+    """The run folder that contains ``path``, up to two levels above; ``path`` itself if there is none."""
     if (path / "recipe.yaml").is_file():
         return path
-    for place in path.parents[:2]:
-        if path.exists() and (place / "recipe.yaml").is_file() and (place / "split.csv").is_file():
-            return place
+    for folder in path.parents[:2]:
+        if path.exists() and (folder / "recipe.yaml").is_file() and (folder / "split.csv").is_file():
+            return folder
     return path
 
 
-def _others(path: Path) -> str:
-    """A sentence with the newest run folders beside the one that was named."""
+def _newest_runs(path: Path) -> str:
+    """A sentence that names the newest run folders near ``path``."""
     runs: list[Path] = []
     for root in dict.fromkeys((path, path.parent, Path("runs"))):
         with contextlib.suppress(OSError):

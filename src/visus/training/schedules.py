@@ -1,7 +1,4 @@
-"""How the learning rate goes with the progress of a training.
-
-This file knows numbers between 0 and 1.
-"""
+"""Learning-rate schedule: warm-up, then linear or cosine decay."""
 
 from __future__ import annotations
 
@@ -9,13 +6,13 @@ import math
 
 
 def rate_factor(progress: float, *, schedule: str, warmup: float, min_lr_ratio: float = 0.0) -> float:
-    """The learning rate as a fraction of the highest: a straight rise over ``warmup``, then a fall to ``min_lr_ratio`` at the end.
+    """The learning rate as a fraction of the highest: a linear warm-up from 0, then a decay to ``min_lr_ratio``.
 
     Args:
-        progress: share of the training that is done, 0 to 1.
-        schedule: ``linear`` or ``cosine``, the shape of the fall.
-        warmup: share of the training in which the rate rises.
-        floor: what is left at the end.
+        progress: fraction of the training that is done, 0 to 1.
+        schedule: shape of the decay, ``linear`` or ``cosine``.
+        warmup: length of the warm-up as a fraction of the training, below 1.
+        min_lr_ratio: final learning rate as a fraction of the highest.
 
     >>> [round(rate_factor(share, schedule="linear", warmup=0.2), 2) for share in (0.0, 0.1, 0.2, 0.6, 1.0)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
@@ -23,5 +20,5 @@ def rate_factor(progress: float, *, schedule: str, warmup: float, min_lr_ratio: 
     if progress < warmup:
         return progress / warmup
     done = min(1.0, (progress - warmup) / (1 - warmup))
-    fallen = 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
-    return min_lr_ratio + (1 - min_lr_ratio) * fallen
+    decay = 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return min_lr_ratio + (1 - min_lr_ratio) * decay

@@ -1,7 +1,7 @@
-"""Which epoch's weights are kept, and when a training stops early.
+"""Selection of the epoch whose weights are kept, and early stopping.
 
-Two epochs are compared only where they are comparable: validated at the same input size, with the same kind of weights. A training that enlarges its
-images, or that begins to average its weights, therefore starts the comparison anew; what counts in the end is the last phase.
+Epochs are comparable only if they are validated at the same input size and with the same kind of weights (a phase). A new input size, or the start of
+weight averaging, therefore restarts the comparison, and the last phase decides.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 from visus.evaluation.paired import at_most
 
-SIGNIFICANCE = 0.05  # of the one-sided paired tests against the network that the training started from
+SIGNIFICANCE = 0.05  # level of the one-sided paired tests against the pretrained network
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What makes the validation figures of two epochs comparable.
+    """Conditions of a validation; two epochs are comparable if these are equal.
 
     Args:
-        size: part of the full input size at which samples are validated, 0 to 1.
-        is_averaged: the averaged weights are validated, not those of the last step.
+        size: input size of the validation as a fraction of the full size, 0 to 1.
+        is_averaged: whether the averaged weights are validated, not those of the last step.
     """
 
     size: float = 1.0
@@ -30,12 +30,12 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """How a network answered the validation samples, one by one, in their order.
+class SampleResults:
+    """Results of a network for each validation sample, in order.
 
     Args:
-        is_right: whether the highest logit is that of the label.
-        losses: loss of each sample, after one temperature for all (``training.loss.calibrated_losses``).
+        is_right: whether the prediction is correct, for each sample.
+        losses: loss of each sample after temperature scaling (``training.loss.calibrated_losses``).
     """
 
     is_right: tuple[bool, ...]
@@ -43,32 +43,32 @@ class Answers:
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers; NaN without samples."""
+        """Fraction of correct predictions; NaN without samples."""
         return sum(self.is_right) / len(self.is_right) if self.is_right else math.nan
 
 
 @dataclass
 class Selection:
-    """Keeps the latest epoch of the last phase whose accuracy lies within one standard error of that phase's best.
+    """Keeps the latest epoch of the last phase whose accuracy is within one standard error of that phase's best.
 
-    The latest, not the best (Breiman et al. 1984, section 3.4.3): the learning rate has fallen since, and among a few hundred validation samples the
-    best epoch is a lucky one. A network that can answer before its first step is kept until the paired evidence favors an epoch.
+    It is the latest, not the best (Breiman et al. 1984, section 3.4.3): the learning rate has decayed since, and with a few hundred validation samples
+    the best epoch is best by chance. A pretrained network is kept until a paired test favors an epoch.
 
     Args:
-        patience: epochs without a better accuracy, at the full input size, after which to stop; 0 for never.
-        num_samples: number of validation samples; with 0, every epoch replaces the one before.
+        patience: number of epochs at full input size without a better accuracy after which to stop; 0 for never.
+        num_samples: number of validation samples; with 0, every epoch replaces the previous one.
 
     Attributes:
-        best_epoch: the epoch that is kept, from 0; -1 for none, or for the weights that the training started from.
+        best_epoch: epoch whose weights are kept, from 0; -1 for none, or for the starting weights.
         best_accuracy: highest accuracy of the phase; -1 before its first epoch.
-        improved_epoch: the epoch that last raised ``best_accuracy``; -1 before the first.
-        phase: of the epoch that was judged last.
-        start: how the network answered before its first step; None where it could not answer yet.
+        improved_epoch: epoch that last raised ``best_accuracy``; -1 before the first.
+        phase: phase of the last epoch.
+        start: results of the pretrained network before its first step; None for a new network.
 
     >>> selection = Selection(num_samples=100)
     >>> [selection.judge(epoch, Phase(), accuracy) for epoch, accuracy in enumerate([0.80, 0.90, 0.89, 0.70])]
     [True, True, True, False]
-    >>> selection.judge(4, Phase(is_averaged=True), 0.60)  # other weights: the comparison starts anew
+    >>> selection.judge(4, Phase(is_averaged=True), 0.60)  # other weights restart the comparison
     True
     """
 
@@ -78,7 +78,7 @@ class Selection:
     best_accuracy: float = -1.0
     improved_epoch: int = -1
     phase: Phase | None = None
-    start: Answers | None = field(default=None, repr=False)
+    start: SampleResults | None = field(default=None, repr=False)
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Selection:
@@ -88,18 +88,18 @@ class Selection:
             **facts
             | {
                 "phase": None if phase is None else Phase(**phase),
-                "start": None if start is None else Answers(tuple(start["is_right"]), tuple(start["losses"])),
+                "start": None if start is None else SampleResults(tuple(start["is_right"]), tuple(start["losses"])),
             }
         )
 
-    def judge(self, epoch: int, phase: Phase, accuracy: float, answers: Answers | None = None) -> bool:
-        """Whether to keep the weights of an epoch that was just validated, in place of those that are kept.
+    def judge(self, epoch: int, phase: Phase, accuracy: float, results: SampleResults | None = None) -> bool:
+        """Whether the weights of an epoch replace those that are kept.
 
         Args:
-            epoch: from 0.
-            phase: at which size and with which weights it was validated.
+            epoch: number of the epoch that was just validated, from 0.
+            phase: input size and kind of weights of its validation.
             accuracy: validation accuracy, 0 to 1.
-            answers: sample by sample; needed only where the network could answer before its first step.
+            results: results of each sample; needed only if ``start`` is set.
         """
         if not self.num_samples:
             self.best_epoch = self.improved_epoch = epoch
@@ -111,58 +111,58 @@ class Selection:
         if accuracy > self.best_accuracy:
             self.best_accuracy, self.improved_epoch = accuracy, epoch
         is_near = accuracy >= self.best_accuracy - standard_error(self.best_accuracy, self.num_samples)
-        is_kept = is_near and self._beats_start(phase, answers)
+        is_kept = is_near and self._beats_start(phase, results)
         if is_kept:
             self.best_epoch = epoch
         return is_kept
 
     def is_over(self, epoch: int) -> bool:
-        """Whether patience ran out after ``epoch``. Epochs at a smaller input size do not count."""
+        """Whether early stopping ends the training after ``epoch``. Epochs at a smaller input size do not count."""
         if not (self.patience and self.num_samples and self.phase is not None and self.phase.size == 1):
             return False
         return epoch - self.improved_epoch >= self.patience
 
-    def _beats_start(self, phase: Phase, answers: Answers | None) -> bool:
-        """Whether the paired evidence favors an epoch over the network before its first step, which was validated at the full size."""
+    def _beats_start(self, phase: Phase, results: SampleResults | None) -> bool:
+        """Whether an epoch at full size is significantly better than the pretrained network."""
         if self.start is None:
             return True
-        return phase.size == 1 and answers is not None and is_better(self.start, answers)
+        return phase.size == 1 and results is not None and is_better(self.start, results)
 
 
-def is_better(before: Answers, after: Answers) -> bool:
-    """Whether ``after`` is better than ``before`` on the same samples, beyond chance.
+def is_better(before: SampleResults, after: SampleResults) -> bool:
+    """Whether ``after`` is significantly better than ``before`` on the same samples.
 
-    It must answer at least as many samples right, and one of two one-sided paired tests must have p of at most 0.05: McNemar's exact test on the samples
-    that only one of them answers right, or a z-test on the differences of the losses.
+    ``after`` needs at least as many correct predictions, and p <= 0.05 in one of two one-sided paired tests: McNemar's exact test on the samples that
+    only one of them predicts correctly, or a z-test on the differences of the losses.
 
     >>> right, wrong = (True,) * 90 + (False,) * 10, (True,) * 80 + (False,) * 20
-    >>> is_better(Answers(wrong, (1.0,) * 100), Answers(right, (1.0,) * 100))
+    >>> is_better(SampleResults(wrong, (1.0,) * 100), SampleResults(right, (1.0,) * 100))
     True
-    >>> is_better(Answers(right, (1.0,) * 100), Answers(right, (1.0,) * 100))
+    >>> is_better(SampleResults(right, (1.0,) * 100), SampleResults(right, (1.0,) * 100))
     False
     """
-    gained, lost = _changed(before, after)
+    gained, lost = _count_changes(before, after)
     if gained < lost or not after.is_right:
         return False
     return is_more_often_right(before, after) or paired_z(before.losses, after.losses) <= SIGNIFICANCE
 
 
-def is_more_often_right(before: Answers, after: Answers) -> bool:
-    """Whether ``after`` answers more of the same samples right than ``before``, beyond chance, by McNemar's exact test (McNemar 1947)."""
-    gained, lost = _changed(before, after)
+def is_more_often_right(before: SampleResults, after: SampleResults) -> bool:
+    """Whether ``after`` has significantly more correct predictions than ``before`` on the same samples, by McNemar's exact test (McNemar 1947)."""
+    gained, lost = _count_changes(before, after)
     return at_most(lost, gained + lost) <= SIGNIFICANCE
 
 
-def _changed(before: Answers, after: Answers) -> tuple[int, int]:
-    """Samples that only ``after`` answers right, and samples that only ``before`` does."""
+def _count_changes(before: SampleResults, after: SampleResults) -> tuple[int, int]:
+    """Number of samples that only ``after`` predicts correctly, and of those that only ``before`` does."""
     pairs = list(zip(before.is_right, after.is_right, strict=True))
     return sum(new and not old for old, new in pairs), sum(old and not new for old, new in pairs)
 
 
 def paired_z(before: Sequence[float], after: Sequence[float]) -> float:
-    """One-sided p of a z-test that the mean of ``after`` lies below that of ``before``, by the differences of the pairs.
+    """One-sided p-value of a paired z-test that the mean of ``after`` is below that of ``before``.
 
-    1 for fewer than 8 pairs, and where no pair differs.
+    It is 1 for fewer than 8 pairs, and if no pair differs.
     """
     differences = [old - new for old, new in zip(before, after, strict=True)]
     count = len(differences)
@@ -175,11 +175,11 @@ def paired_z(before: Sequence[float], after: Sequence[float]) -> float:
     return 0.5 * math.erfc(mean / math.sqrt(variance / count) / math.sqrt(2))
 
 
-def standard_error(share: float, num_samples: int) -> float:
-    """Standard error of a share of ``num_samples``, with one success and one failure added so that it is never 0 (Laplace).
+def standard_error(proportion: float, num_samples: int) -> float:
+    """Standard error of a proportion of ``num_samples``, with one success and one failure added so that it is never 0 (Laplace).
 
     >>> round(standard_error(0.9, 100), 4), round(standard_error(1.0, 100), 4)
     (0.031, 0.0099)
     """
-    smoothed = (share * num_samples + 1) / (num_samples + 2)
+    smoothed = (proportion * num_samples + 1) / (num_samples + 2)
     return math.sqrt(smoothed * (1 - smoothed) / num_samples)

@@ -15,11 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from visus.networks.fast import Autotuner, Plan, compiler, eligibility, plain, slow_down, speed_up, why_no_kernels
-from visus.networks.fast import autotuner as choices_room
+from visus.networks.fast import (
+    Autotuner,
+    Plan,
+    autotuner,
+    compiler,
+    eligibility,
+    slow_down,
+    speed_up,
+    unoptimized,
+    why_no_kernels,
+)
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import convolve, taps_weight_gradient, winograd_backward, winograd_forward
-from visus.networks.fast.norms import activation_alone, norm_and_activation
+from visus.networks.fast.norms import activate, norm_and_activation
 from visus.networks.fast.windows import TapGeometry
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
@@ -109,20 +118,20 @@ def test_a_pooled_convolution_gives_the_largest_of_each_four_and_its_gradient_go
     maps = random_maps(3, channels, height, width, seed=seed)
     weight = torch.randn(filters, channels, 3, 3, generator=torch.Generator().manual_seed(seed))
     whole, _ = winograd_forward(maps, weight, 1)
-    pooled, where = winograd_forward(maps, weight, 1, is_pooled=True)
-    assert where is not None
+    pooled, argmax = winograd_forward(maps, weight, 1, is_pooled=True)
+    assert argmax is not None
     assert torch.equal(pooled, F.max_pool2d(whole, 2))
     fours = F.unfold(whole.float().reshape(-1, 1, height, width)[..., : height // 2 * 2, : width // 2 * 2], 2, stride=2)
     fours = fours.reshape(*whole.shape[:2], 4, *pooled.shape[2:])
-    assert torch.equal(fours.gather(2, where.long().unsqueeze(2)).squeeze(2).bfloat16(), pooled)
+    assert torch.equal(fours.gather(2, argmax.long().unsqueeze(2)).squeeze(2).bfloat16(), pooled)
     gradient = random_maps(*pooled.shape, seed=seed + 1)
     spread = torch.zeros(whole.shape).reshape(*whole.shape[:2], height, width)
     for place in range(4):
-        part = torch.where(where == place, gradient.float(), 0.0)
+        part = torch.where(argmax == place, gradient.float(), 0.0)
         spread[:, :, place // 2 : height // 2 * 2 : 2, place % 2 : width // 2 * 2 : 2] = part
     spread = spread.bfloat16().contiguous(memory_format=torch.channels_last)
     for fused, apart in zip(
-        winograd_backward(gradient, maps, weight, 1, where=where), winograd_backward(spread, maps, weight, 1), strict=True
+        winograd_backward(gradient, maps, weight, 1, argmax=argmax), winograd_backward(spread, maps, weight, 1), strict=True
     ):
         assert fused is not None
         assert apart is not None
@@ -234,7 +243,7 @@ def test_an_activation_alone_is_that_of_float64_over_all_numbers_of_bfloat16(act
     exact_in = every.detach().double().requires_grad_()
     exact = act(exact_in)
     (slope,) = torch.autograd.grad(exact.sum(), exact_in)
-    out = activation_alone(every, activation)
+    out = activate(every, activation)
     (found,) = torch.autograd.grad(out.sum(), every)
     torch.testing.assert_close(out.detach().double(), exact.detach(), rtol=2**-8, atol=2e-6)
     torch.testing.assert_close(found.double(), slope, rtol=2**-8, atol=2e-6)
@@ -253,7 +262,7 @@ class Fixed(Autotuner):
 
     def plan(self, case: ConvProblem) -> Plan:
         self.asked.append(case)
-        if not case.suits_winograd:
+        if not case.supports_winograd:
             return Plan()
         return copy.copy(self.chosen) if not case.is_pooled else Plan("winograd", "winograd", "winograd", is_pooled=True)
 
@@ -284,7 +293,7 @@ def step(network: nn.Module) -> list[torch.Tensor]:
 
 @needs_kernels
 def test_a_network_that_is_sped_up_learns_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eligibility, "MIN_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "MIN_VALUES", 1)
     network, memory = small_network(), Fixed(tmp_path)
     usual = copy.deepcopy(network)
     before = step(usual)
@@ -318,7 +327,7 @@ def test_speed_up_leaves_names_parameters_and_float32_alone(tmp_path: Path) -> N
 def test_plain_gives_pytorchs_own_layers_for_a_while_and_slow_down_for_good(tmp_path: Path) -> None:
     network = speed_up(small_network(), Fixed(tmp_path))
     kinds = [type(part) for part in network.modules()]
-    with plain(network) as same:
+    with unoptimized(network) as same:
         assert same is network
         assert {type(part) for part in network.modules() if isinstance(part, nn.Conv2d)} == {nn.Conv2d}
         assert type(network[2][1]) is nn.MaxPool2d
@@ -326,12 +335,12 @@ def test_plain_gives_pytorchs_own_layers_for_a_while_and_slow_down_for_good(tmp_
     assert [type(part) for part in network.modules()] == kinds
     slow_down(network)
     assert type(network[2][1]) is nn.MaxPool2d
-    assert not any("_visus_choices" in part.__dict__ for part in network.modules())
+    assert not any("_visus_autotuner" in part.__dict__ for part in network.modules())
 
 
 def test_a_copy_asks_the_same_memory(tmp_path: Path) -> None:
     network = speed_up(small_network(), Fixed(tmp_path))
-    assert copy.deepcopy(network)[0]._visus_choices is network[0]._visus_choices
+    assert copy.deepcopy(network)[0]._visus_autotuner is network[0]._visus_autotuner
 
 
 @needs_kernels
@@ -379,7 +388,7 @@ def test_a_case_knows_its_size_and_its_multiply_adds() -> None:
     assert case().macs == 16 * 32 * 32 * 9 * 16 * 16
     strided = case(window=TapGeometry((2, 2), (0, 0)))
     assert strided.size == (7, 7)
-    assert not strided.suits_winograd
+    assert not strided.supports_winograd
 
 
 def test_what_was_measured_is_remembered_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +398,7 @@ def test_what_was_measured_is_remembered_on_the_disk(tmp_path: Path, monkeypatch
         calls.append(case)
         return Plan(weight_gradient="taps")
 
-    monkeypatch.setattr(choices_room, "measured", measure)
+    monkeypatch.setattr(autotuner, "measured", measure)
     assert Autotuner(file).plan(case()) == Plan(weight_gradient="taps")
     assert Autotuner(file).plan(case()) == Plan(weight_gradient="taps")
     assert len(calls) == 1
@@ -398,7 +407,7 @@ def test_what_was_measured_is_remembered_on_the_disk(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"a": {"forward": "magic"}}', '{"a": {"speed": 3}}'])
 def test_a_spoilt_memory_is_measured_anew(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
+    monkeypatch.setattr(autotuner, "measured", lambda case: Plan())
     file = tmp_path / "choices.json"
     file.write_text(content)
     assert Autotuner(file).plan(case()) == Plan()
@@ -406,16 +415,16 @@ def test_a_spoilt_memory_is_measured_anew(content: str, tmp_path: Path, monkeypa
 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices_room, "measured", lambda case: Plan(weight_gradient="taps"))
+    monkeypatch.setattr(autotuner, "measured", lambda case: Plan(weight_gradient="taps"))
     (tmp_path / "file").write_text("")
     assert Autotuner(tmp_path / "file" / "choices.json").plan(case()) == Plan(weight_gradient="taps")
 
 
 def test_a_training_goes_on_with_the_choices_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices_room, "measured", lambda case: Plan(weight_gradient="taps"))
+    monkeypatch.setattr(autotuner, "measured", lambda case: Plan(weight_gradient="taps"))
     record = tmp_path / "run" / "arithmetic.json"
     assert Autotuner(tmp_path / "machine.json", record).plan(case()) == Plan(weight_gradient="taps")
-    monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
+    monkeypatch.setattr(autotuner, "measured", lambda case: Plan())
     assert Autotuner(tmp_path / "other.json", record).plan(case()) == Plan(weight_gradient="taps")
     assert Autotuner(tmp_path / "other.json").plan(case()) == Plan()
 
@@ -423,22 +432,22 @@ def test_a_training_goes_on_with_the_choices_it_began_with(tmp_path: Path, monke
 def test_a_recorded_choice_that_this_machine_cannot_carry_out_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices_room, "measured", lambda case: WINOGRAD)
+    monkeypatch.setattr(autotuner, "measured", lambda case: WINOGRAD)
     record = tmp_path / "arithmetic.json"
     Autotuner(tmp_path / "machine.json", record).plan(case())
-    monkeypatch.setattr(choices_room, "measured", lambda case: Plan())
-    monkeypatch.setattr(choices_room, "kernels", lambda: None)
+    monkeypatch.setattr(autotuner, "measured", lambda case: Plan())
+    monkeypatch.setattr(autotuner, "kernels", lambda: None)
     assert Autotuner(tmp_path / "other.json", record).plan(case()) == Plan()
 
 
 def test_small_sums_are_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices_room, "measured", lambda case: pytest.fail("measured"))
+    monkeypatch.setattr(autotuner, "measured", lambda case: pytest.fail("measured"))
     assert Autotuner(tmp_path / "choices.json").plan(case(maps=(1, 32, 16, 16))) == Plan()
 
 
 @pytest.mark.parametrize("is_pooled", [False, True])
 def test_a_measurement_gives_a_plan_that_can_be_carried_out(is_pooled: bool) -> None:
-    found = choices_room.measured(case(is_pooled=is_pooled))
+    found = autotuner.measured(case(is_pooled=is_pooled))
     maps, weight = random_maps(8, 32, 16, 16), torch.randn(32, 32, 3, 3)
     out = convolve(maps, weight, TapGeometry((1, 1), (1, 1)), found)
     assert out.shape[-1] == (8 if found.is_pooled else 16)
@@ -449,7 +458,7 @@ def test_measuring_leaves_the_random_numbers_alone() -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    choices_room.measured(case(maps=(2, 8, 8, 8), weight=(8, 8, 3, 3)))
+    autotuner.measured(case(maps=(2, 8, 8, 8), weight=(8, 8, 3, 3)))
     assert torch.equal(torch.rand(2), expected)
 
 
@@ -475,12 +484,12 @@ def test_without_the_instructions_the_reason_is_said(forgetful: Path, monkeypatc
 
 def test_without_a_compiler_it_is_said_what_is_missing(forgetful: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "find_compiler", lambda: None)
-    assert why_no_kernels() == "there is no C++ compiler (c++, g++ or clang++); install one, or name one with CXX"
+    assert why_no_kernels() == "there is no C++ compiler (c++, g++ or clang++); install one, or set CXX"
 
 
 def test_kernels_can_be_switched_off(forgetful: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISUS_KERNELS", "off")
-    assert why_no_kernels() == "the environment variable VISUS_KERNELS switches them off"
+    assert why_no_kernels() == "the environment variable VISUS_KERNELS turns them off"
 
 
 def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(forgetful: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,14 +18,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import visus
-from visus.networks.fast import Autotuner, Plan, compiler, eligibility, speed_up, why_no_kernels
-from visus.networks.fast import autotuner as choices_room
-from visus.networks.fast import fusion as sequences_room
+from visus.networks.fast import Autotuner, Plan, autotuner, compiler, eligibility, fusion, speed_up, why_no_kernels
 from visus.networks.fast import stored_norms as stored_norms_room
-from visus.networks.fast.autotuner import ConvProblem, suits
-from visus.networks.fast.convolutions import computed, convolve
+from visus.networks.fast.autotuner import ConvProblem, is_supported
+from visus.networks.fast.convolutions import convolve, forward_by_plan
 from visus.networks.fast.depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
-from visus.networks.fast.stored_norms import Stored, convolved_and_normed, normed
+from visus.networks.fast.stored_norms import StoredNorm, convolve_and_normalize, stored_norm_and_activation
 from visus.networks.fast.windows import TapGeometry
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
@@ -60,13 +58,13 @@ class Always(Autotuner):
 
     def plan(self, case: ConvProblem) -> Plan:
         self.asked.append(case)
-        return DEPTHWISE if case.suits_depthwise else Plan()
+        return DEPTHWISE if case.supports_depthwise else Plan()
 
 
 @pytest.fixture(autouse=True)
 def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps are taken too."""
-    monkeypatch.setattr(eligibility, "MIN_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "MIN_VALUES", 1)
 
 
 @pytest.fixture
@@ -75,11 +73,11 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
 
     def counted(name: str, say: Callable[..., str]) -> None:
-        real = getattr(sequences_room, name)
-        monkeypatch.setattr(sequences_room, name, lambda *given: (calls.append(say(*given)), real(*given))[1])
+        real = getattr(fusion, name)
+        monkeypatch.setattr(fusion, name, lambda *given: (calls.append(say(*given)), real(*given))[1])
 
-    counted("normed", lambda *given: f"norm, {given[2]}")
-    counted("convolved_and_normed", lambda *given: f"conv, norm, {given[5]}")
+    counted("stored_norm_and_activation", lambda *given: f"norm, {given[2]}")
+    counted("convolve_and_normalize", lambda *given: f"conv, norm, {given[5]}")
     return calls
 
 
@@ -172,8 +170,10 @@ def test_the_bits_are_the_same_again_and_with_any_number_of_threads() -> None:
     try:
         for threads in (1, 1, 2, 3):
             torch.set_num_threads(threads)
-            norm = [each.detach().clone().requires_grad_() for each in (maps, stored.gain, stored.shift)]
-            out = normed(norm[0], Stored(norm[1], norm[2], stored.mean, stored.variance, 1e-3), "relu6")
+            norm = [each.detach().clone().requires_grad_() for each in (maps, stored.weight, stored.bias)]
+            out = stored_norm_and_activation(
+                norm[0], StoredNorm(norm[1], norm[2], stored.mean, stored.variance, 1e-3), "relu6"
+            )
             of_norm = torch.autograd.grad(out, norm, maps)
             found.append([*each_way(maps, weight, gradient, window), out.detach(), *of_norm])
     finally:
@@ -220,16 +220,16 @@ def test_a_planned_depthwise_convolution_has_gradients_of_gradients() -> None:
 # ---------------------------------------------------------------------------------------------------------- stored norms
 
 
-def stored_of(channels: int, seed: int = 0, eps: float = 1e-3) -> Stored:
+def stored_of(channels: int, seed: int = 0, eps: float = 1e-3) -> StoredNorm:
     """A norm with random gains, shifts and statistics."""
     generator = torch.Generator().manual_seed(seed)
     gain, variance = (torch.rand(channels, generator=generator) + 0.5 for _ in range(2))
     shift, mean = (torch.randn(channels, generator=generator) for _ in range(2))
-    return Stored(gain, shift, mean, variance, eps)
+    return StoredNorm(gain, shift, mean, variance, eps)
 
 
 def norm_by_pytorch(
-    kind: torch.dtype, maps: torch.Tensor, stored: Stored, activation: str, gradient: torch.Tensor
+    kind: torch.dtype, maps: torch.Tensor, stored: StoredNorm, activation: str, gradient: torch.Tensor
 ) -> list[Any]:
     """Output and gradients of the maps, gains and shifts by PyTorch in another type."""
     weights = torch.float64 if kind == torch.float64 else torch.float32
@@ -238,7 +238,7 @@ def norm_by_pytorch(
         *(each.detach().to(weights).requires_grad_() for each in stored.tensors[:2]),
     ]
     statistics = [each.to(weights) for each in stored.tensors[2:]]
-    out = Stored(given[1], given[2], statistics[0], statistics[1], stored.eps).by_pytorch(given[0], activation)
+    out = StoredNorm(given[1], given[2], statistics[0], statistics[1], stored.eps).by_pytorch(given[0], activation)
     return [out.detach(), *torch.autograd.grad(out, given, gradient.to(kind))]
 
 
@@ -256,7 +256,9 @@ def test_a_stored_norm_with_its_activation_is_as_exact_as_the_two_of_pytorch(
     maps, gradient = (maps_of(samples, channels, *size, seed=seed + each) for each in range(2))
     stored = stored_of(channels, seed)
     given = [each.detach().clone().requires_grad_() for each in (maps, *stored.tensors[:2])]
-    out = normed(given[0], Stored(given[1], given[2], stored.mean, stored.variance, stored.eps), activation)
+    out = stored_norm_and_activation(
+        given[0], StoredNorm(given[1], given[2], stored.mean, stored.variance, stored.eps), activation
+    )
     found = [out.detach(), *torch.autograd.grad(out, given, gradient)]
     true, theirs = (norm_by_pytorch(kind, maps, stored, activation, gradient) for kind in (torch.float64, torch.bfloat16))
     for mine, other, exact in zip(found, theirs, true, strict=True):
@@ -274,7 +276,7 @@ def test_a_stored_norm_with_its_activation_is_as_exact_as_the_two_of_pytorch(
 def test_behind_a_convolution_a_stored_norm_has_the_gradients_of_pytorch(taps: int, activation: str, is_steep: bool) -> None:
     stored, channels = stored_of(40), 40
     if is_steep:  # a shift that hides what was before the norm, and a gain of none
-        stored.shift[3], stored.gain[3], stored.gain[5] = 1.0, 1e-4, 0.0
+        stored.bias[3], stored.weight[3], stored.weight[5] = 1.0, 1e-4, 0.0
     weight = torch.randn(channels, 1 if taps > 1 else channels, taps, taps, generator=torch.Generator().manual_seed(0)) / 5
     maps, window, plan = maps_of(4, 40, 14, 14), TapGeometry((1, 1), (taps // 2,) * 2), DEPTHWISE if taps > 1 else Plan()
     gradient = maps_of(4, 40, 14, 14, seed=1)
@@ -286,15 +288,15 @@ def test_behind_a_convolution_a_stored_norm_has_the_gradients_of_pytorch(taps: i
             *(each.detach().to(wide).requires_grad_() for each in (weight, *stored.tensors[:2])),
         ]
         statistics = [each.to(wide) for each in stored.tensors[2:]]
-        out = function(given[0], given[1], Stored(given[2], given[3], statistics[0], statistics[1], stored.eps))
+        out = function(given[0], given[1], StoredNorm(given[2], given[3], statistics[0], statistics[1], stored.eps))
         return [out.detach(), *torch.autograd.grad(out, given, gradient.to(kind))]
 
-    def apart(maps: torch.Tensor, weight: torch.Tensor, stored: Stored) -> torch.Tensor:
+    def apart(maps: torch.Tensor, weight: torch.Tensor, stored: StoredNorm) -> torch.Tensor:
         between = F.conv2d(maps, weight.to(maps.dtype), padding=window.padding, groups=40 // weight.shape[1])
         return stored.by_pytorch(between, activation)
 
-    def together(maps: torch.Tensor, weight: torch.Tensor, stored: Stored) -> torch.Tensor:
-        return convolved_and_normed(maps, weight, window, plan, stored, activation)
+    def together(maps: torch.Tensor, weight: torch.Tensor, stored: StoredNorm) -> torch.Tensor:
+        return convolve_and_normalize(maps, weight, window, plan, stored, activation)
 
     true, theirs = learned(apart, torch.float64), learned(apart, torch.bfloat16)
     for mine, other, exact in zip(learned(together, torch.bfloat16), theirs, true, strict=True):
@@ -305,7 +307,7 @@ def test_behind_a_convolution_one_map_is_kept() -> None:
     kept: list[torch.Tensor] = []
     maps, stored = maps_of(2, 8, 6, 6).requires_grad_(), stored_of(8)
     with torch.autograd.graph.saved_tensors_hooks(lambda each: (kept.append(each), each)[1], lambda each: each):
-        out = convolved_and_normed(maps, torch.randn(8, 1, 3, 3), TapGeometry((1, 1), (1, 1)), DEPTHWISE, stored, "relu6")
+        out = convolve_and_normalize(maps, torch.randn(8, 1, 3, 3), TapGeometry((1, 1), (1, 1)), DEPTHWISE, stored, "relu6")
     assert {each.data_ptr() for each in kept if each.ndim == 4 and each.numel() == out.numel()} == {
         maps.data_ptr(),
         out.data_ptr(),
@@ -314,10 +316,10 @@ def test_behind_a_convolution_one_map_is_kept() -> None:
 
 def test_a_frozen_norm_behind_a_frozen_convolution_passes_the_gradient_alone() -> None:
     maps, stored, weight = maps_of(2, 8, 6, 6).requires_grad_(), stored_of(8), torch.randn(8, 1, 3, 3)
-    out = convolved_and_normed(maps, weight, TapGeometry((1, 1), (1, 1)), DEPTHWISE, stored, "relu6")
+    out = convolve_and_normalize(maps, weight, TapGeometry((1, 1), (1, 1)), DEPTHWISE, stored, "relu6")
     (found,) = torch.autograd.grad(out, maps, torch.ones_like(out))
     true = maps.detach().double().requires_grad_()
-    wide = Stored(*(each.double() for each in stored.tensors), eps=stored.eps)  # type: ignore[misc]
+    wide = StoredNorm(*(each.double() for each in stored.tensors), eps=stored.eps)  # type: ignore[misc]
     exact = wide.by_pytorch(F.conv2d(true, weight.double(), padding=1, groups=8), "relu6")
     assert relative(found, torch.autograd.grad(exact.sum(), true)[0]) < 0.15  # few numbers, some of them at an edge
 
@@ -486,19 +488,19 @@ def case(**changes: Any) -> ConvProblem:
 
 def test_a_measurement_chooses_among_what_agrees_with_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert case().macs == 8 * 48 * 25 * 49
-    found = choices_room.measured(case())
+    found = autotuner.measured(case())
     assert found.weight_gradient == "depthwise"  # many times faster
-    monkeypatch.setattr(choices_room, "_AGREEMENT", 0.0)
-    assert choices_room.measured(case()) == Plan()
-    assert choices_room.measured_forward(case(is_learned=False)) == Plan()
+    monkeypatch.setattr(autotuner, "_MAX_DEPTHWISE_ERROR", 0.0)
+    assert autotuner.measured(case()) == Plan()
+    assert autotuner.measured_forward(case(is_learned=False)) == Plan()
 
 
 def test_without_kernels_everything_is_pytorch_s(monkeypatch: pytest.MonkeyPatch, joined: list[str]) -> None:
-    for room in (choices_room, sequences_room, stored_norms_room):
+    for room in (autotuner, fusion, stored_norms_room):
         monkeypatch.setattr(room, "kernels", lambda: None)
     usual, fast = twins(stack())
-    assert not case().suits_depthwise
-    assert not suits(DEPTHWISE, case())
+    assert not case().supports_depthwise
+    assert not is_supported(DEPTHWISE, case())
     with in_bfloat16():
         assert_close(fast(images()), usual(images()))
     assert joined == []
@@ -514,7 +516,7 @@ def test_without_kernels_everything_is_pytorch_s(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_other_convolutions_are_left_to_others(changes: dict[str, Any]) -> None:
-    assert not case(**changes).suits_depthwise
+    assert not case(**changes).supports_depthwise
 
 
 def test_a_choice_of_a_training_is_kept_by_name(tmp_path: Path) -> None:
@@ -538,8 +540,8 @@ def test_the_library_takes_its_name_from_all_sources(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "run",
     [
-        lambda: computed(maps_of(1, 4, 5, 5), torch.ones(4, 1, 3, 3), TapGeometry((1, 1), (1, 1)), DEPTHWISE),
-        lambda: normed(maps_of(1, 4, 5, 5), stored_of(4), "relu6"),
+        lambda: forward_by_plan(maps_of(1, 4, 5, 5), torch.ones(4, 1, 3, 3), TapGeometry((1, 1), (1, 1)), DEPTHWISE),
+        lambda: stored_norm_and_activation(maps_of(1, 4, 5, 5), stored_of(4), "relu6"),
     ],
     ids=["depthwise", "norm"],
 )
@@ -554,5 +556,5 @@ def test_a_kernel_without_memory_is_an_error_as_of_pytorch(
 
     for room in (depthwise_room, stored_norms_room):
         monkeypatch.setattr(room, "kernels", Lacking)
-    with pytest.raises(torch.OutOfMemoryError, match="a compiled kernel found no memory to work in"):
+    with pytest.raises(torch.OutOfMemoryError, match="a compiled kernel could not allocate memory"):
         run()

@@ -20,15 +20,23 @@ from torch.nn.modules import module as modules
 from torch.utils.checkpoint import checkpoint
 
 import visus
-from visus.networks.fast import Autotuner, Plan, eligibility, is_sped_up, slow_down, speed_up, why_no_kernels
-from visus.networks.fast import autotuner as choices_room
+from visus.networks.fast import (
+    Autotuner,
+    Plan,
+    autotuner,
+    eligibility,
+    fusion,
+    is_sped_up,
+    slow_down,
+    speed_up,
+    why_no_kernels,
+)
 from visus.networks.fast import compiler as compiler_room
-from visus.networks.fast import fusion as sequences_room
 from visus.networks.fast import layers as layers_room
 from visus.networks.fast import norms as norms_room
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.fast.convolutions import winograd_backward, winograd_forward
-from visus.networks.fast.norms import activation_alone
+from visus.networks.fast.norms import activate
 from visus.networks.fast.windows import TapGeometry
 from visus.networks.trace import trace
 
@@ -49,13 +57,13 @@ class Always(Autotuner):
     def plan(self, case: ConvProblem) -> Plan:
         self.asked.append(case)
         name = "winograd"
-        return Plan(name, name, name, is_pooled=case.is_pooled) if case.suits_winograd else Plan()
+        return Plan(name, name, name, is_pooled=case.is_pooled) if case.supports_winograd else Plan()
 
 
 @pytest.fixture(autouse=True)
 def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps are taken too."""
-    monkeypatch.setattr(eligibility, "MIN_NUMBERS", 1)
+    monkeypatch.setattr(eligibility, "MIN_VALUES", 1)
 
 
 @pytest.fixture
@@ -68,8 +76,8 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(room, name, lambda *given: (calls.append(say(*given)), real(*given))[1])
 
     counted(layers_room, "convolve", lambda *given: "conv, pool" if given[3].is_pooled else "conv")
-    counted(layers_room, "activation_alone", lambda *given: given[1])
-    counted(sequences_room, "norm_and_activation", lambda *given: f"norm, {given[4]}")
+    counted(layers_room, "activate", lambda *given: given[1])
+    counted(fusion, "norm_and_activation", lambda *given: f"norm, {given[4]}")
     return calls
 
 
@@ -168,7 +176,7 @@ def test_an_activation_alone_is_pytorch_s_for_every_number_of_bfloat16(activatio
     act = getattr(F, activation)
     for gradient in gradients:
         mine, theirs = (every.clone(memory_format=torch.preserve_format).requires_grad_() for _ in range(2))
-        found, expected = activation_alone(mine, activation), act(theirs)
+        found, expected = activate(mine, activation), act(theirs)
         found.backward(gradient)
         expected.backward(gradient)
         assert mine.grad is not None
@@ -223,7 +231,7 @@ def test_the_default_type_and_device_of_new_tensors_change_nothing(default: Call
 def test_a_shape_is_measured_whatever_the_defaults_are(
     is_learned: bool, default: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices_room, "MIN_MACS", 1)
+    monkeypatch.setattr(autotuner, "MIN_MACS", 1)
     network, images = speed_up(stack(), Autotuner(tmp_path / "choices.json")), batch()
     with default(), in_bfloat16(), torch.set_grad_enabled(is_learned):
         assert network(images).device.type == "cpu"
@@ -328,7 +336,7 @@ def exchanged(index: int, make: Callable[[], nn.Module]) -> Callable[[Any, torch
     return look
 
 
-def overridden(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
+def override(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
     network[1].forward = lambda maps: F.avg_pool2d(maps, 2)
     return [network(images)]
 
@@ -346,7 +354,7 @@ LOOKS: dict[str, Callable[[Any, torch.Tensor], list[torch.Tensor]]] = {
     "no pooling": exchanged(1, nn.Identity),
     "another convolution": exchanged(0, lambda: nn.Conv2d(5, 16, 5, padding=2)),
     "another activation": exchanged(3, nn.Tanh),
-    "another forward": overridden,
+    "another forward": override,
     "norms of all processes": lambda network, images: [nn.SyncBatchNorm.convert_sync_batchnorm(network).eval()(images)],
     "a copy": lambda network, images: [copy.deepcopy(network)(images), copy.copy(network)(images)],
 }
@@ -572,7 +580,7 @@ def test_a_whole_jacobian_is_that_of_pytorch() -> None:
 def test_a_checkpoint_holds_on_the_first_batch_of_a_shape(
     is_reentrant: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices_room, "MIN_MACS", 1)
+    monkeypatch.setattr(autotuner, "MIN_MACS", 1)
     network = speed_up(stack(), Autotuner(tmp_path / "choices.json"))
     with in_bfloat16():
         out = checkpoint(network, batch().requires_grad_(), use_reentrant=is_reentrant)
@@ -588,8 +596,8 @@ def wide(side: int, is_learned: bool = True) -> ConvProblem:
 
 
 def test_without_gradients_the_forward_alone_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices_room, "measured", lambda case: pytest.fail("gradients were measured"))
-    monkeypatch.setattr(choices_room, "MIN_MACS", 1)
+    monkeypatch.setattr(autotuner, "measured", lambda case: pytest.fail("gradients were measured"))
+    monkeypatch.setattr(autotuner, "MIN_MACS", 1)
     network = speed_up(stack(), Autotuner(tmp_path / "choices.json"))
     with torch.inference_mode(), in_bfloat16():
         network(batch())
@@ -603,17 +611,17 @@ def test_without_gradients_the_forward_alone_is_measured(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("is_pooled", [False, True])
 def test_a_measured_forward_can_be_carried_out(is_pooled: bool) -> None:
     case = ConvProblem((16, 32, 16, 16), (32, 32, 3, 3), TapGeometry((1, 1), (1, 1)), is_pooled, 1, False)
-    found = choices_room.measured_forward(case)
+    found = autotuner.measured_forward(case)
     assert found in (Plan(), Plan("winograd"), Plan("winograd", "winograd", "winograd", is_pooled=True))
     assert found.is_pooled <= is_pooled
 
 
 def test_after_so_many_shapes_nothing_is_measured_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[ConvProblem] = []
-    monkeypatch.setattr(choices_room, "measured", lambda case: (asked.append(case), Plan(weight_gradient="taps"))[1])
+    monkeypatch.setattr(autotuner, "measured", lambda case: (asked.append(case), Plan(weight_gradient="taps"))[1])
     record = tmp_path / "arithmetic.json"
     memory = Autotuner(tmp_path / "choices.json", record)
-    most = choices_room.MAX_SHAPES
+    most = autotuner.MAX_SHAPES
     plans = [memory.plan(wide(32 + side)) for side in range(most + 3)]
     assert plans == [Plan(weight_gradient="taps")] * most + [Plan()] * 3
     assert len(asked) == most
@@ -645,7 +653,7 @@ def test_a_kernel_without_memory_is_an_error_as_of_pytorch() -> None:
     assert status == 1
     with pytest.raises(torch.OutOfMemoryError) as caught:
         compiler_room.check_status(status)
-    assert str(caught.value) == "a compiled kernel found no memory to work in; take smaller batches or fewer threads"
+    assert str(caught.value) == "a compiled kernel could not allocate memory; use smaller batches or fewer threads"
     assert isinstance(caught.value, RuntimeError)
 
 
@@ -680,5 +688,5 @@ def test_much_memory_is_not_kept() -> None:
     maps = torch.randn(1, 64, 160, 160).bfloat16().contiguous(memory_format=torch.channels_last)
     winograd_backward(maps, maps, torch.randn(64, 64, 3, 3), 1)
     assert library.visus_held_bytes() <= 2**26
-    assert not ConvProblem((1, 64, 768, 768), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1).suits_winograd
-    assert ConvProblem((1, 64, 160, 160), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1).suits_winograd
+    assert not ConvProblem((1, 64, 768, 768), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1).supports_winograd
+    assert ConvProblem((1, 64, 160, 160), (64, 64, 3, 3), TapGeometry((1, 1), (1, 1)), False, 1).supports_winograd

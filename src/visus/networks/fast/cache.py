@@ -1,7 +1,4 @@
-"""What was measured on this machine, kept on the disk as a table of plain values by name.
-
-This file knows files, and what a measurement holds for.
-"""
+"""Cache files for measurements on this machine: JSON tables of dataclasses by key."""
 
 from __future__ import annotations
 
@@ -22,17 +19,17 @@ from visus.networks.fast.compiler import cache_folder, kernels, source
 _Value = TypeVar("_Value")
 
 
-def place(name: str) -> Path:
-    """The file in the user's cache folder for what holds for this processor, version of PyTorch and kernels alone."""
+def cache_file(name: str) -> Path:
+    """Path in the user's cache folder for measurements of this processor, PyTorch version and kernels."""
     return cache_folder() / f"{name}-{_identity()}.json"
 
 
 def read(file: Path, make: Callable[[dict[str, Any]], _Value]) -> dict[str, _Value]:
-    """The values in a file; none where it is absent or was spoilt.
+    """The values in a file; empty if the file is missing or damaged.
 
     Args:
-        file: that ``write`` wrote.
-        make: gives a value from its stored fields, or raises ValueError for one that cannot have been meant.
+        file: a file of ``write``.
+        make: makes a value from its stored fields; raises ValueError for an invalid one.
     """
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
@@ -42,7 +39,7 @@ def read(file: Path, make: Callable[[dict[str, Any]], _Value]) -> dict[str, _Val
 
 
 def write(file: Path, values: Mapping[str, Any]) -> None:
-    """Keep values, which are dataclasses, in a file; a folder that cannot be written is no reason to stop."""
+    """Write dataclass values to a file; if the folder is not writable, do nothing."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, {key: dataclasses.asdict(value) for key, value in sorted(values.items())})
@@ -51,7 +48,7 @@ def write(file: Path, values: Mapping[str, Any]) -> None:
 
 
 def _identity() -> str:
-    """Names the processor, the version of PyTorch and the kernels."""
+    """A hash of the processor, the PyTorch version and the kernels."""
     try:
         processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
     except (OSError, StopIteration):

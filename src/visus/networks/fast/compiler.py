@@ -1,9 +1,6 @@
-"""The C++ kernels, compiled on first use for this processor, kept in the user's cache folder.
+"""Compiles the C++ kernels on first use, for this processor, into the user's cache folder.
 
-This file knows compilers and shared libraries.
-
-Nothing is compiled at installation, and nothing is needed: where there is no compiler, or the processor lacks the
-instructions, everything is computed by PyTorch's own kernels.
+Installation compiles nothing. Without a C++ compiler or the processor's instructions, PyTorch's own kernels compute everything.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ from visus import files
 from visus.limits import usable_cores
 
 _FOLDER = Path(__file__).parent
-_UNITS = ("kernels.cpp", "depthwise.cpp", "stored_norms.cpp")  # compiled one by one, side by side, and linked
+_UNITS = ("kernels.cpp", "depthwise.cpp", "stored_norms.cpp")  # compiled in parallel, then linked
 _HEADERS = ("processor.h", "activations.h")
 _FLAGS = (
     "-O3",
@@ -42,64 +39,64 @@ _FLAGS = (
     "-mfma",
 )
 _COMPILERS = ("c++", "g++", "clang++")
-_LIMIT_S = 120.0
+_TIMEOUT_S = 120.0
 
 
 class _NoKernelsError(Exception):
-    """Why there are no compiled kernels here, in one sentence."""
+    """There are no compiled kernels; the message says why, in one sentence."""
 
 
 def source() -> bytes:
-    """The text of all kernels, from which the library, and what was measured with it, take their names."""
+    """The source text of all kernels; hashes of it name the library and the files of measurements."""
     return b"".join(_FOLDER.joinpath(name).read_bytes() for name in (*_HEADERS, *_UNITS))
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels and remembered choices lie: ``VISUS_CACHE``, else the user's cache folder of this system."""
+    """Folder of compiled kernels and stored plans: in ``VISUS_CACHE``, else in the system's user cache folder."""
     return files.cache_folder(lambda: platformdirs.user_cache_dir("visus", appauthor=False)) / "kernels"
 
 
 def why_no_kernels() -> str:
-    """Why the compiled kernels are not used here, in one sentence; empty where they are."""
+    """Why the compiled kernels are unavailable, in one sentence; empty if they are available."""
     found = _library()
     return found if isinstance(found, str) else ""
 
 
 def kernels() -> ctypes.CDLL | None:
-    """The compiled kernels, compiled now where that was not done before; None where there are none."""
+    """The compiled kernels, which the first call compiles; None if they are unavailable."""
     found = _library()
     return None if isinstance(found, str) else found
 
 
 def check_status(status: int) -> None:
-    """Look at what a kernel gave back.
+    """Check the status that a kernel returns.
 
     Raises:
-        torch.OutOfMemoryError: it had no memory to work in (a ``RuntimeError``, as where PyTorch has none).
+        torch.OutOfMemoryError: the kernel could not allocate its scratch memory.
     """
     if status:
-        raise torch.OutOfMemoryError("a compiled kernel found no memory to work in; take smaller batches or fewer threads")
+        raise torch.OutOfMemoryError("a compiled kernel could not allocate memory; use smaller batches or fewer threads")
 
 
 @functools.cache
 def _library() -> ctypes.CDLL | str:
     try:
-        return _load(_compiled())
+        return _load(_compiled_library())
     except _NoKernelsError as error:
         return str(error)
 
 
-def _compiled() -> Path:
-    """The shared library of this source, compiler and machine."""
+def _compiled_library() -> Path:
+    """Path of the shared library for this source, compiler and machine; compiled now if it is missing."""
     if os.environ.get("VISUS_KERNELS", "").lower() in ("0", "off", "no"):
-        raise _NoKernelsError("the environment variable VISUS_KERNELS switches them off")
+        raise _NoKernelsError("the environment variable VISUS_KERNELS turns them off")
     if platform.machine().lower() not in ("x86_64", "amd64") or not _has_instructions():
         raise _NoKernelsError("this processor has no AVX-512 BF16")
     if sys.platform == "win32":
-        raise _NoKernelsError("they are not compiled on Windows")
+        raise _NoKernelsError("they do not support Windows")
     compiler = find_compiler()
     if compiler is None:
-        raise _NoKernelsError("there is no C++ compiler (c++, g++ or clang++); install one, or name one with CXX")
+        raise _NoKernelsError("there is no C++ compiler (c++, g++ or clang++); install one, or set CXX")
     text = source() + " ".join((compiler, *_FLAGS, platform.platform())).encode()
     library = cache_folder() / f"{hashlib.blake2b(text, digest_size=12).hexdigest()}.so"
     if not library.is_file():
@@ -108,12 +105,12 @@ def _compiled() -> Path:
 
 
 def find_compiler() -> str | None:
-    """The command of a C++ compiler: the one that ``CXX`` names, else one of the system; None where there is none."""
+    """The command of a C++ compiler: the value of ``CXX``, else one of the system's; None if there is none."""
     return next((name for name in (os.environ.get("CXX", ""), *_COMPILERS) if name and shutil.which(name)), None)
 
 
 def _compile(compiler: str, library: Path) -> None:
-    """Compile beside the place and rename, so that two processes do not meet half a library."""
+    """Compile to a temporary file and rename it, so that no other process loads an incomplete library."""
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as folder:
@@ -132,15 +129,15 @@ def _compile(compiler: str, library: Path) -> None:
 
 
 def _run(command: list[str]) -> None:
-    """Run a compiler."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
-    if done.returncode:
-        said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-        raise _NoKernelsError(f"{command[0]} could not compile them: {said}")
+    """Run a compiler; raise with its first error line."""
+    result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    if result.returncode:
+        message = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip()[:200])
+        raise _NoKernelsError(f"{command[0]} could not compile them: {message}")
 
 
 def _load(library: Path) -> ctypes.CDLL:
-    """The library, with the threads of PyTorch's own pool."""
+    """Load the library, and connect it to PyTorch's OpenMP threads."""
     try:
         loaded = ctypes.CDLL(str(library))
     except OSError as error:
@@ -153,7 +150,7 @@ def _load(library: Path) -> ctypes.CDLL:
 
 
 def _openmp() -> ctypes.CDLL | None:
-    """GNU's OpenMP library that PyTorch has loaded into this process; None where it has another one."""
+    """The GNU OpenMP library that PyTorch has loaded into this process; None if PyTorch uses another one."""
     try:
         places = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
         found = re.search(r"(/\S*libgomp[^\s/]*\.so\S*)", places)
@@ -164,5 +161,5 @@ def _openmp() -> ctypes.CDLL | None:
 
 def _has_instructions() -> bool:
     """Whether this processor has AVX-512 with bfloat16."""
-    question = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private: absent counts as no
-    return bool(question and question())
+    is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private; if it is missing, the answer is no
+    return bool(is_supported and is_supported())

@@ -1,8 +1,6 @@
-"""Convolutions of single channels by the compiled kernels: forward and both gradients.
+"""Depthwise convolutions by the compiled kernels: forward pass and both gradients.
 
-This file knows the calls of the kernels and what they can compute.
-
-Letters: N samples, C channels, H and W the sides of the map in, OH and OW of the map out.
+Shape letters: N samples, C channels, H and W input size, OH and OW output size.
 """
 
 from __future__ import annotations
@@ -19,11 +17,11 @@ MAX_TAPS = 7  # on one axis
 
 
 def is_depthwise(maps: Sequence[int], weight: Sequence[int], window: TapGeometry) -> bool:
-    """Whether the kernels compute this convolution: as many filters of one channel as there are channels, at most 7 x 7 taps.
+    """Whether the kernels support this convolution: depthwise, with one filter per channel and a kernel of at most 7 x 7.
 
     Args:
-        maps: (N, C, H, W).
-        weight: (C, 1, *taps); a single channel is an ordinary convolution.
+        maps: shape (N, C, H, W); with a single channel, the convolution is an ordinary one.
+        weight: shape (C, 1, *taps).
         window: any stride and padding.
     """
     return (
@@ -36,9 +34,9 @@ def is_depthwise(maps: Sequence[int], weight: Sequence[int], window: TapGeometry
 
 
 def depthwise_forward(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry) -> torch.Tensor:
-    """The convolution: ``maps`` (N, C, H, W) bfloat16, channels last, and ``weight`` (C, 1, *taps) to (N, C, OH, OW) like ``maps``."""
+    """Convolve ``maps`` (N, C, H, W), bfloat16 and channels-last, with ``weight`` (C, 1, *taps) to (N, C, OH, OW), in the same format."""
     library = kernels()
-    assert library is not None, "planned only where the kernels are"
+    assert library is not None, "plans without kernels never get here"
     sizes = _sizes(maps, weight, window)
     out = torch.empty((*maps.shape[:2], *sizes[4:6]), dtype=torch.bfloat16, device="cpu", memory_format=torch.channels_last)
     taps = _taps(weight)
@@ -49,9 +47,9 @@ def depthwise_forward(maps: torch.Tensor, weight: torch.Tensor, window: TapGeome
 def depthwise_input_gradient(
     gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry
 ) -> torch.Tensor:
-    """The gradient of ``maps``, like them, from that of the output, bfloat16, channels last."""
+    """The gradient of ``maps`` from ``gradient`` of the output; all are bfloat16 and channels-last."""
     library = kernels()
-    assert library is not None, "planned only where the kernels are"
+    assert library is not None, "plans without kernels never get here"
     out, taps = torch.empty_like(maps), _taps(weight)
     sizes = _sizes(maps, weight, window)
     check_status(library.visus_depthwise_input_gradient(*map(_address, (gradient, taps, out)), *sizes))
@@ -61,12 +59,12 @@ def depthwise_input_gradient(
 def depthwise_weight_gradient(
     gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry
 ) -> torch.Tensor:
-    """The gradient of ``weight``, (C, 1, *taps) float32, from that of the output, bfloat16, channels last.
+    """The gradient of ``weight``, (C, 1, *taps) float32, from ``gradient`` of the output, bfloat16 and channels-last.
 
-    Its bits do not depend on the number of threads.
+    It is bit-identical for any number of threads.
     """
     library = kernels()
-    assert library is not None, "planned only where the kernels are"
+    assert library is not None, "plans without kernels never get here"
     out = torch.empty((*weight.shape[2:], maps.shape[1]), dtype=torch.float32, device="cpu")
     sizes = _sizes(maps, weight, window)
     check_status(library.visus_depthwise_weight_gradient(*map(_address, (maps, gradient, out)), *sizes))
@@ -74,7 +72,7 @@ def depthwise_weight_gradient(
 
 
 def _sizes(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry) -> tuple[int, ...]:
-    """N, H, W, C, OH, OW, taps, stride, padding and threads, as the kernels take them."""
+    """The kernels' size arguments: N, H, W, C, OH, OW, taps, stride, padding and threads."""
     num_samples, channels, *size = maps.shape
     taps = tuple(weight.shape[2:])
     sides = zip(size, taps, window.stride, window.padding, strict=True)
@@ -83,7 +81,7 @@ def _sizes(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry) -> tup
 
 
 def _taps(weight: torch.Tensor) -> torch.Tensor:
-    """(C, 1, *taps) of any floating type as (*taps, C) float32."""
+    """Convert (C, 1, *taps) of any floating dtype to (*taps, C) float32."""
     return weight.detach().squeeze(1).movedim(0, -1).to(torch.float32).contiguous()
 
 

@@ -1,9 +1,7 @@
-"""Layers in a row, of which two or three that follow each other are computed together where nobody can tell.
+"""Fusion of two or three consecutive layers in a sequence, if no hook or caller can observe the difference.
 
-This file knows which layers can be computed together, and when.
-
-Nothing is arranged beforehand: the row looks at its layers each time it is computed. A layer that was exchanged, that has
-hooks, or that is called by anybody else computes what it says.
+A sequence decides anew in each forward pass. It never fuses a layer that was replaced by another class or that has hooks, and a layer that is called
+directly runs by itself.
 """
 
 from __future__ import annotations
@@ -19,10 +17,10 @@ from torch.nn.modules import module as modules
 from visus.networks.blocks import Residual
 from visus.networks.fast import eligibility
 from visus.networks.fast.compiler import kernels
-from visus.networks.fast.eligibility import are_plain, is_eager, suits_rows
+from visus.networks.fast.eligibility import are_plain, is_eager, suits_norm_kernels
 from visus.networks.fast.layers import Faster, FasterActivation, FasterConv2d
 from visus.networks.fast.norms import norm_and_activation
-from visus.networks.fast.stored_norms import Stored, convolved_and_normed, normed
+from visus.networks.fast.stored_norms import StoredNorm, convolve_and_normalize, stored_norm_and_activation
 
 _GLOBAL_HOOKS = (
     "_global_forward_hooks",
@@ -34,33 +32,33 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 class SharedNorm(nn.BatchNorm2d):
-    """A norm over a batch of which others have slices too; what derives from it says how their sums are added up."""
+    """A batch norm over a batch that several processes share; subclasses define how to reduce its sums."""
 
     @staticmethod
     def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:
-        """Sums (n,) float64 over all slices, from those of this one; the same for all."""
+        """Sum (n,) float64 values over all processes; the result is the same for all."""
         raise NotImplementedError
 
 
 class FasterSequential(Faster, nn.Sequential):
-    """``nn.Sequential``; a part of it, ``row[:2]``, is one again."""
+    """``nn.Sequential`` with fusion; a slice such as ``sequence[:2]`` has the same class."""
 
-    _visus_plain = nn.Sequential
+    _visus_original = nn.Sequential
 
     def forward(self, input: Any) -> Any:
-        """What the layers give one after another."""
+        """Output of the layers in sequence."""
         if isinstance(input, torch.Tensor) and is_eager():
             return run_sequence(tuple(self._modules.values()), input)
         return super().forward(input)  # type: ignore[no-untyped-call]
 
 
 class FasterResidual(Faster, Residual):
-    """visus's ``Residual``, the layers of its body in a row."""
+    """visus's ``Residual`` with fusion in its body."""
 
-    _visus_plain = Residual
+    _visus_original = Residual
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """N C * -> N C' *."""
+        """Map (N, C, *) to (N, C', *)."""
         if not (isinstance(x, torch.Tensor) and is_eager()):
             return super().forward(x)
         y: torch.Tensor = run_sequence(self.body, x)
@@ -72,111 +70,113 @@ SEQUENCES: tuple[type[Faster], ...] = (FasterSequential, FasterResidual)
 
 
 def run_sequence(parts: Sequence[Any], input: Any) -> Any:
-    """What the parts give one after another; two or three of them at once where that is the same and nobody watches either."""
-    is_watched = any(getattr(modules, name, True) for name in _GLOBAL_HOOKS)
+    """Output of the parts in sequence; two or three of them are fused where possible."""
+    has_hooks = any(getattr(modules, name, True) for name in _GLOBAL_HOOKS)
     at = 0
     while at < len(parts):
-        found, num = (None, 0) if is_watched else _together(parts[at : at + 3], input)
-        input, at = (parts[at](input), at + 1) if found is None else (found, at + num)
+        out, num_parts = (None, 0) if has_hooks else _try_fused(parts[at : at + 3], input)
+        input, at = (parts[at](input), at + 1) if out is None else (out, at + num_parts)
     return input
 
 
-def _together(parts: Sequence[nn.Module], input: Any) -> tuple[torch.Tensor | None, int]:
-    """What the first of some parts give as one, and how many these are; None where the first is to be computed by itself."""
+def _try_fused(parts: Sequence[nn.Module], input: Any) -> tuple[torch.Tensor | None, int]:
+    """Output of the first two or three parts fused, and their number; None if the first part must run by itself."""
     first, second = parts[0], parts[1] if len(parts) > 1 else None
     if type(first) is FasterConv2d:
         if type(second) is nn.MaxPool2d:
-            is_joined = (first.kernel_size, first.stride) == ((3, 3), (1, 1)) and _is_halving(second)
-            return (_convolved_and_pooled(first, second, input) if is_joined and _are_alone(first, second) else None), 2
+            is_fused = (first.kernel_size, first.stride) == ((3, 3), (1, 1)) and _is_2x2_pooling(second)
+            return (_convolve_and_pool(first, second, input) if is_fused and _are_unhooked(first, second) else None), 2
         if _is_norm(second) and not second.training:
             norm, activation = _norm_and_activation(parts[1:])
-            is_joined = first.bias is None and _are_alone(first, norm) and _suits_behind(first, norm, input)
-            return (_convolved_and_normed(first, norm, activation, input) if is_joined else None), 1 + _num(activation)
-    if _is_norm(first) and _are_alone(first):
+            is_fused = first.bias is None and _are_unhooked(first, norm) and _can_fuse_stored_norm(first, norm, input)
+            return (_convolve_and_normalize(first, norm, activation, input) if is_fused else None), 1 + _num_parts(
+                activation
+            )
+    if _is_norm(first) and _are_unhooked(first):
         norm, activation = _norm_and_activation(parts)
-        if not norm.training and _is_read(input) and _keeps_statistics(norm, input.shape[1]):
-            return normed(input, _stored(norm), activation), _num(activation)
-        if activation != "none" and _suits(norm, input):
-            return _normed_and_activated(norm, activation, input), 2
+        if not norm.training and _is_supported(input) and _has_statistics(norm, input.shape[1]):
+            return stored_norm_and_activation(input, _stored_norm(norm), activation), _num_parts(activation)
+        if activation != "none" and _can_fuse_batch_norm(norm, input):
+            return _normalize_and_activate(norm, activation, input), 2
     return None, 0
 
 
 def _norm_and_activation(parts: Sequence[nn.Module]) -> tuple[nn.BatchNorm2d, str]:
-    """A norm, and the activation behind it that may be computed with it; ``none`` where there is none."""
-    norm, *rest = parts
+    """A norm, and the name of the activation after it that can be fused with it; ``none`` if there is none."""
+    norm, *following = parts
     assert _is_norm(norm)
-    if rest and isinstance(rest[0], FasterActivation) and rest[0].is_exact and _are_alone(rest[0]):
-        return norm, rest[0]._visus_name
+    if following and isinstance(following[0], FasterActivation) and following[0].is_exact and _are_unhooked(following[0]):
+        return norm, following[0]._visus_name
     return norm, "none"
 
 
-def _num(activation: str) -> int:
-    """Parts that a norm with its activation is."""
+def _num_parts(activation: str) -> int:
+    """Number of parts of a norm with its activation."""
     return 1 if activation == "none" else 2
 
 
-def _convolved_and_normed(conv: FasterConv2d, norm: nn.BatchNorm2d, activation: str, maps: torch.Tensor) -> torch.Tensor:
-    """By the plan for the convolution and the stored statistics."""
-    return convolved_and_normed(
-        maps.to(torch.bfloat16), conv.weight, conv.window, conv.plan(maps), _stored(norm), activation
+def _convolve_and_normalize(conv: FasterConv2d, norm: nn.BatchNorm2d, activation: str, maps: torch.Tensor) -> torch.Tensor:
+    """Convolution, norm by stored statistics, and activation, fused."""
+    return convolve_and_normalize(
+        maps.to(torch.bfloat16), conv.weight, conv.window, conv.plan(maps), _stored_norm(norm), activation
     )
 
 
-def _stored(norm: nn.BatchNorm2d) -> Stored:
+def _stored_norm(norm: nn.BatchNorm2d) -> StoredNorm:
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    return Stored(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
+    return StoredNorm(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
 
 
-def _suits_behind(conv: FasterConv2d, norm: nn.BatchNorm2d, maps: Any) -> bool:
-    """Whether the norm, which goes by its stored statistics, can be computed with the convolution before it."""
+def _can_fuse_stored_norm(conv: FasterConv2d, norm: nn.BatchNorm2d, maps: Any) -> bool:
+    """Whether a norm in evaluation mode can be fused with the convolution before it."""
     if not (isinstance(maps, torch.Tensor) and maps.ndim == 4 and kernels() is not None and conv.can_be_planned(maps)):
         return False
-    num_values = maps.shape[0] * conv.out_channels * math.prod(conv.case(maps).size)
-    return num_values >= eligibility.MIN_NUMBERS and _keeps_statistics(norm, conv.out_channels)
+    num_values = maps.shape[0] * conv.out_channels * math.prod(conv.problem(maps).size)
+    return num_values >= eligibility.MIN_VALUES and _has_statistics(norm, conv.out_channels)
 
 
 def _is_norm(part: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
-    """Whether it is PyTorch's own or goes by the same arithmetic."""
+    """Whether it is PyTorch's own ``BatchNorm2d`` or one of a shared batch."""
     return type(part) is nn.BatchNorm2d or isinstance(part, SharedNorm)
 
 
-def _convolved_and_pooled(conv: FasterConv2d, pool: nn.MaxPool2d, maps: Any) -> torch.Tensor:
-    """By the plan for both; it may hold that the pooling is better apart."""
+def _convolve_and_pool(conv: FasterConv2d, pool: nn.MaxPool2d, maps: Any) -> torch.Tensor:
+    """Convolution and pooling by one plan, fused if that is faster."""
     plan = conv.plan(maps, is_pooled=True)
     out: torch.Tensor = conv.by_plan(maps, plan)
     return out if plan.is_pooled else pool(out)
 
 
-def _normed_and_activated(norm: nn.BatchNorm2d, activation: str, maps: torch.Tensor) -> torch.Tensor:
-    """By the statistics of the batch, toward which the stored ones are drawn."""
+def _normalize_and_activate(norm: nn.BatchNorm2d, activation: str, maps: torch.Tensor) -> torch.Tensor:
+    """Norm by batch statistics and activation, fused; updates the running statistics."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     all_reduce_sum = norm.all_reduce_sum if isinstance(norm, SharedNorm) else None
     out, mean, variance = norm_and_activation(maps, norm.weight, norm.bias, norm.eps, activation, all_reduce_sum)
     with torch.no_grad():
-        share = norm.momentum or 0.0
-        norm.running_mean.lerp_(mean, share)
-        norm.running_var.lerp_(variance, share)
+        momentum = norm.momentum or 0.0
+        norm.running_mean.lerp_(mean, momentum)
+        norm.running_var.lerp_(variance, momentum)
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
     return out
 
 
-def _suits(norm: nn.BatchNorm2d, maps: Any) -> bool:
-    """Whether the norm goes by the batch, keeps its statistics, and all is of types and sizes that the algorithm reads."""
-    if not (norm.training and norm.momentum is not None and _is_read(maps) and maps.numel() > maps.shape[1]):
+def _can_fuse_batch_norm(norm: nn.BatchNorm2d, maps: Any) -> bool:
+    """Whether a norm in training mode with running statistics can be fused with its activation."""
+    if not (norm.training and norm.momentum is not None and _is_supported(maps) and maps.numel() > maps.shape[1]):
         return False
-    return norm.track_running_stats and _keeps_statistics(norm, maps.shape[1])
+    return norm.track_running_stats and _has_statistics(norm, maps.shape[1])
 
 
-def _is_read(maps: Any) -> bool:
-    """Whether the kernels for norms read these maps."""
-    return isinstance(maps, torch.Tensor) and are_plain(maps) and suits_rows(maps) and kernels() is not None
+def _is_supported(maps: Any) -> bool:
+    """Whether the kernels for norms support these maps."""
+    return isinstance(maps, torch.Tensor) and are_plain(maps) and suits_norm_kernels(maps) and kernels() is not None
 
 
-def _keeps_statistics(norm: nn.BatchNorm2d, channels: int) -> bool:
-    """Whether the norm has gains, shifts and stored statistics of so many channels, of the type that the kernels read."""
+def _has_statistics(norm: nn.BatchNorm2d, channels: int) -> bool:
+    """Whether the norm has weight, bias and running statistics for this number of channels, in float32 and contiguous."""
     stored = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     return are_plain(*stored) and all(
         each is not None and each.dtype == torch.float32 and each.shape == (channels,) and each.is_contiguous()
@@ -184,8 +184,8 @@ def _keeps_statistics(norm: nn.BatchNorm2d, channels: int) -> bool:
     )
 
 
-def _are_alone(*parts: Any) -> bool:
-    """Whether calling each part is its ``forward`` and nothing else, so that nobody sees what it is given or gives."""
+def _are_unhooked(*parts: Any) -> bool:
+    """Whether calling each part runs only its class's ``forward``, so that no hook sees its input or output."""
     return not any(
         any(getattr(part, name, True) for name in _HOOKS)
         or "forward" in part.__dict__
@@ -194,8 +194,8 @@ def _are_alone(*parts: Any) -> bool:
     )
 
 
-def _is_halving(pool: nn.MaxPool2d) -> bool:
-    """Whether it gives the largest of each 2 x 2, leaving out a last row or column."""
+def _is_2x2_pooling(pool: nn.MaxPool2d) -> bool:
+    """Whether it is a 2 x 2 max pooling with stride 2 that drops a last row or column."""
     settings = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
     pairs = tuple((each, each) if isinstance(each, int) else tuple(each) for each in settings)
     return pairs == ((2, 2), (2, 2), (0, 0), (1, 1)) and not pool.ceil_mode and not pool.return_indices

@@ -1,7 +1,4 @@
-"""Gradients as PyTorch computes them, where those of a kernel will not do: for gradients of gradients, and under transforms.
-
-This file knows autograd.
-"""
+"""Gradients by PyTorch's autograd, for the cases that the kernels do not support: gradients of gradients, and transforms."""
 
 from __future__ import annotations
 
@@ -9,16 +6,16 @@ from collections.abc import Callable
 
 import torch
 
-from visus.networks.fast.eligibility import are_plain, is_eager, is_one_of_many
+from visus.networks.fast.eligibility import are_plain, is_batched_gradient, is_eager
 
 
 def is_first_order_eager(gradient: torch.Tensor) -> bool:
-    """Whether a gradient that is computed now is of numbers alone: nobody asks for its gradient, no transform goes over it.
+    """Whether a kernel may compute a backward pass: no gradient of the gradient, no transform, and a plain tensor.
 
     Args:
-        gradient: that comes in.
+        gradient: gradient of the output.
     """
-    return not torch.is_grad_enabled() and are_plain(gradient) and not is_one_of_many(gradient) and is_eager()
+    return not torch.is_grad_enabled() and are_plain(gradient) and not is_batched_gradient(gradient) and is_eager()
 
 
 def gradients_by_pytorch(
@@ -27,19 +24,19 @@ def gradients_by_pytorch(
     wanted: tuple[bool, ...],
     gradient: torch.Tensor,
 ) -> tuple[torch.Tensor | None, ...]:
-    """The gradients of a function that PyTorch computes, which have gradients themselves where these are asked for.
+    """The gradients of a function of PyTorch operators, differentiable again if gradients are enabled.
 
     Args:
-        function: of ``inputs``.
-        inputs: as autograd saved them.
-        wanted: for each of them; more is left unread.
-        gradient: of what the function gives.
+        function: function of ``inputs``.
+        inputs: tensors that autograd saved.
+        wanted: whether to compute the gradient of each input; further values are ignored.
+        gradient: gradient of the function's output.
 
     Returns:
-        One for each input; None for one that is not wanted.
+        One gradient per input; None for an unwanted one.
     """
-    is_kept = torch.is_grad_enabled()
-    asked = [each for each, is_wanted in zip(inputs, wanted, strict=False) if is_wanted]
+    create_graph = torch.is_grad_enabled()
+    variables = [each for each, is_wanted in zip(inputs, wanted, strict=False) if is_wanted]
     with torch.enable_grad():
-        found = iter(torch.autograd.grad(function(*inputs), asked, gradient, create_graph=is_kept))
+        found = iter(torch.autograd.grad(function(*inputs), variables, gradient, create_graph=create_graph))
     return tuple(next(found) if is_wanted else None for _, is_wanted in zip(inputs, wanted, strict=False))

@@ -1,7 +1,4 @@
-"""How the taps of a convolution lie.
-
-This file knows strides and paddings.
-"""
+"""Stride and padding of a convolution."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TapGeometry:
-    """How the taps lie on each axis; ``dilation`` is 1."""
+    """Stride and padding on each spatial axis; the dilation is 1."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from visus.evaluation.calibration import Calibration, what_is_done
+from visus.evaluation.calibration import Calibration, describe_calibrator
 from visus.evaluation.shifts import WAYS
 from visus.pages.parts.table import number
 from visus.pages.report.facts import ReportFacts
@@ -79,7 +79,7 @@ def _calibrator_sentences(facts: ReportFacts, found: Calibration) -> list[str]:
     before, after = found.before, found.after
     fitted = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} set"
     sentences = [
-        f"These probabilities are calibrated: {what_is_done(found.calibrator)}, fitted on {fitted}.",
+        f"These probabilities are calibrated: {describe_calibrator(found.calibrator)}, fitted on {fitted}.",
         f"Without calibration, the expected calibration error is {100 * before.error:.1f} percentage points instead of "
         f"{100 * after.error:.1f}, and the loss is {before.loss:.3f} instead of {after.loss:.3f}.",
     ]

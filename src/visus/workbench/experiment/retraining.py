@@ -10,7 +10,7 @@ from typing import Final
 from visus.data.opened import Data
 from visus.design import Design
 from visus.errors import CanceledError, UsageError
-from visus.networks.roles import takes
+from visus.networks.roles import accepts
 from visus.progress import Monitor
 from visus.training.recipe import Recipe
 from visus.training.resolve import for_new_network
@@ -49,7 +49,7 @@ class Retraining:
     def train_design(self, network: Design, word: str, *, shuffle_seed: int | None = None) -> Run:
         """Train another design, in a run folder that is named after the run and ``word``.
 
-        Two settings of the recipe are dropped where they cannot be used: progressive resizing, by a network that takes one size only, and
+        Two settings of the recipe are dropped where they cannot be used: progressive resizing, by a network that accepts one size only, and
         averaged views, of samples that are shuffled.
 
         Args:
@@ -74,7 +74,7 @@ class Retraining:
 
 
 def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:
-    """A run's recipe for another network: without progressive resizing where the network takes no other size, without views of shuffled samples."""
+    """A run's recipe for another network: without progressive resizing where the network accepts no other size, without views of shuffled samples."""
     is_shuffled = data.preprocessing.shuffle_seed is not None
     if is_shuffled:
         recipe = recipe.replace(tta="none")
@@ -84,7 +84,7 @@ def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:
     channels, *size = data.input_shape
     module = make_network(network, data.input_shape, len(data.classes), seed=recipe.seed).module
     shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
-    if is_shuffled or not all(takes(module, shape) for shape in shapes):
+    if is_shuffled or not all(accepts(module, shape) for shape in shapes):
         recipe = recipe.replace(progressive_resize="1")
     return recipe
 

@@ -19,7 +19,7 @@ from visus.examine.layer_kernels import filters
 from visus.examine.similarity import gram_matrices, gram_similarity, match_filters, refuse_too_few
 from visus.files import write_file, write_json
 from visus.networks import weights
-from visus.networks.autoencoder import Reconstructing
+from visus.networks.autoencoder import Autoencoder
 from visus.pages.tasks import OtherNetwork, TaskFacts, task_page
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Table, Text
@@ -287,7 +287,7 @@ def _result(run: SavedRun) -> str:
     return f"Its accuracy is {write_share(scores.accuracy)} on {scores.num_samples:,} held-out samples."
 
 
-def _reconstruct(again: Retraining, base: _BaseRun, seed: int) -> tuple[Reconstructing, ReconstructionEpoch, Path]:
+def _reconstruct(again: Retraining, base: _BaseRun, seed: int) -> tuple[Autoencoder, ReconstructionEpoch, Path]:
     """Train the network to reconstruct its samples; what was trained, its last epoch, and the folder with the weights."""
     run, data, shape = again.run, base.data, again.run.preprocessing.input_shape
     made = make_network(base.text, shape, len(run.classes), num_samples=len(data.split("train")), seed=seed)
@@ -295,9 +295,9 @@ def _reconstruct(again: Retraining, base: _BaseRun, seed: int) -> tuple[Reconstr
         for_new_network(run.recipe).replace(seed=seed, layer_decay=1.0, frozen="", norm_statistics="batch")
     )
     folder = RunFolder.create(again.output or run.folder.parent, f"{run.name}-{RECONSTRUCTION}", {})
-    module, batches = prepare(Reconstructing(made.module, None, shape, seed), data, recipe, run.machine)
+    module, batches = prepare(Autoencoder(made.module, None, shape, seed), data, recipe, run.machine)
     whiten(module, data, seed, run.machine)
-    assert isinstance(module, Reconstructing), "a module stays what it is"
+    assert isinstance(module, Autoencoder), "a module stays what it is"
     history: list[ReconstructionEpoch] = []
     began = time.perf_counter()
     with torch.random.fork_rng(devices=[]):

@@ -24,7 +24,7 @@ class Ending:
 
 def ending_s(data: Data, made: BuiltNetwork) -> float:
     """Seconds that scoring and report are going to take."""
-    known = cache.read(cache.place("endings"), _as_ending)
+    known = cache.read(cache.cache_file("endings"), _as_ending)
     if found := known.get(_key(data, made)):
         return found.seconds
     try:
@@ -36,7 +36,7 @@ def ending_s(data: Data, made: BuiltNetwork) -> float:
 
 def remember_ending(data: Data, made: BuiltNetwork, seconds: float) -> None:
     """Keep what it took, for the next training of this network on as many samples."""
-    file = cache.place("endings")
+    file = cache.cache_file("endings")
     cache.write(file, cache.read(file, _as_ending) | {_key(data, made): Ending(seconds)})
 
 

@@ -23,7 +23,7 @@ from visus.training.heads import cross_validate, fit_head, set_head
 from visus.training.loss import calibrated_losses
 from visus.training.recipe import Recipe
 from visus.training.resolve import StartFacts
-from visus.training.selection import Answers, is_more_often_right
+from visus.training.selection import SampleResults, is_more_often_right
 from visus.workbench.train.preparing import class_weights
 from visus.workbench.train.starts import Start
 
@@ -109,12 +109,12 @@ def refit(module: nn.Module, start: Start, data: Data, recipe: Recipe, machine: 
     probe(module, start, data, recipe, machine, SILENT, is_mirrored=is_mirrored)
 
 
-def _answers(logits: list[Tensor], labels: Tensor, validation: Part) -> Answers:
+def _answers(logits: list[Tensor], labels: Tensor, validation: Part) -> SampleResults:
     """How training and validation samples are answered, in this order."""
     rows = torch.cat(logits)
     whole = torch.cat([labels, torch.from_numpy(validation.labels)])[: len(rows)]
     losses = calibrated_losses(rows, whole)
-    return Answers(tuple((rows.argmax(1) == whole).tolist()), tuple(losses.tolist()))
+    return SampleResults(tuple((rows.argmax(1) == whole).tolist()), tuple(losses.tolist()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,7 +72,7 @@ class TrainingJob:
         training, last = self._train(budget_s)
         own = self.network.module if self.network.design is None else None
         if isinstance(last, Stopped) or not self.group.is_first:
-            self.group.wait()  # until the first has written everything
+            self.group.barrier()  # until the first has written everything
         if isinstance(last, Stopped):
             return load(self.folder.path, network=own, device=self.recipe.device, which="last")
         run = load(self.folder.path, network=own, device=self.recipe.device)
@@ -146,7 +146,7 @@ class TrainingJob:
     def _score(self, run: Run, training: Training, end: Finished) -> Run:
         """Calibrate and score the run, and write its report."""
         data, started = self.data, time.perf_counter()
-        with self.group.whole_machine():
+        with self.group.all_local_threads():
             answers = run.answers(data, data.scored_split)
             scoring_s = time.perf_counter() - started
             fit_calibration(run, data, answers)
@@ -155,7 +155,7 @@ class TrainingJob:
             finished = FinishedRun(run, data, self.network, answers, num_epochs, batch_size, scoring_s)
             missing = write_end(self.folder, data, self.network, self.recipe, scores, training, end, finished)
             remember_ending(data, self.network, time.perf_counter() - started)
-        self.group.wait()
+        self.group.barrier()
         self.monitor.emit(Scored(run, scores, missing))
         return run
 

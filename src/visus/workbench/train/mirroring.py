@@ -23,7 +23,7 @@ def ask_mirroring(recipe: Recipe, data: Data, group: Group) -> MirrorTest | None
     own = mirror_test(data.split("train"), recipe.seed, data.groups_of("train"))
     if own is None:
         return None
-    num_samples, plain, mirrored, chance, low, high, num_copied = group.numbers(dataclasses.astuple(own))
+    num_samples, plain, mirrored, chance, low, high, num_copied = group.broadcast(dataclasses.astuple(own))
     return MirrorTest(int(num_samples), plain, mirrored, chance, low, high, int(num_copied))
 
 

@@ -11,7 +11,7 @@ from visus.data.batches import Batches, random_stream
 from visus.data.mirrors import MirrorTest
 from visus.data.opened import Data
 from visus.networks.machine import Machine, memory_format
-from visus.networks.roles import other_norms, takes, weight_roles
+from visus.networks.roles import accepts, other_norms, weight_roles
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
 from visus.training.recipe import Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, DataFacts, NetworkFacts, ResolvedRecipe, StartFacts, resolve
@@ -59,11 +59,11 @@ def resolved(
 
 
 def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
-    """Whether the network takes samples at every side of the recipe's progressive resizing; samples whose positions were shuffled have no smaller form."""
+    """Whether the network accepts samples at every side of the recipe's progressive resizing; samples whose positions were shuffled have no smaller form."""
     sides = sorted({side for side in recipe.sides if side < 1})
     channels, *size = data.input_shape
     shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
-    return data.preprocessing.shuffle_seed is None and bool(size) and all(takes(module, shape) for shape in shapes)
+    return data.preprocessing.shuffle_seed is None and bool(size) and all(accepts(module, shape) for shape in shapes)
 
 
 def prepare(module: nn.Module, data: Data, recipe: ResolvedRecipe, machine: Machine) -> tuple[nn.Module, Batches]:

@@ -18,7 +18,7 @@ def run_to_go_on_with(group: Group) -> Path | None:
     """The run that these processes trained before they were started again, where it got as far as a checkpoint."""
     known = group.recall(_RUN)
     is_begun = bool(known) and RunFolder(Path(known), {}).checkpoint.is_file()
-    return Path(known) if group.numbers([is_begun])[0] else None
+    return Path(known) if group.broadcast([is_begun])[0] else None
 
 
 def new_run(group: Group, root: Path, name: str, metadata: dict[str, str]) -> RunFolder:
@@ -32,7 +32,7 @@ def new_run(group: Group, root: Path, name: str, metadata: dict[str, str]) -> Ru
     if group.is_first and not (known and path.is_dir()):
         path = RunFolder.create(root, name, metadata).path
         group.remember(_RUN, str(path.resolve()))
-    return RunFolder(Path(group.text(str(path))), metadata, is_ours=group.is_first)
+    return RunFolder(Path(group.broadcast_text(str(path))), metadata, is_ours=group.is_first)
 
 
 def share_of(group: Group) -> BatchShard:

@@ -19,7 +19,7 @@ from visus.pages.card import write_card
 from visus.pages.parts.confusion import draw_confusion
 from visus.pages.parts.training_curves import draw_curves
 from visus.pages.report.page import write_report
-from visus.training.arithmetic import rounding, rounding_differs
+from visus.training.arithmetic import rounding_facts, rounding_warning
 from visus.training.events import Finished
 from visus.training.loop import Training
 from visus.training.resolve import ResolvedRecipe
@@ -84,12 +84,12 @@ def renew_environment(folder: RunFolder, recipe: ResolvedRecipe, machine: Machin
     if now != before:
         folder.write_json("environment.json", now | {"earlier": [*earlier, before]})
     began = [*earlier, before][0]
-    return rounding_differs(began.get("rounding", {}), now["rounding"])
+    return rounding_warning(began.get("rounding", {}), now["rounding"])
 
 
 def _environment(recipe: ResolvedRecipe, machine: Machine) -> dict[str, Any]:
     """Machine, versions and what decides the rounding."""
-    return describe() | {"machine": machine.to_dict(), "rounding": rounding(machine, recipe.kernels)}
+    return describe() | {"machine": machine.to_dict(), "rounding": rounding_facts(machine, recipe.kernels)}
 
 
 def write_end(

@@ -177,7 +177,7 @@ def known_weights(
         return initial_weights.from_module(module, f"the weights that {type(module).__name__} brings")
     if isinstance(network, str) and is_callable_name(network):
         name = network.strip()
-        if initial_weights.share_the_same_draws(lambda: call_by_name(name, data.input_shape, len(data.classes))):
+        if initial_weights.is_seed_independent(lambda: call_by_name(name, data.input_shape, len(data.classes))):
             return initial_weights.from_module(module, f"the weights that {name} brings")
     return None
 

@@ -125,7 +125,7 @@ def _prepare_new(
     """Open the data, build the network, decide everything, and make the run folder."""
     given, network = asked.recipe, asked.network
     choice = choice_of(asked.pretrained, network=network, file=asked.weights)
-    with group.first_here():
+    with group.local_first():
         data = asked.data if isinstance(asked.data, Data) else open_data(asked.data, choose_input=choice, **monitor.keywords)
     if asked.pretrained:
         data = suited_data(data)
@@ -196,13 +196,13 @@ def _probe(
 ) -> tuple[Start, StartFacts]:
     """Fit the head of a pretrained network, and decide which other layers are trained; the first process decides for all."""
     module = made.module.to(machine.device)
-    with torch.random.fork_rng(devices=[]), group.whole_machine():
+    with torch.random.fork_rng(devices=[]), group.all_local_threads():
         if group.is_first:
             found = probe(module, start, data, given, machine, monitor, is_mirrored=is_mirrored)
             decided = json.dumps([found.start.to_json(), dataclasses.asdict(found.facts)])
         else:
             decided = ""
-    stored, facts = json.loads(group.text(decided))
+    stored, facts = json.loads(group.broadcast_text(decided))
     return Start.from_json(stored), StartFacts(**facts)
 
 
@@ -252,7 +252,7 @@ def resume(
     recipe = ResolvedRecipe.read(run.path / "recipe.yaml").replace(**changes or {})
     facts = run.read_json("data.json")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
-    with group.first_here():
+    with group.local_first():
         opened = open_own_data(
             run.path,
             preprocessing,

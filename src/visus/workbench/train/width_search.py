@@ -21,7 +21,7 @@ from visus.design import account
 from visus.design.families.compact import SCALES
 from visus.limits import memory_bytes
 from visus.networks.machine import Machine
-from visus.networks.step_cost import Prices, Work
+from visus.networks.step_cost import StepConfig, StepCosts
 from visus.progress import Monitor
 from visus.training.distribution import Group
 from visus.training.events import Pricing
@@ -88,7 +88,7 @@ def within_limit(
     taken, reason = USUAL, ""
     if group.is_first:
         rungs = {rung.scale: rung for rung in _usable(given, data, machine, group, mirrors)}
-        prices, known = Prices(), dict[float, float]()
+        prices, known = StepCosts(), dict[float, float]()
 
         def seconds_of(scale: float) -> float:
             if scale not in known:
@@ -98,10 +98,10 @@ def within_limit(
         macs = {scale: rung.macs for scale, rung in rungs.items()}
         taken = widest_within(limit_s, macs, seconds_of)
         reason = sentence(limit_s, taken, known, macs, rungs[taken].recipe.epochs)
-    (taken,) = group.numbers([taken])
+    (taken,) = group.broadcast([taken])
     rung = _rung(taken, given, data, group, mirrors)  # new: what was measured is used up
     asked = usual.asked if taken == USUAL else rung.made.asked
-    made = dataclasses.replace(rung.made, asked=asked, warnings=usual.warnings, reason=group.text(reason))
+    made = dataclasses.replace(rung.made, asked=asked, warnings=usual.warnings, reason=group.broadcast_text(reason))
     return made, rung.recipe
 
 
@@ -201,11 +201,11 @@ def _memory_bytes(machine: Machine) -> int | None:
     return memory_bytes()
 
 
-def _training_s(rung: Rung, prices: Prices, data: Data, machine: Machine, group: Group, monitor: Monitor) -> float:
+def _training_s(rung: Rung, prices: StepCosts, data: Data, machine: Machine, group: Group, monitor: Monitor) -> float:
     """Seconds of the whole training at a scale, with what comes on top of its steps."""
     made, recipe = rung.made, rung.recipe
     batch_size, is_sped_up = _own_samples(recipe, group), recipe.kernels == "auto"
-    work = Work(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
+    work = StepConfig(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
 
     def make() -> tuple[nn.Module, torch.optim.Optimizer]:
         monitor.emit(Pricing(_named(rung.scale)))
@@ -213,4 +213,4 @@ def _training_s(rung: Rung, prices: Prices, data: Data, machine: Machine, group:
         return module, make_optimizer(module, recipe, input_shape=data.input_shape, precision=machine.precision)
 
     num_steps = recipe.epochs * max(1, len(data.split("train")) // recipe.batch_size)
-    return ALLOWANCE * prices.price(work, make).steps_s(num_steps, batch_size)
+    return ALLOWANCE * prices.cost(work, make).steps_s(num_steps, batch_size)
